@@ -1,0 +1,28 @@
+# `make demo` shows it, `make check` proves it, `make test` is the inner loop.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .stamps
+
+.PHONY: demo check test format lint types layers tests soak clean
+
+demo: $(STAMP)/python
+	$(BIN)/tidegate demo
+
+check: $(STAMP)/python $(STAMP)/tools
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+test: $(STAMP)/python
+	$(BIN)/pytest -m "not real"
+
+$(STAMP)/python: pyproject.toml constraints.txt
+	mkdir -p $(STAMP)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv node_modules $(STAMP) build dist

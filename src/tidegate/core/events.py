@@ -1,0 +1,72 @@
+"""What is published: drafts without a position, events with one, and positions themselves.
+
+A draft becomes an event when the bus has given it its place in the sequence. Both are values; nothing here knows
+how they look on the wire.
+"""
+
+from typing import Self
+
+import msgspec
+
+from tidegate.errors import ErrorCode, PositionError
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """A place in the sequence of events: `epoch` names the sequence, `seq` counts the events in it from 1."""
+
+    epoch: str
+    seq: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``EPOCH:SEQ``; raise `PositionError` for anything else."""
+        epoch, colon, seq = text.rpartition(":")
+        if not (colon and epoch and seq.isascii() and seq.isdecimal() and len(seq) <= 18):
+            raise PositionError(f"expected a position of the form EPOCH:SEQ, got {text[:80]!r}")
+        return cls(epoch, int(seq))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.seq}"
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that has no position yet.
+
+    `data` is compact JSON in UTF-8. Events of a source carry `source`, `stale` and `as_of`; times are Unix seconds.
+    `retain` keeps the event for new subscribers, `ttl_s` seconds at the longest where given; `gone` takes the
+    retained event of its key away.
+    """
+
+    type: str
+    data: msgspec.Raw
+    key: str | None = None
+    retain: bool = False
+    ttl_s: float | None = None
+    gone: bool = False
+    source: str | None = None
+    stale: bool | None = None
+    as_of: float | None = None
+    error_code: ErrorCode | None = None
+    retry_at: float | None = None
+    cause: ErrorCode | None = None
+    expired: bool = False
+
+
+class Event(msgspec.Struct, frozen=True, eq=False):
+    """A published event: its draft, its place, when it was published, and its envelope, encoded once.
+
+    `timestamp` is in Unix seconds; `json` is the whole envelope.
+    """
+
+    draft: Draft
+    seq: int
+    timestamp: float
+    json: bytes
+
+    @property
+    def type(self) -> str:
+        return self.draft.type
+
+    @property
+    def key(self) -> str | None:
+        return self.draft.key

@@ -1,0 +1,25 @@
+"""A moment on both clocks, and how people are told of it.
+
+Decisions compare `Instant.mono`; `Instant.wall` is only ever shown. Whoever owns the clocks reads them once and
+passes the moment down.
+"""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+
+class Instant(NamedTuple):
+    """One moment: `mono` in seconds of the monotonic clock, `wall` in Unix seconds."""
+
+    mono: float
+    wall: float
+
+
+def rfc3339(wall: float) -> str:
+    """`wall`, in Unix seconds, as RFC 3339 in UTC with milliseconds and ``Z``."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def from_rfc3339(text: str) -> float:
+    """The inverse of `rfc3339`, in Unix seconds. Raises `ValueError` for text that is no such time."""
+    return datetime.fromisoformat(text).timestamp()

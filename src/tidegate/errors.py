@@ -1,0 +1,165 @@
+"""The one error tree, and the codes that go over the wire.
+
+    TidegateError
+    ├── ConfigError            everything wrong with a configuration, at once
+    ├── TopicError             text that is no event type, or no pattern
+    ├── PositionError          text that is no ``EPOCH:SEQ``
+    ├── MessageError           a client's message that is answered with ``error``
+    ├── PublishError           an event that may not be published
+    ├── UnknownName            no source, breaker, backend or type of that name
+    ├── StoreError             the state directory cannot be used
+    └── BackendError           a call that brought no usable answer
+        ├── Disconnected       refused, reset, DNS, TLS, end of stream in mid-body
+        ├── DeadlineExceeded   our own deadline passed
+        ├── HttpStatus         an HTTP status that is no success
+        ├── InvalidResponse    an answer that is not what the protocol promises
+        └── ApplicationError   a JSON-RPC error object
+
+Each adapter maps its library's errors to these in one place. This module imports nothing of the package.
+"""
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+
+class ErrorCode(enum.StrEnum):
+    """Why an event is stale, or a call failed: ``error_code`` on events."""
+
+    RPC_DISCONNECT = "RPC_DISCONNECT"
+    RPC_TIMEOUT = "RPC_TIMEOUT"
+    RPC_HTTP_STATUS = "RPC_HTTP_STATUS"
+    RPC_AUTH = "RPC_AUTH"
+    RPC_INVALID_RESPONSE = "RPC_INVALID_RESPONSE"
+    RPC_APPLICATION_ERROR = "RPC_APPLICATION_ERROR"
+    CIRCUIT_BREAKER_OPEN = "CIRCUIT_BREAKER_OPEN"
+    OVERDUE = "OVERDUE"
+    RESTORED = "RESTORED"
+    BUS_DISCONNECTED = "BUS_DISCONNECTED"
+
+
+class MessageErrorCode(enum.StrEnum):
+    """What was wrong with a client's message: ``data.code`` of an ``error``."""
+
+    INVALID_JSON = "INVALID_JSON"
+    INVALID_MESSAGE = "INVALID_MESSAGE"
+    UNKNOWN_MESSAGE_TYPE = "UNKNOWN_MESSAGE_TYPE"
+    INVALID_PATTERN = "INVALID_PATTERN"
+    TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
+    RATE_LIMITED = "RATE_LIMITED"
+    FORBIDDEN = "FORBIDDEN"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+
+
+class CloseCode(enum.IntEnum):
+    """WebSocket close codes beyond those of RFC 6455 section 7.4.1 that the sans-I/O layer sends itself."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    DRAINING = 1012
+    OVERLOADED = 1013
+    UNAUTHENTICATED = 4401
+    FORBIDDEN = 4403
+    TOO_SLOW = 4408
+    TOO_MANY_MESSAGES = 4429
+
+
+class TidegateError(Exception):
+    """Every error that this package raises on purpose."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing wrong with a configuration: where, what was expected, what came instead."""
+
+    path: str
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: expected {self.expected}, got {self.got}"
+
+
+class ConfigError(TidegateError):
+    """All problems of a configuration together, so that one run shows everything there is to mend."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class TopicError(TidegateError, ValueError):
+    """Text that is neither an event type nor a pattern; the message says what was expected and what came."""
+
+
+class PositionError(TidegateError, ValueError):
+    """Text that is not a position of the form ``EPOCH:SEQ``."""
+
+
+class MessageError(TidegateError):
+    """A client's message that is answered with ``error``; the connection stays open."""
+
+    def __init__(self, code: MessageErrorCode, message: str, *, retryable: bool = False) -> None:
+        self.code = code
+        self.retryable = retryable
+        super().__init__(message)
+
+
+class PublishError(TidegateError):
+    """An event that may not be published; `status` is the HTTP status that says so (400, 403 or 413)."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class UnknownName(TidegateError, LookupError):
+    """Nothing of that name is configured; the message lists what is."""
+
+
+class StoreError(TidegateError):
+    """The state directory cannot be used: held by another gateway, or not writable."""
+
+
+class BackendError(TidegateError):
+    """A call that brought no usable answer. `code` is what subscribers are told."""
+
+    code: ErrorCode
+
+
+class Disconnected(BackendError):
+    """Refused, reset, DNS, TLS, or the end of the stream in mid-body."""
+
+    code = ErrorCode.RPC_DISCONNECT
+
+
+class DeadlineExceeded(BackendError):
+    """No whole answer within the call's deadline."""
+
+    code = ErrorCode.RPC_TIMEOUT
+
+
+class HttpStatus(BackendError):
+    """An HTTP status that is no success. `retry_after_s` is the server's wish, where it sent one."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.code = ErrorCode.RPC_AUTH if status in {401, 403} else ErrorCode.RPC_HTTP_STATUS
+        super().__init__(message)
+
+
+class InvalidResponse(BackendError):
+    """An answer that is not JSON, has the wrong id or shape, is too large or nested too deep."""
+
+    code = ErrorCode.RPC_INVALID_RESPONSE
+
+
+class ApplicationError(BackendError):
+    """A JSON-RPC error object; `rpc_code` is its ``code``."""
+
+    code = ErrorCode.RPC_APPLICATION_ERROR
+
+    def __init__(self, rpc_code: int, message: str) -> None:
+        self.rpc_code = rpc_code
+        super().__init__(f"{message} ({rpc_code})")

@@ -1,0 +1,106 @@
+"""What the runtime needs from outside, as small protocols. Adapters implement them; `tidegate.testing` fakes them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from tidegate.core.events import Draft, Position
+from tidegate.core.instant import Instant
+from tidegate.errors import BackendError, ErrorCode
+
+
+class Clock(Protocol):
+    """Where time comes from. Monotonic time is the event loop's own, so that its timers agree with it."""
+
+    def now(self) -> Instant: ...
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
+
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Backend(Protocol):
+    """A service that answers calls."""
+
+    async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+        """One exchange with the backend: an answer or an error for each call, in the order of `calls`.
+
+        An answer is the call's whole result as compact JSON in valid UTF-8. More than one call makes a batch, which
+        only backends with batching are given. Raises `BackendError` where the exchange failed as a whole.
+        Sets no deadline: the caller does, by cancelling, and a cancelled call leaves no request or task behind.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection. Calls in flight fail with `Disconnected`."""
+        ...
+
+
+class SavedValue(msgspec.Struct, frozen=True):
+    """A source's last good value as it lies on disk. `key` is "" where the type has no keys; `as_of` is Unix time."""
+
+    type: str
+    key: str
+    data: bytes
+    as_of: float
+
+
+class Store(Protocol):
+    """Last good values across restarts."""
+
+    async def load(self) -> Sequence[SavedValue]:
+        """Everything that was saved."""
+        ...
+
+    def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        """Take values to write, and (type, key) pairs to forget; returns at once, they are on disk within 1 s."""
+        ...
+
+    async def aclose(self) -> None:
+        """Write what is waiting, then release the directory."""
+        ...
+
+
+class Bus(Protocol):
+    """Orders what is published. Delivery goes to the callback given to `connect`, in the order of positions."""
+
+    @property
+    def position(self) -> Position:
+        """The newest position given; `seq` 0 before the first."""
+        ...
+
+    def connect(self, deliver: "Deliver") -> None:
+        """Name the one receiver of everything that is published. Called once, before the first `publish`."""
+        ...
+
+    async def publish(self, drafts: Sequence[Draft]) -> Position:
+        """Give `drafts` consecutive positions and deliver them in one go; the position of the last."""
+        ...
+
+
+class Deliver(Protocol):
+    """The gateway's end of the bus."""
+
+    def __call__(self, drafts: Sequence[tuple[int, Draft]]) -> None: ...
+
+
+class Metrics(Protocol):
+    """Counters and gauges that the runtime feeds. None of these may raise or block."""
+
+    def published(self, event_type: str, deliveries: int) -> None: ...
+
+    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None: ...
+
+    def ticks_missed(self, source: str, count: int) -> None: ...
+
+    def breaker_changed(self, breaker: str, state: str) -> None: ...
+
+    def client_connected(self, transport: str) -> None: ...
+
+    def client_left(self, transport: str, reason: str) -> None: ...
+
+    def events_skipped(self, event_type: str, count: int) -> None: ...
