@@ -1,0 +1,159 @@
+"""A backend's JSON as raw text: checked, made compact, narrowed to the part that is wanted, split into items.
+
+Nothing here turns values into Python objects and back, so numbers keep their digits. What is handed out never
+shares memory with the response it was cut from. Knows neither HTTP nor JSON-RPC.
+"""
+
+import functools
+import re
+from typing import TypeVar
+
+import msgspec
+
+from tidegate.errors import InvalidResponse
+
+_T = TypeVar("_T")
+_Key = str | int
+_LEVEL: msgspec.json.Decoder[dict[str, msgspec.Raw] | list[msgspec.Raw]] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw] | list[msgspec.Raw]
+)
+_LIST: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+_FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KEY: msgspec.json.Decoder[_Key] = msgspec.json.Decoder(_Key)
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
+_POSITION = re.compile(r"\(byte ([0-9]+)\)")
+
+
+def compact(raw: bytes | bytearray) -> msgspec.Raw:
+    """`raw` as JSON in valid UTF-8 without white space between tokens; all else, each digit too, stays as it came.
+
+    Raises `InvalidResponse` for bytes that are not UTF-8 or not JSON (RFC 8259: no NaN), for strings with half a
+    surrogate pair (RFC 7493 section 2.1), and for values nested deeper than the interpreter's recursion limit.
+    """
+    try:
+        str(raw, "utf-8")
+        return msgspec.Raw(msgspec.json.format(raw, indent=-1))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidResponse(_what_is_wrong(raw, exc)) from exc
+
+
+def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """`decoder.decode(raw)`, with `InvalidResponse` for whatever `raw` holds instead of what `decoder` expects."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidResponse(_what_is_wrong(raw, exc)) from exc
+
+
+def within(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
+    """Return `raw` if it has at most `limit_bytes` bytes; raise `InvalidResponse` otherwise."""
+    size = len(raw)
+    if size > limit_bytes:
+        raise InvalidResponse(f"expected at most {limit_bytes} bytes of data, got {size}")
+    return raw
+
+
+def check_pointer(text: str) -> str:
+    """Return `text` if it is a JSON Pointer (RFC 6901); raise `ValueError` otherwise."""
+    if not _POINTER.fullmatch(text):
+        raise ValueError(
+            f"expected a JSON Pointer: empty, or /step/step with ~0 for ~ and ~1 for /; got {text[:128]!r}"
+        )
+    return text
+
+
+def select(raw: msgspec.Raw, pointer: str) -> msgspec.Raw:
+    """The part of `raw` that `pointer` names, byte for byte; "" names the whole.
+
+    Raises `InvalidResponse` when it names nothing, saying at which step, and `ValueError` when `pointer` is no
+    JSON Pointer. Where an object has a name twice, the last one counts.
+    """
+    if not pointer:
+        return raw
+    part = raw
+    for depth, step in enumerate(_steps(pointer)):
+        part = _child(part, step, pointer=pointer, depth=depth)
+    return part.copy()
+
+
+def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.Raw]:
+    """The objects of the list at pointer `items`, each under the text of its field `key`, in the list's order.
+
+    A key is a string that is not empty, or an integer, which stands for its decimal text. Raises `InvalidResponse`
+    when there is no such list, and when an item is no object or its key is missing, of another kind or repeated.
+    """
+    found: dict[str, msgspec.Raw] = {}
+    for index, item in enumerate(_list_at(raw, items)):
+        name = _key_of(item, key, index=index)
+        if name in found:
+            raise InvalidResponse(
+                f"expected each item to have its own {key!r}, got {_shown(name)} again in item {index}"
+            )
+        found[name] = item.copy()
+    return found
+
+
+def _list_at(raw: msgspec.Raw, items: str) -> list[msgspec.Raw]:
+    try:
+        return decode(select(raw, items), _LIST)
+    except InvalidResponse as exc:
+        raise InvalidResponse(f"expected a list at {items!r}: {exc}") from exc
+
+
+def _key_of(item: msgspec.Raw, key: str, *, index: int) -> str:
+    try:
+        fields = decode(item, _FIELDS)
+        name = str(decode(fields[key], _KEY)) if key in fields else ""
+    except InvalidResponse as exc:
+        raise InvalidResponse(f"expected item {index} to have a string or an integer as {key!r}: {exc}") from exc
+    if not name:
+        raise InvalidResponse(f"expected item {index} to have a key in {key!r}, got none")
+    return name
+
+
+@functools.lru_cache(maxsize=1024)
+def _steps(pointer: str) -> tuple[str, ...]:
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in check_pointer(pointer).split("/")[1:])
+
+
+def _child(part: msgspec.Raw, step: str, *, pointer: str, depth: int) -> msgspec.Raw:
+    try:
+        children = decode(part, _LEVEL)
+    except InvalidResponse as exc:
+        raise InvalidResponse(f"{_nothing_at(pointer, step, depth)}: {exc}") from exc
+    if isinstance(children, dict):
+        if step in children:
+            return children[step]
+        raise InvalidResponse(f"{_nothing_at(pointer, step, depth)}: the object there has no such name")
+    if _INDEX.fullmatch(step) and int(step) < len(children):
+        return children[int(step)]
+    raise InvalidResponse(f"{_nothing_at(pointer, step, depth)}: the list there has {len(children)} items")
+
+
+def _nothing_at(pointer: str, step: str, depth: int) -> str:
+    return f"expected a value at {pointer!r}, got nothing at step {depth + 1} ({step!r})"
+
+
+def _what_is_wrong(raw: bytes | bytearray, exc: Exception) -> str:
+    match exc:
+        case RecursionError():
+            return "expected JSON that is not nested so deep, got a value nested too deep to be read"
+        case UnicodeDecodeError():
+            return f"expected JSON in UTF-8, got {exc.object[exc.start : exc.end]!r} at byte {exc.start} ({exc.reason})"
+        case msgspec.ValidationError():
+            return str(exc)
+    size = len(raw)
+    if position := _POSITION.search(str(exc)):
+        return f"expected JSON, got {_excerpt(raw, int(position[1]))} ({exc})"
+    if size == 0:
+        return "expected JSON, got nothing at all"
+    return f"expected JSON, got {_excerpt(raw, size)}, which ends at byte {size} inside a value or an escape"
+
+
+def _excerpt(raw: bytes | bytearray, position: int) -> str:
+    return repr(bytes(memoryview(raw)[max(0, position - 16) : position + 16]))
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 64 else text[:64] + "…")
