@@ -5,6 +5,7 @@
     ├── TopicError             text that is no event type, or no pattern
     ├── PositionError          text that is no ``EPOCH:SEQ``
     ├── MessageError           a client's message that is answered with ``error``
+    ├── AccessRefused          a request that is not let in
     ├── PublishError           an event that may not be published
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
@@ -12,6 +13,7 @@
         ├── Disconnected       refused, reset, DNS, TLS, end of stream in mid-body
         ├── DeadlineExceeded   our own deadline passed
         ├── HttpStatus         an HTTP status that is no success
+        ├── NoCredentials      our own token for the backend cannot be read
         ├── InvalidResponse    an answer that is not what the protocol promises
         └── ApplicationError   a JSON-RPC error object
 
@@ -105,6 +107,18 @@ class MessageError(TidegateError):
         super().__init__(message)
 
 
+class AccessRefused(TidegateError):
+    """A request that is not let in; `status` is the HTTP status that says so.
+
+    `retry_after_s` is set where coming back later can help.
+    """
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
 class PublishError(TidegateError):
     """An event that may not be published; `status` is the HTTP status that says so (400, 403 or 413)."""
 
@@ -147,6 +161,12 @@ class HttpStatus(BackendError):
         self.retry_after_s = retry_after_s
         self.code = ErrorCode.RPC_AUTH if status in {401, 403} else ErrorCode.RPC_HTTP_STATUS
         super().__init__(message)
+
+
+class NoCredentials(BackendError):
+    """The file with our token for the backend is missing or unusable: nothing was sent, the backend is not to blame."""
+
+    code = ErrorCode.RPC_AUTH
 
 
 class InvalidResponse(BackendError):
