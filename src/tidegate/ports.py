@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from tidegate.core.events import Draft, Position
+from tidegate.core.grant import Grant
 from tidegate.core.instant import Instant
 from tidegate.errors import BackendError, ErrorCode
 
@@ -86,6 +87,14 @@ class Deliver(Protocol):
     """The gateway's end of the bus."""
 
     def __call__(self, drafts: Sequence[tuple[int, Draft]]) -> None: ...
+
+
+class Authenticator(Protocol):
+    """Who a token belongs to."""
+
+    def verify(self, token: str) -> Grant:
+        """What the bearer of `token` may do; "" is no token. Raises `MessageError` with `UNAUTHENTICATED`."""
+        ...
 
 
 class Metrics(Protocol):

@@ -34,7 +34,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     `data` is compact JSON in UTF-8. Events of a source carry `source`, `stale` and `as_of`; times are Unix seconds.
     `retain` keeps the event for new subscribers, `ttl_s` seconds at the longest where given; `gone` takes the
-    retained event of its key away.
+    retained event of its key away. `about` is the event type that a built-in event speaks of: who may not see that
+    type may not see this event.
     """
 
     type: str
@@ -50,16 +51,18 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: float | None = None
     cause: ErrorCode | None = None
     expired: bool = False
+    about: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):
     """A published event: its draft, its place, when it was published, and its envelope, encoded once.
 
-    `timestamp` is in Unix seconds; `json` is the whole envelope.
+    `timestamp` is in Unix seconds; `json` is the whole envelope. A heartbeat has no place: its `seq` is None, and
+    it is never kept.
     """
 
     draft: Draft
-    seq: int
+    seq: int | None
     timestamp: float
     json: bytes
 

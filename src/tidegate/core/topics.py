@@ -28,6 +28,12 @@ RESERVED_TYPES = BUILT_IN_TYPES | {
 }
 """Names that neither a source nor a publisher may use."""
 
+UNRESTRICTED_TYPES = frozenset({"heartbeat", "notification"})
+"""Types that everyone may see."""
+
+UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {"source.freshness", "rpc_error"}
+"""Patterns that need no coverage by a token; of the last two a client sees what speaks of types that it may see."""
+
 _TYPE = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _SHAPE = f"dotted segments of [a-z0-9_-]+, at most {MAX_SEGMENTS} segments and {MAX_CHARACTERS} characters"
 

@@ -1,0 +1,1 @@
+"""The rules at work: asyncio, the core and the ports. No network library is known here."""

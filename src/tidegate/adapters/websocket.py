@@ -1,0 +1,288 @@
+"""WebSocket at ``/ws``: RFC 6455 through `websockets`' sans-I/O protocol, on uvicorn's sockets.
+
+`ServerProtocol` does the handshake and reads frames; outgoing messages are ready frames that the hub joins and this
+transport writes as they are. They bypass the sans-I/O state, so nothing is written once a close frame is out.
+"""
+
+import asyncio
+import http
+import socket
+from typing import cast
+
+import msgspec
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from tidegate.core.framing import WEBSOCKET
+from tidegate.core.grant import Role
+from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.core.query import StreamQuery, parse_stream_query
+from tidegate.errors import AccessRefused, CloseCode
+from tidegate.runtime import access
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.gateway import Gateway
+
+PING_S = 20.0
+"""A connection is pinged this often, and closed if nothing came from it between two pings."""
+
+LINGER_S = 2.0
+"""How long the server reads on after its close frame, so that the code arrives before a reset could."""
+
+PATH = "/ws"
+
+MAX_REASON = 120
+"""Characters of ASCII that fit into a close frame beside its code."""
+
+PING_FRAME = b"\x89\x00"
+
+TCP_NOTSENT_LOWAT = 25
+NOTSENT_BYTES = 16384
+"""What the kernel holds unsent before it says EAGAIN; without it a stuck reader hides 3.9 MB in the kernel."""
+
+
+class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the adapter itself needs to know."""
+
+    message_bytes: int
+    patterns: int
+    send_buffer_soft_bytes: int
+    send_buffer_hard_bytes: int
+    root_path: str = ""
+
+
+class WebSocketServer:
+    """Makes a protocol for each upgrade, and pings them all from one timer.
+
+    `run` must be running while connections are open.
+    """
+
+    def __init__(self, gateway: Gateway, gate: access.Gate, options: WebSocketOptions) -> None:
+        self.gateway = gateway
+        self.gate = gate
+        self.options = options
+        self._slots: list[dict[WebSocketProtocol, None]] = [{} for _ in range(int(PING_S))]
+        self._slot = 0
+
+    def __call__(self, config: object, server_state: object, app_state: object) -> "WebSocketProtocol":
+        """What uvicorn calls with its own state, of which nothing is needed, for each upgrade."""
+        return WebSocketProtocol(self)
+
+    async def run(self) -> None:
+        """Ping connections, each once in `PING_S`, a slot of them each second, until cancelled."""
+        while True:
+            await asyncio.sleep(PING_S / len(self._slots))
+            self._slot = (self._slot + 1) % len(self._slots)
+            for protocol in list(self._slots[self._slot]):
+                protocol.check_alive()
+
+    def enrol(self, protocol: "WebSocketProtocol") -> dict["WebSocketProtocol", None]:
+        """Put an open connection under the timer: the slot that it must take itself out of."""
+        slot = self._slots[self._slot]
+        slot[protocol] = None
+        return slot
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """One WebSocket connection, from its upgrade request on. It is its connection's channel."""
+
+    __slots__ = (
+        "_alive",
+        "_connection",
+        "_failed",
+        "_fragments",
+        "_is_text",
+        "_lingering",
+        "_server",
+        "_slot",
+        "_transport",
+        "_wire",
+        "unsent",
+        "write",
+    )
+
+    def __init__(self, server: WebSocketServer) -> None:
+        self._server = server
+        self._wire = ServerProtocol(max_size=server.options.message_bytes)
+        self._connection: Connection | None = None
+        self._fragments: bytearray | None = None
+        self._is_text = False
+        self._alive = True
+        self._failed = False
+        self._lingering = False
+        self._slot: dict[WebSocketProtocol, None] = {}
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._server.options.send_buffer_soft_bytes)
+        self.write = self._transport.write
+        self.unsent = self._transport.get_write_buffer_size
+        raw_socket = transport.get_extra_info("socket")
+        if raw_socket is not None and raw_socket.family in {socket.AF_INET, socket.AF_INET6}:
+            raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        self._alive = True
+        self._wire.receive_data(data)
+        self._handle_events()
+
+    def eof_received(self) -> None:
+        self._wire.receive_eof()
+        self._handle_events()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._slot.pop(self, None)
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._server.gateway.disconnect(connection, _reason(self._wire, exc))
+
+    def pause_writing(self) -> None:
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume_writing(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    # ClosableChannel
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if self._wire.state is State.OPEN:
+            self._wire.send_close(code, reason[:MAX_REASON])
+            self._send_waiting()
+            self._linger(half_close=False)
+
+    def abort(self, code: CloseCode, reason: str) -> None:
+        self.close(code, reason)
+        self._transport.abort()
+
+    def check_alive(self) -> None:
+        """Once in `PING_S`: ping, or close a connection that gave no sign of life since the last ping."""
+        if not self._alive:
+            self._transport.abort()
+        elif self._wire.state is State.OPEN:
+            self._alive = False
+            self._transport.write(PING_FRAME)
+
+    # inbound
+
+    def _handle_events(self) -> None:
+        for event in self._wire.events_received():
+            if isinstance(event, Request):
+                self._upgrade(event)
+            elif not self._failed:
+                self._handle_frame(cast("Frame", event))
+        if self._wire.state is not State.OPEN and self._connection is not None:
+            self._connection.detach()
+        self._send_waiting()
+
+    def _handle_frame(self, frame: Frame) -> None:
+        if frame.opcode in {Opcode.TEXT, Opcode.BINARY}:
+            self._is_text = frame.opcode is Opcode.TEXT
+            if frame.fin:
+                self._receive(bytes(frame.data))
+            else:
+                self._fragments = bytearray(frame.data)
+        elif frame.opcode is Opcode.CONT and self._fragments is not None:
+            self._fragments += frame.data
+            if frame.fin:
+                message, self._fragments = bytes(self._fragments), None
+                self._receive(message)
+
+    def _receive(self, message: bytes) -> None:
+        if self._connection is None:
+            return
+        if not self._is_text:
+            self._connection.receive(None)
+            return
+        try:
+            str(message, "utf-8")
+        except UnicodeDecodeError as error:
+            self._failed = True
+            self._wire.fail(1007, f"{error.reason} at position {error.start}")
+        else:
+            self._connection.receive(message)
+
+    def _send_waiting(self) -> None:
+        for data in self._wire.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._linger(half_close=True)
+        if self._transport.get_write_buffer_size() > self._server.options.send_buffer_hard_bytes:
+            self._transport.abort()
+
+    def _linger(self, *, half_close: bool) -> None:
+        """Read on until the peer has ended the stream, for `LINGER_S` at the longest."""
+        if half_close and self._transport.can_write_eof():
+            self._transport.write_eof()
+        if not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+
+    # handshake
+
+    def _upgrade(self, request: Request) -> None:
+        try:
+            admission, query = self._admit(request)
+            patterns = self._server.gateway.patterns_for(query.types, admission.grant)
+            response = self._wire.accept(request)
+            if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+                raise AccessRefused(response.status_code, (response.body or b"").decode().strip())
+        except AccessRefused as refused:
+            self._wire.send_response(_refusal(refused))
+            return
+        self._wire.send_response(response)
+        self._send_waiting()
+        self._slot = self._server.enrol(self)
+        self._connection = self._server.gateway.connect(
+            self,
+            transport="websocket",
+            address=admission.address,
+            framing=WEBSOCKET,
+            grant=admission.grant,
+            patterns=patterns,
+        )
+        self._connection.start(query.since)
+
+    def _admit(self, request: Request) -> tuple[access.Admission, StreamQuery]:
+        path, _, query_string = request.path.partition("?")
+        asked = access.Request(
+            peer=str((self._transport.get_extra_info("peername") or ("",))[0]),
+            scheme="https" if self._transport.get_extra_info("sslcontext") else "http",
+            headers={name.lower(): ", ".join(request.headers.get_all(name)) for name in request.headers},
+        )
+        gate = self._server.gate
+        gate.check_host(asked)
+        gate.check_origin(asked)
+        if path.removeprefix(self._server.options.root_path) != PATH:
+            raise AccessRefused(404, f"expected the path {PATH}, got {path[:200]!r}")
+        self._server.gateway.check_room()
+        query = parse_stream_query(query_string)
+        return gate.authenticate(asked, query.token, Role.SUBSCRIBER), query
+
+
+def _refusal(refused: AccessRefused) -> Response:
+    body = problem(refused.status, str(refused))
+    headers = Headers({"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"})
+    headers["Cache-Control"] = "no-store"
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(refused.retry_after_s)
+    if refused.status == http.HTTPStatus.UPGRADE_REQUIRED:
+        headers["Upgrade"] = "websocket"
+    if refused.status == http.HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(refused.status, http.HTTPStatus(refused.status).phrase, headers, body)
+
+
+def _reason(wire: ServerProtocol, error: Exception | None) -> str:
+    """How the connection ended, for logs and metrics: the first close frame, or what broke."""
+    if wire.close_rcvd is not None and not (wire.close_sent and wire.close_rcvd_then_sent is False):
+        return f"closed by the client with {wire.close_rcvd.code}"
+    if wire.close_sent is not None:
+        return f"closed by the server with {wire.close_sent.code}: {wire.close_sent.reason}"
+    return f"connection lost: {error}" if error else "connection lost"

@@ -1,0 +1,216 @@
+"""The wire: every message that leaves or enters, as msgspec structs, and their encoding.
+
+An event is encoded once, when it is published; a snapshot of it is spliced from the same bytes. Knows nothing of
+frames (`tidegate.core.framing`) or of who receives what.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from tidegate.core.events import Draft, Event, Position
+from tidegate.core.instant import rfc3339
+from tidegate.errors import ErrorCode, MessageErrorCode
+
+PROTOCOL_VERSION = 1
+
+T = TypeVar("T")
+
+
+class EventEnvelope(msgspec.Struct, kw_only=True):
+    """An event as clients see it. Absent fields are left out, never null, but for `as_of` of a built-in event."""
+
+    type: str
+    timestamp: str
+    seq: int | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    source: str | UnsetType = UNSET
+    stale: bool | UnsetType = UNSET
+    as_of: str | UnsetType = UNSET
+    error_code: ErrorCode | UnsetType = UNSET
+    retry_at: str | UnsetType = UNSET
+    cause: ErrorCode | UnsetType = UNSET
+    expired: bool | UnsetType = UNSET
+    gone: bool | UnsetType = UNSET
+    snapshot: bool | UnsetType = UNSET
+    data: Raw
+
+
+class Message(msgspec.Struct, kw_only=True, tag_field="type", tag=str.lower):
+    """What concerns one connection alone: it has no `seq` and is in no history."""
+
+    timestamp: str
+
+
+class WelcomeData(msgspec.Struct, kw_only=True):
+    client_id: str
+    protocol: int
+    server: str
+    epoch: str
+    seq: int
+    resumed: bool
+    subscriptions: list[str]
+    heartbeat_interval_s: float
+
+
+class Welcome(Message, kw_only=True):
+    """The first message of every connection. `data.seq` is the position from which it is complete."""
+
+    data: WelcomeData
+
+
+class SubscribedData(msgspec.Struct, kw_only=True):
+    types: list[str]
+    added: list[str]
+    epoch: str
+    seq: int
+
+
+class Subscribed(Message, kw_only=True):
+    """The acknowledgement of a subscribe; the snapshots of what it added follow."""
+
+    id: Raw | UnsetType = UNSET
+    data: SubscribedData
+
+
+class UnsubscribedData(msgspec.Struct, kw_only=True):
+    types: list[str]
+    removed: list[str]
+
+
+class Unsubscribed(Message, kw_only=True):
+    """The acknowledgement of an unsubscribe; nothing that only the removed patterns matched comes after it."""
+
+    id: Raw | UnsetType = UNSET
+    data: UnsubscribedData
+
+
+class AuthenticatedData(msgspec.Struct, kw_only=True):
+    types: list[str]
+
+
+class Authenticated(Message, kw_only=True):
+    """The token of the connection was renewed; `data.types` are the patterns that the new token still covers."""
+
+    id: Raw | UnsetType = UNSET
+    data: AuthenticatedData
+
+
+class Empty(msgspec.Struct):
+    pass
+
+
+class Pong(Message, kw_only=True):
+    """The answer to a ping message."""
+
+    id: Raw | UnsetType = UNSET
+    data: Empty = msgspec.field(default_factory=Empty)
+
+
+class ErrorData(msgspec.Struct, kw_only=True):
+    code: MessageErrorCode
+    message: str
+    retryable: bool
+
+
+class Error(Message, kw_only=True):
+    """A client's message was refused; the connection stays open."""
+
+    id: Raw | UnsetType = UNSET
+    data: ErrorData
+
+
+class GapData(msgspec.Struct, kw_only=True):
+    reason: str
+    requested: str | None
+    skipped: dict[str, int]
+
+
+class Gap(Message, kw_only=True):
+    """Events are missing here. `data.reason` is epoch_changed, history_truncated or slow_consumer."""
+
+    data: GapData
+
+
+class ConnectionErrorData(msgspec.Struct, kw_only=True):
+    code: int
+    message: str
+    retryable: bool
+
+
+class ConnectionError(Message, kw_only=True, tag="connection_error"):  # noqa: A001 - the contract's name
+    """The connection ends: `data.code` is the close code that follows."""
+
+    data: ConnectionErrorData
+
+
+class NotificationData(msgspec.Struct, kw_only=True, omit_defaults=True):
+    level: str
+    message: str
+    code: str | None = None
+    retry_after_ms: int | None = None
+
+
+class Notification(Message, kw_only=True):
+    """A notice to one connection alone, as the draining one; published notices are events of the same type."""
+
+    data: NotificationData
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: Any) -> bytes:
+    """Any message or data struct as compact JSON."""
+    return _encoder.encode(value)
+
+
+def raw(value: Any) -> Raw:
+    """A data struct or plain value as the `data` of a draft."""
+    return Raw(_encoder.encode(value))
+
+
+def encode_event(draft: Draft, *, seq: int | None, timestamp: float) -> Event:
+    """`draft` with its place and time, its envelope encoded."""
+    return Event(draft, seq, timestamp, _encoder.encode(_envelope(draft, seq=seq, timestamp=timestamp)))
+
+
+def encode_snapshot(event: Event, *, as_of: float | None) -> bytes:
+    """`event` as it is handed to a new subscriber; `as_of` replaces an older one (Unix seconds)."""
+    if as_of is None or event.draft.as_of is None or as_of <= event.draft.as_of:
+        return event.json[:-1] + b',"snapshot":true}'
+    envelope = _envelope(event.draft, seq=event.seq, timestamp=event.timestamp)
+    envelope.as_of = rfc3339(as_of)
+    envelope.snapshot = True
+    return _encoder.encode(envelope)
+
+
+def encode_gap(
+    reason: str, *, timestamp: float, requested: Position | str | None = None, skipped: dict[str, int]
+) -> bytes:
+    """A gap; `skipped` counts the events left out by type, as far as they can be counted."""
+    data = GapData(reason=reason, requested=None if requested is None else str(requested), skipped=skipped)
+    return _encoder.encode(Gap(timestamp=rfc3339(timestamp), data=data))
+
+
+def _envelope(draft: Draft, *, seq: int | None, timestamp: float) -> EventEnvelope:
+    return EventEnvelope(
+        type=draft.type,
+        timestamp=rfc3339(timestamp),
+        seq=UNSET if seq is None else seq,
+        key=_or_unset(draft.key),
+        source=_or_unset(draft.source),
+        stale=_or_unset(draft.stale),
+        as_of=UNSET if draft.as_of is None else rfc3339(draft.as_of),
+        error_code=_or_unset(draft.error_code),
+        retry_at=UNSET if draft.retry_at is None else rfc3339(draft.retry_at),
+        cause=_or_unset(draft.cause),
+        expired=draft.expired or UNSET,
+        gone=draft.gone or UNSET,
+        data=draft.data,
+    )
+
+
+def _or_unset(value: T | None) -> T | UnsetType:
+    return UNSET if value is None else value

@@ -1,0 +1,34 @@
+"""What a caller may do: the roles and patterns that its token carries."""
+
+import enum
+
+import msgspec
+
+from tidegate.core.topics import UNCOVERED_PATTERNS, PatternSet
+
+EVERYTHING = PatternSet(["*"])
+
+
+class Role(enum.StrEnum):
+    """What a route asks for."""
+
+    SUBSCRIBER = "subscriber"
+    PUBLISHER = "publisher"
+    ADMIN = "admin"
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """Roles, the event types that may be seen, and until when (Unix seconds; None: for ever). `name` is for logs."""
+
+    name: str = "anonymous"
+    roles: frozenset[Role] = frozenset(Role)
+    allowed: PatternSet = EVERYTHING
+    expires_at: float | None = None
+
+    def covers(self, pattern: str) -> bool:
+        """Whether `pattern` may be subscribed to."""
+        return pattern in UNCOVERED_PATTERNS or self.allowed.covers(pattern)
+
+
+UNRESTRICTED = Grant()
+"""What everyone has where no authentication is configured."""

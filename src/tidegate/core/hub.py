@@ -1,0 +1,164 @@
+"""Who gets what: connections with equal subscriptions form a cohort, and a cohort's bytes are joined once.
+
+The fast path is `Hub.publish` and `Hub.flush`. What is published within one turn of the event loop is collected per
+cohort; the flush joins it once and writes each connection once. The kernel's send costs more than all of Python's
+part, so fewer writes is the lever; `docs/design/performance.md` has the measurements.
+
+A connection that is not `clear` (its transport is full, or it is still catching up) is offered the events instead.
+"""
+
+from collections.abc import Callable, Iterable
+
+from tidegate.core.events import Event
+from tidegate.core.framing import Framing
+from tidegate.core.topics import UNRESTRICTED_TYPES, PatternSet
+
+ROUTES = 4096
+"""Event types whose cohorts are remembered; publishers may invent types, so there is a bound."""
+
+Joined = dict[tuple[object, ...], bytes]
+"""The bytes of a framing and its run of events: cohorts that got the same events share them."""
+
+
+class Interest:
+    """What a connection wants and may see. Equal interests are equal, and put connections into one cohort."""
+
+    __slots__ = ("_hash", "allowed", "framing", "wanted")
+
+    def __init__(self, wanted: PatternSet, *, allowed: PatternSet, framing: Framing) -> None:
+        self.wanted = wanted
+        self.allowed = allowed
+        self.framing = framing
+        self._hash = hash((wanted, allowed, id(framing)))
+
+    def matches(self, event_type: str, about: str | None = None) -> bool:
+        """Whether an event of `event_type`, which speaks of the type `about`, goes to this connection."""
+        return self.wanted.matches(event_type) and (
+            event_type in UNRESTRICTED_TYPES or self.allowed.matches(about or event_type)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Interest)
+            and self.framing is other.framing
+            and self.wanted == other.wanted
+            and self.allowed == other.allowed
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class Member:
+    """A connection as the hub sees it.
+
+    While `clear`, it is written to directly and every event of its interest has reached its transport. Otherwise
+    `offer` is told of the events; it may change `clear`, and must not join or leave a cohort.
+    """
+
+    __slots__ = ("clear", "offer", "write")
+
+    def __init__(self, *, write: Callable[[bytes], None], offer: Callable[[list[Event]], None]) -> None:
+        self.write = write
+        self.offer = offer
+        self.clear = True
+
+
+class Cohort:
+    """The members of one interest, and what was published to them in this turn."""
+
+    __slots__ = ("flushed", "interest", "members", "pending")
+
+    def __init__(self, interest: Interest) -> None:
+        self.interest = interest
+        self.members: dict[Member, None] = {}
+        self.pending: list[Event] = []
+        self.flushed = 0
+        """Events written or offered to the members so far."""
+
+
+class Hub:
+    """All cohorts. `epoch` names the sequence that the events belong to."""
+
+    def __init__(self, epoch: str) -> None:
+        self._epoch = epoch
+        self._cohorts: dict[Interest, Cohort] = {}
+        self._routes: dict[tuple[str, str | None], dict[Cohort, None]] = {}
+        self._dirty: list[Cohort] = []
+
+    def publish(self, event: Event) -> int:
+        """Collect `event` for everyone who wants it until `flush`; how many connections that is."""
+        reached = 0
+        for cohort in self._route(event.type, event.draft.about):
+            if not cohort.pending:
+                self._dirty.append(cohort)
+            cohort.pending.append(event)
+            reached += len(cohort.members)
+        return reached
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything was published since the last flush."""
+        return bool(self._dirty)
+
+    def flush(self) -> None:
+        """Write everything that was collected: once per connection."""
+        joined: Joined = {}
+        dirty, self._dirty = self._dirty, []
+        for cohort in dirty:
+            if cohort.pending:
+                self._flush(cohort, joined)
+
+    def flush_cohort(self, cohort: Cohort) -> None:
+        """Write what was collected for one cohort, so that something else may follow it."""
+        if cohort.pending:
+            self._flush(cohort, {})
+
+    def join(self, member: Member, interest: Interest) -> Cohort:
+        """Make `member` live: it gets what is published from now on, and nothing that was published before."""
+        cohort = self._cohorts.get(interest)
+        if cohort is None:
+            cohort = self._cohorts[interest] = Cohort(interest)
+            for (event_type, about), cohorts in self._routes.items():
+                if interest.matches(event_type, about):
+                    cohorts[cohort] = None
+        self.flush_cohort(cohort)
+        cohort.members[member] = None
+        return cohort
+
+    def leave(self, member: Member, cohort: Cohort) -> None:
+        """Take `member` out after it got all that was published to it until now."""
+        self.flush_cohort(cohort)
+        del cohort.members[member]
+        if not cohort.members:
+            del self._cohorts[cohort.interest]
+            for cohorts in self._routes.values():
+                cohorts.pop(cohort, None)
+
+    def __len__(self) -> int:
+        """How many cohorts there are."""
+        return len(self._cohorts)
+
+    def _flush(self, cohort: Cohort, joined: Joined) -> None:
+        events, cohort.pending = cohort.pending, []
+        cohort.flushed += len(events)
+        framing = cohort.interest.framing
+        content = (framing, *events)
+        data = joined.get(content)
+        if data is None:
+            data = joined[content] = b"".join([framing.event(event, self._epoch) for event in events])
+        for member in cohort.members:
+            if member.clear:
+                member.write(data)
+            else:
+                member.offer(events)
+
+    def _route(self, event_type: str, about: str | None) -> Iterable[Cohort]:
+        route = self._routes.get((event_type, about))
+        if route is None:
+            if len(self._routes) >= ROUTES:
+                self._routes.clear()
+            route = self._routes[event_type, about] = {
+                cohort: None for interest, cohort in self._cohorts.items() if interest.matches(event_type, about)
+            }
+        return route

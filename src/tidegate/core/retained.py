@@ -1,0 +1,67 @@
+"""The newest event of every retained type and key: what a new subscriber is handed."""
+
+from collections.abc import Iterable, Iterator
+
+from tidegate.core.envelope import encode_snapshot
+from tidegate.core.events import Event
+
+Name = tuple[str, str]
+"""An event type and a key, "" where the type has none."""
+
+
+class Retained:
+    """Retained events by type, then by key, in the order in which the keys were first seen.
+
+    A type that was ever retained stays known after its last value is gone.
+    """
+
+    def __init__(self, known_types: Iterable[str] = ()) -> None:
+        self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in known_types}
+        self._as_of: dict[str, float] = {}
+
+    def apply(self, event: Event) -> None:
+        """Keep `event`, or forget the value that it says is gone."""
+        slots = self._slots.setdefault(event.type, {})
+        if event.draft.gone:
+            slots.pop(event.key or "", None)
+        else:
+            slots[event.key or ""] = _Slot(event)
+
+    def refresh(self, event_type: str, as_of: float) -> None:
+        """Unchanged values of `event_type` were seen again at `as_of` (Unix seconds): snapshots say so."""
+        self._as_of[event_type] = as_of
+        for slot in self._slots.get(event_type, {}).values():
+            slot.snapshot = None
+
+    def events(self) -> Iterator[Event]:
+        """Every retained event, as it was published."""
+        return (slot.event for slots in self._slots.values() for slot in slots.values())
+
+    def get(self, event_type: str, key: str = "") -> Event | None:
+        """The retained event, as it was published."""
+        slot = self._slots.get(event_type, {}).get(key)
+        return slot.event if slot else None
+
+    def snapshot(self, name: Name) -> tuple[Event, bytes] | None:
+        """The retained event and its envelope as a snapshot, encoded once; None if there is none any more."""
+        event_type, key = name
+        slot = self._slots.get(event_type, {}).get(key)
+        if slot is None:
+            return None
+        if slot.snapshot is None:
+            slot.snapshot = encode_snapshot(slot.event, as_of=self._as_of.get(event_type))
+        return slot.event, slot.snapshot
+
+    def __contains__(self, event_type: str) -> bool:
+        return event_type in self._slots
+
+    def __len__(self) -> int:
+        return sum(map(len, self._slots.values()))
+
+
+class _Slot:
+    __slots__ = ("event", "snapshot")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.snapshot: bytes | None = None

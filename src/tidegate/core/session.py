@@ -1,0 +1,225 @@
+"""One client's protocol: a text frame in, one effect out.
+
+Decides what a message means and what it is answered; whoever holds the session carries the effect out. Knows the
+client's patterns and limits, and nothing of sockets, cohorts or positions.
+"""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from tidegate.core.topics import UNCOVERED_PATTERNS, PatternSet, check_pattern
+from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
+
+PATIENCE_S = 5.0
+"""How long a client may ignore `RATE_LIMITED` before it is closed, and how long it must behave to be forgiven."""
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client may do: patterns held, messages per second over time, and at once."""
+
+    patterns: int
+    messages_per_s: float
+    messages_burst: int
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """Acknowledge with `subscribed`, then snapshots of what `patterns` matches beyond the patterns before."""
+
+    id: Raw | UnsetType
+    added: PatternSet
+    patterns: PatternSet
+
+
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """Acknowledge with `unsubscribed`."""
+
+    id: Raw | UnsetType
+    removed: PatternSet
+    patterns: PatternSet
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """Answer with `pong`."""
+
+    id: Raw | UnsetType
+
+
+class Authenticate(msgspec.Struct, frozen=True):
+    """Check `token`; then `renewed` on success, or answer `UNAUTHENTICATED`."""
+
+    id: Raw | UnsetType
+    token: str
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """Answer with `error`."""
+
+    id: Raw | UnsetType
+    error: MessageError
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the connection."""
+
+    code: CloseCode
+    reason: str
+
+
+Effect = Subscribe | Unsubscribe | Ping | Authenticate | Refuse | Close
+
+
+class Session:
+    """One client's patterns, what it may see, and its message allowance.
+
+    `allowed` is what its token covers; `now` is monotonic time in seconds.
+    """
+
+    __slots__ = ("_allowance", "_last_limited", "_limited_since", "_limits", "_refilled", "allowed", "patterns")
+
+    def __init__(self, patterns: PatternSet, *, allowed: PatternSet, limits: SessionLimits, now: float) -> None:
+        self.patterns = patterns
+        self.allowed = allowed
+        self._limits = limits
+        self._allowance = float(limits.messages_burst)
+        self._refilled = now
+        self._limited_since = now
+        self._last_limited: float | None = None
+
+    def receive(self, text: bytes, now: float) -> Effect:
+        """What a text frame from the client leads to. Never raises."""
+        admitted = self._admit(now)
+        request_id: Raw | UnsetType = UNSET
+        try:
+            fields = _decode(text)
+            request_id = _request_id(fields)
+            if admitted:
+                return self._dispatch(fields, request_id)
+        except MessageError as error:
+            if admitted:
+                return Refuse(request_id, error)
+        return self._limited(request_id, now)
+
+    def receive_binary(self, now: float) -> Effect:
+        """What a binary message leads to."""
+        if self._admit(now):
+            return Refuse(UNSET, _invalid("expected a text message, got a binary one"))
+        return self._limited(UNSET, now)
+
+    def renewed(self, allowed: PatternSet) -> PatternSet:
+        """A new token covers `allowed`: patterns that it does not cover end; those that are left."""
+        self.allowed = allowed
+        self.patterns = PatternSet(p for p in self.patterns.patterns if self._may(p))
+        return self.patterns
+
+    def _dispatch(self, fields: dict[str, Raw], request_id: Raw | UnsetType) -> Effect:
+        match _text(fields, "type", "the message's type"):
+            case "subscribe":
+                return self._subscribe(request_id, _types(fields))
+            case "unsubscribe":
+                removed = PatternSet(self.patterns.patterns.intersection(_types(fields)))
+                self.patterns -= removed
+                return Unsubscribe(request_id, removed, self.patterns)
+            case "ping":
+                return Ping(request_id)
+            case "auth":
+                return Authenticate(request_id, _text(_data(fields), "token", "data.token"))
+            case unknown:
+                raise MessageError(
+                    MessageErrorCode.UNKNOWN_MESSAGE_TYPE,
+                    f"expected type subscribe, unsubscribe, ping or auth, got {unknown[:80]!r}",
+                )
+
+    def _subscribe(self, request_id: Raw | UnsetType, types: list[str]) -> Effect:
+        try:
+            wanted = PatternSet(map(check_pattern, types))
+        except TopicError as error:
+            raise MessageError(MessageErrorCode.INVALID_PATTERN, str(error)) from error
+        if refused := sorted(p for p in wanted.patterns if not self._may(p)):
+            raise MessageError(MessageErrorCode.FORBIDDEN, f"the token does not cover {', '.join(refused)}")
+        patterns = self.patterns | wanted
+        if len(patterns) > self._limits.patterns:
+            raise MessageError(
+                MessageErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"expected at most {self._limits.patterns} patterns on a connection, this would make {len(patterns)}",
+            )
+        added = wanted - self.patterns
+        self.patterns = patterns
+        return Subscribe(request_id, added, patterns)
+
+    def _may(self, pattern: str) -> bool:
+        return pattern in UNCOVERED_PATTERNS or self.allowed.covers(pattern)
+
+    def _admit(self, now: float) -> bool:
+        refill = (now - self._refilled) * self._limits.messages_per_s
+        self._allowance = min(self._allowance + refill, float(self._limits.messages_burst))
+        self._refilled = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def _limited(self, request_id: Raw | UnsetType, now: float) -> Effect:
+        if self._last_limited is None or now - self._last_limited > PATIENCE_S:
+            self._limited_since = now
+        self._last_limited = now
+        if now - self._limited_since >= PATIENCE_S:
+            return Close(CloseCode.TOO_MANY_MESSAGES, "messages went on coming after RATE_LIMITED")
+        return Refuse(
+            request_id,
+            MessageError(
+                MessageErrorCode.RATE_LIMITED,
+                f"expected at most {self._limits.messages_per_s:g} messages per second"
+                f" and {self._limits.messages_burst} at once",
+                retryable=True,
+            ),
+        )
+
+
+def _decode(text: bytes) -> dict[str, Raw]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Raw])
+    except msgspec.ValidationError:
+        raise _invalid("expected a JSON object, got another JSON value") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MessageError(MessageErrorCode.INVALID_JSON, f"expected a JSON object: {error}") from None
+
+
+def _request_id(fields: dict[str, Raw]) -> Raw | UnsetType:
+    if "id" not in fields:
+        return UNSET
+    try:
+        msgspec.json.decode(fields["id"], type=int | str)
+    except (msgspec.DecodeError, RecursionError):
+        raise _invalid("expected id to be a string or an integer") from None
+    return fields["id"]
+
+
+def _data(fields: dict[str, Raw]) -> dict[str, Raw]:
+    if "data" not in fields:
+        return {}
+    try:
+        return msgspec.json.decode(fields["data"], type=dict[str, Raw])
+    except (msgspec.DecodeError, RecursionError):
+        raise _invalid("expected data to be an object") from None
+
+
+def _text(fields: dict[str, Raw], name: str, shown: str) -> str:
+    try:
+        return msgspec.json.decode(fields[name], type=str)
+    except (KeyError, msgspec.DecodeError, RecursionError):
+        raise _invalid(f"expected {shown} to be a string") from None
+
+
+def _types(fields: dict[str, Raw]) -> list[str]:
+    """The patterns of a message, beside its type or inside its data, or both."""
+    given = [place["types"] for place in (fields, _data(fields)) if "types" in place]
+    if not given:
+        raise _invalid('expected data.types, a list of patterns such as ["system.*"]')
+    try:
+        return [pattern for part in given for pattern in msgspec.json.decode(part, type=list[str])]
+    except (msgspec.DecodeError, RecursionError):
+        raise _invalid("expected types to be a list of strings") from None
+
+
+def _invalid(message: str) -> MessageError:
+    return MessageError(MessageErrorCode.INVALID_MESSAGE, message)

@@ -1,0 +1,265 @@
+"""One connection's stream of events: in order, and whole or with a gap where it is not.
+
+A subscriber is in one of three conditions. Live and `clear`, the hub writes to it directly. *Catching up*, it works
+off a feed (a reply, snapshots, then the history from its cursor on) in pieces, as its transport drains; what is
+published meanwhile waits in the history, and goes live when the feed has reached the newest event. *Backlogged*, its
+transport holds more than the soft limit and the outbox conflates.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from tidegate.core.envelope import encode_gap
+from tidegate.core.events import Event, Position
+from tidegate.core.history import History
+from tidegate.core.hub import Cohort, Hub, Interest, Member
+from tidegate.core.instant import Instant
+from tidegate.core.outbox import Outbox
+from tidegate.core.retained import Name, Retained
+
+PIECE_BYTES = 65536
+"""A feed is written in joined pieces of about this size."""
+
+
+class Channel(Protocol):
+    """What carries a subscriber's bytes. It calls `Subscriber.pause` and `resume` as its buffer fills and drains."""
+
+    def write(self, data: bytes) -> None:
+        """Send `data` after everything written before. Never raises and never waits."""
+        ...
+
+    def unsent(self) -> int:
+        """Bytes taken by `write` that the kernel has not taken yet."""
+        ...
+
+
+class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much may wait for one connection; `soft_bytes` is the transport's own high-water mark."""
+
+    hard_bytes: int
+    grace_s: float
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """The shared state that subscribers read: one per gateway."""
+
+    hub: Hub
+    history: History
+    retained: Retained
+    epoch: str
+
+
+class Subscriber(Member):
+    """One connection's stream.
+
+    `too_slow` is called once, with the reason, when a limit is passed; it must not call back into the hub.
+    """
+
+    __slots__ = (
+        "_channel",
+        "_cohort",
+        "_counted_from",
+        "_cursor",
+        "_feed",
+        "_limits",
+        "_now",
+        "_outbox",
+        "_paused",
+        "_settled",
+        "_stalled",
+        "_stream",
+        "_too_slow",
+        "interest",
+        "skipped",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        stream: Stream,
+        interest: Interest,
+        limits: SendLimits,
+        too_slow: Callable[[str], None],
+    ) -> None:
+        super().__init__(write=channel.write, offer=self._offer)
+        self.clear = False
+        self.interest = interest
+        self.skipped: dict[str, int] = {}
+        """Events left out so far, by type."""
+        self._channel = channel
+        self._stream = stream
+        self._limits = limits
+        self._too_slow: Callable[[str], None] | None = too_slow
+        self._cohort: Cohort | None = None
+        self._feed: Iterator[bytes] | None = None
+        self._cursor = 0
+        self._outbox: Outbox | None = None
+        self._paused = False
+        self._stalled: tuple[int, float] | None = None
+        self._settled = 0
+        self._counted_from = 0
+        self._now = Instant(0.0, 0.0)
+
+    def feed(self, head: bytes, *, interest: Interest, names: Iterable[Name], position: Position, now: Instant) -> None:
+        """Send `head`, then the snapshots of `names`, then every event after `position`, then go on live.
+
+        `interest` replaces the one before. Only a subscriber that is new or `clear` may be fed.
+        """
+        assert self._feed is None, "one feed at a time: requests wait until the subscriber is clear"
+        self._leave()
+        self.interest = interest
+        self._cursor = position.seq
+        self._feed = self._frames(head, list(names), position)
+        self._pump(now)
+
+    def send(self, data: bytes) -> None:
+        """Send framed `data` to this connection alone, after everything that was published before."""
+        if self._cohort is not None and self._cohort.pending:
+            self._stream.hub.flush_cohort(self._cohort)
+        self.write(data)
+
+    def pause(self) -> None:
+        """The transport holds more than the soft limit."""
+        self._paused = True
+        self.clear = False
+        self._check_hard_limit()
+
+    def resume(self, now: Instant) -> None:
+        """The transport has drained."""
+        self._paused = False
+        self._stalled = None
+        self._pump(now)
+
+    def review(self, now: Instant) -> None:
+        """Call about once a second: notices a kernel that takes no byte for the grace period."""
+        if not self._paused:
+            return
+        unsent = self._channel.unsent()
+        if self._stalled is None or unsent < self._stalled[0]:
+            self._stalled = (unsent, now.mono)
+        elif now.mono - self._stalled[1] >= self._limits.grace_s:
+            self._give_up(f"the connection took no byte for {self._limits.grace_s:g} s")
+
+    def evicted(self, event: Event) -> None:
+        """`event` fell out of the history; if this subscriber has not come to it yet, the outbox keeps what it can."""
+        assert event.seq is not None
+        if self._feed is not None and self._cursor < event.seq:
+            self._cursor = event.seq
+            if self.interest.matches(event.type, event.draft.about):
+                self._settled += 1
+                self._offer([event])
+
+    def detach(self) -> None:
+        """The connection is gone: nothing is written any more."""
+        self.clear = False
+        self._too_slow = None
+        self._leave()
+        self._feed = None
+        self._outbox = None
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether it still reads from the history."""
+        return self._feed is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for this connection, in its transport and in its outbox."""
+        return self._channel.unsent() + (self._outbox.bytes if self._outbox else 0)
+
+    @property
+    def delivered(self) -> int:
+        """Live and replayed events handed to the transport so far."""
+        live = self._cohort.flushed - self._counted_from if self._cohort else 0
+        return self._settled + live
+
+    def _frames(self, head: bytes, names: list[Name], position: Position) -> Iterator[bytes]:
+        framing = self.interest.framing
+        yield head
+        for name in names:
+            found = self._stream.retained.snapshot(name)
+            # A value that came after `position` follows as an event of the history, so it is no snapshot any more.
+            if found is not None and (found[0].seq or 0) <= position.seq:
+                yield framing.snapshot(*found)
+        yield framing.position(position)
+        while True:
+            yield from self._drain_outbox()
+            event = self._stream.history.get(self._cursor + 1)
+            if event is None:
+                return
+            self._cursor += 1
+            if self.interest.matches(event.type, event.draft.about):
+                self._settled += 1
+                yield framing.event(event, self._stream.epoch)
+
+    def _pump(self, now: Instant) -> None:
+        self._now = now
+        while self._feed is not None and not self._paused:
+            piece = _take(self._feed, PIECE_BYTES)
+            if piece:
+                self.write(piece)
+            else:
+                self._feed = None
+                self._join()
+        if self._feed is None and not self._paused:
+            self._work_off()
+
+    def _work_off(self) -> None:
+        data = b"".join(self._drain_outbox())
+        if data:
+            self.write(data)
+        self.clear = not self._paused
+
+    def _drain_outbox(self) -> Iterator[bytes]:
+        if self._outbox is None:
+            return
+        skipped, kept = self._outbox.drain()
+        self._outbox = None
+        framing = self.interest.framing
+        if skipped:
+            for event_type, count in skipped.items():
+                self.skipped[event_type] = self.skipped.get(event_type, 0) + count
+            self._settled -= sum(skipped.values())
+            yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
+        for event in kept:
+            yield framing.event(event, self._stream.epoch)
+
+    def _offer(self, events: list[Event]) -> None:
+        if self._outbox is None:
+            self._outbox = Outbox()
+        for event in events:
+            self._outbox.offer(event)
+        self._check_hard_limit()
+
+    def _check_hard_limit(self) -> None:
+        if self.waiting_bytes > self._limits.hard_bytes:
+            self._give_up(f"more than {self._limits.hard_bytes} bytes were waiting for the connection")
+
+    def _give_up(self, reason: str) -> None:
+        if self._too_slow is not None:
+            too_slow, self._too_slow = self._too_slow, None
+            too_slow(reason)
+
+    def _join(self) -> None:
+        self._cohort = self._stream.hub.join(self, self.interest)
+        self._counted_from = self._cohort.flushed
+
+    def _leave(self) -> None:
+        if self._cohort is not None:
+            cohort, self._cohort = self._cohort, None
+            self._stream.hub.leave(self, cohort)
+            self._settled += cohort.flushed - self._counted_from
+
+
+def _take(frames: Iterator[bytes], size: int) -> bytes:
+    """Frames joined up to about `size` bytes; empty only when there are no more."""
+    piece = []
+    for frame in frames:
+        piece.append(frame)
+        size -= len(frame)
+        if size <= 0:
+            break
+    return b"".join(piece)

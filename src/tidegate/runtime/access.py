@@ -1,0 +1,127 @@
+"""Who may come in: host, origin, token and room, asked of every request in this order."""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tidegate.core.grant import Grant, Role
+from tidegate.errors import AccessRefused, MessageError
+from tidegate.ports import Authenticator
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of a request. `headers` have lower-case names; `peer` is the address of the socket's other end."""
+
+    peer: str
+    scheme: str
+    headers: Mapping[str, str]
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Who came in: what it may do, and its address (behind a trusted proxy, the one that the proxy names)."""
+
+    grant: Grant
+    address: str
+
+
+class Gate:
+    """The rules of one gateway.
+
+    `hosts` and `origins` are those of the configuration; `bound_host` is the name that the server listens on.
+    """
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        bound_host: str,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
+        self._authenticator = authenticator
+        self._hosts = LOOPBACK_NAMES | {_bracketed(bound_host), *map(str.lower, hosts)}
+        self._origins = frozenset(map(str.lower, origins))
+        self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
+
+    def check_host(self, request: Request) -> None:
+        """Raise `AccessRefused` (421) unless the host that was asked for is one of ours: no DNS rebinding."""
+        host = self._host(request)
+        if host not in self._hosts and _without_port(host) not in self._hosts:
+            raise AccessRefused(
+                421, f"expected a Host that is allowed, got {host[:255]!r}: server.allowed_hosts names further ones"
+            )
+
+    def check_origin(self, request: Request) -> None:
+        """Raise `AccessRefused` (403) for a browser's page of another host that is not listed."""
+        if not self.allows_origin(request):
+            raise AccessRefused(
+                403,
+                f"expected an Origin of the same host, got {request.headers['origin'][:255]!r}:"
+                " server.allowed_origins names further ones",
+            )
+
+    def allows_origin(self, request: Request) -> bool:
+        """Whether the page that asks, if it is one, is of the same host or listed."""
+        origin = request.headers.get("origin", "").lower()
+        if not origin or origin in self._origins:
+            return True
+        return origin == f"{self._scheme(request)}://{self._host(request)}"
+
+    def authenticate(self, request: Request, token: str | None, role: Role) -> Admission:
+        """Whose token it is; a header wins over `token`, that of the query.
+
+        Raises `AccessRefused`: 401 without a valid one, 403 if it lacks `role`.
+        """
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        token = bearer.strip() if scheme.lower() == "bearer" else token or ""
+        try:
+            grant = self._authenticator.verify(token)
+        except MessageError as error:
+            raise AccessRefused(401, str(error)) from error
+        if role not in grant.roles:
+            raise AccessRefused(403, f"expected a token with the role {role.value!r}")
+        return Admission(grant, self._address(request))
+
+    def _host(self, request: Request) -> str:
+        host = request.headers.get("host", "").lower()
+        default = ":443" if self._scheme(request) == "https" else ":80"
+        return host.removesuffix(default)
+
+    def _scheme(self, request: Request) -> str:
+        if self._trusts(request.peer):
+            forwarded = request.headers.get("x-forwarded-proto", "").strip().lower()
+            return {"ws": "http", "wss": "https"}.get(forwarded, forwarded) or request.scheme
+        return request.scheme
+
+    def _address(self, request: Request) -> str:
+        """The first address from the right that no trusted proxy added."""
+        address = request.peer
+        for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+            if not self._trusts(address) or not hop.strip():
+                break
+            address = hop.strip()
+        return address
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
+
+
+def _without_port(host: str) -> str:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+    return _bracketed(name)

@@ -1,0 +1,282 @@
+"""One client: its session decides, its subscriber streams, and this carries the session's effects out.
+
+Requests are worked off while the subscriber is clear. Those that come while it catches up, or while its transport is
+full, wait: an answer could not overtake the events before it anyway. They count as waiting bytes.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+import structlog
+from msgspec import Raw, UnsetType
+
+from tidegate.core import envelope as wire
+from tidegate.core.events import Position
+from tidegate.core.framing import Framing
+from tidegate.core.grant import Grant
+from tidegate.core.hub import Interest
+from tidegate.core.instant import rfc3339
+from tidegate.core.retained import Name
+from tidegate.core.session import (
+    Authenticate,
+    Close,
+    Effect,
+    Ping,
+    Refuse,
+    Session,
+    SessionLimits,
+    Subscribe,
+    Unsubscribe,
+)
+from tidegate.core.subscriber import Channel, SendLimits, Stream, Subscriber
+from tidegate.core.topics import PatternSet
+from tidegate.errors import CloseCode, MessageError
+from tidegate.ports import Clock
+
+log = structlog.get_logger("tidegate.connection")
+
+
+class ClosableChannel(Channel, Protocol):
+    """A channel that the gateway can end."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the stream in good order: nothing is written afterwards."""
+        ...
+
+    def abort(self, code: CloseCode, reason: str) -> None:
+        """End the stream now: the close code goes out as far as the kernel takes it, the rest is thrown away."""
+        ...
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every connection of a gateway shares.
+
+    `position` tells the newest one; `authenticate` turns a token into a grant or raises `MessageError`.
+    """
+
+    stream: Stream
+    clock: Clock
+    position: Callable[[], Position]
+    authenticate: Callable[[str], Grant]
+    server: str
+    heartbeat_interval_s: float
+    session_limits: SessionLimits
+    send_limits: SendLimits
+
+
+class Connection:
+    """One client's connection, whatever carries it.
+
+    `too_slow` is called once, with this connection and the reason, when the client must be closed for being slow.
+    """
+
+    def __init__(
+        self,
+        channel: ClosableChannel,
+        *,
+        client_id: str,
+        address: str,
+        framing: Framing,
+        grant: Grant,
+        patterns: PatternSet,
+        around: Surroundings,
+        too_slow: Callable[["Connection", str], None],
+    ) -> None:
+        now = around.clock.now()
+        self.id = client_id
+        self.address = address
+        self.connected_at = now.wall
+        self.grant = grant
+        self._around = around
+        self._channel = channel
+        self._framing = framing
+        self._session = Session(patterns, allowed=grant.allowed, limits=around.session_limits, now=now.mono)
+        self._requests: deque[bytes | None] = deque()
+        self._request_bytes = 0
+        self._closed = False
+        self._too_slow = too_slow
+        self.subscriber = Subscriber(
+            channel,
+            stream=around.stream,
+            interest=self._interest(),
+            limits=around.send_limits,
+            too_slow=lambda reason: too_slow(self, reason),
+        )
+
+    @property
+    def patterns(self) -> PatternSet:
+        """What the client is subscribed to."""
+        return self._session.patterns
+
+    def start(self, since: Position | None) -> None:
+        """Welcome the client, then replay what it missed since `since`, or hand it the current values."""
+        newest = self._around.position()
+        refused = None if since is None else self._around.stream.history.refuses(since, newest)
+        resumed = since is not None and refused is None
+        begin = since if since is not None and resumed else newest
+        head = self._message(
+            "welcome",
+            wire.Welcome(
+                timestamp=self._timestamp(),
+                data=wire.WelcomeData(
+                    client_id=self.id,
+                    protocol=wire.PROTOCOL_VERSION,
+                    server=self._around.server,
+                    epoch=newest.epoch,
+                    seq=begin.seq,
+                    resumed=resumed,
+                    subscriptions=self.patterns.sorted(),
+                    heartbeat_interval_s=self._around.heartbeat_interval_s,
+                ),
+            ),
+        )
+        if refused is not None:
+            wall = self._around.clock.now().wall
+            head += self._framing.message("gap", wire.encode_gap(refused, timestamp=wall, requested=since, skipped={}))
+        self._feed(head, names=() if resumed else self._names(without=None), position=begin)
+
+    def receive(self, text: bytes | None) -> None:
+        """Take one message of the client: a text, or None for a binary one. Never raises."""
+        if self._closed:
+            return
+        if self.subscriber.clear and not self._requests:
+            self._apply(self._judge(text))
+            return
+        self._requests.append(text)
+        self._request_bytes += len(text or b"") + 64
+        if self._request_bytes > self._around.send_limits.hard_bytes:
+            self._too_slow(self, "too many messages wait for a connection that does not read")
+
+    def pause(self) -> None:
+        """The transport is full."""
+        self.subscriber.pause()
+
+    def resume(self) -> None:
+        """The transport has drained."""
+        if self._closed:
+            return
+        self.subscriber.resume(self._around.clock.now())
+        self._work_off_requests()
+
+    def send(self, name: str, message: wire.Message) -> None:
+        """Send a message that concerns this connection alone."""
+        if not self._closed:
+            self.subscriber.send(self._message(name, message))
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Say goodbye and end the stream."""
+        if not self._closed:
+            self._goodbye(code, reason)
+            self._channel.close(code, reason)
+            self.detach()
+
+    def abort(self, code: CloseCode, reason: str) -> None:
+        """End the stream without waiting for the client to take what is queued."""
+        if not self._closed:
+            self._goodbye(code, reason)
+            self._channel.abort(code, reason)
+            self.detach()
+
+    def detach(self) -> None:
+        """The stream has ended: forget what waits for it."""
+        self._closed = True
+        self._requests.clear()
+        self.subscriber.detach()
+
+    def _judge(self, text: bytes | None) -> Effect:
+        now = self._around.clock.now().mono
+        return self._session.receive_binary(now) if text is None else self._session.receive(text, now)
+
+    def _apply(self, effect: Effect) -> None:
+        match effect:
+            case Subscribe():
+                self._subscribed(effect)
+            case Unsubscribe():
+                self._unsubscribed(effect)
+            case Ping():
+                self.send("pong", wire.Pong(timestamp=self._timestamp(), id=effect.id))
+            case Refuse():
+                self._refuse(effect.id, effect.error)
+            case Authenticate():
+                self._authenticate(effect)
+            case Close():
+                self.close(effect.code, effect.reason)
+
+    def _work_off_requests(self) -> None:
+        while self._requests and self.subscriber.clear and not self._closed:
+            text = self._requests.popleft()
+            self._request_bytes -= len(text or b"") + 64
+            self._apply(self._judge(text))
+
+    def _subscribed(self, effect: Subscribe) -> None:
+        before = self.subscriber.interest
+        position = self._around.position()
+        reply = wire.Subscribed(
+            timestamp=self._timestamp(),
+            id=effect.id,
+            data=wire.SubscribedData(
+                types=effect.patterns.sorted(), added=effect.added.sorted(), epoch=position.epoch, seq=position.seq
+            ),
+        )
+        head = self._message("subscribed", reply)
+        if effect.added:
+            self._feed(head, names=self._names(without=before), position=position)
+            log.debug("subscribed", client_id=self.id, added=effect.added.sorted(), patterns=effect.patterns.sorted())
+        else:
+            self.subscriber.send(head)
+
+    def _unsubscribed(self, effect: Unsubscribe) -> None:
+        reply = wire.Unsubscribed(
+            timestamp=self._timestamp(),
+            id=effect.id,
+            data=wire.UnsubscribedData(types=effect.patterns.sorted(), removed=effect.removed.sorted()),
+        )
+        self._feed(self._message("unsubscribed", reply), names=(), position=self._around.position())
+        log.debug("unsubscribed", client_id=self.id, removed=effect.removed.sorted())
+
+    def _authenticate(self, effect: Authenticate) -> None:
+        try:
+            self.grant = self._around.authenticate(effect.token)
+        except MessageError as error:
+            self._refuse(effect.id, error)
+            return
+        left = self._session.renewed(self.grant.allowed)
+        reply = wire.Authenticated(
+            timestamp=self._timestamp(), id=effect.id, data=wire.AuthenticatedData(types=left.sorted())
+        )
+        self._feed(self._message("authenticated", reply), names=(), position=self._around.position())
+
+    def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
+        data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
+        self.send("error", wire.Error(timestamp=self._timestamp(), id=request_id, data=data))
+
+    def _goodbye(self, code: CloseCode, reason: str) -> None:
+        if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.OVERLOADED:
+            data = wire.ConnectionErrorData(
+                code=code, message=reason, retryable=code in {CloseCode.TOO_SLOW, CloseCode.OVERLOADED}
+            )
+            self.send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
+
+    def _feed(self, head: bytes, *, names: Iterable[Name], position: Position) -> None:
+        now = self._around.clock.now()
+        self.subscriber.feed(head, interest=self._interest(), names=names, position=position, now=now)
+
+    def _names(self, *, without: Interest | None) -> list[Name]:
+        interest = self._interest()
+        return [
+            (event.type, event.key or "")
+            for event in self._around.stream.retained.events()
+            if interest.matches(event.type, event.draft.about)
+            and not (without is not None and without.wanted.matches(event.type))
+        ]
+
+    def _interest(self) -> Interest:
+        return Interest(self._session.patterns, allowed=self._session.allowed, framing=self._framing)
+
+    def _message(self, name: str, message: wire.Message) -> bytes:
+        return self._framing.message(name, wire.encode(message))
+
+    def _timestamp(self) -> str:
+        return rfc3339(self._around.clock.now().wall)

@@ -1,0 +1,314 @@
+"""The single writer of shared state: what is published, what is kept, and who is connected.
+
+Everything happens on one event loop, and nothing in here waits between reading shared state and changing it. That is
+why a subscribe has no race with a publish.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
+from tidegate.core.events import Draft, Event, Position
+from tidegate.core.framing import Framing
+from tidegate.core.grant import Grant
+from tidegate.core.history import History
+from tidegate.core.hub import Hub
+from tidegate.core.instant import rfc3339
+from tidegate.core.retained import Retained
+from tidegate.core.session import SessionLimits
+from tidegate.core.subscriber import SendLimits, Stream
+from tidegate.core.topics import RESERVED_TYPES, UNCOVERED_PATTERNS, PatternSet, check_event_type
+from tidegate.errors import AccessRefused, CloseCode, PublishError, TopicError, UnknownName
+from tidegate.ports import Authenticator, Bus, Clock, Metrics
+from tidegate.runtime.connection import ClosableChannel, Connection, Surroundings
+
+REVIEW_S = 1.0
+"""How often connections and retained values are looked through for what time has decided."""
+
+log = structlog.get_logger("tidegate.gateway")
+
+
+class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway is told at start. `source_types` are polled, so nobody else may publish them."""
+
+    server: str
+    source_types: frozenset[str]
+    default_types: tuple[str, ...]
+    heartbeat_interval_s: float
+    history_events: int
+    history_bytes: int
+    event_bytes: int
+    max_clients: int
+    session_limits: SessionLimits
+    send_limits: SendLimits
+
+
+class Gateway:
+    """The state that everybody shares, on one event loop.
+
+    `run` must be running while clients are connected.
+    """
+
+    def __init__(
+        self, options: GatewayOptions, *, bus: Bus, clock: Clock, metrics: Metrics, authenticator: Authenticator
+    ) -> None:
+        self.options = options
+        self.clock = clock
+        self.started = clock.now()
+        self.draining = False
+        self.retained = Retained([*options.source_types, "circuit_breaker.state", "source.freshness"])
+        self._bus = bus
+        self._metrics = metrics
+        self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
+        self._hub = Hub(bus.position.epoch)
+        self._connections: dict[str, tuple[Connection, str]] = {}
+        self._numbered = 0
+        self._too_slow: dict[Connection, str] = {}
+        self._flush_due = False
+        self._expiry: dict[tuple[str, str], float] = {}
+        self._around = Surroundings(
+            stream=Stream(self._hub, self._history, self.retained, bus.position.epoch),
+            clock=clock,
+            position=lambda: bus.position,
+            authenticate=authenticator.verify,
+            server=options.server,
+            heartbeat_interval_s=options.heartbeat_interval_s,
+            session_limits=options.session_limits,
+            send_limits=options.send_limits,
+        )
+        bus.connect(self._deliver)
+
+    @property
+    def position(self) -> Position:
+        """The newest position."""
+        return self._bus.position
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Everyone who is connected now, oldest first."""
+        return [connection for connection, _ in self._connections.values()]
+
+    async def publish(self, drafts: Sequence[Draft]) -> Position:
+        """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
+        return await self._bus.publish(drafts) if drafts else self.position
+
+    async def publish_from_outside(self, drafts: Sequence[Draft]) -> Position:
+        """Publish what a publisher sent, all or nothing.
+
+        Raises `PublishError` for a type that is polled or built in, or data over the limit.
+        """
+        for draft in drafts:
+            self._check_publishable(draft.type)
+            if len(draft.data) > self.options.event_bytes:
+                raise PublishError(
+                    f"expected data of at most {self.options.event_bytes} bytes, got {len(draft.data)}", status=413
+                )
+        return await self.publish(drafts)
+
+    async def forget(self, event_type: str, key: str = "") -> Position:
+        """Take a published retained value away, and say so with one event.
+
+        Raises `PublishError` for a type that is polled or built in, `UnknownName` where there is no such value.
+        """
+        self._check_publishable(event_type)
+        if self.retained.get(event_type, key) is None:
+            raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
+        return await self.publish([_gone(event_type, key)])
+
+    def refresh(self, event_type: str, as_of: float) -> None:
+        """Unchanged values of `event_type` were seen again: snapshots carry the newer `as_of` (Unix seconds)."""
+        self.retained.refresh(event_type, as_of)
+
+    def snapshots(self, event_type: str | None, *, allowed: PatternSet) -> list[bytes]:
+        """The envelopes that a new subscriber would be handed, of one type or of all that `allowed` matches.
+
+        Raises `UnknownName` for a type that was never retained, or that may not be seen.
+        """
+        if event_type is not None and (event_type not in self.retained or not _visible(event_type, allowed)):
+            raise UnknownName(f"expected a retained event type, got {event_type!r}")
+        found = (
+            self.retained.snapshot((event.type, event.key or ""))
+            for event in list(self.retained.events())
+            if event_type in {None, event.type} and _visible(event.draft.about or event.type, allowed)
+        )
+        return [json for _, json in filter(None, found)]
+
+    def check_room(self) -> None:
+        """Raise `AccessRefused` (503) while no further client is let in."""
+        if self.draining:
+            raise AccessRefused(503, "the gateway is draining: come back in a moment", retry_after_s=1)
+        if len(self._connections) >= self.options.max_clients:
+            raise AccessRefused(
+                503, f"all {self.options.max_clients} places (server.max_clients) are taken", retry_after_s=5
+            )
+
+    def patterns_for(self, wanted: PatternSet | None, grant: Grant) -> PatternSet:
+        """The first subscriptions of a client; None asks for the defaults, cut down to what is wholly covered.
+
+        Raises `AccessRefused`: 403 for a pattern that the token does not cover, 400 for too many.
+        """
+        if wanted is None:
+            return PatternSet(filter(grant.covers, self.options.default_types))
+        if refused := sorted(p for p in wanted.patterns if not grant.covers(p)):
+            raise AccessRefused(403, f"types: the token does not cover {', '.join(refused)}")
+        if len(wanted) > self.options.session_limits.patterns:
+            raise AccessRefused(
+                400, f"types: expected at most {self.options.session_limits.patterns} patterns, got {len(wanted)}"
+            )
+        return wanted
+
+    def connect(
+        self,
+        channel: ClosableChannel,
+        *,
+        transport: str,
+        address: str,
+        framing: Framing,
+        grant: Grant,
+        patterns: PatternSet,
+    ) -> Connection:
+        """Take a client in. Call its `start` next, and `disconnect` once its stream has ended, for whatever reason."""
+        self._numbered += 1
+        client_id = f"c{self._numbered}-{self.position.epoch[:4]}"
+        connection = Connection(
+            channel,
+            client_id=client_id,
+            address=address,
+            framing=framing,
+            grant=grant,
+            patterns=patterns,
+            around=self._around,
+            too_slow=self._note_too_slow,
+        )
+        self._connections[client_id] = (connection, transport)
+        self._metrics.client_connected(transport)
+        log.debug("client connected", client_id=client_id, address=address, patterns=patterns.sorted())
+        return connection
+
+    def disconnect(self, connection: Connection, reason: str) -> None:
+        """Forget a client whose stream has ended. May be called again."""
+        connection.detach()
+        if (known := self._connections.pop(connection.id, None)) is not None:
+            self._metrics.client_left(known[1], reason)
+            log.debug("client left", client_id=connection.id, reason=reason)
+
+    async def run(self) -> None:
+        """Heartbeats and what time decides, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._beat())
+            tasks.create_task(self._review())
+
+    async def drain(self, drain_s: float) -> None:
+        """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds."""
+        self.draining = True
+        leaving = self.connections
+        log.info("draining", clients=len(leaving), drain_s=drain_s)
+        for n, connection in enumerate(leaving):
+            connection.send(
+                "notification", self._draining_notice(1000 + n * max(1, int(2000 * drain_s) // len(leaving)))
+            )
+        began = self.clock.now().mono
+        for n, connection in enumerate(leaving):
+            await asyncio.sleep(began + 0.8 * drain_s * n / len(leaving) - self.clock.now().mono)
+            connection.close(CloseCode.DRAINING, "the gateway is draining")
+
+    def _deliver(self, drafts: Sequence[tuple[int, Draft]]) -> None:
+        timestamp = self.clock.now().wall
+        for seq, draft in drafts:
+            event = encode_event(draft, seq=seq, timestamp=timestamp)
+            for fallen in self._history.append(event):
+                self._tell_of_eviction(fallen)
+            self._keep(event)
+            self._send(event)
+
+    def _keep(self, event: Event) -> None:
+        draft = event.draft
+        if draft.retain or draft.gone:
+            self.retained.apply(event)
+            name = (draft.type, draft.key or "")
+            self._expiry.pop(name, None)
+            if draft.ttl_s is not None and not draft.gone:
+                self._expiry[name] = self.clock.now().mono + draft.ttl_s
+
+    def _send(self, event: Event) -> None:
+        reached = self._hub.publish(event)
+        self._metrics.published(event.type, reached)
+        log.debug("published", type=event.type, key=event.key, seq=event.seq, clients=reached)
+        if self._hub.dirty and not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self._hub.flush()
+        self._end_the_slow()
+
+    def _tell_of_eviction(self, event: Event) -> None:
+        for connection, _ in self._connections.values():
+            if connection.subscriber.catching_up:
+                connection.subscriber.evicted(event)
+
+    def _note_too_slow(self, connection: Connection, reason: str) -> None:
+        if not self._too_slow:
+            asyncio.get_running_loop().call_soon(self._end_the_slow)
+        self._too_slow[connection] = reason
+
+    def _end_the_slow(self) -> None:
+        slow, self._too_slow = self._too_slow, {}
+        for connection, reason in slow.items():
+            log.warning(
+                "client too slow", client_id=connection.id, reason=reason, skipped=connection.subscriber.skipped
+            )
+            connection.abort(CloseCode.TOO_SLOW, reason)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.heartbeat_interval_s)
+            now, position = self.clock.now(), self.position
+            data = {
+                "epoch": position.epoch,
+                "seq": position.seq,
+                "uptime_s": round(now.mono - self.started.mono, 3),
+                "clients": len(self._connections),
+            }
+            self._send(encode_event(Draft(type="heartbeat", data=raw(data)), seq=None, timestamp=now.wall))
+
+    async def _review(self) -> None:
+        while True:
+            await asyncio.sleep(REVIEW_S)
+            now = self.clock.now()
+            for connection in self.connections:
+                connection.subscriber.review(now)
+                if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
+                    connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
+            await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
+
+    def _check_publishable(self, event_type: str) -> None:
+        try:
+            check_event_type(event_type)
+        except TopicError as error:
+            raise PublishError(str(error), status=400) from error
+        if event_type in RESERVED_TYPES:
+            raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
+        if event_type in self.options.source_types:
+            raise PublishError(f"{event_type!r} is polled from a backend: nobody else may publish it", status=403)
+
+    def _draining_notice(self, retry_after_ms: int) -> Notification:
+        data = NotificationData(
+            level="warning",
+            message="the gateway is draining: reconnect after retry_after_ms",
+            code="DRAINING",
+            retry_after_ms=retry_after_ms,
+        )
+        return Notification(timestamp=rfc3339(self.clock.now().wall), data=data)
+
+
+def _gone(event_type: str, key: str) -> Draft:
+    return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
+
+
+def _visible(event_type: str, allowed: PatternSet) -> bool:
+    return event_type in UNCOVERED_PATTERNS or allowed.matches(event_type)
