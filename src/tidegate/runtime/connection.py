@@ -69,7 +69,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 class Connection:
     """One client's connection, whatever carries it.
 
-    `too_slow` is called once, with this connection and the reason, when the client must be closed for being slow.
+    `too_slow` is called once, with this connection and the reason, when the client must be closed for being slow;
+    `interested` whenever the client subscribes to more.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Connection:
         patterns: PatternSet,
         around: Surroundings,
         too_slow: Callable[["Connection", str], None],
+        interested: Callable[[], None],
     ) -> None:
         now = around.clock.now()
         self.id = client_id
@@ -97,6 +99,7 @@ class Connection:
         self._request_bytes = 0
         self._closed = False
         self._too_slow = too_slow
+        self._interested = interested
         self.subscriber = Subscriber(
             channel,
             stream=around.stream,
@@ -223,6 +226,7 @@ class Connection:
         head = self._message("subscribed", reply)
         if effect.added:
             self._feed(head, names=self._names(without=before), position=position)
+            self._interested()
             log.debug("subscribed", client_id=self.id, added=effect.added.sorted(), patterns=effect.patterns.sorted())
         else:
             self.subscriber.send(head)

@@ -5,7 +5,7 @@ why a subscribe has no race with a publish.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -59,6 +59,8 @@ class Gateway:
         self.clock = clock
         self.started = clock.now()
         self.draining = False
+        self.on_interest: Callable[[], None] = lambda: None
+        """Called when somebody may have become interested in more types."""
         self.retained = Retained([*options.source_types, "circuit_breaker.state", "source.freshness"])
         self._bus = bus
         self._metrics = metrics
@@ -136,6 +138,10 @@ class Gateway:
         )
         return [json for _, json in filter(None, found)]
 
+    def is_wanted(self, event_type: str) -> bool:
+        """Whether anyone is subscribed to `event_type`."""
+        return any(connection.patterns.matches(event_type) for connection, _ in self._connections.values())
+
     def check_room(self) -> None:
         """Raise `AccessRefused` (503) while no further client is let in."""
         if self.draining:
@@ -182,9 +188,11 @@ class Gateway:
             patterns=patterns,
             around=self._around,
             too_slow=self._note_too_slow,
+            interested=self._notice_interest,
         )
         self._connections[client_id] = (connection, transport)
         self._metrics.client_connected(transport)
+        self._notice_interest()
         log.debug("client connected", client_id=client_id, address=address, patterns=patterns.sorted())
         return connection
 
@@ -250,6 +258,9 @@ class Gateway:
         for connection, _ in self._connections.values():
             if connection.subscriber.catching_up:
                 connection.subscriber.evicted(event)
+
+    def _notice_interest(self) -> None:
+        asyncio.get_running_loop().call_soon(self.on_interest)
 
     def _note_too_slow(self, connection: Connection, reason: str) -> None:
         if not self._too_slow:
