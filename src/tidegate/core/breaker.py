@@ -1,0 +1,381 @@
+"""The circuit breaker of one backend: closed, open, half-open, and the operator's overrides.
+
+Ask `permit` before a call and give its end to `record` after it. Every call carries the generation that admitted it,
+so what ends late judges nothing. A transition is returned, never called back: the caller publishes it.
+
+Decisions use monotonic time; wall time is only shown. Knows nothing of sources, data or events.
+"""
+
+import enum
+from collections import deque
+
+import msgspec
+
+from tidegate.core.instant import Instant
+from tidegate.core.outcome import Fault, Verdict
+from tidegate.errors import ErrorCode
+
+
+class State(enum.StrEnum):
+    """Whether calls are let through, as clients see it."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Reason(enum.StrEnum):
+    """Why a breaker is in its state."""
+
+    START = "start"
+    FAILURE_THRESHOLD = "failure_threshold"
+    FAILURE_RATE = "failure_rate"
+    RETRY_DUE = "retry_due"
+    PROBE_FAILED = "probe_failed"
+    PROBE_SUCCEEDED = "probe_succeeded"
+    FORCE_OPEN = "force_open"
+    FORCE_CLOSED = "force_closed"
+    RESET = "reset"
+
+
+class BreakerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """When a breaker opens and closes. Durations are in seconds.
+
+    It trips on `failure_threshold` failures in a row or, with `failure_rate` (above 0, at most 1), when at least that
+    share of the calls of the last `rate_window_s` failed and they were `rate_minimum_calls` or more. A probe that has
+    not ended after `probe_deadline_s` (the call's timeout and 1 s) loses its place to the next.
+    """
+
+    failure_threshold: int = 5
+    open_s: float = 5.0
+    open_max_s: float = 300.0
+    half_open_successes: int = 1
+    heal_s: float = 30.0
+    probe_deadline_s: float = 3.0
+    failure_rate: float | None = None
+    rate_window_s: float = 60.0
+    rate_minimum_calls: int = 10
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """One move of a breaker, as `circuit_breaker.state` tells it.
+
+    `from_state` is None for the first of a process. `failure_count` is the run of failures, `open_count` how many
+    times in a row it has opened. `opened_at` and `retry_at` are in Unix seconds and None unless open; `retry_at` is
+    None also while forced open. `cause` is the code of the failure that opened it, while it has not closed since.
+    """
+
+    breaker: str
+    state: State
+    from_state: State | None
+    reason: Reason
+    forced: bool
+    failure_count: int
+    open_count: int
+    opened_at: float | None
+    retry_at: float | None
+    cause: ErrorCode | None
+
+
+class Permit:
+    """The right to make one call, to be given back to `Breaker.record` once, whatever became of the call.
+
+    `transition` is set on the probe that moved the breaker to half-open.
+    """
+
+    __slots__ = ("generation", "recorded", "transition")
+
+    def __init__(self, generation: int, transition: Transition | None = None) -> None:
+        self.generation = generation
+        self.recorded = False
+        self.transition = transition
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """No call now. `retry_at` in Unix seconds; None while a probe is out or the breaker is forced open."""
+
+    retry_at: float | None
+
+
+Admission = Permit | Refused
+
+
+class LastError(msgspec.Struct, frozen=True):
+    """The newest failure that counted; `at` in Unix seconds."""
+
+    code: ErrorCode
+    message: str
+    at: float
+
+
+class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A breaker as ``GET /api/v1/status/circuit-breaker`` shows it, and `cause` as in `Transition`.
+
+    Times are in Unix seconds: `since` is when it entered its state. `failure_count` and `success_count` are the
+    current run of failures and of successes, one of them 0.
+    """
+
+    name: str
+    state: State
+    forced: bool
+    since: float
+    failure_count: int
+    success_count: int
+    open_count: int
+    retry_at: float | None
+    last_error: LastError | None
+    cause: ErrorCode | None
+
+    @property
+    def is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+
+def open_period_s(n: int, *, open_s: float, open_max_s: float, jitter: float) -> float:
+    """Seconds to stay open the `n`-th time in a row, from 1: doubling from `open_s` up to `open_max_s`.
+
+    `jitter`, in [0, 1), places the result in the upper half of that.
+    """
+    longest = min(open_s * 2.0 ** min(n - 1, _MAX_DOUBLINGS), open_max_s)
+    return longest * (0.5 + jitter / 2)
+
+
+_MAX_DOUBLINGS = 64
+
+
+class _Mode(enum.Enum):
+    """The one state that a breaker is in: what it shows, and whether an operator holds it there."""
+
+    CLOSED = (State.CLOSED, False)
+    OPEN = (State.OPEN, False)
+    HALF_OPEN = (State.HALF_OPEN, False)
+    FORCED_OPEN = (State.OPEN, True)
+    FORCED_CLOSED = (State.CLOSED, True)
+
+    def __init__(self, shown: State, forced: bool) -> None:
+        self.shown = shown
+        self.forced = forced
+
+
+class Breaker:
+    """One breaker. Owned by one event loop; nothing in it waits, calls out or raises."""
+
+    def __init__(self, name: str, config: BreakerConfig, *, now: Instant) -> None:
+        self.name = name
+        self.late_results = 0
+        """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
+        self._config = config
+        self._mode = _Mode.CLOSED
+        self._generation = 0
+        self._since = now
+        self._failures = 0
+        self._successes = 0
+        self._openings = 0
+        self._retry_at: Instant | None = None
+        self._cause: ErrorCode | None = None
+        self._last_error: LastError | None = None
+        self._probe: Permit | None = None
+        self._probe_expires = 0.0
+        self._window = _Window(config.rate_window_s)
+
+    def initial(self) -> Transition:
+        """The first transition of a process, which the caller publishes before any other."""
+        return self._transition(None, Reason.START)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether every call is admitted, by an operator's will or without."""
+        return self._mode.shown is State.CLOSED
+
+    @property
+    def retry_at_mono(self) -> float | None:
+        """Monotonic time from which a probe is admitted; None unless open of its own accord."""
+        return self._retry_at.mono if self._retry_at else None
+
+    def view(self) -> BreakerView:
+        return BreakerView(
+            name=self.name,
+            state=self._mode.shown,
+            forced=self._mode.forced,
+            since=self._since.wall,
+            failure_count=self._failures,
+            success_count=self._successes,
+            open_count=self._openings,
+            retry_at=self._retry_at.wall if self._retry_at else None,
+            last_error=self._last_error,
+            cause=self._cause,
+        )
+
+    def permit(self, now: Instant) -> Admission:
+        """Ask to make one call now. Whoever gets a `Permit` must record it, or a probe's place is lost for a while."""
+        match self._mode:
+            case _Mode.CLOSED | _Mode.FORCED_CLOSED:
+                self._heal(now)
+                return Permit(self._generation)
+            case _Mode.OPEN if self._retry_at is not None and now.mono >= self._retry_at.mono:
+                return self._admit_probe(now, self._enter(_Mode.HALF_OPEN, Reason.RETRY_DUE, now, cause=self._cause))
+            case _Mode.HALF_OPEN if self._live_probe(now) is None:
+                return self._admit_probe(now)
+            case _:
+                return Refused(self._retry_at.wall if self._retry_at else None)
+
+    def record(
+        self, permit: Permit, verdict: Verdict, *, now: Instant, jitter: float, fault: Fault | None = None
+    ) -> Transition | None:
+        """Tell the end of the call that `permit` admitted; the transition that it caused, if any.
+
+        `fault` says why it failed, and may ask for a longer open period; `jitter`, in [0, 1), is used if this opens
+        the breaker. A permit counts once, and only in the generation that gave it.
+        """
+        if permit.recorded:
+            return None
+        permit.recorded = True
+        if not self._counts(permit, now):
+            self.late_results += 1
+            return None
+        self._probe = None
+        match verdict:
+            case Verdict.IGNORED:
+                return None
+            case Verdict.SUCCESS:
+                return self._succeeded(now)
+            case Verdict.FAILURE:
+                return self._failed(now, jitter, fault)
+
+    def force_open(self, now: Instant) -> Transition | None:
+        """Refuse every call until `reset`; None if that is so already."""
+        if self._mode is _Mode.FORCED_OPEN:
+            return None
+        return self._enter(_Mode.FORCED_OPEN, Reason.FORCE_OPEN, now)
+
+    def force_closed(self, now: Instant) -> Transition | None:
+        """Admit every call until `reset`, whatever becomes of it; None if that is so already."""
+        if self._mode is _Mode.FORCED_CLOSED:
+            return None
+        return self._enter(_Mode.FORCED_CLOSED, Reason.FORCE_CLOSED, now)
+
+    def reset(self, now: Instant) -> Transition:
+        """Close, forget every count, and let go of an override. Calls under way no longer count."""
+        self._failures = self._successes = self._openings = 0
+        return self._enter(_Mode.CLOSED, Reason.RESET, now)
+
+    def _counts(self, permit: Permit, now: Instant) -> bool:
+        if permit.generation != self._generation:
+            return False
+        return self._mode is not _Mode.HALF_OPEN or permit is self._live_probe(now)
+
+    def _succeeded(self, now: Instant) -> Transition | None:
+        self._tally(now, failed=False)
+        if self._mode is _Mode.HALF_OPEN and self._successes >= self._config.half_open_successes:
+            return self._enter(_Mode.CLOSED, Reason.PROBE_SUCCEEDED, now)
+        return None
+
+    def _failed(self, now: Instant, jitter: float, fault: Fault | None) -> Transition | None:
+        self._tally(now, failed=True)
+        if fault:
+            self._last_error = LastError(fault.code, fault.message, now.wall)
+        reason = self._reason_to_open()
+        return self._open(reason, now, jitter, fault) if reason else None
+
+    def _tally(self, now: Instant, *, failed: bool) -> None:
+        self._heal(now)
+        self._failures = self._failures + 1 if failed else 0
+        self._successes = 0 if failed else self._successes + 1
+        if self._config.failure_rate is not None:
+            self._window.add(now.mono, failed=failed)
+
+    def _reason_to_open(self) -> Reason | None:
+        config = self._config
+        match self._mode:
+            case _Mode.HALF_OPEN:
+                return Reason.PROBE_FAILED
+            case _Mode.CLOSED if self._failures >= config.failure_threshold:
+                return Reason.FAILURE_THRESHOLD
+            case _Mode.CLOSED if config.failure_rate is not None and len(self._window) >= config.rate_minimum_calls:
+                return Reason.FAILURE_RATE if self._window.failure_rate >= config.failure_rate else None
+            case _:
+                return None
+
+    def _open(self, reason: Reason, now: Instant, jitter: float, fault: Fault | None) -> Transition:
+        config = self._config
+        self._openings += 1
+        period = open_period_s(self._openings, open_s=config.open_s, open_max_s=config.open_max_s, jitter=jitter)
+        if fault and fault.retry_after_s is not None:
+            period = min(max(period, fault.retry_after_s), config.open_max_s)
+        retry_at = Instant(now.mono + period, now.wall + period)
+        return self._enter(_Mode.OPEN, reason, now, retry_at=retry_at, cause=fault.code if fault else None)
+
+    def _enter(
+        self,
+        mode: _Mode,
+        reason: Reason,
+        now: Instant,
+        *,
+        retry_at: Instant | None = None,
+        cause: ErrorCode | None = None,
+    ) -> Transition:
+        """The only place where the breaker moves."""
+        before = self._mode
+        self._mode = mode
+        self._generation += 1
+        self._since = now
+        self._retry_at = retry_at
+        self._cause = cause
+        self._probe = None
+        self._window.clear()
+        return self._transition(before.shown, reason)
+
+    def _transition(self, from_state: State | None, reason: Reason) -> Transition:
+        is_open = self._mode.shown is State.OPEN
+        return Transition(
+            breaker=self.name,
+            state=self._mode.shown,
+            from_state=from_state,
+            reason=reason,
+            forced=self._mode.forced,
+            failure_count=self._failures,
+            open_count=self._openings,
+            opened_at=self._since.wall if is_open else None,
+            retry_at=self._retry_at.wall if self._retry_at else None,
+            cause=self._cause,
+        )
+
+    def _admit_probe(self, now: Instant, transition: Transition | None = None) -> Permit:
+        self._probe = Permit(self._generation, transition)
+        self._probe_expires = now.mono + self._config.probe_deadline_s
+        return self._probe
+
+    def _live_probe(self, now: Instant) -> Permit | None:
+        return self._probe if now.mono < self._probe_expires else None
+
+    def _heal(self, now: Instant) -> None:
+        """Forget the openings once closed for long enough, so that a flapping backend keeps its back-off."""
+        if self._mode is _Mode.CLOSED and now.mono - self._since.mono >= self._config.heal_s:
+            self._openings = 0
+
+
+class _Window:
+    """The calls of the last `span_s` seconds, and how many of them failed."""
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s = span_s
+        self._calls: deque[tuple[float, bool]] = deque()
+        self._failed = 0
+
+    def add(self, now: float, *, failed: bool) -> None:
+        self._calls.append((now, failed))
+        self._failed += failed
+        while self._calls[0][0] <= now - self._span_s:
+            self._failed -= self._calls.popleft()[1]
+
+    def clear(self) -> None:
+        self._calls.clear()
+        self._failed = 0
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def failure_rate(self) -> float:
+        """The share of calls that failed. Asked only of a window with calls in it."""
+        return self._failed / len(self._calls)

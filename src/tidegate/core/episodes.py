@@ -1,0 +1,60 @@
+"""When a failing source is spoken of: at once, then at a bounded rate, and once more when it is over.
+
+An episode is a run of failures of one source. Times are seconds of the monotonic clock.
+"""
+
+import msgspec
+
+from tidegate.core.outcome import Fault
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A failure to tell. `suppressed` counts the failures since the last report that were not told."""
+
+    fault: Fault
+    consecutive_failures: int
+    suppressed: int
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """The end of an episode: how many failures, over how many seconds since the first."""
+
+    failures: int
+    duration_s: float
+
+
+class ErrorReports:
+    """The episodes of one source, at most one report in `interval_s` after the first of each."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._failures = 0
+        self._suppressed = 0
+        self._began_at = 0.0
+        self._reported_at = 0.0
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Failures of the present episode; 0 between episodes."""
+        return self._failures
+
+    def failed(self, now: float, fault: Fault) -> Report | None:
+        """A failure at `now`; its report, unless another was made too recently in this episode."""
+        self._failures += 1
+        if self._failures == 1:
+            self._began_at = now
+        elif now < self._reported_at + self._interval_s:
+            self._suppressed += 1
+            return None
+        report = Report(fault, self._failures, self._suppressed)
+        self._reported_at = now
+        self._suppressed = 0
+        return report
+
+    def recovered(self, now: float) -> Recovery | None:
+        """A good answer at `now`; None if no episode was going on."""
+        if not self._failures:
+            return None
+        recovery = Recovery(self._failures, now - self._began_at)
+        self._failures = 0
+        return recovery

@@ -1,0 +1,258 @@
+"""One source's last good value, whether it is fresh, and what to publish about it.
+
+Staleness is derived from the breaker, the last attempt and the value's age each time it is asked for; what is kept
+is only what was published last, so that every change is published exactly once. A failure never touches the value.
+
+For each call the caller records the outcome in the breaker first, then tells it here with the resulting view, and only
+then has the other sources of that breaker reviewed. Ages are monotonic; `as_of` is wall time and only shown.
+"""
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from tidegate.core.breaker import BreakerView
+from tidegate.core.events import Draft
+from tidegate.core.instant import Instant, rfc3339
+from tidegate.errors import ErrorCode
+
+_FRESHNESS_TYPE = "source.freshness"
+_NULL = msgspec.Raw(b"null")
+
+Value = msgspec.Raw | Mapping[str, msgspec.Raw]
+"""A source's value, compact JSON: whole, or of a keyed source its items by their key."""
+
+Items = Mapping[str | None, msgspec.Raw]
+"""A value as it is held: one item under None where the type has no keys."""
+
+
+class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a source's configuration says of its data. `type` is the event type, `source` the backend's name.
+
+    Durations are in seconds. A stale value older than `max_stale_s` is no longer handed out. `on_change` leaves out
+    good answers that change nothing; `stale_repeat` publishes a stale event again at each due tick. A `keyed` source's
+    value is a mapping, of which only new, changed and vanished items are published.
+    """
+
+    type: str
+    source: str
+    interval_s: float
+    timeout_s: float
+    max_stale_s: float | None = None
+    on_change: bool = False
+    stale_repeat: bool = True
+    keyed: bool = False
+
+
+class Update(msgspec.Struct):
+    """What to publish, in this order.
+
+    `as_of`, in Unix seconds, is set where a good answer left retained events as they are: it is theirs from now on.
+    """
+
+    drafts: list[Draft] = []
+    as_of: float | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a source's data. `error_code` says why it is stale; None also before the first outcome.
+
+    `as_of` and `retry_at` are in Unix seconds. `as_of` is when the request was sent whose answer is held, None before
+    the first answer. `retry_at` and `cause` are the breaker's, while it is not closed. `expired`: too old to hand out.
+    """
+
+    stale: bool
+    error_code: ErrorCode | None
+    as_of: float | None
+    retry_at: float | None
+    cause: ErrorCode | None
+    expired: bool
+
+
+class Freshness:
+    """The truth about one source. Requests are numbered by the caller, from 1, in the order they were sent."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self._spec = spec
+        self._interval_s = spec.interval_s
+        self._limit_s = self._age_limit_s()
+        self._items: Items = {}
+        self._as_of: float | None = None
+        self._sent = 0.0  # monotonic time of the request whose answer is held; for a restored value, of its as_of
+        self._held_request = 0  # 0 also for a restored value
+        self._attempt = 0  # the newest request whose end is known
+        self._failure: ErrorCode | None = None  # how that ended
+        self._told: Status | None = None  # what was published last
+
+    @property
+    def items(self) -> Items:
+        """The last good value, also where it is stale or expired."""
+        return self._items
+
+    def restored(self, value: Value, *, as_of: float, now: Instant, breaker: BreakerView) -> Update:
+        """A value read back from disk: stale until the backend answers. Dropped if it has answered before."""
+        if self._as_of is not None:
+            return self.review(now, breaker)
+        self._items = _by_key(value)
+        self._as_of = as_of
+        self._sent = now.mono - max(0.0, now.wall - as_of)
+        return Update(self._tell(self.status(now, breaker), self._items))
+
+    def answered(self, request: int, *, sent: Instant, value: Value, now: Instant, breaker: BreakerView) -> Update:
+        """A good answer to `request`, which was sent at `sent`. One older than what is held is dropped."""
+        if request <= self._held_request:
+            return self.review(now, breaker)
+        before = self._items
+        self._hold(request, sent, value)
+        self._end_attempt(request, None)
+        status = self.status(now, breaker)
+        news = self._news(before, status)
+        gone = [key for key in before if key not in self._items]
+        unchanged = len(news) < len(self._items)
+        return Update(self._tell(status, news, gone), as_of=self._as_of if unchanged else None)
+
+    def failed(self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView) -> Update:
+        """`request` brought no usable answer. The first stale event of an episode carries `code` itself."""
+        if request <= self._attempt:
+            return self.review(now, breaker)
+        self._end_attempt(request, code)
+        status = self.status(now, breaker)
+        if self._told is None or not self._told.stale:
+            status = msgspec.structs.replace(status, error_code=code)
+        return self._tick(status)
+
+    def repeat(self, now: Instant, breaker: BreakerView) -> Update:
+        """A due tick on which nothing was asked: the breaker refused, or the source backs off."""
+        return self._tick(self.status(now, breaker))
+
+    def review(self, now: Instant, breaker: BreakerView) -> Update:
+        """The breaker moved, or time passed: publishes exactly where staleness or expiry changed.
+
+        Nothing before the first outcome, which alone makes the unknown known.
+        """
+        if self._told is None:
+            return Update()
+        status = self.status(now, breaker)
+        return Update(self._tell(status, self._items if self._moved(status) else ()))
+
+    @property
+    def due_review_at(self) -> float | None:
+        """Monotonic time at which age alone makes what was published last untrue; None if it never does."""
+        if self._told is None or self._as_of is None or self._told.expired:
+            return None
+        if not self._told.stale:
+            return self._sent + self._limit_s
+        return None if self._spec.max_stale_s is None else self._sent + self._spec.max_stale_s
+
+    def set_interval(self, interval_s: float) -> None:
+        """Ask every `interval_s` from now on. What was asked for at a slower pace keeps its longer age limit."""
+        self._interval_s = interval_s
+        self._limit_s = max(self._limit_s, self._age_limit_s())
+
+    def status(self, now: Instant, breaker: BreakerView) -> Status:
+        """What is true now, whether or not it was published."""
+        code = self._why_stale(now, breaker)
+        stale = code is not None or self._as_of is None
+        return Status(
+            stale=stale,
+            error_code=code,
+            as_of=self._as_of,
+            retry_at=breaker.retry_at,
+            cause=breaker.cause,
+            expired=stale and self._is_too_old(now),
+        )
+
+    def _hold(self, request: int, sent: Instant, value: Value) -> None:
+        self._items = _by_key(value)
+        self._held_request = request
+        self._sent = sent.mono
+        self._as_of = sent.wall if self._as_of is None else max(self._as_of, sent.wall)
+        self._limit_s = self._age_limit_s()
+
+    def _end_attempt(self, request: int, failure: ErrorCode | None) -> None:
+        if request > self._attempt:
+            self._attempt = request
+            self._failure = failure
+
+    def _age_limit_s(self) -> float:
+        return max(2 * self._interval_s, self._interval_s + self._spec.timeout_s)
+
+    def _why_stale(self, now: Instant, breaker: BreakerView) -> ErrorCode | None:
+        if not breaker.is_closed:
+            return ErrorCode.CIRCUIT_BREAKER_OPEN
+        if self._failure is not None or self._as_of is None:
+            return self._failure
+        if not self._held_request:
+            return ErrorCode.RESTORED
+        return ErrorCode.OVERDUE if now.mono >= self._sent + self._limit_s else None
+
+    def _is_too_old(self, now: Instant) -> bool:
+        max_stale_s = self._spec.max_stale_s
+        return self._as_of is not None and max_stale_s is not None and now.mono >= self._sent + max_stale_s
+
+    def _moved(self, status: Status) -> bool:
+        told = self._told
+        return told is None or (told.stale, told.expired) != (status.stale, status.expired)
+
+    def _news(self, before: Items, status: Status) -> Collection[str | None]:
+        """The keys that a good answer publishes: all where the verdict on the data moved, else what it changed."""
+        spec = self._spec
+        repeats = not spec.on_change or (status.stale and spec.stale_repeat)
+        if self._moved(status) or (repeats and not spec.keyed):
+            return self._items
+        return [key for key, data in self._items.items() if before.get(key) != data]
+
+    def _tick(self, status: Status) -> Update:
+        """A due tick without an answer: what is stale is published again, unless there are many or none is wanted."""
+        again = status.stale and self._spec.stale_repeat and not self._spec.keyed
+        return Update(self._tell(status, self._items if again or self._moved(status) else ()))
+
+    def _tell(self, status: Status, keys: Collection[str | None], gone: Collection[str | None] = ()) -> list[Draft]:
+        drafts = [self._draft(status, key) for key in keys]
+        drafts += [self._draft(status, key, gone=True) for key in gone]
+        if self._told is None or _known(self._told) != _known(status):
+            drafts.append(self._freshness_draft(status))
+        self._told = status
+        return drafts
+
+    def _draft(self, status: Status, key: str | None, *, gone: bool = False) -> Draft:
+        return Draft(
+            type=self._spec.type,
+            data=_NULL if gone or status.expired else self._items[key],
+            key=key,
+            retain=True,
+            gone=gone,
+            source=self._spec.source,
+            stale=status.stale,
+            as_of=status.as_of,
+            error_code=status.error_code,
+            retry_at=status.retry_at,
+            cause=status.cause,
+            expired=status.expired and not gone,
+        )
+
+    def _freshness_draft(self, status: Status) -> Draft:
+        data = {
+            "type": self._spec.type,
+            "stale": status.stale,
+            "error_code": status.error_code,
+            "as_of": None if status.as_of is None else rfc3339(status.as_of),
+        }
+        return Draft(
+            type=_FRESHNESS_TYPE,
+            data=msgspec.Raw(msgspec.json.encode(data)),
+            key=self._spec.type,
+            retain=True,
+            about=self._spec.type,
+        )
+
+
+def _known(status: Status) -> tuple[bool, bool]:
+    """What `source.freshness` is about: whether the data is stale, and whether there is any."""
+    return status.stale, status.as_of is None
+
+
+def _by_key(value: Value) -> Items:
+    if isinstance(value, msgspec.Raw):
+        return {None: value}
+    return dict(value.items())

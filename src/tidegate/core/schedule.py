@@ -1,0 +1,125 @@
+"""When each source of one backend is due.
+
+Every source has a fixed grid: ``anchor + n * interval``. A tick re-arms on that grid, strictly in the future, so that
+lateness neither adds up nor piles up. What is polled off the grid (a hint, a delay, a recovery) returns to it, half
+an interval later at the earliest. All times are seconds of the monotonic clock. Knows nothing of calls or breakers.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+
+FIRST_POLL_WITHIN_S = 1.0
+
+
+class Schedule:
+    """The ticks of all sources of one backend, the soonest first. An unknown name raises `KeyError`."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, _Source] = {}
+        self._heap: list[tuple[float, str]] = []  # may hold times that a source has left since
+
+    def add(self, name: str, *, interval_s: float, phase: float, now: float) -> None:
+        """Poll `name` every `interval_s`, for the first time within that or 1 s, as `phase` in [0, 1) says.
+
+        Sources that are added at the same `now` with the same interval and phase are due together ever after.
+        """
+        assert name not in self._sources, f"{name} is in the schedule already"
+        anchor = now + phase * min(interval_s, FIRST_POLL_WITHIN_S)
+        self._sources[name] = _Source(interval_s, anchor)
+        self._arm(name, anchor)
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next source is due; None without sources."""
+        while self._heap and self._left(*self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def next_due(self, name: str) -> float:
+        """When `name` is due next."""
+        return self._sources[name].next_at
+
+    def due(self, now: float) -> list[str]:
+        """All that are due, the longest due first, each armed for its next time.
+
+        Ticks of the grid that passed without anyone asking are counted as missed.
+        """
+        names = []
+        while (at := self.next_at) is not None and at <= now:
+            name = self._heap[0][1]
+            source = self._sources[name]
+            if source.off_grid:
+                following = source.tick_after(now + source.interval_s / 2)
+            else:
+                following = source.tick_after(now)
+                source.missed += round((following - at) / source.interval_s) - 1
+            self._arm(name, following)
+            names.append(name)
+        return names
+
+    def miss(self, name: str) -> None:
+        """A tick of `name` was of no use: its last call is still under way."""
+        self._sources[name].missed += 1
+
+    def missed(self, name: str) -> int:
+        """Ticks of `name` that led to no poll because the backend, or this process, was too slow."""
+        return self._sources[name].missed
+
+    def hint(self, names: Iterable[str], now: float) -> None:
+        """Something has changed: `names` are due now."""
+        for name in names:
+            self._arm(name, now, off_grid=True)
+
+    def delay(self, name: str, until: float) -> None:
+        """`name` is not due before `until`. The ticks that this skips are not missed."""
+        if until > self._sources[name].next_at:
+            self._arm(name, until, off_grid=True)
+
+    def spread(self, names: Sequence[str], now: float, *, jitter: float) -> None:
+        """The backend is back: poll each of `names` once, in this order, spread evenly over its interval.
+
+        `jitter`, in [0, 1), is the place inside each one's share of the interval. Leave out what was just polled.
+        """
+        for index, name in enumerate(names):
+            share = (index + jitter) / len(names)
+            self._arm(name, now + share * self._sources[name].interval_s, off_grid=True)
+
+    def set_interval(self, name: str, interval_s: float, now: float) -> None:
+        """Poll `name` every `interval_s` from now on: the grid keeps its anchor. What is due off the grid stays due."""
+        source = self._sources[name]
+        if source.interval_s == interval_s:
+            return
+        source.interval_s = interval_s
+        if not source.off_grid:
+            self._arm(name, source.tick_after(now))
+
+    def _arm(self, name: str, at: float, *, off_grid: bool = False) -> None:
+        source = self._sources[name]
+        source.next_at = at
+        source.off_grid = off_grid
+        heapq.heappush(self._heap, (at, name))
+        if len(self._heap) > 2 * len(self._sources):
+            self._heap = [(source.next_at, name) for name, source in self._sources.items()]
+            heapq.heapify(self._heap)
+
+    def _left(self, at: float, name: str) -> bool:
+        return self._sources[name].next_at != at
+
+
+class _Source:
+    __slots__ = ("anchor", "interval_s", "missed", "next_at", "off_grid")
+
+    def __init__(self, interval_s: float, anchor: float) -> None:
+        self.interval_s = interval_s
+        self.anchor = anchor
+        self.next_at = anchor
+        self.off_grid = False
+        self.missed = 0
+
+    def tick_after(self, time: float) -> float:
+        """The first tick of the grid after `time`."""
+        tick = math.floor((time - self.anchor) / self.interval_s) + 1
+        at = self.anchor + tick * self.interval_s
+        # The quotient may have been rounded down; a tick is always computed the same way, so that none comes twice.
+        return at if at > time else self.anchor + (tick + 1) * self.interval_s
