@@ -1,0 +1,170 @@
+"""Kinds of text, numbers and values that a key of the configuration may hold.
+
+Each is an annotated type that carries its own rule, so that the reader, the messages and the JSON Schema agree. A
+rule here looks at one value alone; what concerns several keys is in `rules`.
+"""
+
+import contextlib
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tidegate.core.payload import check_pointer
+from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
+
+MAX_SECONDS = 31_536_000.0
+"""The longest duration that makes sense here: a year."""
+
+MAX_NESTING = 64
+"""How deep `params` may be nested."""
+
+
+class Format(NamedTuple):
+    """A rule for one value: what is expected, in words, and whether a value is that."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_backend_name(text: str) -> bool:
+    return bool(re.fullmatch(r"[a-z0-9_-]+", text))
+
+
+def _is_event_type(text: str) -> bool:
+    return _passes(check_event_type, text) and text not in RESERVED_TYPES
+
+
+def _is_pattern(text: str) -> bool:
+    return _passes(check_pattern, text)
+
+
+def _is_pointer(text: str) -> bool:
+    return _passes(check_pointer, text)
+
+
+def _is_address(text: str) -> bool:
+    return _passes(ipaddress.ip_address, text) or _passes(ipaddress.ip_network, text)
+
+
+def _is_host_name(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", text)) or _passes(
+        ipaddress.ip_address, text.removeprefix("[").removesuffix("]")
+    )
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
+
+
+def _is_origin(text: str) -> bool:
+    if text == "null":
+        return True
+    scheme, _, rest = text.partition("://")
+    return bool(re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme)) and not set(rest) & set("/?#@\\*,") and _has_authority(text)
+
+
+def _is_root_path(text: str) -> bool:
+    return not text or bool(re.fullmatch(r"(?:/[^/?#\s]+)+", text))
+
+
+def _is_header_name(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text))
+
+
+def _is_header_value(text: str) -> bool:
+    return text.isprintable() and text == text.strip()
+
+
+def _is_token(text: str) -> bool:
+    return bool(text) and text.isprintable() and not re.search(r"\s", text)
+
+
+def _is_json(value: Any) -> bool:
+    return _is_json_to(value, MAX_NESTING)
+
+
+def _is_json_to(value: Any, depth: int) -> bool:
+    match value:
+        case dict():
+            return depth > 0 and all(_is_json_to(inner, depth - 1) for inner in value.values())
+        case list():
+            return depth > 0 and all(_is_json_to(inner, depth - 1) for inner in value)
+        case float():
+            return math.isfinite(value)
+        case _:
+            return isinstance(value, str | int)
+
+
+def _has_authority(url: str) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _passes(check: Callable[[str], object], text: str) -> bool:
+    try:
+        check(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> msgspec.Meta:
+    return msgspec.Meta(description=f"Expected: {expected}.", extra={"format": Format(expected, accepts)}, **keywords)
+
+
+FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
+SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+SizeOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
+BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
+EventType = Annotated[
+    str,
+    _format(
+        "an event type (dotted segments of [a-z0-9_-]+, at most 8 and 128 characters), not reserved", _is_event_type
+    ),
+]
+Pattern = Annotated[str, _format("a pattern: an event type, a prefix ending in '.*', or '*'", _is_pattern)]
+Pointer = Annotated[str, _format('a JSON Pointer (RFC 6901), such as "" or "/agents"', _is_pointer)]
+Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
+Origin = Annotated[str, _format('an origin, scheme://host[:port] with no path, or "null"', _is_origin)]
+HostName = Annotated[str, _format("a host name or address, with neither scheme nor port", _is_host_name)]
+Address = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
+RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
+HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
+HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
+Token = Annotated[str, _format("printable text without spaces", _is_token)]
+Json = Annotated[
+    dict[str, Any] | list[Any],
+    _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
+]
+
+
+def resolved(path: str, directory: Path) -> str:
+    """`path` as an absolute path: ``~`` is the home directory, relative paths begin in `directory`."""
+    given = Path(path)
+    with contextlib.suppress(RuntimeError):
+        given = given.expanduser()
+    return str((directory / given).absolute())

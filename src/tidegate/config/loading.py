@@ -1,0 +1,99 @@
+"""From a file, the environment and the command line to one checked `Config`."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from tidegate.config import layers, rules
+from tidegate.config.model import Config
+from tidegate.config.reader import Reader
+from tidegate.errors import ConfigError, Problem
+
+
+def load(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
+    """The configuration of the file at `path` (None: no file), under `environ`, under `overrides`.
+
+    `overrides` maps dotted paths (``server.port``) to values; None means not given. Relative paths in the file begin
+    in its directory, others in the working directory. Reads files and looks at the disk, so it may block.
+    Raises `ConfigError` with everything that is wrong at once.
+    """
+    if path is None:
+        return from_document({}, environ=environ, overrides=overrides)
+    return from_document(_parsed(path), environ=environ, overrides=overrides, directory=path.absolute().parent)
+
+
+def from_document(
+    document: Mapping[str, object],
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object] | None = None,
+    directory: Path | None = None,
+) -> Config:
+    """As `load`, for the tables of a file that has been parsed; `directory` is where its relative paths begin."""
+    document, findings = layers.with_environment(document, environ)
+    document = layers.with_overrides(document, overrides or {})
+    reader = Reader(directory=directory or Path(), rules=rules.within)
+    for finding in findings:
+        reader.refuse(finding)
+    config = reader.read(Config, _with_state_dir(document, environ))
+    backends = document.get("backends")
+    names = backends.keys() if isinstance(backends, Mapping) else ()
+    for finding in list(rules.across(config, backends=names, is_clean=reader.is_clean)):
+        reader.refuse(finding)
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    assert isinstance(config, Config)
+    return config
+
+
+def _parsed(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_bytes().decode()
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        problem = Problem(str(path), "a configuration file", "no such file")
+    except OSError as error:
+        problem = Problem(str(path), "a configuration file that can be read", error.strerror or str(error))
+    except UnicodeDecodeError as error:
+        problem = Problem(_place(path, error.object[: error.start].decode()), "text in UTF-8", "other bytes")
+    except tomllib.TOMLDecodeError as error:
+        message, _, _ = str(error).partition(" (at ")
+        problem = Problem(_place(path, _text_before(text, str(error))), "TOML", f"a syntax error: {message}")
+    except RecursionError:
+        problem = Problem(str(path), "TOML", "values that are nested too deep")
+    except ValueError as error:
+        problem = Problem(str(path), "TOML", str(error))
+    raise ConfigError([problem])
+
+
+def _text_before(text: str, message: str) -> str:
+    """The part of `text` before the place that tomllib's `message` names."""
+    if place := re.search(r"\(at line (\d+), column (\d+)\)$", message):
+        line, column = map(int, place.groups())
+        lines = text.split("\n")
+        return "\n".join([*lines[: line - 1], lines[line - 1][: column - 1]])
+    return text
+
+
+def _place(path: Path, before: str) -> str:
+    lines = before.split("\n")
+    return f"{path}, line {len(lines)}, column {len(lines[-1]) + 1}"
+
+
+def _with_state_dir(document: Mapping[str, object], environ: Mapping[str, str]) -> Mapping[str, object]:
+    server = document.get("server", {})
+    if not isinstance(server, Mapping) or "state_dir" in server:
+        return document
+    return {**document, "server": {**server, "state_dir": _default_state_dir(environ)}}
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> str:
+    """systemd's StateDirectory=, else the place of the XDG Base Directory Specification, which wants absolute paths."""
+    if directories := environ.get("STATE_DIRECTORY"):
+        return str(Path(directories.split(":")[0]).absolute())
+    state_home = Path(environ.get("XDG_STATE_HOME", ""))
+    if state_home.is_absolute():
+        return str(state_home / "tidegate")
+    home = environ.get("HOME")
+    return str(Path(home).absolute() / ".local/state/tidegate") if home else ""

@@ -1,0 +1,88 @@
+"""A configuration as people and editors see it: `show` as TOML, `schema` as JSON Schema."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from tidegate.config.model import Config, Section
+from tidegate.config.reader import bare_or_quoted, dotted, quoted
+
+
+def show(config: Config) -> str:
+    """`config` as TOML, complete with defaults, secrets masked. Loading it gives the same but for the masked values."""
+    return "\n".join(_table(config, ())).lstrip("\n") + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the configuration file, every key described."""
+    _, components = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
+    sections: list[type[Section]] = Section.__subclasses__()
+    for section in sections:
+        component = components[section.__name__]
+        component["description"], documented = _documentation(section)
+        for key, text in documented.items():
+            component["properties"][key]["description"] = text
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **components.pop(Config.__name__),
+        "title": "tidegate.toml",
+        "$defs": components,
+    }
+
+
+def _table(section: Section, path: tuple[str, ...]) -> Iterator[str]:
+    """The lines of a table: its own values, then the tables in it, as TOML's order requires."""
+    values = {key: value for key, value in section.public().items() if value is not None}
+    tables = {key: value for key, value in values.items() if _holds_sections(value)}
+    for key, value in values.items():
+        if key not in tables:
+            yield f"{bare_or_quoted(key)} = {_inline(value)}"
+    for key, value in tables.items():
+        yield from _tables(value, (*path, key))
+
+
+def _tables(value: object, path: tuple[str, ...]) -> Iterator[str]:
+    match value:
+        case Section():
+            yield from ("", f"[{dotted(path)}]", *_table(value, path))
+        case Mapping():
+            for name, section in value.items():
+                yield from _tables(section, (*path, name))
+        case tuple():
+            for section in value:
+                yield from ("", f"[[{dotted(path)}]]", *_table(section, path))
+
+
+def _holds_sections(value: object) -> bool:
+    match value:
+        case Mapping():
+            return any(isinstance(item, Section) for item in value.values())
+        case tuple():
+            return any(isinstance(item, Section) for item in value)
+        case _:
+            return isinstance(value, Section)
+
+
+def _inline(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case str():
+            return quoted(value)
+        case list() | tuple():
+            return f"[{', '.join(map(_inline, value))}]"
+        case Mapping():
+            pairs = ", ".join(f"{bare_or_quoted(key)} = {_inline(item)}" for key, item in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
+    raise TypeError(f"TOML has no value for {value!r}")
+
+
+def _documentation(section: type[Section]) -> tuple[str, dict[str, str]]:
+    """The first paragraph of a struct's docstring, and what it says of each key."""
+    summary, *entries = re.split(r"\n\s*`(\w+)`: ", section.__doc__ or "")
+    texts = [" ".join(entry.split()) for entry in entries[1::2]]
+    return " ".join(summary.split()), dict(zip(entries[::2], texts, strict=True))

@@ -1,0 +1,275 @@
+"""Every rule on one value, between keys and between tables: what is refused, in which words, and what is allowed."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tidegate.config import from_document
+
+Problems = Callable[..., dict[str, str]]
+
+BACKEND = '[backends.b]\nurl = "http://h"\n'
+SOURCE = BACKEND + '[sources.s]\nbackend = "b"\nmethod = "m"\n'
+JWT = '[auth]\nmode = "jwt"\n[auth.jwt]\njwks_url = "https://h/keys"\n'
+
+REFUSED = [
+    # server
+    ('server.host = ""', "server.host", 'expected text that is not empty, got ""'),
+    ("server.host = 1", "server.host", "expected text that is not empty, got 1"),
+    ("server.port = -1", "server.port", "expected a whole number from 0 to 65535, got -1"),
+    ("server.port = true", "server.port", "expected a whole number from 0 to 65535, got true"),
+    ("server.port = 80.5", "server.port", "got 80.5"),
+    ('server.allowed_hosts = ["http://a"]', "server.allowed_hosts[0]", "expected a host name or address"),
+    ('server.allowed_hosts = ["a:80"]', "server.allowed_hosts[0]", "expected a host name or address"),
+    ('server.allowed_hosts = "a"', "server.allowed_hosts", "expected a list of text, each a host name or address"),
+    ('server.allowed_origins = ["null", "https://a/"]', "server.allowed_origins[1]", "expected an origin"),
+    ('server.allowed_origins = ["a.example"]', "server.allowed_origins[0]", "expected an origin"),
+    ('server.allowed_origins = ["*"]', "server.allowed_origins[0]", "expected an origin"),
+    ('server.allowed_origins = ["https://a:x"]', "server.allowed_origins[0]", "expected an origin"),
+    ('server.allowed_origins = ["https://*.a"]', "server.allowed_origins[0]", "expected an origin"),
+    ('server.trusted_proxies = ["proxy"]', "server.trusted_proxies[0]", "expected an address or a network"),
+    ('server.trusted_proxies = ["10.0.0.1/8"]', "server.trusted_proxies[0]", "expected an address or a network"),
+    ('server.root_path = "live"', "server.root_path", 'expected "" or a path such as "/live"'),
+    ('server.root_path = "/live/"', "server.root_path", 'expected "" or a path such as "/live"'),
+    ('server.tls_cert_file = "FILE"', "server.tls_key_file", "because tls_cert_file is given, got nothing"),
+    ('server.tls_key_file = "FILE"', "server.tls_cert_file", "because tls_key_file is given, got nothing"),
+    ('server.tls_key_file = "DIRECTORY"', "server.tls_key_file", "expected a file that exists and can be read"),
+    ('server.tls_key_file = "none"', "server.tls_key_file", 'got "none" (looked at /'),
+    ('server.tls_key_file = "\\u0000"', "server.tls_key_file", "expected a file that exists and can be read"),
+    ('server.tls_key_file = ""', "server.tls_key_file", "expected a file that exists and can be read"),
+    ('server.state_dir = "\\u0000"', "server.state_dir", 'expected a directory, or "" for none'),
+    ('server.default_types = ["a.*.b"]', "server.default_types[0]", "expected a pattern"),
+    ("server.heartbeat_interval_s = 0", "server.heartbeat_interval_s", "expected a number of seconds above 0"),
+    ("server.heartbeat_interval_s = nan", "server.heartbeat_interval_s", "got nan"),
+    ("server.drain_s = inf", "server.drain_s", "expected a number of seconds from 0 to 31536000, got inf"),
+    ("server.drain_s = -0.1", "server.drain_s", "got -0.1"),
+    ("server.drain_s = 2026-11-22", "server.drain_s", "got 2026-11-22"),
+    ("server.drain_s = [1]", "server.drain_s", "got a list"),
+    ("server.max_clients = 0", "server.max_clients", "expected a whole number from 1 to"),
+    ("server = 1", "server", "expected a table, got 1"),
+    # limits and history
+    ("limits.messages_per_s = 0", "limits.messages_per_s", "expected a number per second above 0"),
+    ("limits.message_bytes = 1.5", "limits.message_bytes", "expected a whole number of bytes from 1 to"),
+    (
+        "limits.send_buffer_soft_bytes = 4194304",
+        "limits.send_buffer_soft_bytes",
+        "expected less than send_buffer_hard_bytes (4194304), got 4194304",
+    ),
+    ("history.events = -1", "history.events", "expected a whole number from 0 to"),
+    # backends
+    ('[backends.B]\nurl = "http://h"', "backends.B", 'expected a backend name of [a-z0-9_-]+, got "B"'),
+    ('[backends."b\\n"]\nurl = "http://h"', 'backends."b\\n"', "expected a backend name"),
+    ("backends.b = 1", "backends.b", "expected a table, got 1"),
+    ("backends = []", "backends", "expected a table, got an empty list"),
+    ("[backends.b]", "backends.b.url", "expected an http:// or https:// URL with a host and no fragment, got nothing"),
+    ('backends.b.url = "ftp://h"', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http:///rpc"', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http://["', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http://h:99999"', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http://h/a b"', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http://h/#x"', "backends.b.url", "expected an http:// or https:// URL"),
+    (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
+    (BACKEND + 'batch = "yes"', "backends.b.batch", 'expected true or false, got "yes"'),
+    (BACKEND + 'protocol = "http"\nbatch = true', "backends.b.batch", 'expected false, because protocol is "http"'),
+    (BACKEND + 'headers = { "a b" = "" }', 'backends.b.headers."a b"', "expected a header name"),
+    (BACKEND + 'headers = { a = "x\\ny" }', "backends.b.headers.a", "expected text in one line"),
+    (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
+    (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
+    (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),
+    (BACKEND + 'client_key_file = "FILE"', "backends.b.client_cert_file", "because client_key_file is given"),
+    (
+        BACKEND + 'bearer_token_file = "FILE"\nheaders = { authorization = "Basic x" }',
+        "backends.b.bearer_token_file",
+        "expected no such key beside an Authorization header, got both",
+    ),
+    (BACKEND + "breaker.failure_threshold = 0", "backends.b.breaker.failure_threshold", "from 1 to"),
+    (
+        BACKEND + "breaker.open_max_s = 4",
+        "backends.b.breaker.open_max_s",
+        "expected at least open_s (5.0 seconds), got 4",
+    ),
+    (
+        BACKEND + "breaker.failure_rate = 1.1",
+        "backends.b.breaker.failure_rate",
+        "expected a number above 0 and up to 1",
+    ),
+    (
+        BACKEND + 'breaker.ignored_codes = ["x"]',
+        "backends.b.breaker.ignored_codes[0]",
+        'expected a whole number, got "x"',
+    ),
+    (BACKEND + "breaker.ignored_codes = 1", "backends.b.breaker.ignored_codes", "expected a list of whole numbers"),
+    # sources
+    ('[sources.s]\nbackend = "x"\nmethod = "m"', "sources.s.backend", 'the name of a backend (there is none), got "x"'),
+    (SOURCE + 'backend = "x"', "sources.s.backend", 'expected the name of a backend (b), got "x"'),
+    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s.method", "expected text that is not empty, got nothing"),
+    (SOURCE + 'method = ""', "sources.s.method", 'expected text that is not empty, got ""'),
+    (SOURCE.replace("s.s", 's."A"'), "sources.A", "expected an event type"),
+    (SOURCE.replace("s.s", "s.heartbeat"), "sources.heartbeat", "not reserved"),
+    (SOURCE.replace("s.s", 's."circuit_breaker.state"'), 'sources."circuit_breaker.state"', "not reserved"),
+    (SOURCE + "interval_s = 0", "sources.s.interval_s", "expected a number of seconds above 0"),
+    (SOURCE + "idle_interval_s = 4", "sources.s.idle_interval_s", "expected at least interval_s (5.0 seconds), got 4"),
+    (SOURCE + "max_stale_s = 0", "sources.s.max_stale_s", "expected a number of seconds above 0"),
+    (SOURCE + 'select = "a"', "sources.s.select", "expected a JSON Pointer"),
+    (SOURCE + 'items = "/a~2"\nkey = "k"', "sources.s.items", "expected a JSON Pointer"),
+    (SOURCE + 'items = ""', "sources.s.key", "expected a value, because items is given, got nothing"),
+    (SOURCE + 'key = "id"', "sources.s.items", "expected a value, because key is given, got nothing"),
+    (SOURCE + 'breaker = "none"', "sources.s.breaker", 'expected one of "backend", "own"'),
+    (SOURCE + 'params = "x"', "sources.s.params", "expected a table or list of JSON values"),
+    (SOURCE + "params = { at = 2026-11-22 }", "sources.s.params", "expected a table or list of JSON values"),
+    (SOURCE + "params = [[nan]]", "sources.s.params", "expected a table or list of JSON values"),
+    (
+        SOURCE.replace("[sources", 'protocol = "http"\n[sources') + "params = [1]",
+        "sources.s.params",
+        'expected none, because backend "b" has protocol = "http"',
+    ),
+    # auth
+    ('auth.mode = "basic"', "auth.mode", 'expected one of "none", "token", "jwt", got "basic"'),
+    ('auth.mode = "token"', "auth.tokens", 'expected at least one token, because mode is "token", got none'),
+    ('auth.mode = "jwt"', "auth.jwt", "expected a table with keys"),
+    ('auth.tokens = [{ token = "a" }]', "auth.mode", 'expected "token" or "jwt", because of tokens'),
+    ('auth.jwt.jwks_url = "https://h"', "auth.mode", "because of [auth.jwt]"),
+    ("auth.tokens = [1]", "auth.tokens[0]", "expected a table"),
+    (
+        'auth.mode = "token"\nauth.tokens = [{}]',
+        "auth.tokens[0]",
+        "expected exactly one of token, token_file, got none",
+    ),
+    (
+        'auth.mode = "token"\nauth.tokens = [{ token = "a", token_file = "FILE" }]',
+        "auth.tokens[0]",
+        "expected exactly one of token, token_file, got token and token_file",
+    ),
+    ('auth.tokens = [{ token = "a b" }]', "auth.tokens[0].token", "expected printable text without spaces"),
+    ('auth.tokens = [{ token = "" }]', "auth.tokens[0].token", "expected printable text without spaces"),
+    (
+        'auth.tokens = [{ token = "a", roles = ["root"] }]',
+        "auth.tokens[0].roles[0]",
+        '"publisher", "admin", got "root"',
+    ),
+    (
+        'auth.tokens = [{ token = "a", roles = [] }]',
+        "auth.tokens[0].roles",
+        "with at least one item, got an empty list",
+    ),
+    ('auth.tokens = [{ token = "a", types = ["A"] }]', "auth.tokens[0].types[0]", "expected a pattern"),
+    (
+        '[auth]\nmode = "jwt"\n[auth.jwt]',
+        "auth.jwt",
+        "expected exactly one of key_file, jwks_url, secret_file, got none",
+    ),
+    (JWT + 'key_file = "FILE"', "auth.jwt", "got key_file and jwks_url"),
+    (JWT + 'algorithms = ["none"]', "auth.jwt.algorithms[0]", 'expected one of "HS256", "RS256", "ES256", got "none"'),
+    (JWT + "algorithms = []", "auth.jwt.algorithms", "with at least one item"),
+    (
+        JWT + 'algorithms = ["RS256", "HS256"]',
+        "auth.jwt.algorithms",
+        "expected RS256 or ES256; HS256 goes with secret_file",
+    ),
+    (
+        '[auth]\nmode = "jwt"\n[auth.jwt]\nsecret_file = "FILE"',
+        "auth.jwt.algorithms",
+        "expected HS256 alone, with secret_file, got RS256",
+    ),
+    # the network
+    (
+        'server.host = "0.0.0.0"',
+        "server.host",
+        'unless [auth] mode = "token" or "jwt" is set, got "0.0.0.0" with mode = "none"',
+    ),
+    ('server.host = "::"', "server.host", "expected a loopback address"),
+    ('server.host = "nas.example"', "server.host", "expected a loopback address"),
+]
+
+
+@pytest.mark.parametrize(("text", "path", "message"), REFUSED)
+def test_refused(problems: Problems, tmp_path: Path, text: str, path: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    last_wins: dict[str, str] = {}
+    for line in text.replace("FILE", str(tmp_path / "file")).replace("DIRECTORY", str(tmp_path)).splitlines():
+        last_wins[line if line.startswith("[") else line.partition("=")[0]] = line
+    found = problems("\n".join(last_wins.values()))
+    assert list(found) == [path]
+    assert message in found[path]
+
+
+ALLOWED = [
+    'server.host = "localhost"',
+    'server.host = "127.8.8.8"',
+    'server.host = "::1"',
+    'server.host = "0.0.0.0"\n' + JWT,
+    'server.allowed_hosts = ["nas", "nas.example", "10.0.0.1", "::2", "[::2]"]',
+    'server.allowed_origins = ["null", "https://a.example", "http://localhost:3000", "http://[::1]:80", "app://x"]',
+    'server.trusted_proxies = ["10.0.0.1", "10.0.0.0/8", "::1", "fd00::/8"]',
+    'server.root_path = "/a/b"',
+    'server.default_types = ["*", "a.*", "heartbeat"]',
+    "server.drain_s = 0",
+    "server.port = 0",
+    "history = { events = 0, bytes = 0 }",
+    BACKEND + "headers = { Authorization = \"Basic x\", X-Empty = '' }",
+    BACKEND + "breaker = { open_s = 5, open_max_s = 5, failure_rate = 1.0, ignored_codes = [-32000] }",
+    SOURCE + 'items = ""\nkey = "id"\nselect = "/a~1b/~0/0"',
+    SOURCE + "idle_interval_s = 5\nparams = [1, 2.5, true, { a = [] }]",
+    SOURCE.replace("[sources", 'protocol = "http"\n[sources'),
+    JWT + 'algorithms = ["RS256", "ES256"]',
+]
+
+
+@pytest.mark.parametrize("text", ALLOWED)
+def test_allowed(text: str) -> None:
+    from_document(tomllib.loads(text), environ={})
+
+
+def test_nothing_follows_from_what_was_refused(problems: Problems) -> None:
+    found = problems(
+        """
+        [server]
+        host = "0.0.0.0"
+        [backends.b]
+        url = "h"
+        [backends.c]
+        url = "http://h"
+        [backends.c.breaker]
+        open_s = "long"
+        open_max_s = 1.0
+        [sources.s]
+        backend = "b"
+        method = "m"
+        interval_s = "x"
+        idle_interval_s = 1
+        [auth]
+        mode = "tokens"
+        tokens = [{ token = 1 }]
+        """
+    )
+    assert list(found) == [
+        "backends.b.url",
+        "backends.c.breaker.open_s",
+        "sources.s.interval_s",
+        "auth.mode",
+        "auth.tokens[0].token",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "auth.tokens = [{ token = 31337 }]",
+        'auth.tokens = [{ token = "31337 31337" }]',
+        'auth.tokens = ["31337"]',
+        'auth.token = "31337"',
+        'backends.b = { url = "ftp://user:31337@h" }',
+        'backends.b = { url = "http://user:a/31337@h#" }',
+        'backends.b = { url = "http://h/?api_key=31337#" }',
+        'backends.b = { url = "http://h", headers = { Authorization = 31337 } }',
+        'backends.b = { url = "http://h", headers = { Cookie = "31337\\n" } }',
+    ],
+)
+def test_messages_show_no_secret(problems: Problems, text: str) -> None:
+    assert "31337" not in str(problems(text))
+
+
+def test_long_values_are_cut_short(problems: Problems) -> None:
+    assert len(problems({"server": {"root_path": "x" * 10_000}})["server.root_path"]) < 300
