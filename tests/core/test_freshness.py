@@ -1,0 +1,600 @@
+"""What one source publishes, rule by rule."""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from tidegate.core.breaker import BreakerView, State
+from tidegate.core.events import Draft
+from tidegate.core.freshness import Freshness, SourceSpec, Status, Update, Value
+from tidegate.core.instant import Instant
+from tidegate.errors import ErrorCode
+
+WALL = 1_700_000_000.0
+RETRY_AT = WALL + 1234.0
+
+DISCONNECT = ErrorCode.RPC_DISCONNECT
+TIMEOUT = ErrorCode.RPC_TIMEOUT
+BREAKER_OPEN = ErrorCode.CIRCUIT_BREAKER_OPEN
+
+
+def view(state: State, *, cause: ErrorCode | None = None, retry_at: float | None = None) -> BreakerView:
+    return BreakerView(
+        name="engine",
+        state=state,
+        forced=False,
+        since=WALL,
+        failure_count=0,
+        success_count=0,
+        open_count=0,
+        retry_at=retry_at,
+        last_error=None,
+        cause=cause,
+    )
+
+
+CLOSED = view(State.CLOSED)
+OPEN = view(State.OPEN, cause=DISCONNECT, retry_at=RETRY_AT)
+HALF_OPEN = view(State.HALF_OPEN, cause=DISCONNECT)
+
+
+def at(seconds: float) -> Instant:
+    return Instant(seconds, WALL + seconds)
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def items(**values: object) -> dict[str, msgspec.Raw]:
+    return {key: raw(value) for key, value in values.items()}
+
+
+def new(**settings: Any) -> Freshness:
+    spec: dict[str, Any] = {"type": "system.status", "source": "engine", "interval_s": 5.0, "timeout_s": 2.0}
+    return Freshness(SourceSpec(**(spec | settings)))
+
+
+def answer(source: Freshness, request: int, value: Value, seconds: float, *, breaker: BreakerView = CLOSED) -> Update:
+    """A call that was sent at `seconds` and answered 0.1 s later."""
+    return source.answered(request, sent=at(seconds), value=value, now=at(seconds + 0.1), breaker=breaker)
+
+
+def fail(
+    source: Freshness,
+    request: int,
+    seconds: float,
+    *,
+    code: ErrorCode = DISCONNECT,
+    breaker: BreakerView = CLOSED,
+) -> Update:
+    return source.failed(request, code=code, now=at(seconds), breaker=breaker)
+
+
+def answered(**settings: Any) -> Freshness:
+    """A source that was answered once, at 0 s."""
+    source = new(**settings)
+    answer(source, 1, items(a=1, b=2) if settings.get("keyed") else raw({"n": 1}), 0.0)
+    return source
+
+
+def data_events(update: Update) -> list[Draft]:
+    return [draft for draft in update.drafts if draft.type == "system.status"]
+
+
+def announced(update: Update) -> dict[str, Any] | None:
+    """The data of the one `source.freshness` event of `update`."""
+    found = [draft for draft in update.drafts if draft.type == "source.freshness"]
+    assert len(found) <= 1
+    if not found:
+        return None
+    (draft,) = found
+    assert (draft.key, draft.about, draft.retain) == ("system.status", "system.status", True)
+    assert (draft.source, draft.stale, draft.as_of) == (None, None, None)
+    data: dict[str, Any] = json.loads(bytes(draft.data))
+    return data
+
+
+class TestFresh:
+    def test_the_first_answer_is_published_with_its_freshness(self) -> None:
+        update = answer(new(), 1, raw({"n": 1}), 3.0)
+        assert data_events(update) == [
+            Draft(
+                type="system.status",
+                data=raw({"n": 1}),
+                retain=True,
+                source="engine",
+                stale=False,
+                as_of=WALL + 3.0,
+            )
+        ]
+        assert announced(update) == {
+            "type": "system.status",
+            "stale": False,
+            "error_code": None,
+            "as_of": "2023-11-14T22:13:23.000Z",
+        }
+        assert update.as_of is None
+
+    def test_data_keeps_its_digits(self) -> None:
+        digits = msgspec.Raw(b'{"a":1.10,"b":1152921504606846976}')
+        (draft,) = data_events(answer(new(), 1, digits, 0.0))
+        assert bytes(draft.data) == bytes(digits)
+
+    def test_each_answer_is_published_but_its_freshness_only_when_it_changes(self) -> None:
+        source = answered()
+        update = answer(source, 2, raw({"n": 1}), 5.0)
+        assert [draft.as_of for draft in update.drafts] == [WALL + 5.0]
+
+    def test_an_older_answer_is_dropped(self) -> None:
+        source = new()
+        answer(source, 2, raw(2), 5.0)
+        assert answer(source, 1, raw(1), 0.0) == Update()
+        assert answer(source, 2, raw(1), 0.0) == Update(), "and so is a second one to the same request"
+        assert source.items == {None: raw(2)}
+
+    def test_as_of_never_goes_back(self) -> None:
+        source = answered()
+        back = Instant(5.0, WALL - 3600.0)
+        update = source.answered(2, sent=back, value=raw(2), now=back, breaker=CLOSED)
+        assert [draft.as_of for draft in update.drafts] == [WALL]
+        assert not source.status(back, CLOSED).stale, "wall clocks decide nothing"
+
+
+class TestOnChange:
+    def test_an_unchanged_answer_publishes_nothing_but_is_newer(self) -> None:
+        source = answered(on_change=True)
+        assert answer(source, 2, raw({"n": 1}), 5.0) == Update([], as_of=WALL + 5.0)
+
+    def test_a_changed_one_is_published(self) -> None:
+        source = answered(on_change=True)
+        update = answer(source, 2, raw({"n": 2}), 5.0)
+        assert [bytes(draft.data) for draft in update.drafts] == [b'{"n":2}']
+        assert update.as_of is None
+
+    def test_a_change_of_freshness_is_published_though_the_data_is_the_same(self) -> None:
+        source = answered(on_change=True)
+        assert len(data_events(fail(source, 2, 5.0))) == 1
+        update = answer(source, 3, raw({"n": 1}), 10.0)
+        assert [draft.stale for draft in data_events(update)] == [False]
+        assert announced(update) is not None
+
+    @pytest.mark.parametrize("stale_repeat", [True, False])
+    def test_stale_repeats_are_not_suppressed(self, stale_repeat: bool) -> None:
+        source = answered(on_change=True, stale_repeat=stale_repeat)
+        fail(source, 2, 5.0)
+        assert len(fail(source, 3, 10.0).drafts) == stale_repeat
+        source.review(at(10.0), OPEN)
+        update = answer(source, 4, raw({"n": 1}), 15.0, breaker=HALF_OPEN)
+        assert len(update.drafts) == stale_repeat, "good data while half-open is a stale event too"
+        assert update.as_of == (None if stale_repeat else WALL + 15.0)
+
+
+class TestFailing:
+    def test_the_first_failure_publishes_the_last_good_data_as_stale(self) -> None:
+        source = answered()
+        update = fail(source, 2, 5.0, code=TIMEOUT)
+        assert data_events(update) == [
+            Draft(
+                type="system.status",
+                data=raw({"n": 1}),
+                retain=True,
+                source="engine",
+                stale=True,
+                as_of=WALL,
+                error_code=TIMEOUT,
+            )
+        ]
+        assert announced(update) == {
+            "type": "system.status",
+            "stale": True,
+            "error_code": "RPC_TIMEOUT",
+            "as_of": "2023-11-14T22:13:20.000Z",
+        }
+
+    def test_each_further_failure_says_it_again_with_its_own_code(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0, code=TIMEOUT)
+        update = fail(source, 3, 10.0, code=DISCONNECT)
+        assert [(draft.type, draft.error_code) for draft in update.drafts] == [("system.status", DISCONNECT)]
+
+    def test_unless_no_repeats_are_wanted(self) -> None:
+        source = answered(stale_repeat=False)
+        assert len(data_events(fail(source, 2, 5.0))) == 1
+        assert fail(source, 3, 10.0) == Update()
+        assert source.repeat(at(15.0), OPEN) == Update()
+
+    def test_a_failure_that_trips_the_breaker_carries_its_own_code_first(self) -> None:
+        source = answered()
+        (first,) = data_events(fail(source, 2, 5.0, code=TIMEOUT, breaker=OPEN))
+        assert (first.error_code, first.retry_at, first.cause) == (TIMEOUT, RETRY_AT, DISCONNECT)
+        (second,) = data_events(source.repeat(at(10.0), OPEN))
+        assert (second.error_code, second.retry_at, second.cause) == (BREAKER_OPEN, RETRY_AT, DISCONNECT)
+
+    def test_later_failures_of_an_episode_say_that_the_breaker_is_open(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0)
+        (draft,) = data_events(fail(source, 3, 10.0, code=TIMEOUT, breaker=OPEN))
+        assert draft.error_code is BREAKER_OPEN
+
+    def test_an_older_failure_changes_nothing(self) -> None:
+        source = new()
+        answer(source, 2, raw(2), 5.0)
+        assert fail(source, 1, 6.0) == Update()
+        assert not source.status(at(6.0), CLOSED).stale
+
+    def test_an_older_answer_after_a_failure_is_new_data_that_is_stale(self) -> None:
+        source = answered()
+        fail(source, 3, 5.0)
+        update = answer(source, 2, raw({"n": 2}), 4.0)
+        assert [(draft.stale, draft.error_code, draft.as_of) for draft in update.drafts] == [
+            (True, DISCONNECT, WALL + 4.0)
+        ]
+
+    def test_a_success_ends_it(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0)
+        update = answer(source, 3, raw(3), 10.0)
+        assert [draft.error_code for draft in data_events(update)] == [None]
+        assert announced(update) is not None
+        (draft,) = data_events(fail(source, 4, 15.0, code=TIMEOUT, breaker=OPEN))
+        assert draft.error_code is TIMEOUT, "a new episode"
+
+    def test_ticks_of_a_source_that_backs_off_repeat_its_code(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0, code=ErrorCode.RPC_AUTH)
+        (draft,) = source.repeat(at(10.0), CLOSED).drafts
+        assert draft.error_code is ErrorCode.RPC_AUTH
+
+    def test_a_fresh_source_has_nothing_to_repeat(self) -> None:
+        assert answered().repeat(at(1.0), CLOSED) == Update()
+
+
+class TestBreaker:
+    def test_another_source_trips_it(self) -> None:
+        source = answered()
+        update = source.review(at(3.0), OPEN)
+        (draft,) = data_events(update)
+        assert (draft.stale, draft.error_code, draft.retry_at) == (True, BREAKER_OPEN, RETRY_AT)
+        assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
+
+    def test_it_moves_on_without_a_change_of_staleness(self) -> None:
+        source = answered()
+        source.review(at(3.0), OPEN)
+        assert source.review(at(5.0), HALF_OPEN) == Update()
+        assert source.review(at(5.1), OPEN) == Update()
+
+    def test_it_closes_before_the_data_is_old(self) -> None:
+        source = answered()
+        source.review(at(3.0), OPEN)
+        update = source.review(at(6.0), CLOSED)
+        (draft,) = data_events(update)
+        assert (draft.stale, draft.error_code, draft.retry_at, draft.cause) == (False, None, None, None)
+        assert announced(update) is not None
+
+    def test_it_closes_when_the_data_is_old(self) -> None:
+        source = answered()
+        source.review(at(3.0), OPEN)
+        assert source.review(at(60.0), CLOSED) == Update()
+        assert source.status(at(60.0), CLOSED).error_code is ErrorCode.OVERDUE
+
+    def test_a_source_whose_own_call_failed_stays_stale_when_it_closes(self) -> None:
+        source = answered()
+        fail(source, 2, 3.0, breaker=OPEN)
+        assert source.review(at(4.0), CLOSED) == Update()
+        assert source.status(at(4.0), CLOSED).error_code is DISCONNECT
+
+    def test_good_data_while_half_open_is_new_and_stale(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0, breaker=OPEN)
+        update = answer(source, 3, raw(3), 10.0, breaker=HALF_OPEN)
+        (draft,) = update.drafts
+        assert (bytes(draft.data), draft.stale, draft.error_code) == (b"3", True, BREAKER_OPEN)
+        assert (draft.as_of, draft.retry_at, draft.cause) == (WALL + 10.0, None, DISCONNECT)
+
+    def test_the_first_answer_ever_while_half_open_makes_it_known(self) -> None:
+        source = new()
+        fail(source, 1, 0.0, breaker=OPEN)
+        update = answer(source, 2, raw(2), 5.0, breaker=HALF_OPEN)
+        assert len(data_events(update)) == 1
+        assert (announced(update) or {})["as_of"] == "2023-11-14T22:13:25.000Z"
+
+
+class TestNeverAnswered:
+    def test_its_first_outcome_makes_its_freshness_known(self) -> None:
+        update = fail(new(), 1, 0.0, code=TIMEOUT, breaker=OPEN)
+        assert data_events(update) == []
+        assert announced(update) == {
+            "type": "system.status",
+            "stale": True,
+            "error_code": "RPC_TIMEOUT",
+            "as_of": None,
+        }
+
+    def test_a_refused_first_tick_does_so_too(self) -> None:
+        update = new().repeat(at(0.0), OPEN)
+        assert data_events(update) == []
+        assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
+
+    def test_it_is_said_once(self) -> None:
+        source = new()
+        fail(source, 1, 0.0)
+        assert fail(source, 2, 5.0, code=TIMEOUT) == Update()
+        assert source.repeat(at(10.0), OPEN) == Update()
+        assert source.review(at(11.0), CLOSED) == Update()
+        assert source.due_review_at is None
+
+    def test_before_it_nothing_is_said(self) -> None:
+        source = new()
+        assert source.review(at(0.0), OPEN) == Update()
+        assert source.due_review_at is None
+        assert source.status(at(0.0), CLOSED) == Status(
+            stale=True, error_code=None, as_of=None, retry_at=None, cause=None, expired=False
+        )
+        assert source.status(at(0.0), OPEN).error_code is BREAKER_OPEN
+
+    def test_it_never_expires(self) -> None:
+        source = new(max_stale_s=1.0)
+        fail(source, 1, 0.0)
+        assert not source.status(at(100.0), CLOSED).expired
+        assert source.due_review_at is None
+
+
+class TestAge:
+    @pytest.mark.parametrize(("interval_s", "timeout_s", "limit_s"), [(5.0, 2.0, 10.0), (1.0, 2.0, 3.0)])
+    def test_a_value_is_overdue_from_its_age_limit_on(
+        self, interval_s: float, timeout_s: float, limit_s: float
+    ) -> None:
+        source = answered(interval_s=interval_s, timeout_s=timeout_s)
+        assert source.due_review_at == limit_s
+        assert source.review(at(math.nextafter(limit_s, 0)), CLOSED) == Update()
+        update = source.review(at(limit_s), CLOSED)
+        (draft,) = data_events(update)
+        assert (draft.stale, draft.error_code) == (True, ErrorCode.OVERDUE)
+        assert (announced(update) or {})["error_code"] == "OVERDUE"
+        assert source.due_review_at is None
+
+    def test_the_age_counts_from_the_sending(self) -> None:
+        source = new()
+        source.answered(1, sent=at(0.0), value=raw(1), now=at(4.0), breaker=CLOSED)
+        assert source.due_review_at == 10.0
+
+    def test_a_failure_is_to_blame_before_age_is(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0)
+        assert source.status(at(100.0), CLOSED).error_code is DISCONNECT
+
+    def test_a_slower_pace_holds_for_the_value_at_hand(self) -> None:
+        source = answered()
+        source.set_interval(60.0)
+        assert source.due_review_at == 120.0
+
+    def test_a_faster_pace_holds_from_the_next_answer_on(self) -> None:
+        source = answered()
+        source.set_interval(60.0)
+        source.set_interval(5.0)
+        assert source.due_review_at == 120.0
+        answer(source, 2, raw(2), 50.0)
+        assert source.due_review_at == 60.0
+
+
+class TestExpiry:
+    def test_a_stale_value_past_its_limit_is_withheld(self) -> None:
+        source = answered(max_stale_s=60.0)
+        assert source.due_review_at == 10.0
+        fail(source, 2, 5.0)
+        assert source.due_review_at == 60.0
+        assert source.review(at(math.nextafter(60.0, 0)), CLOSED) == Update()
+        update = source.review(at(60.0), CLOSED)
+        assert update.drafts == [
+            Draft(
+                type="system.status",
+                data=msgspec.Raw(b"null"),
+                retain=True,
+                source="engine",
+                stale=True,
+                as_of=WALL,
+                error_code=DISCONNECT,
+                expired=True,
+            )
+        ]
+        assert source.due_review_at is None
+
+    def test_it_is_repeated_too(self) -> None:
+        source = answered(max_stale_s=60.0)
+        fail(source, 2, 5.0)
+        (draft,) = fail(source, 3, 65.0).drafts
+        assert draft.expired
+        (draft,) = fail(source, 4, 70.0).drafts
+        assert draft.expired
+
+    def test_a_fresh_value_does_not_expire(self) -> None:
+        source = answered(max_stale_s=1.0)
+        assert not source.status(at(9.0), CLOSED).expired
+        (draft,) = data_events(source.review(at(10.0), CLOSED))
+        assert (draft.error_code, draft.expired) == (ErrorCode.OVERDUE, True)
+
+    def test_it_is_held_all_the_same(self) -> None:
+        source = answered(max_stale_s=60.0)
+        fail(source, 2, 65.0)
+        assert source.items == {None: raw({"n": 1})}
+
+    def test_the_same_data_comes_back(self) -> None:
+        source = answered(max_stale_s=60.0, on_change=True)
+        fail(source, 2, 65.0)
+        (draft,) = data_events(answer(source, 3, raw({"n": 1}), 70.0, breaker=HALF_OPEN))
+        assert (bytes(draft.data), draft.expired, draft.stale) == (b'{"n":1}', False, True)
+
+
+class TestRestored:
+    def restore(self, source: Freshness, *, as_of: float, value: Value | None = None) -> Update:
+        return source.restored(value or raw("old"), as_of=as_of, now=at(0.0), breaker=CLOSED)
+
+    def test_it_is_published_as_stale_with_its_own_as_of(self) -> None:
+        source = new()
+        update = self.restore(source, as_of=WALL - 500.0)
+        (draft,) = data_events(update)
+        assert (bytes(draft.data), draft.stale, draft.error_code) == (b'"old"', True, ErrorCode.RESTORED)
+        assert draft.as_of == WALL - 500.0
+        assert (announced(update) or {})["error_code"] == "RESTORED"
+
+    def test_it_does_not_become_overdue(self) -> None:
+        source = new()
+        self.restore(source, as_of=WALL - 500.0)
+        assert source.due_review_at is None
+        assert source.status(at(100.0), CLOSED).error_code is ErrorCode.RESTORED
+
+    def test_a_failure_takes_over(self) -> None:
+        source = new()
+        self.restore(source, as_of=WALL - 500.0)
+        update = fail(source, 1, 1.0, code=TIMEOUT)
+        assert [(draft.type, draft.error_code) for draft in update.drafts] == [("system.status", TIMEOUT)]
+
+    def test_an_answer_ends_it(self) -> None:
+        source = new()
+        self.restore(source, as_of=WALL - 500.0)
+        assert [draft.stale for draft in data_events(answer(source, 1, raw("old"), 1.0))] == [False]
+
+    def test_it_expires_by_its_age_on_disk(self) -> None:
+        source = new(max_stale_s=600.0)
+        self.restore(source, as_of=WALL - 500.0)
+        assert source.due_review_at == 100.0
+        (draft,) = source.review(at(100.0), CLOSED).drafts
+        assert draft.expired
+        assert data_events(self.restore(new(max_stale_s=400.0), as_of=WALL - 500.0))[0].expired
+
+    def test_from_the_future_it_holds_as_of_there(self) -> None:
+        source = new(max_stale_s=600.0)
+        self.restore(source, as_of=WALL + 500.0)
+        assert source.due_review_at == 600.0
+        (draft,) = data_events(answer(source, 1, raw(1), 1.0))
+        assert draft.as_of == WALL + 500.0
+
+    def test_it_never_replaces_an_answer(self) -> None:
+        source = answered()
+        assert self.restore(source, as_of=WALL + 500.0) == Update()
+        assert source.items == {None: raw({"n": 1})}
+
+    def test_after_a_first_tick_it_is_published_all_the_same(self) -> None:
+        source = new()
+        source.repeat(at(0.0), OPEN)
+        assert len(data_events(self.restore(source, as_of=WALL))) == 1
+
+    def test_keyed_values_come_back_as_such(self) -> None:
+        source = new(keyed=True)
+        update = self.restore(source, as_of=WALL - 5.0, value=items(a=1, b=2))
+        assert [(draft.key, draft.error_code) for draft in data_events(update)] == [
+            ("a", ErrorCode.RESTORED),
+            ("b", ErrorCode.RESTORED),
+        ]
+        update = answer(source, 1, items(b=2), 0.0)
+        assert [(draft.key, draft.gone) for draft in data_events(update)] == [("b", False), ("a", True)]
+
+
+class TestKeyed:
+    def test_each_item_is_an_event(self) -> None:
+        update = answer(new(keyed=True), 1, items(a=1, b=2), 0.0)
+        assert [(draft.key, bytes(draft.data)) for draft in data_events(update)] == [("a", b"1"), ("b", b"2")]
+        assert update.as_of is None
+
+    def test_only_what_changed_is_published(self) -> None:
+        source = answered(keyed=True)
+        update = answer(source, 2, items(a=1, b=3, c=4), 5.0)
+        assert [(draft.key, bytes(draft.data), draft.as_of) for draft in update.drafts] == [
+            ("b", b"3", WALL + 5.0),
+            ("c", b"4", WALL + 5.0),
+        ]
+        assert update.as_of == WALL + 5.0, "of the item that was left out"
+
+    def test_an_unchanged_answer_publishes_nothing(self) -> None:
+        source = answered(keyed=True)
+        assert answer(source, 2, items(b=2, a=1), 5.0) == Update([], as_of=WALL + 5.0)
+
+    def test_an_item_that_disappears_is_gone_once(self) -> None:
+        source = answered(keyed=True)
+        update = answer(source, 2, items(a=1), 5.0)
+        assert update.drafts == [
+            Draft(
+                type="system.status",
+                key="b",
+                data=msgspec.Raw(b"null"),
+                retain=True,
+                gone=True,
+                source="engine",
+                stale=False,
+                as_of=WALL + 5.0,
+            )
+        ]
+        assert answer(source, 3, items(a=1), 10.0).drafts == []
+
+    def test_going_stale_is_one_event_per_item_not_repeated(self) -> None:
+        source = answered(keyed=True)
+        update = fail(source, 2, 5.0)
+        assert [(draft.key, draft.stale, draft.error_code) for draft in data_events(update)] == [
+            ("a", True, DISCONNECT),
+            ("b", True, DISCONNECT),
+        ]
+        assert announced(update) is not None
+        assert fail(source, 3, 10.0, breaker=OPEN) == Update()
+        assert source.repeat(at(15.0), OPEN) == Update()
+
+    def test_becoming_fresh_is_one_event_per_item(self) -> None:
+        source = answered(keyed=True)
+        fail(source, 2, 5.0)
+        update = answer(source, 3, items(a=1, b=2), 10.0)
+        assert [(draft.key, draft.stale) for draft in data_events(update)] == [("a", False), ("b", False)]
+
+    def test_while_half_open_what_changed_is_stale(self) -> None:
+        source = answered(keyed=True)
+        source.review(at(1.0), OPEN)
+        update = answer(source, 2, items(a=9, b=2), 5.0, breaker=HALF_OPEN)
+        assert [(draft.key, draft.stale, draft.error_code) for draft in update.drafts] == [("a", True, BREAKER_OPEN)]
+        assert update.as_of == WALL + 5.0
+
+    def test_an_empty_list_is_an_answer(self) -> None:
+        source = new(keyed=True)
+        update = answer(source, 1, {}, 0.0)
+        assert data_events(update) == []
+        assert (announced(update) or {})["stale"] is False
+        assert (announced(fail(source, 2, 5.0)) or {})["stale"] is True
+
+    def test_an_expired_item_that_goes_is_only_gone(self) -> None:
+        source = new(keyed=True, max_stale_s=1.0, interval_s=0.5, timeout_s=0.5)
+        answer(source, 1, items(a=1), 0.0)
+        fail(source, 3, 2.0)
+        update = source.answered(2, sent=at(0.2), value={}, now=at(2.1), breaker=CLOSED)
+        assert [(draft.gone, draft.expired, draft.error_code) for draft in update.drafts] == [(True, False, DISCONNECT)]
+
+    def test_ten_thousand_items_of_which_one_changes(self) -> None:
+        source = new(keyed=True)
+        many = {f"k{n}": raw(n) for n in range(10_000)}
+        answer(source, 1, many, 0.0)
+        assert [draft.key for draft in answer(source, 2, many | {"k7": raw("new")}, 5.0).drafts] == ["k7"]
+
+    def test_what_is_held_is_its_own(self) -> None:
+        source = new(keyed=True)
+        mine = items(a=1)
+        answer(source, 1, mine, 0.0)
+        mine["b"] = raw(2)
+        assert source.items == items(a=1)
+
+
+class TestStatus:
+    def test_while_the_breaker_is_open(self) -> None:
+        source = answered()
+        assert source.status(at(3.0), OPEN) == Status(
+            stale=True,
+            error_code=BREAKER_OPEN,
+            as_of=WALL,
+            retry_at=RETRY_AT,
+            cause=DISCONNECT,
+            expired=False,
+        )
+
+    def test_while_fresh(self) -> None:
+        assert answered().status(at(3.0), CLOSED) == Status(
+            stale=False, error_code=None, as_of=WALL, retry_at=None, cause=None, expired=False
+        )
