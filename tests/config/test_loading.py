@@ -225,6 +225,10 @@ class TestStateDir:
         monkeypatch.setenv("HOME", "/home/u")
         assert from_document({"server": {"state_dir": "~/s"}}, environ={}).server.state_dir == "/home/u/s"
 
+    def test_home_of_nobody_is_a_name_like_others(self) -> None:
+        config = from_document({"server": {"state_dir": "~no-such-user/s"}}, environ={}, directory=Path("/d"))
+        assert config.server.state_dir == "/d/~no-such-user/s"
+
 
 KEYS = sorted({name for section in Section.__subclasses__() for name in section.__struct_fields__})
 NAMES = st.sampled_from([*KEYS, "engine", "system.status", "X", ""]) | st.text(max_size=5)

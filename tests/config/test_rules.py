@@ -20,6 +20,7 @@ REFUSED = [
     ("server.host = 1", "server.host", "expected text that is not empty, got 1"),
     ("server.port = -1", "server.port", "expected a whole number from 0 to 65535, got -1"),
     ("server.port = true", "server.port", "expected a whole number from 0 to 65535, got true"),
+    ('server.port = "80"', "server.port", 'got "80"'),
     ("server.port = 80.5", "server.port", "got 80.5"),
     ('server.allowed_hosts = ["http://a"]', "server.allowed_hosts[0]", "expected a host name or address"),
     ('server.allowed_hosts = ["a:80"]', "server.allowed_hosts[0]", "expected a host name or address"),
@@ -68,6 +69,8 @@ REFUSED = [
     ('backends.b.url = "http:///rpc"', "backends.b.url", "expected an http:// or https:// URL"),
     ('backends.b.url = "http://["', "backends.b.url", "expected an http:// or https:// URL"),
     ('backends.b.url = "http://h:99999"', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http://h:0"', "backends.b.url", "expected an http:// or https:// URL"),
+    ('backends.b.url = "http://h\\n/"', "backends.b.url", "expected an http:// or https:// URL"),
     ('backends.b.url = "http://h/a b"', "backends.b.url", "expected an http:// or https:// URL"),
     ('backends.b.url = "http://h/#x"', "backends.b.url", "expected an http:// or https:// URL"),
     (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
@@ -75,12 +78,13 @@ REFUSED = [
     (BACKEND + 'protocol = "http"\nbatch = true', "backends.b.batch", 'expected false, because protocol is "http"'),
     (BACKEND + 'headers = { "a b" = "" }', 'backends.b.headers."a b"', "expected a header name"),
     (BACKEND + 'headers = { a = "x\\ny" }', "backends.b.headers.a", "expected text in one line"),
+    (BACKEND + 'headers = { a = " x" }', "backends.b.headers.a", "expected text in one line"),
     (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
     (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
     (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),
     (BACKEND + 'client_key_file = "FILE"', "backends.b.client_cert_file", "because client_key_file is given"),
     (
-        BACKEND + 'bearer_token_file = "FILE"\nheaders = { authorization = "Basic x" }',
+        BACKEND + 'bearer_token_file = "FILE"\nheaders = { Authorization = "Basic x" }',
         "backends.b.bearer_token_file",
         "expected no such key beside an Authorization header, got both",
     ),
@@ -215,6 +219,15 @@ ALLOWED = [
     SOURCE.replace("[sources", 'protocol = "http"\n[sources'),
     JWT + 'algorithms = ["RS256", "ES256"]',
 ]
+
+
+def test_a_file_without_permission_is_refused(
+    problems: Problems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca").touch()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    found = problems({"backends": {"b": {"url": "http://h", "ca_file": str(tmp_path / "ca")}}})
+    assert "can be read" in found["backends.b.ca_file"]
 
 
 @pytest.mark.parametrize("text", ALLOWED)

@@ -20,7 +20,7 @@ def load(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[st
     """
     if path is None:
         return from_document({}, environ=environ, overrides=overrides)
-    return from_document(_parsed(path), environ=environ, overrides=overrides, directory=path.absolute().parent)
+    return from_document(_parsed(path), environ=environ, overrides=overrides, directory=path.parent)
 
 
 def from_document(

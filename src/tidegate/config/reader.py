@@ -111,9 +111,9 @@ class Reader:
         key_hint, value_hint = get_args(hint)
         kept = {}
         for key, inner in value.items():
-            known = self._leaf(key_hint, key, (*path, key))
+            self._leaf(key_hint, key, (*path, key))
             item = self.read(value_hint, inner, (*path, key))
-            if known is not UNUSABLE and item is not UNUSABLE:
+            if item is not UNUSABLE:
                 kept[key] = item
         return kept
 
@@ -133,7 +133,7 @@ class Reader:
         key = path[-1] if isinstance(path[-1], str) else ""
         try:
             result = msgspec.convert(plain, hint, strict=not outside)
-        except (msgspec.ValidationError, RecursionError):
+        except msgspec.ValidationError:
             return self._unexpected(expectation(hint, key), value, path)
         format_ = _format_of(hint)
         if format_ is None:

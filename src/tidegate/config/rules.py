@@ -90,13 +90,13 @@ def _auth(section: AuthConfig) -> Iterator[Finding]:
             yield Finding(("jwt",), 'a table with keys, because mode is "jwt"', "nothing")
 
 
-def across(config: Config, *, backends: Collection[str], is_clean: Callable[..., bool]) -> Iterator[Finding]:
+def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str], bool]) -> Iterator[Finding]:
     """What is contradictory between tables.
 
     `backends` names all backends, also those that were refused; `is_clean` says whether nothing was refused at or
-    under the keys that it is given.
+    under a key.
     """
-    if is_clean("server", "host") and is_clean("auth"):
+    if is_clean("auth"):
         yield from _exposed(config)
     for name, source in config.sources.items():
         yield from _source_of_backend(name, source, config, backends)
