@@ -5,7 +5,7 @@ why a subscribe has no race with a publish.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -61,18 +61,24 @@ class Gateway:
         self.draining = False
         self.on_interest: Callable[[], None] = lambda: None
         """Called when somebody may have become interested in more types."""
-        self.retained = Retained([*options.source_types, "circuit_breaker.state", "source.freshness"])
+        self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
         self._bus = bus
         self._metrics = metrics
-        self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
         self._hub = Hub(bus.position.epoch)
+        self._stream = Stream(
+            hub=self._hub,
+            history=History(max_events=options.history_events, max_bytes=options.history_bytes),
+            retained=self.retained,
+            epoch=bus.position.epoch,
+            count_skipped=self._count_skipped,
+        )
         self._connections: dict[str, tuple[Connection, str]] = {}
         self._numbered = 0
         self._too_slow: dict[Connection, str] = {}
         self._flush_due = False
         self._expiry: dict[tuple[str, str], float] = {}
         self._around = Surroundings(
-            stream=Stream(self._hub, self._history, self.retained, bus.position.epoch),
+            stream=self._stream,
             clock=clock,
             position=lambda: bus.position,
             authenticate=authenticator.verify,
@@ -227,8 +233,7 @@ class Gateway:
         timestamp = self.clock.now().wall
         for seq, draft in drafts:
             event = encode_event(draft, seq=seq, timestamp=timestamp)
-            for fallen in self._history.append(event):
-                self._tell_of_eviction(fallen)
+            self._stream.append(event)
             self._keep(event)
             self._send(event)
 
@@ -254,10 +259,9 @@ class Gateway:
         self._hub.flush()
         self._end_the_slow()
 
-    def _tell_of_eviction(self, event: Event) -> None:
-        for connection, _ in self._connections.values():
-            if connection.subscriber.catching_up:
-                connection.subscriber.evicted(event)
+    def _count_skipped(self, skipped: Mapping[str, int]) -> None:
+        for event_type, count in skipped.items():
+            self._metrics.events_skipped(event_type, count)
 
     def _notice_interest(self) -> None:
         asyncio.get_running_loop().call_soon(self.on_interest)
