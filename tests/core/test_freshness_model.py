@@ -1,0 +1,284 @@
+"""Freshness against a model, and against a client that believes what is published.
+
+The model keeps the whole past (which requests ended how, when the breaker was what) and works the truth out of it
+anew after each step. The client keeps the newest event per key and nothing else. Whatever happens, in whatever order,
+what the client believes must be the truth, and it must have been told each change exactly once.
+"""
+
+import json
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+
+from tidegate.core.breaker import BreakerView, State
+from tidegate.core.events import Draft
+from tidegate.core.freshness import Freshness, SourceSpec, Update, Value
+from tidegate.core.instant import Instant, rfc3339
+from tidegate.errors import ErrorCode
+
+INTERVAL_S = 5.0
+TIMEOUT_S = 2.0
+LIMIT_S = 10.0
+START = 1_700_000_000.0
+
+CODES = st.sampled_from([ErrorCode.RPC_TIMEOUT, ErrorCode.RPC_DISCONNECT, ErrorCode.RPC_AUTH])
+NUMBERS = st.integers(1, 3).map(lambda n: msgspec.Raw(b"%d" % n))
+LISTS = st.dictionaries(st.sampled_from("abc"), NUMBERS, max_size=3)
+
+
+class Request(NamedTuple):
+    number: int
+    sent: Instant
+
+
+def held(value: Value) -> dict[str | None, msgspec.Raw]:
+    return {None: value} if isinstance(value, msgspec.Raw) else dict(value.items())
+
+
+class FreshnessMachine(RuleBasedStateMachine):
+    requests = Bundle("requests")
+
+    @initialize(
+        keyed=st.booleans(),
+        on_change=st.booleans(),
+        stale_repeat=st.booleans(),
+        max_stale_s=st.none() | st.sampled_from([3.0, 15.0]),
+    )
+    def begin(self, keyed: bool, on_change: bool, stale_repeat: bool, max_stale_s: float | None) -> None:
+        self.spec = SourceSpec(
+            type="a.b",
+            source="engine",
+            interval_s=INTERVAL_S,
+            timeout_s=TIMEOUT_S,
+            keyed=keyed,
+            on_change=on_change,
+            stale_repeat=stale_repeat,
+            max_stale_s=max_stale_s,
+        )
+        self.source = Freshness(self.spec)
+        self.mono, self.wall = 100.0, START
+        self.state = State.CLOSED
+        # the past
+        self.sent = 0
+        self.ends: dict[int, ErrorCode | None] = {}
+        self.held: Request | None = None
+        self.value: dict[str | None, msgspec.Raw] = {}
+        self.restored_at: float | None = None
+        self.as_of: float | None = None
+        self.known = False
+        # the client
+        self.retained: dict[str | None, Draft] = {}
+        self.refreshed = 0.0
+        self.freshness: dict[str, Any] | None = None
+        self.believes_expired = False
+
+    @property
+    def now(self) -> Instant:
+        return Instant(self.mono, self.wall)
+
+    @property
+    def breaker(self) -> BreakerView:
+        is_open = self.state is State.OPEN
+        return BreakerView(
+            name="engine",
+            state=self.state,
+            forced=False,
+            since=0.0,
+            failure_count=0,
+            success_count=0,
+            open_count=0,
+            retry_at=START + 77.0 if is_open else None,
+            last_error=None,
+            cause=None if self.state is State.CLOSED else ErrorCode.RPC_DISCONNECT,
+        )
+
+    # what happens
+
+    @rule(
+        seconds=st.sampled_from([0.0, 0.5, 2.0, 4.0, 9.0, 30.0]), jump=st.sampled_from([0.0, 0.0, 0.0, -900.0, 900.0])
+    )
+    def time_passes(self, seconds: float, jump: float) -> None:
+        """The caller keeps its promise: it reviews when a review is due, and at no other time."""
+        self.wall += jump
+        until = self.mono + seconds
+        while (due := self.source.due_review_at) is not None and due <= until:
+            self.wall += max(0.0, due - self.mono)
+            self.mono = max(self.mono, due)
+            self.hear(self.source.review(self.now, self.breaker))
+            following = self.source.due_review_at
+            assert following is None or following > self.mono, "a review leaves nothing to review"
+        self.wall += until - self.mono
+        self.mono = until
+
+    @rule(target=requests)
+    def send(self) -> Request:
+        self.sent += 1
+        return Request(self.sent, self.now)
+
+    @rule(request=requests, code=CODES, trips=st.booleans())
+    def fail(self, request: Request, code: ErrorCode, trips: bool) -> None:
+        if trips:
+            self.state = State.OPEN
+        is_news = request.number > max(self.ends, default=0)
+        was_fresh = self.freshness is None or not self.freshness["stale"]
+        if is_news:
+            self.ends[request.number] = code
+            self.known = True
+        update = self.source.failed(request.number, code=code, now=self.now, breaker=self.breaker)
+        first = code if is_news and was_fresh else None
+        self.hear(update, tick=is_news, code=first)
+
+    @rule(request=requests, number=NUMBERS, items=LISTS, closes=st.booleans())
+    def answer(self, request: Request, number: msgspec.Raw, items: dict[str, msgspec.Raw], closes: bool) -> None:
+        if closes:
+            self.state = State.CLOSED
+        value: Value = items if self.spec.keyed else number
+        is_news = request.number > (self.held.number if self.held else 0)
+        before = self.value
+        if is_news:
+            self.held = request
+            self.value = held(value)
+            self.as_of = max(self.as_of or request.sent.wall, request.sent.wall)
+            self.ends.setdefault(request.number, None)
+            self.known = True
+        update = self.source.answered(
+            request.number, sent=request.sent, value=value, now=self.now, breaker=self.breaker
+        )
+        tells_all = is_news and not self.spec.keyed and not self.spec.on_change
+        changed = [key for key, data in self.value.items() if tells_all or before.get(key) != data]
+        self.hear(update, tick=is_news, changed=changed, gone=before.keys() - self.value.keys())
+
+    @rule(number=NUMBERS, items=LISTS, age=st.sampled_from([-50.0, 0.0, 2.0, 12.0, 100.0]))
+    def restore(self, number: msgspec.Raw, items: dict[str, msgspec.Raw], age: float) -> None:
+        value: Value = items if self.spec.keyed else number
+        is_news = self.as_of is None
+        if is_news:
+            self.restored_at = self.mono - max(0.0, age)
+            self.as_of = self.wall - age
+            self.value = held(value)
+            self.known = True
+        update = self.source.restored(value, as_of=self.wall - age, now=self.now, breaker=self.breaker)
+        self.hear(update, changed=self.value if is_news else ())
+
+    @rule(state=st.sampled_from(State))
+    def breaker_moves(self, state: State) -> None:
+        self.state = state
+        self.hear(self.source.review(self.now, self.breaker))
+
+    @rule()
+    def refused_tick(self) -> None:
+        self.known = True
+        self.hear(self.source.repeat(self.now, self.breaker), tick=True)
+
+    # the model
+
+    @property
+    def newest_end(self) -> ErrorCode | None:
+        return self.ends[max(self.ends)] if self.ends else None
+
+    @property
+    def age_s(self) -> float:
+        since = self.held.sent.mono if self.held else self.restored_at
+        assert since is not None
+        return self.mono - since
+
+    def code(self) -> ErrorCode | None:
+        if self.state is not State.CLOSED:
+            return ErrorCode.CIRCUIT_BREAKER_OPEN
+        if self.newest_end is not None:
+            return self.newest_end
+        if self.as_of is None:
+            return None
+        if self.held is None:
+            return ErrorCode.RESTORED
+        return ErrorCode.OVERDUE if self.age_s >= LIMIT_S else None
+
+    @property
+    def stale(self) -> bool:
+        return self.code() is not None or self.as_of is None
+
+    @property
+    def expired(self) -> bool:
+        limit = self.spec.max_stale_s
+        return self.stale and self.as_of is not None and limit is not None and self.age_s >= limit
+
+    # the client
+
+    def hear(
+        self,
+        update: Update,
+        *,
+        tick: bool = False,
+        code: ErrorCode | None = None,
+        changed: Collection[str | None] = (),
+        gone: Collection[str | None] = (),
+    ) -> None:
+        """Take in `update`, which must be exactly what the model predicts.
+
+        `tick`: a due tick, which repeats what is stale. `code`: a first failure, which is told by its own code.
+        """
+        code = code or self.code()
+        was_known = None if self.freshness is None else (self.freshness["stale"], self.freshness["as_of"] is None)
+        moved = was_known is None or (was_known[0], self.believes_expired) != (self.stale, self.expired)
+        repeats = tick and self.stale and self.spec.stale_repeat and not self.spec.keyed
+        data = [draft for draft in update.drafts if draft.type == "a.b"]
+        expected = self.value if self.known and (moved or repeats) else changed
+        assert sorted((str(draft.key), draft.gone) for draft in data) == sorted(
+            [(str(key), False) for key in expected] + [(str(key), True) for key in gone]
+        )
+        for draft in data:
+            assert (draft.source, draft.retain, draft.stale, draft.error_code) == ("engine", True, self.stale, code)
+            assert (draft.retry_at, draft.cause) == (self.breaker.retry_at, self.breaker.cause)
+            assert draft.as_of == self.as_of
+            if draft.gone:
+                del self.retained[draft.key]
+            else:
+                self.retained[draft.key] = draft
+        announcements = [json.loads(bytes(draft.data)) for draft in update.drafts if draft.type == "source.freshness"]
+        if self.known and was_known != (self.stale, self.as_of is None):
+            as_of = None if self.as_of is None else rfc3339(self.as_of)
+            assert announcements == [{"type": "a.b", "stale": self.stale, "error_code": code, "as_of": as_of}]
+            (self.freshness,) = announcements
+        else:
+            assert announcements == [], "every change of freshness is told once"
+        self.believes_expired = self.known and self.expired
+        if update.as_of is not None:
+            assert update.as_of > self.refreshed or update.as_of == self.as_of
+            self.refreshed = update.as_of
+
+    @invariant()
+    def the_client_believes_the_truth(self) -> None:
+        if not self.known:
+            assert self.retained == {}
+            return
+        assert self.freshness is not None
+        assert self.freshness["stale"] == self.stale
+        assert self.retained.keys() == self.value.keys()
+        for key, draft in self.retained.items():
+            assert (draft.stale, draft.expired) == (self.stale, self.expired)
+            assert draft.data == (msgspec.Raw(b"null") if self.expired else self.value[key])
+            assert max(draft.as_of or 0.0, self.refreshed) == self.as_of, "9: as_of is known, and never goes back"
+
+    @invariant()
+    def fresh_is_claimed_only_rightly(self) -> None:
+        status = self.source.status(self.now, self.breaker)
+        assert (status.stale, status.error_code) == (self.stale, self.code())
+        assert (status.as_of, status.expired) == (self.as_of, self.expired)
+        if not status.stale:
+            assert self.state is State.CLOSED, "8: fresh needs a closed breaker"
+            assert self.newest_end is None, "8: and a last attempt that succeeded"
+            assert self.held is not None
+
+    @invariant()
+    def no_failure_touches_the_value(self) -> None:
+        assert self.source.items == self.value
+
+
+FreshnessMachine.TestCase.settings = settings(
+    derandomize=True, deadline=None, database=None, max_examples=200, stateful_step_count=40
+)
+TestFreshnessModel = FreshnessMachine.TestCase
