@@ -40,6 +40,12 @@ class TestCompact:
     def test_takes_what_the_network_gives(self) -> None:
         assert bytes(compact(bytearray(b' {"a" : 1.10}\r\n'))) == b'{"a":1.10}'
 
+    def test_does_not_hold_on_to_the_response(self) -> None:
+        response = bytearray(b'{"result":[1]}')
+        whole = compact(decode(response, msgspec.json.Decoder(dict[str, Raw]))["result"])
+        response.append(0)  # BufferError while a view of it is alive
+        assert bytes(whole) == b"[1]"
+
     @given(NEARLY_JSON)
     def test_agrees_with_the_standard_library_on_what_is_json(self, raw: bytes) -> None:
         try:

@@ -1,0 +1,47 @@
+"""Plain HTTP: a call is a GET, its answer the JSON in the body."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from yarl import URL
+
+from tidegate.adapters.backends.exchange import ConnectorFactory, Exchange
+from tidegate.adapters.backends.options import HttpOptions
+from tidegate.core.payload import compact
+from tidegate.errors import BackendError
+from tidegate.ports import Call
+
+
+class HttpJsonBackend:
+    """A backend that answers GET with JSON: the `tidegate.ports.Backend` for ``protocol = "http"``.
+
+    A call's method is a path, with a query if need be, below the backend's `url`, whose own query goes along.
+    Raises `ConfigError` for options that cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: HttpOptions,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        connector_factory: ConnectorFactory | None = None,
+    ) -> None:
+        self._exchange = Exchange(options, wall_clock=wall_clock, connector_factory=connector_factory)
+
+    async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+        """See `tidegate.ports.Backend.call`. Plain HTTP has no batches: `ValueError` for anything but one call."""
+        (call,) = calls
+        return [compact(await self._exchange.fetch("GET", below(self._exchange.url, call.method)))]
+
+    async def aclose(self) -> None:
+        """See `tidegate.ports.Backend.aclose`."""
+        await self._exchange.aclose()
+
+
+def below(url: URL, method: str) -> URL:
+    """The address of `method`, a path with query, below `url`."""
+    path, _, query = method.partition("?")
+    whole = "/".join(filter(None, (str(url.with_query(None)).rstrip("/"), path.lstrip("/"))))
+    queries = "&".join(filter(None, (url.raw_query_string, query)))
+    return URL(f"{whole}?{queries}" if queries else whole)

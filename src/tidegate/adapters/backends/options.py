@@ -1,0 +1,124 @@
+"""How a backend is reached: address, limits, headers, credentials, TLS. Turns settings into what a request needs."""
+
+import asyncio
+import re
+import ssl
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDict
+from yarl import URL
+
+from tidegate import __version__
+from tidegate.errors import ConfigError, NoCredentials, Problem
+
+TOKEN_BYTES = 16_384
+"""The longest bearer token that is read, in bytes."""
+
+_TOKEN = re.compile(rb"[\x21-\x7e]+")
+
+
+class HttpOptions(msgspec.Struct, frozen=True):
+    """Everything about one backend's HTTP that its protocol does not decide.
+
+    `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
+    in `url`; the token in `bearer_token_file` wins over both, and is read anew for each request, so it may rotate.
+    `ca_file` replaces the system's authorities; `client_key_file` may be left out if the key lies in
+    `client_cert_file`. `connections` bounds how many requests are in flight; more wait for their turn.
+    """
+
+    url: str
+    response_bytes: int = 8_388_608
+    headers: dict[str, str] = {}
+    bearer_token_file: Path | None = None
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    connections: int = 16
+
+
+def address(options: HttpOptions) -> URL:
+    """Where requests go, without user name and password. Raises `ConfigError` if `url` is no HTTP address."""
+    try:
+        url = URL(options.url)
+    except ValueError as exc:
+        raise ConfigError([_no_address("text that is no URL")]) from exc
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigError([_no_address(str(url.with_user(None)) if url.host else "an address without a host")])
+    return url.with_user(None).with_fragment(None)
+
+
+def peer(url: URL) -> str:
+    """`url` as messages name it: host and port, and nothing that could be secret."""
+    host = url.host or ""
+    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+
+
+def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
+    """The headers that are the same on every request.
+
+    Compressed answers are not asked for: what a few bytes unpack to is not bounded by counting what came.
+    """
+    headers = CIMultiDict({"User-Agent": f"tidegate/{__version__}", "Accept": "application/json"})
+    url = URL(options.url)
+    if url.user is not None:
+        headers["Authorization"] = aiohttp.encode_basic_auth(url.user, url.password or "")
+    headers.update(options.headers)
+    headers["Accept-Encoding"] = "identity"
+    return headers
+
+
+async def authorization(options: HttpOptions) -> dict[str, str]:
+    """The header with the bearer token as it lies on disk now; empty without `bearer_token_file`.
+
+    Raises `NoCredentials` if the file cannot be read or holds no token.
+    """
+    if options.bearer_token_file is None:
+        return {}
+    return {"Authorization": f"Bearer {await asyncio.to_thread(_read_token, options.bearer_token_file)}"}
+
+
+def tls_context(options: HttpOptions) -> ssl.SSLContext:
+    """What a TLS handshake with the backend needs. Reads files; raises `ConfigError` naming the setting at fault."""
+    context = _trusting(options.ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    if options.client_cert_file is not None:
+        try:
+            # The empty password keeps OpenSSL from asking the terminal for one.
+            context.load_cert_chain(options.client_cert_file, options.client_key_file, password="")
+        except OSError as exc:
+            expected = "a PEM file with a certificate and its unencrypted key"
+            raise ConfigError([Problem("client_cert_file", expected, _unread(options.client_cert_file, exc))]) from exc
+    return context
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as exc:
+        expected = "a PEM file with the certificates of authorities"
+        raise ConfigError([Problem("ca_file", expected, _unread(ca_file, exc))]) from exc
+
+
+def _read_token(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            token = file.read(TOKEN_BYTES + 1).strip()
+    except OSError as exc:
+        raise NoCredentials(f"expected a bearer token in {path}, got {exc.strerror}") from exc
+    if len(token) > TOKEN_BYTES or not _TOKEN.fullmatch(token):
+        raise NoCredentials(
+            f"expected a bearer token in {path}: one line of at most {TOKEN_BYTES} printable ASCII characters, "
+            f"got {'an empty file' if not token else 'something else'}"
+        )
+    return token.decode()
+
+
+def _unread(path: Path | None, exc: OSError) -> str:
+    reason = exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
+    return f"{path} ({reason or 'not usable'})"
+
+
+def _no_address(got: str) -> Problem:
+    return Problem("url", "an address that begins with http:// or https://", got)
