@@ -1,0 +1,114 @@
+"""Answers: made up by a fault, or upstream's own after a fault has changed it. Pure.
+
+The body of a made-up answer is an iterator, so that 100 MB take the memory of one piece.
+"""
+
+import itertools
+from collections.abc import Iterator
+from http.client import responses
+from typing import Final
+
+import msgspec
+
+from tidegate.verify.faultproxy.faults import (
+    AnswerFault,
+    DeepJson,
+    EndlessBody,
+    Html,
+    HugeBody,
+    RpcError,
+    SpoilFault,
+    Status,
+    TooManyRequests,
+    Unauthorized,
+)
+from tidegate.verify.faultproxy.framing import Headers, ResponseHead
+from tidegate.verify.faultproxy.jsonrpc import Asked, around_result, error_answer, spoiled
+
+PIECE_BYTES: Final = 65536
+STALLED_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: appl"
+"""Where an answer stops that never gets to the end of its headers."""
+
+_JSON: Final = b"application/json"
+_PAGE: Final = b"<!doctype html><title>Sign in</title><p>This is not the answer you are looking for.</p>\n"
+
+
+class MadeUp(msgspec.Struct, frozen=True):
+    """A head and the pieces of a body. `read` is how upstream's own answers are read too."""
+
+    head: ResponseHead
+    body: Iterator[bytes]
+
+    async def read(self) -> bytes:
+        """The next piece of the body; empty at its end."""
+        return next(self.body, b"")
+
+
+def made_up(fault: AnswerFault, request: Asked) -> MadeUp:
+    """The answer that `fault` gives to `request` without asking upstream."""
+    match fault:
+        case Status():
+            return plain_status(fault.code)
+        case TooManyRequests():
+            return plain_status(429, (b"Retry-After", b"%d" % fault.retry_after_s))
+        case Unauthorized():
+            return plain_status(401, (b"WWW-Authenticate", b'Bearer realm="tidegate faultproxy"'))
+        case Html():
+            return _whole(200, b"text/html; charset=utf-8", _PAGE)
+        case RpcError():
+            return _whole(200, _JSON, error_answer(request, code=fault.code, message=fault.message))
+        case HugeBody():
+            return _huge(request, fault.size_bytes)
+        case EndlessBody():
+            before, _ = around_result(request)
+            endless = itertools.chain([before + b'"'], itertools.repeat(b"x" * PIECE_BYTES))
+            return MadeUp(_head(200, (b"Content-Type", _JSON), (b"Transfer-Encoding", b"chunked")), endless)
+        case DeepJson():
+            before, after = around_result(request)
+            pieces = itertools.chain([before], _pieces(b"[", fault.depth), _pieces(b"]", fault.depth), [after])
+            return _sized(len(before) + 2 * fault.depth + len(after), filter(None, pieces))
+        case _:
+            raise AssertionError(f"{fault} makes up no answer")
+
+
+def plain_status(status: int, *headers: tuple[bytes, bytes]) -> MadeUp:
+    """An answer that is an HTTP error and nothing else."""
+    reason = responses.get(status, "Made Up")
+    problem = {"type": "about:blank", "title": reason, "status": status, "detail": "made up by the fault proxy"}
+    return _whole(status, b"application/problem+json", msgspec.json.encode(problem), *headers)
+
+
+def changed(fault: SpoilFault, head: ResponseHead, body: bytes) -> MadeUp:
+    """Upstream's answer after `fault`, framed as what it has become."""
+    spoilt = spoiled(fault, body)
+    length = (b"Content-Length", b"%d" % len(spoilt))
+    return MadeUp(head.replacing(length, dropping=frozenset({b"transfer-encoding"})), iter((spoilt,)))
+
+
+def _whole(status: int, content_type: bytes, body: bytes, *headers: tuple[bytes, bytes]) -> MadeUp:
+    framing = ((b"Content-Type", content_type), (b"Content-Length", b"%d" % len(body)))
+    return MadeUp(_head(status, *framing, *headers), iter((body,)))
+
+
+def _sized(size: int, pieces: Iterator[bytes]) -> MadeUp:
+    return MadeUp(_head(200, (b"Content-Type", _JSON), (b"Content-Length", b"%d" % size)), pieces)
+
+
+def _head(status: int, *headers: tuple[bytes, bytes]) -> ResponseHead:
+    reason = responses.get(status, "Made Up")
+    return ResponseHead(status=status, reason=reason.encode(), headers=Headers(headers))
+
+
+def _huge(request: Asked, size: int) -> MadeUp:
+    """A valid answer of `size` bytes, or of what its frame needs if that is more."""
+    before, after = around_result(request)
+    filler = max(size - len(before) - len(after) - 2, 0)
+    pieces = itertools.chain([before + b'"'], _pieces(b"x", filler), [b'"' + after])
+    return _sized(len(before) + len(after) + 2 + filler, pieces)
+
+
+def _pieces(character: bytes, count: int) -> Iterator[bytes]:
+    whole, rest = divmod(count, PIECE_BYTES)
+    yield from itertools.repeat(character * PIECE_BYTES, whole)
+    if rest:
+        yield character * rest

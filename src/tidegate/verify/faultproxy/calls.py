@@ -1,0 +1,115 @@
+"""The log of what came: how many calls, how many at once, when, and how each ended. Reads no clock."""
+
+import collections
+import enum
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from tidegate.core.instant import Instant
+
+KEPT_CALLS: Final = 100_000
+
+
+class How(enum.StrEnum):
+    """How a call ended."""
+
+    ANSWERED = "answered"
+    """The whole answer was handed to the kernel, or the stream ended."""
+    RESET = "reset"
+    """A fault reset the connection."""
+    CLOSED = "closed"
+    """A fault closed the connection without an answer."""
+    CLIENT_LEFT = "client_left"
+    """The client closed the connection before the answer was whole."""
+    UPSTREAM_FAILED = "upstream_failed"
+    """Upstream was not there, or broke off; the connection was reset."""
+    STOPPED = "stopped"
+    """The proxy went down, or was closed."""
+
+
+class CallRecord(msgspec.Struct, kw_only=True):
+    """One HTTP request. While it is in flight, `ended_mono` and `how` are None.
+
+    `path` is without the query, which may carry a token. `methods` are the JSON-RPC methods, several for a batch.
+    `status` is the HTTP status that the client was sent, `faults` the names of those that hit the call. Times are in
+    seconds: `came_mono` and `ended_mono` of the monotonic clock, `came_wall` Unix time.
+    """
+
+    number: int
+    http_method: str
+    path: str
+    methods: tuple[str, ...]
+    came_mono: float
+    came_wall: float
+    ended_mono: float | None = None
+    how: How | None = None
+    status: int | None = None
+    faults: tuple[str, ...] = ()
+
+
+class CallLog:
+    """The newest 100,000 calls in the order in which they came, and counts of all."""
+
+    __slots__ = ("_concurrent", "_max_concurrent", "_numbers", "_records", "_total")
+
+    def __init__(self) -> None:
+        self._records: collections.deque[CallRecord] = collections.deque(maxlen=KEPT_CALLS)
+        self._numbers = itertools.count(1)
+        self._total = self._concurrent = self._max_concurrent = 0
+
+    @property
+    def total(self) -> int:
+        """How many calls came since the log was made or cleared."""
+        return self._total
+
+    @property
+    def concurrent(self) -> int:
+        """How many calls are in flight."""
+        return self._concurrent
+
+    @property
+    def max_concurrent(self) -> int:
+        """The most calls that were in flight at once since the log was made or cleared."""
+        return self._max_concurrent
+
+    @property
+    def records(self) -> list[CallRecord]:
+        """The calls that are kept, oldest first."""
+        return list(self._records)
+
+    def __iter__(self) -> Iterator[CallRecord]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def clear(self) -> None:
+        """Forget what came. Calls in flight stay counted in `concurrent`; numbers are never given twice."""
+        self._records.clear()
+        self._total = 0
+        self._max_concurrent = self._concurrent
+
+    def begin(self, *, http_method: str, path: str, methods: tuple[str, ...], now: Instant) -> CallRecord:
+        """Note a call that came at `now`; `end` must follow."""
+        record = CallRecord(
+            number=next(self._numbers),
+            http_method=http_method,
+            path=path,
+            methods=methods,
+            came_mono=now.mono,
+            came_wall=now.wall,
+        )
+        self._records.append(record)
+        self._total += 1
+        self._concurrent += 1
+        self._max_concurrent = max(self._max_concurrent, self._concurrent)
+        return record
+
+    def end(self, record: CallRecord, *, how: How, now: Instant) -> None:
+        """Note how the call of `record` ended, once for each `begin`."""
+        record.how = how
+        record.ended_mono = now.mono
+        self._concurrent -= 1

@@ -1,0 +1,319 @@
+"""One client's connection: requests in, answers out, or a stream once it is upgraded.
+
+Two tasks: one reads, so that a client that leaves is noticed at once; one answers, a call after the other. The end
+of either is the end of both.
+"""
+
+import asyncio
+import contextlib
+import enum
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from tidegate.core.instant import Instant
+from tidegate.verify.faultproxy.answers import STALLED_HEAD, MadeUp, changed, made_up, plain_status
+from tidegate.verify.faultproxy.calls import CallLog, CallRecord, How
+from tidegate.verify.faultproxy.delivery import Cut, Delivery, HeldAnswers
+from tidegate.verify.faultproxy.faults import (
+    CALL_FAULTS,
+    CLOSE_FAULTS,
+    PIECE_FAULTS,
+    REUSED_CALL_FAULTS,
+    BlackHole,
+    DeadKeepAlive,
+    FaultSet,
+    Plan,
+    SlowClose,
+    SpoilFault,
+    StalledHeaders,
+)
+from tidegate.verify.faultproxy.framing import BadHttp, Request, RequestReader, ResponseHead
+from tidegate.verify.faultproxy.jsonrpc import Asked, asked
+from tidegate.verify.faultproxy.upstream import Address, Upstream
+
+MAX_WAITING_REQUESTS: Final = 16
+MAX_EARLY_BYTES: Final = 65536
+MAX_SPOILT_BYTES: Final = 16 * 1024 * 1024
+
+_READ_BYTES: Final = 65536
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+_ENCODINGS: Final = frozenset({b"accept-encoding"})
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What all connections of one proxy share. `changed` is told whenever a call has come or ended.
+
+    Jitter has a source of chance of its own, so that timing has no say in which calls are hit.
+    """
+
+    upstream: Address
+    faults: FaultSet
+    calls: CallLog
+    held: HeldAnswers
+    jitter: random.Random
+    changed: Callable[[], None]
+
+
+class _Answer(Protocol):
+    """The body of an answer, wherever it comes from."""
+
+    async def read(self) -> bytes: ...
+
+
+class _Mode(enum.Enum):
+    """What the client's bytes are."""
+
+    HTTP = enum.auto()
+    UNDECIDED = enum.auto()
+    """An upgrade was asked for and not yet answered: the bytes wait."""
+    STREAM = enum.auto()
+    SWALLOWED = enum.auto()
+    """A black hole has them, for the rest of the connection's life."""
+    REFUSED = enum.auto()
+    """They are no HTTP; what came before is still answered."""
+
+
+class Connection:
+    """Serves one accepted socket. `serve` is called once."""
+
+    __slots__ = (
+        "_answered",
+        "_client_left",
+        "_early",
+        "_mode",
+        "_reader",
+        "_requests",
+        "_site",
+        "_sock",
+        "_stopped",
+        "_upstream",
+        "_writer",
+    )
+
+    def __init__(self, sock: socket.socket, *, site: Site) -> None:
+        self._sock = sock
+        self._site = site
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._upstream = Upstream(site.upstream)
+        self._reader = RequestReader()
+        self._requests: asyncio.Queue[Request | BadHttp] = asyncio.Queue(MAX_WAITING_REQUESTS)
+        self._mode = _Mode.HTTP
+        self._early = bytearray()
+        self._answered = 0
+        self._client_left = False
+
+    async def serve(self) -> None:
+        """Serve until the client leaves, an exchange ends the connection, or `stop`; then close it."""
+        client, self._writer = await asyncio.open_connection(sock=self._sock)
+        self._writer.transport.set_write_buffer_limits(high=0)
+        tasks = (asyncio.create_task(self._receive(client)), asyncio.create_task(self._answer_all()))
+        try:
+            await asyncio.wait((*tasks, self._stopped), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._end(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    def stop(self, *, rst: bool) -> None:
+        """Make `serve` close the connection now, with RST if so told. Cancelling it could hit a close that goes on."""
+        if rst:
+            self._reset_on_close()
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    async def _end(self, tasks: tuple[asyncio.Task[None], ...]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self._upstream.aclose()
+        # A whole answer has left the transport already: see `Delivery.send`.
+        self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _receive(self, client: asyncio.StreamReader) -> None:
+        with contextlib.suppress(OSError, Cut):
+            while data := await client.read(_READ_BYTES):
+                await self._take(data)
+        if self._mode is _Mode.STREAM:
+            self._upstream.write_eof()
+            await _for_ever()
+        self._client_left = True
+
+    async def _take(self, data: bytes) -> None:
+        match self._mode:
+            case _Mode.HTTP:
+                self._parse(data)
+            case _Mode.UNDECIDED:
+                self._early += data
+                if len(self._early) > MAX_EARLY_BYTES:
+                    raise ConnectionAbortedError("expected the client to wait for the answer to its upgrade")
+            case _Mode.STREAM:
+                await self._upstream.write(data)
+            case _Mode.SWALLOWED | _Mode.REFUSED:
+                pass
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            requests, self._early[:] = self._reader.feed(data)
+        except BadHttp as bad:
+            self._queue(bad)
+            self._mode = _Mode.REFUSED
+            return
+        for request in requests:
+            self._queue(request)
+        if requests and requests[-1].upgrade:
+            self._mode = _Mode.UNDECIDED
+
+    def _queue(self, request: Request | BadHttp) -> None:
+        try:
+            self._requests.put_nowait(request)
+        except asyncio.QueueFull:
+            raise ConnectionAbortedError(f"expected at most {MAX_WAITING_REQUESTS} requests at a time") from None
+
+    async def _answer_all(self) -> None:
+        close_after_s: float | None = None
+        while close_after_s is None:
+            request = await self._requests.get()
+            if isinstance(request, BadHttp):
+                await self._refuse(request)
+                return
+            close_after_s = await self._call(request)
+        await asyncio.sleep(close_after_s)
+
+    async def _refuse(self, bad: BadHttp) -> None:
+        answer = plain_status(bad.status)
+        with contextlib.suppress(OSError):
+            await self._deliver(answer.head, answer, self._delivery(Plan()))
+
+    async def _call(self, request: Request) -> float | None:
+        """Answer `request` and log it. None keeps the connection; else it closes after so many seconds."""
+        question = asked(request.body)
+        path = request.target.partition("?")[0][:200]
+        record = self._site.calls.begin(http_method=request.method, path=path, methods=question.methods, now=_now())
+        self._site.changed()
+        how = How.STOPPED
+        try:
+            close_after_s = await self._exchange(request, question, record)
+            how = How.ANSWERED
+        except Cut as cut:
+            how = cut.how
+            if cut.rst:
+                self._reset_on_close()
+            return 0.0
+        except OSError:
+            how = How.CLIENT_LEFT
+            return 0.0
+        except asyncio.CancelledError:
+            how = How.CLIENT_LEFT if self._client_left else How.STOPPED
+            raise
+        finally:
+            self._site.calls.end(record, how=how, now=_now())
+            self._site.changed()
+        self._answered += 1
+        return close_after_s
+
+    async def _exchange(self, request: Request, question: Asked, record: CallRecord) -> float | None:
+        plan = self._site.faults.draw(REUSED_CALL_FAULTS if self._answered else CALL_FAULTS)
+        record.faults = plan.names
+        delivery = self._delivery(plan)
+        match plan.answer:
+            case DeadKeepAlive():
+                raise Cut(How.CLOSED, rst=False)
+            case BlackHole():
+                self._mode = _Mode.SWALLOWED
+                await _for_ever()
+            case StalledHeaders():
+                await delivery.send(STALLED_HEAD)
+                await _for_ever()
+        head, answer = await self._find_answer(request, question, plan)
+        await delivery.wait()
+        slow_close = plan.get(SlowClose)
+        if slow_close:
+            head = head.replacing((b"Connection", b"close"))
+        record.status = head.status
+        await self._deliver(head, answer, delivery)
+        if head.is_stream:
+            slow_close = slow_close or self._site.faults.draw(CLOSE_FAULTS).get(SlowClose)
+        self._return_to_http()
+        if slow_close:
+            return slow_close.delay_s
+        return None if request.keep_alive and head.keep_alive and head.status != 101 else 0.0
+
+    async def _find_answer(self, request: Request, question: Asked, plan: Plan) -> tuple[ResponseHead, _Answer]:
+        match plan.answer:
+            case None:
+                return await self._upstream.ask(request), self._upstream
+            case SpoilFault() as fault:
+                head = await self._upstream.ask(request, without=_ENCODINGS)
+                if head.is_stream:
+                    return head, self._upstream
+                spoilt = changed(fault, head, await self._whole_body())
+                return spoilt.head, spoilt
+            case fault:
+                answer = made_up(fault, question)
+                return answer.head, answer if request.method != "HEAD" else MadeUp(answer.head, iter(()))
+
+    async def _whole_body(self) -> bytes:
+        body = bytearray()
+        while piece := await self._upstream.read():
+            body += piece
+            if len(body) > MAX_SPOILT_BYTES:
+                raise Cut(How.UPSTREAM_FAILED)
+        return bytes(body)
+
+    async def _deliver(self, head: ResponseHead, answer: _Answer, delivery: Delivery) -> None:
+        await delivery.send(head.encode())
+        if head.status == 101:
+            await self._become_stream()
+        redraw = False
+        while piece := await answer.read():
+            if redraw:
+                await self._redraw(delivery)
+            redraw = head.is_stream
+            if self._mode is not _Mode.SWALLOWED:
+                await delivery.send_body(piece, chunked=head.chunked)
+        if self._mode is _Mode.SWALLOWED:
+            await _for_ever()
+        await delivery.finish(chunked=head.chunked)
+
+    async def _redraw(self, delivery: Delivery) -> None:
+        """Draw the faults for one more piece of a stream, and wait as they say."""
+        delivery.plan = self._site.faults.draw(PIECE_FAULTS)
+        if isinstance(delivery.plan.answer, BlackHole):
+            self._mode = _Mode.SWALLOWED
+        await delivery.wait()
+
+    async def _become_stream(self) -> None:
+        early = bytes(self._early)
+        self._early.clear()
+        self._mode = _Mode.STREAM
+        await self._upstream.write(early)
+
+    def _return_to_http(self) -> None:
+        """After an upgrade that was refused: what came early is the next request."""
+        if self._mode is _Mode.UNDECIDED:
+            self._mode = _Mode.HTTP
+            self._parse(bytes(self._early))
+
+    def _reset_on_close(self) -> None:
+        with contextlib.suppress(OSError):  # the client was faster, and the socket is closed
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+
+    def _delivery(self, plan: Plan) -> Delivery:
+        return Delivery(self._writer, plan=plan, held=self._site.held, jitter=self._site.jitter)
+
+
+def _now() -> Instant:
+    return Instant(time.monotonic(), time.time())
+
+
+async def _for_ever() -> None:
+    await asyncio.get_running_loop().create_future()

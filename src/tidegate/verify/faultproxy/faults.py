@@ -1,0 +1,295 @@
+"""The faults as values, and which of them hit one call.
+
+A fault's name on the control API is its class's name in snake case; its fields are the parameters, with defaults.
+Knows nothing of sockets: what a fault does is in `jsonrpc`, `answers` and `delivery`.
+"""
+
+import random
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from tidegate.errors import UnknownName
+
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+class Down(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag=_snake):
+    """The listening socket is closed: connecting is refused. Connections that are open are reset."""
+
+
+class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="name", tag=_snake):
+    """A fault that hits each call with `probability`, and with `count` set only that many calls, then never again."""
+
+    probability: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    count: Annotated[int, Meta(ge=1)] | None = None
+
+
+class AnswerFault(Drawn, frozen=True):
+    """Decides what the answer is. One call meets at most one of these: the one set last that was drawn."""
+
+
+class DeliveryFault(Drawn, frozen=True):
+    """Decides how the answer gets to the client. All that were drawn act together."""
+
+
+class Reset(DeliveryFault, frozen=True):
+    """RST after the head and `after_bytes` of the body; None means half of the body's first piece."""
+
+    after_bytes: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Latency(DeliveryFault, frozen=True):
+    """The answer waits `delay_s` and up to `jitter_s` more; on a stream every piece does."""
+
+    delay_s: Seconds = 0.1
+    jitter_s: Seconds = 0.0
+
+
+class Bandwidth(DeliveryFault, frozen=True):
+    """Bytes for the client go out at no more than `bytes_per_s`, and are taken from upstream no faster."""
+
+    bytes_per_s: Annotated[float, Meta(gt=0)] = 1024.0
+
+
+class Slicing(DeliveryFault, frozen=True):
+    """Bytes for the client go out in writes of `size_bytes`, with `pause_s` between them."""
+
+    size_bytes: Annotated[int, Meta(ge=1)] = 1
+    pause_s: Seconds = 0.0
+
+
+class SlowClose(DeliveryFault, frozen=True):
+    """The answer announces ``Connection: close``, and the close comes `delay_s` after it. Also the end of a stream."""
+
+    delay_s: Seconds = 1.0
+
+
+class Late(DeliveryFault, frozen=True):
+    """Upstream is asked at once, its answer is held until it is released."""
+
+
+class BlackHole(AnswerFault, frozen=True):
+    """Everything is read, nothing is passed on or answered: for the rest of the connection's life."""
+
+
+class DeadKeepAlive(AnswerFault, frozen=True):
+    """A connection that has carried an answer is closed at its next request, which gets none."""
+
+
+class StalledHeaders(AnswerFault, frozen=True):
+    """The answer stops in the middle of its headers, and the connection stays open."""
+
+
+class Status(AnswerFault, frozen=True):
+    """An HTTP error status."""
+
+    code: Annotated[int, Meta(ge=400, le=599)] = 500
+
+
+class TooManyRequests(AnswerFault, frozen=True):
+    """429 with ``Retry-After: retry_after_s``."""
+
+    retry_after_s: Annotated[int, Meta(ge=0)] = 1
+
+
+class Unauthorized(AnswerFault, frozen=True):
+    """401 with ``WWW-Authenticate``."""
+
+
+class Html(AnswerFault, frozen=True):
+    """200 with a page of HTML."""
+
+
+class RpcError(AnswerFault, frozen=True):
+    """A JSON-RPC error object with `code` for every call of the request."""
+
+    code: int = -32000
+    message: str = "made up by the fault proxy"
+
+
+class HugeBody(AnswerFault, frozen=True):
+    """A valid answer of `size_bytes` in all, of which no more than a piece is ever held."""
+
+    size_bytes: Annotated[int, Meta(ge=256)] = 100 * 1024 * 1024
+
+
+class EndlessBody(AnswerFault, frozen=True):
+    """A chunked answer that begins well and never ends."""
+
+
+class DeepJson(AnswerFault, frozen=True):
+    """A valid answer whose result is `depth` arrays inside one another."""
+
+    depth: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+
+
+class SpoilFault(AnswerFault, frozen=True):
+    """Changes the body of upstream's own answer."""
+
+
+class TruncatedJson(SpoilFault, frozen=True):
+    """The first half of the body, with the ``Content-Length`` of that half."""
+
+
+class WrongId(SpoilFault, frozen=True):
+    """Every answer carries an id that nobody asked with."""
+
+
+class ResultAndError(SpoilFault, frozen=True):
+    """Every answer has both a result and an error."""
+
+
+class NoResultNoError(SpoilFault, frozen=True):
+    """Every answer has neither result nor error."""
+
+
+class PartialBatch(SpoilFault, frozen=True):
+    """A batch comes back without its first `drop` answers; a single answer stays whole."""
+
+    drop: Annotated[int, Meta(ge=1)] = 1
+
+
+class Nan(SpoilFault, frozen=True):
+    """Every result is ``NaN``, which JSON does not have."""
+
+
+class Fault:
+    """Every fault under its name: ``Fault.latency(delay_s=0.2, probability=0.5)``."""
+
+    down = Down
+    reset = Reset
+    black_hole = BlackHole
+    latency = Latency
+    bandwidth = Bandwidth
+    slicing = Slicing
+    slow_close = SlowClose
+    late = Late
+    dead_keep_alive = DeadKeepAlive
+    stalled_headers = StalledHeaders
+    status = Status
+    too_many_requests = TooManyRequests
+    unauthorized = Unauthorized
+    html = Html
+    rpc_error = RpcError
+    huge_body = HugeBody
+    endless_body = EndlessBody
+    deep_json = DeepJson
+    truncated_json = TruncatedJson
+    wrong_id = WrongId
+    result_and_error = ResultAndError
+    no_result_no_error = NoResultNoError
+    partial_batch = PartialBatch
+    nan = Nan
+
+
+AnyFault = Down | Drawn
+
+FAULTS: Mapping[str, type[AnyFault]] = {name: kind for name, kind in vars(Fault).items() if isinstance(kind, type)}
+
+CALL_FAULTS: frozenset[type[AnyFault]] = frozenset(FAULTS.values()) - {Down, DeadKeepAlive}
+"""What may hit a call on a connection that has answered none yet."""
+
+REUSED_CALL_FAULTS = CALL_FAULTS | {DeadKeepAlive}
+"""What may hit a call on a connection that was kept alive."""
+
+PIECE_FAULTS: frozenset[type[AnyFault]] = frozenset({BlackHole, Reset, Latency, Bandwidth, Slicing})
+"""What may hit one piece of a stream on its way to the client."""
+
+CLOSE_FAULTS: frozenset[type[AnyFault]] = frozenset({SlowClose})
+"""What may hit the end of a stream."""
+
+_Kind = TypeVar("_Kind", bound=Drawn)
+
+
+def fault_kind(name: str) -> type[AnyFault]:
+    """The class of the fault called `name`; raises `UnknownName`."""
+    try:
+        return FAULTS[name]
+    except KeyError:
+        raise UnknownName(f"expected a fault ({', '.join(sorted(FAULTS))}), got {name[:80]!r}") from None
+
+
+def fault_from(name: str, parameters: Mapping[str, Any]) -> AnyFault:
+    """The fault called `name`. Raises `UnknownName`, and `msgspec.ValidationError` for parameters that do not fit."""
+    return msgspec.convert({"name": name, **parameters}, type=fault_kind(name))
+
+
+def name_of(fault: AnyFault) -> str:
+    """The name of `fault` on the control API."""
+    return str(fault.__struct_config__.tag)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The faults that hit one call, or one piece of a stream."""
+
+    faults: tuple[Drawn, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(name_of, self.faults))
+
+    @property
+    def answer(self) -> AnswerFault | None:
+        return self.get(AnswerFault)
+
+    def get(self, kind: type[_Kind]) -> _Kind | None:
+        """The fault of that kind, if one was drawn."""
+        return next((fault for fault in self.faults if isinstance(fault, kind)), None)
+
+
+class FaultSet:
+    """The faults that are switched on, at most one of each name. Chance comes from `rng` alone."""
+
+    __slots__ = ("_active", "_rng")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._active: dict[str, AnyFault] = {}
+
+    @property
+    def active(self) -> tuple[AnyFault, ...]:
+        """What is switched on, oldest first, each with the `count` that is left to it."""
+        return tuple(self._active.values())
+
+    def set(self, fault: AnyFault) -> None:
+        """Switch `fault` on, in place of an earlier one of its name. Raises `msgspec.ValidationError`."""
+        msgspec.convert(msgspec.to_builtins(fault), type=type(fault))
+        self._active.pop(name_of(fault), None)
+        self._active[name_of(fault)] = fault
+
+    def clear(self, name: str | None = None) -> None:
+        """Switch the fault called `name` off, or all. Raises `UnknownName`; one that is not on is no error."""
+        if name is None:
+            self._active.clear()
+        else:
+            fault_kind(name)
+            self._active.pop(name, None)
+
+    def draw(self, among: Collection[type[AnyFault]]) -> Plan:
+        """Decide which faults of the kinds `among` hit the call at hand, and count them."""
+        plan: list[Drawn] = []
+        for fault in reversed(self.active):
+            if not isinstance(fault, Drawn) or type(fault) not in among:
+                continue
+            if isinstance(fault, AnswerFault) and any(isinstance(other, AnswerFault) for other in plan):
+                continue
+            if self._rng.random() < fault.probability:
+                plan.append(fault)
+                self._count_down(fault)
+        return Plan(tuple(plan))
+
+    def _count_down(self, fault: Drawn) -> None:
+        if fault.count is None:
+            return
+        if fault.count == 1:
+            del self._active[name_of(fault)]
+        else:
+            self._active[name_of(fault)] = msgspec.structs.replace(fault, count=fault.count - 1)
