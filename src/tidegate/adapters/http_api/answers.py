@@ -1,0 +1,218 @@
+"""The bodies of the API, as structs, and how the runtime's values become them."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from tidegate.core.breaker import BreakerView, State
+from tidegate.core.envelope import EventEnvelope
+from tidegate.core.events import Position
+from tidegate.core.instant import rfc3339
+from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
+from tidegate.errors import ErrorCode
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.poller import SourceView
+
+Time = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})]
+
+EVENT_TYPE_SCHEMA = {
+    "pattern": rf"^[a-z0-9_-]+(\.[a-z0-9_-]+){{0,{MAX_SEGMENTS - 1}}}$",
+    "maxLength": MAX_CHARACTERS,
+}
+
+MAX_KEY = 256
+
+Action = Literal["force-open", "force-closed", "reset"]
+
+
+class Health(msgspec.Struct):
+    """The process serves."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(msgspec.Struct):
+    """`stale` counts the sources that are stale; there only when degraded."""
+
+    status: Literal["ready", "degraded"]
+    stale: int | UnsetType = UNSET
+
+
+class NotReady(msgspec.Struct):
+    """Before every source's first attempt has ended, or while the gateway drains."""
+
+    status: Literal["starting", "draining"]
+
+
+class SourceStatus(msgspec.Struct, kw_only=True):
+    """A polled source."""
+
+    type: str
+    backend: str
+    interval_s: float
+    stale: bool
+    as_of: Time | None
+    error_code: ErrorCode | None
+    next_poll_at: Time | None
+    missed_ticks: int
+
+
+class LastError(msgspec.Struct, kw_only=True):
+    """The newest failure that counted."""
+
+    code: ErrorCode
+    message: str
+    at: Time
+
+
+class BreakerStatus(msgspec.Struct, kw_only=True):
+    """A circuit breaker; named after its backend, or `backend/type` for a source's own."""
+
+    name: str
+    state: State
+    forced: bool
+    since: Time
+    failure_count: int
+    success_count: int
+    open_count: int
+    retry_at: Time | None
+    last_error: LastError | None
+
+
+class Breakers(msgspec.Struct):
+    """`state` is the worst of all."""
+
+    state: State
+    breakers: list[BreakerStatus]
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """The gateway at a glance."""
+
+    version: str
+    epoch: str
+    seq: int
+    started_at: Time
+    uptime_s: float
+    clients: int
+    sources: list[SourceStatus]
+    breakers: list[BreakerStatus]
+
+
+class Snapshot(msgspec.Struct):
+    """The retained events, as a new subscriber would be handed them."""
+
+    epoch: str
+    seq: int
+    events: list[EventEnvelope]
+
+
+class RawSnapshot(msgspec.Struct):
+    """`Snapshot` with its events already encoded."""
+
+    epoch: str
+    seq: int
+    events: list[Raw]
+
+
+class Published(msgspec.Struct):
+    """The position of the last event that was published."""
+
+    epoch: str
+    seq: int
+
+
+class Publication(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An event to publish. With `retain` new subscribers are handed it, for `ttl_s` seconds if that is given."""
+
+    type: Annotated[str, Meta(extra_json_schema=EVENT_TYPE_SCHEMA)]
+    data: Raw
+    key: Annotated[str, Meta(min_length=1, max_length=MAX_KEY)] | None = None
+    retain: bool = False
+    ttl_s: Annotated[float, Meta(gt=0)] | None = None
+
+
+class Polled(msgspec.Struct):
+    """Whose sources are polled now."""
+
+    backend: str
+
+
+class Client(msgspec.Struct, kw_only=True):
+    """A connected client; `skipped` counts the events that it was too slow for, by type."""
+
+    id: str
+    address: str
+    subscriptions: list[str]
+    connected_at: Time
+    queued_bytes: int
+    delivered: int
+    skipped: dict[str, int]
+
+
+class Clients(msgspec.Struct):
+    """Everyone who is connected."""
+
+    clients: list[Client]
+
+
+def source_status(view: SourceView) -> SourceStatus:
+    """A source as clients see it."""
+    return SourceStatus(
+        type=view.type,
+        backend=view.backend,
+        interval_s=view.interval_s,
+        stale=view.stale,
+        as_of=_time(view.as_of),
+        error_code=view.error_code,
+        next_poll_at=_time(view.next_poll_at),
+        missed_ticks=view.missed_ticks,
+    )
+
+
+def breaker_status(view: BreakerView) -> BreakerStatus:
+    """A breaker as clients see it."""
+    error = view.last_error
+    return BreakerStatus(
+        name=view.name,
+        state=view.state,
+        forced=view.forced,
+        since=rfc3339(view.since),
+        failure_count=view.failure_count,
+        success_count=view.success_count,
+        open_count=view.open_count,
+        retry_at=_time(view.retry_at),
+        last_error=None if error is None else LastError(code=error.code, message=error.message, at=rfc3339(error.at)),
+    )
+
+
+def worst(views: Iterable[BreakerView]) -> State:
+    """Open is worse than half-open, which is worse than closed; closed where there is none."""
+    return max((view.state for view in views), key=_BADNESS.index, default=State.CLOSED)
+
+
+def client(connection: Connection) -> Client:
+    """A client as operators see it."""
+    return Client(
+        id=connection.id,
+        address=connection.address,
+        subscriptions=connection.patterns.sorted(),
+        connected_at=rfc3339(connection.connected_at),
+        queued_bytes=connection.subscriber.waiting_bytes,
+        delivered=connection.subscriber.delivered,
+        skipped=connection.subscriber.skipped,
+    )
+
+
+def published(position: Position) -> Published:
+    """A position as the answer to a publisher."""
+    return Published(position.epoch, position.seq)
+
+
+_BADNESS = (State.CLOSED, State.HALF_OPEN, State.OPEN)
+
+
+def _time(wall: float | None) -> str | None:
+    return None if wall is None else rfc3339(wall)

@@ -1,0 +1,58 @@
+"""The application: the routes inside Litestar, and the door in front of it."""
+
+from collections.abc import Callable
+
+from litestar import Litestar
+from litestar.datastructures import State
+
+from tidegate.adapters.http_api.document import openapi_document
+from tidegate.adapters.http_api.door import Door
+from tidegate.adapters.http_api.operation import authorize
+from tidegate.adapters.http_api.pages import dashboard_routes, document_route
+from tidegate.adapters.http_api.refusals import HANDLERS
+from tidegate.adapters.http_api.routes import ROUTES
+from tidegate.adapters.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
+from tidegate.core.topics import PatternSet
+from tidegate.runtime.access import Gate
+from tidegate.runtime.gateway import Gateway
+
+
+def http_api(
+    gateway: Gateway,
+    supervisor: Steering,
+    gate: Gate,
+    *,
+    options: HttpOptions,
+    open_stream: OpenStream,
+    render_metrics: Callable[[PatternSet], bytes],
+    asyncapi: bytes,
+) -> Door:
+    """The ASGI application, for HTTP requests only: it has no lifespan.
+
+    `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `render_metrics` is
+    called in another thread, with the patterns that the caller's token covers.
+    """
+    services = Services(
+        gateway=gateway,
+        supervisor=supervisor,
+        gate=gate,
+        options=options,
+        open_stream=open_stream,
+        render_metrics=render_metrics,
+    )
+    handlers = [*ROUTES, *dashboard_routes(), document_route("/asyncapi.json", asyncapi)]
+    openapi = openapi_document(
+        [*handlers, document_route("/openapi.json", b"")],
+        version=options.version,
+        root_path=options.root_path,
+        auth_required=options.auth_required,
+    )
+    litestar = Litestar(
+        [*handlers, document_route("/openapi.json", openapi)],
+        guards=[authorize],
+        exception_handlers=HANDLERS,
+        state=State({SERVICES: services}),
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Door(litestar, gate=gate, root_path=options.root_path)

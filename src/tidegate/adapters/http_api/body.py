@@ -1,0 +1,64 @@
+"""Request bodies: received up to a limit, read as what publishers send."""
+
+import asyncio
+
+import msgspec
+
+from tidegate.adapters.http_api.answers import Publication
+from tidegate.adapters.http_api.services import ApiRequest
+from tidegate.core.events import Draft
+from tidegate.core.payload import compact, decode
+from tidegate.errors import AccessRefused, InvalidResponse, PublishError
+
+_PUBLICATIONS: msgspec.json.Decoder[Publication | list[Publication]] = msgspec.json.Decoder(
+    Publication | list[Publication]
+)
+
+
+async def receive_body(request: ApiRequest, *, limit_bytes: int, within_s: float) -> bytes:
+    """The whole body. Raises `PublishError` (413) as soon as it is longer than `limit_bytes`, without reading on.
+
+    Raises `AccessRefused`: 408 for one that has not arrived after `within_s` seconds, 400 for one that ends early.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit_bytes:
+        raise _too_long(limit_bytes, announced)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                message = await request.receive()
+                if message["type"] != "http.request":
+                    raise AccessRefused(400, "expected a whole body, got the end of the connection")
+                body += message["body"]
+                if len(body) > limit_bytes:
+                    raise _too_long(limit_bytes, "more")
+                if not message["more_body"]:
+                    return bytes(body)
+    except TimeoutError as error:
+        raise AccessRefused(408, f"expected the whole body within {within_s:g} s, got {len(body)} bytes") from error
+
+
+def parse_publications(body: bytes) -> list[Draft]:
+    """One event, or a list of them. Raises `PublishError` (400), saying where and what was expected."""
+    try:
+        found = decode(body, _PUBLICATIONS)
+        return [_draft(one) for one in (found if isinstance(found, list) else [found])]
+    except InvalidResponse as error:
+        raise PublishError(str(error), status=400) from error
+
+
+def _draft(publication: Publication) -> Draft:
+    return Draft(
+        type=publication.type,
+        data=compact(publication.data),
+        key=publication.key,
+        retain=publication.retain,
+        ttl_s=publication.ttl_s,
+    )
+
+
+def _too_long(limit_bytes: int, came: str) -> PublishError:
+    return PublishError(
+        f"expected a body of at most {limit_bytes} bytes (limits.publish_bytes), got {came}", status=413
+    )

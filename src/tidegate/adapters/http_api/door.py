@@ -1,0 +1,114 @@
+"""What every request passes before it is routed, and every answer after it: host, origin, prefix, CORS, HEAD."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from litestar.response.base import ASGIResponse
+
+from tidegate.adapters.http_api.operation import ASKED
+from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.errors import AccessRefused
+from tidegate.runtime.access import Gate, Request
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+}
+
+log = structlog.get_logger("tidegate.http")
+
+
+class Door:
+    """An ASGI application in front of `inside`. `root_path` is the prefix of a proxy, "" without one."""
+
+    def __init__(self, inside: ASGIApp, *, gate: Gate, root_path: str) -> None:
+        self._inside = inside
+        self._gate = gate
+        self._root_path = root_path
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        began = asyncio.get_running_loop().time()
+        asked = _request(scope)
+        reply = _Reply(send, is_head=scope["method"] == "HEAD")
+        try:
+            self._gate.check_host(asked)
+            self._gate.check_origin(asked)
+        except AccessRefused as refused:
+            app: ASGIApp = _refusal(refused)
+        else:
+            reply.allowed_origin = asked.headers.get("origin")
+            app = self._route(scope, asked)
+        await app(self._inner_scope(scope, asked), receive, reply)
+        log.debug(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=reply.status,
+            elapsed_s=round(asyncio.get_running_loop().time() - began, 4),
+        )
+
+    def _route(self, scope: dict[str, Any], asked: Request) -> ASGIApp:
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in asked.headers:
+            return ASGIResponse(status_code=204, headers=PREFLIGHT)
+        if self._root_path and scope["path"] == self._root_path:
+            # The page's relative addresses need the slash.
+            return ASGIResponse(status_code=308, headers={"Location": f"{self._root_path}/"})
+        return self._inside
+
+    def _inner_scope(self, scope: dict[str, Any], asked: Request) -> dict[str, Any]:
+        path = scope["path"]
+        if self._root_path and path.startswith(f"{self._root_path}/"):
+            path = path[len(self._root_path) :]
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        return {**scope, "method": method, "path": path, "state": {**scope["state"], ASKED: asked}}
+
+
+class _Reply:
+    """The server's `send`, with the headers that every answer has, and without a body where HEAD was asked."""
+
+    def __init__(self, send: Any, *, is_head: bool) -> None:
+        self._send = send
+        self._is_head = is_head
+        self._ended = False
+        self.status = 0
+        self.allowed_origin: str | None = None
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": self._headers(list(message["headers"]))}
+        elif self._is_head:
+            if self._ended:
+                return
+            self._ended = True
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    def _headers(self, headers: Headers) -> Headers:
+        if not any(name.lower() == b"cache-control" for name, _ in headers):
+            headers.append((b"cache-control", b"no-store"))
+        headers += [(b"x-content-type-options", b"nosniff"), (b"vary", b"Origin")]
+        if self.allowed_origin is not None:
+            headers += [
+                (b"access-control-allow-origin", self.allowed_origin.encode("latin-1")),
+                (b"access-control-expose-headers", b"Retry-After"),
+            ]
+        return headers
+
+
+def _request(scope: dict[str, Any]) -> Request:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Request(peer=(scope.get("client") or ("",))[0], scheme=scope["scheme"], headers=headers)
+
+
+def _refusal(refused: AccessRefused) -> ASGIApp:
+    return ASGIResponse(body=problem(refused.status, str(refused)), status_code=refused.status, media_type=MEDIA_TYPE)

@@ -1,0 +1,385 @@
+"""The routes. Each declares its operation, asks the services, and answers with a struct."""
+
+import asyncio
+from typing import Annotated
+
+from litestar import Response, delete, get, post
+from litestar.params import Parameter as QueryParameter
+from litestar.types import ASGIApp
+from msgspec import Raw
+
+from tidegate.adapters.http_api import answers
+from tidegate.adapters.http_api.body import parse_publications, receive_body
+from tidegate.adapters.http_api.operation import Content, Operation, Parameter, documented
+from tidegate.adapters.http_api.services import ApiRequest, Services, services
+from tidegate.core.breaker import BreakerView
+from tidegate.core.grant import Role
+from tidegate.core.instant import rfc3339
+from tidegate.core.query import parse_since, parse_stream_query
+from tidegate.core.topics import PatternSet
+from tidegate.errors import AccessRefused, UnknownName
+
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_EVENT_TYPE = Parameter(name="event_type", place="path", description="An event type", schema=answers.EVENT_TYPE_SCHEMA)
+_BREAKER = Parameter(
+    name="name", place="path", description="A breaker's name; the slash of `backend/type` may be sent as it is"
+)
+_TYPES = Parameter(name="types", place="query", description="Patterns, separated by commas; absent: the defaults")
+_SINCE = Parameter(name="since", place="query", description="The position to resume from, `EPOCH:SEQ`")
+_TOKEN = Parameter(name="token", place="query", description="A token, where headers cannot be set; a header wins")
+
+
+@get(
+    "/healthz",
+    opt=documented(
+        Operation(
+            name="health",
+            summary="Whether the process serves",
+            answers={200: Content("It does", answers.Health)},
+        )
+    ),
+)
+async def health() -> answers.Health:
+    return answers.Health()
+
+
+@get(
+    "/readyz",
+    opt=documented(
+        Operation(
+            name="readiness",
+            summary="Whether the gateway is ready; a dead backend makes it degraded, not unready",
+            answers={
+                200: Content("Ready or degraded", answers.Ready),
+                503: Content("Starting or draining", answers.NotReady),
+            },
+        )
+    ),
+)
+async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.NotReady]:
+    found = services(request).supervisor.readiness()
+    match found.status:
+        case "ready":
+            return Response(answers.Ready("ready"))
+        case "degraded":
+            return Response(answers.Ready("degraded", found.stale))
+        case "starting":
+            return Response(answers.NotReady("starting"), status_code=503, headers={"Retry-After": "1"})
+        case _:
+            return Response(answers.NotReady("draining"), status_code=503, headers={"Retry-After": "1"})
+
+
+@get(
+    "/api/v1/status",
+    opt=documented(
+        Operation(
+            name="status",
+            summary="The gateway, its sources and its breakers, as far as the token covers them",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The status", answers.Status)},
+        )
+    ),
+)
+async def status(request: ApiRequest) -> answers.Status:
+    around, allowed = services(request), request.auth.grant.allowed
+    gateway = around.gateway
+    position = gateway.position
+    return answers.Status(
+        version=around.options.version,
+        epoch=position.epoch,
+        seq=position.seq,
+        started_at=rfc3339(gateway.started.wall),
+        uptime_s=round(gateway.clock.now().mono - gateway.started.mono, 3),
+        clients=len(gateway.connections),
+        sources=[answers.source_status(view) for view in around.supervisor.sources() if allowed.matches(view.type)],
+        breakers=[answers.breaker_status(view) for view in _visible_breakers(around, allowed)],
+    )
+
+
+@get(
+    "/api/v1/status/circuit-breaker",
+    opt=documented(
+        Operation(
+            name="breakers",
+            summary="All circuit breakers, and the worst of their states",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The breakers", answers.Breakers)},
+        )
+    ),
+)
+async def breakers(request: ApiRequest) -> answers.Breakers:
+    views = _visible_breakers(services(request), request.auth.grant.allowed)
+    return answers.Breakers(answers.worst(views), [answers.breaker_status(view) for view in views])
+
+
+@get(
+    "/api/v1/status/circuit-breaker/{name:path}",
+    opt=documented(
+        Operation(
+            name="breaker",
+            summary="One circuit breaker",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The breaker", answers.BreakerStatus)},
+            refusals={404: "There is no breaker of that name"},
+            parameters=(_BREAKER,),
+        )
+    ),
+)
+async def breaker(request: ApiRequest, name: str) -> answers.BreakerStatus:
+    views = _visible_breakers(services(request), request.auth.grant.allowed)
+    for view in views:
+        if view.name == name.removeprefix("/"):
+            return answers.breaker_status(view)
+    known = ", ".join(view.name for view in views)
+    raise UnknownName(f"expected the name of a breaker ({known}), got {name.removeprefix('/')[:255]!r}")
+
+
+@post(
+    "/api/v1/circuit-breaker/{command:path}",
+    status_code=200,
+    opt=documented(
+        Operation(
+            name="command_breaker",
+            summary="Force a breaker open or closed until it is reset; reset closes it and zeroes its counts",
+            role=Role.ADMIN,
+            answers={200: Content("The breaker afterwards", answers.BreakerStatus)},
+            refusals={404: "There is no breaker, or no action, of that name"},
+            parameters=(
+                _BREAKER,
+                Parameter(
+                    name="action",
+                    place="path",
+                    description="What to do",
+                    schema={"enum": list(answers.Action.__args__)},  # type: ignore[attr-defined]
+                ),
+            ),
+            path="/api/v1/circuit-breaker/{name}/{action}",
+        )
+    ),
+)
+async def command_breaker(request: ApiRequest, command: str) -> answers.BreakerStatus:
+    name, _, action = command.removeprefix("/").rpartition("/")
+    by = f"{request.auth.grant.name} at {request.auth.address}"
+    return answers.breaker_status(await services(request).supervisor.command(name, action, by=by))
+
+
+@get(
+    "/api/v1/snapshot",
+    opt=documented(
+        Operation(
+            name="snapshots",
+            summary="All retained events that the token covers",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The same events as a new subscriber's snapshots", answers.Snapshot)},
+        )
+    ),
+)
+async def snapshots(request: ApiRequest) -> answers.RawSnapshot:
+    return _snapshot(request, None)
+
+
+@get(
+    "/api/v1/snapshot/{event_type:str}",
+    opt=documented(
+        Operation(
+            name="snapshot",
+            summary="The retained events of one type; none if it is known and has no value yet",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The same events as a new subscriber's snapshots", answers.Snapshot)},
+            refusals={404: "The type was never retained, or the token does not cover it"},
+            parameters=(_EVENT_TYPE,),
+        )
+    ),
+)
+async def snapshot(request: ApiRequest, event_type: str) -> answers.RawSnapshot:
+    return _snapshot(request, event_type)
+
+
+@delete(
+    "/api/v1/snapshot/{event_type:str}",
+    status_code=200,
+    opt=documented(
+        Operation(
+            name="forget",
+            summary="Forget a published retained value; one event says that it is gone",
+            role=Role.PUBLISHER,
+            answers={200: Content("The position of that event", answers.Published)},
+            refusals={
+                400: "That is no event type",
+                403: "The type is built in or polled",
+                404: "There is no such value",
+            },
+            parameters=(
+                _EVENT_TYPE,
+                Parameter(name="key", place="query", description="The value's key, where the type has keys"),
+            ),
+        )
+    ),
+)
+async def forget(
+    request: ApiRequest, event_type: str, value_key: Annotated[str, QueryParameter(query="key")] = ""
+) -> answers.Published:
+    return answers.published(await services(request).gateway.forget(event_type, value_key))
+
+
+@post(
+    "/api/v1/events",
+    status_code=202,
+    opt=documented(
+        Operation(
+            name="publish",
+            summary="Publish one event or several in one go: all of them or none",
+            role=Role.PUBLISHER,
+            answers={202: Content("The position of the last one", answers.Published)},
+            refusals={
+                400: "The body is not what it should be",
+                403: "The type is built in or polled",
+                408: "The body did not arrive in time",
+                413: "The body, or an event's data, is too long",
+            },
+            body=Content("An event, or a list of events", answers.Publication | list[answers.Publication]),
+        )
+    ),
+)
+async def publish(request: ApiRequest) -> answers.Published:
+    around = services(request)
+    body = await receive_body(request, limit_bytes=around.options.publish_bytes, within_s=around.options.body_s)
+    return answers.published(await around.gateway.publish_from_outside(parse_publications(body)))
+
+
+@get(
+    "/api/v1/events",
+    opt=documented(
+        Operation(
+            name="event_stream",
+            summary="Follow events as server-sent events, beginning with `welcome`",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The stream", media_type="text/event-stream")},
+            refusals={
+                400: "The query or the position is malformed",
+                403: "The token does not cover a pattern",
+                503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
+            },
+            parameters=(
+                _TYPES,
+                _SINCE,
+                _TOKEN,
+                Parameter(name="Last-Event-ID", place="header", description="The position; it wins over `since`"),
+            ),
+            reads_query_token=True,
+        )
+    ),
+)
+async def event_stream(request: ApiRequest) -> ASGIApp:
+    query = parse_stream_query(request.scope["query_string"].decode("latin-1"))
+    if last_event_id := request.headers.get("last-event-id"):
+        query = type(query)(types=query.types, since=parse_since(last_event_id), token=query.token)
+    return services(request).open_stream(request.auth, query)
+
+
+@post(
+    "/api/v1/backends/{name:str}/poll",
+    status_code=202,
+    opt=documented(
+        Operation(
+            name="poll",
+            summary="Something changed at a backend: poll its sources now",
+            role=Role.PUBLISHER,
+            answers={202: Content("They are polled, its breaker permitting", answers.Polled)},
+            refusals={404: "There is no backend of that name"},
+            parameters=(Parameter(name="name", place="path", description="A backend's name"),),
+        )
+    ),
+)
+async def poll(request: ApiRequest, name: str) -> answers.Polled:
+    await services(request).supervisor.poll(name)
+    return answers.Polled(name)
+
+
+@get(
+    "/api/v1/clients",
+    opt=documented(
+        Operation(
+            name="clients",
+            summary="Who is connected",
+            role=Role.ADMIN,
+            answers={200: Content("The clients, oldest first", answers.Clients)},
+        )
+    ),
+)
+async def clients(request: ApiRequest) -> answers.Clients:
+    return answers.Clients([answers.client(connection) for connection in services(request).gateway.connections])
+
+
+@get(
+    "/metrics",
+    opt=documented(
+        Operation(
+            name="metrics",
+            summary="Metrics in Prometheus' text format, of what the token covers",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The metrics", media_type="text/plain")},
+        )
+    ),
+)
+async def metrics(request: ApiRequest) -> Response[bytes]:
+    text = await asyncio.to_thread(services(request).render_metrics, request.auth.grant.allowed)
+    return Response(text, headers={"Content-Type": METRICS_MEDIA_TYPE})
+
+
+@get(
+    "/ws",
+    opt=documented(
+        Operation(
+            name="websocket",
+            summary="The WebSocket; asyncapi.json describes what it carries",
+            answers={101: Content("The connection is a WebSocket from here on", media_type="")},
+            refusals={
+                400: "The query or the handshake is malformed",
+                401: "The token is missing or not valid",
+                403: "The token does not cover a pattern",
+                426: "The request is no WebSocket handshake",
+                503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
+            },
+            parameters=(_TYPES, _SINCE, _TOKEN),
+        )
+    ),
+)
+async def websocket() -> None:
+    raise AccessRefused(426, "expected a WebSocket handshake (RFC 6455), got a plain request")
+
+
+ROUTES = (
+    health,
+    readiness,
+    status,
+    breakers,
+    breaker,
+    command_breaker,
+    snapshots,
+    snapshot,
+    forget,
+    publish,
+    event_stream,
+    poll,
+    clients,
+    metrics,
+    websocket,
+)
+
+
+def _snapshot(request: ApiRequest, event_type: str | None) -> answers.RawSnapshot:
+    gateway = services(request).gateway
+    found = gateway.snapshots(event_type, allowed=request.auth.grant.allowed)
+    return answers.RawSnapshot(gateway.position.epoch, gateway.position.seq, [Raw(json) for json in found])
+
+
+def _visible_breakers(around: Services, allowed: PatternSet) -> list[BreakerView]:
+    """The breakers that stand before a source that `allowed` matches; all of them where their events are covered."""
+    views = around.supervisor.breakers()
+    if allowed.matches("circuit_breaker.state"):
+        return list(views)
+    seen = [source for source in around.supervisor.sources() if allowed.matches(source.type)]
+    names = {source.backend for source in seen} | {f"{source.backend}/{source.type}" for source in seen}
+    return [view for view in views if view.name in names]

@@ -1,0 +1,71 @@
+"""What the routes stand on, and how they find it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, cast
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+
+from tidegate.core.breaker import BreakerView
+from tidegate.core.query import StreamQuery
+from tidegate.core.topics import PatternSet
+from tidegate.runtime.access import Admission, Gate
+from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.poller import SourceView
+from tidegate.runtime.supervisor import Readiness
+
+ApiRequest = Request[Any, Admission, State]
+
+AsgiResponse = Callable[[Any, Any, Any], Awaitable[None]]
+
+SERVICES = "services"
+"""Where the services are in the application's state."""
+
+OpenStream = Callable[[Admission, StreamQuery], AsgiResponse]
+
+
+class Steering(Protocol):
+    """What the routes need of `tidegate.runtime.supervisor.Supervisor`."""
+
+    def readiness(self) -> Readiness: ...
+
+    def sources(self) -> Sequence[SourceView]: ...
+
+    def breakers(self) -> Sequence[BreakerView]: ...
+
+    def breaker(self, name: str) -> BreakerView: ...
+
+    async def command(self, name: str, action: str, *, by: str) -> BreakerView: ...
+
+    async def poll(self, backend: str) -> None: ...
+
+
+class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`publish_bytes` is the longest body; it must have arrived after `body_s` seconds.
+
+    `root_path` is the prefix under which a proxy serves us, whether it takes the prefix away or not.
+    `auth_required` says in the OpenAPI document that tokens are asked for.
+    """
+
+    version: str
+    publish_bytes: int
+    body_s: float
+    root_path: str = ""
+    auth_required: bool = False
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What `http_api` was given."""
+
+    gateway: Gateway
+    supervisor: Steering
+    gate: Gate
+    open_stream: OpenStream
+    render_metrics: Callable[[PatternSet], bytes]
+    options: HttpOptions
+
+
+def services(request: ApiRequest) -> Services:
+    """The services of the application that `request` came to."""
+    return cast("Services", request.app.state[SERVICES])

@@ -1,0 +1,249 @@
+"""The listening socket: uvicorn's HTTP protocol, with the limits that it lacks, and an orderly end.
+
+uvicorn's own server object is not used: it takes over the process's signals and closes its listener before clients
+are drained. Knows nothing of routes, events or clients.
+"""
+
+import asyncio
+import functools
+import socket
+import ssl as tls
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from typing import Any, cast
+
+import structlog
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from tidegate.core.problem import MEDIA_TYPE, problem
+
+HEAD_BYTES = 32768
+"""Longest request head: request line and header fields. One read of the socket may go beyond it."""
+
+FINISH_S = 5.0
+
+KEEP_ALIVE_S = 75.0
+"""Longer than proxies keep idle connections to us, so that they never send into one that we just closed."""
+
+ABORTED_S = 1.0
+"""How long a request may take to notice that its connection was aborted, before its task is cancelled."""
+
+BACKLOG = 2048
+
+TCP_NOTSENT_LOWAT = 25
+NOTSENT_BYTES = 16384
+"""What the kernel holds unsent before it says EAGAIN; without it a stuck reader hides 3.9 MB in the kernel."""
+
+TRANSPORT = "tidegate.transport"
+
+AsgiApp = Callable[[Any, Any, Any], Any]
+WebSocketFactory = Callable[..., asyncio.Protocol]
+
+log = structlog.get_logger("tidegate.http")
+
+
+@asynccontextmanager
+async def serve(
+    app: AsgiApp,
+    websocket_factory: WebSocketFactory,
+    *,
+    sock: socket.socket,
+    ssl: tls.SSLContext | None = None,
+    handshake_s: float,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    finish_s: float = FINISH_S,
+) -> AsyncIterator[None]:
+    """Answer on `sock`, bound and not yet listening, while the context is open.
+
+    `websocket_factory` makes the protocol of each WebSocket upgrade; it is called with uvicorn's `config`,
+    `server_state` and `app_state`. A connection that has not sent a whole request head `handshake_s` seconds after
+    it opened, or after its first byte of a later one, is closed; an idle one after `keep_alive_s`.
+
+    On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
+    aborted. Upgraded connections are their factory's to close.
+    """
+    state = ServerState()
+    _renew_headers(state)
+    config = _config(app, websocket_factory, keep_alive_s=keep_alive_s)
+    idle = asyncio.Event()
+    new_protocol = functools.partial(
+        HttpProtocol, config, state, handshake_s=handshake_s, gone=functools.partial(_note_gone, state, idle)
+    )
+    listener = await asyncio.get_running_loop().create_server(
+        new_protocol, sock=sock, ssl=ssl, ssl_handshake_timeout=handshake_s if ssl else None, backlog=BACKLOG
+    )
+    dating = asyncio.create_task(_keep_date(state))
+    try:
+        yield
+    finally:
+        dating.cancel()
+        listener.close()
+        await _finish(state, idle, finish_s)
+
+
+def transport_of(scope: Mapping[str, Any]) -> asyncio.Transport:
+    """The transport under an ASGI scope that came from here: to see what it holds unsent, or to abort it."""
+    return cast("asyncio.Transport", scope["state"][TRANSPORT])
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection until it ends or becomes a WebSocket. `gone` is called at either."""
+
+    def __init__(self, config: Config, state: ServerState, *, handshake_s: float, gone: Callable[[], None]) -> None:
+        super().__init__(config, state, {})
+        self._handshake_s = handshake_s
+        self._gone = gone
+        self._upgraded = False
+        self._in_head = False
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        _limit_unsent(transport)
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._clear_deadline()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._gone()
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self._in_head
+        super().data_received(data)
+        if self._upgraded or self.transport.is_closing():
+            return
+        if was_in_head and self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.send_400_response("")
+        if self._waits_for_request():
+            self._set_deadline()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+        self.scope["state"][TRANSPORT] = self.transport
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if self._head_bytes > HEAD_BYTES:
+            raise ValueError("the request head is too large")
+        self._clear_deadline()
+        super().on_headers_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._upgraded = True
+        # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
+        self.parser = self.cycle = self.scope = self.flow = None  # type: ignore[assignment]
+        self._gone()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read as a request, or a head that is too large, and close."""
+        if not self._waits_for_request():
+            self.transport.abort()  # in the middle of an answer there is no place for another
+            return
+        status = 431 if self._head_bytes > HEAD_BYTES else 400
+        detail = f"expected a request head of at most {HEAD_BYTES} bytes" if status == 431 else "expected HTTP/1.1"
+        body = problem(status, detail)
+        fields = [
+            *self.server_state.default_headers,
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+        self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    def _waits_for_request(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self._handshake_s, self._overdue)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _overdue(self) -> None:
+        log.debug("no whole request in time", peer=self.client and self.client[0], handshake_s=self._handshake_s)
+        self._close()
+
+    def _close(self) -> None:
+        """Close once what is written has been taken, or without that if nobody takes it."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            self.loop.call_later(self._handshake_s, self.transport.abort)
+
+
+def _config(app: AsgiApp, websocket_factory: WebSocketFactory, *, keep_alive_s: float) -> Config:
+    config = Config(
+        app,
+        http=HttpProtocol,
+        ws=cast("type[asyncio.Protocol]", websocket_factory),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        interface="asgi3",
+        proxy_headers=False,
+        timeout_keep_alive=cast("int", keep_alive_s),
+    )
+    config.load()
+    # What `load` wraps it into at trace level would log query strings, and tokens with them.
+    config.loaded_app = app
+    return config
+
+
+def _renew_headers(state: ServerState) -> None:
+    state.default_headers = [(b"date", formatdate(usegmt=True).encode()), (b"server", b"tidegate")]
+
+
+async def _keep_date(state: ServerState) -> None:
+    while True:
+        await asyncio.sleep(1)
+        _renew_headers(state)
+
+
+def _note_gone(state: ServerState, idle: asyncio.Event) -> None:
+    if not state.connections:
+        idle.set()
+
+
+async def _finish(state: ServerState, idle: asyncio.Event, finish_s: float) -> None:
+    for connection in list(state.connections):
+        connection.shutdown()
+    if state.connections:
+        idle.clear()
+        try:
+            async with asyncio.timeout(finish_s):
+                await idle.wait()
+        except TimeoutError:
+            log.warning("connections aborted", count=len(state.connections), finish_s=finish_s)
+    for connection in list(state.connections):
+        connection.transport.abort()
+    if tasks := list(state.tasks):
+        _, running = await asyncio.wait(tasks, timeout=ABORTED_S)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _limit_unsent(transport: asyncio.BaseTransport) -> None:
+    raw_socket = transport.get_extra_info("socket")
+    if raw_socket is not None and raw_socket.family in {socket.AF_INET, socket.AF_INET6}:
+        raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)

@@ -1,0 +1,183 @@
+"""Server-sent events: a gateway connection carried by an ASGI response (WHATWG HTML, section 9.2).
+
+The hub writes into a buffer here; one task per stream hands it to the server, and another sees the client leave.
+Knows nothing of routes or tokens: who may open a stream was decided before.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tidegate.core.framing import EVENT_STREAM
+from tidegate.core.query import StreamQuery
+from tidegate.core.topics import PatternSet
+from tidegate.errors import CloseCode
+from tidegate.runtime.access import Admission
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.gateway import Gateway
+
+RETRY_MS = 1000
+RETRY_SPREAD_MS = 4000
+"""A client whose stream ended comes back after `RETRY_MS` and a share of this that is its own."""
+
+HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+COMMENT = b":\n\n"
+
+LINGER_S = 2.0
+"""How long an ended stream may take to be read to its end before its connection is aborted."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class EventStreams:
+    """Opens the streams of one gateway.
+
+    `transport_of` finds the transport under a request. A stream that holds more than `soft_bytes` is given no new
+    events until they are gone. `jitter` draws from [0, 1).
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        transport_of: Callable[[Scope], asyncio.Transport],
+        soft_bytes: int,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.gateway = gateway
+        self.transport_of = transport_of
+        self.soft_bytes = soft_bytes
+        self.jitter = jitter
+
+    def open(self, admission: Admission, query: StreamQuery) -> "EventStream":
+        """The ASGI response that is the stream. Raises `AccessRefused`: 503 where there is no room, 400, 403."""
+        self.gateway.check_room()
+        patterns = self.gateway.patterns_for(query.types, admission.grant)
+        return EventStream(self, admission, query, patterns)
+
+
+class EventStream:
+    """One stream. It is its connection's channel, and the ASGI response that carries it."""
+
+    def __init__(self, streams: EventStreams, admission: Admission, query: StreamQuery, patterns: PatternSet) -> None:
+        self._streams = streams
+        self._admission = admission
+        self._query = query
+        self._patterns = patterns
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._full = False
+        self._closed = False
+        self._gone = False
+        self._reason = "closed by the client"
+        self._deadline: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with the stream, until either side ends it."""
+        self._transport = self._streams.transport_of(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        self._connection = self._connect()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._watch(receive))
+                self._connection.start(self._query.since)
+                await self._pump(send)
+                watching.cancel()
+        finally:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._streams.gateway.disconnect(self._connection, self._reason)
+            del self._connection
+
+    # ClosableChannel
+
+    def write(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._bytes += len(data)
+        self._wake.set()
+        if self._bytes > self._streams.soft_bytes and not self._full:
+            self._full = True
+            self._connection.pause()
+
+    def unsent(self) -> int:
+        return self._bytes + self._transport.get_write_buffer_size()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        self._end(code, reason)
+        self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+
+    def abort(self, code: CloseCode, reason: str) -> None:
+        self._end(code, reason)
+        self._leave()
+        self._transport.abort()
+
+    def _connect(self) -> Connection:
+        # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
+        retry_ms = RETRY_MS + int(RETRY_SPREAD_MS * self._streams.jitter())
+        self._waiting.append(b"retry: %d\n" % retry_ms)
+        self._bytes = len(self._waiting[0])
+        return self._streams.gateway.connect(
+            self,
+            transport="sse",
+            address=self._admission.address,
+            framing=EVENT_STREAM,
+            grant=self._admission.grant,
+            patterns=self._patterns,
+        )
+
+    def _end(self, code: CloseCode, reason: str) -> None:
+        self._closed = True
+        self._reason = f"closed by the server with {code.value}: {reason}"
+        self._wake.set()
+
+    def _leave(self) -> None:
+        self._gone = True
+        self._waiting.clear()
+        self._bytes = 0
+        self._wake.set()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    async def _pump(self, send: Send) -> None:
+        interval_s = self._streams.gateway.options.heartbeat_interval_s
+        comment_at = asyncio.get_running_loop().time() + interval_s
+        while not self._gone:
+            await self._send_waiting(send)
+            if self._closed or self._gone:
+                break
+            try:
+                async with asyncio.timeout_at(comment_at):
+                    await self._wake.wait()
+            except TimeoutError:
+                await send(_body(COMMENT))
+                comment_at += interval_s
+            self._wake.clear()
+        if not self._gone:
+            await send(_body(b"", more=False))
+
+    async def _send_waiting(self, send: Send) -> None:
+        while self._waiting:
+            data = self._waiting.popleft()
+            await send(_body(data))
+            if not self._gone:
+                self._bytes -= len(data)
+            if not self._waiting and self._full:
+                self._full = False
+                self._connection.resume()
+
+
+def _body(data: bytes, *, more: bool = True) -> dict[str, object]:
+    return {"type": "http.response.body", "body": data, "more_body": more}

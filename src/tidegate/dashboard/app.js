@@ -1,0 +1,224 @@
+// Follows the gateway's events and shows the newest value of every type and key.
+// Text from events only ever becomes text nodes.
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 20000;
+const ROWS = 1000;
+const NOTICES = 50;
+const DATA_CHARACTERS = 300;
+
+const byId = (id) => document.getElementById(id);
+const rows = new Map();
+const changed = new Set();
+
+let position = null;
+let heartbeatS = 10;
+let attempts = 0;
+let watchdog = 0;
+let drawing = false;
+
+function connect() {
+  const url = new URL("ws", document.baseURI);
+  url.protocol = url.protocol.replace("http", "ws");
+  if (position) url.searchParams.set("since", `${position.epoch}:${position.seq}`);
+  const token = sessionStorage.getItem("token");
+  if (token) url.searchParams.set("token", token);
+  showConnection("connecting", "");
+  const socket = new WebSocket(url);
+  let opened = false;
+  socket.addEventListener("open", () => {
+    opened = true;
+    byId("login").hidden = true;
+    showConnection("live", "good");
+  });
+  socket.addEventListener("message", (message) => {
+    attempts = 0;
+    expectLife(socket);
+    receive(JSON.parse(message.data));
+  });
+  socket.addEventListener("close", (event) => {
+    clearTimeout(watchdog);
+    ended(opened, event.code);
+  });
+}
+
+// A browser cannot read why a handshake was refused: the status route says it.
+async function ended(opened, code) {
+  showConnection("disconnected", "bad");
+  if (code === 4401 || (!opened && (await isUnauthenticated()))) {
+    askForToken();
+    return;
+  }
+  const longest = Math.min(FIRST_WAIT_MS * 2 ** attempts, LONGEST_WAIT_MS);
+  attempts += 1;
+  setTimeout(connect, longest * (0.5 + Math.random() / 2));
+}
+
+async function isUnauthenticated() {
+  const token = sessionStorage.getItem("token");
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  try {
+    return (await fetch(new URL("api/v1/status", document.baseURI), { headers })).status === 401;
+  } catch {
+    return false;
+  }
+}
+
+function askForToken() {
+  byId("refusal").textContent = sessionStorage.getItem("token") ? "This token is not valid, or not any more." : "";
+  sessionStorage.removeItem("token");
+  byId("login").hidden = false;
+  byId("token").focus();
+}
+
+function expectLife(socket) {
+  clearTimeout(watchdog);
+  watchdog = setTimeout(() => socket.close(), 3000 * heartbeatS);
+}
+
+function receive(event) {
+  switch (event.type) {
+    case "welcome":
+      heartbeatS = event.data.heartbeat_interval_s;
+      if (!event.data.resumed) forgetEverything();
+      position = { epoch: event.data.epoch, seq: event.data.seq };
+      break;
+    case "heartbeat":
+      position = { epoch: event.data.epoch, seq: event.data.seq };
+      break;
+    case "rpc_error":
+      notice(event, `${event.data.source}: ${event.data.error_code}: ${event.data.message}`);
+      break;
+    case "notification":
+    case "connection_error":
+      notice(event, event.data.message);
+      break;
+    case "gap":
+      notice(event, `events are missing here (${event.data.reason})`);
+      break;
+    case "source.freshness":
+      break;
+    default:
+      keep(event);
+  }
+  if (event.seq && !event.snapshot && position) position.seq = event.seq;
+  draw();
+}
+
+function forgetEverything() {
+  for (const row of rows.values()) row.element?.remove();
+  rows.clear();
+  changed.clear();
+}
+
+function keep(event) {
+  const name = JSON.stringify([event.type, event.key ?? ""]);
+  const before = rows.get(name);
+  if (event.gone) {
+    before?.element?.remove();
+    rows.delete(name);
+    changed.delete(name);
+    return;
+  }
+  if (!before && rows.size >= ROWS) return;
+  const turned = !before || before.event.stale !== event.stale;
+  rows.set(name, { event, since: turned ? event.timestamp : before.since, element: before?.element });
+  changed.add(name);
+}
+
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    byId("position").textContent = position ? `position ${position.epoch}:${position.seq}` : "";
+    for (const name of changed) drawRow(rows.get(name));
+    changed.clear();
+  });
+}
+
+function drawRow(row) {
+  const isBreaker = row.event.type === "circuit_breaker.state";
+  if (!row.element) {
+    row.element = document.createElement("tr");
+    byId(isBreaker ? "breakers" : "values").append(row.element);
+  }
+  row.element.replaceChildren(...(isBreaker ? breakerCells(row) : valueCells(row)));
+}
+
+function valueCells({ event, since }) {
+  const data = JSON.stringify(event.data);
+  const shown = cell("td", data.length > DATA_CHARACTERS ? `${data.slice(0, DATA_CHARACTERS)}…` : data);
+  shown.className = "data";
+  return [
+    rowHead(event.type),
+    cell("td", event.key ?? ""),
+    badgeCell(...staleness(event)),
+    cell("td", time(since)),
+    cell("td", time(event.as_of)),
+    shown,
+  ];
+}
+
+function breakerCells({ event }) {
+  const { breaker, state, forced, failure_count: failures, retry_at: retryAt } = event.data;
+  const kind = { closed: "good", open: "bad" }[state] ?? "";
+  return [
+    rowHead(breaker),
+    badgeCell(`${state.replace("_", "-")}${forced ? " (forced)" : ""}`, kind),
+    cell("td", time(event.timestamp)),
+    cell("td", String(failures)),
+    cell("td", time(retryAt)),
+  ];
+}
+
+function staleness(event) {
+  if (event.expired) return [`expired ${event.error_code ?? ""}`, "bad"];
+  if (event.stale) return [`stale ${event.error_code ?? ""}`, "bad"];
+  return event.stale === false ? ["fresh", "good"] : ["published", ""];
+}
+
+function rowHead(text) {
+  const head = cell("th", text);
+  head.scope = "row";
+  return head;
+}
+
+function badgeCell(text, kind) {
+  const badge = cell("span", text);
+  badge.className = `badge ${kind}`;
+  const around = document.createElement("td");
+  around.append(badge);
+  return around;
+}
+
+function cell(name, text) {
+  const element = document.createElement(name);
+  element.textContent = text;
+  return element;
+}
+
+function time(text) {
+  return text ? new Date(text).toLocaleTimeString() : "";
+}
+
+function notice(event, text) {
+  const list = byId("notices");
+  list.prepend(cell("li", `${time(event.timestamp)} ${text}`));
+  while (list.children.length > NOTICES) list.lastChild.remove();
+}
+
+function showConnection(text, kind) {
+  byId("connection").textContent = text;
+  byId("connection").className = `badge ${kind}`;
+}
+
+byId("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", byId("token").value);
+  byId("token").value = "";
+  attempts = 0;
+  connect();
+});
+
+connect();
