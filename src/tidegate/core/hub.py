@@ -53,15 +53,18 @@ class Member:
     """A connection as the hub sees it.
 
     While `clear`, it is written to directly and every event of its interest has reached its transport. Otherwise
-    `offer` is told of the events; it may change `clear`, and must not join or leave a cohort.
+    `offer` is told of the events. Neither may join or leave a cohort; both may change `clear`.
     """
 
-    __slots__ = ("clear", "offer", "write")
+    __slots__ = ("clear", "write")
 
-    def __init__(self, *, write: Callable[[bytes], None], offer: Callable[[list[Event]], None]) -> None:
+    def __init__(self, write: Callable[[bytes], None]) -> None:
         self.write = write
-        self.offer = offer
         self.clear = True
+
+    def offer(self, events: list[Event]) -> None:
+        """Take note of `events`, which cannot be written now."""
+        raise NotImplementedError
 
 
 class Cohort:

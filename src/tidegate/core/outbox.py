@@ -5,6 +5,9 @@ the oldest dropped. What is skipped is counted by type and said in a gap. The sh
 writer: the policy is a value, the caller acts on it.
 """
 
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+
 from tidegate.core.events import Event
 
 QUEUE = 256
@@ -14,14 +17,14 @@ QUEUE = 256
 class Outbox:
     """Events waiting for one connection, oldest first."""
 
-    __slots__ = ("_kept", "_order", "_queued", "bytes", "skipped")
+    __slots__ = ("_kept", "_offered", "_queued", "_skipped", "bytes")
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str | None] | int, Event] = {}
-        self._order = 0
-        self._queued: dict[int, None] = {}
+        self._kept: OrderedDict[tuple[str, str | None] | int, Event] = OrderedDict()
+        self._offered = 0
+        self._queued: deque[int] = deque()
+        self._skipped: dict[str, int] = {}
         self.bytes = 0
-        self.skipped: dict[str, int] = {}
 
     def offer(self, event: Event) -> None:
         """Keep `event`, at the price of an older one where the bounds say so."""
@@ -31,27 +34,34 @@ class Outbox:
             self._kept[name] = event
         else:
             if len(self._queued) == QUEUE:
-                oldest = next(iter(self._queued))
-                del self._queued[oldest]
-                self._skip(self._kept.pop(oldest))
-            self._order += 1
-            self._kept[self._order] = event
-            self._queued[self._order] = None
+                self._skip(self._kept.pop(self._queued.popleft()))
+            self._offered += 1
+            self._kept[self._offered] = event
+            self._queued.append(self._offered)
         self.bytes += len(event.json)
 
-    def drain(self) -> tuple[dict[str, int], list[Event]]:
-        """What was skipped, by type, and what was kept, oldest first; the outbox is empty afterwards."""
-        skipped, kept = self.skipped, list(self._kept.values())
-        self.skipped = {}
-        self._kept.clear()
-        self._queued.clear()
-        self.bytes = 0
-        return skipped, kept
+    def take_skipped(self) -> dict[str, int]:
+        """What was skipped since the last call, by type."""
+        skipped, self._skipped = self._skipped, {}
+        return skipped
+
+    def pop(self) -> Event:
+        """Take the oldest event out. Raises `KeyError` when there is none."""
+        name, event = self._kept.popitem(last=False)
+        if isinstance(name, int):
+            self._queued.popleft()
+        self.bytes -= len(event.json)
+        return event
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """What was skipped and not yet taken, by type."""
+        return self._skipped
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def _skip(self, event: Event | None) -> None:
         if event is not None:
-            self.skipped[event.type] = self.skipped.get(event.type, 0) + 1
+            self._skipped[event.type] = self._skipped.get(event.type, 0) + 1
             self.bytes -= len(event.json)

@@ -2,11 +2,11 @@
 
 A subscriber is in one of three conditions. Live and `clear`, the hub writes to it directly. *Catching up*, it works
 off a feed (a reply, snapshots, then the history from its cursor on) in pieces, as its transport drains; what is
-published meanwhile waits in the history, and goes live when the feed has reached the newest event. *Backlogged*, its
-transport holds more than the soft limit and the outbox conflates.
+published meanwhile waits in the history, and it goes live when the feed has reached the newest event. *Backlogged*,
+its transport holds more than the soft limit and the outbox conflates; that too is worked off in pieces.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
@@ -20,7 +20,7 @@ from tidegate.core.outbox import Outbox
 from tidegate.core.retained import Name, Retained
 
 PIECE_BYTES = 65536
-"""A feed is written in joined pieces of about this size."""
+"""What waits for a connection is written in joined pieces of about this size."""
 
 
 class Channel(Protocol):
@@ -42,13 +42,25 @@ class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float
 
 
-class Stream(msgspec.Struct, frozen=True):
-    """The shared state that subscribers read: one per gateway."""
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """The shared state that subscribers read: one per gateway.
+
+    `count_skipped` is told, by type, of the events that a subscriber's gap speaks of. `catching_up` are the
+    subscribers that still read from the history.
+    """
 
     hub: Hub
     history: History
     retained: Retained
     epoch: str
+    count_skipped: Callable[[Mapping[str, int]], None]
+    catching_up: "dict[Subscriber, None]" = msgspec.field(default_factory=dict)
+
+    def append(self, event: Event) -> None:
+        """Take the next event into the history, past everyone who has not come to what falls out for it."""
+        for fallen in self.history.append(event):
+            for subscriber in self.catching_up:
+                subscriber.evicted(fallen)
 
 
 class Subscriber(Member):
@@ -70,9 +82,9 @@ class Subscriber(Member):
         "_settled",
         "_stalled",
         "_stream",
+        "_told_skipped",
         "_too_slow",
         "interest",
-        "skipped",
     )
 
     def __init__(
@@ -84,11 +96,10 @@ class Subscriber(Member):
         limits: SendLimits,
         too_slow: Callable[[str], None],
     ) -> None:
-        super().__init__(write=channel.write, offer=self._offer)
+        super().__init__(channel.write)
         self.clear = False
         self.interest = interest
-        self.skipped: dict[str, int] = {}
-        """Events left out so far, by type."""
+        self._told_skipped: dict[str, int] = {}
         self._channel = channel
         self._stream = stream
         self._limits = limits
@@ -113,6 +124,7 @@ class Subscriber(Member):
         self.interest = interest
         self._cursor = position.seq
         self._feed = self._frames(head, list(names), position)
+        self._stream.catching_up[self] = None
         self._pump(now)
 
     def send(self, data: bytes) -> None:
@@ -150,20 +162,23 @@ class Subscriber(Member):
             self._cursor = event.seq
             if self.interest.matches(event.type, event.draft.about):
                 self._settled += 1
-                self._offer([event])
+                self.offer([event])
+
+    def offer(self, events: list[Event]) -> None:
+        """Keep what `events` the bounds allow, until the transport has drained."""
+        if self._outbox is None:
+            self._outbox = Outbox()
+        for event in events:
+            self._outbox.offer(event)
+        self._check_hard_limit()
 
     def detach(self) -> None:
         """The connection is gone: nothing is written any more."""
         self.clear = False
         self._too_slow = None
         self._leave()
-        self._feed = None
+        self._end_feed()
         self._outbox = None
-
-    @property
-    def catching_up(self) -> bool:
-        """Whether it still reads from the history."""
-        return self._feed is not None
 
     @property
     def waiting_bytes(self) -> int:
@@ -174,7 +189,13 @@ class Subscriber(Member):
     def delivered(self) -> int:
         """Live and replayed events handed to the transport so far."""
         live = self._cohort.flushed - self._counted_from if self._cohort else 0
-        return self._settled + live
+        held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
+        return self._settled + live - held_back
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Events left out so far, by type, also those that no gap has told of yet."""
+        return _added(self._told_skipped, self._outbox.skipped if self._outbox else {})
 
     def _frames(self, head: bytes, names: list[Name], position: Position) -> Iterator[bytes]:
         framing = self.interest.framing
@@ -184,12 +205,15 @@ class Subscriber(Member):
             # A value that came after `position` follows as an event of the history, so it is no snapshot any more.
             if found is not None and (found[0].seq or 0) <= position.seq:
                 yield framing.snapshot(*found)
-        yield framing.position(position)
+        if place := framing.position(position):
+            yield place
         while True:
-            yield from self._drain_outbox()
+            yield from self._kept()
             event = self._stream.history.get(self._cursor + 1)
             if event is None:
-                return
+                # The newest event is reached, but only for now: more may come before the piece so far is written.
+                yield b""
+                continue
             self._cursor += 1
             if self.interest.matches(event.type, event.draft.about):
                 self._settled += 1
@@ -202,37 +226,29 @@ class Subscriber(Member):
             if piece:
                 self.write(piece)
             else:
-                self._feed = None
+                self._end_feed()
                 self._join()
-        if self._feed is None and not self._paused:
-            self._work_off()
-
-    def _work_off(self) -> None:
-        data = b"".join(self._drain_outbox())
-        if data:
-            self.write(data)
+        while self._outbox is not None and not self._paused:
+            self.write(_take(self._kept(), PIECE_BYTES))
         self.clear = not self._paused
 
-    def _drain_outbox(self) -> Iterator[bytes]:
-        if self._outbox is None:
-            return
-        skipped, kept = self._outbox.drain()
-        self._outbox = None
+    def _kept(self) -> Iterator[bytes]:
+        """Work the outbox off: what it had to skip, then what it kept, until it is empty."""
         framing = self.interest.framing
-        if skipped:
-            for event_type, count in skipped.items():
-                self.skipped[event_type] = self.skipped.get(event_type, 0) + count
-            self._settled -= sum(skipped.values())
-            yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
-        for event in kept:
+        while self._outbox is not None:
+            if skipped := self._outbox.take_skipped():
+                self._told_skipped = _added(self._told_skipped, skipped)
+                self._settled -= sum(skipped.values())
+                self._stream.count_skipped(skipped)
+                yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
+            event = self._outbox.pop()
+            if not self._outbox:
+                self._outbox = None
             yield framing.event(event, self._stream.epoch)
 
-    def _offer(self, events: list[Event]) -> None:
-        if self._outbox is None:
-            self._outbox = Outbox()
-        for event in events:
-            self._outbox.offer(event)
-        self._check_hard_limit()
+    def _end_feed(self) -> None:
+        self._feed = None
+        self._stream.catching_up.pop(self, None)
 
     def _check_hard_limit(self) -> None:
         if self.waiting_bytes > self._limits.hard_bytes:
@@ -255,11 +271,15 @@ class Subscriber(Member):
 
 
 def _take(frames: Iterator[bytes], size: int) -> bytes:
-    """Frames joined up to about `size` bytes; empty only when there are no more."""
+    """Frames joined up to about `size` bytes or to an empty frame; empty only when there are none now."""
     piece = []
     for frame in frames:
         piece.append(frame)
         size -= len(frame)
-        if size <= 0:
+        if size <= 0 or not frame:
             break
     return b"".join(piece)
+
+
+def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}

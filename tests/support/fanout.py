@@ -1,0 +1,322 @@
+"""The fan-out in a test's hands: a stream without a loop, a gateway with a clock of the test's, and fake channels."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.core.envelope import encode_event
+from tidegate.core.events import Draft, Event, Position
+from tidegate.core.framing import WEBSOCKET, Framing
+from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
+from tidegate.core.history import History
+from tidegate.core.hub import Hub, Interest
+from tidegate.core.instant import Instant
+from tidegate.core.retained import Retained
+from tidegate.core.session import SessionLimits
+from tidegate.core.subscriber import SendLimits, Stream, Subscriber
+from tidegate.core.topics import PatternSet
+from tidegate.errors import CloseCode, ErrorCode
+from tidegate.ports import Authenticator
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.gateway import Gateway, GatewayOptions
+
+EPOCH = "e1"
+WALL = 1_795_383_603.123
+NOW = Instant(1000.0, WALL)
+LIMITS = SendLimits(hard_bytes=1 << 22, grace_s=10.0)
+
+
+def draft(event_type: str, data: Any = None, **fields: Any) -> Draft:
+    """A draft whose data is `data` as compact JSON."""
+    return Draft(type=event_type, data=Raw(json.dumps(data, separators=(",", ":")).encode()), **fields)
+
+
+def event(event_type: str, seq: int | None, data: Any = None, **fields: Any) -> Event:
+    """An event at `seq`, published at `WALL`."""
+    return encode_event(draft(event_type, data, **fields), seq=seq, timestamp=WALL)
+
+
+def interest(*patterns: str, allowed: PatternSet = EVERYTHING, framing: Framing = WEBSOCKET) -> Interest:
+    """What a client of `patterns` wants."""
+    return Interest(PatternSet(patterns), allowed=allowed, framing=framing)
+
+
+def messages(frames: bytes) -> list[dict[str, Any]]:
+    """The JSON objects in whole, unmasked text frames."""
+    return [json.loads(payload) for payload in _payloads(frames)]
+
+
+def _payloads(frames: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(frames):
+        assert frames[at] == 0x81, "expected a text frame"
+        size, at = frames[at + 1], at + 2
+        width = {126: 2, 127: 8}.get(size, 0)
+        if width:
+            size, at = int.from_bytes(frames[at : at + width]), at + width
+        assert at + size <= len(frames), "expected a whole frame"
+        yield frames[at : at + size]
+        at += size
+
+
+class FakeChannel:
+    """A transport whose kernel takes bytes when the test says so.
+
+    It pauses its writer when it holds more than `soft_bytes`, and resumes it when it holds a quarter of that, as
+    asyncio's transports do.
+    """
+
+    def __init__(self, soft_bytes: int = 1 << 18) -> None:
+        self.soft_bytes = soft_bytes
+        self.taken = bytearray()
+        self.writes = 0
+        self.ended: tuple[str, CloseCode] | None = None
+        self.on_pause: Callable[[], None] = lambda: None
+        self.on_resume: Callable[[], None] = lambda: None
+        self._held = bytearray()
+        self._paused = False
+        self._blocked = False
+
+    def write(self, data: bytes) -> None:
+        assert data, "nothing is written for nothing"
+        assert self.ended is None, "nothing is written after the end"
+        self.writes += 1
+        self._held += data
+        if not self._blocked:
+            self.take()
+        elif not self._paused and len(self._held) > self.soft_bytes:
+            self._paused = True
+            self.on_pause()
+
+    def unsent(self) -> int:
+        return len(self._held)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        del reason
+        self.ended = self.ended or ("close", code)
+
+    def abort(self, code: CloseCode, reason: str) -> None:
+        del reason
+        self.ended = self.ended or ("abort", code)
+
+    def block(self) -> None:
+        """The reader stops reading."""
+        self._blocked = True
+
+    def unblock(self) -> None:
+        """The reader reads everything, also what comes from now on."""
+        self._blocked = False
+        self.take()
+
+    def take(self, size: int | None = None) -> None:
+        """The kernel takes `size` bytes; None: all there are."""
+        count = len(self._held) if size is None else size
+        self.taken += self._held[:count]
+        del self._held[:count]
+        if self._paused and len(self._held) <= self.soft_bytes // 4:
+            self._paused = False
+            self.on_resume()
+            if not self._blocked and self._held:
+                self.take()
+
+    def received(self) -> list[dict[str, Any]]:
+        """The messages that the reader got since the last call; its last frame must be whole."""
+        taken = bytes(self.taken)
+        self.taken.clear()
+        return messages(taken)
+
+
+class Fabric:
+    """A `Stream` and everything that a gateway does around it, without an event loop."""
+
+    def __init__(self, *, max_events: int = 1000, max_bytes: int = 1 << 20) -> None:
+        self.hub = Hub(EPOCH)
+        self.retained = Retained()
+        self.history = History(max_events=max_events, max_bytes=max_bytes)
+        self.counted: dict[str, int] = {}
+        self.stream = Stream(
+            hub=self.hub,
+            history=self.history,
+            retained=self.retained,
+            epoch=EPOCH,
+            count_skipped=self._count,
+        )
+        self.seq = 0
+
+    @property
+    def position(self) -> Position:
+        return Position(EPOCH, self.seq)
+
+    def publish(self, event_type: str, data: Any = None, *, flush: bool = True, **fields: Any) -> Event:
+        """Publish the next event, and end the turn of the loop unless `flush` is false."""
+        self.seq += 1
+        published = event(event_type, self.seq, data, **fields)
+        self.stream.append(published)
+        if published.draft.retain or published.draft.gone:
+            self.retained.apply(published)
+        self.hub.publish(published)
+        if flush:
+            self.hub.flush()
+        return published
+
+    def subscriber(
+        self, *patterns: str, channel: FakeChannel | None = None, limits: SendLimits = LIMITS
+    ) -> "tuple[Subscriber, FakeChannel, list[str]]":
+        """A subscriber that was not fed yet, its channel, and the reasons for which it was found too slow."""
+        channel = channel or FakeChannel()
+        reasons: list[str] = []
+        subscriber = Subscriber(
+            channel, stream=self.stream, interest=interest(*patterns), limits=limits, too_slow=reasons.append
+        )
+        channel.on_pause = subscriber.pause
+        channel.on_resume = lambda: subscriber.resume(NOW)
+        return subscriber, channel, reasons
+
+    def _count(self, skipped: Mapping[str, int]) -> None:
+        for event_type, count in skipped.items():
+            self.counted[event_type] = self.counted.get(event_type, 0) + count
+
+
+class ManualClock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+
+    def now(self) -> Instant:
+        return Instant(NOW.mono + self.elapsed, NOW.wall + self.elapsed)
+
+    def advance(self, seconds: float) -> None:
+        self.elapsed += seconds
+
+
+class RecordingMetrics:
+    """Writes down every call: its name and arguments."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def published(self, event_type: str, deliveries: int) -> None:
+        self.calls.append(("published", event_type, deliveries))
+
+    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None:
+        self.calls.append(("poll_ended", source, code, elapsed_s))
+
+    def ticks_missed(self, source: str, count: int) -> None:
+        self.calls.append(("ticks_missed", source, count))
+
+    def breaker_changed(self, breaker: str, state: str) -> None:
+        self.calls.append(("breaker_changed", breaker, state))
+
+    def client_connected(self, transport: str) -> None:
+        self.calls.append(("client_connected", transport))
+
+    def client_left(self, transport: str, reason: str) -> None:
+        self.calls.append(("client_left", transport, reason))
+
+    def events_skipped(self, event_type: str, count: int) -> None:
+        self.calls.append(("events_skipped", event_type, count))
+
+    def named(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of every call of `name`."""
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+class TokenAuthenticator:
+    """Knows the tokens that it is given; anything else is `UNAUTHENTICATED`."""
+
+    def __init__(self, grants: Mapping[str, Grant]) -> None:
+        self._grants = grants
+
+    def verify(self, token: str) -> Grant:
+        from tidegate.errors import MessageError, MessageErrorCode
+
+        if token not in self._grants:
+            raise MessageError(MessageErrorCode.UNAUTHENTICATED, "expected a token that is known")
+        return self._grants[token]
+
+
+class OpenDoor:
+    """Lets everyone do everything."""
+
+    def verify(self, token: str) -> Grant:
+        del token
+        return UNRESTRICTED
+
+
+SESSION_LIMITS = SessionLimits(patterns=8, messages_per_s=50.0, messages_burst=100)
+
+
+def options(**changes: Any) -> GatewayOptions:
+    """A gateway of two sources, with the defaults of the contract but for what `changes` says."""
+    fields: dict[str, Any] = {
+        "server": "tidegate/test",
+        "source_types": frozenset({"system.status", "storage.update"}),
+        "default_types": ("system.status", "storage.update", "rpc_error", "notification", "heartbeat"),
+        "heartbeat_interval_s": 10.0,
+        "history_events": 10_000,
+        "history_bytes": 1 << 26,
+        "event_bytes": 1 << 20,
+        "max_clients": 100,
+        "session_limits": SESSION_LIMITS,
+        "send_limits": LIMITS,
+    }
+    return GatewayOptions(**{**fields, **changes})
+
+
+class House:
+    """A gateway on the running loop, with its clock and metrics."""
+
+    def __init__(self, *, authenticator: Authenticator | None = None, **changes: Any) -> None:
+        self.clock = ManualClock()
+        self.metrics = RecordingMetrics()
+        self.gateway = Gateway(
+            options(**changes),
+            bus=MemoryBus(EPOCH),
+            clock=self.clock,
+            metrics=self.metrics,
+            authenticator=authenticator or OpenDoor(),
+        )
+
+    def connect(
+        self,
+        *patterns: str,
+        channel: FakeChannel | None = None,
+        grant: Grant = UNRESTRICTED,
+        framing: Framing = WEBSOCKET,
+        transport: str = "websocket",
+    ) -> tuple[Connection, FakeChannel]:
+        """A client that `start` was not called for yet."""
+        channel = channel or FakeChannel()
+        connection = self.gateway.connect(
+            channel,
+            transport=transport,
+            address="192.0.2.1",
+            framing=framing,
+            grant=grant,
+            patterns=PatternSet(patterns),
+        )
+        channel.on_pause = connection.pause
+        channel.on_resume = connection.resume
+        return connection, channel
+
+    def started(
+        self, *patterns: str, since: Position | None = None, **how: Any
+    ) -> tuple[Connection, FakeChannel, list[dict[str, Any]]]:
+        """A client that was welcomed, and what it got at once."""
+        connection, channel = self.connect(*patterns, **how)
+        connection.start(since)
+        return connection, channel, channel.received()
+
+
+def ask(connection: Connection, message: Any) -> None:
+    """The client sends `message` as a text frame."""
+    connection.receive(json.dumps(message).encode())
+
+
+def types(received: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The types of messages, in order."""
+    return [message["type"] for message in received]
