@@ -140,8 +140,10 @@ async def test_deep_nesting_is_refused(endpoint: Endpoint, opening: bytes, closi
 async def test_there_is_no_depth_between_accepted_and_refused(endpoint: Endpoint) -> None:
     for depth in range(700, 1010):
         params = b"[" * depth + b"]" * depth
-        answer = await ask(endpoint, b'{"jsonrpc":"2.0","id":1,"method":"answer","params":' + params + b"}")
-        assert answer["error"]["code"] in {-32602, -32600, -32700}
+        call = b'{"jsonrpc":"2.0","id":1,"method":"answer","params":' + params + b"}"
+        alone, batch = await ask(endpoint, call), await ask(endpoint, b"[" + call + b"]")
+        assert alone["error"]["code"] in {-32602, -32700}
+        assert (batch[0] if isinstance(batch, list) else batch)["error"]["code"] in {-32602, -32700}
 
 
 async def test_an_unknown_method_is_named(endpoint: Endpoint) -> None:

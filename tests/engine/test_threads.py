@@ -33,6 +33,7 @@ async def test_cancelling_forgets_the_outcome() -> None:
     future.cancel()
     with pytest.raises(asyncio.CancelledError):
         await future
+    await asyncio.sleep(0)  # a turn of the loop, in which the thread's side is told
     release.set()
     # An exception in the thread itself would be a warning here, and so an error.
     await in_thread(threads[0].join)

@@ -54,7 +54,7 @@ class Endpoint:
     async def _answer_one(self, call: bytes | msgspec.Raw) -> bytes | None:
         try:
             msgspec.json.decode(call, type=_Call)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             return _error(InvalidRequestError(f"Invalid Request: {error}"))
         answer = await self._dispatcher.dispatch(bytes(call).decode(), None)
         return None if answer is None else answer[0].encode()
@@ -91,7 +91,7 @@ def _split(body: bytes) -> list[msgspec.Raw] | None:
 
 
 def _load(text: str, **_: object) -> Any:
-    """As pjrpc wants its JSON read. Only nesting can fail here: it has more room where `_split` looked."""
+    """As pjrpc wants its JSON read. Only nesting can fail, which had more room left on the stack in `_split`."""
     try:
         return msgspec.json.decode(text)
     except RecursionError as error:
