@@ -1,0 +1,260 @@
+"""The whole gateway, put together: the only place that names concrete adapters.
+
+Read `running` from top to bottom; everything below it turns a table of the configuration into what a part wants.
+"""
+
+import random
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tidegate import __version__
+from tidegate.adapters import server
+from tidegate.adapters.auth import OpenAuthenticator
+from tidegate.adapters.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
+from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.clock import SystemClock
+from tidegate.adapters.http_api import HttpOptions as ApiOptions
+from tidegate.adapters.http_api import http_api
+from tidegate.adapters.metrics import PrometheusMetrics
+from tidegate.adapters.sse import EventStreams
+from tidegate.adapters.store_sqlite import SqliteStore
+from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
+from tidegate.config import BackendConfig, Config
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.envelope import raw
+from tidegate.core.freshness import SourceSpec
+from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.session import SessionLimits
+from tidegate.core.subscriber import SendLimits
+from tidegate.ports import Authenticator, Backend, Call
+from tidegate.runtime.access import Gate
+from tidegate.runtime.gateway import Gateway, GatewayOptions
+from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
+from tidegate.runtime.supervisor import Supervisor
+
+BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
+KEEP_ALIVE_S = 15.0
+"""How long an HTTP connection may stay idle."""
+
+
+class App:
+    """A running gateway. `url` is where it listens."""
+
+    def __init__(self, url: str, gateway: Gateway, supervisor: Supervisor, drain_s: float) -> None:
+        self.url = url
+        self.gateway = gateway
+        self.supervisor = supervisor
+        self._drain_s = drain_s
+
+    async def drain(self) -> None:
+        """Let the clients go, within the configured time; the listener answers 503 meanwhile."""
+        await self.gateway.drain(self._drain_s)
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[App]:
+    """The gateway of `config`, listening and polling while the context is open.
+
+    Raises `ConfigError` where a file cannot be used, `OSError` where the address cannot be bound, `StoreError` where
+    the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
+    """
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(bound(config.server.host, config.server.port))
+        store = await SqliteStore.open(Path(config.server.state_dir)) if config.server.state_dir else None
+        clock = SystemClock()
+        metrics = PrometheusMetrics(version=__version__, known_types=config.sources)
+        authenticator = OpenAuthenticator()
+
+        gateway = Gateway(
+            gateway_options(config), bus=MemoryBus(), clock=clock, metrics=metrics, authenticator=authenticator
+        )
+        pollers = []
+        for name, backend_config in config.backends.items():
+            backend = backend_for(backend_config)
+            stack.push_async_callback(backend.aclose)
+            pollers.append(
+                BackendPoller(
+                    backend_plan(config, name),
+                    backend=backend,
+                    gateway=gateway,
+                    clock=clock,
+                    metrics=metrics,
+                    store=store,
+                    rng=random.Random(),
+                )
+            )
+
+        gate = gate_for(config, authenticator)
+        websocket = WebSocketServer(gateway, gate, websocket_options(config))
+        streams = EventStreams(
+            gateway, transport_of=server.transport_of, soft_bytes=config.limits.send_buffer_soft_bytes
+        )
+        supervisor = Supervisor(gateway, pollers, store=store, services={"websocket": websocket.run})
+        api = http_api(
+            gateway,
+            supervisor,
+            gate,
+            options=http_options(config),
+            open_stream=streams.open,
+            render_metrics=metrics.render,
+            asyncapi=b"{}",
+        )
+
+        await stack.enter_async_context(supervisor.running())
+        await stack.enter_async_context(
+            server.serve(
+                api,
+                websocket,
+                sock=listener,
+                ssl=tls_context(config),
+                keep_alive_s=KEEP_ALIVE_S,
+                handshake_s=config.limits.handshake_s,
+            )
+        )
+        yield App(
+            url_of(listener, tls=config.server.tls_cert_file is not None), gateway, supervisor, config.server.drain_s
+        )
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket bound to the first address that `host` stands for."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket, *, tls: bool) -> str:
+    """Where `listener` is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """What our own TLS needs; None without a certificate."""
+    if config.server.tls_cert_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.server.tls_cert_file, config.server.tls_key_file)
+    return context
+
+
+def gateway_options(config: Config) -> GatewayOptions:
+    limits = config.limits
+    return GatewayOptions(
+        server=f"tidegate/{__version__}",
+        source_types=frozenset(config.sources),
+        default_types=config.server.default_types or (*config.sources, *BUILT_IN_DEFAULTS),
+        heartbeat_interval_s=config.server.heartbeat_interval_s,
+        history_events=config.history.events,
+        history_bytes=config.history.bytes,
+        event_bytes=limits.event_bytes,
+        max_clients=config.server.max_clients,
+        session_limits=SessionLimits(
+            patterns=limits.patterns, messages_per_s=limits.messages_per_s, messages_burst=limits.messages_burst
+        ),
+        send_limits=SendLimits(hard_bytes=limits.send_buffer_hard_bytes, grace_s=limits.slow_grace_s),
+    )
+
+
+def gate_for(config: Config, authenticator: Authenticator) -> Gate:
+    return Gate(
+        authenticator=authenticator,
+        bound_host=config.server.host,
+        hosts=config.server.allowed_hosts,
+        origins=config.server.allowed_origins,
+        trusted_proxies=config.server.trusted_proxies,
+    )
+
+
+def http_options(config: Config) -> ApiOptions:
+    return ApiOptions(
+        version=__version__,
+        publish_bytes=config.limits.publish_bytes,
+        body_s=config.limits.handshake_s,
+        root_path=config.server.root_path,
+        auth_required=config.auth.mode != "none",
+    )
+
+
+def websocket_options(config: Config) -> WebSocketOptions:
+    return WebSocketOptions(
+        message_bytes=config.limits.message_bytes,
+        patterns=config.limits.patterns,
+        send_buffer_soft_bytes=config.limits.send_buffer_soft_bytes,
+        send_buffer_hard_bytes=config.limits.send_buffer_hard_bytes,
+        root_path=config.server.root_path,
+    )
+
+
+def backend_for(backend: BackendConfig) -> Backend:
+    options = HttpOptions(
+        url=backend.url,
+        response_bytes=backend.response_bytes,
+        headers=backend.headers,
+        bearer_token_file=_path(backend.bearer_token_file),
+        ca_file=_path(backend.ca_file),
+        client_cert_file=_path(backend.client_cert_file),
+        client_key_file=_path(backend.client_key_file),
+    )
+    return JsonRpcBackend(options) if backend.protocol == "jsonrpc" else HttpJsonBackend(options)
+
+
+def backend_plan(config: Config, name: str) -> BackendPlan:
+    """How the backend `name` and its sources are polled."""
+    backend = config.backends[name]
+    rules = backend.breaker
+    return BackendPlan(
+        name=name,
+        timeout_s=backend.timeout_s,
+        batch=backend.batch,
+        breaker=BreakerConfig(
+            failure_threshold=rules.failure_threshold,
+            open_s=rules.open_s,
+            open_max_s=rules.open_max_s,
+            half_open_successes=rules.half_open_successes,
+            heal_s=rules.heal_s,
+            probe_deadline_s=backend.timeout_s + 1.0,
+            failure_rate=rules.failure_rate,
+            rate_window_s=rules.rate_window_s,
+            rate_minimum_calls=rules.rate_minimum_calls,
+        ),
+        policy=ClassifyPolicy(slow_s=rules.slow_s, ignored_codes=frozenset(rules.ignored_codes)),
+        event_bytes=config.limits.event_bytes,
+        rpc_error_interval_s=config.limits.rpc_error_interval_s,
+        sources=[
+            SourcePlan(
+                spec=SourceSpec(
+                    type=event_type,
+                    source=name,
+                    interval_s=source.interval_s,
+                    timeout_s=backend.timeout_s,
+                    max_stale_s=source.max_stale_s,
+                    on_change=source.on_change,
+                    stale_repeat=source.stale_repeat,
+                    keyed=source.key is not None,
+                ),
+                call=Call(source.method, raw(source.params)),
+                breaker=f"{name}/{event_type}" if source.breaker == "own" else name,
+                select=source.select,
+                items=source.items or "",
+                key=source.key,
+                idle_interval_s=source.idle_interval_s,
+            )
+            for event_type, source in config.sources.items()
+            if source.backend == name
+        ],
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
