@@ -23,6 +23,7 @@ from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
 from tidegate.config import BackendConfig, Config
+from tidegate.core.asyncapi import asyncapi_document
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
@@ -100,7 +101,7 @@ async def running(config: Config) -> AsyncIterator[App]:
             options=http_options(config),
             open_stream=streams.open,
             render_metrics=metrics.render,
-            asyncapi=b"{}",
+            asyncapi=asyncapi_document(version=__version__, root_path=config.server.root_path),
         )
 
         await stack.enter_async_context(supervisor.running())
