@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class EventEnvelope(msgspec.Struct, kw_only=True):
-    """An event as clients see it. Absent fields are left out, never null, but for `as_of` of a built-in event."""
+    """An event as clients see it. Absent fields are left out, never null."""
 
     type: str
     timestamp: str

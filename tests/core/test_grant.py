@@ -1,0 +1,31 @@
+import pytest
+
+from tidegate.core.grant import UNRESTRICTED, Grant, Role
+from tidegate.core.topics import PatternSet
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("system.status", True),
+        ("system.*", True),
+        ("system.a.*", True),
+        ("log", True),
+        ("log.a", False),
+        ("*", False),
+        ("circuit_breaker.*", False),
+        ("heartbeat", True),
+        ("notification", True),
+        ("source.freshness", True),
+        ("rpc_error", True),
+        ("source.*", False),
+    ],
+)
+def test_what_a_grant_covers(pattern: str, expected: bool) -> None:
+    assert Grant(allowed=PatternSet(["system.*", "log"])).covers(pattern) is expected
+
+
+def test_without_authentication_everyone_may_do_everything() -> None:
+    assert UNRESTRICTED.roles == frozenset(Role)
+    assert UNRESTRICTED.covers("*")
+    assert UNRESTRICTED.expires_at is None

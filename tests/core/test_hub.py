@@ -1,0 +1,245 @@
+from collections.abc import Sequence
+
+import pytest
+from fanout import EPOCH, event, interest, messages, types
+
+from tidegate.core import hub as hub_module
+from tidegate.core.events import Event, Position
+from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
+from tidegate.core.hub import Hub, Interest, Member
+from tidegate.core.topics import PatternSet
+
+
+class Recorder(Member):
+    def __init__(self) -> None:
+        super().__init__(self._write)
+        self.writes: list[bytes] = []
+        self.offered: list[list[Event]] = []
+
+    def _write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def offer(self, events: list[Event]) -> None:
+        self.offered.append(events)
+
+    def heard(self) -> list[int]:
+        return [m["seq"] for m in messages(b"".join(self.writes))]
+
+
+class CountingFraming:
+    """WebSocket frames, counted."""
+
+    def __init__(self) -> None:
+        self.framed: list[Event] = []
+
+    def event(self, event: Event, epoch: str) -> bytes:
+        self.framed.append(event)
+        return WEBSOCKET.event(event, epoch)
+
+    def snapshot(self, event: Event, json: bytes) -> bytes:
+        return WEBSOCKET.snapshot(event, json)
+
+    def message(self, name: str, json: bytes) -> bytes:
+        return WEBSOCKET.message(name, json)
+
+    def position(self, position: Position) -> bytes:
+        return WEBSOCKET.position(position)
+
+
+def members(hub: Hub, *patterns: Sequence[str]) -> list[Recorder]:
+    joined = []
+    for each in patterns:
+        joined.append(Recorder())
+        hub.join(joined[-1], interest(*each))
+    return joined
+
+
+class TestFanOut:
+    def test_one_turn_is_one_write_for_each_connection(self) -> None:
+        hub = Hub(EPOCH)
+        a, ab, other = members(hub, ["a"], ["a", "b"], ["c"])
+        assert [hub.publish(event(t, seq)) for seq, t in enumerate("aab", 1)] == [2, 2, 1]
+        assert hub.dirty
+        assert not a.writes
+        hub.flush()
+        assert not hub.dirty
+        assert (len(a.writes), len(ab.writes), len(other.writes)) == (1, 1, 0)
+        assert (a.heard(), ab.heard()) == ([1, 2], [1, 2, 3])
+
+    def test_flushing_again_writes_nothing(self) -> None:
+        hub = Hub(EPOCH)
+        [member] = members(hub, ["a"])
+        hub.publish(event("a", 1))
+        hub.flush()
+        hub.flush()
+        assert len(member.writes) == 1
+
+    def test_equal_subscriptions_share_one_cohort_and_one_buffer(self) -> None:
+        hub = Hub(EPOCH)
+        first, second = members(hub, ["a", "b"], ["b", "a"])
+        assert len(hub) == 1
+        hub.publish(event("a", 1))
+        hub.flush()
+        assert first.writes[0] is second.writes[0]
+
+    def test_what_different_cohorts_get_alike_is_joined_once(self) -> None:
+        hub, framing = Hub(EPOCH), CountingFraming()
+        recorders = [Recorder() for _ in range(3)]
+        for recorder, wanted in zip(recorders, ["a", "a.*", "*"], strict=True):
+            hub.join(recorder, interest("x.y", wanted, framing=framing))
+        hub.publish(event("x.y", 1))
+        hub.publish(event("x.y", 2))
+        hub.flush()
+        assert len(framing.framed) == 2
+        assert recorders[0].writes[0] is recorders[2].writes[0]
+
+    def test_each_framing_gets_its_own_bytes(self) -> None:
+        hub = Hub(EPOCH)
+        socket, stream = Recorder(), Recorder()
+        hub.join(socket, interest("a"))
+        hub.join(stream, interest("a", framing=EVENT_STREAM))
+        published = event("a", 1)
+        hub.publish(published)
+        hub.flush()
+        assert socket.writes == [WEBSOCKET.event(published, EPOCH)]
+        assert stream.writes == [EVENT_STREAM.event(published, EPOCH)]
+
+    def test_who_is_not_clear_is_offered_the_events_instead(self) -> None:
+        hub = Hub(EPOCH)
+        clear, stalled = members(hub, ["a"], ["a"])
+        stalled.clear = False
+        published = [event("a", 1), event("a", 2)]
+        for each in published:
+            hub.publish(each)
+        hub.flush()
+        assert (len(clear.writes), stalled.writes, stalled.offered) == (1, [], [published])
+
+
+class TestJoiningAndLeaving:
+    def test_a_newcomer_hears_nothing_that_is_pending_and_nobody_loses_it(self) -> None:
+        hub = Hub(EPOCH)
+        [old] = members(hub, ["a"])
+        hub.publish(event("a", 1))
+        [new] = members(hub, ["a"])
+        hub.publish(event("a", 2))
+        hub.flush()
+        assert (old.heard(), new.heard()) == ([1, 2], [2])
+
+    def test_who_leaves_gets_what_is_pending_and_nothing_more(self) -> None:
+        hub = Hub(EPOCH)
+        leaver, stayer = Recorder(), Recorder()
+        cohort = hub.join(leaver, interest("a"))
+        hub.join(stayer, interest("a"))
+        hub.publish(event("a", 1))
+        hub.leave(leaver, cohort)
+        hub.publish(event("a", 2))
+        hub.flush()
+        assert (leaver.heard(), stayer.heard()) == ([1], [1, 2])
+        assert cohort.flushed == 2
+
+    def test_a_cohort_ends_with_its_last_member_and_begins_anew(self) -> None:
+        hub = Hub(EPOCH)
+        member = Recorder()
+        cohort = hub.join(member, interest("a"))
+        hub.publish(event("a", 1))
+        hub.leave(member, cohort)
+        assert len(hub) == 0
+        assert hub.publish(event("a", 2)) == 0
+        hub.flush()
+        hub.join(member, interest("a"))
+        assert hub.publish(event("a", 3)) == 1
+        hub.flush()
+        assert member.heard() == [1, 3]
+
+    def test_a_cohort_may_be_flushed_alone_and_the_turn_goes_on(self) -> None:
+        hub = Hub(EPOCH)
+        member, other = Recorder(), Recorder()
+        cohort = hub.join(member, interest("a"))
+        hub.join(other, interest("*"))
+        hub.publish(event("a", 1))
+        hub.flush_cohort(cohort)
+        hub.flush_cohort(cohort)
+        hub.publish(event("a", 2))
+        hub.flush()
+        assert [len(messages(data)) for data in member.writes] == [1, 1]
+        assert [len(messages(data)) for data in other.writes] == [2]
+
+
+class TestRoutes:
+    def test_a_cohort_that_comes_later_is_found_by_types_that_are_known(self) -> None:
+        hub = Hub(EPOCH)
+        assert hub.publish(event("a.b", 1)) == 0
+        members(hub, ["a.*"], ["b"])
+        assert hub.publish(event("a.b", 2)) == 1
+
+    def test_are_bounded_whatever_types_are_invented(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hub_module, "ROUTES", 10)
+        hub = Hub(EPOCH)
+        [member] = members(hub, ["*"])
+        for seq in range(1, 101):
+            assert hub.publish(event(f"t{seq}", seq)) == 1
+            assert len(hub._routes) <= 10
+        hub.flush()
+        assert member.heard() == list(range(1, 101))
+
+
+class TestInterest:
+    @pytest.mark.parametrize(
+        ("wanted", "allowed", "event_type", "about", "expected"),
+        [
+            (["*"], ["*"], "rpc_error", "a.b", True),
+            (["rpc_error"], ["a.*"], "rpc_error", "a.b", True),
+            (["rpc_error"], ["a.*"], "rpc_error", "b", False),
+            (["rpc_error"], ["a.*"], "rpc_error", None, False),
+            (["a.b"], ["a.*"], "rpc_error", "a.b", False),
+            (["source.freshness"], ["a"], "source.freshness", "a", True),
+            (["a.*"], ["a.b"], "a.b", None, True),
+            (["a.*"], ["a.b"], "a.c", None, False),
+            (["heartbeat", "notification"], [], "heartbeat", None, True),
+            (["heartbeat", "notification"], [], "notification", None, True),
+            (["a"], ["*"], "heartbeat", None, False),
+        ],
+    )
+    def test_is_what_is_wanted_and_may_be_seen(
+        self, wanted: list[str], allowed: list[str], event_type: str, about: str | None, expected: bool
+    ) -> None:
+        assert interest(*wanted, allowed=PatternSet(allowed)).matches(event_type, about) is expected
+
+    def test_an_event_about_something_goes_only_to_those_who_may_see_that(self) -> None:
+        hub = Hub(EPOCH)
+        everything, little = Recorder(), Recorder()
+        hub.join(everything, interest("rpc_error"))
+        hub.join(little, interest("rpc_error", allowed=PatternSet(["a"])))
+        assert [hub.publish(event("rpc_error", seq, about=about)) for seq, about in enumerate("abab", 1)] == [
+            2,
+            1,
+            2,
+            1,
+        ]
+        hub.flush()
+        assert (everything.heard(), little.heard()) == ([1, 2, 3, 4], [1, 3])
+
+    def test_is_a_value(self) -> None:
+        assert interest("a", "b") == interest("b", "a")
+        assert hash(interest("a", "b")) == hash(interest("b", "a"))
+        different: list[Interest] = [
+            interest("a"),
+            interest("a", "b", framing=EVENT_STREAM),
+            interest("a", "b", allowed=PatternSet(["a", "b"])),
+        ]
+        assert all(interest("a", "b") != other for other in different)
+        assert interest("a") != "a"
+
+
+def test_a_member_says_itself_what_it_does_with_an_offer() -> None:
+    with pytest.raises(NotImplementedError):
+        Member(lambda _: None).offer([])
+
+
+def test_messages_of_a_write_are_in_the_order_of_publication() -> None:
+    hub = Hub(EPOCH)
+    [member] = members(hub, ["*"])
+    for seq, event_type in enumerate(["a", "b", "a"], 1):
+        hub.publish(event(event_type, seq))
+    hub.flush()
+    assert types(messages(member.writes[0])) == ["a", "b", "a"]
