@@ -21,6 +21,8 @@ class StreamQuery(msgspec.Struct, frozen=True):
 
 def parse_stream_query(query: str) -> StreamQuery:
     """Read a query string. Raises `AccessRefused` (400) for one that is malformed, saying which part."""
+    if not query.isascii():
+        raise AccessRefused(400, "expected a query in ASCII, other characters percent-encoded in UTF-8")
     try:
         fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
