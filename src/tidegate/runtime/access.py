@@ -1,14 +1,17 @@
 """Who may come in: host, origin, token and room, asked of every request in this order."""
 
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
 
 import msgspec
 
 from tidegate.core.grant import Grant, Role
 from tidegate.errors import AccessRefused, MessageError
 from tidegate.ports import Authenticator
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::[0-9]+)?")
+"""Host and port of a Host field (RFC 9110 section 7.2), in lower case: without the user that a URL may name."""
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -79,6 +82,8 @@ class Gate:
         """
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         token = bearer.strip() if scheme.lower() == "bearer" else token or ""
+        if not token.isascii():
+            raise AccessRefused(401, "expected a token of ASCII characters (RFC 6750, section 2.1)")
         try:
             grant = self._authenticator.verify(token)
         except MessageError as error:
@@ -120,8 +125,5 @@ def _bracketed(host: str) -> str:
 
 
 def _without_port(host: str) -> str:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-    return _bracketed(name)
+    found = _HOST.fullmatch(host)
+    return found[1] if found else ""
