@@ -224,14 +224,19 @@ class TestALimit:
         ],
     )
     async def test_ends_a_body_without_end(self, new_exchange: NewExchange, head: bytes, piece: bytes) -> None:
+        sent = 0
+
         async def script(peer: Peer) -> None:
+            nonlocal sent
             await peer.request()
             await peer.send(head)
             while True:
                 await peer.send(piece)
+                sent += len(piece)
 
         async with scripted(script) as server:
             await self.refused(new_exchange, server)
+        assert sent < 30_000_000  # what the buffers of both kernels hold at most, generously
 
     @pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
     async def test_cannot_be_passed_by_compression(self, new_exchange: NewExchange, coding: str) -> None:
@@ -254,7 +259,7 @@ class TestAFault:
             error = await failure(new_exchange(f"http://user:secret@127.0.0.1:{port}/?token=secret"))
         assert isinstance(error, Disconnected)
         assert str(error) == f"127.0.0.1:{port}: Connection refused"
-        assert isinstance(error.__cause__, aiohttp.ClientConnectorError)
+        assert error.__cause__ is not None
 
     async def test_no_such_name(self, new_exchange: NewExchange) -> None:
         error = await failure(new_exchange("http://name.invalid/"))
@@ -466,6 +471,24 @@ class TestCancelling:
                 await task
             await eventually(lambda: server.open_connections == 0)
 
+    async def test_while_the_name_is_looked_up(
+        self, new_exchange: NewExchange, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = asyncio.Event()
+
+        async def never(*_args: object, **_named: object) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+        before = asyncio.all_tasks()
+        task = asyncio.ensure_future(get(new_exchange("http://name.invalid/")))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == before
+
     async def test_over_tls(self, new_exchange: NewExchange, certificates: Certificates) -> None:
         async with scripted(hanging, tls=certificates.server_side()) as server:
             task = asyncio.ensure_future(get(new_exchange(server.url, ca_file=certificates.ca)))
@@ -494,7 +517,11 @@ class TestClosing:
             exchange = new_exchange(server.url, connections=1)
             calls = [asyncio.ensure_future(get(exchange)) for _ in range(3)]
             await eventually(lambda: bool(server.requests))
-            await exchange.aclose()
+            closings = []
+            for _ in range(5):
+                closings.append(asyncio.ensure_future(exchange.aclose()))
+                await asyncio.sleep(0)
+            await asyncio.gather(*closings)
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 assert isinstance(outcome, Disconnected)
                 assert "the gateway closed the connection" in str(outcome)

@@ -1,9 +1,11 @@
+import ssl
 import time
 
+import aiohttp
 import pytest
 
-from tidegate.adapters.backends.failures import retry_after_s, status_error
-from tidegate.errors import ErrorCode
+from tidegate.adapters.backends.failures import Lost, mapped, retry_after_s, status_error
+from tidegate.errors import Disconnected, ErrorCode
 
 # Mon, 06 Sep 2027 10:00:00 GMT
 WALL = 1_820_224_800.0
@@ -56,3 +58,25 @@ def test_an_http_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) 
 def test_a_status_is_told_in_words(status: int, code: ErrorCode, words: str) -> None:
     error = status_error("h:1", status, None, wall=WALL)
     assert (error.status, error.code, str(error), error.retry_after_s) == (status, code, words, None)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(113, "x"), "No route to host"),
+        (caused(aiohttp.ClientOSError(1, "x"), ssl.SSLError(1, "[SSL: X] x")), "TLS failed (no reason given)"),
+        (caused(Lost(answer_begun=False), ConnectionResetError(104, "x")), "Connection reset by peer"),
+        (OSError(-2, "x"), "the connection failed (OSError)"),
+        (aiohttp.ClientConnectionError("secret"), "the connection failed (ClientConnectionError)"),
+    ],
+)
+def test_an_error_is_told_in_words(error: Exception, words: str) -> None:
+    with pytest.raises(Disconnected) as caught, mapped("h:1"):
+        raise error
+    assert str(caught.value) == f"h:1: {words}"
+    assert caught.value.__cause__ is error

@@ -172,8 +172,6 @@ async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     """Keep aiohttp from repeating a GET by itself: it repeats after its own errors only, never after `Lost`."""
     try:
         return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
         head = exc.message if isinstance(exc, aiohttp.ServerDisconnectedError) else ""
         raise Lost(answer_begun=not isinstance(head, str)) from exc

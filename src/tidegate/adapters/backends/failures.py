@@ -21,7 +21,7 @@ _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 class Lost(aiohttp.ClientConnectionError):
-    """A connection that was open ended, or broke, before the answer's head was whole; `__cause__` is how.
+    """A connection that could not be opened, or ended before the head of an answer was whole; `__cause__` says how.
 
     `answer_begun`: a part of the head had come.
     """
@@ -88,7 +88,7 @@ def _socket_words(exc: BaseException | None) -> str:
     for error in (origin.__cause__ if origin else None, origin):
         match error:
             case ssl.SSLError():
-                return f"TLS failed ({error.reason or 'no reason given'})"
+                return f"TLS failed ({getattr(error, 'reason', None) or 'no reason given'})"
             case OSError(errno=int() as number) if number > 0:
                 return os.strerror(number)
     return f"the connection failed ({type(exc).__name__})"

@@ -82,7 +82,6 @@ async def authorization(options: HttpOptions) -> dict[str, str]:
 def tls_context(options: HttpOptions) -> ssl.SSLContext:
     """What a TLS handshake with the backend needs. Reads files; raises `ConfigError` naming the setting at fault."""
     context = _trusting(options.ca_file)
-    context.set_alpn_protocols(["http/1.1"])
     if options.client_cert_file is not None:
         try:
             # The empty password keeps OpenSSL from asking the terminal for one.
