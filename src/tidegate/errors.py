@@ -9,6 +9,8 @@
     ├── PublishError           an event that may not be published
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
+    ├── Unreachable            no gateway answers where a client looked for one
+    ├── StreamClosed           a client's stream was closed for good
     └── BackendError           a call that brought no usable answer
         ├── Disconnected       refused, reset, DNS, TLS, end of stream in mid-body
         ├── DeadlineExceeded   our own deadline passed
@@ -133,6 +135,18 @@ class UnknownName(TidegateError, LookupError):
 
 class StoreError(TidegateError):
     """The state directory cannot be used: held by another gateway, or not writable."""
+
+
+class Unreachable(TidegateError):
+    """No gateway answers where a client looked for one."""
+
+
+class StreamClosed(TidegateError):
+    """A client's stream was closed for good: `code` is the close code, and connecting again would not help."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class BackendError(TidegateError):

@@ -1,0 +1,36 @@
+"""An asyncio client of the gateway: follows its stream across restarts, and publishes events.
+
+::
+
+    async with tidegate.client.connect("http://127.0.0.1:12080", types=["system.*"]) as stream:
+        async for item in stream:
+            match item:
+                case Event():
+                    print(item.type, "stale" if item.stale else "fresh", item.data)
+                case Gap():
+                    print("events are missing:", item.reason)
+                case Connected() | Disconnected():
+                    print(item)
+
+It stands alone: of Tidegate it needs nothing but `tidegate.errors`.
+"""
+
+from tidegate.client.addresses import DEFAULT_URL
+from tidegate.client.backoff import Backoff
+from tidegate.client.items import Connected, Disconnected, Event, Gap, Item
+from tidegate.client.publishing import publish
+from tidegate.client.stream import Stream, StreamOptions, connect
+
+__all__ = [
+    "DEFAULT_URL",
+    "Backoff",
+    "Connected",
+    "Disconnected",
+    "Event",
+    "Gap",
+    "Item",
+    "Stream",
+    "StreamOptions",
+    "connect",
+    "publish",
+]

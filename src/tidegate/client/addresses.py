@@ -1,0 +1,52 @@
+"""Where a gateway's stream and API are, given any of the ways in which people write its address."""
+
+import ipaddress
+from collections.abc import Iterable
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+DEFAULT_URL = "http://127.0.0.1:12080"
+
+STREAM_PATH = "/ws"
+_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+
+
+def stream_url(url: str, *, types: Iterable[str] | None, since: str | None) -> str:
+    """The WebSocket of the gateway at `url`, which may be its web page, its API root or the WebSocket itself.
+
+    Parameters that `url` carries are kept unless `types` or `since` say otherwise. Raises `ValueError`.
+    """
+    parts = _parts(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if types is not None:
+        query["types"] = ",".join(types)
+    if since is not None:
+        query["since"] = since
+    return parts._replace(path=_root(parts) + STREAM_PATH, query=urlencode(query, safe=",:*")).geturl()
+
+
+def api_url(url: str, path: str) -> str:
+    """The address of an API `path`, such as ``/api/v1/events``, of the gateway at `url`. Raises `ValueError`."""
+    parts = _parts(url)
+    return parts._replace(scheme=_HTTP_SCHEMES[parts.scheme], path=_root(parts) + path, query="").geturl()
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` names this machine, so that no proxy can be on the way."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _parts(url: str) -> SplitResult:
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise ValueError(f"expected the address of a gateway, such as {DEFAULT_URL}, got {url!r}")
+    _ = parts.port  # raises ValueError where it is no port
+    return parts._replace(scheme=_SCHEMES[parts.scheme], fragment="")
+
+
+def _root(parts: SplitResult) -> str:
+    return parts.path.removesuffix("/").removesuffix(STREAM_PATH)

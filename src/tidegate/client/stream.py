@@ -1,0 +1,264 @@
+"""A stream that outlives its connections: connect, follow, notice the end, connect again, resume.
+
+`Stream.__anext__` is one step: either open a connection or take a frame. All state is in attributes, so a step that is
+cancelled loses nothing and the next one goes on.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import msgspec
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from tidegate.client.addresses import DEFAULT_URL, is_loopback, stream_url
+from tidegate.client.backoff import Backoff
+from tidegate.client.items import Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
+from tidegate.client.position import Position, Progress
+from tidegate.client.refusals import Lost, judge_close, judge_handshake
+from tidegate.errors import TidegateError
+
+SILENT_HEARTBEATS = 2.5
+"""So many heartbeat intervals without a frame, and the server is asked whether it lives."""
+
+HEARTBEAT = "heartbeat"
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a stream behaves. Durations are in seconds.
+
+    `ping_timeout_s`: how long a server that fell silent may take to answer a ping. `max_message_bytes`: a longer
+    message of the server ends the stream for good.
+    """
+
+    backoff: Backoff = Backoff()
+    open_timeout_s: float = 10.0
+    ping_timeout_s: float = 10.0
+    close_timeout_s: float = 2.0
+    max_message_bytes: int = 16 * 1024 * 1024
+
+
+_DEFAULTS = StreamOptions()
+
+
+@asynccontextmanager
+async def connect(
+    url: str = DEFAULT_URL,
+    *,
+    types: Iterable[str] | None = None,
+    token: str | None = None,
+    since: str | None = None,
+    options: StreamOptions = _DEFAULTS,
+) -> AsyncIterator["Stream"]:
+    """Follow the gateway at `url` for as long as the context is open.
+
+    `types` are patterns, None for the gateway's defaults. `since` is a position that `Stream.position` once gave.
+    Nothing is sent before the stream is iterated. Raises `ValueError` for a malformed `url` or `since`.
+    """
+    stream = Stream(url, types=types, token=token, since=since, options=options)
+    try:
+        yield stream
+    finally:
+        await stream.aclose()
+
+
+class Stream:
+    """An endless asynchronous iterator over a gateway's events; see `connect`.
+
+    Iterating raises `AccessRefused` where the gateway refuses the request and `StreamClosed` where it ended the stream
+    for good; everything else is tried again, for ever, and told as `Disconnected`. For one iterating task at a time.
+    """
+
+    def __init__(
+        self, url: str, *, types: Iterable[str] | None, token: str | None, since: str | None, options: StreamOptions
+    ) -> None:
+        self._url = url
+        self._types = None if types is None else frozenset(types)
+        self._token = token
+        self._options = options
+        self._progress = Progress(None if since is None else Position.parse(since))
+        self._websocket: ClientConnection | None = None
+        self._ended = False
+        self._failures = 0
+        self._next_attempt = 0.0
+        self._welcomed_at: float | None = None
+        self._silence_s = options.open_timeout_s
+        self._asks_for_pong = False
+        self._server_said: str | None = None
+        self._server_wait_s = 0.0
+        self._address()  # a malformed one is refused now, not at the first step
+
+    @property
+    def position(self) -> str | None:
+        """Up to where everything has been yielded, as ``EPOCH:SEQ``; None before that can be said."""
+        return None if self._progress.complete is None else str(self._progress.complete)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        """The next item. Cancelling it loses nothing. Raises `AccessRefused` and `StreamClosed`, as the class says."""
+        while not self._ended:
+            item = await (self._open() if self._websocket is None else self._receive(self._websocket))
+            if item is not None:
+                return item
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close the connection, waiting for the server's goodbye for a moment. Iterating ends."""
+        self._ended = True
+        if self._websocket is not None:
+            websocket, self._websocket = self._websocket, None
+            await websocket.close()
+
+    async def _open(self) -> Disconnected | None:
+        await asyncio.sleep(self._next_attempt - asyncio.get_running_loop().time())
+        try:
+            self._websocket = await open_websocket(
+                self._address(),
+                additional_headers={"Authorization": f"Bearer {self._token}"} if self._token else None,
+                compression=None,
+                proxy=None if is_loopback(self._url) else True,
+                open_timeout=self._options.open_timeout_s,
+                close_timeout=self._options.close_timeout_s,
+                ping_interval=None,  # `_frame` asks a silent server itself, and leaves a talking one alone
+                max_size=self._options.max_message_bytes,
+            )
+        except (OSError, InvalidHandshake) as error:
+            return self._lost(judge_handshake(error))
+        self._welcomed_at, self._server_said, self._server_wait_s = None, None, 0.0
+        self._silence_s, self._asks_for_pong = self._options.open_timeout_s, False
+        return None
+
+    async def _receive(self, websocket: ClientConnection) -> Item | None:
+        try:
+            if self._asks_for_pong:
+                with suppress(ConnectionClosed):  # what had arrived before the end is still to be taken
+                    await websocket.send('{"type":"ping"}')
+                self._asks_for_pong = False
+            raw = await self._frame(websocket)
+            return self._take(decode_frame(raw), raw)
+        except ConnectionClosed as error:
+            return self._lost(judge_close(error, said=self._server_said))
+        except TimeoutError:
+            websocket.transport.abort()
+            return self._lost(Lost(reason="the server fell silent"))
+        except msgspec.DecodeError as error:
+            websocket.transport.abort()
+            return self._lost(Lost(reason=f"the server sent something else than events: {error}"))
+
+    async def _frame(self, websocket: ClientConnection) -> bytes:
+        """The next frame. Raises `TimeoutError` for a server that answers no ping after its silence."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._silence_s):
+                    return await websocket.recv(decode=False)
+            pong: asyncio.Future[float] | None = None
+            try:
+                async with asyncio.timeout(self._options.ping_timeout_s):
+                    pong = asyncio.ensure_future(await websocket.ping())
+                    return await websocket.recv(decode=False)
+            except TimeoutError:
+                if pong is None or not pong.done():
+                    raise
+
+    def _take(self, frame: Frame, raw: bytes) -> Item | None:
+        """What a frame is for the user, None for nothing."""
+        match frame.type:
+            case "welcome":
+                return self._welcome(frame)
+            case "gap":
+                gap = msgspec.json.decode(frame.data_json, type=_GapData)
+                return Gap(timestamp=frame.timestamp, raw=raw, **msgspec.structs.asdict(gap))
+            case "pong":
+                self._progress.passed_snapshots()
+            case "connection_error":
+                self._server_said = msgspec.json.decode(frame.data_json, type=_Said).message
+            case _:
+                return self._event(frame, raw)
+        return None
+
+    def _welcome(self, frame: Frame) -> Connected:
+        welcome = msgspec.json.decode(frame.data_json, type=_WelcomeData)
+        self._welcomed_at = asyncio.get_running_loop().time()
+        self._silence_s = SILENT_HEARTBEATS * welcome.heartbeat_interval_s
+        self._progress.welcomed(Position(welcome.epoch, welcome.seq), resumed=welcome.resumed)
+        self._asks_for_pong = not welcome.resumed  # the answer comes behind the snapshots
+        return Connected(
+            resumed=welcome.resumed,
+            client_id=welcome.client_id,
+            server=welcome.server,
+            subscriptions=welcome.subscriptions,
+            heartbeat_interval_s=welcome.heartbeat_interval_s,
+        )
+
+    def _event(self, frame: Frame, raw: bytes) -> Event | None:
+        if frame.type == HEARTBEAT:
+            mark = msgspec.json.decode(frame.data_json, type=_Mark)
+            self._progress.reached(Position(mark.epoch, mark.seq))
+            if not self._wants_heartbeats():
+                return None
+        elif frame.type == "notification" and frame.seq is None:
+            notice = msgspec.json.decode(frame.data_json, type=_Notice)
+            self._server_said = notice.message
+            self._server_wait_s = notice.retry_after_ms / 1000
+        elif frame.seq is not None and not frame.snapshot:
+            self._progress.live(frame.seq)
+        return event_of(frame, raw)
+
+    def _lost(self, verdict: Lost | TidegateError) -> Disconnected:
+        self._websocket = None
+        if isinstance(verdict, TidegateError):
+            self._ended = True
+            raise verdict
+        now = asyncio.get_running_loop().time()
+        lived = self._welcomed_at is not None and now - self._welcomed_at >= self._options.backoff.heal_s
+        self._failures = 1 if lived else self._failures + 1
+        delay_s = self._options.backoff.delay_s(
+            self._failures, jitter=random.random(), at_least_s=max(verdict.at_least_s, self._server_wait_s)
+        )
+        self._welcomed_at, self._server_wait_s = None, 0.0
+        self._next_attempt = now + delay_s
+        return Disconnected(reason=verdict.reason, retry_in_s=delay_s, code=verdict.code)
+
+    def _address(self) -> str:
+        types = None if self._types is None else sorted(self._types | {HEARTBEAT})
+        return stream_url(self._url, types=types, since=self.position)
+
+    def _wants_heartbeats(self) -> bool:
+        """They are always asked for, since they carry the position and show that the server lives."""
+        return self._types is None or not self._types.isdisjoint({HEARTBEAT, "*"})
+
+
+class _WelcomeData(msgspec.Struct):
+    client_id: str
+    server: str
+    epoch: str
+    seq: int
+    resumed: bool
+    subscriptions: tuple[str, ...]
+    heartbeat_interval_s: float
+
+
+class _GapData(msgspec.Struct):
+    reason: str
+    requested: str | None
+    skipped: dict[str, int]
+
+
+class _Mark(msgspec.Struct):
+    epoch: str
+    seq: int
+
+
+class _Said(msgspec.Struct):
+    message: str
+
+
+class _Notice(msgspec.Struct):
+    message: str
+    retry_after_ms: float = 0

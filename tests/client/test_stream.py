@@ -1,0 +1,333 @@
+"""The client against a scripted server: what it yields, asks for and gives up on."""
+
+import asyncio
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from scripted_gateway import Gateway, Peer, problem, scripted
+
+from tidegate.client import Backoff, Connected, Disconnected, Event, Gap, Item, Stream, StreamOptions, connect
+from tidegate.errors import AccessRefused, StreamClosed
+
+AT_ONCE = StreamOptions(backoff=Backoff(first_s=0.0), close_timeout_s=0.5)
+
+
+async def take(stream: Stream, count: int) -> list[Item]:
+    return [await asyncio.wait_for(anext(stream), 20) for _ in range(count)]
+
+
+async def until_event(stream: Stream) -> Event:
+    while True:
+        [item] = await take(stream, 1)
+        if isinstance(item, Event):
+            return item
+
+
+def query(gateway: Gateway, request: int) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(gateway.requests[request]).query)
+
+
+async def idle(peer: Peer) -> None:
+    await peer.welcome("e1", 7)
+    await peer.stay()
+
+
+async def test_events_come_typed_and_as_they_were_sent() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.connection.send(
+            '{"type":"a.b","timestamp":"2026-11-22T21:40:03.123Z","seq":8,"key":"k","source":"s","stale":true,'
+            '"as_of":"2026-11-22T21:40:01.000Z","error_code":"RPC_TIMEOUT","new":1,"data":{"x":1.10}}'
+        )
+        await peer.stay()
+
+    async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        connected, event = await take(stream, 2)
+        assert isinstance(connected, Connected)
+        assert (connected.resumed, connected.client_id, connected.subscriptions) == (False, "c1", ("*",))
+        assert isinstance(event, Event)
+        assert (event.type, event.seq, event.key, event.source, event.stale) == ("a.b", 8, "k", "s", True)
+        assert event.as_of is not None
+        assert (event.timestamp - event.as_of).total_seconds() == 2.123
+        assert event.error_code == "RPC_TIMEOUT"
+        assert event.data == {"x": 1.1}
+        assert bytes(event.data_json) == b'{"x":1.10}'
+        assert event.raw.startswith(b'{"type":"a.b"')
+
+
+async def test_the_request_carries_types_and_token() -> None:
+    async with scripted(idle) as gateway, connect(gateway.url, types=["a.*"], token="t", since="e1:5") as stream:
+        await take(stream, 1)
+        assert query(gateway, 0) == {"types": ["a.*,heartbeat"], "since": ["e1:5"]}
+        assert gateway.headers[0]["Authorization"] == "Bearer t"
+
+
+async def test_without_types_the_defaults_are_asked_for() -> None:
+    async with scripted(idle) as gateway, connect(gateway.url) as stream:
+        await take(stream, 1)
+        assert gateway.requests == ["/ws"]
+
+
+async def test_a_lost_connection_is_resumed_behind_the_last_live_event() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.send("a", 1, seq=5, snapshot=True)
+        await peer.send("a", 2, seq=8)
+        peer.abort()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome("e1", 8, resumed=True)
+        await peer.send("a", 3, seq=9)
+        await peer.stay()
+
+    async with scripted(first, second) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        items = await take(stream, 6)
+        assert [type(item) for item in items] == [Connected, Event, Event, Disconnected, Connected, Event]
+        assert isinstance(items[3], Disconnected)
+        assert "broke off" in items[3].reason
+        assert isinstance(items[4], Connected)
+        assert items[4].resumed
+        assert query(gateway, 1) == {"since": ["e1:8"]}
+        assert stream.position == "e1:9"
+
+
+async def test_a_connection_lost_among_the_snapshots_is_not_resumed_behind_them() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.send("a", 1, seq=5, snapshot=True)
+        peer.abort()
+
+    async with scripted(first, idle) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        await take(stream, 4)
+        assert gateway.requests == ["/ws", "/ws"]
+
+
+async def test_the_pong_behind_the_snapshots_makes_the_position_good() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.answer_ping()
+        peer.abort()
+
+    async with scripted(first, idle) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        await take(stream, 3)
+        assert query(gateway, 1) == {"since": ["e1:7"]}
+
+
+async def test_a_heartbeat_moves_the_position_and_stays_unseen_where_nobody_asked() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.heartbeat("e1", 20)
+        await peer.send("a", 1, seq=21)
+        await peer.stay()
+
+    async with scripted(script) as gateway, connect(gateway.url, types=["a"]) as stream:
+        assert (await until_event(stream)).type == "a"
+    async with scripted(script) as gateway, connect(gateway.url, types=["*"]) as stream:
+        assert (await until_event(stream)).type == "heartbeat"
+        assert stream.position == "e1:20"
+
+
+async def test_a_gap_is_a_value() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e2", 7)
+        await peer.send("gap", {"reason": "epoch_changed", "requested": "e1:5", "skipped": {"a": 2}})
+        await peer.stay()
+
+    async with scripted(script) as gateway, connect(gateway.url, since="e1:5") as stream:
+        _, gap = await take(stream, 2)
+        assert isinstance(gap, Gap)
+        assert (gap.reason, gap.requested, gap.skipped) == ("epoch_changed", "e1:5", {"a": 2})
+        assert b'"gap"' in gap.raw
+        assert stream.position == "e1:5"
+
+
+async def test_a_draining_server_says_how_long_to_stay_away() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        data = {"level": "warning", "message": "going", "code": "DRAINING", "retry_after_ms": 2500}
+        await peer.send("notification", data)
+        await peer.close(1012)
+
+    async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        _, notice, lost = await take(stream, 3)
+        assert isinstance(notice, Event)
+        assert notice.data["code"] == "DRAINING"
+        assert lost == Disconnected(reason="going", retry_in_s=2.5, code=1012)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 1013, 4408, 4429])
+async def test_after_these_codes_it_connects_again(code: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.close(code, "why")
+
+    async with scripted(script, idle) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        _, lost, again = await take(stream, 3)
+        assert lost == Disconnected(reason="why", retry_in_s=0.0, code=code)
+        assert isinstance(again, Connected)
+
+
+@pytest.mark.parametrize("code", [4401, 4403])
+async def test_after_these_codes_it_gives_up_with_the_servers_reason(code: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.send("connection_error", {"code": code, "message": "the token expired", "retryable": False})
+        await peer.close(code)
+
+    async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        await take(stream, 1)
+        with pytest.raises(StreamClosed, match="the token expired") as closed:
+            await take(stream, 1)
+        assert closed.value.code == code
+        assert [item async for item in stream] == []
+        assert len(gateway.requests) == 1
+
+
+async def test_a_message_that_is_too_long_ends_the_stream_instead_of_coming_again_for_ever() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.send("a", "x" * 3000)
+        await peer.stay()
+
+    options = StreamOptions(max_message_bytes=2000, close_timeout_s=0.5)
+    async with scripted(script) as gateway, connect(gateway.url, options=options) as stream:
+        await take(stream, 1)
+        with pytest.raises(StreamClosed) as closed:
+            await take(stream, 1)
+        assert closed.value.code == 1009
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 421])
+async def test_a_refusal_is_raised_with_the_servers_reason(status: int) -> None:
+    async with scripted(problem(status, "no such pattern")) as gateway, connect(gateway.url) as stream:
+        with pytest.raises(AccessRefused, match="no such pattern") as refused:
+            await take(stream, 1)
+        assert refused.value.status == status
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_busy_server_is_tried_again_after_the_time_it_names(status: int) -> None:
+    refusal = problem(status, "too many clients", Retry_After="3")
+    async with scripted(refusal) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        assert await take(stream, 1) == [Disconnected(reason="too many clients", retry_in_s=3.0)]
+
+
+async def test_where_nobody_listens_it_says_so_and_waits() -> None:
+    async with scripted(idle) as gateway:
+        pass
+    async with connect(gateway.url, options=AT_ONCE) as stream:
+        assert await take(stream, 2) == [Disconnected(reason="connection refused", retry_in_s=0.0)] * 2
+
+
+async def test_a_server_that_is_no_gateway_is_named_so() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-something\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, connect(f"127.0.0.1:{port}", options=AT_ONCE) as stream:
+        [lost] = await take(stream, 1)
+        assert isinstance(lost, Disconnected)
+        assert "no WebSocket there" in lost.reason
+
+
+async def test_messages_that_are_no_events_end_the_connection() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.connection.send('{"hello":1}')
+        await peer.stay()
+
+    async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        [lost] = await take(stream, 1)
+        assert isinstance(lost, Disconnected)
+        assert "something else than events" in lost.reason
+
+
+async def test_a_server_that_falls_silent_is_left() -> None:
+    over = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7, heartbeat_s=0.001)
+        peer.connection.transport.pause_reading()
+        await over.wait()
+        peer.abort()
+
+    options = StreamOptions(backoff=Backoff(first_s=0.0), ping_timeout_s=0.01, close_timeout_s=0.5)
+    async with scripted(script, idle) as gateway, connect(gateway.url, options=options) as stream:
+        _, lost, again = await take(stream, 3)
+        assert isinstance(lost, Disconnected)
+        assert "silent" in lost.reason
+        assert isinstance(again, Connected)
+        over.set()
+
+
+async def test_a_silent_server_that_answers_pings_is_kept() -> None:
+    answered = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7, heartbeat_s=0.001)
+        await peer.answer_ping()
+        await answered.wait()
+        await peer.send("a", 1, seq=8)
+        await peer.stay()
+
+    options = StreamOptions(ping_timeout_s=30)
+    async with scripted(script) as gateway, connect(gateway.url, options=options) as stream:
+        await take(stream, 1)
+        waiting = asyncio.ensure_future(take(stream, 1))
+        while not stream._websocket or not stream._websocket.latency:
+            await asyncio.sleep(0)
+        answered.set()
+        [event] = await waiting
+        assert isinstance(event, Event)
+
+
+async def test_a_cancelled_step_loses_nothing() -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await go.wait()
+        await peer.send("a", 1, seq=8)
+        await peer.stay()
+
+    async with scripted(script) as gateway, connect(gateway.url) as stream:
+        await take(stream, 1)
+        for _ in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.001)
+        go.set()
+        [event] = await take(stream, 1)
+        assert isinstance(event, Event)
+        assert len(gateway.requests) == 1
+
+
+async def test_failures_in_a_row_wait_longer() -> None:
+    options = StreamOptions(backoff=Backoff(first_s=1e-9, max_s=1e-3))
+    async with scripted(idle) as gateway:
+        pass
+    async with connect(gateway.url, options=options) as stream:
+        waits = [item.retry_in_s for item in await take(stream, 12) if isinstance(item, Disconnected)]
+    assert max(waits[6:]) > max(waits[:2])
+
+
+async def test_leaving_closes_the_connection_politely() -> None:
+    closed: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.stay()
+        closed.set_result(peer.connection.close_code)
+
+    async with scripted(script) as gateway:
+        async with connect(gateway.url) as stream:
+            await take(stream, 1)
+        assert await asyncio.wait_for(closed, 20) == 1000
+        assert [item async for item in stream] == []
+
+
+@pytest.mark.parametrize("arguments", [{"url": "nonsense://"}, {"since": "7"}])
+async def test_bad_arguments_are_refused_before_anything_is_sent(arguments: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        async with connect(**arguments):  # type: ignore[arg-type]
+            pass
