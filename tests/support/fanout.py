@@ -24,6 +24,7 @@ from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 
 EPOCH = "e1"
+KIB = "x" * 1024
 WALL = 1_795_383_603.123
 NOW = Instant(1000.0, WALL)
 LIMITS = SendLimits(hard_bytes=1 << 22, grace_s=10.0)

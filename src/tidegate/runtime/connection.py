@@ -1,7 +1,8 @@
 """One client: its session decides, its subscriber streams, and this carries the session's effects out.
 
 Requests are worked off while the subscriber is clear. Those that come while it catches up, or while its transport is
-full, wait: an answer could not overtake the events before it anyway. They count as waiting bytes.
+full, wait: an answer could not overtake the events before it anyway. What they may wait with is limited too, and the
+rate of messages is judged by when they came.
 """
 
 from collections import deque
@@ -15,7 +16,7 @@ from msgspec import Raw, UnsetType
 from tidegate.core import envelope as wire
 from tidegate.core.events import Position
 from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant
+from tidegate.core.grant import Grant, Role
 from tidegate.core.hub import Interest
 from tidegate.core.instant import rfc3339
 from tidegate.core.retained import Name
@@ -32,7 +33,7 @@ from tidegate.core.session import (
 )
 from tidegate.core.subscriber import Channel, SendLimits, Stream, Subscriber
 from tidegate.core.topics import PatternSet
-from tidegate.errors import CloseCode, MessageError
+from tidegate.errors import CloseCode, MessageError, MessageErrorCode
 from tidegate.ports import Clock
 
 log = structlog.get_logger("tidegate.connection")
@@ -95,7 +96,7 @@ class Connection:
         self._channel = channel
         self._framing = framing
         self._session = Session(patterns, allowed=grant.allowed, limits=around.session_limits, now=now.mono)
-        self._requests: deque[bytes | None] = deque()
+        self._requests: deque[tuple[bytes | None, float]] = deque()
         self._request_bytes = 0
         self._closed = False
         self._too_slow = too_slow
@@ -144,10 +145,11 @@ class Connection:
         """Take one message of the client: a text, or None for a binary one. Never raises."""
         if self._closed:
             return
+        arrived = self._around.clock.now().mono
         if self.subscriber.clear and not self._requests:
-            self._apply(self._judge(text))
+            self._apply(self._judge(text, arrived))
             return
-        self._requests.append(text)
+        self._requests.append((text, arrived))
         self._request_bytes += len(text or b"") + 64
         if self._request_bytes > self._around.send_limits.hard_bytes:
             self._too_slow(self, "too many messages wait for a connection that does not read")
@@ -188,9 +190,8 @@ class Connection:
         self._requests.clear()
         self.subscriber.detach()
 
-    def _judge(self, text: bytes | None) -> Effect:
-        now = self._around.clock.now().mono
-        return self._session.receive_binary(now) if text is None else self._session.receive(text, now)
+    def _judge(self, text: bytes | None, arrived: float) -> Effect:
+        return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
 
     def _apply(self, effect: Effect) -> None:
         match effect:
@@ -209,9 +210,9 @@ class Connection:
 
     def _work_off_requests(self) -> None:
         while self._requests and self.subscriber.clear and not self._closed:
-            text = self._requests.popleft()
+            text, arrived = self._requests.popleft()
             self._request_bytes -= len(text or b"") + 64
-            self._apply(self._judge(text))
+            self._apply(self._judge(text, arrived))
 
     def _subscribed(self, effect: Subscribe) -> None:
         before = self.subscriber.interest
@@ -242,10 +243,13 @@ class Connection:
 
     def _authenticate(self, effect: Authenticate) -> None:
         try:
-            self.grant = self._around.authenticate(effect.token)
+            grant = self._around.authenticate(effect.token)
+            if Role.SUBSCRIBER not in grant.roles:
+                raise MessageError(MessageErrorCode.FORBIDDEN, f"expected a token with the role {Role.SUBSCRIBER!r}")
         except MessageError as error:
             self._refuse(effect.id, error)
             return
+        self.grant = grant
         left = self._session.renewed(self.grant.allowed)
         reply = wire.Authenticated(
             timestamp=self._timestamp(), id=effect.id, data=wire.AuthenticatedData(types=left.sorted())
