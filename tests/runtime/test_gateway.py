@@ -1,6 +1,6 @@
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,11 +10,9 @@ from msgspec import Raw
 from tidegate.core.events import Draft
 from tidegate.core.framing import EVENT_STREAM
 from tidegate.core.grant import EVERYTHING, Grant
-from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, PublishError, UnknownName
-from tidegate.runtime import gateway as module
 from tidegate.runtime.gateway import Gateway
 
 
@@ -60,7 +58,7 @@ def sleeping(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sleep]:
         await (real(0) if delay == 0 else sleep(delay))
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.asyncio, "sleep", chosen)
+        patch.setattr(asyncio, "sleep", chosen)
         yield sleep
 
 
@@ -388,11 +386,8 @@ class TestDrain:
 
 
 async def test_raw_data_passes_untouched() -> None:
-    house = House(session_limits=SessionLimits(patterns=1, messages_per_s=1, messages_burst=1))
+    house = House()
     _, channel, _ = house.started("a")
     await house.gateway.publish([Draft(type="a", data=Raw(b'{"price":1.10,"big":1152921504606846976}'))])
     await turn()
     assert b'"data":{"price":1.10,"big":1152921504606846976}}' in bytes(channel.taken)
-
-
-Step = Callable[[], Awaitable[None]]
