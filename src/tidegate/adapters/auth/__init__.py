@@ -1,0 +1,22 @@
+"""Who a token belongs to: nobody asks, a list of tokens, or a signature.
+
+Each authenticator implements `tidegate.ports.Authenticator`, and has a `run` that keeps what it checks against
+current until it is cancelled. No message and no log line of theirs holds a token or a secret.
+"""
+
+from tidegate.adapters.auth.jwt import JwtAuthenticator, JwtOptions
+from tidegate.adapters.auth.keys import JwksKeys, KeyFile, public_key_file, secret_file
+from tidegate.adapters.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile
+
+__all__ = [
+    "JwksKeys",
+    "JwtAuthenticator",
+    "JwtOptions",
+    "KeyFile",
+    "KnownToken",
+    "OpenAuthenticator",
+    "TokenAuthenticator",
+    "TokenFile",
+    "public_key_file",
+    "secret_file",
+]
