@@ -12,7 +12,18 @@ from pathlib import Path
 
 from tidegate import __version__
 from tidegate.adapters import server
-from tidegate.adapters.auth import OpenAuthenticator
+from tidegate.adapters.auth import (
+    JwksKeys,
+    JwtAuthenticator,
+    JwtOptions,
+    KeyFile,
+    KnownToken,
+    OpenAuthenticator,
+    TokenAuthenticator,
+    TokenFile,
+    public_key_file,
+    secret_file,
+)
 from tidegate.adapters.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.adapters.bus_memory import MemoryBus
 from tidegate.adapters.clock import SystemClock
@@ -22,14 +33,16 @@ from tidegate.adapters.metrics import PrometheusMetrics
 from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
-from tidegate.config import BackendConfig, Config
+from tidegate.config import AuthConfig, BackendConfig, Config, JwtConfig, TokenConfig
 from tidegate.core.asyncapi import asyncapi_document
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
+from tidegate.core.grant import EVERYTHING, Grant, Role
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
+from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Backend, Call
 from tidegate.runtime.access import Gate
 from tidegate.runtime.gateway import Gateway, GatewayOptions
@@ -67,7 +80,7 @@ async def running(config: Config) -> AsyncIterator[App]:
         store = await SqliteStore.open(Path(config.server.state_dir)) if config.server.state_dir else None
         clock = SystemClock()
         metrics = PrometheusMetrics(version=__version__, known_types=config.sources)
-        authenticator = OpenAuthenticator()
+        authenticator = authenticator_for(config.auth)
 
         gateway = Gateway(
             gateway_options(config), bus=MemoryBus(), clock=clock, metrics=metrics, authenticator=authenticator
@@ -93,7 +106,9 @@ async def running(config: Config) -> AsyncIterator[App]:
         streams = EventStreams(
             gateway, transport_of=server.transport_of, soft_bytes=config.limits.send_buffer_soft_bytes
         )
-        supervisor = Supervisor(gateway, pollers, store=store, services={"websocket": websocket.run})
+        supervisor = Supervisor(
+            gateway, pollers, store=store, services={"websocket": websocket.run, "access": authenticator.run}
+        )
         api = http_api(
             gateway,
             supervisor,
@@ -165,6 +180,40 @@ def gateway_options(config: Config) -> GatewayOptions:
         ),
         send_limits=SendLimits(hard_bytes=limits.send_buffer_hard_bytes, grace_s=limits.slow_grace_s),
     )
+
+
+def authenticator_for(auth: AuthConfig) -> OpenAuthenticator | TokenAuthenticator | JwtAuthenticator:
+    """What knows the bearers of tokens. Reads files; raises `ConfigError` naming the setting at fault."""
+    match auth.mode:
+        case "none":
+            return OpenAuthenticator()
+        case "token":
+            return TokenAuthenticator([_known_token(token, n) for n, token in enumerate(auth.tokens)])
+        case "jwt":
+            assert auth.jwt is not None, "the configuration's rules see to it"
+            options = JwtOptions(algorithms=auth.jwt.algorithms, audience=auth.jwt.audience, issuer=auth.jwt.issuer)
+            return JwtAuthenticator(_keys(auth.jwt), options)
+
+
+def _known_token(token: TokenConfig, number: int) -> KnownToken:
+    grant = Grant(
+        name=f"token {number}",
+        roles=frozenset(map(Role, token.roles)),
+        allowed=EVERYTHING if token.types is None else PatternSet(token.types),
+    )
+    if token.token_file is not None:
+        return KnownToken(TokenFile(Path(token.token_file), f"auth.tokens[{number}].token_file"), grant)
+    assert token.token is not None, "the configuration's rules see to it"
+    return KnownToken(token.token, grant)
+
+
+def _keys(jwt: JwtConfig) -> JwksKeys | KeyFile:
+    if jwt.jwks_url is not None:
+        return JwksKeys(jwt.jwks_url)
+    if jwt.secret_file is not None:
+        return secret_file(Path(jwt.secret_file), setting="auth.jwt.secret_file")
+    assert jwt.key_file is not None, "the configuration's rules see to it"
+    return public_key_file(Path(jwt.key_file), setting="auth.jwt.key_file")
 
 
 def gate_for(config: Config, authenticator: Authenticator) -> Gate:
