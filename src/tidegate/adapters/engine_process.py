@@ -1,0 +1,171 @@
+"""The reference engine as a child process: started, heard, started again when it dies, ended with us.
+
+However this process ends, the child ends too: it holds the read end of a pipe of ours and asks the kernel to be killed
+when we are (`--stop-with-parent`). It has a session of its own, so a terminal's Ctrl-C reaches only us and the engine
+still answers while clients are let go.
+"""
+
+import asyncio
+import contextlib
+import random
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+import structlog
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 12081
+
+FIRST_S = 2.0
+"""The first wait before a new start. No shorter than the demo's poll interval, so that the stream tells the outage."""
+
+MAX_S = 30.0
+HEALTHY_S = 30.0
+"""An engine that lived so long was well: the waits begin anew."""
+
+END_S = 5.0
+"""How long the engine may take to end before it is killed."""
+
+LAST_WORDS_S = 1.0
+"""How long after its end the engine's last lines are waited for."""
+
+LINE_BYTES = 256 * 1024
+
+log = structlog.get_logger("tidegate.engine")
+
+
+class Child(Protocol):
+    """What is needed of an `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stderr(self) -> asyncio.StreamReader | None: ...
+
+    async def wait(self) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+Start = Callable[[], Awaitable[Child]]
+
+
+@asynccontextmanager
+async def supervised_engine(port: int) -> AsyncIterator[None]:
+    """Keep the reference engine running on `port` of the loopback while the context is open.
+
+    Leaving ends it: at once if it can be, by force after `END_S`.
+    """
+
+    async def start() -> Child:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tidegate.engine", "--host", HOST, "--port", str(port), "--stop-with-parent"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_BYTES,
+            start_new_session=True,
+        )
+
+    task = asyncio.create_task(supervise(start), name="engine supervision")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def supervise(start: Start, *, draw: Callable[[], float] = random.random) -> None:
+    """Run what `start` starts, again and again, until cancelled; then end it. `draw` gives jitter in [0, 1)."""
+    clock = asyncio.get_running_loop().time
+    deaths = 0
+    while True:
+        began = clock()
+        try:
+            ended = await _run(await start())
+        except OSError as error:
+            ended = f"could not be started: {error}"
+        deaths = 1 if clock() - began >= HEALTHY_S else deaths + 1
+        wait_s = restart_delay_s(deaths, jitter=draw())
+        log.warning("engine ended and is started again", reason=ended, after_s=round(wait_s, 1))
+        await asyncio.sleep(wait_s)
+
+
+def restart_delay_s(deaths: int, *, jitter: float) -> float:
+    """The wait after so many deaths in a row (from 1): doubling from `FIRST_S` to `MAX_S`, up to half of it longer."""
+    return min(FIRST_S * 2.0 ** min(deaths - 1, 32), MAX_S) * (1 + jitter / 2)
+
+
+def free_port(*, preferred: int) -> int:
+    """`preferred` if the loopback has it free, else any other free port."""
+    for port in (preferred, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on the loopback")
+
+
+async def _run(child: Child) -> str:
+    """Relay what `child` says until it ends; how it ended. Cancelled, it ends the child."""
+    relay = asyncio.create_task(_relay(child))
+    try:
+        code = await child.wait()
+        # A process that the child started may hold its standard error open for ever.
+        await asyncio.wait([relay], timeout=LAST_WORDS_S)
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+    finally:
+        relay.cancel()
+        await _end(child)
+
+
+async def _relay(child: Child) -> None:
+    """Log the child's lines as ours, until it closes its standard error."""
+    while child.stderr is not None:
+        try:
+            line = await child.stderr.readline()
+        except ValueError:  # longer than LINE_BYTES; asyncio has thrown it away
+            continue
+        if not line:
+            return
+        _log_line(line, child.pid)
+
+
+def _log_line(line: bytes, pid: int) -> None:
+    try:
+        said = msgspec.json.decode(line, type=_Said)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        log.warning(line.decode(errors="replace").rstrip(), engine_pid=pid)
+        return
+    {"debug": log.debug, "info": log.info, "error": log.error}.get(said.level, log.warning)(said.event, engine_pid=pid)
+
+
+class _Said(msgspec.Struct):
+    event: str
+    level: str = "warning"
+
+
+async def _end(child: Child) -> None:
+    if child.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        async with asyncio.timeout(END_S):
+            await child.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
