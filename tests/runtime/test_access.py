@@ -2,7 +2,7 @@ import pytest
 from fanout import OpenDoor, TokenAuthenticator
 
 from tidegate.core.grant import UNRESTRICTED, Grant, Role
-from tidegate.errors import AccessRefused
+from tidegate.errors import AccessRefused, MessageError, MessageErrorCode
 from tidegate.runtime.access import Gate, Request
 
 READER = Grant(name="reader", roles=frozenset({Role.SUBSCRIBER}))
@@ -78,7 +78,8 @@ class TestHost:
             gate().check_host(request())
 
     def test_an_ipv6_address_that_is_bound_needs_no_brackets_in_the_configuration(self) -> None:
-        gate(bound_host="2001:db8::7").check_host(request(host="[2001:db8::7]:12080"))
+        gate(bound_host="2001:DB8::7").check_host(request(host="[2001:db8::7]:12080"))
+        gate(hosts=("2001:DB8::8",)).check_host(request(host="[2001:db8::8]:12080"))
 
 
 class TestOrigin:
@@ -118,7 +119,7 @@ class TestOrigin:
     def test_pages_of_no_host_must_be_named(self) -> None:
         gate(origins=("null",)).check_origin(request(host="gw.example", origin="null"))
 
-    @pytest.mark.parametrize("forwarded", ["https", "HTTPS", "wss"])
+    @pytest.mark.parametrize("forwarded", ["https", "HTTPS", "wss", "https, http"])
     def test_a_trusted_proxy_says_which_scheme_was_asked_for(self, forwarded: str) -> None:
         asked = request(host="gw.example", origin="https://gw.example", x_forwarded_proto=forwarded, peer="10.1.2.3")
         gate(proxies="10.0.0.0/8").check_origin(asked)
@@ -147,6 +148,16 @@ class TestToken:
             gate().authenticate(request(), "r", Role.PUBLISHER)
         assert caught.value.status == 403
 
+    def test_while_nobody_can_tell_it_helps_to_come_back(self) -> None:
+        class NoKeysYet:
+            def verify(self, token: str) -> Grant:
+                raise MessageError(MessageErrorCode.UNAUTHENTICATED, "not yet", retryable=True)
+
+        with pytest.raises(AccessRefused) as caught:
+            Gate(authenticator=NoKeysYet(), bound_host="x").authenticate(request(), "r", Role.SUBSCRIBER)
+        assert caught.value.status == 503
+        assert caught.value.retry_after_s
+
     def test_without_authentication_none_is_needed(self) -> None:
         door = Gate(authenticator=OpenDoor(), bound_host="127.0.0.1")
         assert door.authenticate(request(), None, Role.ADMIN).grant is UNRESTRICTED
@@ -166,6 +177,7 @@ class TestAddress:
             ("10.0.0.1", "198.51.100.1, unknown", "unknown"),
             ("::1", "203.0.113.9", "203.0.113.9"),
             ("", "203.0.113.9", ""),
+            ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
         ],
     )
     def test_is_the_last_one_that_no_trusted_proxy_vouches_for(self, peer: str, forwarded: str, address: str) -> None:

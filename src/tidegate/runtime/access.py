@@ -13,6 +13,9 @@ from tidegate.ports import Authenticator
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::[0-9]+)?")
 """Host and port of a Host field (RFC 9110 section 7.2), in lower case: without the user that a URL may name."""
 
+RETRY_S = 2
+"""When to come back while the keys to check a token with are not there yet."""
+
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -47,7 +50,7 @@ class Gate:
         trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._authenticator = authenticator
-        self._hosts = LOOPBACK_NAMES | {_bracketed(bound_host), *map(str.lower, hosts)}
+        self._hosts = LOOPBACK_NAMES | {_bracketed(bound_host), *map(_bracketed, hosts)}
         self._origins = frozenset(map(str.lower, origins))
         self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
 
@@ -78,7 +81,7 @@ class Gate:
     def authenticate(self, request: Request, token: str | None, role: Role) -> Admission:
         """Whose token it is; a header wins over `token`, that of the query.
 
-        Raises `AccessRefused`: 401 without a valid one, 403 if it lacks `role`.
+        Raises `AccessRefused`: 401 without a valid one, 403 if it lacks `role`, 503 while nobody can tell.
         """
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         token = bearer.strip() if scheme.lower() == "bearer" else token or ""
@@ -87,6 +90,8 @@ class Gate:
         try:
             grant = self._authenticator.verify(token)
         except MessageError as error:
+            if error.retryable:
+                raise AccessRefused(503, str(error), retry_after_s=RETRY_S) from error
             raise AccessRefused(401, str(error)) from error
         if role not in grant.roles:
             raise AccessRefused(403, f"expected a token with the role {role.value!r}")
@@ -99,7 +104,7 @@ class Gate:
 
     def _scheme(self, request: Request) -> str:
         if self._trusts(request.peer):
-            forwarded = request.headers.get("x-forwarded-proto", "").strip().lower()
+            forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
             return {"ws": "http", "wss": "https"}.get(forwarded, forwarded) or request.scheme
         return request.scheme
 
@@ -117,11 +122,14 @@ class Gate:
             parsed = ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in self._trusted)
+        # An IPv6 socket that also takes IPv4 shows such peers as ::ffff:192.0.2.1.
+        plain = getattr(parsed, "ipv4_mapped", None) or parsed
+        return any(plain in network for network in self._trusted)
 
 
 def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
+    """`host` as a Host field has it; a name or IPv4 address may come with a port, an IPv6 address only in brackets."""
+    return f"[{host.lower()}]" if host.count(":") > 1 and not host.startswith("[") else host.lower()
 
 
 def _without_port(host: str) -> str:
