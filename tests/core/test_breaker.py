@@ -146,6 +146,25 @@ class TestFailureRate:
         assert [fail(breaker, 3.0) for _ in range(3)] == [None] * 3
         assert fail(breaker, 3.0) is not None
 
+    def test_failures_that_left_the_window_count_no_more(self) -> None:
+        breaker = new(**RATE)
+        for _ in range(3):
+            fail(breaker, 0.0)
+        for _ in range(3):
+            end(breaker, Verdict.SUCCESS, 10.0)
+        assert fail(breaker, 10.0) is None, "one of four"
+        assert fail(breaker, 10.0) is None, "two of five"
+        assert fail(breaker, 10.0) is not None
+
+    def test_failures_from_before_the_closing_count_no_more(self) -> None:
+        breaker = new(**RATE)
+        for _ in range(4):
+            fail(breaker, 0.0)
+        end(breaker, Verdict.SUCCESS, 3.0)
+        for _ in range(3):
+            end(breaker, Verdict.SUCCESS, 3.0)
+        assert fail(breaker, 3.0) is None, "one of four"
+
     def test_ignored_calls_are_not_in_it(self) -> None:
         breaker = new(**RATE)
         for _ in range(10):

@@ -118,6 +118,21 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(target=tickets)
     def ask(self) -> Ticket | MultipleResults[Ticket]:
+        return self.begin_call() or multiple()
+
+    @rule(ticket=tickets, verdict=VERDICTS, jitter=SHARES, fault=FAULTS)
+    def land(self, ticket: Ticket, verdict: Verdict, jitter: float, fault: Fault | None) -> None:
+        """Also later than any transition, and more than once."""
+        self.end_call(ticket, verdict, jitter, fault)
+
+    @rule(verdicts=st.lists(VERDICTS, min_size=1, max_size=5), jitter=SHARES, fault=FAULTS)
+    def call(self, verdicts: list[Verdict], jitter: float, fault: Fault | None) -> None:
+        for verdict in verdicts:
+            ticket = self.begin_call()
+            if ticket is not None:
+                self.end_call(ticket, verdict, jitter, fault)
+
+    def begin_call(self) -> Ticket | None:
         may, probing = self.predict_admission()
         if may:
             self.heal()
@@ -126,7 +141,7 @@ class BreakerMachine(RuleBasedStateMachine):
         admission = self.breaker.permit(self.now)
         if not may:
             assert admission == Refused(self.retry_at.wall if self.retry_at else None)
-            return multiple()
+            return None
         assert isinstance(admission, Permit)
         self.check_told(admission.transition)
         self.number += 1
@@ -134,9 +149,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.probe = (self.number, self.mono + PROBE_DEADLINE_S)
         return Ticket(admission, self.generation, self.number)
 
-    @rule(ticket=tickets, verdict=VERDICTS, jitter=SHARES, fault=FAULTS)
-    def land(self, ticket: Ticket, verdict: Verdict, jitter: float, fault: Fault | None) -> None:
-        """Also later than any transition, and more than once."""
+    def end_call(self, ticket: Ticket, verdict: Verdict, jitter: float, fault: Fault | None) -> None:
         fault = fault if verdict is Verdict.FAILURE else None
         before = self.breaker.view(), self.breaker.retry_at_mono
         live = self.is_live(ticket)

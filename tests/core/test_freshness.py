@@ -226,6 +226,12 @@ class TestFailing:
         assert fail(source, 1, 6.0) == Update()
         assert not source.status(at(6.0), CLOSED).stale
 
+    def test_one_request_fails_once(self) -> None:
+        source = answered()
+        fail(source, 2, 5.0)
+        assert fail(source, 2, 6.0, code=TIMEOUT) == Update()
+        assert source.status(at(6.0), CLOSED).error_code is DISCONNECT
+
     def test_an_older_answer_after_a_failure_is_new_data_that_is_stale(self) -> None:
         source = answered()
         fail(source, 3, 5.0)
@@ -370,6 +376,12 @@ class TestAge:
     def test_a_slower_pace_holds_for_the_value_at_hand(self) -> None:
         source = answered()
         source.set_interval(60.0)
+        assert source.due_review_at == 120.0
+
+    def test_the_pace_may_change_before_the_first_answer(self) -> None:
+        source = new()
+        source.set_interval(60.0)
+        answer(source, 1, raw(1), 0.0)
         assert source.due_review_at == 120.0
 
     def test_a_faster_pace_holds_from_the_next_answer_on(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from tidegate.core.breaker import BreakerView, State
 from tidegate.core.events import Draft
@@ -43,12 +43,15 @@ class FreshnessMachine(RuleBasedStateMachine):
     requests = Bundle("requests")
 
     @initialize(
+        target=requests,
         keyed=st.booleans(),
         on_change=st.booleans(),
         stale_repeat=st.booleans(),
         max_stale_s=st.none() | st.sampled_from([3.0, 15.0]),
     )
-    def begin(self, keyed: bool, on_change: bool, stale_repeat: bool, max_stale_s: float | None) -> None:
+    def begin(
+        self, keyed: bool, on_change: bool, stale_repeat: bool, max_stale_s: float | None
+    ) -> MultipleResults[Request]:
         self.spec = SourceSpec(
             type="a.b",
             source="engine",
@@ -75,6 +78,7 @@ class FreshnessMachine(RuleBasedStateMachine):
         self.refreshed = 0.0
         self.freshness: dict[str, Any] | None = None
         self.believes_expired = False
+        return multiple(self.send(), self.send(), self.send())
 
     @property
     def now(self) -> Instant:
@@ -115,12 +119,32 @@ class FreshnessMachine(RuleBasedStateMachine):
         self.mono = until
 
     @rule(target=requests)
+    def ask(self) -> Request:
+        return self.send()
+
+    @rule(code=CODES, trips=st.booleans())
+    def ask_and_fail(self, code: ErrorCode, trips: bool) -> None:
+        self.end_badly(self.send(), code, trips)
+
+    @rule(number=NUMBERS, items=LISTS, closes=st.booleans())
+    def ask_and_answer(self, number: msgspec.Raw, items: dict[str, msgspec.Raw], closes: bool) -> None:
+        self.end_well(self.send(), items if self.spec.keyed else number, closes)
+
+    @rule(request=requests, code=CODES, trips=st.booleans())
+    def fail(self, request: Request, code: ErrorCode, trips: bool) -> None:
+        """Also out of order, and twice."""
+        self.end_badly(request, code, trips)
+
+    @rule(request=requests, number=NUMBERS, items=LISTS, closes=st.booleans())
+    def answer(self, request: Request, number: msgspec.Raw, items: dict[str, msgspec.Raw], closes: bool) -> None:
+        """Also out of order, and twice."""
+        self.end_well(request, items if self.spec.keyed else number, closes)
+
     def send(self) -> Request:
         self.sent += 1
         return Request(self.sent, self.now)
 
-    @rule(request=requests, code=CODES, trips=st.booleans())
-    def fail(self, request: Request, code: ErrorCode, trips: bool) -> None:
+    def end_badly(self, request: Request, code: ErrorCode, trips: bool) -> None:
         if trips:
             self.state = State.OPEN
         is_news = request.number > max(self.ends, default=0)
@@ -132,11 +156,9 @@ class FreshnessMachine(RuleBasedStateMachine):
         first = code if is_news and was_fresh else None
         self.hear(update, tick=is_news, code=first)
 
-    @rule(request=requests, number=NUMBERS, items=LISTS, closes=st.booleans())
-    def answer(self, request: Request, number: msgspec.Raw, items: dict[str, msgspec.Raw], closes: bool) -> None:
+    def end_well(self, request: Request, value: Value, closes: bool) -> None:
         if closes:
             self.state = State.CLOSED
-        value: Value = items if self.spec.keyed else number
         is_news = request.number > (self.held.number if self.held else 0)
         before = self.value
         if is_news:

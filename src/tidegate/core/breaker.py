@@ -174,8 +174,8 @@ class Breaker:
         self._retry_at: Instant | None = None
         self._cause: ErrorCode | None = None
         self._last_error: LastError | None = None
-        self._probe: Permit | None = None
-        self._probe_expires = 0.0
+        self._probe: Permit | None  # both of the half-open state, set on entering it
+        self._probe_expires: float
         self._window = _Window(config.rate_window_s)
 
     def initial(self) -> Transition:
@@ -190,7 +190,7 @@ class Breaker:
     @property
     def retry_at_mono(self) -> float | None:
         """Monotonic time from which a probe is admitted; None unless open of its own accord."""
-        return self._retry_at.mono if self._retry_at else None
+        return None if self._retry_at is None else self._retry_at.mono
 
     def view(self) -> BreakerView:
         return BreakerView(
@@ -201,7 +201,7 @@ class Breaker:
             failure_count=self._failures,
             success_count=self._successes,
             open_count=self._openings,
-            retry_at=self._retry_at.wall if self._retry_at else None,
+            retry_at=self._retry_at_wall,
             last_error=self._last_error,
             cause=self._cause,
         )
@@ -217,7 +217,7 @@ class Breaker:
             case _Mode.HALF_OPEN if self._live_probe(now) is None:
                 return self._admit_probe(now)
             case _:
-                return Refused(self._retry_at.wall if self._retry_at else None)
+                return Refused(self._retry_at_wall)
 
     def record(
         self, permit: Permit, verdict: Verdict, *, now: Instant, jitter: float, fault: Fault | None = None
@@ -321,7 +321,6 @@ class Breaker:
         self._since = now
         self._retry_at = retry_at
         self._cause = cause
-        self._probe = None
         self._window.clear()
         return self._transition(before.shown, reason)
 
@@ -336,9 +335,13 @@ class Breaker:
             failure_count=self._failures,
             open_count=self._openings,
             opened_at=self._since.wall if is_open else None,
-            retry_at=self._retry_at.wall if self._retry_at else None,
+            retry_at=self._retry_at_wall,
             cause=self._cause,
         )
+
+    @property
+    def _retry_at_wall(self) -> float | None:
+        return None if self._retry_at is None else self._retry_at.wall
 
     def _admit_probe(self, now: Instant, transition: Transition | None = None) -> Permit:
         self._probe = Permit(self._generation, transition)

@@ -30,8 +30,8 @@ class ErrorReports:
         self._interval_s = interval_s
         self._failures = 0
         self._suppressed = 0
-        self._began_at = 0.0
-        self._reported_at = 0.0
+        self._began_at: float  # both of the present episode
+        self._reported_at: float
 
     @property
     def consecutive_failures(self) -> int:

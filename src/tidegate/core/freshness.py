@@ -78,7 +78,7 @@ class Freshness:
         self._limit_s = self._age_limit_s()
         self._items: Items = {}
         self._as_of: float | None = None
-        self._sent = 0.0  # monotonic time of the request whose answer is held; for a restored value, of its as_of
+        self._sent: float  # monotonic time of the request whose answer is held; of a restored value, its as_of
         self._held_request = 0  # 0 also for a restored value
         self._attempt = 0  # the newest request whose end is known
         self._failure: ErrorCode | None = None  # how that ended

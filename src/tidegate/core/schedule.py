@@ -110,11 +110,12 @@ class Schedule:
 class _Source:
     __slots__ = ("anchor", "interval_s", "missed", "next_at", "off_grid")
 
+    next_at: float  # both set by whoever arms it
+    off_grid: bool
+
     def __init__(self, interval_s: float, anchor: float) -> None:
         self.interval_s = interval_s
         self.anchor = anchor
-        self.next_at = anchor
-        self.off_grid = False
         self.missed = 0
 
     def tick_after(self, time: float) -> float:
