@@ -7,6 +7,7 @@ import inspect
 import json
 import random
 import socket
+import struct
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -66,6 +67,8 @@ class Backend:
                 reader,
                 writer,
             )
+        elif b"/chunked" in head:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")
         elif b"/until-eof" in head:
             writer.write(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
             writer.close()
@@ -88,6 +91,8 @@ class Backend:
             self.swallowed += data
             if b"/ws" in self.requests[-1]:
                 writer.write(b"echo " + data)
+        if b"/ws" in self.requests[-1]:
+            writer.write(b"bye")
         writer.close()
 
 
@@ -117,8 +122,13 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         self.leave()
 
-    def leave(self) -> None:
+    def leave(self, *, rst: bool = False) -> None:
+        if rst:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
+
+    def half_close(self) -> None:
+        self._sock.shutdown(socket.SHUT_WR)
 
     async def send(self, data: bytes) -> None:
         await self._loop.sock_sendall(self._sock, data)
@@ -387,6 +397,15 @@ async def test_reset_comes_in_the_middle_of_the_body(proxy: FaultProxy, after_by
     assert endings(proxy) == [(How.RESET, 200, ("reset",))]
 
 
+async def test_reset_counts_the_bytes_of_all_pieces(proxy: FaultProxy) -> None:
+    proxy.set(Fault.huge_body(size_bytes=500_000))
+    proxy.set(Fault.reset(after_bytes=100_000))
+    async with Client(proxy.port) as client:
+        await client.send(rpc())
+        seen, end = await client.receive_all()
+    assert (len(seen.partition(b"\r\n\r\n")[2]), end) == (100_000, "RST")
+
+
 async def test_a_reset_beyond_the_body_comes_at_its_end(proxy: FaultProxy) -> None:
     proxy.set(Fault.reset(after_bytes=10**6))
     async with Client(proxy.port) as client:
@@ -402,7 +421,7 @@ async def test_black_hole_reads_everything_and_answers_nothing(proxy: FaultProxy
         await client.send(rpc())
         await proxy.until(lambda p: p.calls.total == 1)
         proxy.clear()
-        await client.send(b"x" * 4_000_000)
+        await client.send(rpc() * 20_000)
         assert await client.is_silent()
     await settled(proxy)
     assert backend.connections == 0
@@ -435,6 +454,14 @@ async def test_slicing_comes_in_small_pieces(proxy: FaultProxy) -> None:
         proxy.set(Fault.slicing(size_bytes=10))
         assert b"".join(await client.call()) == whole
         assert len(client.receives) >= len(whole) // 40
+
+
+async def test_slices_can_be_far_between(proxy: FaultProxy) -> None:
+    proxy.set(Fault.slicing(size_bytes=100, pause_s=0.01))
+    async with Client(proxy.port) as client:
+        began = time.monotonic()
+        await client.call()
+        assert time.monotonic() - began >= (sum(client.receives) // 100) * 0.01 - 0.001
 
 
 async def test_slow_close_announces_the_close_and_waits_with_it(proxy: FaultProxy) -> None:
@@ -514,6 +541,27 @@ async def test_truncated_json_is_all_that_was_promised(proxy: FaultProxy) -> Non
         assert await client.is_silent()
 
 
+async def test_chunked_answers_pass_and_are_spoilt(proxy: FaultProxy) -> None:
+    async with Client(proxy.port) as client:
+        await client.send(get(b"/chunked"))
+        assert b"Transfer-Encoding: chunked" in await client.until(b"\r\n\r\n")
+        assert (await client.until(b"0\r\n\r\n")).replace(b"\r\n", b"") == b"1{1}0"
+        proxy.set(Fault.truncated_json())
+        head, body = await client.call(get(b"/chunked"))
+        assert b"chunked" not in head
+        assert body == b"{"
+
+
+async def test_an_answer_too_large_to_be_spoilt_is_a_failure(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.verify.faultproxy.connection.MAX_SPOILT_BYTES", 10)
+    proxy.set(Fault.truncated_json())
+    async with Client(proxy.port) as client:
+        await client.send(rpc())
+        assert await client.receive_all() == (b"", "RST")
+
+
 @pytest.mark.parametrize(
     ("fault", "answer"),
     [
@@ -566,12 +614,12 @@ async def test_huge_body_is_valid_and_never_held(proxy: FaultProxy) -> None:
     size = 16 * 1024 * 1024
     proxy.set(Fault.huge_body(size_bytes=size))
     async with Client(proxy.port) as client:
+        tracemalloc.start()
         await client.send(rpc())
         head = await client.until(b"\r\n\r\n")
         assert b"Content-Length: %d\r\n" % size in head
         first = await client.until(b"x")
         seen, last = len(first) + len(client._pending), b""
-        tracemalloc.start()
         while seen < size:
             piece = await client.receive()
             last = (last + piece)[-3:]
@@ -596,6 +644,30 @@ async def test_endless_body_goes_on_until_the_client_leaves(proxy: FaultProxy) -
         assert b"}" not in seen
     await settled(proxy)
     assert endings(proxy) == [(How.CLIENT_LEFT, 200, ("endless_body",))]
+
+
+async def test_a_client_that_does_not_read_costs_no_memory(proxy: FaultProxy) -> None:
+    proxy.set(Fault.endless_body())
+    async with Client(proxy.port) as client:
+        tracemalloc.start()
+        await client.send(rpc())
+        for _ in range(500):
+            await asyncio.sleep(0)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2 * 1024 * 1024
+
+
+async def test_what_is_made_up_without_json_rpc(proxy: FaultProxy) -> None:
+    async with Client(proxy.port) as client:
+        for fault in (Fault.deep_json(3), Fault.huge_body(size_bytes=256)):
+            proxy.set(fault)
+        assert (await client.call(get(b"/")))[1] == b'"' + b"x" * 254 + b'"'
+        proxy.clear("huge_body")
+        assert (await client.call(get(b"/")))[1] == b"[[[]]]"
+        await client.send(b"HEAD / HTTP/1.1\r\n\r\n")
+        assert b"Content-Length: 6" in await client.until(b"\r\n\r\n")
+        assert (await client.call(get(b"/")))[0].startswith(b"HTTP/1.1 200 ")
 
 
 async def test_deep_json(proxy: FaultProxy) -> None:
@@ -675,8 +747,18 @@ async def test_a_half_closed_stream_is_passed_on(proxy: FaultProxy, backend: Bac
     async with Client(proxy.port) as client:
         await client.send(WEBSOCKET)
         await client.until(b"\r\n\r\n")
-        client._sock.shutdown(socket.SHUT_WR)
-        assert await client.receive_all() == (b"", "FIN")
+        client.half_close()
+        assert await client.receive_all() == (b"bye", "FIN")
+    assert endings(proxy) == [(How.ANSWERED, 101, ())]
+
+
+async def test_a_reset_of_a_stream_is_passed_on(proxy: FaultProxy, backend: Backend) -> None:
+    async with Client(proxy.port) as client:
+        await client.send(WEBSOCKET)
+        await client.until(b"\r\n\r\n")
+        client.leave(rst=True)
+    await settled(proxy)
+    assert endings(proxy) == [(How.CLIENT_LEFT, 101, ())]
 
 
 async def test_a_refused_upgrade_stays_http(proxy: FaultProxy) -> None:
@@ -687,7 +769,15 @@ async def test_a_refused_upgrade_stays_http(proxy: FaultProxy) -> None:
         assert (await client.call())[0].startswith(b"HTTP/1.1 200 ")
 
 
+async def test_who_asks_for_an_upgrade_has_to_wait_for_it(proxy: FaultProxy) -> None:
+    proxy.set(Fault.late())
+    async with Client(proxy.port) as client:
+        await client.send(WEBSOCKET + b"x" * 100_000)
+        assert (await client.receive_all())[0] == b""
+
+
 async def test_an_event_stream_passes_piece_by_piece(proxy: FaultProxy, backend: Backend) -> None:
+    proxy.set(Fault.nan())  # there is no answer that it could spoil
     async with Client(proxy.port) as client:
         await client.send(get(b"/events"))
         await client.until(b"\r\n\r\n")
@@ -754,11 +844,14 @@ async def test_a_slow_client_holds_its_stream_back(proxy: FaultProxy, backend: B
                 await backend.stream.drain()
 
 
-async def test_slow_close_of_a_stream(proxy: FaultProxy, backend: Backend) -> None:
+@pytest.mark.parametrize("first", [True, False])
+async def test_slow_close_of_a_stream(proxy: FaultProxy, backend: Backend, first: bool) -> None:
     async with Client(proxy.port) as client:
+        if first:
+            proxy.set(Fault.slow_close(delay_s=0.03, count=1))
         await client.send(WEBSOCKET)
-        await client.until(b"\r\n\r\n")
-        proxy.set(Fault.slow_close(delay_s=0.03))
+        assert b"\r\nConnection: Upgrade\r\n" in await client.until(b"\r\n\r\n")
+        proxy.set(Fault.slow_close(delay_s=0.03, count=1))
         began = time.monotonic()
         assert backend.stream is not None
         backend.stream.close()

@@ -142,9 +142,9 @@ class Connection:
         with contextlib.suppress(OSError, Cut):
             while data := await client.read(_READ_BYTES):
                 await self._take(data)
-        if self._mode is _Mode.STREAM:
-            self._upstream.write_eof()
-            await _for_ever()
+            if self._mode is _Mode.STREAM:
+                self._upstream.write_eof()
+                await _for_ever()
         self._client_left = True
 
     async def _take(self, data: bytes) -> None:
@@ -189,7 +189,7 @@ class Connection:
         await asyncio.sleep(close_after_s)
 
     async def _refuse(self, bad: BadHttp) -> None:
-        answer = plain_status(bad.status)
+        answer = plain_status(bad.status, (b"Connection", b"close"))
         with contextlib.suppress(OSError):
             await self._deliver(answer.head, answer, self._delivery(Plan()))
 
@@ -236,7 +236,7 @@ class Connection:
         head, answer = await self._find_answer(request, question, plan)
         await delivery.wait()
         slow_close = plan.get(SlowClose)
-        if slow_close:
+        if slow_close and head.status != 101:
             head = head.replacing((b"Connection", b"close"))
         record.status = head.status
         await self._deliver(head, answer, delivery)

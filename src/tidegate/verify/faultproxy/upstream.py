@@ -49,7 +49,6 @@ class Upstream:
     async def ask(self, request: Request, *, without: frozenset[bytes] = frozenset()) -> ResponseHead:
         """Send `request` less the headers named in `without`; the head of the answer. `read` gives its body."""
         self._response = ResponseReader(bodiless=request.method == "HEAD")
-        self._parts.clear()
         with _failing_as_cut():
             if self._reader is None or self._reader.at_eof():
                 await self._open()
