@@ -33,8 +33,8 @@ LINGER_S = 2.0
 
 PATH = "/ws"
 
-MAX_REASON = 120
-"""Characters of ASCII that fit into a close frame beside its code."""
+MAX_REASON_BYTES = 123
+"""What fits into a close frame beside its code (RFC 6455 section 5.5)."""
 
 PING_FRAME = b"\x89\x00"
 
@@ -152,7 +152,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def close(self, code: CloseCode, reason: str) -> None:
         if self._wire.state is State.OPEN:
-            self._wire.send_close(code, reason[:MAX_REASON])
+            self._wire.send_close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
             self._send_waiting()
             self._linger(half_close=False)
 
