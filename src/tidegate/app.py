@@ -40,6 +40,7 @@ from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.grant import EVERYTHING, Grant, Role
 from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
@@ -175,6 +176,7 @@ def gateway_options(config: Config) -> GatewayOptions:
         history_bytes=config.history.bytes,
         event_bytes=limits.event_bytes,
         max_clients=config.server.max_clients,
+        connects=Rate(limits.connects_per_s, limits.connects_burst),
         session_limits=SessionLimits(
             patterns=limits.patterns, messages_per_s=limits.messages_per_s, messages_burst=limits.messages_burst
         ),

@@ -46,6 +46,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "messages_per_s": 50.0,
         "messages_burst": 100,
         "patterns": 128,
+        "connects_per_s": 1000.0,
+        "connects_burst": 5000,
         "send_buffer_soft_bytes": 262144,
         "send_buffer_hard_bytes": 4194304,
         "slow_grace_s": 10.0,

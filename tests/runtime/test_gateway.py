@@ -10,6 +10,7 @@ from msgspec import Raw
 from tidegate.core.events import Draft
 from tidegate.core.framing import EVENT_STREAM
 from tidegate.core.grant import EVERYTHING, Grant
+from tidegate.core.rate import Rate
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, PublishError, UnknownName
@@ -202,9 +203,32 @@ class TestAdmission:
         connection, _, _ = house.started()
         with pytest.raises(AccessRefused, match=r"server\.max_clients") as caught:
             house.gateway.check_room()
-        assert (caught.value.status, caught.value.retry_after_s) == (503, 5)
+        assert (caught.value.status, caught.value.retry_after_s) == (503, 2)
         house.gateway.disconnect(connection, "left")
         house.gateway.check_room()
+
+    async def test_no_more_at_once_than_the_pace_allows_and_each_comes_back_at_its_own_time(self) -> None:
+        house = House(connects=Rate(per_s=2.0, burst=3))
+        for _ in range(3):
+            house.gateway.check_room()
+            house.started()
+        waits = []
+        for _ in range(5):
+            with pytest.raises(AccessRefused, match=r"limits\.connects_per_s") as caught:
+                house.gateway.check_room()
+            assert caught.value.status == 503
+            waits.append(caught.value.retry_after_s)
+        assert sorted(waits, key=str) == [1, 2, 3, 4, 5]
+        house.clock.advance(0.5)
+        house.gateway.check_room()
+        house.started()
+        with pytest.raises(AccessRefused):
+            house.gateway.check_room()
+
+    async def test_whoever_is_not_let_in_uses_none_of_the_pace_up(self) -> None:
+        house = House(connects=Rate(per_s=1.0, burst=1))
+        for _ in range(100):
+            house.gateway.check_room()
 
     async def test_the_defaults_are_cut_down_to_what_is_covered(self) -> None:
         gateway = House().gateway

@@ -72,6 +72,8 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     `messages_per_s`: Inbound WebSocket messages per second and connection, in the long run.
     `messages_burst`: Inbound WebSocket messages that may come at once.
     `patterns`: Patterns per connection.
+    `connects_per_s`: New clients per second, in the long run; more are refused with 503 and told when to come back.
+    `connects_burst`: New clients that may come at once, as after a restart.
     `send_buffer_soft_bytes`: Unsent bytes above which a slow client's events are conflated.
     `send_buffer_hard_bytes`: Waiting bytes above which a slow client is disconnected at once.
     `slow_grace_s`: Seconds above the soft limit without any progress before a slow client is disconnected.
@@ -85,6 +87,8 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     messages_per_s: formats.Rate = 50.0
     messages_burst: formats.Count = 100
     patterns: formats.Count = 128
+    connects_per_s: formats.Rate = 1000.0
+    connects_burst: formats.Count = 5000
     send_buffer_soft_bytes: formats.Size = 262144
     send_buffer_hard_bytes: formats.Size = 4194304
     slow_grace_s: formats.Seconds = 10.0

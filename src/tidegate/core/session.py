@@ -7,6 +7,7 @@ client's patterns and limits, and nothing of sockets, cohorts or positions.
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import UNCOVERED_PATTERNS, PatternSet, check_pattern
 from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
 
@@ -74,14 +75,13 @@ class Session:
     `allowed` is what its token covers; `now` is monotonic time in seconds.
     """
 
-    __slots__ = ("_allowance", "_last_limited", "_limited_since", "_limits", "_refilled", "allowed", "patterns")
+    __slots__ = ("_last_limited", "_limited_since", "_limits", "_owed_until", "allowed", "patterns")
 
     def __init__(self, patterns: PatternSet, *, allowed: PatternSet, limits: SessionLimits, now: float) -> None:
         self.patterns = patterns
         self.allowed = allowed
         self._limits = limits
-        self._allowance = float(limits.messages_burst)
-        self._refilled = now
+        self._owed_until = NOTHING_OWED
         self._limited_since = now
         self._last_limited: float | None = None
 
@@ -150,12 +150,11 @@ class Session:
         return pattern in UNCOVERED_PATTERNS or self.allowed.covers(pattern)
 
     def _admit(self, now: float) -> bool:
-        refill = (now - self._refilled) * self._limits.messages_per_s
-        self._allowance = min(self._allowance + refill, float(self._limits.messages_burst))
-        self._refilled = now
-        if self._allowance < 1:
+        rate = Rate(self._limits.messages_per_s, self._limits.messages_burst)
+        owed_until = rate.charged(self._owed_until, now)
+        if rate.is_over(owed_until, now):
             return False
-        self._allowance -= 1
+        self._owed_until = owed_until
         return True
 
     def _limited(self, request_id: Raw | UnsetType, now: float) -> Effect:

@@ -17,6 +17,7 @@ from tidegate.core.grant import Grant
 from tidegate.core.history import History
 from tidegate.core.hub import Hub
 from tidegate.core.instant import rfc3339
+from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream
@@ -27,6 +28,9 @@ from tidegate.runtime.connection import ClosableChannel, Connection, Surrounding
 
 REVIEW_S = 1.0
 """How often connections and retained values are looked through for what time has decided."""
+
+RETRY_SPREAD_S = 5
+"""Clients that find no room are told to come back after 1 to this many seconds, in turn."""
 
 log = structlog.get_logger("tidegate.gateway")
 
@@ -42,6 +46,7 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     history_bytes: int
     event_bytes: int
     max_clients: int
+    connects: Rate = Rate(per_s=1000.0, burst=5000)
     session_limits: SessionLimits
     send_limits: SendLimits
 
@@ -74,6 +79,8 @@ class Gateway:
         )
         self._connections: dict[str, tuple[Connection, str]] = {}
         self._numbered = 0
+        self._connects_owed_until = NOTHING_OWED
+        self._turned_away = 0
         self._too_slow: dict[Connection, str] = {}
         self._flush_due = False
         self._expiry: dict[tuple[str, str], float] = {}
@@ -153,9 +160,9 @@ class Gateway:
         if self.draining:
             raise AccessRefused(503, "the gateway is draining: come back in a moment", retry_after_s=1)
         if len(self._connections) >= self.options.max_clients:
-            raise AccessRefused(
-                503, f"all {self.options.max_clients} places (server.max_clients) are taken", retry_after_s=5
-            )
+            raise self._turn_away(f"all {self.options.max_clients} places (server.max_clients) are taken")
+        if self.options.connects.is_over(self._connects_owed_until, self.clock.now().mono):
+            raise self._turn_away("too many clients came at once (limits.connects_per_s)")
 
     def patterns_for(self, wanted: PatternSet | None, grant: Grant) -> PatternSet:
         """The first subscriptions of a client; None asks for the defaults, cut down to what is wholly covered.
@@ -183,6 +190,7 @@ class Gateway:
         patterns: PatternSet,
     ) -> Connection:
         """Take a client in. Call its `start` next, and `disconnect` once its stream has ended, for whatever reason."""
+        self._connects_owed_until = self.options.connects.charged(self._connects_owed_until, self.clock.now().mono)
         self._numbered += 1
         client_id = f"c{self._numbered}-{self.position.epoch[:4]}"
         connection = Connection(
@@ -300,6 +308,10 @@ class Gateway:
                 if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
                     connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
             await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
+
+    def _turn_away(self, message: str) -> AccessRefused:
+        self._turned_away += 1
+        return AccessRefused(503, message, retry_after_s=1 + self._turned_away % RETRY_SPREAD_S)
 
     def _check_publishable(self, event_type: str) -> None:
         try:

@@ -1,0 +1,46 @@
+import random
+
+from tidegate.core.rate import NOTHING_OWED, Rate
+
+
+def admitted(rate: Rate, moments: list[float]) -> list[float]:
+    """Those of `moments` at which one more was within the rate; what was not is not counted."""
+    owed_until, found = NOTHING_OWED, []
+    for now in moments:
+        if not rate.is_over(more := rate.charged(owed_until, now), now):
+            owed_until = more
+            found.append(now)
+    return found
+
+
+def test_a_burst_comes_at_once_and_then_as_many_as_time_allows() -> None:
+    assert admitted(Rate(2.0, 3), [10.0] * 5) == [10.0] * 3
+    assert admitted(Rate(2.0, 3), [10.0] * 4 + [10.4] * 2 + [10.5] * 2) == [10.0, 10.0, 10.0, 10.5]
+    assert admitted(Rate(0.5, 1), [0.0, 1.9, 2.0, 2.1]) == [0.0, 2.0]
+
+
+def test_a_long_silence_earns_no_more_than_a_burst() -> None:
+    assert len(admitted(Rate(2.0, 3), [0.0] * 3 + [1e6] * 9)) == 6
+
+
+def test_fractions_that_floats_cannot_hold_cost_nobody_a_message() -> None:
+    assert len(admitted(Rate(50.0, 100), [1234.5678] * 200)) == 100
+    assert len(admitted(Rate(3.0, 7), [1e5 + n / 3 for n in range(1000)])) == 1000
+
+
+def test_several_at_once_count_as_many_and_may_be_owed() -> None:
+    rate = Rate(10.0, 5)
+    owed_until = rate.charged(NOTHING_OWED, 0.0, count=25)
+    assert owed_until == 2.0
+    assert rate.is_over(owed_until, 1.9)
+    assert not rate.is_over(owed_until, 2.0)
+
+
+def test_no_window_ever_holds_more_than_the_rate() -> None:
+    rng = random.Random(5)
+    rate = Rate(20.0, 10)
+    moments = sorted(rng.uniform(0, 20) for _ in range(2000))
+    let_in = admitted(rate, moments)
+    for n, first in enumerate(let_in):
+        for m in range(n, len(let_in)):
+            assert m - n + 1 <= rate.burst + rate.per_s * (let_in[m] - first) + 1e-3
