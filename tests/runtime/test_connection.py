@@ -205,6 +205,17 @@ class TestAuthentication:
         assert (received[1]["id"], received[1]["data"]) == (4, {"types": ["a", "heartbeat"]})
         assert connection.grant.name == "a"
 
+    async def test_a_wider_token_hands_over_what_could_not_be_seen_before(self) -> None:
+        house = self.house()
+        narrow = Grant(allowed=PatternSet(["a"]))
+        await house.gateway.publish(
+            [draft("source.freshness", key=name, retain=True, about=name) for name in ("a", "b")]
+        )
+        connection, channel, received = house.started("source.freshness", grant=narrow)
+        assert [message.get("key") for message in received] == [None, "a"]
+        ask(connection, {"type": "auth", "data": {"token": "all"}})
+        assert [message.get("key") for message in channel.received()] == [None, "b"]
+
     @pytest.mark.parametrize(("token", "code"), [("who", "UNAUTHENTICATED"), ("publisher", "FORBIDDEN")])
     async def test_a_token_that_may_not_subscribe_changes_nothing(self, token: str, code: str) -> None:
         house = self.house()

@@ -249,12 +249,14 @@ class Connection:
         except MessageError as error:
             self._refuse(effect.id, error)
             return
+        before = self.subscriber.interest
         self.grant = grant
         left = self._session.renewed(self.grant.allowed)
         reply = wire.Authenticated(
             timestamp=self._timestamp(), id=effect.id, data=wire.AuthenticatedData(types=left.sorted())
         )
-        self._feed(self._message("authenticated", reply), names=(), position=self._around.position())
+        names = self._names(without=before)
+        self._feed(self._message("authenticated", reply), names=names, position=self._around.position())
 
     def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
         data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
@@ -277,7 +279,7 @@ class Connection:
             (event.type, event.key or "")
             for event in self._around.stream.retained.events()
             if interest.matches(event.type, event.draft.about)
-            and not (without is not None and without.wanted.matches(event.type))
+            and not (without is not None and without.matches(event.type, event.draft.about))
         ]
 
     def _interest(self) -> Interest:
