@@ -218,7 +218,7 @@ class TestAdmission:
                 house.gateway.check_room()
             assert caught.value.status == 503
             waits.append(caught.value.retry_after_s)
-        assert sorted(waits, key=str) == [1, 2, 3, 4, 5]
+        assert set(waits) == {1, 2, 3, 4, 5}
         house.clock.advance(0.5)
         house.gateway.check_room()
         house.started()

@@ -161,7 +161,8 @@ class Gateway:
             raise AccessRefused(503, "the gateway is draining: come back in a moment", retry_after_s=1)
         if len(self._connections) >= self.options.max_clients:
             raise self._turn_away(f"all {self.options.max_clients} places (server.max_clients) are taken")
-        if self.options.connects.is_over(self._connects_owed_until, self.clock.now().mono):
+        now = self.clock.now().mono
+        if self.options.connects.is_over(self._connects_charged(now), now):
             raise self._turn_away("too many clients came at once (limits.connects_per_s)")
 
     def patterns_for(self, wanted: PatternSet | None, grant: Grant) -> PatternSet:
@@ -190,7 +191,7 @@ class Gateway:
         patterns: PatternSet,
     ) -> Connection:
         """Take a client in. Call its `start` next, and `disconnect` once its stream has ended, for whatever reason."""
-        self._connects_owed_until = self.options.connects.charged(self._connects_owed_until, self.clock.now().mono)
+        self._connects_owed_until = self._connects_charged(self.clock.now().mono)
         self._numbered += 1
         client_id = f"c{self._numbered}-{self.position.epoch[:4]}"
         connection = Connection(
@@ -308,6 +309,9 @@ class Gateway:
                 if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
                     connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
             await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
+
+    def _connects_charged(self, now: float) -> float:
+        return self.options.connects.charged(self._connects_owed_until, now)
 
     def _turn_away(self, message: str) -> AccessRefused:
         self._turned_away += 1
