@@ -31,6 +31,9 @@ KEEP_ALIVE_S = 75.0
 ABORTED_S = 1.0
 """How long a request may take to notice that its connection was aborted, before its task is cancelled."""
 
+LINGER_S = 2.0
+"""How long a connection whose request was refused is read on."""
+
 BACKLOG = 2048
 
 TCP_NOTSENT_LOWAT = 25
@@ -97,6 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._handshake_s = handshake_s
         self._gone = gone
         self._upgraded = False
+        self._refused = False
         self._in_head = False
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
@@ -113,13 +117,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._gone()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         was_in_head = self._in_head
         super().data_received(data)
-        if self._upgraded or self.transport.is_closing():
-            return
         if was_in_head and self._in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
+            if self._head_bytes > HEAD_BYTES and not self._refused:
                 self.send_400_response("")
         if self._waits_for_request():
             self._set_deadline()
@@ -147,7 +151,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read as a request, or a head that is too large, and close."""
-        if not self._waits_for_request():
+        if self._is_answering():
             self.transport.abort()  # in the middle of an answer there is no place for another
             return
         status = 431 if self._head_bytes > HEAD_BYTES else 400
@@ -162,14 +166,18 @@ class HttpProtocol(HttpToolsProtocol):
         ]
         head = b"".join(b"%b: %b\r\n" % field for field in fields)
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
-        self._close()
+        self._linger()
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()
 
     def _waits_for_request(self) -> bool:
+        is_over = self._upgraded or self._refused or self.transport.is_closing()
+        return not is_over and not self._is_answering()
+
+    def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
-        return cycle is None or cycle.response_complete
+        return cycle is not None and not cycle.response_complete
 
     def _set_deadline(self) -> None:
         if self._deadline is None:
@@ -179,6 +187,16 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _linger(self) -> None:
+        """End our side and throw away what still comes: closing at once would be a reset, and take the answer back."""
+        self._clear_deadline()
+        if self.transport.can_write_eof():
+            self._refused = True
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self._close()
 
     def _overdue(self) -> None:
         log.debug("no whole request in time", peer=self.client and self.client[0], handshake_s=self._handshake_s)

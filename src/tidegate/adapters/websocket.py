@@ -6,6 +6,7 @@ transport writes as they are. They bypass the sans-I/O state, so nothing is writ
 
 import asyncio
 import http
+import logging
 import socket
 from typing import cast
 
@@ -41,6 +42,10 @@ PING_FRAME = b"\x89\x00"
 TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16384
 """What the kernel holds unsent before it says EAGAIN; without it a stuck reader hides 3.9 MB in the kernel."""
+
+
+SILENT = logging.Logger("websockets", level=logging.CRITICAL)  # noqa: LOG001 - nobody else is to find it
+"""At debug level the library would log request lines, and tokens with them."""
 
 
 class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +110,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def __init__(self, server: WebSocketServer) -> None:
         self._server = server
-        self._wire = ServerProtocol(max_size=server.options.message_bytes)
+        self._wire = ServerProtocol(max_size=server.options.message_bytes, logger=SILENT)
         self._connection: Connection | None = None
         self._fragments: bytearray | None = None
         self._is_text = False

@@ -1,15 +1,16 @@
 """The application: the routes inside Litestar, and the door in front of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from litestar import Litestar
+from litestar import HttpMethod, Litestar, Response, route
 from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
 
 from tidegate.adapters.http_api.document import openapi_document
 from tidegate.adapters.http_api.door import Door
 from tidegate.adapters.http_api.operation import authorize
 from tidegate.adapters.http_api.pages import dashboard_routes, document_route
-from tidegate.adapters.http_api.refusals import HANDLERS
+from tidegate.adapters.http_api.refusals import HANDLERS, allow
 from tidegate.adapters.http_api.routes import ROUTES
 from tidegate.adapters.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
 from tidegate.core.topics import PatternSet
@@ -47,8 +48,9 @@ def http_api(
         root_path=options.root_path,
         auth_required=options.auth_required,
     )
+    handlers.append(document_route("/openapi.json", openapi))
     litestar = Litestar(
-        [*handlers, document_route("/openapi.json", openapi)],
+        [*_options_routes(handlers), *handlers],
         guards=[authorize],
         exception_handlers=HANDLERS,
         state=State({SERVICES: services}),
@@ -56,3 +58,20 @@ def http_api(
         logging_config=None,
     )
     return Door(litestar, gate=gate, root_path=options.root_path)
+
+
+def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """One for every path, to come before the others: Litestar's own name the methods of a path's first route alone."""
+    methods: dict[str, set[str]] = {}
+    for handler in handlers:
+        for path in handler.paths:
+            methods.setdefault(path, set()).update(handler.http_methods)
+    return [_options_route(path, allow(found)) for path, found in methods.items()]
+
+
+def _options_route(path: str, allowed: str) -> HTTPRouteHandler:
+    @route(path, http_method=HttpMethod.OPTIONS, status_code=204)
+    async def options() -> Response[None]:
+        return Response(None, headers={"Allow": allowed})
+
+    return options

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 from litestar import Response, get
 from litestar.handlers import HTTPRouteHandler
@@ -46,7 +47,7 @@ def document_route(path: str, document: bytes) -> HTTPRouteHandler:
     operation = Operation(
         name=path.strip("/").replace(".", "_"),
         summary=DOCUMENTS[path],
-        answers={200: Content("The document", dict[str, object])},
+        answers={200: Content("The document", dict[str, Any])},
     )
 
     @get(path, opt=documented(operation))

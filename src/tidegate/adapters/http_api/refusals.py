@@ -1,7 +1,7 @@
 """Every refusal as problem details (RFC 9457), whatever raised it."""
 
 import http
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import structlog
@@ -22,7 +22,12 @@ def answer_with(status: int, detail: str, headers: Mapping[str, str] | None = No
     return Response(problem(status, detail), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def access_refused(_: AnyRequest, refused: AccessRefused) -> Response[bytes]:
+def allow(methods: Collection[str]) -> str:
+    """The Allow field of a path that has routes for `methods`."""
+    return ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
+
+
+def _access_refused(_: AnyRequest, refused: AccessRefused) -> Response[bytes]:
     """Host, origin, token, role, room or query."""
     headers = {}
     if refused.retry_after_s is not None:
@@ -47,10 +52,7 @@ def _no_such_path(request: AnyRequest, _: NotFoundException) -> Response[bytes]:
 
 
 def _no_such_method(request: AnyRequest, error: MethodNotAllowedException) -> Response[bytes]:
-    allowed = sorted({*(error.headers or {})["allow"].split(", "), "OPTIONS"})
-    if "GET" in allowed:
-        allowed = sorted({*allowed, "HEAD"})
-    listed = ", ".join(allowed)
+    listed = allow({*(error.headers or {})["allow"].split(", ")})
     return answer_with(405, f"expected the method {listed}, got {request.method[:32]}", {"Allow": listed})
 
 
@@ -64,7 +66,7 @@ def _unforeseen(request: AnyRequest, error: Exception) -> Response[bytes]:
 
 
 HANDLERS: ExceptionHandlersMap = {
-    AccessRefused: access_refused,
+    AccessRefused: _access_refused,
     PublishError: _publish_error,
     UnknownName: _unknown_name,
     NotFoundException: _no_such_path,

@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated
 
 from litestar import Response, delete, get, post
-from litestar.params import Parameter as QueryParameter
+from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp
 from msgspec import Raw
 
@@ -126,7 +126,7 @@ async def breakers(request: ApiRequest) -> answers.Breakers:
         )
     ),
 )
-async def breaker(request: ApiRequest, name: str) -> answers.BreakerStatus:
+async def breaker(request: ApiRequest, name: FromPath[str]) -> answers.BreakerStatus:
     views = _visible_breakers(services(request), request.auth.grant.allowed)
     for view in views:
         if view.name == name.removeprefix("/"):
@@ -158,7 +158,7 @@ async def breaker(request: ApiRequest, name: str) -> answers.BreakerStatus:
         )
     ),
 )
-async def command_breaker(request: ApiRequest, command: str) -> answers.BreakerStatus:
+async def command_breaker(request: ApiRequest, command: FromPath[str]) -> answers.BreakerStatus:
     name, _, action = command.removeprefix("/").rpartition("/")
     by = f"{request.auth.grant.name} at {request.auth.address}"
     return answers.breaker_status(await services(request).supervisor.command(name, action, by=by))
@@ -192,7 +192,7 @@ async def snapshots(request: ApiRequest) -> answers.RawSnapshot:
         )
     ),
 )
-async def snapshot(request: ApiRequest, event_type: str) -> answers.RawSnapshot:
+async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.RawSnapshot:
     return _snapshot(request, event_type)
 
 
@@ -218,7 +218,7 @@ async def snapshot(request: ApiRequest, event_type: str) -> answers.RawSnapshot:
     ),
 )
 async def forget(
-    request: ApiRequest, event_type: str, value_key: Annotated[str, QueryParameter(query="key")] = ""
+    request: ApiRequest, event_type: FromPath[str], value_key: Annotated[str, QueryParameter(name="key")] = ""
 ) -> answers.Published:
     return answers.published(await services(request).gateway.forget(event_type, value_key))
 
@@ -292,7 +292,7 @@ async def event_stream(request: ApiRequest) -> ASGIApp:
         )
     ),
 )
-async def poll(request: ApiRequest, name: str) -> answers.Polled:
+async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
     await services(request).supervisor.poll(name)
     return answers.Polled(name)
 

@@ -1,0 +1,631 @@
+"""Every route and every refusal of the HTTP API, over a real socket."""
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import jsonschema
+import pytest
+import structlog
+from fanout import FakeChannel, draft
+from serving import GRANTS, WALL_TEXT, Answer, RawClient, Serving, request, serving
+
+PROBLEM = "application/problem+json"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def check_problem(answer: Answer, status: int, *words: str) -> None:
+    """A problem of RFC 9457 with `status`, that says `words`."""
+    assert answer.status == status
+    assert answer.headers["content-type"] == PROBLEM
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json["status"] == status
+    assert set(answer.json) == {"type", "title", "status", "detail"}
+    for word in words:
+        assert word in answer.json["detail"]
+
+
+async def test_health() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("GET", "/healthz")
+    assert (answer.status, answer.json) == (200, {"status": "ok"})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["server"] == "tidegate"
+    assert answer.headers["date"].endswith("GMT")
+
+
+@pytest.mark.parametrize(
+    ("status", "stale", "code", "body"),
+    [
+        ("ready", 0, 200, {"status": "ready"}),
+        ("degraded", 2, 200, {"status": "degraded", "stale": 2}),
+        ("starting", 1, 503, {"status": "starting"}),
+        ("draining", 0, 503, {"status": "draining"}),
+    ],
+)
+async def test_readiness(status: str, stale: int, code: int, body: Any) -> None:
+    async with serving() as gate:
+        gate.supervisor.status, gate.supervisor.stale = status, stale
+        answer = await gate.ask("GET", "/readyz")
+    assert (answer.status, answer.json) == (code, body)
+    assert ("retry-after" in answer.headers) == (code == 503)
+
+
+async def test_status() -> None:
+    async with serving() as gate:
+        await gate.house.gateway.publish([draft("system.status", 1, retain=True)])
+        gate.house.clock.advance(2.5)
+        status = (await gate.ask("GET", "/api/v1/status")).json
+    assert status["version"] == "0.1.0"
+    assert (status["epoch"], status["seq"]) == ("e1", 1)
+    assert (status["uptime_s"], status["clients"]) == (2.5, 0)
+    assert status["sources"][1] == {
+        "type": "storage.update",
+        "backend": "disks",
+        "interval_s": 5.0,
+        "stale": True,
+        "as_of": None,
+        "error_code": "RPC_TIMEOUT",
+        "next_poll_at": WALL_TEXT,
+        "missed_ticks": 0,
+    }
+    assert [breaker["name"] for breaker in status["breakers"]] == ["engine", "disks", "disks/storage.update"]
+
+
+async def test_breakers_and_the_worst_of_them() -> None:
+    async with serving() as gate:
+        answer = (await gate.ask("GET", "/api/v1/status/circuit-breaker")).json
+    assert answer["state"] == "open"
+    assert answer["breakers"][2] == {
+        "name": "disks/storage.update",
+        "state": "open",
+        "forced": False,
+        "since": WALL_TEXT,
+        "failure_count": 5,
+        "success_count": 3,
+        "open_count": 0,
+        "retry_at": WALL_TEXT,
+        "last_error": {"code": "RPC_TIMEOUT", "message": "no answer in 2 s", "at": WALL_TEXT},
+    }
+
+
+@pytest.mark.parametrize("name", ["engine", "disks/storage.update", "disks%2Fstorage.update"])
+async def test_one_breaker(name: str) -> None:
+    async with serving() as gate:
+        answer = await gate.ask("GET", f"/api/v1/status/circuit-breaker/{name}")
+    assert (answer.status, answer.json["name"]) == (200, name.replace("%2F", "/"))
+
+
+async def test_an_unknown_breaker_is_told_the_known_ones() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("GET", "/api/v1/status/circuit-breaker/nope")
+    check_problem(answer, 404, "'nope'", "engine, disks")
+
+
+@pytest.mark.parametrize("action", ["force-open", "force-closed", "reset"])
+async def test_breaker_commands_say_who_gave_them(action: str) -> None:
+    async with serving(grants=GRANTS) as gate:
+        path = f"/api/v1/circuit-breaker/disks/storage.update/{action}"
+        answer = await gate.ask("POST", path, **bearer("all"))
+    assert (answer.status, answer.json["name"]) == (200, "disks/storage.update")
+    assert gate.supervisor.commands == [("disks/storage.update", action, "root at 127.0.0.1")]
+
+
+@pytest.mark.parametrize("path", ["nope/reset", "engine/explode", "engine"])
+async def test_unknown_breaker_commands(path: str) -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("POST", f"/api/v1/circuit-breaker/{path}"), 404)
+    assert gate.supervisor.commands == []
+
+
+async def test_snapshots_are_those_of_a_new_subscriber() -> None:
+    async with serving() as gate:
+        await gate.house.gateway.publish([draft("system.status", {"n": 1}, retain=True), draft("app.news", 2)])
+        whole = await gate.ask("GET", "/api/v1/snapshot")
+        one = await gate.ask("GET", "/api/v1/snapshot/system.status")
+        _, channel, received = gate.house.started("system.status")
+    assert (whole.json["epoch"], whole.json["seq"]) == ("e1", 2)
+    assert whole.json == one.json
+    assert one.json["events"] == [event for event in received if event.get("snapshot")]
+    assert len(one.json["events"]) == 1
+    assert channel.ended is None
+
+
+async def test_a_snapshot_keeps_the_digits() -> None:
+    async with serving() as gate:
+        body = b'{"type":"app.n","retain":true,"data":[1.10,1152921504606846977]}'
+        await gate.ask("POST", "/api/v1/events", body)
+        answer = await gate.ask("GET", "/api/v1/snapshot/app.n")
+    assert b'"data":[1.10,1152921504606846977]' in answer.body
+
+
+async def test_a_known_type_without_a_value_has_no_events() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("GET", "/api/v1/snapshot/system.status")
+    assert (answer.status, answer.json["events"]) == (200, [])
+
+
+async def test_an_unknown_type_has_no_snapshot() -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("GET", "/api/v1/snapshot/no.such"), 404, "'no.such'")
+
+
+async def test_publish_one() -> None:
+    async with serving() as gate:
+        _, channel, _ = gate.house.started("app.*")
+        body = b'{"type":"app.news","key":"k","data": {"a" : [1.10, "\\n"]} }'
+        answer = await gate.ask("POST", "/api/v1/events", body)
+        assert (answer.status, answer.json) == (202, {"epoch": "e1", "seq": 1})
+        frames = bytes(channel.taken)
+        received = channel.received()
+    assert b'"data":{"a":[1.10,"\\n"]}' in frames
+    assert (received[0]["key"], received[0]["seq"]) == ("k", 1)
+
+
+async def test_publish_several_in_one_go() -> None:
+    async with serving() as gate:
+        events = [{"type": "app.a", "data": 1}, {"type": "app.b", "data": None, "retain": True}]
+        answer = await gate.ask("POST", "/api/v1/events", events)
+        assert (answer.status, answer.json["seq"]) == (202, 2)
+        held = (await gate.ask("GET", "/api/v1/snapshot/app.b")).json["events"]
+        assert (await gate.ask("POST", "/api/v1/events", [])).json["seq"] == 2
+    assert [event["data"] for event in held] == [None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"1",
+        b'"text"',
+        b"[[]]",
+        b'{"data":1}',
+        b'{"type":"app.a"}',
+        b'{"type":7,"data":1}',
+        b'{"type":"No Type","data":1}',
+        b'{"type":"app.*","data":1}',
+        b'{"type":"app.a","data":1,"ttl":5}',
+        b'{"type":"app.a","data":1,"ttl_s":0}',
+        b'{"type":"app.a","data":1,"ttl_s":1e999}',
+        b'{"type":"app.a","data":1,"key":""}',
+        b'{"type":"app.a","data":1,"key":5}',
+        b'{"type":"app.a","data":NaN}',
+        b'{"type":"app.a","data":"\xff"}',
+        b'{"type":"app.a","data":"\\ud800"}',
+        b'{"type":"app.a","data":' + b"[" * 1500 + b"]" * 1500 + b"}",
+        b'[{"type":"app.a","data":1},{"type":"app.b"}]',
+    ],
+)
+async def test_malformed_publications_publish_nothing(body: bytes) -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("POST", "/api/v1/events", body), 400)
+        assert gate.house.gateway.position.seq == 0
+
+
+@pytest.mark.parametrize("event_type", ["system.status", "heartbeat", "circuit_breaker.state", "welcome"])
+async def test_reserved_types_publish_nothing(event_type: str) -> None:
+    async with serving() as gate:
+        events = [{"type": "app.a", "data": 1}, {"type": event_type, "data": 1}]
+        check_problem(await gate.ask("POST", "/api/v1/events", events), 403, event_type)
+        assert gate.house.gateway.position.seq == 0
+
+
+async def test_data_over_the_limit_publishes_nothing() -> None:
+    async with serving(event_bytes=100) as gate:
+        events = [{"type": "app.a", "data": 1}, {"type": "app.b", "data": "x" * 100}]
+        check_problem(await gate.ask("POST", "/api/v1/events", events), 413, "100 bytes", "102")
+        assert gate.house.gateway.position.seq == 0
+
+
+async def test_a_body_announced_too_long_is_refused_unread() -> None:
+    async with serving() as gate:
+        head = request("POST", "/api/v1/events", host=f"127.0.0.1:{gate.port}", Expect="100-continue").replace(
+            b"\r\n\r\n", b"\r\nContent-Length: 1000000000\r\n\r\n"
+        )
+        answer = await gate.send(head)
+    check_problem(answer, 413, "4096", "limits.publish_bytes")
+
+
+async def test_an_endless_body_is_refused_when_it_is_too_long() -> None:
+    async with serving() as gate:
+        client = await RawClient.open(gate.port)
+        head = request("POST", "/api/v1/events", host="127.0.0.1")
+        head = head.replace(b"Connection: close", b"Transfer-Encoding: chunked")
+        client.writer.write(head + b"1000\r\n" + b"x" * 4096 + b"\r\n1\r\nx")
+        assert b" 413 " in await client.until(b"\r\n\r\n")
+        await client.close()
+
+
+async def test_a_body_as_long_as_the_limit_is_read() -> None:
+    async with serving() as gate:
+        body = json.dumps({"type": "app.a", "data": ""}).encode()
+        body = body.replace(b'""', b'"%b"' % (b"x" * (4096 - len(body))))
+        assert (await gate.ask("POST", "/api/v1/events", body)).status == 202
+        check_problem(await gate.ask("POST", "/api/v1/events", body + b" "), 413)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async with serving(http={"body_s": 0.05}) as gate:
+        head = request("POST", "/api/v1/events", b"{", host="127.0.0.1").replace(b"Length: 1", b"Length: 9")
+        check_problem(await gate.send(head), 408, "0.05 s", "1 bytes")
+
+
+async def test_a_client_that_leaves_in_mid_body_is_no_failure() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with serving() as gate:
+            client = await RawClient.open(gate.port)
+            head = request("POST", "/api/v1/events", b"{", host="127.0.0.1").replace(b"Length: 1", b"Length: 9")
+            client.writer.write(head)
+            await client.writer.drain()
+            await client.close()
+            assert (await gate.ask("GET", "/healthz")).status == 200
+    assert [entry for entry in logs if entry["log_level"] not in {"debug", "info"}] == []
+
+
+async def test_forget() -> None:
+    async with serving() as gate:
+        await gate.ask("POST", "/api/v1/events", {"type": "app.a", "key": "k 1", "data": 1, "retain": True})
+        _, channel, _ = gate.house.started("app.*")
+        answer = await gate.ask("DELETE", "/api/v1/snapshot/app.a?key=k%201")
+        assert (answer.status, answer.json) == (200, {"epoch": "e1", "seq": 2})
+        gone = channel.received()
+        again = await gate.ask("DELETE", "/api/v1/snapshot/app.a?key=k%201")
+        left = await gate.ask("GET", "/api/v1/snapshot/app.a")
+    assert [(event["type"], event["key"], event["gone"]) for event in gone] == [("app.a", "k 1", True)]
+    check_problem(again, 404, "'k 1'")
+    assert left.json["events"] == []
+
+
+@pytest.mark.parametrize(("event_type", "status"), [("system.status", 403), ("source.freshness", 403), ("A", 400)])
+async def test_what_is_not_published_is_not_forgotten(event_type: str, status: int) -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("DELETE", f"/api/v1/snapshot/{event_type}"), status, event_type)
+
+
+async def test_poll() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("POST", "/api/v1/backends/engine/poll")
+        assert (answer.status, answer.json) == (202, {"backend": "engine"})
+        check_problem(await gate.ask("POST", "/api/v1/backends/nope/poll"), 404, "'nope'")
+    assert gate.supervisor.polled == ["engine"]
+
+
+async def test_clients() -> None:
+    async with serving() as gate:
+        channel = FakeChannel(soft_bytes=10)
+        connection, _, _ = gate.house.started("system.*", channel=channel)
+        channel.block()
+        for n in range(3):
+            await gate.house.gateway.publish([draft("system.status", n, retain=True)])
+            await asyncio.sleep(0)
+        answer = (await gate.ask("GET", "/api/v1/clients")).json
+    [client] = answer["clients"]
+    assert client.pop("queued_bytes") == connection.subscriber.waiting_bytes > 0
+    assert client == {
+        "id": connection.id,
+        "address": "192.0.2.1",
+        "subscriptions": ["system.*"],
+        "connected_at": WALL_TEXT,
+        "delivered": 1,
+        "skipped": {"system.status": 1},
+    }
+
+
+async def test_metrics_are_those_that_the_token_covers() -> None:
+    async with serving(grants=GRANTS) as gate:
+        answer = await gate.ask("GET", "/metrics", **bearer("system"))
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.body == b"# covered: ['system.*']\n"
+
+
+# who may come in
+
+NEEDS = [
+    ("GET", "/api/v1/status", "sub"),
+    ("GET", "/api/v1/status/circuit-breaker", "sub"),
+    ("GET", "/api/v1/status/circuit-breaker/engine", "sub"),
+    ("GET", "/api/v1/snapshot", "sub"),
+    ("GET", "/api/v1/snapshot/system.status", "sub"),
+    ("GET", "/api/v1/events", "sub"),
+    ("GET", "/metrics", "sub"),
+    ("POST", "/api/v1/events", "pub"),
+    ("DELETE", "/api/v1/snapshot/app.a", "pub"),
+    ("POST", "/api/v1/backends/engine/poll", "pub"),
+    ("GET", "/api/v1/clients", "all"),
+    ("POST", "/api/v1/circuit-breaker/engine/reset", "all"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "token"), NEEDS)
+async def test_roles(method: str, path: str, token: str) -> None:
+    wrong = {"sub": "pub", "pub": "sub", "all": "sub"}[token]
+    async with serving(grants=GRANTS) as gate:
+        for headers in ({}, bearer("wrong"), {"Authorization": "Basic YTpi"}):
+            answer = await gate.ask(method, path, **headers)
+            check_problem(answer, 401)
+            assert answer.headers["www-authenticate"] == "Bearer"
+        check_problem(await gate.ask(method, path, **bearer(wrong)), 403, "role")
+        if path != "/api/v1/events" or method == "POST":
+            assert (await gate.ask(method, path, **bearer(token))).status not in {401, 403}
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/", "/app.js", "/style.css", "/favicon.svg"]
+)
+async def test_what_needs_no_token(path: str) -> None:
+    async with serving(grants=GRANTS) as gate:
+        assert (await gate.ask("GET", path)).status == 200
+
+
+async def test_a_token_in_the_query_opens_streams_only() -> None:
+    async with serving(grants=GRANTS) as gate:
+        check_problem(await gate.ask("GET", "/api/v1/status?token=all"), 401)
+
+
+async def test_a_narrow_token_sees_what_it_covers() -> None:
+    async with serving(grants=GRANTS) as gate:
+        await gate.house.gateway.publish(
+            [draft("system.status", 1, retain=True), draft("storage.update", 2, retain=True)]
+        )
+        status = (await gate.ask("GET", "/api/v1/status", **bearer("system"))).json
+        breakers = (await gate.ask("GET", "/api/v1/status/circuit-breaker", **bearer("system"))).json
+        hidden = await gate.ask("GET", "/api/v1/status/circuit-breaker/disks", **bearer("system"))
+        snapshot = (await gate.ask("GET", "/api/v1/snapshot", **bearer("system"))).json
+        other = await gate.ask("GET", "/api/v1/snapshot/storage.update", **bearer("system"))
+    assert [source["type"] for source in status["sources"]] == ["system.status"]
+    assert [breaker["name"] for breaker in status["breakers"]] == ["engine"]
+    assert (breakers["state"], len(breakers["breakers"])) == ("closed", 1)
+    check_problem(hidden, 404)
+    assert "storage" not in hidden.json["detail"]
+    assert [event["type"] for event in snapshot["events"]] == ["system.status"]
+    check_problem(other, 404)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/status", "/no/such", "/ws"])
+async def test_a_foreign_host_is_refused_everywhere(path: str) -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("GET", path, Host="evil.example"), 421, "server.allowed_hosts", "evil.example")
+        check_problem(await gate.ask("OPTIONS", path, Host="evil.example"), 421)
+
+
+async def test_two_hosts_are_no_host() -> None:
+    async with serving() as gate:
+        twice = request("GET", "/healthz", host="127.0.0.1").replace(b"\r\n\r\n", b"\r\nHost: evil.example\r\n\r\n")
+        check_problem(await gate.send(twice), 421)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/v1/events"), ("DELETE", "/api/v1/snapshot/app.a"), ("GET", "/api/v1/events"), ("GET", "/")],
+)
+async def test_a_foreign_origin_is_refused(method: str, path: str) -> None:
+    async with serving() as gate:
+        answer = await gate.ask(method, path, {"type": "app.a", "data": 1}, Origin="http://evil.example")
+        check_problem(answer, 403, "server.allowed_origins", "evil.example")
+        assert "access-control-allow-origin" not in answer.headers
+        assert gate.house.gateway.position.seq == 0
+
+
+async def test_an_allowed_origin_gets_cors_headers() -> None:
+    async with serving(gate={"origins": ["https://ok.example"]}) as gate:
+        answer = await gate.ask("GET", "/api/v1/status", Origin="https://ok.example")
+        refused = await gate.ask("GET", "/api/v1/snapshot/no.such", Origin="https://ok.example")
+        same = await gate.ask("GET", "/healthz", Origin=gate.url)
+    for one in (answer, refused):
+        assert one.headers["access-control-allow-origin"] == "https://ok.example"
+        assert one.headers["vary"] == "Origin"
+    assert same.status == 200
+
+
+async def test_preflight() -> None:
+    async with serving(grants=GRANTS, gate={"origins": ["https://ok.example"]}) as gate:
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        answer = await gate.ask("OPTIONS", "/api/v1/events", Origin="https://ok.example", **asked)
+        refused = await gate.ask("OPTIONS", "/api/v1/events", Origin="https://evil.example", **asked)
+    assert answer.status == 204
+    assert answer.headers["access-control-allow-origin"] == "https://ok.example"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert "Authorization" in answer.headers["access-control-allow-headers"]
+    check_problem(refused, 403)
+    assert "access-control-allow-origin" not in refused.headers
+
+
+async def test_the_address_behind_a_trusted_proxy() -> None:
+    async with serving(grants=GRANTS, gate={"trusted_proxies": ["127.0.0.1"]}) as gate:
+        path = "/api/v1/circuit-breaker/engine/reset"
+        await gate.ask("POST", path, **bearer("all"), X_Forwarded_For="198.51.100.9, 203.0.113.7")
+    assert gate.supervisor.commands == [("engine", "reset", "root at 203.0.113.7")]
+
+
+@pytest.mark.parametrize("path", ["/gate/healthz", "/healthz"])
+async def test_a_proxy_may_leave_the_prefix_or_take_it_away(path: str) -> None:
+    async with serving(http={"root_path": "/gate"}) as gate:
+        assert (await gate.ask("GET", path)).status == 200
+        check_problem(await gate.ask("GET", "/gatehealthz"), 404)
+
+
+async def test_the_prefix_itself_leads_to_the_page() -> None:
+    async with serving(http={"root_path": "/gate"}) as gate:
+        answer = await gate.ask("GET", "/gate")
+    assert (answer.status, answer.headers["location"]) == (308, "/gate/")
+
+
+# the rest
+
+
+async def test_unknown_paths() -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("GET", "/no/such"), 404, "/no/such", "openapi.json")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/api/v1/status", "GET, HEAD, OPTIONS"),
+        ("PUT", "/api/v1/events", "GET, HEAD, OPTIONS, POST"),
+        ("GET", "/api/v1/circuit-breaker/engine/reset", "OPTIONS, POST"),
+        ("PATCH", "/api/v1/snapshot/app.a", "DELETE, GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_wrong_methods(method: str, path: str, allowed: str) -> None:
+    async with serving() as gate:
+        answer = await gate.ask(method, path)
+    check_problem(answer, 405, allowed)
+    assert answer.headers["allow"] == allowed
+
+
+async def test_options() -> None:
+    async with serving(grants=GRANTS) as gate:
+        answer = await gate.ask("OPTIONS", "/api/v1/events")
+    assert answer.status == 204
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+async def test_head_is_get_without_a_body() -> None:
+    async with serving() as gate:
+        whole, head = await gate.ask("GET", "/"), await gate.ask("HEAD", "/")
+        refused = await gate.ask("HEAD", "/no/such")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.body))
+    assert (refused.status, refused.body) == (404, b"")
+
+
+async def test_head_of_a_stream_ends_and_leaves_nobody() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("HEAD", "/api/v1/events")
+        assert (answer.status, answer.headers["content-type"], answer.body) == (200, "text/event-stream", b"")
+        while gate.house.gateway.connections:
+            await asyncio.sleep(0)
+
+
+async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with serving() as gate:
+            gate.supervisor.fails = RuntimeError("the secret inside")
+            answer = await gate.ask("GET", "/api/v1/status?token=hush", **bearer("hush"))
+    check_problem(answer, 500)
+    assert b"secret" not in answer.body
+    failed = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/status", "the secret inside")]
+    assert "hush" not in str(logs)
+
+
+async def test_a_plain_request_to_the_websocket() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("GET", "/ws")
+    check_problem(answer, 426, "WebSocket")
+    assert answer.headers["upgrade"] == "websocket"
+
+
+async def test_the_websocket_is_on_the_same_port() -> None:
+    async with (
+        serving() as gate,
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{gate.url}/ws?types=app.a") as websocket,
+    ):
+        assert json.loads(await websocket.receive_str())["type"] == "welcome"
+        await gate.ask("POST", "/api/v1/events", {"type": "app.a", "data": 1})
+        assert json.loads(await websocket.receive_str())["type"] == "app.a"
+
+
+async def test_the_page_needs_nothing_from_elsewhere() -> None:
+    async with serving() as gate:
+        page = await gate.ask("GET", "/")
+        files = [await gate.ask("GET", f"/{name}") for name in ("app.js", "style.css", "favicon.svg")]
+    kinds = [one.headers["content-type"] for one in (page, *files)]
+    assert kinds == [
+        "text/html; charset=utf-8",
+        "text/javascript; charset=utf-8",
+        "text/css; charset=utf-8",
+        "image/svg+xml; charset=utf-8",
+    ]
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert b"://" not in page.body.replace(b"http://www.w3.org", b"")
+    assert b'src="/' not in page.body
+    assert b'href="/' not in page.body
+    assert b"style=" not in page.body
+
+
+# the document
+
+
+async def openapi(gate: Serving) -> Any:
+    return (await gate.ask("GET", "/openapi.json")).json
+
+
+async def test_the_document_has_every_route_of_the_contract() -> None:
+    async with serving(grants=GRANTS) as gate:
+        document = await openapi(gate)
+    described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    assert described == {
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+        ("GET", "/api/v1/status"),
+        ("GET", "/api/v1/status/circuit-breaker"),
+        ("GET", "/api/v1/status/circuit-breaker/{name}"),
+        ("POST", "/api/v1/circuit-breaker/{name}/{action}"),
+        ("GET", "/api/v1/snapshot"),
+        ("GET", "/api/v1/snapshot/{event_type}"),
+        ("DELETE", "/api/v1/snapshot/{event_type}"),
+        ("POST", "/api/v1/events"),
+        ("GET", "/api/v1/events"),
+        ("POST", "/api/v1/backends/{name}/poll"),
+        ("GET", "/api/v1/clients"),
+        ("GET", "/metrics"),
+        ("GET", "/ws"),
+        ("GET", "/openapi.json"),
+        ("GET", "/asyncapi.json"),
+        ("GET", "/"),
+        ("GET", "/app.js"),
+        ("GET", "/style.css"),
+        ("GET", "/favicon.svg"),
+    }
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for operation in operations:
+        assert {"403", "421", "500"} <= set(operation["responses"])
+        assert ("401" in operation["responses"]) >= ("security" in operation)
+
+
+async def test_the_document_asks_for_tokens_only_where_they_are_asked_for() -> None:
+    async with serving() as gate:
+        assert "security" not in json.dumps((await openapi(gate))["paths"])
+    async with serving(grants=GRANTS) as gate:
+        paths = (await openapi(gate))["paths"]
+    assert paths["/api/v1/status"]["get"]["security"] == [{"bearer": []}]
+    assert "security" not in paths["/healthz"]["get"]
+
+
+DESCRIBED = [
+    "/healthz",
+    "/readyz",
+    "/api/v1/status",
+    "/api/v1/status/circuit-breaker",
+    "/api/v1/snapshot",
+    "/api/v1/clients",
+]
+
+
+@pytest.mark.parametrize("path", DESCRIBED)
+async def test_answers_are_what_the_document_says(path: str) -> None:
+    async with serving() as gate:
+        value = draft("system.status", 1, retain=True, source="engine", stale=False, as_of=1.0)
+        await gate.house.gateway.publish([value])
+        gate.house.started("*")
+        document = await openapi(gate)
+        schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        jsonschema.validate((await gate.ask("GET", path)).json, {**schema, "components": document["components"]})
+
+
+async def test_the_asyncapi_document_is_the_one_that_was_made() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("GET", "/asyncapi.json")
+    assert (answer.headers["content-type"], answer.json) == ("application/json", {"asyncapi": "3.0.0"})

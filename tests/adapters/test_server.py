@@ -1,0 +1,317 @@
+"""The socket: slow and oversized heads, the end of the server, and what an upgrade leaves behind."""
+
+import asyncio
+import gc
+import logging
+import socket
+import ssl
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from certificates import written_to
+from serving import RawClient, read_answer, request, serving
+
+from tidegate.adapters.server import HEAD_BYTES, HttpProtocol, serve, transport_of
+
+TOKEN = "hush-hush"
+
+
+class Application:
+    """Answers when the test says so."""
+
+    def __init__(self, body: bytes = b"done") -> None:
+        self.body = body
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.cancelled = False
+        self.transport: asyncio.Transport | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.transport = transport_of(scope)
+        self.asked.set()
+        try:
+            await self.may_answer.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        length = str(len(self.body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def no_websocket(**_: object) -> asyncio.Protocol:
+    raise AssertionError("nobody upgrades here")
+
+
+@asynccontextmanager
+async def server(application: Application, **options: Any) -> AsyncIterator[int]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    async with serve(application, no_websocket, sock=listener, **{"handshake_s": 20.0, **options}):
+        yield port
+
+
+GET = request("GET", "/", host="127.0.0.1")
+GET_ON = GET.replace(b"Connection: close\r\n", b"")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: 1\r\n"])
+async def test_a_slow_head_is_ended(sent: bytes) -> None:
+    async with server(Application(), handshake_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.write(sent)
+        assert await client.rest() == b""
+        await client.close()
+
+
+@pytest.mark.parametrize("sent", [b"\r\n", b"G"])
+async def test_a_slow_head_on_a_used_connection_is_ended(sent: bytes) -> None:
+    async with server(Application(), handshake_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        assert (await client.until(b"done")).startswith(b"HTTP/1.1 200")
+        client.writer.write(sent)
+        assert await client.rest() == b""
+        await client.close()
+
+
+async def test_a_head_in_drips_is_ended_too() -> None:
+    async with server(Application(), handshake_s=0.1) as port:
+        client = await RawClient.open(port)
+        dripping = asyncio.create_task(drip(client, b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * 10_000))
+        assert await client.rest() == b""
+        dripping.cancel()
+        await client.close()
+
+
+async def drip(client: RawClient, data: bytes) -> None:
+    for byte in data:
+        client.writer.write(bytes([byte]))
+        await asyncio.sleep(0.005)
+
+
+async def test_a_body_that_nobody_reads_cannot_drip_for_ever() -> None:
+    async with server(Application(), handshake_s=0.1) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON.replace(b"\r\n\r\n", b"\r\nContent-Length: 100000\r\n\r\n"))
+        await client.until(b"done")
+        dripping = asyncio.create_task(drip(client, b"x" * 100_000))
+        assert await client.rest() == b""
+        dripping.cancel()
+        await client.close()
+
+
+async def test_a_slow_answer_is_waited_for() -> None:
+    application = Application()
+    application.may_answer.clear()
+    async with server(application, handshake_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET)
+        await application.asked.wait()
+        await asyncio.sleep(0.1)
+        application.may_answer.set()
+        assert read_answer(await client.rest()).body == b"done"
+        await client.close()
+
+
+async def test_an_idle_connection_is_ended() -> None:
+    async with server(Application(), keep_alive_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        assert (await client.rest()).endswith(b"done")
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n" + b"X: %b\r\n" % (b"x" * (HEAD_BYTES + 1)) + b"\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X-Many: 1\r\n" * HEAD_BYTES + b"\r\n",
+        b"GET /%b HTTP/1.1\r\n\r\n" % (b"x" * HEAD_BYTES),
+    ],
+)
+async def test_a_head_that_is_too_large_is_refused(head: bytes) -> None:
+    application = Application()
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        client.writer.write(head)
+        answer = read_answer(await client.rest())
+        await client.close()
+    assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
+    assert answer.json["status"] == 431
+    assert not application.asked.is_set()
+
+
+async def test_an_endless_head_is_refused_before_it_ends() -> None:
+    async with server(Application()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(b"GET / HTTP/1.1\r\nX: ")
+        for _ in range(64):
+            client.writer.write(b"x" * 16384)
+            await asyncio.sleep(0)
+        head = await client.until(b"\r\n\r\n")
+        await client.close()
+    assert head.startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_large_head_within_the_limit_is_read() -> None:
+    async with server(Application()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * (HEAD_BYTES - 1000))))
+        assert read_answer(await client.rest()).status == 200
+        await client.close()
+
+
+@pytest.mark.parametrize("garbage", [b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"])
+async def test_what_is_no_http_is_refused(garbage: bytes) -> None:
+    async with server(Application()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(garbage)
+        answer = read_answer(await client.rest())
+        await client.close()
+    assert (answer.status, answer.json["status"]) == (400, 400)
+    assert answer.headers["server"] == "tidegate"
+
+
+async def test_garbage_after_a_request_does_not_cut_into_its_answer() -> None:
+    application = Application()
+    application.may_answer.clear()
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        client.writer.write(b"garbage\r\n\r\n")
+        assert await client.rest() == b""
+        application.may_answer.set()
+        await client.close()
+
+
+async def test_leaving_waits_for_running_answers() -> None:
+    application = Application()
+    application.may_answer.clear()
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        idle = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        asyncio.get_running_loop().call_later(0.05, application.may_answer.set)
+    answer = read_answer(await client.rest())
+    assert (answer.body, answer.headers["connection"]) == (b"done", "close")
+    assert await idle.rest() == b""
+    with pytest.raises(ConnectionError):
+        await RawClient.open(port)
+    await client.close()
+    await idle.close()
+
+
+async def test_leaving_gives_up_on_answers_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.adapters.server.ABORTED_S", 0.05)
+    application = Application()
+    application.may_answer.clear()
+    before = asyncio.all_tasks()
+    async with server(application, finish_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+    assert application.cancelled
+    assert await client.rest() == b""
+    await client.close()
+    assert asyncio.all_tasks() == before
+
+
+async def test_leaving_gives_up_on_readers_that_do_not_read() -> None:
+    application = Application(b"x" * 10_000_000)
+    async with server(application, finish_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(GET)
+        await application.asked.wait()
+    assert application.transport is not None
+    assert application.transport.is_closing()
+    await client.close()
+
+
+async def test_an_idle_reader_that_does_not_read_is_not_kept() -> None:
+    application = Application(b"x" * 10_000_000)
+    async with server(application, keep_alive_s=0.02, handshake_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        assert application.transport is not None
+        async with asyncio.timeout(20):
+            while application.transport.get_write_buffer_size() or not application.transport.is_closing():
+                await asyncio.sleep(0.01)
+        await client.close()
+
+
+async def test_the_kernel_holds_little_unsent() -> None:
+    application = Application()
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await client.until(b"done")
+        assert application.transport is not None
+        raw_socket = application.transport.get_extra_info("socket")
+        assert raw_socket.getsockopt(socket.IPPROTO_TCP, 25) == 16384
+        await client.close()
+
+
+async def test_an_upgrade_leaves_nothing_for_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocols: list[weakref.ref[HttpProtocol]] = []
+    made = HttpProtocol.connection_made
+
+    def remember(self: HttpProtocol, transport: asyncio.Transport) -> None:
+        protocols.append(weakref.ref(self))
+        made(self, transport)
+
+    monkeypatch.setattr(HttpProtocol, "connection_made", remember)
+    async with serving() as gate, aiohttp.ClientSession() as session:
+        gc.collect()
+        gc.disable()
+        try:
+            async with session.ws_connect(f"{gate.url}/ws") as websocket:
+                await websocket.receive()
+                assert [protocol() for protocol in protocols] == [None]
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/status", "/ws", "/no/such"])
+async def test_no_logger_is_told_a_token(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi", "uvicorn")]
+    before = [logger.level for logger in loggers]
+    caplog.set_level(1)
+    for logger in loggers:
+        logger.setLevel(1)
+    try:
+        async with serving() as gate:
+            for head in ("GET {} HTTP/1.1", "HEAD {} HTTP/1.1", "GET {} NOPE"):
+                line = head.format(f"{path}?token={TOKEN}")
+                fields = f"Host: evil\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+                await gate.send(f"{line}\r\n{fields}\r\n".encode())
+            async with aiohttp.ClientSession() as session:
+                url = f"{gate.url}/ws?token={TOKEN}&types="
+                async with session.ws_connect(url) as websocket:
+                    await websocket.receive()
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+    assert caplog.records
+    assert TOKEN not in caplog.text
+
+
+async def test_tls(tmp_path: Path) -> None:
+    certificates = written_to(tmp_path)
+    theirs = ssl.create_default_context(cafile=str(certificates.ca))
+    async with server(Application(), ssl=certificates.server_side()) as port:
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", port, ssl=theirs))
+        client.writer.write(GET)
+        assert read_answer(await client.rest()).body == b"done"
+        await client.close()

@@ -1,0 +1,238 @@
+"""The HTTP side in a test's hands: a gateway behind the real application on a real socket, and a raw client."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from fanout import House, OpenDoor, TokenAuthenticator
+
+from tidegate.adapters.http_api import HttpOptions, http_api
+from tidegate.adapters.server import serve, transport_of
+from tidegate.adapters.sse import EventStreams
+from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
+from tidegate.core.breaker import BreakerView, LastError, State
+from tidegate.core.grant import Grant, Role
+from tidegate.core.topics import PatternSet
+from tidegate.errors import ErrorCode, UnknownName
+from tidegate.runtime.access import Gate
+from tidegate.runtime.poller import SourceView
+from tidegate.runtime.supervisor import Readiness
+
+WALL = 1_795_383_603.123
+WALL_TEXT = "2026-11-22T21:40:03.123Z"
+
+GRANTS = {
+    "all": Grant(name="root"),
+    "sub": Grant(name="reader", roles=frozenset({Role.SUBSCRIBER})),
+    "pub": Grant(name="writer", roles=frozenset({Role.PUBLISHER})),
+    "system": Grant(name="narrow", roles=frozenset({Role.SUBSCRIBER}), allowed=PatternSet(["system.*"])),
+}
+
+
+def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerView:
+    fields: dict[str, Any] = {
+        "state": state,
+        "forced": False,
+        "since": WALL,
+        "failure_count": 0,
+        "success_count": 3,
+        "open_count": 0,
+        "retry_at": None,
+        "last_error": None,
+        "cause": None,
+    }
+    return BreakerView(name=name, **{**fields, **changes})
+
+
+def source(event_type: str, backend: str, **changes: Any) -> SourceView:
+    fields: dict[str, Any] = {
+        "interval_s": 5.0,
+        "stale": False,
+        "as_of": WALL,
+        "error_code": None,
+        "next_poll_at": WALL,
+        "missed_ticks": 0,
+    }
+    return SourceView(type=event_type, backend=backend, **{**fields, **changes})
+
+
+@dataclass
+class FakeSupervisor:
+    """Two backends: a healthy one, and one whose source has a breaker of its own, which is open."""
+
+    status: str = "ready"
+    stale: int = 0
+    commands: list[tuple[str, str, str]] = field(default_factory=list)
+    polled: list[str] = field(default_factory=list)
+    fails: Exception | None = None
+
+    def readiness(self) -> Readiness:
+        return Readiness(self.status, self.stale)
+
+    def sources(self) -> Sequence[SourceView]:
+        return [
+            source("system.status", "engine"),
+            source("storage.update", "disks", stale=True, as_of=None, error_code=ErrorCode.RPC_TIMEOUT),
+        ]
+
+    def breakers(self) -> Sequence[BreakerView]:
+        if self.fails is not None:
+            raise self.fails
+        error = LastError(ErrorCode.RPC_TIMEOUT, "no answer in 2 s", WALL)
+        return [
+            breaker("engine"),
+            breaker("disks"),
+            breaker("disks/storage.update", State.OPEN, retry_at=WALL, failure_count=5, last_error=error),
+        ]
+
+    def breaker(self, name: str) -> BreakerView:
+        for view in self.breakers():
+            if view.name == name:
+                return view
+        raise UnknownName(f"expected a breaker, got {name!r}")
+
+    async def command(self, name: str, action: str, *, by: str) -> BreakerView:
+        view = self.breaker(name)
+        if action not in {"force-open", "force-closed", "reset"}:
+            raise UnknownName(f"expected an action, got {action!r}")
+        self.commands.append((name, action, by))
+        return view
+
+    async def poll(self, backend: str) -> None:
+        if backend not in {"engine", "disks"}:
+            raise UnknownName(f"expected a backend, got {backend!r}")
+        self.polled.append(backend)
+
+
+@dataclass
+class Serving:
+    """A server that listens, and all that stands behind it."""
+
+    port: int
+    house: House
+    supervisor: FakeSupervisor
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> "Answer":
+        """One request on a connection of its own; underscores in `headers` stand for dashes."""
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        return await self.send(request(method, path, data, host=f"127.0.0.1:{self.port}", **fields))
+
+    async def send(self, data: bytes) -> "Answer":
+        """Send `data`, read the answer up to the end of the connection."""
+        client = await RawClient.open(self.port)
+        try:
+            client.writer.write(data)
+            return read_answer(await client.rest())
+        finally:
+            await client.close()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RawClient:
+    """One TCP connection, byte by byte. Every read fails after a while, so that a test never hangs."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> "RawClient":
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def until(self, mark: bytes) -> bytes:
+        async with asyncio.timeout(20):
+            return await self.reader.readuntil(mark)
+
+    async def rest(self) -> bytes:
+        """All that comes until the server ends the connection."""
+        async with asyncio.timeout(20):
+            return await self.reader.read()
+
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+def request(method: str, path: str, body: bytes = b"", *, host: str, **headers: str) -> bytes:
+    """A request that asks for the connection to be closed after it."""
+    fields = {"Host": host, "Connection": "close", **headers}
+    if body:
+        fields = {"Content-Length": str(len(body)), **fields}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+
+def read_answer(data: bytes) -> Answer:
+    """An answer that ends with the connection."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return Answer(int(status_line.split()[1]), headers, body)
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    grants: Mapping[str, Grant] | None = None,
+    gate: Mapping[str, Any] | None = None,
+    http: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    soft_bytes: int = 1 << 18,
+    **options: Any,
+) -> AsyncIterator[Serving]:
+    """Everything but pollers, listening on a free port. Tokens are asked for where there are `grants`."""
+    authenticator = TokenAuthenticator(grants) if grants else None
+    house = House(authenticator=authenticator, **options)
+    supervisor = FakeSupervisor()
+    keeper = Gate(
+        authenticator=authenticator or OpenDoor(),
+        bound_host="127.0.0.1",
+        **(gate or {}),
+    )
+    websocket = WebSocketServer(
+        house.gateway,
+        keeper,
+        WebSocketOptions(
+            message_bytes=65536, patterns=8, send_buffer_soft_bytes=1 << 18, send_buffer_hard_bytes=1 << 22
+        ),
+    )
+    streams = EventStreams(house.gateway, transport_of=transport_of, soft_bytes=soft_bytes, jitter=lambda: 0.5)
+    limits: dict[str, Any] = {"version": "0.1.0", "publish_bytes": 4096, "body_s": 20.0, **(http or {})}
+    app = http_api(
+        house.gateway,
+        supervisor,
+        keeper,
+        options=HttpOptions(auth_required=bool(grants), **limits),
+        open_stream=streams.open,
+        render_metrics=lambda allowed: f"# covered: {allowed.sorted()}\n".encode(),
+        asyncapi=b'{"asyncapi":"3.0.0"}',
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    running = asyncio.create_task(house.gateway.run())
+    try:
+        async with serve(app, websocket, sock=listener, **{"handshake_s": 20.0, **(server or {})}):
+            yield Serving(port, house, supervisor)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
