@@ -51,6 +51,11 @@ from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
 from tidegate.runtime.supervisor import Supervisor
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
+FRAMES_PER_S = 1000.0
+FRAMES_BURST = 2000
+FRAMES_PER_MESSAGE = 10
+"""A client is read no faster than this, fragments and control frames included, or than its messages may need."""
+
 KEEP_ALIVE_S = 15.0
 """How long an HTTP connection may stay idle."""
 
@@ -242,6 +247,10 @@ def websocket_options(config: Config) -> WebSocketOptions:
     return WebSocketOptions(
         message_bytes=config.limits.message_bytes,
         patterns=config.limits.patterns,
+        frames=Rate(
+            max(FRAMES_PER_S, config.limits.messages_per_s * FRAMES_PER_MESSAGE),
+            max(FRAMES_BURST, config.limits.messages_burst * FRAMES_PER_MESSAGE),
+        ),
         send_buffer_soft_bytes=config.limits.send_buffer_soft_bytes,
         send_buffer_hard_bytes=config.limits.send_buffer_hard_bytes,
         root_path=config.server.root_path,

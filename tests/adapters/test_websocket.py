@@ -20,6 +20,7 @@ from tidegate.adapters.server import serve
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketProtocol, WebSocketServer
 from tidegate.core.envelope import Pong
 from tidegate.core.grant import Grant, Role
+from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
@@ -28,6 +29,7 @@ from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 
 PATIENCE_S = 20.0
+UNLIMITED = Rate(per_s=1e6, burst=1_000_000)
 
 
 class RememberingServer(WebSocketServer):
@@ -74,6 +76,7 @@ async def serving(
     soft_bytes: int = 1 << 18,
     hard_bytes: int = 1 << 22,
     root_path: str = "",
+    frames: Rate = UNLIMITED,
     **options: Any,
 ) -> AsyncIterator[Serving]:
     house = House(authenticator=authenticator, send_limits=SendLimits(hard_bytes=hard_bytes, grace_s=10.0), **options)
@@ -84,6 +87,7 @@ async def serving(
         WebSocketOptions(
             message_bytes=message_bytes,
             patterns=8,
+            frames=frames,
             send_buffer_soft_bytes=soft_bytes,
             send_buffer_hard_bytes=hard_bytes,
             root_path=root_path,
@@ -513,6 +517,91 @@ class TestSlowReaders:
                     if served.house.metrics.named("client_left"):
                         break
             assert len(await served.until_left()) == 1
+
+
+class TestFloods:
+    SLOW = Rate(per_s=0.001, burst=3)
+    """After a burst of frames, nothing more is read within any test's life."""
+
+    @pytest.mark.parametrize(
+        "flood",
+        [
+            [Frame(Opcode.PING, b"")] * 10,
+            [Frame(Opcode.PONG, b"")] * 10,
+            [Frame(Opcode.TEXT, b'{"type":"ping"}')] * 10,
+            [Frame(Opcode.TEXT, b"", fin=False), *[Frame(Opcode.CONT, b"", fin=False)] * 9],
+        ],
+        ids=["pings", "pongs", "messages", "fragments"],
+    )
+    async def test_a_client_that_sends_too_many_frames_is_read_no_further(self, flood: list[Frame]) -> None:
+        async with (
+            serving(frames=self.SLOW) as served,
+            RawClient.open(served.port) as client,
+            served.connect("?types=") as other,
+        ):
+            transport = served.server.made[0]._transport
+            client.send(*flood)
+            async with asyncio.timeout(PATIENCE_S):
+                while transport.is_reading():
+                    await asyncio.sleep(0)
+            assert types(await received(other)) == ["welcome"]
+            assert (await say(other, {"type": "ping"}))["type"] == "pong"
+            assert served.house.metrics.named("client_left") == [], "it is not closed, only read slowly"
+
+    async def test_within_the_burst_nothing_waits(self) -> None:
+        async with serving(frames=self.SLOW) as served, RawClient.open(served.port) as client:
+            await client.message()
+            client.send(Frame(Opcode.PING, b"1"), Frame(Opcode.PING, b"2"))
+            assert [(await client.next() or Frame(Opcode.TEXT, b"")).data for _ in range(2)] == [b"1", b"2"]
+            assert served.server.made[0]._transport.is_reading()
+
+    async def test_it_is_read_on_when_its_time_has_come(self) -> None:
+        async with serving(frames=Rate(per_s=200.0, burst=1)) as served, RawClient.open(served.port) as client:
+            await client.message()
+            for n in range(5):
+                client.send(*[Frame(Opcode.PING, b"%d" % n)] * 3)
+            pongs = [await client.next() for _ in range(15)]
+            assert [bytes(pong.data) for pong in pongs if pong is not None] == [b"%d" % (n // 3) for n in range(15)]
+
+    async def test_much_at_once_is_taken_in_by_pieces_with_turns_for_others_between(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "PIECE_BYTES", 100)
+        async with serving() as served, RawClient.open(served.port) as client:
+            await client.message()
+            [protocol] = served.server.made
+            pieces: list[int] = []
+            real = protocol._wire.receive_data
+            monkeypatch.setattr(protocol._wire, "receive_data", lambda data: (pieces.append(len(data)), real(data))[1])
+            text = b'{"type":"ping","id":"%s"}' % (b"x" * 5000)
+            client.send(Frame(Opcode.TEXT, text), *[Frame(Opcode.PING, b"%d" % n) for n in range(100)])
+            assert (await client.message())["id"] == "x" * 5000
+            pongs = [await client.next() for _ in range(100)]
+            assert [bytes(pong.data) for pong in pongs if pong is not None] == [b"%d" % n for n in range(100)]
+            assert max(pieces) == 100
+            assert sum(pieces) > 5000
+
+    async def test_a_flood_that_ends_leaves_nothing_behind(self) -> None:
+        async with serving(frames=self.SLOW) as served, RawClient.open(served.port) as client:
+            client.send(*[Frame(Opcode.PING, b"")] * 10)
+            transport = served.server.made[0]._transport
+            async with asyncio.timeout(PATIENCE_S):
+                while transport.is_reading():
+                    await asyncio.sleep(0)
+            served.house.gateway.connections[0].abort(CloseCode.GOING_AWAY, "enough")
+            await served.until_left()
+            served.server.made[0]._read_on(b"more")
+
+    async def test_what_comes_after_our_close_is_read_without_a_pause(self) -> None:
+        async with serving(frames=self.SLOW) as served, RawClient.open(served.port) as client:
+            await client.message()
+            served.house.gateway.connections[0].close(CloseCode.DRAINING, "bye")
+            client.send(*[Frame(Opcode.PING, b"")] * 10)
+            while (frame := await client.next()) is not None and frame.opcode is not Opcode.CLOSE:
+                pass
+            assert served.server.made[0]._transport.is_reading()
+            client.send(Frame(Opcode.CLOSE, b"\x03\xf4"))
+            assert "1012" in (await served.until_left())[0]
 
 
 class TestRefusals:

@@ -21,6 +21,7 @@ from tidegate.core.framing import WEBSOCKET
 from tidegate.core.grant import Role
 from tidegate.core.problem import MEDIA_TYPE, problem
 from tidegate.core.query import StreamQuery, parse_stream_query
+from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.errors import AccessRefused, CloseCode
 from tidegate.runtime import access
 from tidegate.runtime.connection import Connection
@@ -37,6 +38,9 @@ PATH = "/ws"
 MAX_REASON_BYTES = 123
 """What fits into a close frame beside its code (RFC 6455 section 5.5)."""
 
+PIECE_BYTES = 4096
+"""How much is taken in before others have their turn: a frame costs the same time however small it is."""
+
 PING_FRAME = b"\x89\x00"
 
 TCP_NOTSENT_LOWAT = 25
@@ -49,10 +53,11 @@ SILENT = logging.Logger("websockets", level=logging.CRITICAL)  # noqa: LOG001 - 
 
 
 class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What the adapter itself needs to know."""
+    """What the adapter itself needs to know. A client whose frames, of any kind, pass `frames` is read more slowly."""
 
     message_bytes: int
     patterns: int
+    frames: Rate = Rate(per_s=1000.0, burst=2000)
     send_buffer_soft_bytes: int
     send_buffer_hard_bytes: int
     root_path: str = ""
@@ -98,6 +103,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_connection",
         "_failed",
         "_fragments",
+        "_frames_owed_until",
         "_is_text",
         "_lingering",
         "_server",
@@ -113,6 +119,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wire = ServerProtocol(max_size=server.options.message_bytes, logger=SILENT)
         self._connection: Connection | None = None
         self._fragments: bytearray | None = None
+        self._frames_owed_until = NOTHING_OWED
         self._is_text = False
         self._alive = True
         self._failed = False
@@ -132,8 +139,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._alive = True
-        self._wire.receive_data(data)
+        self._wire.receive_data(data[:PIECE_BYTES])
         self._handle_events()
+        rest, wait_s = data[PIECE_BYTES:], self._owed_s()
+        if (rest or wait_s > 0) and not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait_s, self._read_on, rest)
 
     def eof_received(self) -> None:
         self._wire.receive_eof()
@@ -175,8 +186,26 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # inbound
 
+    def _read_on(self, rest: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            if rest:
+                self.data_received(rest)
+
+    def _owed_s(self) -> float:
+        """How long to read nothing, so that frames are within their rate; a closing connection is only thrown away."""
+        if self._wire.state is not State.OPEN:
+            return 0.0
+        return max(0.0, self._frames_owed_until - asyncio.get_running_loop().time())
+
     def _handle_events(self) -> None:
-        for event in self._wire.events_received():
+        events = self._wire.events_received()
+        if events:
+            now = asyncio.get_running_loop().time()
+            self._frames_owed_until = self._server.options.frames.charged(
+                self._frames_owed_until, now, count=len(events)
+            )
+        for event in events:
             if isinstance(event, Request):
                 self._upgrade(event)
             elif not self._failed:
