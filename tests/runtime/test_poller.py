@@ -1,0 +1,431 @@
+"""The poller and the supervisor in virtual time, with a backend that does what the test says."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from fanout import RecordingMetrics, options
+from msgspec import Raw
+from simulation.virtual import VirtualLoop
+
+from tidegate.adapters.auth import OpenAuthenticator
+from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.events import Draft
+from tidegate.core.freshness import SourceSpec
+from tidegate.core.instant import Instant
+from tidegate.core.outcome import ClassifyPolicy
+from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, UnknownName
+from tidegate.ports import Call, SavedValue
+from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
+from tidegate.runtime.supervisor import Supervisor
+
+INTERVAL_S = 10.0
+TIMEOUT_S = 2.0
+BREAKER = BreakerConfig(failure_threshold=3, open_s=20.0, open_max_s=80.0, probe_deadline_s=TIMEOUT_S + 1)
+
+
+def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test on a loop whose time passes as soon as nothing else is to be done."""
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+class LoopClock:
+    def now(self) -> Instant:
+        mono = asyncio.get_running_loop().time()
+        return Instant(mono, 1_795_000_000.0 + mono)
+
+
+class ScriptedBackend:
+    """Answers each call with what `answer` gives for it, or raises that, after `delay_s`; notes when calls came."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Call], Raw | BackendError | Exception] = lambda call: Raw(b'{"ok":true}')
+        self.delay_s = 0.1
+        self.came: list[tuple[float, list[str]]] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
+        self.came.append((asyncio.get_running_loop().time(), [call.method for call in calls]))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.delay_s)
+            answers = [self.answer(call) for call in calls]
+        finally:
+            self.in_flight -= 1
+        if len(answers) == 1 and isinstance(answers[0], Exception):
+            raise answers[0]
+        return [answer for answer in answers if isinstance(answer, Raw | BackendError)]
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    def fail(self, error: Exception) -> None:
+        self.answer = lambda call: error
+
+    def times(self) -> list[float]:
+        return [at for at, _ in self.came]
+
+
+class MemoryStore:
+    def __init__(self, values: Sequence[SavedValue] = ()) -> None:
+        self.values = {(value.type, value.key): value for value in values}
+        self.closed = False
+
+    async def load(self) -> list[SavedValue]:
+        return list(self.values.values())
+
+    def save(self, values: Any, *, gone: Any = ()) -> None:
+        self.values |= {(value.type, value.key): value for value in values}
+        for name in gone:
+            self.values.pop(name, None)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class House:
+    """A gateway with one backend, and everything that it publishes, in order, with when it did."""
+
+    def __init__(self, *sources: SourcePlan, batch: bool = False, store: MemoryStore | None = None) -> None:
+        self.backend = ScriptedBackend()
+        self.store = store
+        self.published: list[tuple[float, Draft]] = []
+        clock = LoopClock()
+        bus = MemoryBus("e1")
+        self.gateway = Gateway(
+            options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
+            bus=bus,
+            clock=clock,
+            metrics=RecordingMetrics(),
+            authenticator=OpenAuthenticator(),
+        )
+        deliver = self.gateway._deliver
+
+        def note(drafts: Sequence[tuple[int, Draft]]) -> None:
+            self.published += [(asyncio.get_running_loop().time(), draft) for _, draft in drafts]
+            deliver(drafts)
+
+        bus.connect(note)
+        plan = BackendPlan(
+            name="engine",
+            timeout_s=TIMEOUT_S,
+            batch=batch,
+            breaker=BREAKER,
+            policy=ClassifyPolicy(),
+            event_bytes=1000,
+            rpc_error_interval_s=60.0,
+            sources=sources,
+        )
+        self.poller = BackendPoller(
+            plan,
+            backend=self.backend,
+            gateway=self.gateway,
+            clock=clock,
+            metrics=RecordingMetrics(),
+            store=store,
+            rng=random.Random(7),
+        )
+        self.supervisor = Supervisor(self.gateway, [self.poller], store=store, services={})
+
+    def of(self, event_type: str) -> list[Draft]:
+        return [draft for _, draft in self.published if draft.type == event_type]
+
+    def states(self) -> list[str]:
+        return [msgspec.json.decode(draft.data)["state"] for draft in self.of("circuit_breaker.state")]
+
+
+def source(event_type: str = "a.status", *, breaker: str = "engine", **fields: Any) -> SourcePlan:
+    plan = {name: fields.pop(name) for name in ("select", "items", "key", "idle_interval_s") if name in fields}
+    spec = {"type": event_type, "source": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
+    spec["keyed"] = "key" in plan
+    return SourcePlan(spec=SourceSpec(**spec), call=Call(event_type), breaker=breaker, **plan)
+
+
+@virtual
+async def test_the_first_poll_comes_within_a_second_and_the_cadence_does_not_drift() -> None:
+    house = House(source())
+    async with house.supervisor.running():
+        await asyncio.sleep(10 * INTERVAL_S + 1)
+    times = house.backend.times()
+    assert times[0] <= 1.0
+    assert times == pytest.approx([times[0] + n * INTERVAL_S for n in range(len(times))], abs=1e-6)
+    assert len(house.of("a.status")) == len(times)
+    assert not any(draft.stale for draft in house.of("a.status"))
+
+
+@virtual
+async def test_sources_with_one_interval_share_their_phase_and_one_batch() -> None:
+    house = House(source("a.status"), source("b.status"), batch=True)
+    async with house.supervisor.running():
+        await asyncio.sleep(2.5 * INTERVAL_S)
+    assert [sorted(methods) for _, methods in house.backend.came] == [["a.status", "b.status"]] * 3
+
+
+@virtual
+async def test_without_batching_each_source_has_its_own_call() -> None:
+    house = House(source("a.status"), source("b.status"))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+    assert sorted(methods[0] for _, methods in house.backend.came) == ["a.status", "b.status"]
+    assert house.backend.most_in_flight == 2
+
+
+@virtual
+async def test_a_failure_is_said_at_once_with_the_last_good_data() -> None:
+    house = House(source())
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        await asyncio.sleep(INTERVAL_S)
+    fresh, stale = house.of("a.status")
+    assert (fresh.stale, stale.stale) == (False, True)
+    assert (stale.data, stale.as_of, stale.error_code) == (fresh.data, fresh.as_of, "RPC_DISCONNECT")
+    (error,) = house.of("rpc_error")
+    assert msgspec.json.decode(error.data)["consecutive_failures"] == 1
+    assert error.about == "a.status"
+
+
+@virtual
+async def test_an_open_breaker_lets_through_single_probes_at_the_announced_times() -> None:
+    house = House(source("a.status"), source("b.status"), source("c.status"))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        await asyncio.sleep(INTERVAL_S)
+        assert house.states() == ["closed", "open"], "three sources fail in one tick: the threshold"
+        house.backend.came.clear()
+        await asyncio.sleep(300.0)
+    announced = [draft.retry_at for draft in house.of("a.status") if draft.retry_at is not None and draft.stale]
+    assert house.backend.came
+    assert house.backend.most_in_flight <= 3
+    for at, methods in house.backend.came:
+        assert len(methods) == 1
+        assert any(abs(1_795_000_000.0 + at - retry_at) < 0.01 for retry_at in announced)
+
+
+@virtual
+async def test_recovery_is_noticed_at_the_probe_and_the_others_are_asked_spread_out() -> None:
+    types = [f"s{n}.status" for n in range(10)]
+    house = House(*map(source, types))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        await asyncio.sleep(INTERVAL_S)
+        house.backend.answer = lambda call: Raw(b"1")
+        house.backend.came.clear()
+        while house.states()[-1] != "closed":
+            await asyncio.sleep(0.01)
+        back = asyncio.get_running_loop().time()
+        await asyncio.sleep(INTERVAL_S)
+    assert house.states().count("closed") == 2, "at the start, and once after the recovery"
+    probe, *others = house.backend.times()
+    assert len({methods[0] for _, methods in house.backend.came}) == 10
+    assert all(at <= back + INTERVAL_S + 0.01 for at in others)
+    assert min(b - a for a, b in zip([probe, *others], others, strict=False)) > 0, "no two at once"
+    last = {draft.type: draft for _, draft in house.published}
+    assert all(last[event_type].stale is False for event_type in types)
+
+
+@virtual
+async def test_a_hang_is_a_timeout_and_ticks_meanwhile_are_missed_not_piled_up() -> None:
+    house = House(source(interval_s=0.5))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.4)
+        house.backend.delay_s = 3600.0
+        await asyncio.sleep(TIMEOUT_S + 1.0)
+        (view,) = house.supervisor.sources()
+    assert house.backend.most_in_flight == 1
+    assert view.missed_ticks >= 3
+    assert any(draft.error_code == "RPC_TIMEOUT" for draft in house.of("a.status"))
+
+
+@virtual
+async def test_a_breaker_of_its_own_does_not_open_that_of_the_backend() -> None:
+    house = House(source("a.status"), source("b.status", breaker="engine/b.status"))
+    house.backend.answer = lambda call: Disconnected("no") if call.method == "b.status" else Raw(b"1")
+    async with house.supervisor.running():
+        await asyncio.sleep(4 * INTERVAL_S)
+        states = {view.name: view.state.value for view in house.supervisor.breakers()}
+    assert states == {"engine": "closed", "engine/b.status": "open"}
+    assert not any(draft.stale for draft in house.of("a.status"))
+
+
+@virtual
+async def test_one_success_in_a_batch_is_a_success_and_each_element_decides_its_own_freshness() -> None:
+    house = House(source("a.status"), source("b.status"), batch=True)
+    house.backend.answer = lambda call: ApplicationError(1, "no") if call.method == "b.status" else Raw(b"1")
+    async with house.supervisor.running():
+        await asyncio.sleep(6 * INTERVAL_S)
+        states = [view.state.value for view in house.supervisor.breakers()]
+    assert states == ["closed"]
+    assert not any(draft.stale for draft in house.of("a.status"))
+    assert not house.of("b.status"), "never answered well: no data event"
+    assert house.of("source.freshness")
+
+
+@virtual
+async def test_an_account_that_is_refused_is_asked_less_and_less_without_opening_the_breaker() -> None:
+    house = House(source(interval_s=1.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(HttpStatus(401, "who are you"))
+        await asyncio.sleep(1.0)
+        house.backend.came.clear()
+        await asyncio.sleep(200.0)
+        states = [view.state.value for view in house.supervisor.breakers()]
+    assert states == ["closed"]
+    gaps = [b - a for a, b in zip(house.backend.times(), house.backend.times()[1:], strict=False)]
+    assert len(house.backend.came) < 10
+    assert all(gap >= BREAKER.open_s / 2 for gap in gaps)
+    repeats = [draft for draft in house.of("a.status") if draft.error_code == "RPC_AUTH"]
+    assert len(repeats) > 150, "the stale event is said again at each due tick"
+
+
+@virtual
+async def test_nobody_subscribed_slows_polling_and_the_first_subscriber_quickens_it_at_once() -> None:
+    house = House(source(idle_interval_s=100.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(250.0)
+        assert len(house.backend.came) <= 4
+        house.gateway.is_wanted = lambda event_type: True  # type: ignore[method-assign]
+        house.backend.came.clear()
+        house.gateway.on_interest()
+        await asyncio.sleep(INTERVAL_S * 3)
+    assert len(house.backend.came) >= 3
+    assert not any(draft.stale for draft in house.of("a.status")), "slower is not stale"
+
+
+@virtual
+async def test_a_keyed_source_publishes_only_what_changed_and_what_went() -> None:
+    house = House(source(items="/agents", key="id"))
+    items = {f"k{n}": 0 for n in range(100)}
+    house.backend.answer = lambda call: Raw(
+        msgspec.json.encode({"agents": [{"id": key, "n": n} for key, n in items.items()]})
+    )
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        assert len(house.of("a.status")) == 100
+        house.published.clear()
+        items["k7"] = 1
+        del items["k9"]
+        await asyncio.sleep(INTERVAL_S)
+    assert [(draft.key, draft.gone) for draft in house.of("a.status")] == [("k7", False), ("k9", True)]
+
+
+@virtual
+async def test_a_result_that_is_not_of_the_wanted_shape_is_an_invalid_response() -> None:
+    house = House(source(select="/a/b"))
+    house.backend.answer = lambda call: Raw(b'{"a":{"b":3}}')
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.answer = lambda call: Raw(b'{"a":[]}')
+        await asyncio.sleep(INTERVAL_S)
+        house.backend.answer = lambda call: Raw(b'{"a":{"b":"%s"}}' % (b"x" * 1001))
+        await asyncio.sleep(INTERVAL_S)
+    first, *others = house.of("a.status")
+    assert first.data == Raw(b"3")
+    assert [draft.error_code for draft in others] == ["RPC_INVALID_RESPONSE"] * 2
+
+
+@virtual
+async def test_values_from_disk_are_published_as_restored_until_the_backend_answers() -> None:
+    saved = SavedValue("a.status", "", b'{"n":1}', 1_794_999_000.0)
+    store = MemoryStore([saved])
+    house = House(source(), store=store)
+    house.backend.fail(Disconnected("refused"))
+    async with house.supervisor.running():
+        assert [(d.data, d.stale, d.error_code, d.as_of) for d in house.of("a.status")] == [
+            (Raw(b'{"n":1}'), True, "RESTORED", saved.as_of)
+        ]
+        await asyncio.sleep(1.5)
+        assert store.values["a.status", ""] == saved, "an error never replaces a value"
+        house.backend.answer = lambda call: Raw(b'{"n":2}')
+        await asyncio.sleep(INTERVAL_S)
+    assert house.of("a.status")[-1].stale is False
+    assert store.values["a.status", ""].data == b'{"n":2}'
+    assert store.closed
+
+
+@virtual
+async def test_readiness_waits_for_every_first_attempt_and_tells_a_dead_backend_as_degraded() -> None:
+    house = House(source("a.status"), source("b.status", interval_s=60.0))
+    house.backend.fail(Disconnected("refused"))
+    async with house.supervisor.running():
+        assert house.supervisor.readiness().status == "starting"
+        await asyncio.sleep(1.5)
+        readiness = house.supervisor.readiness()
+        assert (readiness.status, readiness.stale) == ("degraded", 2)
+        house.backend.answer = lambda call: Raw(b"1")
+        await asyncio.sleep(61.0)
+        assert house.supervisor.readiness().status == "ready"
+        house.gateway.draining = True
+        assert house.supervisor.readiness().status == "draining"
+
+
+@virtual
+async def test_an_operator_forces_a_breaker_open_and_resets_it() -> None:
+    house = House(source())
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        forced = await house.supervisor.command("engine", "force-open", by="ops")
+        assert (forced.state.value, forced.forced) == ("open", True)
+        house.backend.came.clear()
+        await asyncio.sleep(100.0)
+        assert not house.backend.came
+        stale = house.of("a.status")[-1]
+        assert (stale.stale, stale.error_code) == (True, "CIRCUIT_BREAKER_OPEN")
+        reset = await house.supervisor.command("engine", "reset", by="ops")
+        assert (reset.state.value, reset.forced) == ("closed", False)
+        await asyncio.sleep(INTERVAL_S + 1)
+    assert house.of("a.status")[-1].stale is False
+    assert house.states() == ["closed", "open", "closed"]
+
+
+@virtual
+async def test_names_that_nobody_has_are_told_with_those_that_there_are() -> None:
+    house = House(source())
+    with pytest.raises(UnknownName, match=r"\(engine\), got 'x'"):
+        house.supervisor.breaker("x")
+    with pytest.raises(UnknownName, match="force-open, force-closed, reset"):
+        await house.supervisor.command("engine", "explode", by="ops")
+    with pytest.raises(UnknownName, match="backend"):
+        await house.supervisor.poll("x")
+
+
+@virtual
+async def test_a_hint_polls_at_once() -> None:
+    house = House(source(interval_s=3600.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        house.backend.came.clear()
+        await house.supervisor.poll("engine")
+        await asyncio.sleep(0.01)
+        assert len(house.backend.came) == 1
+
+
+@virtual
+async def test_a_part_that_fails_is_started_again() -> None:
+    house = House(source())
+    starts = []
+
+    async def service() -> None:
+        starts.append(asyncio.get_running_loop().time())
+        raise RuntimeError("broken")
+
+    supervisor = Supervisor(house.gateway, [house.poller], store=None, services={"service": service})
+    async with supervisor.running():
+        await asyncio.sleep(3.5)
+    assert starts == pytest.approx([0.0, 1.0, 2.0, 3.0], abs=0.01)
