@@ -82,7 +82,8 @@ def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     ("values", "expected"),
     [
         ({"path": "/ws?types=a&token=abc&since=e:1"}, {"path": "/ws?types=a&token=***&since=e:1"}),
-        ({"url": "http://user:pass@h/p"}, {"url": "http://user:***@h/p"}),
+        ({"url": "http://user:pass@h:1/p@q"}, {"url": "http://***@h:1/p@q"}),
+        ({"url": "http://127.0.0.1:12080/a?b=c"}, {"url": "http://127.0.0.1:12080/a?b=c"}),
         ({"header": "bearer abc.def"}, {"header": "bearer ***"}),
         ({"headers": {"Authorization": "x", "Accept": "y"}}, {"headers": {"Authorization": "***", "Accept": "y"}}),
         ({"access_token": "x"}, {"access_token": "***"}),

@@ -27,6 +27,9 @@ MAX_S = 30.0
 HEALTHY_S = 30.0
 """An engine that lived so long was well: the waits begin anew."""
 
+READY_S = 5.0
+"""How long a gateway's start may wait for the engine; without it, it starts all the same."""
+
 END_S = 5.0
 """How long the engine may take to end before it is killed."""
 
@@ -64,7 +67,7 @@ Start = Callable[[], Awaitable[Child]]
 async def supervised_engine(port: int) -> AsyncIterator[None]:
     """Keep the reference engine running on `port` of the loopback while the context is open.
 
-    Leaving ends it: at once if it can be, by force after `END_S`.
+    Entering waits until it accepts connections, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
     """
 
     async def start() -> Child:
@@ -80,6 +83,9 @@ async def supervised_engine(port: int) -> AsyncIterator[None]:
 
     task = asyncio.create_task(supervise(start), name="engine supervision")
     try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S):
+                await _accepting(port)
         yield
     finally:
         task.cancel()
@@ -116,6 +122,18 @@ def free_port(*, preferred: int) -> int:
             probe.bind((HOST, port))
             return int(probe.getsockname()[1])
     raise OSError("no free port on the loopback")
+
+
+async def _accepting(port: int) -> None:
+    """Return once somebody accepts connections on `port`."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
 
 
 async def _run(child: Child) -> str:

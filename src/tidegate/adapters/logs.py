@@ -18,7 +18,8 @@ Level = Literal["debug", "info", "warning", "error"]
 MASK = "***"
 
 _SECRET_NAME = re.compile(r"authorization|cookie|token|secret|passw|credential|api[-_]?key", re.IGNORECASE)
-_SECRET_TEXT = re.compile(r"(token=|\bBearer\s+|\bBasic\s+|(?<=://)[^/?#\s@]*:)[^&#\s\"'@]+", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"(token=|\bBearer\s+|\bBasic\s+)[^&#\s\"']+", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)[^/?#\s@]*(?=@)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _MULTILINE = frozenset({"exception", "stack"})
@@ -72,7 +73,7 @@ def without_credentials(_: object, __: str, event: MutableMapping[str, Any]) -> 
 def _masked(value: Any) -> Any:
     match value:
         case str():
-            return _SECRET_TEXT.sub(rf"\g<1>{MASK}", value)
+            return _USERINFO.sub(MASK, _SECRET_TEXT.sub(rf"\g<1>{MASK}", value))
         case Mapping():
             return without_credentials(None, "", {str(name): item for name, item in value.items()})
         case list() | tuple() | set() | frozenset():

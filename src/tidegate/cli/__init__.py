@@ -1,0 +1,306 @@
+"""The command line: what each command is called, takes and says of itself. What it does is imported when it runs.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration error. An error is a readable line or the list of all
+configuration problems, never a traceback.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from tidegate import __version__
+from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
+from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
+
+DEFAULT_URL = "http://127.0.0.1:12080"
+CONFIG_FILE = Path("tidegate.toml")
+
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Parameter(env_var=LOG_LEVEL)]
+Url = Annotated[str, Parameter(env_var=URL)]
+
+app = App(
+    name="tidegate",
+    help="A gateway that turns backends which can only be asked into live streams that tell.",
+    version=f"tidegate {__version__}",
+    help_format="plaintext",
+    print_error=False,
+    exit_on_error=False,
+    result_action="return_value",
+)
+config = App(name="config", help="Write, check, show and describe configurations.")
+app.command(config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` name, by default those of the process; the exit code."""
+    try:
+        return app(sys.argv[1:] if arguments is None else arguments) or 0
+    except CycloptsError as error:
+        return _fail(f"{_one_line(error)} (see tidegate --help)", code=2)
+    except ConfigError as error:
+        return _fail(
+            "\n".join(["the configuration is not usable:", *(f"  {problem}" for problem in error.problems)]), 2
+        )
+    except AccessRefused as error:
+        return _fail(f"the gateway refused: {error} (HTTP {error.status})", code=1)
+    except BrokenPipeError:
+        return _reader_has_gone()
+    except (TidegateError, OSError) as error:
+        return _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        return 130
+
+
+@app.command
+def serve(
+    *,
+    config: Path | None = None,
+    host: str | None = None,
+    port: Port | None = None,
+    workers: int = 1,
+    engine_port: Port | None = None,
+    log_level: LogLevel = "info",
+) -> int:
+    """Run the gateway. Without --config it starts the reference engine beside it and shows this machine.
+
+    Parameters
+    ----------
+    config
+        Configuration file in TOML; see `tidegate config init`.
+    host
+        Address to listen on; wins over the file. Anything beyond loopback needs [auth].
+    port
+        Port to listen on, 0 for any; wins over the file.
+    workers
+        Processes that share the load. Only 1 so far.
+    engine_port
+        Port for the engine that is started when there is no --config.
+    log_level
+        Least important lines to log.
+    """
+    from tidegate.adapters import logs
+    from tidegate.cli import serving, signals
+
+    if workers != 1:
+        raise ConfigError([Problem("--workers", "1, since more are not available yet", str(workers))])
+    logs.configure(log_level)
+    overrides = {"server.host": host, "server.port": port}
+    return signals.run(
+        lambda stopped: serving.serve(stopped, config_file=config, overrides=overrides, engine_port=engine_port)
+    )
+
+
+@app.command
+def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
+    """See it work: the gateway, the reference engine and a live view of this machine, until Ctrl-C.
+
+    Parameters
+    ----------
+    json
+        Lines of JSON instead of a table.
+    log_level
+        Least important lines to log.
+    """
+    from tidegate.adapters import logs
+    from tidegate.cli import serving, signals
+    from tidegate.cli.following import Following
+
+    logs.configure(log_level)
+    return signals.run(lambda stopped: serving.demo(stopped, Following(json=json)))
+
+
+@app.command
+def engine(
+    *, host: str = "127.0.0.1", port: Port = 12081, state_dir: Path | None = None, log_level: LogLevel = "info"
+) -> int:
+    """Run the reference backend alone: this machine's status over JSON-RPC.
+
+    Parameters
+    ----------
+    host
+        Address to listen on.
+    port
+        Port to listen on, 0 for any.
+    state_dir
+        Directory for what must outlive the engine.
+    log_level
+        Least important lines to log.
+    """
+    from tidegate import engine
+    from tidegate.adapters import logs
+
+    logs.configure(log_level)
+    return engine.main(host=host, port=port, state_dir=state_dir)
+
+
+@app.command
+def watch(
+    url: Url = DEFAULT_URL,
+    *,
+    types: str | None = None,
+    json: bool = False,
+    count: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    duration: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
+) -> int:
+    """Follow events: a live table on a terminal, one JSON object per line elsewhere.
+
+    Parameters
+    ----------
+    url
+        The gateway. A token for it is taken from TIDEGATE_TOKEN.
+    types
+        Event types or patterns, separated by commas, such as `system.*,rpc_error`; by default the gateway's.
+    json
+        Lines of JSON also on a terminal.
+    count
+        End after so many events.
+    duration
+        End after so many seconds; with fewer than --count events, as failed.
+    """
+    from tidegate.cli import signals
+    from tidegate.cli.following import Following, follow
+
+    following = Following(
+        types=None if types is None else tuple(name.strip() for name in types.split(",") if name.strip()),
+        json=json,
+        count=count,
+        duration_s=duration,
+        token=os.environ.get(TOKEN),
+    )
+    _check_url(url)
+    return signals.run(lambda stopped: follow(stopped, following, url=url))
+
+
+@app.command
+def publish(
+    type: str,  # noqa: A002 - what the contract calls it
+    json: str,
+    *,
+    key: str | None = None,
+    url: Url = DEFAULT_URL,
+    retain: bool = False,
+) -> int:
+    """Publish one event.
+
+    Parameters
+    ----------
+    type
+        Event type, such as `build.finished`.
+    json
+        The event's data, as JSON.
+    key
+        Which of the many things of that type it speaks of.
+    url
+        The gateway. A token for it is taken from TIDEGATE_TOKEN.
+    retain
+        Keep it for clients that come later.
+    """
+    from tidegate.cli.publishing import publish_event
+
+    _check_url(url)
+    return publish_event(type, json, key=key, url=url, retain=retain, token=os.environ.get(TOKEN))
+
+
+@app.command
+def faultproxy(*, listen: str, upstream: str, control: str) -> int:
+    """Run a fault-injecting HTTP proxy in front of a backend or a gateway, steered over HTTP.
+
+    Parameters
+    ----------
+    listen
+        HOST:PORT for its clients.
+    upstream
+        URL of the server behind it.
+    control
+        HOST:PORT for its control API.
+    """
+    from tidegate.verify import faultproxy
+
+    return faultproxy.run(listen, upstream, control)
+
+
+@app.command
+def version() -> int:
+    """Print the version."""
+    sys.stdout.write(f"tidegate {__version__}\n")
+    return 0
+
+
+@config.command(name="init")
+def config_init(path: Path = CONFIG_FILE, /) -> int:
+    """Write a configuration to start from, every setting explained.
+
+    Parameters
+    ----------
+    path
+        File to write, which must not exist.
+    """
+    from tidegate.cli import configuring
+
+    return configuring.write_example(path)
+
+
+@config.command(name="check")
+def config_check(path: Path = CONFIG_FILE, /) -> int:
+    """Check a configuration and report everything wrong with it.
+
+    Parameters
+    ----------
+    path
+        File to check.
+    """
+    from tidegate.cli import configuring
+
+    return configuring.check(path)
+
+
+@config.command(name="show")
+def config_show(path: Path = CONFIG_FILE, /) -> int:
+    """Print a configuration as it counts: with every default and the environment, without secrets.
+
+    Parameters
+    ----------
+    path
+        File to show.
+    """
+    from tidegate.cli import configuring
+
+    return configuring.print_whole(path)
+
+
+@config.command(name="schema")
+def config_schema() -> int:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from tidegate.cli import configuring
+
+    return configuring.print_schema()
+
+
+def _check_url(url: str) -> None:
+    from tidegate.client.addresses import api_url
+
+    try:
+        api_url(url, "")
+    except ValueError as error:
+        raise ConfigError([Problem("--url", "the address of a gateway", f"{url!r} ({error})")]) from error
+
+
+def _reader_has_gone() -> int:
+    """Whoever read our output needs no more, so we are done. Nothing may be flushed into the closed pipe at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"tidegate: {message}\n")
+    return code
+
+
+def _one_line(error: CycloptsError) -> str:
+    return " ".join(str(error).split())

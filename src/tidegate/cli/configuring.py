@@ -1,0 +1,49 @@
+"""``config``: writes, checks, shows and describes configurations."""
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tidegate.cli.environment import gateway_environment
+from tidegate.config import EXAMPLE, Config, load, schema, show
+from tidegate.errors import TidegateError
+
+
+class FileExists(TidegateError):
+    """A file that is not overwritten."""
+
+
+def write_example(path: Path) -> int:
+    """Write the example configuration to `path`. Raises `FileExists`, `OSError`."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(EXAMPLE)
+    except FileExistsError as error:
+        raise FileExists(f"{path} is there already, and is left as it is") from error
+    sys.stdout.write(f"{path} written; `tidegate serve --config {path}` uses it\n")
+    return 0
+
+
+def check(path: Path) -> int:
+    """Read the configuration at `path` as ``serve`` would. Raises `ConfigError` with everything wrong in it."""
+    config = _loaded(path)
+    sys.stdout.write(f"{path}: {len(config.backends)} backend(s), {len(config.sources)} source(s), no problem\n")
+    return 0
+
+
+def print_whole(path: Path) -> int:
+    """Print the configuration at `path` with every default and without secrets. Raises `ConfigError`."""
+    sys.stdout.write(show(_loaded(path)))
+    return 0
+
+
+def print_schema() -> int:
+    """Print the JSON Schema of the configuration file."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n")
+    return 0
+
+
+def _loaded(path: Path) -> Config:
+    return load(path, environ=gateway_environment(os.environ))

@@ -1,0 +1,85 @@
+"""``serve`` and ``demo``: a gateway, where need be with the reference engine beside it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from tidegate.adapters.engine_process import DEFAULT_PORT, free_port, supervised_engine
+from tidegate.app import App, running
+from tidegate.cli.environment import gateway_environment
+from tidegate.cli.following import Following, follow
+from tidegate.config import Config, demo_config, load
+from tidegate.errors import ConfigError, Problem, TidegateError
+
+log = structlog.get_logger("tidegate")
+
+
+class CannotListen(TidegateError):
+    """An address that the gateway or its engine cannot have."""
+
+
+async def serve(
+    stopped: asyncio.Event, *, config_file: Path | None, overrides: Mapping[str, object], engine_port: int | None
+) -> int:
+    """Run the gateway until `stopped` is set, then let its clients go. Raises `ConfigError`, `CannotListen`."""
+    config, engine_port = configured(config_file, overrides, engine_port)
+    async with gateway(config, engine_port=engine_port) as app:
+        log.info("listening", url=app.url)
+        await stopped.wait()
+        await app.drain()
+    log.info("stopped")
+    return 0
+
+
+async def demo(stopped: asyncio.Event, following: Following) -> int:
+    """Run the gateway with the engine on free ports and follow it, until `stopped` is set or nothing is left to do."""
+    engine_port = free_port(preferred=DEFAULT_PORT)
+    overrides = {"server.port": free_port(preferred=Config().server.port)}
+    config = demo_config(_engine_url(engine_port), environ=gateway_environment(os.environ), overrides=overrides)
+    async with gateway(config, engine_port=engine_port) as app:
+        sys.stderr.write(f"Web page: {app.url}/   WebSocket: {app.url.replace('http', 'ws', 1)}/ws   end: Ctrl-C\n")
+        code = await follow(stopped, following, url=app.url)
+        await app.drain()
+    return code
+
+
+def configured(
+    config_file: Path | None, overrides: Mapping[str, object], engine_port: int | None
+) -> tuple[Config, int | None]:
+    """The configuration to serve, and the port for an engine of our own, None where a file names the backends.
+
+    Raises `ConfigError`, and `CannotListen` for an engine port that is asked for but taken.
+    """
+    environ = gateway_environment(os.environ)
+    if config_file is not None:
+        if engine_port is not None:
+            problem = Problem("--engine-port", "no --config beside it: the file names the backends", str(engine_port))
+            raise ConfigError([problem])
+        return load(config_file, environ=environ, overrides=overrides), None
+    port = free_port(preferred=engine_port or DEFAULT_PORT)
+    if engine_port and port != engine_port:
+        raise CannotListen(f"port {engine_port} is taken: choose another for the engine with --engine-port")
+    return demo_config(_engine_url(port), environ=environ, overrides=overrides), port
+
+
+@asynccontextmanager
+async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[App]:
+    """The gateway of `config`, beside an engine of our own on `engine_port` unless that is None."""
+    async with AsyncExitStack() as stack:
+        if engine_port is not None:
+            await stack.enter_async_context(supervised_engine(engine_port))
+        try:
+            app = await stack.enter_async_context(running(config))
+        except OSError as error:
+            address = f"{config.server.host}, port {config.server.port}"
+            raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
+        yield app
+
+
+def _engine_url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/rpc"

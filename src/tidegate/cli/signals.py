@@ -1,0 +1,57 @@
+"""Running a command's coroutine, and ending it on signals: first politely, then at once."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    """Run `work` on a new event loop; its result.
+
+    The first SIGINT or SIGTERM sets the event that `work` is given, which is to end in good order then. The second
+    ends the process at once, with exit code 128 + its number.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_guarded(work))
+
+
+async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of `work`, or None if `stopped` was set first; then `work` has been cancelled."""
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for future in (watcher, task):
+            future.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({future})
+
+
+async def _guarded(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        stopped.set()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, os._exit, 128 + number)
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        return await work(stopped)
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)  # a late second signal meets no half-closed interpreter

@@ -1,0 +1,206 @@
+"""Commands as `main` runs them, in this process."""
+
+import asyncio
+import json
+import threading
+import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from tidegate import __version__
+from tidegate.cli import configuring, main, serving
+from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
+from tidegate.config import EXAMPLE
+from tidegate.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty directory and no settings from the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in (URL, TOKEN, LOG_LEVEL):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Recorder(HTTPServer):
+    """A gateway that takes whatever is posted; `posts` are token and body."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[str | None, bytes]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Recorder)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.posts.append((self.headers["Authorization"], body))
+        refused = b'"polled"' in body
+        self.send_response(403 if refused else 202)
+        self.end_headers()
+        self.wfile.write(b'{"detail":"it is polled"}' if refused else b'{"epoch":"e1","seq":9}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tidegate {__version__}\n" * 2
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name in ("serve", "demo", "engine", "watch", "publish", "faultproxy", "config", "version"):
+        assert f" {name} " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], 'Unknown command "nonsense"'),
+        (["serve", "--nonsense"], "nonsense"),
+        (["serve", "--port", "http"], "port"),
+        (["serve", "--port", "70000"], "port"),
+        (["serve", "--workers", "2"], "--workers: expected 1, since more are not available yet, got 2"),
+        (["serve", "--log-level", "loud"], "log-level"),
+        (["serve", "--host", "0.0.0.0"], "auth"),
+        (["serve", "--config", "none.toml"], "none.toml: expected a configuration file, got no such file"),
+        (["serve", "--config", "none.toml", "--engine-port", "5"], "--engine-port"),
+        (["watch", "nonsense://"], "address of a gateway"),
+        (["watch", "--count", "0"], "count"),
+        (["publish", "a.b"], "json"),
+        (["publish", "a.b", "{nonsense}"], "JSON: expected the event's data as JSON"),
+        (["config", "check"], "tidegate.toml: expected a configuration file, got no such file"),
+        (["faultproxy", "--listen", "x", "--upstream", "http://h:1", "--control", "127.0.0.1:0"], "HOST:PORT"),
+    ],
+)
+def test_a_usage_error_is_a_readable_line_and_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_config_init_writes_a_file_that_check_likes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "init"]) == 0
+    assert Path("tidegate.toml").read_text() == EXAMPLE
+    assert main(["config", "check"]) == 0
+    assert "tidegate.toml: 1 backend(s), 1 source(s), no problem" in capsys.readouterr().out
+
+
+def test_config_init_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text("mine")
+    assert main(["config", "init", "mine.toml"]) == 1
+    assert Path("mine.toml").read_text() == "mine"
+    assert "mine.toml is there already" in capsys.readouterr().err
+
+
+def test_every_problem_of_a_configuration_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tidegate.toml").write_text('[server]\nport = "x"\nnonsense = 1\n')
+    assert main(["config", "check"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "tidegate: the configuration is not usable:"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["server.nonsense", "server.port"]
+
+
+def test_config_show_masks_secrets_and_fills_in_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.toml").write_text('[auth]\nmode = "token"\n[[auth.tokens]]\ntoken = "abcdefghijklmnopqrstuvwxyz"\n')
+    assert main(["config", "show", "c.toml"]) == 0
+    shown = tomllib.loads(capsys.readouterr().out)
+    assert shown["auth"]["tokens"][0]["token"] == "***"
+    assert shown["server"]["port"] == 12080
+
+
+def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "tidegate.toml"
+
+
+def test_the_command_lines_own_variables_are_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("c.toml").write_text("")
+    for name in (URL, TOKEN, LOG_LEVEL):
+        monkeypatch.setenv(name, "info")
+    assert configuring.check(Path("c.toml")) == 0
+    monkeypatch.setenv("TIDEGATE_NONSENSE", "x")
+    with pytest.raises(ConfigError, match="TIDEGATE_NONSENSE"):
+        configuring.check(Path("c.toml"))
+
+
+def test_publish_posts_the_data_as_it_is_and_prints_the_position(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, "secret")
+    assert main(["publish", "a.b", '{"x": 1.10}', "--key", "k", "--retain", "--url", recorder.url]) == 0
+    assert capsys.readouterr().out == "e1:9\n"
+    assert recorder.posts == [("Bearer secret", b'{"type":"a.b","data":{"x": 1.10},"key":"k","retain":true}')]
+
+
+def test_the_url_comes_from_the_environment(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URL, recorder.url)
+    assert main(["publish", "a.b", "-1"]) == 0
+    assert recorder.posts == [(None, b'{"type":"a.b","data":-1}')]
+
+
+def test_a_refused_event_is_a_readable_line_and_code_1(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "polled", "1", "--url", recorder.url]) == 1
+    assert capsys.readouterr().err == "tidegate: the gateway refused: it is polled (HTTP 403)\n"
+
+
+@pytest.mark.parametrize("command", [["publish", "a", "1", "--url"], ["watch"]])
+def test_no_gateway_is_a_readable_line_and_code_1(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with Recorder() as server:
+        url = server.url
+    assert main([*command, url]) == 1
+    assert capsys.readouterr().err == f"tidegate: no gateway answers at {url}: connection refused\n"
+
+
+def test_without_a_file_the_demo_configuration_is_served_with_an_engine() -> None:
+    config, port = serving.configured(None, {"server.port": 0}, None)
+    assert config.backends["engine"].url == f"http://127.0.0.1:{port}/rpc"
+    assert config.backends["engine"].batch
+    assert config.server.port == 0
+
+
+def test_a_file_brings_its_own_backends() -> None:
+    Path("c.toml").write_text(EXAMPLE)
+    config, port = serving.configured(Path("c.toml"), {"server.port": 1234}, None)
+    assert (config.server.port, port) == (1234, None)
+
+
+def test_an_engine_port_that_is_taken_is_refused() -> None:
+    with Recorder() as server, pytest.raises(serving.CannotListen, match=f"port {server.server_port} is taken"):
+        serving.configured(None, {}, server.server_port)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with Recorder() as server:
+        Path("c.toml").write_text("")
+        config, _ = serving.configured(Path("c.toml"), {"server.port": server.server_port}, None)
+
+        async def enter() -> None:
+            async with serving.gateway(config, engine_port=None):
+                pass
+
+        with pytest.raises(serving.CannotListen, match=f"port {server.server_port}: Address already in use"):
+            asyncio.run(enter())

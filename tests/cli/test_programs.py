@@ -1,0 +1,156 @@
+"""The programs as people run them: real processes, sockets and signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from programs import Program, is_running, tidegate, until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as open_websocket
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Program]:
+    """A gateway that no test harms."""
+    with tidegate("serve", "--port", "0") as program:
+        yield program
+
+
+def assert_clean(program: Program) -> None:
+    """Nothing but log lines, none of them a warning."""
+    assert [line for line in program.err if not line.startswith("{")] == []
+    assert [line for line in program.log if line["level"] not in {"debug", "info"}] == []
+
+
+def websocket_url(program: Program) -> str:
+    return program.url.replace("http", "ws", 1) + "/ws"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_clients_go_and_ends_well(number: signal.Signals) -> None:
+    with tidegate("serve", "--port", "0", TIDEGATE_SERVER__DRAIN_S="0.5") as program:
+        with open_websocket(websocket_url(program)) as client:
+            engine = until(lambda: program.engine)
+            assert json.loads(client.recv())["type"] == "welcome"
+            program.signal(number)
+            messages = [json.loads(text) for text in _rest(client)]
+            assert client.close_code == 1012
+        assert messages[-1]["data"]["code"] == "DRAINING"
+        assert program.wait() == 0
+        assert not is_running(engine)
+        assert_clean(program)
+
+
+def _rest(client: ClientConnection) -> Iterator[str | bytes]:
+    try:
+        while True:
+            yield client.recv(timeout=30)
+    except ConnectionClosed:
+        return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+    with ExitStack() as stack:
+        program = stack.enter_context(tidegate("serve", "--port", "0", TIDEGATE_SERVER__DRAIN_S="3600"))
+        for _ in range(3):
+            stack.enter_context(open_websocket(websocket_url(program)))
+        engine = until(lambda: program.engine)
+        program.signal(number)
+        until(lambda: any(line["event"] == "draining" for line in program.log))
+        program.signal(number)
+        assert program.wait() == 128 + number
+        until(lambda: not is_running(engine))
+
+
+def test_a_killed_gateway_leaves_no_engine() -> None:
+    with tidegate("serve", "--port", "0") as program:
+        engine = until(lambda: program.engine)
+        program.signal(signal.SIGKILL)
+        until(lambda: not is_running(engine))
+
+
+def test_the_stream_tells_that_the_engine_was_killed_and_that_it_is_back() -> None:
+    with (
+        tidegate("serve", "--port", "0") as gateway,
+        tidegate("watch", gateway.url, "--json", "--types", "system.status") as watcher,
+    ):
+        until(lambda: _staleness(watcher)[-1:] == [False])
+        os.kill(until(lambda: gateway.engine), signal.SIGKILL)
+        until(lambda: True in _staleness(watcher), what=gateway.err)
+        until(lambda: _staleness(watcher)[-1:] == [False], what=gateway.err)
+        stale = next(event for event in map(json.loads, watcher.out) if event["stale"])
+        assert stale["error_code"] == "RPC_DISCONNECT"
+        assert stale["data"]["hostname"] == os.uname().nodename
+        watcher.signal(signal.SIGINT)
+        assert watcher.wait() == 0
+        assert watcher.err == []
+        ended = [line for line in gateway.log if line["event"].startswith("engine ended")]
+        assert [line["reason"] for line in ended] == ["signal 9"]
+
+
+def _staleness(watcher: Program) -> list[bool]:
+    return [json.loads(line)["stale"] for line in list(watcher.out)]
+
+
+def test_watch_counts_and_publish_is_seen(gateway: Program) -> None:
+    with tidegate("publish", "a.b", '{"x":1.10}', "--key", "k", "--retain", "--url", gateway.url) as publish:
+        assert publish.wait() == 0
+        epoch, _, seq = publish.out[0].partition(":")
+        assert (bool(epoch), seq.isdecimal()) == (True, True)
+    with tidegate("watch", "--types", "a.*", "--count", "1", TIDEGATE_URL=gateway.url) as watch:
+        assert watch.wait() == 0
+        [line] = watch.out
+        assert '"data":{"x":1.10}' in line
+        assert watch.err == []
+
+
+def test_a_polled_type_cannot_be_published(gateway: Program) -> None:
+    with tidegate("publish", "system.status", "1", "--url", gateway.url) as publish:
+        assert publish.wait() == 1
+        assert "HTTP 403" in publish.err[0]
+
+
+def test_a_reader_that_goes_away_ends_watch_quietly(gateway: Program) -> None:
+    command = f"{sys.executable} -m tidegate watch {gateway.url} --json | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_a_port_that_is_taken_is_a_readable_line(gateway: Program) -> None:
+    port = gateway.url.rpartition(":")[2]
+    with tidegate("serve", "--port", port) as second:
+        assert second.wait() == 1
+        assert second.err[-1] == f"tidegate: cannot listen on 127.0.0.1, port {port}: Address already in use"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_demo_shows_this_machine_and_ends_well(number: signal.Signals) -> None:
+    with tidegate("demo") as program:
+        assert program.url
+        until(lambda: {"system.status", "storage.update"} <= {json.loads(line)["type"] for line in list(program.out)})
+        engine = until(lambda: program.engine)
+        program.signal(number)
+        assert program.wait() == 0
+        assert [line for line in program.err if not line.startswith("Web page: ")] == []
+        assert not is_running(engine)
+
+
+def test_the_engine_alone() -> None:
+    with tidegate("engine", "--port", "0") as program:
+        until(lambda: any("engine listening" in line["event"] for line in program.log), what=program.err)
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 0
+        assert_clean(program)

@@ -1,0 +1,115 @@
+"""Tidegate's programs as real processes, for tests that are marked ``real``."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_S = 30.0
+
+
+class Program:
+    """A running ``tidegate``. `out` and `err` are its lines so far."""
+
+    def __init__(self, *arguments: str, environ: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "default", "-m", "tidegate", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.out)),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.err)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(stream: Any, lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))  # noqa: PERF401 - others read the list meanwhile
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        """Where the gateway says that it listens; waits for that."""
+        pattern = re.compile(r'"url": ?"(http://[^"]+)".*"listening"|Web page: (http://\S+)/')
+
+        def found() -> str | None:
+            match = next(filter(None, map(pattern.search, self.err)), None)
+            return match and (match[1] or match[2])
+
+        return until(found, what=self.err)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Its log lines so far."""
+        return [json.loads(line) for line in list(self.err) if line.startswith("{")]
+
+    @property
+    def engine(self) -> int | None:
+        """The process id of its engine, if it has one just now."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended and said everything."""
+        code = self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+        return code
+
+
+@contextmanager
+def tidegate(*arguments: str, **environ: str) -> Iterator[Program]:
+    """Run ``tidegate`` with these arguments, in a state directory of its own; it is killed at the end."""
+    with tempfile.TemporaryDirectory() as state:
+        program = Program(*arguments, environ={"XDG_STATE_HOME": state, **environ})
+        try:
+            yield program
+        finally:
+            program.process.kill()
+            program.wait()
+            assert program.process.stdout is not None
+            assert program.process.stderr is not None
+            program.process.stdout.close()
+            program.process.stderr.close()
+
+
+def until(condition: Callable[[], T | None], *, what: object = "") -> T:
+    """The first true value of `condition`, which is asked again and again."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+    return value
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of that id runs; one that has ended and is not collected yet doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
