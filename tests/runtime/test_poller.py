@@ -1,6 +1,7 @@
 """The poller and the supervisor in virtual time, with a backend that does what the test says."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -10,13 +11,15 @@ import pytest
 from fanout import RecordingMetrics, options
 from msgspec import Raw
 from simulation.virtual import VirtualLoop
+from structlog.testing import capture_logs
 
 from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.adapters.bus_memory import MemoryBus
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.events import Draft
 from tidegate.core.freshness import SourceSpec
-from tidegate.core.instant import Instant
+from tidegate.core.grant import EVERYTHING
+from tidegate.core.instant import Instant, from_rfc3339
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
@@ -234,7 +237,7 @@ async def test_recovery_is_noticed_at_the_probe_and_the_others_are_asked_spread_
     probe, *others = house.backend.times()
     assert len({methods[0] for _, methods in house.backend.came}) == 10
     assert all(at <= back + INTERVAL_S + 0.01 for at in others)
-    assert min(b - a for a, b in zip([probe, *others], others, strict=False)) > 0, "no two at once"
+    assert min(b - a for a, b in itertools.pairwise([probe, *others])) > 0, "no two at once"
     last = {draft.type: draft for _, draft in house.published}
     assert all(last[event_type].stale is False for event_type in types)
 
@@ -287,7 +290,7 @@ async def test_an_account_that_is_refused_is_asked_less_and_less_without_opening
         await asyncio.sleep(200.0)
         states = [view.state.value for view in house.supervisor.breakers()]
     assert states == ["closed"]
-    gaps = [b - a for a, b in zip(house.backend.times(), house.backend.times()[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(house.backend.times())]
     assert len(house.backend.came) < 10
     assert all(gap >= BREAKER.open_s / 2 for gap in gaps)
     repeats = [draft for draft in house.of("a.status") if draft.error_code == "RPC_AUTH"]
@@ -429,3 +432,71 @@ async def test_a_part_that_fails_is_started_again() -> None:
     async with supervisor.running():
         await asyncio.sleep(3.5)
     assert starts == pytest.approx([0.0, 1.0, 2.0, 3.0], abs=0.01)
+
+
+@virtual
+async def test_time_alone_makes_a_value_too_old_to_show() -> None:
+    house = House(source(interval_s=100.0, max_stale_s=130.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        await asyncio.sleep(150.0)
+    (when, expired), *rest = [(at, draft) for at, draft in house.published if draft.expired]
+    assert not rest
+    assert (expired.data, expired.stale) == (Raw(b"null"), True)
+    assert when == pytest.approx(house.backend.times()[0] + 130.0, abs=0.01)
+
+
+@virtual
+async def test_after_a_reset_the_sources_are_asked_spread_out_without_waiting_for_their_ticks() -> None:
+    house = House(*(source(f"s{n}.status", interval_s=1000.0) for n in range(4)))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        await house.supervisor.command("engine", "force-open", by="ops")
+        house.backend.came.clear()
+        await asyncio.sleep(1.0)
+        await house.supervisor.command("engine", "reset", by="ops")
+        await asyncio.sleep(990.0)
+    times = house.backend.times()
+    assert len(times) == 4
+    assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([250.0] * 3, abs=0.01)
+
+
+@virtual
+async def test_snapshots_of_an_unchanged_value_carry_the_newer_as_of() -> None:
+    house = House(source(on_change=True))
+    async with house.supervisor.running():
+        await asyncio.sleep(3 * INTERVAL_S)
+        (snapshot,) = house.gateway.snapshots("a.status", allowed=EVERYTHING)
+    (event,) = house.of("a.status")
+    assert event.as_of is not None
+    shown = from_rfc3339(msgspec.json.decode(snapshot)["as_of"])
+    assert shown == pytest.approx(event.as_of + 2 * INTERVAL_S, abs=0.01)
+
+
+@virtual
+async def test_the_probe_is_not_spent_on_a_source_whose_account_is_refused() -> None:
+    house = House(source("a.status"), source("b.status", interval_s=4.0))
+    house.backend.answer = lambda call: HttpStatus(401, "who") if call.method == "a.status" else Disconnected("no")
+    async with house.supervisor.running():
+        while "half_open" not in house.states():
+            await asyncio.sleep(1.0)
+        house.backend.answer = lambda call: Raw(b"1")
+        await asyncio.sleep(100.0)
+    assert house.states()[-1] == "closed"
+
+
+@virtual
+async def test_one_line_says_that_a_source_fails_and_one_that_it_is_back() -> None:
+    house = House(source())
+    with capture_logs() as lines:
+        async with house.supervisor.running():
+            await asyncio.sleep(1.5)
+            house.backend.fail(Disconnected("refused"))
+            await asyncio.sleep(2 * INTERVAL_S)
+            house.backend.answer = lambda call: Raw(b"1")
+            await asyncio.sleep(2 * INTERVAL_S)
+    failing = [line for line in lines if line["event"] == "source failing"]
+    recovered = [line for line in lines if line["event"] == "source recovered"]
+    assert [(line["source"], line["error_code"]) for line in failing] == [("a.status", "RPC_DISCONNECT")]
+    assert [(line["source"], line["failures"]) for line in recovered] == [("a.status", 2)]

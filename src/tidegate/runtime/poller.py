@@ -167,7 +167,6 @@ class BackendPoller:
         now = self._clock.now()
         for source in self._sources.values():
             if source.idle and self._is_wanted(source):
-                self._set_idle(source, idle=False, now=now)
                 self._schedule.hint([source.type], now.mono)
                 self._woken.set()
 
