@@ -496,12 +496,13 @@ async def test_head_is_get_without_a_body() -> None:
     assert (refused.status, refused.body) == (404, b"")
 
 
-async def test_head_of_a_stream_ends_and_leaves_nobody() -> None:
+async def test_head_of_a_stream_ends_and_leaves_nobody(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as gate:
         answer = await gate.ask("HEAD", "/api/v1/events")
         assert (answer.status, answer.headers["content-type"], answer.body) == (200, "text/event-stream", b"")
         while gate.house.gateway.connections:
             await asyncio.sleep(0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:

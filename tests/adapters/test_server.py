@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import itertools
 import logging
 import socket
 import ssl
+import struct
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -251,6 +253,36 @@ async def test_an_idle_reader_that_does_not_read_is_not_kept() -> None:
         await client.close()
 
 
+async def test_a_reset_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocols = remembered(monkeypatch)
+    async with server(Application()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await client.until(b"done")
+        raw_socket = client.writer.get_extra_info("socket")
+        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await client.close()
+        async with asyncio.timeout(20):
+            while protocols[0]() is not None:
+                await asyncio.sleep(0.01)
+                gc.collect()
+
+
+async def test_the_date_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    dates = itertools.count()
+    monkeypatch.setattr("tidegate.adapters.server.formatdate", lambda *, usegmt: f"{next(dates)} {usegmt}")
+    async with server(Application()) as port:
+        seen: set[str] = set()
+        async with asyncio.timeout(20):
+            while len(seen) < 2:
+                client = await RawClient.open(port)
+                client.writer.write(GET)
+                seen.add(read_answer(await client.rest()).headers["date"])
+                await client.close()
+                await asyncio.sleep(0.05)
+    assert seen == {"0 True", "1 True"}
+
+
 async def test_the_kernel_holds_little_unsent() -> None:
     application = Application()
     async with server(application) as port:
@@ -263,7 +295,8 @@ async def test_the_kernel_holds_little_unsent() -> None:
         await client.close()
 
 
-async def test_an_upgrade_leaves_nothing_for_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+def remembered(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[HttpProtocol]]:
+    """The protocols of the connections that are made from now on."""
     protocols: list[weakref.ref[HttpProtocol]] = []
     made = HttpProtocol.connection_made
 
@@ -272,6 +305,11 @@ async def test_an_upgrade_leaves_nothing_for_the_collector(monkeypatch: pytest.M
         made(self, transport)
 
     monkeypatch.setattr(HttpProtocol, "connection_made", remember)
+    return protocols
+
+
+async def test_an_upgrade_leaves_nothing_for_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocols = remembered(monkeypatch)
     async with serving() as gate, aiohttp.ClientSession() as session:
         gc.collect()
         gc.disable()

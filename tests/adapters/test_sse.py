@@ -196,10 +196,12 @@ async def test_draining_says_so_and_ends_the_stream() -> None:
     assert (transport, reason.split(":")[0]) == ("sse", "closed by the server with 1012")
 
 
-async def test_an_ended_stream_leaves_its_connection_usable() -> None:
+async def test_an_ended_stream_leaves_its_connection_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidegate.adapters.sse.LINGER_S", 0.02)
     async with serving() as gate, stream(gate, "?types=app.*") as reader:
         await gate.house.gateway.drain(0)
         await reader.end()
+        await asyncio.sleep(0.05)
         reader.client.writer.write(request("GET", "/healthz", host="127.0.0.1"))
         assert read_answer(await reader.client.rest()).status == 200
 

@@ -89,10 +89,9 @@ class EventStream:
         self._connection = self._connect()
         try:
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(self._watch(receive))
+                tasks.create_task(self._watch(receive))
                 self._connection.start(self._query.since)
                 await self._pump(send)
-                watching.cancel()
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -142,11 +141,10 @@ class EventStream:
 
     def _leave(self) -> None:
         self._gone = True
-        self._waiting.clear()
-        self._bytes = 0
         self._wake.set()
 
     async def _watch(self, receive: Receive) -> None:
+        """Ends with the answer too: that is when the server says ``http.disconnect`` at the latest."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._leave()
@@ -169,12 +167,11 @@ class EventStream:
             await send(_body(b"", more=False))
 
     async def _send_waiting(self, send: Send) -> None:
-        while self._waiting:
+        while self._waiting and not self._gone:
             data = self._waiting.popleft()
             await send(_body(data))
-            if not self._gone:
-                self._bytes -= len(data)
-            if not self._waiting and self._full:
+            self._bytes -= len(data)
+            if self._full and not self._waiting and not self._gone:
                 self._full = False
                 self._connection.resume()
 

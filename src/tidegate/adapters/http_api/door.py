@@ -63,7 +63,7 @@ class Door:
 
     def _inner_scope(self, scope: dict[str, Any], asked: Request) -> dict[str, Any]:
         path = scope["path"]
-        if self._root_path and path.startswith(f"{self._root_path}/"):
+        if path.startswith(f"{self._root_path}/"):
             path = path[len(self._root_path) :]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         return {**scope, "method": method, "path": path, "state": {**scope["state"], ASKED: asked}}
