@@ -32,6 +32,10 @@ REVIEW_S = 1.0
 RETRY_SPREAD_S = 5
 """Clients that find no room are told to come back after 1 to this many seconds, in turn."""
 
+RETURN_MS = 500
+RETURN_SPREAD_MS = 5000
+"""A drained client comes back `RETURN_MS` after the drain, and a share of the spread that is its own."""
+
 log = structlog.get_logger("tidegate.gateway")
 
 
@@ -225,18 +229,21 @@ class Gateway:
             tasks.create_task(self._review())
 
     async def drain(self, drain_s: float) -> None:
-        """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds."""
+        """Take nobody new for `drain_s` seconds, tell everyone when to come back, and close them one by one meanwhile.
+
+        Nobody is told to come back before it is over, and no two at the same moment.
+        """
         self.draining = True
+        began = self.clock.now().mono
         leaving = self.connections
         log.info("draining", clients=len(leaving), drain_s=drain_s)
         for n, connection in enumerate(leaving):
-            connection.send(
-                "notification", self._draining_notice(1000 + n * max(1, int(2000 * drain_s) // len(leaving)))
-            )
-        began = self.clock.now().mono
+            retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
+            connection.send("notification", self._draining_notice(retry_after_ms))
         for n, connection in enumerate(leaving):
             await asyncio.sleep(began + 0.8 * drain_s * n / len(leaving) - self.clock.now().mono)
             connection.close(CloseCode.DRAINING, "the gateway is draining")
+        await asyncio.sleep(began + drain_s - self.clock.now().mono)
 
     def _deliver(self, drafts: Sequence[tuple[int, Draft]]) -> None:
         timestamp = self.clock.now().wall
