@@ -39,7 +39,7 @@ async def serve(
 async def demo(stopped: asyncio.Event, following: Following) -> int:
     """Run the gateway with the engine on free ports and follow it, until `stopped` is set or nothing is left to do."""
     engine_port = free_port(preferred=DEFAULT_PORT)
-    overrides = {"server.port": free_port(preferred=Config().server.port)}
+    overrides = {"server.port": free_port(preferred=Config().server.port), "server.drain_s": 0.5}
     config = demo_config(_engine_url(engine_port), environ=gateway_environment(os.environ), overrides=overrides)
     async with gateway(config, engine_port=engine_port) as app:
         sys.stderr.write(f"Web page: {app.url}/   WebSocket: {app.url.replace('http', 'ws', 1)}/ws   end: Ctrl-C\n")
