@@ -39,6 +39,7 @@ def test_published_events_and_their_deliveries() -> None:
     metrics.published("system.status", 4)
     assert samples(metrics, "tidegate_events_published_total") == {("system.status",): 2}
     assert samples(metrics, "tidegate_deliveries_total") == {("system.status",): 7}
+    assert b"_created" not in metrics.render(EVERYTHING)
 
 
 def test_skipped_events() -> None:

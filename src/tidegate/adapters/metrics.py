@@ -24,6 +24,9 @@ BREAKER_STATES = ("closed", "half_open", "open")
 
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+CREATED = "_created"
+"""What the library adds to every counter: a series more for each, that nobody asked for."""
+
 TYPE_LABELS = ("type", "source")
 
 
@@ -123,7 +126,11 @@ class _Covered(Collector):
     def collect(self) -> Iterator[Metric]:
         for family in self._inner.collect():
             covered = Metric(family.name, family.documentation, family.type, family.unit)
-            covered.samples = [sample for sample in family.samples if self._visible(sample.labels)]
+            covered.samples = [
+                sample
+                for sample in family.samples
+                if self._visible(sample.labels) and not sample.name.endswith(CREATED)
+            ]
             yield covered
 
     def _visible(self, labels: Mapping[str, str]) -> bool:
