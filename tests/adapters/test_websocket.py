@@ -572,7 +572,12 @@ class TestFloods:
             [protocol] = served.server.made
             pieces: list[int] = []
             real = protocol._wire.receive_data
-            monkeypatch.setattr(protocol._wire, "receive_data", lambda data: (pieces.append(len(data)), real(data))[1])
+
+            def counting(data: bytes) -> None:
+                pieces.append(len(data))
+                real(data)
+
+            monkeypatch.setattr(protocol._wire, "receive_data", counting)
             text = b'{"type":"ping","id":"%s"}' % (b"x" * 5000)
             client.send(Frame(Opcode.TEXT, text), *[Frame(Opcode.PING, b"%d" % n) for n in range(100)])
             assert (await client.message())["id"] == "x" * 5000
@@ -601,6 +606,7 @@ class TestFloods:
                 pass
             assert served.server.made[0]._transport.is_reading()
             client.send(Frame(Opcode.CLOSE, b"\x03\xf4"))
+            await client.end()
             assert "1012" in (await served.until_left())[0]
 
 
@@ -613,7 +619,8 @@ class TestRefusals:
             ("?types=" + ",".join(f"t{n}" for n in range(9)), {}, 400),
             ("", {"origin": "https://evil.example"}, 403),
             ("", {"path": "/other"}, 404),
-            ("", {"additional_headers": {"Sec-WebSocket-Version": "12"}}, 400),
+            ("", {"additional_headers": {"Sec-WebSocket-Version": "12"}}, 426),
+            ("", {"additional_headers": {"Sec-WebSocket-Key": "12"}}, 400),
         ],
     )
     async def test_are_problems_before_the_upgrade(self, query: str, how: dict[str, Any], status: int) -> None:

@@ -35,10 +35,12 @@ LINGER_S = 2.0
 
 PATH = "/ws"
 
+VERSION = "13"
+
 MAX_REASON_BYTES = 123
 """What fits into a close frame beside its code (RFC 6455 section 5.5)."""
 
-PIECE_BYTES = 4096
+PIECE_BYTES = 2048
 """How much is taken in before others have their turn: a frame costs the same time however small it is."""
 
 PING_FRAME = b"\x89\x00"
@@ -81,12 +83,16 @@ class WebSocketServer:
         return WebSocketProtocol(self)
 
     async def run(self) -> None:
-        """Ping connections, each once in `PING_S`, a slot of them each second, until cancelled."""
-        while True:
-            await asyncio.sleep(PING_S / len(self._slots))
-            self._slot = (self._slot + 1) % len(self._slots)
-            for protocol in list(self._slots[self._slot]):
-                protocol.check_alive()
+        """Ping connections, each once in `PING_S`, a slot of them each second, until cancelled; then end them all."""
+        try:
+            while True:
+                await asyncio.sleep(PING_S / len(self._slots))
+                self._slot = (self._slot + 1) % len(self._slots)
+                for protocol in list(self._slots[self._slot]):
+                    protocol.check_alive()
+        finally:
+            for protocol in [protocol for slot in self._slots for protocol in slot]:
+                protocol.abort(CloseCode.GOING_AWAY, "the gateway ends")
 
     def enrol(self, protocol: "WebSocketProtocol") -> dict["WebSocketProtocol", None]:
         """Put an open connection under the timer: the slot that it must take itself out of."""
@@ -130,6 +136,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._slot = self._server.enrol(self)
         self._transport.set_write_buffer_limits(high=self._server.options.send_buffer_soft_bytes)
         self.write = self._transport.write
         self.unsent = self._transport.get_write_buffer_size
@@ -254,6 +261,9 @@ class WebSocketProtocol(asyncio.Protocol):
         """Read on until the peer has ended the stream, for `LINGER_S` at the longest."""
         if half_close and self._transport.can_write_eof():
             self._transport.write_eof()
+        elif half_close and self._wire.close_rcvd is not None:
+            # TLS cannot end one direction alone; after the peer's close frame there is nothing more to read.
+            self._transport.close()
         if not self._lingering:
             self._lingering = True
             asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
@@ -272,7 +282,6 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._wire.send_response(response)
         self._send_waiting()
-        self._slot = self._server.enrol(self)
         self._connection = self._server.gateway.connect(
             self,
             transport="websocket",
@@ -295,6 +304,8 @@ class WebSocketProtocol(asyncio.Protocol):
         gate.check_origin(asked)
         if path.removeprefix(self._server.options.root_path) != PATH:
             raise AccessRefused(404, f"expected the path {PATH}, got {path[:200]!r}")
+        if (version := asked.headers.get("sec-websocket-version")) != VERSION:
+            raise AccessRefused(426, f"expected Sec-WebSocket-Version {VERSION} (RFC 6455), got {version!r}")
         self._server.gateway.check_room()
         query = parse_stream_query(query_string)
         return gate.authenticate(asked, query.token, Role.SUBSCRIBER), query
@@ -308,6 +319,7 @@ def _refusal(refused: AccessRefused) -> Response:
         headers["Retry-After"] = str(refused.retry_after_s)
     if refused.status == http.HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
+        headers["Sec-WebSocket-Version"] = VERSION
     if refused.status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(refused.status, http.HTTPStatus(refused.status).phrase, headers, body)
