@@ -136,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._head_bytes = len(self.url) + sum(len(b"%b: %b\r\n" % field) for field in self.headers)
         if self._head_bytes > HEAD_BYTES:
             raise ValueError("the request head is too large")
         self._clear_deadline()
