@@ -1,0 +1,535 @@
+"""Every refusal of the contract, and every attack of `docs/security.md`, tried on the whole server byte by byte."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import certificates
+import pytest
+import signing
+from scripted_http import answering, http_response, scripted
+from serving import Answer, RawClient, read_answer, request
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+
+from tidegate.adapters import websocket
+from tidegate.app import App, running
+from tidegate.config import from_document
+
+PATIENCE_S = 20.0
+
+TOKENS = [
+    {"token": "t-all", "roles": ["subscriber", "publisher", "admin"]},
+    {"token": "t-reader", "roles": ["subscriber"], "types": ["system.*"]},
+    {"token": "t-writer", "roles": ["publisher"]},
+]
+
+
+@contextlib.asynccontextmanager
+async def gateway(**tables: Any) -> AsyncIterator[App]:
+    """The whole gateway of a configuration, on a free port; tokens are asked for unless `auth` says otherwise."""
+    document: dict[str, Any] = {
+        "server": {"port": 0, "state_dir": "", "allowed_origins": ["https://app.example"]},
+        "auth": {"mode": "token", "tokens": TOKENS},
+    }
+    for name, table in tables.items():
+        document[name] = table if name == "auth" else {**document.get(name, {}), **table}
+    async with running(from_document(document, environ={})) as app:
+        yield app
+
+
+def port(app: App) -> int:
+    return int(app.url.rpartition(":")[2])
+
+
+async def ask(app: App, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
+    """One request on a bare socket; "" leaves a header out, underscores stand for dashes."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields = {"Host": f"127.0.0.1:{port(app)}", **fields}
+    client = await RawClient.open(port(app))
+    try:
+        client.writer.write(request(method, path, body, host=fields.pop("Host"), **fields))
+        return read_answer(await client.rest())
+    finally:
+        await client.close()
+
+
+async def upgrade(app: App, path: str = "/ws?types=", **headers: str) -> Answer:
+    """The answer to a WebSocket handshake on a bare socket; its body ends where the connection does."""
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+    }
+    client = await RawClient.open(port(app))
+    try:
+        fields = {**handshake, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        host = fields.pop("Host", f"127.0.0.1:{port(app)}")
+        client.writer.write(request("GET", path, b"", host=host, **fields))
+        head = await client.until(b"\r\n\r\n")
+        return read_answer(head if b" 101 " in head.split(b"\r\n")[0] else head + await client.rest())
+    finally:
+        await client.close()
+
+
+def assert_problem(answer: Answer, status: int, *says: str) -> None:
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json["status"] == status
+    for part in says:
+        assert part in answer.json["detail"]
+
+
+def connected(app: App, query: str = "?types=", token: str = "t-all", **how: Any) -> connect:
+    """A well-behaved client."""
+    url = f"{app.url.replace('http', 'ws', 1)}/ws{query}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return connect(url, additional_headers=headers, proxy=None, ping_interval=None, **how)
+
+
+async def message(client: ClientConnection) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE_S):
+        found: dict[str, Any] = json.loads(await client.recv())
+        return found
+
+
+async def say(client: ClientConnection, **content: Any) -> dict[str, Any]:
+    await client.send(json.dumps(content))
+    return await message(client)
+
+
+class TestRefusalsOfAHandshake:
+    @pytest.mark.parametrize(
+        ("path", "headers", "status", "says"),
+        [
+            ("/ws", {"Host": "evil.example"}, 421, ["evil.example", "server.allowed_hosts"]),
+            ("/ws", {"Origin": "https://evil.example"}, 403, ["https://evil.example", "server.allowed_origins"]),
+            ("/ws", {"Origin": "null"}, 403, ["server.allowed_origins"]),
+            ("/ws", {"Authorization": ""}, 401, ["a token, got none"]),
+            ("/ws?token=", {"Authorization": ""}, 401, ["a token, got none"]),
+            ("/ws", {"Authorization": "Bearer wrong"}, 401, ["a token that is known"]),
+            ("/ws?token=wrong", {"Authorization": ""}, 401, ["a token that is known"]),
+            ("/ws?token=t-all", {"Authorization": "Bearer wrong"}, 401, ["a token that is known"]),
+            ("/ws", {"Authorization": "Bearer t-writer"}, 403, ["role 'subscriber'"]),
+            ("/ws?types=storage.update", {"Authorization": "Bearer t-reader"}, 403, ["storage.update"]),
+            ("/ws?types=*", {"Authorization": "Bearer t-reader"}, 403, ["*"]),
+            ("/ws?types=system.status,rpc.*", {"Authorization": "Bearer t-reader"}, 403, ["rpc.*"]),
+            ("/ws?types=Bad", {"Authorization": "Bearer t-all"}, 400, ["types", "'Bad'"]),
+            ("/ws?since=x", {"Authorization": "Bearer t-all"}, 400, ["since"]),
+            ("/ws?types=%ff", {"Authorization": "Bearer t-all"}, 400, ["query"]),
+            ("/ws?" + "a=1&" * 65, {"Authorization": "Bearer t-all"}, 400, ["64 parameters"]),
+            ("/ws?types=" + ",".join(f"t{n}" for n in range(129)), {"Authorization": "Bearer t-all"}, 400, ["128"]),
+            ("/other", {"Authorization": "Bearer t-all"}, 404, ["/ws"]),
+            ("/ws", {"Authorization": "Bearer t-all", "Sec-WebSocket-Version": "8"}, 426, []),
+            ("/ws", {"Authorization": "Bearer t-all", "Sec-WebSocket-Key": "short"}, 400, []),
+        ],
+    )
+    async def test_each(self, path: str, headers: dict[str, str], status: int, says: Sequence[str]) -> None:
+        async with gateway() as app:
+            answer = await upgrade(app, path, **headers)
+            assert_problem(answer, status, *says)
+            assert ("www-authenticate" in answer.headers) == (status == 401)
+            assert app.gateway.connections == []
+
+    async def test_a_plain_get_is_told_to_upgrade(self) -> None:
+        async with gateway() as app:
+            answer = await ask(app, "GET", "/ws", Authorization="Bearer t-all")
+            assert_problem(answer, 426)
+            assert answer.headers["upgrade"] == "websocket"
+
+    async def test_no_room(self) -> None:
+        async with gateway(server={"port": 0, "state_dir": "", "max_clients": 1}) as app, connected(app) as client:
+            await message(client)
+            answer = await upgrade(app, Authorization="Bearer t-all")
+            assert_problem(answer, 503, "server.max_clients")
+            assert 1 <= int(answer.headers["retry-after"]) <= 5
+
+    async def test_too_many_at_once(self) -> None:
+        limits = {"connects_per_s": 0.001, "connects_burst": 1}
+        async with gateway(limits=limits) as app, connected(app) as client:
+            await message(client)
+            answer = await upgrade(app, Authorization="Bearer t-all")
+            assert_problem(answer, 503, "limits.connects_per_s")
+            assert 1 <= int(answer.headers["retry-after"]) <= 5
+            assert (await ask(app, "GET", "/healthz")).status == 200
+
+    @pytest.mark.parametrize(
+        ("path", "headers"),
+        [
+            ("/ws?types=", {"Authorization": "Bearer t-all"}),
+            ("/ws?types=", {"Authorization": "bearer t-all"}),
+            ("/ws?types=&token=t-all", {"Authorization": ""}),
+            ("/ws?types=&token=wrong", {"Authorization": "Bearer t-all"}),
+            ("/ws?types=&token=t-all", {"Authorization": "Basic Zm9vOmJhcg=="}),
+            ("/ws?types=system.status,system.disks.*,rpc_error,heartbeat", {"Authorization": "Bearer t-reader"}),
+            ("/ws", {"Authorization": "Bearer t-reader"}),
+            ("/ws", {"Authorization": "Bearer t-all", "Origin": "https://app.example"}),
+        ],
+    )
+    async def test_what_is_let_in(self, path: str, headers: dict[str, str]) -> None:
+        async with gateway() as app:
+            assert (await upgrade(app, path, **headers)).status == 101
+
+
+class TestRefusalsOverHttp:
+    @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/status", "/openapi.json", "/metrics", "/no"])
+    async def test_another_host_is_refused_on_every_route(self, path: str) -> None:
+        async with gateway() as app:
+            for host in ("evil.example", f"evil.example:{port(app)}", "127.0.0.1.evil.example", "127.0.0.2", ""):
+                assert_problem(await ask(app, "GET", path, Host=host), 421, "server.allowed_hosts")
+
+    @pytest.mark.parametrize(
+        ("method", "path", "token", "status"),
+        [
+            ("GET", "/api/v1/status", "", 401),
+            ("GET", "/api/v1/status", "wrong", 401),
+            ("GET", "/api/v1/status", "t-writer", 403),
+            ("GET", "/api/v1/snapshot", "t-writer", 403),
+            ("GET", "/metrics", "t-writer", 403),
+            ("GET", "/api/v1/events", "t-writer", 403),
+            ("GET", "/api/v1/events?types=storage.update", "t-reader", 403),
+            ("GET", "/api/v1/clients", "t-reader", 403),
+            ("POST", "/api/v1/events", "t-reader", 403),
+            ("POST", "/api/v1/backends/x/poll", "t-reader", 403),
+            ("DELETE", "/api/v1/snapshot/a.b", "t-reader", 403),
+            ("POST", "/api/v1/circuit-breaker/x/reset", "t-writer", 403),
+        ],
+    )
+    async def test_a_token_without_the_role_or_the_pattern(
+        self, method: str, path: str, token: str, status: int
+    ) -> None:
+        async with gateway() as app:
+            assert_problem(await ask(app, method, path, Authorization=f"Bearer {token}" if token else ""), status)
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+    async def test_a_page_of_another_origin(self, method: str) -> None:
+        async with gateway(auth={"mode": "none"}) as app:
+            answer = await ask(app, method, "/api/v1/events?types=", b"{}", Origin="http://evil.example")
+            assert_problem(answer, 403, "server.allowed_origins")
+            assert "access-control-allow-origin" not in answer.headers
+            assert app.gateway.position.seq == 0
+
+    async def test_a_query_token_opens_streams_and_nothing_else(self) -> None:
+        async with gateway() as app:
+            assert_problem(await ask(app, "GET", "/api/v1/status?token=t-all"), 401)
+            assert_problem(await ask(app, "POST", "/api/v1/events?token=t-all", b"{}"), 401)
+
+
+class TestMessages:
+    async def test_an_uncovered_pattern_is_forbidden_and_changes_nothing(self) -> None:
+        async with gateway() as app, connected(app, token="t-reader") as client:
+            await message(client)
+            for types in (["storage.update"], ["*"], ["system.status", "rpc.*"], ["system"], ["circuit_breaker.*"]):
+                refused = await say(client, type="subscribe", id=1, types=types)
+                assert (refused["type"], refused["data"]["code"]) == ("error", "FORBIDDEN")
+            reply = await say(client, type="subscribe", types=["system.*", "system.a.b", "source.freshness"])
+            assert reply["data"]["types"] == ["source.freshness", "system.*", "system.a.b"]
+
+    async def test_a_bad_token_renews_nothing_and_a_good_one_does(self) -> None:
+        async with gateway() as app, connected(app, "?types=system.a,storage.b,heartbeat") as client:
+            await message(client)
+            refused = await say(client, type="auth", id=1, data={"token": "wrong"})
+            assert refused["data"]["code"] == "UNAUTHENTICATED"
+            refused = await say(client, type="auth", id=2, data={"token": "t-writer"})
+            assert refused["data"]["code"] == "FORBIDDEN"
+            reply = await say(client, type="auth", id=3, data={"token": "t-reader"})
+            assert (reply["type"], reply["data"]["types"]) == ("authenticated", ["heartbeat", "system.a"])
+
+    async def test_what_a_token_does_not_cover_is_nowhere_to_be_seen(self) -> None:
+        async with gateway() as app, connected(app, "", token="t-reader") as client:
+            welcome = await message(client)
+            assert welcome["data"]["subscriptions"] == ["heartbeat", "notification", "rpc_error", "source.freshness"]
+            for event_type in ("storage.x", "system.x"):
+                body = json.dumps({"type": event_type, "data": 1, "retain": True}).encode()
+                assert (await ask(app, "POST", "/api/v1/events", body, Authorization="Bearer t-all")).status == 202
+            answer = await ask(app, "GET", "/api/v1/snapshot", Authorization="Bearer t-reader")
+            assert [event["type"] for event in answer.json["events"]] == ["system.x"]
+            missing = await ask(app, "GET", "/api/v1/snapshot/storage.x", Authorization="Bearer t-reader")
+            assert_problem(missing, 404)
+            metrics = await ask(app, "GET", "/metrics", Authorization="Bearer t-reader")
+            assert b"storage.x" not in metrics.body
+            assert b"system.x" in metrics.body
+
+
+def jwt_auth(**keys: Any) -> dict[str, Any]:
+    return {"mode": "jwt", "jwt": keys}
+
+
+class TestSignedTokens:
+    @pytest.fixture
+    def auth(self, tmp_path: Path) -> dict[str, Any]:
+        (tmp_path / "secret").write_text("s" * 32)
+        return jwt_auth(algorithms=["HS256"], secret_file=str(tmp_path / "secret"))
+
+    async def test_who_signs_in_and_who_does_not(self, auth: dict[str, Any]) -> None:
+        claims = {"sub": "carol", "roles": ["subscriber"], "types": ["system.*"]}
+        async with gateway(auth=auth) as app:
+            good = signing.signed(claims, signing.secret(), "HS256")
+            assert (await upgrade(app, Authorization=f"Bearer {good}")).status == 101
+            expired = signing.signed({**claims, "exp": 1}, signing.secret(), "HS256")
+            assert_problem(await upgrade(app, Authorization=f"Bearer {expired}"), 401, "not expired")
+            other = signing.signed(claims, signing.secret("x" * 32), "HS256")
+            assert_problem(await upgrade(app, f"/ws?token={other}"), 401, "signature")
+            unsigned = signing.forged({"alg": "none"}, claims)
+            assert_problem(await upgrade(app, f"/ws?token={unsigned}"), 401, "signature")
+
+    async def test_an_expired_token_ends_the_connection_unless_it_is_renewed(self, auth: dict[str, Any]) -> None:
+        from tidegate.adapters.auth.jwt import LEEWAY_S
+
+        brief = signing.signed({"exp": int(time.time()) - LEEWAY_S + 2}, signing.secret(), "HS256")
+        lasting = signing.signed({"exp": int(time.time()) + 3600}, signing.secret(), "HS256")
+        async with gateway(auth=auth) as app, connected(app, token=brief) as ended, connected(app, token=brief) as kept:
+            await message(ended)
+            await message(kept)
+            assert (await say(kept, type="auth", data={"token": lasting}))["type"] == "authenticated"
+            farewell = await message(ended)
+            assert (farewell["type"], farewell["data"]["code"]) == ("connection_error", 4401)
+            await ended.wait_closed()
+            assert ended.close_code == 4401
+            assert (await say(kept, type="ping"))["type"] == "pong"
+
+    async def test_keys_from_an_issuer_that_rotates_them(self) -> None:
+        published = http_response(signing.jwks(signing.rsa_key("now")))
+        async with scripted(answering(published)) as issuer, gateway(auth=jwt_auth(jwks_url=issuer.url)) as app:
+            token = signing.signed({}, signing.rsa_key("now"), kid="now")
+            async with asyncio.timeout(PATIENCE_S):
+                while (answer := await upgrade(app, f"/ws?token={token}")).status == 503:
+                    assert answer.headers["retry-after"]
+            assert answer.status == 101
+            stranger = signing.signed({}, signing.rsa_key("then"), kid="then")
+            assert_problem(await upgrade(app, f"/ws?token={stranger}"), 401)
+
+
+class TestCrossSiteWebSocketHijacking:
+    """A page of another site opens a socket to us with the browser of someone who may (CWE-1385)."""
+
+    @pytest.mark.parametrize(
+        "origin",
+        ["https://evil.example", "http://127.0.0.1", "http://127.0.0.1:1", "https://127.0.0.1:{port}", "null", "file://",
+         "http://127.0.0.1:{port}.evil.example", "http://evil.example#http://127.0.0.1:{port}",
+         "http://127.0.0.1:{port}, http://evil.example", "https://app.example.evil.example", "http://app.example",
+         "https://app.example:8443", "http://localhost:{port}"],
+    )  # fmt: skip
+    async def test_is_refused_before_the_upgrade(self, origin: str) -> None:
+        async with gateway(auth={"mode": "none"}) as app:
+            answer = await upgrade(app, Origin=origin.format(port=port(app)))
+            assert_problem(answer, 403, "server.allowed_origins")
+
+    async def test_our_own_page_and_listed_ones_come_in(self) -> None:
+        async with gateway(auth={"mode": "none"}) as app:
+            for origin in (app.url, "https://app.example", "HTTPS://APP.example"):
+                assert (await upgrade(app, Origin=origin)).status == 101
+
+
+class TestDnsRebinding:
+    """A name of the attacker's resolves to 127.0.0.1: the page is of the same origin, but the host is not ours."""
+
+    @pytest.mark.parametrize(
+        "host",
+        ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example",
+         "evil.example@127.0.0.1:{port}", "127.0.0.1:{port}@evil.example", "127.0.0.1, evil.example", "[::2]",
+         "0.0.0.0", "127.1", "2130706433", "localhost."],
+    )  # fmt: skip
+    async def test_is_refused_on_the_socket_and_on_every_route(self, host: str) -> None:
+        async with gateway(auth={"mode": "none"}) as app:
+            host = host.format(port=port(app))
+            answer = await upgrade(app, Host=host, Origin=f"http://{host}")
+            assert_problem(answer, 421, "server.allowed_hosts")
+            assert_problem(await ask(app, "POST", "/api/v1/events", b"{}", Host=host, Origin=f"http://{host}"), 421)
+
+
+async def until_ended(client: RawClient) -> bytes:
+    """What the server still says until it ends the connection, in whatever way."""
+    try:
+        return await client.rest()
+    except ConnectionError:
+        return b""
+    finally:
+        await client.close()
+
+
+class TestSlowloris:
+    """Connections that are opened and never get to the point."""
+
+    LIMITS = {"handshake_s": 0.2}  # noqa: RUF012
+
+    @pytest.mark.parametrize(
+        "head",
+        [b"", b"G", b"GET /ws HTTP/1.1\r\n", b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: b\r\n"],
+        ids=["nothing", "a letter", "a line", "half a head"],
+    )
+    async def test_a_head_that_does_not_come_is_not_waited_for(self, head: bytes) -> None:
+        async with gateway(limits=self.LIMITS) as app:
+            clients = [await RawClient.open(port(app)) for _ in range(50)]
+            for client in clients:
+                client.writer.write(head)
+            assert {await until_ended(client) for client in clients} == {b""}
+            assert (await ask(app, "GET", "/healthz")).status == 200
+
+    async def test_drips_do_not_put_the_end_off(self) -> None:
+        async with gateway(limits=self.LIMITS) as app:
+            client = await RawClient.open(port(app))
+            client.writer.write(b"GET /ws HTTP/1.1\r\n")
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(PATIENCE_S):
+                    while not client.reader.at_eof():
+                        client.writer.write(b"X: y\r\n")
+                        await client.writer.drain()
+                        await asyncio.sleep(0.01)
+            await client.close()
+
+    async def test_a_tls_handshake_that_does_not_come_is_not_waited_for(self, tmp_path: Path) -> None:
+        async with gateway(server=tls_server(tmp_path), limits=self.LIMITS) as app:
+            for beginning in (b"", b"\x16\x03\x01"):
+                client = await RawClient.open(port(app))
+                client.writer.write(beginning)
+                await until_ended(client)
+
+
+class TestHeaderBombs:
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a" * 100_000 + b": y\r\n\r\n",
+        ],
+        ids=["a long path", "a long value", "many fields", "a long name"],
+    )
+    async def test_are_refused(self, head: bytes) -> None:
+        async with gateway() as app:
+            client = await RawClient.open(port(app))
+            client.writer.write(head)
+            answer = read_answer(await until_ended(client))
+            assert answer.status == 431
+            assert (await ask(app, "GET", "/healthz")).status == 200
+
+    async def test_a_handshake_with_more_fields_than_the_library_takes_is_refused(self) -> None:
+        async with gateway() as app:
+            fields = {f"X-{n}": "y" for n in range(200)}
+            answer = await upgrade(app, Authorization="Bearer t-all", **fields)
+            assert 400 <= answer.status < 500
+
+
+def frames(*parts: Frame) -> bytes:
+    return b"".join(part.serialize(mask=True) for part in parts)
+
+
+class TestFloods:
+    """One client sends frames as fast as it can; another one notices nothing."""
+
+    @pytest.mark.parametrize(
+        ("beginning", "flood"),
+        [
+            (b"", Frame(Opcode.PING, b"")),
+            (b"", Frame(Opcode.PING, b"x" * 125)),
+            (b"", Frame(Opcode.PONG, b"")),
+            (frames(Frame(Opcode.TEXT, b"", fin=False)), Frame(Opcode.CONT, b"", fin=False)),
+            (frames(Frame(Opcode.TEXT, b"", fin=False)), Frame(Opcode.CONT, b"x", fin=False)),
+            (b"", Frame(Opcode.TEXT, b"{}")),
+            (b"", Frame(Opcode.BINARY, b"")),
+        ],
+        ids=["pings", "large pings", "pongs", "empty fragments", "small fragments", "messages", "binary messages"],
+    )
+    async def test_of_small_frames(self, beginning: bytes, flood: Frame) -> None:
+        async with gateway() as app, connected(app) as other, connected(app) as flooder:
+            others_id = (await message(other))["data"]["client_id"]
+            flooder.transport.set_write_buffer_limits(high=1 << 24)
+            flooder.transport.write(beginning + frames(flood) * 50_000)
+            [flooded] = [each for each in app.gateway.connections if each.id != others_id]
+            transport = flooded._channel._transport  # type: ignore[attr-defined]
+            async with asyncio.timeout(PATIENCE_S):
+                while transport.is_reading():
+                    await asyncio.sleep(0)
+            for _ in range(20):
+                assert (await say(other, type="ping"))["type"] == "pong"
+            flooder.transport.abort()
+
+    async def test_a_message_in_fragments_is_no_longer_than_a_whole_one(self) -> None:
+        async with gateway() as app, connected(app) as client:
+            await message(client)
+            part = frames(Frame(Opcode.CONT, b"x" * 60_000, fin=False))
+            client.transport.write(frames(Frame(Opcode.TEXT, b"", fin=False)) + part * 2)
+            with pytest.raises(ConnectionClosed):
+                await message(client)
+            assert client.close_code == 1009
+
+
+def tls_server(folder: Path) -> dict[str, Any]:
+    made = certificates.written_to(folder)
+    return {"port": 0, "state_dir": "", "tls_cert_file": str(made.server), "tls_key_file": str(made.server)}
+
+
+class TestTls:
+    async def test_wss_and_https_with_the_same_origin(self, tmp_path: Path) -> None:
+        server = tls_server(tmp_path)
+        trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        async with gateway(server=server) as app:
+            assert app.url.startswith("https://")
+            async with connected(app, ssl=trusting, origin=app.url) as client:
+                assert (await message(client))["type"] == "welcome"
+                assert (await say(client, type="ping"))["type"] == "pong"
+            reader, writer = await asyncio.open_connection("127.0.0.1", port(app), ssl=trusting)
+            writer.write(request("GET", "/healthz", host=f"127.0.0.1:{port(app)}", Origin=app.url))
+            assert read_answer(await reader.read()).json == {"status": "ok"}
+            writer.close()
+
+    async def test_a_client_that_says_goodbye_is_not_kept_waiting(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(websocket, "LINGER_S", 3600.0)
+        server = tls_server(tmp_path)
+        trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        async with gateway(server=server) as app, connected(app, ssl=trusting, close_timeout=None) as client:
+            await message(client)
+            async with asyncio.timeout(PATIENCE_S):
+                await client.close()
+
+    async def test_a_page_that_came_without_tls_is_another_origin(self, tmp_path: Path) -> None:
+        server = tls_server(tmp_path)
+        trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+        async with gateway(server=server) as app:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port(app), ssl=trusting)
+            plain = app.url.replace("https", "http", 1)
+            writer.write(request("GET", "/healthz", host=f"127.0.0.1:{port(app)}", Origin=plain))
+            assert read_answer(await reader.read()).status == 403
+            writer.close()
+
+    async def test_a_plain_request_gets_no_answer(self, tmp_path: Path) -> None:
+        async with gateway(server=tls_server(tmp_path)) as app:
+            client = await RawClient.open(port(app))
+            client.writer.write(request("GET", "/healthz", host="127.0.0.1"))
+            assert b"HTTP/1.1 200" not in await until_ended(client)
+
+
+class TestBehindAProxy:
+    PROXIED = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9", "Host": "gw.example"}  # noqa: RUF012
+    SERVER = {"port": 0, "state_dir": "", "allowed_hosts": ["gw.example"]}  # noqa: RUF012
+
+    async def test_a_trusted_one_tells_scheme_and_address(self) -> None:
+        server = {**self.SERVER, "trusted_proxies": ["127.0.0.0/8"]}
+        async with gateway(server=server) as app:
+            answer = await upgrade(app, Authorization="Bearer t-all", Origin="https://gw.example", **self.PROXIED)
+            assert answer.status == 101
+            forwarded = {"Authorization": "Bearer t-all", "X-Forwarded-For": "198.51.100.1, 203.0.113.9"}
+            async with connect(
+                f"ws://127.0.0.1:{port(app)}/ws?types=", additional_headers=forwarded, proxy=None
+            ) as client:
+                await message(client)
+                answer = await ask(app, "GET", "/api/v1/clients", Authorization="Bearer t-all")
+                assert answer.json["clients"][-1]["address"] == "203.0.113.9"
+
+    async def test_nobody_else_does(self) -> None:
+        async with gateway(server=self.SERVER) as app:
+            answer = await upgrade(app, Authorization="Bearer t-all", Origin="https://gw.example", **self.PROXIED)
+            assert_problem(answer, 403, "server.allowed_origins")
