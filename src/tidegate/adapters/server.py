@@ -143,6 +143,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        if self._is_answering():
+            self.transport.abort()  # a connection with an answer under way cannot become another protocol's
+            return
         super().handle_websocket_upgrade()
         self._upgraded = True
         # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
