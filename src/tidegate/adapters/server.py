@@ -97,6 +97,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, state: ServerState, *, handshake_s: float, gone: Callable[[], None]) -> None:
         super().__init__(config, state, {})
+        # Its lines would hold query strings, and tokens with them; it asks for a handler, not for its setting.
+        self.access_log = False
         self._handshake_s = handshake_s
         self._gone = gone
         self._upgraded = False
