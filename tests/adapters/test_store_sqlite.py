@@ -1,0 +1,211 @@
+"""Last good values on disk: what was saved is there again, whatever happened in between."""
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tidegate.adapters import store_sqlite
+from tidegate.adapters.store_sqlite import FILE, SqliteStore
+from tidegate.errors import StoreError
+from tidegate.ports import SavedValue
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+STATUS = SavedValue("system.status", "", b'{"n":1.10}', 1_795_000_000.25)
+AGENT = SavedValue("agent.status", "a-1", b'{"id":"a-1"}', 1_795_000_001.5)
+
+
+async def saved_in(directory: Path) -> list[SavedValue]:
+    store = await SqliteStore.open(directory)
+    try:
+        return sorted(await store.load(), key=lambda value: value.type)
+    finally:
+        await store.aclose()
+
+
+async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "new" / "state")
+    store.save([STATUS, AGENT])
+    await store.aclose()
+    assert await saved_in(tmp_path / "new" / "state") == [AGENT, STATUS]
+
+
+async def test_the_newest_value_of_a_key_counts_and_what_is_gone_is_forgotten(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    store.save([STATUS, AGENT])
+    newer = SavedValue(STATUS.type, STATUS.key, b"2", STATUS.as_of + 1)
+    store.save([newer], gone=[(AGENT.type, AGENT.key)])
+    await store.aclose()
+    assert await saved_in(tmp_path) == [newer]
+
+
+async def test_values_are_on_disk_within_a_second_without_closing(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    store.save([STATUS])
+    reader = sqlite3.connect(tmp_path / FILE)
+    deadline = time.monotonic() + 30
+    while not (rows := reader.execute("SELECT * FROM last_good").fetchall()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+    reader.close()
+    await store.aclose()
+    assert rows == [("system.status", "", b'{"n":1.10}', STATUS.as_of)]
+
+
+async def test_a_second_gateway_on_the_same_directory_is_refused(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path)
+    with pytest.raises(StoreError, match=r"another gateway uses .*server\.state_dir"):
+        await SqliteStore.open(tmp_path)
+    await store.aclose()
+    await (await SqliteStore.open(tmp_path)).aclose()
+
+
+def foreign(path: Path) -> None:
+    with connected(path) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+
+def newer(path: Path) -> None:
+    with connected(path) as connection:
+        connection.execute(f"PRAGMA application_id = {store_sqlite.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 99")
+        connection.execute("CREATE TABLE last_good (x)")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"not a database" * 1000)
+
+
+def torn(path: Path) -> None:
+    with connected(path) as connection:
+        connection.execute(f"PRAGMA application_id = {store_sqlite.APPLICATION_ID}")
+        connection.execute("CREATE TABLE last_good (type, key, data, as_of)")
+        connection.executemany("INSERT INTO last_good VALUES (?, '', ?, 0)", [(n, "x" * 500) for n in range(200)])
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 8192)
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path)
+    with connection:
+        yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("spoil", [foreign, newer, garbage, torn])
+async def test_a_file_that_is_not_ours_or_not_sound_is_set_aside_and_kept(tmp_path: Path, spoil: object) -> None:
+    assert callable(spoil)
+    spoil(tmp_path / FILE)
+    before = (tmp_path / FILE).read_bytes()
+    with capture_logs() as lines:
+        store = await SqliteStore.open(tmp_path)
+        assert await store.load() == []
+        store.save([STATUS])
+        await store.aclose()
+    (line,) = [line for line in lines if line["event"] == "state file set aside"]
+    assert Path(line["kept_as"]).read_bytes() == before
+    assert await saved_in(tmp_path) == [STATUS]
+
+
+async def test_a_place_that_is_no_directory_is_refused_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"server\.state_dir"):
+        await SqliteStore.open(tmp_path / "file")
+
+
+async def test_a_failed_write_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
+    store = await SqliteStore.open(tmp_path)
+    blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    store._connection.execute("PRAGMA busy_timeout = 1")
+    blocker.execute("BEGIN IMMEDIATE")
+    with capture_logs() as lines:
+        store.save([STATUS])
+        while not lines:
+            await asyncio.sleep(0.01)
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        await store.aclose()
+    assert lines[0]["event"] == "last good values could not be written"
+    assert await saved_in(tmp_path) == [STATUS]
+
+
+@pytest.mark.parametrize("fixture", sorted(FIXTURES.glob("values-v*.sqlite3")), ids=lambda path: path.stem)
+async def test_every_schema_version_is_still_read(tmp_path: Path, fixture: Path) -> None:
+    (tmp_path / FILE).write_bytes(fixture.read_bytes())
+    with capture_logs() as lines:
+        assert await saved_in(tmp_path) == [AGENT, STATUS]
+    assert not lines
+
+
+def test_each_schema_version_has_its_fixture() -> None:
+    versions = {int(path.stem.removeprefix("values-v")) for path in FIXTURES.glob("values-v*.sqlite3")}
+    assert versions == set(range(1, len(store_sqlite.MIGRATIONS) + 1))
+
+
+NURSERY = """
+import asyncio, os, sys, time
+from pathlib import Path
+from tidegate.adapters.store_sqlite import SqliteStore
+from tidegate.ports import SavedValue
+
+async def write(directory, n):
+    store = await SqliteStore.open(directory)
+    print("pid", os.getpid(), flush=True)
+    while True:
+        n += 1
+        store.save([SavedValue("a", str(k), b"%d" % n, float(n)) for k in range(5)])
+        print(n, time.monotonic(), flush=True)
+        await asyncio.sleep(0.002)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        asyncio.run(write(Path(sys.argv[1]), int(line)))
+    os.waitpid(child, 0)
+    print("", flush=True)
+    print("ended", flush=True)
+"""
+"""Forks a writer for each line that it is given, so that two hundred of them need not import everything anew."""
+
+
+@pytest.mark.real
+async def test_two_hundred_kills_lose_nothing_that_is_older_than_a_second(tmp_path: Path) -> None:
+    """Writers are killed at random moments; what one had told more than a second before is on disk, whole."""
+    lanes = [tmp_path / str(lane) for lane in range(4)]
+    await asyncio.gather(*(asyncio.to_thread(kill_again_and_again, lane, kills=50) for lane in lanes))
+
+
+def kill_again_and_again(directory: Path, *, kills: int) -> None:
+    rng = random.Random(directory.name)
+    on_disk = 0
+    command = [sys.executable, "-c", NURSERY, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        for kill in range(kills):
+            nursery.stdin.write(f"{on_disk}\n")
+            nursery.stdin.flush()
+            pid = int(nursery.stdout.readline().removeprefix("pid "))
+            time.sleep(rng.uniform(0.0, 1.6 if kill % 10 == 0 else 0.3))
+            os.kill(pid, signal.SIGKILL)
+            killed_at = time.monotonic()
+            told = [line.split() for line in iter(nursery.stdout.readline, "ended\n")]
+            settled = max((int(t[0]) for t in told if len(t) == 2 and float(t[1]) < killed_at - 1.0), default=0)
+            values = {int(value.data) for value in asyncio.run(saved_in(directory))}
+            assert len(values) <= 1, "one transaction holds all five keys or none"
+            on_disk = max(values, default=on_disk)
+            assert on_disk >= settled, f"kill {kill}: {on_disk} on disk, {settled} was told a second earlier"
+        nursery.stdin.close()
