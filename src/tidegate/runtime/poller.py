@@ -175,14 +175,18 @@ class BackendPoller:
     async def restore(self, saved: Mapping[str, Mapping[str, SavedValue]]) -> None:
         """Publish the values that were read back from disk, by type and key, and the state of each breaker."""
         now = self._clock.now()
-        drafts = [_breaker_draft(breaker.initial()) for breaker in self._breakers.values()]
+        drafts = []
+        for breaker in self._breakers.values():
+            first = breaker.initial()
+            self._metrics.breaker_changed(first.breaker, first.state.value)
+            drafts.append(_breaker_draft(first))
         for source in self._sources.values():
             values = saved.get(source.type, {})
             value = _restored(values, keyed=source.plan.key is not None)
             if value is not None:
                 as_of = max(kept.as_of for kept in values.values())
-                breaker = self._breaker_view(source)
-                drafts += source.freshness.restored(value, as_of=as_of, now=now, breaker=breaker).drafts
+                view = self._breaker_view(source)
+                drafts += source.freshness.restored(value, as_of=as_of, now=now, breaker=view).drafts
         await self._publish(drafts)
 
     async def run(self) -> None:
