@@ -524,3 +524,11 @@ class TestPermits:
             assert breaker.record(late, Verdict.FAILURE, now=at(1.0), jitter=0.0, fault=other) is None
         assert breaker.view() == before
         assert breaker.late_results == 1
+
+    def test_late_ones_add_up(self) -> None:
+        breaker = new(failure_threshold=1)
+        late = [admitted(breaker, 0.0) for _ in range(3)]
+        fail(breaker, 0.0)
+        for permit in late:
+            breaker.record(permit, Verdict.SUCCESS, now=at(1.0), jitter=0.0)
+        assert breaker.late_results == 3

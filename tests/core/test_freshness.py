@@ -240,6 +240,12 @@ class TestFailing:
             (True, DISCONNECT, WALL + 4.0)
         ]
 
+    def test_an_answer_to_a_request_that_was_given_up_ends_nothing(self) -> None:
+        source = answered()
+        fail(source, 2, 7.0, code=TIMEOUT)
+        (draft,) = source.answered(2, sent=at(5.0), value=raw(2), now=at(7.1), breaker=CLOSED).drafts
+        assert (bytes(draft.data), draft.stale, draft.error_code) == (b"2", True, TIMEOUT)
+
     def test_a_success_ends_it(self) -> None:
         source = answered()
         fail(source, 2, 5.0)
