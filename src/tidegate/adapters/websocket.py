@@ -7,7 +7,6 @@ transport writes as they are. They bypass the sans-I/O state, so nothing is writ
 import asyncio
 import http
 import logging
-import socket
 from typing import cast
 
 import msgspec
@@ -44,10 +43,6 @@ PIECE_BYTES = 2048
 """How much is taken in before others have their turn: a frame costs the same time however small it is."""
 
 PING_FRAME = b"\x89\x00"
-
-TCP_NOTSENT_LOWAT = 25
-NOTSENT_BYTES = 16384
-"""What the kernel holds unsent before it says EAGAIN; without it a stuck reader hides 3.9 MB in the kernel."""
 
 
 SILENT = logging.Logger("websockets", level=logging.CRITICAL)  # noqa: LOG001 - nobody else is to find it
@@ -140,9 +135,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._server.options.send_buffer_soft_bytes)
         self.write = self._transport.write
         self.unsent = self._transport.get_write_buffer_size
-        raw_socket = transport.get_extra_info("socket")
-        if raw_socket is not None and raw_socket.family in {socket.AF_INET, socket.AF_INET6}:
-            raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
         self._alive = True
