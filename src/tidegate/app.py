@@ -246,7 +246,6 @@ def http_options(config: Config) -> ApiOptions:
 def websocket_options(config: Config) -> WebSocketOptions:
     return WebSocketOptions(
         message_bytes=config.limits.message_bytes,
-        patterns=config.limits.patterns,
         frames=Rate(
             max(FRAMES_PER_S, config.limits.messages_per_s * FRAMES_PER_MESSAGE),
             max(FRAMES_BURST, config.limits.messages_burst * FRAMES_PER_MESSAGE),

@@ -86,7 +86,6 @@ async def serving(
         gate,
         WebSocketOptions(
             message_bytes=message_bytes,
-            patterns=8,
             frames=frames,
             send_buffer_soft_bytes=soft_bytes,
             send_buffer_hard_bytes=hard_bytes,
@@ -682,10 +681,3 @@ def upgrade_request(host: str) -> bytes:
         f"GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     ).encode()
-
-
-async def test_what_the_kernel_holds_unsent_is_bounded() -> None:
-    async with serving() as served, served.connect("?types="):
-        [protocol] = served.server.made
-        raw = protocol._transport.get_extra_info("socket")
-        assert raw.getsockopt(socket.IPPROTO_TCP, module.TCP_NOTSENT_LOWAT) == module.NOTSENT_BYTES

@@ -342,3 +342,16 @@ class TestBacklogged:
         feed(subscriber, fabric, "*")
         with pytest.raises(AssertionError, match="one feed at a time"):
             feed(subscriber, fabric, "*")
+
+
+def test_a_burst_too_large_for_one_write_is_offered_to_whom_its_beginning_fills() -> None:
+    """A healthy client is not ended because one turn of the loop published more than may wait for it."""
+    fabric = Fabric()
+    subscriber, channel, reasons = fabric.subscriber("a.*", channel=FakeChannel(soft_bytes=1 << 16))
+    subscriber.feed(b"", interest=interest("a.*"), names=[], position=fabric.position, now=NOW)
+    channel.block()
+    for n in range(64):
+        fabric.publish("a.value", {"n": n, "fill": "x" * 100_000}, flush=False, retain=True)
+    fabric.hub.flush()
+    assert not reasons
+    assert subscriber.waiting_bytes < 1 << 20, "retained values conflate once the transport is full"

@@ -212,9 +212,7 @@ async def serving(
     websocket = WebSocketServer(
         house.gateway,
         keeper,
-        WebSocketOptions(
-            message_bytes=65536, patterns=8, send_buffer_soft_bytes=1 << 18, send_buffer_hard_bytes=1 << 22
-        ),
+        WebSocketOptions(message_bytes=65536, send_buffer_soft_bytes=1 << 18, send_buffer_hard_bytes=1 << 22),
     )
     streams = EventStreams(house.gateway, transport_of=transport_of, soft_bytes=soft_bytes, jitter=lambda: 0.5)
     limits: dict[str, Any] = {"version": "0.1.0", "publish_bytes": 4096, "body_s": 20.0, **(http or {})}

@@ -53,7 +53,6 @@ class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the adapter itself needs to know. A client whose frames, of any kind, pass `frames` is read more slowly."""
 
     message_bytes: int
-    patterns: int
     frames: Rate = Rate(per_s=1000.0, burst=2000)
     send_buffer_soft_bytes: int
     send_buffer_hard_bytes: int

@@ -20,6 +20,10 @@ Joined = dict[tuple[object, ...], bytes]
 """The bytes of a framing and its run of events: cohorts that got the same events share them."""
 
 
+WRITE_BYTES = 262144
+"""What is joined into one write at the most, unless one event alone is larger."""
+
+
 class Interest:
     """What a connection wants and may see. Equal interests are equal, and put connections into one cohort."""
 
@@ -144,12 +148,21 @@ class Hub:
 
     def _flush(self, cohort: Cohort, joined: Joined) -> None:
         events, cohort.pending = cohort.pending, []
-        cohort.flushed += len(events)
+        self._hand_out(events, cohort, joined)
+
+    def _hand_out(self, events: list[Event], cohort: Cohort, joined: Joined) -> None:
         framing = cohort.interest.framing
         content = (framing, *events)
         data = joined.get(content)
         if data is None:
             data = joined[content] = b"".join([framing.event(event, self._epoch) for event in events])
+        if len(data) > WRITE_BYTES and len(events) > 1:
+            # In two, so that a transport which the first half fills is offered the second, and conflates it.
+            half = len(events) // 2
+            self._hand_out(events[:half], cohort, joined)
+            self._hand_out(events[half:], cohort, joined)
+            return
+        cohort.flushed += len(events)
         for member in cohort.members:
             if member.clear:
                 member.write(data)
