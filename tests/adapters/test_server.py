@@ -9,7 +9,7 @@ import ssl
 import struct
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from certificates import written_to
 from serving import RawClient, read_answer, request, serving
 
-from tidegate.adapters.server import HEAD_BYTES, HttpProtocol, serve, transport_of
+from tidegate.adapters.server import HEAD_BYTES, PIPELINED, HttpProtocol, serve, transport_of
 
 TOKEN = "hush-hush"
 
@@ -192,6 +192,31 @@ async def test_garbage_after_a_request_does_not_cut_into_its_answer() -> None:
         assert await client.rest() == b""
         application.may_answer.set()
         await client.close()
+
+
+async def test_requests_that_come_all_at_once_are_answered_in_order() -> None:
+    application = Application()
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        padded = GET_ON.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * 500))
+        client.writer.write(padded * PIPELINED + GET)
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK") == PIPELINED + 1
+        await client.close()
+
+
+async def test_more_requests_than_may_wait_end_the_connection_and_log_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    application = Application()
+    application.may_answer.clear()
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        client.writer.write(GET_ON * (PIPELINED + 1))
+        with suppress(ConnectionError):
+            assert await client.rest() == b""
+        application.may_answer.set()
+        await client.close()
+    assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
 
 
 async def test_leaving_waits_for_running_answers() -> None:

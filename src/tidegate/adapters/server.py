@@ -31,6 +31,9 @@ KEEP_ALIVE_S = 75.0
 ABORTED_S = 1.0
 """How long a request may take to notice that its connection was aborted, before its task is cancelled."""
 
+PIPELINED = 100
+"""Requests that may wait on one connection for those before them."""
+
 LINGER_S = 2.0
 """How long a connection whose request was refused is read on."""
 
@@ -103,9 +106,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._gone = gone
         self._upgraded = False
         self._refused = False
-        self._in_head = False
+        self._in_head = self._new_head = False
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -121,9 +125,9 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        was_in_head = self._in_head
+        was_in_head, self._new_head = self._in_head, False
         super().data_received(data)
-        if was_in_head and self._in_head:
+        if was_in_head and self._in_head and not self._new_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self._refused:
                 self.send_400_response("")
@@ -132,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._new_head = True
         self._head_bytes = 0
         self.scope["state"][TRANSPORT] = self.transport
 
@@ -141,23 +145,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = len(self.url) + sum(len(b"%b: %b\r\n" % field) for field in self.headers)
         if self._head_bytes > HEAD_BYTES:
             raise ValueError("the request head is too large")
+        if len(self.pipeline) >= PIPELINED:
+            raise ValueError("too many requests wait for their turn")
         self._clear_deadline()
         super().on_headers_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._is_answering():
-            self.transport.abort()  # a connection with an answer under way cannot become another protocol's
+            self._cut_off()  # a connection with an answer under way cannot become another protocol's
             return
         super().handle_websocket_upgrade()
         self._upgraded = True
         # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
-        self.parser = self.cycle = self.scope = self.flow = None  # type: ignore[assignment]
+        self.parser = self.cycle = self._running = self.scope = self.flow = None  # type: ignore[assignment]
         self._gone()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read as a request, or a head that is too large, and close."""
         if self._is_answering():
-            self.transport.abort()  # in the middle of an answer there is no place for another
+            self._cut_off()  # in the middle of an answer there is no place for another
             return
         status = 431 if self._head_bytes > HEAD_BYTES else 400
         detail = f"expected a request head of at most {HEAD_BYTES} bytes" if status == 431 else "expected HTTP/1.1"
@@ -202,6 +208,17 @@ class HttpProtocol(HttpToolsProtocol):
             self.loop.call_later(LINGER_S, self.transport.abort)
         else:
             self._close()
+
+    def _cut_off(self) -> None:
+        """End the connection now. The running answer hears of it before it could write to what is closed."""
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.transport.abort()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _overdue(self) -> None:
         log.debug("no whole request in time", peer=self.client and self.client[0], handshake_s=self._handshake_s)
