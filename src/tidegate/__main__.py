@@ -1,8 +1,17 @@
-"""``python -m tidegate``: the same as ``tidegate``."""
+"""``tidegate`` and ``python -m tidegate``: the process, before any command is known."""
 
+import signal
 import sys
 
-from tidegate.cli import main
+
+def main() -> int:
+    """Run the command line; its exit code."""
+    # Until a command says what it wants, Ctrl-C ends the process as quietly as SIGTERM does, also in mid-import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from tidegate import cli
+
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

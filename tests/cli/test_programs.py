@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from programs import Program, is_running, tidegate, until
@@ -154,3 +156,23 @@ def test_the_engine_alone() -> None:
         program.signal(signal.SIGTERM)
         assert program.wait() == 0
         assert_clean(program)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_the_start_brings_no_traceback(number: signal.Signals) -> None:
+    """Wherever it hits once our code runs: it just ends the process, or ends it in good order."""
+    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8):
+        with tidegate("serve", "--port", "0") as program:
+            until(lambda: "msgspec" in Path(f"/proc/{program.pid}/maps").read_text())  # noqa: B023 - called here
+            time.sleep(delay_s)
+            program.signal(number)
+            assert program.wait() in {0, -number}
+            assert_clean(program)
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tidegate", "version"], check=True, capture_output=True, text=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert imported.isdisjoint({"asyncio", "aiohttp", "litestar", "uvicorn", "websockets", "rich", "structlog"})

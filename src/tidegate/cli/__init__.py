@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
@@ -16,6 +16,9 @@ from cyclopts.validators import Number
 from tidegate import __version__
 from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
 from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
+
+if TYPE_CHECKING:
+    import asyncio
 
 DEFAULT_URL = "http://127.0.0.1:12080"
 CONFIG_FILE = Path("tidegate.toml")
@@ -53,8 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _reader_has_gone()
     except (TidegateError, OSError) as error:
         return _fail(str(error), code=1)
-    except KeyboardInterrupt:
-        return 130
 
 
 @app.command
@@ -85,15 +86,18 @@ def serve(
         Least important lines to log.
     """
     from tidegate.adapters import logs
-    from tidegate.cli import serving, signals
+    from tidegate.cli import signals
+
+    async def work(stopped: "asyncio.Event") -> int:
+        from tidegate.cli import serving  # heavy: signals are heard already
+
+        return await serving.serve(stopped, config_file=config, overrides=overrides, engine_port=engine_port)
 
     if workers != 1:
         raise ConfigError([Problem("--workers", "1, since more are not available yet", str(workers))])
     logs.configure(log_level)
     overrides = {"server.host": host, "server.port": port}
-    return signals.run(
-        lambda stopped: serving.serve(stopped, config_file=config, overrides=overrides, engine_port=engine_port)
-    )
+    return signals.run(work)
 
 
 @app.command
@@ -108,11 +112,15 @@ def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
         Least important lines to log.
     """
     from tidegate.adapters import logs
-    from tidegate.cli import serving, signals
-    from tidegate.cli.following import Following
+    from tidegate.cli import signals
+
+    async def work(stopped: "asyncio.Event") -> int:
+        from tidegate.cli import following, serving  # heavy: signals are heard already
+
+        return await serving.demo(stopped, following.Following(json=json))
 
     logs.configure(log_level)
-    return signals.run(lambda stopped: serving.demo(stopped, Following(json=json)))
+    return signals.run(work)
 
 
 @app.command
