@@ -161,9 +161,9 @@ def test_the_engine_alone() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_the_start_brings_no_traceback(number: signal.Signals) -> None:
     """Wherever it hits once our code runs: it just ends the process, or ends it in good order."""
-    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.4, 0.8):
+    for delay_s in (0.0, 0.2, 0.6):
         with tidegate("serve", "--port", "0") as program:
-            until(lambda: "msgspec" in Path(f"/proc/{program.pid}/maps").read_text())  # noqa: B023 - called here
+            until(lambda: "msgspec" in Path(f"/proc/{program.pid}/maps").read_text())
             time.sleep(delay_s)
             program.signal(number)
             assert program.wait() in {0, -number}

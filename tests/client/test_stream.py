@@ -1,10 +1,12 @@
 """The client against a scripted server: what it yields, asks for and gives up on."""
 
 import asyncio
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from scripted_gateway import Gateway, Peer, problem, scripted
+from websockets.asyncio.client import ClientConnection
 
 from tidegate.client import Backoff, Connected, Disconnected, Event, Gap, Item, Stream, StreamOptions, connect
 from tidegate.errors import AccessRefused, StreamClosed
@@ -261,25 +263,28 @@ async def test_a_server_that_falls_silent_is_left() -> None:
         over.set()
 
 
+class Quiet:
+    """A connection on which nothing comes three times, while pings are answered."""
+
+    def __init__(self) -> None:
+        self.pings = 0
+
+    async def recv(self, *, decode: bool) -> bytes:
+        if self.pings < 2:
+            await asyncio.sleep(3600)
+        return b"at last"
+
+    async def ping(self) -> asyncio.Future[float]:
+        self.pings += 1
+        pong = asyncio.get_running_loop().create_future()
+        pong.set_result(0.0)
+        return pong
+
+
 async def test_a_silent_server_that_answers_pings_is_kept() -> None:
-    answered = asyncio.Event()
-
-    async def script(peer: Peer) -> None:
-        await peer.welcome("e1", 7, heartbeat_s=0.001)
-        await peer.answer_ping()
-        await answered.wait()
-        await peer.send("a", 1, seq=8)
-        await peer.stay()
-
-    options = StreamOptions(ping_timeout_s=30)
-    async with scripted(script) as gateway, connect(gateway.url, options=options) as stream:
-        await take(stream, 1)
-        waiting = asyncio.ensure_future(take(stream, 1))
-        while not stream._websocket or not stream._websocket.latency:
-            await asyncio.sleep(0)
-        answered.set()
-        [event] = await waiting
-        assert isinstance(event, Event)
+    stream = Stream("h", types=None, token=None, since=None, options=StreamOptions(ping_timeout_s=0.001))
+    stream._silence_s = 0.001
+    assert await stream._frame(cast("ClientConnection", Quiet())) == b"at last"
 
 
 async def test_a_cancelled_step_loses_nothing() -> None:
@@ -302,13 +307,31 @@ async def test_a_cancelled_step_loses_nothing() -> None:
         assert len(gateway.requests) == 1
 
 
-async def test_failures_in_a_row_wait_longer() -> None:
-    options = StreamOptions(backoff=Backoff(first_s=1e-9, max_s=1e-3))
+async def test_failures_in_a_row_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
     async with scripted(idle) as gateway:
         pass
-    async with connect(gateway.url, options=options) as stream:
-        waits = [item.retry_in_s for item in await take(stream, 12) if isinstance(item, Disconnected)]
-    assert max(waits[6:]) > max(waits[:2])
+    async with connect(gateway.url, options=StreamOptions(backoff=Backoff(first_s=1e-6))) as stream:
+        assert [item.retry_in_s for item in await take(stream, 3) if isinstance(item, Disconnected)] == [
+            5e-7,
+            1e-6,
+            2e-6,
+        ]
+
+
+@pytest.mark.parametrize(("heal_s", "waits_s"), [(0.0, [5e-7] * 3), (3600.0, [5e-7, 1e-6, 2e-6])])
+async def test_only_a_connection_that_lived_makes_the_waits_short_again(
+    heal_s: float, waits_s: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.close(1001)
+
+    options = StreamOptions(backoff=Backoff(first_s=1e-6, heal_s=heal_s))
+    async with scripted(script) as gateway, connect(gateway.url, options=options) as stream:
+        assert [item.retry_in_s for item in await take(stream, 6) if isinstance(item, Disconnected)] == waits_s
 
 
 async def test_leaving_closes_the_connection_politely() -> None:

@@ -30,6 +30,7 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
+            start_new_session=True,
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -72,7 +73,11 @@ class Program:
         return int(children[0]) if children else None
 
     def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        """Send a signal to the program, and SIGINT to its whole process group, as a terminal does."""
+        if number == signal.SIGINT:
+            os.killpg(self.pid, number)
+        else:
+            self.process.send_signal(number)
 
     def wait(self) -> int:
         """Its exit code, once it has ended and said everything."""
