@@ -25,6 +25,7 @@ def test_a_long_silence_earns_no_more_than_a_burst() -> None:
 
 def test_fractions_that_floats_cannot_hold_cost_nobody_a_message() -> None:
     assert len(admitted(Rate(50.0, 100), [1234.5678] * 200)) == 100
+    assert len(admitted(Rate(50.0, 185), [801826.3669964835] * 400)) == 185
     assert len(admitted(Rate(3.0, 7), [1e5 + n / 3 for n in range(1000)])) == 1000
 
 

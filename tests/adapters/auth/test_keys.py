@@ -195,7 +195,6 @@ async def test_known_key_ids_ask_for_nothing() -> None:
     "answer",
     [
         http_response(b"oops", status="500 Internal Server Error"),
-        http_response(b"", status="302 Found", headers="Location: /elsewhere\r\n"),
         http_response(b"<html>"),
         http_response(b"[]"),
         http_response(b"{}"),
@@ -205,7 +204,7 @@ async def test_known_key_ids_ask_for_nothing() -> None:
         b"no HTTP at all\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\nConnection: close\r\n\r\nhalf",
     ],
-    ids=["500", "302", "html", "list", "no keys", "keys no list", "deep", "large", "no http", "half"],
+    ids=["500", "html", "list", "no keys", "keys no list", "deep", "large", "no http", "half"],
 )
 async def test_an_issuer_that_does_not_answer_well_changes_nothing(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
@@ -229,6 +228,26 @@ async def test_an_issuer_that_does_not_answer_well_changes_nothing(
         assert "http" not in str(warned), "an address may hold a password"
         issuer.publish(rsa_key("new"))
         await eventually(lambda: finds(keys, "RS256", "new"))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_nobody_is_led_to_keys_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    warned: list[dict[str, Any]] = []
+    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warned.append(fields))
+
+    async def script(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            moved = http_response(b"", status="302 Found", headers="Location: /elsewhere\r\n")
+            await peer.send(http_response(jwks(rsa_key("evil"))) if "/elsewhere" in request.line else moved)
+
+    async with scripted(script) as server:
+        keys = JwksKeys(server.url, refresh_s=0.0, pause_s=0.0)
+        running = asyncio.create_task(keys.run())
+        await eventually(lambda: len(warned) >= 2)
+        assert not finds(keys, "RS256", "evil")
+        assert warned[0]["reason"] == "expected status 200, got 302"
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
