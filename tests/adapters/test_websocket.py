@@ -465,6 +465,15 @@ class TestLiveness:
             assert set(naps) == {module.PING_S / 20}
             assert protocol in served.server._slots[0]
 
+    async def test_when_the_timer_ends_so_does_every_connection(self) -> None:
+        async with serving() as served, RawClient.open(served.port) as client, RawClient.open(served.port) as other:
+            running = asyncio.create_task(served.server.run())
+            await client.message()
+            await other.message()
+            await asyncio.sleep(0)
+            running.cancel()
+            assert await served.until_left(2) == ["closed by the server with 1001: the gateway ends"] * 2
+
 
 class TestSlowReaders:
     async def test_a_reader_that_stopped_is_ended_with_4408_and_nobody_else_notices(self) -> None:
