@@ -243,6 +243,20 @@ async def test_recovery_is_noticed_at_the_probe_and_the_others_are_asked_spread_
 
 
 @virtual
+async def test_when_the_breaker_moves_every_other_source_of_it_says_what_that_means() -> None:
+    house = House(source("a.status"), source("b.status", interval_s=7.0), source("c.status", interval_s=3600.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        while house.states()[-1] != "open":
+            await asyncio.sleep(0.01)
+        opened_by = house.backend.came[-1][1]
+        assert opened_by != ["c.status"]
+        last = house.of("c.status")[-1]
+        assert (last.stale, last.error_code) == (True, "CIRCUIT_BREAKER_OPEN")
+
+
+@virtual
 async def test_a_hang_is_a_timeout_and_ticks_meanwhile_are_missed_not_piled_up() -> None:
     house = House(source(interval_s=0.5))
     async with house.supervisor.running():

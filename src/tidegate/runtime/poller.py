@@ -296,7 +296,7 @@ class BackendPoller:
             )
             drafts += self._settle(source, outcome, value, sent, now)
         if transition is not None:
-            drafts += self._moved(transition, now, told=group)[1:]
+            drafts += self._moved(transition, now, told=group)
         await self._publish(drafts)
 
     async def _call(self, group: Sequence[_Source], sent: Instant) -> list[tuple[Outcome, Value | None]]:
