@@ -512,6 +512,15 @@ class TestSlowReaders:
             assert events == sorted(set(events))
             assert connection.subscriber.delivered == len(events)
 
+    async def test_a_replay_longer_than_the_hard_limit_waits_for_its_reader(self) -> None:
+        async with serving(soft_bytes=1 << 16, hard_bytes=1 << 18, history_bytes=1 << 22) as served:
+            await served.house.gateway.publish([draft("a", KIB * 16) for _ in range(128)])
+            async with RawClient.open(served.port, f"?types=a&since={EPOCH}:0", receive_buffer=4096) as slow:
+                [connection] = served.house.gateway.connections
+                assert connection.subscriber.waiting_bytes < 1 << 18
+                assert (await slow.message())["data"]["resumed"] is True
+                assert [(await slow.message())["seq"] for _ in range(128)] == [*range(1, 129)]
+
     async def test_pings_that_nobody_reads_the_answers_of_do_not_pile_up(self) -> None:
         async with (
             serving(soft_bytes=1 << 16, hard_bytes=1 << 18) as served,

@@ -138,6 +138,19 @@ class TestCatchingUp:
         assert seqs(channel) == list(range(1, 301))
         assert subscriber.clear
 
+    def test_a_piece_stays_within_a_low_hard_limit(self) -> None:
+        fabric = Fabric()
+        for _ in range(100):
+            fabric.publish("a", KB)
+        limits = SendLimits(hard_bytes=16384, grace_s=10)
+        subscriber, channel, reasons = fabric.subscriber(channel=FakeChannel(soft_bytes=8000), limits=limits)
+        channel.block()
+        feed(subscriber, fabric, "a", since=0)
+        assert 8000 < channel.unsent() < 16384
+        channel.unblock()
+        assert seqs(channel) == list(range(1, 101))
+        assert not reasons
+
     def test_a_reader_that_stalls_in_the_middle_gets_what_came_meanwhile(self) -> None:
         fabric = Fabric()
         for _ in range(100):

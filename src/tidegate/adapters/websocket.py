@@ -130,6 +130,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        # uvicorn hands the transport over only after the upgrade request, whose answer may fill it: be told of that.
+        self._transport.set_protocol(self)
         self._slot = self._server.enrol(self)
         self._transport.set_write_buffer_limits(high=self._server.options.send_buffer_soft_bytes)
         self.write = self._transport.write

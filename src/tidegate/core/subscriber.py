@@ -20,7 +20,7 @@ from tidegate.core.outbox import Outbox
 from tidegate.core.retained import Name, Retained
 
 PIECE_BYTES = 65536
-"""What waits for a connection is written in joined pieces of about this size."""
+"""What waits for a connection is written in joined pieces of about this size, or of a quarter of its hard limit."""
 
 
 class Channel(Protocol):
@@ -221,15 +221,17 @@ class Subscriber(Member):
 
     def _pump(self, now: Instant) -> None:
         self._now = now
+        # A piece lies in the transport whole, on top of what is there: that alone must not pass the hard limit.
+        piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
         while self._feed is not None and not self._paused:
-            piece = _take(self._feed, PIECE_BYTES)
+            piece = _take(self._feed, piece_bytes)
             if piece:
                 self.write(piece)
             else:
                 self._end_feed()
                 self._join()
         while self._outbox is not None and not self._paused:
-            self.write(_take(self._kept(), PIECE_BYTES))
+            self.write(_take(self._kept(), piece_bytes))
         self.clear = not self._paused
 
     def _kept(self) -> Iterator[bytes]:
