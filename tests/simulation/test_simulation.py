@@ -1,0 +1,228 @@
+"""Worlds in virtual time: whatever fails, no client is left in silence, told something false, or given half a story.
+
+`make check` lives 200 worlds of one virtual hour, spread over the processors. The environment asks for more, as
+`make soak` does::
+
+    SIMULATION_SEEDS=10000 pytest tests/simulation -k every_world
+    SIMULATION_SEEDS=20 SIMULATION_HOURS=168 pytest tests/simulation -k every_world
+
+``SIMULATION_FIRST`` is the first seed, 0 if it is not said. A failure names its seeds and the command that lives one
+of them again. The `simulation` package in tests/support says what is real in a world and how it is judged.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from simulation.world import Report, live
+
+from tidegate.adapters.backends import jsonrpc
+from tidegate.core.breaker import Breaker, Permit
+from tidegate.core.freshness import Freshness
+from tidegate.core.history import History
+from tidegate.core.hub import Cohort, Hub
+from tidegate.core.outbox import Outbox
+from tidegate.core.payload import decode
+from tidegate.core.retained import Retained
+from tidegate.runtime import poller
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.gateway import Gateway
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
+HOURS = float(os.environ.get("SIMULATION_HOURS", "1"))
+FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
+
+SUPPORT = Path(__file__).parent.parent / "support"
+
+
+def told(reports: list[Report], hours: float) -> str:
+    """The worlds that went wrong, and how to see them again."""
+    return "\n".join(
+        f"seed {report.seed}: PYTHONPATH=tests/support python -m simulation {report.seed} {hours:g}\n    "
+        + "\n    ".join(report.violations[:5])
+        for report in reports
+        if report.violations
+    )
+
+
+@pytest.mark.real
+def test_every_world_tells_its_clients_the_truth() -> None:
+    workers = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        reports = list(pool.map(partial(live, hours=HOURS), range(FIRST, FIRST + SEEDS)))
+    complaints = told(reports, HOURS)
+    assert not complaints, f"\n{complaints}"
+    assert all(report.messages > 500 and report.exchanges > 50 for report in reports), "a world where nothing happened"
+
+
+@pytest.mark.parametrize("seed", range(1000, 1003))
+def test_a_few_worlds_tell_their_clients_the_truth(seed: int) -> None:
+    report = live(seed)
+    assert not report.violations, f"\n{told([report], 1)}"
+
+
+@pytest.mark.real
+def test_a_world_is_the_same_each_time_and_in_each_process() -> None:
+    """Whatever the hash seed is: nothing that anyone hears depends on the order of a set."""
+    here = live(7, hours=0.4)
+    again = live(7, hours=0.4)
+    assert here.digest == again.digest
+    assert live(8, hours=0.4).digest != here.digest
+    elsewhere = subprocess.run(
+        [sys.executable, "-m", "simulation", "7", "0.4"],
+        env={**os.environ, "PYTHONPATH": str(SUPPORT), "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert here.digest in elsewhere.stdout, elsewhere.stderr
+
+
+Original = Callable[..., Any]
+Defect = Callable[[Original], Callable[..., Any]]
+
+
+def nothing_is_called_stale(original: Original) -> Any:
+    def draft(self: Freshness, *args: Any, **how: Any) -> Any:
+        return msgspec.structs.replace(original(self, *args, **how), stale=False, error_code=None)
+
+    return draft
+
+
+def as_of_refreshed_by_failure(original: Original) -> Any:
+    def failed(self: Freshness, request: int, **how: Any) -> Any:
+        if self._as_of is not None:
+            self._as_of = how["now"].wall
+        return original(self, request, **how)
+
+    return failed
+
+
+def as_of_follows_the_wall_clock_back(original: Original) -> Any:
+    def hold(self: Freshness, request: int, sent: Any, value: Any) -> None:
+        original(self, request, sent, value)
+        self._as_of = sent.wall
+
+    return hold
+
+
+def an_error_overwrites_the_value(original: Original) -> Any:
+    def failed(self: Freshness, request: int, **how: Any) -> Any:
+        self._items = dict.fromkeys(self._items, msgspec.Raw(b"null"))
+        return original(self, request, **how)
+
+    return failed
+
+
+def time_alone_decides_nothing(original: Original) -> Any:
+    return property(lambda self: None)
+
+
+def a_move_is_not_told_of_the_other_sources(original: Original) -> Any:
+    return lambda self, *args, **how: original(self, *args, **how)[1:]
+
+
+def the_breaker_never_opens(original: Original) -> Any:
+    return lambda self: None
+
+
+def a_late_result_counts(original: Original) -> Any:
+    return lambda self, permit, now: True
+
+
+def everyone_is_a_probe(original: Original) -> Any:
+    return lambda self, now: None
+
+
+def the_open_breaker_is_not_asked(original: Original) -> Any:
+    def permit(self: Breaker, now: Any) -> Any:
+        admission = original(self, now)
+        return admission if isinstance(admission, Permit) else Permit(self._generation)
+
+    return permit
+
+
+def a_source_is_asked_again_while_it_is_asked(original: Original) -> Any:
+    return property(lambda self: False, lambda self, value: None)
+
+
+def an_answer_with_any_id_is_taken(original: Original) -> Any:
+    def of_single(body: bytearray, request_id: int) -> Any:
+        return jsonrpc._outcome(decode(body, jsonrpc._SINGLE))
+
+    return of_single
+
+
+def no_snapshot_of_the_last_name(original: Original) -> Any:
+    return lambda self, **how: original(self, **how)[:-1]
+
+
+def snapshots_are_of_an_older_time(original: Original) -> Any:
+    return lambda self, event_type, as_of: None
+
+
+def what_is_skipped_is_not_told(original: Original) -> Any:
+    def take_skipped(self: Outbox) -> dict[str, int]:
+        original(self)
+        return {}
+
+    return take_skipped
+
+
+def an_event_is_dropped(original: Original) -> Any:
+    def flush(self: Hub, cohort: Cohort, *args: Any) -> Any:
+        cohort.pending = [event for event in cohort.pending if (event.seq or 0) % 40]
+        return original(self, cohort, *args)
+
+    return flush
+
+
+def a_replay_with_a_hole(original: Original) -> Any:
+    return lambda self, since, newest: "epoch_changed" if since.epoch != newest.epoch else None
+
+
+def heartbeats_stop(original: Original) -> Any:
+    async def beat(self: Gateway) -> None:
+        await asyncio.sleep(1e6)
+
+    return beat
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "defect"),
+    [
+        (Freshness, "_draft", nothing_is_called_stale),
+        (Freshness, "failed", as_of_refreshed_by_failure),
+        (Freshness, "_hold", as_of_follows_the_wall_clock_back),
+        (Freshness, "failed", an_error_overwrites_the_value),
+        (Freshness, "due_review_at", time_alone_decides_nothing),
+        (poller.BackendPoller, "_moved", a_move_is_not_told_of_the_other_sources),
+        (Breaker, "_reason_to_open", the_breaker_never_opens),
+        (Breaker, "_counts", a_late_result_counts),
+        (Breaker, "_live_probe", everyone_is_a_probe),
+        (Breaker, "permit", the_open_breaker_is_not_asked),
+        (poller._Source, "in_flight", a_source_is_asked_again_while_it_is_asked),
+        (jsonrpc, "_of_single", an_answer_with_any_id_is_taken),
+        (Connection, "_names", no_snapshot_of_the_last_name),
+        (Retained, "refresh", snapshots_are_of_an_older_time),
+        (Outbox, "take_skipped", what_is_skipped_is_not_told),
+        (Hub, "_flush", an_event_is_dropped),
+        (History, "refuses", a_replay_with_a_hole),
+        (Gateway, "_beat", heartbeats_stop),
+    ],
+    ids=lambda it: it.__name__ if callable(it) and not isinstance(it, type) else "",
+)
+def test_a_gateway_with_a_defect_is_found_out(
+    place: Any, name: str, defect: Defect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, name, defect(getattr(place, name)))
+    assert any(live(seed, hours=0.5).violations for seed in range(12))

@@ -1,0 +1,9 @@
+"""The whole runtime in virtual time: worlds of one seed each, where everything fails and every client is listened to.
+
+`world.live` puts the real gateway together (poller, breaker, HTTP client, HTTP and WebSocket protocols, sessions) on
+fake sockets, between backends that fail as `scenario` draws it and `clients` that come, go, resume, change their minds
+and stall. What they heard is held against the truth: `reading` asks each connection whether it was whole and in order,
+`truth` asks every event whether it was so, `breakers` predicts every move of a breaker.
+
+``python -m simulation SEED`` lives one world; `tests/simulation` says how to live many.
+"""

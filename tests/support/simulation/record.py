@@ -1,0 +1,122 @@
+"""What is known of a world from outside: what clients heard, what backends gave, what was wrong with either."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import structlog
+
+from simulation.backend import Tap
+from simulation.clients import Message, Visit
+from simulation.scenario import Scenario
+
+WITNESS = "witness"
+"""The client of everything that stays from beginning to end; what it heard is the log of what was published."""
+
+MANY = 30
+"""Violations that are kept; who reads more?"""
+
+Name = tuple[str, str]
+
+
+def wants(patterns: frozenset[str], event_type: str) -> bool:
+    """Whether any of `patterns` matches `event_type`: contract, section 1."""
+    return any(p in {"*", event_type} or (p.endswith(".*") and event_type.startswith(p[:-1])) for p in patterns)
+
+
+class Published(msgspec.Struct, frozen=True):
+    """An event of the log: when it was heard, which is when it was published, and the frame as it came."""
+
+    at: float
+    message: Message
+    text: bytes
+
+
+class Log:
+    """Everything that was published since the witness came, by `seq`; `first` is the position it came at."""
+
+    def __init__(self, retained: frozenset[str]) -> None:
+        self.first = 0
+        self._retained = retained
+        self._events: list[Published] = []
+        self._handed: dict[int, Published] = {}
+        self._places: dict[Name, list[int]] = {}
+
+    def begin(self, seq: int) -> None:
+        self.first = seq
+
+    def append(self, event: Published) -> None:
+        """Take the witness's next event or snapshot; one that is not the next is the reading's to complain of."""
+        seq = event.message.seq or 0
+        if event.message.snapshot:
+            self._handed[seq] = event
+        else:
+            self._events.append(event)
+        if event.message.type in self._retained:
+            self._places.setdefault(event.message.name, []).append(seq)
+
+    def __getitem__(self, seq: int) -> Published:
+        return self._events[seq - self.first - 1] if seq > self.first else self._handed[seq]
+
+    def __iter__(self) -> Iterator[Published]:
+        return iter(self._events)
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self._events)
+
+    def last_before(self, at: float) -> int:
+        """The newest position that was published before the instant `at`."""
+        low, high = 0, len(self._events)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._events[middle].at < at else (low, middle)
+        return self.first + low
+
+    def newest(self, name: Name, position: int) -> int | None:
+        """The newest retained event of `name` up to `position`; None where it is gone, or never came."""
+        places = self._places.get(name, [])
+        index = bisect_right(places, position)
+        if not index or self[places[index - 1]].message.gone:
+            return None
+        return places[index - 1]
+
+    def names(self, position: int) -> Iterator[tuple[Name, int]]:
+        """What was retained at `position`: every name, and where its event is."""
+        for name in self._places:
+            if (seq := self.newest(name, position)) is not None:
+                yield name, seq
+
+
+class Record:
+    """Everything that a checker needs. `handed` are the snapshots of source types that were written at once."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.violations: list[str] = []
+        self.taps: dict[str, Tap] = {}
+        self.given: dict[str, list[tuple[str, float, bytes]]] = {}
+        self.retained = frozenset({*scenario.config.sources, "circuit_breaker.state", "source.freshness"})
+        self.log = Log(self.retained)
+        self.handed: list[tuple[float, str, Message]] = []
+        self.as_of: dict[tuple[str, Name], str] = {}
+        self.views: dict[str, tuple[frozenset[str], dict[Name, Message]]] = {}
+        self.waiting: list[Visit] = []
+
+    def fail(self, at: float, what: str) -> None:
+        """Note that something was wrong."""
+        if len(self.violations) < MANY:
+            self.violations.append(f"{at:.6f}: {what}")
+
+    def logged(self, _logger: object, _name: str, event: Any) -> Any:
+        """The processor of everything that is logged as an error: nothing may be."""
+        self.fail(-1, f"logged as an error: {event}")
+        raise structlog.DropEvent
+
+    def heard(self, client: str, at: float, message: Message, text: bytes) -> None:
+        """A client heard something. What the witness hears is the log."""
+        if client == WITNESS and message.seq is not None:
+            self.log.append(Published(at, message, text))
+        elif client == WITNESS and message.type == "welcome":
+            self.log.begin(msgspec.json.decode(message.data)["seq"])

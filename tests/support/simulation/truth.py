@@ -1,0 +1,402 @@
+"""What was published, held against what the backends really gave: instant by instant, event by event.
+
+The calls as the tap saw them are the truth. From them a small model of our own says, for each source, what is known,
+since when, and whether it is fresh; every event and every snapshot must say the same, and no change may stay untold.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from simulation.backend import Exchange
+from simulation.breakers import Model, Move, code
+from simulation.clients import Message
+from simulation.record import Published, Record
+from simulation.scenario import REFUSING, TOTAL
+from tidegate.config import SourceConfig
+from tidegate.core.instant import rfc3339
+from tidegate.errors import BackendError
+
+EDGE_S = 0.01
+"""So close to a limit either side of it may be told."""
+
+SLACK_S = 0.5
+
+Items = dict[str, bytes]
+CLOSED, HALF_OPEN, OPEN = "closed", "half_open", "open"
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of a source after some of its calls have ended; `sent` is monotonic, `as_of` Unix time."""
+
+    items: Items | None = None
+    as_of: float = 0.0
+    sent: float = 0.0
+    failure: str | None = None
+    attempts: int = 0
+
+
+class Source:
+    """One source: what is known, and what subscribers were told of it."""
+
+    def __init__(self, event_type: str, settings: SourceConfig, timeout_s: float, model: Model) -> None:
+        self.type = event_type
+        self.settings = settings
+        self.model = model
+        self.timeout_s = timeout_s
+        self.tick_s = 2 * settings.interval_s + timeout_s
+        """The longest between two ticks, and the call of the second. A recovery moves a tick by up to an interval."""
+        self.limit_s = max(2 * settings.interval_s, settings.interval_s + timeout_s)
+        self.before = self.after = Known()
+        self.items: dict[str, Message] = {}
+        self.stale = self.stale_before = True
+        self.told_at: float | None = None
+        self.freshness: tuple[bool, bool] | None = None
+        self.turns: list[tuple[float, bool]] = []
+        self.running: Exchange | None = None
+        self.failures = 0
+        self.reported_at = 0.0
+        self.refused_at = float("-inf")
+
+    @property
+    def keyed(self) -> bool:
+        return self.settings.key is not None
+
+    def ended(self, result: bytes | BackendError | None, exchange: Exchange) -> None:
+        """A call of this source ended."""
+        known = self.after
+        if isinstance(result, bytes):
+            as_of = max(known.as_of, exchange.sent.wall)
+            self.after = Known(self.split(result), as_of, exchange.sent.mono, None, known.attempts + 1)
+        else:
+            self.after = msgspec.structs.replace(known, failure=code(result), attempts=known.attempts + 1)
+
+    def split(self, data: bytes) -> Items:
+        """What is published for an answer: by key, or whole under ""."""
+        if not self.keyed:
+            return {"": data}
+        items = msgspec.json.decode(data, type=dict[str, list[msgspec.Raw]])["items"]
+        return {msgspec.json.decode(item)["id"]: bytes(item) for item in items}
+
+    def stale_at(self, known: Known, now: float) -> set[bool]:
+        """Whether data is stale at `now`; both where it is on the edge."""
+        if self.model.shown != CLOSED or known.failure is not None:
+            return {True}
+        age = now - known.sent - self.limit_s
+        return {True, False} if abs(age) < EDGE_S else {age > 0}
+
+    def expired_at(self, known: Known, now: float) -> set[bool]:
+        """Whether stale data is too old to be shown at `now`."""
+        if self.settings.max_stale_s is None:
+            return {False}
+        age = now - known.sent - self.settings.max_stale_s
+        return {True, False} if abs(age) < EDGE_S else {age > 0}
+
+    def why(self, known: Known) -> str:
+        """The code of an episode that goes on."""
+        return "CIRCUIT_BREAKER_OPEN" if self.model.shown != CLOSED else known.failure or "OVERDUE"
+
+
+class Truth:
+    """The walk through all instants of a record."""
+
+    def __init__(self, record: Record) -> None:
+        config = record.scenario.config
+        self._record = record
+        self._at = 0.0
+        self._models: dict[str, Model] = {}
+        self.sources: dict[str, Source] = {}
+        for event_type, settings in config.sources.items():
+            backend = config.backends[settings.backend]
+            name = f"{settings.backend}/{event_type}" if settings.breaker == "own" else settings.backend
+            model = self._models.setdefault(name, Model(name, backend))
+            self.sources[event_type] = Source(event_type, settings, backend.timeout_s, model)
+        self._by_method = {(s.settings.backend, s.settings.method): s for s in self.sources.values()}
+        self._openings: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._given = {name: _Given(given) for name, given in record.given.items()}
+
+    def check(self) -> None:
+        for at, group in itertools.groupby(self._timeline(), key=itemgetter(0)):
+            self._at = at
+            items = [(kind, item) for _, _, kind, item in group]
+            self._begin()
+            for kind, item in items:
+                if kind == "start":
+                    self._started(item)
+                elif kind == "end":
+                    self._ended(item)
+            reports = [item.message for kind, item in items if kind == "event" and item.message.type == "rpc_error"]
+            self._check_reports(reports)
+            for kind, item in items:
+                if kind == "event":
+                    self._published(item)
+            for kind, item in items:
+                if kind == "handed":
+                    self._handed(*item)
+            self._finish()
+        self._check_bounds()
+
+    def _timeline(self) -> list[tuple[float, int, str, Any]]:
+        end = self._record.scenario.duration_s
+        items: list[tuple[float, int, str, Any]] = []
+        for tap in self._record.taps.values():
+            for exchange in tap.exchanges:
+                items.append((exchange.sent.mono, exchange.started_as, "start", exchange))
+                if exchange.ended is not None:
+                    items.append((exchange.ended, exchange.ended_as, "end", exchange))
+        items += [(event.at, event.message.seq or 0, "event", event) for event in self._record.log]
+        items += [(at, 0, "handed", (client, message)) for at, client, message in self._record.handed]
+        return sorted(
+            (item for item in items if item[0] < end), key=lambda item: (item[0], item[2] == "handed", item[1])
+        )
+
+    # one instant
+
+    def _begin(self) -> None:
+        now = self._at
+        for model in self._models.values():
+            model.begin_instant(now)
+            refused = max(s.refused_at for s in self.sources.values() if s.model is model)
+            waited = now - max(model.retry_at + model.timeout_s, refused + model.open_max_s)
+            if model.state == OPEN and waited > SLACK_S:
+                self._fail(f"{model.name}: no probe {waited:.3f} s after its time")
+                model.retry_at = now
+        for source in self.sources.values():
+            source.before = source.after
+            source.stale_before = source.stale
+            self._check_silence(source)
+
+    def _check_silence(self, source: Source) -> None:
+        now = self._at
+        if source.told_at is None:
+            return
+        if not source.stale and now > source.after.sent + source.limit_s + EDGE_S:
+            self._fail(f"{source.type}: still told fresh at the age of {now - source.after.sent:.3f} s")
+        shown = source.stale and any(not message.expired for message in source.items.values())
+        if shown and source.expired_at(source.after, now - EDGE_S) == {True}:
+            self._fail(f"{source.type}: still shown at the age of {now - source.after.sent:.3f} s")
+        repeats = source.settings.stale_repeat if source.stale else not source.settings.on_change
+        if repeats and not source.keyed and now > source.told_at + source.tick_s + SLACK_S:
+            self._fail(f"{source.type}: silence since {source.told_at:.3f}")
+            source.told_at = now
+
+    def _sources_of(self, exchange: Exchange) -> Iterator[Source]:
+        return (self._by_method[exchange.backend, method] for method in exchange.methods)
+
+    def _started(self, exchange: Exchange) -> None:
+        models = {source.model.name: source.model for source in self._sources_of(exchange)}
+        for model in models.values():
+            if complaint := model.started(exchange, self._at):
+                self._fail(f"{model.name}: {complaint}")
+        for source in self._sources_of(exchange):
+            if source.running is not None:
+                self._fail(f"{source.type}: asked while it is being asked")
+            source.running = exchange
+
+    def _ended(self, exchange: Exchange) -> None:
+        results: Sequence[Any] = exchange.results or [None] * len(exchange.methods)
+        next(self._sources_of(exchange)).model.ended(exchange, self._at)
+        for source, method, result in zip(self._sources_of(exchange), exchange.methods, results, strict=True):
+            source.running = None
+            if isinstance(result, bytes) and not self._given[exchange.backend].gave(method, exchange, result):
+                self._fail(f"{source.type}: {result!r} was never given")
+                continue
+            source.ended(result, exchange)
+            if code(result) == "RPC_AUTH":
+                source.refused_at = self._at
+
+    def _published(self, event: Published) -> None:
+        message = event.message
+        if message.type == "circuit_breaker.state":
+            move = msgspec.json.decode(message.data, type=Move)
+            complaint = self._models[move.breaker].told(move)
+            if complaint:
+                self._fail(f"{move.breaker}: {complaint}")
+            if move.state == OPEN:
+                self._openings[move.breaker].append((self._at, self._models[move.breaker].retry_at))
+        elif message.type == "source.freshness":
+            data = msgspec.json.decode(message.data)
+            told = (data["stale"], data["as_of"] is None)
+            source = self.sources[data["type"]]
+            if told == source.freshness:
+                self._fail(f"{source.type}: freshness told again, though it did not change")
+            source.freshness = told
+        elif message.type in self.sources:
+            self._data(self.sources[message.type], message)
+
+    def _data(self, source: Source, message: Message) -> None:
+        starts = source.told_at is None or not source.stale_before
+        complaints = [self._complaint(source, known, message, starts) for known in _both(source)]
+        if all(complaints):
+            self._fail(f"{source.type} {message.seq}: {complaints[-1]}")
+        if message.gone:
+            source.items.pop(message.key or "", None)
+        else:
+            source.items[message.key or ""] = message
+        if not source.turns or source.stale != message.stale:
+            source.turns.append((self._at, bool(message.stale)))
+        source.stale = bool(message.stale)
+        source.told_at = self._at
+
+    def _complaint(self, source: Source, known: Known, message: Message, starts: bool) -> str | None:
+        """What is untrue in a data event or a snapshot, if `known` is what is known."""
+        if known.items is None:
+            return "data, though none ever came"
+        if message.as_of != rfc3339(known.as_of):
+            return f"as_of {message.as_of}, expected {rfc3339(known.as_of)}"
+        if message.stale not in source.stale_at(known, self._at):
+            return f"stale is {message.stale}; {source.model.name} is {source.model.shown}, last {known.failure}"
+        if message.gone:
+            return "gone, though it is there" if (message.key or "") in known.items else None
+        if not message.stale:
+            codes = message.error_code or message.retry_at or message.cause or message.expired
+            return f"fresh, and yet {codes}" if codes else self._wrong_data(known, message)
+        if message.expired not in source.expired_at(known, self._at):
+            return f"expired is {message.expired}"
+        if message.expired and bytes(message.data) != b"null":
+            return "expired, and yet with data"
+        return self._wrong_reason(source, known, message, starts) or (
+            None if message.expired else self._wrong_data(known, message)
+        )
+
+    def _wrong_data(self, known: Known, message: Message) -> str | None:
+        given = (known.items or {}).get(message.key or "")
+        return None if bytes(message.data) == given else f"data {bytes(message.data)!r}, expected {given!r}"
+
+    def _wrong_reason(self, source: Source, known: Known, message: Message, starts: bool) -> str | None:
+        codes = {source.why(known)}
+        if starts and known.attempts > source.before.attempts and known.failure:
+            codes = {known.failure} if source.model.shown == CLOSED else codes | {known.failure}
+        if message.error_code not in codes:
+            return f"error_code {message.error_code}, expected {sorted(codes)}"
+        model = source.model
+        if (message.retry_at, message.cause) != (model.retry_text, model.cause):
+            return f"retry at {message.retry_at} for {message.cause}, expected {model.retry_text} for {model.cause}"
+        return None
+
+    def _handed(self, client: str, message: Message) -> None:
+        source = self.sources[message.type]
+        if source.model.shown != source.model.shown_before:
+            return  # it may have been handed before or after the move
+        complaints = [self._handed_complaint(source, known, message) for known in _both(source)]
+        if all(complaints):
+            self._fail(f"{source.type} {message.seq}, handed to {client}: {complaints[-1]}")
+
+    def _handed_complaint(self, source: Source, known: Known, message: Message) -> str | None:
+        if message.stale not in source.stale_at(known, self._at):
+            return f"stale is {message.stale}; {source.model.name} is {source.model.shown}, last {known.failure}"
+        if message.as_of != rfc3339(known.as_of):
+            return f"as_of {message.as_of}, expected {rfc3339(known.as_of)}"
+        return None if message.expired else self._wrong_data(known, message)
+
+    def _check_reports(self, reports: Iterable[Message]) -> None:
+        """`rpc_error`: the first failure of an episode at once, then at most one in so many seconds."""
+        told = defaultdict(list)
+        for message in reports:
+            data = msgspec.json.decode(message.data)
+            told[data["source"]].append(data)
+        interval_s = self._record.scenario.config.limits.rpc_error_interval_s
+        for source in self.sources.values():
+            failed = source.after.attempts > source.before.attempts and source.after.failure is not None
+            if source.after.attempts > source.before.attempts:
+                source.failures = source.failures + 1 if failed else 0
+            since = self._at - source.reported_at - interval_s
+            due = failed and (source.failures == 1 or since >= 0)
+            got = told[source.type]
+            if len(got) != due and not (failed and source.failures > 1 and abs(since) < EDGE_S):
+                self._fail(f"{source.type}: {len(got)} reports of an error, expected {int(due)}")
+            if got:
+                source.reported_at = self._at
+                last = got[-1]
+                if (last["error_code"], last["consecutive_failures"]) != (source.after.failure, source.failures):
+                    self._fail(f"{source.type}: reported {last}, expected failure {source.failures}")
+
+    def _finish(self) -> None:
+        """After an instant everything that changed in it has been told."""
+        for model in self._models.values():
+            if model.predicted:
+                self._fail(f"{model.name}: did not tell that it became {model.predicted}")
+        for source in self.sources.values():
+            known = source.after
+            if known.attempts and source.freshness is None:
+                self._fail(f"{source.type}: its freshness was never told")
+                source.freshness = (True, True)
+            if source.freshness is not None and source.freshness != (source.stale, source.told_at is None):
+                self._fail(f"{source.type}: freshness was told as {source.freshness}, but stale is {source.stale}")
+                source.freshness = (source.stale, source.told_at is None)
+            if known.items is not None and source.stale not in source.stale_at(known, self._at):
+                self._fail(f"{source.type}: told stale={source.stale}; {source.model.shown}, last {known.failure}")
+                source.stale = not source.stale
+            self._check_held(source, known)
+
+    def _check_held(self, source: Source, known: Known) -> None:
+        if known.items is None or any(message.expired for message in source.items.values()):
+            return
+        told = {key: bytes(message.data) for key, message in source.items.items()}
+        if told != known.items:
+            self._fail(f"{source.type}: told {told}, but {known.items} is known")
+
+    # bounds over phases
+
+    def _check_bounds(self) -> None:
+        for name, phases in self._record.scenario.phases.items():
+            sources = [source for source in self.sources.values() if source.settings.backend == name]
+            for before, phase in itertools.pairwise([None, *phases]):
+                assert phase is not None
+                for source in sources:
+                    if phase.fault in TOTAL:
+                        self._check_noticed(source, phase.start, phase.end)
+                    elif phase.fault is None and before is not None:
+                        self._check_recovered(source, phase.start, phase.end, phases)
+
+    def _check_noticed(self, source: Source, start: float, end: float) -> None:
+        by = start + source.tick_s + SLACK_S
+        fresh_all_along = not self._stale_sometime(source, start, by)
+        if by < end and fresh_all_along and source.turns and source.turns[0][0] < start:
+            self._at = by
+            self._fail(f"{source.type}: not told stale, though its backend failed at {start:.3f}")
+
+    def _check_recovered(self, source: Source, start: float, end: float, phases: Sequence[Any]) -> None:
+        rules = self._record.scenario.config.backends[source.settings.backend].breaker
+        openings = [r for at, r in self._openings[source.model.name] if at <= start + source.timeout_s + SLACK_S]
+        siblings = [s for s in self.sources.values() if s.model is source.model]
+        by = max([start, *openings[-1:]]) + 2 * source.timeout_s + SLACK_S + 1.5 * source.settings.interval_s
+        by += (rules.half_open_successes - 1) * max(s.tick_s for s in siblings)
+        if any(p.fault in REFUSING and start - rules.open_max_s - 60 <= p.end <= start for p in phases):
+            by += rules.open_max_s
+        if by < end and self._stale_sometime(source, by, end):
+            self._at = by
+            self._fail(f"{source.type}: not fresh by then, though its backend is well since {start:.3f}")
+        if end == self._record.scenario.duration_s and by >= end:
+            self._fail(f"{source.type}: the calm is too short to judge, {by - end:.3f} s")
+
+    def _stale_sometime(self, source: Source, start: float, end: float) -> bool:
+        turns = [(0.0, True), *source.turns]
+        spans = zip(turns, [*turns[1:], (end, True)], strict=True)
+        return any(stale and at <= end and until > start for (at, stale), (until, _) in spans)
+
+    def _fail(self, what: str) -> None:
+        self._record.fail(self._at, what)
+
+
+class _Given:
+    """The good answers of one backend, by method and data."""
+
+    def __init__(self, given: Iterable[tuple[str, float, bytes]]) -> None:
+        self._times: dict[tuple[str, bytes], list[float]] = defaultdict(list)
+        for method, at, data in given:
+            self._times[method, data].append(at)
+
+    def gave(self, method: str, exchange: Exchange, data: bytes) -> bool:
+        """Whether the backend gave `data` to a request of `exchange`."""
+        assert exchange.ended is not None
+        return any(exchange.sent.mono <= at <= exchange.ended for at in self._times[method, data])
+
+
+def _both(source: Source) -> list[Known]:
+    """What may be known in this instant: before and after what ended in it."""
+    return [source.after] if source.after is source.before else [source.before, source.after]

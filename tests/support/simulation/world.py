@@ -1,0 +1,250 @@
+"""One world: the gateway put together as `tidegate.app` does, between scripted backends and its clients."""
+
+import asyncio
+import gc
+import hashlib
+import random
+import traceback
+from collections.abc import Awaitable, MutableMapping
+from contextlib import AsyncExitStack
+from typing import Any
+from unittest import mock
+
+import msgspec
+import structlog
+
+from simulation.backend import ScriptedBackend, Tap
+from simulation.checker import check, note_ended
+from simulation.clients import HOST, PORT, Changer, Client, Message, Picky, Resumer, Staller, Visit
+from simulation.record import WITNESS, Record
+from simulation.scenario import Scenario, draw
+from simulation.virtual import Connector, Listener, VirtualLoop, WorldClock, run_in_virtual_time
+from tidegate import app
+from tidegate.adapters import server
+from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
+from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.websocket import PING_S, WebSocketServer
+from tidegate.core.grant import UNRESTRICTED, Grant
+from tidegate.errors import ErrorCode
+from tidegate.runtime import gateway as gateway_module
+from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.poller import BackendPoller
+from tidegate.runtime.supervisor import Supervisor
+
+CONNECTIONS = 16
+
+HOUSEKEEPING_S = 5.0
+"""What the gateway looks after each second, it looks after so often here: that took a third of the time, and the date
+of HTTP headers is not kept at all. Each connection is still pinged once in `PING_S`."""
+
+COLLECT_AFTER = 200_000
+"""Objects between two garbage collections: a world of an hour needs none."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What became of a world. `digest` is that of all that every client heard, and when."""
+
+    seed: int
+    digest: str
+    messages: int
+    exchanges: int
+    violations: list[str]
+
+
+class OpenDoor:
+    """Everybody may do everything."""
+
+    def verify(self, token: str) -> Grant:
+        return UNRESTRICTED
+
+
+class Uncounted:
+    """Metrics that nobody asks for."""
+
+    def published(self, event_type: str, deliveries: int) -> None:
+        pass
+
+    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None:
+        pass
+
+    def ticks_missed(self, source: str, count: int) -> None:
+        pass
+
+    def breaker_changed(self, breaker: str, state: str) -> None:
+        pass
+
+    def client_connected(self, transport: str) -> None:
+        pass
+
+    def client_left(self, transport: str, reason: str) -> None:
+        pass
+
+    def events_skipped(self, event_type: str, count: int) -> None:
+        pass
+
+
+def live(seed: int, *, hours: float = 1.0) -> Report:
+    """Let the world of `seed` run for `hours` of its time, and judge it."""
+    return live_through(draw(seed, hours=hours))
+
+
+def live_through(scenario: Scenario) -> Report:
+    """Let a world run, and judge it."""
+    record = Record(scenario)
+    configured = structlog.get_config()
+    structlog.configure(
+        processors=[record.logged], wrapper_class=structlog.make_filtering_bound_logger("error"), context_class=dict
+    )
+    thresholds = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER)
+    try:
+        with (
+            mock.patch.object(gateway_module, "REVIEW_S", HOUSEKEEPING_S),
+            mock.patch.object(server, "_keep_date", _keep_no_date),
+        ):
+            digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop).run())
+        check(record)
+    except Exception as error:  # noqa: BLE001 - a world that breaks down is a finding like any other
+        record.fail(-1, "".join(traceback.format_exception(error)))
+        digest, messages = "", 0
+    finally:
+        structlog.configure(**configured)
+        gc.set_threshold(*thresholds)
+    return Report(
+        scenario.seed, digest, messages, sum(len(tap.exchanges) for tap in record.taps.values()), record.violations
+    )
+
+
+class _World:
+    def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop) -> None:
+        self._scenario = scenario
+        self._record = record
+        self._loop = loop
+        self._clock = WorldClock(loop)
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._messages = 0
+        loop.set_exception_handler(lambda _, context: record.fail(loop.time(), f"unhandled: {context}"))
+
+    async def run(self) -> tuple[str, int]:
+        scenario = self._scenario
+        async with AsyncExitStack() as stack:
+            scripts = [self._backend(name) for name in scenario.config.backends]
+            for script in scripts:
+                await stack.enter_async_context(_background(script.run()))
+            supervisor = await self._gateway(stack)
+            await stack.enter_async_context(_background(self._jump()))
+            await stack.enter_async_context(_background(self._hint(supervisor)))
+            await asyncio.gather(*(client.run() for client in self._clients()))
+        await asyncio.sleep(30)
+        self._check_leaks()
+        return self._digest.hexdigest(), self._messages
+
+    def _backend(self, name: str) -> ScriptedBackend:
+        scenario = self._scenario
+        timeout_s = scenario.config.backends[name].timeout_s
+        script = ScriptedBackend(name, self._loop, scenario.phases[name], timeout_s=timeout_s, seed=scenario.seed)
+        self._record.given[name] = script.given
+        return script
+
+    async def _gateway(self, stack: AsyncExitStack) -> Supervisor:
+        """The composition of `tidegate.app.running`, on virtual time and virtual sockets."""
+        scenario, config, clock = self._scenario, self._scenario.config, self._clock
+        metrics = Uncounted()
+        door = OpenDoor()
+        gateway = Gateway(
+            app.gateway_options(config), bus=MemoryBus("here"), clock=clock, metrics=metrics, authenticator=door
+        )
+        pollers = []
+        for name, settings in config.backends.items():
+            real = JsonRpcBackend(
+                HttpOptions(url=settings.url, connections=CONNECTIONS),
+                wall_clock=clock.wall,
+                connector_factory=lambda: Connector(limit=CONNECTIONS),
+            )
+            tap = self._record.taps[name] = Tap(name, real, clock.now)
+            stack.push_async_callback(tap.aclose)
+            pollers.append(
+                BackendPoller(
+                    app.backend_plan(config, name),
+                    backend=tap,
+                    gateway=gateway,
+                    clock=clock,
+                    metrics=metrics,
+                    store=None,
+                    rng=random.Random(f"poller {name} {scenario.seed}"),
+                )
+            )
+        websocket = WebSocketServer(gateway, app.gate_for(config, door), app.websocket_options(config))
+        websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
+        supervisor = Supervisor(gateway, pollers, store=None, services={"websocket": websocket.run})
+        await stack.enter_async_context(supervisor.running())
+        listener: Any = Listener(self._loop, HOST, PORT, capacity=scenario.capacity)
+        await stack.enter_async_context(
+            server.serve(_nothing, websocket, sock=listener, handshake_s=config.limits.handshake_s)
+        )
+        return supervisor
+
+    def _clients(self) -> list[Client]:
+        kinds: dict[str, type[Client]] = {
+            WITNESS: Client,
+            "resumer": Resumer,
+            "picky": Picky,
+            "changer": Changer,
+            "staller": Staller,
+        }
+        return [kind(name, self._scenario, heard=self._heard, ended=self._ended) for name, kind in kinds.items()]
+
+    def _ended(self, visit: Visit) -> None:
+        note_ended(self._record, visit, self._loop.time())
+
+    def _heard(self, client: str, now: float, message: Message, text: bytes) -> None:
+        self._messages += 1
+        self._record.heard(client, now, message, text)
+        self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
+
+    async def _jump(self) -> None:
+        for at, seconds in self._scenario.jumps:
+            await asyncio.sleep(at - self._loop.time())
+            self._clock.jump(seconds)
+
+    async def _hint(self, supervisor: Supervisor) -> None:
+        """Somebody says now and then that something has changed, twice in a row."""
+        rng = random.Random(f"hints {self._scenario.seed}")
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / 600))
+            backend = rng.choice(list(self._scenario.config.backends))
+            await supervisor.poll(backend)
+            await asyncio.sleep(rng.uniform(0, 0.2))
+            await supervisor.poll(backend)
+
+    def _check_leaks(self) -> None:
+        left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        if left:
+            self._record.fail(self._loop.time(), f"tasks left behind: {left}")
+        if self._loop.open_sockets:
+            self._record.fail(self._loop.time(), f"{self._loop.open_sockets} sockets left open")
+
+
+async def _keep_no_date(state: object) -> None:
+    """Nobody reads it."""
+
+
+async def _nothing(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    """No routes: only WebSockets are asked for."""
+    raise NotImplementedError
+
+
+class _background:  # noqa: N801 - used as a context manager
+    """Something that runs while the context is open."""
+
+    def __init__(self, work: Awaitable[None]) -> None:
+        self._task = asyncio.ensure_future(work)
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            await self._task
