@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .stamps
 
-.PHONY: demo check test format lint types layers tests soak clean
+.PHONY: demo check test clean
 
 demo: $(STAMP)/python
 	$(BIN)/tidegate demo

@@ -192,6 +192,16 @@ class TestSpread:
         schedule.spread(["a", "b"], NOW + 1.0, jitter=0.25)
         assert (schedule.next_due("a"), schedule.next_due("b")) == (NOW + 2.0, NOW + 6.0)
 
+    def test_a_second_recovery_puts_nothing_off_any_further(self) -> None:
+        schedule = Schedule()
+        for name in "ab":
+            schedule.add(name, interval_s=8.0, phase=0.0, now=NOW)
+        schedule.due(NOW)
+        schedule.spread(["a", "b"], NOW + 6.0, jitter=0.5)
+        assert (schedule.next_due("a"), schedule.next_due("b")) == (NOW + 8.0, NOW + 12.0)
+        schedule.spread(["b", "a"], NOW + 7.0, jitter=0.5)
+        assert (schedule.next_due("a"), schedule.next_due("b")) == (NOW + 8.0, NOW + 9.0)
+
     def test_sources_that_are_left_out_keep_their_time(self) -> None:
         schedule = one(5.0)
         schedule.spread([], NOW, jitter=0.0)

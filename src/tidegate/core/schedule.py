@@ -80,10 +80,14 @@ class Schedule:
         """The backend is back: poll each of `names` once, in this order, spread evenly over its interval.
 
         `jitter`, in [0, 1), is the place inside each one's share of the interval. Leave out what was just polled.
+        What waits off the grid already is not put off again: a backend that comes and goes would never be asked for it.
         """
         for index, name in enumerate(names):
             share = (index + jitter) / len(names)
-            self._arm(name, now + share * self._sources[name].interval_s, off_grid=True)
+            source = self._sources[name]
+            at = now + share * source.interval_s
+            if not source.off_grid or at < source.next_at:
+                self._arm(name, at, off_grid=True)
 
     def set_interval(self, name: str, interval_s: float, now: float) -> None:
         """Poll `name` every `interval_s` from now on: the grid keeps its anchor. What is due off the grid stays due."""

@@ -48,7 +48,7 @@ class Source:
         self.settings = settings
         self.model = model
         self.timeout_s = timeout_s
-        self.tick_s = 2 * settings.interval_s + timeout_s
+        self.tick_s = 2.5 * settings.interval_s + timeout_s
         """The longest between two ticks, and the call of the second. A recovery moves a tick by up to an interval."""
         self.limit_s = max(2 * settings.interval_s, settings.interval_s + timeout_s)
         self.before = self.after = Known()
