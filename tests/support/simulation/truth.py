@@ -49,7 +49,7 @@ class Source:
         self.model = model
         self.timeout_s = timeout_s
         self.tick_s = 2.5 * settings.interval_s + timeout_s
-        """The longest between two ticks, and the call of the second. A recovery moves a tick by up to an interval."""
+        """Up to 1.5 intervals from a tick off the grid to the next, one more if a recovery moves that, and its call."""
         self.limit_s = max(2 * settings.interval_s, settings.interval_s + timeout_s)
         self.before = self.after = Known()
         self.items: dict[str, Message] = {}
