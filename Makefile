@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .stamps
 
-.PHONY: demo check test clean
+.PHONY: demo check test soak clean
 
 demo: $(STAMP)/python
 	$(BIN)/tidegate demo
@@ -17,6 +17,10 @@ check: $(STAMP)/python $(STAMP)/tools
 
 test: $(STAMP)/python
 	$(BIN)/pytest -m "not real"
+
+soak: $(STAMP)/python
+	SIMULATION_SEEDS=10000 $(BIN)/pytest tests/simulation -k every_world
+	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest tests/simulation -k every_world
 
 $(STAMP)/python: pyproject.toml constraints.txt
 	mkdir -p $(STAMP)

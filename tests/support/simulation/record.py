@@ -90,7 +90,10 @@ class Log:
 
 
 class Record:
-    """Everything that a checker needs. `handed` are the snapshots of source types that were written at once."""
+    """Everything that a checker needs. `handed` are the snapshots of source types that were written at once.
+
+    `hints` says when somebody asked for a backend to be polled at once.
+    """
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
@@ -103,6 +106,7 @@ class Record:
         self.as_of: dict[tuple[str, Name], str] = {}
         self.views: dict[str, tuple[frozenset[str], dict[Name, Message]]] = {}
         self.waiting: list[Visit] = []
+        self.hints: list[tuple[float, str]] = []
 
     def fail(self, at: float, what: str) -> None:
         """Note that something was wrong."""

@@ -41,6 +41,9 @@ TOTAL = frozenset(Fault) - {Fault.FLAP, Fault.LATE, Fault.RACE, Fault.CHAOS}
 REFUSING = frozenset({Fault.UNAUTHORIZED, Fault.CHAOS})
 """Faults that may make a source back off like an opening breaker."""
 
+IGNORED = REFUSING | {Fault.CALLER_ERROR}
+"""Faults that may leave a breaker half-open without a verdict: the next tick is the next probe."""
+
 
 class Phase(msgspec.Struct, frozen=True):
     """What a backend does from `start` to `end`, in seconds of the loop's clock; no fault: it is well."""

@@ -16,7 +16,7 @@ from simulation.backend import Exchange
 from simulation.breakers import Model, Move, code
 from simulation.clients import Message
 from simulation.record import Published, Record
-from simulation.scenario import REFUSING, TOTAL
+from simulation.scenario import IGNORED, REFUSING, TOTAL, Fault, Phase
 from tidegate.config import SourceConfig
 from tidegate.core.instant import rfc3339
 from tidegate.errors import BackendError
@@ -117,6 +117,7 @@ class Truth:
             self.sources[event_type] = Source(event_type, settings, backend.timeout_s, model)
         self._by_method = {(s.settings.backend, s.settings.method): s for s in self.sources.values()}
         self._openings: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._closings: dict[str, list[float]] = defaultdict(list)
         self._given = {name: _Given(given) for name, given in record.given.items()}
 
     def check(self) -> None:
@@ -218,6 +219,8 @@ class Truth:
                 self._fail(f"{move.breaker}: {complaint}")
             if move.state == OPEN:
                 self._openings[move.breaker].append((self._at, self._models[move.breaker].retry_at))
+            elif move.state == CLOSED:
+                self._closings[move.breaker].append(self._at)
         elif message.type == "source.freshness":
             data = msgspec.json.decode(message.data)
             told = (data["stale"], data["as_of"] is None)
@@ -354,20 +357,29 @@ class Truth:
                         self._check_recovered(source, phase.start, phase.end, phases)
 
     def _check_noticed(self, source: Source, start: float, end: float) -> None:
-        by = start + source.tick_s + SLACK_S
+        """Within an interval and a timeout, where no hint or recovery had moved the source off its grid."""
+        interval_s, timeout_s = source.settings.interval_s, source.timeout_s
+        moves = [*self._closings[source.model.name]]
+        moves += [at for at, backend in self._record.hints if backend == source.settings.backend]
+        usual_s = interval_s + (timeout_s if timeout_s < interval_s else 2 * timeout_s)
+        moved = any(start - source.tick_s <= at <= start + usual_s for at in moves)
+        by = start + (source.tick_s if moved else usual_s) + SLACK_S
         fresh_all_along = not self._stale_sometime(source, start, by)
         if by < end and fresh_all_along and source.turns and source.turns[0][0] < start:
             self._at = by
             self._fail(f"{source.type}: not told stale, though its backend failed at {start:.3f}")
 
-    def _check_recovered(self, source: Source, start: float, end: float, phases: Sequence[Any]) -> None:
+    def _check_recovered(self, source: Source, start: float, end: float, phases: Sequence[Phase]) -> None:
         rules = self._record.scenario.config.backends[source.settings.backend].breaker
         openings = [r for at, r in self._openings[source.model.name] if at <= start + source.timeout_s + SLACK_S]
         siblings = [s for s in self.sources.values() if s.model is source.model]
         by = max([start, *openings[-1:]]) + 2 * source.timeout_s + SLACK_S + 1.5 * source.settings.interval_s
-        by += (rules.half_open_successes - 1) * max(s.tick_s for s in siblings)
-        if any(p.fault in REFUSING and start - rules.open_max_s - 60 <= p.end <= start for p in phases):
+        wait_s = max(s.tick_s for s in siblings)
+        by += (rules.half_open_successes - 1) * wait_s
+        if _any_of(REFUSING, phases, start - rules.open_max_s - wait_s, start):
             by += rules.open_max_s
+        if _any_of(IGNORED, phases, start - wait_s, start):
+            by += min(1.5 * s.settings.interval_s for s in siblings)
         if by < end and self._stale_sometime(source, by, end):
             self._at = by
             self._fail(f"{source.type}: not fresh by then, though its backend is well since {start:.3f}")
@@ -395,6 +407,11 @@ class _Given:
         """Whether the backend gave `data` to a request of `exchange`."""
         assert exchange.ended is not None
         return any(exchange.sent.mono <= at <= exchange.ended for at in self._times[method, data])
+
+
+def _any_of(faults: frozenset[Fault], phases: Iterable[Phase], start: float, end: float) -> bool:
+    """Whether any of `faults` ended between `start` and `end`."""
+    return any(phase.fault in faults and start <= phase.end <= end for phase in phases)
 
 
 def _both(source: Source) -> list[Known]:

@@ -213,6 +213,7 @@ class _World:
         while True:
             await asyncio.sleep(rng.expovariate(1 / 600))
             backend = rng.choice(list(self._scenario.config.backends))
+            self._record.hints.append((self._loop.time(), backend))
             await supervisor.poll(backend)
             await asyncio.sleep(rng.uniform(0, 0.2))
             await supervisor.poll(backend)
