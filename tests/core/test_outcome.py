@@ -20,6 +20,7 @@ from tidegate.errors import (
     ErrorCode,
     HttpStatus,
     InvalidResponse,
+    NoCredentials,
 )
 
 POLICY = ClassifyPolicy(ignored_codes=frozenset({-32001}))
@@ -51,6 +52,7 @@ FAULTS = [
     ),
     *((HttpStatus(status, ""), Verdict.IGNORED, ErrorCode.RPC_HTTP_STATUS) for status in (400, 404, 428, 430, 499)),
     *((HttpStatus(status, ""), Verdict.IGNORED, ErrorCode.RPC_AUTH) for status in (401, 403)),
+    (NoCredentials("no such file"), Verdict.IGNORED, ErrorCode.RPC_AUTH),
     (ValueError("from nowhere"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (RecursionError(), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (BackendError("without a code"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tidegate.errors import ApplicationError, BackendError, ErrorCode, HttpStatus
+from tidegate.errors import ApplicationError, BackendError, ErrorCode, HttpStatus, NoCredentials
 
 CALLER_ERRORS = frozenset({-32600, -32601, -32602, -32700})
 """JSON-RPC 2.0, section 5.1: the request is at fault, so the backend is alive. Never held against it."""
@@ -96,6 +96,8 @@ def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
         case ApplicationError(rpc_code=rpc_code):
             ignored = rpc_code in CALLER_ERRORS or rpc_code in policy.ignored_codes
             return Fault(error.code, message, Verdict.IGNORED if ignored else Verdict.FAILURE)
+        case NoCredentials(code=code):
+            return Fault(code, message, Verdict.IGNORED)
         case BackendError(code=code):
             return Fault(code, message, Verdict.FAILURE)
         case TimeoutError():
