@@ -13,7 +13,7 @@ from tidegate.engine import parent as engine_parent
 PARENT = """
 import subprocess, sys, time
 engine = subprocess.Popen(
-    [sys.executable, "-m", "tidegate.engine", "--port", "0", "--stop-with-parent"],
+    [sys.executable, "-m", "tidegate.engine", "--port", "0", "--state-dir", "", "--stop-with-parent"],
     stdin=getattr(subprocess, sys.argv[1]),
 )
 print(engine.pid, flush=True)
@@ -70,7 +70,7 @@ def test_the_engine_ends_when_its_parent_is_killed(parent: subprocess.Popen[str]
 
 @pytest.mark.real
 def test_the_engine_ends_cleanly_when_its_standard_input_closes() -> None:
-    command = [sys.executable, "-m", "tidegate.engine", "--port", "0", "--stop-with-parent"]
+    command = [sys.executable, "-m", "tidegate.engine", "--port", "0", "--state-dir", "", "--stop-with-parent"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as engine:
         assert engine.stdin is not None
         assert engine.stderr is not None

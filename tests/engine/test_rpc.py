@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.engine.rpc import MAX_BATCH, Endpoint
+from tidegate.engine.compression.refusals import Code, Refused
+from tidegate.engine.rpc import MAX_BATCH, REFUSED, Endpoint
 
 CALL: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "answer"}
 NOTE: dict[str, Any] = {"jsonrpc": "2.0", "method": "answer"}
@@ -24,6 +25,12 @@ class Methods:
     async def meet(self) -> None:
         await self._both.wait()
 
+    async def tell(self, count: int, note: str = "-") -> list[int | str]:
+        return [count, note]
+
+    async def refuse(self) -> None:
+        raise Refused(Code.NOT_ALLOWED, "not today")
+
     async def fail(self) -> None:
         raise KeyError("secret")
 
@@ -35,7 +42,8 @@ def methods() -> Methods:
 
 @pytest.fixture
 def endpoint(methods: Methods) -> Endpoint:
-    return Endpoint({"answer": methods.answer, "meet": methods.meet, "fail": methods.fail})
+    names = ("answer", "meet", "tell", "refuse", "fail")
+    return Endpoint({name: getattr(methods, name) for name in names})
 
 
 async def ask(endpoint: Endpoint, request: object) -> Any:
@@ -156,6 +164,37 @@ async def test_unknown_parameters_are_named(endpoint: Endpoint, methods: Methods
     error = (await ask(endpoint, CALL | {"params": params}))["error"]
     assert (error["code"], error["message"]) == (-32602, f"Invalid params: expected no parameters, got {shown}")
     assert methods.called == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"x": 1, "note": ""}, "expected count, note, got ['x']"),
+        ([1, "a", 2], "expected count, note, got 3 by position"),
+        ({}, "Object missing required field `count`"),
+        ({"count": "1"}, "Expected `int`, got `str` - at `$.count`"),
+        ([True], "Expected `int`, got `bool` - at `$.count`"),
+    ],
+)
+async def test_wrong_parameters_are_named(endpoint: Endpoint, params: object, message: str) -> None:
+    error = (await ask(endpoint, CALL | {"method": "tell", "params": params}))["error"]
+    assert (error["code"], error["message"]) == (-32602, f"Invalid params: {message}")
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [({"count": 2}, [2, "-"]), ([2], [2, "-"]), ([2, "a"], [2, "a"]), ({"note": "b", "count": 1}, [1, "b"])],
+)
+async def test_parameters_come_by_name_or_position(endpoint: Endpoint, params: object, told: object) -> None:
+    assert (await ask(endpoint, CALL | {"method": "tell", "params": params}))["result"] == told
+
+
+async def test_a_refusal_says_why(endpoint: Endpoint) -> None:
+    assert (await ask(endpoint, CALL | {"method": "refuse"}))["error"] == {
+        "code": REFUSED,
+        "message": "not today",
+        "data": {"code": "NOT_ALLOWED"},
+    }
 
 
 async def test_a_method_s_own_fault_is_a_server_error_without_details(endpoint: Endpoint) -> None:

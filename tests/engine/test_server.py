@@ -15,18 +15,18 @@ import pytest
 import structlog
 from blockbuster import blockbuster_ctx
 
-from tidegate.engine import main, serve
-from tidegate.engine.server import MAX_BODY_BYTES, _stop_on_signals, _url
+from tidegate.engine.server import MAX_BODY_BYTES, Options, _stop_on_signals, _url, main, serve
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "system.status"}
 JSON = {"Content-Type": "application/json"}
-ENGINE = [sys.executable, "-m", "tidegate.engine", "--port", "0"]
+ENGINE = [sys.executable, "-m", "tidegate.engine", "--port", "0", "--state-dir", "", "--agents", "1"]
+ALONE = Options(agents=0)
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client of an engine of its own."""
-    async with serve(port=0) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+    async with serve(port=0, options=ALONE) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         yield session
 
 
@@ -67,7 +67,15 @@ async def test_every_method_answers(http: aiohttp.ClientSession) -> None:
     storage = await call(http, CALL | {"method": "storage.status"})
     assert storage["result"]["volumes"]
     discovered = await call(http, CALL | {"method": "rpc.discover"})
-    assert {method["name"] for method in discovered["result"]["methods"]} == {"system.status", "storage.status"}
+    assert {method["name"] for method in discovered["result"]["methods"]} == {
+        "system.status",
+        "storage.status",
+        "compression.submit",
+        "compression.list",
+        "compression.get",
+        "compression.cancel",
+        "agents.list",
+    }
 
 
 async def test_a_batch_is_one_answer(http: aiohttp.ClientSession) -> None:
@@ -110,12 +118,12 @@ async def test_the_rest_of_http(http: aiohttp.ClientSession, method: str, header
 
 async def test_nothing_blocks_the_event_loop() -> None:
     with blockbuster_ctx("tidegate.engine"):
-        async with serve(port=0) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        async with serve(port=0, options=ALONE) as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
             assert all("result" in answer for answer in await call(http, [CALL, CALL | {"method": "storage.status"}]))
 
 
 async def test_serving_ends_with_the_context() -> None:
-    async with serve(port=0) as port:
+    async with serve(port=0, options=ALONE) as port:
         pass
     async with aiohttp.ClientSession() as http:
         with pytest.raises(aiohttp.ClientConnectorError):
@@ -123,9 +131,9 @@ async def test_serving_ends_with_the_context() -> None:
 
 
 async def test_a_port_in_use_is_an_error() -> None:
-    async with serve(port=0) as port:
+    async with serve(port=0, options=ALONE) as port:
         with pytest.raises(OSError, match="address already in use"):
-            await serve(port=port).__aenter__()
+            await serve(port=port, options=ALONE).__aenter__()
 
 
 @pytest.mark.parametrize(

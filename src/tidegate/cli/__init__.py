@@ -37,7 +37,9 @@ app = App(
     result_action="return_value",
 )
 config = App(name="config", help="Write, check, show and describe configurations.")
+engine = App(name="engine", help="Run the reference engine, or ask it to compress files.")
 app.command(config)
+app.command(engine)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,11 +125,19 @@ def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
     return signals.run(work)
 
 
-@app.command
-def engine(
-    *, host: str = "127.0.0.1", port: Port = 12081, state_dir: Path | None = None, log_level: LogLevel = "info"
+@engine.default
+def engine_run(
+    *,
+    host: str = "127.0.0.1",
+    port: Port = 12081,
+    state_dir: str | None = None,
+    allow_root: list[Path] | None = None,
+    agents: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 2,
+    notify_url: str | None = None,
+    notify_token_file: Path | None = None,
+    log_level: LogLevel = "info",
 ) -> int:
-    """Run the reference backend alone: this machine's status over JSON-RPC.
+    """Run the reference backend alone: this machine's status and compression jobs over JSON-RPC.
 
     Parameters
     ----------
@@ -136,15 +146,31 @@ def engine(
     port
         Port to listen on, 0 for any.
     state_dir
-        Directory for what must outlive the engine.
+        Directory that keeps the jobs, "" for none; by default tidegate-engine/ under the XDG state home.
+    allow_root
+        Folder within which jobs may read and write, repeatable; by default the working directory, unless it is /.
+    agents
+        Worker processes.
+    notify_url
+        Gateway to tell of changes, as http://127.0.0.1:12080/api/v1/backends/engine/poll.
+    notify_token_file
+        File with the token for that.
     log_level
         Least important lines to log.
     """
-    from tidegate import engine
     from tidegate.adapters import logs
+    from tidegate.engine import server
 
     logs.configure(log_level)
-    return engine.main(host=host, port=port, state_dir=state_dir)
+    directory = server.default_state_dir(os.environ) if state_dir is None else state_dir
+    options = server.Options(
+        state_dir=Path(directory) if directory else None,
+        roots=tuple(allow_root or ()) or server.default_roots(),
+        agents=agents,
+        notify_url=notify_url,
+        notify_token_file=notify_token_file,
+    )
+    return server.main(host=host, port=port, options=options)
 
 
 @app.command

@@ -1,8 +1,5 @@
-"""The reference engine: a separate program that says how this machine is doing, over JSON-RPC 2.0 on HTTP.
+"""The reference engine: a separate program that says how this machine is doing and compresses files on request.
 
-It knows nothing of the gateway. `serve` runs it inside an event loop, `main` as a process of its own.
+It speaks JSON-RPC 2.0 over HTTP and knows nothing of the gateway. `server.serve` runs it inside an event loop,
+`server.main` as a process of its own. Nothing is imported here, so that its worker processes stay small.
 """
-
-from tidegate.engine.server import DEFAULT_HOST, DEFAULT_PORT, main, serve
-
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "main", "serve"]

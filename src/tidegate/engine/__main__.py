@@ -1,16 +1,51 @@
 """``python -m tidegate.engine``: the engine without the rest of Tidegate."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from tidegate.engine import DEFAULT_HOST, DEFAULT_PORT, main
+from tidegate.engine.server import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Options,
+    default_roots,
+    default_state_dir,
+    main,
+)
 
 parser = argparse.ArgumentParser(prog="python -m tidegate.engine", description="Run the reference engine.")
 parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
 parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
-parser.add_argument("--state-dir", type=Path, help="where to keep what must outlive the engine")
+parser.add_argument("--state-dir", help='where to keep the jobs; "": nowhere (default: under the XDG state home)')
+parser.add_argument(
+    "--allow-root",
+    type=Path,
+    action="append",
+    default=[],
+    help="folder within which jobs may read and write, repeatable (default: the working directory, unless it is /)",
+)
+parser.add_argument("--agents", type=int, default=Options().agents, help="worker processes (default: %(default)s)")
+parser.add_argument("--keep-s", type=float, default=Options().keep_s, help="how long ended jobs are remembered")
+parser.add_argument("--keep-count", type=int, default=Options().keep_count, help="how many ended jobs are")
+parser.add_argument("--notify-url", help="URL to post to when something changes: a gateway's hint for this backend")
+parser.add_argument("--notify-token-file", type=Path, help="file with the token for that")
 parser.add_argument("--stop-with-parent", action="store_true", help="end when the process that started this one does")
 
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    state_dir = default_state_dir(os.environ) if arguments.state_dir is None else arguments.state_dir
+    return Options(
+        state_dir=Path(state_dir) if state_dir else None,
+        roots=tuple(arguments.allow_root) or default_roots(),
+        agents=arguments.agents,
+        keep_s=arguments.keep_s,
+        keep_count=arguments.keep_count,
+        notify_url=arguments.notify_url,
+        notify_token_file=arguments.notify_token_file,
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(main(**vars(parser.parse_args())))
+    given = parser.parse_args()
+    sys.exit(main(host=given.host, port=given.port, options=options_of(given), stop_with_parent=given.stop_with_parent))

@@ -2,22 +2,29 @@
 
 pjrpc dispatches each call. What a request is, which of them make a batch, and what is answered at all is decided
 here, as the specification says and stricter than pjrpc: ids are strings or integers, parameters are those that the
-method has.
+method has, by name or by position, of the types that it is annotated with.
 """
 
 import asyncio
+import inspect
 import json
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 from pjrpc.server import AsyncDispatcher, MethodRegistry
-from pjrpc.server.exceptions import InvalidParamsError, InvalidRequestError, ParseError, TypedError
+from pjrpc.server.exceptions import InvalidParamsError, InvalidRequestError, JsonRpcError, ParseError, TypedError
 from pjrpc.server.validators import BaseValidator, BaseValidatorFactory
 
-Method = Callable[[], Awaitable[object]]
-"""What is called: takes no parameters, returns what msgspec can encode."""
+from tidegate.engine.compression.refusals import Refused
+
+Method = Callable[..., Awaitable[object]]
+"""What is called: has annotated parameters or none, returns what msgspec can encode, or raises `Refused`."""
+
+REFUSED = 1
+"""The error code of a call whose method raised `Refused`; ``data.code`` says why."""
 
 MAX_BATCH = 100
 """Calls in one batch."""
@@ -27,9 +34,9 @@ class Endpoint:
     """Named methods, ready to be called over any transport."""
 
     def __init__(self, methods: Mapping[str, Method]) -> None:
-        registry = MethodRegistry(validator_factory=_NoParametersFactory())
+        registry = MethodRegistry(validator_factory=_ParametersFactory())
         for name, method in methods.items():
-            registry.add_method(method, name)
+            registry.add_method(_refusing(method), name)
         self._dispatcher: AsyncDispatcher[None] = AsyncDispatcher(json_loader=_load, json_dumper=_dump)
         self._dispatcher.add_methods(registry)
 
@@ -69,19 +76,60 @@ class _Call(msgspec.Struct):
     id: int | str | msgspec.UnsetType = msgspec.UNSET
 
 
-class _NoParameters(BaseValidator):
-    """Names the parameters that came where none were expected."""
+def parameters_of(method: Method) -> type[msgspec.Struct]:
+    """The parameters of `method`, as the fields of a struct."""
+    hints = get_type_hints(method, include_extras=True)
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for name, parameter in inspect.signature(method).parameters.items():
+        known = parameter.default is not inspect.Parameter.empty
+        fields.append((name, hints[name], parameter.default) if known else (name, hints[name]))
+    return msgspec.defstruct(f"{method.__name__}_params", fields, forbid_unknown_fields=True)
+
+
+class _Parameters(BaseValidator):
+    """Says what is wrong with the parameters of a call."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__(method)
+        self._type = parameters_of(method)
 
     def validate_params(self, params: list[Any] | tuple[Any, ...] | dict[str, Any] | None) -> dict[str, Any]:
-        if params:
-            shown = reprlib.repr(sorted(params)) if isinstance(params, dict) else f"{len(params)} by position"
-            raise InvalidParamsError(f"Invalid params: expected no parameters, got {shown}")
-        return {}
+        names = self._type.__struct_fields__
+        if unexpected := _unexpected(names, params):
+            raise InvalidParamsError(
+                f"Invalid params: expected {', '.join(names) or 'no parameters'}, got {unexpected}"
+            )
+        by_name = params if isinstance(params, dict) else dict(zip(names, params or (), strict=False))
+        try:
+            return msgspec.structs.asdict(msgspec.convert(by_name, self._type))
+        except msgspec.ValidationError as error:
+            raise InvalidParamsError(f"Invalid params: {error}") from error
 
 
-class _NoParametersFactory(BaseValidatorFactory):
+def _unexpected(names: Sequence[str], params: Sequence[Any] | Mapping[str, Any] | None) -> str | None:
+    """What there is in `params` that has no place among `names`, shortened."""
+    if isinstance(params, Mapping):
+        unknown = sorted(params.keys() - set(names))
+        return reprlib.repr(unknown) if unknown else None
+    return f"{len(params)} by position" if params and len(params) > len(names) else None
+
+
+class _ParametersFactory(BaseValidatorFactory):
     def build(self, method: Callable[..., Any]) -> BaseValidator:
-        return _NoParameters(method)
+        return _Parameters(method)
+
+
+def _refusing(method: Method) -> Method:
+    """`method`, its refusals as errors of JSON-RPC."""
+
+    @wraps(method)
+    async def called(**params: Any) -> object:
+        try:
+            return await method(**params)
+        except Refused as refused:
+            raise JsonRpcError(REFUSED, str(refused), {"code": refused.code.value}) from refused
+
+    return called
 
 
 def _split(body: bytes) -> list[msgspec.Raw] | None:

@@ -8,20 +8,28 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import structlog
 from aiohttp import web
 from pjrpc.common import REQUEST_CONTENT_TYPES
 
+from tidegate.engine.compression.queue import JobQueue
+from tidegate.engine.compression.roots import Roots
+from tidegate.engine.compression.service import Compression
+from tidegate.engine.compression.store import opened
+from tidegate.engine.hints import Hints
 from tidegate.engine.openrpc import discoverable
 from tidegate.engine.parent import end_with_parent
 from tidegate.engine.rpc import Endpoint, Method
 from tidegate.engine.storage import StorageMonitor
 from tidegate.engine.system import SystemMonitor
+from tidegate.errors import StoreError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 12081
@@ -30,47 +38,84 @@ SHUTDOWN_S = 2.0
 """How long calls in progress may take to end when the engine stops."""
 
 
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine may be told.
+
+    `state_dir` keeps the jobs; None forgets them. `roots` are the folders within which jobs may read and write.
+    Ended jobs are remembered for `keep_s` seconds, the newest `keep_count` of them. `notify_url` is posted to when
+    something changes, with the token in `notify_token_file`.
+    """
+
+    state_dir: Path | None = None
+    roots: tuple[Path, ...] = ()
+    agents: int = 2
+    keep_s: float = 86_400.0
+    keep_count: int = 200
+    notify_url: str | None = None
+    notify_token_file: Path | None = None
+
+
 @asynccontextmanager
 async def serve(
-    host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, *, state_dir: Path | None = None
+    host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, *, options: Options | None = None
 ) -> AsyncIterator[int]:
     """Answer calls for as long as the context is open; gives the port, which the system chooses where `port` is 0.
 
-    `state_dir` is where methods keep what must outlive the engine; none does so far. Raises `OSError` if the address
-    cannot be bound. Leaving waits up to `SHUTDOWN_S` for calls in progress, then cancels them.
+    Raises `OSError` if the address cannot be bound, `StoreError` if the state directory cannot be used. Leaving waits
+    up to `SHUTDOWN_S` for calls in progress, then cancels them, and ends the agents; jobs that they had start again
+    with the next engine.
     """
-    runner = web.AppRunner(_application(), access_log=None, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as stack:
+        compression = await stack.enter_async_context(compression_of(options or Options()))
+        runner = web.AppRunner(_application(build_methods(compression)), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
         await web.TCPSite(runner, host, port).start()
+        await stack.enter_async_context(compression.running())
         yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
 
 
 def main(
     *,
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
-    state_dir: Path | None = None,
+    options: Options | None = None,
     stop_with_parent: bool = False,
 ) -> int:
-    """Run the engine until SIGTERM or SIGINT; the exit code: 0, or 1 if the address cannot be bound.
+    """Run the engine until SIGTERM or SIGINT; the exit code: 0, or 1 if it cannot start.
 
     A second signal ends the process at once. `stop_with_parent` is for a supervised child: see `end_with_parent`.
     Logs go to standard error, through structlog as it is configured or, where it is not, configured here.
     """
     if not structlog.is_configured():
         _configure_logs()
-    return asyncio.run(_run(host, port, state_dir=state_dir, stop_with_parent=stop_with_parent))
+    return asyncio.run(_run(host, port, options=options, stop_with_parent=stop_with_parent))
 
 
-def build_methods() -> dict[str, Method]:
-    """The engine's methods by name. Each call makes new ones, which share no state."""
-    return {"system.status": SystemMonitor().status, "storage.status": StorageMonitor().status}
+def build_methods(compression: Compression) -> dict[str, Method]:
+    """The engine's methods by name. Each call makes new monitors, which share no state."""
+    return {
+        "system.status": SystemMonitor().status,
+        "storage.status": StorageMonitor().status,
+        **compression.methods(),
+    }
 
 
-async def _run(host: str, port: int, *, state_dir: Path | None, stop_with_parent: bool) -> int:
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Where jobs are kept: ``tidegate-engine`` in the XDG state home; without a home, a folder for this user alone."""
+    home = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else None)
+    if home is None or not Path(home).is_absolute():
+        return Path(tempfile.gettempdir()) / f"tidegate-engine-{os.getuid()}"
+    return Path(home) / "tidegate-engine"
+
+
+def default_roots() -> tuple[Path, ...]:
+    """The working directory alone; none where that is the root of all, as it is for services."""
+    here = Path.cwd()
+    return () if here == here.parent else (here,)
+
+
+async def _run(host: str, port: int, *, options: Options | None, stop_with_parent: bool) -> int:
     log = structlog.get_logger()
     stopped = asyncio.Event()
     _stop_on_signals(stopped)
@@ -78,19 +123,38 @@ async def _run(host: str, port: int, *, state_dir: Path | None, stop_with_parent
         end_with_parent(stopped.set)
     async with AsyncExitStack() as stack:
         try:
-            bound = await stack.enter_async_context(serve(host, port, state_dir=state_dir))
+            bound = await stack.enter_async_context(serve(host, port, options=options))
         except (OSError, OverflowError) as error:
             log.error(f"engine cannot listen on {_url(host, port)}: {getattr(error, 'strerror', None) or error}")
+            return 1
+        except StoreError as error:
+            log.error(f"engine cannot start: {error}")
             return 1
         log.info(f"engine listening on {_url(host, bound)}")
         await stopped.wait()
     return 0
 
 
-def _application() -> web.Application:
+@asynccontextmanager
+async def compression_of(options: Options) -> AsyncIterator[Compression]:
+    """Everything about jobs, ready to run."""
+    async with opened(options.state_dir) as store:
+        hints = Hints(options.notify_url, token_file=options.notify_token_file)
+        queue = JobQueue(await store.load(), keep_s=options.keep_s, keep_count=options.keep_count)
+        hinting = asyncio.create_task(hints.run(), name="hints")
+        try:
+            yield Compression(
+                store=store, queue=queue, roots=Roots(options.roots), agents=options.agents, changed=hints.changed
+            )
+        finally:
+            hinting.cancel()
+            await asyncio.wait({hinting})
+
+
+def _application(methods: Mapping[str, Method]) -> web.Application:
     application = web.Application(client_max_size=MAX_BODY_BYTES)
     application.router.add_get("/healthz", _healthz)
-    application.router.add_post("/rpc", partial(_rpc, Endpoint(discoverable(build_methods()))))
+    application.router.add_post("/rpc", partial(_rpc, Endpoint(discoverable(methods))))
     return application
 
 

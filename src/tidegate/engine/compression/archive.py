@@ -1,0 +1,223 @@
+"""What a job compresses, as a stream of bytes: a file's contents, or a folder as a tar archive.
+
+Links are stored, never followed; sockets, pipes and devices are left out and counted. A file must stay as it was when
+it was opened until its last byte has been read; one that did not is an error, so that no archive holds a mixture.
+"""
+
+import os
+import stat
+import sys
+import tarfile
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+
+from tidegate.engine.compression.refusals import Code, Refused, of_reading, shown
+
+PIECE_BYTES = 512 * 1024
+OPEN_SOURCE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Without blocking, so that a pipe which nobody writes to hangs nobody."""
+
+_RECORD_BYTES = tarfile.RECORDSIZE
+_BLOCK_BYTES = tarfile.BLOCKSIZE
+_ENCODING = sys.getfilesystemencoding()
+
+T = TypeVar("T")
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A part of the stream, and what it adds to the counts. `contents` are bytes of files, the rest is tar's own."""
+
+    data: bytes
+    contents: int = 0
+    files: int = 0
+    skipped: int = 0
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """Something in a folder: its name there, the folder's descriptor, its name in the archive, its `lstat`."""
+
+    name: str
+    folder: int
+    path: str
+    info: os.stat_result
+
+
+def sizes(source: int, path: bytes) -> Iterator[int]:
+    """The size of each file that the stream of `source` will hold, as things are now."""
+    info = os.fstat(source)
+    if not stat.S_ISDIR(info.st_mode):
+        yield info.st_size
+        return
+    for entry in _walk(source, os.fsdecode(path)):
+        if stat.S_ISREG(entry.info.st_mode):
+            yield entry.info.st_size
+
+
+def stream(source: int, path: bytes, *, without: Identity) -> Iterator[Piece]:
+    """The stream of the open file or folder `source`, in pieces of about `PIECE_BYTES`.
+
+    `path` is for the archive's names and for messages. `without` is left out: the file that is being written may lie
+    in the folder. Raises `Refused` for what cannot be read, changes while it is read, or is no file or folder.
+    """
+    info = os.fstat(source)
+    if stat.S_ISREG(info.st_mode):
+        pieces = _file(source, info, os.fsdecode(path))
+    elif stat.S_ISDIR(info.st_mode):
+        pieces = _tar(source, os.fsdecode(path), without)
+    else:
+        raise Refused(Code.NOT_SUPPORTED, f"expected a file or a folder, but {shown(path)} is neither")
+    return _gathered(pieces)
+
+
+def _file(source: int, info: os.stat_result, path: str) -> Iterator[Piece]:
+    yield from _contents(source, info, path)
+    yield Piece(b"", files=1)
+
+
+def _tar(source: int, path: str, without: Identity) -> Iterator[Piece]:
+    size = 0
+    for piece in _members(source, path, without):
+        size += len(piece.data)
+        yield piece
+    end = 2 * _BLOCK_BYTES
+    yield Piece(bytes(end + -(size + end) % _RECORD_BYTES))
+
+
+def _members(source: int, path: str, without: Identity) -> Iterator[Piece]:
+    above, _, name = path.rpartition("/")
+    yield Piece(_header(name or ".", os.fstat(source), tarfile.DIRTYPE))
+    for entry in _walk(source, path):
+        if (entry.info.st_dev, entry.info.st_ino) != without:
+            yield from _member(entry, entry.path[len(above) + 1 :])
+
+
+def _member(entry: _Entry, name: str) -> Iterator[Piece]:
+    mode = entry.info.st_mode
+    if stat.S_ISDIR(mode):
+        yield Piece(_header(name, entry.info, tarfile.DIRTYPE))
+    elif stat.S_ISLNK(mode):
+        yield Piece(_header(name, entry.info, tarfile.SYMTYPE, target=_reading(os.readlink, entry)))
+    elif stat.S_ISREG(mode):
+        yield from _file_member(entry, name)
+    else:
+        yield Piece(b"", skipped=1)
+
+
+def _file_member(entry: _Entry, name: str) -> Iterator[Piece]:
+    source = _reading(partial(os.open, flags=OPEN_SOURCE), entry)
+    try:
+        info = os.fstat(source)
+        if not stat.S_ISREG(info.st_mode):
+            raise Refused(Code.SOURCE_CHANGED, f"{shown(entry.path)} was replaced while its folder was read")
+        yield Piece(_header(name, info, tarfile.REGTYPE, size=info.st_size))
+        yield from _contents(source, info, entry.path)
+        yield Piece(bytes(-info.st_size % _BLOCK_BYTES), files=1)
+    finally:
+        os.close(source)
+
+
+def _header(name: str, info: os.stat_result, kind: bytes, *, size: int = 0, target: str = "") -> bytes:
+    """GNU format: names are bytes there, as they are on disk."""
+    member = tarfile.TarInfo(name)
+    member.type, member.size, member.linkname = kind, size, target
+    member.mode, member.mtime = stat.S_IMODE(info.st_mode), int(info.st_mtime)
+    member.uid, member.gid = info.st_uid, info.st_gid
+    return member.tobuf(tarfile.GNU_FORMAT, _ENCODING, "surrogateescape")
+
+
+def _contents(source: int, info: os.stat_result, path: str) -> Iterator[Piece]:
+    """As many bytes as the file had when `info` was taken; `Refused` if it has changed since."""
+    left = info.st_size
+    while left:
+        try:
+            data = os.read(source, min(PIECE_BYTES, left))
+        except OSError as error:
+            raise of_reading(error, path) from error
+        if not data:
+            raise _changed(path, info.st_size, f"it ended after {info.st_size - left}")
+        left -= len(data)
+        yield Piece(data, contents=len(data))
+    now = os.fstat(source)
+    if now.st_size != info.st_size:
+        raise _changed(path, info.st_size, f"it has {now.st_size} now")
+    if now.st_mtime_ns != info.st_mtime_ns:
+        raise _changed(path, info.st_size, "others were written over them")
+    if not info.st_size and os.read(source, 1):
+        raise _changed(path, 0, "it has more than it says")
+
+
+def _changed(path: str, size: int, what: str) -> Refused:
+    return Refused(
+        Code.SOURCE_CHANGED, f"{shown(path)} changed while it was read: expected its {size} bytes, but {what}"
+    )
+
+
+def _walk(top: int, path: str) -> Iterator[_Entry]:
+    """Everything below the open folder `top`, each folder before what is in it, in the order of the names."""
+    levels = [_listed(os.dup(top), path)]
+    try:
+        while levels:
+            entry = next(levels[-1], None)
+            if entry is None:
+                levels.pop()
+                continue
+            yield entry
+            if stat.S_ISDIR(entry.info.st_mode):
+                folder = _reading(partial(os.open, flags=OPEN_SOURCE | os.O_DIRECTORY), entry)
+                levels.append(_listed(folder, entry.path))
+    finally:
+        for level in levels:
+            level.close()
+
+
+def _listed(folder: int, path: str) -> Generator[_Entry, None, None]:
+    """What is in the open `folder`, which is closed at the end."""
+    try:
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            raise of_reading(error, path) from error
+        for name in names:
+            inner = f"{path}/{name}" if path != "/" else f"/{name}"
+            try:
+                info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError as error:
+                raise of_reading(error, inner) from error
+            yield _Entry(name, folder, inner, info)
+    finally:
+        os.close(folder)
+
+
+def _reading(read: Callable[..., T], entry: _Entry) -> T:
+    """What `read` gives for an entry of a folder."""
+    try:
+        return read(entry.name, dir_fd=entry.folder)
+    except OSError as error:
+        raise of_reading(error, entry.path) from error
+
+
+def _gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same stream in fewer pieces: many small ones cost more than their bytes."""
+    waiting: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece.data)
+        if size >= PIECE_BYTES:
+            yield _joined(waiting)
+            waiting, size = [], 0
+    yield _joined(waiting)
+
+
+def _joined(pieces: list[Piece]) -> Piece:
+    return Piece(
+        b"".join(piece.data for piece in pieces),
+        contents=sum(piece.contents for piece in pieces),
+        files=sum(piece.files for piece in pieces),
+        skipped=sum(piece.skipped for piece in pieces),
+    )

@@ -1,0 +1,173 @@
+"""What happens to jobs. Pure: times are arguments, nothing waits, every change is returned for others to keep.
+
+queued → running → verifying → done          any of them → cancelled, through cancelling where an agent has it
+   ↑        │          │                     running and verifying → failed
+   └────────┴──────────┘  its agent was lost, or the engine was
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from tidegate.engine.compression.jobs import Failure, Job, Record, State, job_of
+from tidegate.engine.compression.messages import Counts, Verified
+from tidegate.engine.compression.refusals import Code, Refused, shown
+from tidegate.engine.pace import Pace
+
+MAX_WAITING = 200
+MAX_LOST = 3
+"""A job that loses so many agents has failed: it may well be what kills them."""
+
+
+class JobQueue:
+    """All jobs that are known, in the order in which they were submitted.
+
+    Ended ones are remembered for `keep_s`, and the newest `keep_count` of them.
+    """
+
+    def __init__(self, records: Iterable[Record] = (), *, keep_s: float, keep_count: int) -> None:
+        self._keep_s = keep_s
+        self._keep_count = keep_count
+        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._paces: dict[str, Pace] = {}
+        for record in sorted(records, key=lambda record: record.number):
+            self._records[record.id] = record
+
+    def recover(self, now: float) -> list[Record]:
+        """The engine was gone: what was running waits again, what was to be cancelled is. Returns what changed."""
+        changed = []
+        for record in list(self._records.values()):
+            if record.state is State.CANCELLING:
+                changed.append(self._end(record, State.CANCELLED, now))
+            elif record.state in {State.RUNNING, State.VERIFYING}:
+                changed.append(self._requeue(record))
+        return changed
+
+    # what callers ask
+
+    def jobs(self) -> list[Job]:
+        return [self._job(record) for record in self._records.values()]
+
+    def job(self, job: str) -> Job:
+        """Raises `Refused`."""
+        return self._job(self.record(job))
+
+    def record(self, job: str) -> Record:
+        """Raises `Refused`."""
+        try:
+            return self._records[job]
+        except KeyError:
+            raise Refused(Code.UNKNOWN_JOB, f"no job {job!r}: it never was, or is no longer remembered") from None
+
+    def submit(self, job: str, *, source: bytes, destination: bytes, level: int, now: float) -> Record:
+        """A new job. Raises `Refused` where too many wait, or another that has not ended makes the same file."""
+        going = [record for record in self._records.values() if not record.has_ended]
+        if sum(record.state is State.QUEUED for record in going) >= MAX_WAITING:
+            raise Refused(
+                Code.QUEUE_FULL, f"expected at most {MAX_WAITING} waiting jobs: try again when some have ended"
+            )
+        for record in going:
+            if record.destination == destination:
+                message = f"expected a new name, but job {record.id} is going to make {shown(destination)}"
+                raise Refused(Code.DESTINATION_EXISTS, message)
+        number = 1 + max((record.number for record in self._records.values()), default=0)
+        return self._put(
+            Record(id=job, number=number, source=source, destination=destination, level=level, submitted_at=now)
+        )
+
+    def forget(self, job: str) -> None:
+        """Take back a submission that could not be kept."""
+        self._records.pop(job, None)
+
+    def cancel(self, job: str, *, now: float) -> Record:
+        """Raises `Refused`. What has ended, or may have its file already, stays as it is."""
+        record = self.record(job)
+        if record.state is State.QUEUED:
+            return self._end(record, State.CANCELLED, now)
+        if record.state in {State.RUNNING, State.VERIFYING} and record.verified is None:
+            return self._put(replace(record, state=State.CANCELLING))
+        return record
+
+    # what agents tell
+
+    def take(self, agent: str, *, now: float) -> Record | None:
+        """The job that has waited the longest, for `agent`; None if none waits."""
+        for record in self._records.values():
+            if record.state is State.QUEUED:
+                self._paces[record.id] = Pace()
+                return self._put(
+                    replace(
+                        record,
+                        state=State.RUNNING,
+                        agent=agent,
+                        attempts=record.attempts + 1,
+                        started_at=record.started_at or now,
+                        counts=Counts(),
+                    )
+                )
+        return None
+
+    def progressed(self, job: str, counts: Counts, *, mono: float) -> bool:
+        """How far a job is, at `mono` in monotonic seconds. True where that has changed its state."""
+        record = self._records[job]
+        verifying = counts.bytes_verified > 0 and record.state is State.RUNNING
+        if verifying:
+            self._paces[job] = Pace()
+        self._paces[job].mark(counts.bytes_verified or counts.bytes_read, now=mono)
+        self._put(replace(record, counts=counts, state=State.VERIFYING if verifying else record.state))
+        return verifying
+
+    def verified(self, message: Verified) -> Record:
+        """A job's file is good. It may be published if that is in the record: not if it is to be cancelled."""
+        record = self._records[message.job]
+        if record.state is State.CANCELLING:
+            return record
+        return self._put(replace(record, state=State.VERIFYING, counts=message.counts, verified=message))
+
+    def done(self, job: str, *, now: float) -> Record:
+        """The file has its final name. What an earlier attempt made counts as it was verified."""
+        record = self._records[job]
+        counts = record.counts if record.verified is None else record.verified.counts
+        return self._end(replace(record, counts=counts), State.DONE, now)
+
+    def failed(self, job: str, error: Failure | None, *, now: float) -> Record:
+        """A job came to nothing; without `error` because it was cancelled, or its agent was to end."""
+        record = self._records[job]
+        if record.state is State.CANCELLING:
+            return self._end(record, State.CANCELLED, now)
+        return self._requeue(record) if error is None else self._end(record, State.FAILED, now, error)
+
+    def lost(self, job: str, reason: str, *, now: float) -> Record:
+        """The agent that had a job died. It waits again, unless it has lost `MAX_LOST` or is to be cancelled."""
+        record = replace(self._records[job], lost=self._records[job].lost + 1)
+        if record.state is State.CANCELLING:
+            return self._end(record, State.CANCELLED, now)
+        if record.lost < MAX_LOST:
+            return self._requeue(record)
+        message = f"given up after {record.lost} agents were lost with it; the last: {reason}"
+        return self._end(record, State.FAILED, now, Failure(Code.AGENT_LOST, message))
+
+    def pruned(self, now: float) -> list[str]:
+        """Forget what ended long ago, and the oldest of what is too much; their ids."""
+        ended = sorted((r for r in self._records.values() if r.has_ended), key=lambda r: r.ended_at or 0.0)
+        surplus = max(0, len(ended) - self._keep_count)
+        old = [r.id for n, r in enumerate(ended) if n < surplus or now - (r.ended_at or 0.0) > self._keep_s]
+        for job in old:
+            del self._records[job]
+        return old
+
+    def _requeue(self, record: Record) -> Record:
+        self._paces.pop(record.id, None)
+        return self._put(replace(record, state=State.QUEUED, agent=None, counts=Counts()))
+
+    def _end(self, record: Record, state: State, now: float, error: Failure | None = None) -> Record:
+        self._paces.pop(record.id, None)
+        return self._put(replace(record, state=state, agent=None, ended_at=now, error=error))
+
+    def _put(self, record: Record) -> Record:
+        self._records[record.id] = record
+        return record
+
+    def _job(self, record: Record) -> Job:
+        return job_of(record, self._paces.get(record.id))

@@ -1,0 +1,58 @@
+"""Why something is not done, or was not: one error with a code, for callers of methods and for jobs alike."""
+
+import enum
+import errno
+
+from tidegate.errors import TidegateError
+
+
+class Code(enum.StrEnum):
+    """What went wrong: ``data.code`` of a refused call, ``error.code`` of a failed job."""
+
+    UNKNOWN_JOB = "UNKNOWN_JOB"
+    QUEUE_FULL = "QUEUE_FULL"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    NOT_FOUND = "NOT_FOUND"
+    NOT_SUPPORTED = "NOT_SUPPORTED"
+    DESTINATION_EXISTS = "DESTINATION_EXISTS"
+    UNREADABLE = "UNREADABLE"
+    SOURCE_CHANGED = "SOURCE_CHANGED"
+    DISK_FULL = "DISK_FULL"
+    IO_ERROR = "IO_ERROR"
+    NOT_VERIFIED = "NOT_VERIFIED"
+    AGENT_LOST = "AGENT_LOST"
+    INTERNAL = "INTERNAL"
+
+
+class Refused(TidegateError):
+    """What was asked for is not done. The message says what was expected and what came."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+def shown(path: bytes | str) -> str:
+    """A path as text: UTF-8, with what is not UTF-8 as ``\\xNN``."""
+    raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def of_reading(error: OSError, path: bytes | str) -> Refused:
+    """What it means that `path` could not be read."""
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return Refused(Code.UNREADABLE, f"{shown(path)} cannot be read: {error.strerror}")
+        case errno.ENOENT | errno.ENOTDIR | errno.ELOOP:
+            return Refused(Code.SOURCE_CHANGED, f"{shown(path)} vanished or was replaced while it was read")
+    return Refused(Code.IO_ERROR, f"{shown(path)} cannot be read: {error.strerror}")
+
+
+def of_writing(error: OSError, path: bytes | str) -> Refused:
+    """What it means that `path` could not be written."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return Refused(Code.DISK_FULL, f"no room for {shown(path)}: {error.strerror}")
+        case errno.EEXIST:
+            return Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(path)} is there already")
+    return Refused(Code.IO_ERROR, f"{shown(path)} cannot be written: {error.strerror}")

@@ -1,0 +1,58 @@
+"""The folders within which jobs may read and write, and how a path is opened so that it cannot lead out of them.
+
+A path is resolved once, when the job is submitted; the result has no links left. It is opened step by step from its
+root, following no link (as ``RESOLVE_BENEATH`` of openat2(2) would), so that a folder which is replaced by a link in
+between leads nowhere.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+from tidegate.engine.compression.refusals import Code, Refused, shown
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Roots:
+    """The allowed folders. Without any, every path is refused."""
+
+    def __init__(self, folders: Iterable[bytes | str | Path]) -> None:
+        self.folders = tuple(dict.fromkeys(os.path.realpath(os.fsencode(folder)) for folder in folders))
+
+    def resolve(self, path: bytes) -> bytes:
+        """`path` without links and dots; it may be missing. `Refused` unless it is absolute and within a root."""
+        if not path.startswith(b"/") or b"\0" in path:
+            raise Refused(Code.NOT_ALLOWED, f"expected an absolute path, got {shown(path)!r}")
+        resolved = os.path.realpath(path)
+        self._root_of(resolved)
+        return resolved
+
+    def open(self, path: bytes, flags: int) -> int:
+        """A descriptor of the resolved `path`; `OSError` as from open(2), also where a link is met on the way."""
+        root = self._root_of(path)
+        *folders, name = os.path.relpath(path, root).split(b"/")
+        at = os.open(root, _FOLDER)
+        try:
+            for folder in folders:
+                at, above = os.open(folder, _FOLDER | os.O_NOFOLLOW, dir_fd=at), at
+                os.close(above)
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+        finally:
+            os.close(at)
+
+    def _root_of(self, path: bytes) -> bytes:
+        for folder in self.folders:
+            if path == folder or path.startswith(folder.rstrip(b"/") + b"/"):
+                return folder
+        allowed = ", ".join(map(shown, self.folders)) or "none, see --allow-root"
+        raise Refused(Code.NOT_ALLOWED, f"expected a path within the allowed folders ({allowed}), got {shown(path)}")
+
+
+def path_from_text(text: str) -> bytes:
+    """The path that `text` names: itself in UTF-8, or what a ``file:`` URI (RFC 8089) stands for, byte by byte."""
+    for prefix in ("file://localhost/", "file:///", "file:/"):
+        if text.startswith(prefix):
+            return b"/" + unquote_to_bytes(text.removeprefix(prefix))
+    return text.encode()

@@ -1,0 +1,306 @@
+"""The methods about compression and agents, and what holds queue, store and agents together.
+
+Every change of a job is on disk before anybody acts on it: before a caller is answered, an agent begins, a file gets
+its final name.
+"""
+
+import asyncio
+import os
+import secrets
+import stat
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import structlog
+
+from tidegate.engine.compression import task
+from tidegate.engine.compression.agents import Agent, AgentState
+from tidegate.engine.compression.jobs import Failure, Job, Record
+from tidegate.engine.compression.messages import Beat, Failed, Run, Verified
+from tidegate.engine.compression.queue import JobQueue
+from tidegate.engine.compression.refusals import Code, Refused, shown
+from tidegate.engine.compression.roots import Roots, path_from_text
+from tidegate.engine.compression.store import JobStore
+from tidegate.engine.processes import ProcessMeter
+from tidegate.engine.threads import in_thread
+from tidegate.errors import StoreError
+
+HOUSEKEEPING_S = 60.0
+
+PathText = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=16384,
+        description="Absolute path, or a file: URI, which can name what is not UTF-8.",
+    ),
+]
+Level = Annotated[
+    int, msgspec.Meta(ge=task.MIN_LEVEL, le=task.MAX_LEVEL, description="From fast to small, as of the zstd program.")
+]
+JobId = Annotated[str, msgspec.Meta(max_length=64, description="What submitting the job gave.")]
+
+log = structlog.get_logger("tidegate.engine")
+
+
+class JobList(msgspec.Struct, frozen=True):
+    """All jobs that are known, in the order in which they were submitted."""
+
+    jobs: list[Job]
+
+
+class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent: a place for a worker process. Its id stays when the process is replaced.
+
+    Memory is in whole MiB, CPU in whole percent of one processor since the last answer, and `heartbeat_age_s` 0 while
+    beats come in time, so that an idle agent does not change. `error` says why the last process was lost.
+    """
+
+    id: str
+    state: AgentState
+    pid: int | None
+    job: str | None
+    jobs_done: int
+    jobs_failed: int
+    restarts: int
+    memory_bytes: int | None
+    cpu_percent: int | None
+    heartbeat_age_s: int | None
+    error: str | None
+
+
+class AgentList(msgspec.Struct, frozen=True):
+    """All agents, ordered by their ids."""
+
+    agents: list[AgentStatus]
+
+
+class Compression:
+    """The jobs of one engine and the agents that carry them out, while `running`."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        queue: JobQueue,
+        roots: Roots,
+        agents: int,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._roots = roots
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._agents = [Agent(f"agent-{number}", self) for number in range(1, agents + 1)]
+        self._meter = ProcessMeter()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take up what an earlier engine left, and keep the agents at work while the context is open."""
+        recovered = self._queue.recover(time.time())
+        await self._keep(*recovered)
+        for record in recovered:
+            await self._discard(record)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(agent.run(), name=agent.name) for agent in self._agents]
+            tasks.append(group.create_task(self._keep_house(), name="housekeeping"))
+            try:
+                yield
+            finally:
+                for running in tasks:
+                    running.cancel()
+
+    # methods
+
+    def methods(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
+        return {
+            "compression.submit": self.submit,
+            "compression.list": self.list,
+            "compression.get": self.get,
+            "compression.cancel": self.cancel,
+            "agents.list": self.list_agents,
+        }
+
+    async def submit(
+        self, path: PathText, level: Level = task.DEFAULT_LEVEL, destination: PathText | None = None
+    ) -> Job:
+        """Compress a file, or a folder as .tar.zst; beside it, or to a destination: a new name or a folder."""
+        source, target = await in_thread(partial(self._located, path, destination))
+        job = secrets.token_hex(4)
+        record = self._queue.submit(job, source=source, destination=target, level=level, now=time.time())
+        try:
+            await self._store.save(record)
+        except StoreError as error:
+            self._queue.forget(job)
+            raise Refused(Code.IO_ERROR, str(error)) from error
+        log.info(f"job {job} submitted: {shown(source)} to {shown(target)}")
+        self._notify()
+        return self._queue.job(job)
+
+    async def list(self) -> JobList:
+        """The jobs that wait, run, and ended lately."""
+        return JobList(self._queue.jobs())
+
+    async def get(self, id: JobId) -> Job:  # noqa: A002 - what callers name it
+        """One job."""
+        return self._queue.job(id)
+
+    async def cancel(self, id: JobId) -> Job:  # noqa: A002 - what callers name it
+        """Give a job up; nothing of it stays. One that has ended, or is about to be done, is left as it is."""
+        before = self._queue.record(id)
+        record = self._queue.cancel(id, now=time.time())
+        if record is not before:
+            await self._keep(record)
+            await self._discard(record)
+            for agent in self._agents:
+                agent.cancel(id)
+            self._notify()
+        return self._queue.job(id)
+
+    async def list_agents(self) -> AgentList:
+        """The agents and what each is doing."""
+        usage = await self._meter.measure([agent.pid for agent in self._agents if agent.pid is not None])
+        statuses = []
+        for agent in self._agents:
+            used = usage.get(agent.pid) if agent.pid is not None else None
+            statuses.append(
+                AgentStatus(
+                    id=agent.name,
+                    state=agent.state,
+                    pid=agent.pid,
+                    job=agent.job,
+                    jobs_done=agent.jobs_done,
+                    jobs_failed=agent.jobs_failed,
+                    restarts=agent.restarts,
+                    memory_bytes=None if used is None else used.memory_bytes,
+                    cpu_percent=None if used is None else used.cpu_percent,
+                    heartbeat_age_s=agent.heartbeat_age_s,
+                    error=agent.error,
+                )
+            )
+        return AgentList(statuses)
+
+    # what agents ask and tell
+
+    async def take(self, agent: str) -> str:
+        while (record := self._queue.take(agent, now=time.time())) is None:
+            await self._wake.wait()
+        self._notify()
+        return record.id
+
+    async def order(self, job: str) -> Run | None:
+        record = self._queue.record(job)
+        await self._keep(record)
+        if self._queue.record(job) is not record:  # cancelled meanwhile
+            await self._ended(self._queue.failed(job, None, now=time.time()))
+            return None
+        return Run(
+            job=job,
+            attempt=record.attempts,
+            source=record.source,
+            destination=record.destination,
+            level=record.level,
+            roots=[*self._roots.folders],
+            published=None if record.verified is None else record.verified.identity,
+        )
+
+    def progressed(self, beat: Beat) -> None:
+        assert beat.job is not None
+        if self._queue.progressed(beat.job, beat.counts, mono=time.monotonic()):
+            self._notify()
+
+    async def verified(self, message: Verified) -> bool:
+        record = self._queue.verified(message)
+        await self._keep(record)
+        self._notify()
+        return record.verified is not None
+
+    async def done(self, job: str) -> None:
+        await self._ended(self._queue.done(job, now=time.time()))
+
+    async def failed(self, message: Failed) -> None:
+        error = None if message.code is None else Failure(message.code, message.message)
+        await self._ended(self._queue.failed(message.job, error, now=time.time()))
+
+    async def lost(self, job: str, reason: str) -> None:
+        record = self._queue.lost(job, reason, now=time.time())
+        if not record.has_ended:
+            log.warning(f"job {job} waits again: {reason}")
+        await self._ended(record)
+
+    def agent_changed(self) -> None:
+        self._changed()
+
+    async def _ended(self, record: Record) -> None:
+        """A job has left its agent."""
+        await self._keep(record)
+        await self._discard(record)
+        why = "" if record.error is None else f": {record.error.code}: {record.error.message}"
+        log.info(f"job {record.id} {record.state}{why}")
+        await self._forget_old()
+        self._notify()
+
+    async def _keep(self, *records: Record) -> None:
+        """Write jobs; one that cannot be written goes on all the same, and only a new start would not know of it."""
+        try:
+            await self._store.save(*records)
+        except StoreError as error:
+            log.warning(f"{', '.join(record.id for record in records)}: {error}")
+
+    async def _discard(self, record: Record) -> None:
+        """Remove what killed attempts of a job that has ended may have left."""
+        if record.has_ended and record.attempts:
+            await in_thread(partial(task.discard, self._roots, record.destination, record.id, record.attempts))
+
+    async def _keep_house(self) -> None:
+        while True:
+            await self._forget_old()
+            await asyncio.sleep(HOUSEKEEPING_S)
+
+    async def _forget_old(self) -> None:
+        old = self._queue.pruned(time.time())
+        if old:
+            try:
+                await self._store.forget(old)
+            except StoreError as error:
+                log.warning(f"old jobs not forgotten: {error}")
+            self._changed()
+
+    def _notify(self) -> None:
+        """Wake the agents that wait for a job, and tell whoever is to be told."""
+        self._wake.set()
+        self._wake = asyncio.Event()
+        self._changed()
+
+    def _located(self, path: str, destination: str | None) -> tuple[bytes, bytes]:
+        """Source and destination as resolved paths. Raises `Refused`; touches nothing."""
+        source = self._resolved(path)
+        try:
+            mode = source.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise Refused(Code.NOT_SUPPORTED, f"expected a file or a folder, but {shown(str(source))} is neither")
+            name = source.name + (".tar.zst" if stat.S_ISDIR(mode) else ".zst")
+            target = self._target(source, name, destination)
+        except OSError as error:
+            code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.UNREADABLE
+            raise Refused(code, f"{shown(str(source))}: {error.strerror}") from error
+        return os.fsencode(source), os.fsencode(target)
+
+    def _target(self, source: Path, name: str, destination: str | None) -> Path:
+        target = self._resolved(os.fsencode(source.parent / name) if destination is None else destination)
+        if destination is not None and target.is_dir():
+            target = self._resolved(os.fsencode(target / name))
+        if os.path.lexists(target):
+            raise Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(str(target))} is there already")
+        if not target.parent.is_dir():
+            raise Refused(Code.NOT_FOUND, f"expected an existing folder, got {shown(str(target.parent))}")
+        return target
+
+    def _resolved(self, path: str | bytes) -> Path:
+        return Path(os.fsdecode(self._roots.resolve(path_from_text(path) if isinstance(path, str) else path)))

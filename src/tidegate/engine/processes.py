@@ -1,0 +1,50 @@
+"""What processes use of the machine, coarsely, so that idle ones do not seem to change."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import psutil
+
+from tidegate.engine.rates import RateMeter
+from tidegate.engine.threads import in_thread
+
+MIB = 1024 * 1024
+
+
+class Usage(NamedTuple):
+    """Resident memory in whole MiB, and CPU in whole percent of one processor; None at first sight."""
+
+    memory_bytes: int
+    cpu_percent: int | None
+
+
+class ProcessMeter:
+    """Measures processes by their ids. CPU is over the time since the last answer, whoever got it."""
+
+    def __init__(self) -> None:
+        self._cpu: RateMeter[int] = RateMeter()
+
+    async def measure(self, pids: Sequence[int]) -> Mapping[int, Usage]:
+        """What each of `pids` uses; those that have ended are left out."""
+        now, readings = await in_thread(partial(_read, pids))
+        rates = self._cpu.measure({pid: cpu_s for pid, (_, cpu_s) in readings.items()}, now=now)
+        return {pid: Usage(memory // MIB * MIB, _percent(rates[pid])) for pid, (memory, _) in readings.items()}
+
+
+def _percent(rate: float | None) -> int | None:
+    return None if rate is None else round(100 * rate)
+
+
+def _read(pids: Sequence[int]) -> tuple[float, Mapping[int, tuple[int, float]]]:
+    readings = {}
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                times = process.cpu_times()
+                readings[pid] = process.memory_info().rss, times.user + times.system
+        except psutil.Error:
+            continue
+    return time.monotonic(), readings
