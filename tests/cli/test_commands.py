@@ -182,6 +182,20 @@ def test_without_a_file_the_demo_configuration_is_served_with_an_engine() -> Non
     assert config.server.port == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "url"),
+    [
+        ("", "http://127.0.0.1:12080/api/v1/backends/engine/poll"),
+        ('[server]\nhost = "::1"\nport = 5', "http://[::1]:5/api/v1/backends/engine/poll"),
+        ("[server]\nport = 0", None),
+        ('[auth]\nmode = "token"\n[[auth.tokens]]\ntoken = "abcdefghijklmnopqrstuvwxyz"', None),
+    ],
+)
+def test_an_engine_of_ours_is_told_where_its_hints_go_if_they_can_be_heard(file: str, url: str | None) -> None:
+    Path("c.toml").write_text(file)
+    assert serving.hint_url(serving.configured(Path("c.toml"), {}, None)[0]) == url
+
+
 def test_a_file_brings_its_own_backends() -> None:
     Path("c.toml").write_text(EXAMPLE)
     config, port = serving.configured(Path("c.toml"), {"server.port": 1234}, None)

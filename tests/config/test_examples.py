@@ -56,11 +56,14 @@ def test_demo() -> None:
     assert config.server.port == 1
     assert config.backends["engine"].url == "http://127.0.0.1:9/rpc"
     assert config.backends["engine"].batch
-    assert {name: source.method for name, source in config.sources.items()} == {
-        "system.status": "system.status",
-        "storage.update": "storage.status",
+    assert {name: (source.method, source.items, source.interval_s) for name, source in config.sources.items()} == {
+        "system.status": ("system.status", None, 2.0),
+        "storage.update": ("storage.status", "/volumes", 2.0),
+        "compression.update": ("compression.list", "/jobs", 1.0),
+        "agent.status": ("agents.list", "/agents", 1.0),
     }
-    assert {(source.interval_s, source.on_change) for source in config.sources.values()} == {(2.0, False)}
+    lists = [source for source in config.sources.values() if source.items]
+    assert {(source.key, source.on_change) for source in lists} == {("id", True)}
 
 
 def test_demo_stays_on_loopback() -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -64,16 +65,21 @@ Start = Callable[[], Awaitable[Child]]
 
 
 @asynccontextmanager
-async def supervised_engine(port: int) -> AsyncIterator[None]:
+async def supervised_engine(
+    port: int, *, state_dir: Path | None = None, notify_url: str | None = None
+) -> AsyncIterator[None]:
     """Keep the reference engine running on `port` of the loopback while the context is open.
 
-    Entering waits until it accepts connections, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
+    It keeps its jobs in `state_dir`, or only in memory, and posts to `notify_url` when one changes. Entering waits
+    until it accepts connections, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
     """
 
     async def start() -> Child:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "tidegate.engine", "--host", HOST, "--port", str(port), "--stop-with-parent"),
+            *("--state-dir", "" if state_dir is None else str(state_dir)),
+            *(() if notify_url is None else ("--notify-url", notify_url)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

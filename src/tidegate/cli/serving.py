@@ -72,13 +72,24 @@ async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[A
     """The gateway of `config`, beside an engine of our own on `engine_port` unless that is None."""
     async with AsyncExitStack() as stack:
         if engine_port is not None:
-            await stack.enter_async_context(supervised_engine(engine_port))
+            state_dir = Path(config.server.state_dir) / "engine" if config.server.state_dir else None
+            engine = supervised_engine(engine_port, state_dir=state_dir, notify_url=hint_url(config))
+            await stack.enter_async_context(engine)
         try:
             app = await stack.enter_async_context(running(config))
         except OSError as error:
             address = f"{config.server.host}, port {config.server.port}"
             raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
         yield app
+
+
+def hint_url(config: Config) -> str | None:
+    """Where an engine of our own posts its hints; None where it would need a token, a certificate or a known port."""
+    server = config.server
+    if config.auth.mode != "none" or server.tls_cert_file is not None or server.port == 0:
+        return None
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"http://{host}:{server.port}/api/v1/backends/engine/poll"
 
 
 def _engine_url(port: int) -> str:

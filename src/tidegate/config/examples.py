@@ -9,16 +9,18 @@ from tidegate.config.model import Config
 def demo_config(
     engine_url: str, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
 ) -> Config:
-    """What ``serve`` runs without a file: this machine's status from the reference engine at `engine_url`.
+    """What ``serve`` runs without a file: this machine, and its compression jobs, from the engine at `engine_url`.
 
     `environ` and `overrides` are put over it as in `load`. Raises `ConfigError`.
     """
-    source = {"backend": "engine", "interval_s": 2.0}
+    lists = {"backend": "engine", "key": "id", "on_change": True}
     document = {
         "backends": {"engine": {"url": engine_url, "batch": True}},
         "sources": {
-            "system.status": {**source, "method": "system.status"},
-            "storage.update": {**source, "method": "storage.status"},
+            "system.status": {"backend": "engine", "method": "system.status", "interval_s": 2.0},
+            "storage.update": {**lists, "method": "storage.status", "items": "/volumes", "interval_s": 2.0},
+            "compression.update": {**lists, "method": "compression.list", "items": "/jobs", "interval_s": 1.0},
+            "agent.status": {**lists, "method": "agents.list", "items": "/agents", "interval_s": 1.0},
         },
     }
     return from_document(document, environ=environ, overrides=overrides)

@@ -42,7 +42,7 @@ MAX_MISSED = 10
 CANCEL_S = 5.0
 """How long an agent may take to let go of a job before it is killed."""
 
-END_S = 5.0
+END_S = 2.0
 """How long an agent may take to clean up and end with the engine before it is killed."""
 
 LINE_BYTES = 1024 * 1024
