@@ -14,18 +14,20 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from tidegate import __version__
-from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
+from tidegate.cli.environment import ENGINE_URL, LOG_LEVEL, TOKEN, URL
 from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
 
 if TYPE_CHECKING:
     import asyncio
 
 DEFAULT_URL = "http://127.0.0.1:12080"
+DEFAULT_ENGINE_URL = "http://127.0.0.1:12081/rpc"
 CONFIG_FILE = Path("tidegate.toml")
 
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Parameter(env_var=LOG_LEVEL)]
 Url = Annotated[str, Parameter(env_var=URL)]
+EngineUrl = Annotated[str, Parameter(env_var=ENGINE_URL)]
 
 app = App(
     name="tidegate",
@@ -162,15 +164,85 @@ def engine_run(
     from tidegate.engine import server
 
     logs.configure(log_level)
-    directory = server.default_state_dir(os.environ) if state_dir is None else state_dir
     options = server.Options(
-        state_dir=Path(directory) if directory else None,
+        state_dir=server.state_dir_of(state_dir, os.environ, port),
         roots=tuple(allow_root or ()) or server.default_roots(),
         agents=agents,
         notify_url=notify_url,
         notify_token_file=notify_token_file,
     )
     return server.main(host=host, port=port, options=options)
+
+
+@engine.command(name="submit")
+def engine_submit(
+    path: Path,
+    /,
+    *,
+    level: Annotated[int, Parameter(validator=Number(gte=1, lte=19))] = 3,
+    destination: Path | None = None,
+    wait: bool = False,
+    json: bool = False,
+    url: EngineUrl = DEFAULT_ENGINE_URL,
+) -> int:
+    """Compress a file with zstandard, or a folder as .tar.zst, beside it.
+
+    Parameters
+    ----------
+    path
+        File or folder within the engine's allowed folders. It is left as it is.
+    level
+        From fast to small.
+    destination
+        Other name for the result, or a folder for it. Nothing is ever overwritten.
+    wait
+        Wait for its end, with a progress bar on a terminal. Ctrl-C ends the waiting, not the job.
+    json
+        The job as a line of JSON.
+    url
+        The engine.
+    """
+    from tidegate.cli import jobs, signals
+
+    return signals.run(
+        lambda stopped: jobs.submit(stopped, path, level=level, destination=destination, wait=wait, json=json, url=url)
+    )
+
+
+@engine.command(name="jobs")
+def engine_jobs(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT_ENGINE_URL) -> int:
+    """Show the engine's jobs, with progress bars on a terminal.
+
+    Parameters
+    ----------
+    follow
+        Go on showing them until Ctrl-C.
+    json
+        Each job as a line of JSON.
+    url
+        The engine.
+    """
+    from tidegate.cli import jobs, signals
+
+    return signals.run(lambda stopped: jobs.show_jobs(stopped, follow=follow, json=json, url=url))
+
+
+@engine.command(name="agents")
+def engine_agents(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT_ENGINE_URL) -> int:
+    """Show the engine's worker processes.
+
+    Parameters
+    ----------
+    follow
+        Go on showing them until Ctrl-C.
+    json
+        Each agent as a line of JSON.
+    url
+        The engine.
+    """
+    from tidegate.cli import jobs, signals
+
+    return signals.run(lambda stopped: jobs.show_agents(stopped, follow=follow, json=json, url=url))
 
 
 @app.command

@@ -23,7 +23,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 def render(board: Board, *, now: datetime, position: str | None) -> RenderableType:
     """`board` as it is at `now`; `position` is where the stream is."""
-    notes = [Text(f"{_clock(note.at)} {_clean(note.text)}", "yellow" if note.is_bad else "dim") for note in board.notes]
+    notes = [Text(f"{_clock(note.at)} {clean(note.text)}", "yellow" if note.is_bad else "dim") for note in board.notes]
     return Group(_head(board, now=now, position=position), _rows(board, now=now), *notes)
 
 
@@ -33,14 +33,14 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
         wait_s = 0.0 if board.retry_at is None else max(0.0, (board.retry_at - now).total_seconds())
         tried = f"next try in {wait_s:.0f} s" if wait_s else "connecting"
         head.append(
-            f"● disconnected since {_clock(board.state_since)}: {_clean(board.lost.reason)}; {tried}", "bold red"
+            f"● disconnected since {_clock(board.state_since)}: {clean(board.lost.reason)}; {tried}", "bold red"
         )
     elif board.connected is not None:
-        head.append(f"● connected to {_clean(board.connected.server)}", "bold green")
+        head.append(f"● connected to {clean(board.connected.server)}", "bold green")
     else:
         head.append("● connecting", "bold yellow")
     clients = "" if board.clients is None else f"  clients {board.clients}"
-    head.append(f"  {_clean(board.url)}  events {board.events}{clients}  position {position or 'unknown'}", "dim")
+    head.append(f"  {clean(board.url)}  events {board.events}{clients}  position {position or 'unknown'}", "dim")
     return head
 
 
@@ -52,20 +52,20 @@ def _rows(board: Board, *, now: datetime) -> Table:
     for row in board.rows.values():
         style = _STYLES.get(row.state, "cyan") if board.lost is None else "dim"
         table.add_row(
-            _clean(row.name),
-            Text(_clean(row.state) if board.lost is None else f"{_clean(row.state)}?", style),
+            clean(row.name),
+            Text(clean(row.state) if board.lost is None else f"{clean(row.state)}?", style),
             _clock(row.since),
             _age(row.as_of, now),
             Text(_why(row, now), style),
-            Text(_clean(row.data)),
+            Text(clean(row.data)),
         )
     return table
 
 
 def _why(row: Row, now: datetime) -> str:
     if row.retry_at is None or row.retry_at <= now:
-        return _clean(row.why)
-    return f"{_clean(row.why)}, retry in {(row.retry_at - now).total_seconds():.0f} s".removeprefix(", ")
+        return clean(row.why)
+    return f"{clean(row.why)}, retry in {(row.retry_at - now).total_seconds():.0f} s".removeprefix(", ")
 
 
 def _age(moment: datetime | None, now: datetime) -> str:
@@ -82,6 +82,6 @@ def _clock(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone():%H:%M:%S}"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Nothing that a server sent may steer the terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

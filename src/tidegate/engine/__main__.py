@@ -10,14 +10,16 @@ from tidegate.engine.server import (
     DEFAULT_PORT,
     Options,
     default_roots,
-    default_state_dir,
     main,
+    state_dir_of,
 )
 
 parser = argparse.ArgumentParser(prog="python -m tidegate.engine", description="Run the reference engine.")
 parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
 parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
-parser.add_argument("--state-dir", help='where to keep the jobs; "": nowhere (default: under the XDG state home)')
+parser.add_argument(
+    "--state-dir", help='where to keep the jobs; "": nowhere (default: in tidegate-engine/ under the XDG state home)'
+)
 parser.add_argument(
     "--allow-root",
     type=Path,
@@ -34,9 +36,8 @@ parser.add_argument("--stop-with-parent", action="store_true", help="end when th
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    state_dir = default_state_dir(os.environ) if arguments.state_dir is None else arguments.state_dir
     return Options(
-        state_dir=Path(state_dir) if state_dir else None,
+        state_dir=state_dir_of(arguments.state_dir, os.environ, arguments.port),
         roots=tuple(arguments.allow_root) or default_roots(),
         agents=arguments.agents,
         keep_s=arguments.keep_s,

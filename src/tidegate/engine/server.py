@@ -101,12 +101,20 @@ def build_methods(compression: Compression) -> dict[str, Method]:
     }
 
 
-def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """Where jobs are kept: ``tidegate-engine`` in the XDG state home; without a home, a folder for this user alone."""
-    home = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else None)
-    if home is None or not Path(home).is_absolute():
-        return Path(tempfile.gettempdir()) / f"tidegate-engine-{os.getuid()}"
-    return Path(home) / "tidegate-engine"
+def state_dir_of(wanted: str | None, environ: Mapping[str, str], port: int) -> Path | None:
+    """Where the engine on `port` keeps its jobs: in the `wanted` directory, or nowhere if that is "".
+
+    By default in ``tidegate-engine`` in the XDG state home, or without a home in a temporary folder of this user's; on
+    port 0 nowhere, since nobody could tell which engine comes after that one.
+    """
+    if wanted is not None:
+        return Path(wanted) if wanted else None
+    if port == 0:
+        return None
+    home = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
+    if not Path(home).is_absolute():
+        return Path(tempfile.gettempdir()) / f"tidegate-engine-{os.getuid()}" / str(port)
+    return Path(home) / "tidegate-engine" / str(port)
 
 
 def default_roots() -> tuple[Path, ...]:
