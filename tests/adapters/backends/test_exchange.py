@@ -347,7 +347,27 @@ class TestAReusedConnection:
             assert [len(peer.requests) for peer in server.peers] == [2, 1]
 
     @pytest.mark.parametrize("call", [get, post])
-    async def test_is_replaced_only_once(self, new_exchange: NewExchange, call: Fetch) -> None:
+    async def test_that_was_closed_with_all_others_is_replaced_by_a_new_one(
+        self, new_exchange: NewExchange, call: Fetch
+    ) -> None:
+        both_asked = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            if peer.number == 1:
+                both_asked.set()
+            await both_asked.wait()
+            await peer.send(GOOD)
+            await peer.request()
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url)
+            await asyncio.gather(call(exchange), call(exchange))
+            assert await call(exchange) == b"{}"
+            assert [len(peer.requests) for peer in server.peers] == [2, 2, 1]
+
+    @pytest.mark.parametrize("call", [get, post])
+    async def test_whose_new_one_is_closed_too_is_a_failure(self, new_exchange: NewExchange, call: Fetch) -> None:
         async def script(peer: Peer) -> None:
             await peer.request()
             if not peer.number:

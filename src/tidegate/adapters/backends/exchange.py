@@ -27,9 +27,10 @@ class Exchange:
     compressed bodies are not followed, kept, used or unpacked.
 
     A connection that waited in the pool may have been closed by the server a moment before it is used again. A
-    request whose *reused* connection ends before the head of an answer has come is therefore sent once more, at
-    once. That is safe for what is polled, which is repeatable by nature, and is part of the same call: one permit,
-    one deadline, one verdict. A new connection that ends like this is a failure, and nothing else is ever repeated.
+    request whose *reused* connection ends before the head of an answer has come is therefore sent again, at once,
+    until it has a new connection: a server that closes idle connections closes all of them. That is safe for what is
+    polled, which is repeatable by nature, and is part of the same call: one permit, one deadline, one verdict. A new
+    connection that ends like this is a failure, and nothing else is ever repeated.
 
     Raises `ConfigError` for an address, authority or certificate that cannot be used.
     """
@@ -86,13 +87,13 @@ class Exchange:
         headers = await authorization(self._options)
         if body is not None and "Content-Type" not in self._headers:
             headers["Content-Type"] = "application/json"
-        attempt = _Attempt()
-        try:
-            return await self._request(method, url, body, headers, attempt)
-        except Lost as lost:
-            if lost.answer_begun or not attempt.on_reused_connection:
-                raise
-        return await self._request(method, url, body, headers, _Attempt())
+        while True:
+            attempt = _Attempt()
+            try:
+                return await self._request(method, url, body, headers, attempt)
+            except Lost as lost:
+                if lost.answer_begun or not attempt.on_reused_connection:
+                    raise
 
     async def _request(
         self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: "_Attempt"
