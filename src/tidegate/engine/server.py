@@ -113,7 +113,7 @@ def state_dir_of(wanted: str | None, environ: Mapping[str, str], port: int) -> P
         return None
     home = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
     if not Path(home).is_absolute():
-        return Path(tempfile.gettempdir()) / f"tidegate-engine-{os.getuid()}" / str(port)
+        return Path(tempfile.gettempdir()) / f"tidegate-engine-{os.getuid()}-{port}"
     return Path(home) / "tidegate-engine" / str(port)
 
 

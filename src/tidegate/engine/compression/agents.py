@@ -62,6 +62,16 @@ class AgentState(enum.StrEnum):
     STOPPED = "stopped"
 
 
+class Writer(Protocol):
+    """What is needed of an `asyncio.StreamWriter`."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def is_closing(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
 class Process(Protocol):
     """What is needed of an `asyncio.subprocess.Process` with pipes."""
 
@@ -72,7 +82,7 @@ class Process(Protocol):
     def returncode(self) -> int | None: ...
 
     @property
-    def stdin(self) -> asyncio.StreamWriter | None: ...
+    def stdin(self) -> Writer | None: ...
 
     @property
     def stdout(self) -> asyncio.StreamReader | None: ...

@@ -6,6 +6,7 @@ between leads nowhere.
 """
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -13,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from tidegate.engine.compression.refusals import Code, Refused, shown
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE_URI = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
 
 
 class Roots:
@@ -52,7 +54,5 @@ class Roots:
 
 def path_from_text(text: str) -> bytes:
     """The path that `text` names: itself in UTF-8, or what a ``file:`` URI (RFC 8089) stands for, byte by byte."""
-    for prefix in ("file://localhost/", "file:///", "file:/"):
-        if text.startswith(prefix):
-            return b"/" + unquote_to_bytes(text.removeprefix(prefix))
-    return text.encode()
+    uri = _FILE_URI.fullmatch(text)
+    return text.encode() if uri is None else unquote_to_bytes(uri[1])

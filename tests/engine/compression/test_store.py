@@ -1,0 +1,98 @@
+import sqlite3
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tidegate.engine.compression.jobs import Record, State
+from tidegate.engine.compression.store import FILE, opened
+from tidegate.errors import StoreError
+
+
+def record(job: str, *, number: int = 1, state: State = State.QUEUED) -> Record:
+    return Record(id=job, number=number, source=b"/s\xff", destination=b"/d", level=3, submitted_at=1.5, state=state)
+
+
+async def saved(directory: Path) -> dict[str, Record]:
+    async with opened(directory) as jobs:
+        return {job.id: job for job in await jobs.load()}
+
+
+async def test_jobs_are_there_again(tmp_path: Path) -> None:
+    async with opened(tmp_path / "new" / "state") as jobs:
+        assert await jobs.load() == []
+        await jobs.save(record("a"), record("b"))
+        await jobs.save(record("a", state=State.DONE))
+        await jobs.forget(["b", "none"])
+    assert await saved(tmp_path / "new" / "state") == {"a": record("a", state=State.DONE)}
+
+
+async def test_without_a_directory_they_live_as_long_as_the_engine() -> None:
+    async with opened(None) as jobs:
+        await jobs.save(record("a"))
+        assert await jobs.load() == [record("a")]
+    async with opened(None) as jobs:
+        assert await jobs.load() == []
+
+
+async def test_a_directory_belongs_to_one_engine(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        with pytest.raises(StoreError, match=f"another engine uses {tmp_path}"):
+            await saved(tmp_path)
+    await saved(tmp_path)
+
+
+async def test_what_is_no_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="expected a directory that can be written"):
+        await saved(tmp_path / "file" / "state")
+
+
+async def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 12345678)
+    with pytest.raises(StoreError, match="another's"):
+        await saved(tmp_path)
+
+
+async def test_a_file_of_another_program_is_set_aside(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with capture_logs() as lines:
+        assert await saved(tmp_path) == {}
+    assert "set aside" in lines[0]["event"]
+    [aside] = tmp_path.glob(f"{FILE}.unreadable-*")
+    connection = sqlite3.connect(aside)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [b"nonsense" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+async def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / FILE).write_bytes(damage)
+    with capture_logs():
+        assert await saved(tmp_path) == {}
+    [aside] = tmp_path.glob(f"{FILE}.unreadable-*")
+    assert aside.read_bytes() == damage
+    async with opened(tmp_path) as jobs:
+        await jobs.save(record("a"))
+    assert list(await saved(tmp_path)) == ["a"]
+
+
+async def test_a_job_that_nobody_can_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    async with opened(tmp_path) as jobs:
+        await jobs.save(record("a"), record("b"))
+    connection = sqlite3.connect(tmp_path / FILE)
+    with connection:
+        connection.execute("UPDATE jobs SET record = ? WHERE id = 'a'", (b'{"id":"a","state":"from the future"}',))
+    connection.close()
+    with capture_logs() as lines:
+        assert list(await saved(tmp_path)) == ["b"]
+    assert lines[0]["event"].startswith("job a left out")
+
+
+async def test_a_failing_disk_is_an_error(tmp_path: Path) -> None:
+    async with opened(tmp_path) as jobs:
+        jobs._connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(StoreError, match="jobs cannot be kept"):
+            await jobs.save(record("a"))

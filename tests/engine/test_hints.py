@@ -1,0 +1,90 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from tidegate.engine.hints import Hints
+
+
+class Listener:
+    """Takes hints; `status` is what it answers, `heard` the tokens that came."""
+
+    def __init__(self) -> None:
+        self.status = 202
+        self.heard: asyncio.Queue[str | None] = asyncio.Queue()
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.heard.put_nowait(request.headers.get("Authorization"))
+        return web.Response(status=self.status)
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[Listener]:
+    listener = Listener()
+    application = web.Application()
+    application.router.add_post("/poll", listener.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    listener.url = f"http://127.0.0.1:{runner.addresses[0][1]}/poll"
+    try:
+        yield listener
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def sending(hints: Hints) -> AsyncIterator[None]:
+    task = asyncio.create_task(hints.run())
+    try:
+        yield
+    finally:
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_changes_that_come_together_are_one_hint() -> None:
+    async with listening() as listener, asyncio.timeout(30):
+        hints = Hints(listener.url, pause_s=0.0)
+        for _ in range(100):
+            hints.changed()
+        async with sending(hints):
+            assert await listener.heard.get() is None
+            hints.changed()
+            await listener.heard.get()
+            assert listener.heard.empty()
+
+
+async def test_the_token_is_read_each_time(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    async with listening() as listener, asyncio.timeout(30):
+        hints = Hints(listener.url, token_file=token, pause_s=0.0)
+        hints.changed()  # no file yet: nothing is sent
+        async with sending(hints):
+            for text in ("one", "two"):
+                token.write_text(f"{text}\n")
+                hints.changed()
+                assert await listener.heard.get() == f"Bearer {text}"
+
+
+async def test_failures_are_forgotten() -> None:
+    async with listening() as listener, asyncio.timeout(30):
+        hints = Hints(listener.url, pause_s=0.0)
+        async with sending(hints):
+            for listener.status in (503, 404, 202):
+                hints.changed()
+                await listener.heard.get()
+    hints = Hints(listener.url, pause_s=0.0)  # where nobody listens any more
+    async with sending(hints):
+        hints.changed()
+        while hints._changed.is_set():
+            await asyncio.sleep(0)
+
+
+async def test_without_an_address_there_is_nothing_to_do() -> None:
+    async with asyncio.timeout(30):
+        await Hints(None).run()
