@@ -1,0 +1,107 @@
+"""What must hold of every stream and every call log, whatever the scenario. Pure; each function lists what is wrong."""
+
+import itertools
+from collections.abc import Collection, Iterable, Sequence
+
+from tidegate.verify.faultproxy import CallRecord
+from tidegate.verify.frames import Frame, Name, RpcError, Welcome, clock, read_error, read_move
+
+RESOLUTION_S = 0.002
+"""Times on the wire are cut to milliseconds."""
+
+
+def gaps(frames: Sequence[Frame], *, welcome: Welcome, everything: bool) -> list[str]:
+    """Positions ascend from that of `welcome`; for a client of everything without a hole."""
+    wrong = [f"a gap was announced: {frame.value.decode()}" for frame in frames if frame.type == "gap"]
+    newest = welcome.seq
+    for frame in frames:
+        if frame.seq is None or frame.snapshot:
+            continue
+        if frame.seq <= newest:
+            wrong.append(f"position {frame.seq} ({frame.type}) came after {newest}")
+        elif everything and frame.seq != newest + 1:
+            missing = f"{newest + 1} to {frame.seq - 1}" if frame.seq > newest + 2 else str(newest + 1)
+            wrong.append(f"position {missing} is missing before {frame.seq} ({frame.type})")
+        newest = max(newest, frame.seq)
+    return wrong
+
+
+def lies(frames: Iterable[Frame], *, types: Collection[str], breaker: str) -> list[str]:
+    """What cannot be true in the data events of `types`, which `breaker` guards, in the order of one stream.
+
+    Each says whether it is stale and as of when; a stale one says why; `as_of` never goes back; with an unchanged
+    `as_of` the data is unchanged; nothing is fresh unless the breaker is closed.
+    """
+    wrong: list[str] = []
+    state: str | None = None
+    before: dict[Name, Frame] = {}
+    for frame in frames:
+        if frame.type == "circuit_breaker.state" and frame.key == breaker:
+            state = read_move(frame).state
+        if frame.type not in types or frame.gone:
+            continue
+        wrong += [f"{clock(frame.at)} {frame.type}: {what}" for what in _contradictions(frame, state)]
+        if (previous := before.get(frame.name)) is not None:
+            wrong += [f"{clock(frame.at)} {frame.type}: {what}" for what in _regressions(previous, frame)]
+        before[frame.name] = frame
+    return wrong
+
+
+def _contradictions(frame: Frame, state: str | None) -> Iterable[str]:
+    if frame.stale is None:
+        yield "says neither stale nor fresh"
+    if frame.as_of is None or frame.source is None:
+        yield "has no as_of or no source"
+    if frame.stale and frame.error_code is None:
+        yield "is stale and has no error_code"
+    if frame.stale is False and frame.error_code is not None:
+        yield f"is fresh and has the error_code {frame.error_code}"
+    if frame.stale is False and state not in {None, "closed"}:
+        yield f"is fresh while the breaker is {state}"
+    if frame.error_code == "CIRCUIT_BREAKER_OPEN" and state == "open" and frame.retry_at is None:
+        yield "has no retry_at although the breaker is open"
+
+
+def _regressions(previous: Frame, frame: Frame) -> Iterable[str]:
+    if previous.as_of is None or frame.as_of is None:
+        return
+    if frame.as_of < previous.as_of:
+        yield f"as_of went back from {previous.as_of} to {frame.as_of}"
+    unchanged = frame.as_of == previous.as_of and not (frame.expired or previous.expired)
+    if unchanged and frame.value != previous.value:
+        yield f"the data of {frame.as_of} changed to {frame.value[:120]!r}"
+
+
+def misreports(frames: Iterable[Frame], *, types: Collection[str], interval_s: float | None) -> list[str]:
+    """What is wrong with the `rpc_error` events of `types`: they count right, and within an episode (which begins with
+    the first failure in a row) none comes sooner than `interval_s` after the one before. None: the limit is not known.
+    """
+    wrong: list[str] = []
+    before: dict[str, tuple[Frame, RpcError]] = {}
+    for frame in frames:
+        if frame.type != "rpc_error" or (error := read_error(frame)).source not in types:
+            continue
+        previous = before.get(error.source)
+        before[error.source] = frame, error
+        if error.consecutive_failures > 1 and previous is not None:
+            wrong += [f"{error.source}: {what}" for what in _miscounts(previous, (frame, error), interval_s)]
+    return wrong
+
+
+def _miscounts(
+    previous: tuple[Frame, RpcError], this: tuple[Frame, RpcError], interval_s: float | None
+) -> Iterable[str]:
+    apart_s = this[0].at - previous[0].at
+    if interval_s is not None and apart_s < interval_s - RESOLUTION_S:
+        yield f"two rpc_error in one episode, {apart_s:.3f} s apart"
+    told = this[1].consecutive_failures - previous[1].consecutive_failures
+    if told != this[1].suppressed + 1:
+        yield f"{told} failures since the last rpc_error, but suppressed is {this[1].suppressed}"
+
+
+def most_at_once(calls: Iterable[CallRecord], *, methods: tuple[str, ...] | None = None) -> int:
+    """How many calls (of `methods`) were under way at the same time, at the most."""
+    chosen = [call for call in calls if methods is None or call.methods == methods]
+    moments = [(call.came_mono, 1) for call in chosen]
+    moments += [(call.ended_mono, -1) for call in chosen if call.ended_mono is not None]
+    return max(itertools.accumulate(step for _, step in sorted(moments)), default=0)

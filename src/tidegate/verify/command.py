@@ -1,0 +1,78 @@
+"""The command: runs a verification, shows it while it goes on, writes the report."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tidegate.errors import ConfigError, Problem
+from tidegate.verify.deployment import GATEWAY
+from tidegate.verify.progress import ConsoleProgress
+from tidegate.verify.rendering import renderer_for, summary
+from tidegate.verify.report import Report
+from tidegate.verify.runner import ALL, verify
+
+INTERRUPTED = "interrupted: nothing was proved\n"
+
+
+def run(
+    *,
+    url: str | None = None,
+    fault_url: str | None = None,
+    report: Path | None = None,
+    token: str | None = None,
+    scenarios: Sequence[str] = ALL,
+    gateway_command: Sequence[str] = GATEWAY,
+) -> int:
+    """Verify on an event loop of its own, show it on standard output, and write `report`; the exit code.
+
+    0 if everything passed (of a deployment: whatever could be tested there), else 1, also after SIGINT or SIGTERM.
+    Arguments as of `runner.verify`. Raises `ConfigError` for a `report` of an unknown kind, one of the two URLs
+    without the other, or an unknown scenario; `OSError` if the report cannot be written.
+    """
+    _check(url, fault_url, scenarios)
+    render = None if report is None else renderer_for(report)
+    with ConsoleProgress(Console(highlight=False)) as progress:
+        try:
+            found = asyncio.run(
+                _until_signalled(
+                    verify(
+                        url=url,
+                        fault_url=fault_url,
+                        token=token,
+                        scenarios=scenarios,
+                        gateway_command=gateway_command,
+                        progress=progress,
+                    )
+                )
+            )
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            sys.stderr.write(INTERRUPTED)
+            return 1
+    if report is not None and render is not None:
+        report.write_text(render(found), encoding="utf-8")
+    sys.stdout.write(summary(found) + "\n")
+    return 0 if found.passed else 1
+
+
+async def _until_signalled(work: Coroutine[object, object, Report]) -> Report:
+    """SIGTERM ends it as Ctrl-C does: by cancelling, so that what was started is ended."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+def _check(url: str | None, fault_url: str | None, scenarios: Sequence[str]) -> None:
+    problems = []
+    if (url is None) != (fault_url is None):
+        missing = "--url" if url is None else "--fault-url"
+        problems.append(Problem(missing, "to be given beside the other of --url and --fault-url", "nothing"))
+    problems += [
+        Problem("scenarios", f"names of {', '.join(ALL)}", repr(name)) for name in scenarios if name not in ALL
+    ]
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,275 @@
+"""What is verified: a gateway, a backend behind the fault proxy, and what is known of how they are set up.
+
+`local_deployment` starts them all, with short intervals; `remote_deployment` finds out what it can of one that runs.
+"""
+
+import asyncio
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from tidegate.verify.endpoints import POLL_S, GatewayApi, ProxyApi, Status
+from tidegate.verify.faultproxy import Fault, FaultProxy, control_server
+from tidegate.verify.frames import read_error, seconds
+from tidegate.verify.observer import NotSeen, StreamEnded, observing
+from tidegate.verify.obstacles import CouldNotTest
+from tidegate.verify.programs import Program, running_program
+
+GATEWAY: Final = (sys.executable, "-m", "tidegate", "serve")
+ENGINE: Final = (sys.executable, "-m", "tidegate.engine", "--port", "0", "--stop-with-parent")
+
+_ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
+_GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')
+
+SLACK_S: Final = 2.0
+"""How much later than promised something may be seen: the machine may be busy."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What no public interface tells. `methods` are the backend's methods by the event type that they become."""
+
+    failure_threshold: int
+    open_s: float
+    open_max_s: float
+    timeout_s: float
+    rpc_error_interval_s: float
+    response_bytes: int
+    methods: Mapping[str, str]
+
+
+LOCAL: Final = Settings(
+    failure_threshold=5,
+    open_s=0.5,
+    open_max_s=4.0,
+    timeout_s=1.5,
+    rpc_error_interval_s=1.0,
+    response_bytes=1024 * 1024,
+    methods={"system.status": "system.status", "storage.update": "storage.status", "engine.methods": "rpc.discover"},
+)
+INTERVAL_S: Final = 0.3
+HEARTBEAT_S: Final = 0.5
+
+
+class Deployment:
+    """A gateway and the fault proxy in front of one of its backends.
+
+    `backend` is the name of that backend and of its breaker, `sources` are the event types that it feeds, `interval_s`
+    the longest of their intervals. `settings` are None where they are not known. `patience_s` is how long to wait for
+    what has to come, however busy the machine is.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: GatewayApi,
+        proxy: ProxyApi,
+        backend: str,
+        status: Status,
+        token: str | None = None,
+        settings: Settings | None = None,
+        programs: "LocalPrograms | None" = None,
+    ) -> None:
+        own_breaker = {breaker.name.partition("/")[2] for breaker in status.breakers}
+        sources = [s for s in status.sources if s.backend == backend and s.type not in own_breaker]
+        if not sources:
+            raise CouldNotTest(f"expected sources that share the breaker of {backend!r}, found none")
+        self.gateway = gateway
+        self.proxy = proxy
+        self.backend = backend
+        self.token = token
+        self.sources = tuple(source.type for source in sources)
+        self.interval_s = max(source.interval_s for source in sources)
+        self.settings = settings
+        self.programs = programs
+        self.patience_s = 10.0 + 8 * self.interval_s
+
+    @property
+    def is_local(self) -> bool:
+        """Whether we started it."""
+        return self.programs is not None
+
+    async def settle(self) -> None:
+        """Return once no fault is on and everything is fresh.
+
+        A deployment of our own gets a clean breaker, and a hint that saves the wait for the next poll.
+
+        Raises `CouldNotTest` if that does not come.
+        """
+        await self.heal()
+        if self.is_local:
+            if await self._was_open():
+                await self.gateway.reset(self.backend)
+            await self.gateway.poll(self.backend)
+        problem = await self._unsettled()
+        deadline = time.monotonic() + self.patience_s + await self._open_for_s()
+        while problem is not None:
+            if time.monotonic() > deadline:
+                raise CouldNotTest(f"with a healthy backend the gateway does not become fresh: {problem}")
+            await asyncio.sleep(POLL_S)
+            problem = await self._unsettled()
+
+    async def heal(self) -> None:
+        """Switch every fault off and let every held answer go. Raises `CouldNotTest`."""
+        await self.proxy.clear()
+        await self.proxy.release()
+
+    async def death(self) -> str | None:
+        """Which of the participants that should be up is not; None if all are."""
+        try:
+            for program in self.programs.running if self.programs else ():
+                if program.death:
+                    return program.death
+            await self.gateway.check_health()
+            await self.proxy.state()
+        except CouldNotTest as error:
+            return str(error)
+        return None
+
+    async def restart_gateway(self) -> None:
+        """Kill the gateway with SIGKILL and start it again. Only where we started it. Raises `CouldNotTest`."""
+        assert self.programs is not None
+        self.gateway.url = (await self.programs.restart_gateway()).url
+
+    async def _unsettled(self) -> str | None:
+        status = await self.gateway.status()
+        for breaker in status.breakers:
+            if breaker.name == self.backend and breaker.state != "closed":
+                return f"the breaker {breaker.name} is {breaker.state}"
+        for source in status.sources:
+            if source.type in self.sources and source.stale:
+                return f"{source.type} is stale ({source.error_code})"
+        return None
+
+    async def _was_open(self) -> bool:
+        breaker = await self.gateway.breaker(self.backend)
+        return breaker.state != "closed" or breaker.open_count > 0
+
+    async def _open_for_s(self) -> float:
+        retry_at = (await self.gateway.breaker(self.backend)).retry_at
+        return 0.0 if retry_at is None else max(0.0, seconds(retry_at) - time.time())
+
+
+class LocalPrograms:
+    """The processes that we started. `running` are those that should be up."""
+
+    def __init__(self, stack: AsyncExitStack, engine: Program, gateway_command: Sequence[str]) -> None:
+        self.engine = engine
+        self.gateway: Program
+        self._gateway_command = gateway_command
+        self._stack = stack
+
+    @property
+    def running(self) -> tuple[Program, Program]:
+        return self.engine, self.gateway
+
+    async def start_gateway(self) -> Program:
+        self.gateway = await self._stack.enter_async_context(
+            running_program("gateway", self._gateway_command, ready=_GATEWAY_READY)
+        )
+        return self.gateway
+
+    async def restart_gateway(self) -> Program:
+        await self.gateway.kill()
+        return await self.start_gateway()
+
+
+@asynccontextmanager
+async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> AsyncIterator[Deployment]:
+    """The reference engine, the fault proxy and a gateway, on free ports, until the context ends.
+
+    `gateway_command` is run with ``--config FILE``. Raises `CouldNotTest`.
+    """
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-verify-")))
+        engine = await stack.enter_async_context(running_program("engine", ENGINE, ready=_ENGINE_READY))
+        proxy = await stack.enter_async_context(FaultProxy(upstream=engine.url))
+        control_url = await stack.enter_async_context(control_server(proxy))
+        config = directory / "tidegate.toml"
+        config.write_text(_configuration(proxy.url, state_dir=directory / "state"))
+        programs = LocalPrograms(stack, engine, (*gateway_command, "--config", str(config)))
+        gateway_url = (await programs.start_gateway()).url
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        gateway = GatewayApi(session, gateway_url, name="the gateway")
+        yield Deployment(
+            gateway=gateway,
+            proxy=ProxyApi(session, control_url, name="the fault proxy"),
+            backend="engine",
+            status=await gateway.status(),
+            settings=LOCAL,
+            programs=programs,
+        )
+
+
+@asynccontextmanager
+async def remote_deployment(*, url: str, fault_url: str, token: str | None = None) -> AsyncIterator[Deployment]:
+    """The gateway at `url`, of which one backend is behind the fault proxy whose control API is at `fault_url`.
+
+    Where the gateway has several backends, one call is failed to see which it is. Sources without a value, as those
+    of an empty list, are left out. Raises `CouldNotTest`.
+    """
+    async with aiohttp.ClientSession() as session:
+        gateway = GatewayApi(session, url, name="the gateway", token=token)
+        proxy = ProxyApi(session, fault_url, name="the fault proxy")
+        await gateway.check_health()
+        await proxy.state()
+        status = await gateway.status()
+        backends = sorted({source.backend for source in status.sources})
+        if not backends:
+            raise CouldNotTest("the gateway polls nothing that this token may see")
+        backend = backends[0] if len(backends) == 1 else await _behind(proxy, status, gateway.url, token)
+        with_values = {frame.type for frame in (await gateway.snapshot()).events}
+        status = msgspec.structs.replace(status, sources=[s for s in status.sources if s.type in with_values])
+        yield Deployment(gateway=gateway, proxy=proxy, backend=backend, status=status, token=token)
+
+
+async def _behind(proxy: ProxyApi, status: Status, url: str, token: str | None) -> str:
+    """The backend whose calls go through `proxy`."""
+    within_s = 10.0 + 2 * max(source.interval_s for source in status.sources)
+    async with observing(url, label="which backend", types=("rpc_error",), token=token) as observer:
+        await proxy.set(Fault.html(count=1))
+        try:
+            found = await observer.when(
+                lambda: next((read_error(frame) for frame in observer.frames if frame.type == "rpc_error"), None),
+                within_s=within_s,
+            )
+        except (NotSeen, StreamEnded) as error:
+            raise CouldNotTest(f"no backend of the gateway seems to be behind the fault proxy: {error}") from error
+        finally:
+            await proxy.clear(Fault.html)
+    return found.backend
+
+
+def _configuration(proxy_url: str, *, state_dir: Path) -> str:
+    sources = "".join(
+        f'[sources."{event_type}"]\nbackend = "engine"\nmethod = "{method}"\ninterval_s = {INTERVAL_S}\n'
+        for event_type, method in LOCAL.methods.items()
+    )
+    return f"""\
+[server]
+port = 0
+state_dir = {msgspec.json.encode(str(state_dir)).decode()}
+heartbeat_interval_s = {HEARTBEAT_S}
+drain_s = 0.0
+
+[limits]
+rpc_error_interval_s = {LOCAL.rpc_error_interval_s}
+
+[backends.engine]
+url = "{proxy_url}/rpc"
+timeout_s = {LOCAL.timeout_s}
+response_bytes = {LOCAL.response_bytes}
+
+[backends.engine.breaker]
+failure_threshold = {LOCAL.failure_threshold}
+open_s = {LOCAL.open_s}
+open_max_s = {LOCAL.open_max_s}
+
+{sources}"""

@@ -1,0 +1,142 @@
+"""What a client of the gateway receives, read strictly and without any code of the gateway."""
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+Name = tuple[str, str]
+"""What a value is the newest of: an event type and a key, "" where the type has none."""
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the gateway, as the contract describes it. What a message does not carry is None."""
+
+    type: str
+    timestamp: str
+    data: msgspec.Raw
+    seq: int | None = None
+    key: str | None = None
+    source: str | None = None
+    stale: bool | None = None
+    as_of: str | None = None
+    error_code: str | None = None
+    retry_at: str | None = None
+    cause: str | None = None
+    expired: bool = False
+    gone: bool = False
+    snapshot: bool = False
+
+    @property
+    def name(self) -> Name:
+        return self.type, self.key or ""
+
+    @property
+    def at(self) -> float:
+        """When it was published, in Unix seconds of the gateway's clock."""
+        return seconds(self.timestamp)
+
+    @property
+    def value(self) -> bytes:
+        """`data` exactly as it came."""
+        return bytes(self.data)
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of a `circuit_breaker.state` event."""
+
+    breaker: str
+    state: str
+    from_state: str | None = msgspec.field(name="from")
+    reason: str
+    forced: bool
+    failure_count: int
+    open_count: int
+    opened_at: str | None
+    retry_at: str | None
+
+    @property
+    def period_s(self) -> float:
+        """For how long it opened, in seconds. Only of an opening."""
+        assert self.opened_at is not None
+        assert self.retry_at is not None
+        return seconds(self.retry_at) - seconds(self.opened_at)
+
+
+class RpcError(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of an `rpc_error` event."""
+
+    backend: str
+    source: str
+    error_code: str
+    message: str
+    consecutive_failures: int
+    retry_at: str | None
+    suppressed: int
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of a `welcome`, as far as it is judged."""
+
+    epoch: str
+    seq: int
+    resumed: bool
+    heartbeat_interval_s: float
+
+
+_frames = msgspec.json.Decoder(Frame)
+_moves = msgspec.json.Decoder(Move)
+_errors = msgspec.json.Decoder(RpcError)
+_welcomes = msgspec.json.Decoder(Welcome)
+_data: Mapping[str, msgspec.json.Decoder[Any]] = {
+    "circuit_breaker.state": _moves,
+    "rpc_error": _errors,
+    "welcome": _welcomes,
+}
+
+
+def read_frame(text: str | bytes) -> Frame:
+    """A whole message. Raises `msgspec.MsgspecError` or `ValueError` for what is none of the contract."""
+    frame = _frames.decode(text)
+    for time in (frame.timestamp, frame.as_of, frame.retry_at):
+        if time is not None:
+            seconds(time)
+    if frame.type in _data:
+        _data[frame.type].decode(frame.data)
+    return frame
+
+
+def read_move(frame: Frame) -> Move:
+    """What a `circuit_breaker.state` event tells."""
+    return _moves.decode(frame.data)
+
+
+def read_error(frame: Frame) -> RpcError:
+    """What an `rpc_error` event tells."""
+    return _errors.decode(frame.data)
+
+
+def read_welcome(frame: Frame) -> Welcome:
+    """What a `welcome` tells."""
+    return _welcomes.decode(frame.data)
+
+
+def is_move(frame: Frame, breaker: str, state: str) -> bool:
+    """Whether `frame` says, live, that `breaker` has moved to `state`."""
+    return (
+        frame.type == "circuit_breaker.state"
+        and frame.key == breaker
+        and not frame.snapshot
+        and read_move(frame).state == state
+    )
+
+
+def seconds(text: str) -> float:
+    """A time of the wire in Unix seconds. Raises `ValueError`."""
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def clock(time: float) -> str:
+    """Unix seconds as people read them: the UTC time of day with milliseconds."""
+    return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%H:%M:%S.%f")[:-3]

@@ -1,0 +1,128 @@
+"""A report as Markdown, JSON or JUnit XML. Knows nothing of how it came about."""
+
+import datetime as dt
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree as ET
+
+import msgspec
+
+from tidegate.errors import ConfigError, Problem
+from tidegate.verify.report import Check, Outcome, Report, ScenarioResult
+
+_MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.SKIPPED: "-", Outcome.UNTESTED: "?"}
+_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def renderer_for(path: Path) -> Callable[[Report], str]:
+    """What writes reports as the ending of `path` says. Raises `ConfigError` for any other ending."""
+    try:
+        return RENDERERS[path.suffix]
+    except KeyError:
+        expected = f"a file name that ends in one of {', '.join(RENDERERS)}"
+        raise ConfigError([Problem("--report", expected, repr(str(path)))]) from None
+
+
+def markdown(report: Report) -> str:
+    """For people."""
+    lines = [
+        "# Tidegate: verification",
+        "",
+        f"{summary(report)}",
+        "",
+        "| scenario | outcome | checks | seconds |",
+        "| --- | --- | --- | --- |",
+        *(_row(scenario) for scenario in report.scenarios),
+    ]
+    for scenario in report.scenarios:
+        lines += ["", f"## {scenario.title}: {scenario.outcome}", "", scenario.promise, ""]
+        if scenario.reason:
+            lines += [f"**{scenario.outcome.capitalize()}:** {_cell(scenario.reason)}", ""]
+        if scenario.checks:
+            lines += ["| | at s | what was checked | what was seen |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| {_MARKS[check.outcome]} | {check.at_s:.2f} | {_cell(check.claim)} | {_cell(check.saw)} |"
+                for check in scenario.checks
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def json(report: Report) -> str:
+    """For programs: `Report` as it is, and whether it passed."""
+    document = {"passed": report.passed, **msgspec.to_builtins(report)}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def junit(report: Report) -> str:
+    """For CI: a suite for each scenario, a case for each check, and an erroneous one for what could not be tested."""
+    root = ET.Element("testsuites", name="tidegate verify", time=f"{report.elapsed_s:.3f}")
+    for scenario in report.scenarios:
+        cases = [_case(scenario, check) for check in scenario.checks]
+        if scenario.outcome is Outcome.UNTESTED:
+            case = ET.Element("testcase", classname=scenario.name, name=scenario.title, time="0.000")
+            ET.SubElement(case, "error", message=_xml(scenario.reason))
+            cases.append(case)
+        suite = ET.SubElement(
+            root,
+            "testsuite",
+            name=scenario.title,
+            tests=str(len(cases)),
+            failures=str(scenario.count(Outcome.FAILED)),
+            errors=str(int(scenario.outcome is Outcome.UNTESTED)),
+            skipped=str(scenario.count(Outcome.SKIPPED)),
+            time=f"{scenario.elapsed_s:.3f}",
+            timestamp=_time(scenario.began),
+        )
+        suite.extend(cases)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+RENDERERS: Final[Mapping[str, Callable[[Report], str]]] = {".md": markdown, ".json": json, ".xml": junit}
+
+
+def summary(report: Report) -> str:
+    """The whole verification in one line."""
+    counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in Outcome if report.count(outcome))
+    skipped = sum(scenario.count(Outcome.SKIPPED) for scenario in report.scenarios)
+    checks = sum(len(scenario.checks) for scenario in report.scenarios)
+    more = f", {skipped} of them skipped" if skipped else ""
+    verdict = "PASSED" if report.passed else "NOT PASSED"
+    return (
+        f"{verdict}: {report.target}, {_time(report.began)}, {report.elapsed_s:.1f} s;"
+        f" scenarios: {counts or 'none'}; {checks} checks{more}"
+    )
+
+
+def _row(scenario: ScenarioResult) -> str:
+    passed = scenario.count(Outcome.PASSED)
+    skipped = scenario.count(Outcome.SKIPPED)
+    checks = f"{passed} of {len(scenario.checks)} passed" + (f", {skipped} skipped" if skipped else "")
+    return f"| {scenario.title} | {scenario.outcome} | {checks} | {scenario.elapsed_s:.1f} |"
+
+
+def _case(scenario: ScenarioResult, check: Check) -> ET.Element:
+    case = ET.Element("testcase", classname=scenario.name, name=_xml(check.claim), time="0.000")
+    match check.outcome:
+        case Outcome.FAILED:
+            ET.SubElement(case, "failure", message=_xml(check.saw))
+        case Outcome.SKIPPED:
+            ET.SubElement(case, "skipped", message=_xml(check.saw))
+        case _:
+            ET.SubElement(case, "system-out").text = _xml(f"{check.at_s:.3f} s: {check.saw}")
+    return case
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _xml(text: str) -> str:
+    """XML 1.0 has no other control characters (section 2.2)."""
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _time(wall: float) -> str:
+    return dt.datetime.fromtimestamp(wall, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,124 @@
+"""Running the scenarios, one after the other, against one deployment."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from tidegate.verify.deployment import GATEWAY, Deployment, local_deployment, remote_deployment
+from tidegate.verify.observer import NotSeen, StreamEnded
+from tidegate.verify.obstacles import CheckFailed, CouldNotTest
+from tidegate.verify.report import Check, Report, ScenarioResult, verdict
+from tidegate.verify.scenarios import SCENARIOS, Scenario
+from tidegate.verify.trial import Progress, Trial
+
+ALL: Final = tuple(scenario.name for scenario in SCENARIOS)
+
+
+class Silence:
+    """A `Progress` that tells nobody."""
+
+    def preparing(self, what: str) -> None: ...
+
+    def began(self, title: str, promise: str) -> None: ...
+
+    def checked(self, check: Check) -> None: ...
+
+    def ended(self, result: ScenarioResult) -> None: ...
+
+
+async def verify(
+    *,
+    url: str | None = None,
+    fault_url: str | None = None,
+    token: str | None = None,
+    scenarios: Sequence[str] = ALL,
+    gateway_command: Sequence[str] = GATEWAY,
+    progress: Progress | None = None,
+) -> Report:
+    """Run `scenarios` and say what was found; never raises for what is wrong with what is tested.
+
+    With `url` and `fault_url` (the fault proxy's control API) a running deployment is driven, as the bearer of
+    `token`. Without them engine, fault proxy and gateway are started on free ports, and the gateway as
+    `gateway_command` with ``--config FILE``. Cancelling ends what was started.
+    """
+    progress = progress or Silence()
+    chosen = [scenario for scenario in SCENARIOS if scenario.name in scenarios]
+    began, started = time.time(), time.monotonic()
+    target = url or "a gateway of our own"
+    progress.preparing(target)
+    results: list[ScenarioResult] = []
+    try:
+        async with _deployment(url, fault_url, token, gateway_command) as deployment:
+            results = [await play(scenario, deployment, progress) for scenario in chosen]
+    except CouldNotTest as error:
+        results += [_untested(scenario, str(error), progress) for scenario in chosen[len(results) :]]
+    return Report(
+        target=target,
+        owns_gateway=url is None,
+        began=began,
+        elapsed_s=time.monotonic() - started,
+        scenarios=results,
+    )
+
+
+async def play(scenario: Scenario, deployment: Deployment, progress: Progress) -> ScenarioResult:
+    """Run one scenario, from a healthy backend to a healthy backend."""
+    began = time.time()
+    progress.began(scenario.title, scenario.promise)
+    trial = Trial(deployment, progress)
+    obstacle: str | None = None
+    try:
+        await deployment.settle()
+        await scenario.play(trial)
+    except CheckFailed:
+        pass
+    except (NotSeen, StreamEnded) as error:
+        trial.check("clients are told what they need to know", False, str(error))
+    except CouldNotTest as error:
+        obstacle = str(error)
+    finally:
+        with contextlib.suppress(CouldNotTest):
+            await deployment.heal()
+    outcome, reason = verdict(trial.checks, obstacle=obstacle, death=await deployment.death())
+    result = ScenarioResult(
+        name=scenario.name,
+        title=scenario.title,
+        promise=scenario.promise,
+        outcome=outcome,
+        reason=reason,
+        began=began,
+        elapsed_s=trial.elapsed_s,
+        checks=trial.checks,
+    )
+    progress.ended(result)
+    return result
+
+
+@asynccontextmanager
+async def _deployment(
+    url: str | None, fault_url: str | None, token: str | None, gateway_command: Sequence[str]
+) -> AsyncIterator[Deployment]:
+    if url is None or fault_url is None:
+        async with local_deployment(gateway_command=gateway_command) as deployment:
+            yield deployment
+    else:
+        async with remote_deployment(url=url, fault_url=fault_url, token=token) as deployment:
+            yield deployment
+
+
+def _untested(scenario: Scenario, reason: str, progress: Progress) -> ScenarioResult:
+    outcome, reason = verdict([], obstacle=reason)
+    result = ScenarioResult(
+        name=scenario.name,
+        title=scenario.title,
+        promise=scenario.promise,
+        outcome=outcome,
+        reason=reason,
+        began=time.time(),
+        elapsed_s=0.0,
+        checks=[],
+    )
+    progress.ended(result)
+    return result

@@ -1,0 +1,176 @@
+"""Scenario 2: every way in which a call can fail, one after the other."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from tidegate.verify import audit
+from tidegate.verify.faultproxy import AnyFault, Fault
+from tidegate.verify.frames import Frame, RpcError, read_error, read_move
+from tidegate.verify.observer import Observer
+from tidegate.verify.trial import Trial
+
+GROWTH_BYTES: Final = 64 * 1024 * 1024
+"""How much memory the gateway may need beyond what it held before, whatever the backend sends."""
+
+WRONG_REQUEST: Final = -32601
+"""A JSON-RPC error code that is not held against the backend (breaker: ignored)."""
+
+RETRY_AFTER_S: Final = 1
+REPORTS: Final = 3
+"""How many `rpc_error` of one episode are waited for to see the limit at work."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A fault, what it is called, and the code that it must have."""
+
+    name: str
+    fault: AnyFault
+    code: str
+
+
+FAILURES: Final = (
+    Failure("refused", Fault.down(), "RPC_DISCONNECT"),
+    Failure("reset in mid-body", Fault.reset(), "RPC_DISCONNECT"),
+    Failure("hang", Fault.black_hole(), "RPC_TIMEOUT"),
+    Failure("stalled headers", Fault.stalled_headers(), "RPC_TIMEOUT"),
+    Failure("HTTP 500", Fault.status(code=500), "RPC_HTTP_STATUS"),
+    Failure("HTTP 401", Fault.unauthorized(), "RPC_AUTH"),
+    Failure("HTML with 200", Fault.html(), "RPC_INVALID_RESPONSE"),
+    Failure("wrong id", Fault.wrong_id(), "RPC_INVALID_RESPONSE"),
+    Failure("truncated JSON", Fault.truncated_json(), "RPC_INVALID_RESPONSE"),
+    Failure("result and error", Fault.result_and_error(), "RPC_INVALID_RESPONSE"),
+    Failure("neither result nor error", Fault.no_result_no_error(), "RPC_INVALID_RESPONSE"),
+    Failure("NaN", Fault.nan(), "RPC_INVALID_RESPONSE"),
+    Failure("deeply nested JSON", Fault.deep_json(), "RPC_INVALID_RESPONSE"),
+    Failure("100 MB body", Fault.huge_body(), "RPC_INVALID_RESPONSE"),
+    Failure("endless body", Fault.endless_body(), "RPC_INVALID_RESPONSE"),
+    Failure("application error", Fault.rpc_error(), "RPC_APPLICATION_ERROR"),
+)
+
+
+async def play(trial: Trial) -> None:
+    async with (
+        trial.watching("a client of everything") as watcher,
+        trial.watching("a client of the defaults", types=None),
+    ):
+        begun = watcher.mark
+        resident = trial.resident_bytes()
+        for failure in FAILURES:
+            await _fails_and_recovers(trial, watcher, failure)
+        await _is_told_when_to_come_back(trial, watcher)
+        await _a_connection_that_died_idle_is_no_failure(trial, watcher)
+        await _speaks_up_at_a_bounded_rate(trial, watcher)
+        interval_s = trial.settings.rpc_error_interval_s if trial.settings else None
+        trial.check_none(
+            "rpc_error: the first failure of an episode at once, then within the limit, and no failure uncounted",
+            audit.misreports(watcher.frames[begun:], types=trial.sources, interval_s=interval_s),
+            f"{sum(frame.type == 'rpc_error' for frame in watcher.frames[begun:])} events",
+        )
+        _check_memory(trial, resident)
+
+
+async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure) -> None:
+    """Every source fails in that way and says so; then the fault goes and everything is fresh again."""
+    mark = watcher.mark
+    await trial.proxy.set(failure.fault)
+
+    def told() -> list[RpcError] | None:
+        stale = {f.type for f in watcher.values(trial.sources, after=mark) if f.stale and _is_because(f, failure.code)}
+        errors = [error for error in _errors(trial, watcher, mark) if error.consecutive_failures == 1]
+        return errors if errors and len(stale) == len(trial.sources) else None
+
+    errors = await trial.see(
+        f"{failure.name}: every source is stale for {failure.code}, and an rpc_error says so",
+        watcher,
+        told,
+        say=lambda errors: f"{len(errors)} rpc_error, the first: {errors[0].message}",
+    )
+    odd = [f"rpc_error of {error.source}: {error.error_code}" for error in errors if error.error_code != failure.code]
+    odd += [
+        f"{frame.type}: {frame.error_code}, cause {frame.cause}"
+        for frame in watcher.values(trial.sources, after=mark)
+        if frame.stale and not (_is_because(frame, failure.code) or _is_slow(frame, failure.code))
+    ]
+    trial.check_none(f"{failure.name}: no other code is told", odd, f"{failure.code} in {len(errors)} rpc_error")
+    mark = watcher.mark
+    await trial.deployment.settle()
+    await trial.see_fresh(f"{failure.name} is over: every source is fresh", watcher, after=mark)
+
+
+async def _is_told_when_to_come_back(trial: Trial, watcher: Observer) -> None:
+    """429 counts as a failure, and its Retry-After is a floor for the open period."""
+    mark = watcher.mark
+    await trial.proxy.set(Fault.too_many_requests(retry_after_s=RETRY_AFTER_S))
+    _, move = await trial.see_move("HTTP 429 opens the breaker", watcher, "open", after=mark)
+    codes = {error.error_code for error in _errors(trial, watcher, mark)}
+    trial.check("HTTP 429: the code is RPC_HTTP_STATUS", codes == {"RPC_HTTP_STATUS"}, ", ".join(codes) or "none")
+    saw = f"Retry-After {RETRY_AFTER_S} s, open for {move.period_s:.3f} s"
+    trial.check("HTTP 429: not before Retry-After", move.period_s >= RETRY_AFTER_S - audit.RESOLUTION_S, saw)
+    mark = watcher.mark
+    await trial.deployment.settle()
+    await trial.see_fresh("HTTP 429 is over: every source is fresh", watcher, after=mark)
+
+
+async def _a_connection_that_died_idle_is_no_failure(trial: Trial, watcher: Observer) -> None:
+    mark = watcher.mark
+    await trial.proxy.set(Fault.dead_keep_alive(count=len(trial.sources)))
+    met = await trial.proxy.until(lambda state: not state.faults, within_s=trial.deployment.patience_s)
+    claim = "a connection that died while idle is nobody's failure: the call is sent again"
+    if not met:
+        trial.skip(claim, "no connection was used a second time")
+        return
+    await asyncio.sleep(trial.deployment.interval_s)
+    stale = [frame.type for frame in watcher.values(trial.sources, after=mark) if frame.stale]
+    trial.check(claim, not stale, f"stale: {', '.join(stale) or 'none'}")
+
+
+async def _speaks_up_at_a_bounded_rate(trial: Trial, watcher: Observer) -> None:
+    """An error of the caller's making fails at every tick and never opens the breaker."""
+    claim = f"JSON-RPC error {WRONG_REQUEST} is reported again and again, and never opens the breaker"
+    if trial.settings is None:
+        trial.skip(claim, "the limit of a deployment is not public, and may be long")
+        return
+    mark = watcher.mark
+    await trial.proxy.set(Fault.rpc_error(code=WRONG_REQUEST))
+
+    def told() -> list[RpcError] | None:
+        first = [e for e in _errors(trial, watcher, mark) if e.source == trial.sources[0]]
+        return first if len(first) >= REPORTS else None
+
+    await trial.see(
+        f"{REPORTS} reports of one episode",
+        watcher,
+        told,
+        say=lambda errors: "failures in a row: " + ", ".join(str(error.consecutive_failures) for error in errors),
+    )
+    moves = [read_move(frame).state for frame in watcher.moves(trial.breaker, after=mark)]
+    rest = await trial.gateway.breaker(trial.breaker)
+    saw = f"moves: {', '.join(moves) or 'none'}; failure_count {rest.failure_count}"
+    trial.check(claim, not moves and rest.failure_count == 0, saw)
+
+
+def _check_memory(trial: Trial, before: int | None) -> None:
+    claim = "the gateway needs no more memory for all that"
+    peak = trial.peak_bytes()
+    if before is None or peak is None:
+        trial.skip(claim, "the gateway's process is not ours to look at")
+        return
+    saw = f"{before >> 20} MiB before, {peak >> 20} MiB at the most"
+    trial.check(claim, peak - before <= GROWTH_BYTES, saw)
+
+
+def _errors(trial: Trial, watcher: Observer, mark: int) -> list[RpcError]:
+    errors = [read_error(frame) for frame in watcher.frames[mark:] if frame.type == "rpc_error"]
+    return [error for error in errors if error.source in trial.sources]
+
+
+def _is_slow(frame: Frame, code: str) -> bool:
+    """A value may pass its age limit just before the call that was to renew it times out."""
+    return frame.error_code == "OVERDUE" and code == "RPC_TIMEOUT"
+
+
+def _is_because(frame: Frame, code: str) -> bool:
+    """The failure itself, or the breaker that it opened."""
+    return frame.error_code == code or (frame.error_code == "CIRCUIT_BREAKER_OPEN" and frame.cause == code)

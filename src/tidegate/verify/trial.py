@@ -1,0 +1,224 @@
+"""One run of one scenario: what it works with, and the list of what it checked."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol, TypeVar
+
+from tidegate.verify import audit
+from tidegate.verify.deployment import Deployment
+from tidegate.verify.frames import Frame, Move, Name, clock, is_move, read_move
+from tidegate.verify.observer import NotSeen, Observer, StreamEnded, observing
+from tidegate.verify.obstacles import CheckFailed
+from tidegate.verify.report import Check, Outcome, ScenarioResult
+
+SHOWN = 3
+"""How many of many things that are wrong are named."""
+
+Good = Mapping[Name, Frame]
+"""The last good event of each value."""
+
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Who is told how a verification goes on."""
+
+    def preparing(self, what: str) -> None: ...
+
+    def began(self, title: str, promise: str) -> None: ...
+
+    def checked(self, check: Check) -> None: ...
+
+    def ended(self, result: ScenarioResult) -> None: ...
+
+
+class Trial:
+    """The scenario's hands: it asks and waits through this, and each claim that it looks into becomes a `Check`."""
+
+    def __init__(self, deployment: Deployment, progress: Progress) -> None:
+        self.deployment = deployment
+        self.gateway = deployment.gateway
+        self.proxy = deployment.proxy
+        self.breaker = deployment.backend
+        self.sources = deployment.sources
+        self.settings = deployment.settings
+        self.checks: list[Check] = []
+        self._progress = progress
+        self._began = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._began
+
+    def resident_bytes(self) -> int | None:
+        """The memory of the gateway now; None where its process is not ours."""
+        programs = self.deployment.programs
+        return None if programs is None else programs.gateway.resident_bytes()
+
+    def peak_bytes(self) -> int | None:
+        """The most memory that the gateway has held; None where its process is not ours."""
+        programs = self.deployment.programs
+        return None if programs is None else programs.gateway.peak_bytes()
+
+    def check(self, claim: str, holds: bool, saw: str) -> None:
+        """Note whether `claim` holds, and what was seen."""
+        self._note(claim, Outcome.PASSED if holds else Outcome.FAILED, saw)
+
+    def require(self, claim: str, holds: bool, saw: str) -> None:
+        """As `check`, for what the rest of the scenario rests on: raises `CheckFailed`."""
+        self.check(claim, holds, saw)
+        if not holds:
+            raise CheckFailed(claim)
+
+    def check_none(self, claim: str, wrong: list[str], saw: str) -> None:
+        """As `check`, for a list of what is wrong, which should be empty."""
+        more = f" (and {len(wrong) - SHOWN} more)" if len(wrong) > SHOWN else ""
+        self.check(claim, not wrong, "; ".join(wrong[:SHOWN]) + more if wrong else saw)
+
+    def skip(self, claim: str, why: str) -> None:
+        """Note that `claim` cannot be looked into here."""
+        self._note(claim, Outcome.SKIPPED, why)
+
+    async def see(
+        self,
+        claim: str,
+        observer: Observer,
+        condition: Callable[[], T | None],
+        *,
+        say: Callable[[T], str],
+        within_s: float | None = None,
+    ) -> T:
+        """Wait until `observer` was told what makes `condition` true; its value. `CheckFailed` if that never comes."""
+        within_s = self.deployment.patience_s if within_s is None else within_s
+        try:
+            found = await observer.when(condition, within_s=within_s)
+        except NotSeen as error:
+            self.check(claim, False, str(error))
+        except StreamEnded as error:
+            self.check(claim, False, f"the connection of {observer.label} was lost: {error}")
+        else:
+            self.check(claim, True, say(found))
+            return found
+        raise CheckFailed(claim)
+
+    async def see_move(self, claim: str, observer: Observer, state: str, *, after: int) -> tuple[Frame, Move]:
+        """Wait for the next move of the breaker into `state`."""
+        frame = await self.see(
+            claim,
+            observer,
+            lambda: next((f for f in observer.frames[after:] if is_move(f, self.breaker, state)), None),
+            say=lambda frame: shown_move(frame, read_move(frame)),
+        )
+        return frame, read_move(frame)
+
+    async def see_fresh(self, claim: str, observer: Observer, *, after: int) -> dict[str, Frame]:
+        """Wait until every source has told a fresh event."""
+
+        def found() -> dict[str, Frame] | None:
+            values = observer.values(self.sources, after=after)
+            fresh = {f.type: f for f in reversed(values) if f.stale is False}
+            return fresh if len(fresh) == len(self.sources) else None
+
+        return await self.see(claim, observer, found, say=shown_times)
+
+    async def see_stale(self, claim: str, observer: Observer, *, after: int) -> dict[str, Frame]:
+        """Wait until every source has told a stale event: the first of each."""
+
+        def found() -> dict[str, Frame] | None:
+            stale = {f.type: f for f in reversed(observer.values(self.sources, after=after)) if f.stale}
+            return stale if len(stale) == len(self.sources) else None
+
+        return await self.see(claim, observer, found, say=shown_times)
+
+    async def see_held(self, count: int) -> None:
+        """Wait until the proxy holds `count` answers; raises `CheckFailed` if so many calls never come."""
+        held = await self.proxy.until(lambda state: state.held >= count, within_s=self.deployment.patience_s)
+        self.require("the backend is asked, and the answer held", held, "yes" if held else "no call came")
+
+    def last_good(self, observer: Observer) -> Good:
+        """The newest fresh event of each value, as `observer` was told it or handed it at the start.
+
+        `CheckFailed` if it was told none of a source.
+        """
+        good = {f.name: f for f in observer.frames if f.type in self.sources and f.stale is False}
+        unknown = [event_type for event_type in self.sources if event_type not in {name for name, _ in good}]
+        saw = f"{len(good)} values" if not unknown else f"nothing of {', '.join(unknown)}"
+        self.require(f"{observer.label} knows the last good data of every source", not unknown, saw)
+        return good
+
+    def falsehoods(self, frames: Iterable[Frame], good: Good) -> list[str]:
+        """What is wrong with events of a failing backend that should all be stale repeats of `good`.
+
+        In a deployment a source may publish only what has changed: then `as_of` may be newer than what was told.
+        """
+        wrong = []
+        for frame in frames:
+            last = good.get(frame.name)
+            if last is None:
+                continue
+            where = f"{' '.join(frame.name).strip()} of {clock(frame.at)}"
+            as_of, known = frame.as_of or "", last.as_of or ""
+            if frame.stale is not True or frame.error_code is None:
+                wrong.append(f"{where}: stale is {frame.stale}, error_code {frame.error_code}")
+            if frame.value != last.value:
+                wrong.append(f"{where}: the data changed from {last.value[:80]!r} to {frame.value[:80]!r}")
+            if as_of < known or (self.deployment.is_local and as_of != known):
+                wrong.append(f"{where}: as_of is {as_of or None}, not {known}")
+        return wrong
+
+    async def agree(self, move: Move) -> None:
+        """Check that REST shows the breaker as `move` told it, which must still be its newest."""
+        rest = await self.gateway.breaker(self.breaker)
+        told = (move.state, move.forced, move.failure_count, move.open_count, move.retry_at)
+        shown = (rest.state, rest.forced, rest.failure_count, rest.open_count, rest.retry_at)
+        saw = f"{rest.failure_count} failures, {rest.open_count} openings, retry_at {rest.retry_at}"
+        self.check(
+            f"REST says {move.state} as the event did", told == shown, saw if told == shown else f"{told}, {shown}"
+        )
+
+    @asynccontextmanager
+    async def watching(self, label: str, *, types: Iterable[str] | None = ("*",)) -> AsyncIterator[Observer]:
+        """A client for a part of the scenario, whose whole stream is judged at the end, and that it is still open."""
+        async with self.visiting(label, types=types) as observer:
+            try:
+                yield observer
+            finally:
+                await self._judge(observer)
+
+    def visiting(
+        self, label: str, *, types: Iterable[str] | None = ("*",), since: str | None = None
+    ) -> AbstractAsyncContextManager[Observer]:
+        """A client that nobody judges."""
+        return observing(self.gateway.url, label=label, types=types, since=since, token=self.deployment.token)
+
+    async def _judge(self, observer: Observer) -> None:
+        try:
+            await observer.ping(within_s=self.deployment.patience_s)
+        except (NotSeen, StreamEnded) as error:
+            self.check(f"the connection of {observer.label} is still open", False, str(error))
+        seen = f"{len(observer.frames)} messages"
+        wrong = audit.gaps(observer.frames, welcome=observer.welcome, everything=observer.everything)
+        self.check_none(f"{observer.label} got every event once, in order", [*observer.malformed, *wrong], seen)
+        wrong = audit.lies(observer.frames, types=self.sources, breaker=self.breaker)
+        self.check_none(f"{observer.label} was told nothing that cannot be true", wrong, seen)
+
+    def _note(self, claim: str, outcome: Outcome, saw: str) -> None:
+        check = Check(claim=claim, outcome=outcome, saw=saw, at_s=self.elapsed_s)
+        self.checks.append(check)
+        self._progress.checked(check)
+
+
+def shown_move(frame: Frame, move: Move) -> str:
+    """A move as a report tells it."""
+    text = f"{clock(frame.at)} {move.from_state} → {move.state} ({move.reason}), {move.failure_count} failures"
+    return text + (f", open for {move.period_s:.3f} s" if move.retry_at is not None else "")
+
+
+def shown_times(frames: dict[str, Frame]) -> str:
+    """When each of several events was published, and why they are stale."""
+    parts = [
+        f"{name} {clock(frame.at)}{f' {frame.error_code}' if frame.error_code else ''}"
+        for name, frame in frames.items()
+    ]
+    return ", ".join(sorted(parts))
