@@ -67,7 +67,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("serve", "demo", "engine", "watch", "publish", "faultproxy", "config", "version"):
+    for name in ("serve", "demo", "engine", "watch", "publish", "faultproxy", "verify", "config", "version"):
         assert f" {name} " in text
 
 
@@ -88,6 +88,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["publish", "a.b"], "json"),
         (["publish", "a.b", "{nonsense}"], "JSON: expected the event's data as JSON"),
         (["config", "check"], "tidegate.toml: expected a configuration file, got no such file"),
+        (["verify", "--url", "http://h:1"], "--fault-url: expected"),
+        (["verify", "--url", "nonsense://", "--fault-url", "http://h:1"], "address of a gateway"),
+        (["verify", "--report", "r.txt"], "--report: expected a file name that ends in one of .md, .json, .xml"),
         (["faultproxy", "--listen", "x", "--upstream", "http://h:1", "--control", "127.0.0.1:0"], "HOST:PORT"),
     ],
 )

@@ -332,6 +332,28 @@ def faultproxy(*, listen: str, upstream: str, control: str) -> int:
 
 
 @app.command
+def verify(*, url: str | None = None, fault_url: str | None = None, report: Path | None = None) -> int:
+    """Prove that a gateway stays truthful whatever its backend does: five scenarios, seen from outside.
+
+    Without --url it starts gateway, engine and fault proxy itself, and takes about half a minute.
+
+    Parameters
+    ----------
+    url
+        A gateway that runs. A subscriber's token for it is taken from TIDEGATE_TOKEN.
+    fault_url
+        Control API of the fault proxy that stands before one of its backends.
+    report
+        File for what was found, as its ending says: .md, .json or .xml (JUnit).
+    """
+    from tidegate import verify
+
+    if url is not None:
+        _check_url(url)
+    return verify.run(url=url, fault_url=fault_url, report=report, token=os.environ.get(TOKEN))
+
+
+@app.command
 def version() -> int:
     """Print the version."""
     sys.stdout.write(f"tidegate {__version__}\n")

@@ -1,6 +1,7 @@
 """The command: runs a verification, shows it while it goes on, writes the report."""
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
@@ -15,6 +16,7 @@ from tidegate.verify.rendering import renderer_for, summary
 from tidegate.verify.report import Report
 from tidegate.verify.runner import ALL, verify
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = "interrupted: nothing was proved\n"
 
 
@@ -49,7 +51,7 @@ def run(
                     )
                 )
             )
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except asyncio.CancelledError:
             sys.stderr.write(INTERRUPTED)
             return 1
     if report is not None and render is not None:
@@ -59,10 +61,18 @@ def run(
 
 
 async def _until_signalled(work: Coroutine[object, object, Report]) -> Report:
-    """SIGTERM ends it as Ctrl-C does: by cancelling, so that what was started is ended."""
+    """The first SIGINT or SIGTERM cancels `work`, so that what was started is ended; the second ends us at once."""
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        task.cancel()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, os._exit, 128 + number)
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop)
     return await work
 
 

@@ -24,7 +24,10 @@ from tidegate.verify.obstacles import CouldNotTest
 from tidegate.verify.programs import Program, running_program
 
 GATEWAY: Final = (sys.executable, "-m", "tidegate", "serve")
-ENGINE: Final = (sys.executable, "-m", "tidegate.engine", "--port", "0", "--stop-with-parent")
+ENGINE: Final = (
+    *(sys.executable, "-m", "tidegate.engine", "--port", "0", "--stop-with-parent"),
+    *("--state-dir", "", "--agents", "0"),
+)
 
 _ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
 _GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')

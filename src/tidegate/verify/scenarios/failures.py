@@ -77,7 +77,8 @@ async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure)
     await trial.proxy.set(failure.fault)
 
     def told() -> list[RpcError] | None:
-        stale = {f.type for f in watcher.values(trial.sources, after=mark) if f.stale and _is_because(f, failure.code)}
+        events = watcher.values(trial.sources, after=mark)
+        stale = {frame.type for frame in events if frame.stale and _is_because(frame, failure.code)}
         errors = [error for error in _errors(trial, watcher, mark) if error.consecutive_failures == 1]
         return errors if errors and len(stale) == len(trial.sources) else None
 
@@ -91,7 +92,7 @@ async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure)
     odd += [
         f"{frame.type}: {frame.error_code}, cause {frame.cause}"
         for frame in watcher.values(trial.sources, after=mark)
-        if frame.stale and not (_is_because(frame, failure.code) or _is_slow(frame, failure.code))
+        if frame.stale and not _is_because(frame, failure.code)
     ]
     trial.check_none(f"{failure.name}: no other code is told", odd, f"{failure.code} in {len(errors)} rpc_error")
     mark = watcher.mark
@@ -166,11 +167,12 @@ def _errors(trial: Trial, watcher: Observer, mark: int) -> list[RpcError]:
     return [error for error in errors if error.source in trial.sources]
 
 
-def _is_slow(frame: Frame, code: str) -> bool:
-    """A value may pass its age limit just before the call that was to renew it times out."""
-    return frame.error_code == "OVERDUE" and code == "RPC_TIMEOUT"
-
-
 def _is_because(frame: Frame, code: str) -> bool:
-    """The failure itself, or the breaker that it opened."""
-    return frame.error_code == code or (frame.error_code == "CIRCUIT_BREAKER_OPEN" and frame.cause == code)
+    """The failure itself, or the breaker that it opened; a value may be overdue just before its renewal times out."""
+    match frame.error_code:
+        case "CIRCUIT_BREAKER_OPEN":
+            return frame.cause == code
+        case "OVERDUE":
+            return code == "RPC_TIMEOUT"
+        case told:
+            return told == code
