@@ -10,26 +10,24 @@ from pathlib import Path
 import pytest
 
 from tidegate.engine.compression import archive
-from tidegate.engine.compression.archive import OPEN_SOURCE, Identity, Piece, sizes, stream
+from tidegate.engine.compression.archive import OPEN_SOURCE, Piece, sizes, stream
 from tidegate.engine.compression.refusals import Code, Refused
 
-NOTHING = (0, 0)
 
-
-def pieces(path: Path | bytes, *, without: Identity = NOTHING) -> Iterator[Piece]:
+def pieces(path: Path | bytes) -> Iterator[Piece]:
     source = os.open(path, OPEN_SOURCE)
     try:
-        yield from stream(source, os.fsencode(path), without=without)
+        yield from stream(source, os.fsencode(path))
     finally:
         os.close(source)
 
 
-def streamed(path: Path | bytes, *, without: Identity = NOTHING) -> bytes:
-    return b"".join(piece.data for piece in pieces(path, without=without))
+def streamed(path: Path | bytes) -> bytes:
+    return b"".join(piece.data for piece in pieces(path))
 
 
-def untarred(path: Path, *, without: Identity = NOTHING) -> tarfile.TarFile:
-    return tarfile.open(fileobj=io.BytesIO(streamed(path, without=without)), errors="surrogateescape")
+def untarred(path: Path) -> tarfile.TarFile:
+    return tarfile.open(fileobj=io.BytesIO(streamed(path)), errors="surrogateescape")
 
 
 def total(path: Path) -> int:
@@ -114,12 +112,14 @@ def test_what_is_no_file_is_left_out_and_counted(tmp_path: Path) -> None:
             assert tar.getnames() == ["top"]
 
 
-def test_what_is_being_written_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "mine").write_text("x")
-    (tmp_path / "other").write_text("x")
-    info = (tmp_path / "mine").stat()
-    with untarred(tmp_path, without=(info.st_dev, info.st_ino)) as tar:
-        assert tar.getnames() == [tmp_path.name, f"{tmp_path.name}/other"]
+def test_what_jobs_are_writing_is_left_out(tmp_path: Path) -> None:
+    names = {os.fsdecode(archive.temporary_name("0a1b2c3d", 12)), "other", ".tidegate-x.partial"}
+    for name in names:
+        (tmp_path / name).write_text("x")
+    with untarred(tmp_path) as tar:
+        top = tmp_path.name
+        assert tar.getnames() == [top, f"{top}/.tidegate-x.partial", f"{top}/other"]
+    assert total(tmp_path) == 2
 
 
 def test_a_pipe_is_refused_and_hangs_nobody(tmp_path: Path) -> None:

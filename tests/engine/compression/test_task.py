@@ -14,11 +14,11 @@ import pytest
 import zstandard
 
 from tidegate.engine.compression import task
-from tidegate.engine.compression.archive import Piece
+from tidegate.engine.compression.archive import Piece, temporary_name
 from tidegate.engine.compression.messages import Counts, Identity, Run, Verified
 from tidegate.engine.compression.refusals import Code, Refused
 from tidegate.engine.compression.roots import Roots
-from tidegate.engine.compression.task import Cancelled, Progress, carry_out, discard, rename_new, temporary_name
+from tidegate.engine.compression.task import Cancelled, Progress, carry_out, discard, rename_new
 
 
 def order(source: Path, **changes: Any) -> Run:

@@ -1,10 +1,12 @@
 """What a job compresses, as a stream of bytes: a file's contents, or a folder as a tar archive.
 
-Links are stored, never followed; sockets, pipes and devices are left out and counted. A file must stay as it was when
+Links are stored, never followed; sockets, pipes and devices are left out and counted, files of jobs that are under way
+are left out. A file must stay as it was when
 it was opened until its last byte has been read; one that did not is an error, so that no archive holds a mixture.
 """
 
 import os
+import re
 import stat
 import sys
 import tarfile
@@ -22,11 +24,10 @@ OPEN_SOURCE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _RECORD_BYTES = tarfile.RECORDSIZE
 _BLOCK_BYTES = tarfile.BLOCKSIZE
+_UNFINISHED = re.compile(r"\.tidegate-[0-9a-z]+-[0-9]+\.partial")
 _ENCODING = sys.getfilesystemencoding()
 
 T = TypeVar("T")
-Identity = tuple[int, int]
-"""Device and inode."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -58,17 +59,22 @@ def sizes(source: int, path: bytes) -> Iterator[int]:
             yield entry.info.st_size
 
 
-def stream(source: int, path: bytes, *, without: Identity) -> Iterator[Piece]:
+def temporary_name(job: str, attempt: int) -> bytes:
+    """What an unfinished file is called; each attempt has a name of its own."""
+    return f".tidegate-{job}-{attempt}.partial".encode()
+
+
+def stream(source: int, path: bytes) -> Iterator[Piece]:
     """The stream of the open file or folder `source`, in pieces of about `PIECE_BYTES`.
 
-    `path` is for the archive's names and for messages. `without` is left out: the file that is being written may lie
-    in the folder. Raises `Refused` for what cannot be read, changes while it is read, or is no file or folder.
+    `path` is for the archive's names and for messages. Raises `Refused` for what cannot be read, changes while it is
+    read, or is no file or folder.
     """
     info = os.fstat(source)
     if stat.S_ISREG(info.st_mode):
         pieces = _file(source, info, os.fsdecode(path))
     elif stat.S_ISDIR(info.st_mode):
-        pieces = _tar(source, os.fsdecode(path), without)
+        pieces = _tar(source, os.fsdecode(path))
     else:
         raise Refused(Code.NOT_SUPPORTED, f"expected a file or a folder, but {shown(path)} is neither")
     return _gathered(pieces)
@@ -79,21 +85,20 @@ def _file(source: int, info: os.stat_result, path: str) -> Iterator[Piece]:
     yield Piece(b"", files=1)
 
 
-def _tar(source: int, path: str, without: Identity) -> Iterator[Piece]:
+def _tar(source: int, path: str) -> Iterator[Piece]:
     size = 0
-    for piece in _members(source, path, without):
+    for piece in _members(source, path):
         size += len(piece.data)
         yield piece
     end = 2 * _BLOCK_BYTES
     yield Piece(bytes(end + -(size + end) % _RECORD_BYTES))
 
 
-def _members(source: int, path: str, without: Identity) -> Iterator[Piece]:
+def _members(source: int, path: str) -> Iterator[Piece]:
     above, _, name = path.rpartition("/")
     yield Piece(_header(name or ".", os.fstat(source), tarfile.DIRTYPE))
     for entry in _walk(source, path):
-        if (entry.info.st_dev, entry.info.st_ino) != without:
-            yield from _member(entry, entry.path[len(above) + 1 :])
+        yield from _member(entry, entry.path[len(above) + 1 :])
 
 
 def _member(entry: _Entry, name: str) -> Iterator[Piece]:
@@ -179,7 +184,7 @@ def _listed(folder: int, path: str) -> Generator[_Entry, None, None]:
     """What is in the open `folder`, which is closed at the end."""
     try:
         try:
-            names = sorted(os.listdir(folder))
+            names = sorted(name for name in os.listdir(folder) if not _UNFINISHED.fullmatch(name))
         except OSError as error:
             raise of_reading(error, path) from error
         for name in names:

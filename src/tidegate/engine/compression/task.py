@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import zstandard
 
 from tidegate.engine.compression import archive
-from tidegate.engine.compression.archive import Piece
+from tidegate.engine.compression.archive import Piece, temporary_name
 from tidegate.engine.compression.messages import Counts, Identity, Run, Verified
 from tidegate.engine.compression.readahead import ReadAhead
 from tidegate.engine.compression.refusals import Code, Refused, of_reading, of_writing, shown
@@ -92,11 +92,6 @@ def carry_out(order: Run, progress: Progress, may_publish: Callable[[Verified], 
             os.fsync(folder)
 
 
-def temporary_name(job: str, attempt: int) -> bytes:
-    """What an unfinished file is called; each attempt has a name of its own."""
-    return f".tidegate-{job}-{attempt}.partial".encode()
-
-
 def discard(roots: Roots, destination: bytes, job: str, attempts: int) -> None:
     """Remove what the attempts of a job left behind that was killed, if that can be done."""
     with contextlib.suppress(OSError, Refused):
@@ -149,13 +144,13 @@ def _total(source: int, path: bytes, progress: Progress) -> int:
 
 def _compress(order: Run, source: int, file: int, progress: Progress) -> str:
     """Write the stream of `source` to `file`; the SHA-256 of the stream."""
-    info, written = os.fstat(source), os.fstat(file)
+    info = os.fstat(source)
     size = info.st_size if stat.S_ISREG(info.st_mode) else -1
     compressor = zstandard.ZstdCompressor(level=order.level, write_checksum=True).compressobj(size=size)
     digest = hashlib.sha256()
 
     def hashed() -> Iterator[Piece]:
-        for piece in archive.stream(source, order.source, without=(written.st_dev, written.st_ino)):
+        for piece in archive.stream(source, order.source):
             digest.update(piece.data)
             yield piece
 
