@@ -348,3 +348,18 @@ class TestEnd:
             assert not [it for it in gc.get_objects() if isinstance(it, Subscriber) and it._stream is house_stream]
         finally:
             gc.enable()
+
+
+async def test_an_answer_comes_after_the_events_that_its_position_counts() -> None:
+    """A burst of this turn fills the transport while a request is on its way: the answer waits behind it."""
+    house = House()
+    connection, channel, _ = house.started("a", channel=FakeChannel(soft_bytes=1 << 16))
+    channel.block()
+    await house.gateway.publish([draft("a", "x" * 100_000) for _ in range(8)])
+    ask(connection, {"type": "subscribe", "id": 1, "data": {"types": ["b"]}})
+    await turn()
+    channel.unblock()
+    received = channel.received()
+    answer = next(n for n, message in enumerate(received) if message["type"] == "subscribed")
+    assert received[answer]["data"]["seq"] == 8
+    assert [message["seq"] for message in received[:answer]] == list(range(1, 9))

@@ -133,6 +133,15 @@ class Subscriber(Member):
             self._stream.hub.flush_cohort(self._cohort)
         self.write(data)
 
+    def settle(self) -> bool:
+        """Hand over what was published so far; whether all of it is with the transport, and it takes more.
+
+        Only then may a request be answered: the position in the answer counts everything before it.
+        """
+        if self._cohort is not None:
+            self._stream.hub.flush_cohort(self._cohort)
+        return self.clear
+
     def pause(self) -> None:
         """The transport holds more than the soft limit."""
         self._paused = True

@@ -146,7 +146,7 @@ class Connection:
         if self._closed:
             return
         arrived = self._around.clock.now().mono
-        if self.subscriber.clear and not self._requests:
+        if not self._requests and self.subscriber.settle():
             self._apply(self._judge(text, arrived))
             return
         self._requests.append((text, arrived))
@@ -209,7 +209,7 @@ class Connection:
                 self.close(effect.code, effect.reason)
 
     def _work_off_requests(self) -> None:
-        while self._requests and self.subscriber.clear and not self._closed:
+        while self._requests and not self._closed and self.subscriber.settle():
             text, arrived = self._requests.popleft()
             self._request_bytes -= len(text or b"") + 64
             self._apply(self._judge(text, arrived))
