@@ -12,6 +12,9 @@ from tidegate.verify.observer import NotSeen, Observer, StreamEnded, observing
 from tidegate.verify.obstacles import CheckFailed
 from tidegate.verify.report import Check, Outcome, ScenarioResult
 
+OPEN_PERIODS = 8
+"""How many of the last open period two more and their probes can take."""
+
 SHOWN = 3
 """How many of many things that are wrong are named."""
 
@@ -46,6 +49,12 @@ class Trial:
         self.checks: list[Check] = []
         self._progress = progress
         self._began = time.monotonic()
+        self._open_s = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for what has to come: also for a probe and, if that fails, for the next."""
+        return self.deployment.patience_s + OPEN_PERIODS * self._open_s
 
     @property
     def elapsed_s(self) -> float:
@@ -87,12 +96,10 @@ class Trial:
         condition: Callable[[], T | None],
         *,
         say: Callable[[T], str],
-        within_s: float | None = None,
     ) -> T:
         """Wait until `observer` was told what makes `condition` true; its value. `CheckFailed` if that never comes."""
-        within_s = self.deployment.patience_s if within_s is None else within_s
         try:
-            found = await observer.when(condition, within_s=within_s)
+            found = await observer.when(condition, within_s=self.patience_s)
         except NotSeen as error:
             self.check(claim, False, str(error))
         except StreamEnded as error:
@@ -110,7 +117,10 @@ class Trial:
             lambda: next((f for f in observer.frames[after:] if is_move(f, self.breaker, state)), None),
             say=lambda frame: shown_move(frame, read_move(frame)),
         )
-        return frame, read_move(frame)
+        move = read_move(frame)
+        if move.retry_at is not None:
+            self._open_s = move.period_s
+        return frame, move
 
     async def see_fresh(self, claim: str, observer: Observer, *, after: int) -> dict[str, Frame]:
         """Wait until every source has told a fresh event."""
@@ -133,7 +143,7 @@ class Trial:
 
     async def see_held(self, count: int) -> None:
         """Wait until the proxy holds `count` answers; raises `CheckFailed` if so many calls never come."""
-        held = await self.proxy.until(lambda state: state.held >= count, within_s=self.deployment.patience_s)
+        held = await self.proxy.until(lambda state: state.held >= count, within_s=self.patience_s)
         self.require("the backend is asked, and the answer held", held, "yes" if held else "no call came")
 
     def last_good(self, observer: Observer) -> Good:
@@ -194,7 +204,7 @@ class Trial:
 
     async def _judge(self, observer: Observer) -> None:
         try:
-            await observer.ping(within_s=self.deployment.patience_s)
+            await observer.ping(within_s=self.patience_s)
         except (NotSeen, StreamEnded) as error:
             self.check(f"the connection of {observer.label} is still open", False, str(error))
         seen = f"{len(observer.frames)} messages"

@@ -92,7 +92,7 @@ async def _both(trial: Trial) -> tuple[Content, Content]:
     """What REST shows, and what a new client is handed."""
     async with trial.visiting("a new client") as visitor:
         rest = {frame.name: _content(frame) for frame in (await trial.gateway.snapshot()).events}
-        await visitor.when(lambda: len(visitor.snapshots()) >= len(rest), within_s=trial.deployment.patience_s)
+        await visitor.when(lambda: len(visitor.snapshots()) >= len(rest), within_s=trial.patience_s)
         return rest, {name: _content(frame) for name, frame in visitor.snapshots().items()}
 
 
@@ -121,7 +121,7 @@ async def _reads_ask_nothing(trial: Trial, watcher: Observer) -> None:
     async with trial.visiting("a reader", types=trial.sources):
         pass
     calls = await trial.proxy.calls(after=call)
-    await watcher.ping(within_s=trial.deployment.patience_s)
+    await watcher.ping(within_s=trial.patience_s)
     probes = [f for f in watcher.moves(trial.breaker, after=mark) if read_move(f).state == "half_open"]
     saw = f"{len(calls)} calls for {READS} reads and a new client, {len(probes)} probes"
     trial.check("reads ask nothing of the backend", len(calls) <= len(probes) + 1, saw)
@@ -140,7 +140,7 @@ async def _survives_a_kill(trial: Trial, good: Good) -> None:
     await trial.deployment.restart_gateway()
     restarted_s = time.monotonic() - began
     async with trial.watching("a client after the restart") as watcher:
-        await watcher.when(lambda: len(watcher.snapshots()) >= len(good), within_s=trial.deployment.patience_s)
+        await watcher.when(lambda: len(watcher.snapshots()) >= len(good), within_s=trial.patience_s)
         served_s = time.monotonic() - began
         shown = watcher.snapshots()
         saw = f"listening {restarted_s:.2f} s after the kill, all values served after {served_s:.2f} s"

@@ -92,7 +92,6 @@ async def _nothing_but_probes(trial: Trial, watcher: Observer, opening: Frame) -
         watcher,
         lambda: failed() if len(failed()) >= PROBES else None,
         say=lambda frames: ", ".join(clock(frame.at) for frame in frames),
-        within_s=trial.deployment.patience_s + 2 ** (PROBES + 1) * read_move(opening).period_s,
     )
     _check_calls(trial, watcher, opening, await trial.proxy.calls(after=call))
     between = watcher.frames[watcher.after(failures[0]) : watcher.after(failures[1])]

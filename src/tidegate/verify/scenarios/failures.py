@@ -117,7 +117,7 @@ async def _is_told_when_to_come_back(trial: Trial, watcher: Observer) -> None:
 async def _a_connection_that_died_idle_is_no_failure(trial: Trial, watcher: Observer) -> None:
     mark = watcher.mark
     await trial.proxy.set(Fault.dead_keep_alive(count=len(trial.sources)))
-    met = await trial.proxy.until(lambda state: not state.faults, within_s=trial.deployment.patience_s)
+    met = await trial.proxy.until(lambda state: not state.faults, within_s=trial.patience_s)
     claim = "a connection that died while idle is nobody's failure: the call is sent again"
     if not met:
         trial.skip(claim, "no connection was used a second time")

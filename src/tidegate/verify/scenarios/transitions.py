@@ -45,7 +45,7 @@ async def _stays_closed_below_the_threshold(trial: Trial, watcher: Observer) -> 
         return
     mark, count = watcher.mark, trial.settings.failure_threshold - 1
     await trial.proxy.set(Fault.status(code=500, count=count))
-    used_up = await trial.proxy.until(lambda state: not state.faults, within_s=trial.deployment.patience_s)
+    used_up = await trial.proxy.until(lambda state: not state.faults, within_s=trial.patience_s)
     trial.require(f"{count} calls fail", used_up, "HTTP 500 each" if used_up else "so many calls never came")
     await trial.see_fresh("the next calls succeed", watcher, after=watcher.mark)
     rest = await trial.gateway.breaker(trial.breaker)
