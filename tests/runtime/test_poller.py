@@ -326,6 +326,24 @@ async def test_nobody_subscribed_slows_polling_and_the_first_subscriber_quickens
 
 
 @virtual
+async def test_of_ten_thousand_keys_of_which_one_changes_per_tick_one_is_published_per_tick() -> None:
+    house = House(source(items="/jobs", key="id", on_change=True))
+    items = [{"id": f"job-{number}", "bytes": 0} for number in range(10_000)]
+    house.backend.answer = lambda call: Raw(msgspec.json.encode({"jobs": items}))
+    async with house.supervisor.running():
+        await asyncio.sleep(INTERVAL_S)
+        assert len(house.of("a.status")) == 10_000
+        for tick in range(1, 4):
+            items[tick * 1000]["bytes"] = tick
+            await asyncio.sleep(INTERVAL_S)
+            [draft] = house.of("a.status")[9_999 + tick :]
+            assert (draft.key, draft.data) == (f"job-{tick * 1000}", Raw(msgspec.json.encode(items[tick * 1000])))
+        await asyncio.sleep(INTERVAL_S)
+        assert len(house.of("a.status")) == 10_003
+        assert len(house.gateway.snapshots("a.status", allowed=EVERYTHING)) == 10_000
+
+
+@virtual
 async def test_a_keyed_source_publishes_only_what_changed_and_what_went() -> None:
     house = House(source(items="/agents", key="id"))
     items = {f"k{n}": 0 for n in range(100)}
