@@ -1,0 +1,202 @@
+"""``engine submit``, ``jobs`` and ``agents``, against an engine in another thread."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console, RenderableType
+
+from tidegate.cli import main
+from tidegate.cli.environment import ENGINE_URL, gateway_environment
+from tidegate.cli.jobs import agent_table, job_table, path_text, patiently, size_text, submit
+from tidegate.engine.compression.agents import AgentState
+from tidegate.engine.compression.jobs import Failure, Job, State
+from tidegate.engine.compression.refusals import Code
+from tidegate.engine.compression.service import AgentStatus
+from tidegate.engine.server import Options, serve
+from tidegate.errors import Unreachable
+
+JOB = Job(
+    id="0a1b2c3d",
+    state=State.RUNNING,
+    path="/data/photos",
+    destination="/data/photos.tar.zst",
+    level=3,
+    attempts=1,
+    agent="agent-1",
+    bytes_total=2_000_000,
+    bytes_read=1_000_000,
+    bytes_written=400_000,
+    bytes_verified=0,
+    percent=50.0,
+    rate_bytes_per_s=250_000,
+    eta_s=4.2,
+    ratio=2.5,
+    files=7,
+    skipped=0,
+    sha256=None,
+    error=None,
+    submitted_at="2026-11-22T21:40:03.123Z",
+    started_at="2026-11-22T21:40:03.123Z",
+    ended_at=None,
+)
+AGENT = AgentStatus(
+    id="agent-1",
+    state=AgentState.ERROR,
+    pid=None,
+    job=None,
+    jobs_done=3,
+    jobs_failed=1,
+    restarts=1,
+    memory_bytes=None,
+    cpu_percent=None,
+    heartbeat_age_s=None,
+    error="was ended by signal 9",
+)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An engine without agents that the command line finds, in a thread; its root is where we are."""
+    started, url = threading.Event(), list[str]()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        async with serve(port=0, options=Options(agents=0, roots=(tmp_path,))) as port:
+            url.append(f"http://127.0.0.1:{port}/rpc")
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    assert started.wait(30)
+    monkeypatch.setenv(ENGINE_URL, url[0])
+    monkeypatch.chdir(tmp_path)
+    yield
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+def drawn(table: RenderableType) -> str:
+    console = Console(file=StringIO(), width=120)
+    console.print(table)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_a_job_is_submitted_and_listed(engine: None, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert main(["engine", "submit", "file", "--level", "5", "--json"]) == 0
+    job = msgspec.json.decode(capsys.readouterr().out.splitlines()[-1], type=Job)
+    assert (job.state, job.level, job.path) == (State.QUEUED, 5, str(Path("file").absolute()))
+    assert main(["engine", "submit", "file", "--destination", "other"]) == 0
+    capsys.readouterr()
+    assert main(["engine", "jobs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{job.id} queued 0.0% {job.path} -> {job.path}.zst"
+    assert lines[1].endswith(f"-> {Path('other').absolute()}")
+
+
+def test_names_that_are_not_utf_8_are_submitted_too(engine: None, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("\udcff").touch()
+    assert main(["engine", "submit", "\udcff"]) == 0
+    assert "/\\xff ->" in capsys.readouterr().out
+
+
+def test_a_refusal_is_a_readable_line_and_code_1(engine: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "submit", "/etc"]) == 1
+    assert capsys.readouterr().err.startswith("tidegate: expected a path within the allowed folders (")
+
+
+def test_agents_are_listed(engine: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "agents", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_no_engine_is_a_readable_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engine", "jobs", "--url", "http://127.0.0.1:1/rpc"]) == 1
+    assert capsys.readouterr().err == "tidegate: no engine answers at http://127.0.0.1:1/rpc: connection refused\n"
+    assert main(["engine", "submit", "x", "--level", "20"]) == 2
+
+
+@pytest.mark.real
+async def test_waiting_for_a_job_tells_how_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    async with serve(port=0, options=Options(agents=1, roots=(tmp_path,))) as port:
+        url = f"http://127.0.0.1:{port}/rpc"
+        codes = [
+            await submit(asyncio.Event(), tmp_path / "file", level=3, destination=target, wait=True, json=True, url=url)
+            for target in (None, tmp_path / "other")
+        ]
+        asked_to_stop = asyncio.Event()
+        asked_to_stop.set()
+        codes.append(
+            await submit(
+                asked_to_stop, tmp_path / "file", level=3, destination=tmp_path / "third", wait=True, json=True, url=url
+            )
+        )
+    assert codes == [0, 0, 0]
+    captured = capsys.readouterr()
+    jobs = [json.loads(line) for line in captured.out.splitlines() if line.startswith("{")]
+    assert [job["state"] for job in jobs].count("done") == 2
+    assert captured.err.endswith(" goes on\n")
+    assert (tmp_path / "file.zst").exists()
+
+
+async def test_a_job_is_waited_for_while_its_engine_starts_again() -> None:
+    answers: list[Job | Unreachable] = [Unreachable("gone"), Unreachable("gone"), JOB]
+
+    async def call() -> Job:
+        answer = answers.pop(0)
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
+
+    assert await patiently(call) == JOB
+    answers = [Unreachable("gone")]
+    with pytest.raises(Unreachable):
+        await patiently(call, patience_s=0.0)
+
+
+def test_a_job_as_it_is_drawn() -> None:
+    _, line = drawn(job_table([JOB])).splitlines()
+    for part in ("0a1b2c3d", "running", "━━", "1.0 MB", "250.0 kB/s", "4 s", "2.50", "/data/photos.tar.zst"):
+        assert part in line
+    failed = msgspec.structs.replace(
+        JOB, state=State.FAILED, error=Failure(Code.DISK_FULL, "no room\x1b[2J"), eta_s=None, rate_bytes_per_s=None
+    )
+    assert "no room\ufffd[2J" in drawn(job_table([failed]))
+    assert drawn(job_table([])).split()[:2] == ["Job", "State"]
+
+
+def test_an_agent_as_it_is_drawn() -> None:
+    assert "was ended by signal 9" in drawn(agent_table([AGENT]))
+    busy = msgspec.structs.replace(
+        AGENT, state=AgentState.BUSY, pid=77, job="0a1b2c3d", memory_bytes=26_214_400, cpu_percent=98, error=None
+    )
+    for part in ("busy", "77", "0a1b2c3d", "26.2 MB", "98 %"):
+        assert part in drawn(agent_table([busy]))
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"), (5e12, "5.0 TB")]
+)
+def test_sizes_are_short(size: float, text: str) -> None:
+    assert size_text(size) == text
+
+
+def test_paths_are_told_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert path_text(Path("a b")) == f"{tmp_path}/a b"
+    assert path_text(Path("/x\udcff y")) == "file:///x%FF%20y"
+
+
+def test_the_engine_s_url_is_no_configuration() -> None:
+    assert gateway_environment({ENGINE_URL: "x", "OTHER": "y"}) == {"OTHER": "y"}
