@@ -44,11 +44,11 @@ async def play(trial: Trial) -> None:
 def _first_word(trial: Trial, watcher: Observer, mark: int) -> None:
     """The failure that is told first has made its source stale in the same breath, and nothing is fresh after it."""
     frames = watcher.frames[mark:]
-    first = next((frame for frame in frames if frame.type == "rpc_error"), None)
-    if first is None:
+    errors = [frame for frame in frames if frame.type == "rpc_error" and read_error(frame).source in trial.sources]
+    if not errors:
         trial.check("the first failure is told", False, "no rpc_error came")
         return
-    error = read_error(first)
+    first, error = errors[0], read_error(errors[0])
     told = [frame for frame in frames if frame.type == error.source and frame.stale]
     trial.check(
         "the first stale event comes with the first failure, and carries its code",

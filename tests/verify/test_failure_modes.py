@@ -1,0 +1,170 @@
+"""``docs/failure-modes.md`` against the truth: each fault is made to happen, and classified."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
+from tidegate.core.outcome import Answer, ClassifyPolicy, Verdict, classify
+from tidegate.core.payload import keyed_items, within
+from tidegate.errors import DeadlineExceeded, ErrorCode, InvalidResponse
+from tidegate.ports import Call
+from tidegate.verify.faultproxy import FAULTS, FaultProxy, fault_from
+
+TEXT = (Path(__file__).parents[2] / "docs/failure-modes.md").read_text()
+
+TIMEOUT_S = 0.3
+VERDICTS = {
+    "held against the backend": Verdict.FAILURE,
+    "ignored by the breaker": Verdict.IGNORED,
+    "no failure": Verdict.SUCCESS,
+}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of the tables of calls."""
+
+    what: str
+    proxy: str
+    code: str
+    verdict: str
+    says: str
+
+
+def table_rows(heading: str) -> list[Row]:
+    """The rows of the tables under a heading of the third level."""
+    section = TEXT.split(f"### {heading}\n")[1].split("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][2:]
+    return [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in lines]
+
+
+ROWS = [
+    row
+    for heading in ("Faults of the transport", "Answers of HTTP", "Answers of JSON-RPC")
+    for row in table_rows(heading)
+]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[str]:
+    """A backend that answers every call well."""
+
+    async def answer(request: web.Request) -> web.Response:
+        asked = await request.json()
+        answers = [{"jsonrpc": "2.0", "id": one["id"], "result": {"n": 1}} for one in _listed(asked)]
+        return web.json_response(answers if isinstance(asked, list) else answers[0])
+
+    app = web.Application()
+    app.router.add_post("/rpc", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def _listed(asked: object) -> list[dict[str, object]]:
+    return asked if isinstance(asked, list) else [asked]  # type: ignore[list-item]
+
+
+def test_every_fault_of_the_proxy_has_a_row() -> None:
+    assert {fault_name(row) for row in ROWS if row.proxy} == set(FAULTS)
+
+
+def test_every_error_code_is_explained() -> None:
+    assert {code for code in ErrorCode if code not in TEXT} == set()
+
+
+def test_every_row_without_a_fault_of_the_proxy_is_made_to_happen() -> None:
+    assert {row.what for row in ROWS if not row.proxy} == set(MADE)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+async def test_a_row_says_what_happens(row: Row, upstream: str, tmp_path: Path) -> None:
+    result = await (through_the_proxy(row, upstream) if row.proxy else MADE[row.what](upstream, tmp_path))
+    outcome = classify(result, elapsed_s=0.0, policy=ClassifyPolicy())
+    assert outcome.verdict is VERDICTS[row.verdict]
+    if isinstance(outcome, Answer):
+        assert (row.code, row.says) == ("", "")
+    else:
+        assert (outcome.code, True) == (row.code, row.says in outcome.message), outcome.message
+        assert row.says
+
+
+def fault_name(row: Row) -> str:
+    return row.proxy.strip("`").split()[0]
+
+
+async def through_the_proxy(row: Row, upstream: str) -> msgspec.Raw | BaseException:
+    """What a call that the row's fault hits ends with."""
+    name, *settings = row.proxy.strip("`").split()
+    parameters = {key: msgspec.json.decode(value) for key, _, value in (text.partition("=") for text in settings)}
+    calls = [Call("system.status")] * (2 if name == "partial_batch" else 1)
+    async with FaultProxy(upstream=upstream) as proxy:
+        backend = JsonRpcBackend(HttpOptions(f"{proxy.url}/rpc", response_bytes=1024 * 1024))
+        assert isinstance(await ended(backend, calls), msgspec.Raw)
+        proxy.set(fault_from(name, parameters))
+        result = await ended(backend, calls, timeout_s=TIMEOUT_S if row.code == "RPC_TIMEOUT" else 30.0)
+        await backend.aclose()
+        proxy.clear()
+        return result
+
+
+async def ended(
+    backend: JsonRpcBackend, calls: Sequence[Call] = (Call("system.status"),), *, timeout_s: float = 30.0
+) -> msgspec.Raw | BaseException:
+    """What the first of `calls` ends with."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return (await backend.call(calls))[0]
+    except TimeoutError:
+        return DeadlineExceeded(f"expected an answer within {timeout_s:g} s")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is judged
+        return error
+
+
+async def no_such_name(_: str, __: Path) -> msgspec.Raw | BaseException:
+    return await once(HttpOptions("http://name.invalid/rpc"))
+
+
+async def no_tls(upstream: str, _: Path) -> msgspec.Raw | BaseException:
+    return await once(HttpOptions(upstream.replace("http", "https", 1) + "/rpc"))
+
+
+async def no_credentials(upstream: str, directory: Path) -> msgspec.Raw | BaseException:
+    return await once(HttpOptions(f"{upstream}/rpc", bearer_token_file=directory / "none"))
+
+
+async def too_long(_: str, __: Path) -> msgspec.Raw | BaseException:
+    return raised(lambda: within(msgspec.Raw(b'"0123456789"'), 4))
+
+
+async def nothing_there(_: str, __: Path) -> msgspec.Raw | BaseException:
+    return raised(lambda: keyed_items(msgspec.Raw(b"{}"), items="/agents", key="id"))
+
+
+async def once(options: HttpOptions) -> msgspec.Raw | BaseException:
+    backend = JsonRpcBackend(options)
+    try:
+        return await ended(backend)
+    finally:
+        await backend.aclose()
+
+
+def raised(act: Callable[[], object]) -> BaseException:
+    with pytest.raises(InvalidResponse) as caught:
+        act()
+    return caught.value
+
+
+MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]] = {
+    "its name cannot be resolved": no_such_name,
+    "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
+    "`bearer_token_file` cannot be read: nothing is sent": no_credentials,
+    "data longer than `event_bytes`": too_long,
+    "nothing at the source's `select` or `items`, or a key twice": nothing_there,
+}
