@@ -2,8 +2,9 @@ import os
 import subprocess
 
 import psutil
+import pytest
 
-from tidegate.engine.processes import MIB, ProcessMeter
+from tidegate.engine.processes import MIB, ProcessMeter, cpu_percent
 
 
 async def test_a_process_is_measured_in_whole_units() -> None:
@@ -18,3 +19,8 @@ async def test_what_has_ended_is_left_out() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     assert (await ProcessMeter().measure([process.pid, os.getpid()])).keys() == {os.getpid()}
+
+
+@pytest.mark.parametrize(("rate", "percent"), [(None, None), (0.0, 0), (0.014, 0), (0.015, 2), (0.984, 98), (1.5, 150)])
+def test_a_few_ticks_of_the_clock_are_no_work(rate: float | None, percent: int | None) -> None:
+    assert cpu_percent(rate) == percent

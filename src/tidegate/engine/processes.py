@@ -30,11 +30,13 @@ class ProcessMeter:
         """What each of `pids` uses; those that have ended are left out."""
         now, readings = await in_thread(partial(_read, pids))
         rates = self._cpu.measure({pid: cpu_s for pid, (_, cpu_s) in readings.items()}, now=now)
-        return {pid: Usage(memory // MIB * MIB, _percent(rates[pid])) for pid, (memory, _) in readings.items()}
+        return {pid: Usage(memory // MIB * MIB, cpu_percent(rates[pid])) for pid, (memory, _) in readings.items()}
 
 
-def _percent(rate: float | None) -> int | None:
-    return None if rate is None else round(100 * rate)
+def cpu_percent(rate: float | None) -> int | None:
+    """CPU seconds per second in whole percent; less than 2, a few ticks of the kernel's clock, counts as nothing."""
+    percent = None if rate is None else round(100 * rate)
+    return 0 if percent == 1 else percent
 
 
 def _read(pids: Sequence[int]) -> tuple[float, Mapping[int, tuple[int, float]]]:
