@@ -65,3 +65,9 @@ async def test_another_answer_could_not_test() -> None:
             await gateway.check_health()
         with pytest.raises(CouldNotTest, match="GET /calls was answered with something else"):
             await gateway._read("/calls", list[int])
+
+
+async def test_who_never_becomes_ready_could_not_test() -> None:
+    async with proxy_api() as (_, api), aiohttp.ClientSession() as session:
+        with pytest.raises(CouldNotTest, match="GET /readyz was answered with HTTP 404"):
+            await GatewayApi(session, api.url, name="the gateway").until_ready(within_s=0.02)

@@ -32,6 +32,9 @@ ENGINE: Final = (
 _ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
 _GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')
 
+READY_S: Final = 30.0
+"""How long a deployment that has just been started may take to ask its backends for the first time."""
+
 SLACK_S: Final = 2.0
 """How much later than promised something may be seen: the machine may be busy."""
 
@@ -223,6 +226,7 @@ async def remote_deployment(*, url: str, fault_url: str, token: str | None = Non
         proxy = ProxyApi(session, fault_url, name="the fault proxy")
         await gateway.check_health()
         await proxy.state()
+        await gateway.until_ready(within_s=READY_S)
         status = await gateway.status()
         backends = sorted({source.backend for source in status.sources})
         if not backends:

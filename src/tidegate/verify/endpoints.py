@@ -124,6 +124,19 @@ class GatewayApi(_Endpoint):
         """Return if the gateway serves."""
         await self._ask("GET", "/healthz")
 
+    async def until_ready(self, *, within_s: float) -> None:
+        """Return once every source was asked for the first time. Raises `CouldNotTest` after `within_s` seconds."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        while True:
+            try:
+                await self._ask("GET", "/readyz")
+            except CouldNotTest:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise
+                await asyncio.sleep(POLL_S)
+            else:
+                return
+
     async def status(self) -> Status:
         return await self._read("/api/v1/status", Status)
 
