@@ -160,7 +160,7 @@ class TestRequests:
 
     async def test_a_binary_message_is_an_error_and_the_connection_lives_on(self) -> None:
         connection, channel, _ = House().started()
-        connection.receive(None)
+        connection.receive_binary(b"\x00")
         ask(connection, {"type": "ping"})
         received = channel.received()
         assert types(received) == ["error", "pong"]

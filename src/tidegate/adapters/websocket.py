@@ -231,7 +231,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._connection is None:
             return
         if not self._is_text:
-            self._connection.receive(None)
+            self._connection.receive_binary(message)
             return
         try:
             str(message, "utf-8")

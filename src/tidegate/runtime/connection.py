@@ -141,18 +141,14 @@ class Connection:
             head += self._framing.message("gap", wire.encode_gap(refused, timestamp=wall, requested=since, skipped={}))
         self._feed(head, names=() if resumed else self._names(without=None), position=begin)
 
-    def receive(self, text: bytes | None) -> None:
-        """Take one message of the client: a text, or None for a binary one. Never raises."""
-        if self._closed:
-            return
-        arrived = self._around.clock.now().mono
-        if not self._requests and self.subscriber.settle():
-            self._apply(self._judge(text, arrived))
-            return
-        self._requests.append((text, arrived))
-        self._request_bytes += len(text or b"") + 64
-        if self._request_bytes > self._around.send_limits.hard_bytes:
-            self._too_slow(self, "too many messages wait for a connection that does not read")
+    def receive(self, text: bytes) -> None:
+        """Take one text message of the client. Never raises."""
+        self._take(text)
+
+    def receive_binary(self, data: bytes) -> None:
+        """Take one binary message of the client: it is refused, whatever it holds. Never raises."""
+        del data
+        self._take(None)
 
     def pause(self) -> None:
         """The transport is full."""
@@ -189,6 +185,18 @@ class Connection:
         self._closed = True
         self._requests.clear()
         self.subscriber.detach()
+
+    def _take(self, text: bytes | None) -> None:
+        if self._closed:
+            return
+        arrived = self._around.clock.now().mono
+        if not self._requests and self.subscriber.settle():
+            self._apply(self._judge(text, arrived))
+            return
+        self._requests.append((text, arrived))
+        self._request_bytes += len(text or b"") + 64
+        if self._request_bytes > self._around.send_limits.hard_bytes:
+            self._too_slow(self, "too many messages wait for a connection that does not read")
 
     def _judge(self, text: bytes | None, arrived: float) -> Effect:
         return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
