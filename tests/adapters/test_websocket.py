@@ -298,6 +298,23 @@ class TestMessages:
             client.send(Frame(Opcode.BINARY, b"\xff", fin=False), Frame(Opcode.CONT, b"\xff"))
             assert (await client.message())["data"]["code"] == "INVALID_MESSAGE"
 
+    async def test_pings_and_messages_in_one_segment_are_answered_in_their_order(self) -> None:
+        async with serving() as served, RawClient.open(served.port) as client:
+            await client.message()
+            text = Frame(Opcode.TEXT, b'{"type":"ping"}')
+            parts = Frame(Opcode.TEXT, text.data[:5], fin=False), Frame(Opcode.CONT, text.data[5:])
+            client.send(parts[0], Frame(Opcode.PING, b"1"), parts[1], Frame(Opcode.PING, b"2"), text)
+            client.send(Frame(Opcode.PING, b"3"), Frame(Opcode.CLOSE, b"\x03\xe8"))
+            frames = [await client.next() for _ in range(6)]
+        assert [frame.opcode for frame in frames if frame] == [
+            Opcode.PONG,
+            Opcode.TEXT,
+            Opcode.PONG,
+            Opcode.TEXT,
+            Opcode.PONG,
+            Opcode.CLOSE,
+        ]
+
     async def test_many_messages_in_one_segment_are_answered_in_order(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
             await client.message()

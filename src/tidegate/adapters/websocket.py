@@ -7,6 +7,7 @@ transport writes as they are. They bypass the sans-I/O state, so nothing is writ
 import asyncio
 import http
 import logging
+from collections.abc import Iterable
 from typing import cast
 
 import msgspec
@@ -205,13 +206,18 @@ class WebSocketProtocol(asyncio.Protocol):
             self._frames_owed_until = self._server.options.frames.charged(
                 self._frames_owed_until, now, count=len(events)
             )
+        # What waits begins with one pong for each ping among the events: each goes out in its ping's turn.
+        waiting = iter(self._wire.data_to_send())
         for event in events:
             if isinstance(event, Request):
                 self._upgrade(event)
+            elif cast("Frame", event).opcode is Opcode.PING:
+                self._transport.write(next(waiting))
             elif not self._failed:
                 self._handle_frame(cast("Frame", event))
         if self._wire.state is not State.OPEN and self._connection is not None:
             self._connection.detach()
+        self._send(waiting)
         self._send_waiting()
 
     def _handle_frame(self, frame: Frame) -> None:
@@ -242,7 +248,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._connection.receive(message)
 
     def _send_waiting(self) -> None:
-        for data in self._wire.data_to_send():
+        self._send(self._wire.data_to_send())
+
+    def _send(self, waiting: Iterable[bytes]) -> None:
+        for data in waiting:
             if data:
                 self._transport.write(data)
             else:
