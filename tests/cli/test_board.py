@@ -74,6 +74,18 @@ def test_keys_have_rows_of_their_own_until_they_are_gone() -> None:
     assert [row.name for row in it.rows.values()] == ["a y"]
 
 
+def test_a_key_is_not_said_twice() -> None:
+    [row] = board(event("a", {"id": "x", "n": 1}, key="x")).rows.values()
+    assert (row.name, row.data) == ("a x", "n=1")
+
+
+def test_reasons_take_no_room_where_there_are_none() -> None:
+    it = board(event("a", 1))
+    assert "Why" not in drawn(it)
+    it.apply(value(stale=True, second=3, error_code="RPC_TIMEOUT"), now=NOW)
+    assert "Why" in drawn(it)
+
+
 def test_a_source_without_a_value_is_shown_until_it_has_one() -> None:
     unknown = event("source.freshness", {"type": "system.status", "as_of": None, "error_code": "RPC_DISCONNECT"})
     it = board(unknown)
@@ -163,8 +175,9 @@ def test_nothing_that_was_sent_steers_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"a": 1, "b": {"c": True, "d": None}}, "a=1  b.c=true  b.d=null"),
+        ({"a": 1, "b": {"c": True, "d": None}}, "a=1  b.c=true"),
         ({"free_bytes": 24491274240, "size_bytes": 12}, "free_bytes=24.5 GB  size_bytes=12 B"),
+        ({"x_bytes_per_s": 41_200_000, "y_bytes_per_s": 0.5}, "x_bytes_per_s=41.2 MB/s  y_bytes_per_s=0.5 B/s"),
         ({"volumes": [{"id": "sda", "used": 0.123456789}]}, "volumes[0].id=sda  volumes[0].used=0.123457"),
         ({"many": [1, 2, 3, 4], "none": [], "empty": {}}, "many=[4]  none=[0]  empty={}"),
         ("text", "text"),

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from io import StringIO
@@ -9,11 +12,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from programs import tidegate, until
 from rich.console import Console, RenderableType
 
 from tidegate.cli import main
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
-from tidegate.cli.jobs import agent_table, job_table, path_text, patiently, size_text, submit
+from tidegate.cli.jobs import agent_table, going_first, job_table, path_text, patiently, size_text, submit
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import Failure, Job, State
 from tidegate.engine.compression.refusals import Code
@@ -126,6 +130,48 @@ def test_no_engine_is_a_readable_line_and_code_1(capsys: pytest.CaptureFixture[s
     assert main(["engine", "submit", "x", "--level", "20"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("terminal", "arguments", "waits"),
+    [(False, [], False), (True, [], True), (True, ["--no-wait"], False), (False, ["--wait"], True)],
+)
+def test_a_job_is_waited_for_on_a_terminal_or_if_told_to(
+    terminal: bool, arguments: list[str], waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    async def submitted(*_: object, wait: bool, **__: object) -> int:
+        heard.append(wait)
+        return 0
+
+    monkeypatch.setattr("tidegate.cli.jobs.submit", submitted)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    assert main(["engine", "submit", "file", *arguments]) == 0
+    assert heard == [waits]
+
+
+@pytest.mark.real
+def test_on_a_terminal_a_bar_shows_how_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    main_end, terminal = os.openpty()
+    with tidegate("engine", "--port", "0", "--allow-root", str(tmp_path)) as running:
+        url = until(lambda: next((line["event"].split()[-1] for line in running.log), None))
+        command = [sys.executable, "-m", "tidegate", "engine", "submit", str(tmp_path / "file"), "--url", url]
+        with subprocess.Popen(command, stdout=terminal, env=os.environ | {"TERM": "xterm"}) as submitting:
+            os.close(terminal)
+            shown = b"".join(iter(lambda: _read(main_end), b""))
+        os.close(main_end)
+    assert submitting.returncode == 0
+    assert b"100 %" in shown
+    assert (tmp_path / "file.zst").exists()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # nobody has its other end any more
+        return b""
+
+
 @pytest.mark.real
 async def test_waiting_for_a_job_tells_how_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_bytes(b"x" * 1000)
@@ -167,13 +213,32 @@ async def test_a_job_is_waited_for_while_its_engine_starts_again() -> None:
 
 def test_a_job_as_it_is_drawn() -> None:
     _, line = drawn(job_table([JOB])).splitlines()
-    for part in ("0a1b2c3d", "running", "━━", "1.0 MB", "250.0 kB/s", "4 s", "2.50", "/data/photos.tar.zst"):
+    for part in ("0a1b2c3d", "running", "━━", " 50 %", "250.0 kB/s", "4 s", "2.50", "/data/photos.tar.zst"):
         assert part in line
     failed = msgspec.structs.replace(
         JOB, state=State.FAILED, error=Failure(Code.DISK_FULL, "no room\x1b[2J"), eta_s=None, rate_bytes_per_s=None
     )
     assert "no room\ufffd[2J" in drawn(job_table([failed]))
     assert drawn(job_table([])).split()[:2] == ["Job", "State"]
+
+
+def test_what_is_not_all_done_is_not_said_to_be() -> None:
+    verifying = msgspec.structs.replace(JOB, state=State.VERIFYING, bytes_read=1000, bytes_verified=999)
+    assert " 99 %" in drawn(job_table([verifying]))
+
+
+def test_a_result_in_the_working_directory_is_shown_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near = msgspec.structs.replace(JOB, destination=f"{tmp_path}/sub/photos.tar.zst")
+    assert drawn(job_table([near])).rstrip().endswith(" sub/photos.tar.zst")
+
+
+def test_jobs_that_go_on_are_followed_first() -> None:
+    old, new = (msgspec.structs.replace(JOB, id=name, state=State.DONE) for name in ("old", "new"))
+    waiting = msgspec.structs.replace(JOB, id="waiting", state=State.QUEUED)
+    assert [job.id for job in going_first([old, JOB, new, waiting])] == [JOB.id, "waiting", "new", "old"]
 
 
 def test_an_agent_as_it_is_drawn() -> None:

@@ -181,7 +181,7 @@ def engine_submit(
     *,
     level: Annotated[int, Parameter(validator=Number(gte=1, lte=19))] = 3,
     destination: Path | None = None,
-    wait: bool = False,
+    wait: bool | None = None,
     json: bool = False,
     url: EngineUrl = DEFAULT_ENGINE_URL,
 ) -> int:
@@ -196,7 +196,7 @@ def engine_submit(
     destination
         Other name for the result, or a folder for it. Nothing is ever overwritten.
     wait
-        Wait for its end, with a progress bar on a terminal. Ctrl-C ends the waiting, not the job.
+        Wait for its end, with a progress bar; by default on a terminal only. Ctrl-C ends the waiting, not the job.
     json
         The job as a line of JSON.
     url
@@ -204,8 +204,9 @@ def engine_submit(
     """
     from tidegate.cli import jobs, signals
 
+    waits = sys.stdout.isatty() if wait is None else wait
     return signals.run(
-        lambda stopped: jobs.submit(stopped, path, level=level, destination=destination, wait=wait, json=json, url=url)
+        lambda stopped: jobs.submit(stopped, path, level=level, destination=destination, wait=waits, json=json, url=url)
     )
 
 

@@ -122,12 +122,12 @@ class Board:
             as_of=event.as_of,
             why=" ← ".join(code for code in (event.error_code, event.cause) if code),
             retry_at=event.retry_at,
-            data=summary(event.data),
+            data=summary(_beside_key(event)),
         )
 
 
 def summary(data: Any) -> str:
-    """`data` on one line: ``name=value`` for everything in it that has a name; long lists by their length."""
+    """`data` on one line: ``name=value`` for everything in it that has a name; long lists by their length, no nulls."""
     return "  ".join(f"{name}={text}" if name else text for name, text in _leaves("", data))
 
 
@@ -135,7 +135,8 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
     match value:
         case dict() if value:
             for inner, item in value.items():
-                yield from _leaves(f"{name}.{inner}" if name else inner, item)
+                if item is not None:
+                    yield from _leaves(f"{name}.{inner}" if name else inner, item)
         case list() if 0 < len(value) <= SHOWN_ITEMS:
             for number, item in enumerate(value):
                 yield from _leaves(f"{name}[{number}]", item)
@@ -153,6 +154,8 @@ def _leaf(name: str, value: Any) -> str:
             return msgspec.json.encode(value).decode()
         case int() if name.endswith("_bytes"):
             return _size(value)
+        case int() | float() if name.endswith("_bytes_per_s"):
+            return f"{_size(value)}/s"
         case float():
             return f"{value:.6g}"
         case _:
@@ -165,6 +168,13 @@ def _size(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} PB"
+
+
+def _beside_key(event: Event) -> Any:
+    """An event's data without the field that names its item, which the row is named after."""
+    if event.key is None or not isinstance(event.data, dict):
+        return event.data
+    return {name: value for name, value in event.data.items() if value != event.key}
 
 
 def _state(event: Event) -> str:

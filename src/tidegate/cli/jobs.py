@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -77,7 +77,8 @@ async def show_jobs(stopped: asyncio.Event, *, follow: bool, json: bool, url: st
     async with engine_at(url) as engine:
 
         async def read() -> Sequence[Job]:
-            return (await engine.call("compression.list", JobList)).jobs
+            jobs = (await engine.call("compression.list", JobList)).jobs
+            return going_first(jobs) if follow else jobs
 
         await _shown(stopped, read, job_table, follow=follow, json=json)
     return 0
@@ -117,21 +118,28 @@ def path_text(path: Path) -> str:
     return str(absolute)
 
 
+def going_first(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Those that have not ended, as they were, then the others, the latest first: a terminal may have too few lines."""
+    ended = [job for job in jobs if job.state in ENDED]
+    return [job for job in jobs if job.state not in ENDED] + ended[::-1]
+
+
 def job_table(jobs: Sequence[Job]) -> RenderableType:
+    """A line for each job, and below them why some failed."""
     table = _table("Job", "State", "Progress", "", "Speed", "Left", "Ratio", "Result")
     for job in jobs:
-        done = job.bytes_verified if job.state is State.VERIFYING else job.bytes_read
         table.add_row(
             job.id,
             Text(job.state, _STYLES.get(job.state, "cyan")),
             ProgressBar(total=100, completed=_bar(job), width=12),
-            size_text(done),
+            f"{int(_bar(job))} %",
             "" if job.rate_bytes_per_s is None else f"{size_text(job.rate_bytes_per_s)}/s",
             "" if job.eta_s is None else f"{job.eta_s:.0f} s",
             "" if job.ratio is None else f"{job.ratio:.2f}",
-            Text(clean(job.destination if job.error is None else job.error.message)),
+            Text(clean(_from_here(job.destination))),
         )
-    return table
+    failures = [Text(f"{job.id}: {clean(job.error.message)}", "red") for job in jobs if job.error is not None]
+    return Group(table, *failures)
 
 
 def agent_table(agents: Sequence[AgentStatus]) -> RenderableType:
@@ -214,6 +222,12 @@ def _line(item: Job | AgentStatus) -> str:
     if isinstance(item, Job):
         return f"{item.id} {item.state} {item.percent:.1f}% {clean(item.path)} -> {clean(item.destination)}"
     return f"{item.id} {item.state} {item.job or '-'} done {item.jobs_done} failed {item.jobs_failed}"
+
+
+def _from_here(path: str) -> str:
+    """`path` without the working directory that it is in."""
+    here = f"{Path.cwd()}/"
+    return path.removeprefix(here)
 
 
 def _bar(job: Job) -> float:

@@ -46,17 +46,18 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
 
 def _rows(board: Board, *, now: datetime) -> Table:
     table = Table(expand=True, pad_edge=False, box=None, header_style="bold")
-    for heading in ("Event", "State", "Since", "Data from", "Why"):
+    whys = [_why(row, now) for row in board.rows.values()]
+    for heading in ("Event", "State", "Since", "As of", *(["Why"] if any(whys) else [])):
         table.add_column(heading, no_wrap=True)
     table.add_column("Data", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in board.rows.values():
+    for row, why in zip(board.rows.values(), whys, strict=True):
         style = _STYLES.get(row.state, "cyan") if board.lost is None else "dim"
         table.add_row(
             clean(row.name),
             Text(clean(row.state) if board.lost is None else f"{clean(row.state)}?", style),
             _clock(row.since),
             _age(row.as_of, now),
-            Text(_why(row, now), style),
+            *([Text(why, style)] if any(whys) else []),
             Text(clean(row.data)),
         )
     return table

@@ -61,7 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One compression job.
+    """One compression job; what one wants to know first comes first.
 
     Paths show what is not UTF-8 as ``\\xNN``. `bytes_total` and `bytes_read` count the contents of files, `percent` is
     theirs; `rate_bytes_per_s` and `eta_s` are those of the state, reading or verifying. `ratio` is the stream's size by
@@ -70,24 +70,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
+    percent: float
     state: State
+    error: Failure | None
+    rate_bytes_per_s: int | None
+    eta_s: float | None
     path: str
     destination: str
     level: int
-    attempts: int
+    ratio: float | None
     agent: str | None
+    attempts: int
     bytes_total: int | None
     bytes_read: int
     bytes_written: int
     bytes_verified: int
-    percent: float
-    rate_bytes_per_s: int | None
-    eta_s: float | None
-    ratio: float | None
     files: int
     skipped: int
     sha256: str | None
-    error: Failure | None
     submitted_at: str
     started_at: str | None
     ended_at: str | None
@@ -98,24 +98,24 @@ def job_of(record: Record, pace: Pace | None) -> Job:
     counts = record.counts
     return Job(
         id=record.id,
+        percent=_percent(record),
         state=record.state,
+        error=record.error,
+        rate_bytes_per_s=None if pace is None or pace.rate is None else round(pace.rate),
+        eta_s=None if pace is None else _eta_s(record, pace),
         path=shown(record.source),
         destination=shown(record.destination),
         level=record.level,
-        attempts=record.attempts,
+        ratio=round(counts.stream_bytes / counts.bytes_written, 3) if counts.bytes_written else None,
         agent=record.agent,
+        attempts=record.attempts,
         bytes_total=counts.bytes_total,
         bytes_read=counts.bytes_read,
         bytes_written=counts.bytes_written,
         bytes_verified=counts.bytes_verified,
-        percent=_percent(record),
-        rate_bytes_per_s=None if pace is None or pace.rate is None else round(pace.rate),
-        eta_s=None if pace is None else _eta_s(record, pace),
-        ratio=round(counts.stream_bytes / counts.bytes_written, 3) if counts.bytes_written else None,
         files=counts.files,
         skipped=counts.skipped,
         sha256=None if record.verified is None else record.verified.sha256,
-        error=record.error,
         submitted_at=_rfc3339(record.submitted_at),
         started_at=None if record.started_at is None else _rfc3339(record.started_at),
         ended_at=None if record.ended_at is None else _rfc3339(record.ended_at),

@@ -63,15 +63,15 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     state: AgentState
-    pid: int | None
+    error: str | None
     job: str | None
+    cpu_percent: int | None
+    memory_bytes: int | None
     jobs_done: int
     jobs_failed: int
     restarts: int
-    memory_bytes: int | None
-    cpu_percent: int | None
+    pid: int | None
     heartbeat_age_s: int | None
-    error: str | None
 
 
 class AgentList(msgspec.Struct, frozen=True):
@@ -173,15 +173,15 @@ class Compression:
                 AgentStatus(
                     id=agent.name,
                     state=agent.state,
-                    pid=agent.pid,
+                    error=agent.error,
                     job=agent.job,
+                    cpu_percent=None if used is None else used.cpu_percent,
+                    memory_bytes=None if used is None else used.memory_bytes,
                     jobs_done=agent.jobs_done,
                     jobs_failed=agent.jobs_failed,
                     restarts=agent.restarts,
-                    memory_bytes=None if used is None else used.memory_bytes,
-                    cpu_percent=None if used is None else used.cpu_percent,
+                    pid=agent.pid,
                     heartbeat_age_s=agent.heartbeat_age_s,
-                    error=agent.error,
                 )
             )
         return AgentList(statuses)
