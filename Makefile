@@ -28,10 +28,10 @@ $(STAMP)/python: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-$(STAMP)/tools: tools/install-check-tools package-lock.json
+$(STAMP)/tools: tools/install-check-tools tools/autobahn-constraints.txt package-lock.json
 	mkdir -p $(STAMP)
 	tools/install-check-tools
 	touch $@
 
 clean:
-	rm -rf .venv node_modules $(STAMP) build dist
+	rm -rf .venv .autobahn node_modules $(STAMP) build dist

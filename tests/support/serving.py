@@ -197,6 +197,7 @@ async def serving(
     gate: Mapping[str, Any] | None = None,
     http: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
+    websocket: Mapping[str, Any] | None = None,
     soft_bytes: int = 1 << 18,
     **options: Any,
 ) -> AsyncIterator[Serving]:
@@ -209,11 +210,13 @@ async def serving(
         bound_host="127.0.0.1",
         **(gate or {}),
     )
-    websocket = WebSocketServer(
-        house.gateway,
-        keeper,
-        WebSocketOptions(message_bytes=65536, send_buffer_soft_bytes=1 << 18, send_buffer_hard_bytes=1 << 22),
-    )
+    frames: dict[str, Any] = {
+        "message_bytes": 65536,
+        "send_buffer_soft_bytes": 1 << 18,
+        "send_buffer_hard_bytes": 1 << 22,
+        **(websocket or {}),
+    }
+    websocket_server = WebSocketServer(house.gateway, keeper, WebSocketOptions(**frames))
     streams = EventStreams(house.gateway, transport_of=transport_of, soft_bytes=soft_bytes, jitter=lambda: 0.5)
     limits: dict[str, Any] = {"version": "0.1.0", "publish_bytes": 4096, "body_s": 20.0, **(http or {})}
     app = http_api(
@@ -229,7 +232,7 @@ async def serving(
     port = listener.getsockname()[1]
     running = asyncio.create_task(house.gateway.run())
     try:
-        async with serve(app, websocket, sock=listener, **{"handshake_s": 20.0, **(server or {})}):
+        async with serve(app, websocket_server, sock=listener, **{"handshake_s": 20.0, **(server or {})}):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()
