@@ -6,9 +6,11 @@ Read `running` from top to bottom; everything below it turns a table of the conf
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+
+import msgspec
 
 from tidegate import __version__
 from tidegate.adapters import server
@@ -44,7 +46,7 @@ from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
-from tidegate.ports import Authenticator, Backend, Call
+from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
@@ -58,6 +60,21 @@ FRAMES_PER_MESSAGE = 10
 
 KEEP_ALIVE_S = 15.0
 """How long an HTTP connection may stay idle."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the embedding program brings along; what is None, or a backend that is not named, is made here.
+
+    The gateway closes the `store` and the `backends` when it ends.
+    """
+
+    backends: Mapping[str, Backend] = {}
+    clock: Clock | None = None
+    metrics: RenderedMetrics | None = None
+    store: Store | None = None
+
+
+OUR_OWN = Parts()
 
 
 class App:
@@ -75,17 +92,17 @@ class App:
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[App]:
-    """The gateway of `config`, listening and polling while the context is open.
+async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
+    """The gateway of `config`, listening and polling while the context is open. `parts` replace what it is made of.
 
     Raises `ConfigError` where a file cannot be used, `OSError` where the address cannot be bound, `StoreError` where
     the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
     """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(bound(config.server.host, config.server.port))
-        store = await SqliteStore.open(Path(config.server.state_dir)) if config.server.state_dir else None
-        clock = SystemClock()
-        metrics = PrometheusMetrics(version=__version__, known_types=config.sources)
+        store = parts.store if parts.store is not None else await store_for(config)
+        clock = parts.clock if parts.clock is not None else SystemClock()
+        metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
         authenticator = authenticator_for(config.auth)
 
         gateway = Gateway(
@@ -93,7 +110,7 @@ async def running(config: Config) -> AsyncIterator[App]:
         )
         pollers = []
         for name, backend_config in config.backends.items():
-            backend = backend_for(backend_config)
+            backend = parts.backends[name] if name in parts.backends else backend_for(backend_config)
             stack.push_async_callback(backend.aclose)
             pollers.append(
                 BackendPoller(
@@ -168,6 +185,15 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(config.server.tls_cert_file, config.server.tls_key_file)
     return context
+
+
+async def store_for(config: Config) -> Store | None:
+    """What keeps last good values on disk; None where that is turned off."""
+    return await SqliteStore.open(Path(config.server.state_dir)) if config.server.state_dir else None
+
+
+def metrics_for(config: Config) -> PrometheusMetrics:
+    return PrometheusMetrics(version=__version__, known_types=config.sources)
 
 
 def gateway_options(config: Config) -> GatewayOptions:

@@ -8,6 +8,7 @@ import msgspec
 from tidegate.core.events import Draft, Position
 from tidegate.core.grant import Grant
 from tidegate.core.instant import Instant
+from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError, ErrorCode
 
 
@@ -113,3 +114,11 @@ class Metrics(Protocol):
     def client_left(self, transport: str, reason: str) -> None: ...
 
     def events_skipped(self, event_type: str, count: int) -> None: ...
+
+
+class RenderedMetrics(Metrics, Protocol):
+    """Metrics that can be shown."""
+
+    def render(self, allowed: PatternSet) -> bytes:
+        """What `allowed` covers, in Prometheus' text format. May be called in another thread."""
+        ...

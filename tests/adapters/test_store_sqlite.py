@@ -34,20 +34,11 @@ async def saved_in(directory: Path) -> list[SavedValue]:
         await store.aclose()
 
 
-async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_a_directory_that_is_not_there_is_made(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "new" / "state")
     store.save([STATUS, AGENT])
     await store.aclose()
     assert await saved_in(tmp_path / "new" / "state") == [AGENT, STATUS]
-
-
-async def test_the_newest_value_of_a_key_counts_and_what_is_gone_is_forgotten(tmp_path: Path) -> None:
-    store = await SqliteStore.open(tmp_path)
-    store.save([STATUS, AGENT])
-    newer = SavedValue(STATUS.type, STATUS.key, b"2", STATUS.as_of + 1)
-    store.save([newer], gone=[(AGENT.type, AGENT.key)])
-    await store.aclose()
-    assert await saved_in(tmp_path) == [newer]
 
 
 async def test_values_are_on_disk_within_a_second_without_closing(tmp_path: Path) -> None:

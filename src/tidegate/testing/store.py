@@ -1,0 +1,27 @@
+"""Last good values that outlive a gateway, but not the test."""
+
+from collections.abc import Iterable, Sequence
+
+from tidegate.ports import SavedValue
+
+
+class MemoryStore:
+    """Implements `tidegate.ports.Store`. `values` are what a gateway that is given this store next will find."""
+
+    def __init__(self, values: Iterable[SavedValue] = ()) -> None:
+        self.values = {(value.type, value.key): value for value in values}
+        self.closed = False
+
+    async def load(self) -> Sequence[SavedValue]:
+        """See `tidegate.ports.Store`."""
+        return list(self.values.values())
+
+    def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        """See `tidegate.ports.Store`."""
+        self.values |= {(value.type, value.key): value for value in values}
+        for name in gone:
+            self.values.pop(name, None)
+
+    async def aclose(self) -> None:
+        """See `tidegate.ports.Store`."""
+        self.closed = True
