@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from fanout import EPOCH, KIB, House, TokenAuthenticator, draft, types
+from fanout import EPOCH, KIB, House, draft, knowing, types
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -258,7 +258,7 @@ class TestMessages:
             ({"type": "auth", "data": {"token": "wrong"}}, "UNAUTHENTICATED"),
         ]
         grants = {"t": Grant(allowed=PatternSet([f"t{n}" for n in range(9)]))}
-        authenticator = TokenAuthenticator(grants)
+        authenticator = knowing(grants)
         async with serving(authenticator=authenticator) as served, served.connect("?types=&token=t") as client:
             await received(client)
             for message, code in asked:
@@ -686,7 +686,7 @@ class TestRefusals:
 
     async def test_tokens(self) -> None:
         reader = Grant(roles=frozenset({Role.SUBSCRIBER}), allowed=PatternSet(["a"]))
-        grants = TokenAuthenticator({"r": reader, "w": Grant(roles=frozenset({Role.PUBLISHER}))})
+        grants = knowing({"r": reader, "w": Grant(roles=frozenset({Role.PUBLISHER}))})
         async with serving(authenticator=grants) as served:
             refusal = (await served.refused()).response
             assert (refusal.status_code, refusal.headers["WWW-Authenticate"]) == (401, "Bearer")

@@ -9,11 +9,12 @@ counts exactly what is missing.
 from collections import Counter
 from typing import Any
 
-from fanout import EPOCH, LIMITS, SESSION_LIMITS, Fabric, FakeChannel, ManualClock, OpenDoor, ask, event, messages
+from fanout import EPOCH, LIMITS, SESSION_LIMITS, Fabric, FakeChannel, ask, event, messages
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.core import outbox, subscriber
 from tidegate.core.events import Event, Position
 from tidegate.core.framing import WEBSOCKET
@@ -21,6 +22,7 @@ from tidegate.core.grant import UNRESTRICTED
 from tidegate.core.session import SessionLimits
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.connection import Connection, Surroundings
+from tidegate.testing import ManualClock
 
 CLIENTS = 4
 HISTORY = 12
@@ -279,7 +281,7 @@ class Delivery(RuleBasedStateMachine):
             stream=self.fabric.stream,
             clock=ManualClock(),
             position=lambda: self.fabric.position,
-            authenticate=OpenDoor().verify,
+            authenticate=OpenAuthenticator().verify,
             server="tidegate/test",
             heartbeat_interval_s=10.0,
             session_limits=SessionLimits(

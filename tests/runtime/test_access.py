@@ -1,6 +1,7 @@
 import pytest
-from fanout import OpenDoor, TokenAuthenticator
+from fanout import knowing
 
+from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.core.grant import UNRESTRICTED, Grant, Role
 from tidegate.errors import AccessRefused, MessageError, MessageErrorCode
 from tidegate.runtime.access import Gate, Request
@@ -17,7 +18,7 @@ def gate(
     *, bound_host: str = "192.0.2.7", hosts: tuple[str, ...] = (), origins: tuple[str, ...] = (), proxies: str = ""
 ) -> Gate:
     return Gate(
-        authenticator=TokenAuthenticator({"r": READER, "w": WRITER}),
+        authenticator=knowing({"r": READER, "w": WRITER}),
         bound_host=bound_host,
         hosts=hosts,
         origins=origins,
@@ -159,7 +160,7 @@ class TestToken:
         assert caught.value.retry_after_s
 
     def test_without_authentication_none_is_needed(self) -> None:
-        door = Gate(authenticator=OpenDoor(), bound_host="127.0.0.1")
+        door = Gate(authenticator=OpenAuthenticator(), bound_host="127.0.0.1")
         assert door.authenticate(request(), None, Role.ADMIN).grant is UNRESTRICTED
 
 

@@ -9,9 +9,9 @@ from fanout import (
     KIB,
     FakeChannel,
     House,
-    TokenAuthenticator,
     ask,
     draft,
+    knowing,
     types,
 )
 
@@ -184,7 +184,7 @@ class TestAuthentication:
     def house(self) -> House:
         everyone = frozenset({Role.SUBSCRIBER})
         return House(
-            authenticator=TokenAuthenticator(
+            authenticator=knowing(
                 {
                     "all": Grant(name="all", roles=everyone),
                     "a": Grant(name="a", roles=everyone, allowed=PatternSet(["a"])),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fanout import RecordingMetrics, options
+from fanout import options
 from msgspec import Raw
 from simulation.virtual import VirtualLoop
 from structlog.testing import capture_logs
@@ -21,11 +21,12 @@ from tidegate.core.freshness import SourceSpec
 from tidegate.core.grant import EVERYTHING
 from tidegate.core.instant import Instant, from_rfc3339
 from tidegate.core.outcome import ClassifyPolicy
-from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, UnknownName
+from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
 from tidegate.runtime.supervisor import Supervisor
+from tidegate.testing import MemoryStore, RecordingMetrics, ScriptedBackend
 
 INTERVAL_S = 10.0
 TIMEOUT_S = 2.0
@@ -49,61 +50,11 @@ class LoopClock:
         return Instant(mono, 1_795_000_000.0 + mono)
 
 
-class ScriptedBackend:
-    """Answers each call with what `answer` gives for it, or raises that, after `delay_s`; notes when calls came."""
-
-    def __init__(self) -> None:
-        self.answer: Callable[[Call], Raw | BackendError | Exception] = lambda call: Raw(b'{"ok":true}')
-        self.delay_s = 0.1
-        self.came: list[tuple[float, list[str]]] = []
-        self.in_flight = 0
-        self.most_in_flight = 0
-
-    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
-        self.came.append((asyncio.get_running_loop().time(), [call.method for call in calls]))
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            await asyncio.sleep(self.delay_s)
-            answers = [self.answer(call) for call in calls]
-        finally:
-            self.in_flight -= 1
-        if len(answers) == 1 and isinstance(answers[0], Exception):
-            raise answers[0]
-        return [answer for answer in answers if isinstance(answer, Raw | BackendError)]
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
-    def fail(self, error: Exception) -> None:
-        self.answer = lambda call: error
-
-    def times(self) -> list[float]:
-        return [at for at, _ in self.came]
-
-
-class MemoryStore:
-    def __init__(self, values: Sequence[SavedValue] = ()) -> None:
-        self.values = {(value.type, value.key): value for value in values}
-        self.closed = False
-
-    async def load(self) -> list[SavedValue]:
-        return list(self.values.values())
-
-    def save(self, values: Any, *, gone: Any = ()) -> None:
-        self.values |= {(value.type, value.key): value for value in values}
-        for name in gone:
-            self.values.pop(name, None)
-
-    async def aclose(self) -> None:
-        self.closed = True
-
-
 class House:
     """A gateway with one backend, and everything that it publishes, in order, with when it did."""
 
     def __init__(self, *sources: SourcePlan, batch: bool = False, store: MemoryStore | None = None) -> None:
-        self.backend = ScriptedBackend()
+        self.backend = ScriptedBackend(lambda call: {"ok": True}, delay_s=0.1)
         self.store = store
         self.published: list[tuple[float, Draft]] = []
         clock = LoopClock()
@@ -150,6 +101,11 @@ class House:
         return [msgspec.json.decode(draft.data)["state"] for draft in self.of("circuit_breaker.state")]
 
 
+def times(backend: ScriptedBackend) -> list[float]:
+    """When it was asked."""
+    return [exchange.at for exchange in backend.exchanges]
+
+
 def source(event_type: str = "a.status", *, breaker: str = "engine", **fields: Any) -> SourcePlan:
     plan = {name: fields.pop(name) for name in ("select", "items", "key", "idle_interval_s") if name in fields}
     spec = {"type": event_type, "source": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
@@ -162,10 +118,10 @@ async def test_the_first_poll_comes_within_a_second_and_the_cadence_does_not_dri
     house = House(source())
     async with house.supervisor.running():
         await asyncio.sleep(10 * INTERVAL_S + 1)
-    times = house.backend.times()
-    assert times[0] <= 1.0
-    assert times == pytest.approx([times[0] + n * INTERVAL_S for n in range(len(times))], abs=1e-6)
-    assert len(house.of("a.status")) == len(times)
+    came = times(house.backend)
+    assert came[0] <= 1.0
+    assert came == pytest.approx([came[0] + n * INTERVAL_S for n in range(len(came))], abs=1e-6)
+    assert len(house.of("a.status")) == len(came)
     assert not any(draft.stale for draft in house.of("a.status"))
 
 
@@ -174,7 +130,7 @@ async def test_sources_with_one_interval_share_their_phase_and_one_batch() -> No
     house = House(source("a.status"), source("b.status"), batch=True)
     async with house.supervisor.running():
         await asyncio.sleep(2.5 * INTERVAL_S)
-    assert [sorted(methods) for _, methods in house.backend.came] == [["a.status", "b.status"]] * 3
+    assert [sorted(exchange.methods) for exchange in house.backend.exchanges] == [["a.status", "b.status"]] * 3
 
 
 @virtual
@@ -182,7 +138,7 @@ async def test_without_batching_each_source_has_its_own_call() -> None:
     house = House(source("a.status"), source("b.status"))
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
-    assert sorted(methods[0] for _, methods in house.backend.came) == ["a.status", "b.status"]
+    assert sorted(exchange.methods[0] for exchange in house.backend.exchanges) == ["a.status", "b.status"]
     assert house.backend.most_in_flight == 2
 
 
@@ -209,14 +165,14 @@ async def test_an_open_breaker_lets_through_single_probes_at_the_announced_times
         house.backend.fail(Disconnected("refused"))
         await asyncio.sleep(INTERVAL_S)
         assert house.states() == ["closed", "open"], "three sources fail in one tick: the threshold"
-        house.backend.came.clear()
+        house.backend.exchanges.clear()
         await asyncio.sleep(300.0)
     announced = [draft.retry_at for draft in house.of("a.status") if draft.retry_at is not None and draft.stale]
-    assert house.backend.came
+    assert house.backend.exchanges
     assert house.backend.most_in_flight <= 3
-    for at, methods in house.backend.came:
-        assert len(methods) == 1
-        assert any(abs(1_795_000_000.0 + at - retry_at) < 0.01 for retry_at in announced)
+    for exchange in house.backend.exchanges:
+        assert len(exchange.calls) == 1
+        assert any(abs(1_795_000_000.0 + exchange.at - retry_at) < 0.01 for retry_at in announced)
 
 
 @virtual
@@ -227,15 +183,15 @@ async def test_recovery_is_noticed_at_the_probe_and_the_others_are_asked_spread_
         await asyncio.sleep(1.5)
         house.backend.fail(Disconnected("refused"))
         await asyncio.sleep(INTERVAL_S)
-        house.backend.answer = lambda call: Raw(b"1")
-        house.backend.came.clear()
+        house.backend.recover()
+        house.backend.exchanges.clear()
         while house.states()[-1] != "closed":
             await asyncio.sleep(0.01)
         back = asyncio.get_running_loop().time()
         await asyncio.sleep(INTERVAL_S)
     assert house.states().count("closed") == 2, "at the start, and once after the recovery"
-    probe, *others = house.backend.times()
-    assert len({methods[0] for _, methods in house.backend.came}) == 10
+    probe, *others = times(house.backend)
+    assert len({exchange.methods[0] for exchange in house.backend.exchanges}) == 10
     assert all(at <= back + INTERVAL_S + 0.01 for at in others)
     assert min(b - a for a, b in itertools.pairwise([probe, *others])) > 0, "no two at once"
     last = {draft.type: draft for _, draft in house.published}
@@ -250,7 +206,7 @@ async def test_when_the_breaker_moves_every_other_source_of_it_says_what_that_me
         house.backend.fail(Disconnected("refused"))
         while house.states()[-1] != "open":
             await asyncio.sleep(0.01)
-        opened_by = house.backend.came[-1][1]
+        opened_by = house.backend.exchanges[-1].methods
         assert opened_by != ["c.status"]
         last = house.of("c.status")[-1]
         assert (last.stale, last.error_code) == (True, "CIRCUIT_BREAKER_OPEN")
@@ -272,7 +228,7 @@ async def test_a_hang_is_a_timeout_and_ticks_meanwhile_are_missed_not_piled_up()
 @virtual
 async def test_a_breaker_of_its_own_does_not_open_that_of_the_backend() -> None:
     house = House(source("a.status"), source("b.status", breaker="engine/b.status"))
-    house.backend.answer = lambda call: Disconnected("no") if call.method == "b.status" else Raw(b"1")
+    house.backend.script = lambda call: Disconnected("no") if call.method == "b.status" else 1
     async with house.supervisor.running():
         await asyncio.sleep(4 * INTERVAL_S)
         states = {view.name: view.state.value for view in house.supervisor.breakers()}
@@ -283,7 +239,7 @@ async def test_a_breaker_of_its_own_does_not_open_that_of_the_backend() -> None:
 @virtual
 async def test_one_success_in_a_batch_is_a_success_and_each_element_decides_its_own_freshness() -> None:
     house = House(source("a.status"), source("b.status"), batch=True)
-    house.backend.answer = lambda call: ApplicationError(1, "no") if call.method == "b.status" else Raw(b"1")
+    house.backend.script = lambda call: ApplicationError(1, "no") if call.method == "b.status" else 1
     async with house.supervisor.running():
         await asyncio.sleep(6 * INTERVAL_S)
         states = [view.state.value for view in house.supervisor.breakers()]
@@ -300,12 +256,12 @@ async def test_an_account_that_is_refused_is_asked_less_and_less_without_opening
         await asyncio.sleep(1.5)
         house.backend.fail(HttpStatus(401, "who are you"))
         await asyncio.sleep(1.0)
-        house.backend.came.clear()
+        house.backend.exchanges.clear()
         await asyncio.sleep(200.0)
         states = [view.state.value for view in house.supervisor.breakers()]
     assert states == ["closed"]
-    gaps = [b - a for a, b in itertools.pairwise(house.backend.times())]
-    assert len(house.backend.came) < 10
+    gaps = [b - a for a, b in itertools.pairwise(times(house.backend))]
+    assert len(house.backend.exchanges) < 10
     assert all(gap >= BREAKER.open_s / 2 for gap in gaps)
     repeats = [draft for draft in house.of("a.status") if draft.error_code == "RPC_AUTH"]
     assert len(repeats) > 150, "the stale event is said again at each due tick"
@@ -316,12 +272,12 @@ async def test_nobody_subscribed_slows_polling_and_the_first_subscriber_quickens
     house = House(source(idle_interval_s=100.0))
     async with house.supervisor.running():
         await asyncio.sleep(250.0)
-        assert len(house.backend.came) <= 4
+        assert len(house.backend.exchanges) <= 4
         house.gateway.is_wanted = lambda event_type: True  # type: ignore[method-assign]
-        house.backend.came.clear()
+        house.backend.exchanges.clear()
         house.gateway.on_interest()
         await asyncio.sleep(INTERVAL_S * 3)
-    assert len(house.backend.came) >= 3
+    assert len(house.backend.exchanges) >= 3
     assert not any(draft.stale for draft in house.of("a.status")), "slower is not stale"
 
 
@@ -329,7 +285,7 @@ async def test_nobody_subscribed_slows_polling_and_the_first_subscriber_quickens
 async def test_of_ten_thousand_keys_of_which_one_changes_per_tick_one_is_published_per_tick() -> None:
     house = House(source(items="/jobs", key="id", on_change=True))
     items = [{"id": f"job-{number}", "bytes": 0} for number in range(10_000)]
-    house.backend.answer = lambda call: Raw(msgspec.json.encode({"jobs": items}))
+    house.backend.script = lambda call: {"jobs": items}
     async with house.supervisor.running():
         await asyncio.sleep(INTERVAL_S)
         assert len(house.of("a.status")) == 10_000
@@ -347,9 +303,7 @@ async def test_of_ten_thousand_keys_of_which_one_changes_per_tick_one_is_publish
 async def test_a_keyed_source_publishes_only_what_changed_and_what_went() -> None:
     house = House(source(items="/agents", key="id"))
     items = {f"k{n}": 0 for n in range(100)}
-    house.backend.answer = lambda call: Raw(
-        msgspec.json.encode({"agents": [{"id": key, "n": n} for key, n in items.items()]})
-    )
+    house.backend.script = lambda call: {"agents": [{"id": key, "n": n} for key, n in items.items()]}
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
         assert len(house.of("a.status")) == 100
@@ -363,12 +317,12 @@ async def test_a_keyed_source_publishes_only_what_changed_and_what_went() -> Non
 @virtual
 async def test_a_result_that_is_not_of_the_wanted_shape_is_an_invalid_response() -> None:
     house = House(source(select="/a/b"))
-    house.backend.answer = lambda call: Raw(b'{"a":{"b":3}}')
+    house.backend.script = lambda call: {"a": {"b": 3}}
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
-        house.backend.answer = lambda call: Raw(b'{"a":[]}')
+        house.backend.script = lambda call: {"a": []}
         await asyncio.sleep(INTERVAL_S)
-        house.backend.answer = lambda call: Raw(b'{"a":{"b":"%s"}}' % (b"x" * 1001))
+        house.backend.script = lambda call: {"a": {"b": "x" * 1001}}
         await asyncio.sleep(INTERVAL_S)
     first, *others = house.of("a.status")
     assert first.data == Raw(b"3")
@@ -387,7 +341,8 @@ async def test_values_from_disk_are_published_as_restored_until_the_backend_answ
         ]
         await asyncio.sleep(1.5)
         assert store.values["a.status", ""] == saved, "an error never replaces a value"
-        house.backend.answer = lambda call: Raw(b'{"n":2}')
+        house.backend.script = lambda call: {"n": 2}
+        house.backend.recover()
         await asyncio.sleep(INTERVAL_S)
     assert house.of("a.status")[-1].stale is False
     assert store.values["a.status", ""].data == b'{"n":2}'
@@ -403,7 +358,7 @@ async def test_readiness_waits_for_every_first_attempt_and_tells_a_dead_backend_
         await asyncio.sleep(1.5)
         readiness = house.supervisor.readiness()
         assert (readiness.status, readiness.stale) == ("degraded", 2)
-        house.backend.answer = lambda call: Raw(b"1")
+        house.backend.recover()
         await asyncio.sleep(61.0)
         assert house.supervisor.readiness().status == "ready"
         house.gateway.draining = True
@@ -417,9 +372,9 @@ async def test_an_operator_forces_a_breaker_open_and_resets_it() -> None:
         await asyncio.sleep(1.5)
         forced = await house.supervisor.command("engine", "force-open", by="ops")
         assert (forced.state.value, forced.forced) == ("open", True)
-        house.backend.came.clear()
+        house.backend.exchanges.clear()
         await asyncio.sleep(100.0)
-        assert not house.backend.came
+        assert not house.backend.exchanges
         stale = house.of("a.status")[-1]
         assert (stale.stale, stale.error_code) == (True, "CIRCUIT_BREAKER_OPEN")
         reset = await house.supervisor.command("engine", "reset", by="ops")
@@ -445,10 +400,10 @@ async def test_a_hint_polls_at_once() -> None:
     house = House(source(interval_s=3600.0))
     async with house.supervisor.running():
         await asyncio.sleep(2.0)
-        house.backend.came.clear()
+        house.backend.exchanges.clear()
         await house.supervisor.poll("engine")
         await asyncio.sleep(0.01)
-        assert len(house.backend.came) == 1
+        assert len(house.backend.exchanges) == 1
 
 
 @virtual
@@ -476,7 +431,7 @@ async def test_time_alone_makes_a_value_too_old_to_show() -> None:
     (when, expired), *rest = [(at, draft) for at, draft in house.published if draft.expired]
     assert not rest
     assert (expired.data, expired.stale) == (Raw(b"null"), True)
-    assert when == pytest.approx(house.backend.times()[0] + 130.0, abs=0.01)
+    assert when == pytest.approx(times(house.backend)[0] + 130.0, abs=0.01)
 
 
 @virtual
@@ -485,13 +440,13 @@ async def test_after_a_reset_the_sources_are_asked_spread_out_without_waiting_fo
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
         await house.supervisor.command("engine", "force-open", by="ops")
-        house.backend.came.clear()
+        house.backend.exchanges.clear()
         await asyncio.sleep(1.0)
         await house.supervisor.command("engine", "reset", by="ops")
         await asyncio.sleep(990.0)
-    times = house.backend.times()
-    assert len(times) == 4
-    assert [b - a for a, b in itertools.pairwise(times)] == pytest.approx([250.0] * 3, abs=0.01)
+    came = times(house.backend)
+    assert len(came) == 4
+    assert [b - a for a, b in itertools.pairwise(came)] == pytest.approx([250.0] * 3, abs=0.01)
 
 
 @virtual
@@ -509,11 +464,11 @@ async def test_snapshots_of_an_unchanged_value_carry_the_newer_as_of() -> None:
 @virtual
 async def test_the_probe_is_not_spent_on_a_source_whose_account_is_refused() -> None:
     house = House(source("a.status"), source("b.status", interval_s=4.0))
-    house.backend.answer = lambda call: HttpStatus(401, "who") if call.method == "a.status" else Disconnected("no")
+    house.backend.script = lambda call: HttpStatus(401, "who") if call.method == "a.status" else Disconnected("no")
     async with house.supervisor.running():
         while "half_open" not in house.states():
             await asyncio.sleep(1.0)
-        house.backend.answer = lambda call: Raw(b"1")
+        house.backend.script = lambda call: 1
         await asyncio.sleep(100.0)
     assert house.states()[-1] == "closed"
 
@@ -526,7 +481,7 @@ async def test_one_line_says_that_a_source_fails_and_one_that_it_is_back() -> No
             await asyncio.sleep(1.5)
             house.backend.fail(Disconnected("refused"))
             await asyncio.sleep(2 * INTERVAL_S)
-            house.backend.answer = lambda call: Raw(b"1")
+            house.backend.recover()
             await asyncio.sleep(2 * INTERVAL_S)
     failing = [line for line in lines if line["event"] == "source failing"]
     recovered = [line for line in lines if line["event"] == "source recovered"]

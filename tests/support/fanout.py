@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from tidegate.adapters.auth import KnownToken, OpenAuthenticator, TokenAuthenticator
 from tidegate.adapters.bus_memory import MemoryBus
 from tidegate.core.envelope import encode_event
 from tidegate.core.events import Draft, Event, Position
@@ -13,20 +14,20 @@ from tidegate.core.framing import WEBSOCKET, Framing
 from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Interest
-from tidegate.core.instant import Instant
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream, Subscriber
 from tidegate.core.topics import PatternSet
-from tidegate.errors import CloseCode, ErrorCode
+from tidegate.errors import CloseCode
 from tidegate.ports import Authenticator
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway, GatewayOptions
+from tidegate.testing import ManualClock, RecordingMetrics
 
 EPOCH = "e1"
 KIB = "x" * 1024
-WALL = 1_795_383_603.123
-NOW = Instant(1000.0, WALL)
+NOW = ManualClock().now()
+WALL = NOW.wall
 LIMITS = SendLimits(hard_bytes=1 << 22, grace_s=10.0)
 
 
@@ -181,71 +182,9 @@ class Fabric:
             self.counted[event_type] = self.counted.get(event_type, 0) + count
 
 
-class ManualClock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.elapsed = 0.0
-
-    def now(self) -> Instant:
-        return Instant(NOW.mono + self.elapsed, NOW.wall + self.elapsed)
-
-    def advance(self, seconds: float) -> None:
-        self.elapsed += seconds
-
-
-class RecordingMetrics:
-    """Writes down every call: its name and arguments."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-
-    def published(self, event_type: str, deliveries: int) -> None:
-        self.calls.append(("published", event_type, deliveries))
-
-    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None:
-        self.calls.append(("poll_ended", source, code, elapsed_s))
-
-    def ticks_missed(self, source: str, count: int) -> None:
-        self.calls.append(("ticks_missed", source, count))
-
-    def breaker_changed(self, breaker: str, state: str) -> None:
-        self.calls.append(("breaker_changed", breaker, state))
-
-    def client_connected(self, transport: str) -> None:
-        self.calls.append(("client_connected", transport))
-
-    def client_left(self, transport: str, reason: str) -> None:
-        self.calls.append(("client_left", transport, reason))
-
-    def events_skipped(self, event_type: str, count: int) -> None:
-        self.calls.append(("events_skipped", event_type, count))
-
-    def named(self, name: str) -> list[tuple[Any, ...]]:
-        """The arguments of every call of `name`."""
-        return [call[1:] for call in self.calls if call[0] == name]
-
-
-class TokenAuthenticator:
-    """Knows the tokens that it is given; anything else is `UNAUTHENTICATED`."""
-
-    def __init__(self, grants: Mapping[str, Grant]) -> None:
-        self._grants = grants
-
-    def verify(self, token: str) -> Grant:
-        from tidegate.errors import MessageError, MessageErrorCode
-
-        if token not in self._grants:
-            raise MessageError(MessageErrorCode.UNAUTHENTICATED, "expected a token that is known")
-        return self._grants[token]
-
-
-class OpenDoor:
-    """Lets everyone do everything."""
-
-    def verify(self, token: str) -> Grant:
-        del token
-        return UNRESTRICTED
+def knowing(grants: Mapping[str, Grant]) -> TokenAuthenticator:
+    """Someone who knows these tokens and no others."""
+    return TokenAuthenticator([KnownToken(token, grant) for token, grant in grants.items()])
 
 
 SESSION_LIMITS = SessionLimits(patterns=8, messages_per_s=50.0, messages_burst=100)
@@ -279,7 +218,7 @@ class House:
             bus=MemoryBus(EPOCH),
             clock=self.clock,
             metrics=self.metrics,
-            authenticator=authenticator or OpenDoor(),
+            authenticator=authenticator or OpenAuthenticator(),
         )
 
     def connect(

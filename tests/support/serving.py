@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from fanout import House, OpenDoor, TokenAuthenticator
+from fanout import House, knowing
 
+from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.adapters.http_api import HttpOptions, http_api
 from tidegate.adapters.server import serve, transport_of
 from tidegate.adapters.sse import EventStreams
@@ -202,11 +203,11 @@ async def serving(
     **options: Any,
 ) -> AsyncIterator[Serving]:
     """Everything but pollers, listening on a free port. Tokens are asked for where there are `grants`."""
-    authenticator = TokenAuthenticator(grants) if grants else None
+    authenticator = knowing(grants) if grants else None
     house = House(authenticator=authenticator, **options)
     supervisor = FakeSupervisor()
     keeper = Gate(
-        authenticator=authenticator or OpenDoor(),
+        authenticator=authenticator or OpenAuthenticator(),
         bound_host="127.0.0.1",
         **(gate or {}),
     )
