@@ -58,9 +58,6 @@ FRAMES_BURST = 2000
 FRAMES_PER_MESSAGE = 10
 """A client is read no faster than this, fragments and control frames included, or than its messages may need."""
 
-KEEP_ALIVE_S = 15.0
-"""How long an HTTP connection may stay idle."""
-
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the embedding program brings along; what is None, or a backend that is not named, is made here.
@@ -149,7 +146,6 @@ async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
                 websocket,
                 sock=listener,
                 ssl=tls_context(config),
-                keep_alive_s=KEEP_ALIVE_S,
                 handshake_s=config.limits.handshake_s,
             )
         )
