@@ -6,6 +6,7 @@ current until it is cancelled. No message and no log line of theirs holds a toke
 
 from tidegate.adapters.auth.jwt import JwtAuthenticator, JwtOptions
 from tidegate.adapters.auth.keys import JwksKeys, KeyFile, public_key_file, secret_file
+from tidegate.adapters.auth.signing import Signer, private_key, shared_secret
 from tidegate.adapters.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile
 
 __all__ = [
@@ -15,8 +16,11 @@ __all__ = [
     "KeyFile",
     "KnownToken",
     "OpenAuthenticator",
+    "Signer",
     "TokenAuthenticator",
     "TokenFile",
+    "private_key",
     "public_key_file",
     "secret_file",
+    "shared_secret",
 ]

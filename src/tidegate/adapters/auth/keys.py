@@ -73,7 +73,7 @@ def public_key_file(path: Path, *, setting: str) -> KeyFile:
 
     def parse(content: bytes) -> Key:
         for load in (RSAKey.import_key, ECKey.import_key):
-            key = _imported(load, content)
+            key = imported(load, content)
             if key is not None and not key.is_private:
                 return key
         raise ConfigError([Problem(setting, expected, f"{path} with something else")])
@@ -86,7 +86,7 @@ def secret_file(path: Path, *, setting: str) -> KeyFile:
     expected = f"a file with a secret of at least {SECRET_BYTES} bytes"
 
     def parse(content: bytes) -> Key:
-        key = _imported(OctKey.import_key, content)
+        key = imported(OctKey.import_key, content)
         if key is None or len(content) < SECRET_BYTES:
             got = f"{len(content)} bytes" if len(content) < SECRET_BYTES else "a public key"
             raise ConfigError([Problem(setting, expected, f"{path} with {got}")])
@@ -173,10 +173,10 @@ def _key_set(body: bytes) -> list[Key]:
 def _public_key(member: Any) -> Key | None:
     if not isinstance(member, dict) or member.get("kty") not in ("RSA", "EC"):
         return None
-    return _imported(JWKRegistry.import_key, member)
+    return imported(JWKRegistry.import_key, member)
 
 
-def _imported(load: Callable[[Any], Key], content: Any) -> Key | None:
+def imported(load: Callable[[Any], Key], content: Any) -> Key | None:
     """The key, or None for what is no key, or one too weak to be used."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", SecurityWarning)
