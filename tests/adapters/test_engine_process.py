@@ -281,3 +281,13 @@ async def test_a_killed_engine_answers_again(monkeypatch: pytest.MonkeyPatch, po
 
         await until(another)
         await until(lambda: answers(port))
+
+
+@pytest.mark.real
+async def test_the_working_directory_holds_no_modules_of_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    async with engine_process.supervised_engine(port):
+        assert await answers(port)

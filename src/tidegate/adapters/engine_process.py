@@ -77,7 +77,8 @@ async def supervised_engine(
     async def start() -> Child:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tidegate.engine", "--host", HOST, "--port", str(port), "--stop-with-parent"),
+            # -P: modules of these names in the working directory, which may be anybody's, are not ours.
+            *("-P", "-m", "tidegate.engine", "--host", HOST, "--port", str(port), "--stop-with-parent"),
             *("--state-dir", "" if state_dir is None else str(state_dir)),
             *(() if notify_url is None else ("--notify-url", notify_url)),
             stdin=asyncio.subprocess.PIPE,

@@ -23,9 +23,9 @@ from tidegate.verify.observer import NotSeen, StreamEnded, observing
 from tidegate.verify.obstacles import CouldNotTest
 from tidegate.verify.programs import Program, running_program
 
-GATEWAY: Final = (sys.executable, "-m", "tidegate", "serve")
+GATEWAY: Final = (sys.executable, "-P", "-m", "tidegate", "serve")
 ENGINE: Final = (
-    *(sys.executable, "-m", "tidegate.engine", "--port", "0", "--stop-with-parent"),
+    *(sys.executable, "-P", "-m", "tidegate.engine", "--port", "0", "--stop-with-parent"),
     *("--state-dir", "", "--agents", "0"),
 )
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import async_solipsism  # type: ignore[import-untyped]
 import msgspec
@@ -407,3 +408,18 @@ def test_leaving_ends_the_process_by_force_if_need_be(deaf: bool) -> None:
 def test_waits_double_up_to_a_limit() -> None:
     assert [replacement_delay_s(n, jitter=0.0) for n in (1, 2, 3, 7, 1000)] == [0.5, 1.0, 2.0, 30.0, 30.0]
     assert replacement_delay_s(1, jitter=1.0) == 0.75
+
+
+@pytest.mark.real
+async def test_the_working_directory_holds_no_modules_of_an_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    process = await agents.start_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline() == encoded(Ready())
+        process.stdin.close()
+        assert await process.wait() == 0

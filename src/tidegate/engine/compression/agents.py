@@ -119,9 +119,12 @@ class Work(Protocol):
 
 
 async def start_process() -> Process:
-    """Start the program of an agent. A session of its own keeps a terminal's Ctrl-C from it."""
+    """Start the program of an agent. A session of its own keeps a terminal's Ctrl-C from it.
+
+    ``-P``: a ``queue.py`` in the working directory, which holds whatever is to be compressed, is no module of ours.
+    """
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tidegate.engine.compression.agent"),
+        *(sys.executable, "-P", "-m", "tidegate.engine.compression.agent"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_BYTES,
