@@ -217,16 +217,23 @@ def test_a_file_that_was_not_written_as_it_should_be_is_found_out(
     assert names(source.parent) == {"file"}
 
 
+@pytest.mark.parametrize("lost", [1, 4])
+def test_a_checksum_that_was_not_written_is_found_out(source: Path, lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def loses(file: int) -> None:
+        sync(file)
+        os.ftruncate(file, os.fstat(file).st_size - lost)
+
+    monkeypatch.setattr("os.fsync", loses)
+    assert refused(order(source)).code is Code.NOT_VERIFIED
+
+
 def test_a_good_file_of_something_else_is_found_out(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, other = os.write, zstandard.ZstdCompressor(write_checksum=True).compress(b"other")
-
-    def swapped(file: int, data: memoryview) -> int:
-        os.lseek(file, 0, os.SEEK_SET)
-        os.ftruncate(file, 0)
-        write(file, other)
-        return len(data)
-
-    monkeypatch.setattr("os.write", swapped)
+    source.write_bytes(os.urandom(1000))
+    write = os.write
+    other = zstandard.ZstdCompressor(write_checksum=True).compress(os.urandom(1000))
+    monkeypatch.setattr("os.write", lambda file, data: write(file, other[: len(data)]))
     error = refused(order(source))
     assert (error.code, str(error)) == (Code.NOT_VERIFIED, f"{source.parent}/out.zst does not hold what was read")
 

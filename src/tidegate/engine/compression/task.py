@@ -167,6 +167,10 @@ def _compress(order: Run, source: int, file: int, progress: Progress) -> str:
 
 def _read_back(file: int, sha256: str, progress: Progress, destination: bytes) -> None:
     """Decompress `file`, from the disk where the kernel lets go of what it remembers, and compare."""
+    size, written = os.fstat(file).st_size, progress.counts.bytes_written
+    # The reader takes a stream that lacks its checksum at the end for a whole one.
+    if size != written:
+        raise Refused(Code.NOT_VERIFIED, f"{shown(destination)} has {size} bytes, but {written} were written")
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     os.lseek(file, 0, os.SEEK_SET)
     digest = hashlib.sha256()
