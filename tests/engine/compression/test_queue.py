@@ -110,6 +110,22 @@ def test_what_may_have_its_file_or_has_ended_is_not_cancelled() -> None:
     assert queue.cancel("a", now=5.0).state is State.DONE
 
 
+def test_a_lost_job_that_may_have_its_file_can_be_cancelled_once_it_is_made_anew() -> None:
+    queue = empty()
+    running(queue)
+    queue.verified(verified("a"))
+    queue.progressed("a", verified("a").counts, mono=1.0)
+    assert queue.record("a").verified is not None
+    queue.lost("a", "signal 9", now=3.0)
+    assert queue.cancel("a", now=4.0).state is State.QUEUED
+    queue.take("agent-1", now=5.0)
+    queue.progressed("a", Counts(), mono=2.0)
+    assert queue.cancel("a", now=6.0).state is State.RUNNING
+    queue.progressed("a", Counts(bytes_total=200), mono=2.0)
+    assert queue.job("a").sha256 is None
+    assert queue.cancel("a", now=7.0).state is State.CANCELLING
+
+
 def test_a_failed_job_says_why() -> None:
     queue = empty()
     running(queue)
@@ -217,9 +233,21 @@ def test_ended_jobs_are_remembered_for_so_long() -> None:
 
 def test_so_many_ended_jobs_are_remembered() -> None:
     queue = empty(keep_count=2)
-    for number, job in enumerate("abcd"):
+    for job in "abcd":
         submitted(queue, job)
-        if job != "b":
-            queue.cancel(job, now=5.0 - number)
-    assert queue.pruned(6.0) == ["d"]
+    for number, job in enumerate("dac"):
+        queue.cancel(job, now=5.0 + number)
+    assert queue.pruned(9.0) == ["d"]
     assert [job.id for job in queue.jobs()] == ["a", "b", "c"]
+
+
+def test_what_ended_last_is_remembered_though_the_clock_went_back() -> None:
+    queue = empty(keep_count=1)
+    records = [submitted(queue, job) for job in "abc"]
+    records[1] = queue.cancel("b", now=90.0)
+    queue = JobQueue(records, keep_s=100.0, keep_count=1)
+    queue.cancel("a", now=50.0)
+    assert queue.pruned(51.0) == ["b"]
+    queue.cancel("c", now=20.0)
+    assert queue.pruned(21.0) == ["a"]
+    assert states(queue) == ["cancelled"]

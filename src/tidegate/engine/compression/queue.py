@@ -23,16 +23,20 @@ MAX_LOST = 3
 class JobQueue:
     """All jobs that are known, in the order in which they were submitted.
 
-    Ended ones are remembered for `keep_s`, and the newest `keep_count` of them.
+    Ended ones are remembered for `keep_s`, and of them the `keep_count` that ended last, whatever the clock said.
     """
 
     def __init__(self, records: Iterable[Record] = (), *, keep_s: float, keep_count: int) -> None:
         self._keep_s = keep_s
         self._keep_count = keep_count
         self._records: OrderedDict[str, Record] = OrderedDict()
+        self._ended: dict[str, None] = {}
         self._paces: dict[str, Pace] = {}
         for record in sorted(records, key=lambda record: record.number):
             self._records[record.id] = record
+        for record in sorted(self._records.values(), key=lambda record: record.ended_at or 0.0):
+            if record.has_ended:
+                self._ended[record.id] = None
 
     def recover(self, now: float) -> list[Record]:
         """The engine was gone: what was running waits again, what was to be cancelled is. Returns what changed."""
@@ -83,9 +87,11 @@ class JobQueue:
     def cancel(self, job: str, *, now: float) -> Record:
         """Raises `Refused`. What has ended, or may have its file already, stays as it is."""
         record = self.record(job)
+        if record.verified is not None:
+            return record
         if record.state is State.QUEUED:
             return self._end(record, State.CANCELLED, now)
-        if record.state in {State.RUNNING, State.VERIFYING} and record.verified is None:
+        if record.state in {State.RUNNING, State.VERIFYING}:
             return self._put(replace(record, state=State.CANCELLING))
         return record
 
@@ -111,6 +117,9 @@ class JobQueue:
     def progressed(self, job: str, counts: Counts, *, mono: float) -> bool:
         """How far a job is, at `mono` in monotonic seconds. True where that has changed its state."""
         record = self._records[job]
+        if record.state is State.RUNNING and counts.bytes_total is not None:
+            # This attempt has looked for the file of an earlier one, and has not found it.
+            record = replace(record, verified=None)
         verifying = counts.bytes_verified > 0 and record.state is State.RUNNING
         if verifying:
             self._paces[job] = Pace()
@@ -150,12 +159,16 @@ class JobQueue:
 
     def pruned(self, now: float) -> list[str]:
         """Forget what ended long ago, and the oldest of what is too much; their ids."""
-        ended = sorted((r for r in self._records.values() if r.has_ended), key=lambda r: r.ended_at or 0.0)
-        surplus = max(0, len(ended) - self._keep_count)
-        old = [r.id for n, r in enumerate(ended) if n < surplus or now - (r.ended_at or 0.0) > self._keep_s]
+        surplus = len(self._ended) - self._keep_count
+        old = [job for n, job in enumerate(self._ended) if n < surplus or self._age_s(job, now) > self._keep_s]
         for job in old:
             del self._records[job]
+            del self._ended[job]
         return old
+
+    def _age_s(self, job: str, now: float) -> float:
+        """How long ago an ended job ended."""
+        return now - (self._records[job].ended_at or 0.0)
 
     def _requeue(self, record: Record) -> Record:
         self._paces.pop(record.id, None)
@@ -163,6 +176,7 @@ class JobQueue:
 
     def _end(self, record: Record, state: State, now: float, error: Failure | None = None) -> Record:
         self._paces.pop(record.id, None)
+        self._ended[record.id] = None
         return self._put(replace(record, state=state, agent=None, ended_at=now, error=error))
 
     def _put(self, record: Record) -> Record:
