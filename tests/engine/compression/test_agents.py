@@ -355,11 +355,12 @@ def test_time_in_which_the_engine_itself_was_busy_with_a_message_does_not_count(
     virtually(test)
 
 
-def test_a_process_that_is_not_understood_is_ended() -> None:
+@pytest.mark.parametrize("said", [b"Traceback\n", b'"\xff"\n', b"x" * 200_000])
+def test_a_process_that_is_not_understood_is_ended(said: bytes) -> None:
     async def test() -> None:
         house = House("j1")
         await house.ready()
-        house.process.stdout.feed_data(b"Traceback\n")
+        house.process.stdout.feed_data(said)
         await asyncio.sleep(1.2)
         assert house.processes[0].killed
         assert house.work.heard[0] == ("j1", "agent-1 (process 100) was ended by signal 9")

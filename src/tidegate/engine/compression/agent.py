@@ -81,7 +81,8 @@ class Agent:
             return Failed(job=job, code=refused.code, message=str(refused))
         except Exception as error:  # noqa: BLE001 - the agent outlives whatever a job does
             traceback.print_exc()
-            return Failed(job=job, code=Code.INTERNAL, message=f"{type(error).__name__}: {error}")
+            message = str(Refused(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+            return Failed(job=job, code=Code.INTERNAL, message=message)
         return Done(job)
 
     def _listen(self) -> None:

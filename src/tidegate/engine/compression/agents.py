@@ -239,13 +239,18 @@ class Agent:
     async def _listen(self, process: Process) -> None:
         """Hear the process until it closes its standard output, or says what nobody understands."""
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            self._hearing = True
+        while True:
             try:
-                await self._heard(_DECODER.decode(line))
-            except msgspec.DecodeError as error:
+                line = await process.stdout.readline()
+                message = _DECODER.decode(line) if line else None
+            except (msgspec.DecodeError, ValueError) as error:  # ValueError: no line ends within LINE_BYTES
                 log.error(f"{self.name} is not understood: {error}")
                 return
+            if message is None:
+                return
+            self._hearing = True
+            try:
+                await self._heard(message)
             finally:
                 self._hearing = False
                 self._missed = 0

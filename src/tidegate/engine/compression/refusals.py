@@ -24,12 +24,17 @@ class Code(enum.StrEnum):
     INTERNAL = "INTERNAL"
 
 
+MESSAGE_CHARACTERS = 2000
+"""Of a longer message the middle is left out: paths within folders have no limit."""
+
+
 class Refused(TidegateError):
     """What was asked for is not done. The message says what was expected and what came."""
 
     def __init__(self, code: Code, message: str) -> None:
         self.code = code
-        super().__init__(message)
+        half = MESSAGE_CHARACTERS // 2
+        super().__init__(message if len(message) <= 2 * half else f"{message[:half]}…{message[-half:]}")
 
 
 def shown(path: bytes | str) -> str:
