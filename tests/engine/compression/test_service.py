@@ -98,7 +98,24 @@ async def test_what_cannot_be_is_refused_at_once(idle: Compression, tmp_path: Pa
     assert (await refusal(idle, file, destination="/tmp/x.zst"))[0] is Code.NOT_ALLOWED
     assert (await refusal(idle, file, destination=f"{tmp_path}/out/x"))[0] is Code.NOT_ALLOWED
     assert (await refusal(idle, file, destination=f"{tmp_path}/none/x"))[0] is Code.NOT_FOUND
+    assert (await refusal(idle, file, destination=f"{file}/x"))[0] is Code.NOT_FOUND
+    long = tmp_path / ("x" * 255)
+    long.touch()
+    for path, target in ((str(long), None), (file, f"{long}y"), (file, f"{tmp_path}/{'d/' * 5000}x")):
+        code, message = await refusal(idle, path, destination=target)
+        assert (code, message.endswith("cannot be written: File name too long")) == (Code.IO_ERROR, True)
+    assert (await refusal(idle, f"{long}y"))[0] is Code.UNREADABLE
     assert (await idle.list()).jobs == []
+
+
+async def test_cancelled_jobs_are_forgotten_as_others_are(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with compression(tmp_path, agents=0, state_dir=tmp_path / "state") as service:
+        for _ in range(105):
+            last = await service.submit(f"{tmp_path}/file")
+            await service.cancel(last.id)
+        assert len((await service.list()).jobs) == len(await service._store.load()) == 100
+        assert (await service.get(last.id)).state is State.CANCELLED
 
 
 async def test_a_job_that_cannot_be_kept_is_refused(

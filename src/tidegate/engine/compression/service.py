@@ -23,7 +23,7 @@ from tidegate.engine.compression.agents import Agent, AgentState
 from tidegate.engine.compression.jobs import Failure, Job, Record
 from tidegate.engine.compression.messages import Beat, Failed, Run, Verified
 from tidegate.engine.compression.queue import JobQueue
-from tidegate.engine.compression.refusals import Code, Refused, shown
+from tidegate.engine.compression.refusals import Code, Refused, of_writing, shown
 from tidegate.engine.compression.roots import Roots, path_from_text
 from tidegate.engine.compression.store import JobStore
 from tidegate.engine.processes import ProcessMeter
@@ -160,6 +160,7 @@ class Compression:
             await self._discard(record)
             for agent in self._agents:
                 agent.cancel(id)
+            await self._forget_old()
             self._notify()
         return self._queue.job(id)
 
@@ -294,13 +295,17 @@ class Compression:
 
     def _target(self, source: Path, name: str, destination: str | None) -> Path:
         target = self._resolved(os.fsencode(source.parent / name) if destination is None else destination)
-        if destination is not None and target.is_dir():
-            target = self._resolved(os.fsencode(target / name))
-        if os.path.lexists(target):
-            raise Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(str(target))} is there already")
-        if not target.parent.is_dir():
-            raise Refused(Code.NOT_FOUND, f"expected an existing folder, got {shown(str(target.parent))}")
-        return target
+        try:
+            if destination is not None and target.is_dir():
+                target = self._resolved(os.fsencode(target / name))
+            if not target.parent.is_dir():
+                raise Refused(Code.NOT_FOUND, f"expected an existing folder, got {shown(str(target.parent))}")
+            target.lstat()
+        except FileNotFoundError:
+            return target
+        except OSError as error:  # such as a name that is too long
+            raise of_writing(error, str(target)) from error
+        raise Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(str(target))} is there already")
 
     def _resolved(self, path: str | bytes) -> Path:
         return Path(os.fsdecode(self._roots.resolve(path_from_text(path) if isinstance(path, str) else path)))
