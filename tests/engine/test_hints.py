@@ -3,7 +3,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from tidegate.engine.hints import Hints
 
@@ -83,6 +85,50 @@ async def test_failures_are_forgotten() -> None:
         hints.changed()
         while hints._changed.is_set():
             await asyncio.sleep(0)
+
+
+async def test_a_gateway_that_does_not_take_hints_is_named_once() -> None:
+    async with listening() as listener, asyncio.timeout(30):
+        hints = Hints(listener.url, pause_s=0.0)
+        with capture_logs() as lines:
+            async with sending(hints):
+                for listener.status in (401, 401, 503, 202, 401):
+                    hints.changed()
+                    await listener.heard.get()
+                while len(lines) < 3:
+                    await asyncio.sleep(0)
+    said = "hints are not taken by {}: status {}; it learns of changes when it polls"
+    assert [line["event"] for line in lines] == [said.format(listener.url, status) for status in (401, 503, 401)]
+
+
+@pytest.mark.parametrize("token", [b"\xff", b"two\nlines", None])
+async def test_a_token_that_cannot_be_sent_is_said_and_tried_again(tmp_path: Path, token: bytes | None) -> None:
+    file = tmp_path / "token"
+    if token is not None:
+        file.write_bytes(token)
+    async with listening() as listener, asyncio.timeout(30):
+        hints = Hints(listener.url, token_file=file, pause_s=0.0)
+        with capture_logs() as lines:
+            async with sending(hints):
+                hints.changed()
+                while not lines:
+                    await asyncio.sleep(0)
+                file.write_text("good")
+                hints.changed()
+                assert await listener.heard.get() == "Bearer good"
+    [line] = lines
+    assert f"{file} holds no token that can be sent" in line["event"]
+
+
+@pytest.mark.parametrize("url", ["gateway:12080", "gateway", "http://"])
+async def test_what_is_no_url_is_said(url: str) -> None:
+    hints = Hints(url, pause_s=0.0)
+    with capture_logs() as lines:
+        async with sending(hints), asyncio.timeout(30):
+            hints.changed()
+            while not lines:
+                await asyncio.sleep(0)
+    assert lines[0]["event"].startswith(f"hints are not taken by {url}: it is no URL;")
 
 
 async def test_without_an_address_there_is_nothing_to_do() -> None:

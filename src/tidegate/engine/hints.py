@@ -1,7 +1,7 @@
 """Telling a gateway that something changed, so that it polls now and not at its next tick.
 
 A hint is worth little and costs little: it is sent at most every `PAUSE_S`, and one that fails is forgotten, since the
-gateway polls anyway.
+gateway polls anyway. That hints are refused is said once, until one is taken.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ class Hints:
         self._token_file = token_file
         self._pause_s = pause_s
         self._changed = asyncio.Event()
+        self._refused: str | None = None
 
     def changed(self) -> None:
         """Something changed. Returns at once."""
@@ -40,14 +41,31 @@ class Hints:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError):
-                    await self._send(session, self._url)
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # it is not there, or not yet
+                    self._note(await self._sent(session, self._url))
                 await asyncio.sleep(self._pause_s)
 
-    async def _send(self, session: aiohttp.ClientSession, url: str) -> None:
-        headers = {}
-        if self._token_file is not None:
-            headers["Authorization"] = f"Bearer {(await in_thread(self._token_file.read_text)).strip()}"
-        async with session.post(url, headers=headers, allow_redirects=False) as response:
-            if response.status != 202:
-                log.debug("hint refused", url=url, status=response.status)
+    async def _sent(self, session: aiohttp.ClientSession, url: str) -> str | None:
+        """Send a hint; why it is not taken, None if it is."""
+        try:
+            headers = await self._headers()
+        except (OSError, ValueError) as error:
+            return f"{self._token_file} holds no token that can be sent: {error}"
+        try:
+            async with session.post(url, headers=headers, allow_redirects=False) as response:
+                return None if response.status == 202 else f"status {response.status}"
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+            return "it is no URL"
+
+    async def _headers(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        token = (await in_thread(self._token_file.read_text)).strip()
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("expected one line of ASCII")
+        return {"Authorization": f"Bearer {token}"}
+
+    def _note(self, refused: str | None) -> None:
+        if refused is not None and refused != self._refused:
+            log.warning(f"hints are not taken by {self._url}: {refused}; it learns of changes when it polls")
+        self._refused = refused
