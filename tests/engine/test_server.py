@@ -14,8 +14,9 @@ import psutil
 import pytest
 import structlog
 from blockbuster import blockbuster_ctx
+from structlog.testing import capture_logs
 
-from tidegate.engine.server import MAX_BODY_BYTES, Options, _stop_on_signals, _url, main, serve
+from tidegate.engine.server import MAX_BODY_BYTES, Options, _stop_on_signals, _url, is_loopback, main, serve
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "system.status"}
 JSON = {"Content-Type": "application/json"}
@@ -114,6 +115,21 @@ async def test_a_body_has_a_largest_size(http: aiohttp.ClientSession) -> None:
 async def test_the_rest_of_http(http: aiohttp.ClientSession, method: str, headers: dict[str, str], status: int) -> None:
     async with http.request(method, "/rpc", data=json.dumps(CALL), headers=headers) as response:
         assert response.status == status
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [(["127.0.0.1", "::1"], True), (["0.0.0.0"], False), (["::1", "::"], False), (["192.0.2.1"], False)],
+)
+async def test_an_engine_that_others_can_reach_says_so(
+    addresses: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_loopback(addresses) is expected
+    monkeypatch.setattr("tidegate.engine.server.is_loopback", lambda _: expected)
+    with capture_logs() as lines:
+        async with serve(port=0, options=ALONE):
+            pass
+    assert [line["event"].partition(":")[0] for line in lines] == [] if expected else ["engine asks for no token"]
 
 
 async def test_nothing_blocks_the_event_loop() -> None:

@@ -136,8 +136,10 @@ def engine_run(
     host: str = "127.0.0.1",
     port: Port = 12081,
     state_dir: str | None = None,
-    allow_root: list[Path] | None = None,
+    allow_root: Annotated[list[Path] | None, Parameter(negative="")] = None,
     agents: Annotated[int, Parameter(validator=Number(gte=1, lte=64))] = 2,
+    keep_s: Annotated[float, Parameter(validator=Number(gte=0))] = 86_400.0,
+    keep_count: Annotated[int, Parameter(validator=Number(gte=0))] = 200,
     notify_url: str | None = None,
     notify_token_file: Path | None = None,
     log_level: LogLevel = "info",
@@ -156,6 +158,10 @@ def engine_run(
         Folder within which jobs may read and write, repeatable; by default the working directory, unless it is /.
     agents
         Worker processes.
+    keep_s
+        Seconds for which jobs that have ended are remembered.
+    keep_count
+        How many of them are.
     notify_url
         Gateway to tell of changes, as http://127.0.0.1:12080/api/v1/backends/engine/poll.
     notify_token_file
@@ -171,6 +177,8 @@ def engine_run(
         state_dir=server.state_dir_of(state_dir, os.environ, port),
         roots=tuple(allow_root or ()) or server.default_roots(),
         agents=agents,
+        keep_s=keep_s,
+        keep_count=keep_count,
         notify_url=notify_url,
         notify_token_file=notify_token_file,
     )

@@ -5,11 +5,12 @@ that is not answered has 204.
 """
 
 import asyncio
+import ipaddress
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ DEFAULT_PORT = 12081
 MAX_BODY_BYTES = 1024 * 1024
 SHUTDOWN_S = 2.0
 """How long calls in progress may take to end when the engine stops."""
+
+log = structlog.get_logger("tidegate.engine")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +74,8 @@ async def serve(
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.TCPSite(runner, host, port).start()
+        if not is_loopback(address[0] for address in runner.addresses):
+            log.warning("engine asks for no token: whoever can connect to it may have files compressed, and sees names")
         await stack.enter_async_context(compression.running())
         yield runner.addresses[0][1]
 
@@ -117,6 +122,11 @@ def state_dir_of(wanted: str | None, environ: Mapping[str, str], port: int) -> P
     return Path(home) / "tidegate-engine" / str(port)
 
 
+def is_loopback(addresses: Iterable[str]) -> bool:
+    """Whether only this machine can connect to any of the numeric `addresses`."""
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
 def default_roots() -> tuple[Path, ...]:
     """The working directory alone; none where that is the root of all, as it is for services."""
     here = Path.cwd()
@@ -124,7 +134,6 @@ def default_roots() -> tuple[Path, ...]:
 
 
 async def _run(host: str, port: int, *, options: Options | None, stop_with_parent: bool) -> int:
-    log = structlog.get_logger()
     stopped = asyncio.Event()
     _stop_on_signals(stopped)
     if stop_with_parent:
