@@ -200,6 +200,18 @@ def test_a_full_disk_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatc
     assert names(source.parent) == {"file"}
 
 
+@pytest.mark.parametrize("call", ["os.fsync", "tidegate.engine.compression.task.rename_new"])
+def test_a_disk_that_turns_out_to_be_full_in_the_end_leaves_nothing(
+    source: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(call, full)
+    assert refused(order(source)).code is Code.DISK_FULL
+    assert names(source.parent) == {"file"}
+
+
 def test_writes_that_take_only_a_part_are_continued(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr("os.write", lambda file, data: write(file, data[:7]))
@@ -310,6 +322,74 @@ def test_what_cannot_be_read_is_named(open_folder: Path, hide: Callable[[Path], 
     assert said.stdout.startswith(f"UNREADABLE {top}"), said
     assert "cannot be read: Permission denied" in said.stdout
     assert names(open_folder) == {"top"}
+
+
+KILLED = """
+import itertools, os, sys
+from pathlib import Path
+import msgspec, zstandard
+from tidegate.engine.compression import task
+from tidegate.engine.compression.messages import Identity, Run
+from tidegate.engine.compression.task import Progress, carry_out
+
+source = Path(sys.argv[1])
+result, noted = source.parent / "out.zst", source.parent / "noted"
+calls = itertools.count()
+
+def order(attempt, published=None):
+    paths = dict(source=bytes(source), destination=bytes(result), roots=[bytes(source.parent)])
+    return Run(job="j", attempt=attempt, level=3, published=published, **paths)
+
+def publish(verified):
+    noted.write_bytes(msgspec.json.encode(verified.identity))  # as the engine does before it allows it
+    return True
+
+def deadly(call, point):
+    def called(*args, **kwargs):
+        if next(calls) == point:
+            os._exit(9)
+        done = call(*args, **kwargs)
+        if next(calls) == point:
+            os._exit(9)
+        return done
+    return called
+
+def killed_at(point):
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] != 0
+    for name in ("open", "write", "fchmod", "fsync", "lseek", "unlink"):
+        setattr(os, name, deadly(getattr(os, name), point))
+    task.rename_new = deadly(task.rename_new, point)
+    carry_out(order(1), Progress(), publish)
+    os._exit(0)
+
+def is_whole():
+    return zstandard.ZstdDecompressor().decompress(result.read_bytes()) == source.read_bytes()
+
+before = source.stat()
+for point in itertools.count():
+    was_killed = killed_at(point)
+    assert not result.exists() or is_whole(), point
+    published = msgspec.json.decode(noted.read_bytes(), type=Identity) if noted.exists() else None
+    carry_out(order(2, published), Progress(), publish)
+    assert is_whole(), point
+    noted.unlink(missing_ok=True)
+    assert set(os.listdir(source.parent)) == {source.name, result.name}, point
+    result.unlink()
+    if not was_killed:
+        break
+after = source.stat()
+assert (after.st_mtime_ns, after.st_size, after.st_ino) == (before.st_mtime_ns, before.st_size, before.st_ino)
+print(point)
+"""
+
+
+@pytest.mark.real
+def test_a_kill_at_any_point_leaves_no_half_file_and_nothing_after_the_next_attempt(source: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, source], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) > 20
 
 
 @pytest.mark.real
