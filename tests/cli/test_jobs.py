@@ -16,8 +16,9 @@ from programs import tidegate, until
 from rich.console import Console, RenderableType
 
 from tidegate.cli import main
+from tidegate.cli.engine_calls import Engine
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
-from tidegate.cli.jobs import agent_table, going_first, job_table, path_text, patiently, size_text, submit
+from tidegate.cli.jobs import agent_table, cancel, going_first, job_table, path_text, patiently, size_text, submit
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import Failure, Job, State
 from tidegate.engine.compression.refusals import Code
@@ -117,6 +118,31 @@ def test_names_that_are_not_utf_8_are_submitted_too(engine: None, capsys: pytest
 def test_a_refusal_is_a_readable_line_and_code_1(engine: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engine", "submit", "/etc"]) == 1
     assert capsys.readouterr().err.startswith("tidegate: expected a path within the allowed folders (")
+
+
+def test_a_waiting_job_is_cancelled(engine: None, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert main(["engine", "submit", "file", "--json"]) == 0
+    job = json.loads(capsys.readouterr().out.splitlines()[-1])["id"]
+    for _ in range(2):
+        assert main(["engine", "cancel", job]) == 0
+        assert capsys.readouterr().out.startswith(f"{job} cancelled ")
+    assert main(["engine", "cancel", "other"]) == 1
+    assert capsys.readouterr().err.startswith("tidegate: no job 'other'")
+
+
+async def test_a_running_job_is_cancelled_when_its_agent_has_let_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [State.CANCELLING, State.CANCELLING, State.CANCELLED, State.DONE]
+
+    async def call(_: Engine, method: str, result: type[Job], *, id: str) -> Job:  # noqa: A002
+        return msgspec.structs.replace(JOB, state=answers.pop(0))
+
+    monkeypatch.setattr(Engine, "call", call)
+    assert await cancel(asyncio.Event(), "x", json=True, url="http://unused") == 0
+    assert [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()] == ["cancelled"]
+    assert await cancel(asyncio.Event(), "x", json=True, url="http://unused") == 1
 
 
 def test_agents_are_listed(engine: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,6 +239,24 @@ def engine_jobs(*, follow: bool = False, json: bool = False, url: EngineUrl = DE
     return signals.run(lambda stopped: jobs.show_jobs(stopped, follow=follow, json=json, url=url))
 
 
+@engine.command(name="cancel")
+def engine_cancel(job: str, /, *, json: bool = False, url: EngineUrl = DEFAULT_ENGINE_URL) -> int:
+    """Give a job up. Nothing is left of it; one that has ended, or is about to be done, stays as it is.
+
+    Parameters
+    ----------
+    job
+        Its id.
+    json
+        The job as a line of JSON.
+    url
+        The engine.
+    """
+    from tidegate.cli import jobs, signals
+
+    return signals.run(lambda stopped: jobs.cancel(stopped, job, json=json, url=url))
+
+
 @engine.command(name="agents")
 def engine_agents(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT_ENGINE_URL) -> int:
     """Show the engine's worker processes.

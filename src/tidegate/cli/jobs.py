@@ -1,4 +1,4 @@
-"""``engine submit``, ``jobs`` and ``agents``: what an engine compresses, and who does it."""
+"""``engine submit``, ``jobs``, ``cancel`` and ``agents``: what an engine compresses, and who does it."""
 
 import asyncio
 import contextlib
@@ -70,6 +70,23 @@ async def submit(
     if last[0].error is not None:
         sys.stderr.write(f"tidegate: {clean(last[0].error.message)}\n")
     return 0 if last[0].state is State.DONE else 1
+
+
+async def cancel(stopped: asyncio.Event, job: str, *, json: bool, url: str) -> int:
+    """Give `job` up, wait until it has ended and show how; 1 if it was not cancelled. As `submit` in all else."""
+    async with engine_at(url) as engine:
+        first = await engine.call("compression.cancel", Job, id=job)
+
+        async def end() -> Job:
+            last = first
+            while last.state is State.CANCELLING:
+                await asyncio.sleep(REFRESH_S)
+                last = await patiently(lambda: engine.call("compression.get", Job, id=job))
+            return last
+
+        last = await until(stopped, end())
+    _write([last or first], job_table, json=json)
+    return 0 if last is None or last.state is State.CANCELLED else 1
 
 
 async def show_jobs(stopped: asyncio.Event, *, follow: bool, json: bool, url: str) -> int:
