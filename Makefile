@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .stamps
 
-.PHONY: demo check test soak clean
+.PHONY: demo check test soak bench clean
 
 demo: $(STAMP)/python
 	$(BIN)/tidegate demo
@@ -21,6 +21,11 @@ test: $(STAMP)/python
 soak: $(STAMP)/python
 	SIMULATION_SEEDS=10000 $(BIN)/pytest tests/simulation -k every_world
 	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest tests/simulation -k every_world
+
+bench: $(STAMP)/python
+	$(BIN)/python -m bench install
+	$(BIN)/python -m bench cpu --blocks 3 --seconds 2
+	$(BIN)/python -m bench burst --blocks 3 --seconds 2
 
 $(STAMP)/python: pyproject.toml constraints.txt
 	mkdir -p $(STAMP)
