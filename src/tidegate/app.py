@@ -97,6 +97,7 @@ async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
     """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(bound(config.server.host, config.server.port))
+        url = url_of(listener, tls=config.server.tls_cert_file is not None)
         store = parts.store if parts.store is not None else await store_for(config)
         clock = parts.clock if parts.clock is not None else SystemClock()
         metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
@@ -136,7 +137,12 @@ async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
             options=http_options(config),
             open_stream=streams.open,
             render_metrics=metrics.render,
-            asyncapi=asyncapi_document(version=__version__, root_path=config.server.root_path),
+            asyncapi=asyncapi_document(
+                version=__version__,
+                url=url,
+                root_path=config.server.root_path,
+                auth_required=config.auth.mode != "none",
+            ),
         )
 
         await stack.enter_async_context(supervisor.running())
@@ -149,9 +155,7 @@ async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
                 handshake_s=config.limits.handshake_s,
             )
         )
-        yield App(
-            url_of(listener, tls=config.server.tls_cert_file is not None), gateway, supervisor, config.server.drain_s
-        )
+        yield App(url, gateway, supervisor, config.server.drain_s)
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -1,14 +1,15 @@
 """The streams as an AsyncAPI 3 document, made from the message structs, so that it cannot lag behind them."""
 
 import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tidegate.core import built_in
 from tidegate.core import envelope as wire
 from tidegate.core.problem import MEDIA_TYPE
-from tidegate.core.topics import BUILT_IN_TYPES
 from tidegate.errors import CloseCode, MessageErrorCode
 
 _Id = str | int
@@ -53,27 +54,28 @@ class Auth(msgspec.Struct, kw_only=True, tag_field="type", tag="auth"):
     data: Token
 
 
-CLIENT_MESSAGES = (Subscribe, Unsubscribe, Ping, Auth)
+REPLIES = {Subscribe: wire.Subscribed, Unsubscribe: wire.Unsubscribed, Ping: wire.Pong, Auth: wire.Authenticated}
+"""What a client may send, and what answers it, unless that is `error`."""
 
-SERVER_MESSAGES = (
-    wire.Welcome,
-    wire.Subscribed,
-    wire.Unsubscribed,
-    wire.Authenticated,
-    wire.Pong,
-    wire.Error,
-    wire.Gap,
-    wire.ConnectionError,
-    wire.Notification,
-)
+NOTICES = (wire.Welcome, wire.Gap, wire.ConnectionError)
+"""What concerns one connection alone and answers nothing; a notification to one alone looks like the event."""
+
+BUILT_IN = {
+    "circuit_breaker.state": built_in.BreakerState,
+    "source.freshness": built_in.SourceFreshness,
+    "rpc_error": built_in.RpcError,
+    "heartbeat": built_in.Heartbeat,
+    "notification": wire.NotificationData,
+}
+"""The data of the events that the gateway itself publishes; that of all others is whatever was polled or published."""
 
 CLOSE_CODES = {
     CloseCode.NORMAL: "the client said goodbye",
-    CloseCode.GOING_AWAY: "an end of the stream is going away",
+    CloseCode.GOING_AWAY: "the gateway ends",
     1002: "protocol error (RFC 6455)",
     1007: "a text message that is not UTF-8 (RFC 6455)",
-    1008: "policy violation (RFC 6455)",
     1009: "a message over limits.message_bytes (RFC 6455)",
+    1011: "the gateway failed at something unforeseen (RFC 6455)",
     CloseCode.DRAINING: "the gateway is draining: reconnect after retry_after_ms of the notification",
     CloseCode.OVERLOADED: "the gateway is overloaded: reconnect later",
     CloseCode.UNAUTHENTICATED: "the token is missing, invalid or expired",
@@ -81,7 +83,18 @@ CLOSE_CODES = {
     CloseCode.TOO_SLOW: "the client read too slowly",
     CloseCode.TOO_MANY_MESSAGES: "messages went on coming after RATE_LIMITED was ignored for 5 s",
 }
-"""Every close code that the server sends, and why."""
+"""Every close code that a client should know, and why it comes."""
+
+REFUSALS = {
+    400: "the handshake, the query or a pattern is malformed",
+    401: "the token is missing or not valid",
+    403: "the Origin is not allowed, or the token lacks the role or does not cover a pattern",
+    404: "there is no stream at this path",
+    421: "the Host is not allowed",
+    426: "the request is no WebSocket handshake, or one of another version",
+    503: "there is no room, the gateway drains, or nobody can check tokens yet: Retry-After says when to come back",
+}
+"""The statuses with which a stream is refused before it begins."""
 
 _SCHEMA = "#/components/schemas/"
 _MESSAGE = "#/components/messages/"
@@ -94,13 +107,14 @@ _OPENING = {
 Json = dict[str, Any]
 
 
-def asyncapi_document(*, version: str, root_path: str = "") -> bytes:
-    """The document as JSON."""
-    structs = (*CLIENT_MESSAGES, *SERVER_MESSAGES, wire.EventEnvelope)
-    _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMA + "{name}")
-    for schema in schemas.values():
-        if "id" in schema.get("properties", {}):
-            schema["properties"]["id"] = {"type": ["string", "integer"], "description": "Comes back in the reply"}
+def asyncapi_document(*, version: str, url: str, root_path: str = "", auth_required: bool = False) -> bytes:
+    """The document as JSON. `url` is where the gateway listens; `auth_required`: whether tokens are asked for."""
+    scheme, _, host = url.partition("://")
+    structs = (*REPLIES, *REPLIES.values(), wire.Error, *NOTICES)
+    of_events = _of_events()
+    pushed = [*map(_name, NOTICES), *of_events]
+    security = [{"$ref": "#/components/securitySchemes/bearer"}] if auth_required else []
+    place = {"host": host, "pathname": root_path or "/", "security": security}
     return msgspec.json.encode(
         {
             "asyncapi": "3.1.0",
@@ -111,68 +125,117 @@ def asyncapi_document(*, version: str, root_path: str = "") -> bytes:
                 "license": {"name": "Apache-2.0"},
             },
             "defaultContentType": "application/json",
-            "servers": {"this": {"host": "127.0.0.1:12080", "protocol": "ws", "pathname": root_path or "/"}},
+            "servers": {
+                "websocket": {**place, "protocol": scheme.replace("http", "ws")},
+                "http": {**place, "protocol": scheme},
+            },
             "channels": {
-                "websocket": _channel("/ws", "One JSON object per text frame", (*CLIENT_MESSAGES, *SERVER_MESSAGES)),
-                "eventStream": _channel(
-                    "/api/v1/events", "Server-sent events: event is the type, data the envelope", SERVER_MESSAGES
-                ),
+                "websocket": {
+                    **_channel("/ws", "websocket", [*map(_name, structs), *of_events]),
+                    "description": "One JSON object per text frame",
+                    "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
+                    "x-close-codes": {str(int(code)): why for code, why in CLOSE_CODES.items()},
+                },
+                "eventStream": {
+                    **_channel("/api/v1/events", "http", pushed),
+                    "description": "Server-sent events: `event` is the message's type, `data` the message, `id` the "
+                    "position. `Last-Event-ID` resumes as `since` does, and wins over it.",
+                },
             },
             "operations": {
-                "sendToServer": _operation("receive", "websocket", CLIENT_MESSAGES),
-                "receiveFromServer": _operation("send", "websocket", (*SERVER_MESSAGES, wire.EventEnvelope)),
-                "receiveEventStream": _operation("send", "eventStream", (*SERVER_MESSAGES, wire.EventEnvelope)),
+                **{_name(asked): _request(asked, answer) for asked, answer in REPLIES.items()},
+                "deliver": {"action": "send", **_place("websocket", pushed)},
+                "stream": {
+                    "action": "send",
+                    **_place("eventStream", pushed),
+                    "bindings": {"http": {"method": "GET", "query": _query(), "bindingVersion": "0.3.0"}},
+                },
             },
             "components": {
-                "schemas": schemas,
-                "messages": {_name(struct): _message(struct) for struct in structs},
+                "schemas": _schemas(structs),
+                "messages": {_name(struct): _message(struct) for struct in structs} | of_events,
+                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }
     )
 
 
-def _channel(address: str, text: str, structs: tuple[type, ...]) -> Json:
-    query = {
-        "type": "object",
-        "properties": {name: {"type": "string", "description": about} for name, about in _OPENING.items()},
-    }
+def _schemas(structs: Iterable[type]) -> Json:
+    _, schemas = msgspec.json.schema_components(
+        (*structs, wire.EventEnvelope, *BUILT_IN.values()), ref_template=_SCHEMA + "{name}"
+    )
+    for schema in schemas.values():
+        if "id" in schema.get("properties", {}):
+            schema["properties"]["id"] = {"type": ["string", "integer"], "description": "Comes back in the reply"}
+    return schemas
+
+
+def _channel(address: str, server: str, names: Iterable[str]) -> Json:
     return {
         "address": address,
-        "description": text,
-        "messages": {_name(s): {"$ref": _MESSAGE + _name(s)} for s in (*structs, wire.EventEnvelope)},
-        "bindings": {"ws": {"method": "GET", "query": query, "bindingVersion": "0.1.0"}},
+        "servers": [{"$ref": f"#/servers/{server}"}],
+        "messages": {name: {"$ref": _MESSAGE + name} for name in names},
+        "x-refusals": {str(status): why for status, why in REFUSALS.items()},
     }
 
 
-def _operation(action: str, channel: str, structs: tuple[type, ...]) -> Json:
+def _query() -> Json:
+    properties = {name: {"type": "string", "description": about} for name, about in _OPENING.items()}
+    return {"type": "object", "properties": properties}
+
+
+def _request(asked: type, answer: type) -> Json:
+    reply = _place("websocket", [_name(answer), _name(wire.Error)])
+    return {"action": "receive", **_place("websocket", [_name(asked)]), "reply": reply}
+
+
+def _place(channel: str, names: Sequence[str]) -> Json:
     return {
-        "action": action,
         "channel": {"$ref": f"#/channels/{channel}"},
-        "messages": [{"$ref": f"#/channels/{channel}/messages/{_name(struct)}"} for struct in structs],
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in names],
     }
 
 
 def _message(struct: type) -> Json:
-    return {
+    message: Json = {
         "name": _name(struct),
-        "summary": inspect.cleandoc(struct.__doc__ or ""),
+        "summary": _summary(struct),
         "payload": {"$ref": _SCHEMA + struct.__name__},
     }
+    if "id" in struct.__struct_fields__:  # type: ignore[attr-defined]
+        message["correlationId"] = {"location": "$message.payload#/id"}
+    return message
+
+
+def _of_events() -> dict[str, Json]:
+    """The messages that are events: those of the built-in types, and `event` for all others."""
+    envelope = {"$ref": _SCHEMA + wire.EventEnvelope.__name__}
+    found: dict[str, Json] = {"event": {"name": "event", "summary": _summary(wire.EventEnvelope), "payload": envelope}}
+    for event_type, data in BUILT_IN.items():
+        properties = {"type": {"const": event_type}, "data": {"$ref": _SCHEMA + data.__name__}}
+        found[event_type] = {
+            "name": event_type,
+            "summary": _summary(data),
+            "payload": {"allOf": [envelope, {"type": "object", "properties": properties}]},
+        }
+    return found
+
+
+def _summary(struct: type) -> str:
+    return inspect.cleandoc(struct.__doc__ or "")
 
 
 def _name(struct: type) -> str:
-    """The message's name: its type on the wire; an event's type is its source's."""
-    return str(getattr(struct, "__struct_config__").tag or "event")  # noqa: B009 - no public way to ask a type
+    """The message's name: its type on the wire."""
+    return str(getattr(struct, "__struct_config__").tag)  # noqa: B009 - no public way to ask a type
 
 
 def _description() -> str:
     codes = "\n".join(f"- {int(code)}: {text}" for code, text in CLOSE_CODES.items())
+    refusals = "\n".join(f"- {status}: {text}" for status, text in REFUSALS.items())
     errors = ", ".join(MessageErrorCode)
     return (
         "A subscribe is acknowledged, followed by the current values, then by live events.\n\n"
-        f"Built-in event types: {', '.join(sorted(BUILT_IN_TYPES))}.\n\n"
-        f"Codes of `error`: {errors}.\n\nClose codes:\n{codes}\n\n"
-        f"A refusal before the upgrade is an HTTP answer with a body of {MEDIA_TYPE}: 400 malformed query or pattern, "
-        "401 no valid token, 403 origin not allowed or pattern not covered, 421 host not allowed, 426 no upgrade asked "
-        "for, 503 with Retry-After while there is no room."
+        f"Codes of `error`: {errors}.\n\nClose codes of the WebSocket:\n{codes}\n\n"
+        f"A refusal before the stream is an HTTP answer with a body of {MEDIA_TYPE}:\n{refusals}\n"
     )

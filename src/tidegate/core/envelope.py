@@ -4,13 +4,13 @@ An event is encoded once, when it is published; a snapshot of it is spliced from
 frames (`tidegate.core.framing`) or of who receives what.
 """
 
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tidegate.core.events import Draft, Event, Position
-from tidegate.core.instant import rfc3339
+from tidegate.core.events import Draft, Event, GapReason, Position
+from tidegate.core.instant import Time, rfc3339
 from tidegate.errors import ErrorCode, MessageErrorCode
 
 PROTOCOL_VERSION = 1
@@ -22,14 +22,14 @@ class EventEnvelope(msgspec.Struct, kw_only=True):
     """An event as clients see it. Absent fields are left out, never null."""
 
     type: str
-    timestamp: str
+    timestamp: Time
     seq: int | UnsetType = UNSET
     key: str | UnsetType = UNSET
     source: str | UnsetType = UNSET
     stale: bool | UnsetType = UNSET
-    as_of: str | UnsetType = UNSET
+    as_of: Time | UnsetType = UNSET
     error_code: ErrorCode | UnsetType = UNSET
-    retry_at: str | UnsetType = UNSET
+    retry_at: Time | UnsetType = UNSET
     cause: ErrorCode | UnsetType = UNSET
     expired: bool | UnsetType = UNSET
     gone: bool | UnsetType = UNSET
@@ -40,7 +40,7 @@ class EventEnvelope(msgspec.Struct, kw_only=True):
 class Message(msgspec.Struct, kw_only=True, tag_field="type", tag=str.lower):
     """What concerns one connection alone: it has no `seq` and is in no history."""
 
-    timestamp: str
+    timestamp: Time
 
 
 class WelcomeData(msgspec.Struct, kw_only=True):
@@ -122,13 +122,13 @@ class Error(Message, kw_only=True):
 
 
 class GapData(msgspec.Struct, kw_only=True):
-    reason: str
+    reason: GapReason
     requested: str | None
     skipped: dict[str, int]
 
 
 class Gap(Message, kw_only=True):
-    """Events are missing here. `data.reason` is epoch_changed, history_truncated or slow_consumer."""
+    """Events are missing here; `data.skipped` counts them by type, as far as they can be counted."""
 
     data: GapData
 
@@ -146,7 +146,9 @@ class ConnectionError(Message, kw_only=True, tag="connection_error"):  # noqa: A
 
 
 class NotificationData(msgspec.Struct, kw_only=True, omit_defaults=True):
-    level: str
+    """A notice; `retry_after_ms` is there where the gateway drains."""
+
+    level: Literal["info", "warning", "error"]
     message: str
     code: str | None = None
     retry_after_ms: int | None = None
@@ -187,7 +189,7 @@ def encode_snapshot(event: Event, *, as_of: float | None) -> bytes:
 
 
 def encode_gap(
-    reason: str, *, timestamp: float, requested: Position | str | None = None, skipped: dict[str, int]
+    reason: GapReason, *, timestamp: float, requested: Position | str | None = None, skipped: dict[str, int]
 ) -> bytes:
     """A gap; `skipped` counts the events left out by type, as far as they can be counted."""
     data = GapData(reason=reason, requested=None if requested is None else str(requested), skipped=skipped)

@@ -4,11 +4,14 @@ A draft becomes an event when the bus has given it its place in the sequence. Bo
 how they look on the wire.
 """
 
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
 from tidegate.errors import ErrorCode, PositionError
+
+GapReason = Literal["epoch_changed", "history_truncated", "slow_consumer"]
+"""Why events are missing: another sequence, too long ago, or a reader that was too slow."""
 
 
 class Position(msgspec.Struct, frozen=True, order=True):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from tidegate.core.breaker import BreakerView
+from tidegate.core.built_in import SourceFreshness
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.errors import ErrorCode
@@ -232,12 +233,12 @@ class Freshness:
         )
 
     def _freshness_draft(self, status: Status) -> Draft:
-        data = {
-            "type": self._spec.type,
-            "stale": status.stale,
-            "error_code": status.error_code,
-            "as_of": None if status.as_of is None else rfc3339(status.as_of),
-        }
+        data = SourceFreshness(
+            type=self._spec.type,
+            stale=status.stale,
+            error_code=status.error_code,
+            as_of=None if status.as_of is None else rfc3339(status.as_of),
+        )
         return Draft(
             type=_FRESHNESS_TYPE,
             data=msgspec.Raw(msgspec.json.encode(data)),

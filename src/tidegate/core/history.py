@@ -3,7 +3,7 @@
 A ring bounded by count and by bytes. Positions in it have no holes, so a replay is whole or it is refused.
 """
 
-from tidegate.core.events import Event, Position
+from tidegate.core.events import Event, GapReason, Position
 
 
 class History:
@@ -35,7 +35,7 @@ class History:
             evicted.append(fallen)
         return evicted
 
-    def refuses(self, since: Position, newest: Position) -> str | None:
+    def refuses(self, since: Position, newest: Position) -> GapReason | None:
         """Why a replay from `since` up to `newest` cannot be whole: the reason of a gap, or None if it can."""
         if since.epoch != newest.epoch or since.seq > newest.seq:
             return "epoch_changed"

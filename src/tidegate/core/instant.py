@@ -5,7 +5,12 @@ passes the moment down.
 """
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
+
+Time = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})]
+"""A moment as messages tell it: what `rfc3339` makes."""
 
 
 class Instant(NamedTuple):

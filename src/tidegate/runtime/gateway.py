@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import structlog
 
+from tidegate.core.built_in import Heartbeat
 from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
@@ -299,12 +300,12 @@ class Gateway:
         while True:
             await asyncio.sleep(self.options.heartbeat_interval_s)
             now, position = self.clock.now(), self.position
-            data = {
-                "epoch": position.epoch,
-                "seq": position.seq,
-                "uptime_s": round(now.mono - self.started.mono, 3),
-                "clients": len(self._connections),
-            }
+            data = Heartbeat(
+                epoch=position.epoch,
+                seq=position.seq,
+                uptime_s=round(now.mono - self.started.mono, 3),
+                clients=len(self._connections),
+            )
             self._send(encode_event(Draft(type="heartbeat", data=raw(data)), seq=None, timestamp=now.wall))
 
     async def _review(self) -> None:

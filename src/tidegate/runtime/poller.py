@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from tidegate.core.breaker import Breaker, BreakerConfig, BreakerView, Permit, State, Transition, open_period_s
+from tidegate.core.built_in import BreakerState, RpcError
 from tidegate.core.envelope import raw
 from tidegate.core.episodes import ErrorReports
 from tidegate.core.events import Draft
@@ -382,15 +383,15 @@ class BackendPoller:
                 error=fault.message,
                 breaker=breaker.state.value,
             )
-        data = {
-            "backend": self.name,
-            "source": source.type,
-            "error_code": fault.code,
-            "message": fault.message,
-            "consecutive_failures": report.consecutive_failures,
-            "retry_at": None if breaker.retry_at is None else rfc3339(breaker.retry_at),
-            "suppressed": report.suppressed,
-        }
+        data = RpcError(
+            backend=self.name,
+            source=source.type,
+            error_code=fault.code,
+            message=fault.message,
+            consecutive_failures=report.consecutive_failures,
+            retry_at=None if breaker.retry_at is None else rfc3339(breaker.retry_at),
+            suppressed=report.suppressed,
+        )
         return [Draft(type="rpc_error", data=raw(data), about=source.type)]
 
     def _moved(self, transition: Transition, now: Instant, told: Sequence[_Source] = ()) -> list[Draft]:
@@ -470,17 +471,17 @@ class BackendPoller:
 
 
 def _breaker_draft(transition: Transition) -> Draft:
-    data = {
-        "breaker": transition.breaker,
-        "state": transition.state,
-        "from": transition.from_state,
-        "reason": transition.reason,
-        "forced": transition.forced,
-        "failure_count": transition.failure_count,
-        "open_count": transition.open_count,
-        "opened_at": None if transition.opened_at is None else rfc3339(transition.opened_at),
-        "retry_at": None if transition.retry_at is None else rfc3339(transition.retry_at),
-    }
+    data = BreakerState(
+        breaker=transition.breaker,
+        state=transition.state,
+        from_state=transition.from_state,
+        reason=transition.reason,
+        forced=transition.forced,
+        failure_count=transition.failure_count,
+        open_count=transition.open_count,
+        opened_at=None if transition.opened_at is None else rfc3339(transition.opened_at),
+        retry_at=None if transition.retry_at is None else rfc3339(transition.retry_at),
+    )
     return Draft(type="circuit_breaker.state", data=raw(data), key=transition.breaker, retain=True)
 
 

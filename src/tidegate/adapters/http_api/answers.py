@@ -9,13 +9,11 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from tidegate.core.breaker import BreakerView, State
 from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
-from tidegate.core.instant import rfc3339
+from tidegate.core.instant import Time, rfc3339
 from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
 from tidegate.errors import ErrorCode
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.poller import SourceView
-
-Time = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})]
 
 EVENT_TYPE_SCHEMA = {
     "pattern": rf"^[a-z0-9_-]+(\.[a-z0-9_-]+){{0,{MAX_SEGMENTS - 1}}}$",

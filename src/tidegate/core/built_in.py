@@ -1,0 +1,54 @@
+"""What the gateway itself tells in events: the `data` of the built-in types.
+
+Whoever publishes one of them fills one of these, and the AsyncAPI document is made from them.
+"""
+
+import msgspec
+
+from tidegate.core.breaker import Reason, State
+from tidegate.core.instant import Time
+from tidegate.errors import ErrorCode
+
+
+class BreakerState(msgspec.Struct, kw_only=True):
+    """A breaker moved, or is there from the start; an operator's command is a move too. The key is its name."""
+
+    breaker: str
+    state: State
+    from_state: State | None = msgspec.field(name="from")
+    reason: Reason
+    forced: bool
+    failure_count: int
+    open_count: int
+    opened_at: Time | None
+    retry_at: Time | None
+
+
+class SourceFreshness(msgspec.Struct, kw_only=True):
+    """The data of a source became stale, fresh or known. The key is its event type."""
+
+    type: str
+    stale: bool
+    error_code: ErrorCode | None
+    as_of: Time | None
+
+
+class RpcError(msgspec.Struct, kw_only=True):
+    """Calls of a source fail; `suppressed` counts the errors that were not told since the last one."""
+
+    backend: str
+    source: str
+    error_code: ErrorCode
+    message: str
+    consecutive_failures: int
+    retry_at: Time | None
+    suppressed: int
+
+
+class Heartbeat(msgspec.Struct, kw_only=True):
+    """The gateway lives, and this is the newest position."""
+
+    epoch: str
+    seq: int
+    uptime_s: float
+    clients: int
