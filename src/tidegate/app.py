@@ -7,7 +7,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -89,9 +89,12 @@ class App:
 
 
 @asynccontextmanager
-async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
+async def running(
+    config: Config, parts: Parts = OUR_OWN, *, beside: AbstractAsyncContextManager[None] | None = None
+) -> AsyncIterator[App]:
     """The gateway of `config`, listening and polling while the context is open. `parts` replace what it is made of.
 
+    `beside` is open for as long: from when the address and the state directory are ours, before anything is polled.
     Raises `ConfigError` where a file cannot be used, `OSError` where the address cannot be bound, `StoreError` where
     the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
     """
@@ -145,6 +148,8 @@ async def running(config: Config, parts: Parts = OUR_OWN) -> AsyncIterator[App]:
             ),
         )
 
+        if beside is not None:
+            await stack.enter_async_context(beside)
         await stack.enter_async_context(supervisor.running())
         await stack.enter_async_context(
             server.serve(

@@ -135,7 +135,28 @@ def test_a_port_that_is_taken_is_a_readable_line(gateway: Program) -> None:
     port = gateway.url.rpartition(":")[2]
     with tidegate("serve", "--port", port) as second:
         assert second.wait() == 1
-        assert second.err[-1] == f"tidegate: cannot listen on 127.0.0.1, port {port}: Address already in use"
+        assert second.err == [f"tidegate: cannot listen on 127.0.0.1, port {port}: Address already in use"]
+
+
+def test_a_state_directory_that_is_taken_is_a_readable_line(tmp_path: Path) -> None:
+    state = {"XDG_STATE_HOME": str(tmp_path)}
+    with tidegate("serve", "--port", "0", **state) as first:
+        assert first.url
+        with tidegate("serve", "--port", "0", **state) as second:
+            assert second.wait() == 1
+            taken = tmp_path / "tidegate"
+            assert second.err == [f"tidegate: another gateway uses {taken}: give each its own server.state_dir"]
+
+
+def test_demo_gets_in_the_way_of_nobody(tmp_path: Path) -> None:
+    """Of no gateway that runs already, and of no other demo."""
+    state = {"XDG_STATE_HOME": str(tmp_path)}
+    with tidegate("serve", "--port", "0", **state) as gateway:
+        assert gateway.url
+        with tidegate("demo", **state) as program:
+            until(lambda: any('"stale":false' in line for line in list(program.out)))
+            assert [line for line in program.err if not line.startswith("Web page: ")] == []
+        assert_clean(gateway)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

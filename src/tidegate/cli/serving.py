@@ -37,9 +37,13 @@ async def serve(
 
 
 async def demo(stopped: asyncio.Event, following: Following) -> int:
-    """Run the gateway with the engine on free ports and follow it, until `stopped` is set or nothing is left to do."""
+    """Run the gateway with the engine on free ports and follow it, until `stopped` is set or nothing is left to do.
+
+    It keeps nothing on disk, so that it gets in the way of no gateway that runs already.
+    """
     engine_port = free_port(preferred=DEFAULT_PORT)
-    overrides = {"server.port": free_port(preferred=Config().server.port), "server.drain_s": 0.5}
+    port = free_port(preferred=Config().server.port)
+    overrides = {"server.port": port, "server.drain_s": 0.5, "server.state_dir": ""}
     config = demo_config(_engine_url(engine_port), environ=gateway_environment(os.environ), overrides=overrides)
     async with gateway(config, engine_port=engine_port) as app:
         sys.stderr.write(f"Web page: {app.url}/   WebSocket: {app.url.replace('http', 'ws', 1)}/ws   end: Ctrl-C\n")
@@ -70,13 +74,13 @@ def configured(
 @asynccontextmanager
 async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[App]:
     """The gateway of `config`, beside an engine of our own on `engine_port` unless that is None."""
+    engine = None
+    if engine_port is not None:
+        state_dir = Path(config.server.state_dir) / "engine" if config.server.state_dir else None
+        engine = supervised_engine(engine_port, state_dir=state_dir, notify_url=hint_url(config))
     async with AsyncExitStack() as stack:
-        if engine_port is not None:
-            state_dir = Path(config.server.state_dir) / "engine" if config.server.state_dir else None
-            engine = supervised_engine(engine_port, state_dir=state_dir, notify_url=hint_url(config))
-            await stack.enter_async_context(engine)
         try:
-            app = await stack.enter_async_context(running(config))
+            app = await stack.enter_async_context(running(config, beside=engine))
         except OSError as error:
             address = f"{config.server.host}, port {config.server.port}"
             raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
