@@ -37,10 +37,10 @@ def board(*items: Event | Gap | Connected | Disconnected) -> Board:
     return it
 
 
-def drawn(it: Board, *, now: datetime = NOW) -> str:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 - closed with it
+def drawn(it: Board, *, now: datetime = NOW, width: int = 200, height: int = 24, hint: str = "") -> str:
+    console = Console(width=width, height=height, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 - closed with it
     with console.file:
-        console.print(render(it, now=now, position="e:1"))
+        console.print(render(it, now=now, position="e:1", hint=hint))
     return console.export_text()
 
 
@@ -160,6 +160,24 @@ def test_the_picture_shows_it_all() -> None:
         "2 of a",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("height", [12, 14, 24])
+def test_data_takes_what_room_there_is_in_equal_shares(height: int) -> None:
+    data = {f"name{n}": n for n in range(30)}
+    lines = drawn(board(CONNECTED, event("a", data), event("b", data), GAP), width=60, height=height, hint="bye")
+    a, b = (next(i for i, line in enumerate(lines.splitlines()) if line.startswith(name)) for name in "ab")
+    rows = lines.splitlines()
+    assert len(rows) <= height
+    assert b - a == min(7, (height - 6) // 2 + 1)
+    assert ("name29=29" in lines) == (height == 24)
+    assert rows[b - 1].endswith("…") == (height < 24)
+    assert rows[-1] == "bye"
+
+
+def test_every_row_has_a_line_of_data_however_small_the_terminal() -> None:
+    lines = drawn(board(*[event(f"a{n}", {"x": n}) for n in range(9)]), height=5).splitlines()
+    assert [line for line in lines if "x=" in line] == [f"  x={n}" for n in range(9)]
 
 
 @pytest.mark.parametrize(("age_s", "text"), [(5, "5 s ago"), (600, "10 min ago"), (36000, "10 h ago"), (-9, "0 s ago")])

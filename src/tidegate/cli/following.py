@@ -97,12 +97,12 @@ async def _table(url: str, stream: Stream) -> AsyncIterator[Show]:
     board = Board(url)
     console = Console()
 
-    def draw() -> None:
-        live.update(render(board, now=datetime.now(UTC), position=stream.position), refresh=True)
+    def draw(hint: str = "") -> None:
+        live.update(render(board, now=datetime.now(UTC), position=stream.position, hint=hint), refresh=True)
 
     async def refresh() -> None:
         while True:
-            draw()
+            draw("Ctrl-C ends")
             await asyncio.sleep(REFRESH_S)
 
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:

@@ -46,7 +46,7 @@ async def demo(stopped: asyncio.Event, following: Following) -> int:
     overrides = {"server.port": port, "server.drain_s": 0.5, "server.state_dir": ""}
     config = demo_config(_engine_url(engine_port), environ=gateway_environment(os.environ), overrides=overrides)
     async with gateway(config, engine_port=engine_port) as app:
-        sys.stderr.write(f"Web page: {app.url}/   WebSocket: {app.url.replace('http', 'ws', 1)}/ws   end: Ctrl-C\n")
+        sys.stderr.write(f"Web page: {app.url}/   WebSocket: {app.url.replace('http', 'ws', 1)}/ws\n")
         code = await follow(stopped, following, url=app.url)
         await app.drain()
     return code

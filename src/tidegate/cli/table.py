@@ -2,9 +2,9 @@
 
 import re
 from datetime import datetime
+from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from tidegate.cli.board import Board, Row
@@ -18,17 +18,26 @@ _STYLES = {
     "open": "red",
     "no value": "red",
 }
+_ONE_LINE: Any = {"no_wrap": True, "overflow": "ellipsis"}
+_INDENT = "  "
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def render(board: Board, *, now: datetime, position: str | None) -> RenderableType:
-    """`board` as it is at `now`; `position` is where the stream is."""
-    notes = [Text(f"{_clock(note.at)} {clean(note.text)}", "yellow" if note.is_bad else "dim") for note in board.notes]
-    return Group(_head(board, now=now, position=position), _rows(board, now=now), *notes)
+def render(board: Board, *, now: datetime, position: str | None, hint: str = "") -> RenderableType:
+    """`board` as it is at `now`, as much of it as the terminal has room for; `position` is where the stream is.
+
+    `hint` comes last. A short last line is where a terminal can echo a key without spoiling the picture.
+    """
+    notes = [
+        Text(f"{_clock(note.at)} {clean(note.text)}", "yellow" if note.is_bad else "dim", **_ONE_LINE)
+        for note in board.notes
+    ]
+    below = [*notes, Text(hint, "dim")] if hint else notes
+    return Group(_head(board, now=now, position=position), _Rows(board, now, lines_elsewhere=1 + len(below)), *below)
 
 
 def _head(board: Board, *, now: datetime, position: str | None) -> Text:
-    head = Text(no_wrap=True, overflow="ellipsis")
+    head = Text(**_ONE_LINE)
     if board.lost is not None:
         wait_s = 0.0 if board.retry_at is None else max(0.0, (board.retry_at - now).total_seconds())
         tried = f"next try in {wait_s:.0f} s" if wait_s else "connecting"
@@ -44,23 +53,51 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
     return head
 
 
-def _rows(board: Board, *, now: datetime) -> Table:
-    table = Table(expand=True, pad_edge=False, box=None, header_style="bold")
-    whys = [_why(row, now) for row in board.rows.values()]
-    for heading in ("Event", "State", "Since", "As of", *(["Why"] if any(whys) else [])):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Data", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row, why in zip(board.rows.values(), whys, strict=True):
-        style = _STYLES.get(row.state, "cyan") if board.lost is None else "dim"
-        table.add_row(
-            clean(row.name),
-            Text(clean(row.state) if board.lost is None else f"{clean(row.state)}?", style),
-            _clock(row.since),
-            _age(row.as_of, now),
-            *([Text(why, style)] if any(whys) else []),
-            Text(clean(row.data)),
+class _Rows:
+    """A heading, and per row a line of what is known about it and then its data, in equal shares of what room there is.
+
+    `lines_elsewhere` are taken by what is drawn around it.
+    """
+
+    def __init__(self, board: Board, now: datetime, *, lines_elsewhere: int) -> None:
+        self._board = board
+        self._now = now
+        self._lines_elsewhere = lines_elsewhere
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = self._board.rows.values()
+        width = max((len(clean(row.name)) for row in rows), default=0)
+        why = "Why" if any(_why(row, self._now) for row in rows) else ""
+        yield Text(_columns("Event", width, "State", "Since", "As of", why), "bold", **_ONE_LINE)
+        share = self._lines_per_data(console.height)
+        for row in rows:
+            yield self._about(row, width)
+            data = Text(clean(row.data), "dim").wrap(console, options.max_width - len(_INDENT))
+            if len(data) > share and share:
+                data[share - 1].append(" …")
+            for line in data[:share] if row.data else ():
+                yield Text(_INDENT, **_ONE_LINE) + line
+
+    def _lines_per_data(self, height: int) -> int:
+        """At least one, whether or not the terminal has room for so many."""
+        rows = self._board.rows.values()
+        with_data = sum(bool(row.data) for row in rows)
+        return max(1, (height - self._lines_elsewhere - 1 - len(rows)) // max(1, with_data))
+
+    def _about(self, row: Row, width: int) -> Text:
+        is_known = self._board.lost is None
+        style = _STYLES.get(row.state, "cyan") if is_known else "dim"
+        state = clean(row.state) if is_known else f"{clean(row.state)}?"
+        text = _columns(
+            clean(row.name), width, state, _clock(row.since), _age(row.as_of, self._now), _why(row, self._now)
         )
-    return table
+        line = Text(text, **_ONE_LINE)
+        line.stylize(style, start=width)
+        return line
+
+
+def _columns(name: str, width: int, state: str, since: str, age: str, why: str) -> str:
+    return f"{name:<{width}}  {state:<9}  {since:<8}  {age:<10}  {why}"
 
 
 def _why(row: Row, now: datetime) -> str:
