@@ -51,6 +51,16 @@ def test_system_errors_are_told_in_the_systems_words() -> None:
     assert error_text(OSError()) == "OSError"
 
 
+def test_of_tls_it_is_said_what_was_wrong() -> None:
+    client, server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(server, client, server_hostname="h")
+    server.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(ssl.SSLError) as caught:
+        tls.do_handshake()
+    assert error_text(caught.value) == "no TLS there: WRONG_VERSION_NUMBER"
+    assert judge_handshake(caught.value) == Lost(reason="no TLS there: WRONG_VERSION_NUMBER")
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"), [("3", 3), (None, None), ("", None), ("Fri, 31 Dec 1999", None), ("-1", None)]
 )

@@ -384,6 +384,33 @@ def verify(*, url: str | None = None, fault_url: str | None = None, report: Path
 
 
 @app.command
+def doctor(*, config: Path | None = None, url: Annotated[str | None, Parameter(env_var=URL)] = None) -> int:
+    """Look at all that a gateway needs, and say what to do about what is missing.
+
+    Configuration, files, limits, address, state directory, and one call to each backend for each source.
+
+    Parameters
+    ----------
+    config
+        Configuration file to examine; by default what `tidegate serve` runs without one.
+    url
+        A gateway that is to be running; by default it may or may not run where the configuration says.
+    """
+    from tidegate.adapters import logs
+    from tidegate.cli import signals
+
+    async def work(stopped: "asyncio.Event") -> int:
+        from tidegate.cli import examining
+
+        return await examining.examine(stopped, config_file=config, url=url)
+
+    if url is not None:
+        _check_url(url)
+    logs.configure("error")
+    return signals.run(work)
+
+
+@app.command
 def version() -> int:
     """Print the version."""
     sys.stdout.write(f"tidegate {__version__}\n")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from tidegate.client.refusals import error_text
+from tidegate.client.refusals import client_error_text
 from tidegate.errors import TidegateError, Unreachable
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Engine:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreachable(f"no engine answers at {self._url}, but something else: {error}") from error
         except (aiohttp.ClientError, ValueError) as error:
-            reason = error_text(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
+            reason = client_error_text(error) if isinstance(error, aiohttp.ClientError) else str(error)
             raise Unreachable(f"no engine answers at {self._url}: {reason}") from error
 
 

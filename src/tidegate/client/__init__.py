@@ -17,6 +17,7 @@ It stands alone: of Tidegate it needs nothing but `tidegate.errors`.
 
 from tidegate.client.addresses import DEFAULT_URL
 from tidegate.client.backoff import Backoff
+from tidegate.client.health import Readiness, readiness
 from tidegate.client.items import Connected, Disconnected, Event, Gap, Item
 from tidegate.client.publishing import publish
 from tidegate.client.stream import Stream, StreamOptions, connect
@@ -29,8 +30,10 @@ __all__ = [
     "Event",
     "Gap",
     "Item",
+    "Readiness",
     "Stream",
     "StreamOptions",
     "connect",
     "publish",
+    "readiness",
 ]

@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import error_text, problem_detail, retry_after_s
+from tidegate.client.refusals import client_error_text, problem_detail, retry_after_s
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 10.0
@@ -41,8 +41,7 @@ async def publish(
     except TimeoutError:
         raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
     except aiohttp.ClientError as error:
-        reason = error_text(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
-        raise Unreachable(f"no gateway answers at {url}: {reason}") from error
+        raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
 
 
 class _Draft(msgspec.Struct, omit_defaults=True):

@@ -3,6 +3,7 @@
 import os
 import ssl
 
+import aiohttp
 import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.http11 import Response
@@ -31,8 +32,6 @@ def judge_handshake(error: OSError | InvalidHandshake) -> Lost | TidegateError:
     match error:
         case InvalidStatus():
             return _judge_response(error.response)
-        case ssl.SSLCertVerificationError():
-            return Lost(reason=f"the server's certificate was refused: {error.verify_message}")
         case TimeoutError():
             return Lost(reason="no answer in time")
         case OSError():
@@ -68,10 +67,19 @@ def retry_after_s(header: str | None) -> int | None:
 
 
 def error_text(error: OSError) -> str:
-    """The operating system's words for `error`."""
+    """The operating system's words for `error`, and what was wrong with a TLS handshake."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate was refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS there: {error.reason or error}"
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return error.strerror or str(error) or type(error).__name__
+
+
+def client_error_text(error: aiohttp.ClientError) -> str:
+    """Why a request came to nothing, in the operating system's words where it has any."""
+    return error_text(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
 
 
 class _Problem(msgspec.Struct):

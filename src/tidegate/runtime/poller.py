@@ -67,6 +67,15 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     missed_ticks: int
 
 
+def value_of(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
+    """The part of a `result` that the source wants. Raises `InvalidResponse` where it isn't there or is too long."""
+    wanted = select(result, plan.select)
+    if plan.key is None:
+        return within(wanted, event_bytes)
+    found = keyed_items(wanted, items=plan.items, key=plan.key)
+    return {key: within(item, event_bytes) for key, item in found.items()}
+
+
 class _Source:
     """What is known of one source while it is polled."""
 
@@ -320,19 +329,11 @@ class BackendPoller:
         result: msgspec.Raw | Exception = answer
         if isinstance(answer, msgspec.Raw):
             try:
-                value = self._value(source.plan, answer)
+                value = value_of(source.plan, answer, event_bytes=self._plan.event_bytes)
             except BackendError as error:
                 result = error
         outcome = classify(result, elapsed_s=elapsed_s, policy=self._plan.policy)
         return outcome, value if isinstance(outcome, Answer) else None
-
-    def _value(self, plan: SourcePlan, result: msgspec.Raw) -> Value:
-        """The part of a result that the source wants. Raises `InvalidResponse`."""
-        wanted = select(result, plan.select)
-        if plan.key is None:
-            return within(wanted, self._plan.event_bytes)
-        found = keyed_items(wanted, items=plan.items, key=plan.key)
-        return {key: within(item, self._plan.event_bytes) for key, item in found.items()}
 
     # what an exchange changes
 

@@ -1,0 +1,258 @@
+"""``doctor``: looks at all that a gateway needs, and says what to do about what is missing.
+
+It changes nothing: it binds and lets go of the address, tries the lock of the state directory, and asks each backend
+for each of its sources once.
+"""
+
+import asyncio
+import enum
+import fcntl
+import os
+import resource
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from tidegate.app import authenticator_for, backend_for, backend_plan, bound, tls_context
+from tidegate.cli.serving import configured
+from tidegate.cli.signals import until
+from tidegate.client import Readiness, readiness
+from tidegate.config import Config
+from tidegate.core.outcome import Fault, classify
+from tidegate.errors import AccessRefused, ConfigError, DeadlineExceeded, ErrorCode, Unreachable
+from tidegate.ports import Backend
+from tidegate.runtime.poller import BackendPlan, SourcePlan, value_of
+
+SPARE_FILES = 100
+"""Files of our own: listener, store, logs, connections to backends."""
+
+LOW_DISK_BYTES = 100_000_000
+
+
+class Level(enum.StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was looked at, what was found, and what to do about it."""
+
+    level: Level
+    what: str
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<4}  {self.what}: {self.found}" + (f"\n      → {self.remedy}" if self.remedy else "")
+
+
+async def examine(stopped: asyncio.Event, *, config_file: Path | None, url: str | None) -> int:
+    """Print a finding a line as they come; 0 if nothing failed. 1 also if `stopped` was set before the end."""
+    return 0 if await until(stopped, _shown(config_file, url)) else 1
+
+
+async def _shown(config_file: Path | None, url: str | None) -> bool:
+    good = True
+    async for finding in examined(config_file, url):
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+        good &= finding.level is not Level.FAIL
+    return good
+
+
+async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[Finding]:
+    """Everything that can be said of the configuration and of the gateway at `url`, by default where it would listen.
+
+    Without `config_file` it is about what ``serve`` runs without one.
+    """
+    what = "configuration"
+    try:
+        config, engine_port = configured(config_file, {}, None)
+    except ConfigError as error:
+        *others, last = error.problems
+        for problem in others:
+            yield Finding(Level.FAIL, what, str(problem))
+        yield Finding(Level.FAIL, what, str(last), "`tidegate config init` writes one with every key explained")
+        return
+    shown = config_file or "none given, this machine is shown by the reference engine"
+    yield Finding(Level.OK, what, f"{shown}, {len(config.backends)} backend(s), {len(config.sources)} source(s)")
+    for finding in _files(config):
+        yield finding
+    yield _descriptors(config, limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    gateway = await _gateway(config, url)
+    yield gateway
+    yield _state(config.server.state_dir, a_gateway_runs=gateway.what == "gateway" and gateway.level is not Level.FAIL)
+    if engine_port is not None:
+        yield Finding(Level.OK, "backend engine", "started beside the gateway")
+        return
+    for name in config.backends:
+        async for finding in _backend(config, name):
+            yield finding
+
+
+def _files(config: Config) -> Iterator[Finding]:
+    """Whether what the files hold can be used; that they are there is known already."""
+    what = "tokens and certificates"
+    checks: list[Callable[[], object]] = [lambda: authenticator_for(config.auth), lambda: tls_context(config)]
+    failed = False
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            failed = True
+            for problem in error.problems:
+                yield Finding(Level.FAIL, what, str(problem), "give it such a file")
+        except (ssl.SSLError, OSError) as error:
+            failed = True
+            expected = "server.tls_cert_file: expected a certificate chain and its key in PEM"
+            yield Finding(Level.FAIL, what, f"{expected}, got {error}", "give it such files")
+    if not failed:
+        yield Finding(Level.OK, what, f'auth.mode = "{config.auth.mode}", TLS {"on" if _has_tls(config) else "off"}')
+
+
+def _descriptors(config: Config, *, limit: int) -> Finding:
+    wanted = config.server.max_clients + SPARE_FILES
+    if limit == resource.RLIM_INFINITY or limit >= wanted:
+        return Finding(Level.OK, "open files", f"{'no limit' if limit == resource.RLIM_INFINITY else limit}")
+    found = f"at most {limit}, for server.max_clients = {config.server.max_clients} and some of our own"
+    remedy = f"`ulimit -n {wanted}` before the start (systemd: LimitNOFILE={wanted}), or lower server.max_clients"
+    return Finding(Level.WARN, "open files", found, remedy)
+
+
+async def _gateway(config: Config, url: str | None) -> Finding:
+    """The gateway at `url` is expected to run; where this configuration would listen, it may or may not."""
+    server = config.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    address = url or f"{'https' if _has_tls(config) else 'http'}://{host}:{server.port}{server.root_path}"
+    try:
+        # Our own certificate is for the names that clients use, not for the address that we listen on.
+        found = await readiness(address, check_certificate=url is not None)
+    except AccessRefused as error:
+        return Finding(
+            Level.FAIL, "gateway", f"{address}: {error} (HTTP {error.status})", "change the setting it names"
+        )
+    except Unreachable as error:
+        return (
+            Finding(Level.FAIL, "gateway", str(error), "`tidegate serve` starts one") if url else _free(config, error)
+        )
+    return _ready(address, found)
+
+
+def _ready(address: str, found: Readiness) -> Finding:
+    if found.status == "ready":
+        return Finding(Level.OK, "gateway", f"{address} is ready")
+    if found.status == "degraded":
+        remedy = f"{address}/api/v1/status says which and why"
+        return Finding(Level.WARN, "gateway", f"{address} runs, {found.stale} source(s) stale", remedy)
+    return Finding(Level.WARN, "gateway", f"{address} is {found.status}", "ask again in a few seconds")
+
+
+def _free(config: Config, unreachable: Unreachable) -> Finding:
+    """Nobody of ours answers there: whether the address could be had."""
+    server = config.server
+    try:
+        bound(server.host, server.port).close()
+    except OSError as error:
+        found = f"{server.host}, port {server.port}: {error.strerror or error}; {unreachable}"
+        return Finding(Level.FAIL, "address", found, "choose another server.port or server.host, or end what has it")
+    return Finding(Level.OK, "address", f"{server.host}, port {server.port} is free, no gateway runs there")
+
+
+def _state(state_dir: str | None, *, a_gateway_runs: bool) -> Finding:
+    what = "state directory"
+    if not state_dir:
+        return Finding(Level.OK, what, 'server.state_dir = "": last good values do not outlive a restart')
+    directory = Path(state_dir)
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        remedy = "give it to the gateway's user, or choose another server.state_dir"
+        return Finding(Level.FAIL, what, f"{directory} cannot be written ({nearest})", remedy)
+    if _is_locked(directory / "lock"):
+        if a_gateway_runs:
+            return Finding(Level.OK, what, f"{directory}, in use by a gateway")
+        remedy = "end the gateway that uses it, or choose another server.state_dir"
+        return Finding(Level.FAIL, what, f"{directory} is in use, by no gateway at this address", remedy)
+    disk = os.statvfs(nearest)
+    if (free := disk.f_bavail * disk.f_frsize) < LOW_DISK_BYTES:
+        return Finding(Level.WARN, what, f"{directory}, {free // 1_000_000} MB free", "make room on that volume")
+    return Finding(Level.OK, what, f"{directory} can be written")
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
+    """One call per source, one after the other; none after one that the backend did not answer at all."""
+    plan = backend_plan(config, name)
+    what = f"backend {name}"
+    try:
+        backend = backend_for(config.backends[name])
+    except ConfigError as error:
+        for problem in error.problems:
+            yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{name}]")
+        return
+    slowest_s, good = 0.0, 0
+    try:
+        for source in plan.sources:
+            fault, elapsed_s = await _polled(backend, plan, source)
+            slowest_s = max(slowest_s, elapsed_s)
+            good += fault is None
+            if fault is not None:
+                yield _faulty(what, source, fault)
+            if fault is not None and fault.code in {ErrorCode.RPC_DISCONNECT, ErrorCode.RPC_TIMEOUT}:
+                return
+    finally:
+        await backend.aclose()
+    if not plan.sources:
+        yield Finding(Level.WARN, what, "no source asks it anything", "name it as `backend` of a source, or remove it")
+    elif good:
+        yield Finding(
+            Level.OK, what, f"{good} of {len(plan.sources)} source(s) answered well, within {slowest_s:.3f} s"
+        )
+
+
+async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
+    """What is wrong with the source's answer, if anything, and how many seconds it took."""
+    began = time.monotonic()
+    result: msgspec.Raw | Exception
+    try:
+        async with asyncio.timeout(plan.timeout_s):
+            [result] = await backend.call([source.call])
+        if isinstance(result, msgspec.Raw):
+            value_of(source, result, event_bytes=plan.event_bytes)
+    except TimeoutError:
+        result = DeadlineExceeded(f"expected an answer within {plan.timeout_s:g} s")
+    except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome, classified below
+        result = error
+    elapsed_s = time.monotonic() - began
+    outcome = classify(result, elapsed_s=elapsed_s, policy=plan.policy)
+    return outcome if isinstance(outcome, Fault) else None, elapsed_s
+
+
+def _faulty(what: str, source: SourcePlan, fault: Fault) -> Finding:
+    name, event_type = source.spec.source, source.spec.type
+    remedy = {
+        ErrorCode.RPC_DISCONNECT: f"start it, or correct backends.{name}.url",
+        ErrorCode.RPC_TIMEOUT: f"look why it takes so long, or raise backends.{name}.timeout_s",
+        ErrorCode.RPC_AUTH: f"correct backends.{name}.bearer_token_file or its headers",
+        ErrorCode.RPC_HTTP_STATUS: f"correct backends.{name}.url, or the source's method",
+        ErrorCode.RPC_APPLICATION_ERROR: "correct the source's method or params",
+    }.get(fault.code, f"correct backends.{name}.protocol, or the source's select, items and key")
+    return Finding(Level.FAIL, what, f"{event_type}: {fault.code}, {fault.message}", remedy)
+
+
+def _has_tls(config: Config) -> bool:
+    return config.server.tls_cert_file is not None

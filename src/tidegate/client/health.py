@@ -1,0 +1,49 @@
+"""Whether a gateway is ready."""
+
+from typing import Literal
+
+import aiohttp
+import msgspec
+
+from tidegate.client.addresses import DEFAULT_URL, api_url
+from tidegate.client.refusals import client_error_text, problem_detail
+from tidegate.errors import AccessRefused, Unreachable
+
+TIMEOUT_S = 5.0
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """`stale` counts the sources whose data is not known to be current."""
+
+    status: Literal["ready", "degraded", "starting", "draining"]
+    stale: int = 0
+
+
+async def readiness(
+    url: str = DEFAULT_URL, *, timeout_s: float = TIMEOUT_S, check_certificate: bool = True
+) -> Readiness:
+    """What the gateway at `url` says of itself; it asks for no token.
+
+    Raises `AccessRefused` with the gateway's reason, `Unreachable` where none answers within `timeout_s` and where
+    something else does, `ValueError` for a malformed `url`.
+    """
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(api_url(url, "/readyz"), ssl=check_certificate) as response,
+        ):
+            return _readiness(response.status, await response.read())
+    except TimeoutError:
+        raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
+    except aiohttp.ClientError as error:
+        raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
+
+
+def _readiness(status: int, body: bytes) -> Readiness:
+    if reason := problem_detail(body):
+        raise AccessRefused(status, reason)
+    try:
+        return msgspec.json.decode(body, type=Readiness)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Unreachable(f"no gateway answers there, but something else (HTTP {status})") from None
