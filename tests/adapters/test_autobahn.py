@@ -41,8 +41,9 @@ KNOWN_FAILURES = {"7.1.5"}
 class Echo(Connection):
     """Says what it is told, and nothing else."""
 
-    def start(self, since: Position | None) -> None:
+    def start(self, since: Position | None, *, preamble: bytes = b"") -> None:
         del since
+        self._channel.write(preamble)
 
     def receive(self, text: bytes) -> None:
         self._channel.write(text_frame(text))

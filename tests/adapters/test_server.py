@@ -47,7 +47,7 @@ class Application:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def no_websocket(**_: object) -> asyncio.Protocol:
+def no_websocket(*_: object) -> None:
     raise AssertionError("nobody upgrades here")
 
 

@@ -15,9 +15,11 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from tidegate.adapters import websocket as module
 from tidegate.adapters.server import serve
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketProtocol, WebSocketServer
+from tidegate.adapters.websocket import protocol as protocol_module
+from tidegate.adapters.websocket.server import PING_S
+from tidegate.adapters.websocket.wire import Wire
 from tidegate.core.envelope import Pong
 from tidegate.core.grant import Grant, Role
 from tidegate.core.rate import Rate
@@ -26,7 +28,7 @@ from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 from tidegate.ports import Authenticator
-from tidegate.runtime.access import Gate
+from tidegate.runtime.access import Gate, Request
 
 PATIENCE_S = 20.0
 UNLIMITED = Rate(per_s=1e6, burst=1_000_000)
@@ -39,8 +41,8 @@ class RememberingServer(WebSocketServer):
         super().__init__(*args)
         self.made: list[WebSocketProtocol] = []
 
-    def __call__(self, config: object, server_state: object, app_state: object) -> WebSocketProtocol:
-        self.made.append(super().__call__(config, server_state, app_state))
+    def __call__(self, transport: asyncio.Transport, method: str, target: str, asked: Request) -> WebSocketProtocol:
+        self.made.append(super().__call__(transport, method, target, asked))
         return self.made[-1]
 
 
@@ -417,7 +419,7 @@ class TestClosing:
             assert (await served.until_left())[0].startswith("closed by the server with 4401")
 
     async def test_a_client_that_does_not_answer_the_close_is_cut_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "LINGER_S", 0.01)
+        monkeypatch.setattr(protocol_module, "LINGER_S", 0.01)
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
             await client.message()
             served.house.gateway.connections[0].close(CloseCode.DRAINING, "draining")
@@ -479,7 +481,7 @@ class TestLiveness:
                 with pytest.raises(asyncio.CancelledError):
                     await served.server.run()
             assert checks == [20, 40, 60]
-            assert set(naps) == {module.PING_S / 20}
+            assert set(naps) == {PING_S / 20}
             assert protocol in served.server._slots[0]
 
     async def test_when_the_timer_ends_so_does_every_connection(self) -> None:
@@ -600,18 +602,17 @@ class TestFloods:
     async def test_much_at_once_is_taken_in_by_pieces_with_turns_for_others_between(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "PIECE_BYTES", 100)
+        monkeypatch.setattr(protocol_module, "PIECE_BYTES", 100)
         async with serving() as served, RawClient.open(served.port) as client:
             await client.message()
-            [protocol] = served.server.made
             pieces: list[int] = []
-            real = protocol._wire.receive_data
+            real = Wire.receive_data
 
-            def counting(data: bytes) -> None:
+            def counting(wire: Wire, data: bytes | bytearray) -> None:
                 pieces.append(len(data))
-                real(data)
+                real(wire, data)
 
-            monkeypatch.setattr(protocol._wire, "receive_data", counting)
+            monkeypatch.setattr(Wire, "receive_data", counting)
             text = b'{"type":"ping","id":"%s"}' % (b"x" * 5000)
             client.send(Frame(Opcode.TEXT, text), *[Frame(Opcode.PING, b"%d" % n) for n in range(100)])
             assert (await client.message())["id"] == "x" * 5000

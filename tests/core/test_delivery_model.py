@@ -207,6 +207,7 @@ class Client:
         self.connection = Connection(
             self.channel,
             client_id="c",
+            transport="websocket",
             address="192.0.2.1",
             framing=WEBSOCKET,
             grant=UNRESTRICTED,

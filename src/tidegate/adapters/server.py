@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.runtime.access import Request
 
 HEAD_BYTES = 32768
 """Longest request head: request line and header fields. One read of the socket may go beyond it."""
@@ -46,7 +47,8 @@ NOTSENT_BYTES = 16384
 TRANSPORT = "tidegate.transport"
 
 AsgiApp = Callable[[Any, Any, Any], Any]
-WebSocketFactory = Callable[..., asyncio.Protocol]
+Upgrade = Callable[[asyncio.Transport, str, str, Request], object]
+"""Takes the connection of an upgrade request over: its transport, method, target and what else is asked."""
 
 log = structlog.get_logger("tidegate.http")
 
@@ -54,7 +56,7 @@ log = structlog.get_logger("tidegate.http")
 @asynccontextmanager
 async def serve(
     app: AsgiApp,
-    websocket_factory: WebSocketFactory,
+    upgrade: Upgrade,
     *,
     sock: socket.socket,
     ssl: tls.SSLContext | None = None,
@@ -64,19 +66,18 @@ async def serve(
 ) -> AsyncIterator[None]:
     """Answer on `sock`, bound and not yet listening, while the context is open.
 
-    `websocket_factory` makes the protocol of each WebSocket upgrade; it is called with uvicorn's `config`,
-    `server_state` and `app_state`. A connection that has not sent a whole request head `handshake_s` seconds after
-    it opened, or after its first byte of a later one, is closed; an idle one after `keep_alive_s`.
+    `upgrade` answers each request for a WebSocket. A connection that has not sent a whole request head `handshake_s`
+    seconds after it opened, or after its first byte of a later one, is closed; an idle one after `keep_alive_s`.
 
     On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
-    aborted. Upgraded connections are their factory's to close.
+    aborted. Upgraded connections are for whoever took them over to close.
     """
     state = ServerState()
     _renew_headers(state)
-    config = _config(app, websocket_factory, keep_alive_s=keep_alive_s)
+    config = _config(app, keep_alive_s=keep_alive_s)
     idle = asyncio.Event()
     new_protocol = functools.partial(
-        HttpProtocol, config, state, handshake_s=handshake_s, gone=functools.partial(_note_gone, state, idle)
+        HttpProtocol, config, state, upgrade, handshake_s=handshake_s, gone=functools.partial(_note_gone, state, idle)
     )
     listener = await asyncio.get_running_loop().create_server(
         new_protocol, sock=sock, ssl=ssl, ssl_handshake_timeout=handshake_s if ssl else None, backlog=BACKLOG
@@ -98,8 +99,11 @@ def transport_of(scope: Mapping[str, Any]) -> asyncio.Transport:
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection until it ends or becomes a WebSocket. `gone` is called at either."""
 
-    def __init__(self, config: Config, state: ServerState, *, handshake_s: float, gone: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, state: ServerState, upgrade: Upgrade, *, handshake_s: float, gone: Callable[[], None]
+    ) -> None:
         super().__init__(config, state, {})
+        self._upgrade = upgrade
         # Its lines would hold query strings, and tokens with them; it asks for a handler, not for its setting.
         self.access_log = False
         self._handshake_s = handshake_s
@@ -154,8 +158,10 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_answering():
             self._cut_off()  # a connection with an answer under way cannot become another protocol's
             return
-        super().handle_websocket_upgrade()
         self._upgraded = True
+        self.connections.discard(self)
+        asked = Request.read(self.client[0] if self.client else "", self.scheme or "http", self.headers)
+        self._upgrade(self.transport, self.scope["method"], self.url.decode("latin-1"), asked)
         # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
         self.parser = self.cycle = self._running = self.scope = self.flow = None  # type: ignore[assignment]
         self._gone()
@@ -231,11 +237,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.loop.call_later(self._handshake_s, self.transport.abort)
 
 
-def _config(app: AsgiApp, websocket_factory: WebSocketFactory, *, keep_alive_s: float) -> Config:
+def _config(app: AsgiApp, *, keep_alive_s: float) -> Config:
     config = Config(
         app,
         http=HttpProtocol,
-        ws=cast("type[asyncio.Protocol]", websocket_factory),
+        ws=asyncio.Protocol,  # upgrades are wanted; `HttpProtocol` hands them on itself
         lifespan="off",
         log_config=None,
         access_log=False,

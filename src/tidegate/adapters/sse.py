@@ -64,6 +64,10 @@ class EventStreams:
         patterns = self.gateway.patterns_for(query.types, admission.grant)
         return EventStream(self, admission, query, patterns)
 
+    def retry_ms(self) -> int:
+        """When the next client whose stream ends is to come back."""
+        return RETRY_MS + int(RETRY_SPREAD_MS * self.jitter())
+
 
 class EventStream:
     """One stream. It is its connection's channel, and the ASGI response that carries it."""
@@ -90,7 +94,8 @@ class EventStream:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(receive))
-                self._connection.start(self._query.since)
+                # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
+                self._connection.start(self._query.since, preamble=b"retry: %d\n" % self._streams.retry_ms())
                 await self._pump(send)
         finally:
             if self._deadline is not None:
@@ -121,10 +126,6 @@ class EventStream:
         self._transport.abort()
 
     def _connect(self) -> Connection:
-        # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
-        retry_ms = RETRY_MS + int(RETRY_SPREAD_MS * self._streams.jitter())
-        self._waiting.append(b"retry: %d\n" % retry_ms)
-        self._bytes = len(self._waiting[0])
         return self._streams.gateway.connect(
             self,
             transport="sse",

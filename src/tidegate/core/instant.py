@@ -12,6 +12,8 @@ from msgspec import Meta
 Time = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})]
 """A moment as messages tell it: what `rfc3339` makes."""
 
+_WITHOUT_OFFSET = -len("+00:00")
+
 
 class Instant(NamedTuple):
     """One moment: `mono` in seconds of the monotonic clock, `wall` in Unix seconds."""
@@ -22,7 +24,7 @@ class Instant(NamedTuple):
 
 def rfc3339(wall: float) -> str:
     """`wall`, in Unix seconds, as RFC 3339 in UTC with milliseconds and ``Z``."""
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")[:_WITHOUT_OFFSET] + "Z"
 
 
 def from_rfc3339(text: str) -> float:

@@ -76,7 +76,6 @@ class Subscriber(Member):
         "_cursor",
         "_feed",
         "_limits",
-        "_now",
         "_outbox",
         "_paused",
         "_settled",
@@ -84,6 +83,7 @@ class Subscriber(Member):
         "_stream",
         "_told_skipped",
         "_too_slow",
+        "_wall",
         "interest",
     )
 
@@ -99,7 +99,7 @@ class Subscriber(Member):
         super().__init__(channel.write)
         self.clear = False
         self.interest = interest
-        self._told_skipped: dict[str, int] = {}
+        self._told_skipped: dict[str, int] | None = None
         self._channel = channel
         self._stream = stream
         self._limits = limits
@@ -112,7 +112,7 @@ class Subscriber(Member):
         self._stalled: tuple[int, float] | None = None
         self._settled = 0
         self._counted_from = 0
-        self._now = Instant(0.0, 0.0)
+        self._wall = 0.0
 
     def feed(self, head: bytes, *, interest: Interest, names: Iterable[Name], position: Position, now: Instant) -> None:
         """Send `head`, then the snapshots of `names`, then every event after `position`, then go on live.
@@ -204,7 +204,7 @@ class Subscriber(Member):
     @property
     def skipped(self) -> dict[str, int]:
         """Events left out so far, by type, also those that no gap has told of yet."""
-        return _added(self._told_skipped, self._outbox.skipped if self._outbox else {})
+        return _added(self._told_skipped or {}, self._outbox.skipped if self._outbox else {})
 
     def _frames(self, head: bytes, names: list[Name], position: Position) -> Iterator[bytes]:
         framing = self.interest.framing
@@ -229,7 +229,7 @@ class Subscriber(Member):
                 yield framing.event(event, self._stream.epoch)
 
     def _pump(self, now: Instant) -> None:
-        self._now = now
+        self._wall = now.wall
         # A piece lies in the transport whole, on top of what is there: that alone must not pass the hard limit.
         piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
         while self._feed is not None and not self._paused:
@@ -248,10 +248,10 @@ class Subscriber(Member):
         framing = self.interest.framing
         while self._outbox is not None:
             if skipped := self._outbox.take_skipped():
-                self._told_skipped = _added(self._told_skipped, skipped)
+                self._told_skipped = _added(self._told_skipped or {}, skipped)
                 self._settled -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
-                yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
+                yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._wall, skipped=skipped))
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None
@@ -272,6 +272,7 @@ class Subscriber(Member):
 
     def _join(self) -> None:
         self._cohort = self._stream.hub.join(self, self.interest)
+        self.interest = self._cohort.interest
         self._counted_from = self._cohort.flushed
 
     def _leave(self) -> None:

@@ -1,8 +1,9 @@
 """Who may come in: host, origin, token and room, asked of every request in this order."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
+from typing import Self
 
 import msgspec
 
@@ -25,6 +26,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
     scheme: str
     headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, peer: str, scheme: str, fields: Iterable[tuple[bytes, bytes]]) -> Self:
+        """With the header `fields` as they came, names in lower case: repeated ones are joined (RFC 9110, 5.2)."""
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in fields:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return cls(peer=peer, scheme=scheme, headers=headers)
 
 
 class Admission(msgspec.Struct, frozen=True):

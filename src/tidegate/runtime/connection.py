@@ -68,17 +68,37 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connection:
-    """One client's connection, whatever carries it.
+    """One client's connection, whatever carries it; `transport` names that.
 
     `too_slow` is called once, with this connection and the reason, when the client must be closed for being slow;
     `interested` whenever the client subscribes to more.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_around",
+        "_channel",
+        "_closed",
+        "_framing",
+        "_interested",
+        "_request_bytes",
+        "_requests",
+        "_session",
+        "_too_slow",
+        "address",
+        "connected_at",
+        "grant",
+        "id",
+        "subscriber",
+        "transport",
+    )
 
     def __init__(
         self,
         channel: ClosableChannel,
         *,
         client_id: str,
+        transport: str,
         address: str,
         framing: Framing,
         grant: Grant,
@@ -89,6 +109,7 @@ class Connection:
     ) -> None:
         now = around.clock.now()
         self.id = client_id
+        self.transport = transport
         self.address = address
         self.connected_at = now.wall
         self.grant = grant
@@ -96,7 +117,7 @@ class Connection:
         self._channel = channel
         self._framing = framing
         self._session = Session(patterns, allowed=grant.allowed, limits=around.session_limits, now=now.mono)
-        self._requests: deque[tuple[bytes | None, float]] = deque()
+        self._requests: deque[tuple[bytes | None, float]] | None = None
         self._request_bytes = 0
         self._closed = False
         self._too_slow = too_slow
@@ -106,7 +127,7 @@ class Connection:
             stream=around.stream,
             interest=self._interest(),
             limits=around.send_limits,
-            too_slow=lambda reason: too_slow(self, reason),
+            too_slow=self._note_too_slow,
         )
 
     @property
@@ -114,13 +135,16 @@ class Connection:
         """What the client is subscribed to."""
         return self._session.patterns
 
-    def start(self, since: Position | None) -> None:
-        """Welcome the client, then replay what it missed since `since`, or hand it the current values."""
+    def start(self, since: Position | None, *, preamble: bytes = b"") -> None:
+        """Welcome the client, then replay what it missed since `since`, or hand it the current values.
+
+        `preamble` is what the channel has to say first: it goes out in the same write.
+        """
         newest = self._around.position()
         refused = None if since is None else self._around.stream.history.refuses(since, newest)
         resumed = since is not None and refused is None
         begin = since if since is not None and resumed else newest
-        head = self._message(
+        head = preamble + self._message(
             "welcome",
             wire.Welcome(
                 timestamp=self._timestamp(),
@@ -139,7 +163,8 @@ class Connection:
         if refused is not None:
             wall = self._around.clock.now().wall
             head += self._framing.message("gap", wire.encode_gap(refused, timestamp=wall, requested=since, skipped={}))
-        self._feed(head, names=() if resumed else self._names(without=None), position=begin)
+        interest = self.subscriber.interest
+        self._feed(head, interest, names=() if resumed else self._names(interest, without=None), position=begin)
 
     def receive(self, text: bytes) -> None:
         """Take one text message of the client. Never raises."""
@@ -183,20 +208,22 @@ class Connection:
     def detach(self) -> None:
         """The stream has ended: forget what waits for it."""
         self._closed = True
-        self._requests.clear()
+        self._requests = None
         self.subscriber.detach()
 
     def _take(self, text: bytes | None) -> None:
         if self._closed:
             return
         arrived = self._around.clock.now().mono
-        if not self._requests and self.subscriber.settle():
+        if self._requests is None and self.subscriber.settle():
             self._apply(self._judge(text, arrived))
             return
+        if self._requests is None:
+            self._requests = deque()
         self._requests.append((text, arrived))
         self._request_bytes += len(text or b"") + 64
         if self._request_bytes > self._around.send_limits.hard_bytes:
-            self._too_slow(self, "too many messages wait for a connection that does not read")
+            self._note_too_slow("too many messages wait for a connection that does not read")
 
     def _judge(self, text: bytes | None, arrived: float) -> Effect:
         return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
@@ -217,10 +244,12 @@ class Connection:
                 self.close(effect.code, effect.reason)
 
     def _work_off_requests(self) -> None:
-        while self._requests and not self._closed and self.subscriber.settle():
+        while self._requests and self.subscriber.settle():
             text, arrived = self._requests.popleft()
             self._request_bytes -= len(text or b"") + 64
             self._apply(self._judge(text, arrived))
+        if not self._requests:
+            self._requests = None
 
     def _subscribed(self, effect: Subscribe) -> None:
         before = self.subscriber.interest
@@ -234,7 +263,8 @@ class Connection:
         )
         head = self._message("subscribed", reply)
         if effect.added:
-            self._feed(head, names=self._names(without=before), position=position)
+            interest = self._interest()
+            self._feed(head, interest, names=self._names(interest, without=before), position=position)
             self._interested()
             log.debug("subscribed", client_id=self.id, added=effect.added.sorted(), patterns=effect.patterns.sorted())
         else:
@@ -246,7 +276,8 @@ class Connection:
             id=effect.id,
             data=wire.UnsubscribedData(types=effect.patterns.sorted(), removed=effect.removed.sorted()),
         )
-        self._feed(self._message("unsubscribed", reply), names=(), position=self._around.position())
+        head = self._message("unsubscribed", reply)
+        self._feed(head, self._interest(), names=(), position=self._around.position())
         log.debug("unsubscribed", client_id=self.id, removed=effect.removed.sorted())
 
     def _authenticate(self, effect: Authenticate) -> None:
@@ -263,12 +294,16 @@ class Connection:
         reply = wire.Authenticated(
             timestamp=self._timestamp(), id=effect.id, data=wire.AuthenticatedData(types=left.sorted())
         )
-        names = self._names(without=before)
-        self._feed(self._message("authenticated", reply), names=names, position=self._around.position())
+        interest = self._interest()
+        names = self._names(interest, without=before)
+        self._feed(self._message("authenticated", reply), interest, names=names, position=self._around.position())
 
     def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
         data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
         self.send("error", wire.Error(timestamp=self._timestamp(), id=request_id, data=data))
+
+    def _note_too_slow(self, reason: str) -> None:
+        self._too_slow(self, reason)
 
     def _goodbye(self, code: CloseCode, reason: str) -> None:
         if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.OVERLOADED:
@@ -277,12 +312,12 @@ class Connection:
             )
             self.send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
 
-    def _feed(self, head: bytes, *, names: Iterable[Name], position: Position) -> None:
-        now = self._around.clock.now()
-        self.subscriber.feed(head, interest=self._interest(), names=names, position=position, now=now)
+    def _feed(self, head: bytes, interest: Interest, *, names: Iterable[Name], position: Position) -> None:
+        self.subscriber.feed(head, interest=interest, names=names, position=position, now=self._around.clock.now())
+        # Of a cohort's equal interests only one is kept, and only its patterns.
+        self._session.patterns = self.subscriber.interest.wanted
 
-    def _names(self, *, without: Interest | None) -> list[Name]:
-        interest = self._interest()
+    def _names(self, interest: Interest, *, without: Interest | None) -> list[Name]:
         return [
             (event.type, event.key or "")
             for event in self._around.stream.retained.events()

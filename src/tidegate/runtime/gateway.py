@@ -82,7 +82,7 @@ class Gateway:
             epoch=bus.position.epoch,
             count_skipped=self._count_skipped,
         )
-        self._connections: dict[str, tuple[Connection, str]] = {}
+        self._connections: dict[str, Connection] = {}
         self._numbered = 0
         self._connects_owed_until = NOTHING_OWED
         self._turned_away = 0
@@ -109,7 +109,7 @@ class Gateway:
     @property
     def connections(self) -> list[Connection]:
         """Everyone who is connected now, oldest first."""
-        return [connection for connection, _ in self._connections.values()]
+        return list(self._connections.values())
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
@@ -158,7 +158,7 @@ class Gateway:
 
     def is_wanted(self, event_type: str) -> bool:
         """Whether anyone is subscribed to `event_type`."""
-        return any(connection.patterns.matches(event_type) for connection, _ in self._connections.values())
+        return any(connection.patterns.matches(event_type) for connection in self._connections.values())
 
     def check_room(self) -> None:
         """Raise `AccessRefused` (503) while no further client is let in."""
@@ -202,6 +202,7 @@ class Gateway:
         connection = Connection(
             channel,
             client_id=client_id,
+            transport=transport,
             address=address,
             framing=framing,
             grant=grant,
@@ -210,7 +211,7 @@ class Gateway:
             too_slow=self._note_too_slow,
             interested=self._notice_interest,
         )
-        self._connections[client_id] = (connection, transport)
+        self._connections[client_id] = connection
         self._metrics.client_connected(transport)
         self._notice_interest()
         log.debug("client connected", client_id=client_id, address=address, patterns=patterns.sorted())
@@ -219,8 +220,8 @@ class Gateway:
     def disconnect(self, connection: Connection, reason: str) -> None:
         """Forget a client whose stream has ended. May be called again."""
         connection.detach()
-        if (known := self._connections.pop(connection.id, None)) is not None:
-            self._metrics.client_left(known[1], reason)
+        if self._connections.pop(connection.id, None) is not None:
+            self._metrics.client_left(connection.transport, reason)
             log.debug("client left", client_id=connection.id, reason=reason)
 
     async def run(self) -> None:

@@ -23,7 +23,8 @@ from tidegate import app
 from tidegate.adapters import server
 from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
 from tidegate.adapters.bus_memory import MemoryBus
-from tidegate.adapters.websocket import PING_S, WebSocketServer
+from tidegate.adapters.websocket import WebSocketServer
+from tidegate.adapters.websocket.server import PING_S
 from tidegate.core.grant import UNRESTRICTED, Grant
 from tidegate.errors import ErrorCode
 from tidegate.runtime import gateway as gateway_module

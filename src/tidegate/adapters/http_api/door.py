@@ -34,7 +34,7 @@ class Door:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         began = asyncio.get_running_loop().time()
-        asked = _request(scope)
+        asked = Request.read((scope.get("client") or ("",))[0], scope["scheme"], scope["headers"])
         reply = _Reply(send, is_head=scope["method"] == "HEAD")
         try:
             self._gate.check_host(asked)
@@ -100,14 +100,6 @@ class _Reply:
                 (b"access-control-expose-headers", b"Retry-After"),
             ]
         return headers
-
-
-def _request(scope: dict[str, Any]) -> Request:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(peer=(scope.get("client") or ("",))[0], scheme=scope["scheme"], headers=headers)
 
 
 def _refusal(refused: AccessRefused) -> ASGIApp:
