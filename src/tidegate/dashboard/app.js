@@ -122,7 +122,7 @@ function keep(event) {
   }
   if (!before && rows.size >= ROWS) return;
   const turned = !before || before.event.stale !== event.stale;
-  rows.set(name, { event, since: turned ? event.timestamp : before.since, element: before?.element });
+  rows.set(name, { ...before, event, since: turned ? event.timestamp : before.since });
   changed.add(name);
 }
 
@@ -134,26 +134,111 @@ function draw() {
     byId("position").textContent = position ? `position ${position.epoch}:${position.seq}` : "";
     for (const name of changed) drawRow(rows.get(name));
     changed.clear();
+    for (const { body, optional } of TABLES) if (optional) byId(`${body}-section`).hidden = !byId(body).rows.length;
   });
 }
 
+// Where an event is shown: in the first table that is for such. With `newest` its rows are sorted by that.
+const TABLES = [
+  { body: "breakers", isFor: ({ type }) => type === "circuit_breaker.state", cells: breakerCells },
+  { body: "jobs", isFor: isJob, cells: jobCells, optional: true, newest: (job) => job.submitted_at },
+  { body: "agents", isFor: isAgent, cells: agentCells, optional: true },
+  { body: "values", isFor: () => true, cells: valueCells },
+];
+
+// The reference engine's; whoever publishes something else under these names finds it among the values.
+function isJob({ type, key, data }) {
+  return type === "compression.update" && key && typeof data?.percent === "number" && typeof data.state === "string";
+}
+
+function isAgent({ type, key, data }) {
+  return type === "agent.status" && key && typeof data?.state === "string" && "jobs_done" in data;
+}
+
 function drawRow(row) {
-  const isBreaker = row.event.type === "circuit_breaker.state";
-  if (!row.element) {
+  const table = TABLES.find(({ isFor }) => isFor(row.event));
+  if (row.table !== table) {
+    row.table = table;
+    row.element?.remove();
     row.element = document.createElement("tr");
-    byId(isBreaker ? "breakers" : "values").append(row.element);
+    const newest = table.newest?.(row.event.data) ?? "";
+    row.element.dataset.newest = newest;
+    const older = [...byId(table.body).rows].find((element) => element.dataset.newest < newest);
+    byId(table.body).insertBefore(row.element, older ?? null);
   }
-  row.element.replaceChildren(...(isBreaker ? breakerCells(row) : valueCells(row)));
+  row.element.replaceChildren(...table.cells(row));
+}
+
+function jobCells(row) {
+  const job = row.event.data;
+  row.progress ??= Object.assign(document.createElement("progress"), { max: 100 });
+  row.progress.value = progressOf(job);
+  row.progress.setAttribute("aria-label", `progress of job ${row.event.key}`);
+  const progress = document.createElement("td");
+  progress.append(row.progress, ` ${Math.floor(progressOf(job))} %`);
+  const outcome = cell("td", job.error ? job.error.message : job.destination);
+  outcome.className = "text";
+  return [
+    rowHead(row.event.key),
+    badgeCell(...badgesOf(row.event, { done: "good", failed: "bad" })),
+    progress,
+    cell("td", job.rate_bytes_per_s == null ? "" : `${size(job.rate_bytes_per_s)}/s`),
+    cell("td", job.eta_s == null ? "" : span(job.eta_s)),
+    cell("td", job.ratio == null ? "" : job.ratio.toFixed(2)),
+    outcome,
+  ];
+}
+
+// Reading fills the bar once, verifying once again.
+function progressOf(job) {
+  return job.state === "verifying" && job.bytes_read
+    ? Math.min(100, (100 * job.bytes_verified) / job.bytes_read)
+    : job.percent;
+}
+
+function agentCells({ event }) {
+  const agent = event.data;
+  const trouble = cell("td", agent.error ?? "");
+  trouble.className = "text";
+  return [
+    rowHead(event.key),
+    badgeCell(...badgesOf(event, { idle: "good", error: "bad" })),
+    cell("td", agent.job ?? ""),
+    cell("td", agent.cpu_percent == null ? "" : `${agent.cpu_percent} %`),
+    cell("td", agent.memory_bytes == null ? "" : size(agent.memory_bytes)),
+    cell("td", agent.jobs_done),
+    cell("td", agent.jobs_failed),
+    cell("td", agent.pid ?? ""),
+    trouble,
+  ];
+}
+
+// What it said of itself, and why that may not hold any more.
+function badgesOf(event, kinds) {
+  const state = [event.data.state, kinds[event.data.state] ?? ""];
+  return event.stale ? [state, staleness(event)] : [state];
+}
+
+function size(bytes) {
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (bytes < 1000) return `${unit === "B" ? bytes : bytes.toFixed(1)} ${unit}`;
+    bytes /= 1000;
+  }
+  return `${bytes.toFixed(1)} TB`;
+}
+
+function span(seconds) {
+  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
 }
 
 function valueCells({ event, since }) {
-  const data = JSON.stringify(event.data);
+  const data = JSON.stringify(event.data, null, 1).replace(/\n */g, " ");
   const shown = cell("td", data.length > DATA_CHARACTERS ? `${data.slice(0, DATA_CHARACTERS)}…` : data);
   shown.className = "data";
   return [
     rowHead(event.type),
     cell("td", event.key ?? ""),
-    badgeCell(...staleness(event)),
+    badgeCell(staleness(event)),
     cell("td", time(since)),
     cell("td", time(event.as_of)),
     shown,
@@ -165,7 +250,7 @@ function breakerCells({ event }) {
   const kind = { closed: "good", open: "bad" }[state] ?? "";
   return [
     rowHead(breaker),
-    badgeCell(`${state.replace("_", "-")}${forced ? " (forced)" : ""}`, kind),
+    badgeCell([`${state.replace("_", "-")}${forced ? " (forced)" : ""}`, kind]),
     cell("td", time(event.timestamp)),
     cell("td", String(failures)),
     cell("td", time(retryAt)),
@@ -184,11 +269,13 @@ function rowHead(text) {
   return head;
 }
 
-function badgeCell(text, kind) {
-  const badge = cell("span", text);
-  badge.className = `badge ${kind}`;
+function badgeCell(...badges) {
   const around = document.createElement("td");
-  around.append(badge);
+  for (const [text, kind] of badges) {
+    const badge = cell("span", text);
+    badge.className = `badge ${kind}`;
+    around.append(badge, " ");
+  }
   return around;
 }
 
