@@ -22,9 +22,10 @@ PATIENCE_S = 30.0
 class Program:
     """A running ``tidegate``. `out` and `err` are its lines so far."""
 
-    def __init__(self, *arguments: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, *arguments: str, environ: Mapping[str, str], folder: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "default", "-m", "tidegate", *arguments],
+            [sys.executable, "-P", "-W", "default", "-m", "tidegate", *arguments],
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -88,10 +89,13 @@ class Program:
 
 
 @contextmanager
-def tidegate(*arguments: str, **environ: str) -> Iterator[Program]:
-    """Run ``tidegate`` with these arguments, in a state directory of its own; it is killed at the end."""
+def tidegate(*arguments: str, folder: Path | None = None, **environ: str) -> Iterator[Program]:
+    """Run ``tidegate`` with these arguments, with a state directory of its own; it is killed at the end.
+
+    Its working directory is `folder`, or ours.
+    """
     with tempfile.TemporaryDirectory() as state:
-        program = Program(*arguments, environ={"XDG_STATE_HOME": state, **environ})
+        program = Program(*arguments, environ={"XDG_STATE_HOME": state, **environ}, folder=folder)
         try:
             yield program
         finally:
@@ -103,9 +107,9 @@ def tidegate(*arguments: str, **environ: str) -> Iterator[Program]:
             program.process.stderr.close()
 
 
-def until(condition: Callable[[], T | None], *, what: object = "") -> T:
+def until(condition: Callable[[], T | None], *, what: object = "", patience_s: float = PATIENCE_S) -> T:
     """The first true value of `condition`, which is asked again and again."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not (value := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
