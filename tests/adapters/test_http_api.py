@@ -601,7 +601,7 @@ async def test_the_document_asks_for_tokens_only_where_they_are_asked_for() -> N
         assert "security" not in json.dumps((await openapi(gate))["paths"])
     async with serving(grants=GRANTS) as gate:
         paths = (await openapi(gate))["paths"]
-    assert paths["/api/v1/status"]["get"]["security"] == [{"bearer": []}]
+    assert paths["/api/v1/status"]["get"]["security"] == [{"bearer": ["subscriber"]}]
     assert "security" not in paths["/healthz"]["get"]
 
 

@@ -20,6 +20,11 @@ EVENT_TYPE_SCHEMA = {
     "maxLength": MAX_CHARACTERS,
 }
 
+_PATTERN = rf"([a-z0-9_-]+(\.[a-z0-9_-]+){{0,{MAX_SEGMENTS - 1}}}(\.\*)?|\*)?"
+PATTERNS_SCHEMA = {"pattern": f"^{_PATTERN}(,{_PATTERN})*$"}
+
+POSITION_SCHEMA = {"pattern": r"^([\s\S]+:[0-9]{1,18})?$"}
+
 MAX_KEY = 256
 
 Action = Literal["force-open", "force-closed", "reset"]

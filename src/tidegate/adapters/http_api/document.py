@@ -92,7 +92,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Json], *, auth_requir
             "content": _content(operation.body, schemas),
         }
     if operation.role is not None and auth_required:
-        described["security"] = [{"bearer": []}]
+        described["security"] = [{"bearer": [operation.role]}]
         described["description"] = f"Asks for the role `{operation.role}`."
     return described
 
@@ -102,6 +102,7 @@ def _refusals(operation: Operation) -> dict[int, str]:
     if operation.role is not None:
         refusals[401] = "The token is missing or not valid"
         refusals[403] += f", or the token lacks the role `{operation.role}`"
+        refusals[503] = "Nobody can check tokens yet; `Retry-After` says when to come back"
     for status, why in operation.refusals.items():
         refusals[status] = f"{refusals[status]}, or: {why}" if status in refusals else why
     return refusals
@@ -128,8 +129,7 @@ def _problem(why: str, schemas: Mapping[str, Json]) -> Json:
 def _content(content: Content, schemas: Mapping[str, Json]) -> Json:
     if not content.media_type:
         return {}
-    schema = {"type": "string"} if content.type is None else schemas[repr(content.type)]
-    return {content.media_type: {"schema": schema}}
+    return {content.media_type: {} if content.type is None else {"schema": schemas[repr(content.type)]}}
 
 
 def _plain(path: str) -> str:

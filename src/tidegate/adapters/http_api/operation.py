@@ -21,7 +21,7 @@ OPERATION = "operation"
 
 
 class Content(msgspec.Struct, frozen=True):
-    """An answer or a body: what it is, its type (None: text that no schema describes) and its media type."""
+    """An answer or a body: what it is, its type (None: no schema describes it) and its media type."""
 
     description: str
     type: Any = None

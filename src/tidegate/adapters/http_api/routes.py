@@ -25,8 +25,24 @@ _EVENT_TYPE = Parameter(name="event_type", place="path", description="An event t
 _BREAKER = Parameter(
     name="name", place="path", description="A breaker's name; the slash of `backend/type` may be sent as it is"
 )
-_TYPES = Parameter(name="types", place="query", description="Patterns, separated by commas; absent: the defaults")
-_SINCE = Parameter(name="since", place="query", description="The position to resume from, `EPOCH:SEQ`")
+_TYPES = Parameter(
+    name="types",
+    place="query",
+    description="Patterns, separated by commas; absent: the defaults",
+    schema=answers.PATTERNS_SCHEMA,
+)
+_SINCE = Parameter(
+    name="since",
+    place="query",
+    description="The position to resume from, `EPOCH:SEQ`",
+    schema=answers.POSITION_SCHEMA,
+)
+_LAST_EVENT_ID = Parameter(
+    name="Last-Event-ID",
+    place="header",
+    description="The position; it wins over `since`",
+    schema=answers.POSITION_SCHEMA,
+)
 _TOKEN = Parameter(name="token", place="query", description="A token, where headers cannot be set; a header wins")
 
 
@@ -253,7 +269,7 @@ async def publish(request: ApiRequest) -> answers.Published:
     opt=documented(
         Operation(
             name="event_stream",
-            summary="Follow events as server-sent events, beginning with `welcome`",
+            summary="Follow events as server-sent events, beginning with `welcome`; asyncapi.json describes them",
             role=Role.SUBSCRIBER,
             answers={200: Content("The stream", media_type="text/event-stream")},
             refusals={
@@ -261,12 +277,7 @@ async def publish(request: ApiRequest) -> answers.Published:
                 403: "The token does not cover a pattern",
                 503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
             },
-            parameters=(
-                _TYPES,
-                _SINCE,
-                _TOKEN,
-                Parameter(name="Last-Event-ID", place="header", description="The position; it wins over `since`"),
-            ),
+            parameters=(_TYPES, _SINCE, _TOKEN, _LAST_EVENT_ID),
             reads_query_token=True,
         )
     ),
@@ -333,14 +344,15 @@ async def metrics(request: ApiRequest) -> Response[bytes]:
     opt=documented(
         Operation(
             name="websocket",
-            summary="The WebSocket; asyncapi.json describes what it carries",
+            summary="The WebSocket, for the role `subscriber`; asyncapi.json describes what it carries",
             answers={101: Content("The connection is a WebSocket from here on", media_type="")},
             refusals={
                 400: "The query or the handshake is malformed",
                 401: "The token is missing or not valid",
-                403: "The token does not cover a pattern",
+                403: "The token lacks the role, or does not cover a pattern",
                 426: "The request is no WebSocket handshake",
-                503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
+                503: "There is no room, the gateway drains, or nobody can check tokens yet; `Retry-After` says when to"
+                " come back",
             },
             parameters=(_TYPES, _SINCE, _TOKEN),
         )
