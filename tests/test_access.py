@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from tidegate.adapters import websocket
+from tidegate.adapters.websocket import protocol
 from tidegate.app import App, running
 from tidegate.config import from_document
 
@@ -484,7 +484,7 @@ class TestTls:
     async def test_a_client_that_says_goodbye_is_not_kept_waiting(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(websocket, "LINGER_S", 3600.0)
+        monkeypatch.setattr(protocol, "LINGER_S", 3600.0)
         server = tls_server(tmp_path)
         trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         async with gateway(server=server) as app, connected(app, ssl=trusting, close_timeout=None) as client:

@@ -1,6 +1,7 @@
 import asyncio
 
 from serving import RawClient, serving
+from websockets.frames import Frame, Opcode
 
 UPGRADE = (
     b"GET /ws?types= HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -19,3 +20,20 @@ async def test_an_upgrade_while_an_answer_is_under_way_ends_the_connection_and_l
                 await asyncio.sleep(0.005)
         await client.close()
         assert served.house.metrics.named("client_connected") == [("sse",)]
+
+
+async def test_frames_that_come_with_the_upgrade_request_are_read() -> None:
+    async with serving() as served:
+        client = await RawClient.open(served.port)
+        client.writer.write(UPGRADE + Frame(Opcode.TEXT, b'{"type":"ping","id":7}').serialize(mask=True))
+        assert b'"type":"welcome"' in await client.until(b'"id":7,')
+        await client.close()
+
+
+async def test_frames_after_a_request_that_is_refused_are_thrown_away() -> None:
+    async with serving() as served:
+        client = await RawClient.open(served.port)
+        foreign = UPGRADE.replace(b"localhost", b"evil.example")
+        client.writer.write(foreign + Frame(Opcode.TEXT, b"{}").serialize(mask=True))
+        assert (await client.rest()).startswith(b"HTTP/1.1 421 ")
+        await client.close()

@@ -18,7 +18,7 @@ import pytest
 from certificates import written_to
 from serving import RawClient, read_answer, request, serving
 
-from tidegate.adapters.server import HEAD_BYTES, PIPELINED, HttpProtocol, serve, transport_of
+from tidegate.adapters.server import HEAD_BYTES, PIPELINED, AsgiApp, HttpProtocol, serve, transport_of
 
 TOKEN = "hush-hush"
 
@@ -52,7 +52,7 @@ def no_websocket(*_: object) -> None:
 
 
 @asynccontextmanager
-async def server(application: Application, **options: Any) -> AsyncIterator[int]:
+async def server(application: AsgiApp, **options: Any) -> AsyncIterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     async with serve(application, no_websocket, sock=listener, **{"handshake_s": 20.0, **options}):
@@ -208,6 +208,51 @@ async def test_requests_that_come_all_at_once_are_answered_in_order() -> None:
         padded = GET_ON.replace(b"\r\n\r\n", b"\r\nX: %b\r\n\r\n" % (b"x" * 500))
         client.writer.write(padded * PIPELINED + GET)
         assert (await client.rest()).count(b"HTTP/1.1 200 OK") == PIPELINED + 1
+        await client.close()
+
+
+class Echo:
+    """Answers with the body that it is sent."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        assert all(name != b"upgrade" for name, _ in scope["headers"])
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        body += message["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"<%b>" % body})
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+@pytest.mark.parametrize("fields", [{"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}])
+async def test_an_upgrade_to_another_protocol_is_passed_over(
+    fields: dict[str, str], pieces: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk", **fields}
+    head = request("POST", "/", host="127.0.0.1", **upgrade)
+    body = b"hello" if "Content-Length" in fields else b"5\r\nhello\r\n0\r\n\r\n"
+    sent = (head + body) * 3 + GET
+    async with server(Echo()) as port:
+        client = await RawClient.open(port)
+        for n in range(pieces):
+            client.writer.write(sent[n * len(sent) // pieces : (n + 1) * len(sent) // pieces])
+            await asyncio.sleep(0.01)
+        answers = await client.rest()
+        await client.close()
+    assert answers.count(b"<hello>") == 3
+    assert answers.endswith(b"\r\n2\r\n<>\r\n0\r\n\r\n")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("upgrade", ["", "Upgrade: h2c\r\n"])
+async def test_a_tunnel_is_refused(upgrade: str) -> None:
+    async with server(Application()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(
+            f"CONNECT example.com:80 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode()
+        )
+        assert (await client.rest()).startswith(b"HTTP/1.1 4")
         await client.close()
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from email.utils import formatdate
 from typing import Any, cast
 
+import httptools
 import structlog
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -130,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._refused:
             return
         was_in_head, self._new_head = self._in_head, False
-        super().data_received(data)
+        self._parse(data)
         if was_in_head and self._in_head and not self._new_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self._refused:
@@ -152,7 +153,12 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED:
             raise ValueError("too many requests wait for their turn")
         self._clear_deadline()
-        super().on_headers_complete()
+        if not self._is_other_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._is_other_upgrade():
+            super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._is_answering():
@@ -187,6 +193,33 @@ class HttpProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()
+
+    def _parse(self, data: bytes) -> None:
+        """In place of uvicorn's, which has no answer to a body after an upgrade that is not ours, and logs each."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self.send_400_response("")
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+                if not self._should_upgrade():
+                    data = self._head_without_upgrade() + rest
+                    continue
+                self.handle_websocket_upgrade()
+                if rest and self._upgraded:
+                    cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
+            return
+
+    def _is_other_upgrade(self) -> bool:
+        """Whether another protocol is asked for, as by Java's client HTTP/2: the request is parsed again without."""
+        return self.parser.should_upgrade() and self._get_upgrade() is not None and not self._should_upgrade()
+
+    def _head_without_upgrade(self) -> bytes:
+        fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
 
     def _waits_for_request(self) -> bool:
         is_over = self._upgraded or self._refused or self.transport.is_closing()
