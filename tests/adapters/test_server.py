@@ -230,7 +230,7 @@ async def test_an_upgrade_to_another_protocol_is_passed_over(
     fields: dict[str, str], pieces: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk", **fields}
-    head = request("POST", "/", host="127.0.0.1", **upgrade)
+    head = request("POST", "/", b"", host="127.0.0.1", **upgrade)
     body = b"hello" if "Content-Length" in fields else b"5\r\nhello\r\n0\r\n\r\n"
     sent = (head + body) * 3 + GET
     async with server(Echo()) as port:

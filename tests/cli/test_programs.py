@@ -139,10 +139,9 @@ def test_a_port_that_is_taken_is_a_readable_line(gateway: Program) -> None:
 
 
 def test_a_state_directory_that_is_taken_is_a_readable_line(tmp_path: Path) -> None:
-    state = {"XDG_STATE_HOME": str(tmp_path)}
-    with tidegate("serve", "--port", "0", **state) as first:
+    with tidegate("serve", "--port", "0", XDG_STATE_HOME=str(tmp_path)) as first:
         assert first.url
-        with tidegate("serve", "--port", "0", **state) as second:
+        with tidegate("serve", "--port", "0", XDG_STATE_HOME=str(tmp_path)) as second:
             assert second.wait() == 1
             taken = tmp_path / "tidegate"
             assert second.err == [f"tidegate: another gateway uses {taken}: give each its own server.state_dir"]
@@ -150,10 +149,9 @@ def test_a_state_directory_that_is_taken_is_a_readable_line(tmp_path: Path) -> N
 
 def test_demo_gets_in_the_way_of_nobody(tmp_path: Path) -> None:
     """Of no gateway that runs already, and of no other demo."""
-    state = {"XDG_STATE_HOME": str(tmp_path)}
-    with tidegate("serve", "--port", "0", **state) as gateway:
+    with tidegate("serve", "--port", "0", XDG_STATE_HOME=str(tmp_path)) as gateway:
         assert gateway.url
-        with tidegate("demo", **state) as program:
+        with tidegate("demo", XDG_STATE_HOME=str(tmp_path)) as program:
             until(lambda: any('"stale":false' in line for line in list(program.out)))
             assert [line for line in program.err if not line.startswith("Web page: ")] == []
         assert_clean(gateway)
