@@ -1,0 +1,195 @@
+"""Clients of other makes, as they are: `python -m websockets`, Debian's chromium, Node's `ws`, and our own page."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import chromium, needs_browser, said
+from programs import PATIENCE_S, Program, tidegate, until
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[1]
+
+Frames = list[dict[str, Any]]
+Heard = Callable[[], Awaitable[Frames]]
+"""What a client has heard so far."""
+
+Client = Callable[[str, Sequence[str]], AbstractAsyncContextManager[Heard]]
+"""Connects to a URL and sends messages."""
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Program]:
+    with tidegate("serve", "--port", "0", TIDEGATE_SERVER__HEARTBEAT_INTERVAL_S="0.5") as program:
+        yield program
+
+
+@asynccontextmanager
+async def python_websockets(url: str, messages: Sequence[str]) -> AsyncIterator[Heard]:
+    """Its interactive client, which shows a frame as a line that begins with ``<``, among control sequences."""
+    command = [sys.executable, "-m", "websockets", url]
+    async with printing(command, first="Connected to", messages=messages) as lines:
+
+        async def heard() -> Frames:
+            return [json.loads(found[1]) for line in list(lines) if (found := re.search(r"< (\{.*\})$", line))]
+
+        yield heard
+
+
+@asynccontextmanager
+async def node_ws(url: str, messages: Sequence[str]) -> AsyncIterator[Heard]:
+    command = ["node", str(ROOT / "tests/support/foreign-client.mjs"), url, *messages]
+    async with printing(command) as lines:
+
+        async def heard() -> Frames:
+            return [json.loads(line) for line in list(lines)]
+
+        yield heard
+
+
+@asynccontextmanager
+async def printing(
+    command: Sequence[str], *, first: str = "", messages: Sequence[str] = ()
+) -> AsyncIterator[list[str]]:
+    """The lines of a program so far. It is told `messages`, a line each, when it has said `first`."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    lines: list[str] = []
+
+    def read(stream: Any) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))  # noqa: PERF401 - others read the list meanwhile
+
+    reader = threading.Thread(target=read, args=(process.stdout,))
+    reader.start()
+    try:
+        await asyncio.to_thread(until, lambda: not first or any(first in line for line in list(lines)), what=lines)
+        for message in messages:
+            process.stdin.write(message + "\n")
+        process.stdin.flush()
+        yield lines
+    finally:
+        process.kill()
+        await asyncio.to_thread(reader.join)
+        process.communicate()
+
+
+@asynccontextmanager
+async def chromium_websocket(url: str, messages: Sequence[str]) -> AsyncIterator[Heard]:
+    """The browser's own `WebSocket`, on a page of the gateway."""
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(url.partition("/ws")[0].replace("ws", "http", 1) + "/healthz")
+        await page.evaluate(
+            """([url, messages]) => {
+                window.heard = [];
+                const socket = new WebSocket(url);
+                socket.onmessage = (message) => window.heard.push(JSON.parse(message.data));
+                socket.onopen = () => messages.forEach((message) => socket.send(message));
+            }""",
+            [url, list(messages)],
+        )
+
+        async def heard() -> Frames:
+            frames: Frames = await page.evaluate("window.heard")
+            return frames
+
+        yield heard
+
+
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None or not (ROOT / "node_modules/ws").exists(),
+    reason="no Node with ws: see tools/install-check-tools",
+)
+CLIENTS = pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param(python_websockets, id="python"),
+        pytest.param(node_ws, id="node", marks=needs_node),
+        pytest.param(chromium_websocket, id="chromium", marks=needs_browser),
+    ],
+)
+
+
+def websocket(gateway: Program, query: str = "") -> str:
+    return f"{gateway.url.replace('http', 'ws', 1)}/ws{query}"
+
+
+async def once(heard: Heard, condition: Callable[[Frames], bool]) -> Frames:
+    """What was heard when `condition` held at last."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while not condition(frames := await heard()):
+        assert asyncio.get_running_loop().time() < deadline, frames
+        await asyncio.sleep(0.05)
+    return frames
+
+
+@CLIENTS
+async def test_events_come_without_asking_for_them(client: Client, gateway: Program) -> None:
+    async with client(websocket(gateway), []) as heard:
+        live = {"system.status", "heartbeat"}
+        frames = await once(heard, lambda frames: live <= {it["type"] for it in frames if "snapshot" not in it})
+    assert frames[0]["type"] == "welcome"
+    handed_over = [frame for frame in frames if "snapshot" in frame]
+    assert {"system.status", "storage.update"} <= {frame["type"] for frame in handed_over}
+    assert frames[1 : 1 + len(handed_over)] == handed_over
+    status = next(frame for frame in frames if frame["type"] == "system.status" and not frame["stale"])
+    assert status["data"]["hostname"] == os.uname().nodename
+    seqs = [frame["seq"] for frame in frames if "seq" in frame and "snapshot" not in frame]
+    assert seqs == sorted(set(seqs))
+
+
+@CLIENTS
+async def test_types_are_taken_beside_type_and_inside_data(client: Client, gateway: Program) -> None:
+    beside = '{"type":"subscribe","id":1,"types":["system.status"]}'
+    inside = '{"type":"subscribe","id":"two","data":{"types":["storage.*"]}}'
+    async with client(websocket(gateway, "?types="), [beside, inside]) as heard:
+        frames = await once(heard, lambda frames: "storage.update" in {it["type"] for it in frames})
+    assert frames[0]["data"]["subscriptions"] == []
+    replies = [(it["id"], it["data"]["added"], it["data"]["types"]) for it in frames if it["type"] == "subscribed"]
+    assert replies == [
+        (1, ["system.status"], ["system.status"]),
+        ("two", ["storage.*"], ["storage.*", "system.status"]),
+    ]
+    types = [frame["type"] for frame in frames]
+    assert types[1:3] == ["subscribed", "system.status"]
+    assert types.index("storage.update") > len(types) - 1 - types[::-1].index("subscribed")
+    assert {"subscribed", "welcome", "system.status", "storage.update"} == set(types)
+
+
+@needs_browser
+async def test_our_own_page_shows_live_events(gateway: Program) -> None:
+    async with chromium() as browser:
+        page = await browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        console = said(page)
+        await page.goto(gateway.url)
+        status = page.locator("#values tr:has(th:text-is('system.status'))")
+        await status.locator("text=fresh").wait_for()
+        await page.locator("#values tr:has(th:text-is('storage.update')) >> text=fresh >> nth=0").wait_for()
+        await page.locator("#breakers tr:has-text('closed')").wait_for()
+        assert await page.locator("#connection").inner_text() == "live"
+        before = await status.locator(".data").inner_text()
+        assert os.uname().nodename in before
+        await status.locator(".data").filter(has_not_text=before).wait_for()
+
+        os.kill(await asyncio.to_thread(until, lambda: gateway.engine), signal.SIGKILL)
+        await status.locator("text=stale RPC_DISCONNECT").wait_for()
+        await page.locator("#notices li:has-text('RPC_DISCONNECT')").first.wait_for()
+        await status.locator("text=fresh").wait_for()
+    assert console == []
