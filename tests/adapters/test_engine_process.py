@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import async_solipsism  # type: ignore[import-untyped]
@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tidegate.adapters import engine_process
-from tidegate.adapters.engine_process import free_port, restart_delay_s, supervise
+from tidegate.adapters.engine_process import HeldPort, free_port, restart_delay_s, supervise
 
 
 class FakeChild:
@@ -203,9 +203,9 @@ def test_the_preferred_port_is_taken_if_it_is_free() -> None:
 
 PARENT = """
 import asyncio, sys
-from tidegate.adapters.engine_process import supervised_engine
+from tidegate.adapters.engine_process import HeldPort, supervised_engine
 async def main():
-    async with supervised_engine(int(sys.argv[1])):
+    async with supervised_engine(HeldPort(int(sys.argv[1]))):
         await asyncio.to_thread(sys.stdin.read)
 asyncio.run(main())
 """
@@ -214,6 +214,33 @@ asyncio.run(main())
 @pytest.fixture
 def port() -> int:
     return free_port(preferred=0)
+
+
+@pytest.fixture
+def held(port: int) -> Iterator[HeldPort]:
+    with contextlib.closing(HeldPort(port)) as held:
+        yield held
+
+
+def assert_nobody_gets(port: int) -> None:
+    with pytest.raises(OSError, match="Address already in use"):
+        socket.create_server((engine_process.HOST, port))
+
+
+def test_a_held_port_is_ours_whether_anybody_listens_or_not(held: HeldPort) -> None:
+    address = (engine_process.HOST, held.port)
+    with socket.socket(fileno=os.dup(held.fileno())) as listener:
+        for _ in range(2):
+            assert_nobody_gets(held.port)
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.listen()
+            # The server ends this connection first, so that the port is remembered for it.
+            with socket.create_connection(address), listener.accept()[0]:
+                assert_nobody_gets(held.port)
+                held.rest()
+                assert_nobody_gets(held.port)
 
 
 @pytest.fixture
@@ -268,10 +295,10 @@ async def test_no_engine_outlives_its_supervisor(parent: "subprocess.Popen[str]"
 
 
 @pytest.mark.real
-async def test_a_killed_engine_answers_again(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+async def test_a_killed_engine_answers_again(monkeypatch: pytest.MonkeyPatch, held: HeldPort) -> None:
     monkeypatch.setattr(engine_process, "FIRST_S", 0.05)
-    async with engine_process.supervised_engine(port):
-        await until(lambda: answers(port))
+    async with engine_process.supervised_engine(held):
+        await until(lambda: answers(held.port))
         first = engine_of(os.getpid())
         assert first is not None
         os.kill(first, signal.SIGKILL)
@@ -280,14 +307,34 @@ async def test_a_killed_engine_answers_again(monkeypatch: pytest.MonkeyPatch, po
             return engine_of(os.getpid()) not in {first, None}
 
         await until(another)
-        await until(lambda: answers(port))
+        await until(lambda: answers(held.port))
 
 
 @pytest.mark.real
 async def test_the_working_directory_holds_no_modules_of_the_engine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: HeldPort
 ) -> None:
     (tmp_path / "msgspec.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
-    async with engine_process.supervised_engine(port):
-        assert await answers(port)
+    async with engine_process.supervised_engine(held):
+        assert await answers(held.port)
+
+
+@pytest.mark.real
+async def test_nobody_gets_the_port_of_a_dead_engine(held: HeldPort) -> None:
+    async with engine_process.supervised_engine(held):
+        await until(lambda: answers(held.port))
+        engine = engine_of(os.getpid())
+        assert engine is not None
+        os.kill(engine, signal.SIGKILL)
+
+        async def refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection(engine_process.HOST, held.port)
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            return False
+
+        await until(refused)
+        assert_nobody_gets(held.port)

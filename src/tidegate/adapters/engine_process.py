@@ -42,6 +42,33 @@ LINE_BYTES = 256 * 1024
 log = structlog.get_logger("tidegate.engine")
 
 
+class HeldPort:
+    """A port of the loopback that nobody else can have until `close`, also while no engine of ours listens on it.
+
+    Else another gateway's engine could have it when ours has died, and what that says would be taken for ours.
+    """
+
+    def __init__(self, port: int) -> None:
+        """`port` is not 0. Raises `OSError` if somebody has it."""
+        self._socket = socket.create_server((HOST, port))
+        self.port = port
+        self.rest()
+
+    def fileno(self) -> int:
+        """The socket, for a child to listen on."""
+        return self._socket.fileno()
+
+    def rest(self) -> None:
+        """Nobody listens any more: those who connect are refused."""
+        # Without this option, which the engine sets again, nobody may bind the port beside us.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        with contextlib.suppress(OSError):  # nobody did
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 class Child(Protocol):
     """What is needed of an `asyncio.subprocess.Process`."""
 
@@ -66,9 +93,9 @@ Start = Callable[[], Awaitable[Child]]
 
 @asynccontextmanager
 async def supervised_engine(
-    port: int, *, state_dir: Path | None = None, notify_url: str | None = None
+    port: HeldPort, *, state_dir: Path | None = None, notify_url: str | None = None
 ) -> AsyncIterator[None]:
-    """Keep the reference engine running on `port` of the loopback while the context is open.
+    """Keep the reference engine running on `port` while the context is open.
 
     It keeps its jobs in `state_dir`, or only in memory, and posts to `notify_url` when one changes. Entering waits
     until it accepts connections, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
@@ -78,7 +105,7 @@ async def supervised_engine(
         return await asyncio.create_subprocess_exec(
             sys.executable,
             # -P: modules of these names in the working directory, which may be anybody's, are not ours.
-            *("-P", "-m", "tidegate.engine", "--host", HOST, "--port", str(port), "--stop-with-parent"),
+            *("-P", "-m", "tidegate.engine", "--listen-fd", str(port.fileno()), "--stop-with-parent"),
             *("--state-dir", "" if state_dir is None else str(state_dir)),
             *(() if notify_url is None else ("--notify-url", notify_url)),
             stdin=asyncio.subprocess.PIPE,
@@ -86,13 +113,14 @@ async def supervised_engine(
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
             start_new_session=True,
+            pass_fds=[port.fileno()],
         )
 
-    task = asyncio.create_task(supervise(start), name="engine supervision")
+    task = asyncio.create_task(supervise(start, ended=port.rest), name="engine supervision")
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_S):
-                await _accepting(port)
+                await _accepting(port.port)
         yield
     finally:
         task.cancel()
@@ -100,19 +128,24 @@ async def supervised_engine(
             await task
 
 
-async def supervise(start: Start, *, draw: Callable[[], float] = random.random) -> None:
-    """Run what `start` starts, again and again, until cancelled; then end it. `draw` gives jitter in [0, 1)."""
+async def supervise(
+    start: Start, *, ended: Callable[[], None] = lambda: None, draw: Callable[[], float] = random.random
+) -> None:
+    """Run what `start` starts, again and again, until cancelled; then end it.
+
+    `ended` is called as soon as one has ended by itself. `draw` gives jitter in [0, 1).
+    """
     clock = asyncio.get_running_loop().time
     deaths = 0
     while True:
         began = clock()
         try:
-            ended = await _run(await start())
+            reason = await _run(await start(), ended)
         except OSError as error:
-            ended = f"could not be started: {error}"
+            reason = f"could not be started: {error}"
         deaths = 1 if clock() - began >= HEALTHY_S else deaths + 1
         wait_s = restart_delay_s(deaths, jitter=draw())
-        log.warning("engine ended and is started again", reason=ended, after_s=round(wait_s, 1))
+        log.warning("engine ended and is started again", reason=reason, after_s=round(wait_s, 1))
         await asyncio.sleep(wait_s)
 
 
@@ -143,11 +176,12 @@ async def _accepting(port: int) -> None:
             return
 
 
-async def _run(child: Child) -> str:
+async def _run(child: Child, ended: Callable[[], None]) -> str:
     """Relay what `child` says until it ends; how it ended. Cancelled, it ends the child."""
     relay = asyncio.create_task(_relay(child))
     try:
         code = await child.wait()
+        ended()
         # A process that the child started may hold its standard error open for ever.
         await asyncio.wait([relay], timeout=LAST_WORDS_S)
         return f"exit code {code}" if code >= 0 else f"signal {-code}"

@@ -4,12 +4,12 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import structlog
 
-from tidegate.adapters.engine_process import DEFAULT_PORT, free_port, supervised_engine
+from tidegate.adapters.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.app import App, running
 from tidegate.cli.environment import gateway_environment
 from tidegate.cli.following import Following, follow
@@ -67,18 +67,19 @@ def configured(
         return load(config_file, environ=environ, overrides=overrides), None
     port = free_port(preferred=engine_port or DEFAULT_PORT)
     if engine_port and port != engine_port:
-        raise CannotListen(f"port {engine_port} is taken: choose another for the engine with --engine-port")
+        raise _taken(engine_port)
     return demo_config(_engine_url(port), environ=environ, overrides=overrides), port
 
 
 @asynccontextmanager
 async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[App]:
     """The gateway of `config`, beside an engine of our own on `engine_port` unless that is None."""
-    engine = None
-    if engine_port is not None:
-        state_dir = Path(config.server.state_dir) / "engine" if config.server.state_dir else None
-        engine = supervised_engine(engine_port, state_dir=state_dir, notify_url=hint_url(config))
     async with AsyncExitStack() as stack:
+        engine = None
+        if engine_port is not None:
+            state_dir = Path(config.server.state_dir) / "engine" if config.server.state_dir else None
+            port = stack.enter_context(closing(_held(engine_port)))
+            engine = supervised_engine(port, state_dir=state_dir, notify_url=hint_url(config))
         try:
             app = await stack.enter_async_context(running(config, beside=engine))
         except OSError as error:
@@ -94,6 +95,17 @@ def hint_url(config: Config) -> str | None:
         return None
     host = f"[{server.host}]" if ":" in server.host else server.host
     return f"http://{host}:{server.port}/api/v1/backends/engine/poll"
+
+
+def _held(port: int) -> HeldPort:
+    try:
+        return HeldPort(port)
+    except OSError as error:  # since it was looked at
+        raise _taken(port) from error
+
+
+def _taken(port: int) -> CannotListen:
+    return CannotListen(f"port {port} is taken: choose another for the engine with --engine-port")
 
 
 def _engine_url(port: int) -> str:

@@ -32,6 +32,7 @@ parser.add_argument("--keep-s", type=float, default=Options().keep_s, help="how 
 parser.add_argument("--keep-count", type=int, default=Options().keep_count, help="how many ended jobs are")
 parser.add_argument("--notify-url", help="URL to post to when something changes: a gateway's hint for this backend")
 parser.add_argument("--notify-token-file", type=Path, help="file with the token for that")
+parser.add_argument("--listen-fd", type=int, help="a bound socket that was inherited, instead of --host and --port")
 parser.add_argument("--stop-with-parent", action="store_true", help="end when the process that started this one does")
 
 
@@ -49,4 +50,11 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 if __name__ == "__main__":
     given = parser.parse_args()
-    sys.exit(main(host=given.host, port=given.port, options=options_of(given), stop_with_parent=given.stop_with_parent))
+    code = main(
+        host=given.host,
+        port=given.port,
+        options=options_of(given),
+        listen_fd=given.listen_fd,
+        stop_with_parent=given.stop_with_parent,
+    )
+    sys.exit(code)

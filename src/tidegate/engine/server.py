@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -60,20 +61,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def serve(
-    host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, *, options: Options | None = None
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    *,
+    options: Options | None = None,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[int]:
     """Answer calls for as long as the context is open; gives the port, which the system chooses where `port` is 0.
 
-    Raises `OSError` if the address cannot be bound, `StoreError` if the state directory cannot be used. Leaving waits
-    up to `SHUTDOWN_S` for calls in progress, then cancels them, and ends the agents; jobs that they had start again
-    with the next engine.
+    A `listener` is bound already, and takes the place of `host` and `port`. Raises `OSError` if the address cannot be
+    bound, `StoreError` if the state directory cannot be used. Leaving waits up to `SHUTDOWN_S` for calls in progress,
+    then cancels them, and ends the agents; jobs that they had start again with the next engine.
     """
     async with AsyncExitStack() as stack:
         compression = await stack.enter_async_context(compression_of(options or Options()))
         runner = web.AppRunner(_application(build_methods(compression)), access_log=None, shutdown_timeout=SHUTDOWN_S)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        await web.TCPSite(runner, host, port).start()
+        site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener)
+        await site.start()
         if not is_loopback(address[0] for address in runner.addresses):
             log.warning("engine asks for no token: whoever can connect to it may have files compressed, and sees names")
         await stack.enter_async_context(compression.running())
@@ -85,16 +91,24 @@ def main(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     options: Options | None = None,
+    listen_fd: int | None = None,
     stop_with_parent: bool = False,
 ) -> int:
     """Run the engine until SIGTERM or SIGINT; the exit code: 0, or 1 if it cannot start.
 
-    A second signal ends the process at once. `stop_with_parent` is for a supervised child: see `end_with_parent`.
+    A second signal ends the process at once. `listen_fd` and `stop_with_parent` are for a supervised child: a bound
+    socket that its parent holds, instead of `host` and `port`; see `end_with_parent`.
     Logs go to standard error, through structlog as it is configured or, where it is not, configured here.
     """
     if not structlog.is_configured():
         _configure_logs()
-    return asyncio.run(_run(host, port, options=options, stop_with_parent=stop_with_parent))
+    listener = None
+    if listen_fd is not None:
+        listener = socket.socket(fileno=listen_fd)
+        # What was connected to the last engine does not keep this one from listening.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        host = listener.getsockname()[0]
+    return asyncio.run(_run(host, port, options=options, listener=listener, stop_with_parent=stop_with_parent))
 
 
 def build_methods(compression: Compression) -> dict[str, Method]:
@@ -133,14 +147,16 @@ def default_roots() -> tuple[Path, ...]:
     return () if here == here.parent else (here,)
 
 
-async def _run(host: str, port: int, *, options: Options | None, stop_with_parent: bool) -> int:
+async def _run(
+    host: str, port: int, *, options: Options | None, listener: socket.socket | None, stop_with_parent: bool
+) -> int:
     stopped = asyncio.Event()
     _stop_on_signals(stopped)
     if stop_with_parent:
         end_with_parent(stopped.set)
     async with AsyncExitStack() as stack:
         try:
-            bound = await stack.enter_async_context(serve(host, port, options=options))
+            bound = await stack.enter_async_context(serve(host, port, options=options, listener=listener))
         except (OSError, OverflowError) as error:
             log.error(f"engine cannot listen on {_url(host, port)}: {getattr(error, 'strerror', None) or error}")
             return 1
