@@ -100,11 +100,12 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(bound(config.server.host, config.server.port))
-        url = url_of(listener, tls=config.server.tls_cert_file is not None)
+        tls = tls_context(config)
+        url = url_of(listener, tls=tls is not None)
+        authenticator = authenticator_for(config.auth)
         store = parts.store if parts.store is not None else await store_for(config)
         clock = parts.clock if parts.clock is not None else SystemClock()
         metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
-        authenticator = authenticator_for(config.auth)
 
         gateway = Gateway(
             gateway_options(config), bus=MemoryBus(), clock=clock, metrics=metrics, authenticator=authenticator
@@ -156,7 +157,7 @@ async def running(
                 api,
                 websocket,
                 sock=listener,
-                ssl=tls_context(config),
+                ssl=tls,
                 handshake_s=config.limits.handshake_s,
             )
         )
@@ -184,12 +185,10 @@ def url_of(listener: socket.socket, *, tls: bool) -> str:
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
-    """What our own TLS needs; None without a certificate."""
-    if config.server.tls_cert_file is None:
+    """What our own TLS needs; None without a certificate. Raises `ConfigError` for files that cannot be used."""
+    if config.server.tls_cert_file is None or config.server.tls_key_file is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.server.tls_cert_file, config.server.tls_key_file)
-    return context
+    return server.tls_context(Path(config.server.tls_cert_file), Path(config.server.tls_key_file))
 
 
 async def store_for(config: Config) -> Store | None:

@@ -18,7 +18,8 @@ import pytest
 from certificates import written_to
 from serving import RawClient, read_answer, request, serving
 
-from tidegate.adapters.server import HEAD_BYTES, PIPELINED, AsgiApp, HttpProtocol, serve, transport_of
+from tidegate.adapters.server import HEAD_BYTES, PIPELINED, AsgiApp, HttpProtocol, serve, tls_context, transport_of
+from tidegate.errors import ConfigError
 
 TOKEN = "hush-hush"
 
@@ -438,6 +439,23 @@ async def test_no_logger_is_told_a_token(path: str, caplog: pytest.LogCaptureFix
             logger.setLevel(level)
     assert caplog.records
     assert TOKEN not in caplog.text
+
+
+def test_files_that_are_no_certificate_and_its_key_are_named(tmp_path: Path) -> None:
+    made = written_to(tmp_path)
+    (tmp_path / "other").write_text("hello")
+    for cert, key in (
+        (made.client_cert, tmp_path / "other"),
+        (tmp_path / "other", made.client_key),
+        (made.client_cert, made.server),
+        (made.client_cert, made.locked_key),
+        (made.client_cert, tmp_path / "missing"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            tls_context(cert, key)
+        [problem] = caught.value.problems
+        assert problem.path == "server.tls_cert_file"
+        assert str(key) in problem.got
 
 
 async def test_tls(tmp_path: Path) -> None:

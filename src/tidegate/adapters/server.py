@@ -11,6 +11,7 @@ import ssl as tls
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any, cast
 
 import httptools
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.errors import ConfigError, Problem
 from tidegate.runtime.access import Request
 
 HEAD_BYTES = 32768
@@ -90,6 +92,20 @@ async def serve(
         dating.cancel()
         listener.close()
         await _finish(state, idle, finish_s)
+
+
+def tls_context(cert_file: Path, key_file: Path) -> tls.SSLContext:
+    """What a TLS handshake with clients needs. Raises `ConfigError` for files that are no certificate and its key."""
+    context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
+    try:
+        # The empty password keeps OpenSSL from asking the terminal for one.
+        context.load_cert_chain(cert_file, key_file, password="")
+    except OSError as error:
+        reason = error.reason if isinstance(error, tls.SSLError) else error.strerror
+        got = f"{cert_file} and {key_file} ({reason or 'not usable'})"
+        expected = "a PEM file with a certificate chain, and with tls_key_file its unencrypted key"
+        raise ConfigError([Problem("server.tls_cert_file", expected, got)]) from error
+    return context
 
 
 def transport_of(scope: Mapping[str, Any]) -> asyncio.Transport:
