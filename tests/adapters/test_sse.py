@@ -5,14 +5,19 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from fanout import draft
+from fanout import House, draft
 from serving import GRANTS, RawClient, Serving, read_answer, request, serving
 
+from tidegate.adapters.sse import COMMENT, EventStreams
 from tidegate.core.grant import Grant
+from tidegate.core.query import StreamQuery
 from tidegate.core.subscriber import SendLimits
+from tidegate.core.topics import PatternSet
+from tidegate.runtime.access import Admission
 
 Block = dict[str, str]
 
@@ -169,6 +174,29 @@ async def test_comments_keep_the_stream_alive() -> None:
         assert [await reader.block(), await reader.block()] == [{"": ""}, {"": ""}]
 
 
+async def test_comments_that_were_held_up_are_not_made_up_for() -> None:
+    interval_s = 0.02
+    house = House(heartbeat_interval_s=interval_s)
+    streams = EventStreams(house.gateway, transport_of=lambda _: asyncio.Transport(), soft_bytes=1 << 18)
+    times: list[float] = []
+    left = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("body") == COMMENT:
+            times.append(asyncio.get_running_loop().time())
+        elif b"welcome" in message.get("body", b""):
+            await asyncio.sleep(5 * interval_s)
+        if len(times) == 4:
+            left.set()
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    await streams.open(Admission(Grant(), "192.0.2.1"), StreamQuery(types=PatternSet(["app.*"])))({}, receive, send)
+    assert all(after - before >= interval_s for before, after in pairwise(times))
+
+
 async def test_a_client_that_leaves_leaves_nothing() -> None:
     async with serving() as gate:
         before = asyncio.all_tasks()
@@ -187,11 +215,15 @@ async def test_draining_says_so_and_ends_the_stream() -> None:
         await reader.block()
         await reader.block()
         await gate.house.gateway.drain(0)
-        notice = json.loads((await reader.block())["data"])
+        block = await reader.block()
+        notice = json.loads(block["data"])
         assert await reader.end() == ""
         assert (await gate.ask("GET", "/api/v1/events")).status == 503
         await until(lambda: not gate.house.gateway.connections)
     assert notice["data"]["code"] == "DRAINING"
+    assert int(block["retry"]) == notice["data"]["retry_after_ms"], (
+        "a browser comes back by itself, and gives up at 503"
+    )
     [(transport, reason)] = gate.house.metrics.named("client_left")
     assert (transport, reason.split(":")[0]) == ("sse", "closed by the server with 1012")
 

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from tidegate.core.framing import EVENT_STREAM
@@ -95,7 +96,7 @@ class EventStream:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(receive))
                 # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
-                self._connection.start(self._query.since, preamble=b"retry: %d\n" % self._streams.retry_ms())
+                self._connection.start(self._query.since, preamble=EVENT_STREAM.retry(self._streams.retry_ms()))
                 await self._pump(send)
         finally:
             if self._deadline is not None:
@@ -151,18 +152,19 @@ class EventStream:
         self._leave()
 
     async def _pump(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
         interval_s = self._streams.gateway.options.heartbeat_interval_s
-        comment_at = asyncio.get_running_loop().time() + interval_s
+        comment_at = loop.time() + interval_s
         while not self._gone:
             await self._send_waiting(send)
             if self._closed or self._gone:
                 break
-            try:
+            if loop.time() >= comment_at:
+                await send(_body(COMMENT))
+                comment_at = loop.time() + interval_s
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(comment_at):
                     await self._wake.wait()
-            except TimeoutError:
-                await send(_body(COMMENT))
-                comment_at += interval_s
             self._wake.clear()
         if not self._gone:
             await send(_body(b"", more=False))

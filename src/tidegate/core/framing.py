@@ -10,7 +10,7 @@ from tidegate.core.events import Event, Position
 
 
 class Framing(Protocol):
-    """The four things that a stream carries."""
+    """The five things that a stream carries."""
 
     def event(self, event: Event, epoch: str) -> bytes:
         """A live or replayed event."""
@@ -28,6 +28,10 @@ class Framing(Protocol):
         """Tell the client where it is, after the last snapshot; empty where an earlier message said so."""
         ...
 
+    def retry(self, retry_ms: int) -> bytes:
+        """Tell the client when to come back, ahead of a message; empty where only the message can."""
+        ...
+
 
 class WebSocketFraming:
     """One text frame a message."""
@@ -42,6 +46,9 @@ class WebSocketFraming:
         return text_frame(json)
 
     def position(self, position: Position) -> bytes:
+        return b""
+
+    def retry(self, retry_ms: int) -> bytes:
         return b""
 
 
@@ -63,6 +70,9 @@ class EventStreamFraming:
 
     def position(self, position: Position) -> bytes:
         return b"id: %b\n\n" % str(position).encode()
+
+    def retry(self, retry_ms: int) -> bytes:
+        return b"retry: %d\n" % retry_ms
 
 
 WEBSOCKET = WebSocketFraming()

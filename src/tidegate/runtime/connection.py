@@ -186,10 +186,11 @@ class Connection:
         self.subscriber.resume(self._around.clock.now())
         self._work_off_requests()
 
-    def send(self, name: str, message: wire.Message) -> None:
-        """Send a message that concerns this connection alone."""
+    def send(self, name: str, message: wire.Message, *, retry_ms: int | None = None) -> None:
+        """Send a message that concerns this connection alone; `retry_ms`: when the client is to come back."""
         if not self._closed:
-            self.subscriber.send(self._message(name, message))
+            preamble = b"" if retry_ms is None else self._framing.retry(retry_ms)
+            self.subscriber.send(preamble + self._message(name, message))
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Say goodbye and end the stream."""

@@ -241,7 +241,7 @@ class Gateway:
         log.info("draining", clients=len(leaving), drain_s=drain_s)
         for n, connection in enumerate(leaving):
             retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
-            connection.send("notification", self._draining_notice(retry_after_ms))
+            connection.send("notification", self._draining_notice(retry_after_ms), retry_ms=retry_after_ms)
         for n, connection in enumerate(leaving):
             await asyncio.sleep(began + 0.8 * drain_s * n / len(leaving) - self.clock.now().mono)
             connection.close(CloseCode.DRAINING, "the gateway is draining")
