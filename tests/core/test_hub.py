@@ -45,6 +45,9 @@ class CountingFraming:
     def position(self, position: Position) -> bytes:
         return WEBSOCKET.position(position)
 
+    def retry(self, retry_ms: int) -> bytes:
+        return WEBSOCKET.retry(retry_ms)
+
 
 def members(hub: Hub, *patterns: Sequence[str]) -> list[Recorder]:
     joined = []
