@@ -66,6 +66,10 @@ COMMANDS: Mapping[str, Shows] = {
         ("^event: system.status$", '^data: {"type":"system.status"'), code=-signal.SIGINT, is_interrupted=True
     ),
     "tidegate publish lab.door '{\"open\": true}' --retain": Shows((r"\A\w+:\d+\n\Z",)),
+    "tidegate engine submit ./some-folder": Shows((r"\A\w+ queued .*/some-folder -> .*/some-folder\.tar\.zst\n\Z",)),
+    "tidegate watch --types 'compression.*,agent.*'": Shows(
+        ('"type":"compression.update".*"state":"done"', '"type":"agent.status"'), is_interrupted=True
+    ),
     "tidegate doctor --config tidegate.toml\ntidegate serve --config tidegate.toml": Shows(
         ("^ok    backend nas: 1 of 1 source", '"event": "listening"'), is_interrupted=True
     ),
@@ -91,9 +95,16 @@ def of(language: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory, addresses: Mapping[str, str]) -> Path:
-    """What is there after the installation, which `make` takes for new enough, and the configuration of the page."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it all happens, with a folder in it."""
     folder = tmp_path_factory.mktemp("tidegate")
+    (folder / "some-folder").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(folder: Path, addresses: Mapping[str, str]) -> Path:
+    """What is there after the installation, which `make` takes for new enough, and the configuration of the page."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     (folder / ".venv").symlink_to(sys.prefix)
@@ -105,8 +116,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory, addresses: Mapping[str, str]
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Program]:
-    with tidegate("serve", "--port", "0", TIDEGATE_SERVER__HEARTBEAT_INTERVAL_S="0.5") as program:
+def gateway(folder: Path) -> Iterator[Program]:
+    with tidegate("serve", "--port", "0", folder=folder, TIDEGATE_SERVER__HEARTBEAT_INTERVAL_S="0.5") as program:
         yield program
 
 
@@ -128,9 +139,15 @@ def environment(gateway: Program, tmp_path: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "XDG_STATE_HOME": str(tmp_path),
         "TIDEGATE_URL": gateway.url,
+        "TIDEGATE_ENGINE_URL": until(lambda: _engine_url(gateway)),
         "TIDEGATE_SERVER__PORT": str(port),
         "TIDEGATE_SERVER__DRAIN_S": "0.2",
     }
+
+
+def _engine_url(gateway: Program) -> str | None:
+    said = "engine listening on "
+    return next((line["event"].removeprefix(said) for line in gateway.log if line["event"].startswith(said)), None)
 
 
 def test_the_page_says_all_that_a_newcomer_needs() -> None:
