@@ -24,6 +24,7 @@ soak: $(STAMP)/python
 	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest tests/simulation -k every_world
 
 bench: $(STAMP)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m bench install
 	$(BIN)/python -m bench cpu --blocks 3 --seconds 2
 	$(BIN)/python -m bench burst --blocks 3 --seconds 2

@@ -32,3 +32,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 def ratio(values: Sequence[float], others: Sequence[float]) -> Estimate:
     """How `values` compare with `others` of the same blocks, pair by pair."""
     return estimate([value / other for value, other in zip(values, others, strict=True)])
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """How much more `ys` become with each of `xs`: least squares."""
+    return statistics.linear_regression(xs, ys).slope

@@ -82,8 +82,10 @@ class Publisher:
 
 
 @contextmanager
-def publishing(running: Running, publication: Publication, *, count: int, per_s: float) -> Iterator[Publisher]:
-    """Publish `count` times at `per_s` while the context is open."""
+def publishing(
+    running: Running, publication: Publication, *, count: int, per_s: float, cycle: int = 1
+) -> Iterator[Publisher]:
+    """Publish `count` times at `per_s` while the context is open, `cycle` numbers in turn."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         template, preamble = Path(folder, "template"), Path(folder, "preamble")
         template.write_bytes(publication.template)
@@ -96,6 +98,7 @@ def publishing(running: Running, publication: Publication, *, count: int, per_s:
             publication.answer,
             str(count),
             str(int(1e9 / per_s)),
+            str(cycle),
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -116,7 +119,7 @@ def settle(running: Running, load: Subscribers, total: int) -> None:
     for _ in range(50):
         load.tell("reset")
         publish(running, publication)
-        if load.tell(f"await {total} 300")["events"] == total:
+        if load.tell(f"await {total} {300 + total // 5}")["events"] == total:
             return
     raise LoadError(f"no event reached all {total} subscribers of {running.server.name}")
 

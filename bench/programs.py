@@ -19,7 +19,7 @@ NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 def compiled(name: str) -> str:
     """The path of the program ``native/NAME.c``, compiled if need be."""
     source, program = HERE / "native" / f"{name}.c", BUILD / name
-    newest = max(path.stat().st_mtime for path in (source, HERE / "native" / "net.h"))
+    newest = max(path.stat().st_mtime for path in (source, *source.parent.glob("*.h")))
     if not program.exists() or program.stat().st_mtime < newest:
         BUILD.mkdir(exist_ok=True)
         subprocess.run(["cc", *FLAGS, "-o", str(program), str(source)], check=True)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,10 @@ from bench.programs import HERE, NCHAN_MODULE, NODE_MODULES, PEER_VENV, compiled
 STAMP = "@" * 19
 """What the publisher writes the time of its write over."""
 
-START_S = 30.0
+NUMBER = "#" * 8
+"""What it writes a number over that counts up, modulo the number of event types."""
+
+START_S = 120.0
 
 TIDEGATE_ENVELOPE = '{"type":"bench.event","timestamp":"2026-11-22T21:40:03.123Z","seq":10000,"data":}'
 
@@ -51,6 +54,9 @@ class Setup:
     payload_bytes: int = 300
     settings: str = ""
     """TOML added to Tidegate's configuration."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    """A program that runs the server: valgrind."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,18 @@ class Server:
     name = ""
     path = "/ws"
     load_arguments: Sequence[str] = ()
+    resumes = False
+    """Whether a client can come back with a position."""
 
     def command(self, place: Place) -> list[str]:
         """How it is started. Raises `Unavailable`."""
         raise NotImplementedError
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
-        """How `events` are published in one go, each `payload_bytes` long where a subscriber gets it."""
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
+        """How `events` are published in one go, each `payload_bytes` long where a subscriber gets it.
+
+        Where a server knows types, they are spread over several if `types` is more than 1.
+        """
         raise NotImplementedError
 
     def publish_port(self, place: Place) -> int:
@@ -94,7 +105,7 @@ class Floor(Server):
     def command(self, place: Place) -> list[str]:
         return [compiled("floor"), str(place.port), str(place.control_port)]
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
         block = frame(message(payload_bytes)) * events
         return Publication(struct.pack(">I", len(block)) + block)
 
@@ -106,6 +117,7 @@ class Tidegate(Server):
     """This project's gateway, published to over its HTTP API."""
 
     path = "/ws?types=bench.event"
+    resumes = True
 
     def __init__(self, name: str = "tidegate", program: str | None = None) -> None:
         self.name = name
@@ -118,8 +130,9 @@ class Tidegate(Server):
         config.write_text(TIDEGATE_CONFIG.format(port=place.port) + place.setup.settings)
         return [self.program, "serve", "--config", str(config)]
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
-        event = {"type": "bench.event", "data": tidegate_data(payload_bytes)}
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
+        event_type = f"bench.event.{NUMBER}" if types > 1 else "bench.event"
+        event = {"type": event_type, "data": tidegate_data(payload_bytes)}
         return Publication(*post("/api/v1/events", as_json([event] * events if events > 1 else event)))
 
     def snapshot_publication(self, payload_bytes: int) -> Publication | None:
@@ -140,7 +153,7 @@ class UWebSockets(Server):
         snapshot = [stamped(message(place.setup.payload_bytes))] if place.setup.snapshot else []
         return ["node", str(HERE / "peers" / self.script), str(NODE_MODULES), str(place.port), *snapshot]
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
         return Publication(*post("/publish", b"\n".join([message(payload_bytes)] * events)))
 
 
@@ -171,7 +184,7 @@ class Nchan(Server):
         )
         return ["nginx", "-c", str(config), "-e", str(place.folder / "error.log")]
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
         request, _, answer = post("/publish", message(payload_bytes))
         return Publication(request * events, answer=answer.replace("1*", f"{events}*"))
 
@@ -202,7 +215,7 @@ class Nats(Server):
         config.write_text(content.format(port=place.port, control_port=place.control_port))
         return [str(found[0]), "-c", str(config)]
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
         content = message(payload_bytes)
         publish = b"PUB bench %d\r\n%b\r\n" % (len(content), content)
         return Publication(publish * events, preamble=b'CONNECT {"verbose":false,"pedantic":false}\r\n')
@@ -221,7 +234,7 @@ class Broadcast(Server):
         script = str(HERE / "peers" / "broadcast.py")
         return [sys.executable, script, str(place.port), str(place.control_port), *snapshot]
 
-    def publication(self, events: int, payload_bytes: int) -> Publication:
+    def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
         return Publication((message(payload_bytes) + b"\n") * events)
 
     def publish_port(self, place: Place) -> int:
@@ -282,8 +295,9 @@ def running(server: Server, setup: Setup) -> Iterator[Running]:
         Path(folder).chmod(0o755)
         log = Path(folder) / "log"
         with log.open("wb") as output:
-            command = ["taskset", "-c", str(SERVER_CORE), *server.command(place)]
-            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            command = ["taskset", "-c", str(SERVER_CORE), *setup.prefix, *server.command(place)]
+            environment = os.environ | setup.environment
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
         try:
             _wait_until_listening(server, process, place, log)
             yield Running(server, place, process, log)

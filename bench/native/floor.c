@@ -7,8 +7,6 @@
  */
 #include "net.h"
 
-#include <sys/epoll.h>
-
 #define MAX_FDS 1048576
 #define BLOCK_BYTES 4194304
 
@@ -21,21 +19,6 @@ static size_t block_bytes;
 
 static const char ANSWER[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                              "Sec-WebSocket-Accept: " HANDSHAKE_ACCEPT "\r\n\r\n";
-
-static int listen_on(int port) {
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = loopback(INADDR_LOOPBACK, port);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 65535))
-        fail("cannot listen on port %d: %s", port, strerror(errno));
-    set_nonblocking(fd);
-    return fd;
-}
-
-static void watch(int epoll, int fd) {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-}
 
 static void accept_all(int epoll, int listener, uint8_t as) {
     for (int fd; (fd = accept(listener, NULL, NULL)) >= 0;) {

@@ -8,7 +8,8 @@
  * An event is an occurrence of `"stamp":` with 19 digits in a data frame, whatever else is in it; several may come in
  * one frame (NATS), and several frames in one read. Commands are lines on stdin, each answered by one line on stdout:
  *
- *   path PATH                          what is asked for from now on; `{i}` in it becomes the connection's number
+ *   path PATH                          what is asked for from now on; `{i}` in it becomes the connection's number,
+ *                                      `{i%N}` its remainder by N
  *   open TOTAL WINDOW EVENTS LIMIT_MS  until TOTAL are open and each got EVENTS, at most WINDOW of them under way
  *   await EVENTS LIMIT_MS              until that many events have come since the last reset
  *   count                              what has come since the last reset
@@ -16,11 +17,11 @@
  *   throttle BYTES                     each connection reads at most BYTES every 10 ms from now on; -1: without limit
  *   close                              close all connections
  */
+#include "histogram.h"
 #include "net.h"
 
 #include <endian.h>
 #include <stdbool.h>
-#include <sys/epoll.h>
 
 #define BUFFER_BYTES 4194304
 #define READ_BYTES 262144
@@ -28,11 +29,6 @@
 #define TICK_MS 10
 #define STAMP "\"stamp\":"
 #define STAMP_BYTES (sizeof STAMP - 1)
-
-/* Latencies in buckets of at most 1/128 of their value. */
-#define FINE_BITS 7
-#define FINE (1 << FINE_BITS)
-#define BUCKETS ((64 - FINE_BITS + 1) * FINE)
 
 enum state { CLOSED, CONNECTING, UPGRADING, OPEN };
 
@@ -43,10 +39,6 @@ struct connection {
     uint32_t events, kept_bytes;
     uint8_t *kept; /* the beginning of a frame whose end has not come yet */
     uint64_t begun_ns;
-};
-
-struct histogram {
-    uint64_t counts[BUCKETS], total, max;
 };
 
 struct counts {
@@ -73,37 +65,7 @@ static const char *ping = "", *pong = "";
 static uint8_t first_opcode;
 static uint8_t buffer[BUFFER_BYTES];
 
-static int bucket_of(uint64_t value) {
-    if (value < FINE) return (int)value;
-    int shift = 63 - __builtin_clzll(value) - FINE_BITS;
-    return (shift + 1) * FINE + (int)((value >> shift) - FINE);
-}
-
-static uint64_t highest_in(int bucket) {
-    if (bucket < FINE) return (uint64_t)bucket;
-    int shift = bucket / FINE - 1;
-    return (((uint64_t)(bucket % FINE) + FINE + 1) << shift) - 1;
-}
-
-static void record(struct histogram *histogram, uint64_t value) {
-    histogram->counts[bucket_of(value)]++;
-    histogram->total++;
-    if (value > histogram->max) histogram->max = value;
-}
-
-static double percentile_us(const struct histogram *histogram, double share) {
-    uint64_t wanted = (uint64_t)(share * (double)histogram->total + 0.5), seen = 0;
-    for (int bucket = 0; bucket < BUCKETS; bucket++) {
-        seen += histogram->counts[bucket];
-        if (seen && seen >= wanted) {
-            uint64_t value = highest_in(bucket);
-            return (double)(value < histogram->max ? value : histogram->max) / 1e3;
-        }
-    }
-    return 0;
-}
-
-static void watch(struct connection *connection, int operation, uint32_t events) {
+static void set_interest(struct connection *connection, int operation, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = connection};
     epoll_ctl(epoll, operation, connection->fd, &event);
 }
@@ -139,7 +101,7 @@ static void start(int number) {
         return;
     }
     set_nodelay(fd);
-    watch(connection, EPOLL_CTL_ADD, EPOLLOUT);
+    set_interest(connection, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
 static void start_more(void) {
@@ -164,19 +126,23 @@ static bool send_frame(struct connection *connection, uint8_t opcode, const void
     return send_all(connection, frame, at + bytes);
 }
 
+/* The path with the connection's number where it asks for that. */
+static void write_path(char *asked, size_t size, long number) {
+    const char *mark = strstr(path, "{i"), *end = mark ? strchr(mark, '}') : NULL;
+    if (end && mark[2] == '%' && atol(mark + 3) > 0) number %= atol(mark + 3);
+    if (end) snprintf(asked, size, "%.*s%ld%s", (int)(mark - path), path, number, end + 1);
+    else snprintf(asked, size, "%s", path);
+}
+
 static void request_upgrade(struct connection *connection) {
     char request[16384], asked[8192 + 16];
-    const char *mark = strstr(path, "{i}");
-    if (mark)
-        snprintf(asked, sizeof asked, "%.*s%td%s", (int)(mark - path), path, connection - connections, mark + 3);
-    else
-        snprintf(asked, sizeof asked, "%s", path);
+    write_path(asked, sizeof asked, connection - connections);
     int bytes = snprintf(request, sizeof request,
                          "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " HANDSHAKE_KEY "\r\n%s\r\n",
                          asked, port, headers);
     connection->state = UPGRADING;
-    watch(connection, EPOLL_CTL_MOD, EPOLLIN);
+    set_interest(connection, EPOLL_CTL_MOD, EPOLLIN);
     send_all(connection, request, (size_t)bytes);
 }
 
@@ -249,6 +215,7 @@ static size_t take_frames(struct connection *connection, const uint8_t *data, si
         if (left - head < length) break;
         take_frame(connection, frame[0], frame + head, length, now);
         done += head + length;
+        counts.bytes += head + length;
     }
     return done;
 }
@@ -277,7 +244,6 @@ static void read_from(struct connection *connection, size_t at_most) {
     size_t bytes = held + (size_t)got;
     counts.reads++;
     if (connection->state == UPGRADING) done = take_answer(connection, buffer, bytes);
-    else counts.bytes += (uint64_t)got;
     if (connection->state == OPEN) done += take_frames(connection, buffer + done, bytes - done, now);
     if (connection->state == CLOSED) return;
     if (held || done < bytes) keep(connection, buffer + done, bytes - done);
@@ -301,7 +267,7 @@ static void handle(struct connection *connection, uint32_t events) {
 static void set_throttle(long bytes) {
     throttle = bytes;
     for (int i = 0; i < started; i++)
-        if (connections[i].state == OPEN) watch(&connections[i], EPOLL_CTL_MOD, bytes < 0 ? EPOLLIN : 0);
+        if (connections[i].state == OPEN) set_interest(&connections[i], EPOLL_CTL_MOD, bytes < 0 ? EPOLLIN : 0);
 }
 
 static void read_throttled(void) {

@@ -1,4 +1,4 @@
-/* What the programs of the bench share: the clock, the end of a program that cannot go on, and sockets. */
+/* What the programs of the bench share: the clock, the end of one that cannot go on, and sockets. */
 #ifndef BENCH_NET_H
 #define BENCH_NET_H
 
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -62,6 +63,21 @@ static inline void raise_file_limit(void) {
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static inline int listen_on(int port) {
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = loopback(INADDR_LOOPBACK, port);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 65535))
+        fail("cannot listen on port %d: %s", port, strerror(errno));
+    set_nonblocking(fd);
+    return fd;
+}
+
+static inline void watch(int epoll, int fd) {
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
 #endif

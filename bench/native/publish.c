@@ -1,9 +1,9 @@
 /* An open-loop publisher: the same bytes at a fixed rate, each time with the current stamp written into them.
  *
- *   publish PORT TEMPLATE PREAMBLE ANSWER COUNT INTERVAL_NS
+ *   publish PORT TEMPLATE PREAMBLE ANSWER COUNT INTERVAL_NS CYCLE
  *
  * TEMPLATE and PREAMBLE are files ("-": no preamble). Every run of 19 `@` in the template becomes the stamp of the
- * moment of its write. ANSWER is what each write must be answered with, once for each time that it is named as
+ * moment of its write, every run of 8 `#` a number that counts up, modulo CYCLE. ANSWER is what each write must be answered with, once for each time that it is named as
  * "N*TEXT" ("-": nothing is answered). It publishes at the times that the rate says, however late
  * the answers are, until UNANSWERED writes wait for theirs: then the server is overloaded, and `late_p99_us` says so.
  */
@@ -13,12 +13,19 @@
 
 #define ANSWER_BYTES 65536
 #define UNANSWERED 32
+#define NUMBER_DIGITS 8
 #define PATIENCE_NS 10000000000ull
+
+#define MAX_PLACES 65536
+
+struct places {
+    char *at[MAX_PLACES];
+    int count;
+};
 
 static char *content;
 static size_t content_bytes;
-static char *stamps[65536];
-static int stamp_count;
+static struct places stamps, numbers;
 
 static char *read_file(const char *path, size_t *bytes) {
     FILE *file = fopen(path, "rb");
@@ -32,19 +39,28 @@ static char *read_file(const char *path, size_t *bytes) {
     return data;
 }
 
-static void find_stamps(void) {
-    char mark[STAMP_DIGITS];
-    memset(mark, '@', sizeof mark);
-    for (char *at = content; (at = memmem(at, content_bytes - (size_t)(at - content), mark, sizeof mark)); at += sizeof mark) {
-        if (stamp_count == 65536) fail("too many stamps in the template");
-        stamps[stamp_count++] = at;
+static void find_places(struct places *places, char letter, size_t width) {
+    char mark[32];
+    memset(mark, letter, width);
+    for (char *at = content; (at = memmem(at, content_bytes - (size_t)(at - content), mark, width)); at += width) {
+        if (places->count == MAX_PLACES) fail("the template has too many places to write to");
+        places->at[places->count++] = at;
     }
 }
 
-static void write_stamps(uint64_t time_ns) {
-    char digits[STAMP_DIGITS + 1];
-    snprintf(digits, sizeof digits, "%llu", (unsigned long long)(STAMP_BASE + time_ns));
-    for (int i = 0; i < stamp_count; i++) memcpy(stamps[i], digits, STAMP_DIGITS);
+static void write_digits(char *at, int width, unsigned long long value) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%0*llu", width, value);
+    memcpy(at, digits, (size_t)width);
+}
+
+static void write_stamps(uint64_t now) {
+    for (int i = 0; i < stamps.count; i++) write_digits(stamps.at[i], STAMP_DIGITS, STAMP_BASE + now);
+}
+
+static void write_numbers(uint64_t cycle) {
+    static uint64_t number;
+    for (int i = 0; i < numbers.count; i++) write_digits(numbers.at[i], NUMBER_DIGITS, number++ % cycle);
 }
 
 static void write_all(int fd, const char *data, size_t bytes) {
@@ -83,17 +99,18 @@ static int by_value(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7) fail("usage: publish PORT TEMPLATE PREAMBLE ANSWER COUNT INTERVAL_NS");
+    if (argc != 8) fail("usage: publish PORT TEMPLATE PREAMBLE ANSWER COUNT INTERVAL_NS CYCLE");
     const char *answer = argv[4];
     long per_write = 0, answered = 0, count = atol(argv[5]);
-    uint64_t interval_ns = strtoull(argv[6], NULL, 10);
+    uint64_t interval_ns = strtoull(argv[6], NULL, 10), cycle = strtoull(argv[7], NULL, 10);
     if (strcmp(answer, "-")) {
         char *text;
         per_write = strtol(answer, &text, 10);
         answer = text + 1;
     }
     content = read_file(argv[2], &content_bytes);
-    find_stamps();
+    find_places(&stamps, '@', STAMP_DIGITS);
+    find_places(&numbers, '#', NUMBER_DIGITS);
 
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = loopback(INADDR_LOOPBACK, atoi(argv[1]));
@@ -121,6 +138,7 @@ int main(int argc, char **argv) {
         uint64_t now = now_ns();
         late[i] = now - due;
         write_stamps(now);
+        write_numbers(cycle);
         write_all(fd, content, content_bytes);
     }
     if (!per_write) answered = 0;
@@ -128,7 +146,7 @@ int main(int argc, char **argv) {
         answered += count_answers(fd, answer, 10);
     qsort(late, (size_t)count, sizeof *late, by_value);
     printf("writes=%ld events=%ld answered=%ld missing=%ld late_p99_us=%.1f elapsed_ms=%.1f cpu_us=%.1f\n", count,
-           count * stamp_count, answered, per_write * count - answered, (double)late[count * 99 / 100] / 1e3,
+           count * stamps.count, answered, per_write * count - answered, (double)late[count * 99 / 100] / 1e3,
            (double)(now_ns() - begin) / 1e6, (double)cpu_ns() / 1e3);
     close(fd);
     return 0;

@@ -30,9 +30,8 @@ async def main() -> None:
         while line := await reader.readline():
             websockets.broadcast(connections, line[:-1].decode())
 
-    options = {"compression": None, "backlog": 16384, "max_queue": 1, "open_timeout": None}
     async with (
-        websockets.serve(subscribe, "127.0.0.1", port, **options),
+        websockets.serve(subscribe, "127.0.0.1", port, compression=None, backlog=16384, max_queue=1, open_timeout=None),
         await asyncio.start_server(take, "127.0.0.1", control_port),
     ):
         await asyncio.Future()

@@ -1,1 +1,1 @@
-"""One module per kind of measurement; each has a function that runs it and returns a `bench.results.Table`."""
+"""One module per kind of measurement; each says what its rows hold and makes a table of them."""

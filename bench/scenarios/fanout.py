@@ -1,113 +1,82 @@
-"""What the delivery of an event costs its server, and how long it takes: single events, or bursts in one publish."""
+"""What the delivery of an event costs its server, and how long it takes: single events, or bursts in one publish.
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+Rows: those of `bench.lanes.measure`.
+"""
 
-from bench.load import LoadError, Subscribers, publishing, settle, subscribers
-from bench.measure import core_busy_us, counting_system_calls, cpu_us
-from bench.servers import Running, Server, Setup, Unavailable, running
+from collections.abc import Sequence
 
-LOAD_LIMIT = 0.85
-"""Share of its core above which the load, not the server, may be what was measured."""
+from bench.comparison import estimate, ratio
+from bench.lanes import Lane, measure
+from bench.results import Choice, Row, names, of
+from bench.scenario import Scenario, Table
+from bench.servers import Floor, Setup, servers_named
 
+ALL = ("floor", "tidegate", "tidegate", "uws", "nchan", "nats", "ws", "broadcast")
 
-@dataclass(frozen=True)
-class Plan:
-    """How a fan-out is measured. `per_s` counts events, also where `burst` of them are published in one go."""
+BURST = 5
 
-    subscribers: int = 1000
-    per_s: float = 100.0
-    burst: int = 1
-    payload_bytes: int = 300
-    blocks: int = 10
-    seconds: float = 5.0
+SINGLE_FLOOR = "floor, single"
+
+DISTURBED = 0.1
+"""Share of the server's core that others may take; the median of all blocks counts."""
 
 
-@dataclass(frozen=True)
-class Lane:
-    """A server with its subscribers, and how many events are published to it in one go."""
-
-    name: str
-    running: Running
-    load: Subscribers
-    burst: int
+def run_single(choice: Choice) -> list[Row]:
+    return measure(_lanes(choice, burst=1), blocks=choice.blocks, seconds=choice.seconds)
 
 
-Block = dict[str, Any]
+def run_bursts(choice: Choice) -> list[Row]:
+    single = Lane(Floor(), choice.subscribers, choice.per_s, label=SINGLE_FLOOR, setup=_setup(choice))
+    return measure([*_lanes(choice, burst=BURST), single], blocks=choice.blocks, seconds=choice.seconds)
 
 
-def measure(servers: Sequence[Server], plan: Plan, *, reference: Server | None = None) -> list[Block]:
-    """All blocks of all servers: each server once per block, in an order that rotates.
-
-    `reference` is measured with single events beside the bursts of the others.
-    """
-    blocks: list[Block] = []
-    with lanes(servers, plan, reference) as ready:
-        for number in range(plan.blocks):
-            turn = number % len(ready)
-            for lane in [*ready[turn:], *ready[:turn]]:
-                blocks += [run_block(lane, plan) | {"block": number}]
-            print(f"block {number + 1} of {plan.blocks}", file=sys.stderr)
-        blocks += [count_calls(lane, plan) for lane in ready]
-    return blocks
+def table(rows: Sequence[Row]) -> Table:
+    lanes = names(rows)
+    base = next((name for name in (SINGLE_FLOOR, "floor") if name in lanes), lanes[0])
+    heads = ["server", "µs CPU per delivery", f"× {base}", "system calls", "µs CPU per publish to nobody"]
+    heads += ["bytes", "p50 µs", "p99 µs", "p99.9 µs", "server's core", "load's core", ""]
+    return [heads, *(_line(rows, name, base) for name in lanes)]
 
 
-@contextmanager
-def lanes(servers: Sequence[Server], plan: Plan, reference: Server | None = None) -> Iterator[list[Lane]]:
-    """All servers at once, with their subscribers connected; those that cannot be had are named and left out."""
-    with ExitStack() as stack:
-        ready = []
-        for server in [*servers, *([reference] if reference else [])]:
-            try:
-                host = stack.enter_context(running(server, Setup(payload_bytes=plan.payload_bytes)))
-            except Unavailable as error:
-                print(f"left out: {error}", file=sys.stderr)
-                continue
-            load = stack.enter_context(subscribers(host))
-            load.open(plan.subscribers)
-            settle(host, load, plan.subscribers)
-            single = server is reference
-            ready.append(
-                Lane(f"{server.name} single" if single else server.name, host, load, 1 if single else plan.burst)
-            )
-        yield ready
-
-
-def run_block(lane: Lane, plan: Plan) -> Block:
-    """Publish to one lane for the length of a block."""
-    count = max(1, int(plan.per_s * plan.seconds / lane.burst))
-    expected = count * lane.burst * plan.subscribers
-    publication = lane.running.server.publication(lane.burst, plan.payload_bytes)
-    lane.load.tell("reset")
-    before, busy = cpu_us(lane.running.pid), core_busy_us()
-    with publishing(lane.running, publication, count=count, per_s=plan.per_s / lane.burst) as publisher:
-        said = publisher.wait()
-    got = lane.load.tell(f"await {expected} 3000")
-    spent, busy = cpu_us(lane.running.pid) - before, core_busy_us() - busy
-    if got["lost"]:
-        raise LoadError(f"{lane.name} lost connections: {got}")
-    load_share = (got["cpu_us"] + said["cpu_us"]) / got["elapsed_us"]
-    return {
-        "server": lane.name,
-        "cpu_us": spent / max(1.0, got["events"]),
-        "server_share": spent / got["elapsed_us"],
-        "others_share": max(0.0, (busy - spent) / got["elapsed_us"]),
-        "load_share": load_share,
-        "void": load_share > LOAD_LIMIT,
-        "events": got["events"],
-        "missing": expected - got["events"],
-        "bytes": got["bytes"] / max(1.0, got["events"]),
-        "late_p99_us": said["late_p99_us"],
-        **{name: got[name] for name in ("p50_us", "p99_us", "p999_us", "max_us")},
+def remarks(rows: Sequence[Row], name: str) -> str:
+    """What makes the numbers of a lane doubtful."""
+    missing = sum(of(rows, name, "missing"))
+    late_us = estimate(of(rows, name, "late_p99_us")).value
+    found = {
+        "void: the load was the limit": any(share > 0.85 for share in of(rows, name, "load_share")),
+        "disturbed by others": estimate(of(rows, name, "others_share")).value > DISTURBED,
+        f"{missing:.0f} not delivered in time": missing > 0,
+        f"overloaded: published {late_us / 1000:.0f} ms late": late_us > 100_000,
     }
+    return "; ".join(remark for remark, holds in found.items() if holds)
 
 
-def count_calls(lane: Lane, plan: Plan) -> Block:
-    """System calls per delivered event, over a second of its own since counting costs the server."""
-    with counting_system_calls(lane.running.pid) as counted:
-        block = run_block(lane, Plan(plan.subscribers, plan.per_s, lane.burst, plan.payload_bytes, 1, 1.0))
-    calls = None if counted.calls is None else counted.calls / max(1.0, block["events"])
-    return {"server": lane.name, "calls": calls}
+def _line(rows: Sequence[Row], name: str, base: str) -> list[str]:
+    detail = next((row for row in rows if row["server"] == name and row.get("detail")), {})
+    calls = detail.get("calls")
+    return [
+        name,
+        str(estimate(of(rows, name, "cpu_us"))),
+        str(ratio(of(rows, name, "cpu_us"), of(rows, base, "cpu_us"))),
+        "–" if calls is None else f"{calls:.2f}",
+        f"{detail['publish_us']:.0f}" if detail else "–",
+        *(f"{estimate(of(rows, name, field)).value:.0f}" for field in ("bytes", "p50_us", "p99_us", "p999_us")),
+        f"{100 * estimate(of(rows, name, 'server_share')).value:.0f} %",
+        f"{100 * max(of(rows, name, 'load_share')):.0f} %",
+        remarks(rows, name),
+    ]
+
+
+def _lanes(choice: Choice, *, burst: int) -> list[Lane]:
+    return [
+        Lane(server, choice.subscribers, choice.per_s, burst, _setup(choice))
+        for server in servers_named(choice.servers)
+    ]
+
+
+def _setup(choice: Choice) -> Setup:
+    return Setup(payload_bytes=choice.payload_bytes)
+
+
+CPU = Scenario("cpu", "CPU per delivery and latency of single events", Choice(ALL), run_single, table)
+BURSTS = Scenario("burst", f"the same with {BURST} events in each publish", Choice(ALL, seconds=4.0), run_bursts, table)

@@ -1,0 +1,17 @@
+"""All scenarios, in the order in which a record takes them."""
+
+from bench.scenarios.cohorts import COHORTS
+from bench.scenarios.fanout import BURSTS, CPU
+from bench.scenarios.growth import GROWTH
+from bench.scenarios.idle import IDLE
+from bench.scenarios.instructions import INSTRUCTIONS
+from bench.scenarios.isolation import STUCK
+from bench.scenarios.memory import MEMORY
+from bench.scenarios.pauses import PAUSES
+from bench.scenarios.polling import POLL
+from bench.scenarios.storm import STORM
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (CPU, BURSTS, MEMORY, IDLE, STORM, COHORTS, STUCK, POLL, PAUSES, INSTRUCTIONS, GROWTH)
+}
