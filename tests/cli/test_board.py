@@ -175,9 +175,25 @@ def test_data_takes_what_room_there_is_in_equal_shares(height: int) -> None:
     assert rows[-1] == "bye"
 
 
-def test_every_row_has_a_line_of_data_however_small_the_terminal() -> None:
-    lines = drawn(board(*[event(f"a{n}", {"x": n}) for n in range(9)]), height=5).splitlines()
-    assert [line for line in lines if "x=" in line] == [f"  x={n}" for n in range(9)]
+def test_where_there_is_room_for_few_those_are_shown_that_changed_last() -> None:
+    it = board(CONNECTED, *[event("a", {"x": n}, key=str(n), second=n) for n in range(20)])
+    it.apply(event("a", {"x": 70}, key="7", second=30), now=NOW)
+    it.apply(event("circuit_breaker.state", {"state": "open"}, key="engine", second=25), now=NOW)
+    lines = drawn(it, height=11).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["a", "x=70", "a", "x=18", "a", "x=19", "breaker", "…"]
+    assert lines[-1] == "… and 17 more that changed before these"
+    assert len(drawn(it, height=44).splitlines()) == 43
+    assert len(drawn(it, height=43).splitlines()) == 43
+    assert "more" not in drawn(it, height=43)
+    assert len(drawn(it, height=42).splitlines()) <= 42
+    assert drawn(it, height=1).count("more") == 1
+
+
+def test_one_that_has_room_for_its_data_has_it_though_others_have_none() -> None:
+    it = board(*[event("a", {f"name{n}": n for n in range(60)}, key=str(n), second=n) for n in range(9)])
+    lines = drawn(it, height=7, width=60).splitlines()
+    assert [line.startswith("a 8") for line in lines].count(True) == 1
+    assert len(lines) <= 7
 
 
 @pytest.mark.parametrize(("age_s", "text"), [(5, "5 s ago"), (600, "10 min ago"), (36000, "10 h ago"), (-9, "0 s ago")])

@@ -19,11 +19,15 @@ BREAKER = "circuit_breaker.state"
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """One event type or key, or one breaker. `state` holds since `since`; `why` explains one that isn't well."""
+    """One event type or key, or one breaker. `state` holds since `since`; `why` explains one that isn't well.
+
+    `told_at` is when the newest was told of it.
+    """
 
     name: str
     state: str
     since: datetime
+    told_at: datetime
     as_of: datetime | None = None
     why: str = ""
     retry_at: datetime | None = None
@@ -94,6 +98,7 @@ class Board:
             name=f"breaker {event.key}",
             state=str(data.get("state")),
             since=event.timestamp,
+            told_at=event.timestamp,
             why="" if data.get("state") == "closed" else str(data.get("reason") or ""),
             retry_at=datetime.fromisoformat(retry_at) if isinstance(retry_at, str) else None,
             data="forced by an operator" if data.get("forced") else "",
@@ -104,7 +109,8 @@ class Board:
         name = str(data.get("type"))
         if data.get("as_of") is None and (name, "") not in self.rows:
             why = str(data.get("error_code") or "")
-            self.rows[name, ""] = Row(name=name, state="no value", since=event.timestamp, why=why)
+            told_at = event.timestamp
+            self.rows[name, ""] = Row(name=name, state="no value", since=told_at, told_at=told_at, why=why)
 
     def _value(self, event: Event) -> None:
         place = (event.type, event.key or "")
@@ -119,6 +125,7 @@ class Board:
             name=event.type if event.key is None else f"{event.type} {event.key}",
             state=state,
             since=known.since if known is not None and known.state == state else event.timestamp,
+            told_at=event.timestamp,
             as_of=event.as_of,
             why=" ← ".join(code for code in (event.error_code, event.cause) if code),
             retry_at=event.retry_at,

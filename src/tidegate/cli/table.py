@@ -1,7 +1,9 @@
 """Draws a `Board` with rich."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -56,6 +58,7 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
 class _Rows:
     """A heading, and per row a line of what is known about it and then its data, in equal shares of what room there is.
 
+    Where there is room for too few rows, those of which the newest was told are shown, and how many are not.
     `lines_elsewhere` are taken by what is drawn around it.
     """
 
@@ -65,11 +68,11 @@ class _Rows:
         self._lines_elsewhere = lines_elsewhere
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        rows = self._board.rows.values()
+        rows = self._shown(console.height)
         width = max((len(clean(row.name)) for row in rows), default=0)
         why = "Why" if any(_why(row, self._now) for row in rows) else ""
         yield Text(_columns("Event", width, "State", "Since", "As of", why), "bold", **_ONE_LINE)
-        share = self._lines_per_data(console.height)
+        share = self._lines_per_data(rows, console.height)
         for row in rows:
             yield self._about(row, width)
             data = Text(clean(row.data), "dim").wrap(console, options.max_width - len(_INDENT))
@@ -77,12 +80,23 @@ class _Rows:
                 data[share - 1].append(" …")
             for line in data[:share] if row.data else ():
                 yield Text(_INDENT, **_ONE_LINE) + line
+        if missing := len(self._board.rows) - len(rows):
+            yield Text(f"… and {missing} more that changed before these", "dim", **_ONE_LINE)
 
-    def _lines_per_data(self, height: int) -> int:
+    def _shown(self, height: int) -> list[Row]:
+        rows = list(self._board.rows.values())
+        room = height - self._lines_elsewhere - 1
+        if sum(map(_least_lines, rows)) <= room:
+            return rows
+        newest = sorted(range(len(rows)), key=lambda place: rows[place].told_at, reverse=True)
+        heights = accumulate(_least_lines(rows[place]) for place in newest)
+        fitting = [place for place, height in zip(newest, heights, strict=True) if height < room]
+        return [rows[place] for place in sorted(fitting)]
+
+    def _lines_per_data(self, rows: Sequence[Row], height: int) -> int:
         """At least one, whether or not the terminal has room for so many."""
-        rows = self._board.rows.values()
-        with_data = sum(bool(row.data) for row in rows)
-        return max(1, (height - self._lines_elsewhere - 1 - len(rows)) // max(1, with_data))
+        taken = self._lines_elsewhere + 1 + len(rows) + (len(rows) < len(self._board.rows))
+        return max(1, (height - taken) // max(1, sum(bool(row.data) for row in rows)))
 
     def _about(self, row: Row, width: int) -> Text:
         is_known = self._board.lost is None
@@ -94,6 +108,10 @@ class _Rows:
         line = Text(text, **_ONE_LINE)
         line.stylize(style, start=width)
         return line
+
+
+def _least_lines(row: Row) -> int:
+    return 2 if row.data else 1
 
 
 def _columns(name: str, width: int, state: str, since: str, age: str, why: str) -> str:
