@@ -8,12 +8,14 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import certificates
 import pytest
 import signing
+from fanout import draft
 from scripted_http import answering, http_response, scripted
 from serving import Answer, RawClient, read_answer, request
 from websockets.asyncio.client import ClientConnection, connect
@@ -23,6 +25,7 @@ from websockets.frames import Frame, Opcode
 from tidegate.adapters.websocket import protocol
 from tidegate.app import App, running
 from tidegate.config import from_document
+from tidegate.core import session
 
 PATIENCE_S = 20.0
 
@@ -460,6 +463,111 @@ class TestFloods:
             with pytest.raises(ConnectionClosed):
                 await message(client)
             assert client.close_code == 1009
+
+
+async def publish(app: App, data: object, event_type: str = "a.b") -> Answer:
+    body = json.dumps({"type": event_type, "data": data}).encode()
+    return await ask(app, "POST", "/api/v1/events", body, Authorization="Bearer t-all")
+
+
+async def closed(client: ClientConnection) -> int | None:
+    """The code that the connection is closed with, after whatever else comes."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await message(client)
+    return client.close_code
+
+
+class TestLimits:
+    """Each limit of the configuration, turned down, is what the gateway goes by, and is answered as it should be."""
+
+    async def test_message_bytes(self) -> None:
+        async with gateway(limits={"message_bytes": 1000}) as app, connected(app) as client:
+            await message(client)
+            request = '{"type":"ping","id":"%s"}'
+            longest = request % ("x" * (1000 - len(request) + 2))
+            await client.send(longest)
+            assert (await message(client))["type"] == "pong"
+            await client.send(longest + " ")
+            assert await closed(client) == 1009
+
+    async def test_messages_per_s_and_burst(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "PATIENCE_S", 0.05)
+        limits = {"messages_per_s": 0.001, "messages_burst": 2}
+        async with gateway(limits=limits) as app, connected(app) as client:
+            await message(client)
+            answers = [await say(client, type="ping", id=n) for n in range(3)]
+            assert [answer["type"] for answer in answers] == ["pong", "pong", "error"]
+            assert (answers[2]["id"], answers[2]["data"]["code"], answers[2]["data"]["retryable"]) == (
+                2,
+                "RATE_LIMITED",
+                True,
+            )
+            with contextlib.suppress(ConnectionClosed):
+                async with asyncio.timeout(PATIENCE_S):
+                    while True:
+                        await client.send('{"type":"ping"}')
+                        await asyncio.sleep(0.01)
+            assert await closed(client) == 4429
+
+    async def test_patterns(self) -> None:
+        async with gateway(limits={"patterns": 2}) as app, connected(app, "?types=a,b") as client:
+            await message(client)
+            assert (await say(client, type="subscribe", types=["c"]))["data"]["code"] == "TOO_MANY_SUBSCRIPTIONS"
+            assert (await say(client, type="subscribe", types=["b", "a"]))["data"]["types"] == ["a", "b"]
+            for path in ("/ws?types=a,b,c", "/api/v1/events?types=a,b,c"):
+                ask_for = upgrade if path.startswith("/ws") else partial(ask, method="GET")
+                assert_problem(await ask_for(app, path=path, Authorization="Bearer t-all"), 400, "at most 2 patterns")
+
+    async def test_publish_bytes_and_event_bytes(self) -> None:
+        async with gateway(limits={"publish_bytes": 2000, "event_bytes": 1000}) as app:
+            assert (await publish(app, "x" * 998)).status == 202
+            assert_problem(await publish(app, "x" * 999), 413, "at most 1000 bytes")
+            assert_problem(await publish(app, "x" * 2000), 413, "limits.publish_bytes")
+            assert app.gateway.position.seq == 1
+
+    async def test_history(self) -> None:
+        async with gateway(history={"events": 2}) as app:
+            for n in range(3):
+                await publish(app, n)
+            epoch = app.gateway.position.epoch
+            async with connected(app, f"?types=a.*&since={epoch}:1") as client:
+                assert (await message(client))["data"]["resumed"] is True
+                assert [(await message(client))["seq"] for _ in range(2)] == [2, 3]
+            for seq, reason in ((0, "history_truncated"), (4, "epoch_changed")):
+                async with connected(app, f"?types=a.*&since={epoch}:{seq}") as client:
+                    welcome, gap = [await message(client) for _ in range(2)]
+                    assert (welcome["data"]["resumed"], welcome["data"]["seq"]) == (False, 3)
+                    assert (gap["type"], gap["data"]["reason"]) == ("gap", reason)
+                    assert gap["data"]["requested"] == f"{epoch}:{seq}"
+
+    @pytest.mark.parametrize(
+        ("limits", "says"),
+        [
+            ({"send_buffer_soft_bytes": 16384, "send_buffer_hard_bytes": 1 << 17}, "more than 131072 bytes"),
+            ({"send_buffer_soft_bytes": 16384, "slow_grace_s": 0.1}, "took no byte for 0.1 s"),
+        ],
+    )
+    async def test_a_reader_that_stopped(
+        self, limits: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with gateway(limits={**limits, "event_bytes": 4096}) as app, connected(app, "?types=a.*") as client:
+            await message(client)
+            client.transport.pause_reading()
+            async with asyncio.timeout(PATIENCE_S):
+                while app.gateway.connections:
+                    await app.gateway.publish([draft("a.b", "x" * 4000)])
+                    await asyncio.sleep(0.001)
+            client.transport.resume_reading()
+            assert await closed(client) in {4408, 1006}
+        assert says in capsys.readouterr().out
+
+    async def test_what_welcome_tells(self) -> None:
+        server = {"heartbeat_interval_s": 0.1, "default_types": ["a.*", "heartbeat"]}
+        async with gateway(server=server) as app, connected(app, "") as client:
+            data = (await message(client))["data"]
+            assert (data["heartbeat_interval_s"], data["subscriptions"]) == (0.1, ["a.*", "heartbeat"])
+            assert (await message(client))["type"] == "heartbeat"
 
 
 def tls_server(folder: Path) -> dict[str, Any]:
