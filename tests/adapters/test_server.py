@@ -379,7 +379,7 @@ async def test_the_date_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {"0 True", "1 True"}
 
 
-async def test_the_kernel_holds_little_unsent() -> None:
+async def test_the_kernel_holds_little_unsent_and_gives_dead_peers_up() -> None:
     application = Application()
     async with server(application) as port:
         client = await RawClient.open(port)
@@ -388,6 +388,7 @@ async def test_the_kernel_holds_little_unsent() -> None:
         assert application.transport is not None
         raw_socket = application.transport.get_extra_info("socket")
         assert raw_socket.getsockopt(socket.IPPROTO_TCP, 25) == 16384
+        assert raw_socket.getsockopt(socket.IPPROTO_TCP, 18) == 40_000
         await client.close()
 
 

@@ -47,6 +47,10 @@ TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16384
 """What the kernel holds unsent before it says EAGAIN; without it a stuck reader hides 3.9 MB in the kernel."""
 
+TCP_USER_TIMEOUT = 18
+UNACKNOWLEDGED_MS = 40_000
+"""A peer that took nothing for so long is gone, as is a WebSocket that answers no ping: the kernel waits 15 minutes."""
+
 TRANSPORT = "tidegate.transport"
 
 AsgiApp = Callable[[Any, Any, Any], Any]
@@ -134,7 +138,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        _limit_unsent(transport)
+        _set_limits_of_kernel(transport)
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -338,7 +342,8 @@ async def _finish(state: ServerState, idle: asyncio.Event, finish_s: float) -> N
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _limit_unsent(transport: asyncio.BaseTransport) -> None:
+def _set_limits_of_kernel(transport: asyncio.BaseTransport) -> None:
     raw_socket = transport.get_extra_info("socket")
     if raw_socket is not None and raw_socket.family in {socket.AF_INET, socket.AF_INET6}:
         raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+        raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
