@@ -135,41 +135,6 @@ class TestHint:
             assert len(schedule._heap) <= 2
 
 
-class TestDelay:
-    def test_nothing_is_due_before_it(self) -> None:
-        schedule = one(5.0)
-        schedule.due(NOW)
-        schedule.delay("a", NOW + 17.0)
-        assert drain(schedule, NOW + 30.0) == [
-            (NOW + 17.0, "a"),
-            (NOW + 20.0, "a"),
-            (NOW + 25.0, "a"),
-            (NOW + 30.0, "a"),
-        ]
-        assert schedule.missed("a") == 0
-
-    def test_it_never_makes_due_earlier(self) -> None:
-        schedule = one(60.0)
-        schedule.due(NOW)
-        schedule.delay("a", NOW + 5.0)
-        assert schedule.next_at == NOW + 60.0
-        schedule.delay("a", NOW + 60.0)
-        schedule.due(NOW + 60.0)
-        assert schedule.next_at == NOW + 120.0
-
-    def test_one_that_ends_on_a_tick_changes_nothing(self) -> None:
-        schedule = one(5.0)
-        schedule.delay("a", NOW)
-        schedule.due(NOW + 12.0)
-        assert schedule.missed("a") == 2
-
-    def test_the_others_keep_their_time(self) -> None:
-        schedule = one(5.0)
-        schedule.add("b", interval_s=5.0, phase=0.0, now=NOW)
-        schedule.delay("a", NOW + 12.0)
-        assert schedule.due(NOW) == ["b"]
-
-
 class TestSpread:
     def test_each_is_polled_once_evenly_over_one_interval(self) -> None:
         schedule = Schedule()
@@ -230,11 +195,11 @@ class TestInterval:
     def test_what_is_due_off_the_grid_stays_due(self) -> None:
         schedule = one(60.0)
         schedule.due(NOW)
-        schedule.delay("a", NOW + 90.0)
-        schedule.set_interval("a", 5.0, NOW + 1.0)
-        assert schedule.next_at == NOW + 90.0
-        schedule.due(NOW + 90.0)
-        assert schedule.next_at == NOW + 95.0
+        schedule.spread(["a"], NOW + 3.0, jitter=0.5)
+        schedule.set_interval("a", 5.0, NOW + 4.0)
+        assert schedule.next_at == NOW + 33.0
+        schedule.due(NOW + 33.0)
+        assert schedule.next_at == NOW + 40.0
 
     def test_changing_pace_holds_no_memory(self) -> None:
         schedule = one(5.0)

@@ -1,8 +1,8 @@
 """When each source of one backend is due.
 
 Every source has a fixed grid: ``anchor + n * interval``. A tick re-arms on that grid, strictly in the future, so that
-lateness neither adds up nor piles up. What is polled off the grid (a hint, a delay, a recovery) returns to it, half
-an interval later at the earliest. All times are seconds of the monotonic clock. Knows nothing of calls or breakers.
+lateness neither adds up nor piles up. What is polled off the grid (a hint, a recovery) returns to it, half an
+interval later at the earliest. All times are seconds of the monotonic clock. Knows nothing of calls or breakers.
 """
 
 import heapq
@@ -70,11 +70,6 @@ class Schedule:
         """Something has changed: `names` are due now."""
         for name in names:
             self._arm(name, now, off_grid=True)
-
-    def delay(self, name: str, until: float) -> None:
-        """`name` is not due before `until`. The ticks that this skips are not missed."""
-        if until > self._sources[name].next_at:
-            self._arm(name, until, off_grid=True)
 
     def spread(self, names: Sequence[str], now: float, *, jitter: float) -> None:
         """The backend is back: poll each of `names` once, in this order, spread evenly over its interval.
