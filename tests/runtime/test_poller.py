@@ -57,13 +57,14 @@ class House:
         self.backend = ScriptedBackend(lambda call: {"ok": True}, delay_s=0.1)
         self.store = store
         self.published: list[tuple[float, Draft]] = []
+        self.metrics = RecordingMetrics()
         clock = LoopClock()
         bus = MemoryBus("e1")
         self.gateway = Gateway(
             options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
             bus=bus,
             clock=clock,
-            metrics=RecordingMetrics(),
+            metrics=self.metrics,
             authenticator=OpenAuthenticator(),
         )
         deliver = self.gateway._deliver
@@ -88,7 +89,7 @@ class House:
             backend=self.backend,
             gateway=self.gateway,
             clock=clock,
-            metrics=RecordingMetrics(),
+            metrics=self.metrics,
             store=store,
             rng=random.Random(7),
         )
@@ -104,6 +105,13 @@ class House:
 def times(backend: ScriptedBackend) -> list[float]:
     """When it was asked."""
     return [exchange.at for exchange in backend.exchanges]
+
+
+def stall(seconds: float) -> None:
+    """Time passes and nothing runs: the process is stopped, or something keeps the loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.selector.clock.advance(seconds)
 
 
 def source(event_type: str = "a.status", *, breaker: str = "engine", **fields: Any) -> SourcePlan:
@@ -123,6 +131,22 @@ async def test_the_first_poll_comes_within_a_second_and_the_cadence_does_not_dri
     assert came == pytest.approx([came[0] + n * INTERVAL_S for n in range(len(came))], abs=1e-6)
     assert len(house.of("a.status")) == len(came)
     assert not any(draft.stale for draft in house.of("a.status"))
+
+
+@virtual
+async def test_neither_slow_answers_nor_a_slow_process_make_the_cadence_drift() -> None:
+    house = House(source())
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        first = times(house.backend)[0]
+        for tick in range(1, 21):
+            house.backend.delay_s = 0.09 * tick
+            await asyncio.sleep(first + tick * INTERVAL_S - 0.5 - asyncio.get_running_loop().time())
+            stall(0.4 + 0.2 * tick)
+            await asyncio.sleep(2.0)
+    late = [at - first - n * INTERVAL_S for n, at in enumerate(times(house.backend))]
+    assert late == pytest.approx([0.0, *(max(0.0, 0.2 * tick - 0.1) for tick in range(1, 21))], abs=0.01)
+    assert house.supervisor.sources()[0].missed_ticks == 0
 
 
 @virtual
@@ -222,7 +246,43 @@ async def test_a_hang_is_a_timeout_and_ticks_meanwhile_are_missed_not_piled_up()
         (view,) = house.supervisor.sources()
     assert house.backend.most_in_flight == 1
     assert view.missed_ticks >= 3
+    assert house.metrics.named("ticks_missed") == [("a.status", 1)] * view.missed_ticks
     assert any(draft.error_code == "RPC_TIMEOUT" for draft in house.of("a.status"))
+
+
+@virtual
+async def test_ticks_that_passed_while_the_process_stood_still_are_missed_too() -> None:
+    house = House(source())
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.exchanges.clear()
+        stall(4.5 * INTERVAL_S)
+        await asyncio.sleep(2.0)
+        (view,) = house.supervisor.sources()
+    assert len(house.backend.exchanges) == 1, "what was missed is not made up for"
+    assert view.missed_ticks == 3
+    assert house.metrics.named("ticks_missed") == [("a.status", 3)]
+    assert [draft.error_code for draft in house.of("a.status")] == [None, "OVERDUE", None]
+
+
+@virtual
+async def test_a_backend_that_comes_and_goes_keeps_its_back_off() -> None:
+    house = House(*(source(f"s{n}.status") for n in range(3)))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        for _ in range(6):
+            house.backend.fail(Disconnected("refused"))
+            while house.states()[-1] != "open":
+                await asyncio.sleep(0.01)
+            house.backend.recover()
+            while house.states()[-1] != "closed":
+                await asyncio.sleep(0.01)
+    moves = [msgspec.json.decode(draft.data) for draft in house.of("circuit_breaker.state")]
+    opened = [move for move in moves if move["state"] == "open"]
+    assert [move["open_count"] for move in opened] == [1, 2, 3, 4, 5, 6]
+    periods = [from_rfc3339(move["retry_at"]) - from_rfc3339(move["opened_at"]) for move in opened]
+    longest = [20.0, 40.0, 80.0, 80.0, 80.0, 80.0]
+    assert all(most / 2 - 0.01 <= period <= most + 0.01 for period, most in zip(periods, longest, strict=True))
 
 
 @virtual
@@ -327,6 +387,17 @@ async def test_a_result_that_is_not_of_the_wanted_shape_is_an_invalid_response()
     first, *others = house.of("a.status")
     assert first.data == Raw(b"3")
     assert [draft.error_code for draft in others] == ["RPC_INVALID_RESPONSE"] * 2
+
+
+@virtual
+async def test_a_result_that_cannot_even_be_looked_at_is_an_invalid_response() -> None:
+    house = House(source("a.status", select="no pointer"), source("b.status"))
+    async with house.supervisor.running():
+        await asyncio.sleep(3.5 * INTERVAL_S)
+    assert [msgspec.json.decode(draft.data)["error_code"] for draft in house.of("rpc_error")] == [
+        "RPC_INVALID_RESPONSE"
+    ]
+    assert len(house.of("b.status")) == 4, "and no other source of the backend is the worse for it"
 
 
 @virtual

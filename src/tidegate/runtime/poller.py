@@ -22,7 +22,7 @@ from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, batch_verdict, classify
 from tidegate.core.payload import keyed_items, select, within
 from tidegate.core.schedule import Schedule
-from tidegate.errors import BackendError, DeadlineExceeded, ErrorCode
+from tidegate.errors import DeadlineExceeded, ErrorCode
 from tidegate.ports import Backend, Call, Clock, Metrics, SavedValue, Store
 from tidegate.runtime.gateway import Gateway
 
@@ -86,6 +86,7 @@ class _Source:
         "idle",
         "in_flight",
         "last_sent",
+        "missed_told",
         "plan",
         "reports",
         "requests",
@@ -103,6 +104,7 @@ class _Source:
         self.auth_refusals = 0
         self.backs_off_until = float("-inf")
         self.last_sent = float("-inf")
+        self.missed_told = 0
 
     @property
     def type(self) -> str:
@@ -262,7 +264,7 @@ class BackendPoller:
         for source in group:
             if source.in_flight:
                 self._schedule.miss(source.type)
-                self._metrics.ticks_missed(source.type, 1)
+            self._tell_missed(source)
             (held_back if source.in_flight or now.mono < source.backs_off_until else ready).append(source)
         if ready:
             admission = self._breakers[ready[0].plan.breaker].permit(now)
@@ -280,6 +282,13 @@ class BackendPoller:
             if source.settled:
                 drafts += source.freshness.repeat(now, self._breaker_view(source)).drafts
         await self._publish(drafts)
+
+    def _tell_missed(self, source: _Source) -> None:
+        """Count for the metrics what the schedule has counted since: ticks under a call, or under our own lateness."""
+        missed = self._schedule.missed(source.type)
+        if missed > source.missed_told:
+            self._metrics.ticks_missed(source.type, missed - source.missed_told)
+            source.missed_told = missed
 
     async def _exchange(self, group: Sequence[_Source], permit: Permit) -> None:
         """One call of one or more sources, from its permit to what it publishes."""
@@ -330,7 +339,7 @@ class BackendPoller:
         if isinstance(answer, msgspec.Raw):
             try:
                 value = value_of(source.plan, answer, event_bytes=self._plan.event_bytes)
-            except BackendError as error:
+            except Exception as error:  # noqa: BLE001 - what cannot be read is an outcome too, classified below
                 result = error
         outcome = classify(result, elapsed_s=elapsed_s, policy=self._plan.policy)
         return outcome, value if isinstance(outcome, Answer) else None
