@@ -109,6 +109,7 @@ class TestFresh:
                 source="engine",
                 stale=False,
                 as_of=WALL + 3.0,
+                until=13.0,
             )
         ]
         assert announced(update) == {
@@ -445,6 +446,52 @@ class TestExpiry:
         fail(source, 2, 65.0)
         (draft,) = data_events(answer(source, 3, raw({"n": 1}), 70.0, breaker=HALF_OPEN))
         assert (bytes(draft.data), draft.expired, draft.stale) == (b'{"n":1}', False, True)
+
+
+class TestRestated:
+    """What is handed over between the moment in which age makes it untrue and the review that publishes that."""
+
+    @staticmethod
+    def told(**settings: Any) -> tuple[Freshness, list[Draft]]:
+        source = new(**settings)
+        value = items(a=1, b=2) if settings.get("keyed") else raw({"n": 1})
+        return source, answer(source, 1, value, 0.0).drafts
+
+    def test_before_its_time_it_is_what_was_published(self) -> None:
+        source, drafts = self.told()
+        assert all(source.restated(draft, at(math.nextafter(10.0, 0)), CLOSED) is draft for draft in drafts)
+
+    @pytest.mark.parametrize("keyed", [False, True])
+    def test_from_then_on_it_is_what_the_review_will_publish(self, keyed: bool) -> None:
+        source, drafts = self.told(keyed=keyed)
+        restated = [source.restated(draft, at(11.0), CLOSED) for draft in drafts]
+        assert [draft.until for draft in drafts] == [10.0] * len(drafts)
+        assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in restated[:-1])
+        assert restated == source.review(at(11.0), CLOSED).drafts
+
+    def test_a_stale_value_expires(self) -> None:
+        source, _ = self.told(max_stale_s=60.0)
+        (stale, freshness) = fail(source, 2, 5.0).drafts
+        assert (stale.until, freshness.until) == (60.0, 60.0)
+        (expired,) = source.review(at(60.0), CLOSED).drafts
+        assert source.restated(stale, at(60.0), CLOSED) is stale, "it was published: who asks now has the newer one"
+        assert expired.until is None
+
+    def test_a_stale_value_that_never_expires_stays_true(self) -> None:
+        source, _ = self.told()
+        assert [draft.until for draft in fail(source, 2, 5.0).drafts] == [None, None]
+
+    def test_a_newer_answer_or_a_slower_pace_keeps_it_true(self) -> None:
+        source, (draft, _) = self.told(on_change=True)
+        assert not answer(source, 2, raw({"n": 1}), 5.0).drafts
+        assert source.restated(draft, at(11.0), CLOSED) is draft
+        source.set_interval(60.0)
+        assert source.restated(draft, at(100.0), CLOSED) is draft
+
+    def test_what_is_gone_has_no_age(self) -> None:
+        source, _ = self.told(keyed=True)
+        gone = [draft for draft in answer(source, 2, items(a=1), 5.0).drafts if draft.gone]
+        assert [draft.until for draft in gone] == [None]
 
 
 class TestRestored:

@@ -1,13 +1,16 @@
 import json
 from typing import Any
 
-from fanout import WALL, event
+import msgspec
+from fanout import NOW, WALL, event
 
+from tidegate.core.events import Draft
 from tidegate.core.retained import Name, Retained
+from tidegate.errors import ErrorCode
 
 
-def snapshot(retained: Retained, name: Name) -> dict[str, Any]:
-    found = retained.snapshot(name)
+def snapshot(retained: Retained, name: Name, now: float = NOW.mono) -> dict[str, Any]:
+    found = retained.snapshot(name, now)
     assert found is not None
     shown: dict[str, Any] = json.loads(found[1])
     return shown
@@ -24,7 +27,7 @@ def test_keeps_the_newest_event_of_each_type_and_key() -> None:
     assert held.seq == 3
     assert retained.get("b") is None
     assert retained.get("c", "x") is None
-    assert retained.snapshot(("b", "z")) is None
+    assert retained.snapshot(("b", "z"), NOW.mono) is None
 
 
 def test_what_is_gone_is_forgotten_but_its_type_stays_known() -> None:
@@ -43,7 +46,7 @@ def test_a_snapshot_is_the_event_marked_and_encoded_once() -> None:
     kept = event("a", 1, {"n": 1}, retain=True)
     retained.apply(kept)
     assert snapshot(retained, ("a", "")) == {**json.loads(kept.json), "snapshot": True}
-    first, second = retained.snapshot(("a", "")), retained.snapshot(("a", ""))
+    first, second = retained.snapshot(("a", ""), NOW.mono), retained.snapshot(("a", ""), NOW.mono)
     assert first is not None
     assert second is not None
     assert first[0] is kept
@@ -65,3 +68,16 @@ def test_refreshing_a_type_that_was_never_retained_changes_nothing() -> None:
     retained = Retained()
     retained.refresh("a", WALL)
     assert "a" not in retained
+
+
+def test_what_age_has_made_untrue_is_told_as_it_is_now() -> None:
+    def restated(draft: Draft) -> Draft:
+        return msgspec.structs.replace(draft, stale=True, error_code=ErrorCode.OVERDUE)
+
+    retained = Retained()
+    retained.restated = restated
+    retained.apply(event("a", 1, {"n": 1}, source="s", stale=False, as_of=WALL, until=NOW.mono + 10, retain=True))
+    fresh = snapshot(retained, ("a", ""), NOW.mono + 9.9)
+    stale = snapshot(retained, ("a", ""), NOW.mono + 10)
+    assert stale == {**fresh, "stale": True, "error_code": "OVERDUE"}
+    assert snapshot(retained, ("a", ""), NOW.mono) == fresh

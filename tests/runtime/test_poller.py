@@ -19,7 +19,7 @@ from tidegate.core.breaker import BreakerConfig
 from tidegate.core.events import Draft
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.grant import EVERYTHING
-from tidegate.core.instant import Instant, from_rfc3339
+from tidegate.core.instant import Instant, from_rfc3339, rfc3339
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
@@ -263,6 +263,26 @@ async def test_ticks_that_passed_while_the_process_stood_still_are_missed_too() 
     assert view.missed_ticks == 3
     assert house.metrics.named("ticks_missed") == [("a.status", 3)]
     assert [draft.error_code for draft in house.of("a.status")] == [None, "OVERDUE", None]
+
+
+@virtual
+async def test_what_a_held_up_process_hands_over_before_it_can_publish_is_true_already() -> None:
+    house = House(source("a.status"), source("b.status", interval_s=3600.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        told = list(house.published)
+        stall(3 * INTERVAL_S)
+        handed = [msgspec.json.decode(json) for json in house.gateway.snapshots(None, allowed=EVERYTHING)]
+        assert house.published == told, "nothing had a chance to run"
+        await asyncio.sleep(0.01)
+        overdue = house.of("a.status")[1]
+    snapshots = {(event["type"], event.get("key")): event for event in handed}
+    stale = snapshots["a.status", None]
+    assert (stale["stale"], stale["error_code"], stale["data"]) == (True, "OVERDUE", {"ok": True})
+    assert snapshots["source.freshness", "a.status"]["data"]["error_code"] == "OVERDUE"
+    assert snapshots["b.status", None]["stale"] is False
+    assert snapshots["circuit_breaker.state", "engine"]["data"]["state"] == "closed"
+    assert (overdue.error_code, rfc3339(overdue.as_of or 0.0)) == ("OVERDUE", stale["as_of"])
 
 
 @virtual

@@ -57,7 +57,7 @@ def error_overwrites_the_cache() -> None:
 
 def no_snapshot() -> None:
     """New subscribers wait for the next event."""
-    plant(Retained, "snapshot", lambda right: lambda self, name: None)
+    plant(Retained, "snapshot", lambda right: lambda self, name, now: None)
 
 
 def probe_stampede() -> None:

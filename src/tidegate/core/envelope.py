@@ -182,8 +182,12 @@ def encode_snapshot(event: Event, *, as_of: float | None) -> bytes:
     """`event` as it is handed to a new subscriber; `as_of` replaces an older one (Unix seconds)."""
     if as_of is None or event.draft.as_of is None or as_of <= event.draft.as_of:
         return event.json[:-1] + b',"snapshot":true}'
-    envelope = _envelope(event.draft, seq=event.seq, timestamp=event.timestamp)
-    envelope.as_of = rfc3339(as_of)
+    return encode_restated(event, msgspec.structs.replace(event.draft, as_of=as_of))
+
+
+def encode_restated(event: Event, draft: Draft) -> bytes:
+    """`event` as it is handed to a new subscriber, saying what `draft` says."""
+    envelope = _envelope(draft, seq=event.seq, timestamp=event.timestamp)
     envelope.snapshot = True
     return _encoder.encode(envelope)
 

@@ -38,7 +38,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     `data` is compact JSON in UTF-8. Events of a source carry `source`, `stale` and `as_of`; times are Unix seconds.
     `retain` keeps the event for new subscribers, `ttl_s` seconds at the longest where given; `gone` takes the
     retained event of its key away. `about` is the event type that a built-in event speaks of: who may not see that
-    type may not see this event.
+    type may not see this event. `until`, in seconds of the monotonic clock, is when age alone may have made untrue what
+    it says: who hands it over later asks first.
     """
 
     type: str
@@ -55,6 +56,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     cause: ErrorCode | None = None
     expired: bool = False
     about: str | None = None
+    until: float | None = None
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):

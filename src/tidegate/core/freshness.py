@@ -139,11 +139,17 @@ class Freshness:
     @property
     def due_review_at(self) -> float | None:
         """Monotonic time at which age alone makes what was published last untrue; None if it never does."""
-        if self._told is None or self._as_of is None or self._told.expired:
-            return None
-        if not self._told.stale:
-            return self._sent + self._limit_s
-        return None if self._spec.max_stale_s is None else self._sent + self._spec.max_stale_s
+        return None if self._told is None else self._true_until(self._told)
+
+    def restated(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
+        """What a retained `draft` of this source has to say at `now`: itself, unless age has made it untrue since.
+
+        That is published as soon as somebody calls `review`; a process that was held up may be asked before that.
+        """
+        if self.due_review_at is None or now.mono < self.due_review_at:
+            return draft
+        status = self.status(now, breaker)
+        return self._freshness_draft(status) if draft.type == _FRESHNESS_TYPE else self._draft(status, draft.key)
 
     def set_interval(self, interval_s: float) -> None:
         """Ask every `interval_s` from now on. What was asked for at a slower pace keeps its longer age limit."""
@@ -174,6 +180,13 @@ class Freshness:
         if request > self._attempt:
             self._attempt = request
             self._failure = failure
+
+    def _true_until(self, status: Status) -> float | None:
+        if self._as_of is None or status.expired:
+            return None
+        if not status.stale:
+            return self._sent + self._limit_s
+        return None if self._spec.max_stale_s is None else self._sent + self._spec.max_stale_s
 
     def _age_limit_s(self) -> float:
         return max(2 * self._interval_s, self._interval_s + self._spec.timeout_s)
@@ -230,6 +243,7 @@ class Freshness:
             retry_at=status.retry_at,
             cause=status.cause,
             expired=status.expired and not gone,
+            until=None if gone else self._true_until(status),
         )
 
     def _freshness_draft(self, status: Status) -> Draft:
@@ -245,6 +259,7 @@ class Freshness:
             key=self._spec.type,
             retain=True,
             about=self._spec.type,
+            until=self._true_until(status),
         )
 
 

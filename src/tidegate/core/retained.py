@@ -1,9 +1,9 @@
 """The newest event of every retained type and key: what a new subscriber is handed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from tidegate.core.envelope import encode_snapshot
-from tidegate.core.events import Event
+from tidegate.core.envelope import encode_restated, encode_snapshot
+from tidegate.core.events import Draft, Event
 
 Name = tuple[str, str]
 """An event type and a key, "" where the type has none."""
@@ -18,6 +18,8 @@ class Retained:
     def __init__(self, known_types: Iterable[str] = ()) -> None:
         self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in known_types}
         self._as_of: dict[str, float] = {}
+        self.restated: Callable[[Draft], Draft] = lambda draft: draft
+        """Asked what a draft has to say whose `until` has passed: itself, if it is still true."""
 
     def apply(self, event: Event) -> None:
         """Keep `event`, or forget the value that it says is gone."""
@@ -42,12 +44,19 @@ class Retained:
         slot = self._slots.get(event_type, {}).get(key)
         return slot.event if slot else None
 
-    def snapshot(self, name: Name) -> tuple[Event, bytes] | None:
-        """The retained event and its envelope as a snapshot, encoded once; None if there is none any more."""
+    def snapshot(self, name: Name, now: float) -> tuple[Event, bytes] | None:
+        """The retained event and its envelope as a snapshot, encoded once; None if there is none any more.
+
+        What age has made untrue by `now` (monotonic) is told as it is now, though the event that says so may be yet to
+        come.
+        """
         event_type, key = name
         slot = self._slots.get(event_type, {}).get(key)
         if slot is None:
             return None
+        draft = slot.event.draft
+        if draft.until is not None and now >= draft.until and (restated := self.restated(draft)) is not draft:
+            return slot.event, encode_restated(slot.event, restated)
         if slot.snapshot is None:
             slot.snapshot = encode_snapshot(slot.event, as_of=self._as_of.get(event_type))
         return slot.event, slot.snapshot

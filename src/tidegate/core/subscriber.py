@@ -22,6 +22,8 @@ from tidegate.core.retained import Name, Retained
 PIECE_BYTES = 65536
 """What waits for a connection is written in joined pieces of about this size, or of a quarter of its hard limit."""
 
+_NEVER = Instant(0.0, 0.0)
+
 
 class Channel(Protocol):
     """What carries a subscriber's bytes. It calls `Subscriber.pause` and `resume` as its buffer fills and drains."""
@@ -76,6 +78,7 @@ class Subscriber(Member):
         "_cursor",
         "_feed",
         "_limits",
+        "_now",
         "_outbox",
         "_paused",
         "_settled",
@@ -83,7 +86,6 @@ class Subscriber(Member):
         "_stream",
         "_told_skipped",
         "_too_slow",
-        "_wall",
         "interest",
     )
 
@@ -112,7 +114,7 @@ class Subscriber(Member):
         self._stalled: tuple[int, float] | None = None
         self._settled = 0
         self._counted_from = 0
-        self._wall = 0.0
+        self._now = _NEVER
 
     def feed(self, head: bytes, *, interest: Interest, names: Iterable[Name], position: Position, now: Instant) -> None:
         """Send `head`, then the snapshots of `names`, then every event after `position`, then go on live.
@@ -210,7 +212,7 @@ class Subscriber(Member):
         framing = self.interest.framing
         yield head
         for name in names:
-            found = self._stream.retained.snapshot(name)
+            found = self._stream.retained.snapshot(name, self._now.mono)
             # A value that came after `position` follows as an event of the history, so it is no snapshot any more.
             if found is not None and (found[0].seq or 0) <= position.seq:
                 yield framing.snapshot(*found)
@@ -229,7 +231,7 @@ class Subscriber(Member):
                 yield framing.event(event, self._stream.epoch)
 
     def _pump(self, now: Instant) -> None:
-        self._wall = now.wall
+        self._now = now
         # A piece lies in the transport whole, on top of what is there: that alone must not pass the hard limit.
         piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
         while self._feed is not None and not self._paused:
@@ -242,6 +244,7 @@ class Subscriber(Member):
         while self._outbox is not None and not self._paused:
             self.write(_take(self._kept(), piece_bytes))
         self.clear = not self._paused
+        self._now = _NEVER
 
     def _kept(self) -> Iterator[bytes]:
         """Work the outbox off: what it had to skip, then what it kept, until it is empty."""
@@ -251,7 +254,7 @@ class Subscriber(Member):
                 self._told_skipped = _added(self._told_skipped or {}, skipped)
                 self._settled -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
-                yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._wall, skipped=skipped))
+                yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None

@@ -149,8 +149,9 @@ class Gateway:
         """
         if event_type is not None and (event_type not in self.retained or not _visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
+        now = self.clock.now().mono
         found = (
-            self.retained.snapshot((event.type, event.key or ""))
+            self.retained.snapshot((event.type, event.key or ""), now)
             for event in list(self.retained.events())
             if event_type in {None, event.type} and _visible(event.draft.about or event.type, allowed)
         )

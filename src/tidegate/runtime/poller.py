@@ -174,6 +174,13 @@ class BackendPoller:
         self._schedule.hint(list(self._sources), self._clock.now().mono)
         self._woken.set()
 
+    def restated(self, draft: Draft) -> Draft | None:
+        """What a retained draft of one of this backend's sources has to say now; None for any other draft."""
+        source = self._sources.get(draft.about or draft.type)
+        if source is None:
+            return None
+        return source.freshness.restated(draft, self._clock.now(), self._breaker_view(source))
+
     def interest_changed(self) -> None:
         """Somebody came or went: sources with an idle interval that are wanted again are due now."""
         now = self._clock.now()

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from tidegate.core.breaker import BreakerView
+from tidegate.core.events import Draft
 from tidegate.errors import UnknownName
 from tidegate.ports import SavedValue, Store
 from tidegate.runtime.gateway import Gateway
@@ -59,6 +60,7 @@ class Supervisor:
         for poller in self._pollers.values():
             await poller.restore(saved)
         self._gateway.on_interest = self._interest_changed
+        self._gateway.retained.restated = self._restated
         tasks = [asyncio.create_task(_keep_running(name, run), name=name) for name, run in self._services.items()]
         try:
             yield
@@ -116,6 +118,9 @@ class Supervisor:
     def _interest_changed(self) -> None:
         for poller in self._pollers.values():
             poller.interest_changed()
+
+    def _restated(self, draft: Draft) -> Draft:
+        return next((said for poller in self._pollers.values() if (said := poller.restated(draft))), draft)
 
     async def _saved(self) -> dict[str, dict[str, SavedValue]]:
         saved: dict[str, dict[str, SavedValue]] = {}
