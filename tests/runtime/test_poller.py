@@ -1,6 +1,7 @@
 """The poller and the supervisor in virtual time, with a backend that does what the test says."""
 
 import asyncio
+import gc
 import itertools
 import random
 from collections.abc import Callable, Coroutine, Sequence
@@ -418,6 +419,33 @@ async def test_a_result_that_cannot_even_be_looked_at_is_an_invalid_response() -
         "RPC_INVALID_RESPONSE"
     ]
     assert len(house.of("b.status")) == 4, "and no other source of the backend is the worse for it"
+
+
+@virtual
+async def test_no_error_outlives_its_exchange_with_the_answer_that_its_traceback_holds() -> None:
+    def raising(call: Call) -> Raw:
+        raise Disconnected("in mid-body")
+
+    house = House(source("a.status", select="/no/such"), source("b.status", interval_s=2 * INTERVAL_S))
+    gc.collect()
+    gc.disable()
+    try:
+        async with house.supervisor.running():
+            await asyncio.sleep(1.5)
+            house.backend.script = raising
+            await asyncio.sleep(2.5 * INTERVAL_S)
+            house.backend.delay_s = 2 * TIMEOUT_S
+            await asyncio.sleep(4.5 * INTERVAL_S)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        kept = [thing for thing in gc.garbage if isinstance(thing, Exception)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    ended = {code for _, code, _ in house.metrics.named("poll_ended")}
+    assert ended == {None, "RPC_INVALID_RESPONSE", "RPC_DISCONNECT", "RPC_TIMEOUT"}
+    assert kept == []
 
 
 @virtual

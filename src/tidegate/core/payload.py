@@ -4,6 +4,7 @@ Nothing here turns values into Python objects and back, so numbers keep their di
 shares memory with the response it was cut from. Knows neither HTTP nor JSON-RPC.
 """
 
+import codecs
 import functools
 import re
 from typing import TypeVar
@@ -23,6 +24,7 @@ _KEY: msgspec.json.Decoder[_Key] = msgspec.json.Decoder(_Key)
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 _POSITION = re.compile(r"\(byte ([0-9]+)\)")
+_PIECE_BYTES = 65536
 
 
 def compact(raw: bytes | bytearray) -> msgspec.Raw:
@@ -31,10 +33,10 @@ def compact(raw: bytes | bytearray) -> msgspec.Raw:
     Raises `InvalidResponse` for bytes that are not UTF-8 or not JSON (RFC 8259: no NaN), for strings with half a
     surrogate pair (RFC 7493 section 2.1), and for values nested deeper than the interpreter's recursion limit.
     """
+    _check_utf8(raw)
     try:
-        str(raw, "utf-8")
         return msgspec.Raw(msgspec.json.format(raw, indent=-1))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidResponse(_what_is_wrong(raw, exc)) from exc
 
 
@@ -94,6 +96,19 @@ def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.
     return found
 
 
+def _check_utf8(raw: bytes | bytearray) -> None:
+    """Raise `InvalidResponse` for what is not UTF-8. Piece by piece: as text the whole may be four times as large."""
+    whole = memoryview(raw)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(whole) or 1, _PIECE_BYTES):
+        begun, _ = decoder.getstate()
+        try:
+            decoder.decode(whole[start : start + _PIECE_BYTES], final=start + _PIECE_BYTES >= len(whole))
+        except UnicodeDecodeError as exc:
+            at = start - len(begun)
+            raise InvalidResponse(_not_utf8(exc, at)) from exc
+
+
 def _list_at(raw: msgspec.Raw, items: str) -> list[msgspec.Raw]:
     try:
         return decode(select(raw, items), _LIST)
@@ -140,7 +155,7 @@ def _what_is_wrong(raw: bytes | bytearray, exc: Exception) -> str:
         case RecursionError():
             return "expected JSON that is not nested so deep, got a value nested too deep to be read"
         case UnicodeDecodeError():
-            return f"expected JSON in UTF-8, got {exc.object[exc.start : exc.end]!r} at byte {exc.start} ({exc.reason})"
+            return _not_utf8(exc, 0)
         case msgspec.ValidationError():
             return str(exc)
     size = len(raw)
@@ -149,6 +164,11 @@ def _what_is_wrong(raw: bytes | bytearray, exc: Exception) -> str:
     if size == 0:
         return "expected JSON, got nothing at all"
     return f"expected JSON, got {_excerpt(raw, size)}, which ends at byte {size} inside a value or an escape"
+
+
+def _not_utf8(exc: UnicodeDecodeError, offset: int) -> str:
+    got = exc.object[exc.start : exc.end]
+    return f"expected JSON in UTF-8, got {got!r} at byte {offset + exc.start} ({exc.reason})"
 
 
 def _excerpt(raw: bytes | bytearray, position: int) -> str:

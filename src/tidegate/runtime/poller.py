@@ -19,10 +19,10 @@ from tidegate.core.episodes import ErrorReports
 from tidegate.core.events import Draft
 from tidegate.core.freshness import Freshness, SourceSpec, Update, Value
 from tidegate.core.instant import Instant, rfc3339
-from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, batch_verdict, classify
+from tidegate.core.outcome import ClassifyPolicy, Fault, Outcome, Verdict, batch_verdict, classify
 from tidegate.core.payload import keyed_items, select, within
 from tidegate.core.schedule import Schedule
-from tidegate.errors import DeadlineExceeded, ErrorCode
+from tidegate.errors import BackendError, DeadlineExceeded, ErrorCode
 from tidegate.ports import Backend, Call, Clock, Metrics, SavedValue, Store
 from tidegate.runtime.gateway import Gateway
 
@@ -326,30 +326,33 @@ class BackendPoller:
         await self._publish(drafts)
 
     async def _call(self, group: Sequence[_Source], sent: Instant) -> list[tuple[Outcome, Value | None]]:
-        """What each source's part of the exchange came to, and its value where that is good."""
-        answers: Sequence[msgspec.Raw | Exception]
+        """What each source's part of the exchange came to, and its value where that is good.
+
+        No error is kept beyond its classification: its traceback holds the answer that was read, however large.
+        """
         try:
             async with asyncio.timeout(self._plan.timeout_s):
                 answers = await self._backend.call([source.plan.call for source in group])
         except TimeoutError:
-            answers = [DeadlineExceeded(f"expected an answer within {self._plan.timeout_s:g} s")] * len(group)
-        except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome, classified below
-            answers = [error] * len(group)
-        elapsed_s = self._clock.now().mono - sent.mono
-        return [self._judge(source, answer, elapsed_s) for source, answer in zip(group, answers, strict=True)]
+            late = DeadlineExceeded(f"expected an answer within {self._plan.timeout_s:g} s")
+            return [(self._classify(late, sent), None)] * len(group)
+        except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome
+            return [(self._classify(error, sent), None)] * len(group)
+        return [self._judge(source, answer, sent) for source, answer in zip(group, answers, strict=True)]
 
     def _judge(
-        self, source: _Source, answer: msgspec.Raw | Exception, elapsed_s: float
+        self, source: _Source, answer: msgspec.Raw | BackendError, sent: Instant
     ) -> tuple[Outcome, Value | None]:
-        value: Value | None = None
-        result: msgspec.Raw | Exception = answer
-        if isinstance(answer, msgspec.Raw):
-            try:
-                value = value_of(source.plan, answer, event_bytes=self._plan.event_bytes)
-            except Exception as error:  # noqa: BLE001 - what cannot be read is an outcome too, classified below
-                result = error
-        outcome = classify(result, elapsed_s=elapsed_s, policy=self._plan.policy)
-        return outcome, value if isinstance(outcome, Answer) else None
+        if isinstance(answer, BackendError):
+            return self._classify(answer, sent), None
+        try:
+            value = value_of(source.plan, answer, event_bytes=self._plan.event_bytes)
+        except Exception as error:  # noqa: BLE001 - what cannot be read is an outcome too
+            return self._classify(error, sent), None
+        return self._classify(answer, sent), value
+
+    def _classify(self, result: msgspec.Raw | Exception, sent: Instant) -> Outcome:
+        return classify(result, elapsed_s=self._clock.now().mono - sent.mono, policy=self._plan.policy)
 
     # what an exchange changes
 
