@@ -29,8 +29,8 @@ ENGINE: Final = (
     *("--state-dir", "", "--agents", "0"),
 )
 
-_ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
-_GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')
+ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
+GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')
 
 READY_S: Final = 30.0
 """How long a deployment that has just been started may take to ask its backends for the first time."""
@@ -178,7 +178,7 @@ class LocalPrograms:
 
     async def start_gateway(self) -> Program:
         self.gateway = await self._stack.enter_async_context(
-            running_program("gateway", self._gateway_command, ready=_GATEWAY_READY)
+            running_program("gateway", self._gateway_command, ready=GATEWAY_READY)
         )
         return self.gateway
 
@@ -195,7 +195,7 @@ async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> Async
     """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-verify-")))
-        engine = await stack.enter_async_context(running_program("engine", ENGINE, ready=_ENGINE_READY))
+        engine = await stack.enter_async_context(running_program("engine", ENGINE, ready=ENGINE_READY))
         proxy = await stack.enter_async_context(FaultProxy(upstream=engine.url))
         control_url = await stack.enter_async_context(control_server(proxy))
         config = directory / "tidegate.toml"
