@@ -1,12 +1,7 @@
 """Last good values on disk: what was saved is there again, whatever happened in between."""
 
 import asyncio
-import os
-import random
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,59 +139,3 @@ async def test_every_schema_version_is_still_read(tmp_path: Path, fixture: Path)
 def test_each_schema_version_has_its_fixture() -> None:
     versions = {int(path.stem.removeprefix("values-v")) for path in FIXTURES.glob("values-v*.sqlite3")}
     assert versions == set(range(1, len(store_sqlite.MIGRATIONS) + 1))
-
-
-NURSERY = """
-import asyncio, os, sys, time
-from pathlib import Path
-from tidegate.adapters.store_sqlite import SqliteStore
-from tidegate.ports import SavedValue
-
-async def write(directory, n):
-    store = await SqliteStore.open(directory)
-    print("pid", os.getpid(), flush=True)
-    while True:
-        n += 1
-        store.save([SavedValue("a", str(k), b"%d" % n, float(n)) for k in range(5)])
-        print(n, time.monotonic(), flush=True)
-        await asyncio.sleep(0.002)
-
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        asyncio.run(write(Path(sys.argv[1]), int(line)))
-    os.waitpid(child, 0)
-    print("", flush=True)
-    print("ended", flush=True)
-"""
-"""Forks a writer for each line that it is given, so that two hundred of them need not import everything anew."""
-
-
-@pytest.mark.real
-async def test_two_hundred_kills_lose_nothing_that_is_older_than_a_second(tmp_path: Path) -> None:
-    """Writers are killed at random moments; what one had told more than a second before is on disk, whole."""
-    lanes = [tmp_path / str(lane) for lane in range(4)]
-    await asyncio.gather(*(asyncio.to_thread(kill_again_and_again, lane, kills=50) for lane in lanes))
-
-
-def kill_again_and_again(directory: Path, *, kills: int) -> None:
-    rng = random.Random(directory.name)
-    on_disk = 0
-    command = [sys.executable, "-c", NURSERY, str(directory)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
-        assert nursery.stdin is not None
-        assert nursery.stdout is not None
-        for kill in range(kills):
-            nursery.stdin.write(f"{on_disk}\n")
-            nursery.stdin.flush()
-            pid = int(nursery.stdout.readline().removeprefix("pid "))
-            time.sleep(rng.uniform(0.0, 1.6 if kill % 10 == 0 else 0.3))
-            os.kill(pid, signal.SIGKILL)
-            killed_at = time.monotonic()
-            told = [line.split() for line in iter(nursery.stdout.readline, "ended\n")]
-            settled = max((int(t[0]) for t in told if len(t) == 2 and float(t[1]) < killed_at - 1.0), default=0)
-            values = {int(value.data) for value in asyncio.run(saved_in(directory))}
-            assert len(values) <= 1, "one transaction holds all five keys or none"
-            on_disk = max(values, default=on_disk)
-            assert on_disk >= settled, f"kill {kill}: {on_disk} on disk, {settled} was told a second earlier"
-        nursery.stdin.close()
