@@ -121,6 +121,46 @@ def test_a_polled_type_cannot_be_published(gateway: Program) -> None:
         assert "HTTP 403" in publish.err[0]
 
 
+def test_bad_messages_are_answered_and_harm_nobody() -> None:
+    deep = "[" * 10_000 + "]" * 10_000
+    asked: list[tuple[str | bytes, str]] = [
+        ("hello", "INVALID_JSON"),
+        ('{"type":"subscribe","types":' + deep + "}", "INVALID_JSON"),
+        (deep, "INVALID_MESSAGE"),
+        (b"\x00\x01", "INVALID_MESSAGE"),
+        ('{"type":"publish"}', "UNKNOWN_MESSAGE_TYPE"),
+        ('{"type":"subscribe","types":["No Pattern"]}', "INVALID_PATTERN"),
+    ]
+    with tidegate("serve", "--port", "0", TIDEGATE_SERVER__DRAIN_S="0") as gateway:
+        url = websocket_url(gateway)
+        with open_websocket(f"{url}?types=") as client, open_websocket(f"{url}?types=") as other:
+            for each in (client, other):
+                assert json.loads(each.recv(timeout=30))["type"] == "welcome"
+            for message, code in asked:
+                client.send(message)
+                answer = json.loads(client.recv(timeout=30))
+                assert (answer["type"], answer["data"]["code"]) == ("error", code)
+            other.send('{"type":"ping","id":"' + "x" * 100_000 + '"}')
+            with pytest.raises(ConnectionClosed):
+                other.recv(timeout=30)
+            assert other.close_code == 1009
+            client.send('{"type":"subscribe","id":1,"types":["system.status"]}')
+            assert json.loads(client.recv(timeout=30))["type"] == "subscribed"
+            assert json.loads(client.recv(timeout=30))["type"] == "system.status"
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+        assert_clean(gateway)
+
+
+def test_an_invalid_configuration_is_refused_with_all_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "tidegate.toml").write_text('[server]\nport = "x"\nnonsense = 1\n[sources.a]\nbackend = "none"\n')
+    with tidegate("serve", "--config", "tidegate.toml", folder=tmp_path) as program:
+        assert program.wait() == 2
+        assert program.err[0] == "tidegate: the configuration is not usable:"
+        paths = [line.split(":")[0].strip() for line in program.err[1:]]
+        assert paths == ["server.nonsense", "server.port", "sources.a.method"]
+
+
 def test_a_reader_that_goes_away_ends_watch_quietly(gateway: Program) -> None:
     command = f"{sys.executable} -m tidegate watch {gateway.url} --json | head -n 1"
     done = subprocess.run(
