@@ -34,9 +34,6 @@ RULES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 LARGE = ["9.*"]
 """Messages of up to 16 MiB, and of up to 65,536 fragments."""
 
-KNOWN_FAILURES = {"7.1.5"}
-"""A close frame between the fragments of a message: `websockets` takes it for a protocol error."""
-
 
 class Echo(Connection):
     """Says what it is told, and nothing else."""
@@ -102,5 +99,4 @@ def test_what_was_recorded_is_good() -> None:
     recorded = json.loads(RECORD.read_text())
     groups = {case.partition(".")[0] for case in recorded}
     assert groups == {"1", "2", "3", "4", "5", "6", "7", "9", "10"}
-    bad = {case for case, came_to in recorded.items() if came_to not in GOOD}
-    assert bad == KNOWN_FAILURES
+    assert set(recorded.values()) <= GOOD

@@ -50,6 +50,15 @@ def test_a_message_in_fragments_is_held_until_it_is_whole() -> None:
     assert reader.at_rest
 
 
+def test_a_close_between_fragments_is_answered_in_kind() -> None:
+    reader = wire()
+    close = Frame(Opcode.CLOSE, b"\x03\xe8bye")
+    assert read(reader, masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CLOSE, close.data)) == []
+    assert not reader.is_open
+    assert reader.data_to_send() == [close.serialize(mask=False), b""]
+    assert read(reader, masked(Opcode.CONT, b"b")) == []
+
+
 def test_a_ping_that_was_answered_already_is_not_answered_again() -> None:
     reader = wire()
     received = reader.received(reader.frames(masked(Opcode.TEXT, b"x") + masked(Opcode.PING, b"?")))

@@ -60,6 +60,12 @@ class Wire(Protocol):
                     return
                 yield self._opcode, message
 
+    def recv_frame(self, frame: Frame) -> None:
+        """Take one frame. A close may come between the fragments of a message (RFC 6455 section 5.4), which ends it."""
+        if frame.opcode is Opcode.CLOSE:
+            self.current_size = None
+        super().recv_frame(frame)
+
     def end(self, code: int, reason: str) -> None:
         """Send a close frame, its reason cut to what fits."""
         self.send_close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
