@@ -187,6 +187,10 @@ async def test_our_own_page_shows_live_events(gateway: Program) -> None:
         before = await status.locator(".data").inner_text()
         assert os.uname().nodename in before
         await status.locator(".data").filter(has_not_text=before).wait_for()
+        await page.set_viewport_size({"width": 400, "height": 800})
+        box = await status.bounding_box()
+        assert box is not None
+        assert box["height"] < 400, "data is squeezed into a narrow column"
 
         os.kill(await asyncio.to_thread(until, lambda: gateway.engine), signal.SIGKILL)
         await status.locator("text=stale RPC_DISCONNECT").wait_for()
