@@ -53,7 +53,7 @@ def test_a_message_in_fragments_is_held_until_it_is_whole() -> None:
 def test_a_close_between_fragments_is_answered_in_kind() -> None:
     reader = wire()
     close = Frame(Opcode.CLOSE, b"\x03\xe8bye")
-    assert read(reader, masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CLOSE, close.data)) == []
+    assert read(reader, masked(Opcode.TEXT, b"a", fin=False) + masked(Opcode.CLOSE, bytes(close.data))) == []
     assert not reader.is_open
     assert reader.data_to_send() == [close.serialize(mask=False), b""]
     assert read(reader, masked(Opcode.CONT, b"b")) == []
