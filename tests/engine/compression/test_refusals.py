@@ -15,6 +15,7 @@ def test_a_message_has_an_end_and_keeps_it() -> None:
 
 def test_paths_are_shown_as_text_whatever_they_are() -> None:
     assert shown(b"/a\xff\xc3\xa4") == shown("/a\udcff\u00e4") == "/a\\xff\u00e4"
+    assert shown(b"/\n\x1b[2J\x7f\xc2\x9b") == "/\\x0a\\x1b[2J\\x7f\\x9b"
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One compression job; what one wants to know first comes first.
 
-    Paths show what is not UTF-8 as ``\\xNN``. `bytes_total` and `bytes_read` count the contents of files, `percent` is
-    theirs; `rate_bytes_per_s` and `eta_s` are those of the state, reading or verifying. `ratio` is the stream's size by
-    the result's. `sha256` is that of the stream: of ``zstd -dc`` of the result. `skipped` counts sockets, pipes and
-    devices, which are left out of archives. Times are RFC 3339.
+    Paths show what is not UTF-8, and control characters, as ``\\xNN``. `bytes_total` and `bytes_read` count the
+    contents of files, `percent` is theirs; `rate_bytes_per_s` and `eta_s` are those of the state, reading or verifying.
+    `ratio` is the stream's size by the result's. `sha256` is that of the stream: of ``zstd -dc`` of the result.
+    `skipped` counts sockets, pipes and devices, which are left out of archives. Times are RFC 3339.
     """
 
     id: str

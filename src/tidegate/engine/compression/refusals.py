@@ -2,6 +2,7 @@
 
 import enum
 import errno
+import re
 
 from tidegate.errors import TidegateError
 
@@ -24,6 +25,8 @@ class Code(enum.StrEnum):
     INTERNAL = "INTERNAL"
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
 MESSAGE_CHARACTERS = 2000
 """Of a longer message the middle is left out: paths within folders have no limit."""
 
@@ -38,9 +41,9 @@ class Refused(TidegateError):
 
 
 def shown(path: bytes | str) -> str:
-    """A path as text: UTF-8, with what is not UTF-8 as ``\\xNN``."""
+    """A path as text: UTF-8, with what is not UTF-8, or would steer a terminal or forge a line, as ``\\xNN``."""
     raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
-    return raw.decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", raw.decode("utf-8", "backslashreplace"))
 
 
 def of_reading(error: OSError, path: bytes | str) -> Refused:
