@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,13 +17,13 @@ from programs import tidegate, until
 from rich.console import Console, RenderableType
 
 from tidegate.cli import main
-from tidegate.cli.engine_calls import Engine
+from tidegate.cli.engine_calls import Engine, engine_at
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
 from tidegate.cli.jobs import agent_table, cancel, going_first, job_table, path_text, patiently, size_text, submit
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import Failure, Job, State
 from tidegate.engine.compression.refusals import Code
-from tidegate.engine.compression.service import AgentStatus
+from tidegate.engine.compression.service import AgentStatus, JobList
 from tidegate.engine.server import Options, serve
 from tidegate.errors import Unreachable
 
@@ -196,6 +197,29 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # nobody has its other end any more
         return b""
+
+
+@pytest.mark.real
+async def test_what_became_of_a_job_is_said_in_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "top").mkdir()
+    os.mkfifo(tmp_path / "top" / "pipe")
+    stopped = asyncio.Event()
+    async with serve(port=0, options=Options(agents=1, roots=(tmp_path,))) as port:
+        url = f"http://127.0.0.1:{port}/rpc"
+        target = tmp_path / "out"
+        assert await submit(stopped, tmp_path / "top", level=3, destination=target, wait=True, json=True, url=url) == 0
+        assert capsys.readouterr().err == "tidegate: not in the archive: 1 sockets, pipes or devices\n"
+        (tmp_path / "top" / "sparse").touch()
+        os.truncate(tmp_path / "top" / "sparse", 1 << 40)
+        waiting = asyncio.create_task(
+            submit(stopped, tmp_path / "top", level=1, destination=tmp_path / "x", wait=True, json=True, url=url)
+        )
+        async with asyncio.timeout(60), engine_at(url) as engine:
+            while not (await engine.call("compression.list", JobList)).jobs[-1].bytes_read:
+                await asyncio.sleep(0.05)
+        os.truncate(tmp_path / "top" / "sparse", 0)
+        assert await waiting == 1
+    assert re.fullmatch(r"tidegate: .*/sparse changed while it was read: .*\n", capsys.readouterr().err)
 
 
 @pytest.mark.real

@@ -67,9 +67,12 @@ async def submit(
     if not last:
         sys.stderr.write(f"tidegate: job {job.id} goes on\n")
         return 0
-    if last[0].error is not None:
-        sys.stderr.write(f"tidegate: {clean(last[0].error.message)}\n")
-    return 0 if last[0].state is State.DONE else 1
+    [job] = last
+    if job.error is not None and not _draws(json=json):  # else it is below the table
+        sys.stderr.write(f"tidegate: {clean(job.error.message)}\n")
+    if job.skipped and job.state is State.DONE:
+        sys.stderr.write(f"tidegate: not in the archive: {job.skipped} sockets, pipes or devices\n")
+    return 0 if job.state is State.DONE else 1
 
 
 async def cancel(stopped: asyncio.Event, job: str, *, json: bool, url: str) -> int:
@@ -206,7 +209,7 @@ async def _followed(
 
     On a terminal in one place, elsewhere what has changed.
     """
-    live = None if json or not sys.stdout.isatty() else Live(auto_refresh=False)
+    live = Live(auto_refresh=False) if _draws(json=json) else None
 
     async def show() -> Sequence[T]:
         before: Sequence[T] = ()
@@ -226,12 +229,16 @@ async def _followed(
 
 
 def _write(items: Sequence[T], draw: Draw[T], *, json: bool) -> None:
-    if not json and sys.stdout.isatty():
+    if _draws(json=json):
         Console().print(draw(items))
         return
     for item in items:
         sys.stdout.write((msgspec.json.encode(item).decode() if json else _line(item)) + "\n")
     sys.stdout.flush()
+
+
+def _draws(*, json: bool) -> bool:
+    return not json and sys.stdout.isatty()
 
 
 def _line(item: Job | AgentStatus) -> str:
