@@ -117,6 +117,38 @@ class TestFanOut:
         hub.flush()
         assert (len(clear.writes), stalled.writes, stalled.offered) == (1, [], [published])
 
+    def test_whom_a_write_puts_behind_is_not_offered_what_it_was_written(self) -> None:
+        hub = Hub(EPOCH)
+        filled, other = members(hub, ["a"], ["a"])
+        cohort = filled.cohort
+        assert cohort is not None
+
+        def fill(data: bytes) -> None:
+            filled.writes.append(data)
+            filled.clear = False
+
+        filled.write = fill
+        cohort.place(filled)
+        hub.publish(event("a", 1))
+        hub.flush()
+        assert (filled.heard(), filled.offered, other.heard()) == ([1], [], [1])
+        later = event("a", 2)
+        hub.publish(later)
+        hub.flush()
+        assert (filled.heard(), filled.offered, other.heard()) == ([1], [[later]], [1, 2])
+
+
+class TestWanted:
+    def test_is_what_any_member_is_interested_in(self) -> None:
+        hub = Hub(EPOCH)
+        assert not hub.is_wanted("a.b")
+        [one] = members(hub, ["a.*"])
+        assert hub.is_wanted("a.b")
+        assert not hub.is_wanted("b")
+        assert one.cohort is not None
+        hub.leave(one, one.cohort)
+        assert not hub.is_wanted("a.b")
+
 
 class TestJoiningAndLeaving:
     def test_a_newcomer_hears_nothing_that_is_pending_and_nobody_loses_it(self) -> None:

@@ -277,6 +277,23 @@ class TestAdmission:
         await turn()
         assert noticed == [False, True]
 
+    async def test_interest_is_noticed_once_for_all_who_come_in_one_turn(self) -> None:
+        house = House()
+        noticed: list[bool] = []
+        house.gateway.on_interest = lambda: noticed.append(house.gateway.is_wanted("a.b"))
+        for _ in range(3):
+            house.started("a.*")
+        await turn()
+        assert noticed == [True]
+
+    async def test_who_still_catches_up_is_interested_too(self) -> None:
+        house = House()
+        channel = FakeChannel(soft_bytes=1)
+        channel.block()
+        house.started("a.*", channel=channel)
+        assert house.gateway.is_wanted("a.b")
+        assert not house.gateway.is_wanted("b")
+
 
 class SilentChannel(FakeChannel):
     """Takes what is no WebSocket frame too."""

@@ -27,7 +27,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
     def covers(self, pattern: str) -> bool:
         """Whether `pattern` may be subscribed to."""
-        return pattern in UNCOVERED_PATTERNS or self.allowed.covers(pattern)
+        return may_subscribe(self.allowed, pattern)
+
+
+def may_subscribe(allowed: PatternSet, pattern: str) -> bool:
+    """Whether a token that covers `allowed` may subscribe to `pattern`."""
+    return pattern in UNCOVERED_PATTERNS or allowed.covers(pattern)
 
 
 UNRESTRICTED = Grant()

@@ -2,12 +2,14 @@
 
 The fast path is `Hub.publish` and `Hub.flush`. What is published within one turn of the event loop is collected per
 cohort; the flush joins it once and writes each connection once. The kernel's send costs more than all of Python's
-part, so fewer writes is the lever; `docs/design/performance.md` has the measurements.
+part, so fewer writes is the lever; per write, nothing is touched but a bound method and its transport, since another
+object is another cache miss. `docs/design/performance.md` has the measurements.
 
-A connection that is not `clear` (its transport is full, or it is still catching up) is offered the events instead.
+A connection that is not `clear` (its transport is full, or it is still catching up) is out of that way: it is offered
+the events instead.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from tidegate.core.events import Event
 from tidegate.core.framing import Framing
@@ -60,11 +62,22 @@ class Member:
     `offer` is told of the events. Neither may join or leave a cohort; both may change `clear`.
     """
 
-    __slots__ = ("clear", "write")
+    __slots__ = ("_clear", "cohort", "write")
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self.write = write
-        self.clear = True
+        self.cohort: Cohort | None = None
+        self._clear = True
+
+    @property
+    def clear(self) -> bool:
+        return self._clear
+
+    @clear.setter
+    def clear(self, clear: bool) -> None:
+        self._clear = clear
+        if self.cohort is not None:
+            self.cohort.place(self)
 
     def offer(self, events: list[Event]) -> None:
         """Take note of `events`, which cannot be written now."""
@@ -74,14 +87,30 @@ class Member:
 class Cohort:
     """The members of one interest, and what was published to them in this turn."""
 
-    __slots__ = ("flushed", "interest", "members", "pending")
+    __slots__ = ("behind", "flushed", "interest", "pending", "writes")
 
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
-        self.members: dict[Member, None] = {}
+        self.writes: dict[Member, Callable[[bytes], None]] = {}
+        """How to write to each clear member."""
+        self.behind: dict[Member, None] = {}
+        """The other members."""
         self.pending: list[Event] = []
         self.flushed = 0
         """Events written or offered to the members so far."""
+
+    def place(self, member: Member) -> None:
+        """Put `member` where it belongs."""
+        if member.clear:
+            self.behind.pop(member, None)
+            self.writes[member] = member.write
+        else:
+            self.writes.pop(member, None)
+            self.behind[member] = None
+
+    def __len__(self) -> int:
+        """How many members there are."""
+        return len(self.writes) + len(self.behind)
 
 
 class Hub:
@@ -100,7 +129,7 @@ class Hub:
             if not cohort.pending:
                 self._dirty.append(cohort)
             cohort.pending.append(event)
-            reached += len(cohort.members)
+            reached += len(cohort)
         return reached
 
     @property
@@ -130,17 +159,24 @@ class Hub:
                 if interest.matches(event_type, about):
                     cohorts[cohort] = None
         self.flush_cohort(cohort)
-        cohort.members[member] = None
+        member.cohort = cohort
+        cohort.place(member)
         return cohort
 
     def leave(self, member: Member, cohort: Cohort) -> None:
         """Take `member` out after it got all that was published to it until now."""
         self.flush_cohort(cohort)
-        del cohort.members[member]
-        if not cohort.members:
+        member.cohort = None
+        cohort.writes.pop(member, None)
+        cohort.behind.pop(member, None)
+        if not len(cohort):
             del self._cohorts[cohort.interest]
             for cohorts in self._routes.values():
                 cohorts.pop(cohort, None)
+
+    def is_wanted(self, event_type: str) -> bool:
+        """Whether any member's interest matches `event_type`."""
+        return bool(self._route(event_type, None))
 
     def __len__(self) -> int:
         """How many cohorts there are."""
@@ -163,13 +199,14 @@ class Hub:
             self._hand_out(events[half:], cohort, joined)
             return
         cohort.flushed += len(events)
-        for member in cohort.members:
-            if member.clear:
-                member.write(data)
-            else:
-                member.offer(events)
+        # Copies, since a write may fill its transport and put its own member behind.
+        writes, behind = [*cohort.writes.values()], [*cohort.behind]
+        for write in writes:
+            write(data)
+        for member in behind:
+            member.offer(events)
 
-    def _route(self, event_type: str, about: str | None) -> Iterable[Cohort]:
+    def _route(self, event_type: str, about: str | None) -> Collection[Cohort]:
         route = self._routes.get((event_type, about))
         if route is None:
             if len(self._routes) >= ROUTES:

@@ -7,8 +7,9 @@ client's patterns and limits, and nothing of sockets, cohorts or positions.
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from tidegate.core.grant import may_subscribe
 from tidegate.core.rate import NOTHING_OWED, Rate
-from tidegate.core.topics import UNCOVERED_PATTERNS, PatternSet, check_pattern
+from tidegate.core.topics import PatternSet, check_pattern
 from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
 
 PATIENCE_S = 5.0
@@ -147,7 +148,7 @@ class Session:
         return Subscribe(request_id, added, patterns)
 
     def _may(self, pattern: str) -> bool:
-        return pattern in UNCOVERED_PATTERNS or self.allowed.covers(pattern)
+        return may_subscribe(self.allowed, pattern)
 
     def _admit(self, now: float) -> bool:
         rate = Rate(self._limits.messages_per_s, self._limits.messages_burst)

@@ -14,7 +14,7 @@ import msgspec
 from tidegate.core.envelope import encode_gap
 from tidegate.core.events import Event, Position
 from tidegate.core.history import History
-from tidegate.core.hub import Cohort, Hub, Interest, Member
+from tidegate.core.hub import Hub, Interest, Member
 from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox
 from tidegate.core.retained import Name, Retained
@@ -58,6 +58,10 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     count_skipped: Callable[[Mapping[str, int]], None]
     catching_up: "dict[Subscriber, None]" = msgspec.field(default_factory=dict)
 
+    def is_wanted(self, event_type: str) -> bool:
+        """Whether anyone is subscribed to `event_type`."""
+        return self.hub.is_wanted(event_type) or any(each.interest.matches(event_type) for each in self.catching_up)
+
     def append(self, event: Event) -> None:
         """Take the next event into the history, past everyone who has not come to what falls out for it."""
         for fallen in self.history.append(event):
@@ -73,7 +77,6 @@ class Subscriber(Member):
 
     __slots__ = (
         "_channel",
-        "_cohort",
         "_counted_from",
         "_cursor",
         "_feed",
@@ -106,7 +109,6 @@ class Subscriber(Member):
         self._stream = stream
         self._limits = limits
         self._too_slow: Callable[[str], None] | None = too_slow
-        self._cohort: Cohort | None = None
         self._feed: Iterator[bytes] | None = None
         self._cursor = 0
         self._outbox: Outbox | None = None
@@ -131,8 +133,8 @@ class Subscriber(Member):
 
     def send(self, data: bytes) -> None:
         """Send framed `data` to this connection alone, after everything that was published before."""
-        if self._cohort is not None and self._cohort.pending:
-            self._stream.hub.flush_cohort(self._cohort)
+        if self.cohort is not None and self.cohort.pending:
+            self._stream.hub.flush_cohort(self.cohort)
         self.write(data)
 
     def settle(self) -> bool:
@@ -140,8 +142,8 @@ class Subscriber(Member):
 
         Only then may a request be answered: the position in the answer counts everything before it.
         """
-        if self._cohort is not None:
-            self._stream.hub.flush_cohort(self._cohort)
+        if self.cohort is not None:
+            self._stream.hub.flush_cohort(self.cohort)
         return self.clear
 
     def pause(self) -> None:
@@ -199,7 +201,7 @@ class Subscriber(Member):
     @property
     def delivered(self) -> int:
         """Live and replayed events handed to the transport so far."""
-        live = self._cohort.flushed - self._counted_from if self._cohort else 0
+        live = 0 if self.cohort is None else self.cohort.flushed - self._counted_from
         held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
         return self._settled + live - held_back
 
@@ -274,13 +276,12 @@ class Subscriber(Member):
             too_slow(reason)
 
     def _join(self) -> None:
-        self._cohort = self._stream.hub.join(self, self.interest)
-        self.interest = self._cohort.interest
-        self._counted_from = self._cohort.flushed
+        cohort = self._stream.hub.join(self, self.interest)
+        self.interest = cohort.interest
+        self._counted_from = cohort.flushed
 
     def _leave(self) -> None:
-        if self._cohort is not None:
-            cohort, self._cohort = self._cohort, None
+        if (cohort := self.cohort) is not None:
             self._stream.hub.leave(self, cohort)
             self._settled += cohort.flushed - self._counted_from
 

@@ -128,6 +128,8 @@ class Gate:
         return address
 
     def _trusts(self, address: str) -> bool:
+        if not self._trusted:
+            return False
         try:
             parsed = ip_address(address)
         except ValueError:

@@ -6,6 +6,7 @@ why a subscribe has no race with a publish.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 
 import msgspec
 import structlog
@@ -14,7 +15,7 @@ from tidegate.core.built_in import Heartbeat
 from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant
+from tidegate.core.grant import Grant, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub
 from tidegate.core.instant import rfc3339
@@ -32,6 +33,9 @@ REVIEW_S = 1.0
 
 RETRY_SPREAD_S = 5
 """Clients that find no room are told to come back after 1 to this many seconds, in turn."""
+
+DEFAULTS = 256
+"""For how many kinds of tokens the default subscriptions are remembered."""
 
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
@@ -88,6 +92,8 @@ class Gateway:
         self._turned_away = 0
         self._too_slow: dict[Connection, str] = {}
         self._flush_due = False
+        self._interest_noted = False
+        self._defaults = lru_cache(maxsize=DEFAULTS)(partial(_covered, self.options.default_types))
         self._expiry: dict[tuple[str, str], float] = {}
         self._around = Surroundings(
             stream=self._stream,
@@ -159,7 +165,7 @@ class Gateway:
 
     def is_wanted(self, event_type: str) -> bool:
         """Whether anyone is subscribed to `event_type`."""
-        return any(connection.patterns.matches(event_type) for connection in self._connections.values())
+        return self._stream.is_wanted(event_type)
 
     def check_room(self) -> None:
         """Raise `AccessRefused` (503) while no further client is let in."""
@@ -177,7 +183,7 @@ class Gateway:
         Raises `AccessRefused`: 403 for a pattern that the token does not cover, 400 for too many.
         """
         if wanted is None:
-            return PatternSet(filter(grant.covers, self.options.default_types))
+            return self._defaults(grant.allowed)
         if refused := sorted(p for p in wanted.patterns if not grant.covers(p)):
             raise AccessRefused(403, f"types: the token does not cover {', '.join(refused)}")
         if len(wanted) > self.options.session_limits.patterns:
@@ -283,7 +289,13 @@ class Gateway:
             self._metrics.events_skipped(event_type, count)
 
     def _notice_interest(self) -> None:
-        asyncio.get_running_loop().call_soon(self.on_interest)
+        if not self._interest_noted:
+            self._interest_noted = True
+            asyncio.get_running_loop().call_soon(self._tell_of_interest)
+
+    def _tell_of_interest(self) -> None:
+        self._interest_noted = False
+        self.on_interest()
 
     def _note_too_slow(self, connection: Connection, reason: str) -> None:
         if not self._too_slow:
@@ -349,6 +361,10 @@ class Gateway:
 
 def _gone(event_type: str, key: str) -> Draft:
     return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
+
+
+def _covered(patterns: Sequence[str], allowed: PatternSet) -> PatternSet:
+    return PatternSet(pattern for pattern in patterns if may_subscribe(allowed, pattern))
 
 
 def _visible(event_type: str, allowed: PatternSet) -> bool:

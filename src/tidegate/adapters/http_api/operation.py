@@ -61,8 +61,11 @@ def documented(operation: Operation) -> dict[str, Any]:
     return {OPERATION: operation}
 
 
-def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard: raises `AccessRefused` unless the caller has the route's role."""
+async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Litestar's guard: raises `AccessRefused` unless the caller has the route's role.
+
+    It never waits; a guard that is no coroutine would be run in a thread.
+    """
     operation: Operation | None = handler.opt.get(OPERATION)
     if operation is None or operation.role is None:
         return
