@@ -68,7 +68,7 @@ class FakeChannel:
     """A transport whose kernel takes bytes when the test says so.
 
     It pauses its writer when it holds more than `soft_bytes`, and resumes it when it holds a quarter of that, as
-    asyncio's transports do.
+    asyncio's transports do; `paused` says which.
     """
 
     def __init__(self, soft_bytes: int = 1 << 18) -> None:
@@ -79,7 +79,7 @@ class FakeChannel:
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
         self._held = bytearray()
-        self._paused = False
+        self.paused = False
         self._blocked = False
 
     def write(self, data: bytes) -> None:
@@ -89,8 +89,8 @@ class FakeChannel:
         self._held += data
         if not self._blocked:
             self.take()
-        elif not self._paused and len(self._held) > self.soft_bytes:
-            self._paused = True
+        elif not self.paused and len(self._held) > self.soft_bytes:
+            self.paused = True
             self.on_pause()
 
     def unsent(self) -> int:
@@ -118,8 +118,8 @@ class FakeChannel:
         count = len(self._held) if size is None else size
         self.taken += self._held[:count]
         del self._held[:count]
-        if self._paused and len(self._held) <= self.soft_bytes // 4:
-            self._paused = False
+        if self.paused and len(self._held) <= self.soft_bytes // 4:
+            self.paused = False
             self.on_resume()
             if not self._blocked and self._held:
                 self.take()
