@@ -22,6 +22,7 @@ test: $(STAMP)/python
 soak: $(STAMP)/python
 	SIMULATION_SEEDS=10000 $(BIN)/pytest tests/simulation -k every_world
 	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest tests/simulation -k every_world
+	DELIVERY_RUNS=10000 $(BIN)/pytest tests/core/test_delivery_model.py
 
 bench: $(STAMP)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
