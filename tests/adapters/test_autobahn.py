@@ -82,17 +82,15 @@ async def behaviour(cases: list[str], folder: Path, **limits: Any) -> dict[str, 
 @pytest.mark.skipif(not SUITE.exists(), reason="Autobahn's suite needs Python 2.7: see tools/install-check-tools")
 async def test_every_case_is_as_good_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "Connection", Echo)
-    rules, large = await asyncio.gather(
-        behaviour(RULES, tmp_path / "rules"),
-        behaviour(
-            LARGE,
-            tmp_path / "large",
-            message_bytes=16 * MIB,
-            send_buffer_hard_bytes=64 * MIB,
-            frames=Rate(per_s=1e6, burst=1_000_000),
-        ),
-    )
-    assert {**rules, **large} == json.loads(RECORD.read_text())
+    raised = {
+        "message_bytes": 16 * MIB,
+        "send_buffer_hard_bytes": 64 * MIB,
+        "frames": Rate(per_s=1e6, burst=1_000_000),
+    }
+    async with asyncio.TaskGroup() as suites:
+        rules = suites.create_task(behaviour(RULES, tmp_path / "rules"))
+        large = suites.create_task(behaviour(LARGE, tmp_path / "large", **raised))
+    assert {**rules.result(), **large.result()} == json.loads(RECORD.read_text())
 
 
 def test_what_was_recorded_is_good() -> None:

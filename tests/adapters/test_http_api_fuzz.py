@@ -43,7 +43,9 @@ checks.negative_data_rejection.enabled = false
 
 @pytest.mark.real
 async def test_every_answer_is_documented(tmp_path: Path) -> None:
-    await asyncio.gather(*(fuzz(token, tmp_path / f"token {token}") for token in ("", "all", "sub")))
+    async with asyncio.TaskGroup() as fuzzers:
+        for token in ("", "all", "sub"):
+            fuzzers.create_task(fuzz(token, tmp_path / f"token {token}"))
 
 
 async def fuzz(token: str, folder: Path) -> None:
@@ -63,7 +65,12 @@ async def fuzz(token: str, folder: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await fuzzer.communicate()
+        try:
+            output, _ = await fuzzer.communicate()
+        finally:
+            if fuzzer.returncode is None:
+                fuzzer.kill()
+                await fuzzer.wait()
         assert fuzzer.returncode == 0, output.decode()
         if token != "sub":
             actions = {action for _, action, _ in gate.supervisor.commands}

@@ -246,6 +246,25 @@ async def test_an_upgrade_to_another_protocol_is_passed_over(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_client_that_ends_its_own_direction_gets_its_answers(requests: int) -> None:
+    async with server(Application()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON * requests)
+        client.writer.write_eof()
+        assert (await client.rest()).count(b"done") == requests
+        await client.close()
+
+
+async def test_a_client_that_ends_its_direction_in_the_middle_of_a_body_is_gone() -> None:
+    async with server(Echo()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(request("POST", "/", b"hello", host="127.0.0.1")[:-1])
+        client.writer.write_eof()
+        assert await client.rest() == b""
+        await client.close()
+
+
 @pytest.mark.parametrize("upgrade", ["", "Upgrade: h2c\r\n"])
 async def test_a_tunnel_is_refused(upgrade: str) -> None:
     async with server(Application()) as port:

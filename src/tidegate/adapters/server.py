@@ -147,6 +147,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._gone()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that ends its own direction alone, behind a whole request, still gets the answer.
+
+        Of an answer that has begun it is the end: a stream has no other way to see its client leave. TLS has no half
+        of an end.
+        """
+        awaits = self._is_answering() and not self.cycle.more_body and not self.cycle.response_started
+        if not awaits or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
