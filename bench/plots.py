@@ -36,7 +36,7 @@ def _draw_fanout() -> Path | None:
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
     _bars_with_intervals(axes[0], single.rows, "cpu_us", 1.0, "µs CPU per delivery, single events")
     _bars_with_intervals(axes[1], bursts.rows, "cpu_us", 1.0, "µs CPU per delivery, bursts of 5")
-    _bars_with_intervals(axes[2], single.rows, "p99_us", 1000.0, "p99 ms from publish to receive, single events")
+    _bars_with_intervals(axes[2], single.rows, "p99_us", 1000.0, "p99 ms, publish to receive, single events")
     servers = list(dict.fromkeys(row["server"] for row in connections.rows))
     values = [memory.per_connection(connections.rows, server, "after bursts") / 1000 for server in servers]
     _bars(axes[3], servers, values, "KB per connection")
@@ -78,7 +78,7 @@ def _curves(axes: "Axes", rows: Sequence[Row], axis: str, field: str, unit: floa
             label=server,
         )
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.dataLim.y1)
     axes.set_xlabel(axis)
 
 

@@ -31,7 +31,13 @@ def install_peers() -> None:
     BUILD.mkdir(exist_ok=True)
     attempts = [
         (NODE_MODULES / "uwebsockets", [["npm", "ci", "--silent", "--no-fund", "--no-audit", "--ignore-scripts"]]),
-        (NCHAN_MODULE, [["apt-get", "install", "-qq", "-y", "--no-install-recommends", "nginx", "libnginx-mod-nchan"]]),
+        (
+            NCHAN_MODULE,
+            [
+                ["apt-get", "update", "-qq"],
+                ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "nginx", "libnginx-mod-nchan"],
+            ],
+        ),
         (
             PEER_VENV,
             [

@@ -289,7 +289,7 @@ class Running:
 
 @contextmanager
 def running(server: Server, setup: Setup) -> Iterator[Running]:
-    """`server` on its core while the context is open, in a process group of its own. Raises `Unavailable`."""
+    """`server` on its core while the context is open. Raises `Unavailable`."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         place = Place(free_port(), free_port(), Path(folder), setup)
         Path(folder).chmod(0o755)
@@ -297,7 +297,7 @@ def running(server: Server, setup: Setup) -> Iterator[Running]:
         with log.open("wb") as output:
             command = ["taskset", "-c", str(SERVER_CORE), *setup.prefix, *server.command(place)]
             environment = os.environ | setup.environment
-            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:
             _wait_until_listening(server, process, place, log)
             yield Running(server, place, process, log)

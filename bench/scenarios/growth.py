@@ -26,7 +26,7 @@ TYPE_BURST = 40
 """Many types are published to few, so that what a type costs shows."""
 
 SET_CONNECTIONS = 4000
-PAYLOAD_CONNECTIONS = 100
+PAYLOAD_CONNECTIONS = 500
 PAYLOAD_DELIVERIES_PER_S = 5000
 
 PLAIN = "tidegate"
