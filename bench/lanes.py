@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 
 from bench.load import LoadError, Subscribers, publish, publishing, settle, subscribers
-from bench.measure import core_busy_us, counting_system_calls, cpu_us
+from bench.measure import core_busy_us, counting_system_calls, cpu_us, ticks, user_share
 from bench.results import Row
 from bench.servers import Running, Server, Setup, Unavailable, running
 
@@ -95,17 +95,18 @@ def run_block(ready: OpenLane, seconds: float) -> Row:
     publication = lane.server.publication(lane.burst, lane.setup.payload_bytes, types=lane.cycle)
     with lane.beside(host) as noted:
         load.tell("reset")
-        spent, busy = cpu_us(host.pid), core_busy_us()
+        spent, busy, before = cpu_us(host.pid), core_busy_us(), ticks(host.pid)
         with publishing(host, publication, count=count, per_s=lane.per_s / lane.burst, cycle=lane.cycle) as publisher:
             said = publisher.wait()
         got = load.tell(f"await {expected} 5000")
-        spent, busy = cpu_us(host.pid) - spent, core_busy_us() - busy
+        spent, busy, after = cpu_us(host.pid) - spent, core_busy_us() - busy, ticks(host.pid)
     if got["lost"] or got["malformed"]:
         raise LoadError(f"{lane.name} lost connections or sent what is no frame: {got}")
     events = max(1.0, got["events"])
     return {
         "server": lane.name,
         "cpu_us": spent / events,
+        "user_us": spent / events * user_share(before, after),
         "server_share": spent / got["elapsed_us"],
         "others_share": max(0.0, (busy - spent) / got["elapsed_us"]),
         "load_share": (got["cpu_us"] + said["cpu_us"]) / got["elapsed_us"],

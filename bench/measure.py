@@ -59,6 +59,22 @@ def cpu_us(pid: int) -> float:
     return total / 1000
 
 
+def user_share(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """How much of what was taken between two `ticks` was in user space, not in the kernel."""
+    user, system = after[0] - before[0], after[1] - before[1]
+    return user / max(1, user + system)
+
+
+def ticks(pid: int) -> tuple[int, int]:
+    """Ticks in user space and in the kernel of `pid` and its descendants: coarse, good for shares of seconds."""
+    user = system = 0
+    for process in family(pid):
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        user += int(fields[11])
+        system += int(fields[12])
+    return user, system
+
+
 def core_busy_us() -> float:
     """Microseconds that the server's core has been busy since boot, with whatever it was (in steps of a tick)."""
     line = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith(f"cpu{SERVER_CORE} "))

@@ -33,8 +33,8 @@ def run_bursts(choice: Choice) -> list[Row]:
 def table(rows: Sequence[Row]) -> Table:
     lanes = names(rows)
     base = next((name for name in (SINGLE_FLOOR, "floor") if name in lanes), lanes[0])
-    heads = ["server", "µs CPU per delivery", f"× {base}", "µs CPU per publish to nobody", "system calls", "bytes"]
-    heads += ["p50 µs", "p99 µs", "p99.9 µs", "server's core", "load's core", ""]
+    heads = ["server", "µs CPU per delivery", f"× {base}", "of that in user space", "µs CPU per publish to nobody"]
+    heads += ["system calls", "bytes", "p50 µs", "p99 µs", "p99.9 µs", "server's core", "load's core", ""]
     return [heads, *(_line(rows, name, base) for name in lanes)]
 
 
@@ -66,6 +66,7 @@ def _line(rows: Sequence[Row], name: str, base: str) -> list[str]:
         name,
         str(estimate(of(rows, name, "cpu_us"))),
         str(ratio(of(rows, name, "cpu_us"), of(rows, base, "cpu_us"))),
+        f"{estimate(of(rows, name, 'user_us')).value:.2f}",
         f"{detail['publish_us']:.0f}" if detail else "–",
         "–" if calls is None else f"{calls:.3f}",
         *(f"{estimate(of(rows, name, field)).value:.0f}" for field in ("bytes", "p50_us", "p99_us", "p999_us")),
