@@ -17,6 +17,7 @@ from typing import Any, cast
 import httptools
 import structlog
 from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -79,6 +80,7 @@ async def serve(
     On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
     aborted. Upgraded connections are for whoever took them over to close.
     """
+    _set_limits_of_kernel(sock)
     state = ServerState()
     _renew_headers(state)
     config = _config(app, keep_alive_s=keep_alive_s)
@@ -137,8 +139,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        _set_limits_of_kernel(transport)
+        """In place of uvicorn's, which makes socket objects to ask the kernel for what the transport knows."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        peer = transport.get_extra_info("peername")
+        self.client = (peer[0], peer[1]) if peer else None
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -354,8 +361,8 @@ async def _finish(state: ServerState, idle: asyncio.Event, finish_s: float) -> N
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _set_limits_of_kernel(transport: asyncio.BaseTransport) -> None:
-    raw_socket = transport.get_extra_info("socket")
-    if raw_socket is not None and raw_socket.family in {socket.AF_INET, socket.AF_INET6}:
-        raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
-        raw_socket.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+def _set_limits_of_kernel(listener: socket.socket) -> None:
+    """Connections have them from their listener."""
+    if listener.family in {socket.AF_INET, socket.AF_INET6}:
+        listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)

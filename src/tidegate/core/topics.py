@@ -86,7 +86,7 @@ class PatternSet:
 
     def covers(self, pattern: str) -> bool:
         """Whether one pattern of the set matches everything that `pattern` matches."""
-        return any(covers(own, pattern) for own in self.patterns)
+        return self._everything or any(covers(own, pattern) for own in self.patterns)
 
     def __or__(self, other: "PatternSet") -> "PatternSet":
         return PatternSet(self.patterns | other.patterns)
