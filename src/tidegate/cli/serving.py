@@ -1,6 +1,7 @@
 """``serve`` and ``demo``: a gateway, where need be with the reference engine beside it."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +17,9 @@ from tidegate.cli.following import Following, follow
 from tidegate.config import Config, demo_config, load
 from tidegate.errors import ConfigError, Problem, TidegateError
 
+GC_THRESHOLDS = (10_000, 20, 50)
+"""Python's own are 700, 10, 10: a collection for every thirty connections."""
+
 log = structlog.get_logger("tidegate")
 
 
@@ -29,6 +33,7 @@ async def serve(
     """Run the gateway until `stopped` is set, then let its clients go. Raises `ConfigError`, `CannotListen`."""
     config, engine_port = configured(config_file, overrides, engine_port)
     async with gateway(config, engine_port=engine_port) as app:
+        spare_the_collector()
         log.info("listening", url=app.url)
         await stopped.wait()
         await app.drain()
@@ -86,6 +91,17 @@ async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[A
             address = f"{config.server.host}, port {config.server.port}"
             raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
         yield app
+
+
+def spare_the_collector() -> None:
+    """Leave what there is at start out of every collection, and collect seldom.
+
+    Connections and events leave no cycles (tests hold them to it), so there is little to find; but each search stops
+    everybody, the longer the more clients there are. `docs/design/performance.md` has the pauses.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def hint_url(config: Config) -> str | None:
