@@ -234,9 +234,23 @@ async def test_a_server_that_is_no_gateway_is_named_so() -> None:
         assert "no WebSocket there" in lost.reason
 
 
-async def test_messages_that_are_no_events_end_the_connection() -> None:
+STAMPED = b'"timestamp":"2026-11-22T21:40:03.123Z"'
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"hello":1}',
+        b"\xff",
+        b'{"type":"\xff",' + STAMPED + b',"data":{}}',
+        b'{"type":"gap",' + STAMPED + b',"data":{"reason":"\xff","requested":null,"skipped":{}}}',
+        b'{"type":"a",' + STAMPED + b',"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["no event", "no JSON", "no UTF-8", "no UTF-8 in its data", "deep"],
+)
+async def test_messages_that_are_no_events_end_the_connection(message: bytes) -> None:
     async def script(peer: Peer) -> None:
-        await peer.connection.send('{"hello":1}')
+        await peer.connection.send(message, text=True)
         await peer.stay()
 
     async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:

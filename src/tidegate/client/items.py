@@ -82,9 +82,12 @@ Item = Event | Gap | Connected | Disconnected
 
 _decoder = msgspec.json.Decoder(Frame)
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading a message of the server raises where it is none: not JSON, not UTF-8, or nested too deep to be read."""
+
 
 def decode_frame(raw: bytes) -> Frame:
-    """Any message of the server. Raises `msgspec.DecodeError` for what is none."""
+    """Any message of the server. Raises one of `UNREADABLE` for what is none."""
     return _decoder.decode(raw)
 
 

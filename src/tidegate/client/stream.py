@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tidegate.client.addresses import DEFAULT_URL, is_loopback, stream_url
 from tidegate.client.backoff import Backoff
-from tidegate.client.items import Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
+from tidegate.client.items import UNREADABLE, Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
 from tidegate.client.position import Position, Progress
 from tidegate.client.refusals import Lost, judge_close, judge_handshake
 from tidegate.errors import TidegateError
@@ -147,7 +147,7 @@ class Stream:
         except TimeoutError:
             websocket.transport.abort()
             return self._lost(Lost(reason="the server fell silent"))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             websocket.transport.abort()
             return self._lost(Lost(reason=f"the server sent something else than events: {error}"))
 
