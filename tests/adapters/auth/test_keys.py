@@ -200,11 +200,12 @@ async def test_known_key_ids_ask_for_nothing() -> None:
         http_response(b"{}"),
         http_response(b'{"keys":{}}'),
         http_response(b'{"keys":' + b"[" * 100_000),
+        http_response(b'{"keys":["\xff"]}'),
         http_response(b'{"keys":[' + b" " * BODY_BYTES + b"]}"),
         b"no HTTP at all\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\nConnection: close\r\n\r\nhalf",
     ],
-    ids=["500", "html", "list", "no keys", "keys no list", "deep", "large", "no http", "half"],
+    ids=["500", "html", "list", "no keys", "keys no list", "deep", "not UTF-8", "large", "no http", "half"],
 )
 async def test_an_issuer_that_does_not_answer_well_changes_nothing(
     answer: bytes, monkeypatch: pytest.MonkeyPatch

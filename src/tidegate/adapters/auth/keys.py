@@ -163,7 +163,7 @@ def _key_set(body: bytes) -> list[Key]:
     """The usable keys of a JWK set; others are left out (RFC 7517 section 5)."""
     try:
         members = msgspec.json.decode(body, type=dict[str, Any])["keys"]
-    except (msgspec.DecodeError, KeyError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, RecursionError) as error:
         raise _Unusable("expected a JWK set (RFC 7517 section 5)") from error
     if not isinstance(members, list):
         raise _Unusable('expected a JWK set (RFC 7517 section 5), got "keys" that is no list')
