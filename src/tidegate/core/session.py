@@ -87,7 +87,7 @@ class Session:
         self._last_limited: float | None = None
 
     def receive(self, text: bytes, now: float) -> Effect:
-        """What a text frame from the client leads to. Never raises."""
+        """What a text message from the client, valid UTF-8, leads to. Never raises."""
         admitted = self._admit(now)
         request_id: Raw | UnsetType = UNSET
         try:
