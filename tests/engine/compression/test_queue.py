@@ -98,7 +98,7 @@ def test_a_running_job_is_cancelled_when_its_agent_lets_go() -> None:
     assert queue.verified(verified("a")).verified is None
     queue.progressed("a", Counts(bytes_verified=1), mono=1.0)
     assert states(queue) == ["cancelling"]
-    assert queue.failed("a", None, now=4.0).state is State.CANCELLED
+    assert queue.failed("a", None, HALF, now=4.0).state is State.CANCELLED
 
 
 def test_what_may_have_its_file_or_has_ended_is_not_cancelled() -> None:
@@ -130,14 +130,14 @@ def test_a_failed_job_says_why() -> None:
     queue = empty()
     running(queue)
     error = Failure(Code.DISK_FULL, "no room")
-    assert queue.failed("a", error, now=4.0).state is State.FAILED
-    assert queue.job("a").error == error
+    assert queue.failed("a", error, HALF, now=4.0).state is State.FAILED
+    assert (queue.job("a").error, queue.job("a").percent) == (error, 50.0)
 
 
 def test_a_job_whose_agent_gave_it_up_waits_again() -> None:
     queue = empty()
     running(queue)
-    assert queue.failed("a", None, now=4.0).state is State.QUEUED
+    assert queue.failed("a", None, HALF, now=4.0).state is State.QUEUED
 
 
 def test_a_lost_job_waits_again_and_fails_in_the_end() -> None:

@@ -253,6 +253,7 @@ async def test_a_disk_that_fills_up(small_disk: Path, tmp_path: Path) -> None:
         job = await made(service, source, destination=f"{small_disk}/out.zst")
         assert job.error is not None
         assert (job.state, job.error.code) == (State.FAILED, Code.DISK_FULL)
+        assert 0 < job.percent < 100
         assert list(small_disk.iterdir()) == []
         source.write_bytes(bytes(3_000_000))
         assert (await made(service, source, destination=f"{small_disk}/out.zst")).state is State.DONE

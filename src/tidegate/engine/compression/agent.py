@@ -76,13 +76,13 @@ class Agent:
         try:
             carry_out(task.order, task.progress, may_publish)
         except Cancelled:
-            return Failed(job=job)
+            return Failed(job=job, counts=task.progress.counts)
         except Refused as refused:
-            return Failed(job=job, code=refused.code, message=str(refused))
+            return Failed(job=job, counts=task.progress.counts, code=refused.code, message=str(refused))
         except Exception as error:  # noqa: BLE001 - the agent outlives whatever a job does
             traceback.print_exc()
             message = str(Refused(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-            return Failed(job=job, code=Code.INTERNAL, message=message)
+            return Failed(job=job, counts=task.progress.counts, code=Code.INTERNAL, message=message)
         return Done(job)
 
     def _listen(self) -> None:

@@ -79,9 +79,10 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The job came to nothing, and nothing is left of it. Without `code` it was cancelled."""
+    """The job came to nothing after `counts`, and nothing is left of it. Without `code` it was cancelled."""
 
     job: str
+    counts: Counts = Counts()
     code: Code | None = None
     message: str = ""
 

@@ -140,9 +140,9 @@ class JobQueue:
         counts = record.counts if record.verified is None else record.verified.counts
         return self._end(replace(record, counts=counts), State.DONE, now)
 
-    def failed(self, job: str, error: Failure | None, *, now: float) -> Record:
+    def failed(self, job: str, error: Failure | None, counts: Counts, *, now: float) -> Record:
         """A job came to nothing; without `error` because it was cancelled, or its agent was to end."""
-        record = self._records[job]
+        record = replace(self._records[job], counts=counts)
         if record.state is State.CANCELLING:
             return self._end(record, State.CANCELLED, now)
         return self._requeue(record) if error is None else self._end(record, State.FAILED, now, error)

@@ -199,7 +199,7 @@ class Compression:
         record = self._queue.record(job)
         await self._keep(record)
         if self._queue.record(job) is not record:  # cancelled meanwhile
-            await self._ended(self._queue.failed(job, None, now=time.time()))
+            await self._ended(self._queue.failed(job, None, record.counts, now=time.time()))
             return None
         return Run(
             job=job,
@@ -227,7 +227,7 @@ class Compression:
 
     async def failed(self, message: Failed) -> None:
         error = None if message.code is None else Failure(message.code, message.message)
-        await self._ended(self._queue.failed(message.job, error, now=time.time()))
+        await self._ended(self._queue.failed(message.job, error, message.counts, now=time.time()))
 
     async def lost(self, job: str, reason: str) -> None:
         record = self._queue.lost(job, reason, now=time.time())
