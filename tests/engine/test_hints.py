@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from programs import tidegate, until
 from structlog.testing import capture_logs
 
+from tidegate.adapters.engine_process import free_port
 from tidegate.engine.hints import Hints
 
 
@@ -129,6 +131,45 @@ async def test_what_is_no_url_is_said(url: str) -> None:
             while not lines:
                 await asyncio.sleep(0)
     assert lines[0]["event"].startswith(f"hints are not taken by {url}: it is no URL;")
+
+
+GATEWAY = """
+[backends.engine]
+url = "{engine}"
+[sources."compression.update"]
+backend = "engine"
+method = "compression.list"
+items = "/jobs"
+key = "id"
+interval_s = 3600.0
+[auth]
+mode = "token"
+[[auth.tokens]]
+token_file = "token"
+roles = ["publisher", "subscriber"]
+"""
+
+
+@pytest.mark.real
+def test_a_gateway_that_seldom_polls_hears_of_a_job_at_once(tmp_path: Path) -> None:
+    """Only hints can have told it: of a job that was submitted after its first poll."""
+    token = "correct-horse-battery-staple-0123456789"
+    (tmp_path / "token").write_text(token)
+    (tmp_path / "file").write_text("tide")
+    port = free_port(preferred=0)
+    hints = f"http://127.0.0.1:{port}/api/v1/backends/engine/poll"
+    arguments = ("engine", "--port", "0", "--notify-url", hints, "--notify-token-file", "token")
+    with tidegate(*arguments, folder=tmp_path) as engine:
+        url = until(lambda: next((line["event"].split()[-1] for line in engine.log), None))
+        (tmp_path / "tidegate.toml").write_text(GATEWAY.format(engine=url))
+        with tidegate("serve", "--config", "tidegate.toml", "--port", str(port), folder=tmp_path) as gateway:
+            environ = {"TIDEGATE_TOKEN": token, "TIDEGATE_URL": gateway.url}
+            types = "source.freshness,compression.update"
+            with tidegate("watch", "--types", types, folder=tmp_path, **environ) as watcher:
+                until(lambda: any('"stale":false' in line for line in list(watcher.out)))
+                with tidegate("engine", "submit", "file", "--url", url, folder=tmp_path) as submitted:
+                    assert submitted.wait() == 0
+                until(lambda: any('"state":"done"' in line for line in list(watcher.out)), what=gateway.err)
 
 
 async def test_without_an_address_there_is_nothing_to_do() -> None:
