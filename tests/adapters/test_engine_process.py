@@ -321,6 +321,18 @@ async def test_the_working_directory_holds_no_modules_of_the_engine(
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("program", ["/bin/false", "/none"])
+async def test_nobody_waits_for_an_engine_that_does_not_start(
+    program: str, held: HeldPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_process, "READY_S", 1e9)
+    monkeypatch.setattr("sys.executable", program)
+    with capture_logs():
+        async with asyncio.timeout(30), engine_process.supervised_engine(held):
+            assert not await answers(held.port)
+
+
+@pytest.mark.real
 async def test_nobody_gets_the_port_of_a_dead_engine(held: HeldPort) -> None:
     async with engine_process.supervised_engine(held):
         await until(lambda: answers(held.port))

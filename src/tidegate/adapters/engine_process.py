@@ -28,8 +28,8 @@ MAX_S = 30.0
 HEALTHY_S = 30.0
 """An engine that lived so long was well: the waits begin anew."""
 
-READY_S = 5.0
-"""How long a gateway's start may wait for the engine; without it, it starts all the same."""
+READY_S = 15.0
+"""How long a gateway's start may wait for an engine that neither listens nor ends; then it starts without it."""
 
 END_S = 5.0
 """How long the engine may take to end before it is killed."""
@@ -98,8 +98,13 @@ async def supervised_engine(
     """Keep the reference engine running on `port` while the context is open.
 
     It keeps its jobs in `state_dir`, or only in memory, and posts to `notify_url` when one changes. Entering waits
-    until it accepts connections, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
+    until it accepts connections or has ended, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
     """
+    has_ended = asyncio.Event()
+
+    def ended() -> None:
+        port.rest()
+        has_ended.set()
 
     async def start() -> Child:
         return await asyncio.create_subprocess_exec(
@@ -116,11 +121,11 @@ async def supervised_engine(
             pass_fds=[port.fileno()],
         )
 
-    task = asyncio.create_task(supervise(start, ended=port.rest), name="engine supervision")
+    task = asyncio.create_task(supervise(start, ended=ended), name="engine supervision")
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(READY_S):
-                await _accepting(port.port)
+                await _accepting(port.port, unless=has_ended)
         yield
     finally:
         task.cancel()
@@ -133,7 +138,7 @@ async def supervise(
 ) -> None:
     """Run what `start` starts, again and again, until cancelled; then end it.
 
-    `ended` is called as soon as one has ended by itself. `draw` gives jitter in [0, 1).
+    `ended` is called as soon as one has ended by itself, or could not be started. `draw` gives jitter in [0, 1).
     """
     clock = asyncio.get_running_loop().time
     deaths = 0
@@ -143,6 +148,7 @@ async def supervise(
             reason = await _run(await start(), ended)
         except OSError as error:
             reason = f"could not be started: {error}"
+            ended()
         deaths = 1 if clock() - began >= HEALTHY_S else deaths + 1
         wait_s = restart_delay_s(deaths, jitter=draw())
         log.warning("engine ended and is started again", reason=reason, after_s=round(wait_s, 1))
@@ -164,9 +170,9 @@ def free_port(*, preferred: int) -> int:
     raise OSError("no free port on the loopback")
 
 
-async def _accepting(port: int) -> None:
-    """Return once somebody accepts connections on `port`."""
-    while True:
+async def _accepting(port: int, *, unless: asyncio.Event) -> None:
+    """Return once somebody accepts connections on `port`, or `unless` is set."""
+    while not unless.is_set():
         try:
             _, writer = await asyncio.open_connection(HOST, port)
         except OSError:
