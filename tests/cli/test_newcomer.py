@@ -59,8 +59,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     port, engine_port = str(free_port(preferred=0)), str(free_port(preferred=0))
     with tidegate("serve", "--port", port, "--engine-port", engine_port, folder=folder) as gateway:
         assert gateway.url
-        environ = {URL: gateway.url, ENGINE_URL: f"http://127.0.0.1:{engine_port}/rpc"}
-        yield Home(folder, gateway, environ)
+        engine_url = until(lambda: next((line[ENGINE_URL] for line in gateway.log if ENGINE_URL in line), None))
+        assert engine_url == f"http://127.0.0.1:{engine_port}/rpc"
+        yield Home(folder, gateway, {URL: gateway.url, ENGINE_URL: engine_url})
 
 
 def until(condition: Callable[[], T | None], *, what: object = "") -> T:

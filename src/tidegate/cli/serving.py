@@ -12,7 +12,7 @@ import structlog
 
 from tidegate.adapters.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.app import App, running
-from tidegate.cli.environment import gateway_environment
+from tidegate.cli.environment import ENGINE_URL, gateway_environment
 from tidegate.cli.following import Following, follow
 from tidegate.config import Config, demo_config, load
 from tidegate.errors import ConfigError, Problem, TidegateError
@@ -35,6 +35,9 @@ async def serve(
     async with gateway(config, engine_port=engine_port) as app:
         spare_the_collector()
         log.info("listening", url=app.url)
+        if engine_port is not None and engine_port != DEFAULT_PORT:
+            found = {ENGINE_URL: _engine_url(engine_port)}
+            log.info("the engine is not at its usual port: with this in their environment commands find it", **found)
         await stopped.wait()
         await app.drain()
     log.info("stopped")
