@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -32,8 +34,19 @@ Client = Callable[[str, Sequence[str]], AbstractAsyncContextManager[Heard]]
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Program]:
+    """A gateway that has a value of each of its sources."""
     with tidegate("serve", "--port", "0", TIDEGATE_SERVER__HEARTBEAT_INTERVAL_S="0.5") as program:
+        until(lambda: is_ready(program), what=program.err)
         yield program
+
+
+def is_ready(gateway: Program) -> bool:
+    try:
+        with urllib.request.urlopen(f"{gateway.url}/readyz", timeout=PATIENCE_S) as answer:
+            return bool(json.load(answer) == {"status": "ready"})
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 @asynccontextmanager
