@@ -221,7 +221,7 @@ def test_the_engine_alone() -> None:
 def test_a_signal_in_the_middle_of_the_start_brings_no_traceback(number: signal.Signals) -> None:
     """Wherever it hits once our code runs: it just ends the process, or ends it in good order."""
     for delay_s in (0.0, 0.2, 0.6):
-        with tidegate("serve", "--port", "0") as program:
+        with tidegate("serve", "--port", "0", TIDEGATE_SERVER__DRAIN_S="0.2") as program:
             until(lambda: "msgspec" in Path(f"/proc/{program.pid}/maps").read_text())
             time.sleep(delay_s)
             program.signal(number)
