@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tidegate.verify.endpoints import GatewayApi, ProxyApi
 from tidegate.verify.faultproxy import Fault, FaultProxy, control_server
@@ -65,6 +67,22 @@ async def test_another_answer_could_not_test() -> None:
             await gateway.check_health()
         with pytest.raises(CouldNotTest, match="GET /calls was answered with something else"):
             await gateway._read("/calls", list[int])
+
+
+async def test_commands_that_our_token_does_not_allow_are_done_without() -> None:
+    statuses = [200, 403, 500]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=statuses.pop(0))
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        gateway = GatewayApi(session, str(server.make_url("")), name="the gateway")
+        await gateway.reset("engine")
+        await gateway.poll("engine")
+        with pytest.raises(CouldNotTest, match=r"POST /api/v1/circuit-breaker/engine/reset was answered with HTTP 500"):
+            await gateway.reset("engine")
 
 
 async def test_who_never_becomes_ready_could_not_test() -> None:

@@ -12,6 +12,7 @@ from programs import Program, is_running, tidegate, until
 
 from tidegate.verify import Outcome, Report, verify
 from tidegate.verify.deployment import local_deployment
+from tidegate.verify.obstacles import CouldNotTest
 from tidegate.verify.runner import Silence, play
 from tidegate.verify.scenarios import SCENARIOS
 
@@ -82,6 +83,15 @@ async def test_a_deployment_is_driven_and_what_cannot_be_done_there_is_named() -
     skipped = {c.claim: c.saw for s in report.scenarios for c in s.checks if c.outcome is Outcome.SKIPPED}
     claim = "a gateway that is killed and restarted while the backend is down serves the saved values"
     assert skipped[claim] == "this gateway is not ours to kill"
+
+
+async def test_a_breaker_that_an_operator_holds_could_not_test() -> None:
+    async with local_deployment() as deployment:
+        await deployment.gateway._ask("POST", f"/api/v1/circuit-breaker/{deployment.backend}/force-open")
+        with pytest.raises(CouldNotTest, match="the breaker engine is forced open: reset it first"):
+            await deployment.settle()
+        await deployment.gateway.reset(deployment.backend)
+        await deployment.settle()
 
 
 async def test_a_dead_engine_could_not_test() -> None:

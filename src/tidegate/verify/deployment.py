@@ -105,15 +105,18 @@ class Deployment:
     async def settle(self) -> None:
         """Return once no fault is on and everything is fresh.
 
-        A deployment of our own gets a clean breaker, and a hint that saves the wait for the next poll.
+        Where our token may do that, a breaker that was open is reset, so that nobody waits for the back-off that faults
+        of our own have earned it, and a hint saves the wait for the next poll.
 
-        Raises `CouldNotTest` if that does not come.
+        Raises `CouldNotTest` if that does not come, or an operator holds the breaker open or closed.
         """
         await self.heal()
-        if self.is_local:
-            if await self._was_open():
-                await self.gateway.reset(self.backend)
-            await self.gateway.poll(self.backend)
+        breaker = await self.gateway.breaker(self.backend)
+        if breaker.forced:
+            raise CouldNotTest(f"the breaker {breaker.name} is forced {breaker.state}: reset it first")
+        if breaker.state != "closed" or breaker.open_count > 0:
+            await self.gateway.reset(self.backend)
+        await self.gateway.poll(self.backend)
         problem = await self._unsettled()
         deadline = time.monotonic() + self.patience_s + await self._open_for_s()
         while problem is not None:
@@ -153,10 +156,6 @@ class Deployment:
             if source.type in self.sources and source.stale:
                 return f"{source.type} is stale ({source.error_code})"
         return None
-
-    async def _was_open(self) -> bool:
-        breaker = await self.gateway.breaker(self.backend)
-        return breaker.state != "closed" or breaker.open_count > 0
 
     async def _open_for_s(self) -> float:
         retry_at = (await self.gateway.breaker(self.backend)).retry_at
@@ -231,16 +230,26 @@ async def remote_deployment(*, url: str, fault_url: str, token: str | None = Non
         backends = sorted({source.backend for source in status.sources})
         if not backends:
             raise CouldNotTest("the gateway polls nothing that this token may see")
-        backend = backends[0] if len(backends) == 1 else await _behind(proxy, status, gateway.url, token)
+        backend = backends[0] if len(backends) == 1 else await _behind(gateway, proxy, status, token)
         with_values = {frame.type for frame in (await gateway.snapshot()).events}
         status = msgspec.structs.replace(status, sources=[s for s in status.sources if s.type in with_values])
         yield Deployment(gateway=gateway, proxy=proxy, backend=backend, status=status, token=token)
 
 
-async def _behind(proxy: ProxyApi, status: Status, url: str, token: str | None) -> str:
+async def _calm(gateway: GatewayApi, *, within_s: float) -> None:
+    """Wait until nothing is stale, if that comes: of a source that fails already no further failure may be told."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not any(source.stale for source in (await gateway.status()).sources):
+            return
+        await asyncio.sleep(POLL_S)
+
+
+async def _behind(gateway: GatewayApi, proxy: ProxyApi, status: Status, token: str | None) -> str:
     """The backend whose calls go through `proxy`."""
     within_s = 10.0 + 2 * max(source.interval_s for source in status.sources)
-    async with observing(url, label="which backend", types=("rpc_error",), token=token) as observer:
+    await _calm(gateway, within_s=within_s)
+    async with observing(gateway.url, label="which backend", types=("rpc_error",), token=token) as observer:
         await proxy.set(Fault.html(count=1))
         try:
             found = await observer.when(

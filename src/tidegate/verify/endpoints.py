@@ -14,6 +14,8 @@ from tidegate.verify.faultproxy import AnyFault, CallRecord, name_of
 from tidegate.verify.frames import Frame
 from tidegate.verify.obstacles import CouldNotTest
 
+FORBIDDEN = 403
+
 ANSWER_S = 10.0
 """How long an answer may take before whoever owes it counts as dead."""
 
@@ -90,6 +92,12 @@ class _Endpoint:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def _ask(self, method: str, path: str, *, body: object = None) -> bytes:
+        status, content = await self._exchange(method, path, body=body)
+        if not 200 <= status < 300:
+            raise CouldNotTest(f"{self._name}: {method} {path} was answered with HTTP {status}: {content[:300]!r}")
+        return content
+
+    async def _exchange(self, method: str, path: str, *, body: object = None) -> tuple[int, bytes]:
         data = None if body is None else msgspec.json.encode(body)
         try:
             async with self._session.request(
@@ -99,15 +107,10 @@ class _Endpoint:
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=ANSWER_S),
             ) as response:
-                content = await response.read()
+                return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             raise CouldNotTest(f"{self._name} at {self.url} does not answer: {reason}") from error
-        if not 200 <= response.status < 300:
-            raise CouldNotTest(
-                f"{self._name}: {method} {path} was answered with HTTP {response.status}: {content[:300]!r}"
-            )
-        return content
 
     async def _read(self, path: str, kind: type[T]) -> T:
         content = await self._ask("GET", path)
@@ -148,12 +151,17 @@ class GatewayApi(_Endpoint):
         return await self._read("/api/v1/snapshot", Snapshot)
 
     async def reset(self, breaker: str) -> None:
-        """Close `breaker` and forget its counts, as an operator."""
-        await self._ask("POST", f"/api/v1/circuit-breaker/{breaker}/reset")
+        """Close `breaker` and forget its counts, where our token is an operator's."""
+        await self._try(f"/api/v1/circuit-breaker/{breaker}/reset")
 
     async def poll(self, backend: str) -> None:
-        """Hint that something changed at `backend`."""
-        await self._ask("POST", f"/api/v1/backends/{backend}/poll")
+        """Hint that something changed at `backend`, where our token may."""
+        await self._try(f"/api/v1/backends/{backend}/poll")
+
+    async def _try(self, path: str) -> None:
+        status, content = await self._exchange("POST", path)
+        if status != FORBIDDEN and not 200 <= status < 300:
+            raise CouldNotTest(f"{self._name}: POST {path} was answered with HTTP {status}: {content[:300]!r}")
 
 
 class ProxyApi(_Endpoint):

@@ -1,5 +1,6 @@
 """One run of one scenario: what it works with, and the list of what it checked."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -7,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from tidegate.verify import audit
 from tidegate.verify.deployment import Deployment
+from tidegate.verify.endpoints import POLL_S
 from tidegate.verify.frames import Frame, Move, Name, clock, is_move, read_move
 from tidegate.verify.observer import NotSeen, Observer, StreamEnded, observing
 from tidegate.verify.obstacles import CheckFailed
@@ -145,6 +147,16 @@ class Trial:
         """Wait until the proxy holds `count` answers; raises `CheckFailed` if so many calls never come."""
         held = await self.proxy.until(lambda state: state.held >= count, within_s=self.patience_s)
         self.require("the backend is asked, and the answer held", held, "yes" if held else "no call came")
+
+    async def until_probed(self, *, after: int) -> None:
+        """Wait until a call with a number above `after` has reached the proxy: the move to half-open is told before it.
+
+        No longer than the breaker is half-open, for the call may have come before `after` was asked for.
+        """
+        deadline = time.monotonic() + self.patience_s
+        while await self.proxy.last_call() <= after and (await self.gateway.breaker(self.breaker)).state == "half_open":
+            self.require("the probe is sent", time.monotonic() < deadline, "no call came")
+            await asyncio.sleep(POLL_S)
 
     def last_good(self, observer: Observer) -> Good:
         """The newest fresh event of each value, as `observer` was told it or handed it at the start.

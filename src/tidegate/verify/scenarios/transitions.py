@@ -78,12 +78,13 @@ async def _opens(trial: Trial, watcher: Observer) -> Frame:
 
 async def _probes_and_opens_for_longer(trial: Trial, watcher: Observer, opening: Frame) -> Frame:
     """The probe meets a black hole: half-open lasts until the call's timeout."""
-    opened = read_move(opening)
+    opened, call = read_move(opening), await trial.proxy.last_call()
     frame, move = await trial.see_move("it becomes half-open", watcher, "half_open", after=watcher.after(opening))
     await trial.agree(move)
     await _check_probe_time(trial, opened, frame)
-    await trial.proxy.clear(Fault.black_hole)
+    await trial.until_probed(after=call)
     await trial.proxy.set(Fault.late())
+    await trial.proxy.clear(Fault.black_hole)
     frame, again = await trial.see_move("a failing probe opens it again", watcher, "open", after=watcher.after(frame))
     trial.check(
         "it opened because the probe failed, once more in a row",
