@@ -464,10 +464,10 @@ class TestRestated:
     @pytest.mark.parametrize("keyed", [False, True])
     def test_from_then_on_it_is_what_the_review_will_publish(self, keyed: bool) -> None:
         source, drafts = self.told(keyed=keyed)
-        restated = [source.restated(draft, at(11.0), CLOSED) for draft in drafts]
+        restated = [source.restated(draft, at(10.0), CLOSED) for draft in drafts]
         assert [draft.until for draft in drafts] == [10.0] * len(drafts)
         assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in restated[:-1])
-        assert restated == source.review(at(11.0), CLOSED).drafts
+        assert restated == source.review(at(10.0), CLOSED).drafts
 
     def test_a_stale_value_expires(self) -> None:
         source, _ = self.told(max_stale_s=60.0)
