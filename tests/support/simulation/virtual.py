@@ -66,7 +66,10 @@ class WorldClock:
 
 
 class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
-    """A listening socket. The kernels of its connections hold `capacity` bytes on the way to the client."""
+    """A listening socket. The kernels of its connections hold `capacity` bytes on the way to the client.
+
+    Takes every option without a warning, as its connections do: none means anything here.
+    """
 
     def __init__(self, loop: VirtualLoop, host: str, port: int, *, capacity: int | None = None) -> None:
         super().__init__((host, port))
@@ -86,6 +89,9 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
         to_client.ends = to_server.ends = (theirs, ours)
         waiter.set_result(theirs)
         return ours, peer
+
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
+        pass
 
     async def make_connection(self, peername: Any) -> Any:
         self._touch(self)
