@@ -370,7 +370,7 @@ def verify(*, url: str | None = None, fault_url: str | None = None, report: Path
     Parameters
     ----------
     url
-        A gateway that runs. A subscriber's token for it is taken from TIDEGATE_TOKEN.
+        A gateway that runs. A token for it is taken from TIDEGATE_TOKEN: a subscriber's; faster with an operator's.
     fault_url
         Control API of the fault proxy that stands before one of its backends.
     report
