@@ -504,6 +504,31 @@ async def test_an_operator_forces_a_breaker_open_and_resets_it() -> None:
 
 
 @virtual
+async def test_what_an_operator_does_is_in_the_audit_log_and_told_to_everybody() -> None:
+    house = House(source())
+    house.backend.fail(Disconnected("refused"))
+    with capture_logs() as lines:
+        async with house.supervisor.running():
+            await asyncio.sleep(1.5)
+            for action in ("force-open", "force-closed", "force-closed", "reset"):
+                await house.supervisor.command("engine", action, by="ops at 192.0.2.7")
+            await house.supervisor.command("engine", "force-closed", by="ops at 192.0.2.7")
+            await asyncio.sleep(10 * INTERVAL_S)
+    audit = [(line["action"], line["breaker"], line["by"]) for line in lines if line["event"] == "operator command"]
+    actions = ["force-open", "force-closed", "force-closed", "reset", "force-closed"]
+    assert audit == [(action, "engine", "ops at 192.0.2.7") for action in actions]
+    moves = [msgspec.json.decode(draft.data) for draft in house.of("circuit_breaker.state")]
+    assert [(move["state"], move["from"], move["reason"], move["forced"]) for move in moves] == [
+        ("closed", None, "start", False),
+        ("open", "closed", "force_open", True),
+        ("closed", "open", "force_closed", True),
+        ("closed", "closed", "reset", False),
+        ("closed", "closed", "force_closed", True),
+    ]
+    assert len(house.backend.exchanges) > 10, "held closed, it is asked at every tick, whatever becomes of it"
+
+
+@virtual
 async def test_names_that_nobody_has_are_told_with_those_that_there_are() -> None:
     house = House(source())
     with pytest.raises(UnknownName, match=r"\(engine\), got 'x'"):

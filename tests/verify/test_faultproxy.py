@@ -437,6 +437,16 @@ async def test_latency_delays_the_answer_and_nothing_else(proxy: FaultProxy) -> 
         assert json.loads(body)["result"] == RESULT
 
 
+async def test_jitter_is_drawn_for_each_answer(proxy: FaultProxy) -> None:
+    proxy.set(Fault.latency(delay_s=0.01, jitter_s=0.05))
+    rng = random.Random(1)
+    async with Client(proxy.port) as client:
+        for _ in range(4):
+            began = time.monotonic()
+            await client.call()
+            assert time.monotonic() - began >= rng.uniform(0.01, 0.06) - 0.001
+
+
 async def test_bandwidth_is_a_ceiling(proxy: FaultProxy) -> None:
     proxy.set(Fault.bandwidth(bytes_per_s=5000.0))
     async with Client(proxy.port) as client:
