@@ -23,6 +23,7 @@ soak: $(STAMP)/python
 	SIMULATION_SEEDS=10000 $(BIN)/pytest tests/simulation -k every_world
 	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest tests/simulation -k every_world
 	DELIVERY_RUNS=10000 $(BIN)/pytest tests/core/test_delivery_model.py
+	DISCONNECTS=100000 $(BIN)/pytest -s tests/test_disconnects.py -k however_many
 	FUZZ_INPUTS=20000 $(BIN)/pytest tests/test_foreign_input.py
 
 bench: $(STAMP)/python
