@@ -86,7 +86,7 @@ def reached(events: list[dict[str, Any]], job: str, state: str) -> dict[str, Any
 def test_a_folder_is_compressed_before_everybody_s_eyes(home: Home) -> None:
     top = home.folder / "some-folder"
     (top / "sub").mkdir(parents=True)
-    (top / "sub" / "text").write_text(text(5_000_000))
+    (top / "sub" / "text").write_text(text(8_000_000))
     for number in range(300):
         (top / "sub" / str(number)).write_text(text(1_000))
     (top / "link").symlink_to("sub/text")
@@ -108,7 +108,7 @@ def test_a_folder_is_compressed_before_everybody_s_eyes(home: Home) -> None:
 
 def test_a_job_survives_its_agent_and_its_engine_and_the_stream_says_so(home: Home) -> None:
     source = home.folder / "file"
-    source.write_text(text(4_000_000))
+    source.write_text(text(6_000_000))
     with home.watched() as heard:
         job = home.submitted("file")
         first = until(lambda: _under_way(heard(), job), what=home.gateway.err)
