@@ -96,7 +96,7 @@ def _total(dump: Path) -> int:
 INSTRUCTIONS = Scenario(
     "instructions",
     "user instructions per delivery, by callgrind",
-    Choice(("floor", "tidegate", "broadcast"), subscribers=500),
+    Choice(("floor", "tidegate", "broadcast"), subscribers=1000),
     run,
     table,
 )
