@@ -1,5 +1,8 @@
 import asyncio
+import socket
+from contextlib import suppress
 
+from fanout import draft
 from serving import RawClient, serving
 from websockets.frames import Frame, Opcode
 
@@ -20,6 +23,23 @@ async def test_an_upgrade_while_an_answer_is_under_way_ends_the_connection_and_l
                 await asyncio.sleep(0.005)
         await client.close()
         assert served.house.metrics.named("client_connected") == [("sse",)]
+
+
+async def test_an_upgrade_behind_an_answer_that_is_not_taken_ends_the_connection() -> None:
+    """Its transport is full already and would never say so to the connection, which then had no limit."""
+    async with serving() as served:
+        await served.house.gateway.publish([draft("a", "x" * (1 << 20), retain=True)])
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", served.port))
+        client = RawClient(*await asyncio.open_connection(sock=sock, limit=1024))
+        client.writer.write(b"GET /api/v1/snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await client.until(b"\r\n\r\n")
+        client.writer.write(UPGRADE)
+        with suppress(ConnectionError):
+            assert b"welcome" not in await client.rest()
+        assert served.house.metrics.named("client_connected") == []
+        await client.close()
 
 
 async def test_frames_that_come_with_the_upgrade_request_are_read() -> None:

@@ -200,8 +200,9 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        if self._is_answering():
-            self._cut_off()  # a connection with an answer under way cannot become another protocol's
+        if self._is_answering() or self.flow.write_paused:
+            # The next protocol would not hear from a transport that is full already that it is.
+            self._cut_off()
             return
         self._upgraded = True
         self.connections.discard(self)
