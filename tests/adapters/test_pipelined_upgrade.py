@@ -2,6 +2,7 @@ import asyncio
 import socket
 from contextlib import suppress
 
+import pytest
 from fanout import draft
 from serving import RawClient, serving
 from websockets.frames import Frame, Opcode
@@ -57,3 +58,19 @@ async def test_frames_after_a_request_that_is_refused_are_thrown_away() -> None:
         client.writer.write(foreign + Frame(Opcode.TEXT, b"{}").serialize(mask=True))
         assert (await client.rest()).startswith(b"HTTP/1.1 421 ")
         await client.close()
+
+
+@pytest.mark.parametrize("connection", [b"Upgrade\r\nConnection: keep-alive", b"keep-alive\r\nConnection: Upgrade"])
+async def test_an_upgrade_is_one_in_whichever_field_it_is_said(connection: bytes) -> None:
+    async with serving() as served:
+        client = await RawClient.open(served.port)
+        client.writer.write(UPGRADE.replace(b"Connection: Upgrade", b"Connection: " + connection))
+        assert (await client.until(b"welcome")).startswith(b"HTTP/1.1 101 ")
+        await client.close()
+
+
+async def test_http_1_0_knows_no_upgrade() -> None:
+    async with serving() as served:
+        answer = await served.send(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert answer.status == 426
+        assert served.house.metrics.named("client_connected") == []

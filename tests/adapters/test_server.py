@@ -246,6 +246,20 @@ async def test_an_upgrade_to_another_protocol_is_passed_over(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("connection", [("Upgrade", "keep-alive"), ("keep-alive", "Upgrade"), ("close, Upgrade",)])
+async def test_a_request_is_run_once_whatever_its_connection_fields_say(connection: tuple[str, ...]) -> None:
+    fields = "".join(f"Connection: {value}\r\n" for value in connection)
+    head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}Upgrade: h2c\r\nContent-Length: 5\r\n\r\n"
+    async with server(Echo()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(head.encode() + b"hello")
+        client.writer.write_eof()
+        answers = await client.rest()
+        await client.close()
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"<hello>" in answers
+
+
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_a_client_that_ends_its_own_direction_gets_its_answers(requests: int) -> None:
     async with server(Application()) as port:

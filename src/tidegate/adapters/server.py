@@ -246,15 +246,26 @@ class HttpProtocol(HttpToolsProtocol):
                 rest = data[upgrade.args[0] :]
                 if not self._should_upgrade():
                     data = self._head_without_upgrade() + rest
+                    self.parser = _parser(self)  # the old one reads nothing behind a `Connection: close`
                     continue
                 self.handle_websocket_upgrade()
                 if rest and self._upgraded:
                     cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
             return
 
+    def _should_upgrade(self) -> bool:
+        """Whether what the parser takes for an upgrade is ours. HTTP/1.0 knows none (RFC 9110, section 7.8).
+
+        uvicorn's judges by the last Connection field, where the parser has read them all.
+        """
+        return self.parser.get_http_version() != "1.0" and b"websocket" in self._protocols_asked()
+
     def _is_other_upgrade(self) -> bool:
         """Whether another protocol is asked for, as by Java's client HTTP/2: the request is parsed again without."""
-        return self.parser.should_upgrade() and self._get_upgrade() is not None and not self._should_upgrade()
+        return self.parser.should_upgrade() and bool(self._protocols_asked()) and not self._should_upgrade()
+
+    def _protocols_asked(self) -> list[bytes]:
+        return [value.lower() for name, value in self.headers if name == b"upgrade"]
 
     def _head_without_upgrade(self) -> bytes:
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
@@ -310,11 +321,18 @@ class HttpProtocol(HttpToolsProtocol):
             self.loop.call_later(self._handshake_s, self.transport.abort)
 
 
+def _parser(protocol: HttpProtocol) -> httptools.HttpRequestParser:
+    """A parser as uvicorn sets it up."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
 def _config(app: AsgiApp, *, keep_alive_s: float) -> Config:
     config = Config(
         app,
         http=HttpProtocol,
-        ws=asyncio.Protocol,  # upgrades are wanted; `HttpProtocol` hands them on itself
+        ws="none",  # `HttpProtocol` hands upgrades on itself
         lifespan="off",
         log_config=None,
         access_log=False,
