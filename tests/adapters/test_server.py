@@ -260,6 +260,12 @@ async def test_a_request_is_run_once_whatever_its_connection_fields_say(connecti
     assert b"<hello>" in answers
 
 
+async def test_white_space_behind_a_field_is_no_part_of_it() -> None:
+    async with serving() as served:
+        answer = await served.send(b"GET /healthz HTTP/1.1\r\nHost: localhost \t\r\nConnection: close \r\n\r\n")
+        assert answer.status == 200
+
+
 @pytest.mark.parametrize("requests", [1, 3])
 async def test_a_client_that_ends_its_own_direction_gets_its_answers(requests: int) -> None:
     async with server(Application()) as port:

@@ -184,6 +184,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self.scope["state"][TRANSPORT] = self.transport
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Without the white space behind the value, which is no part of it (RFC 9112, section 5)."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = len(self.url) + sum(len(b"%b: %b\r\n" % field) for field in self.headers)
