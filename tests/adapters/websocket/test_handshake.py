@@ -31,6 +31,14 @@ def test_only_get_opens_a_websocket() -> None:
     assert b"Allow: GET\r\n" in refusal(caught.value)
 
 
+@pytest.mark.parametrize("fields", [{"content-length": "5"}, {"transfer-encoding": "chunked"}])
+def test_a_body_would_be_read_as_frames(fields: dict[str, str]) -> None:
+    with pytest.raises(AccessRefused, match="no body") as caught:
+        acceptance("GET", {"sec-websocket-key": KEY, **fields})
+    assert caught.value.status == 400
+    assert acceptance("GET", {"sec-websocket-key": KEY, "content-length": "0"})
+
+
 @pytest.mark.parametrize("headers", [{}, {"sec-websocket-version": "8"}, {"sec-websocket-version": "13, 8"}])
 def test_another_version_is_told_ours(headers: dict[str, str]) -> None:
     with pytest.raises(AccessRefused) as caught:

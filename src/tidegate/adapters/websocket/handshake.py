@@ -27,10 +27,13 @@ def check_version(headers: Mapping[str, str]) -> None:
 def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
     """The answer that opens the connection; no extension or subprotocol is taken up.
 
-    Raises `AccessRefused`: 405 for another method than GET, 400 for a key that is none.
+    Raises `AccessRefused`: 405 for another method than GET, 400 for a key that is none, or for a body: that would be
+    read as frames.
     """
     if method != "GET":
         raise AccessRefused(405, f"expected GET, got {method}")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise AccessRefused(400, "expected no body behind a handshake")
     key = headers.get("sec-websocket-key", "")
     if not _is_key(key):
         raise AccessRefused(400, f"expected Sec-WebSocket-Key to be {KEY_BYTES} bytes in base64, got {key[:80]!r}")
