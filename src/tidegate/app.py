@@ -48,8 +48,9 @@ from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
+from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import Gateway, GatewayOptions
-from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
+from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")

@@ -24,8 +24,9 @@ from tidegate.core.instant import Instant, from_rfc3339, rfc3339
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
+from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.poller import BackendPlan, BackendPoller, SourcePlan
+from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 from tidegate.testing import MemoryStore, RecordingMetrics, ScriptedBackend
 

@@ -21,10 +21,10 @@ from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
-from tidegate.core.outcome import Fault, classify
-from tidegate.errors import AccessRefused, ConfigError, DeadlineExceeded, ErrorCode, Unreachable
+from tidegate.core.outcome import Fault
+from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.ports import Backend
-from tidegate.runtime.poller import BackendPlan, SourcePlan, value_of
+from tidegate.runtime.exchange import BackendPlan, SourcePlan, exchange
 
 SPARE_FILES = 100
 """Files of our own: listener, store, logs, connections to backends."""
@@ -222,19 +222,8 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
 async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
     """What is wrong with the source's answer, if anything, and how many seconds it took."""
     began = time.monotonic()
-    result: msgspec.Raw | Exception
-    try:
-        async with asyncio.timeout(plan.timeout_s):
-            [result] = await backend.call([source.call])
-        if isinstance(result, msgspec.Raw):
-            value_of(source, result, event_bytes=plan.event_bytes)
-    except TimeoutError:
-        result = DeadlineExceeded(f"expected an answer within {plan.timeout_s:g} s")
-    except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome, classified below
-        result = error
-    elapsed_s = time.monotonic() - began
-    outcome = classify(result, elapsed_s=elapsed_s, policy=plan.policy)
-    return outcome if isinstance(outcome, Fault) else None, elapsed_s
+    [(outcome, _)] = await exchange(backend, plan, [source], monotonic=time.monotonic)
+    return outcome if isinstance(outcome, Fault) else None, time.monotonic() - began
 
 
 def _faulty(what: str, source: SourcePlan, fault: Fault) -> Finding:

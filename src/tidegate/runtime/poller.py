@@ -12,46 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import structlog
 
-from tidegate.core.breaker import Breaker, BreakerConfig, BreakerView, Permit, State, Transition, open_period_s
+from tidegate.core.breaker import Breaker, BreakerView, Permit, State, Transition, open_period_s
 from tidegate.core.built_in import BreakerState, RpcError
 from tidegate.core.envelope import raw
 from tidegate.core.episodes import ErrorReports
 from tidegate.core.events import Draft
-from tidegate.core.freshness import Freshness, SourceSpec, Update, Value
+from tidegate.core.freshness import Freshness, Update, Value
 from tidegate.core.instant import Instant, rfc3339
-from tidegate.core.outcome import ClassifyPolicy, Fault, Outcome, Verdict, batch_verdict, classify
-from tidegate.core.payload import keyed_items, select, within
+from tidegate.core.outcome import Fault, Outcome, Verdict, batch_verdict
 from tidegate.core.schedule import Schedule
-from tidegate.errors import BackendError, DeadlineExceeded, ErrorCode
-from tidegate.ports import Backend, Call, Clock, Metrics, SavedValue, Store
+from tidegate.errors import ErrorCode
+from tidegate.ports import Backend, Clock, Metrics, SavedValue, Store
+from tidegate.runtime.exchange import BackendPlan, SourcePlan, exchange
 from tidegate.runtime.gateway import Gateway
 
 log = structlog.get_logger("tidegate.poller")
-
-
-class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How one source is polled. `select` and `items` are JSON Pointers; `key` names the items of a keyed source."""
-
-    spec: SourceSpec
-    call: Call
-    breaker: str
-    select: str = ""
-    items: str = ""
-    key: str | None = None
-    idle_interval_s: float | None = None
-
-
-class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How one backend is polled."""
-
-    name: str
-    timeout_s: float
-    batch: bool
-    breaker: BreakerConfig
-    policy: ClassifyPolicy
-    event_bytes: int
-    rpc_error_interval_s: float
-    sources: Sequence[SourcePlan]
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +40,6 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     error_code: ErrorCode | None
     next_poll_at: float
     missed_ticks: int
-
-
-def value_of(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
-    """The part of a `result` that the source wants. Raises `InvalidResponse` where it isn't there or is too long."""
-    wanted = select(result, plan.select)
-    if plan.key is None:
-        return within(wanted, event_bytes)
-    found = keyed_items(wanted, items=plan.items, key=plan.key)
-    return {key: within(item, event_bytes) for key, item in found.items()}
 
 
 class _Source:
@@ -306,7 +272,9 @@ class BackendPoller:
             source.last_sent = sent.mono
         verdict, fault = Verdict.IGNORED, None
         try:
-            outcomes = await self._call(group, sent)
+            outcomes = await exchange(
+                self._backend, self._plan, [source.plan for source in group], monotonic=self._monotonic
+            )
             verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
         finally:
             now = self._clock.now()
@@ -324,35 +292,6 @@ class BackendPoller:
         if transition is not None:
             drafts += self._moved(transition, now, told=group)
         await self._publish(drafts)
-
-    async def _call(self, group: Sequence[_Source], sent: Instant) -> list[tuple[Outcome, Value | None]]:
-        """What each source's part of the exchange came to, and its value where that is good.
-
-        No error is kept beyond its classification: its traceback holds the answer that was read, however large.
-        """
-        try:
-            async with asyncio.timeout(self._plan.timeout_s):
-                answers = await self._backend.call([source.plan.call for source in group])
-        except TimeoutError:
-            late = DeadlineExceeded(f"expected an answer within {self._plan.timeout_s:g} s")
-            return [(self._classify(late, sent), None)] * len(group)
-        except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome
-            return [(self._classify(error, sent), None)] * len(group)
-        return [self._judge(source, answer, sent) for source, answer in zip(group, answers, strict=True)]
-
-    def _judge(
-        self, source: _Source, answer: msgspec.Raw | BackendError, sent: Instant
-    ) -> tuple[Outcome, Value | None]:
-        if isinstance(answer, BackendError):
-            return self._classify(answer, sent), None
-        try:
-            value = value_of(source.plan, answer, event_bytes=self._plan.event_bytes)
-        except Exception as error:  # noqa: BLE001 - what cannot be read is an outcome too
-            return self._classify(error, sent), None
-        return self._classify(answer, sent), value
-
-    def _classify(self, result: msgspec.Raw | Exception, sent: Instant) -> Outcome:
-        return classify(result, elapsed_s=self._clock.now().mono - sent.mono, policy=self._plan.policy)
 
     # what an exchange changes
 
@@ -459,6 +398,9 @@ class BackendPoller:
         self._store.save(values, gone=[(draft.type, draft.key or "") for draft in update.drafts if draft.gone])
 
     # small things
+
+    def _monotonic(self) -> float:
+        return self._clock.now().mono
 
     def _set_idle(self, source: _Source, *, idle: bool, now: Instant) -> None:
         if source.idle != idle:
