@@ -146,7 +146,7 @@ class TestWanted:
         assert hub.is_wanted("a.b")
         assert not hub.is_wanted("b")
         assert one.cohort is not None
-        hub.leave(one, one.cohort)
+        hub.leave(one)
         assert not hub.is_wanted("a.b")
 
 
@@ -166,7 +166,7 @@ class TestJoiningAndLeaving:
         cohort = hub.join(leaver, interest("a"))
         hub.join(stayer, interest("a"))
         hub.publish(event("a", 1))
-        hub.leave(leaver, cohort)
+        hub.leave(leaver)
         hub.publish(event("a", 2))
         hub.flush()
         assert (leaver.heard(), stayer.heard()) == ([1], [1, 2])
@@ -175,9 +175,9 @@ class TestJoiningAndLeaving:
     def test_a_cohort_ends_with_its_last_member_and_begins_anew(self) -> None:
         hub = Hub(EPOCH)
         member = Recorder()
-        cohort = hub.join(member, interest("a"))
+        hub.join(member, interest("a"))
         hub.publish(event("a", 1))
-        hub.leave(member, cohort)
+        hub.leave(member)
         assert len(hub) == 0
         assert hub.publish(event("a", 2)) == 0
         hub.flush()

@@ -163,8 +163,10 @@ class Hub:
         cohort.place(member)
         return cohort
 
-    def leave(self, member: Member, cohort: Cohort) -> None:
-        """Take `member` out after it got all that was published to it until now."""
+    def leave(self, member: Member) -> None:
+        """Take `member` out of its cohort after it got all that was published to it until now."""
+        cohort = member.cohort
+        assert cohort is not None, "only who has joined can leave"
         self.flush_cohort(cohort)
         member.cohort = None
         cohort.writes.pop(member, None)

@@ -282,7 +282,7 @@ class Subscriber(Member):
 
     def _leave(self) -> None:
         if (cohort := self.cohort) is not None:
-            self._stream.hub.leave(self, cohort)
+            self._stream.hub.leave(self)
             self._settled += cohort.flushed - self._counted_from
 
 
