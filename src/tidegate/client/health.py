@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import client_error_text, problem_detail
+from tidegate.client.refusals import problem_detail, reaching
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 5.0
@@ -28,16 +28,12 @@ async def readiness(
     something else does, `ValueError` for a malformed `url`.
     """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    try:
+    with reaching(url, timeout_s=timeout_s):
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(api_url(url, "/readyz"), ssl=check_certificate) as response,
         ):
             return _readiness(response.status, await response.read())
-    except TimeoutError:
-        raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
-    except aiohttp.ClientError as error:
-        raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
 
 
 def _readiness(status: int, body: bytes) -> Readiness:

@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import client_error_text, problem_detail, retry_after_s
+from tidegate.client.refusals import problem_detail, reaching, retry_after_s
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 10.0
@@ -32,16 +32,12 @@ async def publish(
     draft = _Draft(type=event_type, data=data, key=key, retain=retain, ttl_s=ttl_s)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    try:
+    with reaching(url, timeout_s=timeout_s):
         async with (
             aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
             session.post(api_url(url, "/api/v1/events"), data=io.BytesIO(msgspec.json.encode(draft))) as response,
         ):
             return _position(response, await response.read())
-    except TimeoutError:
-        raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
-    except aiohttp.ClientError as error:
-        raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
 
 
 class _Draft(msgspec.Struct, omit_defaults=True):

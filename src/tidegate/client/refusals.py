@@ -2,13 +2,15 @@
 
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aiohttp
 import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.http11 import Response
 
-from tidegate.errors import AccessRefused, CloseCode, StreamClosed, TidegateError
+from tidegate.errors import AccessRefused, CloseCode, StreamClosed, TidegateError, Unreachable
 
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1009, 1010, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
 """Close codes after which the same client would only meet the same end."""
@@ -80,6 +82,17 @@ def error_text(error: OSError) -> str:
 def client_error_text(error: aiohttp.ClientError) -> str:
     """Why a request came to nothing, in the operating system's words where it has any."""
     return error_text(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
+
+
+@contextmanager
+def reaching(url: str, *, timeout_s: float) -> Iterator[None]:
+    """What goes wrong with a request to `url` within this is `Unreachable`."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
+    except aiohttp.ClientError as error:
+        raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
 
 
 class _Problem(msgspec.Struct):
