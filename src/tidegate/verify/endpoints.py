@@ -91,13 +91,8 @@ class _Endpoint:
         self._name = name
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def _ask(self, method: str, path: str, *, body: object = None) -> bytes:
-        status, content = await self._exchange(method, path, body=body)
-        if not 200 <= status < 300:
-            raise CouldNotTest(f"{self._name}: {method} {path} was answered with HTTP {status}: {content[:300]!r}")
-        return content
-
-    async def _exchange(self, method: str, path: str, *, body: object = None) -> tuple[int, bytes]:
+    async def _ask(self, method: str, path: str, *, body: object = None, or_status: int | None = None) -> bytes:
+        """The body of a good answer, or of one with `or_status`. Raises `CouldNotTest` for any other."""
         data = None if body is None else msgspec.json.encode(body)
         try:
             async with self._session.request(
@@ -107,10 +102,14 @@ class _Endpoint:
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=ANSWER_S),
             ) as response:
-                return response.status, await response.read()
+                content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             raise CouldNotTest(f"{self._name} at {self.url} does not answer: {reason}") from error
+        status = response.status
+        if status != or_status and not 200 <= status < 300:
+            raise CouldNotTest(f"{self._name}: {method} {path} was answered with HTTP {status}: {content[:300]!r}")
+        return content
 
     async def _read(self, path: str, kind: type[T]) -> T:
         content = await self._ask("GET", path)
@@ -152,16 +151,11 @@ class GatewayApi(_Endpoint):
 
     async def reset(self, breaker: str) -> None:
         """Close `breaker` and forget its counts, where our token is an operator's."""
-        await self._try(f"/api/v1/circuit-breaker/{breaker}/reset")
+        await self._ask("POST", f"/api/v1/circuit-breaker/{breaker}/reset", or_status=FORBIDDEN)
 
     async def poll(self, backend: str) -> None:
         """Hint that something changed at `backend`, where our token may."""
-        await self._try(f"/api/v1/backends/{backend}/poll")
-
-    async def _try(self, path: str) -> None:
-        status, content = await self._exchange("POST", path)
-        if status != FORBIDDEN and not 200 <= status < 300:
-            raise CouldNotTest(f"{self._name}: POST {path} was answered with HTTP {status}: {content[:300]!r}")
+        await self._ask("POST", f"/api/v1/backends/{backend}/poll", or_status=FORBIDDEN)
 
 
 class ProxyApi(_Endpoint):
