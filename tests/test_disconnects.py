@@ -19,6 +19,7 @@ import structlog
 import uvloop
 from fanout import draft
 from leaving import STAGES, Leaver, Stage
+from programs import private_bytes
 from structlog.typing import EventDict
 
 from tidegate.testing import RunningGateway, gateway
@@ -174,21 +175,13 @@ def test_however_many_come_and_go_memory_stays(complaints: Complaints) -> None:
             await clients.visits(mixed(DISCONNECTS // 2))
             await clients.until_all_is_as(before)
             gc.collect()
-            private = private_bytes()
+            private = private_bytes(os.getpid())
             await clients.visits(mixed(DISCONNECTS // 2))
             await clients.until_all_is_as(before)
             gc.collect()
-            grown = private_bytes() - private
+            grown = private_bytes(os.getpid()) - private
             print(f"{DISCONNECTS} connects: {grown} bytes more after the second half of them")
             assert grown < SLACK_BYTES, f"{grown} bytes more after {DISCONNECTS // 2} connects"
 
     run(main())
     assert complaints.lines == []
-
-
-def private_bytes() -> int:
-    """Memory of this process that is nobody else's."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Private_Dirty:"):
-            return 1024 * int(line.split()[1])
-    raise AssertionError("the kernel says nothing of private memory")

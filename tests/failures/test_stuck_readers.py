@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from programs import Program, tidegate
+from programs import Program, private_bytes, tidegate
 
 pytestmark = pytest.mark.real
 
@@ -118,13 +118,6 @@ class Client(asyncio.Protocol):
         return payload if opcode == 1 else b""
 
 
-def private_bytes(program: Program) -> int:
-    for line in Path(f"/proc/{program.pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Private_Dirty:"):
-            return 1024 * int(line.split()[1])
-    raise AssertionError("the kernel says nothing of private memory")
-
-
 async def publish(session: aiohttp.ClientSession, url: str) -> list[int]:
     """All events, in order; the positions of the ticks among them."""
     ticks = []
@@ -174,10 +167,10 @@ async def play(port: int, gateway: Program, readers: list[Client], stuck: list[C
     await asyncio.gather(*(client.open(port, small=True) for client in stuck))
     for client in stuck:
         client.transport.pause_reading()
-    before = private_bytes(gateway)
+    before = private_bytes(gateway.pid)
     async with aiohttp.ClientSession() as session:
         ticks = await publish(session, gateway.url)
-    grown = private_bytes(gateway) - before
+    grown = private_bytes(gateway.pid) - before
     async with asyncio.timeout(PATIENCE_S):
         while any(len(reader.seen("tick")) < len(ticks) for reader in readers):
             await asyncio.sleep(0.05)

@@ -116,6 +116,14 @@ def until(condition: Callable[[], T | None], *, what: object = "", patience_s: f
     return value
 
 
+def private_bytes(pid: int) -> int:
+    """Memory of the process that is nobody else's."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Private_Dirty:"):
+            return 1024 * int(line.split()[1])
+    raise AssertionError("the kernel says nothing of private memory")
+
+
 def is_running(pid: int) -> bool:
     """Whether a process of that id runs; one that has ended and is not collected yet doesn't."""
     try:
