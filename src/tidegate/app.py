@@ -142,12 +142,7 @@ async def running(
             options=http_options(config),
             open_stream=streams.open,
             render_metrics=metrics.render,
-            asyncapi=asyncapi_document(
-                version=__version__,
-                url=url,
-                root_path=config.server.root_path,
-                auth_required=config.auth.mode != "none",
-            ),
+            asyncapi=asyncapi_for(config, url),
         )
 
         if beside is not None:
@@ -272,6 +267,12 @@ def http_options(config: Config) -> ApiOptions:
         root_path=config.server.root_path,
         auth_required=config.auth.mode != "none",
     )
+
+
+def asyncapi_for(config: Config, url: str) -> bytes:
+    """What streams carry, for a gateway that listens at `url`."""
+    api = http_options(config)
+    return asyncapi_document(version=api.version, url=url, root_path=api.root_path, auth_required=api.auth_required)
 
 
 def websocket_options(config: Config) -> WebSocketOptions:

@@ -35,7 +35,7 @@ class WebSocketServer:
         self._options = options
         self._slots: list[dict[WebSocketProtocol, None]] = [{} for _ in range(int(PING_S))]
         self._slot = 0
-        self._ended_callback = self._ended
+        self._ended_callback = self._ended  # one bound method for all connections
 
     def __call__(self, transport: asyncio.Transport, method: str, target: str, asked: Request) -> WebSocketProtocol:
         """Answer an upgrade request that came on `transport`, which is the result's from now on.
