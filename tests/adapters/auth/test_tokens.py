@@ -105,6 +105,13 @@ def knows(authenticator: TokenAuthenticator, token: str) -> bool:
     return True
 
 
+def replace(path: Path, text: str) -> None:
+    """In one step, for who reads `path` in the middle of a write finds it empty, which is a trouble of its own."""
+    written = path.with_suffix(".new")
+    written.write_text(text)
+    written.replace(path)
+
+
 async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "REREAD_S", 0.0)
     warnings: list[dict[str, Any]] = []
@@ -113,14 +120,14 @@ async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: py
     path.write_text("old")
     authenticator = TokenAuthenticator([in_file(path)])
     running = asyncio.create_task(authenticator.run())
-    path.write_text("new")
+    replace(path, "new")
     await eventually(lambda: knows(authenticator, "new"))
     assert not knows(authenticator, "old")
 
     path.unlink()
     await eventually(lambda: bool(warnings))
     assert knows(authenticator, "new"), "what was read before stays"
-    path.write_text("newest")
+    replace(path, "newest")
     await eventually(lambda: knows(authenticator, "newest"))
     assert len(warnings) == 1, "one warning for one trouble"
     path.unlink()
