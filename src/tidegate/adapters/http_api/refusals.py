@@ -1,25 +1,53 @@
 """Every refusal as problem details (RFC 9457), whatever raised it."""
 
 import http
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 
 from tidegate.core.problem import MEDIA_TYPE, problem
 from tidegate.errors import AccessRefused, PublishError, UnknownName
 
-AnyRequest = Request[Any, Any, Any]
-
 log = structlog.get_logger("tidegate.http")
 
 
-def answer_with(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
-    """The problem as a response."""
-    return Response(problem(status, detail), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+class Refusal(msgspec.Struct, frozen=True):
+    """A problem and the header fields that go with it."""
+
+    status: int
+    detail: str
+    headers: dict[str, str] = {}
+
+    def answer(self) -> ASGIResponse:
+        """As an ASGI application."""
+        body = problem(self.status, self.detail)
+        return ASGIResponse(body=body, status_code=self.status, media_type=MEDIA_TYPE, headers=self.headers)
+
+
+def refusal_for(error: Exception, *, method: str, path: str) -> Refusal:
+    """The answer to a request that `error` ended. What nobody foresaw is logged."""
+    match error:
+        case AccessRefused():
+            return Refusal(error.status, str(error), _access_headers(error))
+        case PublishError():
+            return Refusal(error.status, str(error))
+        case UnknownName():
+            return Refusal(404, str(error))
+        case NotFoundException():
+            return Refusal(404, f"expected a path that openapi.json lists, got {path[:255]!r}")
+        case MethodNotAllowedException():
+            listed = allow({*(error.headers or {})["allow"].split(", ")})
+            return Refusal(405, f"expected the method {listed}, got {method[:32]}", {"Allow": listed})
+        case HTTPException():
+            return Refusal(error.status_code, error.detail, {**(error.headers or {})})
+    log.error("a request failed", method=method, path=path, exc_info=error)
+    return Refusal(500, "the request failed for a reason that only the server's log tells")
 
 
 def allow(methods: Collection[str]) -> str:
@@ -27,50 +55,22 @@ def allow(methods: Collection[str]) -> str:
     return ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
 
 
-def _access_refused(_: AnyRequest, refused: AccessRefused) -> Response[bytes]:
+def _access_headers(error: AccessRefused) -> dict[str, str]:
     """Host, origin, token, role, room or query."""
     headers = {}
-    if refused.retry_after_s is not None:
-        headers["Retry-After"] = str(refused.retry_after_s)
-    if refused.status == http.HTTPStatus.UNAUTHORIZED:
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == http.HTTPStatus.UPGRADE_REQUIRED:
+    if error.status == http.HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
-    return answer_with(refused.status, str(refused), headers)
+    return headers
 
 
-def _publish_error(_: AnyRequest, error: PublishError) -> Response[bytes]:
-    return answer_with(error.status, str(error))
+def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    refusal = refusal_for(error, method=request.method, path=request.scope["path"])
+    body = problem(refusal.status, refusal.detail)
+    return Response(body, status_code=refusal.status, media_type=MEDIA_TYPE, headers=refusal.headers)
 
 
-def _unknown_name(_: AnyRequest, error: UnknownName) -> Response[bytes]:
-    return answer_with(404, str(error))
-
-
-def _no_such_path(request: AnyRequest, _: NotFoundException) -> Response[bytes]:
-    return answer_with(404, f"expected a path that openapi.json lists, got {request.scope['path'][:255]!r}")
-
-
-def _no_such_method(request: AnyRequest, error: MethodNotAllowedException) -> Response[bytes]:
-    listed = allow({*(error.headers or {})["allow"].split(", ")})
-    return answer_with(405, f"expected the method {listed}, got {request.method[:32]}", {"Allow": listed})
-
-
-def _litestar(_: AnyRequest, error: HTTPException) -> Response[bytes]:
-    return answer_with(error.status_code, error.detail, error.headers)
-
-
-def _unforeseen(request: AnyRequest, error: Exception) -> Response[bytes]:
-    log.error("a request failed", method=request.method, path=request.scope["path"], exc_info=error)
-    return answer_with(500, "the request failed for a reason that only the server's log tells")
-
-
-HANDLERS: ExceptionHandlersMap = {
-    AccessRefused: _access_refused,
-    PublishError: _publish_error,
-    UnknownName: _unknown_name,
-    NotFoundException: _no_such_path,
-    MethodNotAllowedException: _no_such_method,
-    HTTPException: _litestar,
-    Exception: _unforeseen,
-}
+HANDLERS: ExceptionHandlersMap = {Exception: _handle}
