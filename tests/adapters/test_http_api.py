@@ -155,11 +155,12 @@ async def test_an_unknown_type_has_no_snapshot() -> None:
         check_problem(await gate.ask("GET", "/api/v1/snapshot/no.such"), 404, "'no.such'")
 
 
-async def test_publish_one() -> None:
-    async with serving() as gate:
+@pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/events/", "/gate/api/v1/events"])
+async def test_publish_one(path: str) -> None:
+    async with serving(http={"root_path": "/gate"}) as gate:
         _, channel, _ = gate.house.started("app.*")
         body = b'{"type":"app.news","key":"k","data": {"a" : [1.10, "\\n"]} }'
-        answer = await gate.ask("POST", "/api/v1/events", body)
+        answer = await gate.ask("POST", path, body)
         assert (answer.status, answer.json) == (202, {"epoch": "e1", "seq": 1})
         frames = bytes(channel.taken)
         received = channel.received()
@@ -515,6 +516,20 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
     failed = [entry for entry in logs if entry["log_level"] == "error"]
     assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/status", "the secret inside")]
     assert "hush" not in str(logs)
+
+
+async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_: object) -> None:
+        raise RuntimeError("the secret inside")
+
+    with structlog.testing.capture_logs() as logs:
+        async with serving() as gate:
+            monkeypatch.setattr(gate.house.gateway, "publish_from_outside", fails)
+            answer = await gate.ask("POST", "/api/v1/events", {"type": "app.a", "data": 1})
+    check_problem(answer, 500)
+    assert b"secret" not in answer.body
+    failed = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/events", "the secret inside")]
 
 
 async def test_a_plain_request_to_the_websocket() -> None:

@@ -10,6 +10,7 @@ from tidegate.adapters.http_api.document import openapi_document
 from tidegate.adapters.http_api.door import Door
 from tidegate.adapters.http_api.operation import authorize
 from tidegate.adapters.http_api.pages import dashboard_routes, document_route
+from tidegate.adapters.http_api.publishing import PublishEndpoint
 from tidegate.adapters.http_api.refusals import HANDLERS, allow
 from tidegate.adapters.http_api.routes import ROUTES
 from tidegate.adapters.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
@@ -33,12 +34,14 @@ def http_api(
     `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `render_metrics` is
     called in another thread, with the patterns that the caller's token covers.
     """
+    publish = PublishEndpoint(gateway, gate, options)
     services = Services(
         gateway=gateway,
         supervisor=supervisor,
         gate=gate,
         options=options,
         open_stream=open_stream,
+        publish=publish,
         render_metrics=render_metrics,
     )
     handlers = [*ROUTES, *dashboard_routes(), document_route("/asyncapi.json", asyncapi)]
@@ -57,7 +60,7 @@ def http_api(
         openapi_config=None,
         logging_config=None,
     )
-    return Door(litestar, gate=gate, root_path=options.root_path)
+    return Door(litestar, publish, gate=gate, root_path=options.root_path)
 
 
 def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

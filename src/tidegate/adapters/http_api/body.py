@@ -1,11 +1,12 @@
 """Request bodies: received up to a limit, read as what publishers send."""
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
+from litestar.types import Receive
 
 from tidegate.adapters.http_api.answers import Publication
-from tidegate.adapters.http_api.services import ApiRequest
 from tidegate.core.events import Draft
 from tidegate.core.payload import compact, decode
 from tidegate.errors import AccessRefused, InvalidResponse, PublishError
@@ -15,19 +16,20 @@ _PUBLICATIONS: msgspec.json.Decoder[Publication | list[Publication]] = msgspec.j
 )
 
 
-async def receive_body(request: ApiRequest, *, limit_bytes: int, within_s: float) -> bytes:
-    """The whole body. Raises `PublishError` (413) as soon as it is longer than `limit_bytes`, without reading on.
+async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_bytes: int, within_s: float) -> bytes:
+    """The whole body of a request with `headers`.
 
+    Raises `PublishError` (413) as soon as it is longer than `limit_bytes`, without reading on.
     Raises `AccessRefused`: 408 for one that has not arrived after `within_s` seconds, 400 for one that ends early.
     """
-    announced = request.headers.get("content-length", "0")
+    announced = headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit_bytes:
         raise _too_long(limit_bytes, announced)
     body = bytearray()
     try:
         async with asyncio.timeout(within_s):
             while True:
-                message = await request.receive()
+                message = await receive()
                 if message["type"] != "http.request":
                     raise AccessRefused(400, "expected a whole body, got the end of the connection")
                 body += message["body"]

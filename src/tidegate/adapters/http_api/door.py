@@ -1,18 +1,18 @@
 """What every request passes before it is routed, and every answer after it: host, origin, prefix, CORS, HEAD."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 from litestar.response.base import ASGIResponse
 
 from tidegate.adapters.http_api.operation import ASKED
-from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
+from tidegate.adapters.http_api.refusals import Refusal
+from tidegate.adapters.http_api.services import ASGIApp
 from tidegate.errors import AccessRefused
 from tidegate.runtime.access import Gate, Request
 
-ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 PREFLIGHT = {
@@ -25,26 +25,31 @@ log = structlog.get_logger("tidegate.http")
 
 
 class Door:
-    """An ASGI application in front of `inside`. `root_path` is the prefix of a proxy, "" without one."""
+    """An ASGI application in front of `inside` and of `publish`, which needs no router to be found.
 
-    def __init__(self, inside: ASGIApp, *, gate: Gate, root_path: str) -> None:
+    `root_path` is the prefix of a proxy, "" without one.
+    """
+
+    def __init__(self, inside: ASGIApp, publish: ASGIApp, *, gate: Gate, root_path: str) -> None:
         self._inside = inside
+        self._publish = publish
         self._gate = gate
         self._root_path = root_path
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         began = asyncio.get_running_loop().time()
         asked = Request.read((scope.get("client") or ("",))[0], scope["scheme"], scope["headers"])
+        inner = self._inner_scope(scope, asked)
         reply = _Reply(send, is_head=scope["method"] == "HEAD")
         try:
             self._gate.check_host(asked)
             self._gate.check_origin(asked)
         except AccessRefused as refused:
-            app: ASGIApp = _refusal(refused)
+            app: ASGIApp = Refusal(refused.status, str(refused)).answer()
         else:
             reply.allowed_origin = asked.headers.get("origin")
-            app = self._route(scope, asked)
-        await app(self._inner_scope(scope, asked), receive, reply)
+            app = self._route(scope, inner)
+        await app(inner, receive, reply)
         log.debug(
             "request",
             method=scope["method"],
@@ -53,8 +58,10 @@ class Door:
             elapsed_s=round(asyncio.get_running_loop().time() - began, 4),
         )
 
-    def _route(self, scope: dict[str, Any], asked: Request) -> ASGIApp:
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in asked.headers:
+    def _route(self, scope: dict[str, Any], inner: dict[str, Any]) -> ASGIApp:
+        if inner["path"] == PUBLISH_PATH and inner["method"] == "POST":
+            return self._publish
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in inner["state"][ASKED].headers:
             return ASGIResponse(status_code=204, headers=PREFLIGHT)
         if self._root_path and scope["path"] == self._root_path:
             # The page's relative addresses need the slash.
@@ -100,7 +107,3 @@ class _Reply:
                 (b"access-control-expose-headers", b"Retry-After"),
             ]
         return headers
-
-
-def _refusal(refused: AccessRefused) -> ASGIApp:
-    return ASGIResponse(body=problem(refused.status, str(refused)), status_code=refused.status, media_type=MEDIA_TYPE)

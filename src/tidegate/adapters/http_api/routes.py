@@ -9,8 +9,8 @@ from litestar.types import ASGIApp
 from msgspec import Raw
 
 from tidegate.adapters.http_api import answers
-from tidegate.adapters.http_api.body import parse_publications, receive_body
 from tidegate.adapters.http_api.operation import Content, Operation, Parameter, documented
+from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.adapters.http_api.services import ApiRequest, Services, services
 from tidegate.core.breaker import BreakerView
 from tidegate.core.grant import Role
@@ -240,7 +240,7 @@ async def forget(
 
 
 @post(
-    "/api/v1/events",
+    PUBLISH_PATH,
     status_code=202,
     opt=documented(
         Operation(
@@ -258,10 +258,8 @@ async def forget(
         )
     ),
 )
-async def publish(request: ApiRequest) -> answers.Published:
-    around = services(request)
-    body = await receive_body(request, limit_bytes=around.options.publish_bytes, within_s=around.options.body_s)
-    return answers.published(await around.gateway.publish_from_outside(parse_publications(body)))
+async def publish(request: ApiRequest) -> ASGIApp:
+    return services(request).publish
 
 
 @get(

@@ -17,12 +17,12 @@ from tidegate.runtime.supervisor import Readiness
 
 ApiRequest = Request[Any, Admission, State]
 
-AsgiResponse = Callable[[Any, Any, Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 SERVICES = "services"
 """Where the services are in the application's state."""
 
-OpenStream = Callable[[Admission, StreamQuery], AsgiResponse]
+OpenStream = Callable[[Admission, StreamQuery], ASGIApp]
 
 
 class Steering(Protocol):
@@ -62,6 +62,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: Steering
     gate: Gate
     open_stream: OpenStream
+    publish: ASGIApp
     render_metrics: Callable[[PatternSet], bytes]
     options: HttpOptions
 
