@@ -8,9 +8,11 @@ import asyncio
 import functools
 import socket
 import ssl as tls
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,11 +87,10 @@ async def serve(
     _renew_headers(state)
     config = _config(app, keep_alive_s=keep_alive_s)
     idle = asyncio.Event()
-    new_protocol = functools.partial(
-        HttpProtocol, config, state, upgrade, handshake_s=handshake_s, gone=functools.partial(_note_gone, state, idle)
-    )
+    deadlines = Deadlines(handshake_s)
+    first = HttpProtocol(config, state, upgrade, deadlines=deadlines, gone=functools.partial(_note_gone, state, idle))
     listener = await asyncio.get_running_loop().create_server(
-        new_protocol, sock=sock, ssl=ssl, ssl_handshake_timeout=handshake_s if ssl else None, backlog=BACKLOG
+        first.another, sock=sock, ssl=ssl, ssl_handshake_timeout=handshake_s if ssl else None, backlog=BACKLOG
     )
     dating = asyncio.create_task(_keep_date(state))
     try:
@@ -98,6 +99,7 @@ async def serve(
         dating.cancel()
         listener.close()
         await _finish(state, idle, finish_s)
+        deadlines.cancel()
 
 
 def tls_context(cert_file: Path, key_file: Path) -> tls.SSLContext:
@@ -119,24 +121,72 @@ def transport_of(scope: Mapping[str, Any]) -> asyncio.Transport:
     return cast("asyncio.Transport", scope["state"][TRANSPORT])
 
 
+class Deadlines:
+    """Ends the connections that have not sent a whole request head in time.
+
+    All have the same `after_s`, so the first to come is the first to be due, and one timer serves them all.
+    """
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        self._loop = asyncio.get_running_loop()
+        self._due: dict[HttpProtocol, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, connection: "HttpProtocol") -> None:
+        """Its time runs from now on, unless it does already."""
+        if connection not in self._due:
+            self._due[connection] = due = self._loop.time() + self.after_s
+            if self._timer is None:
+                self._timer = self._loop.call_at(due, self._end_overdue)
+
+    def stop(self, connection: "HttpProtocol") -> None:
+        """Its time does not run any more."""
+        self._due.pop(connection, None)
+
+    def cancel(self) -> None:
+        """Nothing is ended any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end_overdue(self) -> None:
+        now = self._loop.time()
+        for connection, _ in list(takewhile(lambda waiting: waiting[1] <= now, self._due.items())):
+            del self._due[connection]
+            connection.overdue()
+        first = next(iter(self._due.values()), None)
+        self._timer = None if first is None else self._loop.call_at(first, self._end_overdue)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection until it ends or becomes a WebSocket. `gone` is called at either."""
 
     def __init__(
-        self, config: Config, state: ServerState, upgrade: Upgrade, *, handshake_s: float, gone: Callable[[], None]
+        self, config: Config, state: ServerState, upgrade: Upgrade, *, deadlines: Deadlines, gone: Callable[[], None]
     ) -> None:
         super().__init__(config, state, {})
         self._upgrade = upgrade
         # Its lines would hold query strings, and tokens with them; it asks for a handler, not for its setting.
         self.access_log = False
-        self._handshake_s = handshake_s
+        self._deadlines = deadlines
         self._gone = gone
         self._upgraded = False
         self._refused = False
         self._in_head = self._new_head = False
         self._head_bytes = 0
-        self._deadline: asyncio.TimerHandle | None = None
+        self._asks_for_us = self._asks_for_other = False
         self._running: RequestResponseCycle | None = None
+
+    def another(self) -> "HttpProtocol":
+        """One for a further connection of the same server; this one has none.
+
+        uvicorn's constructor asks its configuration and the loggers for what is always the same.
+        """
+        made = HttpProtocol.__new__(HttpProtocol)
+        made.__dict__ = self.__dict__.copy()
+        made.parser = _parser(made)
+        made.pipeline = deque()
+        return made
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """In place of uvicorn's, which makes socket objects to ask the kernel for what the transport knows."""
@@ -146,10 +196,10 @@ class HttpProtocol(HttpToolsProtocol):
         peer = transport.get_extra_info("peername")
         self.client = (peer[0], peer[1]) if peer else None
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self._set_deadline()
+        self._deadlines.begin(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._clear_deadline()
+        self._deadlines.stop(self)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._gone()
@@ -176,7 +226,7 @@ class HttpProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES and not self._refused:
                 self.send_400_response("")
         if self._waits_for_request():
-            self._set_deadline()
+            self._deadlines.begin(self)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -190,17 +240,18 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = len(self.url) + sum(len(b"%b: %b\r\n" % field) for field in self.headers)
+        self._head_bytes = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
         if self._head_bytes > HEAD_BYTES:
             raise ValueError("the request head is too large")
         if len(self.pipeline) >= PIPELINED:
             raise ValueError("too many requests wait for their turn")
-        self._clear_deadline()
-        if not self._is_other_upgrade():
+        self._deadlines.stop(self)
+        self._judge_upgrade()
+        if not self._asks_for_other:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        if not self._is_other_upgrade():
+        if not self._asks_for_other:
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
@@ -235,6 +286,11 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
         self._linger()
 
+    def overdue(self) -> None:
+        """A whole request head should have come by now."""
+        log.debug("no whole request in time", peer=self.client and self.client[0], handshake_s=self._deadlines.after_s)
+        self._close()
+
     def timeout_keep_alive_handler(self) -> None:
         self._close()
 
@@ -257,19 +313,19 @@ class HttpProtocol(HttpToolsProtocol):
                     cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
             return
 
-    def _should_upgrade(self) -> bool:
-        """Whether what the parser takes for an upgrade is ours. HTTP/1.0 knows none (RFC 9110, section 7.8).
+    def _judge_upgrade(self) -> None:
+        """What the head that is read asks for: our WebSocket, another protocol (as Java's client does), or neither.
 
-        uvicorn's judges by the last Connection field, where the parser has read them all.
+        HTTP/1.0 knows no upgrades (RFC 9110, section 7.8).
         """
-        return self.parser.get_http_version() != "1.0" and b"websocket" in self._protocols_asked()
+        asked = [value.lower() for name, value in self.headers if name == b"upgrade"]
+        upgrades = bool(asked) and self.parser.should_upgrade()
+        self._asks_for_us = upgrades and b"websocket" in asked and self.parser.get_http_version() != "1.0"
+        self._asks_for_other = upgrades and not self._asks_for_us
 
-    def _is_other_upgrade(self) -> bool:
-        """Whether another protocol is asked for, as by Java's client HTTP/2: the request is parsed again without."""
-        return self.parser.should_upgrade() and bool(self._protocols_asked()) and not self._should_upgrade()
-
-    def _protocols_asked(self) -> list[bytes]:
-        return [value.lower() for name, value in self.headers if name == b"upgrade"]
+    def _should_upgrade(self) -> bool:
+        """uvicorn's judges by the last Connection field, where the parser has read them all."""
+        return self._asks_for_us
 
     def _head_without_upgrade(self) -> bytes:
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
@@ -284,18 +340,9 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
-    def _set_deadline(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self._handshake_s, self._overdue)
-
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _linger(self) -> None:
         """End our side and throw away what still comes: closing at once would be a reset, and take the answer back."""
-        self._clear_deadline()
+        self._deadlines.stop(self)
         if self.transport.can_write_eof():
             self._refused = True
             self.transport.write_eof()
@@ -314,15 +361,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _overdue(self) -> None:
-        log.debug("no whole request in time", peer=self.client and self.client[0], handshake_s=self._handshake_s)
-        self._close()
-
     def _close(self) -> None:
         """Close once what is written has been taken, or without that if nobody takes it."""
         if not self.transport.is_closing():
             self.transport.close()
-            self.loop.call_later(self._handshake_s, self.transport.abort)
+            self.loop.call_later(self._deadlines.after_s, self.transport.abort)
 
 
 def _parser(protocol: HttpProtocol) -> httptools.HttpRequestParser:
