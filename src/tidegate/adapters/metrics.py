@@ -4,7 +4,8 @@ Labels are bounded: event types that publishers invent and reasons that clients 
 too many of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -39,7 +40,7 @@ class PrometheusMetrics:
         self._types = _Vocabulary(INVENTED_TYPES, known={*known_types, *BUILT_IN_TYPES})
         self._reasons = _Vocabulary(REASONS)
         gauge, counter = self._gauge, self._counter
-        gauge("tidegate_build_info", "Always 1; the label says which version runs", "version").labels(version).set(1)
+        gauge("tidegate_build_info", "Always 1; the label says which version runs", "version")(version).set(1)
         self._published = counter("tidegate_events_published", "Events published", "type")
         self._deliveries = counter("tidegate_deliveries", "Events times the clients that they went to", "type")
         self._skipped = counter("tidegate_events_skipped", "Events that slow clients were not sent", "type")
@@ -67,37 +68,38 @@ class PrometheusMetrics:
 
     def published(self, event_type: str, deliveries: int) -> None:
         label = self._types(event_type)
-        self._published.labels(label).inc()
-        self._deliveries.labels(label).inc(deliveries)
+        self._published(label).inc()
+        self._deliveries(label).inc(deliveries)
 
     def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None:
-        self._polls.labels(source, "ok" if code is None else code.value).inc()
+        self._polls(source, "ok" if code is None else code.value).inc()
         self._durations.labels(source).observe(elapsed_s)
 
     def ticks_missed(self, source: str, count: int) -> None:
-        self._missed.labels(source).inc(count)
+        self._missed(source).inc(count)
 
     def breaker_changed(self, breaker: str, state: str) -> None:
-        self._moves.labels(breaker, state).inc()
+        self._moves(breaker, state).inc()
         for one in BREAKER_STATES:
-            self._breakers.labels(breaker, one).set(one == state)
+            self._breakers(breaker, one).set(one == state)
 
     def client_connected(self, transport: str) -> None:
-        self._connected.labels(transport).inc()
-        self._clients.labels(transport).inc()
+        self._connected(transport).inc()
+        self._clients(transport).inc()
 
     def client_left(self, transport: str, reason: str) -> None:
-        self._left.labels(transport, self._reasons(reason.partition(":")[0])).inc()
-        self._clients.labels(transport).dec()
+        self._left(transport, self._reasons(reason.partition(":")[0])).inc()
+        self._clients(transport).dec()
 
     def events_skipped(self, event_type: str, count: int) -> None:
-        self._skipped.labels(self._types(event_type)).inc(count)
+        self._skipped(self._types(event_type)).inc(count)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        """The counter of given label values. They are few, so each is looked up under the library's lock once."""
+        return cache(Counter(name, text, labels, registry=self.registry).labels)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Callable[..., Gauge]:
+        return cache(Gauge(name, text, labels, registry=self.registry).labels)
 
 
 class _Vocabulary:
