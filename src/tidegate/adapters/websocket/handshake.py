@@ -1,6 +1,5 @@
 """The opening handshake (RFC 6455 section 4.2): what a request asks for in, the bytes of the answer out."""
 
-import base64
 import binascii
 import http
 from collections.abc import Mapping
@@ -62,6 +61,6 @@ def refusal(refused: AccessRefused) -> bytes:
 
 def _is_key(text: str) -> bool:
     try:
-        return len(base64.b64decode(text.encode(), validate=True)) == KEY_BYTES
-    except binascii.Error:
+        return len(binascii.a2b_base64(text, strict_mode=True)) == KEY_BYTES
+    except ValueError:  # other characters than ASCII, or a `binascii.Error`
         return False
