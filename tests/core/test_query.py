@@ -1,7 +1,7 @@
 import pytest
 
 from tidegate.core.events import Position
-from tidegate.core.query import MAX_PARAMETERS, StreamQuery, parse_since, parse_stream_query
+from tidegate.core.query import MAX_PARAMETERS, REMEMBERED_CHARACTERS, StreamQuery, parse_since, parse_stream_query
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused
 
@@ -45,6 +45,19 @@ def test_a_malformed_query_is_refused_with_the_part_that_is_wrong(query: str, me
     with pytest.raises(AccessRefused, match=message) as caught:
         parse_stream_query(query)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        ("types=a,b&since=e1:7", True),
+        ("types=a&token=secret", False),
+        ("types=a&%74oken=secret", False),
+        ("other=" + "x" * REMEMBERED_CHARACTERS, False),
+    ],
+)
+def test_a_short_query_without_a_token_is_read_once(query: str, kept: bool) -> None:
+    assert (parse_stream_query(query) is parse_stream_query(query)) == kept
 
 
 def test_since_alone() -> None:

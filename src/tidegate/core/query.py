@@ -10,6 +10,10 @@ from tidegate.errors import AccessRefused, PositionError, TopicError
 
 MAX_PARAMETERS = 64
 
+REMEMBERED = 512
+REMEMBERED_CHARACTERS = 256
+"""How many queries are read only once, since most clients ask for the same, and how long they are at the most."""
+
 
 class StreamQuery(msgspec.Struct, frozen=True):
     """`types` is None where the parameter is absent, which asks for the defaults; empty asks for nothing."""
@@ -21,6 +25,25 @@ class StreamQuery(msgspec.Struct, frozen=True):
 
 def parse_stream_query(query: str) -> StreamQuery:
     """Read a query string. Raises `AccessRefused` (400) for one that is malformed, saying which part."""
+    found = _remembered.get(query)
+    if found is None:
+        found = _read(query)
+        if found.token is None and len(query) <= REMEMBERED_CHARACTERS:
+            if len(_remembered) >= REMEMBERED:
+                _remembered.clear()
+            _remembered[query] = found
+    return found
+
+
+def parse_since(text: str) -> Position:
+    """Read ``EPOCH:SEQ``. Raises `AccessRefused` (400)."""
+    try:
+        return Position.parse(text)
+    except PositionError as error:
+        raise AccessRefused(400, f"since: {error}") from error
+
+
+def _read(query: str) -> StreamQuery:
     if not query.isascii():
         raise AccessRefused(400, "expected a query in ASCII, other characters percent-encoded in UTF-8")
     try:
@@ -36,12 +59,8 @@ def parse_stream_query(query: str) -> StreamQuery:
     )
 
 
-def parse_since(text: str) -> Position:
-    """Read ``EPOCH:SEQ``. Raises `AccessRefused` (400)."""
-    try:
-        return Position.parse(text)
-    except PositionError as error:
-        raise AccessRefused(400, f"since: {error}") from error
+_remembered: dict[str, StreamQuery] = {}
+"""None with a token: what is secret is kept nowhere."""
 
 
 def _types(values: list[str]) -> PatternSet:
