@@ -104,6 +104,7 @@ class Client:
             framing=framing,
             grant=Grant(allowed=interest.allowed),
             patterns=interest.wanted,
+            now=machine.around.clock.now(),
             around=machine.around,
             too_slow=machine.note_too_slow,
             interested=lambda: None,

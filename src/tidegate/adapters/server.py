@@ -235,8 +235,11 @@ class HttpProtocol(HttpToolsProtocol):
         self.scope["state"][TRANSPORT] = self.transport
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Without the white space behind the value, which is no part of it (RFC 9112, section 5)."""
-        super().on_header(name, value.rstrip(b" \t"))
+        """In place of uvicorn's: white space behind the value is no part of it (RFC 9112, section 5)."""
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -18,7 +18,7 @@ from tidegate.core.events import Position
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, Role
 from tidegate.core.hub import Interest
-from tidegate.core.instant import rfc3339
+from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.retained import Name
 from tidegate.core.session import (
     Authenticate,
@@ -103,11 +103,11 @@ class Connection:
         framing: Framing,
         grant: Grant,
         patterns: PatternSet,
+        now: Instant,
         around: Surroundings,
         too_slow: Callable[["Connection", str], None],
         interested: Callable[[], None],
     ) -> None:
-        now = around.clock.now()
         self.id = client_id
         self.transport = transport
         self.address = address

@@ -184,8 +184,8 @@ class Gateway:
         """
         if wanted is None:
             return self._defaults(grant.allowed)
-        if refused := sorted(p for p in wanted.patterns if not grant.covers(p)):
-            raise AccessRefused(403, f"types: the token does not cover {', '.join(refused)}")
+        if refused := [pattern for pattern in wanted.patterns if not grant.covers(pattern)]:
+            raise AccessRefused(403, f"types: the token does not cover {', '.join(sorted(refused))}")
         if len(wanted) > self.options.session_limits.patterns:
             raise AccessRefused(
                 400, f"types: expected at most {self.options.session_limits.patterns} patterns, got {len(wanted)}"
@@ -203,9 +203,10 @@ class Gateway:
         patterns: PatternSet,
     ) -> Connection:
         """Take a client in. Call its `start` next, and `disconnect` once its stream has ended, for whatever reason."""
-        self._connects_owed_until = self._connects_charged(self.clock.now().mono)
+        now = self.clock.now()
+        self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
-        client_id = f"c{self._numbered}-{self.position.epoch[:4]}"
+        client_id = f"c{self._numbered}-{self._stream.epoch[:4]}"
         connection = Connection(
             channel,
             client_id=client_id,
@@ -214,6 +215,7 @@ class Gateway:
             framing=framing,
             grant=grant,
             patterns=patterns,
+            now=now,
             around=self._around,
             too_slow=self._note_too_slow,
             interested=self._notice_interest,
