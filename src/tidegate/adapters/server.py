@@ -174,7 +174,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused = False
         self._in_head = self._new_head = False
         self._head_bytes = 0
-        self._asks_for_us = self._asks_for_other = False
+        self._is_upgrade = self._is_ours = False
         self._running: RequestResponseCycle | None = None
 
     def another(self) -> "HttpProtocol":
@@ -250,11 +250,11 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("too many requests wait for their turn")
         self._deadlines.stop(self)
         self._judge_upgrade()
-        if not self._asks_for_other:
+        if not self._is_upgrade:
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        if not self._asks_for_other:
+        if not self._is_upgrade:
             super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
@@ -265,7 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._upgraded = True
         self.connections.discard(self)
         asked = Request.read(self.client[0] if self.client else "", self.scheme or "http", self.headers)
-        self._upgrade(self.transport, self.scope["method"], self.url.decode("latin-1"), asked)
+        self._upgrade(self.transport, self.parser.get_method().decode(), self.url.decode("latin-1"), asked)
         # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
         self.parser = self.cycle = self._running = self.scope = self.flow = None  # type: ignore[assignment]
         self._gone()
@@ -317,18 +317,17 @@ class HttpProtocol(HttpToolsProtocol):
             return
 
     def _judge_upgrade(self) -> None:
-        """What the head that is read asks for: our WebSocket, another protocol (as Java's client does), or neither.
+        """Whether the head asks for another protocol, and whether for our WebSocket: Java's client asks for HTTP/2.
 
         HTTP/1.0 knows no upgrades (RFC 9110, section 7.8).
         """
         asked = [value.lower() for name, value in self.headers if name == b"upgrade"]
-        upgrades = bool(asked) and self.parser.should_upgrade()
-        self._asks_for_us = upgrades and b"websocket" in asked and self.parser.get_http_version() != "1.0"
-        self._asks_for_other = upgrades and not self._asks_for_us
+        self._is_upgrade = bool(asked) and self.parser.should_upgrade()
+        self._is_ours = self._is_upgrade and b"websocket" in asked and self.parser.get_http_version() != "1.0"
 
     def _should_upgrade(self) -> bool:
         """uvicorn's judges by the last Connection field, where the parser has read them all."""
-        return self._asks_for_us
+        return self._is_ours
 
     def _head_without_upgrade(self) -> bytes:
         fields = b"".join(b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade")
