@@ -30,6 +30,15 @@ def test_keeps_the_newest_event_of_each_type_and_key() -> None:
     assert retained.snapshot(("b", "z"), NOW.mono) is None
 
 
+def test_names_those_that_are_wanted_by_their_type_and_what_they_speak_of() -> None:
+    retained = Retained(["empty"])
+    retained.apply(event("a", 1, retain=True))
+    retained.apply(event("b", 2, key="x", retain=True, about="c"))
+    assert retained.names(lambda event_type, about: (event_type, about) == ("a", None)) == [("a", "")]
+    assert retained.names(lambda event_type, about: (event_type, about) == ("b", "c")) == [("b", "x")]
+    assert retained.names(lambda *_: True) == [("a", ""), ("b", "x")]
+
+
 def test_what_is_gone_is_forgotten_but_its_type_stays_known() -> None:
     retained = Retained(["known"])
     retained.apply(event("b", 1, key="x", retain=True))

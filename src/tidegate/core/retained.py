@@ -39,6 +39,15 @@ class Retained:
         """Every retained event, as it was published."""
         return (slot.event for slots in self._slots.values() for slot in slots.values())
 
+    def names(self, wanted: Callable[[str, str | None], bool]) -> list[Name]:
+        """Where the events are that are `wanted`: asked with an event's type and the type that it speaks of."""
+        return [
+            (event_type, key)
+            for event_type, slots in self._slots.items()
+            for key, slot in slots.items()
+            if wanted(event_type, slot.event.draft.about)
+        ]
+
     def get(self, event_type: str, key: str = "") -> Event | None:
         """The retained event, as it was published."""
         slot = self._slots.get(event_type, {}).get(key)

@@ -319,12 +319,10 @@ class Connection:
         self._session.patterns = self.subscriber.interest.wanted
 
     def _names(self, interest: Interest, *, without: Interest | None) -> list[Name]:
-        return [
-            (event.type, event.key or "")
-            for event in self._around.stream.retained.events()
-            if interest.matches(event.type, event.draft.about)
-            and not (without is not None and without.matches(event.type, event.draft.about))
-        ]
+        names = self._around.stream.retained.names
+        if without is None:
+            return names(interest.matches)
+        return names(lambda *event: interest.matches(*event) and not without.matches(*event))
 
     def _interest(self) -> Interest:
         return Interest(self._session.patterns, allowed=self._session.allowed, framing=self._framing)
