@@ -221,10 +221,11 @@ class Subscriber(Member):
         if place := framing.position(position):
             yield place
         while True:
-            yield from self._kept()
+            if self._outbox is not None:
+                yield from self._kept()
             event = self._stream.history.get(self._cursor + 1)
             if event is None:
-                # The newest event is reached, but only for now: more may come before the piece so far is written.
+                # The newest event is reached, but only for now: more may come before a full transport has drained.
                 yield b""
                 continue
             self._cursor += 1
@@ -237,14 +238,14 @@ class Subscriber(Member):
         # A piece lies in the transport whole, on top of what is there: that alone must not pass the hard limit.
         piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
         while self._feed is not None and not self._paused:
-            piece = _take(self._feed, piece_bytes)
+            piece, is_all = _take(self._feed, piece_bytes)
             if piece:
                 self.write(piece)
-            else:
+            if is_all and not self._paused:
                 self._end_feed()
                 self._join()
         while self._outbox is not None and not self._paused:
-            self.write(_take(self._kept(), piece_bytes))
+            self.write(_take(self._kept(), piece_bytes)[0])
         self.clear = not self._paused
         self._now = _NEVER
 
@@ -286,15 +287,17 @@ class Subscriber(Member):
             self._settled += cohort.flushed - self._counted_from
 
 
-def _take(frames: Iterator[bytes], size: int) -> bytes:
-    """Frames joined up to about `size` bytes or to an empty frame; empty only when there are none now."""
-    piece = []
+def _take(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
+    """Frames joined up to about `size` bytes, and whether an empty one came: there are no more now."""
+    piece: list[bytes] = []
     for frame in frames:
+        if not frame:
+            return b"".join(piece), True
         piece.append(frame)
         size -= len(frame)
-        if size <= 0 or not frame:
+        if size <= 0:
             break
-    return b"".join(piece)
+    return b"".join(piece), False
 
 
 def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
