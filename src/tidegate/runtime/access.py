@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Self
 
@@ -144,6 +145,7 @@ def _bracketed(host: str) -> str:
     return f"[{host.lower()}]" if host.count(":") > 1 and not host.startswith("[") else host.lower()
 
 
+@lru_cache(maxsize=64)
 def _without_port(host: str) -> str:
     found = _HOST.fullmatch(host)
     return found[1] if found else ""

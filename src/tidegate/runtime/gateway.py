@@ -223,7 +223,7 @@ class Gateway:
         self._connections[client_id] = connection
         self._metrics.client_connected(transport)
         self._notice_interest()
-        log.debug("client connected", client_id=client_id, address=address, patterns=patterns.sorted())
+        log.debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
         return connection
 
     def disconnect(self, connection: Connection, reason: str) -> None:
