@@ -5,7 +5,7 @@ const uws = require(`${modules}/uwebsockets`);
 const app = uws
   .App()
   .ws("/*", {
-    idleTimeout: 40,
+    idleTimeout: 28, // with its margin of 8: a ping every 20 s
     sendPingsAutomatically: true,
     maxBackpressure: 4 * 1024 * 1024,
     open(socket) {
