@@ -33,7 +33,7 @@ bench: $(STAMP)/python
 	$(BIN)/python -m bench burst --blocks 3 --seconds 2
 
 $(STAMP)/python: EXTRAS := [dev]
-$(STAMP)/program $(STAMP)/python: pyproject.toml constraints.txt
+$(STAMP)/program $(STAMP)/python: pyproject.toml constraints.txt $(wildcard src/tidegate/*/*.c)
 	mkdir -p $(STAMP)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(EXTRAS)'

@@ -581,9 +581,11 @@ class TestTls:
         trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
         async with gateway(server=server) as app:
             assert app.url.startswith("https://")
-            async with connected(app, ssl=trusting, origin=app.url) as client:
+            async with connected(app, "?types=a.*", ssl=trusting, origin=app.url) as client:
                 assert (await message(client))["type"] == "welcome"
                 assert (await say(client, type="ping"))["type"] == "pong"
+                await app.gateway.publish([draft("a.b", "live")])
+                assert (await message(client))["data"] == "live"
             reader, writer = await asyncio.open_connection("127.0.0.1", port(app), ssl=trusting)
             writer.write(request("GET", "/healthz", host=f"127.0.0.1:{port(app)}", Origin=app.url))
             assert read_answer(await reader.read()).json == {"status": "ok"}

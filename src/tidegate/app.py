@@ -32,6 +32,7 @@ from tidegate.adapters.clock import SystemClock
 from tidegate.adapters.http_api import HttpOptions as ApiOptions
 from tidegate.adapters.http_api import http_api
 from tidegate.adapters.metrics import PrometheusMetrics
+from tidegate.adapters.multicast import send_one_by_one, send_to_all
 from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
@@ -52,6 +53,8 @@ from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
+
+FAN_OUT_IS_COMPILED = send_to_all is not send_one_by_one
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
 FRAMES_PER_S = 1000.0
@@ -109,7 +112,12 @@ async def running(
         metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
 
         gateway = Gateway(
-            gateway_options(config), bus=MemoryBus(), clock=clock, metrics=metrics, authenticator=authenticator
+            gateway_options(config),
+            bus=MemoryBus(),
+            clock=clock,
+            metrics=metrics,
+            authenticator=authenticator,
+            multicast=send_to_all,
         )
         pollers = []
         for name, backend_config in config.backends.items():

@@ -522,9 +522,11 @@ class TestSlowReaders:
                 count += 1
                 await served.house.gateway.publish([draft("a", KIB * 16, retain=True)])
                 await asyncio.sleep(0)
+            assert connection.subscriber.socket is None, "nothing is sent past what its transport holds"
             messages = [await slow.message()]
             while messages[-1].get("seq") != count:
                 messages.append(await slow.message())
+            assert connection.subscriber.socket is not None
             gaps = [m for m in messages if m["type"] == "gap"]
             events = [m["seq"] for m in messages if "seq" in m]
             assert sum(gap["data"]["skipped"]["a"] for gap in gaps) == count - len(events)

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Literal
 
 from delivery import Interest, Known, Reader, World, decoded
-from fanout import EPOCH, SESSION_LIMITS, Fabric, FakeChannel, ask, event, knowing
+from fanout import EPOCH, SESSION_LIMITS, Fabric, FakeChannel, Sockets, ask, event, follow_socket, knowing
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -28,9 +28,15 @@ from tidegate.testing import ManualClock
 
 FRAMINGS: list[Framing] = [WEBSOCKET, WEBSOCKET, WEBSOCKET, EVENT_STREAM, EVENT_STREAM]
 CLIENTS = len(FRAMINGS)
+WITH_SOCKET = {0, 1}
+"""Clients that are no more than a socket; the third's WebSocket is, say, under TLS."""
+
 QUEUE = 3
 WRITE_BYTES = 300
 SOFT_BYTES = 150
+ROOM = 50
+"""What a socket takes of one event, although nobody reads: a part of a frame."""
+
 GRACE_S = 10.0
 TOKENS = {name: PatternSet(name.split()) for name in ("*", "a", "b.*", "a b.x")}
 ABOUT = ("source.freshness", "rpc_error")
@@ -64,14 +70,20 @@ class RecordingChannel(FakeChannel):
     `reviews` counts those since the kernel last took something.
     """
 
-    def __init__(self) -> None:
-        super().__init__(SOFT_BYTES)
+    def __init__(self, on: Sockets | None) -> None:
+        super().__init__(SOFT_BYTES, on=on)
+        self.room = ROOM
         self.written = bytearray()
         self.reviews = 0
 
     def write(self, data: bytes) -> None:
         self.written += data
         super().write(data)
+
+    def sent(self, data: bytes) -> int:
+        taken = super().sent(data)
+        self.written += data[:taken]
+        return taken
 
     def take(self, size: int | None = None) -> None:
         self.reviews = 0
@@ -88,10 +100,12 @@ class Client:
         since: Position | None,
         framing: Framing,
         *,
+        on: Sockets | None,
         reads: bool = True,
     ) -> None:
         self.framing = framing
-        self.channel = RecordingChannel()
+        self.on = on
+        self.channel = RecordingChannel(on)
         if not reads:
             self.channel.block()
         self.reader = Reader(machine.world, interest, since, framing)
@@ -111,6 +125,7 @@ class Client:
         )
         self.channel.on_pause = self.connection.pause
         self.channel.on_resume = self.connection.resume
+        follow_socket(self.connection.subscriber, self.channel)
         self._first = interest, since
         self.connection.start(since)
 
@@ -166,8 +181,9 @@ class Delivery(RuleBasedStateMachine):
             ),
             send_limits=SendLimits(hard_bytes=hard_bytes, grace_s=GRACE_S),
         )
-        for each, framing in zip(patterns, FRAMINGS, strict=True):
-            self.clients.append(Client(self, Interest(PatternSet(each), EVERYTHING), None, framing))
+        for number, (each, framing) in enumerate(zip(patterns, FRAMINGS, strict=True)):
+            on = self.fabric.sockets if number in WITH_SOCKET else None
+            self.clients.append(Client(self, Interest(PatternSet(each), EVERYTHING), None, framing, on=on))
         self.read_everything()
 
     @rule(batch=st.lists(PUBLISHED, min_size=1, max_size=6), about=ABOUT_TYPE, ends_turn=st.booleans())
@@ -280,7 +296,9 @@ class Delivery(RuleBasedStateMachine):
             "old": Position(EPOCH, max(0, newest - 12)),
             "older": Position(EPOCH, 0),
         }
-        self.clients[who] = Client(self, known.interest, lies.get(lie, known.since), client.framing, reads=reads)
+        self.clients[who] = Client(
+            self, known.interest, lies.get(lie, known.since), client.framing, on=client.on, reads=reads
+        )
         self.read_everything()
 
     @rule(who=WHO, batch=BURST, about=ABOUT_TYPE, sizes=st.lists(st.integers(1, 600), max_size=3), reads=st.booleans())
@@ -329,7 +347,7 @@ class Delivery(RuleBasedStateMachine):
         assert client.reader.told == reason
         assert client.channel.ended == ("abort", CloseCode.TOO_SLOW)
         known = client.known()
-        self.clients[who] = Client(self, known.interest, known.since, client.framing)
+        self.clients[who] = Client(self, known.interest, known.since, client.framing, on=client.on)
         self.clients[who].read()
 
     def teardown(self) -> None:

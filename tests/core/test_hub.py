@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 import pytest
-from fanout import EPOCH, event, interest, messages, types
+from fanout import EPOCH, FakeChannel, Sockets, event, interest, messages, types
 
 from tidegate.core import hub as hub_module
 from tidegate.core.events import Event, Position
@@ -57,9 +57,17 @@ def members(hub: Hub, *patterns: Sequence[str]) -> list[Recorder]:
     return joined
 
 
+def connected(hub: Hub, sockets: Sockets, *patterns: str) -> tuple[Recorder, FakeChannel]:
+    """A member with a socket, and the channel over it."""
+    member, channel = Recorder(), FakeChannel(on=sockets)
+    member.socket = channel.socket
+    hub.join(member, interest(*patterns))
+    return member, channel
+
+
 class TestFanOut:
     def test_one_turn_is_one_write_for_each_connection(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         a, ab, other = members(hub, ["a"], ["a", "b"], ["c"])
         assert [hub.publish(event(t, seq)) for seq, t in enumerate("aab", 1)] == [2, 2, 1]
         assert hub.dirty
@@ -70,7 +78,7 @@ class TestFanOut:
         assert (a.heard(), ab.heard()) == ([1, 2], [1, 2, 3])
 
     def test_flushing_again_writes_nothing(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         [member] = members(hub, ["a"])
         hub.publish(event("a", 1))
         hub.flush()
@@ -78,7 +86,7 @@ class TestFanOut:
         assert len(member.writes) == 1
 
     def test_equal_subscriptions_share_one_cohort_and_one_buffer(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         first, second = members(hub, ["a", "b"], ["b", "a"])
         assert len(hub) == 1
         hub.publish(event("a", 1))
@@ -86,7 +94,7 @@ class TestFanOut:
         assert first.writes[0] is second.writes[0]
 
     def test_what_different_cohorts_get_alike_is_joined_once(self) -> None:
-        hub, framing = Hub(EPOCH), CountingFraming()
+        hub, framing = Hub(EPOCH, Sockets()), CountingFraming()
         recorders = [Recorder() for _ in range(3)]
         for recorder, wanted in zip(recorders, ["a", "a.*", "*"], strict=True):
             hub.join(recorder, interest("x.y", wanted, framing=framing))
@@ -97,7 +105,7 @@ class TestFanOut:
         assert recorders[0].writes[0] is recorders[2].writes[0]
 
     def test_each_framing_gets_its_own_bytes(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         socket, stream = Recorder(), Recorder()
         hub.join(socket, interest("a"))
         hub.join(stream, interest("a", framing=EVENT_STREAM))
@@ -108,7 +116,7 @@ class TestFanOut:
         assert stream.writes == [EVENT_STREAM.event(published, EPOCH)]
 
     def test_who_is_not_clear_is_offered_the_events_instead(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         clear, stalled = members(hub, ["a"], ["a"])
         stalled.clear = False
         published = [event("a", 1), event("a", 2)]
@@ -118,7 +126,7 @@ class TestFanOut:
         assert (len(clear.writes), stalled.writes, stalled.offered) == (1, [], [published])
 
     def test_whom_a_write_puts_behind_is_not_offered_what_it_was_written(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         filled, other = members(hub, ["a"], ["a"])
         cohort = filled.cohort
         assert cohort is not None
@@ -138,9 +146,85 @@ class TestFanOut:
         assert (filled.heard(), filled.offered, other.heard()) == ([1], [[later]], [1, 2])
 
 
+class TestSockets:
+    def test_are_sent_to_past_their_transports(self) -> None:
+        sockets = Sockets()
+        hub = Hub(EPOCH, sockets)
+        (first, one), (second, other) = connected(hub, sockets, "a"), connected(hub, sockets, "*")
+        published = event("a", 1)
+        hub.publish(published)
+        hub.flush()
+        assert one.taken == other.taken == WEBSOCKET.event(published, EPOCH)
+        assert (first.writes, second.writes) == ([], [])
+
+    def test_what_different_cohorts_get_alike_is_one_call(self) -> None:
+        calls: list[tuple[list[int], bytes]] = []
+
+        def multicast(sockets: Sequence[int], data: bytes) -> Sequence[tuple[int, int]]:
+            calls.append((list(sockets), data))
+            return []
+
+        hub = Hub(EPOCH, multicast)
+        for number, wanted in enumerate(["x.y", "x.*", "*"]):
+            member = Recorder()
+            member.socket = number
+            hub.join(member, interest(wanted))
+        hub.publish(event("x.y", 1))
+        hub.flush()
+        assert [(sorted(sockets), len(messages(data))) for sockets, data in calls] == [([0, 1, 2], 1)]
+
+    def test_what_a_socket_leaves_goes_through_the_transport(self) -> None:
+        sockets = Sockets()
+        hub = Hub(EPOCH, sockets)
+        (whole, reads), (short, stuck) = connected(hub, sockets, "a"), connected(hub, sockets, "a")
+        stuck.block()
+        stuck.room = 7
+        published = event("a", 1)
+        hub.publish(published)
+        hub.flush()
+        frame = WEBSOCKET.event(published, EPOCH)
+        assert (bytes(reads.taken), whole.writes) == (frame, [])
+        assert (bytes(stuck.taken), short.writes) == (frame[:7], [frame[7:]])
+
+    def test_a_member_without_one_is_written_to_and_comes_back_to_it(self) -> None:
+        sockets = Sockets()
+        hub = Hub(EPOCH, sockets)
+        member, channel = connected(hub, sockets, "a")
+        member.socket = None
+        hub.publish(event("a", 1))
+        hub.flush()
+        assert (member.heard(), bytes(channel.taken)) == ([1], b"")
+        member.socket = channel.socket
+        hub.publish(event("a", 2))
+        hub.flush()
+        assert (member.heard(), [m["seq"] for m in channel.received()]) == ([1], [2])
+
+    def test_one_who_is_not_clear_is_offered_the_events(self) -> None:
+        sockets = Sockets()
+        hub = Hub(EPOCH, sockets)
+        member, channel = connected(hub, sockets, "a")
+        member.clear = False
+        published = event("a", 1)
+        hub.publish(published)
+        hub.flush()
+        assert (member.offered, member.writes, bytes(channel.taken)) == ([[published]], [], b"")
+
+    def test_of_one_who_left_are_left_alone(self) -> None:
+        sockets = Sockets()
+        hub = Hub(EPOCH, sockets)
+        member, channel = connected(hub, sockets, "a")
+        assert hub.publish(event("a", 1)) == 1
+        hub.leave(member)
+        hub.publish(event("a", 2))
+        hub.flush()
+        assert [m["seq"] for m in channel.received()] == [1]
+        member.socket = channel.socket
+        assert len(hub) == 0
+
+
 class TestWanted:
     def test_is_what_any_member_is_interested_in(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         assert not hub.is_wanted("a.b")
         [one] = members(hub, ["a.*"])
         assert hub.is_wanted("a.b")
@@ -152,7 +236,7 @@ class TestWanted:
 
 class TestJoiningAndLeaving:
     def test_a_newcomer_hears_nothing_that_is_pending_and_nobody_loses_it(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         [old] = members(hub, ["a"])
         hub.publish(event("a", 1))
         [new] = members(hub, ["a"])
@@ -161,7 +245,7 @@ class TestJoiningAndLeaving:
         assert (old.heard(), new.heard()) == ([1, 2], [2])
 
     def test_who_leaves_gets_what_is_pending_and_nothing_more(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         leaver, stayer = Recorder(), Recorder()
         cohort = hub.join(leaver, interest("a"))
         hub.join(stayer, interest("a"))
@@ -173,7 +257,7 @@ class TestJoiningAndLeaving:
         assert cohort.flushed == 2
 
     def test_a_cohort_ends_with_its_last_member_and_begins_anew(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         member = Recorder()
         hub.join(member, interest("a"))
         hub.publish(event("a", 1))
@@ -187,7 +271,7 @@ class TestJoiningAndLeaving:
         assert member.heard() == [1, 3]
 
     def test_a_cohort_may_be_flushed_alone_and_the_turn_goes_on(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         member, other = Recorder(), Recorder()
         cohort = hub.join(member, interest("a"))
         hub.join(other, interest("*"))
@@ -202,14 +286,14 @@ class TestJoiningAndLeaving:
 
 class TestRoutes:
     def test_a_cohort_that_comes_later_is_found_by_types_that_are_known(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         assert hub.publish(event("a.b", 1)) == 0
         members(hub, ["a.*"], ["b"])
         assert hub.publish(event("a.b", 2)) == 1
 
     def test_are_bounded_whatever_types_are_invented(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hub_module, "ROUTES", 10)
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         [member] = members(hub, ["*"])
         for seq in range(1, 101):
             assert hub.publish(event(f"t{seq}", seq)) == 1
@@ -241,7 +325,7 @@ class TestInterest:
         assert interest(*wanted, allowed=PatternSet(allowed)).matches(event_type, about) is expected
 
     def test_an_event_about_something_goes_only_to_those_who_may_see_that(self) -> None:
-        hub = Hub(EPOCH)
+        hub = Hub(EPOCH, Sockets())
         everything, little = Recorder(), Recorder()
         hub.join(everything, interest("rpc_error"))
         hub.join(little, interest("rpc_error", allowed=PatternSet(["a"])))
@@ -272,7 +356,7 @@ def test_a_member_says_itself_what_it_does_with_an_offer() -> None:
 
 
 def test_messages_of_a_write_are_in_the_order_of_publication() -> None:
-    hub = Hub(EPOCH)
+    hub = Hub(EPOCH, Sockets())
     [member] = members(hub, ["*"])
     for seq, event_type in enumerate(["a", "b", "a"], 1):
         hub.publish(event(event_type, seq))

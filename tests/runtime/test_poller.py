@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.multicast import send_to_all
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.events import Draft
 from tidegate.core.freshness import SourceSpec
@@ -68,6 +69,7 @@ class House:
             clock=clock,
             metrics=self.metrics,
             authenticator=OpenAuthenticator(),
+            multicast=send_to_all,
         )
         deliver = self.gateway._deliver
 

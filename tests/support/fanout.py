@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from tidegate.adapters.auth import KnownToken, OpenAuthenticator, TokenAuthenticator
 from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.multicast import send_to_all
 from tidegate.core.envelope import encode_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import WEBSOCKET, Framing
@@ -68,16 +69,21 @@ class FakeChannel:
     """A transport whose kernel takes bytes when the test says so.
 
     It pauses its writer when it holds more than `soft_bytes`, and resumes it when it holds a quarter of that, as
-    asyncio's transports do; `paused` says which.
+    asyncio's transports do; `paused` says which. One that is `on` some `Sockets` has a socket that may be sent to while
+    it holds nothing.
     """
 
-    def __init__(self, soft_bytes: int = 1 << 18) -> None:
+    def __init__(self, soft_bytes: int = 1 << 18, *, on: "Sockets | None" = None) -> None:
+        self.socket = None if on is None else on.add(self)
+        self.room = 0
+        """What its socket takes at once, although the reader does not read."""
         self.soft_bytes = soft_bytes
         self.taken = bytearray()
         self.writes = 0
         self.ended: tuple[str, CloseCode] | None = None
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
+        self.on_socket: Callable[[int | None], None] = lambda _: None
         self._held = bytearray()
         self.paused = False
         self._blocked = False
@@ -89,9 +95,20 @@ class FakeChannel:
         self._held += data
         if not self._blocked:
             self.take()
-        elif not self.paused and len(self._held) > self.soft_bytes:
+            return
+        self.on_socket(None)
+        if not self.paused and len(self._held) > self.soft_bytes:
             self.paused = True
             self.on_pause()
+
+    def sent(self, data: bytes) -> int:
+        """Bytes came past the transport, to its socket; how many of them it takes."""
+        assert not self._held, "nothing overtakes what the transport holds"
+        assert self.ended is None, "nothing is written after the end"
+        self.writes += 1
+        taken = data[: self.room] if self._blocked else data
+        self.taken += taken
+        return len(taken)
 
     def unsent(self) -> int:
         return len(self._held)
@@ -118,6 +135,8 @@ class FakeChannel:
         count = len(self._held) if size is None else size
         self.taken += self._held[:count]
         del self._held[:count]
+        if not self._held:
+            self.on_socket(self.socket)
         if self.paused and len(self._held) <= self.soft_bytes // 4:
             self.paused = False
             self.on_resume()
@@ -131,11 +150,37 @@ class FakeChannel:
         return messages(taken)
 
 
+class Sockets:
+    """The sockets of channels. Implements `tidegate.core.hub.Multicast`."""
+
+    def __init__(self) -> None:
+        self._channels: list[FakeChannel] = []
+
+    def add(self, channel: FakeChannel) -> int:
+        self._channels.append(channel)
+        return len(self._channels) - 1
+
+    def __call__(self, sockets: Sequence[int], data: bytes) -> list[tuple[int, int]]:
+        taken = [self._channels[socket].sent(data) for socket in sockets]
+        return [(place, count) for place, count in enumerate(taken) if count < len(data)]
+
+
+def follow_socket(subscriber: Subscriber, channel: FakeChannel) -> None:
+    """Let `subscriber` be sent to past `channel` while that holds nothing, if it has a socket."""
+
+    def follow(socket: int | None) -> None:
+        subscriber.socket = socket
+
+    channel.on_socket = follow
+    follow(channel.socket)
+
+
 class Fabric:
     """A `Stream` and everything that a gateway does around it, without an event loop."""
 
     def __init__(self, *, max_events: int = 1000, max_bytes: int = 1 << 20) -> None:
-        self.hub = Hub(EPOCH)
+        self.sockets = Sockets()
+        self.hub = Hub(EPOCH, self.sockets)
         self.retained = Retained()
         self.history = History(max_events=max_events, max_bytes=max_bytes)
         self.counted: dict[str, int] = {}
@@ -175,6 +220,7 @@ class Fabric:
         )
         channel.on_pause = subscriber.pause
         channel.on_resume = lambda: subscriber.resume(NOW)
+        follow_socket(subscriber, channel)
         return subscriber, channel, reasons
 
     def _count(self, skipped: Mapping[str, int]) -> None:
@@ -219,6 +265,7 @@ class House:
             clock=self.clock,
             metrics=self.metrics,
             authenticator=authenticator or OpenAuthenticator(),
+            multicast=send_to_all,
         )
 
     def connect(

@@ -1,15 +1,16 @@
 """Who gets what: connections with equal subscriptions form a cohort, and a cohort's bytes are joined once.
 
 The fast path is `Hub.publish` and `Hub.flush`. What is published within one turn of the event loop is collected per
-cohort; the flush joins it once and writes each connection once. The kernel's send costs more than all of Python's
-part, so fewer writes is the lever; per write, nothing is touched but a bound method and its transport, since another
-object is another cache miss. `docs/design/performance.md` has the measurements.
+cohort; the flush joins it once, also for all cohorts that got the same, and writes each connection once. The kernel's
+send costs more than all the rest, so fewer writes is the lever; per connection, nothing is touched but the number of
+its socket, since another object is another cache miss. `docs/design/performance.md` has the measurements.
 
-A connection that is not `clear` (its transport is full, or it is still catching up) is out of that way: it is offered
+Two kinds of connections are out of that way. One whose transport holds bytes, or that has no socket of its own, is
+written to through its transport. One that is not `clear` (its transport is full, or it is still catching up) is offered
 the events instead.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from tidegate.core.events import Event
 from tidegate.core.framing import Framing
@@ -18,9 +19,11 @@ from tidegate.core.topics import UNRESTRICTED_TYPES, PatternSet
 ROUTES = 4096
 """Event types whose cohorts are remembered; publishers may invent types, so there is a bound."""
 
-Joined = dict[tuple[object, ...], bytes]
-"""The bytes of a framing and its run of events: cohorts that got the same events share them."""
+Multicast = Callable[[Sequence[int], bytes], Sequence[tuple[int, int]]]
+"""Sends bytes to each of some sockets, by descriptor, as far as they take them at once. Never raises and never waits.
 
+What it returns tells, for each that did not take them all, its place in the sequence and how many bytes it took.
+"""
 
 WRITE_BYTES = 262144
 """What is joined into one write at the most, unless one event alone is larger."""
@@ -58,16 +61,18 @@ class Interest:
 class Member:
     """A connection as the hub sees it.
 
-    While `clear`, it is written to directly and every event of its interest has reached its transport. Otherwise
-    `offer` is told of the events. Neither may join or leave a cohort; both may change `clear`.
+    While `clear`, every event of its interest is handed over at once: to `socket`, or through `write` where that is
+    None, as while the transport holds bytes that are to come before. Otherwise `offer` is told of the events. Neither
+    may join or leave a cohort; both may change `clear` and `socket`.
     """
 
-    __slots__ = ("_clear", "cohort", "write")
+    __slots__ = ("_clear", "_socket", "cohort", "write")
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self.write = write
         self.cohort: Cohort | None = None
         self._clear = True
+        self._socket: int | None = None
 
     @property
     def clear(self) -> bool:
@@ -79,6 +84,16 @@ class Member:
         if self.cohort is not None:
             self.cohort.place(self)
 
+    @property
+    def socket(self) -> int | None:
+        return self._socket
+
+    @socket.setter
+    def socket(self, socket: int | None) -> None:
+        self._socket = socket
+        if self.cohort is not None:
+            self.cohort.place(self)
+
     def offer(self, events: list[Event]) -> None:
         """Take note of `events`, which cannot be written now."""
         raise NotImplementedError
@@ -87,37 +102,53 @@ class Member:
 class Cohort:
     """The members of one interest, and what was published to them in this turn."""
 
-    __slots__ = ("behind", "flushed", "interest", "pending", "writes")
+    __slots__ = ("behind", "flushed", "interest", "pending", "sockets", "writes")
 
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
+        self.sockets: dict[Member, int] = {}
+        """The clear members that have a socket, and which."""
         self.writes: dict[Member, Callable[[bytes], None]] = {}
-        """How to write to each clear member."""
+        """The other clear members, and how to write to them."""
         self.behind: dict[Member, None] = {}
-        """The other members."""
+        """Those that are not clear."""
         self.pending: list[Event] = []
         self.flushed = 0
         """Events written or offered to the members so far."""
 
     def place(self, member: Member) -> None:
         """Put `member` where it belongs."""
-        if member.clear:
-            self.behind.pop(member, None)
-            self.writes[member] = member.write
-        else:
-            self.writes.pop(member, None)
+        self.remove(member)
+        if not member.clear:
             self.behind[member] = None
+        elif member.socket is not None:
+            self.sockets[member] = member.socket
+        else:
+            self.writes[member] = member.write
+
+    def remove(self, member: Member) -> None:
+        """Forget where `member` is."""
+        self.sockets.pop(member, None)
+        self.writes.pop(member, None)
+        self.behind.pop(member, None)
+
+    def take_pending(self) -> list[Event]:
+        """What was published since the last call, to be handed out at once."""
+        events, self.pending = self.pending, []
+        self.flushed += len(events)
+        return events
 
     def __len__(self) -> int:
         """How many members there are."""
-        return len(self.writes) + len(self.behind)
+        return len(self.sockets) + len(self.writes) + len(self.behind)
 
 
 class Hub:
-    """All cohorts. `epoch` names the sequence that the events belong to."""
+    """All cohorts. `epoch` names the sequence that the events belong to; `multicast` sends to members' sockets."""
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, multicast: Multicast) -> None:
         self._epoch = epoch
+        self._multicast = multicast
         self._cohorts: dict[Interest, Cohort] = {}
         self._routes: dict[tuple[str, str | None], dict[Cohort, None]] = {}
         self._dirty: list[Cohort] = []
@@ -139,16 +170,18 @@ class Hub:
 
     def flush(self) -> None:
         """Write everything that was collected: once per connection."""
-        joined: Joined = {}
         dirty, self._dirty = self._dirty, []
+        alike: dict[tuple[Framing, *tuple[Event, ...]], list[Cohort]] = {}
         for cohort in dirty:
             if cohort.pending:
-                self._flush(cohort, joined)
+                alike.setdefault((cohort.interest.framing, *cohort.take_pending()), []).append(cohort)
+        for (framing, *events), cohorts in alike.items():
+            self._hand_out(events, framing, cohorts)
 
     def flush_cohort(self, cohort: Cohort) -> None:
         """Write what was collected for one cohort, so that something else may follow it."""
         if cohort.pending:
-            self._flush(cohort, {})
+            self._hand_out(cohort.take_pending(), cohort.interest.framing, [cohort])
 
     def join(self, member: Member, interest: Interest) -> Cohort:
         """Make `member` live: it gets what is published from now on, and nothing that was published before."""
@@ -169,8 +202,7 @@ class Hub:
         assert cohort is not None, "only who has joined can leave"
         self.flush_cohort(cohort)
         member.cohort = None
-        cohort.writes.pop(member, None)
-        cohort.behind.pop(member, None)
+        cohort.remove(member)
         if not len(cohort):
             del self._cohorts[cohort.interest]
             for cohorts in self._routes.values():
@@ -184,25 +216,21 @@ class Hub:
         """How many cohorts there are."""
         return len(self._cohorts)
 
-    def _flush(self, cohort: Cohort, joined: Joined) -> None:
-        events, cohort.pending = cohort.pending, []
-        self._hand_out(events, cohort, joined)
-
-    def _hand_out(self, events: list[Event], cohort: Cohort, joined: Joined) -> None:
-        framing = cohort.interest.framing
-        content = (framing, *events)
-        data = joined.get(content)
-        if data is None:
-            data = joined[content] = b"".join([framing.event(event, self._epoch) for event in events])
+    def _hand_out(self, events: list[Event], framing: Framing, cohorts: list[Cohort]) -> None:
+        data = b"".join([framing.event(event, self._epoch) for event in events])
         if len(data) > WRITE_BYTES and len(events) > 1:
             # In two, so that a transport which the first half fills is offered the second, and conflates it.
             half = len(events) // 2
-            self._hand_out(events[:half], cohort, joined)
-            self._hand_out(events[half:], cohort, joined)
+            self._hand_out(events[:half], framing, cohorts)
+            self._hand_out(events[half:], framing, cohorts)
             return
-        cohort.flushed += len(events)
-        # Copies, since a write may fill its transport and put its own member behind.
-        writes, behind = [*cohort.writes.values()], [*cohort.behind]
+        # All of them first, since a write may fill its transport and put its own member behind.
+        writes = [write for cohort in cohorts for write in cohort.writes.values()]
+        behind = [member for cohort in cohorts for member in cohort.behind]
+        if left := self._multicast([socket for cohort in cohorts for socket in cohort.sockets.values()], data):
+            members = [member for cohort in cohorts for member in cohort.sockets]
+            for place, taken in left:
+                members[place].write(data[taken:])
         for write in writes:
             write(data)
         for member in behind:

@@ -26,7 +26,11 @@ _NEVER = Instant(0.0, 0.0)
 
 
 class Channel(Protocol):
-    """What carries a subscriber's bytes. It calls `Subscriber.pause` and `resume` as its buffer fills and drains."""
+    """What carries a subscriber's bytes.
+
+    It calls `Subscriber.pause` and `resume` as its buffer fills and drains. If it is no more than a socket, it sets
+    `Subscriber.socket` while it holds no bytes, and None while it does: those are sent first.
+    """
 
     def write(self, data: bytes) -> None:
         """Send `data` after everything written before. Never raises and never waits."""

@@ -17,7 +17,7 @@ from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, may_subscribe
 from tidegate.core.history import History
-from tidegate.core.hub import Hub
+from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import rfc3339
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.retained import Retained
@@ -67,7 +67,14 @@ class Gateway:
     """
 
     def __init__(
-        self, options: GatewayOptions, *, bus: Bus, clock: Clock, metrics: Metrics, authenticator: Authenticator
+        self,
+        options: GatewayOptions,
+        *,
+        bus: Bus,
+        clock: Clock,
+        metrics: Metrics,
+        authenticator: Authenticator,
+        multicast: Multicast,
     ) -> None:
         self.options = options
         self.clock = clock
@@ -78,7 +85,7 @@ class Gateway:
         self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
         self._bus = bus
         self._metrics = metrics
-        self._hub = Hub(bus.position.epoch)
+        self._hub = Hub(bus.position.epoch, multicast)
         self._stream = Stream(
             hub=self._hub,
             history=History(max_events=options.history_events, max_bytes=options.history_bytes),

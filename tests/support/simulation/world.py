@@ -23,6 +23,7 @@ from tidegate import app
 from tidegate.adapters import server
 from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
 from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.multicast import send_to_all
 from tidegate.adapters.websocket import WebSocketServer
 from tidegate.adapters.websocket.server import PING_S
 from tidegate.core.grant import UNRESTRICTED, Grant
@@ -153,7 +154,12 @@ class _World:
         metrics = Uncounted()
         door = OpenDoor()
         gateway = Gateway(
-            app.gateway_options(config), bus=MemoryBus("here"), clock=clock, metrics=metrics, authenticator=door
+            app.gateway_options(config),
+            bus=MemoryBus("here"),
+            clock=clock,
+            metrics=metrics,
+            authenticator=door,
+            multicast=send_to_all,
         )
         pollers = []
         for name, settings in config.backends.items():

@@ -48,14 +48,14 @@ class WebSocketProtocol(asyncio.Protocol):
         "_alive",
         "_ended",
         "_frames_owed_until",
+        "_full",
         "_lingering",
         "_options",
+        "_socket",
         "_transport",
         "_wire",
         "connection",
         "slot",
-        "unsent",
-        "write",
     )
 
     def __init__(
@@ -75,14 +75,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self._frames_owed_until = NOTHING_OWED
         self._alive = True
         self._lingering = False
-        self.write = transport.write
-        self.unsent = transport.get_write_buffer_size
+        self._full = False
+        self._socket = _socket_under(transport)
         transport.set_protocol(self)
-        transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes)
+        # One with a socket says at once that it holds a byte.
+        transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self._socket is None else 0)
 
     def open(self, connection: Connection) -> None:
         """Be `connection`'s channel. The answer to the upgrade request is the first thing that it writes."""
         self.connection = connection
+        connection.subscriber.socket = self._socket
 
     def refuse(self, answer: bytes) -> None:
         """Send `answer` and close; what still comes is thrown away."""
@@ -116,14 +118,28 @@ class WebSocketProtocol(asyncio.Protocol):
             self._wire.release()
 
     def pause_writing(self) -> None:
+        """The transport holds bytes, and what follows has to come after them; or it is full, which `write` notices."""
         if self.connection is not None:
-            self.connection.pause()
+            self.connection.subscriber.socket = None
 
     def resume_writing(self) -> None:
+        """The transport has drained."""
         if self.connection is not None:
-            self.connection.resume()
+            self.connection.subscriber.socket = self._socket
+            if self._full:
+                self._full = False
+                self.connection.resume()
 
     # ClosableChannel
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+        if not self._full and self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
+            self._full = True
+            self.connection.pause()
+
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
 
     def close(self, code: CloseCode, reason: str) -> None:
         if self.connection is not None and (wire := self._the_wire()).is_open:
@@ -209,6 +225,15 @@ class WebSocketProtocol(asyncio.Protocol):
         if not self._lingering:
             self._lingering = True
             asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+
+
+def _socket_under(transport: asyncio.Transport) -> int | None:
+    """The descriptor to which bytes may be sent past `transport`: not under TLS, nor where there is no real socket."""
+    if transport.get_extra_info("sslcontext") is not None:
+        return None
+    sock = transport.get_extra_info("socket")
+    descriptor = None if sock is None else sock.fileno()
+    return descriptor if isinstance(descriptor, int) else None
 
 
 def _reason(wire: Wire | None, error: Exception | None) -> str:

@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def send_to_all(sockets: Sequence[int], data: bytes, /) -> list[tuple[int, int]]: ...
