@@ -76,6 +76,12 @@ async def ready(status: int, body: Any) -> AsyncIterator[BaseTestServer]:
         yield server
 
 
+def test_a_fan_out_that_is_not_compiled_is_told() -> None:
+    assert examining._fan_out(compiled=True).level is Level.OK
+    finding = examining._fan_out(compiled=False)
+    assert (finding.level, "C compiler" in finding.remedy) == (Level.WARN, True)
+
+
 async def test_where_nothing_is_missing_all_is_well(free_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     async with scripted(answering(GOOD)) as backend:
         path = written(polled(backend.url, "", 'items = "/list"\nkey = "id"'), port=free_port)

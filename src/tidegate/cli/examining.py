@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.app import authenticator_for, backend_for, backend_plan, bound, tls_context
+from tidegate.app import FAN_OUT_IS_COMPILED, authenticator_for, backend_for, backend_plan, bound, tls_context
 from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
@@ -82,6 +82,7 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     yield Finding(Level.OK, what, f"{shown}, {len(config.backends)} backend(s), {len(config.sources)} source(s)")
     for finding in _files(config):
         yield finding
+    yield _fan_out(compiled=FAN_OUT_IS_COMPILED)
     yield _descriptors(config, limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     gateway = await _gateway(config, url)
     yield gateway
@@ -108,6 +109,13 @@ def _files(config: Config) -> Iterator[Finding]:
                 yield Finding(Level.FAIL, what, str(problem), "give it such a file")
     if not failed:
         yield Finding(Level.OK, what, f'auth.mode = "{config.auth.mode}", TLS {"on" if _has_tls(config) else "off"}')
+
+
+def _fan_out(*, compiled: bool) -> Finding:
+    if compiled:
+        return Finding(Level.OK, "fan-out", "in C")
+    remedy = "install a C compiler and Python's headers, then tidegate anew"
+    return Finding(Level.WARN, "fan-out", "in Python, since the installation found no C compiler: slower", remedy)
 
 
 def _descriptors(config: Config, *, limit: int) -> Finding:
