@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from email.utils import formatdate
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import httptools
 import structlog
@@ -44,7 +44,8 @@ PIPELINED = 100
 LINGER_S = 2.0
 """How long a connection whose request was refused is read on."""
 
-BACKLOG = 2048
+BACKLOG = 65535
+"""As many as the kernel allows (`net.core.somaxconn`): who finds no place tries again a second later, then three."""
 
 TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16384
@@ -88,7 +89,14 @@ async def serve(
     config = _config(app, keep_alive_s=keep_alive_s)
     idle = asyncio.Event()
     deadlines = Deadlines(handshake_s)
-    first = HttpProtocol(config, state, upgrade, deadlines=deadlines, gone=functools.partial(_note_gone, state, idle))
+    first = HttpProtocol(
+        config,
+        state,
+        upgrade,
+        scheme="https" if ssl else "http",
+        deadlines=deadlines,
+        gone=functools.partial(_note_gone, state, idle),
+    )
     listener = await asyncio.get_running_loop().create_server(
         first.another, sock=sock, ssl=ssl, ssl_handshake_timeout=handshake_s if ssl else None, backlog=BACKLOG
     )
@@ -162,10 +170,18 @@ class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection until it ends or becomes a WebSocket. `gone` is called at either."""
 
     def __init__(
-        self, config: Config, state: ServerState, upgrade: Upgrade, *, deadlines: Deadlines, gone: Callable[[], None]
+        self,
+        config: Config,
+        state: ServerState,
+        upgrade: Upgrade,
+        *,
+        scheme: Literal["http", "https"],
+        deadlines: Deadlines,
+        gone: Callable[[], None],
     ) -> None:
         super().__init__(config, state, {})
         self._upgrade = upgrade
+        self.scheme = scheme
         # Its lines would hold query strings, and tokens with them; it asks for a handler, not for its setting.
         self.access_log = False
         self._deadlines = deadlines
@@ -195,7 +211,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow = FlowControl(transport)
         peer = transport.get_extra_info("peername")
         self.client = (peer[0], peer[1]) if peer else None
-        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._deadlines.begin(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
