@@ -140,14 +140,14 @@ class Connection:
 
         `preamble` is what the channel has to say first: it goes out in the same write.
         """
-        newest = self._around.position()
+        now, newest = self._around.clock.now(), self._around.position()
         refused = None if since is None else self._around.stream.history.refuses(since, newest)
         resumed = since is not None and refused is None
         begin = since if since is not None and resumed else newest
         head = preamble + self._message(
             "welcome",
             wire.Welcome(
-                timestamp=self._timestamp(),
+                timestamp=rfc3339(now.wall),
                 data=wire.WelcomeData(
                     client_id=self.id,
                     protocol=wire.PROTOCOL_VERSION,
@@ -161,10 +161,11 @@ class Connection:
             ),
         )
         if refused is not None:
-            wall = self._around.clock.now().wall
-            head += self._framing.message("gap", wire.encode_gap(refused, timestamp=wall, requested=since, skipped={}))
+            gap = wire.encode_gap(refused, timestamp=now.wall, requested=since, skipped={})
+            head += self._framing.message("gap", gap)
         interest = self.subscriber.interest
-        self._feed(head, interest, names=() if resumed else self._names(interest, without=None), position=begin)
+        names = () if resumed else self._names(interest, without=None)
+        self._feed(head, interest, names=names, position=begin, now=now)
 
     def receive(self, text: bytes) -> None:
         """Take one text message of the client. Never raises."""
@@ -265,7 +266,8 @@ class Connection:
         head = self._message("subscribed", reply)
         if effect.added:
             interest = self._interest()
-            self._feed(head, interest, names=self._names(interest, without=before), position=position)
+            names = self._names(interest, without=before)
+            self._feed(head, interest, names=names, position=position, now=self._around.clock.now())
             self._interested()
             log.debug("subscribed", client_id=self.id, added=effect.added.sorted(), patterns=effect.patterns.sorted())
         else:
@@ -278,7 +280,8 @@ class Connection:
             data=wire.UnsubscribedData(types=effect.patterns.sorted(), removed=effect.removed.sorted()),
         )
         head = self._message("unsubscribed", reply)
-        self._feed(head, self._interest(), names=(), position=self._around.position())
+        position, now = self._around.position(), self._around.clock.now()
+        self._feed(head, self._interest(), names=(), position=position, now=now)
         log.debug("unsubscribed", client_id=self.id, removed=effect.removed.sorted())
 
     def _authenticate(self, effect: Authenticate) -> None:
@@ -297,7 +300,8 @@ class Connection:
         )
         interest = self._interest()
         names = self._names(interest, without=before)
-        self._feed(self._message("authenticated", reply), interest, names=names, position=self._around.position())
+        position, now = self._around.position(), self._around.clock.now()
+        self._feed(self._message("authenticated", reply), interest, names=names, position=position, now=now)
 
     def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
         data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
@@ -313,8 +317,10 @@ class Connection:
             )
             self.send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
 
-    def _feed(self, head: bytes, interest: Interest, *, names: Iterable[Name], position: Position) -> None:
-        self.subscriber.feed(head, interest=interest, names=names, position=position, now=self._around.clock.now())
+    def _feed(
+        self, head: bytes, interest: Interest, *, names: Iterable[Name], position: Position, now: Instant
+    ) -> None:
+        self.subscriber.feed(head, interest=interest, names=names, position=position, now=now)
         # Of a cohort's equal interests only one is kept, and only its patterns.
         self._session.patterns = self.subscriber.interest.wanted
 
