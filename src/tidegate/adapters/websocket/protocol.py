@@ -108,9 +108,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if self.connection is not None:
-            wire = self._the_wire()
-            wire.receive_eof()
-            self._settle(wire, self.connection)
+            self.connection.detach()
+            if self._wire is not None:
+                self._wire.receive_eof()
+                self._settle(self._wire, self.connection)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(self, _reason(self._wire, exc))
