@@ -286,6 +286,15 @@ class TestAdmission:
         await turn()
         assert noticed == [True]
 
+    async def test_who_wants_what_another_has_already_is_no_news(self) -> None:
+        house = House()
+        noticed: list[bool] = []
+        house.gateway.on_interest = lambda: noticed.append(True)
+        for patterns in ("a.*", "a.*", "b"):
+            house.started(patterns)
+            await turn()
+        assert noticed == [True, True]
+
     async def test_who_still_catches_up_is_interested_too(self) -> None:
         house = House()
         channel = FakeChannel(soft_bytes=1)

@@ -212,6 +212,10 @@ class Hub:
         """Whether any member's interest matches `event_type`."""
         return bool(self._route(event_type, None))
 
+    def __contains__(self, interest: Interest) -> bool:
+        """Whether any member has this interest."""
+        return interest in self._cohorts
+
     def __len__(self) -> int:
         """How many cohorts there are."""
         return len(self._cohorts)

@@ -229,7 +229,8 @@ class Gateway:
         )
         self._connections[client_id] = connection
         self._metrics.client_connected(transport)
-        self._notice_interest()
+        if connection.subscriber.interest not in self._hub:
+            self._notice_interest()
         log.debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
         return connection
 
