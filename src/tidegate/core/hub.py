@@ -38,7 +38,7 @@ class Interest:
         self.wanted = wanted
         self.allowed = allowed
         self.framing = framing
-        self._hash = hash((wanted, allowed, id(framing)))
+        self._hash = hash((wanted.patterns, allowed.patterns, id(framing)))
 
     def matches(self, event_type: str, about: str | None = None) -> bool:
         """Whether an event of `event_type`, which speaks of the type `about`, goes to this connection."""
@@ -50,8 +50,8 @@ class Interest:
         return (
             isinstance(other, Interest)
             and self.framing is other.framing
-            and self.wanted == other.wanted
-            and self.allowed == other.allowed
+            and self.wanted.patterns == other.wanted.patterns
+            and self.allowed.patterns == other.allowed.patterns
         )
 
     def __hash__(self) -> int:

@@ -6,17 +6,19 @@ passes the moment down.
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-from msgspec import Meta
+import msgspec
 
-Time = Annotated[str, Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})]
+Time = Annotated[
+    str, msgspec.Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})
+]
 """A moment as messages tell it: what `rfc3339` makes."""
 
 _WITHOUT_OFFSET = -len("+00:00")
 
 
-class Instant(NamedTuple):
+class Instant(msgspec.Struct, frozen=True, gc=False):
     """One moment: `mono` in seconds of the monotonic clock, `wall` in Unix seconds."""
 
     mono: float
