@@ -18,7 +18,16 @@ import pytest
 from certificates import written_to
 from serving import RawClient, read_answer, request, serving
 
-from tidegate.adapters.server import HEAD_BYTES, PIPELINED, AsgiApp, HttpProtocol, serve, tls_context, transport_of
+from tidegate.adapters.server import (
+    HEAD_BYTES,
+    PIPELINED,
+    AsgiApp,
+    Deadlines,
+    HttpProtocol,
+    serve,
+    tls_context,
+    transport_of,
+)
 from tidegate.errors import ConfigError
 
 TOKEN = "hush-hush"
@@ -91,6 +100,34 @@ async def test_a_head_in_drips_is_ended_too() -> None:
         assert await ended(client) == b""
         dripping.cancel()
         await client.close()
+
+
+async def test_each_slow_head_is_ended_at_its_own_time() -> None:
+    ended_at: dict[str, float] = {}
+    over = asyncio.Event()
+    deadlines, now = Deadlines(0.02), asyncio.get_running_loop().time
+
+    class Waiting(HttpProtocol):
+        def __init__(self, name: str, follower: "Waiting | None" = None) -> None:
+            self.name, self.follower = name, follower
+
+        def overdue(self) -> None:
+            ended_at[self.name] = now()
+            if self.follower:
+                deadlines.begin(self.follower)
+            else:
+                over.set()
+
+    later, quick = Waiting("later"), Waiting("quick")
+    began = now()
+    for waiting in (quick, Waiting("first", later)):
+        deadlines.begin(waiting)
+    deadlines.stop(quick)
+    async with asyncio.timeout(10):
+        await over.wait()
+    assert list(ended_at) == ["first", "later"]
+    assert ended_at["first"] >= began + 0.019
+    assert ended_at["later"] >= ended_at["first"] + 0.019
 
 
 async def ended(client: RawClient) -> bytes:

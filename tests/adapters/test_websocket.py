@@ -392,6 +392,21 @@ class TestClosing:
             assert await client.next() is None
             assert await served.until_left() == ["connection lost"]
 
+    async def test_who_ends_its_direction_is_handed_what_waits_and_nothing_more(self) -> None:
+        async with (
+            serving(soft_bytes=1 << 16) as served,
+            RawClient.open(served.port, "?types=a", receive_buffer=4096) as slow,
+        ):
+            [connection] = served.house.gateway.connections
+            while not connection.subscriber.waiting_bytes:
+                await served.house.gateway.publish([draft("a", KIB * 16)])
+                await asyncio.sleep(0)
+            slow.writer.write_eof()
+            async with asyncio.timeout(10):
+                while connection.subscriber.cohort is not None:
+                    await asyncio.sleep(0)
+            assert served.house.metrics.named("client_left") == []
+
     async def test_text_after_the_close_is_ignored_and_nothing_follows_it(self) -> None:
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
             await client.message()
