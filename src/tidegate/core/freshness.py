@@ -60,7 +60,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `as_of` and `retry_at` are in Unix seconds. `as_of` is when the request was sent whose answer is held, None before
     the first answer. `retry_at` is when the backend is asked again, while its breaker or a hold keeps it from being
-    asked; `cause` is the breaker's, while it is not closed. `expired`: too old to hand out.
+    asked and the data is stale; `cause` is the breaker's, while it is not closed. `expired`: too old to hand out.
     """
 
     stale: bool
@@ -165,7 +165,7 @@ class Freshness:
             stale=stale,
             error_code=code,
             as_of=self._as_of,
-            retry_at=breaker.next_try_at(now),
+            retry_at=breaker.next_try_at(now) if stale else None,
             cause=breaker.cause,
             expired=stale and self._is_too_old(now),
         )

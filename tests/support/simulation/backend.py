@@ -31,10 +31,11 @@ _PHRASES = {200: b"OK", 401: b"Unauthorized", 429: b"Too Many", 500: b"Broken", 
 class Exchange:
     """One call of the poller's to its backend. `results` is None while it runs, and after it was given up.
 
-    `started_as` and `ended_as` number the starts and ends of a backend's calls in the order in which they came.
+    `ended` is monotonic, `ended_wall` is when people say it ended. `started_as` and `ended_as` number the starts and
+    ends of a backend's calls in the order in which they came.
     """
 
-    __slots__ = ("backend", "ended", "ended_as", "methods", "results", "sent", "started_as")
+    __slots__ = ("backend", "ended", "ended_as", "ended_wall", "methods", "results", "sent", "started_as")
 
     def __init__(self, number: int, backend: str, methods: Sequence[str], sent: Instant) -> None:
         self.started_as = number
@@ -43,6 +44,7 @@ class Exchange:
         self.methods = methods
         self.sent = sent
         self.ended: float | None = None
+        self.ended_wall = 0.0
         self.results: Sequence[bytes | BackendError] | None = None
 
 
@@ -66,7 +68,8 @@ class Tap:
             exchange.results = [error] * len(calls)
             raise
         finally:
-            exchange.ended = self._now().mono
+            now = self._now()
+            exchange.ended, exchange.ended_wall = now.mono, now.wall
             exchange.ended_as = self._next()
         return answers
 

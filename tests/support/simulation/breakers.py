@@ -4,10 +4,12 @@ import msgspec
 
 from simulation.backend import Exchange
 from tidegate.config import BackendConfig
-from tidegate.core.instant import from_rfc3339
+from tidegate.core.instant import from_rfc3339, rfc3339
 from tidegate.errors import ApplicationError, BackendError, HttpStatus
 
 ALIVE_CODES = {-32600, -32601, -32602, -32700}
+BUSY_STATUSES = {408, 425, 429}
+HOLDING_STATUSES = {429, 503}
 ROUNDING_S = 0.002
 
 
@@ -26,7 +28,7 @@ class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
 
 
 def verdict(exchange: Exchange) -> bool | None:
-    """Whether an exchange speaks for its backend; None if it says nothing. Contract, section 7: one for a batch."""
+    """Whether an exchange speaks for its backend; None if it is merely alive. Contract, section 7: one for a batch."""
     verdicts = {_verdict(result) for result in exchange.results or (None,)}
     return True if True in verdicts else False if False in verdicts else None
 
@@ -45,11 +47,43 @@ def _verdict(result: bytes | BackendError | None) -> bool | None:
     match result:
         case ApplicationError(rpc_code=number) if number in ALIVE_CODES:
             return None
-        case HttpStatus(status=status) if 400 <= status < 500 and status != 429:
+        case HttpStatus(status=status) if 300 <= status < 500 and status not in BUSY_STATUSES:
             return None
         case bytes():
             return True
     return False
+
+
+class Hold:
+    """What a backend asked for: to be left alone. `states` are that before the present instant, and those in it.
+
+    Each is until when, and how people say that.
+    """
+
+    def __init__(self, settings: BackendConfig) -> None:
+        self.states: list[tuple[float, str | None]] = [(float("-inf"), None)]
+        self.spans: list[tuple[float, float]] = []
+        self._longest_s = settings.retry_after_max_s
+
+    @property
+    def until(self) -> float:
+        return self.states[-1][0]
+
+    def begin_instant(self) -> None:
+        del self.states[:-1]
+
+    def ended(self, exchange: Exchange) -> None:
+        """A call ended, maybe with ``Retry-After``."""
+        wishes = [r.retry_after_s or 0.0 for r in exchange.results or () if isinstance(r, HttpStatus) and _holds(r)]
+        wish = min(max(wishes, default=0.0), self._longest_s)
+        assert exchange.ended is not None
+        if wish and exchange.ended + wish > self.until:
+            self.states.append((exchange.ended + wish, rfc3339(exchange.ended_wall + wish)))
+            self.spans.append((exchange.ended, self.until))
+
+
+def _holds(error: HttpStatus) -> bool:
+    return error.status in HOLDING_STATUSES
 
 
 class Model:
@@ -59,8 +93,9 @@ class Model:
     instant: `begin_instant` says when one begins, and a start may belong to any state of its instant that admits it.
     """
 
-    def __init__(self, name: str, settings: BackendConfig) -> None:
+    def __init__(self, name: str, settings: BackendConfig, hold: Hold) -> None:
         self.name = name
+        self.hold = hold
         self.timeout_s = settings.timeout_s
         self.open_max_s = settings.breaker.open_max_s
         self.state = "closed"
@@ -77,10 +112,11 @@ class Model:
         self._successes = 0
         self._openings = 0
         self._probe: tuple[Exchange, float] | None = None
+        self._free_since = 0.0
         self._admitted: dict[Exchange, int] = {}
         self._admitting: list[int] = []
         self._fault: BackendError | None = None
-        self.predicted: list[tuple[str, str | None, int]] = []
+        self.predicted: list[tuple[str, str | None, int, float]] = []
         self._caused: str | None = None
 
     def begin_instant(self, now: float) -> None:
@@ -89,8 +125,26 @@ class Model:
         self.shown_before = self.shown
         self._admitting = [self._generation] if self.state == "closed" else []
 
+    def next_tries(self, now: float) -> set[str | None]:
+        """What events of this instant may say of when the backend is asked again."""
+        if self.retry_text is None:
+            return {text if now < until else None for until, text in self.hold.states}
+        return {text if until > self.retry_at else self.retry_text for until, text in self.hold.states}
+
+    @property
+    def probe_at(self) -> float | None:
+        """From when a probe is missing; None if none is."""
+        match self.state:
+            case "open":
+                return max(self.retry_at, self.hold.until)
+            case "half_open" if self._probe is None:
+                return max(self._free_since, self.hold.until)
+        return None
+
     def started(self, exchange: Exchange, now: float) -> str | None:
         """A call starts; what is wrong with that."""
+        if now < self.hold.until - ROUNDING_S:
+            return f"a call {self.hold.until - now:.3f} s before the end of the hold"
         if self.state == "open" and now >= self.retry_at - ROUNDING_S and not self._admitting:
             self._enter("half_open", now)
         if self.state == "half_open" and not self._admitting:
@@ -116,9 +170,11 @@ class Model:
             if self._probe is None or self._probe[0] is not exchange or now >= self._probe[1]:
                 return
             self._probe = None
+            self._free_since = now
         good = verdict(exchange)
-        if good is None:
+        if good is None and self.state == "closed":
             return
+        good = good is not False
         self._failures = 0 if good else self._failures + 1
         self._successes = self._successes + 1 if good else 0
         if not good:
@@ -134,7 +190,7 @@ class Model:
         """What is wrong with a move that was published in this instant, the next of those predicted."""
         if not self.predicted:
             return f"moved to {move.state}, though nothing made it"
-        due, self.cause, failures = self.predicted.pop(0)
+        due, self.cause, failures, held_until = self.predicted.pop(0)
         self.shown = move.state
         self.retry_text = move.retry_at
         if move.state != due:
@@ -148,8 +204,7 @@ class Model:
         period = from_rfc3339(move.retry_at) - from_rfc3339(move.opened_at)
         self.retry_at = self.since + period
         longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self._rules.open_max_s)
-        wish = self._fault.retry_after_s or 0.0 if isinstance(self._fault, HttpStatus) else 0.0
-        lower, upper = (min(max(d, wish), self._rules.open_max_s) for d in (longest / 2, longest))
+        lower, upper = (max(d, held_until - self.since) for d in (longest / 2, longest))
         if not lower - ROUNDING_S <= period <= upper + ROUNDING_S:
             return f"open for {period:.3f} s, expected {lower:g} to {upper:g}"
         return None if move.open_count == self._openings else f"opened {move.open_count} times, not {self._openings}"
@@ -161,4 +216,4 @@ class Model:
         self.since = now
         self._generation += 1
         self._probe = None
-        self.predicted.append((state, self._caused, self._failures))
+        self.predicted.append((state, self._caused, self._failures, self.hold.until))
