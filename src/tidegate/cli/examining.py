@@ -202,7 +202,7 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
     plan = backend_plan(config, name)
     what = f"backend {name}"
     try:
-        backend = backend_for(config.backends[name])
+        backend = backend_for(config, name)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{name}]")

@@ -61,6 +61,7 @@ interval_s = 5.0
 #timeout_s = 2.0
 #response_bytes = 8388608
 #batch = false                     # one JSON-RPC batch for all sources that are due together; many servers can't
+#connection_max_s = 300.0          # an older connection is replaced after its call: a name that moves is followed
 #headers = {}
 #bearer_token_file = "bearer"      # relative paths begin beside this file
 #ca_file = "ca.pem"

@@ -142,7 +142,9 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
     `batch`: Whether sources that are due together are asked for in one JSON-RPC batch; many servers can't.
-    `headers`: Headers sent with every request.
+    `connection_max_s`: Seconds after which a connection is replaced once the call on it is over, so that a name which
+        moves to another address is followed although the old one still answers.
+    `headers`: Headers sent with every request. With `Connection = "close"` each call has a connection of its own.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM by which the backend's own is checked, instead of the system's.
     `client_cert_file`: Our certificate in PEM; goes with `client_key_file`.
@@ -155,6 +157,7 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608
     batch: bool = False
+    connection_max_s: formats.Seconds = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     bearer_token_file: formats.FilePath | None = None
     ca_file: formats.FilePath | None = None

@@ -2,15 +2,17 @@ import asyncio
 import gzip
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from certificates import Certificates, written_to
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted, stopping_over_tls
+from yarl import URL
 
+from tidegate.adapters.backends.connection import Connection, connected
 from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
@@ -33,9 +35,9 @@ async def new_exchange() -> AsyncIterator[NewExchange]:
 
     def new(url: str, **options: object) -> Exchange:
         wall_clock = options.pop("wall_clock", lambda: 0.0)
-        factory = options.pop("connector_factory", None)
+        connect = options.pop("connect", connected)
         made.append(
-            Exchange(HttpOptions(url=url, **options), wall_clock=wall_clock, connector_factory=factory)  # type: ignore[arg-type]
+            Exchange(HttpOptions(url=url, **options), wall_clock=wall_clock, connect=connect)  # type: ignore[arg-type]
         )
         return made[-1]
 
@@ -142,20 +144,20 @@ class TestARequest:
             await asyncio.gather(*(get(exchange) for _ in range(8)))
             assert (len(server.peers), len(server.requests)) == (2, 8)
 
-    async def test_goes_through_the_connector_it_is_given(self, new_exchange: NewExchange) -> None:
-        made: list[aiohttp.BaseConnector] = []
+    async def test_goes_through_the_connections_it_is_given(self, new_exchange: NewExchange) -> None:
+        made: list[Connection] = []
 
-        def factory() -> aiohttp.BaseConnector:
-            made.append(aiohttp.TCPConnector(force_close=True))
-            return made[0]
+        async def connect(url: URL, tls: ssl.SSLContext | None) -> Connection:
+            made.append(await connected(url, tls))
+            return made[-1]
 
         async with scripted(answering(GOOD)) as server:
-            exchange = new_exchange(server.url, connector_factory=factory)
+            exchange = new_exchange(server.url, connect=connect)
             await get(exchange)
             await get(exchange)
-            assert (len(made), len(server.peers)) == (1, 2)
+            assert (len(made), len(server.peers)) == (1, 1)
             await exchange.aclose()
-            assert made[0].closed
+            assert not made[0].is_open
 
 
 class TestAStatus:
@@ -244,7 +246,7 @@ class TestALimit:
         async with scripted(answering(bomb)) as server:
             error = await failure(new_exchange(server.url, response_bytes=self.LIMIT))
         assert isinstance(error, InvalidResponse)
-        assert f"expected an uncompressed body, got Content-Encoding '{coding}'" in str(error)
+        assert f"expected an uncompressed body, got coding '{coding}'" in str(error)
 
     async def test_lets_identity_be_named(self, new_exchange: NewExchange) -> None:
         async with scripted(answering(http_response(b"{}", headers="Content-Encoding: Identity\r\n"))) as server:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 from yarl import URL
 
-from tidegate.adapters.backends.exchange import ConnectorFactory, Exchange
+from tidegate.adapters.backends.connection import Connect, connected
+from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError
@@ -25,9 +26,9 @@ class HttpJsonBackend:
         options: HttpOptions,
         *,
         wall_clock: Callable[[], float] = time.time,
-        connector_factory: ConnectorFactory | None = None,
+        connect: Connect = connected,
     ) -> None:
-        self._exchange = Exchange(options, wall_clock=wall_clock, connector_factory=connector_factory)
+        self._exchange = Exchange(options, wall_clock=wall_clock, connect=connect)
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`. Plain HTTP has no batches: `ValueError` for anything but one call."""

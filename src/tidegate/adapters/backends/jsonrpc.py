@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tidegate.adapters.backends.exchange import ConnectorFactory, Exchange
+from tidegate.adapters.backends.connection import Connect, connected
+from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
 from tidegate.core.payload import compact, decode
 from tidegate.errors import ApplicationError, BackendError, InvalidResponse
@@ -32,9 +33,9 @@ class JsonRpcBackend:
         options: HttpOptions,
         *,
         wall_clock: Callable[[], float] = time.time,
-        connector_factory: ConnectorFactory | None = None,
+        connect: Connect = connected,
     ) -> None:
-        self._exchange = Exchange(options, wall_clock=wall_clock, connector_factory=connector_factory)
+        self._exchange = Exchange(options, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
