@@ -95,7 +95,7 @@ def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
             return Fault(error.code, message, _status_verdict(status), retry_after_s)
         case ApplicationError(rpc_code=rpc_code):
             ignored = rpc_code in CALLER_ERRORS or rpc_code in policy.ignored_codes
-            return Fault(error.code, message, Verdict.IGNORED if ignored else Verdict.FAILURE)
+            return Fault(error.code, message, Verdict.IGNORED if ignored else Verdict.FAILURE, error.retry_after_s)
         case NoCredentials(code=code):
             return Fault(code, message, Verdict.IGNORED)
         case BackendError(code=code):

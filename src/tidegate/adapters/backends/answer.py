@@ -20,7 +20,7 @@ INTERIM_ANSWERS = 100
 REFUSAL_BYTES = 65_536
 """How much of the body is read where the status is no success."""
 
-_PIECE_BYTES = 16_384
+PIECE_BYTES = 16_384
 """How much llhttp is given at once: so much may be held beyond a bound before it is noticed."""
 
 _KEPT = frozenset({b"content-encoding", b"content-length", b"location", b"retry-after", b"transfer-encoding"})
@@ -77,16 +77,16 @@ class AnswerReader:
         values = self._fields.get(name.lower().encode())
         return values[0].decode(errors="replace") if values else None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take what came. Raises `Unreadable`, once; afterwards there is nothing to be fed."""
         rest = memoryview(data)
-        self.begun = True
+        self.begun |= len(rest) > 0
         while rest:
             if self.whole:
                 self.reusable = False
                 return
-            self._take(rest[:_PIECE_BYTES])
-            rest = rest[_PIECE_BYTES:]
+            self._take(rest[:PIECE_BYTES])
+            rest = rest[PIECE_BYTES:]
 
     def end_of_stream(self) -> bool:
         """The connection has ended: whether that ended the answer as well, or all that is wanted of it."""

@@ -5,11 +5,12 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
-from tidegate.adapters.backends.answer import AnswerReader, Unreadable
+from tidegate.adapters.backends.answer import PIECE_BYTES, AnswerReader, Unreadable
 from tidegate.adapters.backends.failures import Lost
 
 REFUSAL_S = 0.25
@@ -43,6 +44,8 @@ class Connection(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._early = b""
+        self._pending = memoryview(b"")
+        self._paused = False
 
     @property
     def is_open(self) -> bool:
@@ -62,7 +65,7 @@ class Connection(asyncio.Protocol):
                 if reader.whole:
                     reader.cut_short()
                     return
-                self._transport.resume_reading()
+                self._resume()
             if self._transport.is_closing():
                 raise Lost(answer_begun=reader.begun)
             self._transport.write(request)
@@ -72,8 +75,10 @@ class Connection(asyncio.Protocol):
             self._early = b""
             self._stop_waiting()
             self.is_reused = True
-            if not reader.reusable:
+            if self._pending or not reader.reusable:
                 self.abort()
+            self._pending = memoryview(b"")
+            self._resume()
 
     def close(self) -> None:
         """Close politely: with TLS the server is told."""
@@ -90,45 +95,74 @@ class Connection(asyncio.Protocol):
         await asyncio.shield(self._gone)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
-        if reader is None and not self.is_reused:
+        if self._reader is None and not self.is_reused:
             self._keep_for_later(data)
-            return
-        if reader is None or reader.whole:
+        elif self._reader is None or self._reader.whole:
             self.abort()
-            return
-        try:
-            reader.feed(data)
-        except Unreadable as exc:
-            self._fail(exc)
-            return
-        if reader.whole:
-            self._settle()
-        elif reader.status and not reader.is_success and self._patience is None:
-            # The status says enough; its body is worth a moment, not the call's whole time.
-            self._patience = self._loop.call_later(REFUSAL_S, self._cut_short)
+        else:
+            self._pending = memoryview(data)
+            self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        reader = self._reader
-        if reader is not None and not reader.whole:
-            if reader.end_of_stream():
-                self._settle()
-            else:
-                lost = Lost(answer_begun=reader.begun, in_body=bool(reader.status))
-                lost.__cause__ = exc
-                self._fail(lost)
+        if self._reader is not None and self._answered is not None and not self._answered.done():
+            self._end(self._reader, exc)
         if not self._gone.done():
             self._gone.set_result(None)
 
+    def _read(self) -> None:
+        """Read the next piece of what has come; then others have a turn, whatever there is still to be read.
+
+        Without the pause, uvloop would go on in the same turn with all that the kernel has.
+        """
+        reader = self._reader
+        if reader is None or reader.whole or not self.is_open:
+            return
+        try:
+            reader.feed(self._pending[:PIECE_BYTES])
+        except Unreadable as exc:
+            self._fail(exc)
+            return
+        self._pending = self._pending[PIECE_BYTES:]
+        if reader.whole:
+            self._settle()
+            return
+        if reader.status and not reader.is_success and self._patience is None:
+            # The status says enough; its body is worth a moment, not the call's whole time.
+            self._patience = self._loop.call_later(REFUSAL_S, self._cut_short)
+        self._pause()
+        self._loop.call_soon(self._read if self._pending else self._resume)
+
+    def _end(self, reader: AnswerReader, exc: Exception | None) -> None:
+        """The connection has ended, with `exc`, before `reader` was whole."""
+        try:
+            reader.feed(self._pending)
+        except Unreadable as unreadable:
+            self._fail(unreadable)
+            return
+        if reader.whole or reader.end_of_stream():
+            self._settle()
+            return
+        lost = Lost(answer_begun=reader.begun, in_body=bool(reader.status))
+        lost.__cause__ = exc
+        self._fail(lost)
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None:
+            self._transport.pause_reading()
+            self._paused = True
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None and self.is_open:
+            self._transport.resume_reading()
+            self._paused = False
+
     def _keep_for_later(self, data: bytes) -> None:
-        assert self._transport is not None
         self._early += data
         if len(self._early) >= _EARLY_BYTES:
-            self._transport.pause_reading()
+            self._pause()
 
     def _cut_short(self) -> None:
         if self._reader is not None and not self._reader.whole:

@@ -9,6 +9,7 @@ from yarl import URL
 from tidegate.adapters.backends.connection import Connect, connected
 from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
+from tidegate.adapters.backends.reading import read_leniently
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError
 from tidegate.ports import Call
@@ -33,7 +34,8 @@ class HttpJsonBackend:
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`. Plain HTTP has no batches: `ValueError` for anything but one call."""
         (call,) = calls
-        return [compact(await self._exchange.fetch("GET", below(self._exchange.url, call.method)))]
+        body = await self._exchange.fetch("GET", below(self._exchange.url, call.method))
+        return [await read_leniently(body, compact)]
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
