@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,6 +208,23 @@ class TestABound:
     def test_of_a_body_that_is_not_asked_for_lets_small_ones_pass(self) -> None:
         reader = read(b"HTTP/1.1 500 Error\r\nContent-Length: 2\r\n\r\n{}")
         assert (reader.whole, bytes(reader.body), reader.reusable) == (True, b"{}", True)
+
+
+@pytest.mark.parametrize(
+    "said", [OK + b"nocolon\r\n", OK + b"\r\n" + b"x" * 11, CHUNKED + b"0\r\n" + b"a:\r\n" * 20_000]
+)
+def test_a_refused_answer_is_given_back_at_once(said: bytes) -> None:
+    """Without waiting for the garbage collector, which a gateway runs seldom."""
+    gc.disable()
+    try:
+        reader = AnswerReader(body_bytes=10)
+        gone = weakref.ref(reader)
+        with pytest.raises(Unreadable):
+            reader.feed(said)
+        del reader
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @given(

@@ -1,9 +1,11 @@
 import asyncio
 import contextlib
+import gc
 import gzip
 import re
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from certificates import Certificates, written_to
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted, stopping_over_tls
 from yarl import URL
 
-from tidegate.adapters.backends.answer import PIECE_BYTES
+from tidegate.adapters.backends.answer import PIECE_BYTES, AnswerReader
 from tidegate.adapters.backends.connection import Connection, connected
 from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
@@ -633,6 +635,50 @@ def test_a_long_answer_leaves_turns_to_others_and_the_connection_usable(
         return turns
 
     assert run(main()) > 2_000_000 / PIECE_BYTES
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nnocolon\r\n",
+        http_response(b"x" * 900, status="500 No"),
+        http_response(b"{}", headers="Content-Encoding: gzip\r\n"),
+        http_response(b"{}"),
+        b"HTTP/1.1 200 OK\r\n",
+    ],
+)
+async def test_what_was_read_is_given_back_when_the_call_has_ended(
+    new_exchange: NewExchange, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without waiting for the garbage collector, which a gateway runs seldom."""
+    readers: list[weakref.ref[AnswerReader]] = []
+
+    def noted(**bounds: int) -> AnswerReader:
+        reader = AnswerReader(**bounds)
+        readers.append(weakref.ref(reader))
+        return reader
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(said)
+        if said == b"HTTP/1.1 200 OK\r\n":
+            await peer.until_closed()
+
+    monkeypatch.setattr("tidegate.adapters.backends.exchange.AnswerReader", noted)
+    gc.disable()
+    try:
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url, response_bytes=1000)
+            with contextlib.suppress(BackendError, TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await get(exchange)
+            await eventually(lambda: server.open_connections == 0)
+            await asyncio.sleep(0)
+        assert [reader() for reader in readers] == [None]
+    finally:
+        gc.enable()
 
 
 class TestTls:

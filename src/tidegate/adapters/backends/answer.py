@@ -55,7 +55,7 @@ class AnswerReader:
         self._spare = FRAME_BYTES
         self._taken = 0
         self._until_end = False
-        self._fault: Unreadable | None = None
+        self._fault = ""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         # What servers of devices are known to send, and what cannot be misunderstood on a connection of our own.
         self._parser.set_dangerous_leniencies(
@@ -97,6 +97,10 @@ class AnswerReader:
     def cut_short(self) -> None:
         """Take what has come of the body for all of it."""
         self.whole, self.reusable = True, False
+        self.close()
+
+    def close(self) -> None:
+        """Nothing more will be fed: let go of the parser, which refers to this object, and so to the body."""
         self._parser = None
 
     # What httptools calls. What is raised here ends `feed_data`, which raises an error of its own.
@@ -138,20 +142,21 @@ class AnswerReader:
 
     def _take(self, piece: memoryview) -> None:
         assert self._parser is not None
-        before = self._taken
+        before, error = self._taken, ""
         try:
             self._parser.feed_data(piece)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            if not self.whole:
-                self._parser = None
-                raise self._fault or Unreadable(_words(exc)) from exc
-            self.reusable = False  # an answer that nobody asked for, or bytes that are none
+            error = self._fault or _words(exc)
+            self.reusable = False  # if the answer is whole: what came behind it is none, or one that nobody asked for
+        if error and not self.whole:
+            self.close()
+            raise Unreadable(error)
         gained = self._taken - before
         self._spare = min(FRAME_BYTES, self._spare - (len(piece) - gained) + FRAME_BYTES_PER_BYTE * gained)
         if self.whole:
-            self._parser = None  # it refers to this object, and that to the body
+            self.close()
         elif self._spare < 0:
-            self._parser = None
+            self.close()
             raise Unreadable(self._too_much())
 
     def _allow(self, size: int, *, got: str) -> None:
@@ -162,9 +167,10 @@ class AnswerReader:
             self.whole = True
             raise _Enough
 
-    def _broken(self, message: str) -> Unreadable:
-        self._fault = Unreadable(message)
-        return self._fault
+    def _broken(self, message: str) -> "_Enough":
+        # Kept as text: an error that were kept would keep its traceback, and that this object and the body.
+        self._fault = message
+        return _Enough()
 
     def _too_much(self) -> str:
         if not self.status:

@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
             await self._answered
         finally:
             self._reader = self._answered = None
+            reader.close()
             self._early = b""
             self._stop_waiting()
             self.is_reused = True
