@@ -33,11 +33,12 @@ _POSITION = re.compile(r"\(byte ([0-9]+)\)")
 _PIECE_BYTES = 65536
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _SURROGATE_BYTES = 6
+_BACKSLASH = ord("\\")
 _HIGH = b"89abAB"
 _LOW = b"cdefCDEF"
 _REPLACEMENT = rb"\ufffd"
-_SLICE = 4096
-"""Surrogates that are looked at in one go: some milliseconds."""
+_SLICE = 1024
+"""Surrogates that are looked at in one go: a millisecond or two."""
 
 
 class HalfSurrogatePair(InvalidResponse):
@@ -250,7 +251,9 @@ def _has_other_half(raw: memoryview, at: int) -> bool:
 
 def _is_escaped(raw: bytearray | memoryview, at: int) -> bool:
     """Whether the backslash at `at` is the second one of ``\\\\``, as after each odd number of them."""
-    size = 1
+    if at == 0 or raw[at - 1] != _BACKSLASH:
+        return False
+    size = 16
     while True:
         before = bytes(raw[max(0, at - size) : at])
         run = len(before) - len(before.rstrip(b"\\"))

@@ -596,7 +596,7 @@ def test_nothing_that_a_backend_sends_without_end_keeps_the_loop_busy(
 
     async def main() -> int:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: noted.append(context))
-        async with scripted(script) as server:
+        async with asyncio.timeout(30), scripted(script) as server:
             exchange = Exchange(HttpOptions(url=server.url, response_bytes=200_000))
             with contextlib.suppress(InvalidResponse):
                 assert await get(exchange) == b"{}"
