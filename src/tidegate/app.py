@@ -36,7 +36,7 @@ from tidegate.adapters.multicast import send_one_by_one, send_to_all
 from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
-from tidegate.config import AuthConfig, BackendConfig, Config, JwtConfig, TokenConfig
+from tidegate.config import AuthConfig, Config, JwtConfig, TokenConfig
 from tidegate.core.asyncapi import asyncapi_document
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
@@ -61,6 +61,10 @@ FRAMES_PER_S = 1000.0
 FRAMES_BURST = 2000
 FRAMES_PER_MESSAGE = 10
 """A client is read no faster than this, fragments and control frames included, or than its messages may need."""
+
+IDLE_MARGIN_S = 5.0
+IDLE_MAX_S = 120.0
+"""A connection to a backend waits for the longest interval of its sources and the margin, but no longer than this."""
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,8 +124,8 @@ async def running(
             multicast=send_to_all,
         )
         pollers = []
-        for name, backend_config in config.backends.items():
-            backend = parts.backends[name] if name in parts.backends else backend_for(backend_config)
+        for name in config.backends:
+            backend = parts.backends[name] if name in parts.backends else backend_for(config, name)
             stack.push_async_callback(close, backend, name)
             pollers.append(
                 BackendPoller(
@@ -296,7 +300,9 @@ def websocket_options(config: Config) -> WebSocketOptions:
     )
 
 
-def backend_for(backend: BackendConfig) -> Backend:
+def backend_for(config: Config, name: str) -> Backend:
+    """The client of the backend `name`."""
+    backend = config.backends[name]
     options = HttpOptions(
         url=backend.url,
         response_bytes=backend.response_bytes,
@@ -306,8 +312,17 @@ def backend_for(backend: BackendConfig) -> Backend:
         client_cert_file=_path(backend.client_cert_file),
         client_key_file=_path(backend.client_key_file),
         connections=backend.connections,
+        connection_max_s=backend.connection_max_s,
+        idle_s=_idle_s(config, name),
     )
     return JsonRpcBackend(options) if backend.protocol == "jsonrpc" else HttpJsonBackend(options)
+
+
+def _idle_s(config: Config, name: str) -> float:
+    """For how long a connection to the backend `name` is kept without a call: until its rarest source is due again."""
+    sources = [source for source in config.sources.values() if source.backend == name]
+    longest_s = max((max(source.interval_s, source.idle_interval_s or 0.0) for source in sources), default=0.0)
+    return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
 
 def backend_plan(config: Config, name: str) -> BackendPlan:

@@ -204,14 +204,14 @@ class MappingFailed(BackendError):
 
 
 class ApplicationError(BackendError):
-    """A JSON-RPC error object; `rpc_code` is its ``code``.
+    """A JSON-RPC error object; `rpc_code` is its ``code``, None for one that is no integer.
 
     `retry_after_s` is set by who read it from an HTTP 429 or 503.
     """
 
     code = ErrorCode.RPC_APPLICATION_ERROR
 
-    def __init__(self, rpc_code: int, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, rpc_code: int | None, message: str, *, retry_after_s: float | None = None) -> None:
         self.rpc_code = rpc_code
         self.retry_after_s = retry_after_s
-        super().__init__(f"{message} ({rpc_code})")
+        super().__init__(message if rpc_code is None else f"{message} ({rpc_code})")

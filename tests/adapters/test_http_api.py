@@ -209,6 +209,32 @@ async def test_malformed_publications_publish_nothing(body: bytes) -> None:
         assert gate.house.gateway.position.seq == 0
 
 
+async def test_a_byte_order_mark_in_front_of_a_publication_is_skipped() -> None:
+    async with serving() as gate:
+        answer = await gate.ask("POST", "/api/v1/events", b'\xef\xbb\xbf{"type":"app.news","data":1}')
+        assert (answer.status, answer.json["seq"]) == (202, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"type":"app.a","data":"\\ud83d", "key":"behind it"}', "half a surrogate pair, \\ud83d, at byte 24"),
+        (b'[{"type":"app.a","data":1},{"type":"app.a","data":["\xff"]}]', "b'\\xff' at byte 52"),
+    ],
+)
+async def test_what_is_wrong_in_a_publication_is_told_by_its_place_in_the_body(body: bytes, words: str) -> None:
+    async with serving() as gate:
+        check_problem(await gate.ask("POST", "/api/v1/events", body), 400, words)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\u0000", "\u007f", "\u202etxt.exe", "a\u200b", "\ufeff", "\U000e0041"])
+async def test_a_key_with_characters_that_nobody_sees_publishes_nothing(key: str) -> None:
+    async with serving() as gate:
+        events = [{"type": "app.a", "data": 1}, {"type": "app.a", "data": 1, "key": key}]
+        check_problem(await gate.ask("POST", "/api/v1/events", events), 400, "control or format characters")
+        assert gate.house.gateway.position.seq == 0
+
+
 @pytest.mark.parametrize("event_type", ["system.status", "heartbeat", "circuit_breaker.state", "welcome"])
 async def test_reserved_types_publish_nothing(event_type: str) -> None:
     async with serving() as gate:

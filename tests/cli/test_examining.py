@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
-from scripted_http import answering, hanging, http_response, scripted
+from scripted_http import Peer, answering, hanging, http_response, scripted
 
 from tidegate.cli import examining, main
 from tidegate.cli.environment import LOG_LEVEL, URL
@@ -233,6 +233,33 @@ class TestBackends:
             [finding] = (await found(written(text % backend.url, port=free_port)))["backend b"]
         assert finding.found == "s: RPC_APPLICATION_ERROR, no such method (-32601)"
         assert "method or params" in finding.remedy
+
+    @pytest.mark.parametrize("batch", [False, True])
+    async def test_an_error_with_a_status_of_its_own_is_told_as_the_gateway_tells_it(
+        self, batch: bool, free_port: int
+    ) -> None:
+        error = {"jsonrpc": "2.0", "id": 1, "error": {"code": 1, "message": "Unauthorized"}}
+        text = '[backends.b]\nurl = "%s"\nbatch = %s\n[sources.s]\nbackend = "b"\nmethod = "x"'
+        answer = http_response(msgspec.json.encode(error), status="400 Bad Request")
+        async with scripted(answering(answer)) as backend:
+            path = written(text % (backend.url, str(batch).lower()), port=free_port)
+            [finding] = (await found(path))["backend b"]
+        assert finding.found == "s: RPC_APPLICATION_ERROR, Unauthorized (1)"
+
+    async def test_one_that_can_take_no_batches_although_the_gateway_would_send_some(self, free_port: int) -> None:
+        async def alone(peer: Peer) -> None:
+            while True:
+                asked = msgspec.json.decode((await peer.request()).body)
+                answer = {"id": asked["id"], "result": 1} if isinstance(asked, dict) else {"error": "no batches"}
+                await peer.send(http_response(msgspec.json.encode(answer)))
+
+        sources = "".join(f'[sources.s{n}]\nbackend = "b"\nmethod = "x"\n' for n in range(2))
+        async with scripted(alone) as backend:
+            text = f'[backends.b]\nurl = "{backend.url}"\nbatch = true\n{sources}'
+            findings = (await found(written(text, port=free_port)))["backend b"]
+        assert [finding.level for finding in findings] == [Level.FAIL, Level.FAIL, Level.OK]
+        assert findings[0].found == "s0, in a batch: RPC_APPLICATION_ERROR, no batches"
+        assert findings[0].remedy.startswith("set backends.b.batch = false")
 
     async def test_one_that_is_not_there_is_asked_once(self, free_port: int) -> None:
         [finding] = (await found(written(polled("http://127.0.0.1:1", "", ""), port=free_port)))["backend b"]

@@ -73,6 +73,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "response_bytes": 8388608,
         "batch": False,
         "connections": 16,
+        "connection_max_s": 300.0,
         "retry_after_max_s": 300.0,
         "headers": {},
         "bearer_token_file": None,

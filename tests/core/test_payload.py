@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from tidegate.core.payload import check_pointer, compact, decode, keyed_items, select, within
+from tidegate.core.payload import (
+    HalfSurrogatePair,
+    check_pointer,
+    compact,
+    decode,
+    keyed_items,
+    mended,
+    select,
+    within,
+    without_bom,
+)
 from tidegate.errors import InvalidResponse
 
 VALUES = st.recursive(
@@ -72,7 +82,13 @@ class TestCompact:
             (b'"' + b"x" * 65_533 + b"\xf0\x9f\x92\x00" + b'"', r"UTF-8, got b'\\xf0\\x9f\\x92' at byte 65534"),
             (b'"' + b"x" * 65_534 + b"\xf0", r"UTF-8, got b'\\xf0' at byte 65535"),
             (b'"' + b"x" * 200_000 + b"\xff", r"UTF-8, got b'\\xff' at byte 200001"),
-            (b'["\\udc80", "a long text behind it"]', r"surrogate pair \(byte 8\)"),
+            (b'["\\udc80", "a long text behind it"]', r"got half a surrogate pair, \\udc80, at byte 2"),
+            (b'{"v":"\\ud83d"}', r"got half a surrogate pair, \\ud83d, at byte 6"),
+            (b'["\\ud83d\\ude00\\\\\\ud83d\\ud83d\\ude00"]', r"got half a surrogate pair, \\ud83d, at byte 16"),
+            (b'["\\ud83d\\ude00\\ude00"]', r"got half a surrogate pair, \\ude00, at byte 14"),
+            (b'["\\\\ud83d\\ude00"]', r"got half a surrogate pair, \\ude00, at byte 9"),
+            (b'[nothing, "\\ud83d"]', r"invalid character \(byte 2\)"),
+            (b'["\\ud83d\\ude00', r"which ends at byte 14 inside a value"),
             (b"[" * 100_000, r"nested too deep"),
             (b'{"a":' * 100_000, r"nested too deep"),
         ],
@@ -80,6 +96,68 @@ class TestCompact:
     def test_says_what_came_and_where(self, raw: bytes, message: str) -> None:
         with pytest.raises(InvalidResponse, match=message):
             compact(raw)
+
+
+def _mended(raw: bytes) -> bytes:
+    text = bytearray(raw)
+    for _ in mended(text):
+        pass
+    return bytes(text)
+
+
+class TestMended:
+    @pytest.mark.parametrize(
+        ("raw", "expected"),
+        [
+            (rb'{"v":"\ud83d"}', rb'{"v":"\ufffd"}'),
+            (rb'{"\uD83D":"a\uDE00b"}', rb'{"\ufffd":"a\ufffdb"}'),
+            (rb'"\ud83d\ude00"', rb'"\ud83d\ude00"'),
+            (rb'"\ud83d\ud83d\ude00\ude00"', rb'"\ufffd\ud83d\ude00\ufffd"'),
+            (rb'"\ude00\ud83d"', rb'"\ufffd\ufffd"'),
+            (rb'"\ud83dx\ude00"', rb'"\ufffdx\ufffd"'),
+            (rb'"\\ud83d"', rb'"\\ud83d"'),
+            (rb'"\\\ud83d"', rb'"\\\ufffd"'),
+            (rb'"\\ud83d\ude00"', rb'"\\ud83d\ufffd"'),
+            (rb'"\ud83d\\ude00"', rb'"\ufffd\\ude00"'),
+            (rb'"\u00e9\ufffd\n"', rb'"\u00e9\ufffd\n"'),
+            (b'"' + b"\\" * 1000 + rb'\ud83d"', b'"' + b"\\" * 1000 + rb'\ufffd"'),
+            (b'"' + b"\\" * 1001 + rb'\ud83d"', b'"' + b"\\" * 1001 + rb'\ud83d"'),
+        ],
+    )
+    def test_has_the_replacement_character_for_each_half_pair_and_changes_nothing_else(
+        self, raw: bytes, expected: bytes
+    ) -> None:
+        assert _mended(raw) == expected
+
+    @given(st.lists(st.sampled_from([r"\ud83d", r"\ude00", r"\uDBFF", r"\\", r"\n", "u", "d83d", "x", r"\u0041"])))
+    def test_agrees_with_the_standard_library_on_what_is_half_a_pair(self, parts: list[str]) -> None:
+        raw = f'"{"".join(parts)}"'.encode()
+        expected = "".join("\ufffd" if "\ud800" <= sign <= "\udfff" else sign for sign in json.loads(raw))
+        is_whole = expected == json.loads(raw)
+        assert json.loads(_mended(raw)) == expected
+        if is_whole:
+            assert bytes(compact(raw)) == raw
+        else:
+            with pytest.raises(HalfSurrogatePair):
+                compact(raw)
+
+    def test_takes_a_long_text_in_steps(self) -> None:
+        assert sum(1 for _ in mended(bytearray(rb'"\ud83d"' * 100_000))) > 20
+
+    def test_makes_two_names_one_of_which_the_last_counts(self) -> None:
+        assert bytes(select(Raw(_mended(rb'{"\ud83d":1,"\ud83e":2}')), "/\ufffd")) == b"2"
+
+    def test_makes_two_keys_of_items_a_repeated_one(self) -> None:
+        raw = Raw(_mended(rb'[{"id":"\ud83d"},{"id":"\ud83e"}]'))
+        with pytest.raises(InvalidResponse, match="again in item 1"):
+            keyed_items(raw, items="", key="id")
+
+
+def test_a_byte_order_mark_is_skipped_once_and_only_in_front() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert without_bom(mark + b"{}") == b"{}"
+    assert without_bom(mark + mark) == mark
+    assert without_bom(b"{}" + mark) == b"{}" + mark
 
 
 class TestDecode:
@@ -221,6 +299,14 @@ class TestKeyedItems:
             (b'{"l":[{"id":1.0}]}', r"got `float`"),
             (b'{"l":[{"id":{}}]}', r"got `object`"),
             (b'{"l":[{"id":"\\ud800"}]}', r"expected a list at '/l'"),
+            (
+                b'{"l":[{"id":"a\\u0000"}]}',
+                r"item 0: expected a key without control or format .*got 'a\\x00' \(U\+0000\)",
+            ),
+            (
+                '{"l":[{"id":"a"},{"id":"b\u202e"}]}'.encode(),
+                r"item 1: expected a key without control or .* \(U\+202E\)",
+            ),
             (b'{"l":[{"id":1},{"id":2},{"id":1}]}', r"its own 'id', got '1' again in item 2"),
             (b'{"l":[{"id":1},{"id":"1"}]}', r"its own 'id', got '1' again in item 1"),
             (b'{"l":[{"id":' + b"9" * 5000 + b"}]}", r"item 0"),

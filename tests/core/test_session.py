@@ -187,6 +187,22 @@ class TestBadMessages:
         assert len(str(effect.error)) < 400
         assert client.patterns == PatternSet(["a"])
 
+    @pytest.mark.parametrize(
+        ("message", "at"), [(b'{"type":"ping","id":"\\ud83d"}', 21), (b'{"type":"ping","more":{"a":"x\\ude00"} }', 29)]
+    )
+    def test_half_a_surrogate_pair_is_told_by_its_place(self, message: bytes, at: int) -> None:
+        code, words = refused(send(session(), message))
+        assert code is MessageErrorCode.INVALID_JSON
+        assert words.endswith(f"at byte {at}")
+
+    def test_what_is_no_json_is_not_quoted_for_it_may_hold_a_token(self) -> None:
+        _, words = refused(send(session(), b'{"type":"auth","data":{"token":"secret}}'))
+        assert words.startswith("expected a JSON object: ")
+        assert "secret" not in words
+
+    def test_a_byte_order_mark_in_front_is_skipped(self) -> None:
+        assert isinstance(send(session(), b'\xef\xbb\xbf{"type":"ping"}'), Ping)
+
     @pytest.mark.parametrize("tail", [b'"type":1', b'"type":"nope"', b'"type":"subscribe"', b'"other":1'])
     def test_the_id_comes_back_where_it_is_readable(self, tail: bytes) -> None:
         assert echoed(send(session(), b'{"id":7,%b}' % tail)) == b"7"

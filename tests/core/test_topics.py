@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from tidegate.core.topics import (
     RESERVED_TYPES,
     PatternSet,
     check_event_type,
+    check_key,
     check_pattern,
     covers,
 )
@@ -132,3 +135,17 @@ def test_built_in_types_are_reserved() -> None:
     assert {"welcome", "gap", "pong", "error", "subscribed"} < RESERVED_TYPES
     for event_type in RESERVED_TYPES:
         check_event_type(event_type)
+
+
+@given(st.text())
+def test_a_key_holds_anything_but_control_and_format_characters(text: str) -> None:
+    if any(unicodedata.category(sign) in {"Cc", "Cf"} for sign in text):
+        with pytest.raises(TopicError, match="without control or format characters"):
+            check_key(text)
+    else:
+        assert check_key(text) == text
+
+
+@pytest.mark.parametrize("text", ["Straße 7", "日本", "a\u00a0b", "\ufffd", "\U0001f600", "\u2028"])
+def test_a_key_may_be_any_text_that_can_be_shown(text: str) -> None:
+    assert check_key(text) == text

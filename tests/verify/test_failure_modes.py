@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
+from scripted_http import answering, http_response, scripted
 
 from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
 from tidegate.core.breaker import BreakerConfig
@@ -177,6 +178,16 @@ async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") ->
     return outcome
 
 
+def saying(answer: bytes) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]:
+    """What a call ends with whose answer is `answer`, byte for byte."""
+
+    async def made(_: str, __: Path) -> msgspec.Raw | BaseException:
+        async with scripted(answering(answer)) as server:
+            return await once(HttpOptions(server.url))
+
+    return made
+
+
 async def once(options: HttpOptions) -> msgspec.Raw | BaseException:
     backend = JsonRpcBackend(options)
     try:
@@ -189,6 +200,15 @@ MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Ou
     "its name cannot be resolved": no_such_name,
     "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
     "`bearer_token_file` cannot be read": no_credentials,
+    "an answer that breaks HTTP: a header line without a colon, `Content-Length` twice, a bad chunk size": (
+        saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}")
+    ),
+    "a head, interim answers (1xx) included, of more than 64 KiB, or more than 100 interim answers": (
+        saying(b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 80_000 + b"\r\n\r\n")
+    ),
+    "an error that comes with a status other than 2xx, as aria2's do": (
+        saying(http_response(b'{"id":1,"error":{"code":1,"message":"Unauthorized"}}', status="400 Bad Request"))
+    ),
     "data longer than `event_bytes`": too_long,
     "nothing at the source's `select` or `items`, or a key twice": nothing_there,
 }

@@ -198,11 +198,14 @@ def _is_locked(path: Path) -> bool:
 
 
 async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
-    """One call per source, one after the other; none after one that the backend did not answer at all."""
+    """One call per source, one after the other; none after one that the backend did not answer at all.
+
+    Where the gateway asks in batches and every source is well alone, one batch of all of them too.
+    """
     plan = backend_plan(config, name)
     what = f"backend {name}"
     try:
-        backend = backend_for(config.backends[name])
+        backend = backend_for(config, name)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{name}]")
@@ -217,6 +220,9 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
                 yield _faulty(what, source, fault)
             if fault is not None and fault.code in {ErrorCode.RPC_DISCONNECT, ErrorCode.RPC_TIMEOUT}:
                 return
+        if plan.batch and good == len(plan.sources) > 1:
+            for finding in await _in_a_batch(backend, plan, what):
+                yield finding
     finally:
         await close(backend, name)
     if not plan.sources:
@@ -225,6 +231,20 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
         yield Finding(
             Level.OK, what, f"{good} of {len(plan.sources)} source(s) answered well, within {slowest_s:.3f} s"
         )
+
+
+async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Finding]:
+    """What is wrong only if the sources are asked in one batch, as the gateway does."""
+    prepared = await prepare(backend, plan)
+    if isinstance(prepared, Fault):
+        return [_faulty(what, source, prepared) for source in plan.sources]
+    outcomes = await exchange(prepared, plan, plan.sources, monotonic=time.monotonic)
+    remedy = f"set backends.{plan.name}.batch = false: alone, each source is answered well"
+    return [
+        Finding(Level.FAIL, what, f"{source.spec.type}, in a batch: {outcome.code}, {outcome.message}", remedy)
+        for source, (outcome, _) in zip(plan.sources, outcomes, strict=True)
+        if isinstance(outcome, Fault)
+    ]
 
 
 async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:

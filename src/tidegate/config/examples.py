@@ -62,6 +62,7 @@ interval_s = 5.0
 #response_bytes = 8388608
 #batch = false                     # one JSON-RPC batch for all sources that are due together; many servers can't
 #connections = 16                  # calls at once; 1 for a device that serves one connection at a time
+#connection_max_s = 300.0          # an older connection is replaced after its call: a name that moves is followed
 #retry_after_max_s = 300.0         # how long a Retry-After of 429 or 503 is heeded at most
 #headers = {}
 #bearer_token_file = "bearer"      # relative paths begin beside this file

@@ -143,8 +143,10 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     `response_bytes`: Longest answer.
     `batch`: Whether sources that are due together are asked for in one JSON-RPC batch; many servers can't.
     `connections`: Calls under way at once; 1 for a device that serves one at a time. Others wait for their turn.
+    `connection_max_s`: Seconds after which a connection is replaced once the call on it is over, so that a name which
+        moves to another address is followed although the old one still answers.
     `retry_after_max_s`: Longest that the Retry-After of a 429 or 503 is heeded, in seconds; 0 ignores it.
-    `headers`: Headers sent with every request.
+    `headers`: Headers sent with every request. With `Connection = "close"` each call has a connection of its own.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM by which the backend's own is checked, instead of the system's.
     `client_cert_file`: Our certificate in PEM; goes with `client_key_file`.
@@ -158,6 +160,7 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     response_bytes: formats.Size = 8388608
     batch: bool = False
     connections: formats.Count = 16
+    connection_max_s: formats.Seconds = 300.0
     retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     bearer_token_file: formats.FilePath | None = None

@@ -2,18 +2,24 @@
 
 Nothing here turns values into Python objects and back, so numbers keep their digits. What is handed out never
 shares memory with the response it was cut from. Knows neither HTTP nor JSON-RPC.
+
+An object may have a name twice: both go on as they came, and where one is asked for, the last one counts. Names that
+become equal when half surrogate pairs are replaced are no different. Items of a keyed list are: a key twice is refused.
 """
 
 import codecs
 import functools
 import re
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
 
-from tidegate.errors import InvalidResponse
+from tidegate.core.topics import check_key
+from tidegate.errors import InvalidResponse, TopicError
 
 _T = TypeVar("_T")
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 _Key = str | int
 _LEVEL: msgspec.json.Decoder[dict[str, msgspec.Raw] | list[msgspec.Raw]] = msgspec.json.Decoder(
     dict[str, msgspec.Raw] | list[msgspec.Raw]
@@ -25,6 +31,45 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 _POSITION = re.compile(r"\(byte ([0-9]+)\)")
 _PIECE_BYTES = 65536
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_SURROGATE_BYTES = 6
+_BACKSLASH = ord("\\")
+_HIGH = b"89abAB"
+_LOW = b"cdefCDEF"
+_REPLACEMENT = rb"\ufffd"
+_SLICE = 1024
+"""Surrogates that are looked at in one go: a millisecond or two."""
+
+
+class HalfSurrogatePair(InvalidResponse):
+    """JSON whose only known fault is a string with half a surrogate pair (RFC 7493 section 2.1). `mended` helps."""
+
+
+def without_bom(raw: _Bytes) -> _Bytes:
+    """`raw` without the UTF-8 byte order mark that some programs write in front of JSON (RFC 8259 section 8.1)."""
+    return raw.removeprefix(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else raw
+
+
+def mended(raw: bytearray) -> Iterator[None]:
+    """Write U+FFFD over each half of a surrogate pair in the JSON `raw`, in place, while the result is iterated over.
+
+    Servers cut texts in the middle of a character, or have names of files that are no Unicode. Each step takes some
+    milliseconds at most, however long `raw` is.
+    """
+    high: int | None = None
+    for seen, match in enumerate(_SURROGATE.finditer(raw), start=1):
+        at = match.start()
+        if not _is_escaped(raw, at):
+            if high is not None and at == high + _SURROGATE_BYTES and raw[at + 3] in _LOW:
+                high = None
+            else:
+                is_high = raw[at + 3] in _HIGH
+                _replace(raw, high)
+                _replace(raw, None if is_high else at)
+                high = at if is_high else None
+        if seen % _SLICE == 0:
+            yield
+    _replace(raw, high)
 
 
 def compact(raw: bytes | bytearray) -> msgspec.Raw:
@@ -33,11 +78,11 @@ def compact(raw: bytes | bytearray) -> msgspec.Raw:
     Raises `InvalidResponse` for bytes that are not UTF-8 or not JSON (RFC 8259: no NaN), for strings with half a
     surrogate pair (RFC 7493 section 2.1), and for values nested deeper than the interpreter's recursion limit.
     """
-    _check_utf8(raw)
+    check_utf8(raw)
     try:
         return msgspec.Raw(msgspec.json.format(raw, indent=-1))
     except (msgspec.DecodeError, RecursionError) as exc:
-        raise InvalidResponse(_what_is_wrong(raw, exc)) from exc
+        raise explained(raw, exc) from exc
 
 
 def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -45,7 +90,30 @@ def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise InvalidResponse(_what_is_wrong(raw, exc)) from exc
+        raise explained(raw, exc) from exc
+
+
+def explained(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
+    """What is wrong with `raw`, whose decoding raised `exc`, and where."""
+    text = memoryview(raw)
+    at = _half_pair(text, exc)
+    if at is not None:
+        got = bytes(text[at : at + _SURROGATE_BYTES]).decode()
+        return HalfSurrogatePair(f"expected JSON, got half a surrogate pair, {got}, at byte {at}")
+    return InvalidResponse(_what_is_wrong(raw, exc))
+
+
+def check_utf8(raw: bytes | bytearray) -> None:
+    """Raise `InvalidResponse` for what is not UTF-8. Piece by piece: as text the whole may be four times as large."""
+    whole = memoryview(raw)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(whole) or 1, _PIECE_BYTES):
+        begun, _ = decoder.getstate()
+        try:
+            decoder.decode(whole[start : start + _PIECE_BYTES], final=start + _PIECE_BYTES >= len(whole))
+        except UnicodeDecodeError as exc:
+            at = start - len(begun)
+            raise InvalidResponse(_not_utf8(exc, at)) from exc
 
 
 def within(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
@@ -83,7 +151,8 @@ def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.
     """The objects of the list at pointer `items`, each under the text of its field `key`, in the list's order.
 
     A key is a string that is not empty, or an integer, which stands for its decimal text. Raises `InvalidResponse`
-    when there is no such list, and when an item is no object or its key is missing, of another kind or repeated.
+    when there is no such list, and when an item is no object or its key is missing, of another kind, repeated, or
+    contains control or format characters.
     """
     found: dict[str, msgspec.Raw] = {}
     for index, item in enumerate(_list_at(raw, items)):
@@ -94,19 +163,6 @@ def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.
             )
         found[name] = item.copy()
     return found
-
-
-def _check_utf8(raw: bytes | bytearray) -> None:
-    """Raise `InvalidResponse` for what is not UTF-8. Piece by piece: as text the whole may be four times as large."""
-    whole = memoryview(raw)
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(whole) or 1, _PIECE_BYTES):
-        begun, _ = decoder.getstate()
-        try:
-            decoder.decode(whole[start : start + _PIECE_BYTES], final=start + _PIECE_BYTES >= len(whole))
-        except UnicodeDecodeError as exc:
-            at = start - len(begun)
-            raise InvalidResponse(_not_utf8(exc, at)) from exc
 
 
 def _list_at(raw: msgspec.Raw, items: str) -> list[msgspec.Raw]:
@@ -124,7 +180,10 @@ def _key_of(item: msgspec.Raw, key: str, *, index: int) -> str:
         raise InvalidResponse(f"expected item {index} to have a string or an integer as {key!r}: {exc}") from exc
     if not name:
         raise InvalidResponse(f"expected item {index} to have a key in {key!r}, got none")
-    return name
+    try:
+        return check_key(name)
+    except TopicError as exc:
+        raise InvalidResponse(f"item {index}: {exc}") from exc
 
 
 @functools.lru_cache(maxsize=1024)
@@ -164,6 +223,48 @@ def _what_is_wrong(raw: bytes | bytearray, exc: Exception) -> str:
     if size == 0:
         return "expected JSON, got nothing at all"
     return f"expected JSON, got {_excerpt(raw, size)}, which ends at byte {size} inside a value or an escape"
+
+
+def _half_pair(raw: memoryview, exc: Exception) -> int | None:
+    """Where the half surrogate pair is that made decoding raise `exc`; None if it was something else.
+
+    msgspec stops behind the half or behind what follows it, and says nothing of the place near the end of the text.
+    """
+    if not isinstance(exc, msgspec.DecodeError) or isinstance(exc, msgspec.ValidationError):
+        return None
+    position = _POSITION.search(str(exc))
+    stopped = int(position[1]) if position else len(raw)
+    for match in _SURROGATE.finditer(raw, max(0, stopped - 2 * _SURROGATE_BYTES), stopped):
+        at = match.start()
+        if not _is_escaped(raw, at) and not _has_other_half(raw, at):
+            return at
+    return None
+
+
+def _has_other_half(raw: memoryview, at: int) -> bool:
+    is_high = raw[at + 3] in _HIGH
+    other = at + _SURROGATE_BYTES if is_high else at - _SURROGATE_BYTES
+    if other < 0 or not _SURROGATE.match(raw, other) or _is_escaped(raw, other):
+        return False
+    return (raw[other + 3] in _HIGH) is not is_high
+
+
+def _is_escaped(raw: bytearray | memoryview, at: int) -> bool:
+    """Whether the backslash at `at` is the second one of ``\\\\``, as after each odd number of them."""
+    if at == 0 or raw[at - 1] != _BACKSLASH:
+        return False
+    size = 16
+    while True:
+        before = bytes(raw[max(0, at - size) : at])
+        run = len(before) - len(before.rstrip(b"\\"))
+        if run < size:
+            return run % 2 == 1
+        size *= 16
+
+
+def _replace(raw: bytearray, at: int | None) -> None:
+    if at is not None:
+        raw[at : at + _SURROGATE_BYTES] = _REPLACEMENT
 
 
 def _not_utf8(exc: UnicodeDecodeError, offset: int) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tidegate.core.grant import may_subscribe
+from tidegate.core.payload import HalfSurrogatePair, explained, without_bom
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet, check_pattern
 from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
@@ -176,12 +177,16 @@ class Session:
 
 
 def _decode(text: bytes) -> dict[str, Raw]:
+    text = without_bom(text)
     try:
         return msgspec.json.decode(text, type=dict[str, Raw])
     except msgspec.ValidationError:
         raise _invalid("expected a JSON object, got another JSON value") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise MessageError(MessageErrorCode.INVALID_JSON, f"expected a JSON object: {error}") from None
+        known = explained(text, error)
+        # Other words would quote the text, which may hold a token.
+        words = known if isinstance(known, HalfSurrogatePair) else f"expected a JSON object: {error}"
+        raise MessageError(MessageErrorCode.INVALID_JSON, str(words)) from None
 
 
 def _request_id(fields: dict[str, Raw]) -> Raw | UnsetType:

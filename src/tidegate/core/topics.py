@@ -5,6 +5,7 @@ stands for every type below it at any depth, or ``*`` for everything. Knows noth
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Self
 
@@ -34,6 +35,7 @@ UNRESTRICTED_TYPES = frozenset({"heartbeat", "notification"})
 UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {"source.freshness", "rpc_error"}
 """Patterns that need no coverage by a token; of the last two a client sees what speaks of types that it may see."""
 
+_UNSEEN = frozenset({"Cc", "Cf"})
 _TYPE = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _SHAPE = f"dotted segments of [a-z0-9_-]+, at most {MAX_SEGMENTS} segments and {MAX_CHARACTERS} characters"
 
@@ -53,6 +55,20 @@ def check_pattern(text: str) -> str:
     if len(text) > MAX_CHARACTERS or not _TYPE.fullmatch(name) or name.count(".") >= MAX_SEGMENTS:
         raise TopicError(
             f"expected a pattern: an event type ({_SHAPE}), a prefix ending in '.*', or '*'; got {_shown(text)}"
+        )
+    return text
+
+
+def check_key(text: str) -> str:
+    """Return `text` if it can name something inside a type; raise `TopicError` otherwise.
+
+    Control and format characters (Unicode Cc and Cf) change how a name is shown, or show nothing at all.
+    """
+    if text.isprintable():  # true of nothing that is Cc or Cf, and quickly found
+        return text
+    if unseen := next((sign for sign in text if unicodedata.category(sign) in _UNSEEN), None):
+        raise TopicError(
+            f"expected a key without control or format characters, got {_shown(text)} (U+{ord(unseen):04X})"
         )
     return text
 

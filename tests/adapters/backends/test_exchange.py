@@ -1,16 +1,23 @@
 import asyncio
+import contextlib
+import gc
 import gzip
 import re
 import socket
+import ssl
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
+import uvloop
 from certificates import Certificates, written_to
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted, stopping_over_tls
+from yarl import URL
 
+from tidegate.adapters.backends.answer import PIECE_BYTES, AnswerReader
+from tidegate.adapters.backends.connection import Connection, connected
 from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
@@ -33,9 +40,9 @@ async def new_exchange() -> AsyncIterator[NewExchange]:
 
     def new(url: str, **options: object) -> Exchange:
         wall_clock = options.pop("wall_clock", lambda: 0.0)
-        factory = options.pop("connector_factory", None)
+        connect = options.pop("connect", connected)
         made.append(
-            Exchange(HttpOptions(url=url, **options), wall_clock=wall_clock, connector_factory=factory)  # type: ignore[arg-type]
+            Exchange(HttpOptions(url=url, **options), wall_clock=wall_clock, connect=connect)  # type: ignore[arg-type]
         )
         return made[-1]
 
@@ -136,26 +143,38 @@ class TestARequest:
             await get(exchange)
         assert [request.headers["authorization"] for request in server.requests] == ["Bearer one", "Bearer two"]
 
+    async def test_has_a_length_of_its_own_whatever_is_configured(self, new_exchange: NewExchange) -> None:
+        async with scripted(answering(GOOD)) as server:
+            await post(new_exchange(server.url, headers={"content-length": "9", "transfer-encoding": "chunked"}))
+        assert server.requests[0].headers["content-length"] == "2"
+        assert "transfer-encoding" not in server.requests[0].headers
+
+    async def test_has_no_second_line_in_a_header(self, new_exchange: NewExchange) -> None:
+        async with scripted(answering(GOOD)) as server:
+            with pytest.raises(ValueError, match="line break"):
+                await get(new_exchange(server.url, headers={"X-A": "b\r\nX-C: d"}))
+        assert not server.requests
+
     async def test_waits_for_a_connection_when_all_are_in_use(self, new_exchange: NewExchange) -> None:
         async with scripted(answering(GOOD)) as server:
             exchange = new_exchange(server.url, connections=2)
             await asyncio.gather(*(get(exchange) for _ in range(8)))
             assert (len(server.peers), len(server.requests)) == (2, 8)
 
-    async def test_goes_through_the_connector_it_is_given(self, new_exchange: NewExchange) -> None:
-        made: list[aiohttp.BaseConnector] = []
+    async def test_goes_through_the_connections_it_is_given(self, new_exchange: NewExchange) -> None:
+        made: list[Connection] = []
 
-        def factory() -> aiohttp.BaseConnector:
-            made.append(aiohttp.TCPConnector(force_close=True))
-            return made[0]
+        async def connect(url: URL, tls: ssl.SSLContext | None) -> Connection:
+            made.append(await connected(url, tls))
+            return made[-1]
 
         async with scripted(answering(GOOD)) as server:
-            exchange = new_exchange(server.url, connector_factory=factory)
+            exchange = new_exchange(server.url, connect=connect)
             await get(exchange)
             await get(exchange)
-            assert (len(made), len(server.peers)) == (1, 2)
+            assert (len(made), len(server.peers)) == (1, 1)
             await exchange.aclose()
-            assert made[0].closed
+            assert not made[0].is_open
 
 
 class TestAStatus:
@@ -180,6 +199,30 @@ class TestAStatus:
             exchange = new_exchange(server.url, connections=1)
             assert isinstance(await failure(exchange), HttpStatus)
             assert await post(exchange) == b"{}"
+
+    @pytest.mark.parametrize(
+        ("location", "words"),
+        [
+            ("/other", "to http://127.0.0.1:{port}/other (redirects are not followed)"),
+            ("https://b.example/x/../y", "to https://b.example/y (redirects are not followed)"),
+            ("//b.example", "to http://b.example (redirects are not followed)"),
+            (
+                "https://user:secret@b.example/login?next=%2Fsecret&secret#secret",
+                "to https://b.example/login?next=***&*** (redirects are not followed)",
+            ),
+            ("http://[", ""),
+            ("/a\x1b[31m", "to http://127.0.0.1:{port}/a%1B%5B31m (redirects are not followed)"),
+        ],
+    )
+    async def test_that_redirects_says_where_to_and_that_it_is_not_followed(
+        self, new_exchange: NewExchange, location: str, words: str
+    ) -> None:
+        elsewhere = http_response(b"", status="307 Temporary Redirect", headers=f"Location: {location}\r\n")
+        async with scripted(answering(elsewhere)) as server:
+            error = await failure(new_exchange(server.url))
+        told = f"expected an HTTP success, got 307 Temporary Redirect {words.format(port=server.port)}".rstrip()
+        assert str(error) == f"127.0.0.1:{server.port}: {told}"
+        assert len(server.requests) == 1
 
     @pytest.mark.parametrize(
         ("header", "seconds"), [("17", 17.0), ("Thu, 01 Jan 1970 00:02:00 GMT", 20.0), ("soon", None)]
@@ -244,7 +287,7 @@ class TestALimit:
         async with scripted(answering(bomb)) as server:
             error = await failure(new_exchange(server.url, response_bytes=self.LIMIT))
         assert isinstance(error, InvalidResponse)
-        assert f"expected an uncompressed body, got Content-Encoding '{coding}'" in str(error)
+        assert f"expected an uncompressed body, got coding '{coding}'" in str(error)
 
     async def test_lets_identity_be_named(self, new_exchange: NewExchange) -> None:
         async with scripted(answering(http_response(b"{}", headers="Content-Encoding: Identity\r\n"))) as server:
@@ -314,6 +357,21 @@ class TestAFault:
             error = await failure(new_exchange(server.url))
         assert isinstance(error, InvalidResponse)
         assert str(error) == f"127.0.0.1:{server.port}: expected an HTTP response, got bytes that are none"
+
+    async def test_no_http_before_anything_is_asked(self, new_exchange: NewExchange) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.send(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+            await peer.until_closed()
+
+        async with scripted(script) as server:
+            error = await failure(new_exchange(server.url))
+        assert isinstance(error, InvalidResponse)
+        assert str(error).endswith("expected an HTTP response, got bytes that are none")
+
+    async def test_a_name_that_is_none(self, new_exchange: NewExchange) -> None:
+        error = await failure(new_exchange(f"http://{'a' * 64}.example/"))
+        assert isinstance(error, Disconnected)
+        assert "its name cannot be resolved" in str(error)
 
     async def test_a_head_without_end(self, new_exchange: NewExchange) -> None:
         async def script(peer: Peer) -> None:
@@ -398,6 +456,229 @@ class TestAReusedConnection:
             with pytest.raises(Disconnected):
                 await call(exchange)
             assert len(server.requests) == 2
+
+    @pytest.mark.parametrize("call", [get, post])
+    async def test_that_is_answered_408_is_replaced_once(self, new_exchange: NewExchange, call: Fetch) -> None:
+        timed_out = http_response(b"", status="408 Request Timeout", headers="Connection: close\r\n")
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(GOOD)
+            await peer.request()
+            await peer.send(timed_out)
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url)
+            assert [await call(exchange), await call(exchange)] == [b"{}", b"{}"]
+            assert [len(peer.requests) for peer in server.peers] == [2, 1]
+
+    async def test_whose_new_one_is_answered_408_too_is_a_failure(self, new_exchange: NewExchange) -> None:
+        timed_out = http_response(b"", status="408 Request Timeout")
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(timed_out if peer.number else GOOD)
+            await peer.request()
+            await peer.send(timed_out)
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url)
+            await get(exchange)
+            error = await failure(exchange)
+            assert isinstance(error, HttpStatus)
+            assert error.status == 408
+            assert [len(peer.requests) for peer in server.peers] == [2, 1]
+
+    @pytest.mark.parametrize("more", [b"x", http_response(b"[]")])
+    async def test_on_which_something_came_that_nobody_asked_for_is_closed(
+        self, new_exchange: NewExchange, more: bytes
+    ) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(GOOD)
+            if not peer.number:
+                await peer.send(more)
+            await peer.until_closed()
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url)
+            await get(exchange)
+            await eventually(lambda: server.open_connections == 0)
+            assert await get(exchange) == b"{}"
+
+
+class TestAConnection:
+    async def test_is_not_kept_where_the_configuration_says_so(self, new_exchange: NewExchange) -> None:
+        async with scripted(answering(GOOD)) as server:
+            exchange = new_exchange(server.url, headers={"connection": "Close"})
+            await get(exchange)
+            await get(exchange)
+            assert [len(peer.requests) for peer in server.peers] == [1, 1]
+            assert server.requests[0].headers["connection"] == "Close"
+
+    async def test_is_kept_for_so_long_without_a_call(self, new_exchange: NewExchange) -> None:
+        async with scripted(answering(GOOD)) as server:
+            exchange = new_exchange(server.url, idle_s=0.05)
+            await get(exchange)
+            assert server.open_connections == 1
+            await eventually(lambda: server.open_connections == 0)
+
+    async def test_that_has_become_too_old_is_replaced_when_its_call_is_over_never_under_one(
+        self, new_exchange: NewExchange
+    ) -> None:
+        finish = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await finish.wait()
+            await answering_again(peer)
+
+        async def answering_again(peer: Peer) -> None:
+            await peer.send(GOOD)
+            await answering(GOOD)(peer)
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url, connection_max_s=0.05)
+            slow = asyncio.ensure_future(get(exchange))
+            await asyncio.sleep(0.1)
+            finish.set()
+            assert await slow == b"{}"
+            await eventually(lambda: server.open_connections == 0)
+            assert await get(exchange) == b"{}"
+            assert len(server.peers) == 2
+
+    async def test_follows_a_name_that_moves_while_the_old_address_still_answers(
+        self, new_exchange: NewExchange
+    ) -> None:
+        async with scripted(answering(http_response(b"1"))) as old, scripted(answering(http_response(b"2"))) as new:
+            now = old
+
+            async def looked_up(url: URL, tls: ssl.SSLContext | None) -> Connection:
+                return await connected(url.with_port(now.port), tls)
+
+            exchange = new_exchange("http://127.0.0.1:1/", connection_max_s=0.05, connect=looked_up)
+            assert await get(exchange) == b"1"
+            now = new
+            async with asyncio.timeout(10):
+                while await get(exchange) != b"2":
+                    await asyncio.sleep(0.01)
+            assert len(old.peers) == 1
+            assert old.open_connections == 0
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"", b"HTTP/1.1 103 E\r\n\r\n" * 3000),
+        (b"HTTP/1.1 200 OK\r\n", b"a:\r\n" * 16384),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n", b"a:\r\n" * 16384),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"a" * 65536),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n" * 10000),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536),
+        (GOOD, GOOD * 1000),
+    ],
+)
+def test_nothing_that_a_backend_sends_without_end_keeps_the_loop_busy(
+    run: Callable[[Coroutine[Any, Any, int]], int], head: bytes, piece: bytes
+) -> None:
+    """On both event loops: asyncio reads once in a turn, uvloop as often as there is something."""
+    sent = 0
+    noted: list[dict[str, Any]] = []
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        await peer.send(head)
+        while True:
+            await peer.send(piece)
+            sent += len(piece)
+
+    async def main() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: noted.append(context))
+        async with asyncio.timeout(30), scripted(script) as server:
+            exchange = Exchange(HttpOptions(url=server.url, response_bytes=200_000))
+            with contextlib.suppress(InvalidResponse):
+                assert await get(exchange) == b"{}"
+            await eventually(lambda: server.open_connections == 0)
+            await exchange.aclose()
+        return sent
+
+    assert run(main()) < 30_000_000  # what the buffers of both kernels hold at most, generously
+    assert not noted
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_long_answer_leaves_turns_to_others_and_the_connection_usable(
+    run: Callable[[Coroutine[Any, Any, int]], int],
+) -> None:
+    long = http_response(b"x" * 2_000_000)
+
+    async def main() -> int:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        async with scripted(answering(GOOD, long, GOOD)) as server:
+            exchange = Exchange(HttpOptions(url=server.url))
+            await get(exchange)
+            other = asyncio.ensure_future(others())
+            assert len(await get(exchange)) == 2_000_000
+            other.cancel()
+            assert await get(exchange) == b"{}"
+            assert len(server.peers) == 1
+            await exchange.aclose()
+        return turns
+
+    assert run(main()) > 2_000_000 / PIECE_BYTES
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nnocolon\r\n",
+        http_response(b"x" * 900, status="500 No"),
+        http_response(b"{}", headers="Content-Encoding: gzip\r\n"),
+        http_response(b"{}"),
+        b"HTTP/1.1 200 OK\r\n",
+    ],
+)
+async def test_what_was_read_is_given_back_when_the_call_has_ended(
+    new_exchange: NewExchange, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without waiting for the garbage collector, which a gateway runs seldom."""
+    readers: list[weakref.ref[AnswerReader]] = []
+
+    def noted(**bounds: int) -> AnswerReader:
+        reader = AnswerReader(**bounds)
+        readers.append(weakref.ref(reader))
+        return reader
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(said)
+        if said == b"HTTP/1.1 200 OK\r\n":
+            await peer.until_closed()
+
+    monkeypatch.setattr("tidegate.adapters.backends.exchange.AnswerReader", noted)
+    gc.disable()
+    try:
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url, response_bytes=1000)
+            with contextlib.suppress(BackendError, TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await get(exchange)
+            await eventually(lambda: server.open_connections == 0)
+            await asyncio.sleep(0)
+        assert [reader() for reader in readers] == [None]
+    finally:
+        gc.enable()
 
 
 class TestTls:

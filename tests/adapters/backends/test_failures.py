@@ -1,7 +1,6 @@
 import ssl
 import time
 
-import aiohttp
 import pytest
 
 from tidegate.adapters.backends.failures import Lost, mapped, retry_after_s, status_error
@@ -69,10 +68,14 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ("error", "words"),
     [
         (OSError(113, "x"), "No route to host"),
-        (caused(aiohttp.ClientOSError(1, "x"), ssl.SSLError(1, "[SSL: X] x")), "TLS failed (no reason given)"),
+        (ssl.SSLError(1, "[SSL: X] x"), "TLS failed (no reason given)"),
+        (caused(Lost(answer_begun=False), ssl.SSLError(1, "[SSL: X] x")), "TLS failed (no reason given)"),
         (caused(Lost(answer_begun=False), ConnectionResetError(104, "x")), "Connection reset by peer"),
         (OSError(-2, "x"), "the connection failed (OSError)"),
-        (aiohttp.ClientConnectionError("secret"), "the connection failed (ClientConnectionError)"),
+        (ConnectionAbortedError("secret"), "the connection failed (ConnectionAbortedError)"),
+        (ConnectionResetError(), "Connection reset by peer"),
+        (Lost(answer_begun=True), "it closed the connection before it answered"),
+        (Lost(answer_begun=True, in_body=True), "the connection ended in the middle of the answer"),
     ],
 )
 def test_an_error_is_told_in_words(error: Exception, words: str) -> None:

@@ -47,6 +47,7 @@ class TestHeaders:
             "User-Agent": f"tidegate/{__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            "Host": "h",
         }
 
     def test_of_the_configuration_win_but_never_ask_for_compression(self) -> None:

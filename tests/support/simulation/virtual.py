@@ -1,7 +1,7 @@
 """Virtual time: an event loop whose clock jumps to the next timer, and sockets that exist only inside it.
 
-Nothing waits, nothing is faked of our own: asyncio's transports, aiohttp's client and uvicorn's protocol run as they
-are. A byte that is written arrives in the same instant.
+Nothing waits, nothing is faked of our own: asyncio's transports, the client of backends and uvicorn's protocol run as
+they are. A byte that is written arrives in the same instant.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import aiohttp
 import async_solipsism  # type: ignore[import-untyped]
-from aiohttp.client_proto import ResponseHandler
 from async_solipsism.clock import Clock as Ticks  # type: ignore[import-untyped]
 from async_solipsism.selector import Selector  # type: ignore[import-untyped]
 from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[import-untyped]
+from yarl import URL
 
+from tidegate.adapters.backends.connection import Connection
 from tidegate.core.instant import Instant
 
 EPOCH_WALL = 1_795_000_000.0
@@ -98,16 +98,13 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
         return await super().make_connection(peername)
 
 
-class Connector(aiohttp.BaseConnector):
-    """aiohttp's pool over virtual sockets."""
-
-    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
-        del traces, timeout
-        try:
-            _, protocol = await self._loop.create_connection(self._factory, req.url.raw_host, req.url.port)
-        except OSError as error:
-            raise aiohttp.ClientConnectorError(req.connection_key, error) from error
-        return protocol
+async def connected(url: URL, tls: object) -> Connection:
+    """A connection to a backend over virtual sockets: `tidegate.adapters.backends.connection.Connect`."""
+    assert tls is None
+    assert url.raw_host is not None
+    assert url.port is not None
+    _, connection = await asyncio.get_running_loop().create_connection(Connection, url.raw_host, url.port)
+    return connection
 
 
 def run_in_virtual_time(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:

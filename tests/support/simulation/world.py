@@ -18,7 +18,7 @@ from simulation.checker import check, note_ended
 from simulation.clients import HOST, PORT, Changer, Client, Message, Picky, Resumer, Staller, Visit
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
-from simulation.virtual import Connector, Listener, VirtualLoop, WorldClock, run_in_virtual_time
+from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
 from tidegate import app
 from tidegate.adapters import server
 from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
@@ -166,7 +166,7 @@ class _World:
             real = JsonRpcBackend(
                 HttpOptions(url=settings.url, connections=CONNECTIONS),
                 wall_clock=clock.wall,
-                connector_factory=lambda: Connector(limit=CONNECTIONS),
+                connect=connected,
             )
             tap = self._record.taps[name] = Tap(name, real, clock.now)
             stack.push_async_callback(tap.aclose)

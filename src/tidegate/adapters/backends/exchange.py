@@ -2,22 +2,35 @@
 
 import asyncio
 import time
-import warnings
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 
-import aiohttp
+import msgspec
 from yarl import URL
 
+from tidegate.adapters.backends.answer import AnswerReader
+from tidegate.adapters.backends.connection import Connect, connected
 from tidegate.adapters.backends.failures import Lost, mapped, status_error
-from tidegate.adapters.backends.options import HttpOptions, address, authorization, fixed_headers, peer, tls_context
-from tidegate.errors import Disconnected, InvalidResponse
+from tidegate.adapters.backends.options import (
+    HttpOptions,
+    address,
+    authorization,
+    encoded,
+    fixed_headers,
+    keeps_connections,
+    peer,
+    tls_context,
+)
+from tidegate.adapters.backends.pool import Pool
+from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 
-TLS_GOODBYE_S = 0.1
-"""How long a TLS connection that we close waits for the server to agree, in seconds."""
+_REQUEST_TIMEOUT = 408
 
-ConnectorFactory = Callable[[], aiohttp.BaseConnector]
-"""Makes what opens connections; called once, inside the running event loop."""
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer. `refusal` is the error that its status means, None for a success."""
+
+    body: bytearray
+    refusal: HttpStatus | None = None
 
 
 class Exchange:
@@ -27,29 +40,30 @@ class Exchange:
     compressed bodies are not followed, kept, used or unpacked.
 
     A connection that waited in the pool may have been closed by the server a moment before it is used again. A
-    request whose *reused* connection ends before the head of an answer has come is therefore sent again, at once,
-    until it has a new connection: a server that closes idle connections closes all of them. That is safe for what is
-    polled, which is repeatable by nature, and is part of the same call: one permit, one deadline, one verdict. A new
-    connection that ends like this is a failure, and nothing else is ever repeated.
+    request whose *reused* connection ends before anything of an answer has come is therefore sent again, at once,
+    until it has a new connection: a server that closes idle connections closes all of them. One that is answered 408
+    on a reused connection, which is how some servers say goodbye to an idle one, is sent again once, on a new one.
+    That is safe for what is polled, which is repeatable by nature, and is part of the same call: one permit, one
+    deadline, one verdict. A new connection that ends like this is a failure, and nothing else is ever repeated.
 
     Raises `ConfigError` for an address, authority or certificate that cannot be used.
     """
 
     def __init__(
-        self,
-        options: HttpOptions,
-        *,
-        wall_clock: Callable[[], float] = time.time,
-        connector_factory: ConnectorFactory | None = None,
+        self, options: HttpOptions, *, wall_clock: Callable[[], float] = time.time, connect: Connect = connected
     ) -> None:
         self.url = address(options)
         self._options = options
         self._peer = peer(self.url)
         self._wall_clock = wall_clock
-        self._new_connector = connector_factory or self._tcp_connector
-        self._tls = tls_context(options) if self.url.scheme == "https" else True
         self._headers = fixed_headers(options)
-        self._session: aiohttp.ClientSession | None = None
+        tls = tls_context(options) if self.url.scheme == "https" else None
+        self._pool = Pool(
+            lambda: connect(self.url, tls),
+            idle_s=options.idle_s if keeps_connections(self._headers) else 0.0,
+            age_s=options.connection_max_s,
+        )
+        self._places = asyncio.Semaphore(options.connections)
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -62,7 +76,20 @@ class Exchange:
     ) -> bytearray:
         """The body of the answer to one request, whose HTTP status was a success.
 
-        Raises `HttpStatus`, `Disconnected` or `InvalidResponse` (too large, compressed, no HTTP).
+        Raises `HttpStatus` for another, and what `ask` raises.
+        """
+        answer = await self.ask(method, url, body, credentials=credentials)
+        if answer.refusal is not None:
+            raise answer.refusal
+        return answer.body
+
+    async def ask(self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]) -> Answer:
+        """The answer to one request, sent with `credentials` as one of its own gave them.
+
+        Of an answer whose status is no success the body is read as far as `answer.REFUSAL_BYTES` and
+        `connection.REFUSAL_S` allow; it is empty if it is longer or coded.
+
+        Raises `Disconnected` or `InvalidResponse` (too large, compressed, no HTTP).
         Waits as long as it takes; cancelling closes the connection and leaves nothing behind.
         """
         leash = asyncio.timeout(None)
@@ -70,8 +97,7 @@ class Exchange:
             with mapped(self._peer):
                 async with leash:
                     self._in_flight.add(leash)
-                    async with await self._respond(method, url, body, dict(credentials)) as response:
-                        return await self._read(response)
+                    return self._read(url, await self._respond(method, url, body, dict(credentials)))
         except Disconnected as exc:
             if self._closed:
                 raise Disconnected(f"{self._peer}: the gateway closed the connection") from exc
@@ -86,100 +112,55 @@ class Exchange:
         self._closed = True
         for leash in self._in_flight:
             leash.reschedule(0.0)
-        if self._session is not None:
-            await self._session.close()
+        await self._pool.aclose()
 
-    async def _respond(
-        self, method: str, url: URL, body: bytes | None, headers: dict[str, str]
-    ) -> aiohttp.ClientResponse:
+    async def _respond(self, method: str, url: URL, body: bytes | None, headers: dict[str, str]) -> AnswerReader:
         if body is not None and "Content-Type" not in self._headers:
             headers["Content-Type"] = "application/json"
-        while True:
-            attempt = _Attempt()
-            try:
-                return await self._request(method, url, body, headers, attempt)
-            except Lost as lost:
-                if lost.answer_begun or not attempt.on_reused_connection:
-                    raise
+        request = encoded(method, url, self._headers, headers, body)
+        new = False
+        async with self._places:
+            while True:
+                reader = AnswerReader(body_bytes=self._options.response_bytes)
+                was_reused = await self._attempt(request, reader, new=new)
+                if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
+                    return reader
+                new = reader.whole
 
-    async def _request(
-        self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: "_Attempt"
-    ) -> aiohttp.ClientResponse:
-        return await self._opened().request(
-            method, url, data=body, headers=headers, allow_redirects=False, ssl=self._tls, trace_request_ctx=attempt
-        )
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytearray:
-        if not 200 <= response.status < 300:
-            retry_after = response.headers.get("Retry-After")
-            raise status_error(self._peer, response.status, retry_after, wall=self._wall_clock())
-        coding = response.headers.get("Content-Encoding", "identity")
-        if coding.lower() != "identity":
-            raise InvalidResponse(f"{self._peer}: expected an uncompressed body, got Content-Encoding {coding[:32]!r}")
-        limit = self._options.response_bytes
-        body = bytearray()
-        length = response.content_length or 0
-        if length <= limit:
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    break
-            else:
-                return body
-        got = length or "more"
-        raise InvalidResponse(f"{self._peer}: expected an answer of at most {limit} bytes, got {got}")
-
-    def _opened(self) -> aiohttp.ClientSession:
+    async def _attempt(self, request: bytes, reader: AnswerReader, *, new: bool) -> bool:
+        """Ask once. Whether it was on a reused connection: then, if `reader` is not whole, it is to be asked again."""
         if self._closed:
             raise Disconnected(f"{self._peer}: the gateway closed the connection")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=self._new_connector(),
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(),
-                auto_decompress=False,
-                trace_configs=[_noting_reuse()],
-                middlewares=[_sent_once],
+        connection = await self._pool.take(new=new)
+        is_reused = connection.is_reused
+        try:
+            await connection.ask(request, reader)
+        except Lost as lost:
+            if lost.answer_begun or not is_reused:
+                raise
+        finally:
+            self._pool.give_back(connection)
+        return is_reused
+
+    def _read(self, url: URL, reader: AnswerReader) -> Answer:
+        codings = reader.codings
+        if not reader.is_success:
+            refusal = status_error(
+                self._peer,
+                reader.status,
+                reader.field("Retry-After"),
+                wall=self._wall_clock(),
+                location=_joined(url, reader.field("Location")),
             )
-        return self._session
-
-    def _tcp_connector(self) -> aiohttp.BaseConnector:
-        # What cancelling promises needs two things. Without aiohttp's own DNS cache a lookup ends with the call that
-        # waits for it. Without a limit of our own, deprecated but with no successor, a TLS connection stays open for
-        # 30 s where the server has stopped and never says goodbye.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return aiohttp.TCPConnector(
-                limit=self._options.connections,
-                resolver=aiohttp.ThreadedResolver(),
-                use_dns_cache=False,
-                ssl_shutdown_timeout=TLS_GOODBYE_S,
-            )
+            return Answer(bytearray() if codings else reader.body, refusal)
+        if codings:
+            raise InvalidResponse(f"{self._peer}: expected an uncompressed body, got coding {codings[0][:32]!r}")
+        return Answer(reader.body)
 
 
-class _Attempt:
-    """What the trace notes of one request on the wire."""
-
-    __slots__ = ("on_reused_connection",)
-
-    def __init__(self) -> None:
-        self.on_reused_connection = False
-
-
-def _noting_reuse() -> aiohttp.TraceConfig:
-    async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.on_reused_connection = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(note)
-    return trace
-
-
-async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a GET by itself: it repeats after its own errors only, never after `Lost`."""
+def _joined(url: URL, location: str | None) -> URL | None:
+    """Where a ``Location`` field points to from `url`; None without one, and for text that is no address."""
     try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        head = exc.message if isinstance(exc, aiohttp.ServerDisconnectedError) else ""
-        raise Lost(answer_begun=not isinstance(head, str)) from exc
+        return None if location is None else url.join(URL(location))
+    except ValueError:
+        return None

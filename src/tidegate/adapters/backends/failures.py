@@ -1,7 +1,7 @@
-"""The one place where aiohttp's, TLS's and the socket's errors become Tidegate's.
+"""The one place where the errors of sockets, TLS and HTTP become Tidegate's.
 
-Every message names the peer as host:port and says in words what happened; none repeats a header or a URL, which
-may hold secrets.
+Every message names the peer as host:port and says in words what happened; none repeats a header or a URL, which may
+hold secrets, but the place that a redirect points to, without what could be secret in it.
 """
 
 import contextlib
@@ -10,46 +10,65 @@ import email.utils
 import http
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 
-import aiohttp
+from yarl import URL
 
+from tidegate.adapters.backends.answer import Unreadable
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
+
+LOCATION_CHARACTERS = 300
+"""How much is told of the place that a redirect points to."""
 
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
-class Lost(aiohttp.ClientConnectionError):
-    """A connection that could not be opened, or ended before the head of an answer was whole; `__cause__` says how.
+class Lost(Exception):
+    """A connection that ended before the answer did; `__cause__` is the error that ended it, None for an orderly end.
 
-    `answer_begun`: a part of the head had come.
+    `answer_begun`: something of the answer had come. `in_body`: its head, too, was whole.
     """
 
-    def __init__(self, *, answer_begun: bool) -> None:
+    def __init__(self, *, answer_begun: bool, in_body: bool = False) -> None:
         self.answer_begun = answer_begun
+        self.in_body = in_body
         super().__init__()
 
 
 @contextlib.contextmanager
 def mapped(peer: str) -> Iterator[None]:
-    """Raise what aiohttp, TLS and sockets raise in the block as `Disconnected` or `InvalidResponse`."""
+    """Raise what sockets, TLS and the reading of answers raise in the block as `Disconnected` or `InvalidResponse`."""
     try:
         yield
-    except aiohttp.ClientResponseError as exc:
-        raise InvalidResponse(f"{peer}: expected an HTTP response, got bytes that are none") from exc
-    except (aiohttp.ClientError, OSError) as exc:
+    except Unreadable as exc:
+        raise InvalidResponse(f"{peer}: {exc}") from exc
+    except (Lost, OSError) as exc:
         raise Disconnected(f"{peer}: {_words(exc)}") from exc
 
 
-def status_error(peer: str, status: int, retry_after: str | None, *, wall: float) -> HttpStatus:
-    """The error for an HTTP status that is no success; `wall` is now in Unix seconds, for dates in `retry_after`."""
+def status_error(
+    peer: str, status: int, retry_after: str | None, *, wall: float, location: URL | None = None
+) -> HttpStatus:
+    """The error for an HTTP status that is no success; `wall` is now in Unix seconds, for dates in `retry_after`.
+
+    `location` is where a redirect points to.
+    """
     try:
         phrase = f" {http.HTTPStatus(status).phrase}"
     except ValueError:
         phrase = ""
+    elsewhere = f" to {shown(location)} (redirects are not followed)" if location and 300 <= status < 400 else ""
     wish = None if retry_after is None else retry_after_s(retry_after, wall=wall)
-    return HttpStatus(status, f"{peer}: expected an HTTP success, got {status}{phrase}", retry_after_s=wish)
+    return HttpStatus(status, f"{peer}: expected an HTTP success, got {status}{phrase}{elsewhere}", retry_after_s=wish)
+
+
+def shown(url: URL) -> str:
+    """`url` without its user, its fragment and the values in its query, any of which may be secret."""
+    query = "&".join(_unvalued(part) for part in url.raw_query_string.split("&") if part)
+    text = f"{url.with_user(None).with_query(None).with_fragment(None)}{'?' if query else ''}{query}"
+    return text if len(text) <= LOCATION_CHARACTERS else text[:LOCATION_CHARACTERS] + "…"
 
 
 def retry_after_s(text: str, *, wall: float) -> float | None:
@@ -68,27 +87,27 @@ def retry_after_s(text: str, *, wall: float) -> float | None:
     return max(0.0, moment.timestamp() - wall)
 
 
-def _words(exc: BaseException | None) -> str:
+def _unvalued(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    return f"{name}=***" if equals else "***"
+
+
+def _words(exc: BaseException) -> str:
     match exc:
-        case Lost():
-            return _words(exc.__cause__)
-        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as refused):
-            return f"its certificate is not trusted ({refused.verify_message})"
-        case aiohttp.ClientConnectorDNSError():
-            return f"its name cannot be resolved ({exc.strerror})"
-        case aiohttp.ServerDisconnectedError():
-            return "it closed the connection before it answered"
-        case aiohttp.ClientPayloadError():
+        case Lost(in_body=True):
             return "the connection ended in the middle of the answer"
-    return _socket_words(exc)
-
-
-def _socket_words(exc: BaseException | None) -> str:
-    origin = exc.os_error if isinstance(exc, aiohttp.ClientConnectorError) else exc
-    for error in (origin.__cause__ if origin else None, origin):
-        match error:
-            case ssl.SSLError():
-                return f"TLS failed ({getattr(error, 'reason', None) or 'no reason given'})"
-            case OSError(errno=int() as number) if number > 0:
-                return os.strerror(number)
+        case Lost(__cause__=None):
+            return "it closed the connection before it answered"
+        case Lost(__cause__=BaseException() as cause):
+            return _words(cause)
+        case socket.gaierror():
+            return f"its name cannot be resolved ({exc.strerror})"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({exc.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({getattr(exc, 'reason', None) or 'no reason given'})"
+        case OSError(errno=int() as number) if number > 0:
+            return os.strerror(number)
+        case ConnectionResetError():
+            return "Connection reset by peer"
     return f"the connection failed ({type(exc).__name__})"

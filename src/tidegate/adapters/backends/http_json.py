@@ -7,8 +7,10 @@ from functools import partial
 import msgspec
 from yarl import URL
 
-from tidegate.adapters.backends.exchange import ConnectorFactory, Exchange
+from tidegate.adapters.backends.connection import Connect, connected
+from tidegate.adapters.backends.exchange import Exchange
 from tidegate.adapters.backends.options import HttpOptions
+from tidegate.adapters.backends.reading import read_leniently
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError
 from tidegate.ports import Ask, Call
@@ -28,9 +30,9 @@ class HttpJsonBackend:
         options: HttpOptions,
         *,
         wall_clock: Callable[[], float] = time.time,
-        connector_factory: ConnectorFactory | None = None,
+        connect: Connect = connected,
     ) -> None:
-        self._exchange = Exchange(options, wall_clock=wall_clock, connector_factory=connector_factory)
+        self._exchange = Exchange(options, wall_clock=wall_clock, connect=connect)
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`: reads the bearer token."""
@@ -47,7 +49,8 @@ class HttpJsonBackend:
     async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         (call,) = calls
         url = below(self._exchange.url, call.method)
-        return [compact(await self._exchange.fetch("GET", url, credentials=credentials))]
+        body = await self._exchange.fetch("GET", url, credentials=credentials)
+        return [await read_leniently(body, compact)]
 
 
 def below(url: URL, method: str) -> URL:

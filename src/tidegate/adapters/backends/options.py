@@ -3,6 +3,7 @@
 import asyncio
 import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +26,9 @@ class HttpOptions(msgspec.Struct, frozen=True):
     `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
     in `url`; the token in `bearer_token_file` wins over both, and is read anew for each request, so it may rotate.
     `ca_file` replaces the system's authorities; `client_key_file` may be left out if the key lies in
-    `client_cert_file`. `connections` bounds how many requests are in flight; more wait for their turn.
+    `client_cert_file`. `connections` bounds how many requests are in flight; more wait for their turn. A connection
+    is kept for `idle_s` seconds without a call, and not beyond the call during which it becomes `connection_max_s`
+    seconds old.
     """
 
     url: str
@@ -36,6 +39,8 @@ class HttpOptions(msgspec.Struct, frozen=True):
     client_cert_file: Path | None = None
     client_key_file: Path | None = None
     connections: int = 16
+    connection_max_s: float = 300.0
+    idle_s: float = 20.0
 
 
 def address(options: HttpOptions) -> URL:
@@ -58,7 +63,8 @@ def peer(url: URL) -> str:
 def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
     """The headers that are the same on every request.
 
-    Compressed answers are not asked for: what a few bytes unpack to is not bounded by counting what came.
+    Compressed answers are not asked for: what a few bytes unpack to is not bounded by counting what came. How long a
+    body is, is not for `options` to say.
     """
     headers = CIMultiDict({"User-Agent": f"tidegate/{__version__}", "Accept": "application/json"})
     url = URL(options.url)
@@ -66,7 +72,29 @@ def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
         headers["Authorization"] = aiohttp.encode_basic_auth(url.user, url.password or "")
     headers.update(options.headers)
     headers["Accept-Encoding"] = "identity"
+    headers.setdefault("Host", address(options).host_port_subcomponent or "")
+    for ours in ("Content-Length", "Transfer-Encoding"):
+        headers.pop(ours, None)
     return headers
+
+
+def keeps_connections(headers: CIMultiDict[str]) -> bool:
+    """Whether requests with `headers` leave the connection open: not with ``Connection: close``."""
+    options = ",".join(headers.getall("Connection", [])).split(",")
+    return "close" not in {option.strip().lower() for option in options}
+
+
+def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """A whole HTTP/1.1 request; `headers` win over `fixed`. Raises `ValueError` for a line break in a header."""
+    fields = CIMultiDict(fixed)
+    fields.update(headers)
+    if body is not None:
+        fields["Content-Length"] = str(len(body))
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    head = "\r\n".join(lines).encode()
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+        raise ValueError("expected headers of one line each, got a line break in one")
+    return head + (body or b"")
 
 
 async def authorization(options: HttpOptions) -> dict[str, str]:

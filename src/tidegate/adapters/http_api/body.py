@@ -8,8 +8,9 @@ from litestar.types import Receive
 
 from tidegate.adapters.http_api.answers import Publication
 from tidegate.core.events import Draft
-from tidegate.core.payload import compact, decode
-from tidegate.errors import AccessRefused, InvalidResponse, PublishError
+from tidegate.core.payload import check_utf8, compact, decode, without_bom
+from tidegate.core.topics import check_key
+from tidegate.errors import AccessRefused, InvalidResponse, PublishError, TopicError
 
 _PUBLICATIONS: msgspec.json.Decoder[Publication | list[Publication]] = msgspec.json.Decoder(
     Publication | list[Publication]
@@ -42,19 +43,34 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_by
 
 
 def parse_publications(body: bytes) -> list[Draft]:
-    """One event, or a list of them. Raises `PublishError` (400), saying where and what was expected."""
+    """One event, or a list of them; a byte order mark in front is skipped.
+
+    Raises `PublishError` (400), saying where and what was expected.
+    """
+    text = without_bom(body)
     try:
-        found = decode(body, _PUBLICATIONS)
+        found = decode(text, _PUBLICATIONS)
         return [_draft(one) for one in (found if isinstance(found, list) else [found])]
     except InvalidResponse as error:
+        raise PublishError(_located(text, error), status=400) from error
+    except TopicError as error:
         raise PublishError(str(error), status=400) from error
+
+
+def _located(text: bytes, error: InvalidResponse) -> str:
+    """What `error`, which may be about one event's data, says of the whole `text`: places count from its beginning."""
+    try:
+        check_utf8(text)
+    except InvalidResponse as whole:
+        return str(whole)
+    return str(error)
 
 
 def _draft(publication: Publication) -> Draft:
     return Draft(
         type=publication.type,
         data=compact(publication.data),
-        key=publication.key,
+        key=publication.key if publication.key is None else check_key(publication.key),
         retain=publication.retain,
         ttl_s=publication.ttl_s,
     )
