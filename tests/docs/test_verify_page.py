@@ -9,7 +9,7 @@ from tidegate.verify.faultproxy import FAULTS, FaultProxy, control_app
 from tidegate.verify.scenarios import SCENARIOS
 
 PAGE = (Path(__file__).parents[2] / "docs/verify.md").read_text(encoding="utf-8")
-DRAWN = {"name", "probability", "count"}
+DRAWN = {"name", "probability", "count", "methods"}
 
 
 def rows(head: str) -> list[list[str]]:

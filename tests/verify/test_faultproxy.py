@@ -730,6 +730,19 @@ async def test_count_and_probability(proxy: FaultProxy) -> None:
     assert seen == [b"500" if rng.random() < 0.5 else b"200" for _ in range(20)]
 
 
+async def test_a_fault_of_some_methods_or_paths_leaves_the_others_alone(proxy: FaultProxy) -> None:
+    proxy.set(Fault.status(500, methods=("b", "/plain")))
+    asked = [
+        post(b'{"id": 1, "method": "a"}'),
+        post(b'{"id": 1, "method": "b"}'),
+        post(b'[{"id": 1, "method": "a"}, {"id": 2, "method": "b"}]'),
+        get(b"/other"),
+        get(b"/plain?q=1"),
+    ]
+    async with Client(proxy.port) as client:
+        assert [(await client.call(one))[0][9:12] for one in asked] == [b"200", b"500", b"500", b"200", b"500"]
+
+
 async def test_unknown_names_are_refused(proxy: FaultProxy) -> None:
     with pytest.raises(UnknownName, match=r"expected a fault \(bandwidth, .*, got 'fire'"):
         proxy.clear("fire")

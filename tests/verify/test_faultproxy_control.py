@@ -43,11 +43,11 @@ async def call(proxy: FaultProxy, api: aiohttp.ClientSession) -> int:
 
 
 async def test_faults_are_set_listed_and_cleared(proxy: FaultProxy, api: aiohttp.ClientSession) -> None:
-    latency = {"name": "latency", "delay_s": 0.5, "jitter_s": 0.0, "probability": 0.25, "count": None}
+    latency = {"name": "latency", "delay_s": 0.5, "jitter_s": 0.0, "probability": 0.25, "count": None, "methods": []}
     assert await answer(api, "PUT", "/faults/latency", {"delay_s": 0.5, "probability": 0.25}) == (200, latency)
     assert await answer(api, "PUT", "/faults/status", {"code": 503, "count": 2}) == (
         200,
-        {"name": "status", "code": 503, "probability": 1.0, "count": 2},
+        {"name": "status", "code": 503, "probability": 1.0, "count": 2, "methods": []},
     )
     assert (await answer(api, "PUT", "/faults/html"))[0] == 200
     assert [fault["name"] for fault in (await answer(api, "GET", "/faults"))[1]["active"]] == [

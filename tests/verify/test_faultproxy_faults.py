@@ -114,6 +114,14 @@ def test_an_answer_that_was_not_chosen_keeps_its_count() -> None:
     assert [faults.draw(CALL_FAULTS).names for _ in range(3)] == [("status",), ("html",), ()]
 
 
+def test_a_fault_of_some_methods_hits_no_other_and_is_not_used_up_by_it() -> None:
+    faults = fault_set(Fault.html(count=1, methods=("a.b", "/path")))
+    assert faults.draw(CALL_FAULTS, called=("c",)).names == ()
+    assert faults.draw(CALL_FAULTS).names == ()
+    assert faults.draw(CALL_FAULTS, called=("c", "a.b")).names == ("html",)
+    assert faults.draw(CALL_FAULTS, called=("a.b",)).names == ()
+
+
 def test_probability_is_drawn_from_the_seed() -> None:
     drawn = [fault_set(Fault.html(probability=0.3), seed=seed).draw(CALL_FAULTS).names for seed in range(500)]
     assert 100 < drawn.count(("html",)) < 200

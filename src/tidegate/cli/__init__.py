@@ -363,7 +363,7 @@ def faultproxy(*, listen: str, upstream: str, control: str) -> int:
 
 @app.command
 def verify(*, url: str | None = None, fault_url: str | None = None, report: Path | None = None) -> int:
-    """Prove that a gateway stays truthful whatever its backend does: five scenarios, seen from outside.
+    """Prove that a gateway stays truthful whatever its backend does: six scenarios, seen from outside.
 
     Without --url it starts gateway, engine and fault proxy itself, and takes about half a minute.
 

@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     rpc_error_interval_s: float
     response_bytes: int
+    event_bytes: int
     methods: Mapping[str, str]
 
 
@@ -58,6 +59,7 @@ LOCAL: Final = Settings(
     timeout_s=1.5,
     rpc_error_interval_s=1.0,
     response_bytes=1024 * 1024,
+    event_bytes=256 * 1024,
     methods={"system.status": "system.status", "storage.update": "storage.status", "engine.methods": "rpc.discover"},
 )
 INTERVAL_S: Final = 0.3
@@ -276,6 +278,7 @@ heartbeat_interval_s = {HEARTBEAT_S}
 drain_s = 0.0
 
 [limits]
+event_bytes = {LOCAL.event_bytes}
 rpc_error_interval_s = {LOCAL.rpc_error_interval_s}
 
 [backends.engine]

@@ -221,7 +221,8 @@ class Connection:
         return close_after_s
 
     async def _exchange(self, request: Request, question: Asked, record: CallRecord) -> float | None:
-        plan = self._site.faults.draw(REUSED_CALL_FAULTS if self._answered else CALL_FAULTS)
+        kinds = REUSED_CALL_FAULTS if self._answered else CALL_FAULTS
+        plan = self._site.faults.draw(kinds, called=question.methods or (record.path,))
         record.faults = plan.names
         delivery = self._delivery(plan)
         match plan.answer:

@@ -26,10 +26,18 @@ class Down(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="n
 
 
 class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="name", tag=_snake):
-    """A fault that hits each call with `probability`, and with `count` set only that many calls, then never again."""
+    """A fault that hits each call with `probability`, and with `count` set only that many calls, then never again.
+
+    With `methods` it hits only calls of one of them: JSON-RPC methods, or paths of plain HTTP. A batch is hit whole.
+    """
 
     probability: Annotated[float, Meta(gt=0, le=1)] = 1.0
     count: Annotated[int, Meta(ge=1)] | None = None
+    methods: tuple[str, ...] = ()
+
+    def concerns(self, called: Collection[str]) -> bool:
+        """Whether it may hit a call of the methods `called`."""
+        return not self.methods or not set(self.methods).isdisjoint(called)
 
 
 class AnswerFault(Drawn, frozen=True):
@@ -273,11 +281,11 @@ class FaultSet:
             fault_kind(name)
             self._active.pop(name, None)
 
-    def draw(self, among: Collection[type[AnyFault]]) -> Plan:
-        """Decide which faults of the kinds `among` hit the call at hand, and count them."""
+    def draw(self, among: Collection[type[AnyFault]], *, called: Collection[str] = ()) -> Plan:
+        """Decide which faults of the kinds `among` hit the call at hand, of the methods `called`, and count them."""
         plan: list[Drawn] = []
         for fault in reversed(self.active):
-            if not isinstance(fault, Drawn) or type(fault) not in among:
+            if not isinstance(fault, Drawn) or type(fault) not in among or not fault.concerns(called):
                 continue
             if isinstance(fault, AnswerFault) and any(isinstance(other, AnswerFault) for other in plan):
                 continue

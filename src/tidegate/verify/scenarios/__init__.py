@@ -1,11 +1,11 @@
-"""The five scenarios, in the order in which they are run."""
+"""The six scenarios, in the order in which they are run."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 
-from tidegate.verify.scenarios import cache, degradation, failures, recovery, transitions
+from tidegate.verify.scenarios import cache, degradation, failures, mistakes, recovery, transitions
 from tidegate.verify.trial import Trial
 
 
@@ -53,5 +53,12 @@ SCENARIOS: Final = (
         promise="REST and WebSocket hand out the same last good values, which no error overwrites and a kill of the"
         " gateway does not lose; reading them asks nothing of the backend.",
         play=cache.play,
+    ),
+    Scenario(
+        name="mistakes",
+        title="6. Our own mistakes",
+        promise="A mapping that fails, a wrong method and a refused account make their own source stale and no other;"
+        " they are not held against the backend, and leave no breaker half-open.",
+        play=mistakes.play,
     ),
 )

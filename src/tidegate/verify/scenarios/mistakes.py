@@ -1,0 +1,178 @@
+"""Scenario 6: our own mistakes: what a source asks for is wrong, or what it makes of the answer; the backend is well.
+
+The fault proxy plays it: it answers some methods as a healthy backend answers a request that is wrong.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from tidegate.verify.endpoints import POLL_S
+from tidegate.verify.faultproxy import AnyFault, CallRecord, Fault
+from tidegate.verify.frames import Frame, clock, read_move
+from tidegate.verify.observer import Observer
+from tidegate.verify.trial import Trial
+
+METHOD_NOT_FOUND: Final = -32601
+
+ENOUGH_FAILURES: Final = 6
+"""More than the default threshold of a breaker: what a deployment's is, is not public."""
+
+INTERVALS_WATCHED: Final = 2
+"""For how many intervals after a recovery the breaker is watched."""
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """A mistake, how a backend answers it, and the code that the source tells of it.
+
+    `backs_off`: the source is then asked less and less.
+    """
+
+    name: str
+    fault: AnyFault
+    code: str
+    backs_off: bool = False
+
+
+async def play(trial: Trial) -> None:
+    async with trial.watching("a client of everything") as watcher:
+        methods = await _methods(trial)
+        for mistake in _mistakes(trial, methods):
+            if len(methods) > 1:
+                await _hurts_no_neighbour(trial, watcher, mistake, methods[0])
+            else:
+                trial.skip(f"{mistake.name}: no other source notices", "the backend is asked for one method alone")
+            await _is_not_held_against_the_backend(trial, watcher, mistake, methods)
+            await _does_not_keep_a_recovered_backend_out(trial, watcher, mistake, methods[1:] or methods)
+
+
+async def _methods(trial: Trial) -> list[str]:
+    """What the backend is asked for: JSON-RPC methods, or the paths of plain HTTP."""
+    if trial.settings is not None:
+        return list(trial.settings.methods.values())
+    before = await trial.proxy.last_call()
+    await asyncio.sleep(INTERVALS_WATCHED * trial.deployment.interval_s)
+    calls = await trial.proxy.calls(after=before)
+    batched = any(len(call.methods) > 1 for call in calls)
+    found = dict.fromkeys(method for call in calls for method in call.methods or (call.path,))
+    trial.require("the backend is polled", bool(found), f"{len(calls)} calls of {len(found)} methods")
+    return [next(iter(found))] if batched else list(found)
+
+
+def _mistakes(trial: Trial, methods: Sequence[str]) -> list[Mistake]:
+    is_plain_http = methods[0].startswith("/")
+    wrong_method = Fault.status(code=404) if is_plain_http else Fault.rpc_error(code=METHOD_NOT_FOUND)
+    code = "RPC_HTTP_STATUS" if is_plain_http else "RPC_APPLICATION_ERROR"
+    mistakes = [
+        Mistake("a wrong method", wrong_method, code),
+        Mistake("a refused account", Fault.unauthorized(), "RPC_AUTH", backs_off=True),
+    ]
+    if trial.settings is None:
+        trial.skip("a mapping that fails hurts nobody else", "which answers no source can use is not public")
+    else:
+        unusable = Fault.huge_body(size_bytes=2 * trial.settings.event_bytes)
+        mistakes.insert(0, Mistake("a mapping that fails", unusable, "RPC_INVALID_RESPONSE"))
+    return mistakes
+
+
+async def _hurts_no_neighbour(trial: Trial, watcher: Observer, mistake: Mistake, method: str) -> None:
+    """One method is answered like that, again and again: one source says so, and nothing else happens."""
+    mark, call = watcher.mark, await trial.proxy.last_call()
+    await trial.proxy.set(msgspec.structs.replace(mistake.fault, methods=(method,)))
+
+    def stale() -> Frame | None:
+        return next((frame for frame in watcher.values(trial.sources, after=mark) if frame.stale), None)
+
+    first = await trial.see(
+        f"{mistake.name}: its source is stale and says why",
+        watcher,
+        stale,
+        say=lambda frame: f"{frame.type} {frame.error_code}",
+    )
+    await _fail_often(trial, mistake, method, after=call)
+    trial.check(f"{mistake.name}: the code is {mistake.code}", first.error_code == mistake.code, str(first.error_code))
+    calls = [one for one in await trial.proxy.calls(after=call) if method in (*one.methods, one.path)]
+    others = [
+        f"{clock(frame.at)} {frame.type}: {frame.error_code}"
+        for frame in watcher.values(trial.sources, after=mark)
+        if frame.stale and frame.type != first.type
+    ]
+    trial.check_none(f"{mistake.name}: no other source notices", others, f"{len(calls)} failing calls")
+    await _is_over(trial, watcher, mistake)
+
+
+async def _is_not_held_against_the_backend(
+    trial: Trial, watcher: Observer, mistake: Mistake, methods: Sequence[str]
+) -> None:
+    """Every method is answered like that: still no word of the breaker, for the backend is well."""
+    mark, call = watcher.mark, await trial.proxy.last_call()
+    await trial.proxy.set(msgspec.structs.replace(mistake.fault, methods=tuple(methods)))
+    await trial.see_stale(f"{mistake.name} of every source: all are stale", watcher, after=mark)
+    await _fail_often(trial, mistake, methods[0], after=call)
+    moves = [read_move(frame).state for frame in watcher.moves(trial.breaker, after=mark)]
+    codes = {frame.error_code for frame in watcher.values(trial.sources, after=mark) if frame.stale}
+    rest = await trial.gateway.breaker(trial.breaker)
+    saw = f"moves: {', '.join(moves) or 'none'}; failure_count {rest.failure_count}; {', '.join(map(str, codes))}"
+    right = not moves and rest.failure_count == 0 and codes == {mistake.code}
+    trial.check(f"{mistake.name} of every source: it is not held against the backend", right, saw)
+    await _is_over(trial, watcher, mistake)
+
+
+async def _is_over(trial: Trial, watcher: Observer, mistake: Mistake) -> None:
+    mark = watcher.mark
+    await trial.deployment.heal()
+    if not mistake.backs_off:
+        await trial.see_fresh(f"{mistake.name} is over: every source is fresh", watcher, after=mark)
+
+
+async def _fail_often(trial: Trial, mistake: Mistake, method: str, *, after: int) -> None:
+    """Wait until `method` was asked for often enough to open a breaker, or for as long as that would take."""
+    wanted = 2 * trial.settings.failure_threshold if trial.settings else ENOUGH_FAILURES
+    deadline = time.monotonic() + (wanted + 1) * trial.deployment.interval_s
+    while mistake.backs_off or not _asked_for(method, await trial.proxy.calls(after=after), times=wanted):
+        if time.monotonic() > deadline:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def _asked_for(method: str, calls: Sequence[CallRecord], *, times: int) -> bool:
+    return sum(method in (*call.methods, call.path) for call in calls) >= times
+
+
+async def _does_not_keep_a_recovered_backend_out(
+    trial: Trial, watcher: Observer, mistake: Mistake, methods: Sequence[str]
+) -> None:
+    """After an outage the probe meets the mistake: it shows that the backend is back all the same."""
+    await trial.proxy.set(msgspec.structs.replace(mistake.fault, methods=tuple(methods)))
+    mark = watcher.mark
+    await trial.proxy.set(Fault.down())
+    call = await trial.proxy.last_call()
+    opening, _ = await trial.see_move(f"{mistake.name}, and the backend goes", watcher, "open", after=mark)
+    mark = watcher.after(opening)
+    await trial.proxy.clear(Fault.down)
+    closing, _ = await trial.see_move(
+        f"{mistake.name}, and the backend is back: it closes", watcher, "closed", after=mark
+    )
+    await _check_probes(trial, watcher, mistake, closing, after=mark, call=call)
+    mark = watcher.after(closing)
+    await trial.deployment.heal()
+    await asyncio.sleep(INTERVALS_WATCHED * trial.deployment.interval_s)
+    moves = [read_move(frame).state for frame in watcher.moves(trial.breaker, after=mark)]
+    trial.check(f"{mistake.name}: it stays closed", not moves, f"moves: {', '.join(moves) or 'none'}")
+    await trial.deployment.settle()
+
+
+async def _check_probes(
+    trial: Trial, watcher: Observer, mistake: Mistake, closing: Frame, *, after: int, call: int
+) -> None:
+    """The first call that reaches the backend closes the breaker, whatever its source makes of the answer."""
+    claim = f"{mistake.name}: the first probe that reaches the backend closes the breaker"
+    if trial.settings is None:
+        trial.skip(claim, "how many probes must succeed is not public")
+        return
+    calls = [one for one in await trial.proxy.calls(after=call) if one.came_wall <= closing.at]
+    moves = [read_move(frame).state for frame in watcher.moves(trial.breaker, after=after) if frame.at <= closing.at]
+    trial.check(claim, len(calls) == 1, f"{len(calls)} calls; {' → '.join(moves)}")
