@@ -490,19 +490,24 @@ class TestAReusedConnection:
             assert [len(peer.requests) for peer in server.peers] == [2, 1]
 
     @pytest.mark.parametrize("more", [b"x", http_response(b"[]")])
+    @pytest.mark.parametrize("at_once", [True, False])
     async def test_on_which_something_came_that_nobody_asked_for_is_closed(
-        self, new_exchange: NewExchange, more: bytes
+        self, new_exchange: NewExchange, more: bytes, at_once: bool
     ) -> None:
+        answered = asyncio.Event()
+
         async def script(peer: Peer) -> None:
             await peer.request()
-            await peer.send(GOOD)
-            if not peer.number:
+            await peer.send(GOOD + (more if at_once else b""))
+            await answered.wait()
+            if not peer.number and not at_once:
                 await peer.send(more)
             await peer.until_closed()
 
         async with scripted(script) as server:
             exchange = new_exchange(server.url)
-            await get(exchange)
+            assert await get(exchange) == b"{}"
+            answered.set()
             await eventually(lambda: server.open_connections == 0)
             assert await get(exchange) == b"{}"
 

@@ -52,6 +52,39 @@ async def test_a_body_that_is_no_json_is_refused(body: bytes, message: str) -> N
         await backend.aclose()
 
 
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (b'\xef\xbb\xbf{"v":1}', b'{"v":1}'),
+        (b'{"v":"\\ud83d", "n":1.10}', b'{"v":"\\ufffd","n":1.10}'),
+        (b'\xef\xbb\xbf ["\\ud83d\\ude00\\ude00"]', b'["\\ud83d\\ude00\\ufffd"]'),
+        (b'{"\\ud83d":1,"\\ud83e":2}', b'{"\\ufffd":1,"\\ufffd":2}'),
+    ],
+)
+async def test_a_byte_order_mark_is_skipped_and_half_a_surrogate_pair_replaced(body: bytes, result: bytes) -> None:
+    async with scripted(answering(http_response(body))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        (outcome,) = await backend.call([Call("")])
+        await backend.aclose()
+    assert outcome == Raw(result)
+
+
+async def test_what_else_is_wrong_beside_half_a_surrogate_pair_is_told() -> None:
+    async with scripted(answering(http_response(b'["\\ud83d", NaN]'))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        with pytest.raises(InvalidResponse, match="NaN"):
+            await backend.call([Call("")])
+        await backend.aclose()
+
+
+@pytest.mark.parametrize("coding", ["none", "UTF-8", "utf8", "", "identity, none"])
+async def test_a_coding_that_is_none_is_none(coding: str) -> None:
+    async with scripted(answering(http_response(b"1", headers=f"Content-Encoding: {coding}\r\n"))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        assert await backend.call([Call("")]) == [Raw(b"1")]
+        await backend.aclose()
+
+
 async def test_the_clock_dates_retry_after() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
