@@ -183,8 +183,73 @@ class TestRefusalsOfAHandshake:
             assert (await upgrade(app, path, **headers)).status == 101
 
 
+def offer(token: str) -> str:
+    """The subprotocol that carries `token`."""
+    return f"tidegate.token.{base64.urlsafe_b64encode(token.encode()).rstrip(b'=').decode()}"
+
+
+class TestTokenAsASubprotocol:
+    """What a browser sends for `new WebSocket(url, ["tidegate.v1", "tidegate.token.…"])`."""
+
+    @pytest.mark.parametrize(
+        ("path", "headers"),
+        [
+            ("/ws?types=", {}),
+            ("/ws/?types=", {}),
+            ("/ws?types=&token=wrong", {}),
+            ("/ws?types=", {"Authorization": "Basic Zm9vOmJhcg=="}),
+        ],
+    )
+    async def test_lets_in_and_is_not_echoed(self, path: str, headers: dict[str, str]) -> None:
+        async with gateway() as app:
+            fields = {"Sec-WebSocket-Protocol": f"{offer('t-all')}, tidegate.v1", **headers}
+            answer = await upgrade(app, path, **fields)
+            assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "tidegate.v1")
+
+    async def test_a_header_wins_over_it(self) -> None:
+        async with gateway() as app:
+            offers = {"Sec-WebSocket-Protocol": f"tidegate.v1, {offer('t-all')}"}
+            assert_problem(await upgrade(app, Authorization="Bearer wrong", **offers), 401, "a token that is known")
+            for bad in (offer("wrong"), "tidegate.token.###"):
+                offers = {"Sec-WebSocket-Protocol": f"tidegate.v1, {bad}"}
+                assert (await upgrade(app, Authorization="Bearer t-all", **offers)).status == 101
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            offer("wrong"),
+            offer("t-all") + "=",
+            offer("t-all") + ", " + offer("t-all"),
+            "tidegate.token.",
+            offer("ü"),
+            "tidegate.token.dC1hbG+",
+            "tidegate.token.dC1hbGx",
+            "tidegate.token.d",
+        ],
+    )
+    async def test_a_bad_one_is_refused_whatever_else_was_sent(self, token: str) -> None:
+        async with gateway() as app:
+            answer = await upgrade(app, "/ws?token=t-all", **{"Sec-WebSocket-Protocol": f"tidegate.v1, {token}"})
+            assert_problem(answer, 401)
+            assert "sec-websocket-protocol" not in answer.headers
+            assert "dC1h" not in answer.json["detail"]
+
+    @pytest.mark.parametrize("offers", [offer("t-all"), f"graphql-ws, {offer('t-all')}", "graphql-ws", "TIDEGATE.V1"])
+    async def test_without_our_protocol_it_is_nothing(self, offers: str) -> None:
+        async with gateway() as app:
+            assert_problem(await upgrade(app, **{"Sec-WebSocket-Protocol": offers}), 401, "got none")
+            answer = await upgrade(app, "/ws?types=&token=t-all", **{"Sec-WebSocket-Protocol": offers})
+            assert answer.status == 101
+            assert "sec-websocket-protocol" not in answer.headers
+
+    async def test_our_protocol_without_one_leaves_the_query(self) -> None:
+        async with gateway() as app:
+            answer = await upgrade(app, "/ws?types=&token=t-all", **{"Sec-WebSocket-Protocol": "x, tidegate.v1"})
+            assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "tidegate.v1")
+
+
 class TestRefusalsOverHttp:
-    @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/status", "/openapi.json", "/metrics", "/no"])
+    @pytest.mark.parametrize("path", ["/", "/api/v1/session", "/api/v1/status", "/openapi.json", "/metrics", "/no"])
     async def test_another_host_is_refused_on_every_route(self, path: str) -> None:
         async with gateway() as app:
             for host in ("evil.example", f"evil.example:{port(app)}", "127.0.0.1.evil.example", "127.0.0.2", ""):
@@ -340,7 +405,7 @@ class TestDnsRebinding:
         "host",
         ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example",
          "evil.example@127.0.0.1:{port}", "127.0.0.1:{port}@evil.example", "127.0.0.1, evil.example", "[::2]",
-         "0.0.0.0", "127.1", "2130706433", "localhost."],
+         "0.0.0.0", "127.1", "2130706433", "localhost..", "127.0.0.2", "[::ffff:127.0.0.2]"],
     )  # fmt: skip
     async def test_is_refused_on_the_socket_and_on_every_route(self, host: str) -> None:
         async with gateway(auth={"mode": "none"}) as app:
@@ -348,6 +413,78 @@ class TestDnsRebinding:
             answer = await upgrade(app, Host=host, Origin=f"http://{host}")
             assert_problem(answer, 421, "server.allowed_hosts")
             assert_problem(await ask(app, "POST", "/api/v1/events", b"{}", Host=host, Origin=f"http://{host}"), 421)
+
+
+async def answer_to(address: str, app: App, path: str, **headers: str) -> int:
+    """The status with which a GET, or a handshake, is answered that came by way of `address`."""
+    fields = {"Host": "", "Connection": "close", "Authorization": "Bearer t-all", **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    client = RawClient(*await asyncio.open_connection(address, port(app)))
+    try:
+        client.writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+        return read_answer(await client.until(b"\r\n\r\n")).status
+    finally:
+        await client.close()
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
+
+
+class TestOwnAddress:
+    """A scraper or a kubelet goes by an address that nobody wrote into a configuration."""
+
+    @pytest.mark.parametrize(
+        ("bound", "host"),
+        [
+            ("0.0.0.0", "127.0.0.2"),
+            ("0.0.0.0", "127.0.0.2:8080"),
+            ("0.0.0.0", "127.0.0.2."),
+            ("0.0.0.0", "[::ffff:127.0.0.2]:8080"),
+            ("::", "127.0.0.2"),
+            ("::", "[::ffff:7f00:2]"),
+        ],
+    )
+    async def test_is_a_host_of_ours(self, bound: str, host: str) -> None:
+        async with gateway(server={"host": bound}) as app:
+            assert await answer_to("127.0.0.2", app, "/api/v1/status", Host=host) == 200
+            assert await answer_to("127.0.0.2", app, "/ws?types=", Host=host, **HANDSHAKE) == 101
+            assert await answer_to("127.0.0.3", app, "/api/v1/status", Host=host) == 421
+            assert await answer_to("127.0.0.3", app, "/ws?types=", Host=host, **HANDSHAKE) == 421
+
+    @pytest.mark.parametrize("host", ["127.0.0.3", "127.0.0.2.evil.example", "evil.example", "[::2]", "127.0.0.2@x"])
+    async def test_another_address_or_a_name_is_not(self, host: str) -> None:
+        async with gateway(server={"host": "0.0.0.0"}) as app:
+            assert await answer_to("127.0.0.2", app, "/api/v1/status", Host=host) == 421
+            assert await answer_to("127.0.0.2", app, "/ws?types=", Host=host, **HANDSHAKE) == 421
+            assert await answer_to("127.0.0.2", app, "/healthz", Host=host) == 200
+
+
+class TestTheSameHost:
+    SERVER = {  # noqa: RUF012
+        "port": 0,
+        "state_dir": "",
+        "allowed_hosts": ["gw.example."],
+        "allowed_origins": ["https://App.example:443"],
+    }
+
+    @pytest.mark.parametrize(
+        "host", ["gw.example", "gw.example.", "GW.example:80", "gw.example.:80", "gw.example:8080"]
+    )
+    async def test_is_the_same_however_it_is_written(self, host: str) -> None:
+        async with gateway(server=self.SERVER) as app:
+            assert await answer_to("127.0.0.1", app, "/api/v1/status", Host=host) == 200
+            assert await answer_to("127.0.0.1", app, "/ws/?types=", Host=host, **HANDSHAKE) == 101
+
+    @pytest.mark.parametrize("origin", ["https://app.example", "https://app.example:443", "https://app.example."])
+    async def test_so_is_an_origin(self, origin: str) -> None:
+        async with gateway(server=self.SERVER) as app:
+            assert await answer_to("127.0.0.1", app, "/ws?types=", Host="gw.example", Origin=origin, **HANDSHAKE) == 101
+            assert await answer_to("127.0.0.1", app, "/api/v1/status", Host="gw.example", Origin=origin) == 200
 
 
 async def until_ended(client: RawClient) -> bytes:

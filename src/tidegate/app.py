@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -153,6 +154,7 @@ async def running(
             asyncapi=asyncapi_for(config, url),
         )
 
+        stack.callback(gateway.refusals.close)
         if beside is not None:
             await stack.enter_async_context(beside)
         await stack.enter_async_context(supervisor.running())
@@ -163,6 +165,7 @@ async def running(
                 sock=listener,
                 ssl=tls,
                 handshake_s=config.limits.handshake_s,
+                refused=partial(gateway.refusals.note, "http"),
             )
         )
         yield App(url, gateway, supervisor, config.server.drain_s)
@@ -273,7 +276,7 @@ def http_options(config: Config) -> ApiOptions:
         publish_bytes=config.limits.publish_bytes,
         body_s=config.limits.handshake_s,
         root_path=config.server.root_path,
-        auth_required=config.auth.mode != "none",
+        auth=config.auth.mode,
     )
 
 

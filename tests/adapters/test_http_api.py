@@ -11,6 +11,8 @@ import structlog
 from fanout import FakeChannel, draft
 from serving import GRANTS, WALL_TEXT, Answer, RawClient, Serving, request, serving
 
+from tidegate.runtime.supervisor import ReadinessStatus
+
 PROBLEM = "application/problem+json"
 
 
@@ -48,7 +50,7 @@ async def test_health() -> None:
         ("draining", 0, 503, {"status": "draining"}),
     ],
 )
-async def test_readiness(status: str, stale: int, code: int, body: Any) -> None:
+async def test_readiness(status: ReadinessStatus, stale: int, code: int, body: Any) -> None:
     async with serving() as gate:
         gate.supervisor.status, gate.supervisor.stale = status, stale
         answer = await gate.ask("GET", "/readyz")
@@ -388,16 +390,28 @@ async def test_a_narrow_token_sees_what_it_covers() -> None:
     check_problem(other, 404)
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/status", "/no/such", "/ws"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/session", "/api/v1/status", "/no/such", "/ws"])
 async def test_a_foreign_host_is_refused_everywhere(path: str) -> None:
     async with serving() as gate:
         check_problem(await gate.ask("GET", path, Host="evil.example"), 421, "server.allowed_hosts", "evil.example")
         check_problem(await gate.ask("OPTIONS", path, Host="evil.example"), 421)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("host", ["evil.example", "10.244.1.7:12080", "", "a, b"])
+async def test_a_probe_is_answered_whatever_host_it_asks_for(path: str, host: str) -> None:
+    async with serving(http={"root_path": "/gw"}) as gate:
+        for prefixed in (path, f"/gw{path}"):
+            assert (await gate.ask("GET", prefixed, Host=host)).status == 200
+        assert (await gate.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())).status == 200
+        check_problem(await gate.ask("GET", f"/api/v1{path}", Host=host), 421)
+
+
 async def test_two_hosts_are_no_host() -> None:
     async with serving() as gate:
-        twice = request("GET", "/healthz", host="127.0.0.1").replace(b"\r\n\r\n", b"\r\nHost: evil.example\r\n\r\n")
+        twice = request("GET", "/api/v1/status", host="127.0.0.1").replace(
+            b"\r\n\r\n", b"\r\nHost: evil.example\r\n\r\n"
+        )
         check_problem(await gate.send(twice), 421)
 
 
@@ -584,6 +598,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
     assert described == {
         ("GET", "/healthz"),
         ("GET", "/readyz"),
+        ("GET", "/api/v1/session"),
         ("GET", "/api/v1/status"),
         ("GET", "/api/v1/status/circuit-breaker"),
         ("GET", "/api/v1/status/circuit-breaker/{name}"),

@@ -21,7 +21,7 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.runtime.access import Gate
 from tidegate.runtime.poller import SourceView
-from tidegate.runtime.supervisor import Readiness
+from tidegate.runtime.supervisor import Readiness, ReadinessStatus
 
 WALL = 1_795_383_603.123
 WALL_TEXT = "2026-11-22T21:40:03.123Z"
@@ -65,7 +65,7 @@ def source(event_type: str, backend: str, **changes: Any) -> SourceView:
 class FakeSupervisor:
     """Two backends: a healthy one, and one whose source has a breaker of its own, which is open."""
 
-    status: str = "ready"
+    status: ReadinessStatus = "ready"
     stale: int = 0
     commands: list[tuple[str, str, str]] = field(default_factory=list)
     polled: list[str] = field(default_factory=list)
@@ -224,7 +224,7 @@ async def serving(
         house.gateway,
         supervisor,
         keeper,
-        options=HttpOptions(auth_required=bool(grants), **limits),
+        options=HttpOptions(auth="token" if grants else "none", **limits),
         open_stream=streams.open,
         render_metrics=lambda allowed: f"# covered: {allowed.sorted()}\n".encode(),
         asyncapi=b'{"asyncapi":"3.0.0"}',
