@@ -16,6 +16,7 @@ import certificates
 import pytest
 import signing
 from fanout import draft
+from prometheus_client.parser import text_string_to_metric_families
 from scripted_http import answering, http_response, scripted
 from serving import Answer, RawClient, read_answer, request
 from websockets.asyncio.client import ClientConnection, connect
@@ -128,6 +129,8 @@ class TestRefusalsOfAHandshake:
             ("/ws?types=system.status,rpc.*", {"Authorization": "Bearer t-reader"}, 403, ["rpc.*"]),
             ("/ws?types=Bad", {"Authorization": "Bearer t-all"}, 400, ["types", "'Bad'"]),
             ("/ws?since=x", {"Authorization": "Bearer t-all"}, 400, ["since"]),
+            ("/ws?since=42&lastEventId=e:1", {"Authorization": "Bearer t-all"}, 400, ["since"]),
+            ("/ws?protocol=2", {"Authorization": "Bearer t-all"}, 400, ["protocol", "'2'"]),
             ("/ws?types=%ff", {"Authorization": "Bearer t-all"}, 400, ["query"]),
             ("/ws?" + "a=1&" * 65, {"Authorization": "Bearer t-all"}, 400, ["64 parameters"]),
             ("/ws?types=" + ",".join(f"t{n}" for n in range(129)), {"Authorization": "Bearer t-all"}, 400, ["128"]),
@@ -176,6 +179,10 @@ class TestRefusalsOfAHandshake:
             ("/ws?types=system.status,system.disks.*,rpc_error,heartbeat", {"Authorization": "Bearer t-reader"}),
             ("/ws", {"Authorization": "Bearer t-reader"}),
             ("/ws", {"Authorization": "Bearer t-all", "Origin": "https://app.example"}),
+            ("/ws/?types=", {"Authorization": "Bearer t-all"}),
+            ("/ws?types=&protocol=1&lastEventId=x", {"Authorization": "Bearer t-all"}),
+            ("/ws?types=&since=e:" + "9" * 19, {"Authorization": "Bearer t-all"}),
+            ("/ws?types=", {"Authorization": "Bearer t-all", "Last-Event-ID": "x"}),
         ],
     )
     async def test_what_is_let_in(self, path: str, headers: dict[str, str]) -> None:
@@ -413,6 +420,98 @@ class TestDnsRebinding:
             answer = await upgrade(app, Host=host, Origin=f"http://{host}")
             assert_problem(answer, 421, "server.allowed_hosts")
             assert_problem(await ask(app, "POST", "/api/v1/events", b"{}", Host=host, Origin=f"http://{host}"), 421)
+
+
+async def counted(app: App) -> dict[tuple[str, str], float]:
+    """The refusals that `/metrics` shows, by transport and reason, without those that never were."""
+    text = (await ask(app, "GET", "/metrics", Authorization="Bearer t-all")).body.decode()
+    return {
+        (sample.labels["transport"], sample.labels["reason"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "tidegate_refusals_total" and sample.value
+    }
+
+
+class TestEveryRefusalIsCounted:
+    async def test_of_handshakes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        refused: list[tuple[str, str, dict[str, str]]] = [
+            ("host", "/ws", {"Host": "evil.example"}),
+            ("origin", "/ws", {"Origin": "https://evil.example"}),
+            ("no_token", "/ws", {}),
+            ("bad_token", "/ws?token=s3cr3t", {}),
+            ("bad_token", "/ws", {"Sec-WebSocket-Protocol": "tidegate.v1, tidegate.token.s3cr3t="}),
+            ("role", "/ws?token=t-writer", {}),
+            ("pattern", "/ws?token=t-reader&types=storage.*", {}),
+            ("malformed", "/ws?token=t-all&since=42", {}),
+            ("malformed", "/nowhere?token=t-all", {}),
+            ("malformed", "/ws?token=t-all", {"Sec-WebSocket-Key": "x"}),
+            ("malformed", "/ws?token=t-all", {"Sec-WebSocket-Version": "8"}),
+        ]
+        async with gateway() as app:
+            for _, path, headers in refused:
+                assert (await upgrade(app, path, **headers)).status >= 400
+            reasons = [reason for reason, *_ in refused]
+            assert await counted(app) == {("websocket", reason): reasons.count(reason) for reason in reasons}
+        lines = [line for line in capsys.readouterr().out.splitlines() if "refused" in line]
+        assert all("address=127.0.0.1" in line for line in lines)
+        assert len(lines) == len(set(reasons)) + 2  # two reasons came more than once
+        assert not any("s3cr3t" in line for line in lines)
+
+    async def test_of_requests_and_event_streams(self) -> None:
+        for path, transport in (("/api/v1/snapshot", "http"), ("/api/v1/events", "sse")):
+            async with gateway() as app:
+                await ask(app, "GET", path, Host="evil.example")
+                await ask(app, "GET", path, Origin="https://evil.example")
+                await ask(app, "GET", path)
+                await ask(app, "GET", path, Authorization="Bearer wrong")
+                await ask(app, "GET", path, Authorization="Bearer t-writer")
+                reasons = ["host", "origin", "no_token", "bad_token", "role"]
+                assert await counted(app) == {(transport, reason): 1 for reason in reasons}
+
+    async def test_of_room_patterns_and_queries_of_an_event_stream(self) -> None:
+        async with gateway(server={"max_clients": 1}) as app, connected(app) as client:
+            await message(client)
+            for path in ("?token=t-all", "?token=t-all&since=42"):
+                assert (await ask(app, "GET", f"/api/v1/events{path}")).status >= 400
+            assert (await upgrade(app, "/ws?token=t-all")).status == 503
+            app.gateway.draining = True
+            assert (await upgrade(app, "/ws?token=t-all")).status == 503
+            app.gateway.draining = False
+            assert await counted(app) == {
+                ("sse", "max_clients"): 1,
+                ("sse", "malformed"): 1,
+                ("websocket", "max_clients"): 1,
+                ("websocket", "draining"): 1,
+            }
+
+    async def test_of_publishers(self) -> None:
+        async with gateway(limits={"publish_bytes": 100}) as app:
+            for body in (b"{", b'{"type":"heartbeat","data":1}', b" " * 101):
+                await ask(app, "POST", "/api/v1/events", body, Authorization="Bearer t-all")
+            await ask(app, "POST", "/api/v1/events", b"{}", Authorization="Bearer t-reader")
+            reasons = ["malformed", "pattern", "too_large", "role"]
+            assert await counted(app) == {("http", reason): 1 for reason in reasons}
+
+    async def test_of_what_is_no_request(self) -> None:
+        async with gateway(limits={"handshake_s": 0.2}) as app:
+            heads = {
+                "malformed": b"nonsense\r\n\r\n",
+                "too_large": b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+                "head_timeout": b"GET / HT",
+            }
+            for head in heads.values():
+                client = await RawClient.open(port(app))
+                client.writer.write(head)
+                await until_ended(client)
+            assert await counted(app) == {("http", reason): 1 for reason in heads}
+
+    async def test_an_answer_that_is_no_refusal_is_not(self) -> None:
+        async with gateway() as app:
+            for path in ("/nowhere", "/api/v1/snapshot/no.such", "/api/v1/session", "/healthz"):
+                await ask(app, "GET", path, Authorization="Bearer t-all")
+            await ask(app, "GET", "/healthz", Host="evil.example")
+            assert await counted(app) == {}
 
 
 async def answer_to(address: str, app: App, path: str, **headers: str) -> int:

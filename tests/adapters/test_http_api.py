@@ -9,8 +9,10 @@ import jsonschema
 import pytest
 import structlog
 from fanout import FakeChannel, draft
-from serving import GRANTS, WALL_TEXT, Answer, RawClient, Serving, request, serving
+from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request, serving
 
+from tidegate.core.grant import Grant, Role
+from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"
@@ -56,6 +58,83 @@ async def test_readiness(status: ReadinessStatus, stale: int, code: int, body: A
         answer = await gate.ask("GET", "/readyz")
     assert (answer.status, answer.json) == (code, body)
     assert ("retry-after" in answer.headers) == (code == 503)
+
+
+SESSION = {
+    "version": "0.1.0",
+    "auth": "none",
+    "authenticated": True,
+    "roles": ["subscriber", "publisher", "admin"],
+    "types": None,
+    "expires_at": None,
+    "status": "ready",
+    "retry_after_s": None,
+}
+
+
+async def session(gate: Serving, **headers: str) -> Any:
+    answer = await gate.ask("GET", "/api/v1/session", **headers)
+    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+    body = answer.json
+    assert body.pop("now").endswith("Z")
+    return body
+
+
+async def test_a_session_without_authentication_may_do_everything() -> None:
+    async with serving() as gate:
+        assert await session(gate) == SESSION
+
+
+async def test_a_session_tells_what_a_token_may_do() -> None:
+    grants = {**GRANTS, "brief": Grant(roles=frozenset({Role.SUBSCRIBER}), expires_at=WALL)}
+    grants["endless"] = Grant(roles=frozenset({Role.SUBSCRIBER}), expires_at=1e18)
+    async with serving(grants=grants) as gate:
+        subscriber = {**SESSION, "auth": "token", "roles": ["subscriber"]}
+        assert await session(gate, **bearer("all")) == {**SESSION, "auth": "token"}
+        assert await session(gate, **bearer("pub")) == {**subscriber, "roles": ["publisher"]}
+        assert await session(gate, **bearer("system")) == {**subscriber, "types": ["system.*"]}
+        assert await session(gate, **bearer("brief")) == {**subscriber, "expires_at": WALL_TEXT}
+        assert await session(gate, **bearer("endless")) == subscriber
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), bearer("\xfc"), {"Authorization": "Basic YTpi"}])
+async def test_a_session_without_a_valid_token_is_no_refusal(headers: dict[str, str]) -> None:
+    async with serving(grants=GRANTS) as gate:
+        stranger = {**SESSION, "auth": "token", "authenticated": False, "roles": [], "types": []}
+        assert await session(gate, **headers) == stranger
+        answer = await gate.ask("GET", "/api/v1/session?token=all")
+        assert answer.json["authenticated"] is False  # as on every route but the streams
+        assert gate.house.metrics.named("refused") == []
+
+
+async def test_a_session_says_when_a_stream_may_be_opened() -> None:
+    async with serving(max_clients=1) as gate:
+        gate.house.started("app.a")
+        assert 1 <= (await session(gate))["retry_after_s"] <= 5
+        gate.house.gateway.draining, gate.supervisor.status = True, "draining"
+        body = await session(gate)
+        assert (body["status"], body["authenticated"]) == ("draining", True)
+        assert body["retry_after_s"] >= 1
+        assert gate.house.metrics.named("refused") == []
+
+
+async def test_a_session_does_not_know_yet_while_the_keys_are_not_there() -> None:
+    class NoKeysYet:
+        def verify(self, token: str) -> Grant:
+            code = MessageErrorCode.UNAUTHENTICATED
+            raise MessageError(code, "try again" if token else "got none", retryable=bool(token))
+
+    async with serving(authenticator=NoKeysYet()) as gate:
+        unknown = {**SESSION, "auth": "token", "authenticated": None, "roles": [], "types": [], "retry_after_s": 2}
+        assert await session(gate, **bearer("x")) == unknown
+        assert await session(gate) == {**unknown, "authenticated": False, "retry_after_s": None}
+
+
+async def test_a_page_of_a_listed_origin_may_ask_for_its_session() -> None:
+    async with serving(grants=GRANTS, gate={"origins": ["https://app.example"]}) as gate:
+        answer = await gate.ask("GET", "/api/v1/session", Origin="https://app.example", **bearer("all"))
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        check_problem(await gate.ask("GET", "/api/v1/session", Origin="https://evil.example"), 403)
 
 
 async def test_status() -> None:

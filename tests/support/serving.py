@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fanout import House, knowing
@@ -19,6 +20,7 @@ from tidegate.core.breaker import BreakerView, LastError, State
 from tidegate.core.grant import Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
+from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import Readiness, ReadinessStatus
@@ -195,6 +197,7 @@ def read_answer(data: bytes) -> Answer:
 async def serving(
     *,
     grants: Mapping[str, Grant] | None = None,
+    authenticator: Authenticator | None = None,
     gate: Mapping[str, Any] | None = None,
     http: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
@@ -202,8 +205,8 @@ async def serving(
     soft_bytes: int = 1 << 18,
     **options: Any,
 ) -> AsyncIterator[Serving]:
-    """Everything but pollers, listening on a free port. Tokens are asked for where there are `grants`."""
-    authenticator = knowing(grants) if grants else None
+    """Everything but pollers, listening on a free port. Tokens are asked for with `grants`, or an `authenticator`."""
+    authenticator = knowing(grants) if grants else authenticator
     house = House(authenticator=authenticator, **options)
     supervisor = FakeSupervisor()
     keeper = Gate(
@@ -224,7 +227,7 @@ async def serving(
         house.gateway,
         supervisor,
         keeper,
-        options=HttpOptions(auth="token" if grants else "none", **limits),
+        options=HttpOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         render_metrics=lambda allowed: f"# covered: {allowed.sorted()}\n".encode(),
         asyncapi=b'{"asyncapi":"3.0.0"}',
@@ -233,7 +236,9 @@ async def serving(
     port = listener.getsockname()[1]
     running = asyncio.create_task(house.gateway.run())
     try:
-        async with serve(app, websocket_server, sock=listener, **{"handshake_s": 20.0, **(server or {})}):
+        refused = partial(house.gateway.refusals.note, "http")
+        limits = {"handshake_s": 20.0, **(server or {})}
+        async with serve(app, websocket_server, sock=listener, refused=refused, **limits):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()
