@@ -173,7 +173,8 @@ async def running(
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket bound to the first address that `host` stands for."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    name = host.removeprefix("[").removesuffix("]")
+    family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -186,9 +187,10 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, *, tls: bool) -> str:
-    """Where `listener` is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    """Where `listener` is reached; a link-local address only with its zone (RFC 6874)."""
+    host, port, *rest = listener.getsockname()
+    zone = f"%25{socket.if_indextoname(rest[1])}" if rest and rest[1] else ""
+    return f"{'https' if tls else 'http'}://{f'[{host}{zone}]' if ':' in host else host}:{port}"
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

@@ -93,6 +93,12 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+def is_unspecified(host: str) -> bool:
+    """Whether a server that listens on `host` listens on every address."""
+    address = parse_address(host)
+    return address is not None and address.is_unspecified
+
+
 def _address_host(text: str) -> str | None:
     try:
         address = IPv6Address(text)
