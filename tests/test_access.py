@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import os
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +17,7 @@ import certificates
 import pytest
 import signing
 from fanout import draft
+from prometheus_client.parser import text_string_to_metric_families
 from scripted_http import answering, http_response, scripted
 from serving import Answer, RawClient, read_answer, request
 from websockets.asyncio.client import ClientConnection, connect
@@ -23,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from tidegate.adapters.websocket import protocol
-from tidegate.app import App, running
+from tidegate.app import App, running, url_of
 from tidegate.config import from_document
 from tidegate.core import session
 
@@ -128,6 +130,8 @@ class TestRefusalsOfAHandshake:
             ("/ws?types=system.status,rpc.*", {"Authorization": "Bearer t-reader"}, 403, ["rpc.*"]),
             ("/ws?types=Bad", {"Authorization": "Bearer t-all"}, 400, ["types", "'Bad'"]),
             ("/ws?since=x", {"Authorization": "Bearer t-all"}, 400, ["since"]),
+            ("/ws?since=42&lastEventId=e:1", {"Authorization": "Bearer t-all"}, 400, ["since"]),
+            ("/ws?protocol=2", {"Authorization": "Bearer t-all"}, 400, ["protocol", "'2'"]),
             ("/ws?types=%ff", {"Authorization": "Bearer t-all"}, 400, ["query"]),
             ("/ws?" + "a=1&" * 65, {"Authorization": "Bearer t-all"}, 400, ["64 parameters"]),
             ("/ws?types=" + ",".join(f"t{n}" for n in range(129)), {"Authorization": "Bearer t-all"}, 400, ["128"]),
@@ -176,6 +180,10 @@ class TestRefusalsOfAHandshake:
             ("/ws?types=system.status,system.disks.*,rpc_error,heartbeat", {"Authorization": "Bearer t-reader"}),
             ("/ws", {"Authorization": "Bearer t-reader"}),
             ("/ws", {"Authorization": "Bearer t-all", "Origin": "https://app.example"}),
+            ("/ws/?types=", {"Authorization": "Bearer t-all"}),
+            ("/ws?types=&protocol=1&lastEventId=x", {"Authorization": "Bearer t-all"}),
+            ("/ws?types=&since=e:" + "9" * 19, {"Authorization": "Bearer t-all"}),
+            ("/ws?types=", {"Authorization": "Bearer t-all", "Last-Event-ID": "x"}),
         ],
     )
     async def test_what_is_let_in(self, path: str, headers: dict[str, str]) -> None:
@@ -183,8 +191,73 @@ class TestRefusalsOfAHandshake:
             assert (await upgrade(app, path, **headers)).status == 101
 
 
+def offer(token: str) -> str:
+    """The subprotocol that carries `token`."""
+    return f"tidegate.token.{base64.urlsafe_b64encode(token.encode()).rstrip(b'=').decode()}"
+
+
+class TestTokenAsASubprotocol:
+    """What a browser sends for `new WebSocket(url, ["tidegate.v1", "tidegate.token.…"])`."""
+
+    @pytest.mark.parametrize(
+        ("path", "headers"),
+        [
+            ("/ws?types=", {}),
+            ("/ws/?types=", {}),
+            ("/ws?types=&token=wrong", {}),
+            ("/ws?types=", {"Authorization": "Basic Zm9vOmJhcg=="}),
+        ],
+    )
+    async def test_lets_in_and_is_not_echoed(self, path: str, headers: dict[str, str]) -> None:
+        async with gateway() as app:
+            fields = {"Sec-WebSocket-Protocol": f"{offer('t-all')}, tidegate.v1", **headers}
+            answer = await upgrade(app, path, **fields)
+            assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "tidegate.v1")
+
+    async def test_a_header_wins_over_it(self) -> None:
+        async with gateway() as app:
+            offers = {"Sec-WebSocket-Protocol": f"tidegate.v1, {offer('t-all')}"}
+            assert_problem(await upgrade(app, Authorization="Bearer wrong", **offers), 401, "a token that is known")
+            for bad in (offer("wrong"), "tidegate.token.###"):
+                offers = {"Sec-WebSocket-Protocol": f"tidegate.v1, {bad}"}
+                assert (await upgrade(app, Authorization="Bearer t-all", **offers)).status == 101
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            offer("wrong"),
+            offer("t-all") + "=",
+            offer("t-all") + ", " + offer("t-all"),
+            "tidegate.token.",
+            offer("ü"),
+            "tidegate.token.dC1hbG+",
+            "tidegate.token.dC1hbGx",
+            "tidegate.token.d",
+        ],
+    )
+    async def test_a_bad_one_is_refused_whatever_else_was_sent(self, token: str) -> None:
+        async with gateway() as app:
+            answer = await upgrade(app, "/ws?token=t-all", **{"Sec-WebSocket-Protocol": f"tidegate.v1, {token}"})
+            assert_problem(answer, 401)
+            assert "sec-websocket-protocol" not in answer.headers
+            assert "dC1h" not in answer.json["detail"]
+
+    @pytest.mark.parametrize("offers", [offer("t-all"), f"graphql-ws, {offer('t-all')}", "graphql-ws", "TIDEGATE.V1"])
+    async def test_without_our_protocol_it_is_nothing(self, offers: str) -> None:
+        async with gateway() as app:
+            assert_problem(await upgrade(app, **{"Sec-WebSocket-Protocol": offers}), 401, "got none")
+            answer = await upgrade(app, "/ws?types=&token=t-all", **{"Sec-WebSocket-Protocol": offers})
+            assert answer.status == 101
+            assert "sec-websocket-protocol" not in answer.headers
+
+    async def test_our_protocol_without_one_leaves_the_query(self) -> None:
+        async with gateway() as app:
+            answer = await upgrade(app, "/ws?types=&token=t-all", **{"Sec-WebSocket-Protocol": "x, tidegate.v1"})
+            assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "tidegate.v1")
+
+
 class TestRefusalsOverHttp:
-    @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/api/v1/status", "/openapi.json", "/metrics", "/no"])
+    @pytest.mark.parametrize("path", ["/", "/api/v1/session", "/api/v1/status", "/openapi.json", "/metrics", "/no"])
     async def test_another_host_is_refused_on_every_route(self, path: str) -> None:
         async with gateway() as app:
             for host in ("evil.example", f"evil.example:{port(app)}", "127.0.0.1.evil.example", "127.0.0.2", ""):
@@ -340,7 +413,7 @@ class TestDnsRebinding:
         "host",
         ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "localhost.evil.example",
          "evil.example@127.0.0.1:{port}", "127.0.0.1:{port}@evil.example", "127.0.0.1, evil.example", "[::2]",
-         "0.0.0.0", "127.1", "2130706433", "localhost."],
+         "0.0.0.0", "127.1", "2130706433", "localhost..", "127.0.0.2", "[::ffff:127.0.0.2]"],
     )  # fmt: skip
     async def test_is_refused_on_the_socket_and_on_every_route(self, host: str) -> None:
         async with gateway(auth={"mode": "none"}) as app:
@@ -348,6 +421,184 @@ class TestDnsRebinding:
             answer = await upgrade(app, Host=host, Origin=f"http://{host}")
             assert_problem(answer, 421, "server.allowed_hosts")
             assert_problem(await ask(app, "POST", "/api/v1/events", b"{}", Host=host, Origin=f"http://{host}"), 421)
+
+
+async def counted(app: App) -> dict[tuple[str, str], float]:
+    """The refusals that `/metrics` shows, by transport and reason, without those that never were."""
+    text = (await ask(app, "GET", "/metrics", Authorization="Bearer t-all")).body.decode()
+    return {
+        (sample.labels["transport"], sample.labels["reason"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "tidegate_refusals_total" and sample.value
+    }
+
+
+class TestEveryRefusalIsCounted:
+    async def test_of_handshakes(self, capsys: pytest.CaptureFixture[str]) -> None:
+        refused: list[tuple[str, str, dict[str, str]]] = [
+            ("host", "/ws", {"Host": "evil.example"}),
+            ("origin", "/ws", {"Origin": "https://evil.example"}),
+            ("no_token", "/ws", {}),
+            ("bad_token", "/ws?token=s3cr3t", {}),
+            ("bad_token", "/ws", {"Sec-WebSocket-Protocol": "tidegate.v1, tidegate.token.s3cr3t="}),
+            ("role", "/ws?token=t-writer", {}),
+            ("pattern", "/ws?token=t-reader&types=storage.*", {}),
+            ("malformed", "/ws?token=t-all&since=42", {}),
+            ("malformed", "/nowhere?token=t-all", {}),
+            ("malformed", "/ws?token=t-all", {"Sec-WebSocket-Key": "x"}),
+            ("malformed", "/ws?token=t-all", {"Sec-WebSocket-Version": "8"}),
+        ]
+        async with gateway() as app:
+            for _, path, headers in refused:
+                assert (await upgrade(app, path, **headers)).status >= 400
+            reasons = [reason for reason, *_ in refused]
+            assert await counted(app) == {("websocket", reason): reasons.count(reason) for reason in reasons}
+        lines = [line for line in capsys.readouterr().out.splitlines() if "refused" in line]
+        assert all("address=127.0.0.1" in line for line in lines)
+        assert len(lines) == len(set(reasons)) + 2  # two reasons came more than once
+        assert not any("s3cr3t" in line for line in lines)
+
+    async def test_of_requests_and_event_streams(self) -> None:
+        for path, transport in (("/api/v1/snapshot", "http"), ("/api/v1/events", "sse")):
+            async with gateway() as app:
+                await ask(app, "GET", path, Host="evil.example")
+                await ask(app, "GET", path, Origin="https://evil.example")
+                await ask(app, "GET", path)
+                await ask(app, "GET", path, Authorization="Bearer wrong")
+                await ask(app, "GET", path, Authorization="Bearer t-writer")
+                reasons = ["host", "origin", "no_token", "bad_token", "role"]
+                assert await counted(app) == {(transport, reason): 1 for reason in reasons}
+
+    async def test_of_room_patterns_and_queries_of_an_event_stream(self) -> None:
+        async with gateway(server={"max_clients": 1}) as app, connected(app) as client:
+            await message(client)
+            for path in ("?token=t-all", "?token=t-all&since=42"):
+                assert (await ask(app, "GET", f"/api/v1/events{path}")).status >= 400
+            assert (await upgrade(app, "/ws?token=t-all")).status == 503
+            app.gateway.draining = True
+            assert (await upgrade(app, "/ws?token=t-all")).status == 503
+            app.gateway.draining = False
+            assert await counted(app) == {
+                ("sse", "max_clients"): 1,
+                ("sse", "malformed"): 1,
+                ("websocket", "max_clients"): 1,
+                ("websocket", "draining"): 1,
+            }
+
+    async def test_of_publishers(self) -> None:
+        async with gateway(limits={"publish_bytes": 100}) as app:
+            for body in (b"{", b'{"type":"heartbeat","data":1}', b" " * 101):
+                await ask(app, "POST", "/api/v1/events", body, Authorization="Bearer t-all")
+            await ask(app, "POST", "/api/v1/events", b"{}", Authorization="Bearer t-reader")
+            reasons = ["malformed", "pattern", "too_large", "role"]
+            assert await counted(app) == {("http", reason): 1 for reason in reasons}
+
+    async def test_of_what_is_no_request(self) -> None:
+        async with gateway(limits={"handshake_s": 0.2}) as app:
+            heads = {
+                "malformed": b"nonsense\r\n\r\n",
+                "too_large": b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+                "head_timeout": b"GET / HT",
+            }
+            for head in heads.values():
+                client = await RawClient.open(port(app))
+                client.writer.write(head)
+                await until_ended(client)
+            assert await counted(app) == {("http", reason): 1 for reason in heads}
+
+    async def test_an_answer_that_is_no_refusal_is_not(self) -> None:
+        async with gateway() as app:
+            for path in ("/nowhere", "/api/v1/snapshot/no.such", "/api/v1/session", "/healthz"):
+                await ask(app, "GET", path, Authorization="Bearer t-all")
+            await ask(app, "GET", "/healthz", Host="evil.example")
+            assert await counted(app) == {}
+
+
+async def answer_to(address: str, app: App, path: str, **headers: str) -> int:
+    """The status with which a GET, or a handshake, is answered that came by way of `address`."""
+    fields = {"Host": "", "Connection": "close", "Authorization": "Bearer t-all", **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    client = RawClient(*await asyncio.open_connection(address, port(app)))
+    try:
+        client.writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+        return read_answer(await client.until(b"\r\n\r\n")).status
+    finally:
+        await client.close()
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
+
+
+class TestOwnAddress:
+    """A scraper or a kubelet goes by an address that nobody wrote into a configuration."""
+
+    @pytest.mark.parametrize(
+        ("bound", "host"),
+        [
+            ("0.0.0.0", "127.0.0.2"),
+            ("0.0.0.0", "127.0.0.2:8080"),
+            ("0.0.0.0", "127.0.0.2."),
+            ("0.0.0.0", "[::ffff:127.0.0.2]:8080"),
+            ("::", "127.0.0.2"),
+            ("::", "[::ffff:7f00:2]"),
+        ],
+    )
+    async def test_is_a_host_of_ours(self, bound: str, host: str) -> None:
+        async with gateway(server={"host": bound}) as app:
+            assert await answer_to("127.0.0.2", app, "/api/v1/status", Host=host) == 200
+            assert await answer_to("127.0.0.2", app, "/ws?types=", Host=host, **HANDSHAKE) == 101
+            assert await answer_to("127.0.0.3", app, "/api/v1/status", Host=host) == 421
+            assert await answer_to("127.0.0.3", app, "/ws?types=", Host=host, **HANDSHAKE) == 421
+
+    @pytest.mark.parametrize("host", ["127.0.0.3", "127.0.0.2.evil.example", "evil.example", "[::2]", "127.0.0.2@x"])
+    async def test_another_address_or_a_name_is_not(self, host: str) -> None:
+        async with gateway(server={"host": "0.0.0.0"}) as app:
+            assert await answer_to("127.0.0.2", app, "/api/v1/status", Host=host) == 421
+            assert await answer_to("127.0.0.2", app, "/ws?types=", Host=host, **HANDSHAKE) == 421
+            assert await answer_to("127.0.0.2", app, "/healthz", Host=host) == 200
+
+
+class TestBoundHost:
+    async def test_an_ipv6_address_may_come_in_brackets(self) -> None:
+        async with gateway(server={"host": "[::1]"}) as app:
+            assert app.url == f"http://[::1]:{port(app)}"
+            assert await answer_to("::1", app, "/api/v1/status", Host=f"[::1]:{port(app)}") == 200
+
+    def test_a_link_local_address_is_told_with_its_zone(self) -> None:
+        class Listener:
+            def getsockname(self) -> tuple[str, int, int, int]:
+                return ("fe80::7", 12080, 0, socket.if_nametoindex("lo"))
+
+        assert url_of(Listener(), tls=False) == "http://[fe80::7%25lo]:12080"  # type: ignore[arg-type]
+
+
+class TestTheSameHost:
+    SERVER = {  # noqa: RUF012
+        "port": 0,
+        "state_dir": "",
+        "allowed_hosts": ["gw.example."],
+        "allowed_origins": ["https://App.example:443"],
+    }
+
+    @pytest.mark.parametrize(
+        "host", ["gw.example", "gw.example.", "GW.example:80", "gw.example.:80", "gw.example:8080"]
+    )
+    async def test_is_the_same_however_it_is_written(self, host: str) -> None:
+        async with gateway(server=self.SERVER) as app:
+            assert await answer_to("127.0.0.1", app, "/api/v1/status", Host=host) == 200
+            assert await answer_to("127.0.0.1", app, "/ws/?types=", Host=host, **HANDSHAKE) == 101
+
+    @pytest.mark.parametrize("origin", ["https://app.example", "https://app.example:443", "https://app.example."])
+    async def test_so_is_an_origin(self, origin: str) -> None:
+        async with gateway(server=self.SERVER) as app:
+            assert await answer_to("127.0.0.1", app, "/ws?types=", Host="gw.example", Origin=origin, **HANDSHAKE) == 101
+            assert await answer_to("127.0.0.1", app, "/api/v1/status", Host="gw.example", Origin=origin) == 200
 
 
 async def until_ended(client: RawClient) -> bytes:

@@ -26,6 +26,7 @@ from tidegate.adapters.auth import JwtAuthenticator, JwtOptions, KnownToken, Tok
 from tidegate.adapters.auth.keys import _key_set, _Unusable
 from tidegate.adapters.backends import jsonrpc
 from tidegate.adapters.http_api.body import parse_publications
+from tidegate.adapters.websocket import subprotocol
 from tidegate.client.items import UNREADABLE, decode_frame, event_of
 from tidegate.config import EXAMPLE, load
 from tidegate.core import envelope, topics
@@ -34,7 +35,7 @@ from tidegate.core.events import Draft, Position
 from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
 from tidegate.core.grant import Grant, Role
 from tidegate.core.payload import check_pointer, compact, keyed_items, select
-from tidegate.core.query import parse_stream_query
+from tidegate.core.query import parse_event_stream_query, parse_stream_query
 from tidegate.core.session import Close, Effect, Session, SessionLimits
 from tidegate.core.topics import PatternSet, check_event_type, check_pattern
 from tidegate.errors import (
@@ -123,12 +124,24 @@ def read_pointer(data: bytes) -> None:
 
 
 def read_query(data: bytes) -> None:
+    text = data.decode("latin-1")
+    with contextlib.suppress(AccessRefused):
+        parse_event_stream_query(text, "")
+    with contextlib.suppress(AccessRefused):
+        parse_event_stream_query("", text)
     try:
-        query = parse_stream_query(data.decode("latin-1"))
+        query = parse_stream_query(text)
     except AccessRefused:
         return
     if query.types is not None:
         assert all(map(check_pattern, query.types.patterns))
+
+
+def read_subprotocols(data: bytes) -> None:
+    headers = {"sec-websocket-protocol": data.decode("latin-1")}
+    with contextlib.suppress(AccessRefused):
+        token = subprotocol.offered_token(headers)
+        assert token is None or (token.isascii() and subprotocol.is_offered(headers))
 
 
 def read_position(data: bytes) -> None:
@@ -267,6 +280,11 @@ READERS = {
             b"%" * HEAD,
             b"since=" + b"1" * HEAD,
         ],
+    ),
+    "subprotocols": Reader(
+        read_subprotocols,
+        [b"tidegate.v1, tidegate.token.dA", b"tidegate.token.dC1hbGw,tidegate.v1", b"graphql-ws"],
+        [b"," * HEAD, b"tidegate.v1,tidegate.token." + b"a" * HEAD, b"tidegate.token.," * 2000],
     ),
     "position": Reader(read_position, [b"e1:7", b"a:b:0", b":1"], [b":" * HEAD, b"e:" + b"1" * HEAD]),
     "pattern": Reader(

@@ -1,6 +1,7 @@
 """No token, password or secret in any log line of any library at any level: a real gateway that logs all it can."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import sys
@@ -47,6 +48,19 @@ class Loud:
         await client.rest()
         await client.close()
 
+    async def handshake(self, protocols: str) -> None:
+        client = await RawClient.open(self.port)
+        fields: dict[str, Any] = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol": protocols,
+        }
+        client.writer.write(request("GET", "/ws?types=", host=f"127.0.0.1:{self.port}", **fields))
+        await client.until(b"\r\n\r\n")
+        await client.close()
+
     async def raw(self, data: bytes) -> None:
         client = await RawClient.open(self.port)
         client.writer.write(data)
@@ -86,6 +100,11 @@ async def loud(document: dict[str, Any]) -> AsyncIterator[Loud]:
         await program.wait()
 
 
+def offered(token: str) -> str:
+    """The subprotocol that carries `token`."""
+    return f"tidegate.token.{base64.urlsafe_b64encode(token.encode()).rstrip(b'=').decode()}"
+
+
 async def use_tokens_everywhere(gateway: Loud, good: str) -> None:
     """Every way in which a token reaches the gateway, rightly and wrongly."""
     for token in (good, f"wrong-{MARK}"):
@@ -100,6 +119,10 @@ async def use_tokens_everywhere(gateway: Loud, good: str) -> None:
         await gateway.http("POST", "/api/v1/events", b'{"type":"a.b","data":1}', Authorization=f"Bearer {token}")
         await gateway.http("POST", "/api/v1/events", f'{{"token":"{token}"'.encode(), Authorization=f"Bearer {token}")
         await gateway.http("GET", "/api/v1/status", Authorization=f"Basic {token}")
+        for protocols in (f"tidegate.v1, {offered(token)}", f"tidegate.v1, {offered(token)}=", offered(token)):
+            await gateway.handshake(protocols)
+            fields: dict[str, Any] = {"Sec-WebSocket-Protocol": protocols}
+            await gateway.http("GET", "/api/v1/session", **fields)
         await gateway.raw(f"GET /ws?token={token} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         await gateway.raw(f"GET /ws?token={token} HTTP/9.9\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         await gateway.raw(f"GET /ws?token={token} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nHost: ".encode())
@@ -122,7 +145,7 @@ async def test_of_listed_tokens_and_backends(tmp_path: Path) -> None:
     }
     async with loud(document) as gateway:
         await use_tokens_everywhere(gateway, f"good-{MARK}")
-    assert_nothing_shown(gateway.lines, MARK)
+    assert_nothing_shown(gateway.lines, MARK, *(offered(f"{how}-{MARK}")[15:] for how in ("good", "wrong")))
 
 
 async def test_of_signed_tokens(tmp_path: Path) -> None:
@@ -135,7 +158,7 @@ async def test_of_signed_tokens(tmp_path: Path) -> None:
     good = signing.signed({"roles": ["subscriber", "admin"]}, signing.secret(secret), "HS256")
     async with loud(document) as gateway:
         await use_tokens_everywhere(gateway, good)
-    assert_nothing_shown(gateway.lines, MARK, *good.split("."))
+    assert_nothing_shown(gateway.lines, MARK, *good.split("."), offered(good)[15:])
 
 
 async def test_of_the_issuers_address() -> None:

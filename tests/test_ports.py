@@ -18,7 +18,7 @@ from tidegate.adapters.clock import SystemClock
 from tidegate.adapters.metrics import PrometheusMetrics
 from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.core.grant import EVERYTHING
-from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode
+from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, RefusalReason
 from tidegate.ports import Backend, Call, Clock, RenderedMetrics, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
 
@@ -215,6 +215,7 @@ class TestMetrics:
             metrics.client_connected(text)
             metrics.client_left(text, text)
             metrics.events_skipped(text, 7)
+            metrics.refused("http", RefusalReason.BAD_TOKEN)
         list(text_string_to_metric_families(metrics.render(EVERYTHING).decode()))
 
 

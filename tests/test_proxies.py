@@ -220,6 +220,22 @@ async def test_a_websocket(proxied: Proxied) -> None:
         await until_left(proxied.app)
 
 
+async def test_a_token_as_a_subprotocol_and_a_session(proxied: Proxied) -> None:
+    async with proxied.session() as session:
+        async with proxied.websocket(path="/tidegate/ws/", subprotocols=["tidegate.v1", "tidegate.token.dA"]) as client:
+            assert (client.subprotocol, (await message(client))["type"]) == ("tidegate.v1", "welcome")
+        async with session.get(proxied.url("/tidegate/api/v1/session")) as response:
+            assert (response.status, (await response.json())["authenticated"]) == (200, True)
+        elsewhere = {"Host": "10.0.0.1", "Origin": "https://10.0.0.1"}
+        async with session.get(proxied.url("/tidegate/healthz"), headers=elsewhere) as response:
+            assert response.status == 200
+        async with session.get(
+            proxied.url("/tidegate/api/v1/events?types=app.*"), headers={"Last-Event-ID": "42"}
+        ) as response:
+            assert [(await block_of(response))["event"] for _ in range(2)] == ["welcome", "gap"]
+            leave(response)
+
+
 async def test_a_websocket_that_is_dropped_leaves_nothing(proxied: Proxied) -> None:
     async with proxied.websocket() as client:
         await message(client)
@@ -270,7 +286,7 @@ async def test_origins_hosts_and_paths_that_are_not_ours(proxied: Proxied) -> No
     async with proxied.session() as session:
         for headers, path, expected in (
             ({"Origin": "https://evil.example"}, "/tidegate/healthz", 403),
-            ({"Host": f"evil.example:{proxied.port}"}, "/tidegate/healthz", 421),
+            ({"Host": f"evil.example:{proxied.port}"}, "/tidegate/api/v1/session", 421),
             ({}, "/tidegate/healthz", 200),
             ({}, "/tidegate/healthz?token=s3cret", 200),
         ):

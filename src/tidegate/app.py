@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -157,6 +158,7 @@ async def running(
             asyncapi=asyncapi_for(config, url),
         )
 
+        stack.callback(gateway.refusals.close)
         if beside is not None:
             await stack.enter_async_context(beside)
         await stack.enter_async_context(supervisor.running())
@@ -167,6 +169,7 @@ async def running(
                 sock=listener,
                 ssl=tls,
                 handshake_s=config.limits.handshake_s,
+                refused=partial(gateway.refusals.note, "http"),
             )
         )
         yield App(url, gateway, supervisor, config.server.drain_s)
@@ -174,7 +177,8 @@ async def running(
 
 def bound(host: str, port: int) -> socket.socket:
     """A socket bound to the first address that `host` stands for."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    name = host.removeprefix("[").removesuffix("]")
+    family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -187,9 +191,10 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, *, tls: bool) -> str:
-    """Where `listener` is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    """Where `listener` is reached; a link-local address only with its zone (RFC 6874)."""
+    host, port, *rest = listener.getsockname()
+    zone = f"%25{socket.if_indextoname(rest[1])}" if rest and rest[1] else ""
+    return f"{'https' if tls else 'http'}://{f'[{host}{zone}]' if ':' in host else host}:{port}"
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
@@ -277,7 +282,7 @@ def http_options(config: Config) -> ApiOptions:
         publish_bytes=config.limits.publish_bytes,
         body_s=config.limits.handshake_s,
         root_path=config.server.root_path,
-        auth_required=config.auth.mode != "none",
+        auth=config.auth.mode,
     )
 
 

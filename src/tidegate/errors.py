@@ -57,6 +57,25 @@ class MessageErrorCode(enum.StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
+class RefusalReason(enum.StrEnum):
+    """Why somebody was not let in: the label `reason` of ``tidegate_refusals_total``."""
+
+    HOST = "host"
+    ORIGIN = "origin"
+    NO_TOKEN = "no_token"  # noqa: S105 - no token, but what is wrong with one
+    BAD_TOKEN = "bad_token"  # noqa: S105
+    ROLE = "role"
+    PATTERN = "pattern"
+    MALFORMED = "malformed"
+    MAX_CLIENTS = "max_clients"
+    CONNECTS_RATE = "connects_rate"
+    DRAINING = "draining"
+    KEYS_UNAVAILABLE = "keys_unavailable"
+    HEAD_TIMEOUT = "head_timeout"
+    NO_FILE_DESCRIPTOR = "no_file_descriptor"
+    TOO_LARGE = "too_large"
+
+
 class CloseCode(enum.IntEnum):
     """WebSocket close codes beyond those of RFC 6455 section 7.4.1 that the sans-I/O layer sends itself."""
 
@@ -113,11 +132,14 @@ class MessageError(TidegateError):
 class AccessRefused(TidegateError):
     """A request that is not let in; `status` is the HTTP status that says so.
 
-    `retry_after_s` is set where coming back later can help.
+    `reason` is what it is counted under, None where it is not. `retry_after_s` is set where coming back later can help.
     """
 
-    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, reason: RefusalReason | None = None, retry_after_s: int | None = None
+    ) -> None:
         self.status = status
+        self.reason = reason
         self.retry_after_s = retry_after_s
         super().__init__(message)
 

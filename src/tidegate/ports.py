@@ -9,7 +9,7 @@ from tidegate.core.events import Draft, Position
 from tidegate.core.grant import Grant
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
-from tidegate.errors import BackendError, ErrorCode
+from tidegate.errors import BackendError, ErrorCode, RefusalReason
 
 
 class Clock(Protocol):
@@ -145,6 +145,8 @@ class Metrics(Protocol):
     def client_left(self, transport: str, reason: str) -> None: ...
 
     def events_skipped(self, event_type: str, count: int) -> None: ...
+
+    def refused(self, transport: str, reason: RefusalReason) -> None: ...
 
 
 class RenderedMetrics(Metrics, Protocol):

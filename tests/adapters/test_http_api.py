@@ -9,7 +9,11 @@ import jsonschema
 import pytest
 import structlog
 from fanout import FakeChannel, draft
-from serving import GRANTS, WALL_TEXT, Answer, RawClient, Serving, request, serving
+from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request, serving
+
+from tidegate.core.grant import Grant, Role
+from tidegate.errors import MessageError, MessageErrorCode
+from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"
 
@@ -48,12 +52,89 @@ async def test_health() -> None:
         ("draining", 0, 503, {"status": "draining"}),
     ],
 )
-async def test_readiness(status: str, stale: int, code: int, body: Any) -> None:
+async def test_readiness(status: ReadinessStatus, stale: int, code: int, body: Any) -> None:
     async with serving() as gate:
         gate.supervisor.status, gate.supervisor.stale = status, stale
         answer = await gate.ask("GET", "/readyz")
     assert (answer.status, answer.json) == (code, body)
     assert ("retry-after" in answer.headers) == (code == 503)
+
+
+SESSION = {
+    "version": "0.1.0",
+    "auth": "none",
+    "authenticated": True,
+    "roles": ["subscriber", "publisher", "admin"],
+    "types": None,
+    "expires_at": None,
+    "status": "ready",
+    "retry_after_s": None,
+}
+
+
+async def session(gate: Serving, **headers: str) -> Any:
+    answer = await gate.ask("GET", "/api/v1/session", **headers)
+    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+    body = answer.json
+    assert body.pop("now").endswith("Z")
+    return body
+
+
+async def test_a_session_without_authentication_may_do_everything() -> None:
+    async with serving() as gate:
+        assert await session(gate) == SESSION
+
+
+async def test_a_session_tells_what_a_token_may_do() -> None:
+    grants = {**GRANTS, "brief": Grant(roles=frozenset({Role.SUBSCRIBER}), expires_at=WALL)}
+    grants["endless"] = Grant(roles=frozenset({Role.SUBSCRIBER}), expires_at=1e18)
+    async with serving(grants=grants) as gate:
+        subscriber = {**SESSION, "auth": "token", "roles": ["subscriber"]}
+        assert await session(gate, **bearer("all")) == {**SESSION, "auth": "token"}
+        assert await session(gate, **bearer("pub")) == {**subscriber, "roles": ["publisher"]}
+        assert await session(gate, **bearer("system")) == {**subscriber, "types": ["system.*"]}
+        assert await session(gate, **bearer("brief")) == {**subscriber, "expires_at": WALL_TEXT}
+        assert await session(gate, **bearer("endless")) == subscriber
+
+
+@pytest.mark.parametrize("headers", [{}, bearer("wrong"), bearer("\xfc"), {"Authorization": "Basic YTpi"}])
+async def test_a_session_without_a_valid_token_is_no_refusal(headers: dict[str, str]) -> None:
+    async with serving(grants=GRANTS) as gate:
+        stranger = {**SESSION, "auth": "token", "authenticated": False, "roles": [], "types": []}
+        assert await session(gate, **headers) == stranger
+        answer = await gate.ask("GET", "/api/v1/session?token=all")
+        assert answer.json["authenticated"] is False  # as on every route but the streams
+        assert gate.house.metrics.named("refused") == []
+
+
+async def test_a_session_says_when_a_stream_may_be_opened() -> None:
+    async with serving(max_clients=1) as gate:
+        gate.house.started("app.a")
+        assert 1 <= (await session(gate))["retry_after_s"] <= 5
+        gate.house.gateway.draining, gate.supervisor.status = True, "draining"
+        body = await session(gate)
+        assert (body["status"], body["authenticated"]) == ("draining", True)
+        assert body["retry_after_s"] >= 1
+        assert gate.house.metrics.named("refused") == []
+
+
+async def test_a_session_does_not_know_yet_while_the_keys_are_not_there() -> None:
+    class NoKeysYet:
+        def verify(self, token: str) -> Grant:
+            code = MessageErrorCode.UNAUTHENTICATED
+            raise MessageError(code, "try again" if token else "got none", retryable=bool(token))
+
+    async with serving(authenticator=NoKeysYet()) as gate:
+        unknown = {**SESSION, "auth": "token", "authenticated": None, "roles": [], "types": [], "retry_after_s": 2}
+        assert await session(gate, **bearer("x")) == unknown
+        assert await session(gate) == {**unknown, "authenticated": False, "retry_after_s": None}
+
+
+async def test_a_page_of_a_listed_origin_may_ask_for_its_session() -> None:
+    async with serving(grants=GRANTS, gate={"origins": ["https://app.example"]}) as gate:
+        answer = await gate.ask("GET", "/api/v1/session", Origin="https://app.example", **bearer("all"))
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        check_problem(await gate.ask("GET", "/api/v1/session", Origin="https://evil.example"), 403)
 
 
 async def test_status() -> None:
@@ -414,16 +495,28 @@ async def test_a_narrow_token_sees_what_it_covers() -> None:
     check_problem(other, 404)
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/status", "/no/such", "/ws"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/session", "/api/v1/status", "/no/such", "/ws"])
 async def test_a_foreign_host_is_refused_everywhere(path: str) -> None:
     async with serving() as gate:
         check_problem(await gate.ask("GET", path, Host="evil.example"), 421, "server.allowed_hosts", "evil.example")
         check_problem(await gate.ask("OPTIONS", path, Host="evil.example"), 421)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("host", ["evil.example", "10.244.1.7:12080", "", "a, b"])
+async def test_a_probe_is_answered_whatever_host_it_asks_for(path: str, host: str) -> None:
+    async with serving(http={"root_path": "/gw"}) as gate:
+        for prefixed in (path, f"/gw{path}"):
+            assert (await gate.ask("GET", prefixed, Host=host)).status == 200
+        assert (await gate.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())).status == 200
+        check_problem(await gate.ask("GET", f"/api/v1{path}", Host=host), 421)
+
+
 async def test_two_hosts_are_no_host() -> None:
     async with serving() as gate:
-        twice = request("GET", "/healthz", host="127.0.0.1").replace(b"\r\n\r\n", b"\r\nHost: evil.example\r\n\r\n")
+        twice = request("GET", "/api/v1/status", host="127.0.0.1").replace(
+            b"\r\n\r\n", b"\r\nHost: evil.example\r\n\r\n"
+        )
         check_problem(await gate.send(twice), 421)
 
 
@@ -610,6 +703,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
     assert described == {
         ("GET", "/healthz"),
         ("GET", "/readyz"),
+        ("GET", "/api/v1/session"),
         ("GET", "/api/v1/status"),
         ("GET", "/api/v1/status/circuit-breaker"),
         ("GET", "/api/v1/status/circuit-breaker/{name}"),

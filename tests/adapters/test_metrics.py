@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tidegate.adapters.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics
 from tidegate.core.grant import EVERYTHING
 from tidegate.core.topics import PatternSet
-from tidegate.errors import ErrorCode
+from tidegate.errors import ErrorCode, RefusalReason
 from tidegate.ports import Metrics
 
 LABELS = ("version", "type", "source", "outcome", "breaker", "state", "transport", "reason")
@@ -81,6 +81,15 @@ def test_clients_come_and_go() -> None:
     assert samples(metrics, "tidegate_clients") == {("sse",): 0, ("websocket",): 1}
     assert samples(metrics, "tidegate_clients_connected_total") == {("sse",): 1, ("websocket",): 1}
     assert samples(metrics, "tidegate_clients_left_total") == {("sse", "closed by the server with 4408"): 1}
+
+
+def test_every_refusal_is_there_from_the_start() -> None:
+    metrics = made()
+    none = samples(metrics, "tidegate_refusals_total")
+    assert set(none) == {(transport, why.value) for transport in ("websocket", "sse", "http") for why in RefusalReason}
+    assert set(none.values()) == {0}
+    metrics.refused("sse", RefusalReason.BAD_TOKEN)
+    assert samples(metrics, "tidegate_refusals_total")["sse", "bad_token"] == 1
 
 
 def test_build_info() -> None:

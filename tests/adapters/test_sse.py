@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fanout import House, draft
@@ -126,6 +127,44 @@ async def test_a_resume_that_fails_is_a_gap_and_snapshots() -> None:
             assert await reader.types(4) == ["welcome", "gap", "system.status", ""]
 
 
+@pytest.mark.parametrize("sent", ["42", "null", "undefined", "2026-11-22T21:40:03Z", "1700000000000-0", ":1", "\xfc"])
+@pytest.mark.parametrize("how", ["header", "query"])
+async def test_an_id_that_is_none_of_ours_is_a_gap_and_snapshots(sent: str, how: str) -> None:
+    async with serving() as gate:
+        await publish(gate, draft("system.status", 1, retain=True))
+        query = "?types=system.*" + (f"&lastEventId={quote(sent)}" if how == "query" else "&since=e1:1")
+        headers = {"Last_Event_ID": sent} if how == "header" else {}
+        async with stream(gate, query, **headers) as reader:
+            assert reader.head.startswith("HTTP/1.1 200 ")
+            assert json.loads((await reader.block())["data"])["data"]["resumed"] is False
+            gap = json.loads((await reader.block())["data"])["data"]
+            assert gap == {"reason": "epoch_changed", "requested": None, "skipped": {}}
+            assert (await reader.block())["event"] == "system.status"
+
+
+async def test_a_position_of_many_digits_is_a_gap_and_names_it() -> None:
+    async with serving() as gate:
+        far = f"e1:{10**19}"
+        for query, headers in ((f"?since={far}", {}), ("", {"Last_Event_ID": far})):
+            async with stream(gate, query, **headers) as reader:
+                await reader.block()
+                gap = json.loads((await reader.block())["data"])["data"]
+            assert (gap["reason"], gap["requested"]) == ("epoch_changed", far)
+
+
+async def test_of_the_three_ways_to_resume_the_first_that_is_not_empty_counts() -> None:
+    async with serving() as gate:
+        await publish(gate, *(draft("app.news", n) for n in range(4)))
+        for query, headers, seq in (
+            ("since=e1:1&lastEventId=e1:2", {"Last_Event_ID": "e1:3"}, 3),
+            ("since=x&lastEventId=e1:2", {"Last_Event_ID": ""}, 2),
+            ("since=e1:1&lastEventId=", {}, 1),
+        ):
+            async with stream(gate, f"?types=app.*&{query}", **headers) as reader:
+                welcome = json.loads((await reader.block())["data"])["data"]
+            assert (welcome["resumed"], welcome["seq"]) == (True, seq)
+
+
 async def test_the_default_subscriptions() -> None:
     async with serving() as gate, stream(gate) as reader:
         data = json.loads((await reader.block())["data"])["data"]
@@ -138,7 +177,9 @@ async def test_the_default_subscriptions() -> None:
         ("?types=No", {}, 400),
         ("?types=%ff", {}, 400),
         ("?since=x", {}, 400),
-        ("", {"Last-Event-ID": "x"}, 400),
+        ("?since=42", {}, 400),
+        ("?since=x&lastEventId=", {"Last-Event-ID": ""}, 400),
+        ("?protocol=2", {}, 400),
         ("?types=" + ",".join(f"t{n}" for n in range(9)), {}, 400),
     ],
 )

@@ -95,6 +95,41 @@ async def test_an_event_source_comes_back_to_where_it_was(monkeypatch: pytest.Mo
     assert (last["data"], last["position"]) == (3, f"{after[1]['data']['epoch']}:1")
 
 
+async def another_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Sends one event whose id is of a kind of its own, and ends the stream."""
+    await reader.readuntil(b"\r\n\r\n")
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nAccess-Control-Allow-Origin: *\r\n"
+    writer.write(f"{head}Connection: close\r\n\r\nretry: 300\nid: 42\ndata: hello\n\n".encode())
+    await writer.drain()
+    writer.close()
+
+
+@needs_browser
+async def test_an_event_source_that_followed_another_server_gets_a_gap_and_goes_on() -> None:
+    """A gateway takes the place of another server: the browser comes back with that one's `Last-Event-ID`."""
+    async with serve() as page_of, chromium() as browser:
+        other = await asyncio.start_server(another_server, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        page = await browser.new_page()
+        await page.goto(page_of.url)
+        await page.goto(f"{page_of.url}/healthz")
+        await page.evaluate(FOLLOW.replace('"/api', f'"http://127.0.0.1:{port}/api'))
+        async with asyncio.timeout(PATIENCE_S):
+            while await page.evaluate("window.source.readyState") != 0:
+                await asyncio.sleep(0.01)
+        other.close()
+        await other.wait_closed()
+        server = {"port": port, "state_dir": "", "drain_s": 0.0, "allowed_origins": [page_of.url]}
+        async with running(from_document({"server": server}, environ={})) as app:
+            welcome, gap = (await heard(page, 2))[:2]
+            await publish(app, 1)
+            news = (await heard(page, 3))[2]
+            await page.evaluate("window.source.close()")
+    assert (welcome["type"], welcome["position"], welcome["data"]["resumed"]) == ("welcome", "42", False)
+    assert (gap["type"], gap["data"]["reason"], gap["data"]["requested"]) == ("gap", "epoch_changed", None)
+    assert (news["type"], news["data"]) == ("app.news", 1)
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl: see tools/install-check-tools")
 async def test_curl_sees_every_event_at_once() -> None:
     async with serving(grants=GRANTS) as gate:

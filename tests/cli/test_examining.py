@@ -88,10 +88,28 @@ async def test_where_nothing_is_missing_all_is_well(free_port: int, capsys: pyte
         findings = await found(path)
         assert await examine(asyncio.Event(), config_file=path, url=None) == 0
     assert {finding.level for each in findings.values() for finding in each} == {Level.OK}
+    assert "reached as" not in findings
     assert findings["address"][0].found == f"127.0.0.1, port {free_port} is free, no gateway runs there"
     assert findings["backend b"][0].found.startswith("2 of 2 source(s) answered well, within 0.")
     assert not Path("state").exists()
     assert all(line.startswith("ok    ") for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ('["gw.example", "10.0.0.1"]', "localhost, each address of this machine, and gw.example, 10.0.0.1"),
+        ("[]", "localhost, each address of this machine, and no name beside"),
+    ],
+)
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]"])
+async def test_a_gateway_on_every_address_is_told_by_which_names_it_is_reached(
+    host: str, hosts: str, expected: str, free_port: int
+) -> None:
+    text = f'host = "{host}"\nallowed_hosts = {hosts}\n[auth]\nmode = "token"\n[[auth.tokens]]\ntoken = "{"t" * 32}"'
+    [finding] = (await found(written(text, port=free_port)))["reached as"]
+    assert (finding.level, finding.found) == (Level.OK, expected)
+    assert "server.allowed_hosts" in finding.remedy
 
 
 async def test_without_a_file_it_is_about_this_machine(monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:

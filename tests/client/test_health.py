@@ -2,7 +2,7 @@ from pathlib import Path
 
 import certificates
 import pytest
-from scripted_http import answering, hanging, http_response, scripted
+from scripted_http import Peer, answering, hanging, http_response, scripted
 
 from tidegate.client import Readiness, readiness
 from tidegate.errors import AccessRefused, Unreachable
@@ -28,6 +28,33 @@ async def test_a_refusal_says_why() -> None:
     async with scripted(answering(http_response(body, status="421 No"))) as server:
         with pytest.raises(AccessRefused, match=r"see server\.allowed_hosts"):
             await readiness(server.url)
+
+
+async def test_a_gateway_that_is_ready_but_not_by_this_name_says_why() -> None:
+    async def by_path(peer: Peer) -> None:
+        while True:
+            if "/readyz" in (await peer.request()).line:
+                await peer.send(http_response(b'{"status":"ready"}'))
+            else:
+                body = b'{"title":"Misdirected","status":421,"detail":"see server.allowed_hosts"}'
+                await peer.send(http_response(body, status="421 No"))
+
+    async with scripted(by_path) as server:
+        with pytest.raises(AccessRefused, match=r"see server\.allowed_hosts") as caught:
+            await readiness(f"http://127.0.0.1:{server.port}/prefix")
+    assert caught.value.status == 421
+    assert server.requests[-1].line == "GET /prefix/api/v1/session HTTP/1.1"
+
+
+@pytest.mark.parametrize("status", ["404 No", "403 No", "500 No"])
+async def test_a_gateway_without_sessions_is_as_ready_as_it_says(status: str) -> None:
+    async def by_path(peer: Peer) -> None:
+        while True:
+            ready = "/readyz" in (await peer.request()).line
+            await peer.send(http_response(b'{"status":"ready"}', status="200 OK" if ready else status))
+
+    async with scripted(by_path) as server:
+        assert await readiness(server.url) == Readiness("ready")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"status":"fine"}', b"\xff"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tidegate.core import envelope as wire
-from tidegate.core.events import Draft, Position
+from tidegate.core.events import NOT_OURS, Draft, Position
 from tidegate.core.instant import rfc3339
 from tidegate.errors import ErrorCode, MessageErrorCode
 
@@ -157,7 +157,7 @@ class TestMessages:
             "data": {"code": "RATE_LIMITED", "message": "m", "retryable": True},
         }
 
-    @pytest.mark.parametrize(("requested", "told"), [(Position(EPOCH, 4), "e1:4"), (None, None)])
+    @pytest.mark.parametrize(("requested", "told"), [(Position(EPOCH, 4), "e1:4"), (None, None), (NOT_OURS, None)])
     def test_gap(self, requested: Position | None, told: str | None) -> None:
         encoded = wire.encode_gap("slow_consumer", timestamp=WALL, requested=requested, skipped={"a": 2})
         assert json.loads(encoded) == {

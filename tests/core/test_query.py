@@ -1,9 +1,16 @@
 import pytest
 
-from tidegate.core.events import Position
-from tidegate.core.query import MAX_PARAMETERS, REMEMBERED_CHARACTERS, StreamQuery, parse_since, parse_stream_query
+from tidegate.core.events import NOT_OURS, Position
+from tidegate.core.query import (
+    MAX_PARAMETERS,
+    REMEMBERED_CHARACTERS,
+    StreamQuery,
+    parse_event_stream_query,
+    parse_query_token,
+    parse_stream_query,
+)
 from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused
+from tidegate.errors import AccessRefused, RefusalReason
 
 
 @pytest.mark.parametrize(
@@ -22,6 +29,12 @@ from tidegate.errors import AccessRefused
         ("token=a%20b", StreamQuery(token="a b")),
         ("token=", StreamQuery(token="")),
         ("other=1&types=a&x", StreamQuery(types=PatternSet(["a"]))),
+        ("since=e1:" + "9" * 19, StreamQuery(since=Position("e1", 10**19 - 1))),
+        ("lastEventId=e1:7", StreamQuery()),
+        ("lastEventId=x&since=e1:7", StreamQuery(since=Position("e1", 7))),
+        ("protocol=1", StreamQuery()),
+        ("protocol=", StreamQuery()),
+        ("protocol=2&protocol=1", StreamQuery()),
     ],
 )
 def test_what_a_query_asks_for(query: str, expected: StreamQuery) -> None:
@@ -34,6 +47,9 @@ def test_what_a_query_asks_for(query: str, expected: StreamQuery) -> None:
         ("types=A", r"^types: expected a pattern.* got 'A'"),
         ("types=a,b..c", r"^types: .*'b\.\.c'"),
         ("since=x", r"^since: expected a position of the form EPOCH:SEQ, got 'x'"),
+        ("since=42&lastEventId=e1:7", r"^since: expected a position"),
+        ("protocol=2", r"^protocol: expected 1, .* got '2'"),
+        ("protocol=01", r"^protocol: expected 1"),
         ("types=%ff", r"in UTF-8"),
         ("types=%ED%A0%80", r"in UTF-8"),
         ("types=\udcff", r"expected a query in ASCII"),
@@ -60,7 +76,34 @@ def test_a_short_query_without_a_token_is_read_once(query: str, kept: bool) -> N
     assert (parse_stream_query(query) is parse_stream_query(query)) == kept
 
 
-def test_since_alone() -> None:
-    assert parse_since("e1:7") == Position("e1", 7)
-    with pytest.raises(AccessRefused):
-        parse_since("")
+@pytest.mark.parametrize(
+    ("header", "query", "since"),
+    [
+        ("", "", None),
+        ("", "since=e1:7", Position("e1", 7)),
+        ("e1:9", "since=e1:7&lastEventId=e1:8", Position("e1", 9)),
+        ("", "since=e1:7&lastEventId=e1:8", Position("e1", 8)),
+        ("", "since=e1:7&lastEventId=", Position("e1", 7)),
+        ("e1:9", "since=42", Position("e1", 9)),
+        ("", "since=42&lastEventId=e1:8", Position("e1", 8)),
+        ("42", "since=e1:7", NOT_OURS),
+        ("null", "", NOT_OURS),
+        ("undefined", "", NOT_OURS),
+        ("", "lastEventId=null", NOT_OURS),
+        ("e1:" + "9" * 30, "", Position("e1", 10**30 - 1)),
+    ],
+)
+def test_where_an_event_stream_resumes(header: str, query: str, since: Position | None) -> None:
+    found = parse_event_stream_query(f"types=a&token=t&{query}", header)
+    assert found == StreamQuery(PatternSet(["a"]), since, "t")
+
+
+def test_a_since_that_is_no_position_is_refused_on_event_streams_too() -> None:
+    with pytest.raises(AccessRefused, match=r"^since: ") as caught:
+        parse_event_stream_query("since=42", "")
+    assert (caught.value.status, caught.value.reason) == (400, RefusalReason.MALFORMED)
+
+
+def test_the_token_alone() -> None:
+    assert parse_query_token("since=42&token=t") == "t"
+    assert parse_query_token("") is None

@@ -3,7 +3,7 @@ from fanout import knowing
 
 from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.core.grant import UNRESTRICTED, Grant, Role
-from tidegate.errors import AccessRefused, MessageError, MessageErrorCode
+from tidegate.errors import AccessRefused, MessageError, MessageErrorCode, RefusalReason
 from tidegate.runtime.access import Gate, Request
 
 READER = Grant(name="reader", roles=frozenset({Role.SUBSCRIBER}))
@@ -82,6 +82,53 @@ class TestHost:
         gate(bound_host="2001:DB8::7").check_host(request(host="[2001:db8::7]:12080"))
         gate(hosts=("2001:DB8::8",)).check_host(request(host="[2001:db8::8]:12080"))
 
+    @pytest.mark.parametrize("host", ["LOCALHOST.", "gw.example.", "gw.example.:80", "gw.example:", "[::ffff:7f00:1]"])
+    def test_a_host_of_ours_written_in_another_way_is_ours(self, host: str) -> None:
+        gate(hosts=("gw.example",)).check_host(request(host=host))
+        gate(hosts=("GW.example.",)).check_host(request(host=host))
+
+    @pytest.mark.parametrize(
+        ("listed", "scheme", "host", "is_ours"),
+        [
+            ("gw.example:443", "https", "gw.example", True),
+            ("gw.example:443", "https", "gw.example:443", True),
+            ("gw.example:443", "http", "gw.example", False),
+            ("gw.example:80", "http", "gw.example.", True),
+            ("gw.example:80", "http", "gw.example:8080", False),
+        ],
+    )
+    def test_a_listed_port_is_the_one_that_was_asked_for(
+        self, listed: str, scheme: str, host: str, is_ours: bool
+    ) -> None:
+        asked = request(host=host, scheme=scheme)
+        if is_ours:
+            gate(hosts=(listed,)).check_host(asked)
+        else:
+            with pytest.raises(AccessRefused):
+                gate(hosts=(listed,)).check_host(asked)
+
+    @pytest.mark.parametrize(
+        ("local", "host"),
+        [
+            ("198.51.100.4", "198.51.100.4"),
+            ("198.51.100.4", "198.51.100.4:12080"),
+            ("::ffff:198.51.100.4", "198.51.100.4:12080"),
+            ("198.51.100.4", "[::ffff:c633:6404]"),
+            ("2001:db8::4", "[2001:DB8:0::4]:12080"),
+            ("fe80::4%eth0", "[fe80::4]"),
+            ("fe80::4%eth0", "[fe80::4%25eth0]:12080"),
+            ("fe80::4", "[fe80::4%eth0]"),
+        ],
+    )
+    def test_the_address_at_which_a_connection_arrived_is_ours(self, local: str, host: str) -> None:
+        def at(address: str) -> Request:
+            return Request(peer="192.0.2.1", scheme="http", headers={"host": host}, local_address=lambda: address)
+
+        gate().check_host(at(local))
+        for another in ("198.51.100.5", "2001:db8::5", ""):
+            with pytest.raises(AccessRefused):
+                gate().check_host(at(another))
+
 
 class TestOrigin:
     @pytest.mark.parametrize(
@@ -116,6 +163,11 @@ class TestOrigin:
         with pytest.raises(AccessRefused, match=r"server\.allowed_origins") as caught:
             gate(origins=("https://app.example",)).check_origin(asked)
         assert caught.value.status == 403
+
+    @pytest.mark.parametrize("listed", ["https://app.example:443", "HTTPS://APP.example.", "https://app.example:"])
+    @pytest.mark.parametrize("sent", ["https://app.example", "https://app.example.", "https://App.example:443"])
+    def test_a_listed_one_may_be_written_in_another_way(self, listed: str, sent: str) -> None:
+        gate(origins=(listed,)).check_origin(request(host="gw.example", origin=sent))
 
     def test_pages_of_no_host_must_be_named(self) -> None:
         gate(origins=("null",)).check_origin(request(host="gw.example", origin="null"))
@@ -158,10 +210,36 @@ class TestToken:
             Gate(authenticator=NoKeysYet(), bound_host="x").authenticate(request(), "r", Role.SUBSCRIBER)
         assert caught.value.status == 503
         assert caught.value.retry_after_s
+        assert caught.value.reason is RefusalReason.KEYS_UNAVAILABLE
 
     def test_without_authentication_none_is_needed(self) -> None:
         door = Gate(authenticator=OpenAuthenticator(), bound_host="127.0.0.1")
         assert door.authenticate(request(), None, Role.ADMIN).grant is UNRESTRICTED
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("authorization", "query", "reason"),
+        [
+            ("", None, RefusalReason.NO_TOKEN),
+            ("Bearer", "r", RefusalReason.NO_TOKEN),
+            ("Bearer x", "r", RefusalReason.BAD_TOKEN),
+            ("", "\udcff", RefusalReason.BAD_TOKEN),
+            ("", "w", RefusalReason.ROLE),
+        ],
+    )
+    def test_of_a_token(self, authorization: str, query: str | None, reason: RefusalReason) -> None:
+        with pytest.raises(AccessRefused) as caught:
+            gate().authenticate(request(authorization=authorization), query, Role.SUBSCRIBER)
+        assert caught.value.reason is reason
+
+    def test_of_a_host_and_of_an_origin(self) -> None:
+        with pytest.raises(AccessRefused) as caught:
+            gate().check_host(request(host="evil.example"))
+        assert caught.value.reason is RefusalReason.HOST
+        with pytest.raises(AccessRefused) as caught:
+            gate().check_origin(request(host="localhost", origin="http://evil.example"))
+        assert caught.value.reason is RefusalReason.ORIGIN
 
 
 class TestAddress:
@@ -175,6 +253,12 @@ class TestAddress:
             ("10.0.0.1", "198.51.100.1, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
             ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
             ("10.0.0.1", "203.0.113.9, , 10.0.0.2", "10.0.0.2"),
+            ("10.0.0.1", "203.0.113.9:4711", "203.0.113.9"),
+            ("10.0.0.1", "203.0.113.9:4711, 10.0.0.2:80", "203.0.113.9"),
+            ("10.0.0.1", "[2001:db8::7]:4711, [::1]:80", "2001:db8::7"),
+            ("10.0.0.1", "fe80::7%eth0", "fe80::7"),
+            ("10.0.0.1", "[fe80::7%eth0]:4711", "fe80::7"),
+            ("10.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
             ("10.0.0.1", "198.51.100.1, unknown", "unknown"),
             ("::1", "203.0.113.9", "203.0.113.9"),
             ("", "203.0.113.9", ""),

@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fanout import House, knowing
@@ -19,9 +20,10 @@ from tidegate.core.breaker import BreakerView, LastError, State
 from tidegate.core.grant import Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
+from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 from tidegate.runtime.poller import SourceView
-from tidegate.runtime.supervisor import Readiness
+from tidegate.runtime.supervisor import Readiness, ReadinessStatus
 
 WALL = 1_795_383_603.123
 WALL_TEXT = "2026-11-22T21:40:03.123Z"
@@ -65,7 +67,7 @@ def source(event_type: str, backend: str, **changes: Any) -> SourceView:
 class FakeSupervisor:
     """Two backends: a healthy one, and one whose source has a breaker of its own, which is open."""
 
-    status: str = "ready"
+    status: ReadinessStatus = "ready"
     stale: int = 0
     commands: list[tuple[str, str, str]] = field(default_factory=list)
     polled: list[str] = field(default_factory=list)
@@ -195,6 +197,7 @@ def read_answer(data: bytes) -> Answer:
 async def serving(
     *,
     grants: Mapping[str, Grant] | None = None,
+    authenticator: Authenticator | None = None,
     gate: Mapping[str, Any] | None = None,
     http: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
@@ -202,8 +205,8 @@ async def serving(
     soft_bytes: int = 1 << 18,
     **options: Any,
 ) -> AsyncIterator[Serving]:
-    """Everything but pollers, listening on a free port. Tokens are asked for where there are `grants`."""
-    authenticator = knowing(grants) if grants else None
+    """Everything but pollers, listening on a free port. Tokens are asked for with `grants`, or an `authenticator`."""
+    authenticator = knowing(grants) if grants else authenticator
     house = House(authenticator=authenticator, **options)
     supervisor = FakeSupervisor()
     keeper = Gate(
@@ -224,7 +227,7 @@ async def serving(
         house.gateway,
         supervisor,
         keeper,
-        options=HttpOptions(auth_required=bool(grants), **limits),
+        options=HttpOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         render_metrics=lambda allowed: f"# covered: {allowed.sorted()}\n".encode(),
         asyncapi=b'{"asyncapi":"3.0.0"}',
@@ -233,7 +236,9 @@ async def serving(
     port = listener.getsockname()[1]
     running = asyncio.create_task(house.gateway.run())
     try:
-        async with serve(app, websocket_server, sock=listener, **{"handshake_s": 20.0, **(server or {})}):
+        refused = partial(house.gateway.refusals.note, "http")
+        limits = {"handshake_s": 20.0, **(server or {})}
+        async with serve(app, websocket_server, sock=listener, refused=refused, **limits):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()

@@ -6,13 +6,14 @@ too many of them.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tidegate.core.topics import BUILT_IN_TYPES, UNCOVERED_PATTERNS, PatternSet
-from tidegate.errors import ErrorCode
+from tidegate.errors import ErrorCode, RefusalReason
 
 INVENTED_TYPES = 256
 """Event types beside the known ones that get a label value of their own."""
@@ -20,6 +21,8 @@ INVENTED_TYPES = 256
 REASONS = 64
 
 OTHER = "other"
+
+TRANSPORTS = ("websocket", "sse", "http")
 
 BREAKER_STATES = ("closed", "half_open", "open")
 
@@ -49,6 +52,9 @@ class PrometheusMetrics:
         self._moves = counter("tidegate_breaker_transitions", "Moves of a breaker into a state", "breaker", "state")
         self._connected = counter("tidegate_clients_connected", "Clients that connected", "transport")
         self._left = counter("tidegate_clients_left", "Clients that left", "transport", "reason")
+        self._refusals = counter("tidegate_refusals", "Requests that were not let in", "transport", "reason")
+        for transport, why in product(TRANSPORTS, RefusalReason):
+            self._refusals(transport, why.value)  # there from the start: `increase` misses the first of any other
         self._clients = gauge("tidegate_clients", "Clients that are connected", "transport")
         self._breakers = gauge("tidegate_breaker_state", "1 for the state that a breaker is in", "breaker", "state")
         self._durations = Histogram(
@@ -93,6 +99,9 @@ class PrometheusMetrics:
 
     def events_skipped(self, event_type: str, count: int) -> None:
         self._skipped(self._types(event_type)).inc(count)
+
+    def refused(self, transport: str, reason: RefusalReason) -> None:
+        self._refusals(transport, reason.value).inc()
 
     def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
         """The counter of given label values. They are few, so each is looked up under the library's lock once."""

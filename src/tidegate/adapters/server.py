@@ -24,8 +24,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tidegate.core.problem import MEDIA_TYPE, problem
-from tidegate.errors import ConfigError, Problem
-from tidegate.runtime.access import Request
+from tidegate.errors import ConfigError, Problem, RefusalReason
+from tidegate.runtime.access import LOCAL_ADDRESS, Request
 
 HEAD_BYTES = 32768
 """Longest request head: request line and header fields. One read of the socket may go beyond it."""
@@ -61,6 +61,9 @@ AsgiApp = Callable[[Any, Any, Any], Any]
 Upgrade = Callable[[asyncio.Transport, str, str, Request], object]
 """Takes the connection of an upgrade request over: its transport, method, target and what else is asked."""
 
+Refused = Callable[[RefusalReason, str], None]
+"""Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
+
 log = structlog.get_logger("tidegate.http")
 
 
@@ -74,11 +77,13 @@ async def serve(
     handshake_s: float,
     keep_alive_s: float = KEEP_ALIVE_S,
     finish_s: float = FINISH_S,
+    refused: Refused = lambda _, __: None,
 ) -> AsyncIterator[None]:
     """Answer on `sock`, bound and not yet listening, while the context is open.
 
-    `upgrade` answers each request for a WebSocket. A connection that has not sent a whole request head `handshake_s`
-    seconds after it opened, or after its first byte of a later one, is closed; an idle one after `keep_alive_s`.
+    `upgrade` answers each request for a WebSocket; `refused` is told of each head that is none, too large or late. A
+    connection that has not sent a whole request head `handshake_s` seconds after it opened, or after its first byte of
+    a later one, is closed; an idle one after `keep_alive_s`.
 
     On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
     aborted. Upgraded connections are for whoever took them over to close.
@@ -95,6 +100,7 @@ async def serve(
         upgrade,
         scheme="https" if ssl else "http",
         deadlines=deadlines,
+        refused=refused,
         gone=functools.partial(_note_gone, state, idle),
     )
     listener = await asyncio.get_running_loop().create_server(
@@ -177,9 +183,11 @@ class HttpProtocol(HttpToolsProtocol):
         *,
         scheme: Literal["http", "https"],
         deadlines: Deadlines,
+        refused: Refused,
         gone: Callable[[], None],
     ) -> None:
         super().__init__(config, state, {})
+        self._note_refused = refused
         self._upgrade = upgrade
         self.scheme = scheme
         # Its lines would hold query strings, and tokens with them; it asks for a handler, not for its setting.
@@ -248,6 +256,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = self._new_head = True
         self._head_bytes = 0
         self.scope["state"][TRANSPORT] = self.transport
+        self.scope["state"][LOCAL_ADDRESS] = functools.partial(_local_address, self.transport)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """In place of uvicorn's: white space behind the value is no part of it (RFC 9112, section 5)."""
@@ -279,7 +288,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._upgraded = True
         self.connections.discard(self)
-        asked = Request.read(self.client[0] if self.client else "", self.scheme or "http", self.headers)
+        peer, local_address = self.client[0] if self.client else "", self.scope["state"][LOCAL_ADDRESS]
+        asked = Request.read(peer, self.scheme or "http", self.headers, local_address=local_address)
         self._upgrade(self.transport, self.parser.get_method().decode(), self.url.decode("latin-1"), asked)
         # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
         self.parser = self.cycle = self._running = self.scope = self.flow = None  # type: ignore[assignment]
@@ -291,6 +301,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._cut_off()  # in the middle of an answer there is no place for another
             return
         status = 431 if self._head_bytes > HEAD_BYTES else 400
+        self._count(RefusalReason.TOO_LARGE if status == 431 else RefusalReason.MALFORMED)
         detail = f"expected a request head of at most {HEAD_BYTES} bytes" if status == 431 else "expected HTTP/1.1"
         body = problem(status, detail)
         fields = [
@@ -307,6 +318,7 @@ class HttpProtocol(HttpToolsProtocol):
     def overdue(self) -> None:
         """A whole request head should have come by now."""
         log.debug("no whole request in time", peer=self.client and self.client[0], handshake_s=self._deadlines.after_s)
+        self._count(RefusalReason.HEAD_TIMEOUT)
         self._close()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -357,6 +369,9 @@ class HttpProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
+    def _count(self, reason: RefusalReason) -> None:
+        self._note_refused(reason, self.client[0] if self.client else "")
+
     def _linger(self) -> None:
         """End our side and throw away what still comes: closing at once would be a reset, and take the answer back."""
         self._deadlines.stop(self)
@@ -383,6 +398,12 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.close()
             self.loop.call_later(self._deadlines.after_s, self.transport.abort)
+
+
+def _local_address(transport: asyncio.Transport) -> str:
+    """The address of our end of a connection."""
+    name = transport.get_extra_info("sockname")
+    return name[0] if isinstance(name, tuple) else ""
 
 
 def _parser(protocol: HttpProtocol) -> httptools.HttpRequestParser:

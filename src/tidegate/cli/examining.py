@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
+from tidegate.core.authority import is_unspecified
 from tidegate.core.outcome import Fault
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.ports import Backend
@@ -82,6 +83,8 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     yield Finding(Level.OK, what, f"{shown}, {len(config.backends)} backend(s), {len(config.sources)} source(s)")
     for finding in _files(config):
         yield finding
+    if is_unspecified(config.server.host):
+        yield _names(config.server.allowed_hosts)
     yield _fan_out(compiled=FAN_OUT_IS_COMPILED)
     yield _descriptors(config, limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     gateway = await _gateway(config, url)
@@ -111,6 +114,12 @@ def _files(config: Config) -> Iterator[Finding]:
         yield Finding(Level.OK, what, f'auth.mode = "{config.auth.mode}", TLS {"on" if _has_tls(config) else "off"}')
 
 
+def _names(allowed_hosts: Sequence[str]) -> Finding:
+    """By which names a gateway that listens on every address can be reached; any other is answered 421."""
+    found = f"localhost, each address of this machine, and {', '.join(allowed_hosts) or 'no name beside'}"
+    return Finding(Level.OK, "reached as", found, "server.allowed_hosts names further ones: others are answered 421")
+
+
 def _fan_out(*, compiled: bool) -> Finding:
     if compiled:
         return Finding(Level.OK, "fan-out", "in C")
@@ -130,7 +139,7 @@ def _descriptors(config: Config, *, limit: int) -> Finding:
 async def _gateway(config: Config, url: str | None) -> Finding:
     """The gateway at `url` is expected to run; where this configuration would listen, it may or may not."""
     server = config.server
-    host = f"[{server.host}]" if ":" in server.host else server.host
+    host = f"[{server.host}]" if ":" in server.host and not server.host.startswith("[") else server.host
     address = url or f"{'https' if _has_tls(config) else 'http'}://{host}:{server.port}{server.root_path}"
     try:
         # Our own certificate is for the names that clients use, not for the address that we listen on.

@@ -11,6 +11,9 @@ from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 5.0
 
+MISDIRECTED = 421
+"""The status for whoever is let in by another name only. A gateway that knows no sessions answers 404."""
+
 
 class Readiness(msgspec.Struct, frozen=True):
     """`stale` counts the sources whose data is not known to be current."""
@@ -24,16 +27,19 @@ async def readiness(
 ) -> Readiness:
     """What the gateway at `url` says of itself; it asks for no token.
 
-    Raises `AccessRefused` with the gateway's reason, `Unreachable` where none answers within `timeout_s` and where
-    something else does, `ValueError` for a malformed `url`.
+    It answers that by whatever name it is asked, so it is asked too whether it would let anybody in by this one.
+    Raises `AccessRefused` with the gateway's reason if not, `Unreachable` where none answers within `timeout_s` and
+    where something else does, `ValueError` for a malformed `url`.
     """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     with reaching(url, timeout_s=timeout_s):
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(api_url(url, "/readyz"), ssl=check_certificate) as response,
-        ):
-            return _readiness(response.status, await response.read())
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with session.get(api_url(url, "/readyz"), ssl=check_certificate) as response:
+                found = _readiness(response.status, await response.read())
+            async with session.get(api_url(url, "/api/v1/session"), ssl=check_certificate) as response:
+                if response.status == MISDIRECTED:
+                    raise AccessRefused(response.status, problem_detail(await response.read()) or response.reason or "")
+            return found
 
 
 def _readiness(status: int, body: bytes) -> Readiness:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.core.authority import parse_host, parse_origin
 from tidegate.core.payload import check_pointer
 from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
 
@@ -53,9 +54,8 @@ def _is_address(text: str) -> bool:
 
 
 def _is_host_name(text: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?", text)) or _passes(
-        ipaddress.ip_address, text.removeprefix("[").removesuffix("]")
-    )
+    host = parse_host(text)
+    return host is not None and host.port is None and not text.endswith(":")
 
 
 def _is_url(text: str) -> bool:
@@ -63,10 +63,7 @@ def _is_url(text: str) -> bool:
 
 
 def _is_origin(text: str) -> bool:
-    if text == "null":
-        return True
-    scheme, _, rest = text.partition("://")
-    return bool(re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme)) and not set(rest) & set("/?#@\\*,") and _has_authority(text)
+    return parse_origin(text) is not None
 
 
 def _is_root_path(text: str) -> bool:
@@ -149,8 +146,16 @@ EventType = Annotated[
 Pattern = Annotated[str, _format("a pattern: an event type, a prefix ending in '.*', or '*'", _is_pattern)]
 Pointer = Annotated[str, _format('a JSON Pointer (RFC 6901), such as "" or "/agents"', _is_pointer)]
 Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
-Origin = Annotated[str, _format('an origin, scheme://host[:port] with no path, or "null"', _is_origin)]
-HostName = Annotated[str, _format("a host name or address, with neither scheme nor port", _is_host_name)]
+Origin = Annotated[
+    str,
+    _format(
+        'an origin as browsers send it, scheme://host[:port] with no path, the host in ASCII (xn--…), or "null"',
+        _is_origin,
+    ),
+]
+HostName = Annotated[
+    str, _format("a host name or address, with neither scheme nor port, in ASCII (xn--…)", _is_host_name)
+]
 Address = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
 RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]

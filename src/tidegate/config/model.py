@@ -36,7 +36,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     `port`: TCP port; 0 takes any free one.
     `state_dir`: Directory for the last good values. "" turns that off; absent, it is $STATE_DIRECTORY, else tidegate/
         under the XDG state home; without a home directory, off.
-    `allowed_hosts`: Names that a Host header may carry beside localhost, 127.0.0.1, [::1] and the bound address.
+    `allowed_hosts`: Names that a Host header may carry beside localhost, 127.0.0.1, [::1], the bound address and the
+        address at which a connection arrived.
     `allowed_origins`: Origins whose pages may connect, beside those of the same host; "null" stands for file:// pages.
     `trusted_proxies`: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
     `root_path`: The prefix under which a proxy serves us.

@@ -1,7 +1,7 @@
 """The streams as an AsyncAPI 3 document, made from the message structs, so that it cannot lag behind them."""
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -102,6 +102,12 @@ _OPENING = {
     "types": "Initial patterns, separated by commas; empty: none; absent: the default types",
     "since": "EPOCH:SEQ, the position to resume from",
     "token": "A bearer token, where headers cannot be set",
+    "protocol": "The protocol's number: another one than is served is refused",
+}
+_LAST_EVENT_ID = {"lastEventId": "As `Last-Event-ID`, for an `EventSource` that is made anew"}
+_HEADERS = {
+    "Sec-WebSocket-Protocol": "`tidegate.v1`, and beside it, where the token can go into no other header, "
+    "`tidegate.token.` with the token in base64url without padding: it wins over `token`"
 }
 
 Json = dict[str, Any]
@@ -133,13 +139,21 @@ def asyncapi_document(*, version: str, url: str, root_path: str = "", auth_requi
                 "websocket": {
                     **_channel("/ws", "websocket", [*map(_name, structs), *of_events]),
                     "description": "One JSON object per text frame",
-                    "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
+                    "bindings": {
+                        "ws": {
+                            "method": "GET",
+                            "query": _texts(_OPENING),
+                            "headers": _texts(_HEADERS),
+                            "bindingVersion": "0.1.0",
+                        }
+                    },
                     "x-close-codes": {str(int(code)): why for code, why in CLOSE_CODES.items()},
                 },
                 "eventStream": {
                     **_channel("/api/v1/events", "http", pushed),
                     "description": "Server-sent events: `event` is the message's type, `data` the message, `id` the "
-                    "position. `Last-Event-ID` resumes as `since` does, and wins over it.",
+                    "position. `Last-Event-ID` resumes as `since` does, and wins over it; what is no position there is "
+                    "answered with a `gap` and the current values.",
                 },
             },
             "operations": {
@@ -148,7 +162,13 @@ def asyncapi_document(*, version: str, url: str, root_path: str = "", auth_requi
                 "stream": {
                     "action": "send",
                     **_place("eventStream", pushed),
-                    "bindings": {"http": {"method": "GET", "query": _query(), "bindingVersion": "0.3.0"}},
+                    "bindings": {
+                        "http": {
+                            "method": "GET",
+                            "query": _texts(_OPENING | _LAST_EVENT_ID),
+                            "bindingVersion": "0.3.0",
+                        }
+                    },
                 },
             },
             "components": {
@@ -179,8 +199,8 @@ def _channel(address: str, server: str, names: Iterable[str]) -> Json:
     }
 
 
-def _query() -> Json:
-    properties = {name: {"type": "string", "description": about} for name, about in _OPENING.items()}
+def _texts(described: Mapping[str, str]) -> Json:
+    properties = {name: {"type": "string", "description": about} for name, about in described.items()}
     return {"type": "object", "properties": properties}
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tidegate.core.events import Draft, Event, GapReason, Position
+from tidegate.core.events import NOT_OURS, Draft, Event, GapReason, Position
 from tidegate.core.instant import Time, rfc3339
 from tidegate.errors import ErrorCode, MessageErrorCode
 
@@ -196,7 +196,8 @@ def encode_gap(
     reason: GapReason, *, timestamp: float, requested: Position | str | None = None, skipped: dict[str, int]
 ) -> bytes:
     """A gap; `skipped` counts the events left out by type, as far as they can be counted."""
-    data = GapData(reason=reason, requested=None if requested is None else str(requested), skipped=skipped)
+    asked = None if requested in (None, NOT_OURS) else str(requested)
+    data = GapData(reason=reason, requested=asked, skipped=skipped)
     return _encoder.encode(Gap(timestamp=rfc3339(timestamp), data=data))
 
 

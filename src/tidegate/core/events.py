@@ -14,6 +14,9 @@ GapReason = Literal["epoch_changed", "history_truncated", "slow_consumer"]
 """Why events are missing: another sequence, too long ago, or a reader that was too slow."""
 
 
+SEQ_DIGITS = 1000
+
+
 class Position(msgspec.Struct, frozen=True, order=True):
     """A place in the sequence of events: `epoch` names the sequence, `seq` counts the events in it from 1."""
 
@@ -22,14 +25,22 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``EPOCH:SEQ``; raise `PositionError` for anything else."""
+        """Read ``EPOCH:SEQ``; raise `PositionError` for anything else.
+
+        A SEQ may have any number of digits. One that is longer than `SEQ_DIGITS` is cut to so many: that is still
+        beyond every position, and Python reads no longer one.
+        """
         epoch, colon, seq = text.rpartition(":")
-        if not (colon and epoch and seq.isascii() and seq.isdecimal() and len(seq) <= 18):
+        if not (colon and epoch and seq.isascii() and seq.isdecimal()):
             raise PositionError(f"expected a position of the form EPOCH:SEQ, got {text[:80]!r}")
-        return cls(epoch, int(seq))
+        return cls(epoch, int(seq.lstrip("0")[:SEQ_DIGITS] or "0"))
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.seq}"
+
+
+NOT_OURS = Position("", 0)
+"""Stands for what a client took for a position and none of ours can be: no sequence has this name."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):

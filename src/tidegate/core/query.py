@@ -1,12 +1,14 @@
-"""The query of a stream request, WebSocket or SSE: ``types``, ``since`` and ``token``. Others are ignored."""
+"""The query of a stream request, WebSocket or SSE. Parameters that are not read here are ignored."""
 
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
 import msgspec
 
-from tidegate.core.events import Position
+from tidegate.core.envelope import PROTOCOL_VERSION
+from tidegate.core.events import NOT_OURS, Position
 from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused, PositionError, TopicError
+from tidegate.errors import AccessRefused, PositionError, RefusalReason, TopicError
 
 MAX_PARAMETERS = 64
 
@@ -23,48 +25,96 @@ class StreamQuery(msgspec.Struct, frozen=True):
     token: str | None = None
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What a query says. `wrong_since` says what is wrong with its ``since``, which then is not in `query`."""
+
+    query: StreamQuery
+    wrong_since: str
+    last_event_id: str
+
+
 def parse_stream_query(query: str) -> StreamQuery:
     """Read a query string. Raises `AccessRefused` (400) for one that is malformed, saying which part."""
+    asked = _asked(query)
+    if asked.wrong_since:
+        raise _malformed(asked.wrong_since)
+    return asked.query
+
+
+def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
+    """The same for an event stream that came with the header field Last-Event-ID, "" without one.
+
+    Of that field, ``lastEventId`` and ``since`` the first that is not empty says where to resume. The first two are
+    sent by browsers, which would never come back from a 400: what is no position there is `NOT_OURS`.
+    """
+    asked = _asked(query)
+    sent = last_event_id or asked.last_event_id
+    if not sent:
+        return parse_stream_query(query)
+    return StreamQuery(asked.query.types, _browsers_position(sent), asked.query.token)
+
+
+def parse_query_token(query: str) -> str | None:
+    """The token in a query string, None without one. Raises `AccessRefused` (400), but never for ``since``."""
+    return _asked(query).query.token
+
+
+def _asked(query: str) -> _Asked:
     found = _remembered.get(query)
     if found is None:
         found = _read(query)
-        if found.token is None and len(query) <= REMEMBERED_CHARACTERS:
+        if found.query.token is None and len(query) <= REMEMBERED_CHARACTERS:
             if len(_remembered) >= REMEMBERED:
                 _remembered.clear()
             _remembered[query] = found
     return found
 
 
-def parse_since(text: str) -> Position:
-    """Read ``EPOCH:SEQ``. Raises `AccessRefused` (400)."""
-    try:
-        return Position.parse(text)
-    except PositionError as error:
-        raise AccessRefused(400, f"since: {error}") from error
-
-
-def _read(query: str) -> StreamQuery:
+def _read(query: str) -> _Asked:
     if not query.isascii():
-        raise AccessRefused(400, "expected a query in ASCII, other characters percent-encoded in UTF-8")
+        raise _malformed("expected a query in ASCII, other characters percent-encoded in UTF-8")
     try:
         fields = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
-        raise AccessRefused(
-            400, f"expected a query of at most {MAX_PARAMETERS} parameters in UTF-8: {error}"
-        ) from error
-    return StreamQuery(
-        types=_types(fields["types"]) if "types" in fields else None,
-        since=parse_since(fields["since"][-1]) if fields.get("since", [""])[-1] else None,
-        token=fields.get("token", [None])[-1],
-    )
+        raise _malformed(f"expected a query of at most {MAX_PARAMETERS} parameters in UTF-8: {error}") from error
+    _check_protocol(_last(fields, "protocol"))
+    since, wrong_since = None, ""
+    if text := _last(fields, "since"):
+        try:
+            since = Position.parse(text)
+        except PositionError as error:
+            wrong_since = f"since: {error}"
+    types = _types(fields["types"]) if "types" in fields else None
+    token = fields.get("token", [None])[-1]
+    return _Asked(StreamQuery(types, since, token), wrong_since, _last(fields, "lastEventId"))
 
 
-_remembered: dict[str, StreamQuery] = {}
+_remembered: dict[str, _Asked] = {}
 """None with a token: what is secret is kept nowhere."""
+
+
+def _last(fields: Mapping[str, Sequence[str]], name: str) -> str:
+    return fields.get(name, [""])[-1]
+
+
+def _check_protocol(text: str) -> None:
+    if text not in {"", str(PROTOCOL_VERSION)}:
+        raise _malformed(f"protocol: expected {PROTOCOL_VERSION}, the only one that is served, got {text[:80]!r}")
+
+
+def _browsers_position(text: str) -> Position:
+    try:
+        return Position.parse(text)
+    except PositionError:
+        return NOT_OURS
 
 
 def _types(values: list[str]) -> PatternSet:
     try:
         return PatternSet.parse(text for value in values for text in value.split(",") if text)
     except TopicError as error:
-        raise AccessRefused(400, f"types: {error}") from error
+        raise _malformed(f"types: {error}") from error
+
+
+def _malformed(message: str) -> AccessRefused:
+    return AccessRefused(400, message, reason=RefusalReason.MALFORMED)

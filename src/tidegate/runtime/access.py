@@ -1,41 +1,66 @@
 """Who may come in: host, origin, token and room, asked of every request in this order."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Self
 
 import msgspec
 
+from tidegate.core.authority import (
+    DEFAULT_PORTS,
+    Authority,
+    Origin,
+    origin_of,
+    parse_address,
+    parse_authority,
+    parse_host,
+    parse_origin,
+)
 from tidegate.core.grant import Grant, Role
-from tidegate.errors import AccessRefused, MessageError
+from tidegate.errors import AccessRefused, MessageError, RefusalReason
 from tidegate.ports import Authenticator
-
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::[0-9]+)?")
-"""Host and port of a Host field (RFC 9110 section 7.2), in lower case: without the user that a URL may name."""
 
 RETRY_S = 2
 """When to come back while the keys to check a token with are not there yet."""
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+LOCAL_ADDRESS = "tidegate.local_address"
+"""Where an ASGI scope's state has the `local_address` of a `Request`."""
+
+
+def _unknown_address() -> str:
+    return ""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a request. `headers` have lower-case names; `peer` is the address of the socket's other end."""
+    """What is asked of a request. `headers` have lower-case names; `peer` is the address of the socket's other end.
+
+    `local_address` tells that of our end, "" where it is not known: few requests are asked for it, and the kernel
+    has to be.
+    """
 
     peer: str
     scheme: str
     headers: Mapping[str, str]
+    local_address: Callable[[], str] = _unknown_address
 
     @classmethod
-    def read(cls, peer: str, scheme: str, fields: Iterable[tuple[bytes, bytes]]) -> Self:
+    def read(
+        cls,
+        peer: str,
+        scheme: str,
+        fields: Iterable[tuple[bytes, bytes]],
+        *,
+        local_address: Callable[[], str] = _unknown_address,
+    ) -> Self:
         """With the header `fields` as they came, names in lower case: repeated ones are joined (RFC 9110, 5.2)."""
         headers: dict[str, str] = {}
         for raw_name, raw_value in fields:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return cls(peer=peer, scheme=scheme, headers=headers)
+        return cls(peer=peer, scheme=scheme, headers=headers, local_address=local_address)
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -61,16 +86,24 @@ class Gate:
         trusted_proxies: Sequence[str] = (),
     ) -> None:
         self._authenticator = authenticator
-        self._hosts = LOOPBACK_NAMES | {_bracketed(bound_host), *map(_bracketed, hosts)}
-        self._origins = frozenset(map(str.lower, origins))
-        self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
+        listed = [found for text in (*LOOPBACK_NAMES, bound_host, *hosts) if (found := parse_host(text)) is not None]
+        self._hosts = frozenset(host.host for host in listed if host.port is None)
+        self._hosts_at_a_port = frozenset(host for host in listed if host.port is not None)
+        self._origins = frozenset(map(parse_origin, origins)) - {None}
+        self._trusted = [_plain(ip_network(proxy)) for proxy in trusted_proxies]
 
     def check_host(self, request: Request) -> None:
-        """Raise `AccessRefused` (421) unless the host that was asked for is one of ours: no DNS rebinding."""
-        host = self._host(request)
-        if host not in self._hosts and _without_port(host) not in self._hosts:
+        """Raise `AccessRefused` (421) unless the host that was asked for is one of ours: no DNS rebinding.
+
+        An address at which the connection has arrived is ours too: rebinding takes a name.
+        """
+        text = request.headers.get("host", "")
+        host = _authority(text)
+        if host is None or not (self._lists(host, request) or _is_own_address(host, request)):
             raise AccessRefused(
-                421, f"expected a Host that is allowed, got {host[:255]!r}: server.allowed_hosts names further ones"
+                421,
+                f"expected a Host that is allowed, got {text[:255]!r}: server.allowed_hosts names further ones",
+                reason=RefusalReason.HOST,
             )
 
     def check_origin(self, request: Request) -> None:
@@ -80,38 +113,61 @@ class Gate:
                 403,
                 f"expected an Origin of the same host, got {request.headers['origin'][:255]!r}:"
                 " server.allowed_origins names further ones",
+                reason=RefusalReason.ORIGIN,
             )
 
     def allows_origin(self, request: Request) -> bool:
         """Whether the page that asks, if it is one, is of the same host or listed."""
-        origin = request.headers.get("origin", "").lower()
-        if not origin or origin in self._origins:
+        text = request.headers.get("origin", "")
+        if not text:
             return True
-        return origin == f"{self._scheme(request)}://{self._host(request)}"
+        origin = _origin(text)
+        return origin is not None and (origin in self._origins or origin == self._own_origin(request))
 
     def authenticate(self, request: Request, token: str | None, role: Role) -> Admission:
-        """Whose token it is; a header wins over `token`, that of the query.
+        """Whose token it is; a bearer header wins over `token`, which came in another way.
 
         Raises `AccessRefused`: 401 without a valid one, 403 if it lacks `role`, 503 while nobody can tell.
         """
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        token = bearer.strip() if scheme.lower() == "bearer" else token or ""
+        grant = self.identify(request, token)
+        if role not in grant.roles:
+            raise AccessRefused(403, f"expected a token with the role {role.value!r}", reason=RefusalReason.ROLE)
+        return Admission(grant, self.address(request))
+
+    def identify(self, request: Request, token: str | None) -> Grant:
+        """`authenticate` for whoever asks for no role. Raises `AccessRefused`: 401, and 503 while nobody can tell."""
+        bearer = bearer_token(request)
+        token = token or "" if bearer is None else bearer
+        reason = RefusalReason.BAD_TOKEN if token else RefusalReason.NO_TOKEN
         if not token.isascii():
-            raise AccessRefused(401, "expected a token of ASCII characters (RFC 6750, section 2.1)")
+            raise AccessRefused(401, "expected a token of ASCII characters (RFC 6750, section 2.1)", reason=reason)
         try:
-            grant = self._authenticator.verify(token)
+            return self._authenticator.verify(token)
         except MessageError as error:
             if error.retryable:
-                raise AccessRefused(503, str(error), retry_after_s=RETRY_S) from error
-            raise AccessRefused(401, str(error)) from error
-        if role not in grant.roles:
-            raise AccessRefused(403, f"expected a token with the role {role.value!r}")
-        return Admission(grant, self._address(request))
+                reason = RefusalReason.KEYS_UNAVAILABLE
+                raise AccessRefused(503, str(error), reason=reason, retry_after_s=RETRY_S) from error
+            raise AccessRefused(401, str(error), reason=reason) from error
 
-    def _host(self, request: Request) -> str:
-        host = request.headers.get("host", "").lower()
-        default = ":443" if self._scheme(request) == "https" else ":80"
-        return host.removesuffix(default)
+    def address(self, request: Request) -> str:
+        """Where a request comes from: the first address from the right that no trusted proxy added."""
+        address = request.peer
+        for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+            if not self._trusts(address) or not hop.strip():
+                break
+            # Some proxies add the port.
+            address = str(parse_address(hop.strip()) or hop.strip())
+        return address
+
+    def _lists(self, host: Authority, request: Request) -> bool:
+        if host.host in self._hosts:
+            return True
+        port = host.port if host.port is not None else DEFAULT_PORTS.get(self._scheme(request))
+        return Authority(host.host, port) in self._hosts_at_a_port
+
+    def _own_origin(self, request: Request) -> Origin | None:
+        host = _authority(request.headers.get("host", ""))
+        return None if host is None else origin_of(self._scheme(request), host)
 
     def _scheme(self, request: Request) -> str:
         if self._trusts(request.peer):
@@ -119,33 +175,31 @@ class Gate:
             return {"ws": "http", "wss": "https"}.get(forwarded, forwarded) or request.scheme
         return request.scheme
 
-    def _address(self, request: Request) -> str:
-        """The first address from the right that no trusted proxy added."""
-        address = request.peer
-        for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
-            if not self._trusts(address) or not hop.strip():
-                break
-            address = hop.strip()
-        return address
-
     def _trusts(self, address: str) -> bool:
         if not self._trusted:
             return False
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
-        # An IPv6 socket that also takes IPv4 shows such peers as ::ffff:192.0.2.1.
-        plain = getattr(parsed, "ipv4_mapped", None) or parsed
-        return any(plain in network for network in self._trusted)
+        parsed = parse_address(address)
+        return parsed is not None and any(parsed in network for network in self._trusted)
 
 
-def _bracketed(host: str) -> str:
-    """`host` as a Host field has it; a name or IPv4 address may come with a port, an IPv6 address only in brackets."""
-    return f"[{host.lower()}]" if host.count(":") > 1 and not host.startswith("[") else host.lower()
+def bearer_token(request: Request) -> str | None:
+    """The token of an Authorization field, "" if it is empty; None without one, or where the scheme is another."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
-@lru_cache(maxsize=64)
-def _without_port(host: str) -> str:
-    found = _HOST.fullmatch(host)
-    return found[1] if found else ""
+_authority = lru_cache(maxsize=64)(parse_authority)
+_origin = lru_cache(maxsize=64)(parse_origin)
+
+
+def _is_own_address(host: Authority, request: Request) -> bool:
+    address = parse_address(host.host)
+    return address is not None and address == parse_address(request.local_address())
+
+
+def _plain(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """IPv4 addresses written as IPv6 (``::ffff:192.0.2.0/120``) as IPv4, since that is how peers are compared."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < 96:
+        return network
+    return IPv4Network((mapped, network.prefixlen - 96))

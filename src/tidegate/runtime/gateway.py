@@ -24,9 +24,10 @@ from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream
 from tidegate.core.topics import RESERVED_TYPES, UNCOVERED_PATTERNS, PatternSet, check_event_type
-from tidegate.errors import AccessRefused, CloseCode, PublishError, TopicError, UnknownName
+from tidegate.errors import AccessRefused, CloseCode, PublishError, RefusalReason, TopicError, UnknownName
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.connection import ClosableChannel, Connection, Surroundings
+from tidegate.runtime.refusals import Refusals
 
 REVIEW_S = 1.0
 """How often connections and retained values are looked through for what time has decided."""
@@ -83,6 +84,7 @@ class Gateway:
         self.on_interest: Callable[[], None] = lambda: None
         """Called when somebody may have become interested in more types."""
         self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
+        self.refusals = Refusals(metrics)
         self._bus = bus
         self._metrics = metrics
         self._hub = Hub(bus.position.epoch, multicast)
@@ -177,12 +179,16 @@ class Gateway:
     def check_room(self) -> None:
         """Raise `AccessRefused` (503) while no further client is let in."""
         if self.draining:
-            raise AccessRefused(503, "the gateway is draining: come back in a moment", retry_after_s=1)
+            raise AccessRefused(
+                503, "the gateway is draining: come back in a moment", reason=RefusalReason.DRAINING, retry_after_s=1
+            )
         if len(self._connections) >= self.options.max_clients:
-            raise self._turn_away(f"all {self.options.max_clients} places (server.max_clients) are taken")
+            message = f"all {self.options.max_clients} places (server.max_clients) are taken"
+            raise self._turn_away(message, RefusalReason.MAX_CLIENTS)
         now = self.clock.now().mono
         if self.options.connects.is_over(self._connects_charged(now), now):
-            raise self._turn_away("too many clients came at once (limits.connects_per_s)")
+            message = "too many clients came at once (limits.connects_per_s)"
+            raise self._turn_away(message, RefusalReason.CONNECTS_RATE)
 
     def patterns_for(self, wanted: PatternSet | None, grant: Grant) -> PatternSet:
         """The first subscriptions of a client; None asks for the defaults, cut down to what is wholly covered.
@@ -192,11 +198,11 @@ class Gateway:
         if wanted is None:
             return self._defaults(grant.allowed)
         if refused := [pattern for pattern in wanted.patterns if not grant.covers(pattern)]:
-            raise AccessRefused(403, f"types: the token does not cover {', '.join(sorted(refused))}")
+            message = f"types: the token does not cover {', '.join(sorted(refused))}"
+            raise AccessRefused(403, message, reason=RefusalReason.PATTERN)
         if len(wanted) > self.options.session_limits.patterns:
-            raise AccessRefused(
-                400, f"types: expected at most {self.options.session_limits.patterns} patterns, got {len(wanted)}"
-            )
+            message = f"types: expected at most {self.options.session_limits.patterns} patterns, got {len(wanted)}"
+            raise AccessRefused(400, message, reason=RefusalReason.MALFORMED)
         return wanted
 
     def connect(
@@ -345,9 +351,10 @@ class Gateway:
     def _connects_charged(self, now: float) -> float:
         return self.options.connects.charged(self._connects_owed_until, now)
 
-    def _turn_away(self, message: str) -> AccessRefused:
+    def _turn_away(self, message: str, reason: RefusalReason) -> AccessRefused:
         self._turned_away += 1
-        return AccessRefused(503, message, retry_after_s=1 + self._turned_away % RETRY_SPREAD_S)
+        retry_after_s = 1 + self._turned_away % RETRY_SPREAD_S
+        return AccessRefused(503, message, reason=reason, retry_after_s=retry_after_s)
 
     def _check_publishable(self, event_type: str) -> None:
         try:

@@ -7,6 +7,7 @@ runs is cancelled, then the store writes what is waiting. A part that fails is l
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import msgspec
 import structlog
@@ -26,10 +27,13 @@ COMMANDS = ("force-open", "force-closed", "reset")
 log = structlog.get_logger("tidegate.supervisor")
 
 
-class Readiness(msgspec.Struct, frozen=True):
-    """`status` is ``starting``, ``ready``, ``degraded`` or ``draining``; `stale` counts stale sources."""
+ReadinessStatus = Literal["ready", "degraded", "starting", "draining"]
 
-    status: str
+
+class Readiness(msgspec.Struct, frozen=True):
+    """How far the gateway is, and `stale`, how many sources are stale."""
+
+    status: ReadinessStatus
     stale: int
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tidegate.core.topics import PatternSet
-from tidegate.errors import ErrorCode
+from tidegate.errors import ErrorCode, RefusalReason
 
 
 class RecordingMetrics:
@@ -32,6 +32,9 @@ class RecordingMetrics:
 
     def events_skipped(self, event_type: str, count: int) -> None:
         self.calls.append(("events_skipped", event_type, count))
+
+    def refused(self, transport: str, reason: RefusalReason) -> None:
+        self.calls.append(("refused", transport, reason))
 
     def render(self, allowed: PatternSet) -> bytes:
         """Nothing: `calls` is what there is to see."""

@@ -27,7 +27,7 @@ from tidegate.adapters.multicast import send_to_all
 from tidegate.adapters.websocket import WebSocketServer
 from tidegate.adapters.websocket.server import PING_S
 from tidegate.core.grant import UNRESTRICTED, Grant
-from tidegate.errors import ErrorCode
+from tidegate.errors import ErrorCode, RefusalReason
 from tidegate.runtime import gateway as gateway_module
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
@@ -82,6 +82,9 @@ class Uncounted:
         pass
 
     def events_skipped(self, event_type: str, count: int) -> None:
+        pass
+
+    def refused(self, transport: str, reason: RefusalReason) -> None:
         pass
 
 

@@ -6,14 +6,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from tidegate.adapters.http_api.services import AuthMode
 from tidegate.core.breaker import BreakerView, State
 from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
+from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Time, rfc3339
 from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
 from tidegate.errors import ErrorCode
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.poller import SourceView
+from tidegate.runtime.supervisor import ReadinessStatus
 
 EVENT_TYPE_SCHEMA = {
     "pattern": rf"^[a-z0-9_-]+(\.[a-z0-9_-]+){{0,{MAX_SEGMENTS - 1}}}$",
@@ -23,9 +26,12 @@ EVENT_TYPE_SCHEMA = {
 _PATTERN = rf"([a-z0-9_-]+(\.[a-z0-9_-]+){{0,{MAX_SEGMENTS - 1}}}(\.\*)?|\*)?"
 PATTERNS_SCHEMA = {"pattern": f"^{_PATTERN}(,{_PATTERN})*$"}
 
-POSITION_SCHEMA = {"pattern": r"^([\s\S]+:[0-9]{1,18})?$"}
+POSITION_SCHEMA = {"pattern": r"^([\s\S]+:[0-9]+)?$"}
 
 MAX_KEY = 256
+
+END_OF_TIME = 253_402_300_799.0
+"""The last second that RFC 3339 can write, in Unix seconds: a token that is good for longer is good for ever."""
 
 Action = Literal["force-open", "force-closed", "reset"]
 
@@ -47,6 +53,24 @@ class NotReady(msgspec.Struct):
     """Before every source's first attempt has ended, or while the gateway drains."""
 
     status: Literal["starting", "draining"]
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """What the caller may do. `types` null is everything; without a valid token `roles` and `types` are empty.
+
+    `authenticated` is null while nobody can check tokens yet. `retry_after_s` is null unless a stream would be refused
+    now for want of something that will come: room, the end of a drain, keys.
+    """
+
+    version: str
+    auth: AuthMode
+    authenticated: bool | None
+    roles: list[Role]
+    types: list[str] | None
+    expires_at: Time | None
+    status: ReadinessStatus
+    retry_after_s: int | None
+    now: Time
 
 
 class SourceStatus(msgspec.Struct, kw_only=True):
@@ -159,6 +183,16 @@ class Clients(msgspec.Struct):
     """Everyone who is connected."""
 
     clients: list[Client]
+
+
+def what_is_granted(grant: Grant | None) -> tuple[list[Role], list[str] | None, Time | None]:
+    """Roles, types and end of a grant as `Session` tells them; None grants nothing."""
+    if grant is None:
+        return [], [], None
+    roles = [role for role in Role if role in grant.roles]
+    types = None if grant.allowed.covers("*") else grant.allowed.sorted()
+    ends = grant.expires_at is not None and grant.expires_at < END_OF_TIME
+    return roles, types, _time(grant.expires_at) if ends else None
 
 
 def source_status(view: SourceView) -> SourceStatus:

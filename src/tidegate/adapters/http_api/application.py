@@ -60,7 +60,7 @@ def http_api(
         openapi_config=None,
         logging_config=None,
     )
-    return Door(litestar, publish, gate=gate, root_path=options.root_path)
+    return Door(litestar, publish, gate=gate, note_refused=gateway.refusals.note, root_path=options.root_path)
 
 
 def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

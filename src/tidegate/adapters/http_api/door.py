@@ -1,6 +1,7 @@
 """What every request passes before it is routed, and every answer after it: host, origin, prefix, CORS, HEAD."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -8,10 +9,10 @@ from litestar.response.base import ASGIResponse
 
 from tidegate.adapters.http_api.operation import ASKED
 from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
-from tidegate.adapters.http_api.refusals import Refusal
+from tidegate.adapters.http_api.refusals import REASON, refusal_for
 from tidegate.adapters.http_api.services import ASGIApp
-from tidegate.errors import AccessRefused
-from tidegate.runtime.access import Gate, Request
+from tidegate.errors import AccessRefused, RefusalReason
+from tidegate.runtime.access import LOCAL_ADDRESS, Gate, Request
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -21,31 +22,50 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "600",
 }
 
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked by whoever knows no name of ours, such as a kubelet: their answers tell nothing that rebinding is for."""
+
+STREAMS = {("GET", "/api/v1/events"): "sse", ("GET", "/ws"): "websocket", ("GET", "/ws/"): "websocket"}
+"""What counts as another transport than plain HTTP when it is refused."""
+
 log = structlog.get_logger("tidegate.http")
 
 
 class Door:
     """An ASGI application in front of `inside` and of `publish`, which needs no router to be found.
 
-    `root_path` is the prefix of a proxy, "" without one.
+    `note_refused` is told the transport, the reason and the address of each request that is not let in. `root_path` is
+    the prefix of a proxy, "" without one.
     """
 
-    def __init__(self, inside: ASGIApp, publish: ASGIApp, *, gate: Gate, root_path: str) -> None:
+    def __init__(
+        self,
+        inside: ASGIApp,
+        publish: ASGIApp,
+        *,
+        gate: Gate,
+        note_refused: Callable[[str, RefusalReason, str], None],
+        root_path: str,
+    ) -> None:
         self._inside = inside
         self._publish = publish
         self._gate = gate
+        self._note_refused = note_refused
         self._root_path = root_path
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         began = asyncio.get_running_loop().time()
-        asked = Request.read((scope.get("client") or ("",))[0], scope["scheme"], scope["headers"])
+        peer = (scope.get("client") or ("",))[0]
+        local_address = scope["state"][LOCAL_ADDRESS]
+        asked = Request.read(peer, scope["scheme"], scope["headers"], local_address=local_address)
         inner = self._inner_scope(scope, asked)
-        reply = _Reply(send, is_head=scope["method"] == "HEAD")
+        reply = _Reply(send, is_head=scope["method"] == "HEAD", began=lambda: self._count(inner, asked))
         try:
-            self._gate.check_host(asked)
+            if inner["path"] not in PROBES:
+                self._gate.check_host(asked)
             self._gate.check_origin(asked)
         except AccessRefused as refused:
-            app: ASGIApp = Refusal(refused.status, str(refused)).answer()
+            app: ASGIApp = refusal_for(refused, method=scope["method"], path=scope["path"])
         else:
             reply.allowed_origin = asked.headers.get("origin")
             app = self._route(scope, inner)
@@ -68,20 +88,33 @@ class Door:
             return ASGIResponse(status_code=308, headers={"Location": f"{self._root_path}/"})
         return self._inside
 
+    def _count(self, inner: dict[str, Any], asked: Request) -> None:
+        reason = inner["state"].get(REASON)
+        if reason is not None:
+            transport = STREAMS.get((inner["method"], inner["path"]), "http")
+            self._note_refused(transport, reason, self._gate.address(asked))
+
     def _inner_scope(self, scope: dict[str, Any], asked: Request) -> dict[str, Any]:
         path = scope["path"]
         if path.startswith(f"{self._root_path}/"):
             path = path[len(self._root_path) :]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        return {**scope, "method": method, "path": path, "state": {**scope["state"], ASKED: asked}}
+        # Litestar would judge the host once more, by rules of its own.
+        headers = [field for field in scope["headers"] if field[0] != b"host"]
+        state = {**scope["state"], ASKED: asked}
+        return {**scope, "method": method, "path": path, "headers": headers, "state": state}
 
 
 class _Reply:
-    """The server's `send`, with the headers that every answer has, and without a body where HEAD was asked."""
+    """The server's `send`, with the headers that every answer has, and without a body where HEAD was asked.
 
-    def __init__(self, send: Any, *, is_head: bool) -> None:
+    `began` is called before the answer begins.
+    """
+
+    def __init__(self, send: Any, *, is_head: bool, began: Callable[[], None]) -> None:
         self._send = send
         self._is_head = is_head
+        self._began = began
         self._ended = False
         self.status = 0
         self.allowed_origin: str | None = None
@@ -89,6 +122,7 @@ class _Reply:
     async def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._began()
             message = {**message, "headers": self._headers(list(message["headers"]))}
         elif self._is_head:
             if self._ended:

@@ -11,7 +11,7 @@ from litestar.handlers import BaseRouteHandler
 
 from tidegate.adapters.http_api.services import SERVICES, Services
 from tidegate.core.grant import Role
-from tidegate.core.query import parse_stream_query
+from tidegate.core.query import parse_query_token
 from tidegate.runtime.access import Request
 
 ASKED = "tidegate.request"
@@ -73,5 +73,5 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     asked: Request = connection.scope["state"][ASKED]
     token = None
     if operation.reads_query_token:
-        token = parse_stream_query(connection.scope["query_string"].decode("latin-1")).token
+        token = parse_query_token(connection.scope["query_string"].decode("latin-1"))
     connection.scope["auth"] = gate.authenticate(asked, token, operation.role)

@@ -37,7 +37,7 @@ class PublishEndpoint:
             )
             position = await self._gateway.publish_from_outside(parse_publications(body))
         except Exception as error:  # noqa: BLE001 - every error is answered
-            answer: ASGIApp = refusal_for(error, method=scope["method"], path=scope["path"]).answer()
+            answer: ASGIApp = refusal_for(error, method=scope["method"], path=scope["path"])
         else:
             answer = ASGIResponse(body=msgspec.json.encode(answers.published(position)), status_code=202)
         await answer(scope, receive, send)

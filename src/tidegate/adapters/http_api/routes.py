@@ -9,15 +9,17 @@ from litestar.types import ASGIApp
 from msgspec import Raw
 
 from tidegate.adapters.http_api import answers
-from tidegate.adapters.http_api.operation import Content, Operation, Parameter, documented
+from tidegate.adapters.http_api.operation import ASKED, Content, Operation, Parameter, documented
 from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.adapters.http_api.services import ApiRequest, Services, services
 from tidegate.core.breaker import BreakerView
-from tidegate.core.grant import Role
+from tidegate.core.envelope import PROTOCOL_VERSION
+from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import rfc3339
-from tidegate.core.query import parse_since, parse_stream_query
+from tidegate.core.query import parse_event_stream_query
 from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused, UnknownName
+from tidegate.errors import AccessRefused, RefusalReason, UnknownName
+from tidegate.runtime.gateway import Gateway
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,8 +42,24 @@ _SINCE = Parameter(
 _LAST_EVENT_ID = Parameter(
     name="Last-Event-ID",
     place="header",
-    description="The position; it wins over `since`",
-    schema=answers.POSITION_SCHEMA,
+    description="The position, as browsers send it: it wins over the query; what is none gets a `gap` and snapshots",
+)
+_LAST_EVENT_ID_QUERY = Parameter(
+    name="lastEventId",
+    place="query",
+    description="The same, for an `EventSource` that is made anew; it wins over `since`",
+)
+_PROTOCOL = Parameter(
+    name="protocol",
+    place="query",
+    description="The protocol's number: another one than is served is refused",
+    schema={"enum": ["", str(PROTOCOL_VERSION)]},
+)
+_SUBPROTOCOL = Parameter(
+    name="Sec-WebSocket-Protocol",
+    place="header",
+    description="`tidegate.v1`, and beside it `tidegate.token.` with a token in base64url, where headers cannot be set:"
+    " it wins over `token`",
 )
 _TOKEN = Parameter(name="token", place="query", description="A token, where headers cannot be set; a header wins")
 
@@ -84,6 +102,33 @@ async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.Not
             return Response(answers.NotReady("starting"), status_code=503, headers={"Retry-After": "1"})
         case _:
             return Response(answers.NotReady("draining"), status_code=503, headers={"Retry-After": "1"})
+
+
+@get(
+    "/api/v1/session",
+    opt=documented(
+        Operation(
+            name="session",
+            summary="What the caller may do, and whether a stream would be let in now; a bad token is no refusal here",
+            answers={200: Content("Always, where host and origin are allowed", answers.Session)},
+        )
+    ),
+)
+async def session(request: ApiRequest) -> answers.Session:
+    around = services(request)
+    grant, waits = _introduced(request)
+    roles, types, expires_at = answers.what_is_granted(grant)
+    return answers.Session(
+        version=around.options.version,
+        auth=around.options.auth,
+        authenticated=None if waits else grant is not None,
+        roles=roles,
+        types=types,
+        expires_at=expires_at,
+        status=around.supervisor.readiness().status,
+        retry_after_s=max(waits, _room_after_s(around.gateway)) or None,
+        now=rfc3339(around.gateway.clock.now().wall),
+    )
 
 
 @get(
@@ -271,19 +316,18 @@ async def publish(request: ApiRequest) -> ASGIApp:
             role=Role.SUBSCRIBER,
             answers={200: Content("The stream", media_type="text/event-stream")},
             refusals={
-                400: "The query or the position is malformed",
+                400: "The query is malformed",
                 403: "The token does not cover a pattern",
                 503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
             },
-            parameters=(_TYPES, _SINCE, _TOKEN, _LAST_EVENT_ID),
+            parameters=(_TYPES, _SINCE, _TOKEN, _PROTOCOL, _LAST_EVENT_ID, _LAST_EVENT_ID_QUERY),
             reads_query_token=True,
         )
     ),
 )
 async def event_stream(request: ApiRequest) -> ASGIApp:
-    query = parse_stream_query(request.scope["query_string"].decode("latin-1"))
-    if last_event_id := request.headers.get("last-event-id"):
-        query = type(query)(types=query.types, since=parse_since(last_event_id), token=query.token)
+    last_event_id = request.headers.get("last-event-id", "")
+    query = parse_event_stream_query(request.scope["query_string"].decode("latin-1"), last_event_id)
     return services(request).open_stream(request.auth, query)
 
 
@@ -352,17 +396,19 @@ async def metrics(request: ApiRequest) -> Response[bytes]:
                 503: "There is no room, the gateway drains, or nobody can check tokens yet; `Retry-After` says when to"
                 " come back",
             },
-            parameters=(_TYPES, _SINCE, _TOKEN),
+            parameters=(_TYPES, _SINCE, _TOKEN, _PROTOCOL, _SUBPROTOCOL),
         )
     ),
 )
 async def websocket() -> None:
-    raise AccessRefused(426, "expected a WebSocket handshake (RFC 6455), got a plain request")
+    message = "expected a WebSocket handshake (RFC 6455), got a plain request"
+    raise AccessRefused(426, message, reason=RefusalReason.MALFORMED)
 
 
 ROUTES = (
     health,
     readiness,
+    session,
     status,
     breakers,
     breaker,
@@ -377,6 +423,23 @@ ROUTES = (
     metrics,
     websocket,
 )
+
+
+def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
+    """What the caller is granted, None without a valid token, and in how many seconds that can be told; 0: now."""
+    try:
+        return services(request).gate.identify(request.scope["state"][ASKED], None), 0
+    except AccessRefused as refused:
+        return None, refused.retry_after_s or 0
+
+
+def _room_after_s(gateway: Gateway) -> int:
+    """In how many seconds a stream may be let in again; 0: now."""
+    try:
+        gateway.check_room()
+    except AccessRefused as refused:
+        return refused.retry_after_s or 0
+    return 0
 
 
 def _snapshot(request: ApiRequest, event_type: str | None) -> answers.RawSnapshot:

@@ -1,7 +1,7 @@
 """What the routes stand on, and how they find it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 from litestar import Request
@@ -18,6 +18,8 @@ from tidegate.runtime.supervisor import Readiness
 ApiRequest = Request[Any, Admission, State]
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+AuthMode = Literal["none", "token", "jwt"]
 
 SERVICES = "services"
 """Where the services are in the application's state."""
@@ -45,14 +47,19 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`publish_bytes` is the longest body; it must have arrived after `body_s` seconds.
 
     `root_path` is the prefix under which a proxy serves us, whether it takes the prefix away or not.
-    `auth_required` says in the OpenAPI document that tokens are asked for.
+    `auth` says which kind of token is asked for.
     """
 
     version: str
     publish_bytes: int
     body_s: float
     root_path: str = ""
-    auth_required: bool = False
+    auth: AuthMode = "none"
+
+    @property
+    def auth_required(self) -> bool:
+        """Whether tokens are asked for at all."""
+        return self.auth != "none"
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):

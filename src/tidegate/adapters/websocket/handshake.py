@@ -8,8 +8,9 @@ from websockets.datastructures import Headers
 from websockets.http11 import Response
 from websockets.utils import accept_key
 
+from tidegate.adapters.websocket import subprotocol
 from tidegate.core.problem import MEDIA_TYPE, problem
-from tidegate.errors import AccessRefused
+from tidegate.errors import AccessRefused, RefusalReason
 
 VERSION = "13"
 
@@ -20,25 +21,26 @@ def check_version(headers: Mapping[str, str]) -> None:
     """Raise `AccessRefused` (426) unless the request, with `headers` by lower-case name, is for our protocol."""
     version = headers.get("sec-websocket-version")
     if version != VERSION:
-        raise AccessRefused(426, f"expected Sec-WebSocket-Version {VERSION} (RFC 6455), got {version!r}")
+        raise _malformed(426, f"expected Sec-WebSocket-Version {VERSION} (RFC 6455), got {version!r}")
 
 
 def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
-    """The answer that opens the connection; no extension or subprotocol is taken up.
+    """The answer that opens the connection; no extension is taken up, and no subprotocol but our own.
 
     Raises `AccessRefused`: 405 for another method than GET, 400 for a key that is none, or for a body: that would be
     read as frames.
     """
     if method != "GET":
-        raise AccessRefused(405, f"expected GET, got {method}")
+        raise _malformed(405, f"expected GET, got {method}")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
-        raise AccessRefused(400, "expected no body behind a handshake")
+        raise _malformed(400, "expected no body behind a handshake")
     key = headers.get("sec-websocket-key", "")
     if not _is_key(key):
-        raise AccessRefused(400, f"expected Sec-WebSocket-Key to be {KEY_BYTES} bytes in base64, got {key[:80]!r}")
+        raise _malformed(400, f"expected Sec-WebSocket-Key to be {KEY_BYTES} bytes in base64, got {key[:80]!r}")
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept_key(key).encode()
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+        % (accept_key(key).encode(), _SELECTED if subprotocol.is_offered(headers) else b"")
     )
 
 
@@ -57,6 +59,13 @@ def refusal(refused: AccessRefused) -> bytes:
     if refused.status == http.HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = "GET"
     return Response(refused.status, http.HTTPStatus(refused.status).phrase, headers, body).serialize()
+
+
+_SELECTED = f"Sec-WebSocket-Protocol: {subprotocol.PROTOCOL}\r\n".encode()
+
+
+def _malformed(status: int, message: str) -> AccessRefused:
+    return AccessRefused(status, message, reason=RefusalReason.MALFORMED)
 
 
 def _is_key(text: str) -> bool:

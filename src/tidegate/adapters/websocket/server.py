@@ -2,19 +2,19 @@
 
 import asyncio
 
-from tidegate.adapters.websocket import handshake
+from tidegate.adapters.websocket import handshake, subprotocol
 from tidegate.adapters.websocket.protocol import ProtocolOptions, WebSocketProtocol
 from tidegate.core.framing import WEBSOCKET
 from tidegate.core.grant import Role
 from tidegate.core.query import StreamQuery, parse_stream_query
-from tidegate.errors import AccessRefused, CloseCode
-from tidegate.runtime.access import Admission, Gate, Request
+from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.runtime.access import Admission, Gate, Request, bearer_token
 from tidegate.runtime.gateway import Gateway
 
 PING_S = 20.0
 """A connection is pinged this often, and closed if nothing came from it between two pings."""
 
-PATH = "/ws"
+PATHS = ("/ws", "/ws/")
 
 
 class WebSocketOptions(ProtocolOptions, frozen=True, kw_only=True):
@@ -50,6 +50,8 @@ class WebSocketServer:
             answer = handshake.acceptance(method, asked.headers)
         except AccessRefused as refused:
             protocol.refuse(handshake.refusal(refused))
+            if refused.reason is not None:
+                self._gateway.refusals.note("websocket", refused.reason, self._gate.address(asked))
             return protocol
         connection = self._gateway.connect(
             protocol,
@@ -84,9 +86,12 @@ class WebSocketServer:
         path, _, query_string = target.partition("?")
         self._gate.check_host(asked)
         self._gate.check_origin(asked)
-        if path.removeprefix(self._options.root_path) != PATH:
-            raise AccessRefused(404, f"expected the path {PATH}, got {path[:200]!r}")
+        if path.removeprefix(self._options.root_path) not in PATHS:
+            raise AccessRefused(
+                404, f"expected the path {PATHS[0]}, got {path[:200]!r}", reason=RefusalReason.MALFORMED
+            )
         handshake.check_version(asked.headers)
         self._gateway.check_room()
         query = parse_stream_query(query_string)
-        return self._gate.authenticate(asked, query.token, Role.SUBSCRIBER), query
+        token = subprotocol.offered_token(asked.headers) if bearer_token(asked) is None else None
+        return self._gate.authenticate(asked, query.token if token is None else token, Role.SUBSCRIBER), query

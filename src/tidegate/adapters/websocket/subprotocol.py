@@ -1,0 +1,49 @@
+"""Subprotocols: ours, and the token that a browser can send in no other field (RFC 6455 section 4.1)."""
+
+import base64
+import re
+from collections.abc import Mapping
+
+from tidegate.errors import AccessRefused, RefusalReason
+
+PROTOCOL = "tidegate.v1"
+BEARER_PREFIX = "tidegate.token."
+"""What an offer that is no protocol but a token begins with; it counts beside `PROTOCOL` only."""
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def is_offered(headers: Mapping[str, str]) -> bool:
+    """Whether the handshake with `headers`, by lower-case name, offers our protocol."""
+    return PROTOCOL in _offers(headers)
+
+
+def offered_token(headers: Mapping[str, str]) -> str | None:
+    """The token among the offers, None without one. Raises `AccessRefused` (401) for several, or one that is none."""
+    offers = _offers(headers)
+    found = [offer.removeprefix(BEARER_PREFIX) for offer in offers if offer.startswith(BEARER_PREFIX)]
+    if not found or PROTOCOL not in offers:
+        return None
+    if len(found) > 1:
+        raise _bad(f"expected one {BEARER_PREFIX}… among the subprotocols, got {len(found)}")
+    return _decoded(found[0])
+
+
+def _offers(headers: Mapping[str, str]) -> list[str]:
+    field = headers.get("sec-websocket-protocol")
+    return [] if field is None else [offer.strip(" \t") for offer in field.split(",")]
+
+
+def _decoded(text: str) -> str:
+    """The one text of a token: another one that a lenient decoder would take for it is refused."""
+    try:
+        token = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if _BASE64URL.fullmatch(text) else b""
+    except ValueError:
+        token = b""
+    if not token or not token.isascii() or base64.urlsafe_b64encode(token).rstrip(b"=") != text.encode():
+        raise _bad(f"expected {BEARER_PREFIX} and an ASCII token in base64url without padding (RFC 4648 section 5)")
+    return token.decode()
+
+
+def _bad(message: str) -> AccessRefused:
+    return AccessRefused(401, message, reason=RefusalReason.BAD_TOKEN)
