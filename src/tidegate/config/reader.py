@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 import msgspec
 
 from tidegate.config.formats import DIRECTORY, FILE, Format, resolved
-from tidegate.config.masking import is_secret_name, mask_text
 from tidegate.config.model import Section
+from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
 from tidegate.errors import Problem
 
 KeyPath = tuple[str | int, ...]
@@ -208,14 +208,22 @@ def shown(value: object, path: KeyPath = ()) -> str:
             return "a table"
         case list() | tuple():
             return "an empty list" if not value else "a list"
-        case _ if is_secret_name(next((key for key in reversed(path) if isinstance(key, str)), "")):
+        case _ if _is_secret(path):
             return "something else (not shown)"
         case bool():
             return str(value).lower()
         case str():
-            return quoted(_shortened(mask_text(value)))
+            return quoted(_shortened(mask_refused(value)))
         case _:
             return _shortened(str(value))
+
+
+def _is_secret(path: KeyPath) -> bool:
+    """Whether the value at `path` may be a credential: under a name of one, or a header not known to be harmless."""
+    names = [key for key in path if isinstance(key, str)]
+    if len(names) > 1 and names[-2] == "headers":
+        return not is_harmless_header(names[-1])
+    return bool(names) and is_secret_name(names[-1])
 
 
 def _shortened(text: str, limit: int = 100) -> str:
