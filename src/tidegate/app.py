@@ -47,6 +47,7 @@ from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
+from tidegate.errors import ConfigError
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
 from tidegate.runtime.exchange import BackendPlan, SourcePlan
@@ -103,11 +104,17 @@ async def running(
     the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
     """
     async with AsyncExitStack() as stack:
+        # What is made or handed in is closed from the moment that it is there, whatever fails after it.
+        for handed_in in (parts.store, *parts.backends.values()):
+            if handed_in is not None:
+                stack.push_async_callback(handed_in.aclose)
         listener = stack.enter_context(bound(config.server.host, config.server.port))
         tls = tls_context(config)
         url = url_of(listener, tls=tls is not None)
         authenticator = authenticator_for(config.auth)
         store = parts.store if parts.store is not None else await store_for(config)
+        if store is not None and store is not parts.store:
+            stack.push_async_callback(store.aclose)
         clock = parts.clock if parts.clock is not None else SystemClock()
         metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
 
@@ -120,9 +127,11 @@ async def running(
             multicast=send_to_all,
         )
         pollers = []
-        for name, backend_config in config.backends.items():
-            backend = parts.backends[name] if name in parts.backends else backend_for(backend_config)
-            stack.push_async_callback(backend.aclose)
+        for name in config.backends:
+            backend = parts.backends.get(name)
+            if backend is None:
+                backend = backend_of(config, name)
+                stack.push_async_callback(backend.aclose)
             pollers.append(
                 BackendPoller(
                     backend_plan(config, name),
@@ -169,8 +178,9 @@ async def running(
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address that `host` stands for."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    """A socket bound to the first address that `host` stands for; an IPv6 address may stand in brackets."""
+    name = host.removeprefix("[").removesuffix("]")
+    family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -250,7 +260,7 @@ def _known_token(token: TokenConfig, number: int) -> KnownToken:
 
 def _keys(jwt: JwtConfig) -> JwksKeys | KeyFile:
     if jwt.jwks_url is not None:
-        return JwksKeys(jwt.jwks_url)
+        return JwksKeys(jwt.jwks_url, setting="auth.jwt.jwks_url")
     if jwt.secret_file is not None:
         return secret_file(Path(jwt.secret_file), setting="auth.jwt.secret_file")
     assert jwt.key_file is not None, "the configuration's rules see to it"
@@ -294,6 +304,16 @@ def websocket_options(config: Config) -> WebSocketOptions:
         send_buffer_hard_bytes=config.limits.send_buffer_hard_bytes,
         root_path=config.server.root_path,
     )
+
+
+def backend_of(config: Config, name: str) -> Backend:
+    """The backend `name` of `config`. Reads files; raises `ConfigError` naming the setting at fault."""
+    try:
+        return backend_for(config.backends[name])
+    except ConfigError as error:
+        table = f"backends.{name}"
+        problems = [msgspec.structs.replace(each, path=f"{table}.{each.path}") for each in error.problems]
+        raise ConfigError(problems) from error
 
 
 def backend_for(backend: BackendConfig) -> Backend:

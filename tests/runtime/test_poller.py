@@ -468,7 +468,6 @@ async def test_values_from_disk_are_published_as_restored_until_the_backend_answ
         await asyncio.sleep(INTERVAL_S)
     assert house.of("a.status")[-1].stale is False
     assert store.values["a.status", ""].data == b'{"n":2}'
-    assert store.closed
 
 
 @virtual
