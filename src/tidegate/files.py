@@ -12,6 +12,9 @@ from pathlib import Path
 
 OURS_ALONE = 0o600
 
+PEM_BYTES = 16_777_216
+"""No file of certificates is longer."""
+
 DATABASE_COMPANIONS = ("", "-wal", "-shm", "-journal")
 """What SQLite appends to the name of a database for the files that belong to it."""
 
@@ -26,13 +29,21 @@ def read(path: Path, *, limit: int) -> bytes:
     with open(_opened(path), "rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
+        raise _too_large(path, limit)
     return content
 
 
-def check(path: Path) -> None:
-    """Raise `OSError` unless a regular file at `path` can be read: for files that a library opens itself."""
-    os.close(_opened(path))
+def check(path: Path, *, limit: int = PEM_BYTES) -> None:
+    """Raise `OSError` unless a regular file of at most `limit` bytes can be read at `path`.
+
+    For files that a library opens itself, such as certificates.
+    """
+    descriptor = _opened(path)
+    try:
+        if os.fstat(descriptor).st_size > limit:
+            raise _too_large(path, limit)
+    finally:
+        os.close(descriptor)
 
 
 def is_exposed(path: Path) -> bool:
@@ -120,6 +131,10 @@ def _opened(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _too_large(path: Path, limit: int) -> OSError:
+    return OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
 
 
 def _require_regular(path: Path, mode: int) -> None:
