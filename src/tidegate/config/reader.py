@@ -259,6 +259,12 @@ def _bounds(metas: Iterable[msgspec.Meta]) -> Iterator[str]:
             yield " that is not empty"
 
 
+def table_of(hint: Any) -> type[Section] | None:
+    """The table that a key of type `hint` holds; None for any other key."""
+    plain = _without_none(hint)
+    return plain if isinstance(plain, type) and issubclass(plain, Section) else None
+
+
 def _without_none(hint: Any) -> Any:
     if get_origin(hint) in {Union, types.UnionType}:
         kinds = [kind for kind in get_args(hint) if kind is not types.NoneType]
