@@ -169,7 +169,7 @@ def obstacle(directory: Path) -> str | None:
     except OSError as error:
         return f"{directory} ({error.strerror})"
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        return f"{directory}, which cannot be written ({nearest})"
+        return f"{directory} cannot be written ({nearest})"
     for name in (LOCK, FILE):
         if found := files.database_obstacle(directory / name):
             return f"{directory} with {found}"

@@ -14,7 +14,7 @@ def printable(text: str, *, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(
-        char.encode("unicode_escape").decode() if _steers(char) and char not in keep else char for char in text
+        char.encode("unicode_escape").decode() if steers(char) and char not in keep else char for char in text
     )
 
 
@@ -22,8 +22,9 @@ def printable_json(text: str) -> str:
     """JSON on one line, of the same value: what steers is escaped as JSON does it, line breaks between are spaces."""
     if text.isprintable():
         return text
-    return "".join(" " if char in _WHITE else json.dumps(char)[1:-1] if _steers(char) else char for char in text)
+    return "".join(" " if char in _WHITE else json.dumps(char)[1:-1] if steers(char) else char for char in text)
 
 
-def _steers(char: str) -> bool:
+def steers(char: str) -> bool:
+    """Whether a terminal, or the order of what is read, may obey `char`."""
     return not char.isprintable() and unicodedata.category(char) in _STEERING
