@@ -18,6 +18,7 @@ import msgspec
 from tidegate.config.formats import DIRECTORY, FILE, Format, resolved
 from tidegate.config.model import Section
 from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
+from tidegate.core.printable import steers
 from tidegate.errors import Problem
 
 KeyPath = tuple[str | int, ...]
@@ -179,8 +180,15 @@ def bare_or_quoted(key: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """`text` as a TOML basic string."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """`text` as a TOML basic string, in which control and format characters are escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return quoted if quoted.isprintable() else "".join(map(_toml_char, quoted))
+
+
+def _toml_char(char: str) -> str:
+    if not steers(char):
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"
 
 
 def expectation(hint: Any, key: str = "") -> str:
