@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return _fail("the configuration is not usable:", *(f"  {problem}" for problem in error.problems), code=2)
     except AccessRefused as error:
-        return _fail(f"the gateway refused: {error} (HTTP {error.status})", code=1)
+        return _fail(_refusal(error), code=1)
     except BrokenPipeError:
         return _reader_has_gone()
     except (TidegateError, OSError) as error:
@@ -535,6 +535,14 @@ def _check_url(url: str) -> None:
         api_url(url, "")
     except ValueError as error:
         raise ConfigError([Problem("--url", "the address of a gateway", f"{url!r} ({error})")]) from error
+
+
+def _refusal(error: AccessRefused) -> str:
+    """A gateway says why it refuses; who only answers with a status is somebody else, or a proxy before it."""
+    status = f"HTTP {error.status}"
+    if str(error).startswith(status):
+        return f"no gateway answers there, but something else: {error}"
+    return f"the gateway refused: {error} ({status})"
 
 
 def _reader_has_gone() -> int:

@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import problem_detail, reaching
+from tidegate.client.refusals import answer_text, problem_detail, reaching
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 5.0
@@ -31,15 +31,16 @@ async def readiness(
     with reaching(url, timeout_s=timeout_s):
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(api_url(url, "/readyz"), ssl=check_certificate) as response,
+            session.get(api_url(url, "/readyz"), ssl=check_certificate, allow_redirects=False) as response,
         ):
-            return _readiness(response.status, await response.read())
+            found = answer_text(response.status, "", location=response.headers.get("Location"))
+            return _readiness(response.status, await response.read(), found)
 
 
-def _readiness(status: int, body: bytes) -> Readiness:
+def _readiness(status: int, body: bytes, found: str) -> Readiness:
     if reason := problem_detail(body):
         raise AccessRefused(status, reason)
     try:
         return msgspec.json.decode(body, type=Readiness)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Unreachable(f"no gateway answers there, but something else (HTTP {status})") from None
+        raise Unreachable(f"no gateway answers there, but something else ({found})") from None
