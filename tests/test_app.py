@@ -143,6 +143,39 @@ async def test_a_part_that_cannot_be_closed_keeps_none_open(tmp_path: Path, port
     await assert_all_is_free(tmp_path, port)
 
 
+async def test_the_listener_is_given_the_time_for_a_handshake(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    serve = server.serve
+
+    def noting(*arguments: Any, handshake_s: float, **keywords: Any) -> Any:
+        given.append(handshake_s)
+        return serve(*arguments, handshake_s=handshake_s, **keywords)
+
+    monkeypatch.setattr(server, "serve", noting)
+    document = {"server": {"port": port, "state_dir": str(tmp_path)}, "limits": {"handshake_s": 7.5}}
+    async with running(from_document(document, environ={})):
+        assert given == [7.5]
+    assert app.http_options(from_document(document, environ={})).body_s == 7.5
+
+
+def test_every_rule_of_a_breaker_reaches_it() -> None:
+    rules = {
+        "failure_threshold": 7,
+        "open_s": 1.5,
+        "open_max_s": 99.5,
+        "half_open_successes": 3,
+        "heal_s": 12.5,
+        "failure_rate": 0.25,
+        "rate_window_s": 17.5,
+        "rate_minimum_calls": 8,
+    }
+    document = {"backends": {"b": {"url": "http://h", "breaker": rules}}}
+    made = app.backend_plan(from_document(document, environ={}), "b").breaker
+    assert {name: getattr(made, name) for name in rules} == rules
+
+
 async def test_the_end_of_a_gateway_closes_everything(tmp_path: Path, port: int) -> None:
     handed, unasked = Closable(), Closable()
     async with running(config(tmp_path, port), Parts(backends={"handed": handed, "unasked": unasked})):

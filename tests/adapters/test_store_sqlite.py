@@ -230,6 +230,37 @@ async def test_a_failed_write_is_told_and_tried_again(tmp_path: Path, monkeypatc
     assert await saved_in(tmp_path) == [STATUS]
 
 
+@pytest.mark.parametrize("newer_is", ["a value", "gone"])
+async def test_a_value_whose_write_failed_does_not_come_back_over_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newer_is: str
+) -> None:
+    monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
+    newer = SavedValue(STATUS.type, STATUS.key, b"2", STATUS.as_of + 1)
+    store = await SqliteStore.open(tmp_path)
+    write = store._write
+    written = threading.Event()
+
+    def once_more(batch: dict[tuple[str, str], SavedValue | None]) -> bool:
+        good = write(batch)
+        written.set()
+        return good
+
+    def fail(batch: dict[tuple[str, str], SavedValue | None]) -> bool:
+        assert batch == {(STATUS.type, STATUS.key): STATUS}
+        monkeypatch.setattr(store, "_write", once_more)
+        if newer_is == "gone":
+            store.save([], gone=[(STATUS.type, STATUS.key)])
+        else:
+            store.save([newer])
+        return False
+
+    monkeypatch.setattr(store, "_write", fail)
+    store.save([STATUS])
+    assert await asyncio.to_thread(written.wait, 30)
+    await store.aclose()
+    assert await saved_in(tmp_path) == ([] if newer_is == "gone" else [newer])
+
+
 @pytest.mark.parametrize("fixture", sorted(FIXTURES.glob("values-v*.sqlite3")), ids=lambda path: path.stem)
 async def test_every_schema_version_is_still_read(tmp_path: Path, fixture: Path) -> None:
     (tmp_path / FILE).write_bytes(fixture.read_bytes())
