@@ -20,11 +20,11 @@ test: $(STAMP)/python
 	$(BIN)/pytest -m "not real"
 
 soak: $(STAMP)/python
-	SIMULATION_SEEDS=10000 $(BIN)/pytest tests/simulation -k every_world
-	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest tests/simulation -k every_world
-	DELIVERY_RUNS=10000 $(BIN)/pytest tests/core/test_delivery_model.py
-	DISCONNECTS=100000 $(BIN)/pytest -s tests/test_disconnects.py -k however_many
-	FUZZ_INPUTS=20000 $(BIN)/pytest tests/test_foreign_input.py
+	SIMULATION_SEEDS=10000 $(BIN)/pytest --timeout 0 tests/simulation -k every_world
+	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest --timeout 0 tests/simulation -k every_world
+	DELIVERY_RUNS=10000 $(BIN)/pytest --timeout 0 tests/core/test_delivery_model.py
+	DISCONNECTS=100000 $(BIN)/pytest --timeout 0 -s tests/test_disconnects.py -k however_many
+	FUZZ_INPUTS=20000 $(BIN)/pytest --timeout 0 tests/test_foreign_input.py
 
 bench: $(STAMP)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -1,9 +1,187 @@
-"""What the composition root decides: what a configuration comes to for the parts."""
+"""The composition: what a configuration comes to for the parts, and what becomes of them if one cannot be made."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tidegate import app
-from tidegate.config import from_document
+from tidegate.adapters import server
+from tidegate.adapters.store_sqlite import SqliteStore
+from tidegate.app import Parts, bound, running
+from tidegate.config import Config, from_document
+from tidegate.testing import MemoryStore, ScriptedBackend
+
+MAKERS = [
+    "tls_context",
+    "authenticator_for",
+    "store_for",
+    "metrics_for",
+    "gateway_options",
+    "Gateway",
+    "backend_for",
+    "backend_plan",
+    "BackendPoller",
+    "gate_for",
+    "WebSocketServer",
+    "EventStreams",
+    "Supervisor",
+    "http_api",
+    "asyncapi_for",
+]
+"""What `running` calls, in its order, by the names that it finds them under."""
+
+
+class Failed(Exception):
+    pass
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise Failed
+
+
+class Closable(ScriptedBackend):
+    closings = 0
+
+    async def aclose(self) -> None:
+        self.closings += 1
+
+
+class Unloadable(MemoryStore):
+    async def load(self) -> Any:
+        raise Failed
+
+
+class Uncloseable(Closable):
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise Failed
+
+
+def config(state: Path, port: int) -> Config:
+    tables = {"handed": {"url": "http://127.0.0.1:1"}, "made": {"url": "http://127.0.0.1:1"}}
+    return from_document({"server": {"port": port, "state_dir": str(state)}, "backends": tables}, environ={})
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        number: int = holder.getsockname()[1]
+    return number
+
+
+async def assert_all_is_free(state: Path, port: int) -> None:
+    await (await SqliteStore.open(state)).aclose()
+    bound("127.0.0.1", port).close()
+
+
+@asynccontextmanager
+async def failing() -> AsyncIterator[None]:
+    raise Failed
+    yield
+
+
+def unserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "serve", lambda *_, **__: failing())
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+async def test_a_part_that_cannot_be_made_leaves_nothing_open(
+    maker: str, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed, store = Closable(), MemoryStore()
+    with monkeypatch.context() as patched:
+        patched.setattr(app, maker, fail)
+        with pytest.raises(Failed):
+            async with running(config(tmp_path, port), Parts(backends={"handed": handed})):
+                pass
+        if maker != "store_for":
+            with pytest.raises(Failed):
+                async with running(config(tmp_path, port), Parts(store=store)):
+                    pass
+            assert store.closed
+    assert handed.closings == 1
+    await assert_all_is_free(tmp_path, port)
+
+
+@pytest.mark.parametrize("arrange", [unserved, None], ids=["listener", "beside"])
+async def test_what_cannot_be_started_leaves_nothing_open(
+    arrange: Callable[[pytest.MonkeyPatch], None] | None, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed = Closable()
+    with monkeypatch.context() as patched:
+        if arrange is not None:
+            arrange(patched)
+        with pytest.raises(Failed):
+            async with running(
+                config(tmp_path, port), Parts(backends={"handed": handed}), beside=None if arrange else failing()
+            ):
+                pass
+    assert handed.closings == 1
+    await assert_all_is_free(tmp_path, port)
+
+
+async def test_a_store_that_cannot_be_read_is_closed(tmp_path: Path, port: int) -> None:
+    store = Unloadable()
+    with pytest.raises(Failed):
+        async with running(config(tmp_path, port), Parts(store=store)):
+            pass
+    assert store.closed
+    await assert_all_is_free(tmp_path, port)
+
+
+async def test_a_part_that_cannot_be_closed_keeps_none_open(tmp_path: Path, port: int) -> None:
+    handed, other, store = Uncloseable(), Closable(), MemoryStore()
+    async with running(config(tmp_path, port), Parts(store=store, backends={"handed": handed, "made": other})):
+        pass
+    assert (handed.closings, other.closings, store.closed) == (1, 1, True)
+    await assert_all_is_free(tmp_path, port)
+
+
+async def test_the_listener_is_given_the_time_for_a_handshake(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    serve = server.serve
+
+    def noting(*arguments: Any, handshake_s: float, **keywords: Any) -> Any:
+        given.append(handshake_s)
+        return serve(*arguments, handshake_s=handshake_s, **keywords)
+
+    monkeypatch.setattr(server, "serve", noting)
+    document = {"server": {"port": port, "state_dir": str(tmp_path)}, "limits": {"handshake_s": 7.5}}
+    async with running(from_document(document, environ={})):
+        assert given == [7.5]
+    assert app.http_options(from_document(document, environ={})).body_s == 7.5
+
+
+def test_every_rule_of_a_breaker_reaches_it() -> None:
+    rules = {
+        "failure_threshold": 7,
+        "open_s": 1.5,
+        "open_max_s": 99.5,
+        "half_open_successes": 3,
+        "heal_s": 12.5,
+        "failure_rate": 0.25,
+        "rate_window_s": 17.5,
+        "rate_minimum_calls": 8,
+    }
+    document = {"backends": {"b": {"url": "http://h", "breaker": rules}}}
+    made = app.backend_plan(from_document(document, environ={}), "b").breaker
+    assert {name: getattr(made, name) for name in rules} == rules
+
+
+async def test_the_end_of_a_gateway_closes_everything(tmp_path: Path, port: int) -> None:
+    handed, unasked = Closable(), Closable()
+    async with running(config(tmp_path, port), Parts(backends={"handed": handed, "unasked": unasked})):
+        with pytest.raises(OSError, match="in use"):
+            bound("127.0.0.1", port)
+    assert (handed.closings, unasked.closings) == (1, 1)
+    await assert_all_is_free(tmp_path, port)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
+from tidegate.errors import ConfigError
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, close
@@ -108,11 +109,18 @@ async def running(
     the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
     """
     async with AsyncExitStack() as stack:
+        # What is made or handed in is closed from the moment that it is there, whatever fails after it.
+        if parts.store is not None:
+            stack.push_async_callback(parts.store.aclose)
+        for name, handed_in in parts.backends.items():
+            stack.push_async_callback(close, handed_in, name)
         listener = stack.enter_context(bound(config.server.host, config.server.port))
         tls = tls_context(config)
         url = url_of(listener, tls=tls is not None)
         authenticator = authenticator_for(config.auth)
         store = parts.store if parts.store is not None else await store_for(config)
+        if store is not None and store is not parts.store:
+            stack.push_async_callback(store.aclose)
         clock = parts.clock if parts.clock is not None else SystemClock()
         metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
 
@@ -126,8 +134,10 @@ async def running(
         )
         pollers = []
         for name in config.backends:
-            backend = parts.backends[name] if name in parts.backends else backend_for(config, name)
-            stack.push_async_callback(close, backend, name)
+            backend = parts.backends.get(name)
+            if backend is None:
+                backend = backend_for(config, name)
+                stack.push_async_callback(close, backend, name)
             pollers.append(
                 BackendPoller(
                     backend_plan(config, name),
@@ -176,7 +186,7 @@ async def running(
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address that `host` stands for."""
+    """A socket bound to the first address that `host` stands for; an IPv6 address may stand in brackets."""
     name = host.removeprefix("[").removesuffix("]")
     family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
@@ -259,7 +269,7 @@ def _known_token(token: TokenConfig, number: int) -> KnownToken:
 
 def _keys(jwt: JwtConfig) -> JwksKeys | KeyFile:
     if jwt.jwks_url is not None:
-        return JwksKeys(jwt.jwks_url)
+        return JwksKeys(jwt.jwks_url, setting="auth.jwt.jwks_url")
     if jwt.secret_file is not None:
         return secret_file(Path(jwt.secret_file), setting="auth.jwt.secret_file")
     assert jwt.key_file is not None, "the configuration's rules see to it"
@@ -306,7 +316,7 @@ def websocket_options(config: Config) -> WebSocketOptions:
 
 
 def backend_for(config: Config, name: str) -> Backend:
-    """The client of the backend `name`."""
+    """The backend `name` of `config`. Reads files; raises `ConfigError` naming the setting at fault."""
     backend = config.backends[name]
     options = HttpOptions(
         url=backend.url,
@@ -320,7 +330,11 @@ def backend_for(config: Config, name: str) -> Backend:
         connection_max_s=backend.connection_max_s,
         idle_s=_idle_s(config, name),
     )
-    return JsonRpcBackend(options) if backend.protocol == "jsonrpc" else HttpJsonBackend(options)
+    try:
+        return JsonRpcBackend(options) if backend.protocol == "jsonrpc" else HttpJsonBackend(options)
+    except ConfigError as error:
+        problems = [msgspec.structs.replace(each, path=f"backends.{name}.{each.path}") for each in error.problems]
+        raise ConfigError(problems) from error
 
 
 def _idle_s(config: Config, name: str) -> float:

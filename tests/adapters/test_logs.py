@@ -91,6 +91,8 @@ def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
         ({"list": ["token=x", ("token=y",)]}, {"list": ["token=***", ["token=***"]]}),
         ({"error": OSError("GET /?token=abc")}, {"error": "GET /?token=***"}),
         ({"tokens": 3, "none": None, "ok": True}, {"tokens": 3, "none": None, "ok": True}),
+        ({"headers": {"X-Anything": "x", "Host": "h"}}, {"headers": {"X-Anything": "***", "Host": "h"}}),
+        ({"fields": [(b"cookie", b"x"), ("accept", "y")]}, {"fields": [["cookie", "***"], ["accept", "y"]]}),
     ],
 )
 def test_credentials_are_masked(values: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -104,6 +106,22 @@ def test_a_terminal_gets_readable_lines_that_cannot_steer_it(capsys: pytest.Capt
     assert "hello \\x1b[2J" in text
     assert "\x1b]0" not in text
     assert "\x07" not in text
+
+
+def test_lines_of_json_and_exceptions_cannot_steer_a_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    structlog.get_logger().info("a\x9bb", path="\u202ec")
+    text = capsys.readouterr().err
+    assert text.strip().isprintable()
+    assert (json.loads(text)["event"], json.loads(text)["path"]) == ("a\x9bb", "\u202ec")
+    logs.configure(readable=True)
+    try:
+        raise ValueError("of \x1b[2J")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    text = capsys.readouterr().err
+    assert "ValueError: of \\x1b[2J\n" in text
+    assert "\x1b[2J" not in text
 
 
 class Broken:

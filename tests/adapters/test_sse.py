@@ -6,19 +6,21 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
 from fanout import House, draft
 from serving import GRANTS, RawClient, Serving, read_answer, request, serving
 
-from tidegate.adapters.sse import COMMENT, EventStreams
-from tidegate.core.grant import Grant
+from tidegate.adapters.sse import COMMENT, EventStream, EventStreams
+from tidegate.core.grant import UNRESTRICTED, Grant
 from tidegate.core.query import StreamQuery
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.access import Admission
+from tidegate.runtime.connection import Connection
 
 Block = dict[str, str]
 
@@ -323,6 +325,22 @@ async def test_a_slow_reader_gets_a_gap_and_the_newest() -> None:
     assert b"event: gap\n" in received
     assert b'"reason":"slow_consumer"' in received
     assert received.count(b"event: system.status\n") < 150
+
+
+async def test_a_stream_is_given_more_only_when_nothing_waits_any_more() -> None:
+    streams = EventStreams(House().gateway, transport_of=lambda _: asyncio.Transport(), soft_bytes=1000)
+    stream = EventStream(streams, Admission(UNRESTRICTED, "127.0.0.1"), StreamQuery(), PatternSet(["*"]))
+    done: list[str] = []
+    told = SimpleNamespace(pause=lambda: done.append("pause"), resume=lambda: done.append("resume"))
+    stream._connection = cast("Connection", told)
+
+    async def send(message: dict[str, Any]) -> None:
+        done.append(message["body"].decode()[0])
+
+    for name in "abc":
+        stream.write(name.encode() * 600)
+    await stream._send_waiting(send)
+    assert done == ["pause", "a", "b", "c", "resume"]
 
 
 async def test_a_reader_that_takes_nothing_is_dropped() -> None:

@@ -40,6 +40,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posts.append((self.headers["Authorization"], body))
         refused = b'"polled"' in body
+        if b'"tricky"' in body:
+            self.send_response(403)
+            self.end_headers()
+            self.wfile.write('{"detail":"no\\u001b[2J\u202e\\nok"}'.encode())
+            return
         self.send_response(403 if refused else 202)
         self.end_headers()
         self.wfile.write(b'{"detail":"it is polled"}' if refused else b'{"epoch":"e1","seq":9}')
@@ -169,6 +174,11 @@ def test_the_url_comes_from_the_environment(recorder: Recorder, monkeypatch: pyt
 def test_a_refused_event_is_a_readable_line_and_code_1(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["publish", "polled", "1", "--url", recorder.url]) == 1
     assert capsys.readouterr().err == "tidegate: the gateway refused: it is polled (HTTP 403)\n"
+
+
+def test_a_refusal_cannot_steer_the_terminal(recorder: Recorder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "tricky", "1", "--url", recorder.url]) == 1
+    assert capsys.readouterr().err == "tidegate: the gateway refused: no\\x1b[2J\\u202e\\nok (HTTP 403)\n"
 
 
 @pytest.mark.parametrize("command", [["publish", "a", "1", "--url"], ["watch"]])

@@ -33,6 +33,39 @@ async def test_events_and_gaps_are_lines_of_json(capsys: pytest.CaptureFixture[s
     assert captured.err == ""
 
 
+async def test_nothing_of_an_event_steers_the_terminal_and_its_value_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\x1b[2J \x9b31m \u202e é"
+
+    async def steering(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        stamp = '"timestamp":"2026-11-22T21:40:03.123Z"'
+        await peer.connection.send(f'{{"type":"a",\r{stamp},"seq":8,\n"data":{json.dumps(text, ensure_ascii=False)}}}')
+        await peer.stay()
+
+    async with scripted(steering) as gateway:
+        assert await followed(gateway.url, count=1) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert "é" in line
+    assert json.loads(line)["data"] == text
+
+
+async def test_nothing_that_ends_a_connection_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    async def leaving(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.close(1012, "bye\x1b[2J\u202e\nfine")
+
+    async def again(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        await peer.send("a", 1, seq=8)
+        await peer.stay()
+
+    async with scripted(leaving, again) as gateway:
+        assert await followed(gateway.url, count=1) == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert r"disconnected: bye\x1b[2J\u202e\nfine; next try" in line
+
+
 @pytest.mark.parametrize(("count", "code"), [(None, 0), (100, 1)])
 async def test_a_duration_that_ends_before_the_count_is_a_failure(count: int | None, code: int) -> None:
     async with scripted(script) as gateway:

@@ -268,7 +268,7 @@ def test_a_job_as_it_is_drawn() -> None:
     failed = msgspec.structs.replace(
         JOB, state=State.FAILED, error=Failure(Code.DISK_FULL, "no room\x1b[2J"), eta_s=None, rate_bytes_per_s=None
     )
-    assert "no room\ufffd[2J" in drawn(job_table([failed]))
+    assert "no room\\x1b[2J" in drawn(job_table([failed]))
     assert drawn(job_table([])).split()[:2] == ["Job", "State"]
 
 

@@ -4,8 +4,17 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.frames import Close
 
-from tidegate.client.refusals import Lost, error_text, judge_close, judge_handshake, retry_after_s
-from tidegate.errors import StreamClosed
+from tidegate.client.credentials import Credentials
+from tidegate.client.refusals import (
+    Lost,
+    answer_text,
+    error_text,
+    judge_again,
+    judge_close,
+    judge_handshake,
+    retry_after_s,
+)
+from tidegate.errors import AccessRefused, StreamClosed
 
 RCVD, SENT = Close(1012, "draining"), Close(1009, "too big")
 
@@ -62,7 +71,64 @@ def test_of_tls_it_is_said_what_was_wrong() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("3", 3), (None, None), ("", None), ("Fri, 31 Dec 1999", None), ("-1", None)]
+    ("status", "location", "text"),
+    [
+        (200, None, "HTTP 200 Words"),
+        (200, "/elsewhere", "HTTP 200 Words"),
+        (302, None, "HTTP 302 Words"),
+        (302, "/login?next=%2Fws%3Ftoken%3DS", "HTTP 302 Words, a redirect to /login that is not followed"),
+        (
+            307,
+            "https://u:S@sso.example/a#S",
+            "HTTP 307 Words, a redirect to https://sso.example/a that is not followed",
+        ),
+        (301, "http://[", "HTTP 301 Words, a redirect to http://[ that is not followed"),
+    ],
+)
+def test_an_answer_that_is_no_gateways_is_a_line_without_secrets(status: int, location: str | None, text: str) -> None:
+    assert answer_text(status, "Words", location=location) == text
+
+
+PASSING = [200, 302, 400, 404, 410, 421, 426]
+FIXED, ASKED = "t", lambda: "t"
+
+
+@pytest.mark.parametrize("status", PASSING)
+def test_other_answers_pass_once_the_stream_was_let_in(status: int) -> None:
+    verdict = AccessRefused(status, "words", retry_after_s=7)
+    assert judge_again(verdict, Credentials(FIXED)) == Lost(reason="words", at_least_s=7.0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_is_final_unless_another_one_can_be_asked_for_once(status: int) -> None:
+    verdict = AccessRefused(status, "words")
+    assert judge_again(verdict, Credentials(FIXED)) is verdict
+    credentials = Credentials(ASKED)
+    assert judge_again(verdict, credentials) == Lost(reason="words")
+    assert judge_again(verdict, credentials) is verdict
+    credentials.accepted()
+    assert judge_again(verdict, credentials) == Lost(reason="words")
+
+
+@pytest.mark.parametrize("code", [4401, 4403])
+def test_a_token_that_ended_in_use_is_shown_or_asked_for_again(code: int) -> None:
+    ended, refused = StreamClosed(code, "words"), AccessRefused(401, "no")
+    for token in (FIXED, ASKED):
+        credentials = Credentials(token)
+        assert judge_again(ended, credentials) == Lost(reason="words", code=code)
+        assert judge_again(refused, credentials) is refused
+
+
+def test_what_time_cannot_mend_stays_final() -> None:
+    too_big = StreamClosed(1009, "words")
+    assert judge_again(too_big, Credentials(ASKED)) is too_big
+    lost = Lost(reason="words")
+    assert judge_again(lost, Credentials(FIXED)) is lost
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("3", 3), (None, None), ("", None), ("Fri, 31 Dec 1999", None), ("-1", None), ("9" * 5000, None), ("٣", None)],
 )
 def test_only_seconds_are_waited(header: str | None, seconds: int | None) -> None:
     assert retry_after_s(header) == seconds

@@ -1,12 +1,15 @@
 """The client against a scripted server: what it yields, asks for and gives up on."""
 
 import asyncio
+import re
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from scripted_gateway import Gateway, Peer, problem, scripted
+from scripted_gateway import Gateway, Peer, Script, problem, scripted
 from websockets.asyncio.client import ClientConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Response
 
 from tidegate.client import Backoff, Connected, Disconnected, Event, Gap, Item, Stream, StreamOptions, connect
 from tidegate.errors import AccessRefused, StreamClosed
@@ -169,20 +172,121 @@ async def test_after_these_codes_it_connects_again(code: int) -> None:
         assert isinstance(again, Connected)
 
 
-@pytest.mark.parametrize("code", [4401, 4403])
-async def test_after_these_codes_it_gives_up_with_the_servers_reason(code: int) -> None:
+def ending(code: int) -> Script:
+    """Lets the client in and ends its stream."""
+
     async def script(peer: Peer) -> None:
         await peer.welcome("e1", 7)
         await peer.send("connection_error", {"code": code, "message": "the token expired", "retryable": False})
         await peer.close(code)
 
+    return script
+
+
+@pytest.mark.parametrize("code", [4401, 4403])
+async def test_a_token_that_is_refused_at_once_ends_the_stream_with_the_servers_reason(code: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send("connection_error", {"code": code, "message": "the token expired", "retryable": False})
+        await peer.close(code)
+
     async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
-        await take(stream, 1)
         with pytest.raises(StreamClosed, match="the token expired") as closed:
             await take(stream, 1)
         assert closed.value.code == code
         assert [item async for item in stream] == []
         assert len(gateway.requests) == 1
+
+
+@pytest.mark.parametrize("code", [4401, 4403])
+async def test_a_token_that_ends_in_use_is_shown_once_more_and_the_answer_is_final(code: int) -> None:
+    refusal = problem(401, "expected a token that has not expired")
+    async with scripted(ending(code), refusal) as gateway, connect(gateway.url, token="t", options=AT_ONCE) as stream:
+        _, lost = await take(stream, 2)
+        assert lost == Disconnected(reason="the token expired", retry_in_s=0.0, code=code)
+        with pytest.raises(AccessRefused, match="not expired"):
+            await take(stream, 1)
+        assert [item async for item in stream] == []
+        assert len(gateway.requests) == 2
+
+
+@pytest.mark.parametrize("end", [ending(4401), ending(4403), problem(401, "no"), problem(403, "no")], ids=str)
+async def test_another_token_is_asked_for_once_and_the_stream_goes_on(end: Script | Response) -> None:
+    tokens = iter(["first", "second", "third"])
+
+    async def ask() -> str:
+        return next(tokens)
+
+    async def cut(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        peer.abort()
+
+    first = [end] if not isinstance(end, Response) else [cut, end]
+    async with (
+        scripted(*first, idle) as gateway,
+        connect(gateway.url, token=ask, options=AT_ONCE) as stream,
+    ):
+        items = await take(stream, 1 + len(first) + 1)
+        assert [type(item) for item in items] == [Connected, *[Disconnected] * len(first), Connected]
+        shown = [headers["Authorization"] for headers in gateway.headers]
+        assert shown == ["Bearer first"] * len(first) + ["Bearer second"]
+
+
+async def test_a_second_token_that_is_refused_ends_the_stream() -> None:
+    tokens = iter("abc")
+
+    async def cut(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        peer.abort()
+
+    async with (
+        scripted(cut, problem(401, "no")) as gateway,
+        connect(gateway.url, token=lambda: next(tokens), options=AT_ONCE) as stream,
+    ):
+        await take(stream, 3)
+        with pytest.raises(AccessRefused, match="no"):
+            await take(stream, 1)
+        assert [headers["Authorization"] for headers in gateway.headers] == ["Bearer a", "Bearer a", "Bearer b"]
+
+
+HTML = Response(200, "OK", Headers({"Content-Type": "text/html"}), b"<html>")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (problem(404, "no such page"), "no such page"),
+        (problem(421, "another host"), "another host"),
+        (HTML, "HTTP 200 OK"),
+        (Response(404, "Not Found", Headers(), b"<html>"), "HTTP 404 Not Found"),
+        (
+            Response(302, "Found", Headers({"Location": "http://sso.example/login?token=t"})),
+            "HTTP 302 Found, a redirect to http://sso.example/login that is not followed",
+        ),
+    ],
+    ids=["404", "421", "200", "404 of a proxy", "302"],
+)
+async def test_whatever_answers_in_the_middle_of_a_deployment_is_waited_for(answer: Response, reason: str) -> None:
+    async def cut(peer: Peer) -> None:
+        await peer.welcome("e1", 7)
+        peer.abort()
+
+    async with scripted(cut, answer, answer, idle) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        items = await take(stream, 5)
+        assert [type(item) for item in items] == [Connected, *[Disconnected] * 3, Connected]
+        assert items[2:4] == [Disconnected(reason=reason, retry_in_s=0.0)] * 2
+    async with scripted(answer) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        with pytest.raises(AccessRefused, match=re.escape(reason)):  # at the beginning it is the address that is wrong
+            await take(stream, 1)
+
+
+async def test_a_redirect_is_not_followed_and_shown_no_token() -> None:
+    async with scripted(idle) as other:
+        there = other.url.replace("http", "ws") + "/ws"
+        redirect = Response(307, "Temporary Redirect", Headers({"Location": there}))
+        async with scripted(redirect) as gateway, connect(gateway.url, token="t", options=AT_ONCE) as stream:
+            with pytest.raises(AccessRefused, match="not followed"):
+                await take(stream, 1)
+        assert other.requests == []
 
 
 async def test_a_message_that_is_too_long_ends_the_stream_instead_of_coming_again_for_ever() -> None:

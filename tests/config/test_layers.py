@@ -19,6 +19,7 @@ def loaded(text: str = "", **environ: str) -> Config:
 
 def test_scalars_of_every_section() -> None:
     config = loaded(
+        "[backends.engine]",
         TIDEGATE_SERVER__HOST="::1",
         TIDEGATE_LIMITS__MESSAGES_PER_S="0.5",
         TIDEGATE_HISTORY__BYTES="0",
@@ -64,6 +65,42 @@ def test_text_stays_text() -> None:
 def test_names_that_set_nothing_are_refused(problems: Problems, name: str, path: str, message: str) -> None:
     document = {"server": {"port": "x"}} if name.endswith("__X") else {}
     assert message in problems(document, environ={name: "1"})[path]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "BACKENDS__B__HEADERS__X_API_KEY",
+            "expected a key with one value: backends.b.headers can only be set as a whole",
+        ),
+        ("BACKENDS__B__HEADERS__A__B", "got backends.b.headers.a.b"),
+        ("BACKENDS__B__BREAKER__OPEN_S__X", "backends.b.breaker.open_s can only be set as a whole"),
+        ("BACKENDS__B__BREAKER__IGNORED_CODES__0", "backends.b.breaker.ignored_codes can only be set as a whole"),
+        (
+            "BACKENDS__TYPO__TIMEOUT_S",
+            "expected the name of a configured backend (b, my-own), got backends.typo.timeout_s",
+        ),
+        ("BACKENDS__TYPO__URL", "expected the name of a configured backend (b, my-own)"),
+        ("SERVER__PORT__X", "server.port can only be set as a whole"),
+        ("SERVER__ALLOWED_HOSTS__0", "server.allowed_hosts can only be set as a whole"),
+        ("AUTH__TOKENS__0__TOKEN", "auth.tokens can only be set as a whole"),
+        ("AUTH__JWT__ALGORITHMS__0", "auth.jwt.algorithms can only be set as a whole"),
+    ],
+)
+def test_only_single_values_of_known_tables_can_be_set(problems: Problems, name: str, message: str) -> None:
+    backends = {"b": {"url": "http://h", "headers": {"X-Api-Key": "file"}}, "my-own": {"url": "http://h"}}
+    document = {"server": {"port": 8080}, "backends": backends}
+    found = problems(document, environ={f"TIDEGATE_{name}": "1"})
+    assert list(found) == [f"TIDEGATE_{name}"]
+    assert message in found[f"TIDEGATE_{name}"]
+
+
+def test_of_jwt_too(tmp_path: Path) -> None:
+    (tmp_path / "key").touch()
+    config = loaded('[auth]\nmode = "jwt"', TIDEGATE_AUTH__JWT__KEY_FILE=str(tmp_path / "key"))
+    assert config.auth.jwt is not None
+    assert config.auth.jwt.key_file == str(tmp_path / "key")
 
 
 def test_other_names_are_left_alone() -> None:

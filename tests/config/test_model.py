@@ -133,11 +133,14 @@ def test_secrets_are_in_no_repr() -> None:
     config = Config(
         backends={
             "b": BackendConfig(
-                url="https://user:HIDDEN@h/rpc?api_key=HIDDEN", headers={"Authorization": "HIDDEN", "X-Kind": "plain"}
+                url="https://user:HIDDEN@h/rpc?api_key=HIDDEN",
+                headers={"Authorization": "HIDDEN", "X-Kind": "HIDDEN", "Accept": "plain"},
             )
         },
         sources={
-            "s": SourceConfig(backend="b", method="get?token=HIDDEN", params={"login": [{"password": "HIDDEN"}]}),
+            "s": SourceConfig(
+                backend="b", method="get?token=HIDDEN", params={"login": [{"password": "HIDDEN", "pin": "HIDDEN"}]}
+            ),
         },
         auth=AuthConfig(
             tokens=(TokenConfig(token="HIDDEN"),),

@@ -23,10 +23,10 @@ def again(config: Config) -> Config:
 
 FULL = Config(
     server=ServerConfig(host="0.0.0.0", state_dir="", allowed_hosts=("a", "b")),
-    backends={"b-1": BackendConfig(url="http://h/", headers={"X-Kind": 'a "b" \\ é'})},
+    backends={"b-1": BackendConfig(url="http://h/", headers={"Accept": 'a "b" \\ é'})},
     sources={
         "system.status": SourceConfig(
-            backend="b-1", method="m", params={"a b": [1, 2.5, True, {"c": "\t\x7f\u2028"}], "": {}}, interval_s=1e-7
+            backend="b-1", method="m", params={"a b": [1, 2.5, True, {"c\t\x7f\u2028": 1}], "": {}}, interval_s=1e-7
         ),
         "plain": SourceConfig(backend="b-1", method="m", items="", key="id", max_stale_s=1e7),
     },
@@ -41,15 +41,22 @@ def test_shown_and_loaded_again_it_is_the_same(config: Config) -> None:
 
 def test_secrets_are_masked() -> None:
     backend = BackendConfig(
-        url="https://u:HIDDEN@h/rpc?key=1&api-key=HIDDEN", headers={"X-Auth": "HIDDEN", "X": "seen"}
+        url="https://u:HIDDEN@h/rpc?key=HIDDEN&api-key=HIDDEN", headers={"X-Auth": "HIDDEN", "Accept": "seen"}
+    )
+    source = SourceConfig(
+        backend="b",
+        method="query?q=HIDDEN",
+        params={"user": "HIDDEN", "list": ["HIDDEN", {"of": "HIDDEN"}], "pin": 1, "password": 2},
     )
     auth = AuthConfig(mode="token", tokens=(TokenConfig(token="HIDDEN"),))
-    config = Config(server=ServerConfig(state_dir=""), backends={"b": backend}, auth=auth)
+    config = Config(server=ServerConfig(state_dir=""), backends={"b": backend}, sources={"s": source}, auth=auth)
     text = show(config)
     assert "HIDDEN" not in text
     masked = again(config)
-    assert masked.backends["b"].url == "https://***@h/rpc?key=1&api-key=***"
-    assert masked.backends["b"].headers == {"X-Auth": "***", "X": "seen"}
+    assert masked.backends["b"].url == "https://***@h/rpc?key=***&api-key=***"
+    assert masked.backends["b"].headers == {"X-Auth": "***", "Accept": "seen"}
+    assert masked.sources["s"].method == "query?q=***"
+    assert masked.sources["s"].params == {"user": "***", "list": ["***", {"of": "***"}], "pin": 1, "password": "***"}
     assert masked.auth.tokens[0].token == "***"
 
 

@@ -64,6 +64,14 @@ class TestLive:
         assert received[-1]["seq"] == 4
         assert subscriber.delivered == 2
 
+    def test_shares_what_it_wants_with_all_who_want_the_same(self) -> None:
+        fabric = Fabric()
+        subscribers = [fabric.subscriber()[0] for _ in range(2)]
+        for subscriber in subscribers:
+            feed(subscriber, fabric, "a", "b.*")
+        one, other = subscribers
+        assert one.interest is other.interest, "else ten thousand clients hold ten thousand copies"
+
     def test_hears_nothing_after_it_was_detached(self) -> None:
         fabric = Fabric()
         subscriber, channel, reasons = fabric.subscriber(limits=SendLimits(hard_bytes=0, grace_s=0))

@@ -130,7 +130,7 @@ def test_its_variable_sets_it(row: Row) -> None:
         assert row.variable == "–"
         return
     assert row.variable == f"TIDEGATE_{prefix}__{row.key.upper()}"
-    document, findings = with_environment({}, {row.variable: "text"})
+    document, findings = with_environment({"backends": {"name": {}}}, {row.variable: "text"})
     assert findings == []
     value: Any = document
     for name in [*prefix.lower().split("__"), row.key]:

@@ -98,6 +98,48 @@ async def test_problems(
     assert problem["title"]
 
 
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:{port}", "127.0.0.1", "127.0.0.1:{port}", "[::1]:{port}"])
+@pytest.mark.parametrize("origin", [None, "http://{host}"])
+async def test_this_machine_may_steer_it(api: aiohttp.ClientSession, host: str, origin: str | None) -> None:
+    host = host.format(port=5)
+    headers = {"Host": host} | ({"Origin": origin.format(host=host)} if origin else {})
+    async with api.post("/release", headers=headers) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", "localhost.", "", "[::1", "::1"]
+)
+async def test_a_host_of_elsewhere_is_refused_on_every_route(
+    proxy: FaultProxy, api: aiohttp.ClientSession, host: str
+) -> None:
+    for method, path in (("GET", "/state"), ("PUT", "/faults/down"), ("POST", "/release"), ("GET", "/nowhere")):
+        async with api.request(method, path, headers={"Host": host}) as response:
+            assert (response.status, response.content_type) == (421, "application/problem+json")
+    assert not proxy.is_down
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost", "https://127.0.0.1:5", "http://127.0.0.1:6"]
+)
+async def test_a_page_of_elsewhere_is_refused(proxy: FaultProxy, api: aiohttp.ClientSession, origin: str) -> None:
+    headers = {"Host": "127.0.0.1:5", "Origin": origin}
+    for method, path in (("POST", "/release"), ("PUT", "/faults/down"), ("OPTIONS", "/faults/down")):
+        async with api.request(method, path, headers=headers) as response:
+            assert response.status == 403
+            assert "Access-Control-Allow-Origin" not in response.headers
+    assert not proxy.is_down
+
+
+async def test_the_address_of_the_connection_may_be_asked_for(proxy: FaultProxy) -> None:
+    async with control_server(proxy, listen=("0.0.0.0", 0)) as url, aiohttp.ClientSession() as session:
+        port = url.rpartition(":")[2]
+        async with session.get(f"http://127.0.0.2:{port}/state") as response:
+            assert response.status == 200
+        async with session.get(f"http://127.0.0.2:{port}/state", headers={"Host": "127.0.0.3"}) as response:
+            assert response.status == 421
+
+
 async def test_calls_are_paged_and_forgotten(proxy: FaultProxy, api: aiohttp.ClientSession) -> None:
     proxy.set(Fault.status(503))
     for _ in range(3):

@@ -5,22 +5,17 @@ of every line, whoever wrote it.
 """
 
 import logging
-import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, Literal
 
 import structlog
 
+from tidegate.core.masking import mask_fields
+from tidegate.core.printable import printable, printable_json
+
 Level = Literal["debug", "info", "warning", "error"]
-
-MASK = "***"
-
-_SECRET_NAME = re.compile(r"authorization|cookie|token|secret|passw|credential|api[-_]?key", re.IGNORECASE)
-_SECRET_TEXT = re.compile(r"(token=|\bBearer\s+|\bBasic\s+)[^&#\s\"']+", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/?#\s@]*(?=@)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _MULTILINE = frozenset({"exception", "stack"})
 
@@ -65,28 +60,13 @@ class StderrLogger:
 
 def without_credentials(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor that masks credentials, by the names of values and in their text, at any depth."""
-    for name, value in event.items():
-        event[name] = MASK if _SECRET_NAME.search(name) and isinstance(value, str | bytes) else _masked(value)
+    event.update(mask_fields(event))
     return event
-
-
-def _masked(value: Any) -> Any:
-    match value:
-        case str():
-            return _USERINFO.sub(MASK, _SECRET_TEXT.sub(rf"\g<1>{MASK}", value))
-        case Mapping():
-            return without_credentials(None, "", {str(name): item for name, item in value.items()})
-        case list() | tuple() | set() | frozenset():
-            return [_masked(item) for item in value]
-        case bool() | int() | float() | None:
-            return value
-        case _:
-            return _masked(str(value))
 
 
 def _renderers(readable: bool) -> list[Callable[..., Any]]:
     if not readable:
-        return [structlog.processors.JSONRenderer(default=str, ensure_ascii=False)]
+        return [structlog.processors.JSONRenderer(default=str, ensure_ascii=False), _printable_line]
     return [
         _printable,
         structlog.dev.ConsoleRenderer(pad_event_to=0, exception_formatter=structlog.dev.plain_traceback),
@@ -96,9 +76,13 @@ def _renderers(readable: bool) -> list[Callable[..., Any]]:
 def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Nothing that others sent us may steer the terminal."""
     for name, value in event.items():
-        if isinstance(value, str) and name not in _MULTILINE:
-            event[name] = _CONTROL.sub(lambda control: f"\\x{ord(control[0]):02x}", value)
+        if isinstance(value, str):
+            event[name] = printable(value, keep="\t\n" if name in _MULTILINE else "\t")
     return event
+
+
+def _printable_line(_: object, __: str, line: str) -> str:
+    return printable_json(line)
 
 
 class _ToStructlog(logging.Handler):

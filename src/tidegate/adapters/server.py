@@ -23,6 +23,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from tidegate import files
 from tidegate.core.problem import MEDIA_TYPE, problem
 from tidegate.errors import ConfigError, Problem, RefusalReason
 from tidegate.runtime.access import LOCAL_ADDRESS, Request
@@ -120,6 +121,8 @@ def tls_context(cert_file: Path, key_file: Path) -> tls.SSLContext:
     """What a TLS handshake with clients needs. Raises `ConfigError` for files that are no certificate and its key."""
     context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
     try:
+        files.check(cert_file)
+        files.check(key_file)
         # The empty password keeps OpenSSL from asking the terminal for one.
         context.load_cert_chain(cert_file, key_file, password="")
     except OSError as error:

@@ -2,7 +2,8 @@
 
 What `save` takes is merged by type and key and written in one transaction at least once in `WRITE_EVERY_S`. A commit
 survives a kill at any moment (SQLite, "Write-Ahead Logging"). The directory is locked, so that two gateways never share
-it. A file that cannot be read as ours is set aside, never deleted, and the gateway starts without it.
+it, and only the gateway's user may read its files. A file that cannot be read as ours is set aside, never deleted, and
+the gateway starts without it.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Self
 
 import structlog
 
+from tidegate import files
 from tidegate.errors import StoreError
 from tidegate.ports import SavedValue
 
@@ -26,6 +28,7 @@ RETRY_S = 1.0
 """How long a failed write rests; what it held is merged with what has come since."""
 
 FILE = "values.sqlite3"
+LOCK = "lock"
 APPLICATION_ID = 0x54494445
 """Marks our files ("TIDE" in ASCII), so that another program's database is never taken for one."""
 
@@ -64,9 +67,16 @@ class SqliteStore:
     async def open(cls, directory: Path) -> Self:
         """Lock `directory`, making it if need be, and open what lies in it.
 
-        Raises `StoreError` if another gateway holds it, or it cannot be made or written.
+        Raises `StoreError` if another gateway holds it, or it cannot be made or written. Cancelling waits for the disk
+        and leaves nothing open.
         """
-        return await asyncio.to_thread(cls._open, directory)
+        opening = asyncio.ensure_future(asyncio.to_thread(cls._open, directory))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with contextlib.suppress(StoreError):
+                await (await opening).aclose()
+            raise
 
     async def load(self) -> Sequence[SavedValue]:
         """Everything that is on disk. Call it before the first `save`."""
@@ -88,21 +98,25 @@ class SqliteStore:
     @classmethod
     def _open(cls, directory: Path) -> Self:
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            files.make_directory(directory)
+            lock = files.open_private(directory / LOCK)
         except OSError as error:
-            raise StoreError(
-                f"expected a directory that can be written, got {directory}: {error.strerror} (server.state_dir)"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(_connect(directory / FILE), lock)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise StoreError(f"another gateway uses {directory}: give each its own server.state_dir") from error
-        except (OSError, sqlite3.Error) as error:
-            os.close(lock)
-            raise StoreError(f"expected a database that can be written in {directory}: {error}") from error
+            got = f"{directory}: {_with_name(error, directory)}"
+            raise StoreError(f"expected a directory that can be written, got {got} (server.state_dir)") from error
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                connection = _connect(directory / FILE)
+            except BlockingIOError as error:
+                raise StoreError(f"another gateway uses {directory}: give each its own server.state_dir") from error
+            except (OSError, sqlite3.Error) as error:
+                got = _with_name(error, directory) if isinstance(error, OSError) else str(error)
+                raise StoreError(f"expected a database that can be written in {directory}, got {got}") from error
+            undo.callback(connection.close)
+            store = cls(connection, lock)
+            undo.pop_all()
+            return store
 
     def _load(self) -> list[SavedValue]:
         with self._changed:
@@ -145,8 +159,26 @@ class SqliteStore:
         return True
 
 
+def obstacle(directory: Path) -> str | None:
+    """Why `SqliteStore.open` would refuse `directory`, without changing anything; None if it would not.
+
+    Whether a gateway uses it is not looked at.
+    """
+    try:
+        nearest = next(path for path in (directory, *directory.parents) if path.exists() or path.is_symlink())
+    except OSError as error:
+        return f"{directory} ({error.strerror})"
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return f"{directory} cannot be written ({nearest})"
+    for name in (LOCK, FILE):
+        if found := files.database_obstacle(directory / name):
+            return f"{directory} with {found}"
+    return None
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection to our database at `path`; whatever else lies there is set aside first."""
+    files.make_database_private(path)
     try:
         return _prepare(path)
     except sqlite3.OperationalError:
@@ -154,6 +186,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, _ForeignFile) as error:
         aside = _set_aside(path)
         log.warning("state file set aside", file=str(path), kept_as=str(aside), reason=str(error))
+        files.make_database_private(path)
         return _prepare(path)
 
 
@@ -199,10 +232,16 @@ def _set_aside(path: Path) -> Path:
     """Rename a database and its companions; the name that it has now."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.unreadable-{stamp}-{time.monotonic_ns()}")
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in files.DATABASE_COMPANIONS:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def _with_name(error: OSError, directory: Path) -> str:
+    """What the operating system, or `files`, says, and of which file where that is not `directory` itself."""
+    name = "" if error.filename in (None, str(directory)) else f"{Path(error.filename).name} "
+    return f"{name}({error.strerror})"
 
 
 class _ForeignFile(Exception):

@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 
 from tidegate import __version__
 from tidegate.cli.environment import ENGINE_URL, LOG_LEVEL, TOKEN, URL
+from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
 
 if TYPE_CHECKING:
@@ -54,11 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _fail(f"{_one_line(error)} (see tidegate --help)", code=2)
     except ConfigError as error:
-        return _fail(
-            "\n".join(["the configuration is not usable:", *(f"  {problem}" for problem in error.problems)]), 2
-        )
+        return _fail("the configuration is not usable:", *(f"  {problem}" for problem in error.problems), code=2)
     except AccessRefused as error:
-        return _fail(f"the gateway refused: {error} (HTTP {error.status})", code=1)
+        return _fail(_refusal(error), code=1)
     except BrokenPipeError:
         return _reader_has_gone()
     except (TidegateError, OSError) as error:
@@ -432,31 +431,35 @@ def config_init(path: Path = CONFIG_FILE, /) -> int:
 
 
 @config.command(name="check")
-def config_check(path: Path = CONFIG_FILE, /) -> int:
-    """Check a configuration and report everything wrong with it.
+def config_check(path: Path | None = None, /, *, config: Path | None = None) -> int:
+    """Check a configuration and the files that it names, and report everything wrong with it.
 
     Parameters
     ----------
     path
-        File to check.
+        File to check; by default tidegate.toml.
+    config
+        The same, as other commands call it.
     """
     from tidegate.cli import configuring
 
-    return configuring.check(path)
+    return configuring.check(_one_file(path, config))
 
 
 @config.command(name="show")
-def config_show(path: Path = CONFIG_FILE, /) -> int:
+def config_show(path: Path | None = None, /, *, config: Path | None = None) -> int:
     """Print a configuration as it counts: with every default and the environment, without secrets.
 
     Parameters
     ----------
     path
-        File to show.
+        File to show; by default tidegate.toml.
+    config
+        The same, as other commands call it.
     """
     from tidegate.cli import configuring
 
-    return configuring.print_whole(path)
+    return configuring.print_whole(_one_file(path, config))
 
 
 @config.command(name="schema")
@@ -519,6 +522,12 @@ def token_create(
     )
 
 
+def _one_file(path: Path | None, config: Path | None) -> Path:
+    if path is not None and config is not None:
+        raise ConfigError([Problem("--config", "no other file beside it", str(path))])
+    return path or config or CONFIG_FILE
+
+
 def _check_url(url: str) -> None:
     from tidegate.client.addresses import api_url
 
@@ -528,14 +537,23 @@ def _check_url(url: str) -> None:
         raise ConfigError([Problem("--url", "the address of a gateway", f"{url!r} ({error})")]) from error
 
 
+def _refusal(error: AccessRefused) -> str:
+    """A gateway says why it refuses; who only answers with a status is somebody else, or a proxy before it."""
+    status = f"HTTP {error.status}"
+    if str(error).startswith(status):
+        return f"no gateway answers there, but something else: {error}"
+    return f"the gateway refused: {error} ({status})"
+
+
 def _reader_has_gone() -> int:
     """Whoever read our output needs no more, so we are done. Nothing may be flushed into the closed pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"tidegate: {message}\n")
+def _fail(*lines: str, code: int) -> int:
+    """Whatever a file or a server said is in `lines`: none of it may steer the terminal, or pass for a line of ours."""
+    sys.stderr.write("tidegate: " + "\n".join(map(printable, lines)) + "\n")
     return code
 
 

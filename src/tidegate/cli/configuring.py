@@ -8,7 +8,8 @@ import msgspec
 
 from tidegate.cli.environment import gateway_environment
 from tidegate.config import EXAMPLE, Config, load, schema, show
-from tidegate.errors import TidegateError
+from tidegate.core.printable import printable
+from tidegate.errors import ConfigError, TidegateError
 
 
 class FileExists(TidegateError):
@@ -27,8 +28,17 @@ def write_example(path: Path) -> int:
 
 
 def check(path: Path) -> int:
-    """Read the configuration at `path` as ``serve`` would. Raises `ConfigError` with everything wrong in it."""
+    """Read the configuration at `path`, and the files that it names, as ``serve`` would.
+
+    Raises `ConfigError` with everything that ``serve`` would refuse. What protects less than it seems is a warning.
+    """
+    from tidegate.cli import preflight  # imports the gateway
+
     config = _loaded(path)
+    if found := preflight.problems(config):
+        raise ConfigError(found)
+    for caution in preflight.cautions(config, path):
+        sys.stderr.write(f"tidegate: warning: {printable(str(caution))}\n")
     sys.stdout.write(f"{path}: {len(config.backends)} backend(s), {len(config.sources)} source(s), no problem\n")
     return 0
 

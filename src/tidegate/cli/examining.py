@@ -11,18 +11,21 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from tidegate.app import FAN_OUT_IS_COMPILED, authenticator_for, backend_for, backend_plan, bound, tls_context
+from tidegate.adapters.store_sqlite import LOCK, obstacle
+from tidegate.app import FAN_OUT_IS_COMPILED, backend_for, backend_plan, bound
+from tidegate.cli import preflight
 from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
 from tidegate.core.outcome import Fault
+from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.ports import Backend
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, close, exchange, prepare
@@ -48,7 +51,8 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<4}  {self.what}: {self.found}" + (f"\n      → {self.remedy}" if self.remedy else "")
+        lines = [f"{self.level:<4}  {self.what}: {printable(self.found)}"]
+        return "\n      → ".join([*lines, printable(self.remedy)] if self.remedy else lines)
 
 
 async def examine(stopped: asyncio.Event, *, config_file: Path | None, url: str | None) -> int:
@@ -81,7 +85,7 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
         return
     shown = config_file or "none given, this machine is shown by the reference engine"
     yield Finding(Level.OK, what, f"{shown}, {len(config.backends)} backend(s), {len(config.sources)} source(s)")
-    for finding in _files(config):
+    for finding in _files(config, config_file):
         yield finding
     if is_unspecified(config.server.host):
         yield _names(config.server.allowed_hosts)
@@ -98,19 +102,15 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
             yield finding
 
 
-def _files(config: Config) -> Iterator[Finding]:
-    """Whether what the files hold can be used; that they are there is known already."""
+def _files(config: Config, config_file: Path | None) -> Iterator[Finding]:
+    """Whether what the files hold can be used, and who else may; that they are there is known already."""
     what = "tokens and certificates"
-    checks: list[Callable[[], object]] = [lambda: authenticator_for(config.auth), lambda: tls_context(config)]
-    failed = False
-    for check in checks:
-        try:
-            check()
-        except ConfigError as error:
-            failed = True
-            for problem in error.problems:
-                yield Finding(Level.FAIL, what, str(problem), "give it such a file")
-    if not failed:
+    problems = preflight.access_problems(config)
+    for problem in problems:
+        yield Finding(Level.FAIL, what, str(problem), "give it such a file")
+    for caution in [] if problems else preflight.cautions(config, config_file):
+        yield Finding(Level.WARN, what, f"{caution.setting}: {caution.found}", caution.remedy)
+    if not problems:
         yield Finding(Level.OK, what, f'auth.mode = "{config.auth.mode}", TLS {"on" if _has_tls(config) else "off"}')
 
 
@@ -180,11 +180,11 @@ def _state(state_dir: str | None, *, a_gateway_runs: bool) -> Finding:
     if not state_dir:
         return Finding(Level.OK, what, 'server.state_dir = "": last good values do not outlive a restart')
     directory = Path(state_dir)
-    nearest = next(path for path in (directory, *directory.parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+    if found := obstacle(directory):
         remedy = "give it to the gateway's user, or choose another server.state_dir"
-        return Finding(Level.FAIL, what, f"{directory} cannot be written ({nearest})", remedy)
-    if _is_locked(directory / "lock"):
+        return Finding(Level.FAIL, what, found, remedy)
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if _is_locked(directory / LOCK):
         if a_gateway_runs:
             return Finding(Level.OK, what, f"{directory}, in use by a gateway")
         remedy = "end the gateway that uses it, or choose another server.state_dir"
@@ -213,12 +213,11 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
     """
     plan = backend_plan(config, name)
     what = f"backend {name}"
-    try:
-        backend = backend_for(config, name)
-    except ConfigError as error:
-        for problem in error.problems:
+    if problems := preflight.backend_problems(config, name):
+        for problem in problems:
             yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{name}]")
         return
+    backend = backend_for(config, name)
     slowest_s, good = 0.0, 0
     try:
         for source in plan.sources:

@@ -15,6 +15,7 @@ from tidegate.cli.board import Board
 from tidegate.cli.signals import until
 from tidegate.cli.table import render
 from tidegate.client import Connected, Disconnected, Event, Gap, Item, Stream, connect
+from tidegate.core.printable import printable, printable_json
 from tidegate.errors import Unreachable
 
 REFRESH_S = 0.25
@@ -79,16 +80,19 @@ async def _lines() -> AsyncIterator[Show]:
 
 
 def _write_line(item: Item) -> None:
-    """Events and gaps as the server sent them on standard output, the connection's state on standard error."""
+    """Events and gaps as the server sent them on standard output, the connection's state on standard error.
+
+    The value is as it was sent; control and format characters in its texts are escaped.
+    """
     match item:
         case Event() | Gap():
-            sys.stdout.buffer.write(item.raw.replace(b"\n", b" ") + b"\n")
+            sys.stdout.buffer.write(printable_json(item.raw.decode(errors="replace")).encode() + b"\n")
             sys.stdout.buffer.flush()
         case Connected():
             if item.resumed:
                 sys.stderr.write("tidegate: connected again, nothing was missed\n")
         case Disconnected():
-            sys.stderr.write(f"tidegate: disconnected: {item.reason}; next try in {item.retry_in_s:.1f} s\n")
+            sys.stderr.write(f"tidegate: disconnected: {printable(item.reason)}; next try in {item.retry_in_s:.1f} s\n")
 
 
 @asynccontextmanager

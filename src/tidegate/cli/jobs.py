@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tidegate.cli.engine_calls import engine_at
 from tidegate.cli.signals import until
-from tidegate.cli.table import clean
+from tidegate.core.printable import printable, printable_json
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import ENDED, Job, State
 from tidegate.engine.compression.service import AgentList, AgentStatus, JobList
@@ -65,11 +65,11 @@ async def submit(
 
         last = await _followed(stopped, read, job_table, json=json, ended=lambda jobs: jobs[0].state in ENDED)
     if not last:
-        sys.stderr.write(f"tidegate: job {job.id} goes on\n")
+        sys.stderr.write(f"tidegate: job {printable(job.id)} goes on\n")
         return 0
     [job] = last
     if job.error is not None and not _draws(json=json):  # else it is below the table
-        sys.stderr.write(f"tidegate: {clean(job.error.message)}\n")
+        sys.stderr.write(f"tidegate: {printable(job.error.message)}\n")
     if job.skipped and job.state is State.DONE:
         sys.stderr.write(f"tidegate: not in the archive: {job.skipped} sockets, pipes or devices\n")
     return 0 if job.state is State.DONE else 1
@@ -149,16 +149,16 @@ def job_table(jobs: Sequence[Job]) -> RenderableType:
     table = _table("Job", "State", "Progress", "", "Speed", "Left", "Ratio", "Result")
     for job in jobs:
         table.add_row(
-            job.id,
+            Text(printable(job.id)),
             Text(job.state, _STYLES.get(job.state, "cyan")),
             ProgressBar(total=100, completed=_bar(job), width=12),
             f"{int(_bar(job))} %",
             "" if job.rate_bytes_per_s is None else f"{size_text(job.rate_bytes_per_s)}/s",
             "" if job.eta_s is None else f"{job.eta_s:.0f} s",
             "" if job.ratio is None else f"{job.ratio:.2f}",
-            Text(clean(_from_here(job.destination))),
+            Text(printable(_from_here(job.destination))),
         )
-    failures = [Text(f"{job.id}: {clean(job.error.message)}", "red") for job in jobs if job.error is not None]
+    failures = [Text(printable(f"{job.id}: {job.error.message}"), "red") for job in jobs if job.error is not None]
     return Group(table, *failures)
 
 
@@ -166,15 +166,15 @@ def agent_table(agents: Sequence[AgentStatus]) -> RenderableType:
     table = _table("Agent", "State", "Process", "Job", "Done", "Failed", "CPU", "Memory", "Last trouble")
     for agent in agents:
         table.add_row(
-            agent.id,
+            Text(printable(agent.id)),
             Text(agent.state, _STYLES.get(agent.state, "cyan")),
             "" if agent.pid is None else str(agent.pid),
-            agent.job or "",
+            Text(printable(agent.job or "")),
             str(agent.jobs_done),
             str(agent.jobs_failed),
             "" if agent.cpu_percent is None else f"{agent.cpu_percent} %",
             "" if agent.memory_bytes is None else size_text(agent.memory_bytes),
-            Text(clean(agent.error or "")),
+            Text(printable(agent.error or "")),
         )
     return table
 
@@ -233,7 +233,8 @@ def _write(items: Sequence[T], draw: Draw[T], *, json: bool) -> None:
         Console().print(draw(items))
         return
     for item in items:
-        sys.stdout.write((msgspec.json.encode(item).decode() if json else _line(item)) + "\n")
+        line = printable_json(msgspec.json.encode(item).decode()) if json else printable(_line(item))
+        sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
@@ -244,7 +245,7 @@ def _draws(*, json: bool) -> bool:
 def _line(item: Job | AgentStatus) -> str:
     """For programs that read lines, and people who read their output."""
     if isinstance(item, Job):
-        return f"{item.id} {item.state} {item.percent:.1f}% {clean(item.path)} -> {clean(item.destination)}"
+        return f"{item.id} {item.state} {item.percent:.1f}% {item.path} -> {item.destination}"
     return f"{item.id} {item.state} {item.job or '-'} done {item.jobs_done} failed {item.jobs_failed}"
 
 

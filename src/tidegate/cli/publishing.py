@@ -6,6 +6,7 @@ import sys
 import msgspec
 
 from tidegate.client import publish
+from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
 
 
@@ -17,5 +18,5 @@ def publish_event(event_type: str, json: str, *, key: str | None, url: str, reta
         raise ConfigError([Problem("JSON", "the event's data as JSON", f"{json[:80]!r} ({error})")]) from error
     data = msgspec.Raw(json.encode())
     position = asyncio.run(publish(event_type, data, url=url, key=key, retain=retain, token=token))
-    sys.stdout.write(f"{position}\n")
+    sys.stdout.write(f"{printable(position)}\n")
     return 0

@@ -12,6 +12,7 @@ import structlog
 
 from tidegate.adapters.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.app import App, running
+from tidegate.cli import preflight
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
 from tidegate.cli.following import Following, follow
 from tidegate.config import Config, demo_config, load
@@ -32,6 +33,7 @@ async def serve(
 ) -> int:
     """Run the gateway until `stopped` is set, then let its clients go. Raises `ConfigError`, `CannotListen`."""
     config, engine_port = configured(config_file, overrides, engine_port)
+    _check_files(config, config_file)
     async with gateway(config, engine_port=engine_port) as app:
         spare_the_collector()
         log.info("listening", url=app.url)
@@ -77,6 +79,17 @@ def configured(
     if engine_port and port != engine_port:
         raise _taken(engine_port)
     return demo_config(_engine_url(port), environ=environ, overrides=overrides), port
+
+
+def _check_files(config: Config, config_file: Path | None) -> None:
+    """Raise `ConfigError` for all files at once that cannot be used; log what others may read or guess."""
+    problems = preflight.access_problems(config)
+    for name in config.backends:
+        problems += preflight.backend_problems(config, name)
+    if problems:
+        raise ConfigError(problems)
+    for caution in preflight.cautions(config, config_file):
+        log.warning(caution.found, setting=caution.setting, remedy=caution.remedy)
 
 
 @asynccontextmanager

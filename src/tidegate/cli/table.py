@@ -1,6 +1,5 @@
 """Draws a `Board` with rich."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
@@ -10,6 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from tidegate.cli.board import Board, Row
+from tidegate.core.printable import printable
 
 _STYLES = {
     "fresh": "green",
@@ -22,7 +22,6 @@ _STYLES = {
 }
 _ONE_LINE: Any = {"no_wrap": True, "overflow": "ellipsis"}
 _INDENT = "  "
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def render(board: Board, *, now: datetime, position: str | None, hint: str = "") -> RenderableType:
@@ -31,7 +30,7 @@ def render(board: Board, *, now: datetime, position: str | None, hint: str = "")
     `hint` comes last. A short last line is where a terminal can echo a key without spoiling the picture.
     """
     notes = [
-        Text(f"{_clock(note.at)} {clean(note.text)}", "yellow" if note.is_bad else "dim", **_ONE_LINE)
+        Text(f"{_clock(note.at)} {printable(note.text)}", "yellow" if note.is_bad else "dim", **_ONE_LINE)
         for note in board.notes
     ]
     below = [*notes, Text(hint, "dim")] if hint else notes
@@ -44,14 +43,14 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
         wait_s = 0.0 if board.retry_at is None else max(0.0, (board.retry_at - now).total_seconds())
         tried = f"next try in {wait_s:.0f} s" if wait_s else "connecting"
         head.append(
-            f"● disconnected since {_clock(board.state_since)}: {clean(board.lost.reason)}; {tried}", "bold red"
+            f"● disconnected since {_clock(board.state_since)}: {printable(board.lost.reason)}; {tried}", "bold red"
         )
     elif board.connected is not None:
-        head.append(f"● connected to {clean(board.connected.server)}", "bold green")
+        head.append(f"● connected to {printable(board.connected.server)}", "bold green")
     else:
         head.append("● connecting", "bold yellow")
     clients = "" if board.clients is None else f"  clients {board.clients}"
-    head.append(f"  {clean(board.url)}  events {board.events}{clients}  position {position or 'unknown'}", "dim")
+    head.append(f"  {printable(board.url)}  events {board.events}{clients}  position {position or 'unknown'}", "dim")
     return head
 
 
@@ -69,13 +68,13 @@ class _Rows:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = self._shown(console.height)
-        width = max((len(clean(row.name)) for row in rows), default=0)
+        width = max((len(printable(row.name)) for row in rows), default=0)
         why = "Why" if any(_why(row, self._now) for row in rows) else ""
         yield Text(_columns("Event", width, "State", "Since", "As of", why), "bold", **_ONE_LINE)
         share = self._lines_per_data(rows, console.height)
         for row in rows:
             yield self._about(row, width)
-            data = Text(clean(row.data), "dim").wrap(console, options.max_width - len(_INDENT))
+            data = Text(printable(row.data), "dim").wrap(console, options.max_width - len(_INDENT))
             if len(data) > share and share:
                 data[share - 1].append(" …")
             for line in data[:share] if row.data else ():
@@ -101,9 +100,9 @@ class _Rows:
     def _about(self, row: Row, width: int) -> Text:
         is_known = self._board.lost is None
         style = _STYLES.get(row.state, "cyan") if is_known else "dim"
-        state = clean(row.state) if is_known else f"{clean(row.state)}?"
+        state = printable(row.state) if is_known else f"{printable(row.state)}?"
         text = _columns(
-            clean(row.name), width, state, _clock(row.since), _age(row.as_of, self._now), _why(row, self._now)
+            printable(row.name), width, state, _clock(row.since), _age(row.as_of, self._now), _why(row, self._now)
         )
         line = Text(text, **_ONE_LINE)
         line.stylize(style, start=width)
@@ -120,8 +119,8 @@ def _columns(name: str, width: int, state: str, since: str, age: str, why: str) 
 
 def _why(row: Row, now: datetime) -> str:
     if row.retry_at is None or row.retry_at <= now:
-        return clean(row.why)
-    return f"{clean(row.why)}, retry in {(row.retry_at - now).total_seconds():.0f} s".removeprefix(", ")
+        return printable(row.why)
+    return f"{printable(row.why)}, retry in {(row.retry_at - now).total_seconds():.0f} s".removeprefix(", ")
 
 
 def _age(moment: datetime | None, now: datetime) -> str:
@@ -136,8 +135,3 @@ def _age(moment: datetime | None, now: datetime) -> str:
 def _clock(moment: datetime | None) -> str:
     """The local time of day."""
     return "" if moment is None else f"{moment.astimezone():%H:%M:%S}"
-
-
-def clean(text: str) -> str:
-    """Nothing that a server sent may steer the terminal."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

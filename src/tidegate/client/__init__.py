@@ -17,6 +17,7 @@ It stands alone: of Tidegate it needs nothing but `tidegate.errors`.
 
 from tidegate.client.addresses import DEFAULT_URL
 from tidegate.client.backoff import Backoff
+from tidegate.client.credentials import TokenSource
 from tidegate.client.health import Readiness, readiness
 from tidegate.client.items import Connected, Disconnected, Event, Gap, Item
 from tidegate.client.publishing import publish
@@ -33,6 +34,7 @@ __all__ = [
     "Readiness",
     "Stream",
     "StreamOptions",
+    "TokenSource",
     "connect",
     "publish",
     "readiness",

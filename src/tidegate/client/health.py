@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import problem_detail, reaching
+from tidegate.client.refusals import answer_text, problem_detail, reaching
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 5.0
@@ -34,18 +34,21 @@ async def readiness(
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     with reaching(url, timeout_s=timeout_s):
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            async with session.get(api_url(url, "/readyz"), ssl=check_certificate) as response:
-                found = _readiness(response.status, await response.read())
-            async with session.get(api_url(url, "/api/v1/session"), ssl=check_certificate) as response:
+            async with session.get(api_url(url, "/readyz"), ssl=check_certificate, allow_redirects=False) as response:
+                text = answer_text(response.status, "", location=response.headers.get("Location"))
+                found = _readiness(response.status, await response.read(), text)
+            async with session.get(
+                api_url(url, "/api/v1/session"), ssl=check_certificate, allow_redirects=False
+            ) as response:
                 if response.status == MISDIRECTED:
                     raise AccessRefused(response.status, problem_detail(await response.read()) or response.reason or "")
             return found
 
 
-def _readiness(status: int, body: bytes) -> Readiness:
+def _readiness(status: int, body: bytes, found: str) -> Readiness:
     if reason := problem_detail(body):
         raise AccessRefused(status, reason)
     try:
         return msgspec.json.decode(body, type=Readiness)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Unreachable(f"no gateway answers there, but something else (HTTP {status})") from None
+        raise Unreachable(f"no gateway answers there, but something else ({found})") from None

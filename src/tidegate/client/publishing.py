@@ -7,7 +7,7 @@ import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import problem_detail, reaching, retry_after_s
+from tidegate.client.refusals import answer_text, problem_detail, reaching, retry_after_s
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 10.0
@@ -35,7 +35,9 @@ async def publish(
     with reaching(url, timeout_s=timeout_s):
         async with (
             aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-            session.post(api_url(url, "/api/v1/events"), data=io.BytesIO(msgspec.json.encode(draft))) as response,
+            session.post(
+                api_url(url, "/api/v1/events"), data=io.BytesIO(msgspec.json.encode(draft)), allow_redirects=False
+            ) as response,
         ):
             return _position(response, await response.read())
 
@@ -55,11 +57,13 @@ class _Accepted(msgspec.Struct):
 
 def _position(response: aiohttp.ClientResponse, body: bytes) -> str:
     if response.status != 202:
-        reason = problem_detail(body) or f"HTTP {response.status} {response.reason or ''}".strip()
+        reason = problem_detail(body) or answer_text(
+            response.status, response.reason or "", location=response.headers.get("Location")
+        )
         wait_s = retry_after_s(response.headers.get("Retry-After"))
         raise AccessRefused(response.status, reason, retry_after_s=wait_s)
     try:
         accepted = msgspec.json.decode(body, type=_Accepted)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreachable(f"no gateway answers there, but something else: {error}") from error
     return f"{accepted.epoch}:{accepted.seq}"

@@ -1,15 +1,17 @@
 """Why a connection could not be opened or ended, and whether trying again can help."""
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
 import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Response
 
+from tidegate.client.credentials import Credentials
 from tidegate.errors import AccessRefused, CloseCode, StreamClosed, TidegateError, Unreachable
 
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1009, 1010, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
@@ -17,6 +19,9 @@ _FINAL_CODES = frozenset({1002, 1003, 1007, 1009, 1010, CloseCode.UNAUTHENTICATE
 
 _PASSING_STATUSES = frozenset({408, 425, 429})
 """HTTP statuses below 500 that pass by themselves."""
+
+FAILED_HANDSHAKE = (OSError, WebSocketException, UnicodeError)
+"""What opening a connection raises where no gateway answers: a name that cannot be one is a `UnicodeError`."""
 
 _MAX_SHOWN = 300
 
@@ -29,8 +34,8 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
     at_least_s: float = 0.0
 
 
-def judge_handshake(error: OSError | InvalidHandshake) -> Lost | TidegateError:
-    """What a failed handshake means: try again, or the error to raise."""
+def judge_handshake(error: Exception) -> Lost | TidegateError:
+    """What a failed handshake, one of `FAILED_HANDSHAKE`, means: try again, or the error to raise."""
     match error:
         case InvalidStatus():
             return _judge_response(error.response)
@@ -38,8 +43,10 @@ def judge_handshake(error: OSError | InvalidHandshake) -> Lost | TidegateError:
             return Lost(reason="no answer in time")
         case OSError():
             return Lost(reason=error_text(error))
+        case UnicodeError():
+            return Lost(reason="its name cannot be one")
         case _:
-            return Lost(reason=f"no WebSocket there: {error}")
+            return Lost(reason=f"no WebSocket there: {_shortened(str(error))}")
 
 
 def judge_close(error: ConnectionClosed, *, said: str | None) -> Lost | StreamClosed:
@@ -54,6 +61,33 @@ def judge_close(error: ConnectionClosed, *, said: str | None) -> Lost | StreamCl
     return Lost(reason=reason, code=close.code)
 
 
+def judge_again(verdict: Lost | TidegateError, credentials: Credentials) -> Lost | TidegateError:
+    """What a `verdict` means to a stream that was let in before.
+
+    In the middle of a deployment anything may answer in the gateway's place, so only time can tell: it tries again.
+    A token that is refused ends it unless `credentials` can show another one; one that ended while it was in use is
+    shown once more, for the gateway to say what it thinks of it.
+    """
+    match verdict:
+        case AccessRefused(status=401 | 403) if not credentials.refused():
+            return verdict
+        case AccessRefused():
+            return Lost(reason=str(verdict), at_least_s=float(verdict.retry_after_s or 0))
+        case StreamClosed(code=CloseCode.UNAUTHENTICATED | CloseCode.FORBIDDEN):
+            credentials.refused()
+            return Lost(reason=str(verdict), code=verdict.code)
+        case _:
+            return verdict
+
+
+def answer_text(status: int, phrase: str, *, location: str | None = None) -> str:
+    """An HTTP answer in a line: where it redirects to, without what may be secret in that."""
+    text = f"HTTP {status} {phrase}".strip()
+    if location is None or not 300 <= status < 400:
+        return text
+    return f"{text}, a redirect to {_shortened(_bare(location))} that is not followed"
+
+
 def problem_detail(body: bytes) -> str | None:
     """The ``detail`` or ``title`` of problem details (RFC 9457), or None where `body` is something else."""
     try:
@@ -65,7 +99,7 @@ def problem_detail(body: bytes) -> str | None:
 
 def retry_after_s(header: str | None) -> int | None:
     """The seconds of a ``Retry-After``; None for an absent one, and for a date, which Tidegate never sends."""
-    return int(header) if header and header.isascii() and header.isdecimal() else None
+    return int(header) if header and re.fullmatch(r"[0-9]{1,9}", header) else None
 
 
 def error_text(error: OSError) -> str:
@@ -93,6 +127,18 @@ def reaching(url: str, *, timeout_s: float) -> Iterator[None]:
         raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
     except aiohttp.ClientError as error:
         raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
+    except UnicodeError as error:
+        raise Unreachable(f"no gateway answers at {url}: its name cannot be one") from error
+
+
+def _bare(location: str) -> str:
+    """`location` without user, query and fragment."""
+    address, *_ = re.split(r"[?#]", location, maxsplit=1)
+    return re.sub(r"(?<=://)[^/]*@", "", address)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 class _Problem(msgspec.Struct):
@@ -102,8 +148,10 @@ class _Problem(msgspec.Struct):
 
 def _judge_response(response: Response) -> Lost | AccessRefused:
     status = response.status_code
-    reason = problem_detail(bytes(response.body)) or f"HTTP {status} {response.reason_phrase}".strip()
-    wait_s = retry_after_s(response.headers.get("Retry-After"))
+    reason = problem_detail(bytes(response.body)) or answer_text(
+        status, response.reason_phrase, location=next(iter(response.headers.get_all("Location")), None)
+    )
+    wait_s = retry_after_s(next(iter(response.headers.get_all("Retry-After")), None))
     if status >= 500 or status in _PASSING_STATUSES:
         return Lost(reason=reason, at_least_s=float(wait_s or 0))
     return AccessRefused(status, reason, retry_after_s=wait_s)

@@ -12,14 +12,15 @@ from typing import Self
 
 import msgspec
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_websocket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed
 
 from tidegate.client.addresses import DEFAULT_URL, is_loopback, stream_url
 from tidegate.client.backoff import Backoff
+from tidegate.client.credentials import Credentials, TokenSource
 from tidegate.client.items import UNREADABLE, Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
+from tidegate.client.opening import open_websocket
 from tidegate.client.position import Position, Progress
-from tidegate.client.refusals import Lost, judge_close, judge_handshake
+from tidegate.client.refusals import FAILED_HANDSHAKE, Lost, judge_again, judge_close, judge_handshake
 from tidegate.errors import TidegateError
 
 SILENT_HEARTBEATS = 2.5
@@ -50,13 +51,15 @@ async def connect(
     url: str = DEFAULT_URL,
     *,
     types: Iterable[str] | None = None,
-    token: str | None = None,
+    token: TokenSource = None,
     since: str | None = None,
     options: StreamOptions = _DEFAULTS,
 ) -> AsyncIterator["Stream"]:
     """Follow the gateway at `url` for as long as the context is open.
 
     `types` are patterns, None for the gateway's defaults. `since` is a position that `Stream.position` once gave.
+    `token` may be a function that gives one, at once or as an awaitable: it is asked at the beginning, and again when
+    the gateway has refused or ended what it gave; what it raises, iterating raises.
     Nothing is sent before the stream is iterated. Raises `ValueError` for a malformed `url` or `since`.
     """
     stream = Stream(url, types=types, token=token, since=since, options=options)
@@ -70,15 +73,18 @@ class Stream:
     """An endless asynchronous iterator over a gateway's events; see `connect`.
 
     Iterating raises `AccessRefused` where the gateway refuses the request and `StreamClosed` where it ended the stream
-    for good; everything else is tried again, for ever, and told as `Disconnected`. For one iterating task at a time.
+    for good; everything else is tried again, for ever, and told as `Disconnected`. Once it was let in, other answers
+    (404, 421, a login page) are a deployment that passes and are tried again too; only a refused token (401, 403) is
+    final, after another one was asked for once. For one iterating task at a time.
     """
 
     def __init__(
-        self, url: str, *, types: Iterable[str] | None, token: str | None, since: str | None, options: StreamOptions
+        self, url: str, *, types: Iterable[str] | None, token: TokenSource, since: str | None, options: StreamOptions
     ) -> None:
         self._url = url
         self._types = None if types is None else frozenset(types)
-        self._token = token
+        self._credentials = Credentials(token)
+        self._was_let_in = False
         self._options = options
         self._progress = Progress(None if since is None else Position.parse(since))
         self._websocket: ClientConnection | None = None
@@ -117,10 +123,11 @@ class Stream:
 
     async def _open(self) -> Disconnected | None:
         await asyncio.sleep(self._next_attempt - asyncio.get_running_loop().time())
+        headers = await self._credentials.headers()
         try:
             self._websocket = await open_websocket(
                 self._address(),
-                additional_headers={"Authorization": f"Bearer {self._token}"} if self._token else None,
+                additional_headers=headers,
                 compression=None,
                 proxy=None if is_loopback(self._url) else True,
                 open_timeout=self._options.open_timeout_s,
@@ -128,8 +135,8 @@ class Stream:
                 ping_interval=None,  # `_frame` asks a silent server itself, and leaves a talking one alone
                 max_size=self._options.max_message_bytes,
             )
-        except (OSError, InvalidHandshake) as error:
-            return self._lost(judge_handshake(error))
+        except FAILED_HANDSHAKE as error:
+            return self._lost(self._judged(judge_handshake(error)))
         self._welcomed_at, self._server_said, self._server_wait_s = None, None, 0.0
         self._silence_s, self._asks_for_pong = self._options.open_timeout_s, False
         return None
@@ -143,7 +150,7 @@ class Stream:
             raw = await self._frame(websocket)
             return self._take(decode_frame(raw), raw)
         except ConnectionClosed as error:
-            return self._lost(judge_close(error, said=self._server_said))
+            return self._lost(self._judged(judge_close(error, said=self._server_said)))
         except TimeoutError:
             websocket.transport.abort()
             return self._lost(Lost(reason="the server fell silent"))
@@ -184,6 +191,8 @@ class Stream:
 
     def _welcome(self, frame: Frame) -> Connected:
         welcome = msgspec.json.decode(frame.data_json, type=_WelcomeData)
+        self._was_let_in = True
+        self._credentials.accepted()
         self._welcomed_at = asyncio.get_running_loop().time()
         self._silence_s = SILENT_HEARTBEATS * welcome.heartbeat_interval_s
         self._progress.welcomed(Position(welcome.epoch, welcome.seq), resumed=welcome.resumed)
@@ -209,6 +218,9 @@ class Stream:
         elif frame.seq is not None and not frame.snapshot:
             self._progress.live(frame.seq)
         return event_of(frame, raw)
+
+    def _judged(self, verdict: Lost | TidegateError) -> Lost | TidegateError:
+        return judge_again(verdict, self._credentials) if self._was_let_in else verdict
 
     def _lost(self, verdict: Lost | TidegateError) -> Disconnected:
         self._websocket = None

@@ -8,12 +8,28 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import get_args
 
-from tidegate.config.model import Role
-from tidegate.config.reader import Finding, KeyPath, Outside
+import msgspec
+
+from tidegate.config.model import (
+    AuthConfig,
+    BackendConfig,
+    HistoryConfig,
+    LimitsConfig,
+    Role,
+    Section,
+    ServerConfig,
+)
+from tidegate.config.reader import Finding, KeyPath, Outside, dotted, table_of
 
 PREFIX = "TIDEGATE_"
-SECTIONS = ("server", "limits", "history", "auth", "backends")
-"""Tables whose scalars can be set by environment."""
+_TABLES: dict[str, type[Section]] = {
+    "server": ServerConfig,
+    "limits": LimitsConfig,
+    "history": HistoryConfig,
+    "auth": AuthConfig,
+    "backends": BackendConfig,
+}
+"""Tables whose single values can be set by environment; that of a backend under its name."""
 
 TOKEN_FILE = f"{PREFIX}AUTH__TOKEN_FILE"
 """Names a file with one token that has every role; implies `[auth] mode = "token"`."""
@@ -25,7 +41,11 @@ Table = Mapping[str, object]
 
 
 def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table, list[Finding]]:
-    """`document` with the variables ``TIDEGATE_SECTION__KEY`` put in, and the names that are no such variable."""
+    """`document` with the variables ``TIDEGATE_SECTION__KEY`` put in, and the names that are no such variable.
+
+    Only keys that hold one value can be set, in tables of the model: what is nested in a value, such as a header, has a
+    spelling that names of variables lack.
+    """
     findings = []
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or _SERVICE_LINK.fullmatch(name):
@@ -34,10 +54,14 @@ def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table
         section, *keys = name.removeprefix(PREFIX).lower().split("__")
         if name == TOKEN_FILE:
             document = _with_token(document, value)
-        elif section in SECTIONS:
-            document = _put(document, _path(document, section, keys), value)
+        elif section in _TABLES:
+            path = _path(document, section, keys)
+            if expected := _instead_of(path, document):
+                findings.append(Finding((name,), expected, dotted(path)))
+            else:
+                document = _put(document, path, value)
         else:
-            expected = f"a name such as {PREFIX}SERVER__PORT, with one of the sections {', '.join(SECTIONS)}"
+            expected = f"a name such as {PREFIX}SERVER__PORT, with one of the sections {', '.join(_TABLES)}"
             findings.append(Finding((name,), expected, "an unknown name in the environment"))
     return document, findings
 
@@ -66,6 +90,30 @@ def _path(document: Table, section: str, keys: list[str]) -> KeyPath:
     if section == "backends" and keys and isinstance(backends, Mapping):
         keys[0] = next((name for name in backends if name.replace("-", "_") == keys[0]), keys[0])
     return (section, *keys)
+
+
+def _instead_of(path: KeyPath, document: Table) -> str | None:
+    """What is expected instead of `path` where no variable can set that; None where one can.
+
+    Keys that the model lacks, and ends in a table or a list, pass: the reader has the words for them.
+    """
+    section, *keys = map(str, path)
+    table: type[Section] | None = _TABLES[section]
+    if section == "backends" and len(keys) > 1:
+        name, *keys = keys
+        backends = document.get("backends", {})
+        if isinstance(backends, Mapping) and name not in backends:
+            return f"the name of a configured backend ({', '.join(backends) or 'there is none'})"
+    for number, key in enumerate(keys, start=1):
+        if table is None:
+            return (
+                f"a key with one value: {dotted(path[: len(path) - len(keys) + number - 1])} can only be set as a whole"
+            )
+        hint = {field.name: field.type for field in msgspec.structs.fields(table)}.get(key)
+        if hint is None:
+            return None
+        table = table_of(hint)
+    return None
 
 
 def _with_token(document: Table, file: Outside) -> Table:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from tidegate.config import formats
-from tidegate.config.masking import MASK, mask_named, mask_url
+from tidegate.core.masking import MASK, mask_headers, mask_strings, mask_url
 
 Role = Literal["subscriber", "publisher", "admin"]
 Algorithm = Literal["HS256", "RS256", "ES256"]
@@ -171,7 +171,7 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     breaker: BreakerConfig = BreakerConfig()
 
     def public(self) -> dict[str, object]:
-        return super().public() | {"url": mask_url(self.url), "headers": mask_named(self.headers)}
+        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
 
 
 class SourceConfig(Section, frozen=True, kw_only=True):
@@ -205,7 +205,7 @@ class SourceConfig(Section, frozen=True, kw_only=True):
     breaker: Literal["backend", "own"] = "backend"
 
     def public(self) -> dict[str, object]:
-        return super().public() | {"method": mask_url(self.method), "params": mask_named(self.params)}
+        return super().public() | {"method": mask_url(self.method), "params": mask_strings(self.params)}
 
 
 class TokenConfig(Section, frozen=True, kw_only=True):

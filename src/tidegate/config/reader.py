@@ -16,8 +16,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 import msgspec
 
 from tidegate.config.formats import DIRECTORY, FILE, Format, resolved
-from tidegate.config.masking import is_secret_name, mask_text
 from tidegate.config.model import Section
+from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
+from tidegate.core.printable import steers
 from tidegate.errors import Problem
 
 KeyPath = tuple[str | int, ...]
@@ -179,8 +180,15 @@ def bare_or_quoted(key: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """`text` as a TOML basic string."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """`text` as a TOML basic string, in which control and format characters are escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return quoted if quoted.isprintable() else "".join(map(_toml_char, quoted))
+
+
+def _toml_char(char: str) -> str:
+    if not steers(char):
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"
 
 
 def expectation(hint: Any, key: str = "") -> str:
@@ -208,14 +216,22 @@ def shown(value: object, path: KeyPath = ()) -> str:
             return "a table"
         case list() | tuple():
             return "an empty list" if not value else "a list"
-        case _ if is_secret_name(next((key for key in reversed(path) if isinstance(key, str)), "")):
+        case _ if _is_secret(path):
             return "something else (not shown)"
         case bool():
             return str(value).lower()
         case str():
-            return quoted(_shortened(mask_text(value)))
+            return quoted(_shortened(mask_refused(value)))
         case _:
             return _shortened(str(value))
+
+
+def _is_secret(path: KeyPath) -> bool:
+    """Whether the value at `path` may be a credential: under a name of one, or a header not known to be harmless."""
+    names = [key for key in path if isinstance(key, str)]
+    if len(names) > 1 and names[-2] == "headers":
+        return not is_harmless_header(names[-1])
+    return bool(names) and is_secret_name(names[-1])
 
 
 def _shortened(text: str, limit: int = 100) -> str:
@@ -249,6 +265,12 @@ def _bounds(metas: Iterable[msgspec.Meta]) -> Iterator[str]:
             yield f" above {meta.gt} and up to {meta.le:.0f}"
         if meta.min_length:
             yield " that is not empty"
+
+
+def table_of(hint: Any) -> type[Section] | None:
+    """The table that a key of type `hint` holds; None for any other key."""
+    plain = _without_none(hint)
+    return plain if isinstance(plain, type) and issubclass(plain, Section) else None
 
 
 def _without_none(hint: Any) -> Any:

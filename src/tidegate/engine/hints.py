@@ -6,15 +6,18 @@ gateway polls anyway. That hints are refused is said once, until one is taken.
 
 import asyncio
 import contextlib
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import structlog
 
+from tidegate import files
 from tidegate.engine.threads import in_thread
 
 PAUSE_S = 0.3
 TIMEOUT_S = 2.0
+TOKEN_BYTES = 16_384
 
 log = structlog.get_logger("tidegate.engine")
 
@@ -60,8 +63,8 @@ class Hints:
     async def _headers(self) -> dict[str, str]:
         if self._token_file is None:
             return {}
-        token = (await in_thread(self._token_file.read_text)).strip()
-        if not (token.isascii() and token.isprintable()):
+        token = (await in_thread(partial(files.read, self._token_file, limit=TOKEN_BYTES))).decode().strip()
+        if not (token and token.isascii() and token.isprintable()):
             raise ValueError("expected one line of ASCII")
         return {"Authorization": f"Bearer {token}"}
 

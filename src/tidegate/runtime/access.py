@@ -9,6 +9,7 @@ import msgspec
 
 from tidegate.core.authority import (
     DEFAULT_PORTS,
+    LOOPBACK_NAMES,
     Authority,
     Origin,
     origin_of,
@@ -24,7 +25,6 @@ from tidegate.ports import Authenticator
 RETRY_S = 2
 """When to come back while the keys to check a token with are not there yet."""
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 LOCAL_ADDRESS = "tidegate.local_address"
 """Where an ASGI scope's state has the `local_address` of a `Request`."""

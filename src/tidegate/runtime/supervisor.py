@@ -1,7 +1,7 @@
 """What runs, in which order it starts, whether it is ready, and how it ends.
 
 Start: saved values are published as stale, then the pollers ask for fresh ones. End: the gateway drains, then what
-runs is cancelled, then the store writes what is waiting. A part that fails is logged and started again.
+runs is cancelled; whoever made the parts closes them. A part that fails is logged and started again.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Supervisor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Everything runs while the context is open. On leaving, what runs is cancelled and the store is closed."""
+        """Everything runs while the context is open. On leaving, what runs is cancelled."""
         saved = await self._saved()
         for poller in self._pollers.values():
             await poller.restore(saved)
@@ -72,8 +72,6 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._store is not None:
-                await self._store.aclose()
 
     def readiness(self) -> Readiness:
         """Whether the gateway is ready: a dead backend makes it degraded, not unready."""

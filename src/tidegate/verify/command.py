@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
 from tidegate.verify.deployment import GATEWAY
 from tidegate.verify.progress import ConsoleProgress
@@ -56,7 +57,7 @@ def run(
             return 1
     if report is not None and render is not None:
         report.write_text(render(found), encoding="utf-8")
-    sys.stdout.write(summary(found) + "\n")
+    sys.stdout.write(printable(summary(found)) + "\n")
     return 0 if found.passed else 1
 
 

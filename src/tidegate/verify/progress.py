@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from tidegate.core.printable import printable
 from tidegate.verify.report import Check, Outcome, ScenarioResult
 
 _SHOWN = {
@@ -32,7 +33,7 @@ class ConsoleProgress:
         self._status.stop()
 
     def preparing(self, what: str) -> None:
-        self._show("starting", Text(f"Verifying {what}"))
+        self._show("starting", Text(printable(f"Verifying {what}")))
 
     def began(self, title: str, promise: str) -> None:
         self._show(title, Text(title, "bold"))
@@ -41,12 +42,17 @@ class ConsoleProgress:
     def checked(self, check: Check) -> None:
         word, style = _SHOWN[check.outcome]
         self._line(
-            Text.assemble(f"  {check.at_s:6.2f} s  ", (word, style), f"  {check.claim}", (f": {check.saw}", "dim"))
+            Text.assemble(
+                f"  {check.at_s:6.2f} s  ",
+                (word, style),
+                printable(f"  {check.claim}"),
+                (printable(f": {check.saw}"), "dim"),
+            )
         )
 
     def ended(self, result: ScenarioResult) -> None:
         word, style = _SHOWN[result.outcome]
-        reason = f": {result.reason}" if result.reason else ""
+        reason = printable(f": {result.reason}") if result.reason else ""
         self._line(Text.assemble("  ", (word, style), f"  {result.title}, {result.elapsed_s:.1f} s{reason}"))
 
     def _show(self, doing: str, text: Text) -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
 from tidegate.verify.report import Check, Outcome, Report, ScenarioResult
 
@@ -116,7 +117,7 @@ def _case(scenario: ScenarioResult, check: Check) -> ET.Element:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return printable(" ".join(text.replace("|", "\\|").split()))
 
 
 def _xml(text: str) -> str:

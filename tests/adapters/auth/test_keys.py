@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,22 @@ def test_what_is_no_public_key_is_named(tmp_path: Path, content: bytes) -> None:
     [problem] = refused.value.problems
     assert problem.path == "auth.jwt.key_file"
     assert str(path) in problem.got
+
+
+@pytest.mark.parametrize("url", ["http://a%3As3cr3t:pw@h/", "http://xn--a/", "http:///keys"])
+def test_an_issuers_address_that_cannot_be_asked_is_named_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        JwksKeys(url, setting="auth.jwt.jwks_url")
+    assert str(refused.value).startswith("auth.jwt.jwks_url: expected an address")
+    assert "s3cr3t" not in str(refused.value)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_in_place_of_a_key_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "key")
+    for make in (public_key_file, secret_file):
+        with pytest.raises(ConfigError, match=r"x: expected .* got .*key \(a named pipe, no regular file\)"):
+            make(tmp_path / "key", setting="x")
 
 
 def test_a_weak_rsa_key_is_refused(tmp_path: Path) -> None:
@@ -118,7 +135,7 @@ class Issuer:
 @contextlib.asynccontextmanager
 async def fetching(issuer: Issuer, **options: float) -> AsyncIterator[tuple[JwksKeys, ScriptedServer]]:
     async with scripted(issuer.script) as server:
-        keys = JwksKeys(server.url, **{"refresh_s": 0.0, "pause_s": 0.0, **options})
+        keys = JwksKeys(server.url, "jwks_url", **{"refresh_s": 0.0, "pause_s": 0.0, **options})
         running = asyncio.create_task(keys.run())
         try:
             yield keys, server

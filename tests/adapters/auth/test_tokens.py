@@ -1,5 +1,6 @@
 import asyncio
 import hmac
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,33 @@ async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: py
     path.unlink()
     await eventually(lambda: len(warnings) == 2)
     running.cancel()
+
+
+@pytest.mark.timeout(30)
+async def test_a_file_that_becomes_a_pipe_keeps_the_old_token_and_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "REREAD_S", 0.0)
+    warnings: list[dict[str, Any]] = []
+    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warnings.append(fields))
+    path = tmp_path / "token"
+    path.write_text("old")
+    authenticator = TokenAuthenticator([in_file(path)])
+    running = asyncio.create_task(authenticator.run())
+    path.unlink()
+    os.mkfifo(path)
+    await eventually(lambda: any("a named pipe, no regular file" in warning["problem"] for warning in warnings))
+    assert knows(authenticator, "old")
+    running.cancel()
+    await asyncio.wait({running})
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def test_every_file_without_a_token_is_named_at_once(tmp_path: Path) -> None:
+    listed = [KnownToken(TokenFile(tmp_path / str(n), f"auth.tokens[{n}].token_file"), READER) for n in range(2)]
+    with pytest.raises(ConfigError) as refused:
+        TokenAuthenticator(listed)
+    assert [problem.path for problem in refused.value.problems] == [
+        "auth.tokens[0].token_file",
+        "auth.tokens[1].token_file",
+    ]

@@ -58,6 +58,12 @@ class TestHeaders:
         assert headers.getall("Authorization") == ["Custom 1"]
         assert headers["X-Key"] == "k"
 
+    @pytest.mark.parametrize("url", ["http://a%3Ab:s3cr3t@h/", "http://xn--a/"])
+    def test_of_an_address_that_cannot_be_asked_are_refused(self, url: str) -> None:
+        with pytest.raises(ConfigError, match="url: expected an address") as refused:
+            address(HttpOptions(url=url))
+        assert "s3cr3t" not in str(refused.value)
+
     def test_carry_the_credentials_of_the_address(self) -> None:
         assert fixed_headers(HttpOptions(url="http://user:p%40ss@h/"))["Authorization"] == "Basic dXNlcjpwQHNz"
 
@@ -85,7 +91,7 @@ class TestAuthorization:
             (b"two\nlines", "got something else"),
             (b"a b", "got something else"),
             (b"\xc3\xa9", "got something else"),
-            (b"x" * (TOKEN_BYTES + 1), "got something else"),
+            (b"x" * (TOKEN_BYTES + 1), "got more than 16384 bytes"),
         ],
     )
     async def test_says_which_file_holds_no_token(self, tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -98,8 +104,26 @@ class TestAuthorization:
         assert caught.value.code is ErrorCode.RPC_AUTH
         assert "lines" not in str(caught.value)
 
+    @pytest.mark.timeout(10)
+    async def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "token")
+        with pytest.raises(NoCredentials, match="got a named pipe, no regular file"):
+            await authorization(HttpOptions(url="http://h/", bearer_token_file=tmp_path / "token"))
+
 
 class TestTlsContext:
+    @pytest.mark.timeout(10)
+    def test_does_not_wait_for_a_pipe(self, certificates: Certificates, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        for options in (
+            HttpOptions(url="https://h/", ca_file=pipe),
+            HttpOptions(url="https://h/", client_cert_file=pipe),
+            HttpOptions(url="https://h/", client_cert_file=certificates.client_cert, client_key_file=pipe),
+        ):
+            with pytest.raises(ConfigError, match="a named pipe"):
+                tls_context(options)
+
     def test_takes_certificate_and_key_apart_or_together(self, certificates: Certificates) -> None:
         tls_context(HttpOptions(url="https://h/", client_cert_file=certificates.client))
         tls_context(

@@ -1,3 +1,4 @@
+import os
 import sqlite3
 from pathlib import Path
 
@@ -40,6 +41,29 @@ async def test_a_directory_belongs_to_one_engine(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=f"another engine uses {tmp_path}"):
             await saved(tmp_path)
     await saved(tmp_path)
+
+
+async def test_only_the_engines_user_may_read_its_jobs(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    before = os.umask(0)
+    try:
+        async with opened(directory) as jobs:
+            await jobs.save(record("a"))
+            modes = {path.name: path.stat().st_mode & 0o777 for path in directory.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys([FILE, f"{FILE}-wal", f"{FILE}-shm", "engine.lock"], 0o600)
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["engine.lock", FILE, f"{FILE}-wal"])
+async def test_a_link_in_place_of_a_file_is_refused_and_not_followed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / name).symlink_to(tmp_path / "theirs")
+    with pytest.raises(StoreError, match=f"got .*{name}: a symbolic link, which is not followed"):
+        await saved(tmp_path / "state")
+    assert (tmp_path / "theirs").read_text() == "theirs"
 
 
 async def test_what_is_no_directory_is_an_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ current until it is cancelled. No message and no log line of theirs holds a toke
 from tidegate.adapters.auth.jwt import JwtAuthenticator, JwtOptions
 from tidegate.adapters.auth.keys import JwksKeys, KeyFile, public_key_file, secret_file
 from tidegate.adapters.auth.signing import Signer, private_key, shared_secret
-from tidegate.adapters.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile
+from tidegate.adapters.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile, token_text
 
 __all__ = [
     "JwksKeys",
@@ -23,4 +23,5 @@ __all__ = [
     "public_key_file",
     "secret_file",
     "shared_secret",
+    "token_text",
 ]

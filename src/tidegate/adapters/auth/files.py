@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from tidegate import files
 from tidegate.errors import ConfigError, Problem
 
 REREAD_S = 5.0
@@ -22,13 +23,11 @@ log = structlog.get_logger("tidegate.auth")
 def read(path: Path, *, setting: str, expected: str) -> bytes:
     """What `path` holds, without white space around it. Raises `ConfigError` naming `setting`."""
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_BYTES + 1).strip()
+        content = files.read(path, limit=FILE_BYTES).strip()
     except OSError as error:
         raise ConfigError([Problem(setting, expected, f"{path} ({error.strerror})")]) from error
-    if not content or len(content) > FILE_BYTES:
-        got = f"more than {FILE_BYTES} bytes" if content else "nothing"
-        raise ConfigError([Problem(setting, expected, f"{path} with {got}")])
+    if not content:
+        raise ConfigError([Problem(setting, expected, f"{path} with nothing")])
     return content
 
 

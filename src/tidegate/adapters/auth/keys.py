@@ -99,11 +99,14 @@ class JwksKeys:
     """The keys that an issuer publishes at `url`, fetched by `run`.
 
     A token with an unknown key id makes them be fetched at once, but never sooner than `pause_s` after the last
-    time. While the issuer does not answer well, the keys that are there stay.
+    time. While the issuer does not answer well, the keys that are there stay. Raises `ConfigError` naming `setting` for
+    an address that cannot be asked.
     """
 
-    def __init__(self, url: str, *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S) -> None:
-        self._url = URL(url)
+    def __init__(
+        self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
+    ) -> None:
+        self._url, self._headers = _request_to(url, setting)
         self._refresh_s = refresh_s
         self._pause_s = pause_s
         self._keys: list[Key] | None = None
@@ -132,7 +135,7 @@ class JwksKeys:
 
     async def _fetch(self, session: aiohttp.ClientSession) -> None:
         try:
-            keys = _key_set(await _body(session, self._url))
+            keys = _key_set(await _body(session, self._url, self._headers))
         except (aiohttp.ClientError, TimeoutError, OSError, _Unusable) as error:
             # What aiohttp's errors say may quote the address, and with it a password.
             reason = str(error) if isinstance(error, _Unusable) else type(error).__name__
@@ -146,8 +149,22 @@ class _Unusable(Exception):
     """An answer that is no JWK set."""
 
 
-async def _body(session: aiohttp.ClientSession, url: URL) -> bytes:
+def _request_to(url: str, setting: str) -> tuple[URL, dict[str, str]]:
+    """The address without user and password, and the headers of a request to it."""
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    try:
+        address = URL(url)
+        if not address.host:
+            raise ValueError("no host")
+        if address.user is not None:
+            headers["Authorization"] = aiohttp.encode_basic_auth(address.user, address.password or "")
+    except ValueError as error:  # what it says may quote the address, and with it a password
+        expected = "an address that begins with http:// or https://"
+        raise ConfigError([Problem(setting, expected, "text that is no URL")]) from error
+    return address.with_user(None), headers
+
+
+async def _body(session: aiohttp.ClientSession, url: URL, headers: dict[str, str]) -> bytes:
     async with session.get(url, headers=headers, allow_redirects=False) as response:
         if response.status != 200:
             raise _Unusable(f"expected status 200, got {response.status}")

@@ -71,7 +71,16 @@ class TokenAuthenticator:
         await files.keep_reading(self._load, self._keep)
 
     def _load(self) -> list[tuple[bytes, Grant]]:
-        return [(_digest(_text(known.token)), known.grant) for known in self._tokens]
+        grants: list[tuple[bytes, Grant]] = []
+        problems: list[Problem] = []
+        for known in self._tokens:
+            try:
+                grants.append((_digest(token_text(known.token)), known.grant))
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        return grants
 
     def _keep(self, grants: list[tuple[bytes, Grant]]) -> None:
         if grants != self._grants:
@@ -79,7 +88,8 @@ class TokenAuthenticator:
         self._grants = grants
 
 
-def _text(token: str | TokenFile) -> str:
+def token_text(token: str | TokenFile) -> str:
+    """The token itself. Reads its file; raises `ConfigError` where that holds none."""
     if isinstance(token, str):
         return token
     expected = "a file with one token, printable ASCII without spaces"

@@ -11,7 +11,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
-from tidegate import __version__
+from tidegate import __version__, files
 from tidegate.errors import ConfigError, NoCredentials, Problem
 
 TOKEN_BYTES = 16_384
@@ -47,10 +47,12 @@ def address(options: HttpOptions) -> URL:
     """Where requests go, without user name and password. Raises `ConfigError` if `url` is no HTTP address."""
     try:
         url = URL(options.url)
+        host = url.host  # raises for a name that cannot be decoded
+        _credentials(url)
     except ValueError as exc:
         raise ConfigError([_no_address("text that is no URL")]) from exc
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError([_no_address(str(url.with_user(None)) if url.host else "an address without a host")])
+    if url.scheme not in {"http", "https"} or not host:
+        raise ConfigError([_no_address(str(url.with_user(None)) if host else "an address without a host")])
     return url.with_user(None).with_fragment(None)
 
 
@@ -67,9 +69,7 @@ def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
     body is, is not for `options` to say.
     """
     headers = CIMultiDict({"User-Agent": f"tidegate/{__version__}", "Accept": "application/json"})
-    url = URL(options.url)
-    if url.user is not None:
-        headers["Authorization"] = aiohttp.encode_basic_auth(url.user, url.password or "")
+    headers.update(_credentials(URL(options.url)))
     headers.update(options.headers)
     headers["Accept-Encoding"] = "identity"
     headers.setdefault("Host", address(options).host_port_subcomponent or "")
@@ -112,6 +112,9 @@ def tls_context(options: HttpOptions) -> ssl.SSLContext:
     context = _trusting(options.ca_file)
     if options.client_cert_file is not None:
         try:
+            for file in (options.client_cert_file, options.client_key_file):
+                if file is not None:
+                    files.check(file)
             # The empty password keeps OpenSSL from asking the terminal for one.
             context.load_cert_chain(options.client_cert_file, options.client_key_file, password="")
         except OSError as exc:
@@ -122,19 +125,25 @@ def tls_context(options: HttpOptions) -> ssl.SSLContext:
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
     try:
+        if ca_file is not None:
+            files.check(ca_file)
         return ssl.create_default_context(cafile=ca_file)
     except OSError as exc:
         expected = "a PEM file with the certificates of authorities"
         raise ConfigError([Problem("ca_file", expected, _unread(ca_file, exc))]) from exc
 
 
+def _credentials(url: URL) -> dict[str, str]:
+    """The header for user and password in `url`. Raises `ValueError` for a user with a colon (RFC 7617, section 2)."""
+    return {} if url.user is None else {"Authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
+
+
 def _read_token(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            token = file.read(TOKEN_BYTES + 1).strip()
+        token = files.read(path, limit=TOKEN_BYTES).strip()
     except OSError as exc:
         raise NoCredentials(f"expected a bearer token in {path}, got {exc.strerror}") from exc
-    if len(token) > TOKEN_BYTES or not _TOKEN.fullmatch(token):
+    if not _TOKEN.fullmatch(token):
         raise NoCredentials(
             f"expected a bearer token in {path}: one line of at most {TOKEN_BYTES} printable ASCII characters, "
             f"got {'an empty file' if not token else 'something else'}"

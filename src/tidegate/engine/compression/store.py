@@ -1,4 +1,4 @@
-"""Jobs on disk: SQLite, one row per job, in a directory that one engine at a time may use.
+"""Jobs on disk: SQLite, one row per job, in a directory that one engine at a time may use, readable by its user alone.
 
 What a call has written survives a kill of the engine and of the machine. A file that cannot be read as ours is set
 aside, never deleted, and the engine starts without it.
@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from tidegate import files
 from tidegate.engine.compression.jobs import Record
 from tidegate.engine.threads import in_thread
 from tidegate.errors import StoreError
@@ -110,34 +111,40 @@ def _open(directory: Path | None) -> tuple[sqlite3.Connection, int | None]:
     if directory is None:
         return _prepared(":memory:"), None
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_directory(directory)
         if directory.stat().st_uid != os.geteuid():
             raise StoreError(f"expected a directory of this user, got {directory}, which is another's")
-        lock = os.open(directory / "engine.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = files.open_private(directory / "engine.lock")
     except OSError as error:
-        raise StoreError(f"expected a directory that can be written, got {directory}: {error.strerror}") from error
+        got = f"{error.filename or directory}: {error.strerror}"
+        raise StoreError(f"expected a directory that can be written, got {got}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return _connected(directory / FILE), lock
     except BlockingIOError as error:
         os.close(lock)
         raise StoreError(f"another engine uses {directory}: give each its own --state-dir") from error
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
+        os.close(lock)
+        raise StoreError(f"expected a database that can be written, got {error.filename}: {error.strerror}") from error
+    except sqlite3.Error as error:
         os.close(lock)
         raise StoreError(f"expected a database that can be written in {directory}: {error}") from error
 
 
 def _connected(path: Path) -> sqlite3.Connection:
+    files.make_database_private(path)
     try:
         return _prepared(path)
     except sqlite3.OperationalError:
         raise  # the disk's or the system's fault, not the file's
     except (sqlite3.DatabaseError, _ForeignFile) as error:
         aside = path.with_name(f"{path.name}.unreadable-{time.time_ns()}")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in files.DATABASE_COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
         log.warning(f"{path} set aside as {aside.name}: {error}")
+        files.make_database_private(path)
         return _prepared(path)
 
 

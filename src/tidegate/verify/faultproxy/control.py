@@ -1,13 +1,19 @@
-"""The control API: every switch of a fault proxy over HTTP, in JSON. Errors are problem+json (RFC 9457)."""
+"""The control API: every switch of a fault proxy over HTTP, in JSON. Errors are problem+json (RFC 9457).
+
+It has no authentication, so it answers only who asks for it by a name that nobody can rebind, and no page of elsewhere.
+"""
 
 import http
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
+from tidegate.core.authority import LOOPBACK_NAMES
 from tidegate.errors import UnknownName
 from tidegate.verify.faultproxy.faults import FAULTS, fault_from
 from tidegate.verify.faultproxy.proxy import FaultProxy
@@ -18,12 +24,13 @@ SHUTDOWN_S: Final = 0.5
 
 _Default = TypeVar("_Default", int, None)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_PORT: Final = re.compile(r":[0-9]+$")
 
 
 @asynccontextmanager
 async def control_server(proxy: FaultProxy, *, listen: tuple[str, int] = ("127.0.0.1", 0)) -> AsyncIterator[str]:
     """Serve the control API of `proxy`; gives its URL. Raises `OSError` if the address cannot be had."""
-    runner = web.AppRunner(control_app(proxy), access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = web.AppRunner(control_app(proxy, host=listen[0]), access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, *listen).start()
@@ -33,10 +40,10 @@ async def control_server(proxy: FaultProxy, *, listen: tuple[str, int] = ("127.0
         await runner.cleanup()
 
 
-def control_app(proxy: FaultProxy) -> web.Application:
-    """The control API as an application."""
+def control_app(proxy: FaultProxy, *, host: str = "127.0.0.1") -> web.Application:
+    """The control API as an application that listens on `host`."""
     api = _Control(proxy)
-    app = web.Application(middlewares=[_problems])
+    app = web.Application(middlewares=[_only_for(frozenset((*LOOPBACK_NAMES, _bracketed(host.lower())))), _problems])
     app.add_routes(
         [
             web.get("/state", api.state),
@@ -121,6 +128,29 @@ def _whole(request: web.Request, name: str, default: _Default) -> int | _Default
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
         raise ValueError(f"{name}: expected a whole number, got {text[:80]!r}")
     return int(text)
+
+
+def _only_for(names: frozenset[str]) -> Middleware:
+    """Refuses who asks for another host than `names` and the address of the connection, or for a page of elsewhere."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        hosts = [host.lower() for host in request.headers.getall("Host", [])]
+        own = request.transport.get_extra_info("sockname")[0] if request.transport else ""
+        if len(hosts) != 1 or _PORT.sub("", hosts[0]) not in names | {_bracketed(own)}:
+            asked = ", ".join(hosts)[:255]
+            return _problem(421, f"expected a Host that is this machine or the address of this port, got {asked!r}")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin.lower() != f"http://{hosts[0]}":
+            return _problem(403, f"expected no Origin but http://{hosts[0]}, got {origin[:255]!r}")
+        return await handler(request)
+
+    return check
+
+
+def _bracketed(host: str) -> str:
+    """`host` as a Host field has it."""
+    return f"[{host}]" if ":" in host else host
 
 
 @web.middleware

@@ -1,0 +1,120 @@
+"""What ``serve`` would refuse, and what it warns of, because of the configuration and the files that it names.
+
+``serve``, ``config check`` and ``doctor`` all ask here, so that they say the same. Files are read, nothing is opened
+to write, bound or connected to; what only shows in running, such as an address that is taken, is for ``doctor``.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from tidegate import files
+from tidegate.adapters.auth import TokenFile, token_text
+from tidegate.adapters.store_sqlite import obstacle
+from tidegate.app import authenticator_for, backend_for, tls_context
+from tidegate.config import BackendConfig, Config
+from tidegate.core.masking import is_secret_name, mask_text
+from tidegate.errors import ConfigError, Problem
+
+TOKEN_CHARACTERS = 16
+"""A shorter token may be guessed."""
+
+
+class Caution(msgspec.Struct, frozen=True):
+    """Something that works, but protects less than it seems to; `setting` says where, or is the configuration file."""
+
+    setting: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.found}: {self.remedy}"
+
+
+def problems(config: Config) -> list[Problem]:
+    """Everything that ``serve`` would refuse of a configuration that has been loaded."""
+    found = access_problems(config)
+    for name in config.backends:
+        found += backend_problems(config, name)
+    return found + state_problems(config)
+
+
+def access_problems(config: Config) -> list[Problem]:
+    """What is wrong with the tokens, keys and certificates that clients meet."""
+    return [*_refused(lambda: authenticator_for(config.auth)), *_refused(lambda: tls_context(config))]
+
+
+def backend_problems(config: Config, name: str) -> list[Problem]:
+    """What is wrong with the address, the certificates and the token of the backend `name`."""
+    found = list(_refused(lambda: backend_for(config, name)))
+    path = config.backends[name].bearer_token_file
+    if path is not None:
+        file = TokenFile(Path(path), f"backends.{name}.bearer_token_file")
+        found += _refused(lambda: token_text(file))
+    return found
+
+
+def state_problems(config: Config) -> list[Problem]:
+    """What is wrong with the state directory, whoever uses it."""
+    directory = config.server.state_dir
+    got = obstacle(Path(directory)) if directory else None
+    return [Problem("server.state_dir", "a directory that can be written, with files of its own", got)] if got else []
+
+
+def cautions(config: Config, file: Path | None) -> list[Caution]:
+    """What to warn of in a `config` without problems; `file` is where it was read from."""
+    return [*_short_tokens(config), *_exposed_files(config, file)]
+
+
+def _refused(make: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        make()
+    except ConfigError as error:
+        yield from error.problems
+
+
+def _short_tokens(config: Config) -> Iterator[Caution]:
+    for number, token in enumerate(config.auth.tokens):
+        setting = f"auth.tokens[{number}].token"
+        text = token.token
+        if token.token_file is not None:
+            setting += "_file"
+            text = token_text(TokenFile(Path(token.token_file), setting))
+        if text is not None and len(text) < TOKEN_CHARACTERS:
+            found = f"a token of {len(text)} characters may be guessed"
+            yield Caution(setting, found, f"use {TOKEN_CHARACTERS} or more, as `tidegate token create` does")
+
+
+def _exposed_files(config: Config, file: Path | None) -> Iterator[Caution]:
+    holders = dict(_secret_files(config))
+    if file is not None and _holds_secrets(config):
+        holders[str(file)] = str(file)
+    for setting, path in holders.items():
+        if files.is_exposed(Path(path)):
+            what = "" if setting == path else f" {path}"
+            yield Caution(setting, f"other users of this machine may read or change the file{what}", "`chmod o= FILE`")
+
+
+def _secret_files(config: Config) -> Iterator[tuple[str, str]]:
+    """The settings that name a file with a secret, and what they name."""
+    named: dict[str, str | None] = {"server.tls_key_file": config.server.tls_key_file}
+    for number, token in enumerate(config.auth.tokens):
+        named[f"auth.tokens[{number}].token_file"] = token.token_file
+    if config.auth.jwt is not None:
+        named["auth.jwt.secret_file"] = config.auth.jwt.secret_file
+    for name, backend in config.backends.items():
+        named[f"backends.{name}.bearer_token_file"] = backend.bearer_token_file
+        named[f"backends.{name}.client_key_file"] = backend.client_key_file
+    yield from ((setting, path) for setting, path in named.items() if path is not None)
+
+
+def _holds_secrets(config: Config) -> bool:
+    """Whether the configuration itself, rather than a file that it names, holds a credential."""
+    return any(token.token is not None for token in config.auth.tokens) or any(
+        map(_carries_credentials, config.backends.values())
+    )
+
+
+def _carries_credentials(backend: BackendConfig) -> bool:
+    return mask_text(backend.url) != backend.url or any(map(is_secret_name, backend.headers))
