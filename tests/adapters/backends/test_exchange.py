@@ -211,6 +211,10 @@ class TestAStatus:
                 "to https://b.example/login?next=***&*** (redirects are not followed)",
             ),
             ("http://[", ""),
+            ("mailto:secret@b.example", ""),
+            ("http://a\x07b/", ""),
+            ("http://a b/", ""),
+            ("", ""),
             ("/a\x1b[31m", "to http://127.0.0.1:{port}/a%1B%5B31m (redirects are not followed)"),
         ],
     )

@@ -159,8 +159,12 @@ class Exchange:
 
 
 def _joined(url: URL, location: str | None) -> URL | None:
-    """Where a ``Location`` field points to from `url`; None without one, and for text that is no address."""
+    """Where a ``Location`` field points to from `url`; None without one, and for text that is no HTTP address."""
     try:
-        return None if location is None else url.join(URL(location))
+        joined = url.join(URL(location or ""))
     except ValueError:
         return None
+    host = joined.raw_host or " "
+    return (
+        joined if location and joined.scheme in {"http", "https"} and host.isprintable() and " " not in host else None
+    )
