@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from reachable import reachable_directory
 
 from tidegate import files
 
@@ -48,17 +49,13 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     ("directory_mode", "mode", "exposed"),
     [(0o755, 0o644, True), (0o755, 0o602, True), (0o755, 0o640, False), (0o755, 0o600, False), (0o700, 0o644, False)],
 )
-def test_exposed_is_what_others_can_reach(tmp_path: Path, directory_mode: int, mode: int, exposed: bool) -> None:
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(0o711)
-    directory = tmp_path / "d"
-    directory.mkdir()
-    (directory / "file").write_text("")
-    (directory / "file").chmod(mode)
-    directory.chmod(directory_mode)
-    assert files.is_exposed(directory / "file") is exposed
-    assert not files.is_exposed(directory / "none")
+def test_exposed_is_what_others_can_reach(directory_mode: int, mode: int, exposed: bool) -> None:
+    with reachable_directory() as directory:
+        (directory / "file").write_text("")
+        (directory / "file").chmod(mode)
+        directory.chmod(directory_mode)
+        assert files.is_exposed(directory / "file") is exposed
+        assert not files.is_exposed(directory / "none")
 
 
 def test_directories_that_are_missing_are_made_for_us_alone(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ IDLE_MAX_S = 120.0
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the embedding program brings along; what is None, or a backend that is not named, is made here.
 
-    The gateway closes the `store` and the `backends` when it ends.
+    The gateway closes the `store` and the `backends` when it ends, and when it fails to start.
     """
 
     backends: Mapping[str, Backend] = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reachable import reachable_directory
 from structlog.testing import capture_logs
 
 from tidegate.cli import main, preflight, serving
@@ -17,19 +18,19 @@ LONG = "abcdefghijklmnop"
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty directory that every user may enter, and no settings from the environment."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(0o711)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
-    for name in (URL, TOKEN, LOG_LEVEL):
-        monkeypatch.delenv(name, raising=False)
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
+    home = Path.cwd()
+    with reachable_directory() as directory:
+        monkeypatch.chdir(directory)
+        monkeypatch.setenv("XDG_STATE_HOME", str(directory / "xdg"))
+        monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+        for name in (URL, TOKEN, LOG_LEVEL):
+            monkeypatch.delenv(name, raising=False)
+        before = os.umask(0o022)
+        yield
+        os.umask(before)
+        os.chdir(home)
 
 
 def written(text: str) -> Path:
@@ -179,7 +180,8 @@ async def test_check_start_and_doctor_all_warn(capsys: pytest.CaptureFixture[str
     assert [(line["log_level"], line["setting"]) for line in lines] == [("warning", "auth.tokens[0].token_file")] * 2
     found = {str(line["event"]) for line in lines}
     assert any("5 characters" in text for text in found)
-    assert any(f"the file {Path('t').absolute()}" in text for text in found)
+    assert any("other users" in text for text in found)
+    assert any(f"chmod o= {Path('t').absolute()}" in line["remedy"] for line in lines)
 
 
 def test_check_and_doctor_print_the_warnings_and_succeed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,8 +92,7 @@ def _exposed_files(config: Config, file: Path | None) -> Iterator[Caution]:
         holders[str(file)] = str(file)
     for setting, path in holders.items():
         if files.is_exposed(Path(path)):
-            what = "" if setting == path else f" {path}"
-            yield Caution(setting, f"other users of this machine may read or change the file{what}", "`chmod o= FILE`")
+            yield Caution(setting, "other users of this machine may read or change the file", f"`chmod o= {path}`")
 
 
 def _secret_files(config: Config) -> Iterator[tuple[str, str]]:

@@ -50,7 +50,7 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
     else:
         head.append("● connecting", "bold yellow")
     clients = "" if board.clients is None else f"  clients {board.clients}"
-    head.append(f"  {printable(board.url)}  events {board.events}{clients}  position {position or 'unknown'}", "dim")
+    head.append(printable(f"  {board.url}  events {board.events}{clients}  position {position or 'unknown'}"), "dim")
     return head
 
 
