@@ -1,6 +1,7 @@
 """The poller and the supervisor in virtual time, with a backend that does what the test says."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import random
@@ -48,9 +49,14 @@ def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
 
 
 class LoopClock:
+    """The loop's time, and a wall clock that is `set_by` seconds off the right time."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+
     def now(self) -> Instant:
         mono = asyncio.get_running_loop().time()
-        return Instant(mono, 1_795_000_000.0 + mono)
+        return Instant(mono, 1_795_000_000.0 + mono + self.set_by)
 
 
 class House:
@@ -61,7 +67,7 @@ class House:
         self.store = store
         self.published: list[tuple[float, Draft]] = []
         self.metrics = RecordingMetrics()
-        clock = LoopClock()
+        clock = self.clock = LoopClock()
         bus = MemoryBus("e1")
         self.gateway = Gateway(
             options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
@@ -101,6 +107,17 @@ class House:
 
     def of(self, event_type: str) -> list[Draft]:
         return [draft for _, draft in self.published if draft.type == event_type]
+
+    def freshness(self, event_type: str) -> dict[str, Any]:
+        """The newest `source.freshness` of a type."""
+        data: dict[str, Any] = msgspec.json.decode(
+            [draft for draft in self.of("source.freshness") if draft.key == event_type][-1].data
+        )
+        return data
+
+    def stale(self, event_type: str) -> list[tuple[str | None, str | None]]:
+        """Why its stale events say that they are, one after the other, and the cause of that."""
+        return [(draft.error_code, draft.cause) for draft in self.of(event_type) if draft.stale]
 
     def states(self) -> list[str]:
         return [msgspec.json.decode(draft.data)["state"] for draft in self.of("circuit_breaker.state")]
@@ -634,3 +651,220 @@ async def test_one_line_says_that_a_source_fails_and_one_that_it_is_back() -> No
     recovered = [line for line in lines if line["event"] == "source recovered"]
     assert [(line["source"], line["error_code"]) for line in failing] == [("a.status", "RPC_DISCONNECT")]
     assert [(line["source"], line["failures"]) for line in recovered] == [("a.status", 2)]
+
+
+OPEN_FOR_A_TIMEOUT = ("CIRCUIT_BREAKER_OPEN", "RPC_TIMEOUT")
+
+
+@pytest.mark.parametrize("interval_s", [0.5, 1.0, TIMEOUT_S])
+@pytest.mark.parametrize("late_s", [0.0, 0.015])
+def test_a_hang_no_shorter_than_the_interval_is_told_as_a_timeout_alone(interval_s: float, late_s: float) -> None:
+    """The age limit and the deadline of the next call fall together then, or just miss each other."""
+
+    async def hang() -> None:
+        house = House(source(interval_s=interval_s, stale_repeat=False))
+        async with house.supervisor.running():
+            await asyncio.sleep(1.2)
+            house.backend.hang()
+            due = times(house.backend)[-1] + interval_s
+            await asyncio.sleep(due - 1e-4 - asyncio.get_running_loop().time())
+            stall(late_s)
+            await asyncio.sleep(TIMEOUT_S + 1.0)
+        assert house.stale("a.status") == [("RPC_TIMEOUT", None)]
+        assert [msgspec.json.decode(draft.data)["error_code"] for draft in house.of("source.freshness")] == [
+            None,
+            "RPC_TIMEOUT",
+        ]
+
+    virtual(hang)()
+
+
+@virtual
+async def test_a_call_that_was_under_way_when_the_process_was_stopped_is_a_timeout_alone() -> None:
+    house = House(source(stale_repeat=False))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.hang()
+        await asyncio.sleep(times(house.backend)[-1] + INTERVAL_S + 0.1 - asyncio.get_running_loop().time())
+        stall(3600.0)
+        (handed,) = house.gateway.snapshots("a.status", allowed=EVERYTHING)
+        assert msgspec.json.decode(handed)["stale"], "what is handed over before its end is known is not called fresh"
+        await asyncio.sleep(0.1)
+        assert house.stale("a.status") == [("RPC_TIMEOUT", None)]
+
+
+@virtual
+async def test_a_backend_that_does_not_let_itself_be_cancelled_cannot_hide_that_its_data_is_old() -> None:
+    house = House(source())
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+
+        async def call(calls: Sequence[Call]) -> Sequence[Raw]:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600.0)
+            await asyncio.sleep(60.0)
+            return [Raw(b"1")]
+
+        house.backend.call = call  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(2 * INTERVAL_S)
+        assert [code for code, _ in house.stale("a.status")] == ["OVERDUE"]
+
+
+@virtual
+async def test_one_outage_tells_one_reason_whoever_is_behind_the_breaker() -> None:
+    """Four sources hang together, and the third trips it; a keyed one is stale before, and one has nothing to say."""
+    agents = source("d.agents", key="id", interval_s=7.0)
+    house = House(
+        *(source(f"{name}.status", interval_s=0.95 * TIMEOUT_S) for name in "abcf"), agents, source("e.status")
+    )
+    house.backend.script = lambda call: [{"id": "x"}, {"id": "y"}] if call.method == "d.agents" else 1
+    async with house.supervisor.running():
+        await asyncio.sleep(1.9)
+        house.backend.hang()
+        while house.states()[-1] != "open":
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)
+        for event_type in ("a.status", "b.status", "c.status", "f.status", "e.status", "d.agents"):
+            told = house.stale(event_type)
+            assert told[-1] == OPEN_FOR_A_TIMEOUT
+            assert len(told) == len(set(told)) * (2 if event_type == "d.agents" else 1), "each reason once"
+            assert not {code for code, _ in told} & {"OVERDUE"}
+            assert house.freshness(event_type)["error_code"] == "CIRCUIT_BREAKER_OPEN"
+        await asyncio.sleep(60.0)
+        for event_type in ("a.status", "e.status", "d.agents"):
+            assert house.stale(event_type)[-1] == OPEN_FOR_A_TIMEOUT
+        house.backend.recover()
+        house.backend.fail(Disconnected("refused"))
+        while (states := house.states())[-1] != "open" or states.count("open") < 4:
+            await asyncio.sleep(0.01)
+    for event_type in ("a.status", "e.status", "d.agents"):
+        assert house.stale(event_type)[-1] == ("CIRCUIT_BREAKER_OPEN", "RPC_DISCONNECT")
+    assert [key for key, draft in ((d.key, d) for d in house.of("d.agents")) if draft.cause == "RPC_DISCONNECT"] == [
+        "x",
+        "y",
+    ]
+
+
+HOUR_S = 3600.0
+
+
+def ages(house: House) -> dict[tuple[str, str | None], float]:
+    """How old each snapshot says that its data is, by the clock as it is now."""
+    now = house.clock.now().wall
+    events = map(msgspec.json.decode, house.gateway.snapshots(None, allowed=EVERYTHING))
+    return {(e["type"], e.get("key")): now - from_rfc3339(e["as_of"]) for e in events if "as_of" in e}
+
+
+@pytest.mark.parametrize("step_s", [-2 * HOUR_S, -1.5, 1.5, HOUR_S])
+@pytest.mark.parametrize("when_s", [0.0, 0.05, 0.3])
+def test_as_of_follows_a_wall_clock_that_is_set(step_s: float, when_s: float) -> None:
+    """Between calls, under a call, after an answer: events are as of the clock as it is, and ages stay true."""
+
+    async def live() -> None:
+        house = House(source(), source("b.status", on_change=True))
+        async with house.supervisor.running():
+            await asyncio.sleep(1.5)
+            due = min(times(house.backend)) + INTERVAL_S
+            await asyncio.sleep(due - 0.01 + when_s - asyncio.get_running_loop().time())
+            told, before = len(house.published), ages(house)
+            house.clock.set_by = step_s
+            assert len(house.published) == told, "nothing is published for that alone"
+            # Set forward, an event stays as of before its own `timestamp`, which is its position in time.
+            older_s = max(0.0, step_s) if when_s < 0.3 else 0.0
+            after = ages(house)
+            assert after["a.status", None] == pytest.approx(before["a.status", None] + max(0.0, step_s), abs=0.2)
+            assert after["b.status", None] == pytest.approx(before["b.status", None] + older_s, abs=0.2)
+            await asyncio.sleep(INTERVAL_S + 1.0)
+            assert ages(house) == pytest.approx(dict.fromkeys(before, ages(house)["b.status", None]), abs=0.01)
+            for at, draft in house.published[told:]:
+                assert draft.as_of is None or draft.as_of <= 1_795_000_000.0 + at + step_s
+            *_, fresh = house.of("a.status")
+            assert fresh.as_of == pytest.approx(1_795_000_000.0 + max(times(house.backend)) + step_s)
+            house.backend.fail(Disconnected("refused"))
+            await asyncio.sleep(INTERVAL_S)
+            assert house.of("a.status")[-1].as_of == fresh.as_of
+
+    virtual(live)()
+
+
+@virtual
+async def test_while_the_backend_is_down_a_clock_that_is_set_changes_no_age() -> None:
+    house = House(source(), source("b.status", stale_repeat=False))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        while house.states()[-1] != "open":
+            await asyncio.sleep(0.01)
+        before = house.supervisor.breakers()[0], house.supervisor.sources()[0]
+        stale, told = ages(house), len(house.published)
+        house.clock.set_by = -HOUR_S
+        after = house.supervisor.breakers()[0], house.supervisor.sources()[0]
+        for old, new in zip(before, after, strict=True):
+            assert shifted(old, -HOUR_S) == msgspec.to_builtins(new)
+        assert ages(house) == pytest.approx(stale, abs=0.01)
+        assert len(house.published) == told
+        opened = msgspec.json.decode(house.gateway.snapshots("circuit_breaker.state", allowed=EVERYTHING)[0])["data"]
+        assert opened["retry_at"] == rfc3339(after[0].retry_at or 0.0)
+        assert opened["opened_at"] == rfc3339(after[0].since)
+        await asyncio.sleep(INTERVAL_S)
+        assert house.of("a.status")[-1].retry_at == pytest.approx(after[0].retry_at)
+
+
+def shifted(view: msgspec.Struct, step_s: float) -> Any:
+    """A view with all its times moved."""
+
+    def moved(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: moved(key, item) for key, item in value.items()}
+        is_time = name in {"since", "retry_at", "as_of", "at", "next_poll_at"} and value is not None
+        return pytest.approx(value + step_s) if is_time else value
+
+    return moved("", msgspec.to_builtins(view))
+
+
+@virtual
+async def test_a_clock_that_is_set_is_logged_and_what_is_on_disk_is_put_right() -> None:
+    agents = source("b.agents", key="id", interval_s=3600.0)
+    store = MemoryStore()
+    house = House(source(), agents, store=store)
+    house.backend.script = lambda call: [{"id": "x"}] if call.method == "b.agents" else 1
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        saved = {(value.type, value.key): value for value in await store.load()}
+        house.clock.set_by = -HOUR_S
+        with capture_logs() as logs:
+            await asyncio.sleep(2.5)
+        kept = {(value.type, value.key): value for value in await store.load()}
+    (line,) = [line for line in logs if line["event"] == "wall clock set"]
+    assert (line["log_level"], line["by_s"]) == ("warning", -3600.0)
+    assert kept.keys() == saved.keys() == {("a.status", ""), ("b.agents", ""), ("b.agents", "x")}
+    for name, value in kept.items():
+        assert value.data == saved[name].data
+        assert value.as_of == pytest.approx(saved[name].as_of - HOUR_S)
+
+
+@virtual
+async def test_a_value_from_the_future_is_as_of_the_restart_on_disk_too() -> None:
+    """The clock was wrong when it was saved; another restart before the first answer must not make it younger."""
+    store = MemoryStore()
+    store.save([SavedValue("a.status", "", b"1", 1_795_000_000.0 + 500.0)])
+    house = House(source(), store=store)
+    house.backend.fail(Disconnected("refused"))
+    async with house.supervisor.running():
+        (restored,) = house.of("a.status")
+        assert (restored.error_code, restored.as_of) == ("RESTORED", house.clock.now().wall)
+        (kept,) = await store.load()
+        assert kept.as_of == restored.as_of
+
+
+@virtual
+async def test_items_are_restored_as_of_when_they_were_last_seen_though_one_was_saved_by_a_wrong_clock() -> None:
+    store = MemoryStore()
+    wall = 1_795_000_000.0
+    store.save(
+        [SavedValue("a.status", "x", b'{"id":"x"}', wall + 500.0), SavedValue("a.status", "", b"null", wall - 60)]
+    )
+    house = House(source(key="id"), store=store)
+    async with house.supervisor.running():
+        assert house.of("a.status")[0].as_of == wall - 60

@@ -174,6 +174,7 @@ class Breaker:
         self._retry_at: Instant | None = None
         self._cause: ErrorCode | None = None
         self._last_error: LastError | None = None
+        self._last_error_at: Instant  # set with it
         self._probe: Permit | None  # both of the half-open state, set on entering it
         self._probe_expires: float
         self._window = _Window(config.rate_window_s)
@@ -205,6 +206,15 @@ class Breaker:
             last_error=self._last_error,
             cause=self._cause,
         )
+
+    def follow_clock(self, now: Instant) -> None:
+        """Move the times that `view` shows if the wall clock was set since they were taken. Nothing else changes."""
+        self._since = self._since.seen_at(now)
+        if self._retry_at is not None:
+            self._retry_at = self._retry_at.seen_at(now)
+        if self._last_error is not None:
+            self._last_error_at = self._last_error_at.seen_at(now)
+            self._last_error = msgspec.structs.replace(self._last_error, at=self._last_error_at.wall)
 
     def permit(self, now: Instant) -> Admission:
         """Ask to make one call now. Whoever gets a `Permit` must record it, or a probe's place is lost for a while."""
@@ -274,6 +284,7 @@ class Breaker:
         self._tally(now, failed=True)
         if fault:
             self._last_error = LastError(fault.code, fault.message, now.wall)
+            self._last_error_at = now
         reason = self._reason_to_open()
         return self._open(reason, now, jitter, fault) if reason else None
 
