@@ -49,7 +49,7 @@ from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
-from tidegate.runtime.exchange import BackendPlan, SourcePlan
+from tidegate.runtime.exchange import BackendPlan, SourcePlan, close
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -122,7 +122,7 @@ async def running(
         pollers = []
         for name, backend_config in config.backends.items():
             backend = parts.backends[name] if name in parts.backends else backend_for(backend_config)
-            stack.push_async_callback(backend.aclose)
+            stack.push_async_callback(close, backend, name)
             pollers.append(
                 BackendPoller(
                     backend_plan(config, name),
@@ -305,6 +305,7 @@ def backend_for(backend: BackendConfig) -> Backend:
         ca_file=_path(backend.ca_file),
         client_cert_file=_path(backend.client_cert_file),
         client_key_file=_path(backend.client_key_file),
+        connections=backend.connections,
     )
     return JsonRpcBackend(options) if backend.protocol == "jsonrpc" else HttpJsonBackend(options)
 
@@ -317,6 +318,7 @@ def backend_plan(config: Config, name: str) -> BackendPlan:
         name=name,
         timeout_s=backend.timeout_s,
         batch=backend.batch,
+        connections=backend.connections,
         breaker=BreakerConfig(
             failure_threshold=rules.failure_threshold,
             open_s=rules.open_s,
@@ -328,7 +330,11 @@ def backend_plan(config: Config, name: str) -> BackendPlan:
             rate_window_s=rules.rate_window_s,
             rate_minimum_calls=rules.rate_minimum_calls,
         ),
-        policy=ClassifyPolicy(slow_s=rules.slow_s, ignored_codes=frozenset(rules.ignored_codes)),
+        policy=ClassifyPolicy(
+            slow_s=rules.slow_s,
+            ignored_codes=frozenset(rules.ignored_codes),
+            retry_after_max_s=backend.retry_after_max_s,
+        ),
         event_bytes=config.limits.event_bytes,
         rpc_error_interval_s=config.limits.rpc_error_interval_s,
         sources=[

@@ -17,6 +17,7 @@
         ├── HttpStatus         an HTTP status that is no success
         ├── NoCredentials      our own token for the backend cannot be read
         ├── InvalidResponse    an answer that is not what the protocol promises
+        ├── MappingFailed      a good answer in which our configuration finds nothing
         └── ApplicationError   a JSON-RPC error object
 
 Each adapter maps its library's errors to these in one place. This module imports nothing of the package.
@@ -150,9 +151,13 @@ class StreamClosed(TidegateError):
 
 
 class BackendError(TidegateError):
-    """A call that brought no usable answer. `code` is what subscribers are told."""
+    """A call that brought no usable answer. `code` is what subscribers are told.
+
+    `retry_after_s` is for how many seconds the backend asks to be left alone; None if it does not.
+    """
 
     code: ErrorCode
+    retry_after_s: float | None = None
 
 
 class Disconnected(BackendError):
@@ -168,7 +173,7 @@ class DeadlineExceeded(BackendError):
 
 
 class HttpStatus(BackendError):
-    """An HTTP status that is no success. `retry_after_s` is the server's wish, where it sent one."""
+    """An HTTP status that is no success. Of `retry_after_s`, what came with a 429 or 503 is heeded."""
 
     def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
         self.status = status
@@ -178,7 +183,7 @@ class HttpStatus(BackendError):
 
 
 class NoCredentials(BackendError):
-    """The file with our token for the backend is missing or unusable: nothing was sent, the backend is not to blame."""
+    """Our token for the backend cannot be had: nothing was sent, the backend is not to blame."""
 
     code = ErrorCode.RPC_AUTH
 
@@ -189,11 +194,24 @@ class InvalidResponse(BackendError):
     code = ErrorCode.RPC_INVALID_RESPONSE
 
 
+class MappingFailed(BackendError):
+    """A good answer without what `select`, `items` and `key` name, or with more data than `event_bytes`.
+
+    The configuration and the answer do not agree; the backend is well.
+    """
+
+    code = ErrorCode.RPC_INVALID_RESPONSE
+
+
 class ApplicationError(BackendError):
-    """A JSON-RPC error object; `rpc_code` is its ``code``."""
+    """A JSON-RPC error object; `rpc_code` is its ``code``.
+
+    `retry_after_s` is set by who read it from an HTTP 429 or 503.
+    """
 
     code = ErrorCode.RPC_APPLICATION_ERROR
 
-    def __init__(self, rpc_code: int, message: str) -> None:
+    def __init__(self, rpc_code: int, message: str, *, retry_after_s: float | None = None) -> None:
         self.rpc_code = rpc_code
+        self.retry_after_s = retry_after_s
         super().__init__(f"{message} ({rpc_code})")

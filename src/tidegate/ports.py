@@ -1,7 +1,7 @@
 """What the runtime needs from outside, as small protocols. Adapters implement them; `tidegate.testing` fakes them."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -26,20 +26,51 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """A service that answers calls."""
+    """A service that answers calls.
+
+    The gateway believes nothing of what comes back. Whatever else than described here is returned or raised, an answer
+    that is no JSON among it, is told like any other failure of the backend: `RPC_INVALID_RESPONSE`, an `rpc_error`, and
+    one failure for the breaker. `runtime/exchange.py` is the place.
+    """
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """One exchange with the backend: an answer or an error for each call, in the order of `calls`.
 
-        An answer is the call's whole result as compact JSON in valid UTF-8. More than one call makes a batch, which
-        only backends with batching are given. Raises `BackendError` where the exchange failed as a whole.
-        Sets no deadline: the caller does, by cancelling, and a cancelled call leaves no request or task behind.
+        An answer is the call's whole result as JSON in valid UTF-8. More than one call makes a batch, which only
+        backends with batching are given. Raises `BackendError` where the exchange failed as a whole.
+        Sets no deadline: the caller does, by cancelling, and a cancelled call leaves no request or task behind. No
+        more than `connections` calls are under way at once.
         """
         ...
 
     async def aclose(self) -> None:
         """Close every connection. Calls in flight fail with `Disconnected`."""
         ...
+
+
+Ask = Callable[[Sequence[Call]], Awaitable[Sequence[msgspec.Raw | BackendError]]]
+"""`Backend.call`, or one such call that has what it needs."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """What a `Backend` may offer besides: a step before the circuit breaker is asked."""
+
+    async def prepare(self) -> Ask:
+        """Get our own part of one exchange, as a token from its file, and say how to make that exchange with it.
+
+        Sends nothing. What is returned is called at most once, soon, in place of `Backend.call`. Raises
+        `NoCredentials` where the part is missing: the breaker hears nothing of that, the source is `RPC_AUTH` and
+        backs off. The caller sets the deadline.
+        """
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """What a `Backend` may declare: its answers were made by `core.payload.compact`, so nobody checks them again."""
+
+    answers_are_compact: bool
 
 
 class SavedValue(msgspec.Struct, frozen=True):

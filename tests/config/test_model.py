@@ -72,6 +72,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "timeout_s": 2.0,
         "response_bytes": 8388608,
         "batch": False,
+        "connections": 16,
+        "retry_after_max_s": 300.0,
         "headers": {},
         "bearer_token_file": None,
         "ca_file": None,

@@ -87,12 +87,19 @@ class TestClosed:
             assert end(breaker, verdict, 0.0) is None
         assert end(breaker, Verdict.FAILURE, 0.0) is not None
 
-    def test_an_ignored_outcome_touches_nothing(self) -> None:
+    @pytest.mark.parametrize("verdict", [Verdict.ALIVE, Verdict.IGNORED])
+    def test_an_outcome_that_is_not_the_backends_fault_touches_nothing(self, verdict: Verdict) -> None:
         breaker = new(failure_threshold=3)
         fail(breaker, 0.0)
         before = breaker.view()
-        assert end(breaker, Verdict.IGNORED, 1.0, fault=Fault(ErrorCode.RPC_AUTH, "401", Verdict.IGNORED)) is None
+        assert end(breaker, verdict, 1.0, fault=Fault(ErrorCode.RPC_AUTH, "401", verdict)) is None
         assert breaker.view() == before
+
+    def test_a_run_of_failures_survives_what_is_alive(self) -> None:
+        breaker = new(failure_threshold=3)
+        for verdict in (Verdict.FAILURE, Verdict.ALIVE, Verdict.FAILURE, Verdict.ALIVE):
+            assert end(breaker, verdict, 0.0) is None
+        assert end(breaker, Verdict.FAILURE, 0.0) is not None
 
     def test_runs_are_shown(self) -> None:
         breaker = new()
@@ -169,6 +176,7 @@ class TestFailureRate:
         breaker = new(**RATE)
         for _ in range(10):
             end(breaker, Verdict.IGNORED, 0.0)
+            end(breaker, Verdict.ALIVE, 0.0)
         assert fail(breaker, 0.0) is None
 
     def test_it_is_off_unless_asked_for(self) -> None:
@@ -200,27 +208,138 @@ class TestOpen:
         )
         assert breaker.retry_at_mono is None
 
-    def test_retry_after_is_a_floor(self) -> None:
-        breaker = new(failure_threshold=1, open_s=8.0, open_max_s=60.0)
-        asked = Fault(ErrorCode.RPC_HTTP_STATUS, "429", Verdict.FAILURE, retry_after_s=30.0)
-        fail(breaker, 0.0, fault=asked)
-        assert breaker.retry_at_mono == 30.0
-
-    @pytest.mark.parametrize(
-        ("retry_after_s", "period"),
-        [(0.0, 4.0), (3.9, 4.0), (1e9, 60.0), (math.inf, 60.0), (math.nan, 4.0), (-5.0, 4.0)],
-    )
-    def test_retry_after_neither_shortens_nor_passes_the_maximum(self, retry_after_s: float, period: float) -> None:
-        breaker = new(failure_threshold=1, open_s=8.0, open_max_s=60.0)
-        fail(breaker, 0.0, fault=Fault(ErrorCode.RPC_HTTP_STATUS, "429", Verdict.FAILURE, retry_after_s))
-        assert breaker.retry_at_mono == period
-
     def test_a_failure_without_a_fault_opens_it_without_a_cause(self) -> None:
         breaker = new(failure_threshold=1)
         transition = end(breaker, Verdict.FAILURE, 0.0)
         assert transition is not None
         assert transition.cause is None
         assert breaker.view().last_error is None
+
+
+class TestHold:
+    """The backend asked to be left alone: ``Retry-After`` of a 429 or 503."""
+
+    def test_no_call_is_admitted_before_its_end_though_the_breaker_is_closed(self) -> None:
+        breaker = new()
+        breaker.hold(at(20.0))
+        assert breaker.is_closed
+        assert breaker.permit(at(0.0)) == breaker.permit(at(19.9)) == Refused(WALL + 20.0)
+        assert isinstance(breaker.permit(at(20.0)), Permit)
+
+    def test_the_failure_that_brought_it_counts_as_any_other(self) -> None:
+        breaker = new(failure_threshold=2)
+        permit = admitted(breaker, 0.0)
+        breaker.hold(at(20.0))
+        assert breaker.record(permit, Verdict.FAILURE, now=at(0.0), jitter=0.0, fault=DOWN) is None
+        assert breaker.view().failure_count == 1
+        assert fail(breaker, 20.0) is not None
+
+    def test_a_breaker_that_opens_announces_no_earlier_retry(self) -> None:
+        breaker = new(failure_threshold=1, open_s=8.0, open_max_s=60.0)
+        permit = admitted(breaker, 0.0)
+        breaker.hold(at(100.0))
+        transition = breaker.record(permit, Verdict.FAILURE, now=at(0.0), jitter=0.0, fault=DOWN)
+        assert transition is not None
+        assert transition.retry_at == breaker.view().retry_at == WALL + 100.0, "open_max_s has no say in it"
+        assert breaker.retry_at_mono == breaker.probe_at_mono == 100.0
+        assert isinstance(breaker.permit(at(99.9)), Refused)
+        assert isinstance(breaker.permit(at(100.0)), Permit)
+
+    def test_a_shorter_one_shortens_nothing(self) -> None:
+        breaker = tripped()
+        assert breaker.retry_at_mono == 2.5
+        breaker.hold(at(2.0))
+        assert breaker.retry_at_mono == 2.5
+        breaker.hold(at(9.0))
+        breaker.hold(at(7.0))
+        assert breaker.retry_at_mono == breaker.probe_at_mono == 9.0
+        assert breaker.permit(at(2.5)) == Refused(WALL + 9.0)
+
+    def test_it_keeps_the_next_probe_of_a_half_open_breaker_waiting(self) -> None:
+        breaker = tripped(half_open_successes=2)
+        assert end(breaker, Verdict.SUCCESS, 5.0) is None
+        breaker.hold(at(9.0))
+        assert breaker.probe_at_mono == 9.0
+        assert breaker.view().next_try_at(at(5.0)) == WALL + 9.0
+        assert isinstance(breaker.permit(at(8.9)), Refused)
+        assert end(breaker, Verdict.SUCCESS, 9.0) is not None
+
+    def test_a_probe_that_is_out_is_judged_all_the_same(self) -> None:
+        breaker = tripped()
+        probe = admitted(breaker, 5.0)
+        breaker.hold(at(9.0))
+        assert breaker.record(probe, Verdict.SUCCESS, now=at(5.1), jitter=0.0) is not None
+        assert isinstance(breaker.permit(at(8.9)), Refused), "closed, and still held"
+
+    @pytest.mark.parametrize("command", ["reset", "force_closed"])
+    def test_an_operator_ends_it(self, command: str) -> None:
+        breaker = new()
+        breaker.hold(at(20.0))
+        getattr(breaker, command)(at(1.0))
+        assert isinstance(breaker.permit(at(1.0)), Permit)
+        assert breaker.view().held_until is None
+
+    def test_force_closed_ends_one_that_came_while_it_was_forced_closed(self) -> None:
+        breaker = new()
+        breaker.force_closed(at(0.0))
+        breaker.hold(at(20.0))
+        assert isinstance(breaker.permit(at(1.0)), Refused), "a wish of the backend, whatever the breaker"
+        assert breaker.force_closed(at(1.0)) is None
+        assert isinstance(breaker.permit(at(1.0)), Permit)
+
+    def test_a_command_to_another_breaker_of_the_backend_ends_it(self) -> None:
+        breaker = tripped()
+        breaker.hold(at(20.0))
+        breaker.release()
+        assert breaker.retry_at_mono == 2.5
+
+    def test_force_open_does_not_end_it(self) -> None:
+        breaker = new()
+        breaker.hold(at(20.0))
+        breaker.force_open(at(1.0))
+        assert breaker.permit(at(30.0)) == Refused(None)
+        assert breaker.view().next_try_at(at(2.0)) is None, "held open, nothing is asked at its end either"
+        assert breaker.view().held_until == at(20.0)
+
+    def test_next_try_at_is_the_retry_or_the_end_of_the_hold(self) -> None:
+        breaker = new()
+        assert breaker.view().next_try_at(at(0.0)) is None
+        breaker.hold(at(20.0))
+        assert breaker.view().next_try_at(at(19.9)) == WALL + 20.0
+        assert breaker.view().next_try_at(at(20.0)) is None
+        assert breaker.view().retry_at is None, "null unless open"
+        assert tripped().view().next_try_at(at(100.0)) == WALL + 2.5
+
+
+class TestNextProbe:
+    def test_it_is_due_at_the_announced_time(self) -> None:
+        assert new().probe_at_mono is None
+        assert tripped().probe_at_mono == 2.5
+
+    def test_in_half_open_it_is_due_at_once_when_the_one_before_it_has_ended(self) -> None:
+        breaker = tripped(half_open_successes=3, probe_deadline_s=3.0)
+        for seconds, verdict in ((5.0, Verdict.SUCCESS), (6.0, Verdict.ALIVE), (7.0, Verdict.IGNORED)):
+            probe = admitted(breaker, seconds)
+            assert breaker.probe_at_mono == seconds + 3.0, "when this one loses its place"
+            breaker.record(probe, verdict, now=at(seconds + 0.5), jitter=0.0)
+            assert breaker.probe_at_mono is not None
+            assert breaker.probe_at_mono <= seconds + 0.5
+
+    def test_held_open_or_closed_by_an_operator_there_is_none(self) -> None:
+        breaker = tripped()
+        breaker.force_open(at(1.0))
+        assert breaker.probe_at_mono is None
+        breaker.force_closed(at(1.0))
+        assert breaker.probe_at_mono is None
+
+    def test_a_refusal_is_foretold_without_a_move(self) -> None:
+        breaker = tripped()
+        assert breaker.refusal(at(2.4)) == Refused(WALL + 2.5)
+        assert breaker.refusal(at(2.5)) is None
+        assert breaker.view().state is State.OPEN
+        admitted(breaker, 2.5)
+        assert breaker.refusal(at(2.5)) == Refused(None)
+        assert new().refusal(at(0.0)) is None
 
 
 class TestHalfOpen:
@@ -269,6 +388,18 @@ class TestHalfOpen:
         assert fail(breaker, 5.0) is not None
         assert end(breaker, Verdict.SUCCESS, 100.0) is None
         assert end(breaker, Verdict.SUCCESS, 100.0) is not None
+
+    def test_a_probe_that_is_answered_is_a_success_whatever_is_wrong_with_that_call(self) -> None:
+        breaker = tripped(half_open_successes=2)
+        unknown_method = Fault(ErrorCode.RPC_APPLICATION_ERROR, "-32601", Verdict.ALIVE)
+        assert end(breaker, Verdict.ALIVE, 5.0, fault=unknown_method) is None
+        assert (breaker.view().failure_count, breaker.view().success_count) == (0, 1)
+        transition = end(breaker, Verdict.ALIVE, 5.0, fault=unknown_method)
+        assert transition is not None
+        assert (transition.state, transition.reason) == (State.CLOSED, Reason.PROBE_SUCCEEDED)
+        last_error = breaker.view().last_error
+        assert last_error is not None
+        assert last_error.code is ErrorCode.RPC_DISCONNECT, "it is no failure of the backend"
 
     def test_an_ignored_probe_gives_its_place_back(self) -> None:
         breaker = tripped(half_open_successes=2)

@@ -43,8 +43,8 @@ FAULTS = st.none() | st.builds(
     st.sampled_from([ErrorCode.RPC_TIMEOUT, ErrorCode.RPC_DISCONNECT]),
     st.just("down"),
     st.just(Verdict.FAILURE),
-    st.none() | st.sampled_from([0.5, 7.0, 1000.0]),
 )
+HOLDS = st.sampled_from([0.5, 7.0, 50.0])
 
 
 class Ticket:
@@ -89,6 +89,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.calls: list[tuple[float, bool]] = []
         self.openings = 0
         self.retry_at: Instant | None = None
+        self.held_until: Instant | None = None
         self.cause: ErrorCode | None = None
         self.last_error: LastError | None = None
         self.probe: tuple[int, float] | None = None
@@ -113,8 +114,20 @@ class BreakerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.retry_at is not None)
     @rule()
     def time_passes_until_the_announced_retry(self) -> None:
-        assert self.retry_at is not None
-        self.mono = max(self.mono, self.retry_at.mono)
+        assert self.announced is not None
+        self.mono = max(self.mono, self.announced.mono)
+
+    @rule(seconds=HOLDS)
+    def the_backend_asks_to_be_left_alone(self, seconds: float) -> None:
+        until = Instant(self.mono + seconds, self.wall + seconds)
+        if self.held_until is None or until.mono > self.held_until.mono:
+            self.held_until = until
+        self.breaker.hold(until)
+
+    @rule()
+    def an_operator_ends_the_hold_at_another_breaker(self) -> None:
+        self.held_until = None
+        self.breaker.release()
 
     @rule(target=tickets)
     def ask(self) -> Ticket | MultipleResults[Ticket]:
@@ -134,13 +147,14 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def begin_call(self) -> Ticket | None:
         may, probing = self.predict_admission()
+        assert (self.breaker.refusal(self.now) is None) is may
         if may:
             self.heal()
         if probing and self.state is State.OPEN:
             self.move(State.HALF_OPEN, Reason.RETRY_DUE, cause=self.cause)
         admission = self.breaker.permit(self.now)
         if not may:
-            assert admission == Refused(self.retry_at.wall if self.retry_at else None)
+            assert admission == Refused(self.next_try_at)
             return None
         assert isinstance(admission, Permit)
         self.check_told(admission.transition)
@@ -172,6 +186,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def force_closed(self) -> None:
+        self.held_until = None
         if not (self.forced and self.state is State.CLOSED):
             self.move(State.CLOSED, Reason.FORCE_CLOSED, forced=True)
         self.check_told(self.breaker.force_closed(self.now))
@@ -180,6 +195,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def reset(self) -> None:
         self.openings = 0
         self.run = []
+        self.held_until = None
         self.move(State.CLOSED, Reason.RESET)
         self.check_told(self.breaker.reset(self.now))
 
@@ -187,6 +203,8 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def predict_admission(self) -> tuple[bool, bool]:
         """Whether a call is admitted now, and whether as a probe. 1: never beside another. 3: never too early."""
+        if self.is_held:
+            return False, False
         match self.state:
             case State.CLOSED:
                 return True, False
@@ -197,6 +215,24 @@ class BreakerMachine(RuleBasedStateMachine):
                 free = self.probe is None or self.mono >= self.probe[1]
                 return free, free
 
+    @property
+    def is_held(self) -> bool:
+        return self.held_until is not None and self.mono < self.held_until.mono
+
+    @property
+    def announced(self) -> Instant | None:
+        """When a probe is let through: 4: not before a hold ends."""
+        if self.retry_at and self.held_until and self.held_until.mono > self.retry_at.mono:
+            return self.held_until
+        return self.retry_at
+
+    @property
+    def next_try_at(self) -> float | None:
+        if self.announced:
+            return self.announced.wall
+        forced_open = self.forced and self.state is State.OPEN
+        return self.held_until.wall if self.held_until and self.is_held and not forced_open else None
+
     def is_live(self, ticket: Ticket) -> bool:
         if ticket.used or ticket.generation != self.generation:
             return False
@@ -206,8 +242,10 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def predict_verdict(self, verdict: Verdict, fault: Fault | None, jitter: float) -> None:
         self.probe = None
-        if verdict is Verdict.IGNORED:
+        if verdict is Verdict.IGNORED or (verdict is Verdict.ALIVE and self.state is not State.HALF_OPEN):
             return
+        if verdict is Verdict.ALIVE:
+            verdict = Verdict.SUCCESS
         self.heal()
         self.run.append(verdict)
         self.calls = [call for call in self.calls if call[0] > self.mono - WINDOW_S]
@@ -239,10 +277,7 @@ class BreakerMachine(RuleBasedStateMachine):
         for _ in range(self.openings - 1):
             longest = min(2 * longest, OPEN_MAX_S)
         period = (longest + longest * jitter) / 2
-        if fault is not None and fault.retry_after_s is not None and fault.retry_after_s > period:
-            period = min(fault.retry_after_s, OPEN_MAX_S)
-        else:
-            assert longest / 2 <= period <= longest <= OPEN_MAX_S, "4: in the upper half, never past the maximum"
+        assert longest / 2 <= period <= longest <= OPEN_MAX_S, "4: in the upper half, never past the maximum"
         retry_at = Instant(self.mono + period, self.wall + period)
         self.move(State.OPEN, reason, retry_at=retry_at, cause=fault.code if fault else None)
 
@@ -273,7 +308,7 @@ class BreakerMachine(RuleBasedStateMachine):
                 failure_count=self.trailing(Verdict.FAILURE),
                 open_count=self.openings,
                 opened_at=self.wall if state is State.OPEN else None,
-                retry_at=retry_at.wall if retry_at else None,
+                retry_at=self.announced.wall if self.announced else None,
                 cause=cause,
             )
         )
@@ -302,16 +337,29 @@ class BreakerMachine(RuleBasedStateMachine):
         assert view.failure_count == self.trailing(Verdict.FAILURE)
         assert view.success_count == self.trailing(Verdict.SUCCESS)
         assert view.open_count == self.openings
-        assert view.retry_at == (self.retry_at.wall if self.retry_at else None)
+        assert view.retry_at == (self.announced.wall if self.announced else None)
+        assert (view.held_until, view.next_try_at(self.now)) == (self.held_until, self.next_try_at)
         assert (view.cause, view.last_error) == (self.cause, self.last_error)
-        assert self.breaker.retry_at_mono == (self.retry_at.mono if self.retry_at else None)
+        assert self.breaker.retry_at_mono == (self.announced.mono if self.announced else None)
+        self.check_next_probe()
         assert self.breaker.is_closed == view.is_closed == (self.state is State.CLOSED)
         assert self.breaker.late_results == self.late
+
+    def check_next_probe(self) -> None:
+        """10: not closed, and not held there, the breaker says from when a probe may go, and then it may."""
+        at = self.breaker.probe_at_mono
+        assert (at is None) == (self.state is State.CLOSED or self.forced)
+        if at is not None:
+            then = max(at, self.mono)
+            assert self.breaker.refusal(Instant(then, self.wall)) is None
+            assert then == self.mono or self.breaker.refusal(self.now) is not None, "and not before"
 
     def teardown(self) -> None:
         if self.state is State.OPEN and self.forced:
             return
         self.mono += OPEN_MAX_S + PROBE_DEADLINE_S
+        if self.held_until is not None:
+            self.mono = max(self.mono, self.held_until.mono)
         assert isinstance(self.breaker.permit(self.now), Permit), "6: never wedged, whatever was leaked"
 
 

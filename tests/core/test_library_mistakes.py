@@ -7,7 +7,7 @@ import pytest
 from tidegate.core.breaker import Breaker, BreakerConfig, Permit, Reason, Refused, State
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict, classify
-from tidegate.errors import ErrorCode
+from tidegate.errors import ApplicationError, ErrorCode
 
 WALL = 1_700_000_000.0
 
@@ -74,6 +74,15 @@ def test_a_cancelled_probe_that_says_so_leaves_its_place_at_once() -> None:
     breaker = tripped()
     breaker.record(admitted(breaker, 2.5), Verdict.IGNORED, now=at(2.6), jitter=0.0)
     assert isinstance(breaker.permit(at(2.6)), Permit)
+
+
+def test_a_probe_that_asked_for_something_unknown_does_not_keep_it_half_open() -> None:
+    """Ours, version 1: such a probe gave its place back without a verdict, and the breaker never closed."""
+    breaker = tripped()
+    outcome = classify(ApplicationError(-32601, "no such method"), elapsed_s=0.1, policy=ClassifyPolicy())
+    transition = breaker.record(admitted(breaker, 2.5), outcome.verdict, now=at(2.6), jitter=0.0)
+    assert transition is not None
+    assert transition.state is State.CLOSED
 
 
 def test_a_probe_that_is_never_heard_of_again_leaves_its_place_in_the_end() -> None:

@@ -1,5 +1,7 @@
 """The classifier, row by row of its table, and the verdict of a batch."""
 
+import math
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ from tidegate.core.outcome import (
     Verdict,
     batch_verdict,
     classify,
+    hold_s,
 )
 from tidegate.errors import (
     ApplicationError,
@@ -20,6 +23,7 @@ from tidegate.errors import (
     ErrorCode,
     HttpStatus,
     InvalidResponse,
+    MappingFailed,
     NoCredentials,
 )
 
@@ -36,6 +40,10 @@ class TooWide(BackendError):
     code = ErrorCode.RPC_INVALID_RESPONSE
 
 
+class Uncoded(BackendError):
+    code = "SOMETHING"  # type: ignore[assignment]
+
+
 FAULTS = [
     (Disconnected("refused"), Verdict.FAILURE, ErrorCode.RPC_DISCONNECT),
     (DeadlineExceeded("after 2 s"), Verdict.FAILURE, ErrorCode.RPC_TIMEOUT),
@@ -44,18 +52,25 @@ FAULTS = [
     (TooWide("an adapter's own error"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (ApplicationError(-32000, "busy"), Verdict.FAILURE, ErrorCode.RPC_APPLICATION_ERROR),
     (ApplicationError(-32603, "internal"), Verdict.FAILURE, ErrorCode.RPC_APPLICATION_ERROR),
-    (ApplicationError(-32001, "listed"), Verdict.IGNORED, ErrorCode.RPC_APPLICATION_ERROR),
-    *((ApplicationError(code, ""), Verdict.IGNORED, ErrorCode.RPC_APPLICATION_ERROR) for code in sorted(CALLER_ERRORS)),
+    (ApplicationError(-32001, "listed"), Verdict.ALIVE, ErrorCode.RPC_APPLICATION_ERROR),
+    *((ApplicationError(code, ""), Verdict.ALIVE, ErrorCode.RPC_APPLICATION_ERROR) for code in sorted(CALLER_ERRORS)),
     *(
         (HttpStatus(status, ""), Verdict.FAILURE, ErrorCode.RPC_HTTP_STATUS)
-        for status in (302, 399, 429, 500, 503, 599)
+        for status in (103, 299, 408, 425, 429, 500, 503, 599)
     ),
-    *((HttpStatus(status, ""), Verdict.IGNORED, ErrorCode.RPC_HTTP_STATUS) for status in (400, 404, 428, 430, 499)),
-    *((HttpStatus(status, ""), Verdict.IGNORED, ErrorCode.RPC_AUTH) for status in (401, 403)),
+    *(
+        (HttpStatus(status, ""), Verdict.ALIVE, ErrorCode.RPC_HTTP_STATUS)
+        for status in (300, 302, 399, 400, 404, 407, 409, 424, 426, 428, 430, 499)
+    ),
+    *((HttpStatus(status, ""), Verdict.ALIVE, ErrorCode.RPC_AUTH) for status in (401, 403)),
+    (MappingFailed("nothing at /a"), Verdict.ALIVE, ErrorCode.RPC_INVALID_RESPONSE),
     (NoCredentials("no such file"), Verdict.IGNORED, ErrorCode.RPC_AUTH),
     (ValueError("from nowhere"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (RecursionError(), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (BackendError("without a code"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
+    (Uncoded("with a code that is none of ours"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
+    (HttpStatus("500", "no number"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),  # type: ignore[arg-type]
+    (HttpStatus(429, "", retry_after_s="soon"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),  # type: ignore[arg-type]
     (Unprintable(), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (KeyboardInterrupt(), Verdict.IGNORED, ErrorCode.RPC_DISCONNECT),
     (GeneratorExit(), Verdict.IGNORED, ErrorCode.RPC_DISCONNECT),
@@ -103,11 +118,48 @@ def test_the_message_says_what_happened(error: Exception, message: str) -> None:
     assert outcome.message == message
 
 
-@pytest.mark.parametrize("status", [429, 503, 401])
-def test_the_wish_of_the_backend_is_passed_on(status: int) -> None:
-    outcome = classify(HttpStatus(status, "", retry_after_s=7.0), elapsed_s=0.0, policy=POLICY)
+@pytest.mark.parametrize(
+    "error",
+    [
+        HttpStatus(429, "", retry_after_s=7.0),
+        HttpStatus(503, "", retry_after_s=7.0),
+        ApplicationError(-32000, "busy, in the body of a 503", retry_after_s=7.0),
+        ApplicationError(-32601, "unknown, in the body of a 429", retry_after_s=7.0),
+    ],
+)
+def test_the_wish_of_the_backend_is_passed_on(error: BackendError) -> None:
+    outcome = classify(error, elapsed_s=0.0, policy=POLICY)
     assert isinstance(outcome, Fault)
     assert outcome.retry_after_s == 7.0
+
+
+@pytest.mark.parametrize("status", [301, 401, 404, 500, 502])
+def test_retry_after_of_any_other_status_is_no_wish_to_be_left_alone(status: int) -> None:
+    outcome = classify(HttpStatus(status, "", retry_after_s=7.0), elapsed_s=0.0, policy=POLICY)
+    assert isinstance(outcome, Fault)
+    assert outcome.retry_after_s is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "granted"), [(0.0, None), (-5.0, None), (math.nan, None), (4.0, 4.0), (60.5, 60.0), (math.inf, 60.0)]
+)
+def test_the_wish_is_cut_to_what_is_granted(wish: float, granted: float | None) -> None:
+    policy = ClassifyPolicy(retry_after_max_s=60.0)
+    outcome = classify(HttpStatus(503, "", retry_after_s=wish), elapsed_s=0.0, policy=policy)
+    assert isinstance(outcome, Fault)
+    assert outcome.retry_after_s == granted
+
+
+def test_of_several_wishes_the_longest_counts() -> None:
+    wishes = [Fault(ErrorCode.RPC_HTTP_STATUS, "429", Verdict.FAILURE, wish) for wish in (None, 7.0, 20.0, 5.0)]
+    assert hold_s([Answer(DATA), *wishes]) == 20.0
+    assert hold_s([Answer(DATA), wishes[0]]) == hold_s([]) == 0.0
+
+
+def test_a_message_is_text_of_bounded_length_that_can_be_published() -> None:
+    outcome = classify(Disconnected("\ud83d" + "x" * 5000), elapsed_s=0.0, policy=POLICY)
+    assert isinstance(outcome, Fault)
+    assert outcome.message == "?" + "x" * 999
 
 
 def test_without_a_wish_there_is_none() -> None:
@@ -120,17 +172,21 @@ OK = Answer(DATA)
 SLOW = Answer(DATA, slow=True)
 FAILED = Fault(ErrorCode.RPC_APPLICATION_ERROR, "first", Verdict.FAILURE)
 FAILED_TOO = Fault(ErrorCode.RPC_INVALID_RESPONSE, "second", Verdict.FAILURE)
-IGNORED = Fault(ErrorCode.RPC_APPLICATION_ERROR, "unknown method", Verdict.IGNORED)
+ALIVE = Fault(ErrorCode.RPC_APPLICATION_ERROR, "unknown method", Verdict.ALIVE)
+UNMAPPED = Fault(ErrorCode.RPC_INVALID_RESPONSE, "nothing there", Verdict.ALIVE)
+IGNORED = Fault(ErrorCode.RPC_AUTH, "nothing was sent", Verdict.IGNORED)
 
 
 @pytest.mark.parametrize(
     ("outcomes", "verdict", "fault"),
     [
         ([OK], Verdict.SUCCESS, None),
-        ([FAILED, IGNORED, OK], Verdict.SUCCESS, None),
+        ([FAILED, ALIVE, OK], Verdict.SUCCESS, None),
         ([SLOW, OK], Verdict.SUCCESS, None),
-        ([IGNORED, FAILED, FAILED_TOO], Verdict.FAILURE, FAILED),
-        ([SLOW, IGNORED], Verdict.FAILURE, None),
+        ([ALIVE, FAILED, FAILED_TOO], Verdict.FAILURE, FAILED),
+        ([SLOW, ALIVE], Verdict.FAILURE, None),
+        ([ALIVE, UNMAPPED], Verdict.ALIVE, ALIVE),
+        ([IGNORED, UNMAPPED], Verdict.ALIVE, UNMAPPED),
         ([SLOW, FAILED], Verdict.FAILURE, FAILED),
         ([IGNORED, IGNORED], Verdict.IGNORED, IGNORED),
         ([], Verdict.IGNORED, None),

@@ -62,7 +62,9 @@ class LoopClock:
 class House:
     """A gateway with one backend, and everything that it publishes, in order, with when it did."""
 
-    def __init__(self, *sources: SourcePlan, batch: bool = False, store: MemoryStore | None = None) -> None:
+    def __init__(
+        self, *sources: SourcePlan, batch: bool = False, connections: int = 16, store: MemoryStore | None = None
+    ) -> None:
         self.backend = ScriptedBackend(lambda call: {"ok": True}, delay_s=0.1)
         self.store = store
         self.published: list[tuple[float, Draft]] = []
@@ -88,6 +90,7 @@ class House:
             name="engine",
             timeout_s=TIMEOUT_S,
             batch=batch,
+            connections=connections,
             breaker=BREAKER,
             policy=ClassifyPolicy(),
             event_bytes=1000,

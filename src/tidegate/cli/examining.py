@@ -24,7 +24,7 @@ from tidegate.config import Config
 from tidegate.core.outcome import Fault
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.ports import Backend
-from tidegate.runtime.exchange import BackendPlan, SourcePlan, exchange
+from tidegate.runtime.exchange import BackendPlan, SourcePlan, close, exchange, prepare
 
 SPARE_FILES = 100
 """Files of our own: listener, store, logs, connections to backends."""
@@ -218,7 +218,7 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
             if fault is not None and fault.code in {ErrorCode.RPC_DISCONNECT, ErrorCode.RPC_TIMEOUT}:
                 return
     finally:
-        await backend.aclose()
+        await close(backend, name)
     if not plan.sources:
         yield Finding(Level.WARN, what, "no source asks it anything", "name it as `backend` of a source, or remove it")
     elif good:
@@ -230,7 +230,10 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
 async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
     """What is wrong with the source's answer, if anything, and how many seconds it took."""
     began = time.monotonic()
-    [(outcome, _)] = await exchange(backend, plan, [source], monotonic=time.monotonic)
+    prepared = await prepare(backend, plan)
+    if isinstance(prepared, Fault):
+        return prepared, time.monotonic() - began
+    [(outcome, _)] = await exchange(prepared, plan, [source], monotonic=time.monotonic)
     return outcome if isinstance(outcome, Fault) else None, time.monotonic() - began
 
 

@@ -116,7 +116,7 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
     `half_open_successes`: Probes in a row that must succeed to close the breaker.
     `heal_s`: Seconds closed after which the next open period starts from `open_s` again.
     `slow_s`: Seconds beyond which a good answer counts as a failure; absent: never.
-    `ignored_codes`: JSON-RPC error codes that say nothing about the backend's health, beside the standard ones.
+    `ignored_codes`: JSON-RPC error codes that are not held against the backend, beside the standard ones.
     `failure_rate`: Share of failed calls within `rate_window_s` that opens the breaker too; absent: off.
     `rate_window_s`: Seconds over which `failure_rate` is taken.
     `rate_minimum_calls`: Calls within the window below which `failure_rate` says nothing.
@@ -142,6 +142,8 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
     `batch`: Whether sources that are due together are asked for in one JSON-RPC batch; many servers can't.
+    `connections`: Calls under way at once; 1 for a device that serves one at a time. Others wait for their turn.
+    `retry_after_max_s`: Longest that the Retry-After of a 429 or 503 is heeded, in seconds; 0 ignores it.
     `headers`: Headers sent with every request.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM by which the backend's own is checked, instead of the system's.
@@ -155,6 +157,8 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608
     batch: bool = False
+    connections: formats.Count = 16
+    retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     bearer_token_file: formats.FilePath | None = None
     ca_file: formats.FilePath | None = None

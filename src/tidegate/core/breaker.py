@@ -1,7 +1,10 @@
-"""The circuit breaker of one backend: closed, open, half-open, and the operator's overrides.
+"""The circuit breaker of one backend: closed, open, half-open, the operator's overrides, and holds.
 
 Ask `permit` before a call and give its end to `record` after it. Every call carries the generation that admitted it,
 so what ends late judges nothing. A transition is returned, never called back: the caller publishes it.
+
+A hold is the backend's own wish to be left alone (``Retry-After``). It is no state: a breaker of any state admits
+nothing before its end. The caller tells every breaker of the backend, before it records the outcome that brought it.
 
 Decisions use monotonic time; wall time is only shown. Knows nothing of sources, data or events.
 """
@@ -92,7 +95,10 @@ class Permit:
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """No call now. `retry_at` in Unix seconds; None while a probe is out or the breaker is forced open."""
+    """No call now. `retry_at` in Unix seconds; None while a probe is out or the breaker is forced open.
+
+    A hold that has not ended is at least as long.
+    """
 
     retry_at: float | None
 
@@ -112,7 +118,8 @@ class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
     """A breaker as ``GET /api/v1/status/circuit-breaker`` shows it, and `cause` as in `Transition`.
 
     Times are in Unix seconds: `since` is when it entered its state. `failure_count` and `success_count` are the
-    current run of failures and of successes, one of them 0.
+    current run of failures and of successes, one of them 0. `held_until` is when the backend's last wish to be left
+    alone ends or ended; None if it had none, or an operator has ended it.
     """
 
     name: str
@@ -125,10 +132,17 @@ class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: float | None
     last_error: LastError | None
     cause: ErrorCode | None
+    held_until: Instant | None = None
 
     @property
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
+
+    def next_try_at(self, now: Instant) -> float | None:
+        """Unix seconds before which nothing is asked, because of an open breaker or a hold; None without either."""
+        if self.retry_at is not None or (self.forced and not self.is_closed):
+            return self.retry_at
+        return self.held_until.wall if self.held_until is not None and now.mono < self.held_until.mono else None
 
 
 def open_period_s(n: int, *, open_s: float, open_max_s: float, jitter: float) -> float:
@@ -172,11 +186,12 @@ class Breaker:
         self._successes = 0
         self._openings = 0
         self._retry_at: Instant | None = None
+        self._held_until: Instant | None = None
         self._cause: ErrorCode | None = None
         self._last_error: LastError | None = None
         self._last_error_at: Instant  # set with it
-        self._probe: Permit | None  # both of the half-open state, set on entering it
-        self._probe_expires: float
+        self._probe: Permit | None = None
+        self._probe_expires: float  # of the probe
         self._window = _Window(config.rate_window_s)
 
     def initial(self) -> Transition:
@@ -191,7 +206,23 @@ class Breaker:
     @property
     def retry_at_mono(self) -> float | None:
         """Monotonic time from which a probe is admitted; None unless open of its own accord."""
-        return None if self._retry_at is None else self._retry_at.mono
+        retry_at = self._announced
+        return None if retry_at is None else retry_at.mono
+
+    @property
+    def probe_at_mono(self) -> float | None:
+        """Monotonic time from which the next probe is wanted; None while closed, or held open by an operator.
+
+        In half-open that is at once, or when the probe that is out loses its place. It may have passed.
+        """
+        match self._mode:
+            case _Mode.OPEN:
+                return self.retry_at_mono
+            case _Mode.HALF_OPEN:
+                free_at = self._since.mono if self._probe is None else self._probe_expires
+                return free_at if self._held_until is None else max(free_at, self._held_until.mono)
+            case _:
+                return None
 
     def view(self) -> BreakerView:
         return BreakerView(
@@ -205,6 +236,7 @@ class Breaker:
             retry_at=self._retry_at_wall,
             last_error=self._last_error,
             cause=self._cause,
+            held_until=self._held_until,
         )
 
     def follow_clock(self, now: Instant) -> None:
@@ -212,30 +244,56 @@ class Breaker:
         self._since = self._since.seen_at(now)
         if self._retry_at is not None:
             self._retry_at = self._retry_at.seen_at(now)
+        if self._held_until is not None:
+            self._held_until = self._held_until.seen_at(now)
         if self._last_error is not None:
             self._last_error_at = self._last_error_at.seen_at(now)
             self._last_error = msgspec.structs.replace(self._last_error, at=self._last_error_at.wall)
 
+    def refusal(self, now: Instant) -> Refused | None:
+        """What `permit` would refuse a call with at `now`; None where it would admit one. Changes nothing."""
+        match self._mode:
+            case _Mode.OPEN if self._retry_at is not None:
+                admits = now.mono >= self._retry_at.mono
+            case _Mode.HALF_OPEN:
+                admits = self._live_probe(now) is None
+            case mode:
+                admits = mode is not _Mode.FORCED_OPEN
+        return None if admits and not self._is_held(now) else Refused(self.view().next_try_at(now))
+
     def permit(self, now: Instant) -> Admission:
         """Ask to make one call now. Whoever gets a `Permit` must record it, or a probe's place is lost for a while."""
+        refused = self.refusal(now)
+        if refused is not None:
+            return refused
         match self._mode:
-            case _Mode.CLOSED | _Mode.FORCED_CLOSED:
-                self._heal(now)
-                return Permit(self._generation)
-            case _Mode.OPEN if self._retry_at is not None and now.mono >= self._retry_at.mono:
+            case _Mode.OPEN:
                 return self._admit_probe(now, self._enter(_Mode.HALF_OPEN, Reason.RETRY_DUE, now, cause=self._cause))
-            case _Mode.HALF_OPEN if self._live_probe(now) is None:
+            case _Mode.HALF_OPEN:
                 return self._admit_probe(now)
             case _:
-                return Refused(self._retry_at_wall)
+                self._heal(now)
+                return Permit(self._generation)
+
+    def hold(self, until: Instant) -> None:
+        """The backend asks for no call before `until`. A hold that ends later already stays as it is.
+
+        A breaker that is open says the end of it as its `retry_at`, if that is later, without a transition.
+        """
+        if self._held_until is None or until.mono > self._held_until.mono:
+            self._held_until = until
+
+    def release(self) -> None:
+        """An operator has ended the hold, by a command to this or another breaker of the backend."""
+        self._held_until = None
 
     def record(
         self, permit: Permit, verdict: Verdict, *, now: Instant, jitter: float, fault: Fault | None = None
     ) -> Transition | None:
         """Tell the end of the call that `permit` admitted; the transition that it caused, if any.
 
-        `fault` says why it failed, and may ask for a longer open period; `jitter`, in [0, 1), is used if this opens
-        the breaker. A permit counts once, and only in the generation that gave it.
+        `fault` says why it failed; `jitter`, in [0, 1), is used if this opens the breaker. A permit counts once, and
+        only in the generation that gave it.
         """
         if permit.recorded:
             return None
@@ -247,6 +305,9 @@ class Breaker:
         match verdict:
             case Verdict.IGNORED:
                 return None
+            case Verdict.ALIVE:
+                # While closed it says nothing about a run of failures; a probe asks only whether anyone is there.
+                return self._succeeded(now) if self._mode is _Mode.HALF_OPEN else None
             case Verdict.SUCCESS:
                 return self._succeeded(now)
             case Verdict.FAILURE:
@@ -259,13 +320,18 @@ class Breaker:
         return self._enter(_Mode.FORCED_OPEN, Reason.FORCE_OPEN, now)
 
     def force_closed(self, now: Instant) -> Transition | None:
-        """Admit every call until `reset`, whatever becomes of it; None if that is so already."""
+        """Admit every call until `reset`, whatever becomes of it, and end a hold; None if that is so already.
+
+        What asks to be left alone after this is held again.
+        """
+        self.release()
         if self._mode is _Mode.FORCED_CLOSED:
             return None
         return self._enter(_Mode.FORCED_CLOSED, Reason.FORCE_CLOSED, now)
 
     def reset(self, now: Instant) -> Transition:
-        """Close, forget every count, and let go of an override. Calls under way no longer count."""
+        """Close, forget every count, and let go of an override and of a hold. Calls under way no longer count."""
+        self.release()
         self._failures = self._successes = self._openings = 0
         return self._enter(_Mode.CLOSED, Reason.RESET, now)
 
@@ -286,7 +352,7 @@ class Breaker:
             self._last_error = LastError(fault.code, fault.message, now.wall)
             self._last_error_at = now
         reason = self._reason_to_open()
-        return self._open(reason, now, jitter, fault) if reason else None
+        return self._open(reason, now, jitter, fault.code if fault else None) if reason else None
 
     def _tally(self, now: Instant, *, failed: bool) -> None:
         self._heal(now)
@@ -307,14 +373,12 @@ class Breaker:
             case _:
                 return None
 
-    def _open(self, reason: Reason, now: Instant, jitter: float, fault: Fault | None) -> Transition:
+    def _open(self, reason: Reason, now: Instant, jitter: float, cause: ErrorCode | None) -> Transition:
         config = self._config
         self._openings += 1
         period = open_period_s(self._openings, open_s=config.open_s, open_max_s=config.open_max_s, jitter=jitter)
-        if fault and fault.retry_after_s is not None:
-            period = min(max(period, fault.retry_after_s), config.open_max_s)
         retry_at = Instant(now.mono + period, now.wall + period)
-        return self._enter(_Mode.OPEN, reason, now, retry_at=retry_at, cause=fault.code if fault else None)
+        return self._enter(_Mode.OPEN, reason, now, retry_at=retry_at, cause=cause)
 
     def _enter(
         self,
@@ -332,6 +396,7 @@ class Breaker:
         self._since = now
         self._retry_at = retry_at
         self._cause = cause
+        self._probe = None
         self._window.clear()
         return self._transition(before.shown, reason)
 
@@ -351,8 +416,19 @@ class Breaker:
         )
 
     @property
+    def _announced(self) -> Instant | None:
+        """When a probe is admitted: the end of the open period, or of a hold if that is later; None unless open."""
+        if self._retry_at is None or self._held_until is None:
+            return self._retry_at
+        return max(self._retry_at, self._held_until, key=lambda instant: instant.mono)
+
+    @property
     def _retry_at_wall(self) -> float | None:
-        return None if self._retry_at is None else self._retry_at.wall
+        retry_at = self._announced
+        return None if retry_at is None else retry_at.wall
+
+    def _is_held(self, now: Instant) -> bool:
+        return self._held_until is not None and now.mono < self._held_until.mono
 
     def _admit_probe(self, now: Instant, transition: Transition | None = None) -> Permit:
         self._probe = Permit(self._generation, transition)
@@ -360,7 +436,7 @@ class Breaker:
         return self._probe
 
     def _live_probe(self, now: Instant) -> Permit | None:
-        return self._probe if now.mono < self._probe_expires else None
+        return self._probe if self._probe is not None and now.mono < self._probe_expires else None
 
     def _heal(self, now: Instant) -> None:
         """Forget the openings once closed for long enough, so that a flapping backend keeps its back-off."""

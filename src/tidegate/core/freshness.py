@@ -60,7 +60,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a source's data. `error_code` says why it is stale; None also before the first outcome.
 
     `as_of` and `retry_at` are in Unix seconds. `as_of` is when the request was sent whose answer is held, None before
-    the first answer. `retry_at` and `cause` are the breaker's, while it is not closed. `expired`: too old to hand out.
+    the first answer. `retry_at` is when the backend is asked again, while its breaker or a hold keeps it from being
+    asked; `cause` is the breaker's, while it is not closed. `expired`: too old to hand out.
     """
 
     stale: bool
@@ -164,7 +165,7 @@ class Freshness:
             stale=stale,
             error_code=code,
             as_of=self._as_of(now),
-            retry_at=breaker.retry_at,
+            retry_at=breaker.next_try_at(now),
             cause=breaker.cause,
             expired=stale and self._is_too_old(now),
         )
@@ -200,11 +201,18 @@ class Freshness:
     def _why_stale(self, now: Instant, breaker: BreakerView) -> ErrorCode | None:
         if not breaker.is_closed:
             return ErrorCode.CIRCUIT_BREAKER_OPEN
-        if self._failure is not None or self._sent is None:
+        held_until = breaker.held_until
+        if self._failure is not None:
             return self._failure
+        if self._sent is None:
+            return ErrorCode.RPC_HTTP_STATUS if held_until is not None and now.mono < held_until.mono else None
         if not self._held_request:
             return ErrorCode.RESTORED
-        return ErrorCode.OVERDUE if now.mono >= self._sent.mono + self._limit_s else None
+        overdue_at = self._sent.mono + self._limit_s
+        if now.mono < overdue_at:
+            return None
+        # What a hold made too old keeps this reason until it is asked again: one outage, one reason.
+        return ErrorCode.RPC_HTTP_STATUS if held_until and held_until.mono > overdue_at else ErrorCode.OVERDUE
 
     def _is_too_old(self, now: Instant) -> bool:
         max_stale_s = self._spec.max_stale_s

@@ -1,16 +1,26 @@
-"""One exchange with a backend: its calls under a deadline, and what each source's part of it came to."""
+"""One exchange with a backend: what it needs first, its calls under a deadline, what each source's part came to.
+
+A `Backend` may be anybody's. This is the one place where all that it returns or raises is checked: nothing of it gets
+past here but outcomes, and no exception but a cancellation of ours.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
+import structlog
 
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.freshness import SourceSpec, Value
-from tidegate.core.outcome import ClassifyPolicy, Outcome, classify
-from tidegate.core.payload import keyed_items, select, within
-from tidegate.errors import BackendError, DeadlineExceeded
-from tidegate.ports import Backend, Call
+from tidegate.core.outcome import ClassifyPolicy, Fault, Outcome, classify
+from tidegate.core.payload import compact, keyed_items, select, within
+from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
+from tidegate.ports import Ask, Backend, Call, Checked, Prepares
+
+CLOSE_S = 5.0
+"""How long a backend may take to close its connections."""
+
+log = structlog.get_logger("tidegate.exchange")
 
 
 class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,11 +36,12 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How one backend is polled."""
+    """How one backend is polled. At most `connections` calls are under way at once."""
 
     name: str
     timeout_s: float
     batch: bool
+    connections: int
     breaker: BreakerConfig
     policy: ClassifyPolicy
     event_bytes: int
@@ -38,10 +49,32 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
     sources: Sequence[SourcePlan]
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """A backend that may be asked now. Where `checks`, its answers are not believed to be JSON before they are read."""
+
+    ask: Ask
+    checks: bool
+
+
+async def prepare(backend: Backend, plan: BackendPlan) -> Prepared | Fault:
+    """Get what an exchange with `backend` needs of our own; a fault where that is missing, and nothing may be sent."""
+    if not isinstance(backend, Prepares):
+        return Prepared(backend.call, checks=_is_to_be_checked(backend))
+    try:
+        async with asyncio.timeout(plan.timeout_s):
+            ask = await backend.prepare()
+    except BaseException as error:  # noqa: BLE001 - whatever a backend raises is a fault
+        _go_on_with_cancellation(error)
+        return _fault(_unprepared(error, plan), plan)
+    if not callable(ask):
+        return _fault(NoCredentials(f"expected something to call from prepare(), got {type(ask).__name__}"), plan)
+    return Prepared(ask, checks=_is_to_be_checked(backend))
+
+
 async def exchange(
-    backend: Backend, plan: BackendPlan, sources: Sequence[SourcePlan], *, monotonic: Callable[[], float]
+    prepared: Prepared, plan: BackendPlan, sources: Sequence[SourcePlan], *, monotonic: Callable[[], float]
 ) -> list[tuple[Outcome, Value | None]]:
-    """Ask `backend` for `sources` at once: what each came to, in their order, and its value where that is good.
+    """Ask a backend for `sources` at once: what each came to, in their order, and its value where that is good.
 
     `monotonic` tells the time in seconds. Failures are outcomes here, not exceptions; none is kept beyond its
     classification: its traceback holds the answer that was read, however large.
@@ -51,30 +84,103 @@ async def exchange(
     def classified(result: msgspec.Raw | Exception) -> Outcome:
         return classify(result, elapsed_s=monotonic() - began, policy=plan.policy)
 
-    def judged(source: SourcePlan, answer: msgspec.Raw | BackendError) -> tuple[Outcome, Value | None]:
-        if isinstance(answer, BackendError):
+    def judged(source: SourcePlan, answer: object) -> tuple[Outcome, Value | None]:
+        if isinstance(answer, Exception):
             return classified(answer), None
         try:
-            value = _value(source, answer, event_bytes=plan.event_bytes)
+            result = _json(answer, checks=prepared.checks)
+            value = _value(source, result, event_bytes=plan.event_bytes)
         except Exception as error:  # noqa: BLE001 - what cannot be read is an outcome too
             return classified(error), None
-        return classified(answer), value
+        return classified(result), value
 
     try:
-        async with asyncio.timeout(plan.timeout_s):
-            answers = await backend.call([source.call for source in sources])
-    except TimeoutError:
-        late = DeadlineExceeded(f"expected an answer within {plan.timeout_s:g} s")
-        return [(classified(late), None)] * len(sources)
+        answers = await _answers(prepared.ask, plan, [source.call for source in sources])
     except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome
         return [(classified(error), None)] * len(sources)
     return [judged(source, answer) for source, answer in zip(sources, answers, strict=True)]
 
 
+async def close(backend: Backend, name: str) -> None:
+    """Close `backend`, within `CLOSE_S`. One that cannot is logged, and nobody else's end is the worse for it."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await backend.aclose()
+    except BaseException as error:  # noqa: BLE001 - whatever a backend raises
+        _go_on_with_cancellation(error)
+        log.warning("a backend could not be closed", backend=name, error=repr(error))
+
+
+async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call]) -> Sequence[object]:
+    """What came back for each of `calls`. Raises an `Exception` for all else that a backend may end a call with."""
+    try:
+        async with asyncio.timeout(plan.timeout_s) as deadline:
+            answers: object = await ask(calls)
+    except BaseException as error:
+        _go_on_with_cancellation(error)
+        if deadline.expired():
+            raise _late(plan) from None
+        if isinstance(error, Exception):
+            raise
+        raise InvalidResponse(f"expected an answer or an error, got {type(error).__name__} raised") from error
+    if deadline.expired():  # it kept the cancellation to itself
+        raise _late(plan)
+    if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
+        raise InvalidResponse(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
+    if len(answers) != len(calls):
+        raise InvalidResponse(f"expected {len(calls)} answers, got {len(answers)}")
+    return list(answers)
+
+
+def _json(answer: object, *, checks: bool) -> msgspec.Raw:
+    """The JSON of an answer. Raises `InvalidResponse` for what is none."""
+    if not isinstance(answer, msgspec.Raw):
+        raise InvalidResponse(f"expected a msgspec.Raw or a BackendError as an answer, got {type(answer).__name__}")
+    return compact(answer) if checks else answer
+
+
 def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
-    """The part of a `result` that the source wants. Raises `InvalidResponse` where it isn't there or is too long."""
+    """The part of a `result` that the source wants. Raises `MappingFailed` where it isn't there or is too long."""
+    try:
+        return _mapped(plan, result, event_bytes=event_bytes)
+    except Exception as error:
+        raise MappingFailed(str(error)) from error
+
+
+def _mapped(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
     wanted = select(result, plan.select)
     if plan.key is None:
         return within(wanted, event_bytes)
     found = keyed_items(wanted, items=plan.items, key=plan.key)
     return {key: within(item, event_bytes) for key, item in found.items()}
+
+
+def _go_on_with_cancellation(error: BaseException | None) -> None:
+    """End as cancelled if somebody cancelled this task, whatever a backend made of that; as does Ctrl-C."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+
+
+def _unprepared(error: BaseException, plan: BackendPlan) -> NoCredentials:
+    if isinstance(error, NoCredentials):
+        return error
+    if isinstance(error, TimeoutError):
+        return NoCredentials(f"expected to be ready for a call within {plan.timeout_s:g} s")
+    return NoCredentials(f"could not get ready for a call: {error!r}")
+
+
+def _fault(error: NoCredentials, plan: BackendPlan) -> Fault:
+    outcome = classify(error, elapsed_s=0.0, policy=plan.policy)
+    assert isinstance(outcome, Fault), "an error is never an answer"
+    return outcome
+
+
+def _late(plan: BackendPlan) -> DeadlineExceeded:
+    return DeadlineExceeded(f"expected an answer within {plan.timeout_s:g} s")
+
+
+def _is_to_be_checked(backend: Backend) -> bool:
+    return not (isinstance(backend, Checked) and backend.answers_are_compact is True)

@@ -1,13 +1,15 @@
-"""The polling of one backend: wait, ask the breaker, call under a deadline, record, publish.
+"""The polling of one backend: wait, take a place, ask the breaker, call under a deadline, record, publish.
 
-One task keeps the schedule of all the backend's sources; each exchange is a task of its own, at most one per source
-at a time. After each exchange everything that it changed is published in one go: the breaker's move, the source's data,
-and what the move means for the other sources of that breaker.
+One task keeps the schedule of all the backend's sources. What is due gets a `_Turn`: it waits for one of the backend's
+places, then it is a task of its own, at most one per source at a time. Of a breaker that isn't closed one turn at a
+time is let into the line: the probe. After each exchange everything that it changed is published in one go: the
+breaker's move, the source's data, and what the move means for the other sources of that breaker.
 """
 
 import asyncio
 import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -19,11 +21,12 @@ from tidegate.core.episodes import ErrorReports
 from tidegate.core.events import Draft
 from tidegate.core.freshness import Freshness, Value
 from tidegate.core.instant import Instant, rfc3339
-from tidegate.core.outcome import Fault, Outcome, Verdict, batch_verdict
+from tidegate.core.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s
+from tidegate.core.places import Places
 from tidegate.core.schedule import Schedule
 from tidegate.errors import ErrorCode
 from tidegate.ports import Backend, Clock, Metrics, SavedValue, Store
-from tidegate.runtime.exchange import BackendPlan, SourcePlan, exchange
+from tidegate.runtime.exchange import BackendPlan, Prepared, SourcePlan, exchange, prepare
 from tidegate.runtime.gateway import Gateway
 
 AT_DEADLINE_S = 0.02
@@ -101,6 +104,31 @@ class _Source:
     def type(self) -> str:
         return self.plan.spec.type
 
+    def may_be_asked(self, now: Instant) -> bool:
+        """Whether nothing of its own keeps it from being asked: a turn that it has already, or a refused account."""
+        return not self.in_flight and self.backs_off_until <= now.mono
+
+
+class _Turn:
+    """The sources that are asked together next, from waiting for a place to the end of their exchange."""
+
+    __slots__ = ("breaker", "group", "has_place", "is_over")
+
+    def __init__(self, group: Sequence[_Source], breaker: Breaker) -> None:
+        self.group = group
+        self.breaker = breaker
+        self.has_place = False
+        self.is_over = False
+
+
+class _Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn came to, source by source, and the breaker's move that it caused; `now` is when it ended."""
+
+    outcomes: Sequence[tuple[Outcome, Value | None]]
+    sent: Instant
+    now: Instant
+    transition: Transition | None = None
+
 
 class BackendPoller:
     """Polls one backend until `run` is cancelled.
@@ -132,6 +160,13 @@ class BackendPoller:
         self._breakers = {
             name: Breaker(name, plan.breaker, now=now) for name in dict.fromkeys(s.breaker for s in plan.sources)
         }
+        self._by_breaker: dict[str, list[_Source]] = {
+            name: [source for source in self._sources.values() if source.plan.breaker == name]
+            for name in self._breakers
+        }
+        self._places: Places[_Turn] = Places(plan.connections)
+        self._probes: dict[str, _Turn] = {}  # by breaker, until its permit is given: then that tells
+        self._held_back: dict[str, None] = {}  # sources of closed breakers that a hold refused a tick
         self._schedule = Schedule()
         self._enter_schedule(now)
         self._woken = asyncio.Event()
@@ -156,6 +191,10 @@ class BackendPoller:
         commands = {"force-open": breaker.force_open, "force-closed": breaker.force_closed, "reset": breaker.reset}
         now = self._clock.now()
         transition = commands[action](now)
+        if action != "force-open":
+            for other in self._breakers.values():
+                other.release()
+            self._woken.set()
         if transition is not None:
             await self._publish([_breaker_draft(transition), *self._moved(transition, now)])
         return self._shown(breaker)
@@ -214,8 +253,12 @@ class BackendPoller:
                 await self._wait()
                 now = self._clock.now()
                 await self._publish(self._overdue(now))
-                for group in self._due(now):
-                    await self._begin(group, now, exchanges)
+                self._make_up_for_hold(now)
+                await self._publish(self._tick(now))
+                while (turn := self._places.next()) is not None:
+                    turn.has_place = True
+                    task = exchanges.create_task(self._exchange(turn), name=f"poll {self.name}")
+                    task.add_done_callback(partial(self._taken_back, turn))
 
     def _enter_schedule(self, now: Instant) -> None:
         phases: dict[float, float] = {}
@@ -225,10 +268,12 @@ class BackendPoller:
             self._schedule.add(source.type, interval_s=interval_s, phase=phase, now=now.mono)
 
     async def _wait(self) -> None:
-        """Until something is due: a tick, a probe, or a value's age limit; or until `_woken`."""
+        """Until something is due: a tick, a probe, a value's age limit or the end of a hold; or until `_woken`."""
         now = self._clock.now()
         times = [self._schedule.next_at]
-        times += [breaker.retry_at_mono for name, breaker in self._breakers.items() if self._probing(name, now)]
+        times += [self._probe_at(name) for name in self._breakers]
+        if self._held_back:
+            times.append(self._hold_ends_at)
         times += [source.review_at for source in self._sources.values()]
         wake_at = min((at for at in times if at is not None), default=None)
         try:
@@ -238,8 +283,8 @@ class BackendPoller:
             pass
         self._woken.clear()
 
-    def _due(self, now: Instant) -> list[list[_Source]]:
-        """The sources whose tick or probe has come, in groups that share an exchange."""
+    def _tick(self, now: Instant) -> list[Draft]:
+        """Line up who is due, by a tick or as a probe; what is said again of those who may not be asked."""
         due: dict[str, list[_Source]] = {name: [] for name in self._breakers}
         for event_type in self._schedule.due(now.mono):
             source = self._sources[event_type]
@@ -247,47 +292,108 @@ class BackendPoller:
             self._set_idle(
                 source, idle=source.plan.idle_interval_s is not None and not self._is_wanted(source), now=now
             )
-        for name, breaker in self._breakers.items():
-            if not due[name] and breaker.retry_at_mono is not None and breaker.retry_at_mono <= now.mono:
-                due[name] = self._probing(name, now)
-        if self._plan.batch:
-            return [group for group in due.values() if group]
-        return [[source] for group in due.values() for source in group]
-
-    def _probing(self, breaker_name: str, now: Instant) -> list[_Source]:
-        """The one source whose poll is the probe: of those that may be asked, the one asked the longest ago."""
-        able = [
-            source
-            for source in self._sources.values()
-            if source.plan.breaker == breaker_name and not source.in_flight and source.backs_off_until <= now.mono
-        ]
-        return [min(able, key=lambda source: source.last_sent)] if able else []
-
-    async def _begin(self, group: Iterable[_Source], now: Instant, exchanges: asyncio.TaskGroup) -> None:
-        """Start the exchange of a group, or say again what is stale where nothing is asked."""
-        ready: list[_Source] = []
-        held_back: list[_Source] = []
-        for source in group:
-            if source.in_flight:
-                self._schedule.miss(source.type)
-            self._tell_missed(source)
-            (held_back if source.in_flight or now.mono < source.backs_off_until else ready).append(source)
-        if ready:
-            admission = self._breakers[ready[0].plan.breaker].permit(now)
-            if isinstance(admission, Permit):
-                if admission.transition is not None:
-                    await self._publish([_breaker_draft(admission.transition), *self._moved(admission.transition, now)])
-                for source in ready:
-                    source.in_flight = True
-                exchanges.create_task(self._exchange(ready, admission), name=f"poll {self.name}")
-            else:
-                held_back += ready
         drafts = []
-        for source in held_back:
+        for name, ticking in due.items():
+            for source in ticking:
+                if source.in_flight:
+                    self._schedule.miss(source.type)
+                self._tell_missed(source)
+            asked = self._asked(name, ticking, now)
+            chosen = set(asked)
+            drafts += self._repeated((source for source in ticking if source not in chosen), now)
+            if asked:
+                self._line_up(name, asked)
+        return drafts
+
+    def _asked(self, breaker_name: str, ticking: Sequence[_Source], now: Instant) -> list[_Source]:
+        """Who of a breaker's sources is asked now: of those whose tick it is all that may be; else the probe alone."""
+        breaker = self._breakers[breaker_name]
+        refused = breaker.refusal(now) is not None
+        ready = [source for source in ticking if source.may_be_asked(now)]
+        if breaker.is_closed:
+            self._note_held_back(ready, breaker, now)
+            return [] if refused else ready
+        able = [source for source in self._sources_of(breaker_name) if source.may_be_asked(now)]
+        if refused or not able or breaker_name in self._probes:
+            return []
+        probe = min(able, key=lambda source: source.last_sent)
+        return [probe, *(source for source in ready if source is not probe)] if self._plan.batch else [probe]
+
+    def _line_up(self, breaker_name: str, asked: Sequence[_Source]) -> None:
+        """Have `asked` wait for a place: together where they share an exchange."""
+        breaker = self._breakers[breaker_name]
+        for group in [asked] if self._plan.batch else [[source] for source in asked]:
+            turn = _Turn(group, breaker)
+            for source in group:
+                source.in_flight = True
+            if not breaker.is_closed:
+                self._probes[breaker_name] = turn
+            asked_at = min(source.last_sent for source in group)
+            self._places.wait(turn, asked_at=asked_at, probes=not breaker.is_closed)
+
+    def _probe_at(self, breaker_name: str) -> float | None:
+        """Monotonic time at which a source has to be chosen as the probe; None if that is not up to time."""
+        at = self._breakers[breaker_name].probe_at_mono
+        if at is None or breaker_name in self._probes:
+            return None
+        able_at = [source.backs_off_until for source in self._sources_of(breaker_name) if not source.in_flight]
+        return max(at, min(able_at)) if able_at else None
+
+    def _make_up_for_hold(self, now: Instant) -> None:
+        """A hold has ended: who was refused a tick meanwhile is asked, one after the other at the usual pace.
+
+        A breaker that is not closed has its probe, and is spread when it closes.
+        """
+        if not self._held_back or now.mono < self._hold_ends_at:
+            return
+        names = [name for name in self._held_back if self._breakers[self._sources[name].plan.breaker].is_closed]
+        names.sort(key=lambda name: self._sources[name].last_sent)
+        self._held_back.clear()
+        if self._plan.batch:
+            self._schedule.hint(names, now.mono)
+        else:
+            self._schedule.spread(names, now.mono, jitter=0.0)
+
+    def _repeated(self, sources: Iterable[_Source], now: Instant) -> list[Draft]:
+        """What a due tick says of sources that are not asked, or are being asked."""
+        drafts = []
+        for source in sources:
             source.settled = source.settled or not source.in_flight
             if source.settled and not source.awaits_end(now.mono):
                 drafts += source.freshness.repeat(now, self._breaker_view(source)).drafts
-        await self._publish(drafts)
+        return drafts
+
+    def _withdrawn(self, now: Instant) -> list[_Source]:
+        """Take those out of the line whose breaker refuses them now; they do as on a tick that is refused."""
+        sources: list[_Source] = []
+        for turn in self._places.withdraw(lambda turn: turn.breaker.refusal(now) is not None):
+            sources += turn.group
+            self._note_held_back(turn.group, turn.breaker, now)
+            self._taken_back(turn)
+        return sources
+
+    def _note_held_back(self, sources: Iterable[_Source], breaker: Breaker, now: Instant) -> None:
+        """If a hold alone keeps `sources` from being asked, they are as soon as it ends."""
+        if breaker.is_closed and breaker.refusal(now) is not None:
+            self._held_back |= dict.fromkeys(source.type for source in sources)
+
+    def _taken_back(self, turn: _Turn, _: object = None) -> None:
+        """The turn is over, or was withdrawn: its sources may be asked again. Counts once.
+
+        Called by the task as soon as its call is over, and again when it has ended, which is all that is heard of one
+        that was cancelled before it began.
+        """
+        if turn.is_over:
+            return
+        turn.is_over = True
+        self._no_longer_waits(turn)
+        if turn.has_place:
+            self._places.leave()
+        for source in turn.group:
+            source.in_flight = False
+            source.deadline = float("inf")
+            source.awaited_until = None
+        self._woken.set()
 
     def _tell_missed(self, source: _Source) -> None:
         """Count for the metrics what the schedule has counted since: ticks under a call, or under our own lateness."""
@@ -296,40 +402,78 @@ class BackendPoller:
             self._metrics.ticks_missed(source.type, missed - source.missed_told)
             source.missed_told = missed
 
-    async def _exchange(self, group: Sequence[_Source], permit: Permit) -> None:
-        """One call of one or more sources, from its permit to what it publishes."""
-        breaker = self._breakers[group[0].plan.breaker]
-        sent = self._clock.now()
-        for source in group:
-            source.requests += 1
-            source.last_sent = sent.mono
-            source.deadline = sent.mono + self._plan.timeout_s
-        verdict, fault = Verdict.IGNORED, None
+    async def _exchange(self, turn: _Turn) -> None:
+        """One turn at the backend, which has a place: from what has to be there first to what it publishes."""
+        group = turn.group
+        began = self._clock.now()
         try:
-            outcomes = await exchange(
-                self._backend, self._plan, [source.plan for source in group], monotonic=self._monotonic
-            )
+            prepared = await prepare(self._backend, self._plan)
+            now = self._clock.now()
+            ended: _Ended | None
+            if isinstance(prepared, Fault):
+                ended = _Ended(outcomes=[(prepared, None)] * len(group), sent=began, now=now)
+            else:
+                ended = await self._called(turn, prepared, now)
+        finally:
+            self._taken_back(turn)
+        if ended is None:
+            self._note_held_back(group, turn.breaker, now)
+        await self._publish(self._repeated(group, now) if ended is None else self._settled(group, ended))
+
+    async def _called(self, turn: _Turn, prepared: Prepared, now: Instant) -> "_Ended | None":
+        """Call the backend, if its breaker still lets us, and record the end; None if it does not."""
+        group, breaker = turn.group, turn.breaker
+        permit = breaker.permit(now)
+        self._no_longer_waits(turn)
+        if not isinstance(permit, Permit):
+            return None
+        verdict, fault, wish_s = Verdict.IGNORED, None, 0.0
+        try:
+            if permit.transition is not None:
+                await self._publish([_breaker_draft(permit.transition), *self._moved(permit.transition, now)])
+            sent = self._clock.now()
+            for source in group:
+                source.last_sent = sent.mono
+                source.deadline = sent.mono + self._plan.timeout_s
+            plans = [source.plan for source in group]
+            outcomes = await exchange(prepared, self._plan, plans, monotonic=self._monotonic)
             verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
+            wish_s = hold_s(outcome for outcome, _ in outcomes)
         finally:
             now = self._clock.now()
+            if wish_s:
+                self._hold(Instant(now.mono + wish_s, now.wall + wish_s))
             transition = breaker.record(permit, verdict, now=now, jitter=self._rng.random(), fault=fault)
-            for source in group:
-                source.in_flight = False
-                source.deadline = float("inf")
-                source.awaited_until = None
-                source.settled = True
-            self._woken.set()
-        drafts = [] if transition is None else [_breaker_draft(transition)]
-        for source, (outcome, value) in zip(group, outcomes, strict=True):
-            self._metrics.poll_ended(
-                source.type, outcome.code if isinstance(outcome, Fault) else None, now.mono - sent.mono
-            )
-            drafts += self._settle(source, outcome, value, sent, now)
-        if transition is not None:
-            drafts += self._moved(transition, now, told=group)
-        await self._publish(drafts)
+        return _Ended(outcomes=outcomes, sent=sent, now=now, transition=transition)
+
+    def _hold(self, until: Instant) -> None:
+        """The backend asks to be left alone: by all, so each of its breakers is told."""
+        for breaker in self._breakers.values():
+            breaker.hold(until)
+        log.info("backend asks to be left alone", backend=self.name, until=rfc3339(until.wall))
+
+    def _no_longer_waits(self, turn: _Turn) -> None:
+        """From here on its permit tells that a probe is out, or there is none."""
+        if self._probes.get(turn.breaker.name) is turn:
+            del self._probes[turn.breaker.name]
 
     # what an exchange changes
+
+    def _settled(self, group: Sequence[_Source], ended: _Ended) -> list[Draft]:
+        """Everything that the end of a turn publishes."""
+        now, transition = ended.now, ended.transition
+        drafts = [] if transition is None else [_breaker_draft(transition)]
+        for source, (outcome, value) in zip(group, ended.outcomes, strict=True):
+            source.requests += 1
+            source.settled = True
+            code = outcome.code if isinstance(outcome, Fault) else None
+            self._metrics.poll_ended(source.type, code, now.mono - ended.sent.mono)
+            drafts += self._settle(source, outcome, value, ended.sent, now)
+        if transition is not None:
+            drafts += self._moved(transition, now, told=group)
+        elif hold_s(outcome for outcome, _ in ended.outcomes):
+            drafts += self._repeated(self._withdrawn(now), now)
+        return drafts
 
     def _settle(
         self, source: _Source, outcome: Outcome, value: Value | None, sent: Instant, now: Instant
@@ -380,13 +524,14 @@ class BackendPoller:
                 error=fault.message,
                 breaker=breaker.state.value,
             )
+        retry_at = breaker.next_try_at(now)
         data = RpcError(
             backend=self.name,
             source=source.type,
             error_code=fault.code,
             message=fault.message,
             consecutive_failures=report.consecutive_failures,
-            retry_at=None if breaker.retry_at is None else rfc3339(breaker.retry_at),
+            retry_at=None if retry_at is None else rfc3339(retry_at),
             suppressed=report.suppressed,
         )
         return [Draft(type="rpc_error", data=raw(data), about=source.type)]
@@ -406,13 +551,15 @@ class BackendPoller:
         )
         self._metrics.breaker_changed(transition.breaker, transition.state.value)
         self._woken.set()
-        others = [s for s in self._sources.values() if s.plan.breaker == transition.breaker and s not in told]
+        others = [source for source in self._sources_of(transition.breaker) if source not in told]
         if transition.state is State.CLOSED and not self._plan.batch:
             self._schedule.spread([source.type for source in others], now.mono, jitter=self._rng.random())
-        reviewed = [source for source in others if now.mono < source.deadline]  # else the end of its call tells it
-        return [
-            draft for source in reviewed for draft in source.freshness.review(now, self._breaker_view(source)).drafts
-        ]
+        withdrawn = self._withdrawn(now)
+        drafts = self._repeated(withdrawn, now)
+        for source in others:
+            if source not in withdrawn and now.mono < source.deadline:  # else the end of its call tells what it means
+                drafts += source.freshness.review(now, self._breaker_view(source)).drafts
+        return drafts
 
     def _overdue(self, now: Instant) -> list[Draft]:
         """What time alone has made stale or expired."""
@@ -442,6 +589,22 @@ class BackendPoller:
 
     # small things
 
+    def _sources_of(self, breaker_name: str) -> list[_Source]:
+        return self._by_breaker[breaker_name]
+
+    @property
+    def _hold_ends_at(self) -> float:
+        """Monotonic time at which the backend's newest hold ends or ended; it is the same for all its breakers."""
+        held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
+        return float("-inf") if held_until is None else held_until.mono
+
+    def _next_poll_at(self, source: _Source, breaker: BreakerView, now: Instant) -> float:
+        """Monotonic time at which `source` is asked next, unless its breaker refuses it."""
+        at = max(self._schedule.next_due(source.type), source.backs_off_until)
+        if breaker.held_until is None or now.mono >= breaker.held_until.mono:
+            return at
+        return breaker.held_until.mono if source.type in self._held_back else max(at, breaker.held_until.mono)
+
     def _monotonic(self) -> float:
         return self._clock.now().mono
 
@@ -464,8 +627,8 @@ class BackendPoller:
         return breaker.view()
 
     def _view(self, source: _Source, now: Instant) -> SourceView:
-        status = source.freshness.status(now, self._breaker_view(source))
-        next_due = max(self._schedule.next_due(source.type), source.backs_off_until)
+        breaker = self._breaker_view(source)
+        status = source.freshness.status(now, breaker)
         plan = source.plan
         return SourceView(
             type=source.type,
@@ -474,7 +637,7 @@ class BackendPoller:
             stale=status.stale,
             as_of=status.as_of,
             error_code=status.error_code,
-            next_poll_at=now.wall + next_due - now.mono,
+            next_poll_at=now.wall + self._next_poll_at(source, breaker, now) - now.mono,
             missed_ticks=self._schedule.missed(source.type),
         )
 

@@ -46,11 +46,11 @@ async def new_exchange() -> AsyncIterator[NewExchange]:
 
 
 async def get(exchange: Exchange) -> bytes:
-    return bytes(await exchange.fetch("GET", exchange.url))
+    return bytes(await exchange.fetch("GET", exchange.url, credentials=await exchange.credentials()))
 
 
 async def post(exchange: Exchange) -> bytes:
-    return bytes(await exchange.fetch("POST", exchange.url, b"{}"))
+    return bytes(await exchange.fetch("POST", exchange.url, b"{}", credentials=await exchange.credentials()))
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

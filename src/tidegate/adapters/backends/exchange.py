@@ -3,7 +3,7 @@
 import asyncio
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 
 import aiohttp
@@ -53,10 +53,16 @@ class Exchange:
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
 
-    async def fetch(self, method: str, url: URL, body: bytes | None = None) -> bytearray:
+    async def credentials(self) -> dict[str, str]:
+        """The headers that say who asks, for one request. Raises `NoCredentials`."""
+        return await authorization(self._options)
+
+    async def fetch(
+        self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]
+    ) -> bytearray:
         """The body of the answer to one request, whose HTTP status was a success.
 
-        Raises `HttpStatus`, `Disconnected`, `InvalidResponse` (too large, compressed, no HTTP) or `NoCredentials`.
+        Raises `HttpStatus`, `Disconnected` or `InvalidResponse` (too large, compressed, no HTTP).
         Waits as long as it takes; cancelling closes the connection and leaves nothing behind.
         """
         leash = asyncio.timeout(None)
@@ -64,7 +70,7 @@ class Exchange:
             with mapped(self._peer):
                 async with leash:
                     self._in_flight.add(leash)
-                    async with await self._respond(method, url, body) as response:
+                    async with await self._respond(method, url, body, dict(credentials)) as response:
                         return await self._read(response)
         except Disconnected as exc:
             if self._closed:
@@ -83,8 +89,9 @@ class Exchange:
         if self._session is not None:
             await self._session.close()
 
-    async def _respond(self, method: str, url: URL, body: bytes | None) -> aiohttp.ClientResponse:
-        headers = await authorization(self._options)
+    async def _respond(
+        self, method: str, url: URL, body: bytes | None, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
         if body is not None and "Content-Type" not in self._headers:
             headers["Content-Type"] = "application/json"
         while True:

@@ -1,7 +1,8 @@
 """Plain HTTP: a call is a GET, its answer the JSON in the body."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from yarl import URL
@@ -10,7 +11,7 @@ from tidegate.adapters.backends.exchange import ConnectorFactory, Exchange
 from tidegate.adapters.backends.options import HttpOptions
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError
-from tidegate.ports import Call
+from tidegate.ports import Ask, Call
 
 
 class HttpJsonBackend:
@@ -19,6 +20,8 @@ class HttpJsonBackend:
     A call's method is a path, with a query if need be, below the backend's `url`, whose own query goes along.
     Raises `ConfigError` for options that cannot be used.
     """
+
+    answers_are_compact = True
 
     def __init__(
         self,
@@ -29,14 +32,22 @@ class HttpJsonBackend:
     ) -> None:
         self._exchange = Exchange(options, wall_clock=wall_clock, connector_factory=connector_factory)
 
+    async def prepare(self) -> Ask:
+        """See `tidegate.ports.Prepares`: reads the bearer token."""
+        return partial(self._ask, await self._exchange.credentials())
+
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`. Plain HTTP has no batches: `ValueError` for anything but one call."""
-        (call,) = calls
-        return [compact(await self._exchange.fetch("GET", below(self._exchange.url, call.method)))]
+        return await (await self.prepare())(calls)
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
         await self._exchange.aclose()
+
+    async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+        (call,) = calls
+        url = below(self._exchange.url, call.method)
+        return [compact(await self._exchange.fetch("GET", url, credentials=credentials))]
 
 
 def below(url: URL, method: str) -> URL:

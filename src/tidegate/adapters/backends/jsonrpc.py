@@ -5,7 +5,8 @@ https://www.jsonrpc.org/specification
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -13,7 +14,7 @@ from tidegate.adapters.backends.exchange import ConnectorFactory, Exchange
 from tidegate.adapters.backends.options import HttpOptions
 from tidegate.core.payload import compact, decode
 from tidegate.errors import ApplicationError, BackendError, InvalidResponse
-from tidegate.ports import Call
+from tidegate.ports import Ask, Call
 
 MESSAGE_CHARACTERS = 500
 """How much of a backend's error message is kept."""
@@ -27,6 +28,8 @@ class JsonRpcBackend:
     Raises `ConfigError` for options that cannot be used.
     """
 
+    answers_are_compact = True
+
     def __init__(
         self,
         options: HttpOptions,
@@ -37,6 +40,10 @@ class JsonRpcBackend:
         self._exchange = Exchange(options, wall_clock=wall_clock, connector_factory=connector_factory)
         self._ids = itertools.count(1)
 
+    async def prepare(self) -> Ask:
+        """See `tidegate.ports.Prepares`: reads the bearer token."""
+        return partial(self._ask, await self._exchange.credentials())
+
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`.
 
@@ -44,20 +51,24 @@ class JsonRpcBackend:
         an answer of the wrong shape, gets `InvalidResponse` in its place; answers that cannot be told apart make
         the whole exchange `InvalidResponse`.
         """
-        requests = [_Request(id=next(self._ids), method=call.method, params=call.params) for call in calls]
-        match requests:
-            case []:
-                return []
-            case [request]:
-                return [_of_single(await self._post(request), request.id)]
-        return _of_batch(await self._post(requests), [request.id for request in requests])
+        return await (await self.prepare())(calls)
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
         await self._exchange.aclose()
 
-    async def _post(self, body: "_Request | list[_Request]") -> bytearray:
-        return await self._exchange.fetch("POST", self._exchange.url, msgspec.json.encode(body))
+    async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+        requests = [_Request(id=next(self._ids), method=call.method, params=call.params) for call in calls]
+        match requests:
+            case []:
+                return []
+            case [request]:
+                return [_of_single(await self._post(request, credentials), request.id)]
+        return _of_batch(await self._post(requests, credentials), [request.id for request in requests])
+
+    async def _post(self, body: "_Request | list[_Request]", credentials: Mapping[str, str]) -> bytearray:
+        encoded = msgspec.json.encode(body)
+        return await self._exchange.fetch("POST", self._exchange.url, encoded, credentials=credentials)
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
