@@ -165,7 +165,7 @@ class Freshness:
             stale=stale,
             error_code=code,
             as_of=self._as_of(now),
-            retry_at=breaker.next_try_at(now),
+            retry_at=breaker.next_try_at(now) if stale else None,
             cause=breaker.cause,
             expired=stale and self._is_too_old(now),
         )

@@ -1,14 +1,31 @@
 """A model of one breaker that predicts every move from what the calls came to: `breaker.md`, held to from outside."""
 
+import enum
+from collections.abc import Sequence
+
 import msgspec
 
 from simulation.backend import Exchange
 from tidegate.config import BackendConfig
 from tidegate.core.instant import from_rfc3339
-from tidegate.errors import ApplicationError, BackendError, HttpStatus
+from tidegate.errors import ApplicationError, BackendError, HttpStatus, MappingFailed, NoCredentials
 
 ALIVE_CODES = {-32600, -32601, -32602, -32700}
+BUSY = {408, 425, 429}
+HOLDING = {429, 503}
 ROUNDING_S = 0.002
+
+Result = bytes | BackendError | None
+"""What one source's part of a call came to: an answer, an error, or nothing before the deadline."""
+
+
+class Verdict(enum.Enum):
+    """What a call says about its backend; the first that any element says counts for a batch."""
+
+    GOOD = 0
+    BAD = 1
+    ALIVE = 2
+    NOTHING = 3
 
 
 class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
@@ -25,13 +42,18 @@ class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
     retry_at: str | None
 
 
-def verdict(exchange: Exchange) -> bool | None:
-    """Whether an exchange speaks for its backend; None if it says nothing. Contract, section 7: one for a batch."""
-    verdicts = {_verdict(result) for result in exchange.results or (None,)}
-    return True if True in verdicts else False if False in verdicts else None
+def verdict(results: Sequence[Result]) -> Verdict:
+    """What an exchange says about its backend. Contract, section 7: one verdict for a batch."""
+    return min((_verdict(result) for result in results), key=lambda verdict: verdict.value)
 
 
-def code(result: bytes | BackendError | None) -> str | None:
+def hold_s(results: Sequence[Result], settings: BackendConfig) -> float:
+    """For how long the backend asked to be left alone."""
+    wishes = (r.retry_after_s or 0.0 for r in results if isinstance(r, HttpStatus) and r.status in HOLDING)
+    return min(max(wishes, default=0.0), settings.retry_after_max_s)
+
+
+def code(result: Result) -> str | None:
     """The error code of one result; None for an answer. No result at all: the deadline passed."""
     match result:
         case None:
@@ -41,15 +63,19 @@ def code(result: bytes | BackendError | None) -> str | None:
     return None
 
 
-def _verdict(result: bytes | BackendError | None) -> bool | None:
+def _verdict(result: Result) -> Verdict:
     match result:
         case ApplicationError(rpc_code=number) if number in ALIVE_CODES:
-            return None
-        case HttpStatus(status=status) if 400 <= status < 500 and status != 429:
-            return None
+            return Verdict.ALIVE
+        case HttpStatus(status=status) if 300 <= status < 500 and status not in BUSY:
+            return Verdict.ALIVE
+        case MappingFailed():
+            return Verdict.ALIVE
+        case NoCredentials():
+            return Verdict.NOTHING
         case bytes():
-            return True
-    return False
+            return Verdict.GOOD
+    return Verdict.BAD
 
 
 class Model:
@@ -66,7 +92,8 @@ class Model:
         self.state = "closed"
         self.since = 0.0
         self.retry_at = 0.0
-        self.retry_text: str | None = None
+        self.held_until = 0.0
+        self._held = [0.0]  # in the present instant, one after the other
         self.cause: str | None = None
         self.shown = self.shown_before = "closed"
         """The state that the last move told of; and before the present instant."""
@@ -79,7 +106,7 @@ class Model:
         self._probe: tuple[Exchange, float] | None = None
         self._admitted: dict[Exchange, int] = {}
         self._admitting: list[int] = []
-        self._fault: BackendError | None = None
+        self._fault: Result = None
         self.predicted: list[tuple[str, str | None, int]] = []
         self._caused: str | None = None
 
@@ -87,10 +114,24 @@ class Model:
         """A new instant: what was predicted for the last one has been compared with what was told."""
         self.predicted.clear()
         self.shown_before = self.shown
-        self._admitting = [self._generation] if self.state == "closed" else []
+        self._held = [self.held_until]
+        self._admitting = [self._generation] if self.state == "closed" and not self._is_held(now) else []
+
+    def hold(self, until: float) -> None:
+        """The backend asked for no call before `until`."""
+        self.held_until = max(self.held_until, until)
+        self._held.append(self.held_until)
+
+    def next_tries_at(self, now: float) -> set[float | None]:
+        """Before when nothing is asked, as subscribers may be told in this instant; None: no open breaker, no hold."""
+        if self.shown == "open":
+            return {max(self.retry_at, held_until) for held_until in self._held}
+        return {held_until if now < held_until else None for held_until in self._held}
 
     def started(self, exchange: Exchange, now: float) -> str | None:
         """A call starts; what is wrong with that."""
+        if self._is_held(now) and not self._admitting:
+            return f"a call {self.held_until - now:.3f} s before the backend wants one"
         if self.state == "open" and now >= self.retry_at - ROUNDING_S and not self._admitting:
             self._enter("half_open", now)
         if self.state == "half_open" and not self._admitting:
@@ -107,7 +148,7 @@ class Model:
             return None
         return f"a call while {self.state}, {self.retry_at - now:.3f} s before its time"
 
-    def ended(self, exchange: Exchange, now: float) -> None:
+    def ended(self, exchange: Exchange, results: Sequence[Result], now: float) -> None:
         """A call ended."""
         generation = self._admitted.pop(exchange, None)
         if generation != self._generation or self.state == "open":
@@ -116,13 +157,14 @@ class Model:
             if self._probe is None or self._probe[0] is not exchange or now >= self._probe[1]:
                 return
             self._probe = None
-        good = verdict(exchange)
-        if good is None:
+        said = verdict(results)
+        if said is Verdict.NOTHING or (said is Verdict.ALIVE and self.state == "closed"):
             return
+        good = said is not Verdict.BAD
         self._failures = 0 if good else self._failures + 1
         self._successes = self._successes + 1 if good else 0
         if not good:
-            self._fault = next((r for r in exchange.results or () if _verdict(r) is False), None)  # type: ignore[assignment]
+            self._fault = next(result for result in results if _verdict(result) is Verdict.BAD)
         if good and self.state == "half_open" and self._successes >= self._rules.half_open_successes:
             self._enter("closed", now)
         elif not good and (self.state == "half_open" or self._failures >= self._rules.failure_threshold):
@@ -136,7 +178,6 @@ class Model:
             return f"moved to {move.state}, though nothing made it"
         due, self.cause, failures = self.predicted.pop(0)
         self.shown = move.state
-        self.retry_text = move.retry_at
         if move.state != due:
             return f"moved to {move.state}, expected {due}"
         if move.failure_count != failures:
@@ -147,12 +188,14 @@ class Model:
             return "open without a time to retry"
         period = from_rfc3339(move.retry_at) - from_rfc3339(move.opened_at)
         self.retry_at = self.since + period
-        longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self._rules.open_max_s)
-        wish = self._fault.retry_after_s or 0.0 if isinstance(self._fault, HttpStatus) else 0.0
-        lower, upper = (min(max(d, wish), self._rules.open_max_s) for d in (longest / 2, longest))
+        longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self.open_max_s)
+        lower, upper = (max(d, self.held_until - self.since) for d in (longest / 2, longest))
         if not lower - ROUNDING_S <= period <= upper + ROUNDING_S:
             return f"open for {period:.3f} s, expected {lower:g} to {upper:g}"
         return None if move.open_count == self._openings else f"opened {move.open_count} times, not {self._openings}"
+
+    def _is_held(self, now: float) -> bool:
+        return now < self.held_until - ROUNDING_S
 
     def _enter(self, state: str, now: float) -> None:
         if state != "half_open":

@@ -12,29 +12,31 @@ from typing import Any
 
 import msgspec
 
-from simulation.backend import Exchange
-from simulation.breakers import Model, Move, code
+from simulation.backend import UNMAPPABLE, Exchange
+from simulation.breakers import Model, Move, Result, code, hold_s
 from simulation.clients import Message
 from simulation.record import Published, Record
-from simulation.scenario import IGNORED, REFUSING, TOTAL, Fault, Phase
+from simulation.scenario import REFUSING, TOTAL, Fault, Phase
 from tidegate.config import SourceConfig
 from tidegate.core.instant import rfc3339
-from tidegate.errors import BackendError
+from tidegate.errors import MappingFailed
 
-EDGE_S = 0.01
-"""So close to a limit either side of it may be told."""
+EDGE_S = 0.03
+"""So close to a limit either side of it may be told. A call that is about to end then is waited for."""
 
 SLACK_S = 0.5
+
+TURN_S = 0.03
+"""What is told within it, is told in one breath."""
 
 Items = dict[str, bytes]
 CLOSED, HALF_OPEN, OPEN = "closed", "half_open", "open"
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a source after some of its calls have ended; `sent` is monotonic, `as_of` Unix time."""
+    """What is known of a source after some of its calls have ended; `sent` is monotonic time."""
 
     items: Items | None = None
-    as_of: float = 0.0
     sent: float = 0.0
     failure: str | None = None
     attempts: int = 0
@@ -52,10 +54,13 @@ class Source:
         """Up to 1.5 intervals from a tick off the grid to the next, one more if a recovery moves that, and its call."""
         self.limit_s = max(2 * settings.interval_s, settings.interval_s + timeout_s)
         self.before = self.after = Known()
+        self.superseded: list[Known] = []
         self.items: dict[str, Message] = {}
-        self.stale = self.stale_before = True
+        self.stale = True
+        self.code: str | None = None
         self.told_at: float | None = None
-        self.freshness: tuple[bool, bool] | None = None
+        self.freshness: tuple[bool, bool, str | None] | None = None
+        self.overdue_told_at = float("-inf")
         self.turns: list[tuple[float, bool]] = []
         self.running: Exchange | None = None
         self.failures = 0
@@ -66,17 +71,30 @@ class Source:
     def keyed(self) -> bool:
         return self.settings.key is not None
 
-    def ended(self, result: bytes | BackendError | None, exchange: Exchange) -> None:
+    @property
+    def told(self) -> tuple[bool, bool, str | None]:
+        """What the newest event says, as `source.freshness` has to say it: stale, unknown, and why."""
+        return self.stale, self.told_at is None, self.code
+
+    def ended(self, result: Result, exchange: Exchange) -> None:
         """A call of this source ended."""
         known = self.after
+        self.superseded.append(known)
         if isinstance(result, bytes):
-            as_of = max(known.as_of, exchange.sent.wall)
-            self.after = Known(self.split(result), as_of, exchange.sent.mono, None, known.attempts + 1)
+            self.after = Known(self.split(result), exchange.sent.mono, None, known.attempts + 1)
         else:
             self.after = msgspec.structs.replace(known, failure=code(result), attempts=known.attempts + 1)
 
+    def mapped(self, result: Result) -> Result:
+        """What the mapping makes of an answer: itself, or its failure if what is wanted isn't there."""
+        if isinstance(result, bytes) and result == UNMAPPABLE and (self.keyed or self.settings.select):
+            return MappingFailed("not there")
+        return result
+
     def split(self, data: bytes) -> Items:
         """What is published for an answer: by key, or whole under ""."""
+        if self.settings.select:
+            return {"": bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])[self.settings.select[1:]])}
         if not self.keyed:
             return {"": data}
         items = msgspec.json.decode(data, type=dict[str, list[msgspec.Raw]])["items"]
@@ -97,8 +115,11 @@ class Source:
         return {True, False} if abs(age) < EDGE_S else {age > 0}
 
     def why(self, known: Known) -> str:
-        """The code of an episode that goes on."""
-        return "CIRCUIT_BREAKER_OPEN" if self.model.shown != CLOSED else known.failure or "OVERDUE"
+        """Why data is stale."""
+        if self.model.shown != CLOSED:
+            return "CIRCUIT_BREAKER_OPEN"
+        is_held = self.model.held_until > known.sent + self.limit_s
+        return known.failure or ("RPC_HTTP_STATUS" if is_held else "OVERDUE")
 
 
 class Truth:
@@ -117,6 +138,7 @@ class Truth:
             self.sources[event_type] = Source(event_type, settings, backend.timeout_s, model)
         self._by_method = {(s.settings.backend, s.settings.method): s for s in self.sources.values()}
         self._openings: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._holds: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._closings: dict[str, list[float]] = defaultdict(list)
         self._given = {name: _Given(given) for name, given in record.given.items()}
 
@@ -162,13 +184,14 @@ class Truth:
         for model in self._models.values():
             model.begin_instant(now)
             refused = max(s.refused_at for s in self.sources.values() if s.model is model)
-            waited = now - max(model.retry_at + model.timeout_s, refused + model.open_max_s)
+            retry_at = max(model.retry_at, model.held_until)
+            waited = now - max(retry_at + model.timeout_s, refused + model.open_max_s)
             if model.state == OPEN and waited > SLACK_S:
                 self._fail(f"{model.name}: no probe {waited:.3f} s after its time")
                 model.retry_at = now
         for source in self.sources.values():
             source.before = source.after
-            source.stale_before = source.stale
+            source.superseded.clear()
             self._check_silence(source)
 
     def _check_silence(self, source: Source) -> None:
@@ -188,6 +211,9 @@ class Truth:
     def _sources_of(self, exchange: Exchange) -> Iterator[Source]:
         return (self._by_method[exchange.backend, method] for method in exchange.methods)
 
+    def _backend_sources(self, backend: str) -> Iterator[Source]:
+        return (source for source in self.sources.values() if source.settings.backend == backend)
+
     def _started(self, exchange: Exchange) -> None:
         models = {source.model.name: source.model for source in self._sources_of(exchange)}
         for model in models.values():
@@ -199,8 +225,14 @@ class Truth:
             source.running = exchange
 
     def _ended(self, exchange: Exchange) -> None:
-        results: Sequence[Any] = exchange.results or [None] * len(exchange.methods)
-        next(self._sources_of(exchange)).model.ended(exchange, self._at)
+        answers: Sequence[Any] = exchange.results or [None] * len(exchange.methods)
+        results = [s.mapped(answer) for s, answer in zip(self._sources_of(exchange), answers, strict=True)]
+        settings = self._record.scenario.config.backends[exchange.backend]
+        if wish_s := hold_s(results, settings):
+            for model in {s.model.name: s.model for s in self._backend_sources(exchange.backend)}.values():
+                model.hold(self._at + wish_s)
+            self._holds[exchange.backend].append((self._at, self._at + wish_s))
+        next(self._sources_of(exchange)).model.ended(exchange, results, self._at)
         for source, method, result in zip(self._sources_of(exchange), exchange.methods, results, strict=True):
             source.running = None
             if isinstance(result, bytes) and not self._given[exchange.backend].gave(method, exchange, result):
@@ -223,7 +255,7 @@ class Truth:
                 self._closings[move.breaker].append(self._at)
         elif message.type == "source.freshness":
             data = msgspec.json.decode(message.data)
-            told = (data["stale"], data["as_of"] is None)
+            told = (data["stale"], data["as_of"] is None, data["error_code"])
             source = self.sources[data["type"]]
             if told == source.freshness:
                 self._fail(f"{source.type}: freshness told again, though it did not change")
@@ -232,10 +264,9 @@ class Truth:
             self._data(self.sources[message.type], message)
 
     def _data(self, source: Source, message: Message) -> None:
-        starts = source.told_at is None or not source.stale_before
-        complaints = [self._complaint(source, known, message, starts) for known in _both(source)]
+        complaints = [self._complaint(source, known, message) for known in _all_of(source)]
         if all(complaints):
-            self._fail(f"{source.type} {message.seq}: {complaints[-1]}")
+            self._fail(f"{source.type} {message.seq}: {' or '.join(map(str, complaints))}")
         if message.gone:
             source.items.pop(message.key or "", None)
         else:
@@ -243,14 +274,23 @@ class Truth:
         if not source.turns or source.stale != message.stale:
             source.turns.append((self._at, bool(message.stale)))
         source.stale = bool(message.stale)
+        source.code = message.error_code
         source.told_at = self._at
+        self._check_one_reason(source, message)
 
-    def _complaint(self, source: Source, known: Known, message: Message, starts: bool) -> str | None:
+    def _check_one_reason(self, source: Source, message: Message) -> None:
+        """A hang is told as a timeout or by its age, not as both in one turn."""
+        if message.error_code == "OVERDUE":
+            source.overdue_told_at = self._at
+        elif message.stale and source.after.failure == "RPC_TIMEOUT" and self._at - source.overdue_told_at < TURN_S:
+            self._fail(f"{source.type} {message.seq}: {message.error_code} right after OVERDUE")
+
+    def _complaint(self, source: Source, known: Known, message: Message) -> str | None:
         """What is untrue in a data event or a snapshot, if `known` is what is known."""
         if known.items is None:
             return "data, though none ever came"
-        if message.as_of != rfc3339(known.as_of):
-            return f"as_of {message.as_of}, expected {rfc3339(known.as_of)}"
+        if complaint := self._wrong_as_of(known, message):
+            return complaint
         if message.stale not in source.stale_at(known, self._at):
             return f"stale is {message.stale}; {source.model.name} is {source.model.shown}, last {known.failure}"
         if message.gone:
@@ -262,7 +302,7 @@ class Truth:
             return f"expired is {message.expired}"
         if message.expired and bytes(message.data) != b"null":
             return "expired, and yet with data"
-        return self._wrong_reason(source, known, message, starts) or (
+        return self._wrong_reason(source, known, message) or (
             None if message.expired else self._wrong_data(known, message)
         )
 
@@ -270,30 +310,43 @@ class Truth:
         given = (known.items or {}).get(message.key or "")
         return None if bytes(message.data) == given else f"data {bytes(message.data)!r}, expected {given!r}"
 
-    def _wrong_reason(self, source: Source, known: Known, message: Message, starts: bool) -> str | None:
-        codes = {source.why(known)}
-        if starts and known.attempts > source.before.attempts and known.failure:
-            codes = {known.failure} if source.model.shown == CLOSED else codes | {known.failure}
-        if message.error_code not in codes:
-            return f"error_code {message.error_code}, expected {sorted(codes)}"
+    def _wrong_as_of(self, known: Known, message: Message) -> str | None:
+        """Data is as of when its request was sent, by the clock as it is; a snapshot no later than its own event."""
+        walls, now = self._record.walls, self._at
+        if message.as_of is not None and walls.tells(known.sent, message.as_of, since=known.sent, now=now):
+            return None
+        expected = [rfc3339(known.sent + offset) for offset in walls.at(now)]
+        if message.snapshot and message.as_of == message.timestamp < max(expected):
+            return None
+        return f"as_of {message.as_of}, expected {expected}"
+
+    def _wrong_reason(self, source: Source, known: Known, message: Message) -> str | None:
         model = source.model
-        if (message.retry_at, message.cause) != (model.retry_text, model.cause):
-            return f"retry at {message.retry_at} for {message.cause}, expected {model.retry_text} for {model.cause}"
+        if (message.error_code, message.cause) != (source.why(known), model.cause):
+            return f"{message.error_code} for {message.cause}, expected {source.why(known)} for {model.cause}"
+        expected = model.next_tries_at(self._at)
+        if not any(self._is_told(retry_at, message.retry_at, since=model.since) for retry_at in expected):
+            return f"retry at {message.retry_at}, expected {expected}"
         return None
+
+    def _is_told(self, moment: float | None, shown: str | None, *, since: float) -> bool:
+        if moment is None or shown is None:
+            return moment is None and shown is None
+        return self._record.walls.tells(moment, shown, since=since, now=self._at)
 
     def _handed(self, client: str, message: Message) -> None:
         source = self.sources[message.type]
         if source.model.shown != source.model.shown_before:
             return  # it may have been handed before or after the move
-        complaints = [self._handed_complaint(source, known, message) for known in _both(source)]
+        complaints = [self._handed_complaint(source, known, message) for known in _all_of(source)]
         if all(complaints):
             self._fail(f"{source.type} {message.seq}, handed to {client}: {complaints[-1]}")
 
     def _handed_complaint(self, source: Source, known: Known, message: Message) -> str | None:
         if message.stale not in source.stale_at(known, self._at):
             return f"stale is {message.stale}; {source.model.name} is {source.model.shown}, last {known.failure}"
-        if message.as_of != rfc3339(known.as_of):
-            return f"as_of {message.as_of}, expected {rfc3339(known.as_of)}"
+        if complaint := self._wrong_as_of(known, message):
+            return complaint
         return None if message.expired else self._wrong_data(known, message)
 
     def _check_reports(self, reports: Iterable[Message]) -> None:
@@ -327,14 +380,28 @@ class Truth:
             known = source.after
             if known.attempts and source.freshness is None:
                 self._fail(f"{source.type}: its freshness was never told")
-                source.freshness = (True, True)
-            if source.freshness is not None and source.freshness != (source.stale, source.told_at is None):
-                self._fail(f"{source.type}: freshness was told as {source.freshness}, but stale is {source.stale}")
-                source.freshness = (source.stale, source.told_at is None)
+                source.freshness = source.told
+            if source.freshness is not None and source.told_at is None:
+                source.code = source.freshness[2]  # nothing else tells why there is no data
+            if source.freshness is not None and source.freshness != source.told:
+                self._fail(f"{source.type}: freshness was told as {source.freshness}, the newest event {source.told}")
+                source.freshness = source.told
+            self._check_outage(source)
             if known.items is not None and source.stale not in source.stale_at(known, self._at):
                 self._fail(f"{source.type}: told stale={source.stale}; {source.model.shown}, last {known.failure}")
                 source.stale = not source.stale
             self._check_held(source, known)
+
+    def _check_outage(self, source: Source) -> None:
+        """While a breaker is not closed, everything behind it that is stale says so, for one cause."""
+        model = source.model
+        if model.shown == CLOSED or source.freshness is None:
+            return
+        reasons = {(message.error_code, message.cause) for message in source.items.values()}
+        if source.code != "CIRCUIT_BREAKER_OPEN" or reasons - {("CIRCUIT_BREAKER_OPEN", model.cause)}:
+            self._fail(
+                f"{source.type}: stale because of {source.code}, {reasons}, though {model.name} is {model.shown}"
+            )
 
     def _check_held(self, source: Source, known: Known) -> None:
         if known.items is None or any(message.expired for message in source.items.values()):
@@ -363,7 +430,8 @@ class Truth:
         moves += [at for at, backend in self._record.hints if backend == source.settings.backend]
         usual_s = interval_s + (timeout_s if timeout_s < interval_s else 2 * timeout_s)
         moved = any(start - source.tick_s <= at <= start + usual_s for at in moves)
-        by = start + (source.tick_s if moved else usual_s) + SLACK_S
+        held_until = [until for at, until in self._holds[source.settings.backend] if at <= start + usual_s]
+        by = max([start, *held_until]) + (source.tick_s if moved or held_until else usual_s) + SLACK_S
         fresh_all_along = not self._stale_sometime(source, start, by)
         if by < end and fresh_all_along and source.turns and source.turns[0][0] < start:
             self._at = by
@@ -373,13 +441,14 @@ class Truth:
         rules = self._record.scenario.config.backends[source.settings.backend].breaker
         openings = [r for at, r in self._openings[source.model.name] if at <= start + source.timeout_s + SLACK_S]
         siblings = [s for s in self.sources.values() if s.model is source.model]
-        by = max([start, *openings[-1:]]) + 2 * source.timeout_s + SLACK_S + 1.5 * source.settings.interval_s
+        holds = [
+            until for at, until in self._holds[source.settings.backend] if at <= start + source.timeout_s + SLACK_S
+        ]
+        by = max([start, *openings[-1:], *holds]) + 2 * source.timeout_s + SLACK_S + 1.5 * source.settings.interval_s
         wait_s = max(s.tick_s for s in siblings)
         by += (rules.half_open_successes - 1) * wait_s
         if _any_of(REFUSING, phases, start - rules.open_max_s - wait_s, start):
             by += rules.open_max_s
-        if _any_of(IGNORED, phases, start - wait_s, start):
-            by += min(1.5 * s.settings.interval_s for s in siblings)
         if by < end and self._stale_sometime(source, by, end):
             self._at = by
             self._fail(f"{source.type}: not fresh by then, though its backend is well since {start:.3f}")
@@ -414,6 +483,6 @@ def _any_of(faults: frozenset[Fault], phases: Iterable[Phase], start: float, end
     return any(phase.fault in faults and start <= phase.end <= end for phase in phases)
 
 
-def _both(source: Source) -> list[Known]:
-    """What may be known in this instant: before and after what ended in it."""
-    return [source.after] if source.after is source.before else [source.before, source.after]
+def _all_of(source: Source) -> list[Known]:
+    """What may be known in this instant: before, between and after what ended in it."""
+    return [*source.superseded, source.after]
