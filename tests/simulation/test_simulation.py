@@ -26,14 +26,17 @@ import pytest
 from simulation.world import Report, live
 
 from tidegate.adapters.backends import jsonrpc
+from tidegate.core import outcome
 from tidegate.core.breaker import Breaker, Permit
 from tidegate.core.freshness import Freshness
 from tidegate.core.history import History
 from tidegate.core.hub import Cohort
 from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox
+from tidegate.core.outcome import Verdict
 from tidegate.core.payload import decode
 from tidegate.core.retained import Retained
+from tidegate.errors import MappingFailed
 from tidegate.runtime import poller
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway
@@ -152,6 +155,29 @@ def a_move_is_not_told_of_the_other_sources(original: Original) -> Any:
     return lambda self, *args, **how: original(self, *args, **how)[1:]
 
 
+def a_failed_mapping_is_held_against_the_backend(original: Original) -> Any:
+    def fault(error: BaseException, policy: Any) -> Any:
+        told = original(error, policy)
+        failed = isinstance(error, MappingFailed)
+        return msgspec.structs.replace(told, verdict=Verdict.FAILURE) if failed else told
+
+    return fault
+
+
+def a_probe_that_blames_our_call_decides_nothing(original: Original) -> Any:
+    def record(self: Breaker, permit: Permit, verdict: Verdict, **how: Any) -> Any:
+        return original(self, permit, Verdict.IGNORED if verdict is Verdict.ALIVE else verdict, **how)
+
+    return record
+
+
+def after_a_probe_that_decides_nothing_all_wait_for_their_ticks(original: Original) -> Any:
+    def probe_at_mono(self: Breaker) -> float | None:
+        return self.retry_at_mono
+
+    return property(probe_at_mono)
+
+
 def the_breaker_never_opens(original: Original) -> Any:
     return lambda self: None
 
@@ -226,6 +252,9 @@ def heartbeats_stop(original: Original) -> Any:
         (Freshness, "failed", an_error_overwrites_the_value),
         (Freshness, "due_review_at", time_alone_decides_nothing),
         (poller.BackendPoller, "_moved", a_move_is_not_told_of_the_other_sources),
+        (outcome, "_fault", a_failed_mapping_is_held_against_the_backend),
+        (Breaker, "record", a_probe_that_blames_our_call_decides_nothing),
+        (Breaker, "probe_at_mono", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
         (Breaker, "_reason_to_open", the_breaker_never_opens),
         (Breaker, "_counts", a_late_result_counts),
         (Breaker, "_live_probe", everyone_is_a_probe),

@@ -104,6 +104,7 @@ class Model:
         self._successes = 0
         self._openings = 0
         self._probe: tuple[Exchange, float] | None = None
+        self._probe_wanted_at: float | None = None
         self._admitted: dict[Exchange, int] = {}
         self._admitting: list[int] = []
         self._fault: Result = None
@@ -122,6 +123,22 @@ class Model:
         self.held_until = max(self.held_until, until)
         self._held.append(self.held_until)
 
+    @property
+    def probe_wanted_at(self) -> float | None:
+        """Since when a source should have been asked as the probe, if one may be; None where none is wanted."""
+        match self.state:
+            case "open":
+                return max(self.retry_at, self.held_until)
+            case "half_open" if self._probe_wanted_at is not None:
+                return max(self._probe_wanted_at, self.held_until)
+        return None
+
+    def probe_missed(self, now: float) -> None:
+        """It was complained of; once is enough."""
+        self.retry_at = now
+        if self._probe_wanted_at is not None:
+            self._probe_wanted_at = now
+
     def next_tries_at(self, now: float) -> set[float | None]:
         """Before when nothing is asked, as subscribers may be told in this instant; None: no open breaker, no hold."""
         if self.shown == "open":
@@ -138,6 +155,7 @@ class Model:
             if self._probe is not None and now < self._probe[1]:
                 return f"a call beside the probe of {self._probe[0].methods}"
             self._probe = (exchange, now + self._deadline_s)
+            self._probe_wanted_at = None
             self._admitted[exchange] = self._generation
             return None
         if self.state == "closed":
@@ -157,6 +175,7 @@ class Model:
             if self._probe is None or self._probe[0] is not exchange or now >= self._probe[1]:
                 return
             self._probe = None
+            self._probe_wanted_at = now
         said = verdict(results)
         if said is Verdict.NOTHING or (said is Verdict.ALIVE and self.state == "closed"):
             return
@@ -204,4 +223,5 @@ class Model:
         self.since = now
         self._generation += 1
         self._probe = None
+        self._probe_wanted_at = None
         self.predicted.append((state, self._caused, self._failures))

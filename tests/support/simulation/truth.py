@@ -183,16 +183,21 @@ class Truth:
         now = self._at
         for model in self._models.values():
             model.begin_instant(now)
-            refused = max(s.refused_at for s in self.sources.values() if s.model is model)
-            retry_at = max(model.retry_at, model.held_until)
-            waited = now - max(retry_at + model.timeout_s, refused + model.open_max_s)
-            if model.state == OPEN and waited > SLACK_S:
-                self._fail(f"{model.name}: no probe {waited:.3f} s after its time")
-                model.retry_at = now
+            self._check_probe(model)
         for source in self.sources.values():
             source.before = source.after
             source.superseded.clear()
             self._check_silence(source)
+
+    def _check_probe(self, model: Model) -> None:
+        """Whoever may be asked is asked as the probe as soon as one is wanted."""
+        if model.probe_wanted_at is None:
+            return
+        able_at = [s.refused_at + model.open_max_s for s in self.sources.values() if s.model is model and not s.running]
+        waited = self._at - max(model.probe_wanted_at, min(able_at, default=self._at))
+        if waited > SLACK_S:
+            self._fail(f"{model.name}: {model.state}, and no probe {waited:.3f} s after its time")
+            model.probe_missed(self._at)
 
     def _check_silence(self, source: Source) -> None:
         now = self._at
