@@ -1,6 +1,7 @@
 """``docs/failure-modes.md`` against the truth: each fault is made to happen, and classified."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from aiohttp import web
 
 from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
-from tidegate.core.outcome import Answer, ClassifyPolicy, Verdict, classify
-from tidegate.core.payload import keyed_items, within
-from tidegate.errors import DeadlineExceeded, ErrorCode, InvalidResponse
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.freshness import SourceSpec
+from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
+from tidegate.errors import DeadlineExceeded, ErrorCode
 from tidegate.ports import Call
+from tidegate.runtime.exchange import BackendPlan, Prepared, SourcePlan, close, exchange, prepare
 from tidegate.verify.faultproxy import FAULTS, FaultProxy, fault_from
 
 TEXT = (Path(__file__).parents[2] / "docs/failure-modes.md").read_text()
@@ -20,7 +23,8 @@ TEXT = (Path(__file__).parents[2] / "docs/failure-modes.md").read_text()
 TIMEOUT_S = 0.3
 VERDICTS = {
     "held against the backend": Verdict.FAILURE,
-    "ignored by the breaker": Verdict.IGNORED,
+    "proof of life": Verdict.ALIVE,
+    "nothing was sent": Verdict.IGNORED,
     "no failure": Verdict.SUCCESS,
 }
 
@@ -86,7 +90,10 @@ def test_every_row_without_a_fault_of_the_proxy_is_made_to_happen() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 async def test_a_row_says_what_happens(row: Row, upstream: str, tmp_path: Path) -> None:
     result = await (through_the_proxy(row, upstream) if row.proxy else MADE[row.what](upstream, tmp_path))
-    outcome = classify(result, elapsed_s=0.0, policy=ClassifyPolicy())
+    if isinstance(result, Answer | Fault):
+        outcome: Outcome = result
+    else:
+        outcome = classify(result, elapsed_s=0.0, policy=ClassifyPolicy())
     assert outcome.verdict is VERDICTS[row.verdict]
     if isinstance(outcome, Answer):
         assert (row.code, row.says) == ("", "")
@@ -139,12 +146,35 @@ async def no_credentials(upstream: str, directory: Path) -> msgspec.Raw | BaseEx
     return await once(HttpOptions(f"{upstream}/rpc", bearer_token_file=directory / "none"))
 
 
-async def too_long(_: str, __: Path) -> msgspec.Raw | BaseException:
-    return raised(lambda: within(msgspec.Raw(b'"0123456789"'), 4))
+async def too_long(upstream: str, _: Path) -> Outcome:
+    return await polled(upstream, event_bytes=4)
 
 
-async def nothing_there(_: str, __: Path) -> msgspec.Raw | BaseException:
-    return raised(lambda: keyed_items(msgspec.Raw(b"{}"), items="/agents", key="id"))
+async def nothing_there(upstream: str, _: Path) -> Outcome:
+    return await polled(upstream, select="/agents")
+
+
+async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") -> Outcome:
+    """What one poll comes to, the mapping included."""
+    spec = SourceSpec(type="a", source="engine", interval_s=1.0, timeout_s=TIMEOUT_S)
+    source = SourcePlan(spec=spec, call=Call("system.status"), breaker="engine", select=select)
+    plan = BackendPlan(
+        name="engine",
+        timeout_s=30.0,
+        batch=False,
+        connections=1,
+        breaker=BreakerConfig(),
+        policy=ClassifyPolicy(),
+        event_bytes=event_bytes,
+        rpc_error_interval_s=30.0,
+        sources=[source],
+    )
+    backend = JsonRpcBackend(HttpOptions(f"{upstream}/rpc"))
+    prepared = await prepare(backend, plan)
+    assert isinstance(prepared, Prepared)
+    [(outcome, _)] = await exchange(prepared, plan, [source], monotonic=time.monotonic)
+    await close(backend, "engine")
+    return outcome
 
 
 async def once(options: HttpOptions) -> msgspec.Raw | BaseException:
@@ -155,16 +185,10 @@ async def once(options: HttpOptions) -> msgspec.Raw | BaseException:
         await backend.aclose()
 
 
-def raised(act: Callable[[], object]) -> BaseException:
-    with pytest.raises(InvalidResponse) as caught:
-        act()
-    return caught.value
-
-
-MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]] = {
+MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Outcome]]] = {
     "its name cannot be resolved": no_such_name,
     "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
-    "`bearer_token_file` cannot be read: nothing is sent": no_credentials,
+    "`bearer_token_file` cannot be read": no_credentials,
     "data longer than `event_bytes`": too_long,
     "nothing at the source's `select` or `items`, or a key twice": nothing_there,
 }

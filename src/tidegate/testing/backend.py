@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from tidegate.errors import ApplicationError, BackendError, Disconnected
-from tidegate.ports import Call
+from tidegate.errors import ApplicationError, BackendError, Disconnected, NoCredentials
+from tidegate.ports import Ask, Call
 
 Script = Callable[[Call], object] | Mapping[str, object]
 """What calls are answered: by method, or by a function of the call. An answer is a JSON value, or an error."""
@@ -29,13 +29,14 @@ class Exchange(msgspec.Struct, frozen=True):
 class ScriptedBackend:
     """Implements `tidegate.ports.Backend`: answers from `script`, unless it was told to `fail` or to `hang`.
 
-    Both `script` and `delay_s`, how long each exchange takes, may be changed at any time. `exchanges` are all that
-    began so far.
+    Both `script` and `delay_s`, how long each exchange takes, may be changed at any time, as may `missing`: while it
+    is an error, our own part is missing, and nothing is sent. `exchanges` are all that began so far.
     """
 
     def __init__(self, script: Script = {}, *, delay_s: float = 0.0) -> None:  # noqa: B006 - never changed here
         self.script = script
         self.delay_s = delay_s
+        self.missing: NoCredentials | None = None
         self.exchanges: list[Exchange] = []
         self.in_flight = 0
         self.most_in_flight = 0
@@ -56,6 +57,12 @@ class ScriptedBackend:
         """Answer from the script again, also those who have been left hanging."""
         self._error = None
         self._moving.set()
+
+    async def prepare(self) -> Ask:
+        """See `tidegate.ports.Prepares`."""
+        if self.missing is not None:
+            raise self.missing
+        return self.call
 
     async def call(self, calls: Sequence[Call]) -> list[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend`."""

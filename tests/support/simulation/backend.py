@@ -35,7 +35,8 @@ _PHRASES = {200: b"OK", 401: b"Unauthorized", 429: b"Too Many", 500: b"Broken", 
 class Exchange:
     """One call of the poller's to its backend. `results` is None while it runs, and after it was given up.
 
-    `started_as` and `ended_as` number the starts and ends of a backend's calls in the order in which they came.
+    `ended` is monotonic. `started_as` and `ended_as` number the starts and ends of a backend's calls in the order in
+    which they came.
     """
 
     __slots__ = ("backend", "ended", "ended_as", "methods", "results", "sent", "started_as")

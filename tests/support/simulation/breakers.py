@@ -11,21 +11,9 @@ from tidegate.core.instant import from_rfc3339
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, MappingFailed, NoCredentials
 
 ALIVE_CODES = {-32600, -32601, -32602, -32700}
-BUSY = {408, 425, 429}
-HOLDING = {429, 503}
+BUSY_STATUSES = {408, 425, 429}
+HOLDING_STATUSES = {429, 503}
 ROUNDING_S = 0.002
-
-Result = bytes | BackendError | None
-"""What one source's part of a call came to: an answer, an error, or nothing before the deadline."""
-
-
-class Verdict(enum.Enum):
-    """What a call says about its backend; the first that any element says counts for a batch."""
-
-    GOOD = 0
-    BAD = 1
-    ALIVE = 2
-    NOTHING = 3
 
 
 class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
@@ -42,15 +30,22 @@ class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
     retry_at: str | None
 
 
+Result = bytes | BackendError | None
+"""What one source's part of a call came to: an answer, an error, or nothing before the deadline."""
+
+
+class Verdict(enum.Enum):
+    """What a call says about its backend; of a batch the first of these that any element says."""
+
+    GOOD = 0
+    BAD = 1
+    ALIVE = 2
+    NOTHING = 3
+
+
 def verdict(results: Sequence[Result]) -> Verdict:
     """What an exchange says about its backend. Contract, section 7: one verdict for a batch."""
     return min((_verdict(result) for result in results), key=lambda verdict: verdict.value)
-
-
-def hold_s(results: Sequence[Result], settings: BackendConfig) -> float:
-    """For how long the backend asked to be left alone."""
-    wishes = (r.retry_after_s or 0.0 for r in results if isinstance(r, HttpStatus) and r.status in HOLDING)
-    return min(max(wishes, default=0.0), settings.retry_after_max_s)
 
 
 def code(result: Result) -> str | None:
@@ -67,7 +62,7 @@ def _verdict(result: Result) -> Verdict:
     match result:
         case ApplicationError(rpc_code=number) if number in ALIVE_CODES:
             return Verdict.ALIVE
-        case HttpStatus(status=status) if 300 <= status < 500 and status not in BUSY:
+        case HttpStatus(status=status) if 300 <= status < 500 and status not in BUSY_STATUSES:
             return Verdict.ALIVE
         case MappingFailed():
             return Verdict.ALIVE
@@ -78,6 +73,35 @@ def _verdict(result: Result) -> Verdict:
     return Verdict.BAD
 
 
+class Hold:
+    """What a backend asked for: to be left alone until when. `states` are that before this instant, and those in it."""
+
+    def __init__(self, settings: BackendConfig) -> None:
+        self.states = [float("-inf")]
+        self.spans: list[tuple[float, float]] = []
+        self._longest_s = settings.retry_after_max_s
+
+    @property
+    def until(self) -> float:
+        return self.states[-1]
+
+    def begin_instant(self) -> None:
+        del self.states[:-1]
+
+    def ended(self, exchange: Exchange) -> None:
+        """A call ended, maybe with ``Retry-After``."""
+        wishes = [r.retry_after_s or 0.0 for r in exchange.results or () if isinstance(r, HttpStatus) and _holds(r)]
+        wish = min(max(wishes, default=0.0), self._longest_s)
+        assert exchange.ended is not None
+        if wish and exchange.ended + wish > self.until:
+            self.states.append(exchange.ended + wish)
+            self.spans.append((exchange.ended, self.until))
+
+
+def _holds(error: HttpStatus) -> bool:
+    return error.status in HOLDING_STATUSES
+
+
 class Model:
     """One breaker, told of every start and end of a call in their order.
 
@@ -85,15 +109,14 @@ class Model:
     instant: `begin_instant` says when one begins, and a start may belong to any state of its instant that admits it.
     """
 
-    def __init__(self, name: str, settings: BackendConfig) -> None:
+    def __init__(self, name: str, settings: BackendConfig, hold: Hold) -> None:
         self.name = name
+        self.hold = hold
         self.timeout_s = settings.timeout_s
         self.open_max_s = settings.breaker.open_max_s
         self.state = "closed"
         self.since = 0.0
         self.retry_at = 0.0
-        self.held_until = 0.0
-        self._held = [0.0]  # in the present instant, one after the other
         self.cause: str | None = None
         self.shown = self.shown_before = "closed"
         """The state that the last move told of; and before the present instant."""
@@ -104,58 +127,45 @@ class Model:
         self._successes = 0
         self._openings = 0
         self._probe: tuple[Exchange, float] | None = None
-        self._probe_wanted_at: float | None = None
+        self._free_since = 0.0
         self._admitted: dict[Exchange, int] = {}
         self._admitting: list[int] = []
         self._fault: Result = None
-        self.predicted: list[tuple[str, str | None, int]] = []
+        self.predicted: list[tuple[str, str | None, int, float]] = []
         self._caused: str | None = None
 
     def begin_instant(self, now: float) -> None:
         """A new instant: what was predicted for the last one has been compared with what was told."""
         self.predicted.clear()
         self.shown_before = self.shown
-        self._held = [self.held_until]
-        self._admitting = [self._generation] if self.state == "closed" and not self._is_held(now) else []
+        self._admitting = [self._generation] if self.state == "closed" else []
 
-    def hold(self, until: float) -> None:
-        """The backend asked for no call before `until`."""
-        self.held_until = max(self.held_until, until)
-        self._held.append(self.held_until)
+    def next_tries(self, now: float) -> set[float | None]:
+        """When the backend is asked again, as events of this instant may say; None: neither open nor held."""
+        if self.shown == "open":
+            return {max(self.retry_at, until) for until in self.hold.states}
+        return {until if now < until else None for until in self.hold.states}
 
     @property
-    def probe_wanted_at(self) -> float | None:
-        """Since when a source should have been asked as the probe, if one may be; None where none is wanted."""
+    def probe_at(self) -> float | None:
+        """From when a probe is missing; None if none is."""
         match self.state:
             case "open":
-                return max(self.retry_at, self.held_until)
-            case "half_open" if self._probe_wanted_at is not None:
-                return max(self._probe_wanted_at, self.held_until)
+                return max(self.retry_at, self.hold.until)
+            case "half_open" if self._probe is None:
+                return max(self._free_since, self.hold.until)
         return None
-
-    def probe_missed(self, now: float) -> None:
-        """It was complained of; once is enough."""
-        self.retry_at = now
-        if self._probe_wanted_at is not None:
-            self._probe_wanted_at = now
-
-    def next_tries_at(self, now: float) -> set[float | None]:
-        """Before when nothing is asked, as subscribers may be told in this instant; None: no open breaker, no hold."""
-        if self.shown == "open":
-            return {max(self.retry_at, held_until) for held_until in self._held}
-        return {held_until if now < held_until else None for held_until in self._held}
 
     def started(self, exchange: Exchange, now: float) -> str | None:
         """A call starts; what is wrong with that."""
-        if self._is_held(now) and not self._admitting:
-            return f"a call {self.held_until - now:.3f} s before the backend wants one"
+        if now < self.hold.until - ROUNDING_S:
+            return f"a call {self.hold.until - now:.3f} s before the end of the hold"
         if self.state == "open" and now >= self.retry_at - ROUNDING_S and not self._admitting:
             self._enter("half_open", now)
         if self.state == "half_open" and not self._admitting:
             if self._probe is not None and now < self._probe[1]:
                 return f"a call beside the probe of {self._probe[0].methods}"
             self._probe = (exchange, now + self._deadline_s)
-            self._probe_wanted_at = None
             self._admitted[exchange] = self._generation
             return None
         if self.state == "closed":
@@ -175,7 +185,7 @@ class Model:
             if self._probe is None or self._probe[0] is not exchange or now >= self._probe[1]:
                 return
             self._probe = None
-            self._probe_wanted_at = now
+            self._free_since = now
         said = verdict(results)
         if said is Verdict.NOTHING or (said is Verdict.ALIVE and self.state == "closed"):
             return
@@ -195,7 +205,7 @@ class Model:
         """What is wrong with a move that was published in this instant, the next of those predicted."""
         if not self.predicted:
             return f"moved to {move.state}, though nothing made it"
-        due, self.cause, failures = self.predicted.pop(0)
+        due, self.cause, failures, held_until = self.predicted.pop(0)
         self.shown = move.state
         if move.state != due:
             return f"moved to {move.state}, expected {due}"
@@ -207,14 +217,11 @@ class Model:
             return "open without a time to retry"
         period = from_rfc3339(move.retry_at) - from_rfc3339(move.opened_at)
         self.retry_at = self.since + period
-        longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self.open_max_s)
-        lower, upper = (max(d, self.held_until - self.since) for d in (longest / 2, longest))
+        longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self._rules.open_max_s)
+        lower, upper = (max(d, held_until - self.since) for d in (longest / 2, longest))
         if not lower - ROUNDING_S <= period <= upper + ROUNDING_S:
             return f"open for {period:.3f} s, expected {lower:g} to {upper:g}"
         return None if move.open_count == self._openings else f"opened {move.open_count} times, not {self._openings}"
-
-    def _is_held(self, now: float) -> bool:
-        return now < self.held_until - ROUNDING_S
 
     def _enter(self, state: str, now: float) -> None:
         if state != "half_open":
@@ -223,5 +230,4 @@ class Model:
         self.since = now
         self._generation += 1
         self._probe = None
-        self._probe_wanted_at = None
-        self.predicted.append((state, self._caused, self._failures))
+        self.predicted.append((state, self._caused, self._failures, self.hold.until))

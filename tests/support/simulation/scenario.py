@@ -125,6 +125,8 @@ def _backend(rng: random.Random, name: str) -> dict[str, Any]:
         "url": f"http://{name}:80/rpc",
         "timeout_s": rng.choice([1.0, 2.0, 4.0, 8.0]),
         "batch": rng.random() < 0.25,
+        "connections": rng.choice([1, 2, 16, 16]),
+        "retry_after_max_s": rng.choice([30.0, 300.0]),
         "breaker": {
             "failure_threshold": rng.randint(1, 5),
             "open_s": rng.choice([1.0, 2.0, 5.0, 10.0]),

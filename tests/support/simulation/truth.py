@@ -5,7 +5,7 @@ since when, and whether it is fresh; every event and every snapshot must say the
 """
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from simulation.backend import UNMAPPABLE, Exchange
-from simulation.breakers import Model, Move, Result, code, hold_s
+from simulation.breakers import Hold, Model, Move, Result, code
 from simulation.clients import Message
 from simulation.record import Published, Record
 from simulation.scenario import REFUSING, TOTAL, Fault, Phase
-from tidegate.config import SourceConfig
+from tidegate.config import BackendConfig, SourceConfig
 from tidegate.core.instant import rfc3339
 from tidegate.errors import MappingFailed
 
@@ -53,8 +53,10 @@ class Source:
         self.tick_s = 2.5 * settings.interval_s + timeout_s
         """Up to 1.5 intervals from a tick off the grid to the next, one more if a recovery moves that, and its call."""
         self.limit_s = max(2 * settings.interval_s, settings.interval_s + timeout_s)
-        self.before = self.after = Known()
-        self.superseded: list[Known] = []
+        self.wait_s = 0.0
+        """How long it may wait for one of the backend's connections."""
+        self.known = [Known()]
+        """What was known before the present instant, and after each call that ended in it."""
         self.items: dict[str, Message] = {}
         self.stale = True
         self.code: str | None = None
@@ -68,6 +70,14 @@ class Source:
         self.refused_at = float("-inf")
 
     @property
+    def before(self) -> Known:
+        return self.known[0]
+
+    @property
+    def after(self) -> Known:
+        return self.known[-1]
+
+    @property
     def keyed(self) -> bool:
         return self.settings.key is not None
 
@@ -79,11 +89,10 @@ class Source:
     def ended(self, result: Result, exchange: Exchange) -> None:
         """A call of this source ended."""
         known = self.after
-        self.superseded.append(known)
         if isinstance(result, bytes):
-            self.after = Known(self.split(result), exchange.sent.mono, None, known.attempts + 1)
+            self.known.append(Known(self.split(result), exchange.sent.mono, None, known.attempts + 1))
         else:
-            self.after = msgspec.structs.replace(known, failure=code(result), attempts=known.attempts + 1)
+            self.known.append(msgspec.structs.replace(known, failure=code(result), attempts=known.attempts + 1))
 
     def mapped(self, result: Result) -> Result:
         """What the mapping makes of an answer: itself, or its failure if what is wanted isn't there."""
@@ -115,11 +124,11 @@ class Source:
         return {True, False} if abs(age) < EDGE_S else {age > 0}
 
     def why(self, known: Known) -> str:
-        """Why data is stale."""
+        """Why data is stale. What a hold made too old says what brought the hold."""
         if self.model.shown != CLOSED:
             return "CIRCUIT_BREAKER_OPEN"
-        is_held = self.model.held_until > known.sent + self.limit_s
-        return known.failure or ("RPC_HTTP_STATUS" if is_held else "OVERDUE")
+        held = self.model.hold.until > known.sent + self.limit_s
+        return known.failure or ("RPC_HTTP_STATUS" if held else "OVERDUE")
 
 
 class Truth:
@@ -130,17 +139,28 @@ class Truth:
         self._record = record
         self._at = 0.0
         self._models: dict[str, Model] = {}
+        self._holds = {name: Hold(settings) for name, settings in config.backends.items()}
+        self._running: Counter[str] = Counter()
         self.sources: dict[str, Source] = {}
         for event_type, settings in config.sources.items():
             backend = config.backends[settings.backend]
             name = f"{settings.backend}/{event_type}" if settings.breaker == "own" else settings.backend
-            model = self._models.setdefault(name, Model(name, backend))
+            model = self._models.setdefault(name, Model(name, backend, self._holds[settings.backend]))
             self.sources[event_type] = Source(event_type, settings, backend.timeout_s, model)
+        for name, backend in config.backends.items():
+            self._make_room_for_waiting(name, backend)
         self._by_method = {(s.settings.backend, s.settings.method): s for s in self.sources.values()}
         self._openings: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._holds: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._closings: dict[str, list[float]] = defaultdict(list)
         self._given = {name: _Given(given) for name, given in record.given.items()}
+
+    def _make_room_for_waiting(self, name: str, backend: BackendConfig) -> None:
+        """Where not all sources can be asked at once, each may wait for the calls of all the others."""
+        sources = [source for source in self.sources.values() if source.settings.backend == name]
+        if backend.connections < len(sources):
+            for source in sources:
+                source.wait_s = (len(sources) - 1) * backend.timeout_s
+                source.tick_s += source.wait_s
 
     def check(self) -> None:
         for at, group in itertools.groupby(self._timeline(), key=itemgetter(0)):
@@ -181,23 +201,25 @@ class Truth:
 
     def _begin(self) -> None:
         now = self._at
+        for hold in self._holds.values():
+            hold.begin_instant()
         for model in self._models.values():
             model.begin_instant(now)
             self._check_probe(model)
         for source in self.sources.values():
-            source.before = source.after
-            source.superseded.clear()
+            source.known = [source.after]
             self._check_silence(source)
 
     def _check_probe(self, model: Model) -> None:
         """Whoever may be asked is asked as the probe as soon as one is wanted."""
-        if model.probe_wanted_at is None:
+        if model.probe_at is None:
             return
-        able_at = [s.refused_at + model.open_max_s for s in self.sources.values() if s.model is model and not s.running]
-        waited = self._at - max(model.probe_wanted_at, min(able_at, default=self._at))
-        if waited > SLACK_S:
-            self._fail(f"{model.name}: {model.state}, and no probe {waited:.3f} s after its time")
-            model.probe_missed(self._at)
+        siblings = [s for s in self.sources.values() if s.model is model]
+        able_at = min((s.refused_at + model.open_max_s for s in siblings if s.running is None), default=self._at)
+        busy_s = max(s.wait_s for s in siblings)
+        if self._at - max(model.probe_at + busy_s, able_at) > SLACK_S:
+            self._fail(f"{model.name}: {model.state} without a probe since {model.probe_at:.3f}")
+            model.retry_at = self._at
 
     def _check_silence(self, source: Source) -> None:
         now = self._at
@@ -216,9 +238,6 @@ class Truth:
     def _sources_of(self, exchange: Exchange) -> Iterator[Source]:
         return (self._by_method[exchange.backend, method] for method in exchange.methods)
 
-    def _backend_sources(self, backend: str) -> Iterator[Source]:
-        return (source for source in self.sources.values() if source.settings.backend == backend)
-
     def _started(self, exchange: Exchange) -> None:
         models = {source.model.name: source.model for source in self._sources_of(exchange)}
         for model in models.values():
@@ -228,15 +247,16 @@ class Truth:
             if source.running is not None:
                 self._fail(f"{source.type}: asked while it is being asked")
             source.running = exchange
+        self._running[exchange.backend] += 1
+        places = self._record.scenario.config.backends[exchange.backend].connections
+        if self._running[exchange.backend] > places:
+            self._fail(f"{exchange.backend}: {self._running[exchange.backend]} calls at once, expected {places}")
 
     def _ended(self, exchange: Exchange) -> None:
         answers: Sequence[Any] = exchange.results or [None] * len(exchange.methods)
         results = [s.mapped(answer) for s, answer in zip(self._sources_of(exchange), answers, strict=True)]
-        settings = self._record.scenario.config.backends[exchange.backend]
-        if wish_s := hold_s(results, settings):
-            for model in {s.model.name: s.model for s in self._backend_sources(exchange.backend)}.values():
-                model.hold(self._at + wish_s)
-            self._holds[exchange.backend].append((self._at, self._at + wish_s))
+        self._running[exchange.backend] -= 1
+        self._holds[exchange.backend].ended(exchange)
         next(self._sources_of(exchange)).model.ended(exchange, results, self._at)
         for source, method, result in zip(self._sources_of(exchange), exchange.methods, results, strict=True):
             source.running = None
@@ -255,7 +275,8 @@ class Truth:
             if complaint:
                 self._fail(f"{move.breaker}: {complaint}")
             if move.state == OPEN:
-                self._openings[move.breaker].append((self._at, self._models[move.breaker].retry_at))
+                model = self._models[move.breaker]
+                self._openings[move.breaker].append((self._at, max(model.retry_at, model.hold.until)))
             elif move.state == CLOSED:
                 self._closings[move.breaker].append(self._at)
         elif message.type == "source.freshness":
@@ -269,7 +290,7 @@ class Truth:
             self._data(self.sources[message.type], message)
 
     def _data(self, source: Source, message: Message) -> None:
-        complaints = [self._complaint(source, known, message) for known in _all_of(source)]
+        complaints = [self._complaint(source, known, message) for known in source.known]
         if all(complaints):
             self._fail(f"{source.type} {message.seq}: {' or '.join(map(str, complaints))}")
         if message.gone:
@@ -329,7 +350,7 @@ class Truth:
         model = source.model
         if (message.error_code, message.cause) != (source.why(known), model.cause):
             return f"{message.error_code} for {message.cause}, expected {source.why(known)} for {model.cause}"
-        expected = model.next_tries_at(self._at)
+        expected = model.next_tries(self._at)
         if not any(self._is_told(retry_at, message.retry_at, since=model.since) for retry_at in expected):
             return f"retry at {message.retry_at}, expected {expected}"
         return None
@@ -343,7 +364,7 @@ class Truth:
         source = self.sources[message.type]
         if source.model.shown != source.model.shown_before:
             return  # it may have been handed before or after the move
-        complaints = [self._handed_complaint(source, known, message) for known in _all_of(source)]
+        complaints = [self._handed_complaint(source, known, message) for known in source.known]
         if all(complaints):
             self._fail(f"{source.type} {message.seq}, handed to {client}: {complaints[-1]}")
 
@@ -362,19 +383,20 @@ class Truth:
             told[data["source"]].append(data)
         interval_s = self._record.scenario.config.limits.rpc_error_interval_s
         for source in self.sources.values():
-            failed = source.after.attempts > source.before.attempts and source.after.failure is not None
-            if source.after.attempts > source.before.attempts:
-                source.failures = source.failures + 1 if failed else 0
-            since = self._at - source.reported_at - interval_s
-            due = failed and (source.failures == 1 or since >= 0)
             got = told[source.type]
-            if len(got) != due and not (failed and source.failures > 1 and abs(since) < EDGE_S):
-                self._fail(f"{source.type}: {len(got)} reports of an error, expected {int(due)}")
+            for known in source.known[1:]:
+                source.failures = 0 if known.failure is None else source.failures + 1
+                since = self._at - source.reported_at - interval_s
+                due = source.failures == 1 or (source.failures > 1 and since >= 0)
+                report = got.pop(0) if got and (due or (source.failures and abs(since) < EDGE_S)) else None
+                if report is not None:
+                    source.reported_at = self._at
+                    if (report["error_code"], report["consecutive_failures"]) != (known.failure, source.failures):
+                        self._fail(f"{source.type}: reported {report}, expected failure {source.failures}")
+                elif due and not (source.failures > 1 and abs(since) < EDGE_S):
+                    self._fail(f"{source.type}: failure {source.failures} was not reported")
             if got:
-                source.reported_at = self._at
-                last = got[-1]
-                if (last["error_code"], last["consecutive_failures"]) != (source.after.failure, source.failures):
-                    self._fail(f"{source.type}: reported {last}, expected failure {source.failures}")
+                self._fail(f"{source.type}: reports of errors that there were not: {got}")
 
     def _finish(self) -> None:
         """After an instant everything that changed in it has been told."""
@@ -431,12 +453,13 @@ class Truth:
     def _check_noticed(self, source: Source, start: float, end: float) -> None:
         """Within an interval and a timeout, where no hint or recovery had moved the source off its grid."""
         interval_s, timeout_s = source.settings.interval_s, source.timeout_s
-        moves = [*self._closings[source.model.name]]
+        moves = [*self._closings[source.model.name], *(until for _, until in source.model.hold.spans)]
         moves += [at for at, backend in self._record.hints if backend == source.settings.backend]
         usual_s = interval_s + (timeout_s if timeout_s < interval_s else 2 * timeout_s)
         moved = any(start - source.tick_s <= at <= start + usual_s for at in moves)
-        held_until = [until for at, until in self._holds[source.settings.backend] if at <= start + usual_s]
-        by = max([start, *held_until]) + (source.tick_s if moved or held_until else usual_s) + SLACK_S
+        by = start + (source.tick_s if moved else usual_s + source.wait_s) + SLACK_S
+        if any(since < by and until > start for since, until in source.model.hold.spans):
+            return  # nobody is asked; that it grows too old is told, as ever
         fresh_all_along = not self._stale_sometime(source, start, by)
         if by < end and fresh_all_along and source.turns and source.turns[0][0] < start:
             self._at = by
@@ -446,13 +469,11 @@ class Truth:
         rules = self._record.scenario.config.backends[source.settings.backend].breaker
         openings = [r for at, r in self._openings[source.model.name] if at <= start + source.timeout_s + SLACK_S]
         siblings = [s for s in self.sources.values() if s.model is source.model]
-        holds = [
-            until for at, until in self._holds[source.settings.backend] if at <= start + source.timeout_s + SLACK_S
-        ]
-        by = max([start, *openings[-1:], *holds]) + 2 * source.timeout_s + SLACK_S + 1.5 * source.settings.interval_s
-        wait_s = max(s.tick_s for s in siblings)
-        by += (rules.half_open_successes - 1) * wait_s
-        if _any_of(REFUSING, phases, start - rules.open_max_s - wait_s, start):
+        holds = [until for since, until in source.model.hold.spans if since <= start + source.timeout_s + SLACK_S]
+        by = max([start, *openings[-1:], *holds[-1:]]) + 2 * source.timeout_s + SLACK_S
+        by += 1.5 * source.settings.interval_s + source.wait_s
+        by += (rules.half_open_successes - 1) * (source.timeout_s + source.wait_s)
+        if _any_of(REFUSING, phases, start - rules.open_max_s - max(s.tick_s for s in siblings), start):
             by += rules.open_max_s
         if by < end and self._stale_sometime(source, by, end):
             self._at = by
@@ -486,8 +507,3 @@ class _Given:
 def _any_of(faults: frozenset[Fault], phases: Iterable[Phase], start: float, end: float) -> bool:
     """Whether any of `faults` ended between `start` and `end`."""
     return any(phase.fault in faults and start <= phase.end <= end for phase in phases)
-
-
-def _all_of(source: Source) -> list[Known]:
-    """What may be known in this instant: before, between and after what ended in it."""
-    return [*source.superseded, source.after]

@@ -1,0 +1,145 @@
+"""A gateway with one backend in virtual time, for tests of what polls it."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+from fanout import options
+from simulation.virtual import VirtualLoop
+
+from tidegate.adapters.auth import OpenAuthenticator
+from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.multicast import send_to_all
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.events import Draft
+from tidegate.core.freshness import SourceSpec
+from tidegate.core.instant import Instant
+from tidegate.core.outcome import ClassifyPolicy
+from tidegate.ports import Backend, Call
+from tidegate.runtime.exchange import BackendPlan, SourcePlan
+from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.poller import BackendPoller
+from tidegate.runtime.supervisor import Supervisor
+from tidegate.testing import MemoryStore, RecordingMetrics, ScriptedBackend
+
+INTERVAL_S = 10.0
+TIMEOUT_S = 2.0
+BREAKER = BreakerConfig(failure_threshold=3, open_s=20.0, open_max_s=80.0, probe_deadline_s=TIMEOUT_S + 1)
+POLICY = ClassifyPolicy()
+
+
+def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test on a loop whose time passes as soon as nothing else is to be done."""
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+class LoopClock:
+    """The loop's time, and a wall clock that is `set_by` seconds off the right time."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+
+    def now(self) -> Instant:
+        mono = asyncio.get_running_loop().time()
+        return Instant(mono, 1_795_000_000.0 + mono + self.set_by)
+
+
+class House:
+    """A gateway with one backend, and everything that it publishes, in order, with when it did."""
+
+    def __init__(
+        self,
+        *sources: SourcePlan,
+        batch: bool = False,
+        connections: int = 16,
+        store: MemoryStore | None = None,
+        breaker: BreakerConfig = BREAKER,
+        policy: ClassifyPolicy = POLICY,
+        backend: Backend | None = None,
+    ) -> None:
+        self.backend = ScriptedBackend(lambda call: {"ok": True}, delay_s=0.1)
+        """What is asked, unless there is another `backend`."""
+        self.store = store
+        self.published: list[tuple[float, Draft]] = []
+        self.metrics = RecordingMetrics()
+        clock = self.clock = LoopClock()
+        bus = MemoryBus("e1")
+        self.gateway = Gateway(
+            options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
+            bus=bus,
+            clock=clock,
+            metrics=self.metrics,
+            authenticator=OpenAuthenticator(),
+            multicast=send_to_all,
+        )
+        deliver = self.gateway._deliver
+
+        def note(drafts: Sequence[tuple[int, Draft]]) -> None:
+            self.published += [(asyncio.get_running_loop().time(), draft) for _, draft in drafts]
+            deliver(drafts)
+
+        bus.connect(note)
+        plan = BackendPlan(
+            name="engine",
+            timeout_s=TIMEOUT_S,
+            batch=batch,
+            connections=connections,
+            breaker=breaker,
+            policy=policy,
+            event_bytes=1000,
+            rpc_error_interval_s=60.0,
+            sources=sources,
+        )
+        self.poller = BackendPoller(
+            plan,
+            backend=self.backend if backend is None else backend,
+            gateway=self.gateway,
+            clock=clock,
+            metrics=self.metrics,
+            store=store,
+            rng=random.Random(7),
+        )
+        self.supervisor = Supervisor(self.gateway, [self.poller], store=store, services={})
+
+    def of(self, event_type: str) -> list[Draft]:
+        return [draft for _, draft in self.published if draft.type == event_type]
+
+    def freshness(self, event_type: str) -> dict[str, Any]:
+        """The newest `source.freshness` of a type."""
+        told = [draft for draft in self.of("source.freshness") if draft.key == event_type]
+        data: dict[str, Any] = msgspec.json.decode(told[-1].data)
+        return data
+
+    def stale(self, event_type: str) -> list[tuple[str | None, str | None]]:
+        """Why its stale events say that they are, one after the other, and the cause of that."""
+        return [(draft.error_code, draft.cause) for draft in self.of(event_type) if draft.stale]
+
+    def states(self) -> list[str]:
+        return [msgspec.json.decode(draft.data)["state"] for draft in self.of("circuit_breaker.state")]
+
+
+def times(backend: ScriptedBackend) -> list[float]:
+    """When it was asked."""
+    return [exchange.at for exchange in backend.exchanges]
+
+
+def stall(seconds: float) -> None:
+    """Time passes and nothing runs: the process is stopped, or something keeps the loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.selector.clock.advance(seconds)
+
+
+def source(event_type: str = "a.status", *, breaker: str = "engine", **fields: Any) -> SourcePlan:
+    plan = {name: fields.pop(name) for name in ("select", "items", "key", "idle_interval_s") if name in fields}
+    spec = {"type": event_type, "source": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
+    spec["keyed"] = "key" in plan
+    return SourcePlan(spec=SourceSpec(**spec), call=Call(event_type), breaker=breaker, **plan)
