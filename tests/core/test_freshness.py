@@ -21,7 +21,13 @@ TIMEOUT = ErrorCode.RPC_TIMEOUT
 BREAKER_OPEN = ErrorCode.CIRCUIT_BREAKER_OPEN
 
 
-def view(state: State, *, cause: ErrorCode | None = None, retry_at: float | None = None) -> BreakerView:
+def view(
+    state: State,
+    *,
+    cause: ErrorCode | None = None,
+    retry_at: float | None = None,
+    held_until: Instant | None = None,
+) -> BreakerView:
     return BreakerView(
         name="engine",
         state=state,
@@ -33,6 +39,7 @@ def view(state: State, *, cause: ErrorCode | None = None, retry_at: float | None
         retry_at=retry_at,
         last_error=None,
         cause=cause,
+        held_until=held_until,
     )
 
 
@@ -749,3 +756,64 @@ class TestStatus:
         assert answered().status(at(3.0), CLOSED) == Status(
             stale=False, error_code=None, as_of=WALL, retry_at=None, cause=None, expired=False
         )
+
+
+class TestHold:
+    """The backend asked to be left alone until 100 s; the value was asked for at 0 s, its age limit is 10 s."""
+
+    HELD = view(State.CLOSED, held_until=at(100.0))
+
+    def answered(self) -> Freshness:
+        freshness = new()
+        freshness.answered(1, sent=at(0.0), value=raw(1), now=at(0.1), breaker=CLOSED)
+        return freshness
+
+    def test_a_fresh_value_stays_fresh_and_says_no_time(self) -> None:
+        freshness = self.answered()
+        assert freshness.repeat(at(9.9), self.HELD).drafts == []
+        status = freshness.status(at(9.9), self.HELD)
+        assert (status.stale, status.error_code, status.retry_at) == (False, None, None)
+
+    def test_what_grows_too_old_says_why_and_until_when(self) -> None:
+        data, known = self.answered().review(at(10.0), self.HELD).drafts
+        assert (data.stale, data.error_code, data.retry_at, data.cause) == (
+            True,
+            ErrorCode.RPC_HTTP_STATUS,
+            WALL + 100.0,
+            None,
+        )
+        assert json.loads(bytes(known.data))["error_code"] == "RPC_HTTP_STATUS"
+
+    def test_the_source_that_got_it_says_until_when(self) -> None:
+        freshness = self.answered()
+        data, _ = freshness.failed(2, code=ErrorCode.RPC_HTTP_STATUS, now=at(5.0), breaker=self.HELD).drafts
+        assert (data.error_code, data.retry_at) == (ErrorCode.RPC_HTTP_STATUS, WALL + 100.0)
+        (again,) = freshness.repeat(at(9.0), self.HELD).drafts
+        assert (again.error_code, again.retry_at) == (ErrorCode.RPC_HTTP_STATUS, WALL + 100.0)
+
+    def test_one_outage_keeps_its_reason_when_the_hold_is_over(self) -> None:
+        freshness = self.answered()
+        freshness.review(at(10.0), self.HELD)
+        (again,) = freshness.repeat(at(100.1), self.HELD).drafts
+        assert (again.error_code, again.retry_at) == (ErrorCode.RPC_HTTP_STATUS, None)
+
+    def test_a_value_that_was_asked_for_after_the_hold_is_overdue_as_any_other(self) -> None:
+        freshness = self.answered()
+        freshness.answered(2, sent=at(101.0), value=raw(1), now=at(101.1), breaker=self.HELD)
+        assert freshness.status(at(111.0), self.HELD).error_code is ErrorCode.OVERDUE
+
+    def test_what_was_never_answered_says_why_it_is_not_asked(self) -> None:
+        (known,) = new().repeat(at(5.0), self.HELD).drafts
+        assert json.loads(bytes(known.data)) == {
+            "type": "system.status",
+            "stale": True,
+            "error_code": "RPC_HTTP_STATUS",
+            "as_of": None,
+        }
+        assert new().status(at(100.0), self.HELD).error_code is None
+
+    def test_an_open_breaker_is_the_reason_where_there_is_one(self) -> None:
+        freshness = self.answered()
+        held_open = view(State.HALF_OPEN, cause=DISCONNECT, held_until=at(100.0))
+        (data, _) = freshness.review(at(5.0), held_open).drafts
+        assert (data.error_code, data.retry_at, data.cause) == (BREAKER_OPEN, WALL + 100.0, DISCONNECT)

@@ -11,7 +11,16 @@ import pytest
 from tidegate.client import Connected, Gap
 from tidegate.config import from_document
 from tidegate.core.events import Position
-from tidegate.errors import AccessRefused, ApplicationError, ConfigError, Disconnected, PublishError, UnknownName
+from tidegate.errors import (
+    AccessRefused,
+    ApplicationError,
+    ConfigError,
+    Disconnected,
+    HttpStatus,
+    NoCredentials,
+    PublishError,
+    UnknownName,
+)
 from tidegate.ports import SavedValue
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend, gateway
 
@@ -101,6 +110,42 @@ async def test_an_error_that_is_no_backends_own_ends_the_exchange() -> None:
     async with gateway(CONFIG, backends={"engine": backend}) as running:
         (view,) = running.app.supervisor.sources()
     assert view.stale
+
+
+async def test_a_backend_that_cannot_be_closed_does_not_keep_the_gateway_from_ending() -> None:
+    class Sticky(ScriptedBackend):
+        async def aclose(self) -> None:
+            raise RuntimeError("stuck")
+
+    other = ScriptedBackend({"b": 1})
+    config = {"sources": {name: {"backend": name, "method": name} for name in ("a", "b")}}
+    async with gateway(config, backends={"a": Sticky({"a": 1}), "b": other}) as running:
+        assert not any(view.stale for view in running.app.supervisor.sources())
+    assert other.closed
+
+
+async def test_our_own_part_may_be_missing() -> None:
+    backend = engine()
+    backend.missing = NoCredentials("no token")
+    async with gateway(CONFIG, backends={"engine": backend}) as running:
+        (view,) = running.app.supervisor.sources()
+        (breaker,) = running.app.supervisor.breakers()
+    assert (view.error_code, breaker.failure_count, backend.exchanges) == ("RPC_AUTH", 0, [])
+
+
+async def test_connections_and_retry_after_are_what_the_configuration_says() -> None:
+    backend = ScriptedBackend({"a": 1, "b": 1, "c": HttpStatus(429, "", retry_after_s=1000.0)}, delay_s=0.01)
+    table = {"connections": 1, "retry_after_max_s": 77.0}
+    config = {
+        "backends": {"engine": {"url": "http://127.0.0.1:1", **table}},
+        "sources": {name: {"backend": "engine", "method": name} for name in ("a", "b", "c")},
+    }
+    clock = ManualClock()
+    async with gateway(config, backends={"engine": backend}, clock=clock) as running:
+        held_until = running.app.supervisor.breakers()[0].held_until
+    assert backend.most_in_flight == 1
+    assert held_until is not None
+    assert held_until.mono - clock.now().mono == pytest.approx(77.0)
 
 
 async def test_what_the_test_publishes_is_delivered() -> None:
