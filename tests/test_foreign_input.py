@@ -185,7 +185,7 @@ def read_publication(data: bytes) -> None:
 def read_event(draft: Draft) -> None:
     """An event is one JSON object in one line, whatever its data and key; so are its snapshot and its frames."""
     event = encode_event(draft, seq=1, timestamp=1.0)
-    snapshot = encode_snapshot(event, as_of=None)
+    snapshot = encode_snapshot(event)
     whole = parsed(event.json)
     assert isinstance(whole, dict)
     assert whole | {"snapshot": True} == parsed(snapshot)

@@ -620,6 +620,23 @@ class TestView:
         assert (view.state, view.is_closed, view.retry_at) == (State.HALF_OPEN, False, None)
         assert view.cause is ErrorCode.RPC_DISCONNECT
 
+    @pytest.mark.parametrize("step_s", [-3600.0, 1.5])
+    def test_its_times_follow_a_wall_clock_that_is_set(self, step_s: float) -> None:
+        breaker = tripped(3.0)
+        before = breaker.view()
+        later = Instant(4.0, WALL + 4.0 + step_s)
+        breaker.follow_clock(later)
+        view = breaker.view()
+        assert (view.since, view.retry_at) == pytest.approx((WALL + 3.0 + step_s, WALL + 5.5 + step_s))
+        assert view.last_error is not None
+        assert view.last_error.at == pytest.approx(WALL + 3.0 + step_s)
+        breaker.follow_clock(Instant(5.0, WALL + 5.9 + step_s))
+        assert breaker.view() == view, "moved once"
+        assert isinstance(breaker.permit(at(5.4)), Refused)
+        breaker.follow_clock(at(5.4))
+        assert breaker.view() == before, "there and back again"
+        assert isinstance(breaker.permit(at(5.5)), Permit), "what is shown decides nothing"
+
     def test_the_first_transition_of_a_process(self) -> None:
         assert new().initial() == Transition(
             breaker="engine",

@@ -48,8 +48,9 @@ OPEN = view(State.OPEN, cause=DISCONNECT, retry_at=RETRY_AT)
 HALF_OPEN = view(State.HALF_OPEN, cause=DISCONNECT)
 
 
-def at(seconds: float) -> Instant:
-    return Instant(seconds, WALL + seconds)
+def at(seconds: float, set_by: float = 0.0) -> Instant:
+    """`seconds` later, on a wall clock that somebody has set by `set_by` meanwhile."""
+    return Instant(seconds, WALL + seconds + set_by)
 
 
 def raw(value: object) -> msgspec.Raw:
@@ -144,12 +145,52 @@ class TestFresh:
         assert answer(source, 2, raw(1), 0.0) == Update(), "and so is a second one to the same request"
         assert source.items == {None: raw(2)}
 
-    def test_as_of_never_goes_back(self) -> None:
+
+class TestTheWallClockIsSet:
+    """By hand, by NTP, by a battery that died: what is shown follows, what is decided does not."""
+
+    @pytest.mark.parametrize("step_s", [-3600.0, -1.5, 1.5, 3600.0])
+    def test_a_fresh_answer_is_as_of_the_clock_when_it_was_asked_for(self, step_s: float) -> None:
         source = answered()
-        back = Instant(5.0, WALL - 3600.0)
-        update = source.answered(2, sent=back, value=raw(2), now=back, breaker=CLOSED)
-        assert [draft.as_of for draft in update.drafts] == [WALL]
-        assert not source.status(back, CLOSED).stale, "wall clocks decide nothing"
+        update = source.answered(2, sent=at(5.0, step_s), value=raw(2), now=at(5.1, step_s), breaker=CLOSED)
+        assert [draft.as_of for draft in update.drafts] == [WALL + 5.0 + step_s]
+        assert not source.status(at(14.0, step_s), CLOSED).stale, "wall clocks decide nothing"
+        assert source.status(at(15.0, step_s), CLOSED).error_code is ErrorCode.OVERDUE
+
+    @pytest.mark.parametrize("step_s", [-3600.0, -1.5, 1.5, 3600.0])
+    def test_an_answer_that_was_under_way_is_as_old_as_its_request(self, step_s: float) -> None:
+        source = new()
+        update = source.answered(1, sent=at(5.0), value=raw(2), now=at(5.5, step_s), breaker=CLOSED)
+        assert data_events(update)[0].as_of == pytest.approx(WALL + 5.0 + step_s)
+
+    def test_an_older_answer_is_dropped_whatever_the_clock_says(self) -> None:
+        source = new()
+        source.answered(2, sent=at(5.0), value=raw(2), now=at(5.1), breaker=CLOSED)
+        assert source.answered(1, sent=at(4.0, 3600.0), value=raw(1), now=at(5.2), breaker=CLOSED) == Update()
+        assert source.items == {None: raw(2)}
+
+    @pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+    def test_a_held_value_keeps_its_age(self, step_s: float) -> None:
+        source = answered()
+        assert source.review(at(3.0, step_s), CLOSED) == Update(), "nothing is published for that alone"
+        (draft,) = data_events(source.failed(2, code=TIMEOUT, now=at(5.0, step_s), breaker=CLOSED))
+        assert draft.as_of == pytest.approx(WALL + step_s)
+        (again,) = data_events(source.repeat(at(10.0, step_s + 0.4), CLOSED))
+        assert again.as_of == draft.as_of, "moved once, and no more for what is no step"
+
+    def test_small_corrections_do_not_make_it_jitter(self) -> None:
+        source = answered()
+        told = {source.status(at(n, drift), CLOSED).as_of for n, drift in enumerate((0.2, -0.5, 0.9, -1.0, 0.0), 2)}
+        assert told == {WALL}
+
+    def test_it_is_never_later_than_now(self) -> None:
+        source = answered()
+        assert source.status(at(0.2, -0.5), CLOSED).as_of == at(0.2, -0.5).wall
+
+    def test_many_small_steps_are_one_in_the_end(self) -> None:
+        source = answered()
+        told = [source.status(at(10.0 * n, -0.7 * n), CLOSED).as_of for n in range(1, 4)]
+        assert told == pytest.approx([WALL, WALL - 1.4, WALL - 1.4])
 
 
 class TestOnChange:
@@ -207,20 +248,31 @@ class TestFailing:
         source = answered()
         fail(source, 2, 5.0, code=TIMEOUT)
         update = fail(source, 3, 10.0, code=DISCONNECT)
-        assert [(draft.type, draft.error_code) for draft in update.drafts] == [("system.status", DISCONNECT)]
+        assert [draft.error_code for draft in data_events(update)] == [DISCONNECT]
+        assert (announced(update) or {})["error_code"] == "RPC_DISCONNECT", "freshness says what the newest event says"
+        update = fail(source, 4, 15.0, code=DISCONNECT)
+        assert len(data_events(update)) == 1
+        assert announced(update) is None
 
     def test_unless_no_repeats_are_wanted(self) -> None:
         source = answered(stale_repeat=False)
         assert len(data_events(fail(source, 2, 5.0))) == 1
-        assert fail(source, 3, 10.0) == Update()
-        assert source.repeat(at(15.0), OPEN) == Update()
+        assert fail(source, 3, 10.0, code=TIMEOUT) == Update()
+        update = source.repeat(at(15.0), OPEN)
+        assert [draft.error_code for draft in data_events(update)] == [BREAKER_OPEN]
+        assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
+        assert source.repeat(at(20.0), OPEN) == Update()
 
-    def test_a_failure_that_trips_the_breaker_carries_its_own_code_first(self) -> None:
+    def test_a_failure_that_trips_the_breaker_says_so_and_names_the_cause(self) -> None:
         source = answered()
-        (first,) = data_events(fail(source, 2, 5.0, code=TIMEOUT, breaker=OPEN))
-        assert (first.error_code, first.retry_at, first.cause) == (TIMEOUT, RETRY_AT, DISCONNECT)
-        (second,) = data_events(source.repeat(at(10.0), OPEN))
+        update = fail(source, 2, 5.0, code=DISCONNECT, breaker=OPEN)
+        (first,) = data_events(update)
+        assert (first.error_code, first.retry_at, first.cause) == (BREAKER_OPEN, RETRY_AT, DISCONNECT)
+        assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
+        update = source.repeat(at(10.0), OPEN)
+        (second,) = data_events(update)
         assert (second.error_code, second.retry_at, second.cause) == (BREAKER_OPEN, RETRY_AT, DISCONNECT)
+        assert announced(update) is None
 
     def test_later_failures_of_an_episode_say_that_the_breaker_is_open(self) -> None:
         source = answered()
@@ -260,7 +312,7 @@ class TestFailing:
         update = answer(source, 3, raw(3), 10.0)
         assert [draft.error_code for draft in data_events(update)] == [None]
         assert announced(update) is not None
-        (draft,) = data_events(fail(source, 4, 15.0, code=TIMEOUT, breaker=OPEN))
+        (draft,) = data_events(fail(source, 4, 15.0, code=TIMEOUT))
         assert draft.error_code is TIMEOUT, "a new episode"
 
     def test_ticks_of_a_source_that_backs_off_repeat_its_code(self) -> None:
@@ -330,7 +382,7 @@ class TestNeverAnswered:
         assert announced(update) == {
             "type": "system.status",
             "stale": True,
-            "error_code": "RPC_TIMEOUT",
+            "error_code": "CIRCUIT_BREAKER_OPEN",
             "as_of": None,
         }
 
@@ -343,7 +395,8 @@ class TestNeverAnswered:
         source = new()
         fail(source, 1, 0.0)
         assert fail(source, 2, 5.0, code=TIMEOUT) == Update()
-        assert source.repeat(at(10.0), OPEN) == Update()
+        assert (announced(source.repeat(at(10.0), OPEN)) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
+        assert source.repeat(at(10.5), OPEN) == Update()
         assert source.review(at(11.0), CLOSED) == Update()
         assert source.due_review_at is None
 
@@ -523,7 +576,15 @@ class TestRestored:
         source = new()
         self.restore(source, as_of=WALL - 500.0)
         update = fail(source, 1, 1.0, code=TIMEOUT)
-        assert [(draft.type, draft.error_code) for draft in update.drafts] == [("system.status", TIMEOUT)]
+        assert [draft.error_code for draft in data_events(update)] == [TIMEOUT]
+        assert (announced(update) or {})["error_code"] == "RPC_TIMEOUT"
+
+    def test_a_failure_takes_over_for_every_item(self) -> None:
+        source = new(keyed=True, stale_repeat=False)
+        self.restore(source, as_of=WALL - 500.0, value=items(a=1, b=2))
+        update = fail(source, 1, 1.0, code=TIMEOUT)
+        assert [(draft.key, draft.error_code) for draft in data_events(update)] == [("a", TIMEOUT), ("b", TIMEOUT)]
+        assert fail(source, 2, 6.0, code=DISCONNECT) == Update()
 
     def test_an_answer_ends_it(self) -> None:
         source = new()
@@ -538,12 +599,13 @@ class TestRestored:
         assert draft.expired
         assert data_events(self.restore(new(max_stale_s=400.0), as_of=WALL - 500.0))[0].expired
 
-    def test_from_the_future_it_holds_as_of_there(self) -> None:
+    def test_from_the_future_it_is_as_of_the_restart(self) -> None:
         source = new(max_stale_s=600.0)
-        self.restore(source, as_of=WALL + 500.0)
+        (draft,) = data_events(self.restore(source, as_of=WALL + 500.0))
+        assert draft.as_of == WALL
         assert source.due_review_at == 600.0
         (draft,) = data_events(answer(source, 1, raw(1), 1.0))
-        assert draft.as_of == WALL + 500.0
+        assert draft.as_of == WALL + 1.0
 
     def test_it_never_replaces_an_answer(self) -> None:
         source = answered()
@@ -610,8 +672,32 @@ class TestKeyed:
             ("b", True, DISCONNECT),
         ]
         assert announced(update) is not None
-        assert fail(source, 3, 10.0, breaker=OPEN) == Update()
+        assert fail(source, 3, 10.0, code=TIMEOUT) == Update()
+
+    def test_the_outage_behind_which_they_are_stale_is_told_of_each_item_once(self) -> None:
+        source = answered(keyed=True)
+        fail(source, 2, 5.0, code=TIMEOUT)
+        update = source.review(at(6.0), OPEN)
+        assert [(draft.key, draft.error_code, draft.cause) for draft in data_events(update)] == [
+            ("a", BREAKER_OPEN, DISCONNECT),
+            ("b", BREAKER_OPEN, DISCONNECT),
+        ]
+        assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
         assert source.repeat(at(15.0), OPEN) == Update()
+        assert source.review(at(16.0), HALF_OPEN) == Update()
+        update = source.review(at(17.0), view(State.OPEN, cause=TIMEOUT, retry_at=RETRY_AT))
+        assert [(draft.key, draft.cause) for draft in update.drafts] == [("a", TIMEOUT), ("b", TIMEOUT)]
+
+    def test_no_two_items_are_stale_for_different_reasons(self) -> None:
+        source = answered(keyed=True)
+        fail(source, 3, 5.0, code=TIMEOUT)
+        fail(source, 4, 10.0, code=DISCONNECT)
+        update = source.answered(2, sent=at(4.0), value=items(a=9, b=2), now=at(11.0), breaker=CLOSED)
+        assert [(draft.key, draft.error_code) for draft in data_events(update)] == [
+            ("a", DISCONNECT),
+            ("b", DISCONNECT),
+        ]
+        assert (announced(update) or {})["error_code"] == "RPC_DISCONNECT"
 
     def test_becoming_fresh_is_one_event_per_item(self) -> None:
         source = answered(keyed=True)

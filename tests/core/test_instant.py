@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.instant import from_rfc3339, rfc3339
+from tidegate.core.instant import Instant, from_rfc3339, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,29 @@ def test_every_millisecond_of_four_centuries_is_told_as_it_is(milliseconds: int)
     shown = rfc3339(milliseconds / 1000)
     assert datetime.fromisoformat(shown) == datetime.fromtimestamp(milliseconds / 1000, UTC)
     assert round(from_rfc3339(shown) * 1000) == milliseconds
+
+
+NOON = Instant(1000.0, 1_700_000_000.0)
+
+
+def later(seconds: float, *, set_by: float = 0.0) -> Instant:
+    """`seconds` after noon, on a wall clock that somebody has set by `set_by` meanwhile."""
+    return Instant(NOON.mono + seconds, NOON.wall + seconds + set_by)
+
+
+@given(st.floats(0, 1e6), st.floats(-0.99, 0.99))
+def test_a_held_moment_stays_as_it_is_told_while_nobody_sets_the_clock(seconds: float, slewed: float) -> None:
+    now = later(seconds, set_by=slewed)
+    assert NOON.step_to(now) == 0.0
+    assert NOON.seen_at(now) is NOON
+
+
+@given(st.floats(0, 1e6), st.floats(1.01, 1e9), st.sampled_from([-1, 1]), st.floats(0, 1e6), st.floats(-0.99, 0.99))
+def test_it_is_moved_by_a_step_once_so_that_its_age_stays_true(
+    seconds: float, size: float, direction: int, more: float, slewed: float
+) -> None:
+    step_s = direction * size
+    moved = NOON.seen_at(later(seconds, set_by=step_s))
+    assert moved.mono == NOON.mono
+    assert moved.wall == pytest.approx(NOON.wall + step_s, abs=1e-5)
+    assert moved.seen_at(later(seconds + more, set_by=step_s + slewed)) is moved

@@ -26,13 +26,17 @@ import pytest
 from simulation.world import Report, live
 
 from tidegate.adapters.backends import jsonrpc
+from tidegate.core import outcome
 from tidegate.core.breaker import Breaker, Permit
 from tidegate.core.freshness import Freshness
 from tidegate.core.history import History
 from tidegate.core.hub import Cohort
+from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox
+from tidegate.core.outcome import Verdict
 from tidegate.core.payload import decode
 from tidegate.core.retained import Retained
+from tidegate.errors import MappingFailed
 from tidegate.runtime import poller
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway
@@ -100,19 +104,39 @@ def nothing_is_called_stale(original: Original) -> Any:
 
 def as_of_refreshed_by_failure(original: Original) -> Any:
     def failed(self: Freshness, request: int, **how: Any) -> Any:
-        if self._as_of is not None:
-            self._as_of = how["now"].wall
+        if self._sent is not None:
+            self._sent = how["now"]
         return original(self, request, **how)
 
     return failed
 
 
-def as_of_follows_the_wall_clock_back(original: Original) -> Any:
-    def hold(self: Freshness, request: int, sent: Any, value: Any) -> None:
-        original(self, request, sent, value)
-        self._as_of = sent.wall
+def as_of_never_falls(original: Original) -> Any:
+    newest: dict[Freshness, float] = {}
 
-    return hold
+    def as_of(self: Freshness, now: Any) -> Any:
+        told = original(self, now)
+        if told is not None:
+            told = newest[self] = max(told, newest.get(self, 0.0))
+        return told
+
+    return as_of
+
+
+def what_is_held_does_not_follow_the_clock(original: Original) -> Any:
+    return lambda self, now: self
+
+
+def age_speaks_before_the_timeout_does(original: Original) -> Any:
+    return lambda self, now: False
+
+
+def an_outage_is_not_told_of_what_is_stale_already(original: Original) -> Any:
+    def moved(self: Freshness, status: Any) -> bool:
+        told = self._told
+        return told is None or (told.stale, told.expired) != (status.stale, status.expired)
+
+    return moved
 
 
 def an_error_overwrites_the_value(original: Original) -> Any:
@@ -129,6 +153,29 @@ def time_alone_decides_nothing(original: Original) -> Any:
 
 def a_move_is_not_told_of_the_other_sources(original: Original) -> Any:
     return lambda self, *args, **how: original(self, *args, **how)[1:]
+
+
+def a_failed_mapping_is_held_against_the_backend(original: Original) -> Any:
+    def fault(error: BaseException, policy: Any) -> Any:
+        told = original(error, policy)
+        failed = isinstance(error, MappingFailed)
+        return msgspec.structs.replace(told, verdict=Verdict.FAILURE) if failed else told
+
+    return fault
+
+
+def a_probe_that_blames_our_call_decides_nothing(original: Original) -> Any:
+    def record(self: Breaker, permit: Permit, verdict: Verdict, **how: Any) -> Any:
+        return original(self, permit, Verdict.IGNORED if verdict is Verdict.ALIVE else verdict, **how)
+
+    return record
+
+
+def after_a_probe_that_decides_nothing_all_wait_for_their_ticks(original: Original) -> Any:
+    def probe_at_mono(self: Breaker) -> float | None:
+        return self.retry_at_mono
+
+    return property(probe_at_mono)
 
 
 def the_breaker_never_opens(original: Original) -> Any:
@@ -198,10 +245,16 @@ def heartbeats_stop(original: Original) -> Any:
     [
         (Freshness, "_draft", nothing_is_called_stale),
         (Freshness, "failed", as_of_refreshed_by_failure),
-        (Freshness, "_hold", as_of_follows_the_wall_clock_back),
+        (Freshness, "_as_of", as_of_never_falls),
+        (Instant, "seen_at", what_is_held_does_not_follow_the_clock),
+        (poller._Source, "awaits_end", age_speaks_before_the_timeout_does),
+        (Freshness, "_moved", an_outage_is_not_told_of_what_is_stale_already),
         (Freshness, "failed", an_error_overwrites_the_value),
         (Freshness, "due_review_at", time_alone_decides_nothing),
         (poller.BackendPoller, "_moved", a_move_is_not_told_of_the_other_sources),
+        (outcome, "_fault", a_failed_mapping_is_held_against_the_backend),
+        (Breaker, "record", a_probe_that_blames_our_call_decides_nothing),
+        (Breaker, "probe_at_mono", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
         (Breaker, "_reason_to_open", the_breaker_never_opens),
         (Breaker, "_counts", a_late_result_counts),
         (Breaker, "_live_probe", everyone_is_a_probe),

@@ -203,7 +203,7 @@ class Fabric:
         published = event(event_type, self.seq, data, **fields)
         self.stream.append(published)
         if published.draft.retain or published.draft.gone:
-            self.retained.apply(published)
+            self.retained.apply(published, NOW)
         self.hub.publish(published)
         if flush:
             self.hub.flush()

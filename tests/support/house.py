@@ -42,9 +42,14 @@ def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
 
 
 class LoopClock:
+    """The loop's time, and a wall clock that is `set_by` seconds off the right time."""
+
+    def __init__(self) -> None:
+        self.set_by = 0.0
+
     def now(self) -> Instant:
         mono = asyncio.get_running_loop().time()
-        return Instant(mono, 1_795_000_000.0 + mono)
+        return Instant(mono, 1_795_000_000.0 + mono + self.set_by)
 
 
 class House:
@@ -65,7 +70,7 @@ class House:
         self.store = store
         self.published: list[tuple[float, Draft]] = []
         self.metrics = RecordingMetrics()
-        clock = LoopClock()
+        clock = self.clock = LoopClock()
         bus = MemoryBus("e1")
         self.gateway = Gateway(
             options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
@@ -106,6 +111,16 @@ class House:
 
     def of(self, event_type: str) -> list[Draft]:
         return [draft for _, draft in self.published if draft.type == event_type]
+
+    def freshness(self, event_type: str) -> dict[str, Any]:
+        """The newest `source.freshness` of a type."""
+        told = [draft for draft in self.of("source.freshness") if draft.key == event_type]
+        data: dict[str, Any] = msgspec.json.decode(told[-1].data)
+        return data
+
+    def stale(self, event_type: str) -> list[tuple[str | None, str | None]]:
+        """Why its stale events say that they are, one after the other, and the cause of that."""
+        return [(draft.error_code, draft.cause) for draft in self.of(event_type) if draft.stale]
 
     def states(self) -> list[str]:
         return [msgspec.json.decode(draft.data)["state"] for draft in self.of("circuit_breaker.state")]

@@ -96,7 +96,7 @@ def as_of_refreshed_by_a_failure() -> None:
 
     def refreshing(right: Callable[..., Update]) -> Callable[..., Update]:
         def failed(self: Freshness, request: int, **about: Any) -> Update:
-            self._as_of = about["now"].wall
+            self._sent = about["now"]
             return right(self, request, **about)
 
         return failed

@@ -189,6 +189,7 @@ class Breaker:
         self._held_until: Instant | None = None
         self._cause: ErrorCode | None = None
         self._last_error: LastError | None = None
+        self._last_error_at: Instant  # set with it
         self._probe: Permit | None = None
         self._probe_expires: float  # of the probe
         self._window = _Window(config.rate_window_s)
@@ -237,6 +238,17 @@ class Breaker:
             cause=self._cause,
             held_until=self._held_until,
         )
+
+    def follow_clock(self, now: Instant) -> None:
+        """Move the times that `view` shows if the wall clock was set since they were taken. Nothing else changes."""
+        self._since = self._since.seen_at(now)
+        if self._retry_at is not None:
+            self._retry_at = self._retry_at.seen_at(now)
+        if self._held_until is not None:
+            self._held_until = self._held_until.seen_at(now)
+        if self._last_error is not None:
+            self._last_error_at = self._last_error_at.seen_at(now)
+            self._last_error = msgspec.structs.replace(self._last_error, at=self._last_error_at.wall)
 
     def refusal(self, now: Instant) -> Refused | None:
         """What `permit` would refuse a call with at `now`; None where it would admit one. Changes nothing."""
@@ -338,6 +350,7 @@ class Breaker:
         self._tally(now, failed=True)
         if fault:
             self._last_error = LastError(fault.code, fault.message, now.wall)
+            self._last_error_at = now
         reason = self._reason_to_open()
         return self._open(reason, now, jitter, fault.code if fault else None) if reason else None
 

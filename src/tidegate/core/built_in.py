@@ -6,7 +6,8 @@ Whoever publishes one of them fills one of these, and the AsyncAPI document is m
 import msgspec
 
 from tidegate.core.breaker import Reason, State
-from tidegate.core.instant import Time
+from tidegate.core.events import Draft
+from tidegate.core.instant import Time, from_rfc3339, rfc3339
 from tidegate.errors import ErrorCode
 
 
@@ -52,3 +53,28 @@ class Heartbeat(msgspec.Struct, kw_only=True):
     seq: int
     uptime_s: float
     clients: int
+
+
+def moved(draft: Draft, step_s: float) -> Draft:
+    """What a retained `draft` says once the wall clock was set by `step_s` seconds: its times are moved too."""
+    data = draft.data
+    match draft.type:
+        case "circuit_breaker.state":
+            told = msgspec.json.decode(data, type=BreakerState)
+            told.opened_at = _moved(told.opened_at, step_s)
+            told.retry_at = _moved(told.retry_at, step_s)
+            data = msgspec.Raw(msgspec.json.encode(told))
+        case "source.freshness":
+            known = msgspec.json.decode(data, type=SourceFreshness)
+            known.as_of = _moved(known.as_of, step_s)
+            data = msgspec.Raw(msgspec.json.encode(known))
+    return msgspec.structs.replace(
+        draft,
+        data=data,
+        as_of=None if draft.as_of is None else draft.as_of + step_s,
+        retry_at=None if draft.retry_at is None else draft.retry_at + step_s,
+    )
+
+
+def _moved(time: Time | None, step_s: float) -> Time | None:
+    return None if time is None else rfc3339(from_rfc3339(time) + step_s)

@@ -174,15 +174,18 @@ def raw(value: Any) -> Raw:
 
 
 def encode_event(draft: Draft, *, seq: int | None, timestamp: float) -> Event:
-    """`draft` with its place and time, its envelope encoded."""
+    """`draft` with its place and time, its envelope encoded.
+
+    Its `as_of` is told no later than `timestamp`: the clock may have been set back since the draft was made.
+    """
+    if draft.as_of is not None and draft.as_of > timestamp:
+        draft = msgspec.structs.replace(draft, as_of=timestamp)
     return Event(draft, seq, timestamp, _encoder.encode(_envelope(draft, seq=seq, timestamp=timestamp)))
 
 
-def encode_snapshot(event: Event, *, as_of: float | None) -> bytes:
-    """`event` as it is handed to a new subscriber; `as_of` replaces an older one (Unix seconds)."""
-    if as_of is None or event.draft.as_of is None or as_of <= event.draft.as_of:
-        return event.json[:-1] + b',"snapshot":true}'
-    return encode_restated(event, msgspec.structs.replace(event.draft, as_of=as_of))
+def encode_snapshot(event: Event) -> bytes:
+    """`event` as it is handed to a new subscriber, saying what it said when it was published."""
+    return event.json[:-1] + b',"snapshot":true}'
 
 
 def encode_restated(event: Event, draft: Draft) -> bytes:

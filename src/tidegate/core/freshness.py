@@ -4,7 +4,8 @@ Staleness is derived from the breaker, the last attempt and the value's age each
 is only what was published last, so that every change is published exactly once. A failure never touches the value.
 
 For each call the caller records the outcome in the breaker first, then tells it here with the resulting view, and only
-then has the other sources of that breaker reviewed. Ages are monotonic; `as_of` is wall time and only shown.
+then has the other sources of that breaker reviewed. Ages are monotonic; `as_of` is wall time and only shown: it follows
+a wall clock that is set, back too, while the data never goes back.
 """
 
 from collections.abc import Collection, Mapping
@@ -60,7 +61,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `as_of` and `retry_at` are in Unix seconds. `as_of` is when the request was sent whose answer is held, None before
     the first answer. `retry_at` is when the backend is asked again, while its breaker or a hold keeps it from being
-    asked and the data is stale; `cause` is the breaker's, while it is not closed. `expired`: too old to hand out.
+    asked; `cause` is the breaker's, while it is not closed. `expired`: too old to hand out.
     """
 
     stale: bool
@@ -79,8 +80,7 @@ class Freshness:
         self._interval_s = spec.interval_s
         self._limit_s = self._age_limit_s()
         self._items: Items = {}
-        self._as_of: float | None = None
-        self._sent: float  # monotonic time of the request whose answer is held; of a restored value, its as_of
+        self._sent: Instant | None = None  # the request whose answer is held; of a restored value, its as_of
         self._held_request = 0  # 0 also for a restored value
         self._attempt = 0  # the newest request whose end is known
         self._failure: ErrorCode | None = None  # how that ended
@@ -92,12 +92,15 @@ class Freshness:
         return self._items
 
     def restored(self, value: Value, *, as_of: float, now: Instant, breaker: BreakerView) -> Update:
-        """A value read back from disk: stale until the backend answers. Dropped if it has answered before."""
-        if self._as_of is not None:
+        """A value read back from disk: stale until the backend answers. Dropped if it has answered before.
+
+        An `as_of` (Unix seconds) in the future tells that the clock was wrong when it was saved: then it is `now`.
+        """
+        if self._sent is not None:
             return self.review(now, breaker)
         self._items = _by_key(value)
-        self._as_of = as_of
-        self._sent = now.mono - max(0.0, now.wall - as_of)
+        as_of = min(as_of, now.wall)
+        self._sent = Instant(now.mono - (now.wall - as_of), as_of)
         return Update(self._tell(self.status(now, breaker), self._items))
 
     def answered(self, request: int, *, sent: Instant, value: Value, now: Instant, breaker: BreakerView) -> Update:
@@ -111,24 +114,21 @@ class Freshness:
         news = self._news(before, status)
         gone = [key for key in before if key not in self._items]
         unchanged = len(news) < len(self._items)
-        return Update(self._tell(status, news, gone), as_of=self._as_of if unchanged else None)
+        return Update(self._tell(status, news, gone), as_of=status.as_of if unchanged else None)
 
     def failed(self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView) -> Update:
-        """`request` brought no usable answer. The first stale event of an episode carries `code` itself."""
+        """`request` brought no usable answer: `code` is why the data is stale, unless the breaker isn't closed now."""
         if request <= self._attempt:
             return self.review(now, breaker)
         self._end_attempt(request, code)
-        status = self.status(now, breaker)
-        if self._told is None or not self._told.stale:
-            status = msgspec.structs.replace(status, error_code=code)
-        return self._tick(status)
+        return self._tick(self.status(now, breaker))
 
     def repeat(self, now: Instant, breaker: BreakerView) -> Update:
         """A due tick on which nothing was asked: the breaker refused, or the source backs off."""
         return self._tick(self.status(now, breaker))
 
     def review(self, now: Instant, breaker: BreakerView) -> Update:
-        """The breaker moved, or time passed: publishes exactly where staleness or expiry changed.
+        """The breaker moved, or time passed: publishes exactly where staleness, expiry or the outage changed.
 
         Nothing before the first outcome, which alone makes the unknown known.
         """
@@ -160,11 +160,11 @@ class Freshness:
     def status(self, now: Instant, breaker: BreakerView) -> Status:
         """What is true now, whether or not it was published."""
         code = self._why_stale(now, breaker)
-        stale = code is not None or self._as_of is None
+        stale = code is not None or self._sent is None
         return Status(
             stale=stale,
             error_code=code,
-            as_of=self._as_of,
+            as_of=self._as_of(now),
             retry_at=breaker.next_try_at(now) if stale else None,
             cause=breaker.cause,
             expired=stale and self._is_too_old(now),
@@ -173,9 +173,15 @@ class Freshness:
     def _hold(self, request: int, sent: Instant, value: Value) -> None:
         self._items = _by_key(value)
         self._held_request = request
-        self._sent = sent.mono
-        self._as_of = sent.wall if self._as_of is None else max(self._as_of, sent.wall)
+        self._sent = sent
         self._limit_s = self._age_limit_s()
+
+    def _as_of(self, now: Instant) -> float | None:
+        """When the request was sent, as the wall clock tells it now: never later than now, whatever became of that."""
+        if self._sent is None:
+            return None
+        self._sent = self._sent.seen_at(now)
+        return min(self._sent.wall, now.wall)
 
     def _end_attempt(self, request: int, failure: ErrorCode | None) -> None:
         if request > self._attempt:
@@ -183,11 +189,11 @@ class Freshness:
             self._failure = failure
 
     def _true_until(self, status: Status) -> float | None:
-        if self._as_of is None or status.expired:
+        if self._sent is None or status.expired:
             return None
         if not status.stale:
-            return self._sent + self._limit_s
-        return None if self._spec.max_stale_s is None else self._sent + self._spec.max_stale_s
+            return self._sent.mono + self._limit_s
+        return None if self._spec.max_stale_s is None else self._sent.mono + self._spec.max_stale_s
 
     def _age_limit_s(self) -> float:
         return max(2 * self._interval_s, self._interval_s + self._spec.timeout_s)
@@ -198,11 +204,11 @@ class Freshness:
         held_until = breaker.held_until
         if self._failure is not None:
             return self._failure
-        if self._as_of is None:
+        if self._sent is None:
             return ErrorCode.RPC_HTTP_STATUS if held_until is not None and now.mono < held_until.mono else None
         if not self._held_request:
             return ErrorCode.RESTORED
-        overdue_at = self._sent + self._limit_s
+        overdue_at = self._sent.mono + self._limit_s
         if now.mono < overdue_at:
             return None
         # What a hold made too old keeps this reason until it is asked again: one outage, one reason.
@@ -210,11 +216,19 @@ class Freshness:
 
     def _is_too_old(self, now: Instant) -> bool:
         max_stale_s = self._spec.max_stale_s
-        return self._as_of is not None and max_stale_s is not None and now.mono >= self._sent + max_stale_s
+        return self._sent is not None and max_stale_s is not None and now.mono >= self._sent.mono + max_stale_s
 
     def _moved(self, status: Status) -> bool:
+        """Whether all items have to be published: their verdict changed, or the outage behind which they are stale.
+
+        Everything that is stale behind a breaker which isn't closed says so, for the same cause; and what was polled no
+        longer says that it was not. Otherwise another reason is only told where the data is published anyway.
+        """
         told = self._told
-        return told is None or (told.stale, told.expired) != (status.stale, status.expired)
+        if told is None or (told.stale, told.expired) != (status.stale, status.expired):
+            return True
+        tells_why = status.error_code is ErrorCode.CIRCUIT_BREAKER_OPEN or told.error_code is ErrorCode.RESTORED
+        return tells_why and _reason(told) != _reason(status)
 
     def _news(self, before: Items, status: Status) -> Collection[str | None]:
         """The keys that a good answer publishes: all where the verdict on the data moved, else what it changed."""
@@ -230,6 +244,11 @@ class Freshness:
         return Update(self._tell(status, self._items if again or self._moved(status) else ()))
 
     def _tell(self, status: Status, keys: Collection[str | None], gone: Collection[str | None] = ()) -> list[Draft]:
+        if self._told is not None and self._told.stale and status.stale and _reason(self._told) != _reason(status):
+            if keys or gone:
+                keys = self._items  # one reason for all of them
+            elif not self._moved(status):
+                status = msgspec.structs.replace(status, error_code=self._told.error_code, cause=self._told.cause)
         drafts = [self._draft(status, key) for key in keys]
         drafts += [self._draft(status, key, gone=True) for key in gone]
         if self._told is None or _known(self._told) != _known(status):
@@ -271,9 +290,13 @@ class Freshness:
         )
 
 
-def _known(status: Status) -> tuple[bool, bool]:
-    """What `source.freshness` is about: whether the data is stale, and whether there is any."""
-    return status.stale, status.as_of is None
+def _known(status: Status) -> tuple[bool, bool, ErrorCode | None]:
+    """What `source.freshness` is about: whether the data is stale, whether there is any, and what its events say."""
+    return status.stale, status.as_of is None, status.error_code
+
+
+def _reason(status: Status) -> tuple[ErrorCode | None, ErrorCode | None]:
+    return status.error_code, status.cause
 
 
 def _by_key(value: Value) -> Items:

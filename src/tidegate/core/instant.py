@@ -1,7 +1,8 @@
 """A moment on both clocks, and how people are told of it.
 
 Decisions compare `Instant.mono`; `Instant.wall` is only ever shown. Whoever owns the clocks reads them once and
-passes the moment down.
+passes the moment down. Whoever holds a moment to show it later holds both, and shows `Instant.seen_at` then: a wall
+clock that somebody set meanwhile has moved against the monotonic one, and what is held moves with it.
 """
 
 from datetime import UTC, datetime
@@ -18,11 +19,30 @@ Time = Annotated[
 _WITHOUT_OFFSET = -len("+00:00")
 
 
+STEP_S = 1.0
+"""A wall clock that has moved against the monotonic one by more than this was set. What is less is left alone, so that
+a time which is told twice is told the same."""
+
+
 class Instant(msgspec.Struct, frozen=True, gc=False):
-    """One moment: `mono` in seconds of the monotonic clock, `wall` in Unix seconds."""
+    """One moment: `mono` in seconds of the monotonic clock, `wall` in Unix seconds, read together."""
 
     mono: float
     wall: float
+
+    def step_to(self, now: "Instant") -> float:
+        """By how many seconds the wall clock was set between this moment and `now`; 0.0 if by no more than `STEP_S`."""
+        moved_s = (now.wall - self.wall) - (now.mono - self.mono)
+        return moved_s if abs(moved_s) > STEP_S else 0.0
+
+    def seen_at(self, now: "Instant") -> "Instant":
+        """This moment as the wall clock tells it now: moved by the step if it was set meanwhile.
+
+        Keep the result in place of this moment: so it is moved once for each step, and the same from one step to the
+        next.
+        """
+        step_s = self.step_to(now)
+        return Instant(self.mono, self.wall + step_s) if step_s else self
 
 
 def rfc3339(wall: float) -> str:

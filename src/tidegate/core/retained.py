@@ -1,9 +1,17 @@
-"""The newest event of every retained type and key: what a new subscriber is handed."""
+"""The newest event of every retained type and key: what a new subscriber is handed.
+
+An event keeps its position and its `timestamp`. The other times that it tells are held, so they follow a wall clock
+that is set: age is what counts, and a subscriber knows no clock but the present one.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 
+import msgspec
+
+from tidegate.core.built_in import moved
 from tidegate.core.envelope import encode_restated, encode_snapshot
 from tidegate.core.events import Draft, Event
+from tidegate.core.instant import Instant
 
 Name = tuple[str, str]
 """An event type and a key, "" where the type has none."""
@@ -17,23 +25,21 @@ class Retained:
 
     def __init__(self, known_types: Iterable[str] = ()) -> None:
         self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in known_types}
-        self._as_of: dict[str, float] = {}
         self.restated: Callable[[Draft], Draft] = lambda draft: draft
         """Asked what a draft has to say whose `until` has passed: itself, if it is still true."""
 
-    def apply(self, event: Event) -> None:
-        """Keep `event`, or forget the value that it says is gone."""
+    def apply(self, event: Event, now: Instant) -> None:
+        """Keep `event`, which is published `now`, or forget the value that it says is gone."""
         slots = self._slots.setdefault(event.type, {})
         if event.draft.gone:
             slots.pop(event.key or "", None)
         else:
-            slots[event.key or ""] = _Slot(event)
+            slots[event.key or ""] = _Slot(event, now)
 
-    def refresh(self, event_type: str, as_of: float) -> None:
-        """Unchanged values of `event_type` were seen again at `as_of` (Unix seconds): snapshots say so."""
-        self._as_of[event_type] = as_of
+    def refresh(self, event_type: str, as_of: float, now: Instant) -> None:
+        """Unchanged values of `event_type` are as of `as_of` (Unix seconds, as told `now`): snapshots say so."""
         for slot in self._slots.get(event_type, {}).values():
-            slot.snapshot = None
+            slot.refresh(as_of, now)
 
     def events(self) -> Iterator[Event]:
         """Every retained event, as it was published."""
@@ -53,21 +59,21 @@ class Retained:
         slot = self._slots.get(event_type, {}).get(key)
         return slot.event if slot else None
 
-    def snapshot(self, name: Name, now: float) -> tuple[Event, bytes] | None:
+    def snapshot(self, name: Name, now: Instant) -> tuple[Event, bytes] | None:
         """The retained event and its envelope as a snapshot, encoded once; None if there is none any more.
 
-        What age has made untrue by `now` (monotonic) is told as it is now, though the event that says so may be yet to
-        come.
+        What age has made untrue by `now` is told as it is now, though the event that says so may be yet to come.
         """
         event_type, key = name
         slot = self._slots.get(event_type, {}).get(key)
         if slot is None:
             return None
-        draft = slot.event.draft
-        if draft.until is not None and now >= draft.until and (restated := self.restated(draft)) is not draft:
-            return slot.event, encode_restated(slot.event, restated)
+        slot.follow_clock(now)
+        draft = slot.draft
+        if draft.until is not None and now.mono >= draft.until and (restated := self.restated(draft)) is not draft:
+            return slot.event, slot.encoded(restated)
         if slot.snapshot is None:
-            slot.snapshot = encode_snapshot(slot.event, as_of=self._as_of.get(event_type))
+            slot.snapshot = slot.encoded(draft)
         return slot.event, slot.snapshot
 
     def __contains__(self, event_type: str) -> bool:
@@ -78,8 +84,37 @@ class Retained:
 
 
 class _Slot:
-    __slots__ = ("event", "snapshot")
+    """One retained event, what it has to say now, and that as a snapshot once somebody wanted it.
 
-    def __init__(self, event: Event) -> None:
+    `as_of` is set where later answers left the value unchanged; without it the event's own is told, which is never
+    later than its `timestamp`. `draft` and `as_of` tell times as the wall clock did at `at`.
+    """
+
+    __slots__ = ("as_of", "at", "draft", "event", "snapshot")
+
+    def __init__(self, event: Event, now: Instant) -> None:
         self.event = event
+        self.draft = event.draft
+        self.as_of: float | None = None
+        self.at = now
         self.snapshot: bytes | None = None
+
+    def follow_clock(self, now: Instant) -> None:
+        if step_s := self.at.step_to(now):
+            self.at = now
+            self.draft = moved(self.draft, step_s)
+            self.as_of = None if self.as_of is None else self.as_of + step_s
+            self.snapshot = None
+
+    def refresh(self, as_of: float, now: Instant) -> None:
+        self.follow_clock(now)
+        self.as_of = as_of
+        self.snapshot = None
+
+    def encoded(self, draft: Draft) -> bytes:
+        as_of = draft.as_of if self.as_of is None else self.as_of
+        if as_of is not None and self.as_of is None:
+            as_of = min(as_of, self.event.timestamp)
+        if draft is self.event.draft and as_of == draft.as_of:
+            return encode_snapshot(self.event)
+        return encode_restated(self.event, msgspec.structs.replace(draft, as_of=as_of))

@@ -218,7 +218,7 @@ class Subscriber(Member):
         framing = self.interest.framing
         yield head
         for name in names:
-            found = self._stream.retained.snapshot(name, self._now.mono)
+            found = self._stream.retained.snapshot(name, self._now)
             # A value that came after `position` follows as an event of the history, so it is no snapshot any more.
             if found is not None and (found[0].seq or 0) <= position.seq:
                 yield framing.snapshot(*found)

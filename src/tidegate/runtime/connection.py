@@ -86,7 +86,7 @@ class Connection:
         "_session",
         "_too_slow",
         "address",
-        "connected_at",
+        "connected",
         "grant",
         "id",
         "subscriber",
@@ -111,7 +111,7 @@ class Connection:
         self.id = client_id
         self.transport = transport
         self.address = address
-        self.connected_at = now.wall
+        self.connected = now
         self.grant = grant
         self._around = around
         self._channel = channel

@@ -18,7 +18,7 @@ from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
-from tidegate.core.instant import rfc3339
+from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
@@ -83,6 +83,8 @@ class Gateway:
         self.draining = False
         self.on_interest: Callable[[], None] = lambda: None
         """Called when somebody may have become interested in more types."""
+        self.on_clock_set: Callable[[], None] = lambda: None
+        """Called when the wall clock was set: what is kept outside with a time of its own has to be kept anew."""
         self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
         self.refusals = Refusals(metrics)
         self._bus = bus
@@ -104,6 +106,7 @@ class Gateway:
         self._interest_noted = False
         self._defaults = lru_cache(maxsize=DEFAULTS)(partial(_covered, self.options.default_types))
         self._expiry: dict[tuple[str, str], float] = {}
+        self._clock_held = self.started
         self._around = Surroundings(
             stream=self._stream,
             clock=clock,
@@ -155,7 +158,7 @@ class Gateway:
 
     def refresh(self, event_type: str, as_of: float) -> None:
         """Unchanged values of `event_type` were seen again: snapshots carry the newer `as_of` (Unix seconds)."""
-        self.retained.refresh(event_type, as_of)
+        self.retained.refresh(event_type, as_of, self.clock.now())
 
     def snapshots(self, event_type: str | None, *, allowed: PatternSet) -> list[bytes]:
         """The envelopes that a new subscriber would be handed, of one type or of all that `allowed` matches.
@@ -164,7 +167,7 @@ class Gateway:
         """
         if event_type is not None and (event_type not in self.retained or not _visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
-        now = self.clock.now().mono
+        now = self.clock.now()
         found = (
             self.retained.snapshot((event.type, event.key or ""), now)
             for event in list(self.retained.events())
@@ -271,21 +274,21 @@ class Gateway:
         await asyncio.sleep(began + drain_s - self.clock.now().mono)
 
     def _deliver(self, drafts: Sequence[tuple[int, Draft]]) -> None:
-        timestamp = self.clock.now().wall
+        now = self.clock.now()
         for seq, draft in drafts:
-            event = encode_event(draft, seq=seq, timestamp=timestamp)
+            event = encode_event(draft, seq=seq, timestamp=now.wall)
             self._stream.append(event)
-            self._keep(event)
+            self._keep(event, now)
             self._send(event)
 
-    def _keep(self, event: Event) -> None:
+    def _keep(self, event: Event, now: Instant) -> None:
         draft = event.draft
         if draft.retain or draft.gone:
-            self.retained.apply(event)
+            self.retained.apply(event, now)
             name = (draft.type, draft.key or "")
             self._expiry.pop(name, None)
             if draft.ttl_s is not None and not draft.gone:
-                self._expiry[name] = self.clock.now().mono + draft.ttl_s
+                self._expiry[name] = now.mono + draft.ttl_s
 
     def _send(self, event: Event) -> None:
         reached = self._hub.publish(event)
@@ -342,11 +345,19 @@ class Gateway:
         while True:
             await asyncio.sleep(REVIEW_S)
             now = self.clock.now()
+            self._follow_clock(now)
             for connection in self.connections:
                 connection.subscriber.review(now)
                 if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
                     connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
             await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
+
+    def _follow_clock(self, now: Instant) -> None:
+        step_s = self._clock_held.step_to(now)
+        if step_s:
+            self._clock_held = now
+            log.warning("wall clock set", by_s=round(step_s, 3), now=rfc3339(now.wall))
+            self.on_clock_set()
 
     def _connects_charged(self, now: float) -> float:
         return self.options.connects.charged(self._connects_owed_until, now)

@@ -8,7 +8,7 @@ breaker's move, the source's data, and what the move means for the other sources
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -19,7 +19,7 @@ from tidegate.core.built_in import BreakerState, RpcError
 from tidegate.core.envelope import raw
 from tidegate.core.episodes import ErrorReports
 from tidegate.core.events import Draft
-from tidegate.core.freshness import Freshness, Update, Value
+from tidegate.core.freshness import Freshness, Value
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s
 from tidegate.core.places import Places
@@ -28,6 +28,13 @@ from tidegate.errors import ErrorCode
 from tidegate.ports import Backend, Clock, Metrics, SavedValue, Store
 from tidegate.runtime.exchange import BackendPlan, Prepared, SourcePlan, exchange, prepare
 from tidegate.runtime.gateway import Gateway
+
+AT_DEADLINE_S = 0.02
+"""A call whose deadline is no farther away is about to end, well or not: what that is will be said then, once."""
+
+END_S = 0.25
+"""How long the end of a call at its deadline is waited for. A backend that does not let itself be cancelled takes
+longer."""
 
 log = structlog.get_logger("tidegate.poller")
 
@@ -50,7 +57,9 @@ class _Source:
 
     __slots__ = (
         "auth_refusals",
+        "awaited_until",
         "backs_off_until",
+        "deadline",
         "freshness",
         "idle",
         "in_flight",
@@ -73,7 +82,23 @@ class _Source:
         self.auth_refusals = 0
         self.backs_off_until = float("-inf")
         self.last_sent = float("-inf")
+        self.deadline = float("inf")
+        self.awaited_until: float | None = None
         self.missed_told = 0
+
+    def awaits_end(self, now: float) -> bool:
+        """Whether its call is at its deadline, so that its end is about to say what is to be said of it."""
+        if now < self.deadline - AT_DEADLINE_S:
+            return False
+        if self.awaited_until is None:
+            self.awaited_until = now + END_S
+        return now < self.awaited_until
+
+    @property
+    def review_at(self) -> float | None:
+        """When age alone makes what was told last untrue, unless the end of its call is about to say so."""
+        due = self.freshness.due_review_at
+        return due if due is None or self.awaited_until is None else max(due, self.awaited_until)
 
     @property
     def type(self) -> str:
@@ -154,7 +179,7 @@ class BackendPoller:
         return all(source.settled for source in self._sources.values())
 
     def breakers(self) -> list[BreakerView]:
-        return [breaker.view() for breaker in self._breakers.values()]
+        return [self._shown(breaker) for breaker in self._breakers.values()]
 
     def sources(self) -> list[SourceView]:
         now = self._clock.now()
@@ -172,7 +197,7 @@ class BackendPoller:
             self._woken.set()
         if transition is not None:
             await self._publish([_breaker_draft(transition), *self._moved(transition, now)])
-        return breaker.view()
+        return self._shown(breaker)
 
     def poll_now(self) -> None:
         """Something changed at the backend: its sources are due now."""
@@ -194,6 +219,12 @@ class BackendPoller:
                 self._schedule.hint([source.type], now.mono)
                 self._woken.set()
 
+    def clock_set(self) -> None:
+        """The wall clock was set: what is on disk gets its `as_of` as that tells it now."""
+        now = self._clock.now()
+        for source in self._sources.values():
+            self._save(source, source.freshness.items, now)
+
     # the loop
 
     async def restore(self, saved: Mapping[str, Mapping[str, SavedValue]]) -> None:
@@ -208,9 +239,11 @@ class BackendPoller:
             values = saved.get(source.type, {})
             value = _restored(values, keyed=source.plan.key is not None)
             if value is not None:
-                as_of = max(kept.as_of for kept in values.values())
                 view = self._breaker_view(source)
+                as_of = _restored_as_of(values)
                 drafts += source.freshness.restored(value, as_of=as_of, now=now, breaker=view).drafts
+                if as_of > now.wall:
+                    self._save(source, source.freshness.items, now)
         await self._publish(drafts)
 
     async def run(self) -> None:
@@ -241,7 +274,7 @@ class BackendPoller:
         times += [self._probe_at(name) for name in self._breakers]
         if self._held_back:
             times.append(self._hold_ends_at)
-        times += [source.freshness.due_review_at for source in self._sources.values()]
+        times += [source.review_at for source in self._sources.values()]
         wake_at = min((at for at in times if at is not None), default=None)
         try:
             async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - now.mono)):
@@ -326,7 +359,7 @@ class BackendPoller:
         drafts = []
         for source in sources:
             source.settled = source.settled or not source.in_flight
-            if source.settled:
+            if source.settled and not source.awaits_end(now.mono):
                 drafts += source.freshness.repeat(now, self._breaker_view(source)).drafts
         return drafts
 
@@ -358,6 +391,8 @@ class BackendPoller:
             self._places.leave()
         for source in turn.group:
             source.in_flight = False
+            source.deadline = float("inf")
+            source.awaited_until = None
         self._woken.set()
 
     def _tell_missed(self, source: _Source) -> None:
@@ -399,6 +434,7 @@ class BackendPoller:
             sent = self._clock.now()
             for source in group:
                 source.last_sent = sent.mono
+                source.deadline = sent.mono + self._plan.timeout_s
             plans = [source.plan for source in group]
             outcomes = await exchange(prepared, self._plan, plans, monotonic=self._monotonic)
             verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
@@ -461,7 +497,9 @@ class BackendPoller:
         update = source.freshness.answered(source.requests, sent=sent, value=value, now=now, breaker=breaker)
         if update.as_of is not None:
             self._gateway.refresh(source.type, update.as_of)
-        self._save(source, update, as_of=source.freshness.status(now, breaker).as_of or sent.wall)
+        told = [draft for draft in update.drafts if draft.type == source.type]
+        changed = {draft.key for draft in told} if source.plan.key else {None}
+        self._save(source, changed, now, gone=[draft.key for draft in told if draft.gone])
         return update.drafts
 
     def _back_off(self, source: _Source, fault: Fault, now: Instant) -> None:
@@ -519,7 +557,7 @@ class BackendPoller:
         withdrawn = self._withdrawn(now)
         drafts = self._repeated(withdrawn, now)
         for source in others:
-            if source not in withdrawn:
+            if source not in withdrawn and now.mono < source.deadline:  # else the end of its call tells what it means
                 drafts += source.freshness.review(now, self._breaker_view(source)).drafts
         return drafts
 
@@ -527,8 +565,8 @@ class BackendPoller:
         """What time alone has made stale or expired."""
         drafts = []
         for source in self._sources.values():
-            review_at = source.freshness.due_review_at
-            if review_at is not None and review_at <= now.mono:
+            review_at = source.review_at
+            if review_at is not None and review_at <= now.mono and not source.awaits_end(now.mono):
                 drafts += source.freshness.review(now, self._breaker_view(source)).drafts
         return drafts
 
@@ -536,16 +574,18 @@ class BackendPoller:
         if drafts:
             await self._gateway.publish(drafts)
 
-    def _save(self, source: _Source, update: Update, *, as_of: float) -> None:
-        """Keep what is new. The row of a keyed source without a key tells when its items were last seen."""
-        if self._store is None:
+    def _save(
+        self, source: _Source, keys: Collection[str | None], now: Instant, gone: Collection[str | None] = ()
+    ) -> None:
+        """Keep the values of `keys`. The row of a keyed source without a key tells when its items were last seen."""
+        as_of = source.freshness.status(now, self._breaker_view(source)).as_of
+        if self._store is None or as_of is None:
             return
         items = source.freshness.items
-        changed = {draft.key for draft in update.drafts if draft.type == source.type} if source.plan.key else {None}
-        values = [SavedValue(source.type, key or "", bytes(items[key]), as_of) for key in changed if key in items]
+        values = [SavedValue(source.type, key or "", bytes(items[key]), as_of) for key in keys if key in items]
         if source.plan.key:
             values.append(SavedValue(source.type, "", b"null", as_of))
-        self._store.save(values, gone=[(draft.type, draft.key or "") for draft in update.drafts if draft.gone])
+        self._store.save(values, gone=[(source.type, key or "") for key in gone])
 
     # small things
 
@@ -580,7 +620,11 @@ class BackendPoller:
         return self._gateway.is_wanted(source.type)
 
     def _breaker_view(self, source: _Source) -> BreakerView:
-        return self._breakers[source.plan.breaker].view()
+        return self._shown(self._breakers[source.plan.breaker])
+
+    def _shown(self, breaker: Breaker) -> BreakerView:
+        breaker.follow_clock(self._clock.now())
+        return breaker.view()
 
     def _view(self, source: _Source, now: Instant) -> SourceView:
         breaker = self._breaker_view(source)
@@ -618,3 +662,8 @@ def _restored(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:
     if keyed:
         return {key: msgspec.Raw(value.data) for key, value in values.items() if key} or None
     return msgspec.Raw(values[""].data) if "" in values else None
+
+
+def _restored_as_of(values: Mapping[str, SavedValue]) -> float:
+    """When the saved value was last seen: the row without a key tells, which is written with each answer."""
+    return values[""].as_of if "" in values else max(value.as_of for value in values.values())

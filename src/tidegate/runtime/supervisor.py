@@ -64,6 +64,7 @@ class Supervisor:
         for poller in self._pollers.values():
             await poller.restore(saved)
         self._gateway.on_interest = self._interest_changed
+        self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._restated
         tasks = [asyncio.create_task(_keep_running(name, run), name=name) for name, run in self._services.items()]
         try:
@@ -120,6 +121,10 @@ class Supervisor:
     def _interest_changed(self) -> None:
         for poller in self._pollers.values():
             poller.interest_changed()
+
+    def _clock_set(self) -> None:
+        for poller in self._pollers.values():
+            poller.clock_set()
 
     def _restated(self, draft: Draft) -> Draft:
         return next((said for poller in self._pollers.values() if (said := poller.restated(draft))), draft)

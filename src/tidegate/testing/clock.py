@@ -14,12 +14,17 @@ class ManualClock:
 
     def __init__(self, beginning: Instant = BEGINNING) -> None:
         self.elapsed = 0.0
+        self._set_by = 0.0
         self._beginning = beginning
 
     def now(self) -> Instant:
         """See `tidegate.ports.Clock`."""
-        return Instant(self._beginning.mono + self.elapsed, self._beginning.wall + self.elapsed)
+        return Instant(self._beginning.mono + self.elapsed, self._beginning.wall + self.elapsed + self._set_by)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, on both clocks."""
         self.elapsed += seconds
+
+    def set_wall(self, by_s: float) -> None:
+        """Set the wall clock forward, or back, against the monotonic one."""
+        self._set_by += by_s

@@ -16,26 +16,30 @@ import msgspec
 from simulation.scenario import Fault, Phase
 from simulation.virtual import Listener, VirtualLoop
 from tidegate.core.instant import Instant
-from tidegate.errors import BackendError
+from tidegate.errors import BackendError, NoCredentials
 from tidegate.ports import Backend, Call
 
 PORT = 80
 FAST_S = 0.2
 """The longest that a healthy backend takes."""
 
+UNMAPPABLE = b'{"nothing":"of what you want"}'
+"""An answer in time, well-formed, and without what a source with a mapping looks for."""
+
 _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
-_SINGLE_ANSWERS = [fault for fault in Fault if fault not in {Fault.DEAD, Fault.FLAP, Fault.RACE, Fault.CHAOS}]
+_PHASES = {Fault.DEAD, Fault.FLAP, Fault.RACE, Fault.CHAOS, Fault.NO_TOKEN}
+_SINGLE_ANSWERS = [fault for fault in Fault if fault not in _PHASES]
 _PHRASES = {200: b"OK", 401: b"Unauthorized", 429: b"Too Many", 500: b"Broken", 503: b"Unavailable"}
 
 
 class Exchange:
     """One call of the poller's to its backend. `results` is None while it runs, and after it was given up.
 
-    `ended` is monotonic, `ended_wall` is when people say it ended. `started_as` and `ended_as` number the starts and
-    ends of a backend's calls in the order in which they came.
+    `ended` is monotonic. `started_as` and `ended_as` number the starts and ends of a backend's calls in the order in
+    which they came.
     """
 
-    __slots__ = ("backend", "ended", "ended_as", "ended_wall", "methods", "results", "sent", "started_as")
+    __slots__ = ("backend", "ended", "ended_as", "methods", "results", "sent", "started_as")
 
     def __init__(self, number: int, backend: str, methods: Sequence[str], sent: Instant) -> None:
         self.started_as = number
@@ -44,15 +48,20 @@ class Exchange:
         self.methods = methods
         self.sent = sent
         self.ended: float | None = None
-        self.ended_wall = 0.0
         self.results: Sequence[bytes | BackendError] | None = None
 
 
 class Tap:
-    """A `Backend` that notes every exchange of the real one behind it."""
+    """A `Backend` that notes every exchange of the real one behind it.
 
-    def __init__(self, name: str, backend: Backend, now: Callable[[], Instant]) -> None:
+    It looks for its token when it is called, so that a call without one decides nothing about the backend.
+    """
+
+    def __init__(
+        self, name: str, backend: Backend, now: Callable[[], Instant], *, has_token: Callable[[], bool]
+    ) -> None:
         self.exchanges: list[Exchange] = []
+        self._has_token = has_token
         self._name = name
         self._backend = backend
         self._now = now
@@ -62,14 +71,15 @@ class Tap:
         exchange = Exchange(self._next(), self._name, [call.method for call in calls], self._now())
         self.exchanges.append(exchange)
         try:
+            if not self._has_token():
+                raise NoCredentials("the token file is not there")
             answers = await self._backend.call(calls)
             exchange.results = [answer if isinstance(answer, BackendError) else bytes(answer) for answer in answers]
         except BackendError as error:
             exchange.results = [error] * len(calls)
             raise
         finally:
-            now = self._now()
-            exchange.ended, exchange.ended_wall = now.mono, now.wall
+            exchange.ended = self._now().mono
             exchange.ended_as = self._next()
         return answers
 
@@ -110,6 +120,10 @@ class ScriptedBackend:
             await loop.create_future()
         finally:
             await self._die()
+
+    def has_token(self) -> bool:
+        """Whether our own token for it can be read at present."""
+        return self._fault is not Fault.NO_TOKEN
 
     def opened(self, conversation: "_Conversation") -> None:
         self._open[conversation] = None
@@ -158,7 +172,7 @@ class ScriptedBackend:
                 return b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32601,"message":"what?"}}' % number
             case Fault.WRONG_ID:
                 return b'{"jsonrpc":"2.0","id":%d,"result":"not yours"}' % (number + 1)
-        data = self._data(method, now)
+        data = UNMAPPABLE if fault is Fault.MAPPING and not method.endswith(".status") else self._data(method, now)
         self.given.append((method, now, data))
         return b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (number, data)
 
@@ -171,6 +185,10 @@ class ScriptedBackend:
                 if n == 0 or (now // 150 + n) % 3
             ]
             return b'{"items":[%b]}' % b",".join(items)
+        state = self._state(now)
+        return b'{"state":%b,"other":0}' % state if method.endswith(".part") else state
+
+    def _state(self, now: float) -> bytes:
         if self._rng.random() < 0.5:
             return b'{"v":%d,"digits":1.10}' % (now // 45)
         return b'{"v":%d,"digits":1.10,"n":%d,"pad":"%b"}' % (

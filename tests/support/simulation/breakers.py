@@ -1,11 +1,14 @@
 """A model of one breaker that predicts every move from what the calls came to: `breaker.md`, held to from outside."""
 
+import enum
+from collections.abc import Sequence
+
 import msgspec
 
 from simulation.backend import Exchange
 from tidegate.config import BackendConfig
-from tidegate.core.instant import from_rfc3339, rfc3339
-from tidegate.errors import ApplicationError, BackendError, HttpStatus
+from tidegate.core.instant import from_rfc3339
+from tidegate.errors import ApplicationError, BackendError, HttpStatus, MappingFailed, NoCredentials
 
 ALIVE_CODES = {-32600, -32601, -32602, -32700}
 BUSY_STATUSES = {408, 425, 429}
@@ -27,13 +30,25 @@ class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
     retry_at: str | None
 
 
-def verdict(exchange: Exchange) -> bool | None:
-    """Whether an exchange speaks for its backend; None if it is merely alive. Contract, section 7: one for a batch."""
-    verdicts = {_verdict(result) for result in exchange.results or (None,)}
-    return True if True in verdicts else False if False in verdicts else None
+Result = bytes | BackendError | None
+"""What one source's part of a call came to: an answer, an error, or nothing before the deadline."""
 
 
-def code(result: bytes | BackendError | None) -> str | None:
+class Verdict(enum.Enum):
+    """What a call says about its backend; of a batch the first of these that any element says."""
+
+    GOOD = 0
+    BAD = 1
+    ALIVE = 2
+    NOTHING = 3
+
+
+def verdict(results: Sequence[Result]) -> Verdict:
+    """What an exchange says about its backend. Contract, section 7: one verdict for a batch."""
+    return min((_verdict(result) for result in results), key=lambda verdict: verdict.value)
+
+
+def code(result: Result) -> str | None:
     """The error code of one result; None for an answer. No result at all: the deadline passed."""
     match result:
         case None:
@@ -43,31 +58,32 @@ def code(result: bytes | BackendError | None) -> str | None:
     return None
 
 
-def _verdict(result: bytes | BackendError | None) -> bool | None:
+def _verdict(result: Result) -> Verdict:
     match result:
         case ApplicationError(rpc_code=number) if number in ALIVE_CODES:
-            return None
+            return Verdict.ALIVE
         case HttpStatus(status=status) if 300 <= status < 500 and status not in BUSY_STATUSES:
-            return None
+            return Verdict.ALIVE
+        case MappingFailed():
+            return Verdict.ALIVE
+        case NoCredentials():
+            return Verdict.NOTHING
         case bytes():
-            return True
-    return False
+            return Verdict.GOOD
+    return Verdict.BAD
 
 
 class Hold:
-    """What a backend asked for: to be left alone. `states` are that before the present instant, and those in it.
-
-    Each is until when, and how people say that.
-    """
+    """What a backend asked for: to be left alone until when. `states` are that before this instant, and those in it."""
 
     def __init__(self, settings: BackendConfig) -> None:
-        self.states: list[tuple[float, str | None]] = [(float("-inf"), None)]
+        self.states = [float("-inf")]
         self.spans: list[tuple[float, float]] = []
         self._longest_s = settings.retry_after_max_s
 
     @property
     def until(self) -> float:
-        return self.states[-1][0]
+        return self.states[-1]
 
     def begin_instant(self) -> None:
         del self.states[:-1]
@@ -78,7 +94,7 @@ class Hold:
         wish = min(max(wishes, default=0.0), self._longest_s)
         assert exchange.ended is not None
         if wish and exchange.ended + wish > self.until:
-            self.states.append((exchange.ended + wish, rfc3339(exchange.ended_wall + wish)))
+            self.states.append(exchange.ended + wish)
             self.spans.append((exchange.ended, self.until))
 
 
@@ -101,7 +117,6 @@ class Model:
         self.state = "closed"
         self.since = 0.0
         self.retry_at = 0.0
-        self.retry_text: str | None = None
         self.cause: str | None = None
         self.shown = self.shown_before = "closed"
         """The state that the last move told of; and before the present instant."""
@@ -115,7 +130,7 @@ class Model:
         self._free_since = 0.0
         self._admitted: dict[Exchange, int] = {}
         self._admitting: list[int] = []
-        self._fault: BackendError | None = None
+        self._fault: Result = None
         self.predicted: list[tuple[str, str | None, int, float]] = []
         self._caused: str | None = None
 
@@ -125,11 +140,11 @@ class Model:
         self.shown_before = self.shown
         self._admitting = [self._generation] if self.state == "closed" else []
 
-    def next_tries(self, now: float) -> set[str | None]:
-        """What events of this instant may say of when the backend is asked again."""
-        if self.retry_text is None:
-            return {text if now < until else None for until, text in self.hold.states}
-        return {text if until > self.retry_at else self.retry_text for until, text in self.hold.states}
+    def next_tries(self, now: float) -> set[float | None]:
+        """When the backend is asked again, as events of this instant may say; None: neither open nor held."""
+        if self.shown == "open":
+            return {max(self.retry_at, until) for until in self.hold.states}
+        return {until if now < until else None for until in self.hold.states}
 
     @property
     def probe_at(self) -> float | None:
@@ -161,7 +176,7 @@ class Model:
             return None
         return f"a call while {self.state}, {self.retry_at - now:.3f} s before its time"
 
-    def ended(self, exchange: Exchange, now: float) -> None:
+    def ended(self, exchange: Exchange, results: Sequence[Result], now: float) -> None:
         """A call ended."""
         generation = self._admitted.pop(exchange, None)
         if generation != self._generation or self.state == "open":
@@ -171,14 +186,14 @@ class Model:
                 return
             self._probe = None
             self._free_since = now
-        good = verdict(exchange)
-        if good is None and self.state == "closed":
+        said = verdict(results)
+        if said is Verdict.NOTHING or (said is Verdict.ALIVE and self.state == "closed"):
             return
-        good = good is not False
+        good = said is not Verdict.BAD
         self._failures = 0 if good else self._failures + 1
         self._successes = self._successes + 1 if good else 0
         if not good:
-            self._fault = next((r for r in exchange.results or () if _verdict(r) is False), None)  # type: ignore[assignment]
+            self._fault = next(result for result in results if _verdict(result) is Verdict.BAD)
         if good and self.state == "half_open" and self._successes >= self._rules.half_open_successes:
             self._enter("closed", now)
         elif not good and (self.state == "half_open" or self._failures >= self._rules.failure_threshold):
@@ -192,7 +207,6 @@ class Model:
             return f"moved to {move.state}, though nothing made it"
         due, self.cause, failures, held_until = self.predicted.pop(0)
         self.shown = move.state
-        self.retry_text = move.retry_at
         if move.state != due:
             return f"moved to {move.state}, expected {due}"
         if move.failure_count != failures:

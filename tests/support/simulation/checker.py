@@ -1,7 +1,7 @@
 """The judge of a world: reads every visit, asks for the truth of all that was published, and whether all agree."""
 
-from simulation.clients import Visit
-from simulation.reading import check_visit
+from simulation.clients import Message, Visit
+from simulation.reading import check_visit, without_times
 from simulation.record import WITNESS, Record, wants
 from simulation.truth import Truth
 
@@ -33,9 +33,13 @@ def _check_convergence(record: Record) -> None:
     for client, (patterns, held) in record.views.items():
         for name in held.keys() | {name for name in all_of_it if wants(patterns, name[0])}:
             mine, theirs = held.get(name), all_of_it.get(name)
-            if mine is None or theirs is None or (bytes(mine.data), mine.stale) != (bytes(theirs.data), theirs.stale):
+            if mine is None or theirs is None or _belief(mine) != _belief(theirs):
                 record.fail(end, f"{client}: believes {mine} of {name}, the witness {theirs}")
             elif mine.stale:
                 record.fail(end, f"{client}: {name} is still stale at the end")
     if missing := record.scenario.config.sources.keys() - {event_type for event_type, _ in all_of_it}:
         record.fail(end, f"nothing was ever heard of {sorted(missing)}")
+
+
+def _belief(message: Message) -> tuple[object, bool | None]:
+    return without_times(message), message.stale

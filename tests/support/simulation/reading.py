@@ -9,12 +9,16 @@ from typing import Any
 import msgspec
 
 from simulation.clients import Message, Visit
-from simulation.record import Log, Name, Record, wants
+from simulation.record import STEP_S, Log, Name, Published, Record, wants
 from simulation.scenario import FINAL_S
+from tidegate.core.instant import rfc3339
 
 FOREIGN = "elsewhere:"
 SILENCE_S = 1.0
 """How much later than its interval a heartbeat may come."""
+
+TIMES = {"circuit_breaker.state": ("opened_at", "retry_at"), "source.freshness": ("as_of",)}
+"""The times that are held in the data of events of the gateway itself."""
 
 REPLIES = {"subscribe": "subscribed", "unsubscribe": "unsubscribed", "ping": "pong", "nonsense": "error"}
 
@@ -86,10 +90,7 @@ class _Reading:
         if seq is None or seq != message.seq:
             self._fail(f"a snapshot where that of {seq} was due", message)
             return
-        told = self._log[seq].message
-        same = msgspec.structs.replace(message, as_of=told.as_of, snapshot=told.snapshot, data=told.data) == told
-        self._expect(same and bytes(message.data) == bytes(told.data), "a snapshot of something else", message)
-        self._expect((message.as_of or "") >= (told.as_of or ""), "a snapshot older than its event", message)
+        self._expect(self._is_snapshot_of(message, self._log[seq]), "a snapshot of something else", message)
         if message.source and not self._is_deaf(self._at):
             self._record.handed.append((self._at, self._visit.client, message))
         self._see(message)
@@ -167,12 +168,26 @@ class _Reading:
                 self._record.fail(self._at, f"{self._visit.client}: no snapshot of {name}")
         self._awaited = {}
 
+    def _is_snapshot_of(self, message: Message, published: Published) -> bool:
+        """Whether a snapshot says what its event said, but for the times that follow the wall clock."""
+        told, walls = published.message, self._record.walls
+        rest = {"as_of": told.as_of, "retry_at": told.retry_at, "snapshot": told.snapshot, "data": told.data}
+        if msgspec.structs.replace(message, **rest) != told:
+            return False
+        then, now = _told_times(told), _told_times(message)
+        moved = all(walls.moved(then[name], now[name], since=published.at, now=self._at) for name in then)
+        return moved and without_times(told) == without_times(message)
+
     def _check_as_of(self, message: Message) -> None:
-        if message.as_of is not None:
-            name = (self._visit.client, message.name)
-            before = self._record.as_of.get(name, "")
-            self._expect(message.as_of >= before, f"as_of went back from {before}", message)
-            self._record.as_of[name] = message.as_of
+        """`as_of` is never later than the event; in a snapshot of what did not change, never later than now."""
+        if message.as_of is None:
+            return
+        settings = self._record.scenario.config.sources[message.type]
+        if message.snapshot and (settings.on_change or settings.key is not None):
+            latest = rfc3339(self._at + max(self._record.walls.at(self._at)) + STEP_S)
+        else:
+            latest = message.timestamp
+        self._expect(message.as_of <= latest, f"as of {message.as_of}, later than {latest}", message)
 
     def _listen(self, at: float) -> None:
         """No silence longer than a heartbeat's interval, where these are subscribed to."""
@@ -225,3 +240,16 @@ class _Reading:
     def _fail(self, what: str, message: Message | None) -> None:
         shown = "" if message is None else f" ({message.type} {message.key or ''} {message.seq or ''})"
         self._record.fail(self._at, f"{self._visit.client}, here since {self._visit.started:.3f}: {what}{shown}")
+
+
+def _told_times(message: Message) -> dict[str, str | None]:
+    """The times that a retained event tells, but for its `timestamp`, and the `as_of` of data, which may be newer."""
+    names = TIMES.get(message.type, ())
+    data = msgspec.json.decode(message.data) if names else {}
+    return {"envelope": message.retry_at, **{name: data[name] for name in names}}
+
+
+def without_times(message: Message) -> Any:
+    """What a retained event says, without the times in it that follow the wall clock."""
+    names = TIMES.get(message.type)
+    return msgspec.json.decode(message.data) | dict.fromkeys(names) if names else bytes(message.data)

@@ -10,12 +10,23 @@ import structlog
 from simulation.backend import Tap
 from simulation.clients import Message, Visit
 from simulation.scenario import Scenario
+from simulation.virtual import EPOCH_WALL
+from tidegate.core.instant import from_rfc3339
 
 WITNESS = "witness"
 """The client of everything that stays from beginning to end; what it heard is the log of what was published."""
 
 MANY = 30
 """Violations that are kept; who reads more?"""
+
+STEP_S = 1.0
+"""A jump of the wall clock that is no larger need not be followed: contract, section 2."""
+
+INSTANT_S = 1e-4
+"""What is no farther apart may have happened in any order."""
+
+ROUNDING_S = 0.003
+"""Times are told in milliseconds, twice cut off."""
 
 Name = tuple[str, str]
 
@@ -89,6 +100,43 @@ class Log:
                 yield name, seq
 
 
+class Walls:
+    """What the wall clock said, as an offset to the loop's, through all of its jumps."""
+
+    def __init__(self) -> None:
+        self._offsets: list[tuple[float, float]] = [(float("-inf"), EPOCH_WALL)]
+        self._small: list[float] = []
+
+    def jumped(self, at: float, seconds: float) -> None:
+        self._offsets.append((at, self._offsets[-1][1] + seconds))
+        if abs(seconds) <= STEP_S:
+            self._small.append(at)
+
+    def at(self, now: float) -> list[float]:
+        """The offsets at `now`: two in the instant of a jump."""
+        before, after = (self._offsets[bisect_right(self._offsets, (at, float("inf"))) - 1][1] for at in _around(now))
+        return [before] if before == after else [before, after]
+
+    def tells(self, moment: float, shown: str, *, since: float, now: float) -> bool:
+        """Whether `shown` is how a `moment` that is held since `since` may be told at `now`: it follows the jumps.
+
+        What is no step may be left out.
+        """
+        exact = not any(since - INSTANT_S <= at <= now + INSTANT_S for at in self._small)
+        slack_s = ROUNDING_S if exact else STEP_S + ROUNDING_S
+        return any(abs(from_rfc3339(shown) - moment - offset) <= slack_s for offset in self.at(now))
+
+    def moved(self, told: str | None, shown: str | None, *, since: float, now: float) -> bool:
+        """Whether a time that was `told` at `since` may be `shown` as this at `now`."""
+        if told is None or shown is None:
+            return told is shown
+        return any(self.tells(from_rfc3339(told) - o, shown, since=since, now=now) for o in self.at(since))
+
+
+def _around(at: float) -> tuple[float, float]:
+    return at - INSTANT_S, at + INSTANT_S
+
+
 class Record:
     """Everything that a checker needs. `handed` are the snapshots of source types that were written at once.
 
@@ -103,7 +151,7 @@ class Record:
         self.retained = frozenset({*scenario.config.sources, "circuit_breaker.state", "source.freshness"})
         self.log = Log(self.retained)
         self.handed: list[tuple[float, str, Message]] = []
-        self.as_of: dict[tuple[str, Name], str] = {}
+        self.walls = Walls()
         self.views: dict[str, tuple[frozenset[str], dict[Name, Message]]] = {}
         self.waiting: list[Visit] = []
         self.hints: list[tuple[float, str]] = []

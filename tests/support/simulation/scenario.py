@@ -32,13 +32,15 @@ class Fault(enum.Enum):
     TRUNCATED = "drops the connection in mid-body"
     RPC_ERROR = "answers with an error object"
     CALLER_ERROR = "does not know the method"
+    MAPPING = "answers well, but without what some sources look for"
+    NO_TOKEN = "is not asked: our own token for it cannot be read"
     CHAOS = "does any of these, or answers, as a die says"
 
 
-TOTAL = frozenset(Fault) - {Fault.FLAP, Fault.LATE, Fault.RACE, Fault.CHAOS}
+TOTAL = frozenset(Fault) - {Fault.FLAP, Fault.LATE, Fault.RACE, Fault.MAPPING, Fault.CHAOS}
 """Faults under which no request is answered well."""
 
-REFUSING = frozenset({Fault.UNAUTHORIZED, Fault.CHAOS})
+REFUSING = frozenset({Fault.UNAUTHORIZED, Fault.NO_TOKEN, Fault.CHAOS})
 """Faults that may make a source back off like an opening breaker."""
 
 
@@ -100,6 +102,8 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
 def _document(rng: random.Random) -> dict[str, Any]:
     backends = {"alpha": _backend(rng, "alpha")}
     sources = {f"alpha.{name}": _source(rng, "alpha", name) for name in ("one", "two", "three")}
+    if rng.random() < 0.3:  # a call may take longer than there is between two
+        backends["alpha"]["timeout_s"] = sources["alpha.one"]["interval_s"] = rng.choice([6.0, 8.0])
     if rng.random() < 0.5:
         backends["beta"] = _backend(rng, "beta")
         sources["beta.one"] = _source(rng, "beta", "one")
@@ -145,6 +149,8 @@ def _source(rng: random.Random, backend: str, name: str) -> dict[str, Any]:
         source["max_stale_s"] = rng.choice([45.0, 120.0])
     if rng.random() < 0.2:
         source |= {"items": "/items", "key": "id", "method": f"{name}.list"}
+    elif rng.random() < 0.3:
+        source |= {"select": "/state", "method": f"{name}.part"}
     if rng.random() < 0.15:
         source["breaker"] = "own"
     return source

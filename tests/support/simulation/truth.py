@@ -12,29 +12,31 @@ from typing import Any
 
 import msgspec
 
-from simulation.backend import Exchange
-from simulation.breakers import Hold, Model, Move, code
+from simulation.backend import UNMAPPABLE, Exchange
+from simulation.breakers import Hold, Model, Move, Result, code
 from simulation.clients import Message
 from simulation.record import Published, Record
 from simulation.scenario import REFUSING, TOTAL, Fault, Phase
 from tidegate.config import BackendConfig, SourceConfig
 from tidegate.core.instant import rfc3339
-from tidegate.errors import BackendError
+from tidegate.errors import MappingFailed
 
-EDGE_S = 0.01
-"""So close to a limit either side of it may be told."""
+EDGE_S = 0.03
+"""So close to a limit either side of it may be told. A call that is about to end then is waited for."""
 
 SLACK_S = 0.5
+
+TURN_S = 0.03
+"""What is told within it, is told in one breath."""
 
 Items = dict[str, bytes]
 CLOSED, HALF_OPEN, OPEN = "closed", "half_open", "open"
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a source after some of its calls have ended; `sent` is monotonic, `as_of` Unix time."""
+    """What is known of a source after some of its calls have ended; `sent` is monotonic time."""
 
     items: Items | None = None
-    as_of: float = 0.0
     sent: float = 0.0
     failure: str | None = None
     attempts: int = 0
@@ -56,9 +58,11 @@ class Source:
         self.known = [Known()]
         """What was known before the present instant, and after each call that ended in it."""
         self.items: dict[str, Message] = {}
-        self.stale = self.stale_before = True
+        self.stale = True
+        self.code: str | None = None
         self.told_at: float | None = None
-        self.freshness: tuple[bool, bool] | None = None
+        self.freshness: tuple[bool, bool, str | None] | None = None
+        self.overdue_told_at = float("-inf")
         self.turns: list[tuple[float, bool]] = []
         self.running: Exchange | None = None
         self.failures = 0
@@ -77,17 +81,29 @@ class Source:
     def keyed(self) -> bool:
         return self.settings.key is not None
 
-    def ended(self, result: bytes | BackendError | None, exchange: Exchange) -> None:
+    @property
+    def told(self) -> tuple[bool, bool, str | None]:
+        """What the newest event says, as `source.freshness` has to say it: stale, unknown, and why."""
+        return self.stale, self.told_at is None, self.code
+
+    def ended(self, result: Result, exchange: Exchange) -> None:
         """A call of this source ended."""
         known = self.after
         if isinstance(result, bytes):
-            as_of = max(known.as_of, exchange.sent.wall)
-            self.known.append(Known(self.split(result), as_of, exchange.sent.mono, None, known.attempts + 1))
+            self.known.append(Known(self.split(result), exchange.sent.mono, None, known.attempts + 1))
         else:
             self.known.append(msgspec.structs.replace(known, failure=code(result), attempts=known.attempts + 1))
 
+    def mapped(self, result: Result) -> Result:
+        """What the mapping makes of an answer: itself, or its failure if what is wanted isn't there."""
+        if isinstance(result, bytes) and result == UNMAPPABLE and (self.keyed or self.settings.select):
+            return MappingFailed("not there")
+        return result
+
     def split(self, data: bytes) -> Items:
         """What is published for an answer: by key, or whole under ""."""
+        if self.settings.select:
+            return {"": bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])[self.settings.select[1:]])}
         if not self.keyed:
             return {"": data}
         items = msgspec.json.decode(data, type=dict[str, list[msgspec.Raw]])["items"]
@@ -108,7 +124,7 @@ class Source:
         return {True, False} if abs(age) < EDGE_S else {age > 0}
 
     def why(self, known: Known) -> str:
-        """The code of an episode that goes on. What a hold made too old says what brought the hold."""
+        """Why data is stale. What a hold made too old says what brought the hold."""
         if self.model.shown != CLOSED:
             return "CIRCUIT_BREAKER_OPEN"
         held = self.model.hold.until > known.sent + self.limit_s
@@ -189,16 +205,21 @@ class Truth:
             hold.begin_instant()
         for model in self._models.values():
             model.begin_instant(now)
-            siblings = [s for s in self.sources.values() if s.model is model]
-            refused = max(s.refused_at for s in siblings) + model.open_max_s
-            busy_s = max(model.timeout_s, *(s.wait_s for s in siblings))
-            if model.probe_at is not None and now - max(model.probe_at + busy_s, refused) > SLACK_S:
-                self._fail(f"{model.name}: {model.state} without a probe since {model.probe_at:.3f}")
-                model.retry_at = now
+            self._check_probe(model)
         for source in self.sources.values():
             source.known = [source.after]
-            source.stale_before = source.stale
             self._check_silence(source)
+
+    def _check_probe(self, model: Model) -> None:
+        """Whoever may be asked is asked as the probe as soon as one is wanted."""
+        if model.probe_at is None:
+            return
+        siblings = [s for s in self.sources.values() if s.model is model]
+        able_at = min((s.refused_at + model.open_max_s for s in siblings if s.running is None), default=self._at)
+        busy_s = max(s.wait_s for s in siblings)
+        if self._at - max(model.probe_at + busy_s, able_at) > SLACK_S:
+            self._fail(f"{model.name}: {model.state} without a probe since {model.probe_at:.3f}")
+            model.retry_at = self._at
 
     def _check_silence(self, source: Source) -> None:
         now = self._at
@@ -232,10 +253,11 @@ class Truth:
             self._fail(f"{exchange.backend}: {self._running[exchange.backend]} calls at once, expected {places}")
 
     def _ended(self, exchange: Exchange) -> None:
-        results: Sequence[Any] = exchange.results or [None] * len(exchange.methods)
+        answers: Sequence[Any] = exchange.results or [None] * len(exchange.methods)
+        results = [s.mapped(answer) for s, answer in zip(self._sources_of(exchange), answers, strict=True)]
         self._running[exchange.backend] -= 1
         self._holds[exchange.backend].ended(exchange)
-        next(self._sources_of(exchange)).model.ended(exchange, self._at)
+        next(self._sources_of(exchange)).model.ended(exchange, results, self._at)
         for source, method, result in zip(self._sources_of(exchange), exchange.methods, results, strict=True):
             source.running = None
             if isinstance(result, bytes) and not self._given[exchange.backend].gave(method, exchange, result):
@@ -259,7 +281,7 @@ class Truth:
                 self._closings[move.breaker].append(self._at)
         elif message.type == "source.freshness":
             data = msgspec.json.decode(message.data)
-            told = (data["stale"], data["as_of"] is None)
+            told = (data["stale"], data["as_of"] is None, data["error_code"])
             source = self.sources[data["type"]]
             if told == source.freshness:
                 self._fail(f"{source.type}: freshness told again, though it did not change")
@@ -268,10 +290,9 @@ class Truth:
             self._data(self.sources[message.type], message)
 
     def _data(self, source: Source, message: Message) -> None:
-        starts = source.told_at is None or not source.stale_before
-        complaints = [self._complaint(source, known, message, starts) for known in source.known]
+        complaints = [self._complaint(source, known, message) for known in source.known]
         if all(complaints):
-            self._fail(f"{source.type} {message.seq}: {complaints[-1]}")
+            self._fail(f"{source.type} {message.seq}: {' or '.join(map(str, complaints))}")
         if message.gone:
             source.items.pop(message.key or "", None)
         else:
@@ -279,14 +300,23 @@ class Truth:
         if not source.turns or source.stale != message.stale:
             source.turns.append((self._at, bool(message.stale)))
         source.stale = bool(message.stale)
+        source.code = message.error_code
         source.told_at = self._at
+        self._check_one_reason(source, message)
 
-    def _complaint(self, source: Source, known: Known, message: Message, starts: bool) -> str | None:
+    def _check_one_reason(self, source: Source, message: Message) -> None:
+        """A hang is told as a timeout or by its age, not as both in one turn."""
+        if message.error_code == "OVERDUE":
+            source.overdue_told_at = self._at
+        elif message.stale and source.after.failure == "RPC_TIMEOUT" and self._at - source.overdue_told_at < TURN_S:
+            self._fail(f"{source.type} {message.seq}: {message.error_code} right after OVERDUE")
+
+    def _complaint(self, source: Source, known: Known, message: Message) -> str | None:
         """What is untrue in a data event or a snapshot, if `known` is what is known."""
         if known.items is None:
             return "data, though none ever came"
-        if message.as_of != rfc3339(known.as_of):
-            return f"as_of {message.as_of}, expected {rfc3339(known.as_of)}"
+        if complaint := self._wrong_as_of(known, message):
+            return complaint
         if message.stale not in source.stale_at(known, self._at):
             return f"stale is {message.stale}; {source.model.name} is {source.model.shown}, last {known.failure}"
         if message.gone:
@@ -298,7 +328,7 @@ class Truth:
             return f"expired is {message.expired}"
         if message.expired and bytes(message.data) != b"null":
             return "expired, and yet with data"
-        return self._wrong_reason(source, known, message, starts) or (
+        return self._wrong_reason(source, known, message) or (
             None if message.expired else self._wrong_data(known, message)
         )
 
@@ -306,17 +336,29 @@ class Truth:
         given = (known.items or {}).get(message.key or "")
         return None if bytes(message.data) == given else f"data {bytes(message.data)!r}, expected {given!r}"
 
-    def _wrong_reason(self, source: Source, known: Known, message: Message, starts: bool) -> str | None:
-        codes = {source.why(known)}
-        if starts and known.attempts > source.before.attempts and known.failure:
-            codes = {known.failure} if source.model.shown == CLOSED else codes | {known.failure}
-        if message.error_code not in codes:
-            return f"error_code {message.error_code}, expected {sorted(codes)}"
+    def _wrong_as_of(self, known: Known, message: Message) -> str | None:
+        """Data is as of when its request was sent, by the clock as it is; a snapshot no later than its own event."""
+        walls, now = self._record.walls, self._at
+        if message.as_of is not None and walls.tells(known.sent, message.as_of, since=known.sent, now=now):
+            return None
+        expected = [rfc3339(known.sent + offset) for offset in walls.at(now)]
+        if message.snapshot and message.as_of == message.timestamp < max(expected):
+            return None
+        return f"as_of {message.as_of}, expected {expected}"
+
+    def _wrong_reason(self, source: Source, known: Known, message: Message) -> str | None:
         model = source.model
-        tries = model.next_tries(self._at)
-        if message.retry_at not in tries or message.cause != model.cause:
-            return f"retry at {message.retry_at} for {message.cause}, expected {tries} for {model.cause}"
+        if (message.error_code, message.cause) != (source.why(known), model.cause):
+            return f"{message.error_code} for {message.cause}, expected {source.why(known)} for {model.cause}"
+        expected = model.next_tries(self._at)
+        if not any(self._is_told(retry_at, message.retry_at, since=model.since) for retry_at in expected):
+            return f"retry at {message.retry_at}, expected {expected}"
         return None
+
+    def _is_told(self, moment: float | None, shown: str | None, *, since: float) -> bool:
+        if moment is None or shown is None:
+            return moment is None and shown is None
+        return self._record.walls.tells(moment, shown, since=since, now=self._at)
 
     def _handed(self, client: str, message: Message) -> None:
         source = self.sources[message.type]
@@ -329,8 +371,8 @@ class Truth:
     def _handed_complaint(self, source: Source, known: Known, message: Message) -> str | None:
         if message.stale not in source.stale_at(known, self._at):
             return f"stale is {message.stale}; {source.model.name} is {source.model.shown}, last {known.failure}"
-        if message.as_of != rfc3339(known.as_of):
-            return f"as_of {message.as_of}, expected {rfc3339(known.as_of)}"
+        if complaint := self._wrong_as_of(known, message):
+            return complaint
         return None if message.expired else self._wrong_data(known, message)
 
     def _check_reports(self, reports: Iterable[Message]) -> None:
@@ -365,14 +407,28 @@ class Truth:
             known = source.after
             if known.attempts and source.freshness is None:
                 self._fail(f"{source.type}: its freshness was never told")
-                source.freshness = (True, True)
-            if source.freshness is not None and source.freshness != (source.stale, source.told_at is None):
-                self._fail(f"{source.type}: freshness was told as {source.freshness}, but stale is {source.stale}")
-                source.freshness = (source.stale, source.told_at is None)
+                source.freshness = source.told
+            if source.freshness is not None and source.told_at is None:
+                source.code = source.freshness[2]  # nothing else tells why there is no data
+            if source.freshness is not None and source.freshness != source.told:
+                self._fail(f"{source.type}: freshness was told as {source.freshness}, the newest event {source.told}")
+                source.freshness = source.told
+            self._check_outage(source)
             if known.items is not None and source.stale not in source.stale_at(known, self._at):
                 self._fail(f"{source.type}: told stale={source.stale}; {source.model.shown}, last {known.failure}")
                 source.stale = not source.stale
             self._check_held(source, known)
+
+    def _check_outage(self, source: Source) -> None:
+        """While a breaker is not closed, everything behind it that is stale says so, for one cause."""
+        model = source.model
+        if model.shown == CLOSED or source.freshness is None:
+            return
+        reasons = {(message.error_code, message.cause) for message in source.items.values()}
+        if source.code != "CIRCUIT_BREAKER_OPEN" or reasons - {("CIRCUIT_BREAKER_OPEN", model.cause)}:
+            self._fail(
+                f"{source.type}: stale because of {source.code}, {reasons}, though {model.name} is {model.shown}"
+            )
 
     def _check_held(self, source: Source, known: Known) -> None:
         if known.items is None or any(message.expired for message in source.items.values()):

@@ -133,8 +133,8 @@ class _World:
     async def run(self) -> tuple[str, int]:
         scenario = self._scenario
         async with AsyncExitStack() as stack:
-            scripts = [self._backend(name) for name in scenario.config.backends]
-            for script in scripts:
+            self._scripts = {name: self._backend(name) for name in scenario.config.backends}
+            for script in self._scripts.values():
                 await stack.enter_async_context(_background(script.run()))
             supervisor = await self._gateway(stack)
             await stack.enter_async_context(_background(self._jump()))
@@ -171,7 +171,7 @@ class _World:
                 wall_clock=clock.wall,
                 connect=connected,
             )
-            tap = self._record.taps[name] = Tap(name, real, clock.now)
+            tap = self._record.taps[name] = Tap(name, real, clock.now, has_token=self._scripts[name].has_token)
             stack.push_async_callback(tap.aclose)
             pollers.append(
                 BackendPoller(
@@ -216,6 +216,7 @@ class _World:
         for at, seconds in self._scenario.jumps:
             await asyncio.sleep(at - self._loop.time())
             self._clock.jump(seconds)
+            self._record.walls.jumped(self._loop.time(), seconds)
 
     async def _hint(self, supervisor: Supervisor) -> None:
         """Somebody says now and then that something has changed, twice in a row."""

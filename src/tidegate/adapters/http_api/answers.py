@@ -11,7 +11,7 @@ from tidegate.core.breaker import BreakerView, State
 from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
 from tidegate.core.grant import Grant, Role
-from tidegate.core.instant import Time, rfc3339
+from tidegate.core.instant import Instant, Time, rfc3339
 from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
 from tidegate.errors import ErrorCode
 from tidegate.runtime.connection import Connection
@@ -230,13 +230,13 @@ def worst(views: Iterable[BreakerView]) -> State:
     return max((view.state for view in views), key=_BADNESS.index, default=State.CLOSED)
 
 
-def client(connection: Connection) -> Client:
-    """A client as operators see it."""
+def client(connection: Connection, now: Instant) -> Client:
+    """A client as operators see it, `now`."""
     return Client(
         id=connection.id,
         address=connection.address,
         subscriptions=connection.patterns.sorted(),
-        connected_at=rfc3339(connection.connected_at),
+        connected_at=rfc3339(connection.connected.seen_at(now).wall),
         queued_bytes=connection.subscriber.waiting_bytes,
         delivered=connection.subscriber.delivered,
         skipped=connection.subscriber.skipped,

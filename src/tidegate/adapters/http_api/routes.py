@@ -145,13 +145,13 @@ async def session(request: ApiRequest) -> answers.Session:
 async def status(request: ApiRequest) -> answers.Status:
     around, allowed = services(request), request.auth.grant.allowed
     gateway = around.gateway
-    position = gateway.position
+    position, now = gateway.position, gateway.clock.now()
     return answers.Status(
         version=around.options.version,
         epoch=position.epoch,
         seq=position.seq,
-        started_at=rfc3339(gateway.started.wall),
-        uptime_s=round(gateway.clock.now().mono - gateway.started.mono, 3),
+        started_at=rfc3339(gateway.started.seen_at(now).wall),
+        uptime_s=round(now.mono - gateway.started.mono, 3),
         clients=len(gateway.connections),
         sources=[answers.source_status(view) for view in around.supervisor.sources() if allowed.matches(view.type)],
         breakers=[answers.breaker_status(view) for view in _visible_breakers(around, allowed)],
@@ -362,7 +362,9 @@ async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
     ),
 )
 async def clients(request: ApiRequest) -> answers.Clients:
-    return answers.Clients([answers.client(connection) for connection in services(request).gateway.connections])
+    gateway = services(request).gateway
+    now = gateway.clock.now()
+    return answers.Clients([answers.client(connection, now) for connection in gateway.connections])
 
 
 @get(
