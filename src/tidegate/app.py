@@ -172,7 +172,7 @@ async def running(
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address that `host` stands for."""
+    """A socket bound to the first address that `host` stands for; an IPv6 address may stand in brackets."""
     name = host.removeprefix("[").removesuffix("]")
     family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
