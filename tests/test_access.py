@@ -256,6 +256,25 @@ class TestTokenAsASubprotocol:
             assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "tidegate.v1")
 
 
+class TestSession:
+    @pytest.mark.parametrize(
+        ("auth", "authenticated"), [({"mode": "none"}, True), ({"mode": "token", "tokens": TOKENS}, False)]
+    )
+    async def test_says_which_kind_of_token_is_asked_for(self, auth: dict[str, Any], authenticated: bool) -> None:
+        async with gateway(auth=auth) as app:
+            body = (await ask(app, "GET", "/api/v1/session")).json
+            assert (body["auth"], body["authenticated"]) == (auth["mode"], authenticated)
+
+    async def test_is_answered_during_the_drain(self) -> None:
+        async with gateway(server={"drain_s": 20.0}) as app, connected(app) as client:
+            await message(client)
+            draining = asyncio.create_task(app.drain())
+            assert (await message(client))["data"]["code"] == "DRAINING"
+            body = (await ask(app, "GET", "/api/v1/session", Authorization="Bearer t-all")).json
+            assert (body["status"], body["authenticated"], body["retry_after_s"] >= 1) == ("draining", True, True)
+            draining.cancel()
+
+
 class TestRefusalsOverHttp:
     @pytest.mark.parametrize("path", ["/", "/api/v1/session", "/api/v1/status", "/openapi.json", "/metrics", "/no"])
     async def test_another_host_is_refused_on_every_route(self, path: str) -> None:

@@ -66,4 +66,4 @@ class _Untold:
 
 
 def _tell(reason: RefusalReason, transport: str, address: str, *, count: int) -> None:
-    log.warning("refused", reason=reason.value, transport=transport, address=address, count=count)
+    log.info("refused", reason=reason.value, transport=transport, address=address, count=count)

@@ -40,7 +40,7 @@ def _decoded(text: str) -> str:
         token = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if _BASE64URL.fullmatch(text) else b""
     except ValueError:
         token = b""
-    if not token or not token.isascii() or base64.urlsafe_b64encode(token).rstrip(b"=") != text.encode():
+    if not token.isascii() or base64.urlsafe_b64encode(token).rstrip(b"=") != text.encode():
         raise _bad(f"expected {BEARER_PREFIX} and an ASCII token in base64url without padding (RFC 4648 section 5)")
     return token.decode()
 
