@@ -122,8 +122,8 @@ class ScriptedBackend:
             await self._die()
 
     def has_token(self) -> bool:
-        """Whether our own token for it can be read at present."""
-        return self._fault is not Fault.NO_TOKEN
+        """Whether our own token for it can be read now."""
+        return self._fault is not Fault.NO_TOKEN or self._rng.random() < 0.5
 
     def opened(self, conversation: "_Conversation") -> None:
         self._open[conversation] = None
@@ -149,7 +149,7 @@ class ScriptedBackend:
 
     def _answer(self, fault: Fault | None, requests: Any, now: float) -> bytes:
         match fault:
-            case Fault.STATUS:
+            case Fault.STATUS | Fault.NO_TOKEN:
                 return _http(500, b"oops")
             case Fault.BUSY:
                 return _http(self._rng.choice([429, 503]), b"later", retry_after=self._rng.randint(1, 90))

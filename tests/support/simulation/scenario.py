@@ -33,12 +33,15 @@ class Fault(enum.Enum):
     RPC_ERROR = "answers with an error object"
     CALLER_ERROR = "does not know the method"
     MAPPING = "answers well, but without what some sources look for"
-    NO_TOKEN = "is not asked: our own token for it cannot be read"
+    NO_TOKEN = "answers 500, where it is asked at all: our own token for it can't be read at times"
     CHAOS = "does any of these, or answers, as a die says"
 
 
 TOTAL = frozenset(Fault) - {Fault.FLAP, Fault.LATE, Fault.RACE, Fault.MAPPING, Fault.CHAOS}
 """Faults under which no request is answered well."""
+
+OFTEN = [Fault.HANG, Fault.HANG, Fault.HANG, Fault.NO_TOKEN]
+"""Faults that are drawn more often than others: what they put to the test is rare enough."""
 
 REFUSING = frozenset({Fault.UNAUTHORIZED, Fault.NO_TOKEN, Fault.CHAOS})
 """Faults that may make a source back off like an opening breaker."""
@@ -74,7 +77,7 @@ def draw(seed: int, *, hours: float = 1.0) -> Scenario:
     config = msgspec.convert(_document(rng), Config)
     jumps = [
         (rng.uniform(0, duration_s), rng.choice([-1, 1]) * 10 ** rng.uniform(-1, 5))
-        for _ in range(rng.randrange(round(4 * duration_s / HOUR_S) + 1))
+        for _ in range(rng.randint(1, round(6 * duration_s / HOUR_S) + 1))
     ]
     return Scenario(
         seed=seed,
@@ -90,7 +93,7 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
     phases: list[Phase] = []
     at = 0.0
     while at < healed_at:
-        fault = rng.choice(list(Fault)) if phases or rng.random() < 0.3 else None
+        fault = rng.choice([*Fault, *OFTEN]) if phases or rng.random() < 0.3 else None
         if phases and phases[-1].fault is not None and rng.random() < 0.8:
             fault = None
         length = 10 ** rng.uniform(1, 2.7)
@@ -102,7 +105,7 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
 def _document(rng: random.Random) -> dict[str, Any]:
     backends = {"alpha": _backend(rng, "alpha")}
     sources = {f"alpha.{name}": _source(rng, "alpha", name) for name in ("one", "two", "three")}
-    if rng.random() < 0.3:  # a call may take longer than there is between two
+    if rng.random() < 0.5:  # a call may take longer than there is between two
         backends["alpha"]["timeout_s"] = sources["alpha.one"]["interval_s"] = rng.choice([6.0, 8.0])
     if rng.random() < 0.5:
         backends["beta"] = _backend(rng, "beta")

@@ -17,7 +17,7 @@ from simulation.breakers import Hold, Model, Move, Result, code
 from simulation.clients import Message
 from simulation.record import Published, Record
 from simulation.scenario import REFUSING, TOTAL, Fault, Phase
-from tidegate.config import BackendConfig, SourceConfig
+from tidegate.config import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.core.instant import rfc3339
 from tidegate.errors import MappingFailed
 
@@ -67,7 +67,9 @@ class Source:
         self.running: Exchange | None = None
         self.failures = 0
         self.reported_at = 0.0
-        self.refused_at = float("-inf")
+        self.refusals = 0
+        self.able_at = float("-inf")
+        """By when it may be asked again after its account was refused."""
 
     @property
     def before(self) -> Known:
@@ -90,9 +92,15 @@ class Source:
         """A call of this source ended."""
         known = self.after
         if isinstance(result, bytes):
+            self.refusals = 0
             self.known.append(Known(self.split(result), exchange.sent.mono, None, known.attempts + 1))
         else:
             self.known.append(msgspec.structs.replace(known, failure=code(result), attempts=known.attempts + 1))
+
+    def refused(self, at: float, rules: BreakerConfig) -> None:
+        """Its account was refused: it is asked less and less."""
+        self.refusals += 1
+        self.able_at = at + min(rules.open_s * 2 ** (self.refusals - 1), rules.open_max_s)
 
     def mapped(self, result: Result) -> Result:
         """What the mapping makes of an answer: itself, or its failure if what is wanted isn't there."""
@@ -215,7 +223,7 @@ class Truth:
         if model.probe_at is None:
             return
         siblings = [s for s in self.sources.values() if s.model is model]
-        able_at = min((s.refused_at + model.open_max_s for s in siblings if s.running is None), default=self._at)
+        able_at = min((s.able_at for s in siblings if s.running is None), default=self._at)
         busy_s = max(s.wait_s for s in siblings)
         if self._at - max(model.probe_at + busy_s, able_at) > SLACK_S:
             self._fail(f"{model.name}: {model.state} without a probe since {model.probe_at:.3f}")
@@ -258,6 +266,7 @@ class Truth:
         self._running[exchange.backend] -= 1
         self._holds[exchange.backend].ended(exchange)
         next(self._sources_of(exchange)).model.ended(exchange, results, self._at)
+        settings = self._record.scenario.config.backends[exchange.backend]
         for source, method, result in zip(self._sources_of(exchange), exchange.methods, results, strict=True):
             source.running = None
             if isinstance(result, bytes) and not self._given[exchange.backend].gave(method, exchange, result):
@@ -265,7 +274,7 @@ class Truth:
                 continue
             source.ended(result, exchange)
             if code(result) == "RPC_AUTH":
-                source.refused_at = self._at
+                source.refused(self._at, settings.breaker)
 
     def _published(self, event: Published) -> None:
         message = event.message
