@@ -96,12 +96,12 @@ async def use_tokens_everywhere(gateway: Loud, good: str) -> None:
         for path in ("/api/v1/status", "/metrics", "/api/v1/clients", f"/api/v1/events?types=&token={token}&since=x"):
             await gateway.http("GET", path, Authorization=f"Bearer {token}")
         await gateway.http("GET", f"/nowhere?token={token}")
+        fields = {"Sec-WebSocket-Protocol": f"tidegate.v1, tidegate.token.{token}"}
+        await gateway.http("GET", "/ws", b"", **fields, **{"Cookie": f"session={token}", "X-Api-Key": token})
         await gateway.http("GET", f"/api/v1/status?token={token}", Origin=f"https://{MARK}.example")
         await gateway.http("POST", "/api/v1/events", b'{"type":"a.b","data":1}', Authorization=f"Bearer {token}")
         await gateway.http("POST", "/api/v1/events", f'{{"token":"{token}"'.encode(), Authorization=f"Bearer {token}")
         await gateway.http("GET", "/api/v1/status", Authorization=f"Basic {token}")
-        offered = {"Sec-WebSocket-Protocol": f"tidegate.v1, tidegate.token.{token}"}
-        await gateway.http("GET", "/ws", b"", **offered, **{"Cookie": f"session={token}", "X-Api-Key": token})
         await gateway.raw(f"GET /ws?token={token} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         await gateway.raw(f"GET /ws?token={token} HTTP/9.9\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         await gateway.raw(f"GET /ws?token={token} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nHost: ".encode())

@@ -36,7 +36,7 @@ from tidegate.adapters.multicast import send_one_by_one, send_to_all
 from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
-from tidegate.config import AuthConfig, BackendConfig, Config, JwtConfig, TokenConfig
+from tidegate.config import AuthConfig, Config, JwtConfig, TokenConfig
 from tidegate.core.asyncapi import asyncapi_document
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
@@ -178,7 +178,7 @@ async def running(
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address that `host` stands for; an IPv6 address may stand in brackets."""
+    """A socket bound to the first address that `host` stands for."""
     name = host.removeprefix("[").removesuffix("]")
     family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
@@ -212,6 +212,16 @@ async def store_for(config: Config) -> Store | None:
 
 def metrics_for(config: Config) -> PrometheusMetrics:
     return PrometheusMetrics(version=__version__, known_types=config.sources)
+
+
+def backend_of(config: Config, name: str) -> Backend:
+    """The backend `name` of `config`. Reads files; raises `ConfigError` naming the setting at fault."""
+    try:
+        return backend_for(config, name)
+    except ConfigError as error:
+        table = f"backends.{name}"
+        problems = [msgspec.structs.replace(each, path=f"{table}.{each.path}") for each in error.problems]
+        raise ConfigError(problems) from error
 
 
 def gateway_options(config: Config) -> GatewayOptions:
@@ -306,17 +316,9 @@ def websocket_options(config: Config) -> WebSocketOptions:
     )
 
 
-def backend_of(config: Config, name: str) -> Backend:
-    """The backend `name` of `config`. Reads files; raises `ConfigError` naming the setting at fault."""
-    try:
-        return backend_for(config.backends[name])
-    except ConfigError as error:
-        table = f"backends.{name}"
-        problems = [msgspec.structs.replace(each, path=f"{table}.{each.path}") for each in error.problems]
-        raise ConfigError(problems) from error
-
-
-def backend_for(backend: BackendConfig) -> Backend:
+def backend_for(config: Config, name: str) -> Backend:
+    """The client of the backend `name`."""
+    backend = config.backends[name]
     options = HttpOptions(
         url=backend.url,
         response_bytes=backend.response_bytes,

@@ -6,8 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from fanout import House, draft
@@ -19,7 +18,6 @@ from tidegate.core.query import StreamQuery
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.access import Admission
-from tidegate.runtime.connection import Connection
 
 Block = dict[str, str]
 
@@ -286,12 +284,19 @@ async def test_a_slow_reader_gets_a_gap_and_the_newest() -> None:
     assert received.count(b"event: system.status\n") < 150
 
 
+class Told:
+    """In the place of a connection: notes what it is told."""
+
+    def __init__(self, done: list[str]) -> None:
+        self.pause = lambda: done.append("pause")
+        self.resume = lambda: done.append("resume")
+
+
 async def test_a_stream_is_given_more_only_when_nothing_waits_any_more() -> None:
     streams = EventStreams(House().gateway, transport_of=lambda _: asyncio.Transport(), soft_bytes=1000)
     stream = EventStream(streams, Admission(UNRESTRICTED, "127.0.0.1"), StreamQuery(), PatternSet(["*"]))
     done: list[str] = []
-    told = SimpleNamespace(pause=lambda: done.append("pause"), resume=lambda: done.append("resume"))
-    stream._connection = cast("Connection", told)
+    stream._connection = Told(done)  # type: ignore[assignment]
 
     async def send(message: dict[str, Any]) -> None:
         done.append(message["body"].decode()[0])

@@ -234,17 +234,6 @@ class TestBackends:
         assert finding.found == "s: RPC_APPLICATION_ERROR, no such method (-32601)"
         assert "method or params" in finding.remedy
 
-    async def test_one_whose_words_would_steer_the_terminal(self, free_port: int) -> None:
-        message = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egood\nok    gateway: fine"
-        error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": message}}
-        text = '[backends.b]\nurl = "%s"\n[sources.s]\nbackend = "b"\nmethod = "x"'
-        async with scripted(answering(http_response(msgspec.json.encode(error)))) as backend:
-            [finding] = (await found(written(text % backend.url, port=free_port)))["backend b"]
-        first, remedy = str(finding).splitlines()
-        assert r"\x1b[2J\x1b]0;owned\x07\x9b31m\u202egood\nok    gateway: fine" in first
-        assert first.isprintable()
-        assert remedy.startswith("      → ")
-
     async def test_one_that_is_not_there_is_asked_once(self, free_port: int) -> None:
         [finding] = (await found(written(polled("http://127.0.0.1:1", "", ""), port=free_port)))["backend b"]
         assert finding.found == "s0: RPC_DISCONNECT, 127.0.0.1:1: Connection refused"
@@ -256,6 +245,17 @@ class TestBackends:
             [finding] = (await found(written(text, port=free_port)))["backend b"]
             assert len(backend.requests) == 1
         assert finding.found == "s0: RPC_TIMEOUT, expected an answer within 0.1 s"
+
+    async def test_one_whose_words_would_steer_the_terminal(self, free_port: int) -> None:
+        message = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egood\nok    gateway: fine"
+        error = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": message}}
+        text = '[backends.b]\nurl = "%s"\n[sources.s]\nbackend = "b"\nmethod = "x"'
+        async with scripted(answering(http_response(msgspec.json.encode(error)))) as backend:
+            [finding] = (await found(written(text % backend.url, port=free_port)))["backend b"]
+        first, remedy = str(finding).splitlines()
+        assert r"\x1b[2J\x1b]0;owned\x07\x9b31m\u202egood\nok    gateway: fine" in first
+        assert first.isprintable()
+        assert remedy.startswith("      → ")
 
     async def test_one_that_nobody_polls(self, free_port: int) -> None:
         [finding] = (await found(written(polled("http://127.0.0.1:1"), port=free_port)))["backend b"]
