@@ -123,8 +123,8 @@ async def use_tokens_everywhere(gateway: Loud, good: str) -> None:
             await gateway.handshake(protocols)
             fields: dict[str, Any] = {"Sec-WebSocket-Protocol": protocols}
             await gateway.http("GET", "/api/v1/session", **fields)
-        fields = {"Sec-WebSocket-Protocol": f"tidegate.v1, tidegate.token.{token}"}
-        await gateway.http("GET", "/ws", b"", **fields, **{"Cookie": f"session={token}", "X-Api-Key": token})
+        fields = {"Cookie": f"session={token}", "X-Api-Key": token}
+        await gateway.http("GET", "/ws", b"", **fields)
         await gateway.raw(f"GET /ws?token={token} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         await gateway.raw(f"GET /ws?token={token} HTTP/9.9\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         await gateway.raw(f"GET /ws?token={token} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nHost: ".encode())

@@ -110,6 +110,17 @@ def test_it_is_named_in_one_line(answer: str, command: str, capsys: pytest.Captu
     assert captured.out == ""
 
 
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_in_an_engines_place_too(answer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data, text = ANSWERS[answer]
+    with answering(data) as port:
+        assert main(["engine", "jobs", "--url", f"http://127.0.0.1:{port}"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("tidegate: no engine answers at ")
+    assert line.isprintable()
+    assert text in line or "login page" not in answer
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_tls_on_a_plain_port_and_the_reverse(

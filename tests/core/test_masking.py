@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tidegate.core.masking import is_secret_name, mask_fields, mask_headers, mask_strings, mask_text, mask_url
+from tidegate.core.masking import _WORDS, is_secret_name, mask_fields, mask_headers, mask_strings, mask_text, mask_url
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,11 @@ def test_every_text_of_parameters_is_masked_and_numbers_under_secret_names() -> 
 )
 def test_lines_lose_their_credentials_and_nothing_else(line: str, expected: str) -> None:
     assert mask_text(line) == expected
+
+
+@pytest.mark.parametrize("name", [*_WORDS.replace("[-_]?", "").split("|"), "API_KEY", "Access-Key", "Token"])
+def test_every_name_of_a_secret_is_found_in_a_line(name: str) -> None:
+    assert mask_text(f"got {name}=S") == f"got {name}=***"
 
 
 @pytest.mark.parametrize("part", ["token", "a-", "x-auth-", "token ", "bearer ", "://", "authorization:", "=\"'"])

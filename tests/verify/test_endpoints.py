@@ -69,6 +69,21 @@ async def test_another_answer_could_not_test() -> None:
             await gateway._read("/calls", list[int])
 
 
+async def test_a_redirect_is_not_followed() -> None:
+    asked: list[str] = []
+
+    async def redirect(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": "/login"})
+
+    application = web.Application()
+    application.router.add_get("/{path:.*}", redirect)
+    async with TestServer(application) as server, aiohttp.ClientSession() as session:
+        with pytest.raises(CouldNotTest, match="GET /healthz was answered with HTTP 302"):
+            await GatewayApi(session, str(server.make_url("")), name="the gateway", token="t").check_health()
+    assert asked == ["/healthz"]
+
+
 async def test_commands_that_our_token_does_not_allow_are_done_without() -> None:
     statuses = [200, 403, 500]
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from tidegate.client.refusals import client_error_text
+from tidegate.client.refusals import answer_text, client_error_text
 from tidegate.errors import TidegateError, Unreachable
 
 T = TypeVar("T")
@@ -30,7 +30,10 @@ class Engine:
         """What `method` gives. Raises `EngineRefused`, and `Unreachable` where no engine answers."""
         call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
-            async with self._session.post(self._url, json=call) as response:
+            async with self._session.post(self._url, json=call, allow_redirects=False) as response:
+                if location := response.headers.get("Location"):
+                    found = answer_text(response.status, response.reason or "", location=location)
+                    raise Unreachable(f"no engine answers at {self._url}, but something else: {found}")
                 answer = msgspec.json.decode(await response.read(), type=_Answer)
             if answer.error is not None:
                 raise EngineRefused(answer.error.message)

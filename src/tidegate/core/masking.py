@@ -37,6 +37,12 @@ _WORDS = (
     r"auth|cookie|token|secret|passw|pwd|credential|session|api[-_]?key|access[-_]?key|private|signature"
     r"|sec-websocket-protocol"
 )
+_HINTS = (
+    *("auth", "cookie", "token", "secret", "passw", "pwd", "credential", "session", "key", "private", "signature"),
+    *("sec-websocket-protocol", "bearer", "basic", "digest"),
+)
+"""A text without any of these, in lower case, holds nothing that `_HEADER_LINE` or `_IN_TEXT` would find."""
+
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _ANY_USERINFO = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -104,6 +110,9 @@ def mask_refused(text: str) -> str:
 def mask_text(text: str) -> str:
     """Any text, such as a line of a log, without what its form shows to be a credential."""
     text = _USERINFO.sub(f"{MASK}@", text)
+    lowered = text.lower()
+    if not any(hint in lowered for hint in _HINTS):  # nearly every line
+        return text
     text = _HEADER_LINE.sub(rf"\g<1>{MASK}", text)
     return _IN_TEXT.sub(rf"\g<1>{MASK}", text)
 

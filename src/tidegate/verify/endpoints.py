@@ -101,6 +101,7 @@ class _Endpoint:
                 data=data,
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=ANSWER_S),
+                allow_redirects=False,  # whoever answers elsewhere is not what is verified
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

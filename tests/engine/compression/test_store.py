@@ -56,6 +56,16 @@ async def test_only_the_engines_user_may_read_its_jobs(tmp_path: Path) -> None:
     assert directory.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's link")
+async def test_a_link_of_another_user_to_a_directory_of_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "link").symlink_to("ours")
+    os.lchown(tmp_path / "link", 1234, 1234)
+    with pytest.raises(StoreError, match="which is another's"):
+        await saved(tmp_path / "link")
+    assert not list((tmp_path / "ours").iterdir())
+
+
 @pytest.mark.parametrize("name", ["engine.lock", FILE, f"{FILE}-wal"])
 async def test_a_link_in_place_of_a_file_is_refused_and_not_followed(tmp_path: Path, name: str) -> None:
     (tmp_path / "theirs").write_text("theirs")

@@ -112,7 +112,8 @@ def _open(directory: Path | None) -> tuple[sqlite3.Connection, int | None]:
         return _prepared(":memory:"), None
     try:
         files.make_directory(directory)
-        if directory.stat().st_uid != os.geteuid():
+        # The default may lie in a temporary folder, where anybody can put a link to a directory of this user.
+        if directory.stat().st_uid != os.geteuid() or directory.lstat().st_uid not in {os.geteuid(), 0}:
             raise StoreError(f"expected a directory of this user, got {directory}, which is another's")
         lock = files.open_private(directory / "engine.lock")
     except OSError as error:
