@@ -133,6 +133,25 @@ async def test_a_call_that_waits_when_an_operator_forces_the_breaker_open_is_not
 
 
 @virtual
+async def test_a_poller_that_fails_between_two_turns_forgets_no_place_and_no_source() -> None:
+    house = House(*(source(f"s{n}.x", interval_s=2.0) for n in range(3)), connections=1)
+    wait = house.poller._wait
+    waits = 0
+
+    async def breaks_down() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            raise RuntimeError("before the first turn could begin")
+        await wait()
+
+    house.poller._wait = breaks_down  # type: ignore[method-assign]
+    async with house.supervisor.running():
+        await asyncio.sleep(6.0)
+    assert len(served(house)) == 3
+
+
+@virtual
 async def test_a_poller_that_is_ended_and_started_again_forgets_no_place() -> None:
     house = House(*(source(f"s{n}.x") for n in range(5)), connections=2)
     house.backend.delay_s = 1.0

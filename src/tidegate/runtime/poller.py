@@ -411,7 +411,9 @@ class BackendPoller:
         return _Ended(outcomes=outcomes, sent=sent, now=now, transition=transition)
 
     def _hold(self, until: Instant) -> None:
-        """The backend asks to be left alone: by all, so each of its breakers is told."""
+        """The backend asks to be left alone: by all, so each of its breakers is told. Who waits is refused in its turn,
+        which comes at once: the call that brought the hold leaves its place.
+        """
         for breaker in self._breakers.values():
             breaker.hold(until)
         log.info("backend asks to be left alone", backend=self.name, until=rfc3339(until.wall))
@@ -435,8 +437,6 @@ class BackendPoller:
             drafts += self._settle(source, outcome, value, ended.sent, now)
         if transition is not None:
             drafts += self._moved(transition, now, told=group)
-        elif hold_s(outcome for outcome, _ in ended.outcomes):
-            drafts += self._repeated(self._withdrawn(now), now)
         return drafts
 
     def _settle(
