@@ -61,6 +61,26 @@ async def test_waiting_counts_neither_against_the_timeout_nor_into_as_of() -> No
 
 
 @virtual
+async def test_whoever_was_asked_longest_ago_is_next_though_another_came_first() -> None:
+    house = House(*(source(f"{name}.x", interval_s=1000.0) for name in "abz"), connections=1)
+
+    async def hint(name: str) -> None:
+        house.poller._schedule.hint([name], asyncio.get_running_loop().time())
+        house.poller._woken.set()
+        await asyncio.sleep(0.2)
+
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        await hint("a.x")
+        house.backend.delay_s = 1.0
+        house.backend.exchanges.clear()
+        for name in ("z.x", "a.x", "b.x"):
+            await hint(name)
+        await asyncio.sleep(5.0)
+    assert [exchange.methods[0] for exchange in house.backend.exchanges] == ["z.x", "b.x", "a.x"]
+
+
+@virtual
 async def test_if_the_breaker_opens_while_calls_wait_they_are_not_sent() -> None:
     house = House(*(source(f"s{n}.x") for n in range(6)), connections=1, breaker=TWICE)
     async with house.supervisor.running():
