@@ -476,6 +476,26 @@ class TestAReusedConnection:
             assert [await call(exchange), await call(exchange)] == [b"{}", b"{}"]
             assert [len(peer.requests) for peer in server.peers] == [2, 1]
 
+    async def test_that_is_answered_408_is_replaced_by_a_new_one_though_others_wait(
+        self, new_exchange: NewExchange
+    ) -> None:
+        both_asked = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            if peer.number == 1:
+                both_asked.set()
+            await both_asked.wait()
+            await peer.send(GOOD)
+            await peer.request()
+            await peer.send(http_response(b"", status="408 Request Timeout"))
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url)
+            await asyncio.gather(get(exchange), get(exchange))
+            assert await get(exchange) == b"{}"
+            assert sorted(len(peer.requests) for peer in server.peers) == [1, 1, 2]
+
     async def test_whose_new_one_is_answered_408_too_is_a_failure(self, new_exchange: NewExchange) -> None:
         timed_out = http_response(b"", status="408 Request Timeout")
 
