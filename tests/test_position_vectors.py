@@ -1,0 +1,73 @@
+"""`docs/vectors`: every client that we have comes back to where it was, and loses nothing."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from vectors import Client, Json, Query, run, vectors
+
+from tidegate.client.items import decode_frame
+from tidegate.client.position import Position, Progress
+
+VECTORS = pytest.mark.parametrize("vector", vectors())
+
+
+class PythonClient:
+    def __init__(self, query: Query) -> None:
+        since = None if query.since is None else Position.parse(query.since)
+        self._progress = Progress(query.types, since=since)
+
+    def take(self, message: bytes) -> None:
+        self._progress.take(decode_frame(message))
+
+    def position(self) -> str | None:
+        return None if self._progress.complete is None else str(self._progress.complete)
+
+    def next(self) -> tuple[Query, Iterable[str]]:
+        opening = self._progress.opening()
+        return Query(opening.types, None if opening.since is None else str(opening.since)), opening.later
+
+
+class FirstRule:
+    """The rule of protocol 1 as the page told it first: the largest position of any message that has one."""
+
+    def __init__(self, query: Query) -> None:
+        self._types = query.types
+        self._epoch, _, seq = (query.since or "").rpartition(":")
+        self._seq = int(seq or 0)
+
+    def take(self, message: bytes) -> None:
+        frame: Json = json.loads(message)
+        data: Any = frame["data"]
+        match frame["type"]:
+            case "welcome":
+                self._epoch, self._seq = data["epoch"], data["seq"]
+            case "subscribed" | "heartbeat":
+                self._seq = max(self._seq, data["seq"])
+            case _ if "snapshot" not in frame:
+                self._seq = max(self._seq, frame.get("seq", 0))
+        if self._types is not None and frame["type"] in {"subscribed", "unsubscribed", "authenticated"}:
+            self._types = frozenset(data["types"])
+
+    def position(self) -> str | None:
+        return f"{self._epoch}:{self._seq}"
+
+    def next(self) -> tuple[Query, Iterable[str]]:
+        return Query(self._types, self.position()), ()
+
+
+@pytest.mark.parametrize("client", [PythonClient])
+@VECTORS
+def test_a_client_comes_back_to_where_it_was(vector: Json, client: type[Client]) -> None:
+    run(vector, client)
+
+
+@VECTORS
+def test_where_a_vector_says_so_the_first_rule_loses(vector: Json) -> None:
+    client = FirstRule(Query.of(vector["url"]))
+    for step in vector["steps"]:
+        if "receive" in step:
+            client.take(json.dumps(step["receive"]).encode())
+        if "loses" in step.get("cut", {}):
+            assert client.next()[0] == Query.of(step["cut"]["loses"]) != Query.of(step["cut"]["url"])
