@@ -1,15 +1,19 @@
 """`docs/vectors`: every client that we have comes back to where it was, and loses nothing."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from vectors import Client, Json, Query, run, vectors
+from vectors import DIRECTORY, Json, NewClient, Query, run, vectors
 
 from tidegate.client.items import decode_frame
 from tidegate.client.position import Position, Progress
 
+ROOT = Path(__file__).parents[1]
 VECTORS = pytest.mark.parametrize("vector", vectors())
 
 
@@ -59,8 +63,26 @@ class FirstRule:
 
 @pytest.mark.parametrize("client", [PythonClient])
 @VECTORS
-def test_a_client_comes_back_to_where_it_was(vector: Json, client: type[Client]) -> None:
+def test_a_client_comes_back_to_where_it_was(vector: Json, client: NewClient) -> None:
     run(vector, client)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node: see tools/install-check-tools")
+def test_our_own_page_comes_back_to_where_it_was() -> None:
+    command = ["node", str(ROOT / "tests/support/run-vectors.mjs"), str(DIRECTORY)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    made = dict(map(json.loads, ran.stdout.splitlines()))
+    assert made.keys() == {file.name for file in DIRECTORY.iterdir()}
+    for name, outcomes in made.items():
+        steps = json.loads((DIRECTORY / name).read_text())["steps"]
+        for number, (step, outcome) in enumerate(zip(steps, outcomes, strict=True), 1):
+            if "receive" in step:
+                assert outcome == step["position"], f"{name}, step {number}"
+            if "cut" in step:
+                url, later = outcome
+                assert Query.of(url) == Query.of(step["cut"]["url"]), f"{name}, step {number}"
+                assert sorted(later) == sorted(step["cut"]["subscribe"]), f"{name}, step {number}"
 
 
 @VECTORS

@@ -187,7 +187,7 @@ async def test_what_is_needed_to_go_on_later_can_be_kept() -> None:
         await take(stream, 2)
         assert (stream.position, stream.position_types) == (None, None)
         await take(stream, 1)
-        assert (stream.position, stream.position_types) == ("e1:8", {"a", "heartbeat"})
+        assert (stream.position, stream.position_types) == ("e1:8", frozenset({"a", "heartbeat"}))
 
 
 async def test_the_defaults_of_a_restarted_gateway_are_asked_for_anew() -> None:

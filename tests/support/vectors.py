@@ -1,7 +1,7 @@
 """The test vectors of a client's position, `docs/vectors`, and what runs them on any implementation of the rule."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -45,10 +45,8 @@ class Client(Protocol):
         ...
 
 
-class NewClient(Protocol):
-    """Makes a client that connects with `query` first."""
-
-    def __call__(self, query: Query) -> Client: ...
+NewClient = Callable[[Query], Client]
+"""Makes a client that connects with that query first."""
 
 
 def vectors() -> list[Any]:
