@@ -5,9 +5,9 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from resuming import FirstRule, Resuming
 from vectors import DIRECTORY, Json, NewClient, Query, run, vectors
 
 from tidegate.client.items import decode_frame
@@ -33,35 +33,23 @@ class PythonClient:
         return Query(opening.types, None if opening.since is None else str(opening.since)), opening.later
 
 
-class FirstRule:
-    """The rule of protocol 1 as the page told it first: the largest position of any message that has one."""
+class ClientOfTests:
+    """That of the delivery model, of the race and of the simulation."""
 
     def __init__(self, query: Query) -> None:
-        self._types = query.types
-        self._epoch, _, seq = (query.since or "").rpartition(":")
-        self._seq = int(seq or 0)
+        self._resuming = Resuming(query.types, query.since)
 
     def take(self, message: bytes) -> None:
-        frame: Json = json.loads(message)
-        data: Any = frame["data"]
-        match frame["type"]:
-            case "welcome":
-                self._epoch, self._seq = data["epoch"], data["seq"]
-            case "subscribed" | "heartbeat":
-                self._seq = max(self._seq, data["seq"])
-            case _ if "snapshot" not in frame:
-                self._seq = max(self._seq, frame.get("seq", 0))
-        if self._types is not None and frame["type"] in {"subscribed", "unsubscribed", "authenticated"}:
-            self._types = frozenset(data["types"])
+        self._resuming.tell(json.loads(message))
 
     def position(self) -> str | None:
-        return f"{self._epoch}:{self._seq}"
+        return self._resuming.position
 
     def next(self) -> tuple[Query, Iterable[str]]:
-        return Query(self._types, self.position()), ()
+        return Query(*self._resuming.opening), self._resuming.later
 
 
-@pytest.mark.parametrize("client", [PythonClient])
+@pytest.mark.parametrize("client", [PythonClient, ClientOfTests])
 @VECTORS
 def test_a_client_comes_back_to_where_it_was(vector: Json, client: NewClient) -> None:
     run(vector, client)
@@ -87,9 +75,9 @@ def test_our_own_page_comes_back_to_where_it_was() -> None:
 
 @VECTORS
 def test_where_a_vector_says_so_the_first_rule_loses(vector: Json) -> None:
-    client = FirstRule(Query.of(vector["url"]))
+    rule = FirstRule(*Query.of(vector["url"]))
     for step in vector["steps"]:
         if "receive" in step:
-            client.take(json.dumps(step["receive"]).encode())
+            rule.tell(step["receive"])
         if "loses" in step.get("cut", {}):
-            assert client.next()[0] == Query.of(step["cut"]["loses"]) != Query.of(step["cut"]["url"])
+            assert rule.opening == Query.of(step["cut"]["loses"]) != Query.of(step["cut"]["url"])

@@ -86,6 +86,7 @@ class Subscriber(Member):
         "_counted_from",
         "_cursor",
         "_feed",
+        "_handed_over",
         "_limits",
         "_now",
         "_outbox",
@@ -119,6 +120,8 @@ class Subscriber(Member):
         self._too_slow: Callable[[str], None] | None = too_slow
         self._feed: Iterator[bytes] | None = None
         self._cursor = 0
+        self._handed_over = 0
+        """The newest event that did not come live."""
         self._outbox: Outbox | None = None
         self._paused = False
         self._stalled: tuple[int, float] | None = None
@@ -244,8 +247,9 @@ class Subscriber(Member):
             if self._outbox is not None:
                 yield from self._kept()
             if synced_from is not None and self._cursor >= synced_from:
+                # Where the history overran a slow reader, later events than that had to come before.
+                yield self._synced(max(synced_from, self._handed_over))
                 synced_from = None
-                yield self._synced()
                 continue
             event = history.get(self._cursor + 1)
             if event is None:
@@ -257,14 +261,14 @@ class Subscriber(Member):
                 self._settled += 1
                 yield self._framed(event)
 
-    def _synced(self) -> bytes:
-        """Everything up to the cursor has been handed over, or a gap has named it: the outbox is empty."""
+    def _synced(self, seq: int) -> bytes:
+        """Everything up to `seq` has been handed over, or a gap has named it."""
         self.placed = True
-        position = Position(self._stream.epoch, self._cursor)
+        position = Position(self._stream.epoch, seq)
         return self.interest.framing.synced(position, encode_synced(position, timestamp=self._now.wall))
 
     def _framed(self, event: Event) -> bytes:
-        framing = self.interest.framing
+        framing, self._handed_over = self.interest.framing, event.seq or 0
         return framing.event(event, self._stream.epoch) if self.placed else framing.message(event.type, event.json)
 
     def _pump(self, now: Instant) -> None:
