@@ -38,8 +38,8 @@ LARGE = ["9.*"]
 class Echo(Connection):
     """Says what it is told, and nothing else."""
 
-    def start(self, since: Position | None, *, preamble: bytes = b"") -> None:
-        del since
+    def start(self, since: Position | None, *, by_default: bool = False, preamble: bytes = b"") -> None:
+        del since, by_default
         self._channel.write(preamble)
 
     def receive(self, text: bytes) -> None:

@@ -464,7 +464,18 @@ async def test_roles(method: str, path: str, token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/", "/app.js", "/style.css", "/favicon.svg"]
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/",
+        "/app.js",
+        "/position.mjs",
+        "/style.css",
+        "/favicon.svg",
+    ],
 )
 async def test_what_needs_no_token(path: str) -> None:
     async with serving(grants=GRANTS) as gate:
@@ -672,10 +683,11 @@ async def test_the_websocket_is_on_the_same_port() -> None:
 async def test_the_page_needs_nothing_from_elsewhere() -> None:
     async with serving() as gate:
         page = await gate.ask("GET", "/")
-        files = [await gate.ask("GET", f"/{name}") for name in ("app.js", "style.css", "favicon.svg")]
+        files = [await gate.ask("GET", f"/{name}") for name in ("app.js", "position.mjs", "style.css", "favicon.svg")]
     kinds = [one.headers["content-type"] for one in (page, *files)]
     assert kinds == [
         "text/html; charset=utf-8",
+        "text/javascript; charset=utf-8",
         "text/javascript; charset=utf-8",
         "text/css; charset=utf-8",
         "image/svg+xml; charset=utf-8",
@@ -721,6 +733,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/asyncapi.json"),
         ("GET", "/"),
         ("GET", "/app.js"),
+        ("GET", "/position.mjs"),
         ("GET", "/style.css"),
         ("GET", "/favicon.svg"),
     }

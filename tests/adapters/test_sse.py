@@ -91,7 +91,7 @@ async def test_welcome_snapshots_position_then_live() -> None:
         async with stream(gate, "?types=system.*,app.*") as reader:
             welcome = await reader.block()
             snapshot = await reader.block()
-            place = await reader.block()
+            synced = await reader.block()
             await publish(gate, draft("app.news", {"x": "\n"}))
             live = await reader.block()
     assert "content-type: text/event-stream\r\n" in reader.head
@@ -103,7 +103,8 @@ async def test_welcome_snapshots_position_then_live() -> None:
     assert (data["epoch"], data["seq"], data["subscriptions"]) == ("e1", 2, ["app.*", "system.*"])
     assert (snapshot["event"], json.loads(snapshot["data"])["snapshot"]) == ("system.status", True)
     assert "id" not in snapshot
-    assert place == {"id": "e1:2"}
+    assert (synced["event"], synced["id"]) == ("synced", "e1:2")
+    assert json.loads(synced["data"])["data"] == {"epoch": "e1", "seq": 2}
     assert (live["event"], live["id"], json.loads(live["data"])["data"]) == ("app.news", "e1:3", {"x": "\n"})
 
 
@@ -115,18 +116,18 @@ async def test_resuming_replays_what_was_missed(how: str) -> None:
         headers = {} if how == "query" else {"Last_Event_ID": "e1:2"}
         async with stream(gate, query[how], **headers) as reader:
             welcome = json.loads((await reader.block())["data"])["data"]
-            place = await reader.block()
             replayed = [await reader.block() for _ in range(2)]
+            synced = await reader.block()
     assert (welcome["resumed"], welcome["seq"]) == (True, 2)
-    assert place == {"id": "e1:2"}
     assert [event["id"] for event in replayed] == ["e1:3", "e1:4"]
+    assert (synced["event"], synced["id"]) == ("synced", "e1:4")
 
 
 async def test_a_resume_that_fails_is_a_gap_and_snapshots() -> None:
     async with serving() as gate:
         await publish(gate, draft("system.status", 1, retain=True))
         async with stream(gate, "?types=system.*", Last_Event_ID="older:7") as reader:
-            assert await reader.types(4) == ["welcome", "gap", "system.status", ""]
+            assert await reader.types(4) == ["welcome", "gap", "system.status", "synced"]
 
 
 @pytest.mark.parametrize("sent", ["42", "null", "undefined", "2026-11-22T21:40:03Z", "1700000000000-0", ":1", "\xfc"])

@@ -120,6 +120,12 @@ async def received(client: ClientConnection, count: int = 1) -> list[dict[str, A
         return [json.loads(await client.recv()) for _ in range(count)]
 
 
+async def opened(client: ClientConnection) -> None:
+    """Read what every connection begins with, up to `synced`."""
+    while types(await received(client)) != ["synced"]:
+        pass
+
+
 async def say(client: ClientConnection, message: Any) -> dict[str, Any]:
     """Send `message` and read one message."""
     await client.send(message if isinstance(message, str | bytes) else json.dumps(message))
@@ -193,19 +199,25 @@ class RawClient:
         decoded: dict[str, Any] = json.loads(bytes(frame.data))
         return decoded
 
+    async def opened(self) -> None:
+        """Read what every connection begins with, up to `synced`."""
+        while (await self.message())["type"] != "synced":
+            pass
+
 
 class TestWelcome:
     async def test_a_client_that_asks_for_nothing_gets_the_defaults(self) -> None:
         async with serving() as served:
             await served.house.gateway.publish([draft("system.status", {"n": 1}, retain=True), draft("a")])
             async with served.connect() as client:
-                welcome, snapshot = await received(client, 2)
+                welcome, snapshot, synced = await received(client, 3)
                 await served.house.gateway.publish([draft("system.status", {"n": 2}), draft("a")])
                 [live] = await received(client)
             assert welcome["type"] == "welcome"
             assert welcome["data"]["subscriptions"] == sorted(served.house.gateway.options.default_types)
             assert (welcome["data"]["epoch"], welcome["data"]["seq"]) == (EPOCH, 2)
             assert (snapshot["type"], snapshot["seq"], snapshot["snapshot"]) == ("system.status", 1, True)
+            assert (synced["type"], synced["data"]) == ("synced", {"epoch": EPOCH, "seq": 2})
             assert (live["type"], live["seq"]) == ("system.status", 3)
 
     @pytest.mark.parametrize(
@@ -220,12 +232,13 @@ class TestWelcome:
             for n in range(3):
                 await served.house.gateway.publish([draft("a", n)])
             async with served.connect(f"?types=a&since={EPOCH}:1") as client:
-                messages = await received(client, 3)
+                messages = await received(client, 4)
             async with served.connect("?types=a&since=other:1") as client:
-                gap = await received(client, 2)
+                gap = await received(client, 3)
         assert messages[0]["data"]["resumed"] is True
-        assert [m["seq"] for m in messages[1:]] == [2, 3]
-        assert types(gap) == ["welcome", "gap"]
+        assert [m["seq"] for m in messages[1:3]] == [2, 3]
+        assert (messages[3]["type"], messages[3]["data"]) == ("synced", {"epoch": EPOCH, "seq": 3})
+        assert types(gap) == ["welcome", "gap", "synced"]
 
     async def test_compression_is_not_agreed_to(self) -> None:
         async with serving() as served, served.connect("?types=", compression="deflate") as client:
@@ -236,9 +249,11 @@ class TestWelcome:
 class TestMessages:
     async def test_both_shapes_of_subscribe_then_unsubscribe(self) -> None:
         async with serving() as served, served.connect("?types=") as client:
-            await received(client)
+            await opened(client)
             first = await say(client, {"type": "subscribe", "id": 1, "data": {"types": ["a"]}})
+            await opened(client)
             second = await say(client, {"type": "subscribe", "id": "x", "types": ["b"]})
+            await opened(client)
             third = await say(client, {"type": "unsubscribe", "types": ["a"]})
             await served.house.gateway.publish([draft("a"), draft("b")])
             [live] = await received(client)
@@ -262,7 +277,7 @@ class TestMessages:
         grants = {"t": Grant(allowed=PatternSet([f"t{n}" for n in range(9)]))}
         authenticator = knowing(grants)
         async with serving(authenticator=authenticator) as served, served.connect("?types=&token=t") as client:
-            await received(client)
+            await opened(client)
             for message, code in asked:
                 answer = await say(client, message)
                 assert (answer["type"], answer["data"]["code"]) == ("error", code)
@@ -272,7 +287,7 @@ class TestMessages:
     async def test_too_many_messages_are_limited(self) -> None:
         limits = SessionLimits(patterns=8, messages_per_s=1.0, messages_burst=2)
         async with serving(session_limits=limits) as served, served.connect("?types=") as client:
-            await received(client)
+            await opened(client)
             answers = [await say(client, {"type": "ping", "id": n}) for n in range(3)]
             served.house.clock.advance(4.9)
             await say(client, {"type": "ping"})
@@ -287,7 +302,7 @@ class TestMessages:
     async def test_a_text_in_fragments_with_control_frames_between(self) -> None:
         text = '{"type":"ping","id":"ä"}'.encode()
         async with serving() as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             client.send(
                 Frame(Opcode.TEXT, text[:22], fin=False),
                 Frame(Opcode.PING, b"here"),
@@ -302,7 +317,7 @@ class TestMessages:
 
     async def test_pings_and_messages_in_one_segment_are_answered_in_their_order(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             text = Frame(Opcode.TEXT, b'{"type":"ping"}')
             parts = Frame(Opcode.TEXT, text.data[:5], fin=False), Frame(Opcode.CONT, text.data[5:])
             client.send(parts[0], Frame(Opcode.PING, b"1"), parts[1], Frame(Opcode.PING, b"2"), text)
@@ -319,7 +334,7 @@ class TestMessages:
 
     async def test_many_messages_in_one_segment_are_answered_in_order(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             client.send(*[Frame(Opcode.TEXT, b'{"type":"ping","id":%d}' % n) for n in range(20)])
             assert [(await client.message())["id"] for _ in range(20)] == list(range(20))
 
@@ -340,7 +355,7 @@ class TestProtocolErrors:
         self, frames: list[Frame | bytes], code: int
     ) -> None:
         async with serving(message_bytes=1000) as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             ping = Frame(Opcode.TEXT, b'{"type":"ping","id":1}')
             client.send(ping, *frames, ping)
             assert (await client.message())["type"] == "pong"
@@ -353,16 +368,16 @@ class TestProtocolErrors:
 
     async def test_the_code_arrives_although_the_client_goes_on_sending(self) -> None:
         async with serving() as served, served.connect("?types=") as client, served.connect("?types=a") as other:
-            await received(client)
+            await opened(client)
             await client.send("x" * 2_000_000)
             assert (await ended(client))[0] == 1009
-            await received(other)
+            await opened(other)
             await served.house.gateway.publish([draft("a")])
             assert types(await received(other)) == ["a"]
 
     async def test_as_long_a_message_as_is_allowed(self) -> None:
         async with serving() as served, served.connect("?types=") as client:
-            await received(client)
+            await opened(client)
             request = '{"type":"ping","id":"%s"}'
             text = request % ("x" * (65536 - len(request) + 2))
             assert len(text) == 65536
@@ -373,7 +388,7 @@ class TestClosing:
     async def test_a_client_that_closes_is_answered_and_forgotten(self) -> None:
         async with serving() as served:
             async with served.connect("?types=a") as client:
-                await received(client)
+                await opened(client)
                 await client.close(4000, "enough")
             assert (client.close_code, client.close_reason) == (4000, "enough")
             assert await served.until_left() == ["closed by the client with 4000"]
@@ -388,7 +403,7 @@ class TestClosing:
     async def test_the_end_of_the_stream_without_a_close_is_the_end(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
             client.writer.write_eof()
-            await client.message()
+            await client.opened()
             assert await client.next() is None
             assert await served.until_left() == ["connection lost"]
 
@@ -409,7 +424,7 @@ class TestClosing:
 
     async def test_text_after_the_close_is_ignored_and_nothing_follows_it(self) -> None:
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
-            await client.message()
+            await client.opened()
             ping = Frame(Opcode.TEXT, b'{"type":"ping"}')
             client.send(ping, Frame(Opcode.CLOSE, (1000).to_bytes(2)), ping)
             assert (await client.message())["type"] == "pong"
@@ -421,7 +436,7 @@ class TestClosing:
 
     async def test_the_server_waits_for_the_answer_to_its_close(self) -> None:
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
-            await client.message()
+            await client.opened()
             [connection] = served.house.gateway.connections
             connection.close(CloseCode.UNAUTHENTICATED, "ü" * 200)
             connection.send("pong", Pong(timestamp=""))
@@ -436,14 +451,14 @@ class TestClosing:
     async def test_a_client_that_does_not_answer_the_close_is_cut_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(protocol_module, "LINGER_S", 0.01)
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
-            await client.message()
+            await client.opened()
             served.house.gateway.connections[0].close(CloseCode.DRAINING, "draining")
             assert await served.until_left() == ["closed by the server with 1012: draining"]
 
     async def test_a_drain_says_so_and_closes_with_1012(self) -> None:
         async with serving() as served, served.connect("?types=") as client, served.connect("?types=a") as other:
-            await received(client)
-            await received(other)
+            await opened(client)
+            await opened(other)
             await served.house.gateway.drain(0.0)
             for each in (client, other):
                 notice = (await received(each))[0]
@@ -457,7 +472,7 @@ class TestClosing:
 class TestLiveness:
     async def test_any_frame_is_a_sign_of_life(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             [protocol] = served.server.made
             for answer in (Frame(Opcode.PONG, b""), Frame(Opcode.TEXT, b'{"type":"ping"}'), Frame(Opcode.PING, b"")):
                 protocol.check_alive()
@@ -472,7 +487,7 @@ class TestLiveness:
 
     async def test_an_unanswered_ping_is_the_end(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             [protocol] = served.server.made
             protocol.check_alive()
             protocol.check_alive()
@@ -480,7 +495,7 @@ class TestLiveness:
 
     async def test_each_connection_is_checked_once_in_a_round(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving() as served, served.connect("?types=") as client:
-            await received(client)
+            await opened(client)
             [protocol] = served.server.made
             checks: list[int] = []
             naps: list[float] = []
@@ -502,8 +517,8 @@ class TestLiveness:
     async def test_when_the_timer_ends_so_does_every_connection(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client, RawClient.open(served.port) as other:
             running = asyncio.create_task(served.server.run())
-            await client.message()
-            await other.message()
+            await client.opened()
+            await other.opened()
             await asyncio.sleep(0)
             running.cancel()
             assert await served.until_left(2) == ["closed by the server with 1001: the gateway ends"] * 2
@@ -516,7 +531,7 @@ class TestSlowReaders:
             RawClient.open(served.port, "?types=a", receive_buffer=4096),
             served.connect("?types=a") as other,
         ):
-            await received(other)
+            await opened(other)
             sent = 0
             while not served.house.metrics.named("client_left"):
                 await served.house.gateway.publish([draft("a", KIB * 16)])
@@ -597,20 +612,20 @@ class TestFloods:
             async with asyncio.timeout(PATIENCE_S):
                 while transport.is_reading():
                     await asyncio.sleep(0)
-            assert types(await received(other)) == ["welcome"]
+            assert types(await received(other, 2)) == ["welcome", "synced"]
             assert (await say(other, {"type": "ping"}))["type"] == "pong"
             assert served.house.metrics.named("client_left") == [], "it is not closed, only read slowly"
 
     async def test_within_the_burst_nothing_waits(self) -> None:
         async with serving(frames=self.SLOW) as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             client.send(Frame(Opcode.PING, b"1"), Frame(Opcode.PING, b"2"))
             assert [(await client.next() or Frame(Opcode.TEXT, b"")).data for _ in range(2)] == [b"1", b"2"]
             assert served.server.made[0]._transport.is_reading()
 
     async def test_it_is_read_on_when_its_time_has_come(self) -> None:
         async with serving(frames=Rate(per_s=200.0, burst=1)) as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             for n in range(5):
                 client.send(*[Frame(Opcode.PING, b"%d" % n)] * 3)
             pongs = [await client.next() for _ in range(15)]
@@ -621,7 +636,7 @@ class TestFloods:
     ) -> None:
         monkeypatch.setattr(protocol_module, "PIECE_BYTES", 100)
         async with serving() as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             pieces: list[int] = []
             real = Wire.receive_data
 
@@ -651,7 +666,7 @@ class TestFloods:
 
     async def test_what_comes_after_our_close_is_read_without_a_pause(self) -> None:
         async with serving(frames=self.SLOW) as served, RawClient.open(served.port) as client:
-            await client.message()
+            await client.opened()
             served.house.gateway.connections[0].close(CloseCode.DRAINING, "bye")
             client.send(*[Frame(Opcode.PING, b"")] * 10)
             while (frame := await client.next()) is not None and frame.opcode is not Opcode.CLOSE:

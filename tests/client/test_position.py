@@ -1,10 +1,22 @@
+"""What the test vectors cannot say (`tests/test_position_vectors.py`): where a stream begins, and bad input."""
+
+import json
+
 import pytest
 
-from tidegate.client.position import Position, Progress
+from tidegate.client.items import UNREADABLE, Frame, decode_frame
+from tidegate.client.position import Opening, Position, Progress
+
+NOTHING: frozenset[str] = frozenset()
 
 
 def at(seq: int, epoch: str = "e1") -> Position:
     return Position(epoch, seq)
+
+
+def frame(event_type: str, data: object = None, **fields: object) -> Frame:
+    message = {"type": event_type, "timestamp": "2026-11-22T21:40:03.123Z", "data": data, **fields}
+    return decode_frame(json.dumps(message).encode())
 
 
 def test_a_position_reads_what_it_writes() -> None:
@@ -19,66 +31,30 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 
 def test_a_new_client_has_nothing() -> None:
-    progress = Progress()
-    progress.live(5)
+    progress = Progress(["a"])
+    progress.take(frame("a", seq=5))
     assert progress.complete is None
+    assert progress.opening() == Opening(frozenset("a"), None, NOTHING)
 
 
-def test_a_welcome_counts_only_once_its_snapshots_are_through() -> None:
-    progress = Progress(at(3))
-    progress.welcomed(at(10), resumed=False)
-    assert progress.complete == at(3)
-    progress.passed_snapshots()
+def test_a_position_from_before_stands_for_what_is_wanted_unless_something_else_is_said() -> None:
+    assert Progress(["a", "b"], since=at(7)).opening() == Opening(frozenset("ab"), at(7), NOTHING)
+    assert Progress(["a", "b"], since=at(7), since_types=["a", "c"]).opening() == (
+        frozenset("a"),
+        at(7),
+        frozenset("b"),
+    )
+    assert Progress(since=at(7), since_types=["a"]).opening() == Opening(frozenset("a"), at(7), NOTHING)
+    assert Progress(since=at(7)).opening() == Opening(None, at(7), NOTHING)
+
+
+def test_a_heartbeat_of_another_epoch_moves_nothing() -> None:
+    progress = Progress(since=at(10))
+    progress.take(frame("heartbeat", {"epoch": "e2", "seq": 12}))
     assert progress.complete == at(10)
 
 
-def test_a_resumed_welcome_counts_at_once() -> None:
-    progress = Progress(at(3))
-    progress.welcomed(at(3), resumed=True)
-    progress.live(4)
-    assert progress.complete == at(4)
-
-
-def test_a_welcome_may_lie_before_the_position_asked_for() -> None:
-    """A `since` beyond the newest position must not be asked for again and again."""
-    progress = Progress(at(100))
-    progress.welcomed(at(7), resumed=False)
-    progress.passed_snapshots()
-    assert progress.complete == at(7)
-
-
-def test_a_live_event_comes_after_the_snapshots() -> None:
-    progress = Progress()
-    progress.welcomed(at(10), resumed=False)
-    progress.live(11)
-    assert progress.complete == at(11)
-
-
-def test_the_largest_counts() -> None:
-    progress = Progress(at(10))
-    progress.live(9)
-    progress.reached(at(8))
-    assert progress.complete == at(10)
-    progress.reached(at(12))
-    assert progress.complete == at(12)
-
-
-def test_a_heartbeat_comes_after_the_snapshots() -> None:
-    progress = Progress(at(3))
-    progress.welcomed(at(10), resumed=False)
-    progress.reached(at(10))
-    assert progress.complete == at(10)
-
-
-def test_a_heartbeat_of_another_epoch_begins_anew() -> None:
-    progress = Progress(at(10))
-    progress.reached(at(2, "e2"))
-    assert progress.complete == at(2, "e2")
-
-
-def test_a_connection_lost_among_the_snapshots_leaves_the_old_position() -> None:
-    progress = Progress(at(3))
-    progress.welcomed(at(10), resumed=False)
-    progress.welcomed(at(3), resumed=True)
-    progress.passed_snapshots()
-    assert progress.complete == at(3)
+@pytest.mark.parametrize("event_type", ["welcome", "synced", "gap", "subscribed", "unsubscribed", "heartbeat"])
+def test_a_message_that_does_not_say_what_it_should_is_unreadable(event_type: str) -> None:
+    with pytest.raises(UNREADABLE):
+        Progress().take(frame(event_type, {}))

@@ -75,8 +75,9 @@ async def test_without_types_the_defaults_are_asked_for() -> None:
 
 async def test_a_lost_connection_is_resumed_behind_the_last_live_event() -> None:
     async def first(peer: Peer) -> None:
-        await peer.welcome("e1", 7)
+        await peer.welcome("e1", 7, subscriptions=["a", "b.*"])
         await peer.send("a", 1, seq=5, snapshot=True)
+        await peer.synced("e1", 7)
         await peer.send("a", 2, seq=8)
         peer.abort()
 
@@ -92,7 +93,7 @@ async def test_a_lost_connection_is_resumed_behind_the_last_live_event() -> None
         assert "broke off" in items[3].reason
         assert isinstance(items[4], Connected)
         assert items[4].resumed
-        assert query(gateway, 1) == {"since": ["e1:8"]}
+        assert query(gateway, 1) == {"types": ["a,b.*"], "since": ["e1:8"]}, "the patterns are never left out"
         assert stream.position == "e1:9"
 
 
@@ -107,20 +108,123 @@ async def test_a_connection_lost_among_the_snapshots_is_not_resumed_behind_them(
         assert gateway.requests == ["/ws", "/ws"]
 
 
-async def test_the_pong_behind_the_snapshots_makes_the_position_good() -> None:
+async def test_with_a_gateway_older_than_synced_the_pong_behind_the_snapshots_makes_the_position_good() -> None:
     async def first(peer: Peer) -> None:
         await peer.welcome("e1", 7)
         await peer.answer_ping()
         peer.abort()
 
-    async with scripted(first, idle) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+    async with scripted(first, idle) as gateway, connect(gateway.url, types=["*"], options=AT_ONCE) as stream:
         await take(stream, 3)
-        assert query(gateway, 1) == {"since": ["e1:7"]}
+        assert query(gateway, 1) == {"types": ["*"], "since": ["e1:7"]}
+
+
+async def test_resuming_with_more_patterns_than_before_hands_over_the_values_of_the_new_ones() -> None:
+    """A resumed connection gets no snapshots: the new ones are subscribed to when it is synced."""
+
+    async def first(peer: Peer) -> None:
+        await peer.welcome("e1", 7, resumed=True, subscriptions=["a", "heartbeat"])
+        await peer.send("a", 1, seq=8)
+        await peer.synced("e1", 8)
+        assert await peer.asked() == ["b", "c"]
+        await peer.subscribed("e1", 8, ["a", "b", "c", "heartbeat"], ["b", "c"])
+        await peer.send("b", 2, seq=3, snapshot=True)
+        peer.abort()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome("e1", 8, resumed=True, subscriptions=["a", "heartbeat"])
+        await peer.synced("e1", 9)
+        assert await peer.asked() == ["b", "c"]
+        await peer.subscribed("e1", 9, ["a", "b", "c", "heartbeat"], ["b", "c"])
+        await peer.send("b", 2, seq=3, snapshot=True)
+        await peer.send("c", 2, seq=4, snapshot=True)
+        await peer.synced("e1", 9)
+        peer.abort()
+
+    async with (
+        scripted(first, second, idle) as gateway,
+        connect(gateway.url, types=["a", "b", "c"], since="e1:7", since_types=["a"], options=AT_ONCE) as stream,
+    ):
+        seen = []
+        while len(gateway.requests) < 3:
+            [item] = await take(stream, 1)
+            if isinstance(item, Event):
+                seen.append((item.type, item.seq))
+        assert seen == [("a", 8), ("b", 3), ("b", 3), ("c", 4)]
+        assert [query(gateway, n) for n in range(3)] == [
+            {"types": ["a,heartbeat"], "since": ["e1:7"]},
+            {"types": ["a,heartbeat"], "since": ["e1:8"]},
+            {"types": ["a,b,c,heartbeat"], "since": ["e1:9"]},
+        ]
+
+
+@pytest.mark.parametrize(("code", "status"), [("FORBIDDEN", 403), ("INVALID_PATTERN", 400)])
+async def test_patterns_that_are_refused_later_are_refused_as_they_were_at_once(code: str, status: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7, resumed=True, subscriptions=["a", "heartbeat"])
+        await peer.synced("e1", 7)
+        await peer.asked()
+        await peer.send("error", {"code": code, "message": "not for you", "retryable": False})
+        await peer.stay()
+
+    async with (
+        scripted(script) as gateway,
+        connect(gateway.url, types=["a", "b"], since="e1:7", since_types=["a"], options=AT_ONCE) as stream,
+    ):
+        await take(stream, 1)
+        with pytest.raises(AccessRefused, match="not for you") as refused:
+            await take(stream, 1)
+        assert refused.value.status == status
+        assert [item async for item in stream] == []
+
+
+async def test_what_is_needed_to_go_on_later_can_be_kept() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome("e1", 7, subscriptions=["a", "heartbeat"])
+        await peer.send("a", 1, seq=5, snapshot=True)
+        await peer.synced("e1", 7)
+        await peer.send("a", 1, seq=8)
+        await peer.stay()
+
+    async with scripted(script) as gateway, connect(gateway.url) as stream:
+        await take(stream, 2)
+        assert (stream.position, stream.position_types) == (None, None)
+        await take(stream, 1)
+        assert (stream.position, stream.position_types) == ("e1:8", frozenset({"a", "heartbeat"}))
+
+
+async def test_the_defaults_of_a_restarted_gateway_are_asked_for_anew() -> None:
+    """A resume names the patterns that the defaults were; a source that came with the restart is not among them."""
+
+    async def first(peer: Peer) -> None:
+        await peer.welcome("e1", 7, subscriptions=["a"])
+        await peer.synced("e1", 7)
+        peer.abort()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome("e2", 3, subscriptions=["a"])
+        await peer.send("gap", {"reason": "epoch_changed", "requested": "e1:7", "skipped": {}})
+        for n in range(1000):
+            await peer.send("a", n, key=str(n), seq=2, snapshot=True)
+        await peer.stay()
+
+    async def third(peer: Peer) -> None:
+        await peer.welcome("e2", 3, subscriptions=["a", "b"])
+        await peer.send("b", 1, seq=2, snapshot=True)
+        await peer.stay()
+
+    async with scripted(first, second, third) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
+        items = await take(stream, 5)
+        assert [type(item) for item in items] == [Connected, Disconnected, Gap, Connected, Event]
+        assert isinstance(items[3], Connected)
+        assert items[3].subscriptions == ("a", "b")
+        assert [query(gateway, n) for n in range(3)] == [{}, {"types": ["a"], "since": ["e1:7"]}, {}]
 
 
 async def test_a_heartbeat_moves_the_position_and_stays_unseen_where_nobody_asked() -> None:
     async def script(peer: Peer) -> None:
         await peer.welcome("e1", 7)
+        await peer.synced("e1", 7)
         await peer.heartbeat("e1", 20)
         await peer.send("a", 1, seq=21)
         await peer.stay()
@@ -143,7 +247,7 @@ async def test_a_gap_is_a_value() -> None:
         assert isinstance(gap, Gap)
         assert (gap.reason, gap.requested, gap.skipped) == ("epoch_changed", "e1:5", {"a": 2})
         assert b'"gap"' in gap.raw
-        assert stream.position == "e1:5"
+        assert stream.position is None, "there is none before `synced`"
 
 
 async def test_a_draining_server_says_how_long_to_stay_away() -> None:

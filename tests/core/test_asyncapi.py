@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from fanout import WALL, House, ask, draft
+from fanout import WALL, House, ask, draft, types
 
 from tidegate.core import envelope as wire
 from tidegate.core.asyncapi import BUILT_IN, CLOSE_CODES, REPLIES, asyncapi_document
@@ -81,8 +81,9 @@ class TestTruth:
     """What a gateway really sends is valid against the document."""
 
     async def test_of_replies(self) -> None:
-        connection, channel, [welcome] = House().started()
+        connection, channel, [welcome, synced] = House().started()
         validate(welcome, "welcome")
+        validate(synced, "synced")
         asked: list[tuple[Json, str]] = [
             ({"type": "subscribe", "id": 1, "data": {"types": ["a"]}}, "subscribed"),
             ({"type": "unsubscribe", "id": "x", "data": {"types": ["a"]}}, "unsubscribed"),
@@ -92,8 +93,9 @@ class TestTruth:
         for request, name in asked:
             validate(request, request["type"])
             ask(connection, request)
-            [answer] = channel.received()
+            answer, *rest = channel.received()
             validate(answer, name)
+            assert types(rest) == ["synced"] * (name in {"subscribed", "authenticated"})
         ask(connection, {"type": "nope"})
         validate(channel.received()[0], "error")
         connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")

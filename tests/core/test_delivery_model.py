@@ -7,13 +7,16 @@ subscriber, hub, history and retained values. Readers that know only the contrac
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Literal
 
+import pytest
 from delivery import Interest, Known, Reader, World, decoded
 from fanout import EPOCH, SESSION_LIMITS, Fabric, FakeChannel, Sockets, ask, event, follow_socket, knowing
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from resuming import FirstRule, Resuming, Rule
 
 from tidegate.core import hub, outbox, subscriber
 from tidegate.core.events import Position
@@ -96,6 +99,7 @@ class Client:
     def __init__(
         self,
         machine: "Delivery",
+        known: Known,
         interest: Interest,
         since: Position | None,
         framing: Framing,
@@ -103,6 +107,7 @@ class Client:
         on: Sockets | None,
         reads: bool = True,
     ) -> None:
+        self.known = known
         self.framing = framing
         self.on = on
         self.channel = RecordingChannel(on)
@@ -126,26 +131,23 @@ class Client:
         self.channel.on_pause = self.connection.pause
         self.channel.on_resume = self.connection.resume
         follow_socket(self.connection.subscriber, self.channel)
-        self._first = interest, since
         self.connection.start(since)
 
     def read(self) -> None:
         """Judge what was written since the last call."""
         for message, place in decoded(bytes(self.channel.written), self.framing):
-            if message is not None:
-                self.reader.read(message, place)
-            elif place is not None:
-                self.reader.placed(place)
+            self.reader.read(message, place)
         self.channel.written.clear()
 
-    def known(self) -> Known:
-        """What a client knows to which only what the kernel took has arrived."""
-        known = Known(*self._first, self.renewals)
-        known.take(bytes(self.channel.taken), self.framing, EPOCH)
-        return known
+    def hear(self) -> None:
+        """The connection is over: what the kernel took has arrived, and no more."""
+        self.known.hear(bytes(self.channel.taken), self.renewals)
 
 
 class Delivery(RuleBasedStateMachine):
+    comes_back_by: Callable[[Iterable[str]], Rule] = Resuming
+    """How clients of the WebSocket come back."""
+
     def __init__(self) -> None:
         super().__init__()
         self.before = outbox.QUEUE, hub.WRITE_BYTES, subscriber.PIECE_BYTES
@@ -183,7 +185,9 @@ class Delivery(RuleBasedStateMachine):
         )
         for number, (each, framing) in enumerate(zip(patterns, FRAMINGS, strict=True)):
             on = self.fabric.sockets if number in WITH_SOCKET else None
-            self.clients.append(Client(self, Interest(PatternSet(each), EVERYTHING), None, framing, on=on))
+            interest = Interest(PatternSet(each), EVERYTHING)
+            known = Known(self.world, interest, framing, self.comes_back_by(interest.wanted.patterns))
+            self.clients.append(Client(self, known, interest, None, framing, on=on))
         self.read_everything()
 
     @rule(batch=st.lists(PUBLISHED, min_size=1, max_size=6), about=ABOUT_TYPE, ends_turn=st.booleans())
@@ -286,7 +290,7 @@ class Delivery(RuleBasedStateMachine):
         client = self.clients[who]
         if ending:
             client.channel.unblock()
-        known = client.known()
+        client.hear()
         client.connection.detach()
         self.read_everything()
         newest = self.fabric.seq
@@ -296,10 +300,7 @@ class Delivery(RuleBasedStateMachine):
             "old": Position(EPOCH, max(0, newest - 12)),
             "older": Position(EPOCH, 0),
         }
-        self.clients[who] = Client(
-            self, known.interest, lies.get(lie, known.since), client.framing, on=client.on, reads=reads
-        )
-        self.read_everything()
+        self.reconnect(who, lies.get(lie), reads=reads)
 
     @rule(who=WHO, batch=BURST, about=ABOUT_TYPE, sizes=st.lists(st.integers(1, 600), max_size=3), reads=st.booleans())
     def stall_within_a_replay(
@@ -312,6 +313,28 @@ class Delivery(RuleBasedStateMachine):
             self.read_a_little(who, size)
         if reads:
             self.read_on({who})
+
+    @rule(
+        who=WHO,
+        sizes=st.lists(st.integers(1, 900), min_size=1, max_size=3),
+        batch=BURST,
+        about=ABOUT_TYPE,
+        types=PATTERNS | st.none(),
+    )
+    def cut_off_among_snapshots(
+        self, who: int, sizes: list[int], batch: list[Published], about: str, types: list[str] | None
+    ) -> None:
+        """A client begins anew, or subscribes to more, and is cut off while values change under the snapshots."""
+        if types is None or self.clients[who].framing is EVENT_STREAM:
+            self.come_back(who, ending=True, reads=False, lie="other")
+        else:
+            self.read_on({who})
+            self.stop_reading({who})
+            self.request(who, types, "subscribe", [], about)
+        for size in sizes:
+            self.publish(batch, about, ends_turn=True)
+            self.read_a_little(who, size)
+        self.come_back(who, ending=False, reads=True, lie="")
 
     def ask(self, client: Client, kind: str, reply: str, about: PatternSet, data: dict[str, object]) -> None:
         self.requests += 1
@@ -346,9 +369,24 @@ class Delivery(RuleBasedStateMachine):
         client.read()
         assert client.reader.told == reason
         assert client.channel.ended == ("abort", CloseCode.TOO_SLOW)
-        known = client.known()
-        self.clients[who] = Client(self, known.interest, known.since, client.framing, on=client.on)
-        self.clients[who].read()
+        client.hear()
+        self.reconnect(who)
+
+    def reconnect(self, who: int, lie: Position | None = None, *, reads: bool = True) -> None:
+        """A client comes back to where it was, or to where it claims to have been if it was anywhere.
+
+        A claim to have more than it has is believed only where nobody can have that.
+        """
+        before = self.clients[who]
+        interest, since, later = before.known.opening()
+        if lie is not None and since is not None and not since <= lie <= self.fabric.position:
+            since = lie
+            before.known.last_id = None
+        client = Client(self, before.known, interest, since, before.framing, on=before.on, reads=reads)
+        self.clients[who] = client
+        self.read_everything()
+        if later:
+            self.ask(client, "subscribe", "subscribed", later, {"types": later.sorted()})
 
     def teardown(self) -> None:
         try:
@@ -369,6 +407,9 @@ class Delivery(RuleBasedStateMachine):
             assert client.channel.unsent() == 0
             assert stream.delivered == client.reader.events
             assert Counter(stream.skipped) == client.reader.skipped
+            client.hear()
+            lacking = [(event.seq, event.type, event.key) for event in client.known.lacks()]
+            assert not lacking, f"a client that came back by the rule lacks {lacking}"
         assert not self.fabric.stream.catching_up
         assert len(self.fabric.hub) == len({(c.reader.interest, id(c.framing)) for c in self.clients})
 
@@ -381,3 +422,30 @@ TestDelivery.settings = settings(
     derandomize="DELIVERY_RUNS" not in os.environ,
     database=None,
 )
+
+
+class FirstDelivery(Delivery):
+    """The same, with clients that come back as the page told them at first."""
+
+    comes_back_by = FirstRule
+
+
+@pytest.mark.parametrize("types", [None, ["b.x", "rpc_error"]], ids=["the first", "those of a subscribe"])
+@pytest.mark.parametrize("machine", [Delivery, FirstDelivery])
+def test_who_is_cut_off_among_snapshots_gets_the_rest_only_by_the_new_rule(
+    machine: type[Delivery], types: list[str] | None
+) -> None:
+    values: list[Published] = [(name, key, "retain", 300) for name in ("a", "b.x") for key in ("k1", "k2")]
+    delivery = machine()
+    try:
+        delivery.everyone_connects([["a"]] * CLIENTS, piece_bytes=400, history=(1000, 1 << 20), hard_bytes=1 << 22)
+        delivery.publish(values, "a", ends_turn=True)
+        delivery.cut_off_among_snapshots(2, [600], [("a", None, "plain", 4)], "a", types)
+        if machine is Delivery:
+            delivery.all_is_well_in_the_end()
+        else:
+            with pytest.raises(AssertionError, match="lacks"):
+                delivery.all_is_well_in_the_end()
+    finally:
+        delivery.clients.clear()
+        delivery.teardown()

@@ -123,6 +123,13 @@ class TestMessages:
             },
         }
 
+    def test_synced(self) -> None:
+        assert json.loads(wire.encode_synced(Position(EPOCH, 184), timestamp=WALL)) == {
+            "type": "synced",
+            "timestamp": STAMP,
+            "data": {"epoch": EPOCH, "seq": 184},
+        }
+
     def test_subscribed(self) -> None:
         data = wire.SubscribedData(types=["a", "b"], added=["b"], epoch=EPOCH, seq=3)
         assert shown(wire.Subscribed(timestamp=STAMP, id=Raw(b'"x"'), data=data)) == {

@@ -28,12 +28,13 @@ def test_a_client_reads_the_frame(size: int) -> None:
 
 def test_joined_frames_are_read_one_by_one() -> None:
     published = event("a.b", 1, {"n": 1})
-    data = WEBSOCKET.event(published, EPOCH) + WEBSOCKET.snapshot(published, b"{}") + WEBSOCKET.message("pong", b"[]")
-    assert [bytes(frame.data) for frame in parsed_by_a_client(data)] == [published.json, b"{}", b"[]"]
-
-
-def test_a_websocket_client_needs_no_line_for_its_position() -> None:
-    assert WEBSOCKET.position(Position(EPOCH, 3)) == b""
+    data = (
+        WEBSOCKET.event(published, EPOCH)
+        + WEBSOCKET.snapshot(published, b"{}")
+        + WEBSOCKET.synced(Position(EPOCH, 3), b'{"s":3}')
+        + WEBSOCKET.message("pong", b"[]")
+    )
+    assert [bytes(frame.data) for frame in parsed_by_a_client(data)] == [published.json, b"{}", b'{"s":3}', b"[]"]
 
 
 class EventSource:
@@ -59,7 +60,8 @@ def test_an_event_source_hears_events_and_knows_its_place() -> None:
     stream = (
         EVENT_STREAM.message("welcome", b"{}")
         + EVENT_STREAM.snapshot(first, b'{"s":1}')
-        + EVENT_STREAM.position(Position(EPOCH, 6))
+        + EVENT_STREAM.message("a.b", first.json)
+        + EVENT_STREAM.synced(Position(EPOCH, 7), b'{"s":7}')
         + EVENT_STREAM.event(first, EPOCH)
         + EVENT_STREAM.event(second, EPOCH)
     )
@@ -67,12 +69,9 @@ def test_an_event_source_hears_events_and_knows_its_place() -> None:
     assert [(name, place) for name, _, place in heard.dispatched] == [
         ("welcome", ""),
         ("a.b", ""),
+        ("a.b", ""),
+        ("synced", "e1:7"),
         ("a.b", "e1:7"),
         ("heartbeat", "e1:7"),
     ]
-    assert json.loads(heard.dispatched[2][1])["data"] == {"text": "one\ntwo\r\u2028"}
-
-
-def test_a_position_line_alone_sets_the_place_and_dispatches_nothing() -> None:
-    heard = EventSource(EVENT_STREAM.position(Position(EPOCH, 6)))
-    assert (heard.dispatched, heard.last_id) == ([], "e1:6")
+    assert json.loads(heard.dispatched[4][1])["data"] == {"text": "one\ntwo\r\u2028"}

@@ -63,6 +63,18 @@ def test_says_why_a_replay_cannot_be_whole(since: Position, reason: str | None) 
     assert filled(10, max_events=3).refuses(since, at(10)) == reason
 
 
+def test_a_place_from_before_the_patterns_were_what_they_are_is_refused() -> None:
+    history = filled(10)
+    assert history.refuses(at(6), at(10), not_before=7) == "history_truncated"
+    assert history.refuses(at(7), at(10), not_before=7) is None
+    assert history.refuses(at(6, "e2"), at(10), not_before=7) == "epoch_changed"
+
+
+@pytest.mark.parametrize(("count", "max_events", "newest"), [(0, 5, 0), (3, 5, 3), (10, 5, 10), (10, 0, 10)])
+def test_knows_the_newest_position_whatever_fell_out(count: int, max_events: int, newest: int) -> None:
+    assert filled(count, max_events=max_events).newest == newest
+
+
 def test_before_the_first_event_there_is_nothing_to_miss() -> None:
     assert History(max_events=1, max_bytes=1).refuses(at(0), at(0)) is None
 

@@ -42,8 +42,8 @@ class CountingFraming:
     def message(self, name: str, json: bytes) -> bytes:
         return WEBSOCKET.message(name, json)
 
-    def position(self, position: Position) -> bytes:
-        return WEBSOCKET.position(position)
+    def synced(self, position: Position, json: bytes) -> bytes:
+        return WEBSOCKET.synced(position, json)
 
     def retry(self, retry_ms: int) -> bytes:
         return WEBSOCKET.retry(retry_ms)

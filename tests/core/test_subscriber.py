@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from fanout import EPOCH, NOW, WALL, Fabric, FakeChannel, event, interest, types
 
@@ -10,13 +12,21 @@ HELLO = b'\x81\x10{"type":"hello"}'
 KB = "x" * 1000
 
 
-def feed(subscriber: Subscriber, fabric: Fabric, *patterns: str, since: int | None = None, names: bool = False) -> None:
+def feed(
+    subscriber: Subscriber,
+    fabric: Fabric,
+    *patterns: str,
+    since: int | None = None,
+    names: bool = False,
+    synced_from: int | None = None,
+) -> None:
     position = fabric.position if since is None else Position(EPOCH, since)
     subscriber.feed(
         HELLO,
         interest=interest(*patterns),
         names=[(e.type, e.key or "") for e in fabric.retained.events()] if names else (),
         position=position,
+        synced_from=position.seq if names and synced_from is None else synced_from,
         now=NOW,
     )
 
@@ -96,8 +106,10 @@ class TestSnapshots:
             ("hello", None, None),
             ("a", 1, True),
             ("b", 2, True),
+            ("synced", None, None),
             ("a", 3, None),
         ]
+        assert received[3]["data"] == {"epoch": EPOCH, "seq": 2}
         assert subscriber.delivered == 1
 
     def test_a_value_that_came_meanwhile_is_an_event_and_no_snapshot(self) -> None:
@@ -111,9 +123,134 @@ class TestSnapshots:
         fabric.publish("a", key="98", retain=True, gone=True)
         channel.unblock()
         received = channel.received()
-        assert types(received) == ["hello"] + ["a"] * 100
-        assert ["snapshot" in m for m in received] == [False] + [True] * 98 + [False] * 2
-        assert [m["seq"] for m in received[-2:]] == [101, 102]
+        assert types(received) == ["hello"] + ["a"] * 100 + ["synced"]
+        assert ["snapshot" in m for m in received] == [False] + [True] * 98 + [False] * 3
+        assert [m["seq"] for m in received[-3:-1]] == [101, 102]
+
+
+class TestSynced:
+    """It vouches for everything up to its position: what a client that comes back with that would never get again."""
+
+    def stalled(self, fabric: Fabric, *patterns: str, **how: Any) -> tuple[Subscriber, FakeChannel]:
+        """A subscriber that was fed a first piece and reads no further."""
+        subscriber, channel, _ = fabric.subscriber(channel=FakeChannel(soft_bytes=1000))
+        channel.block()
+        feed(subscriber, fabric, *patterns, **how)
+        return subscriber, channel
+
+    @pytest.mark.parametrize("names", [False, True])
+    def test_comes_at_once_where_nothing_is_handed_over(self, names: bool) -> None:
+        fabric = Fabric()
+        fabric.publish("a")
+        subscriber, channel, _ = fabric.subscriber()
+        feed(subscriber, fabric, names=names, synced_from=1)
+        assert channel.writes == 1
+        received = channel.received()
+        assert types(received) == ["hello", "synced"]
+        assert received[1] == {
+            "type": "synced",
+            "timestamp": "2026-11-22T21:40:03.123Z",
+            "data": {"epoch": EPOCH, "seq": 1},
+        }
+        assert subscriber.delivered == 0
+        assert subscriber.clear
+
+    def test_does_not_come_where_nothing_was_promised(self) -> None:
+        fabric = Fabric()
+        fabric.publish("a", retain=True)
+        subscriber, channel, _ = fabric.subscriber()
+        feed(subscriber, fabric, "a")
+        fabric.publish("a")
+        assert types(channel.received()) == ["hello", "a"]
+
+    def test_comes_after_a_replay_with_the_position_of_its_beginning(self) -> None:
+        fabric = Fabric()
+        for _ in range(300):
+            fabric.publish("a", KB)
+        _, channel = self.stalled(fabric, "a", since=0, synced_from=300)
+        for _ in range(5):
+            fabric.publish("a")
+        channel.unblock()
+        received = channel.received()
+        assert [m["seq"] if "seq" in m else m["data"]["seq"] for m in received[1:]] == [
+            *range(1, 301),
+            300,
+            *range(301, 306),
+        ]
+        assert types(received).index("synced") == 301
+
+    def test_comes_after_what_changed_while_the_snapshots_were_written(self) -> None:
+        """What is skipped as a snapshot comes as an event: whoever is cut off between the two must not count it."""
+        fabric = Fabric()
+        for key in map(str, range(100)):
+            fabric.publish("a", KB, key=key, retain=True)
+        _, channel = self.stalled(fabric, "a", names=True)
+        fabric.publish("a", "newer", key="99", retain=True)
+        fabric.publish("b")
+        fabric.publish("a", key="98", retain=True, gone=True)
+        channel.take()
+        fabric.publish("a", "too late", key="0", retain=True)
+        channel.unblock()
+        received = channel.received()
+        assert types(received) == ["hello", *["a"] * 100, "synced", "a"]
+        assert [m["seq"] for m in received[99:101]] == [101, 103]
+        assert received[101]["data"] == {"epoch": EPOCH, "seq": 103}
+        assert received[102]["seq"] == 104
+
+    def test_does_not_wait_for_what_comes_after_the_last_snapshot(self) -> None:
+        fabric = Fabric()
+        fabric.publish("a", KB * 2, retain=True)
+        subscriber, channel = self.stalled(fabric, "a", names=True)
+        for _ in range(3):
+            fabric.publish("a", KB)
+        assert not subscriber.clear
+        channel.unblock()
+        received = channel.received()
+        assert [m.get("seq") for m in received] == [None, 1, None, 2, 3, 4]
+        assert received[2]["data"]["seq"] == 1
+
+    def test_waits_for_the_last_name_although_it_is_gone(self) -> None:
+        fabric = Fabric()
+        for key in map(str, range(70)):
+            fabric.publish("a", KB, key=key, retain=True)
+        _, channel = self.stalled(fabric, "a", names=True)
+        for key in map(str, range(60, 70)):
+            fabric.publish("a", key=key, retain=True, gone=True)
+        channel.unblock()
+        received = channel.received()
+        assert [m.get("gone", False) for m in received[-11:]] == [True] * 10 + [False]
+        assert received[-1]["data"] == {"epoch": EPOCH, "seq": 80}
+
+    def test_comes_after_the_gap_and_all_that_was_kept_where_the_history_overran_it(self) -> None:
+        """Of the values that were skipped as snapshots, the newest are in the outbox: `synced` must not come before."""
+        fabric = Fabric(max_events=100)
+        for key in map(str, range(100)):
+            fabric.publish("a", KB, key=key, retain=True)
+        _, channel = self.stalled(fabric, "a", names=True)
+        for n in range(500):
+            fabric.publish("a", n, key=str(n % 100), retain=True)
+        channel.unblock()
+        received = channel.received()
+        told = types(received)
+        assert told.count("synced") == told.count("gap") == 1
+        assert told.index("gap") < told.index("synced")
+        before = {m["key"]: m["seq"] for m in received[: told.index("synced")] if m["type"] == "a"}
+        assert before.keys() == set(map(str, range(100)))
+        assert received[told.index("synced")]["data"]["seq"] >= max(before.values())
+        assert [m["seq"] for m in received if m["type"] == "a"][-1] == 600
+
+    def test_comes_once_however_long_the_reader_stalls(self) -> None:
+        fabric = Fabric(max_events=10)
+        for key in map(str, range(80)):
+            fabric.publish("a", KB, key=key, retain=True)
+        subscriber, channel = self.stalled(fabric, "a", names=True)
+        for n in range(400):
+            fabric.publish("a", KB, key=str(n % 80), retain=True)
+            channel.take(300)
+        channel.unblock()
+        fabric.publish("b")
+        assert types(channel.received()).count("synced") == 1
+        assert subscriber.clear
 
 
 class TestCatchingUp:
@@ -369,7 +506,7 @@ def test_a_burst_too_large_for_one_write_is_offered_to_whom_its_beginning_fills(
     """A healthy client is not ended because one turn of the loop published more than may wait for it."""
     fabric = Fabric()
     subscriber, channel, reasons = fabric.subscriber("a.*", channel=FakeChannel(soft_bytes=1 << 16))
-    subscriber.feed(b"", interest=interest("a.*"), names=[], position=fabric.position, now=NOW)
+    subscriber.feed(b"", interest=interest("a.*"), names=[], position=fabric.position, synced_from=None, now=NOW)
     channel.block()
     for n in range(64):
         fabric.publish("a.value", {"n": n, "fill": "x" * 100_000}, flush=False, retain=True)

@@ -132,7 +132,7 @@ def test_parsing_checks_every_text() -> None:
 
 def test_built_in_types_are_reserved() -> None:
     assert BUILT_IN_TYPES < RESERVED_TYPES
-    assert {"welcome", "gap", "pong", "error", "subscribed"} < RESERVED_TYPES
+    assert {"welcome", "gap", "pong", "error", "subscribed", "synced"} < RESERVED_TYPES
     for event_type in RESERVED_TYPES:
         check_event_type(event_type)
 

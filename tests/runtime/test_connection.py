@@ -3,6 +3,7 @@ import gc
 import weakref
 from typing import Any
 
+import msgspec
 import pytest
 from fanout import (
     EPOCH,
@@ -54,7 +55,12 @@ class TestStart:
                 "heartbeat_interval_s": 10.0,
             },
         }
-        assert [(m["type"], m["seq"], m["snapshot"]) for m in received[1:]] == [("a", 1, True)]
+        assert [(m["type"], m["seq"], m["snapshot"]) for m in received[1:-1]] == [("a", 1, True)]
+        assert received[-1] == {
+            "type": "synced",
+            "timestamp": "2026-11-22T21:40:03.123Z",
+            "data": {"epoch": EPOCH, "seq": 3},
+        }
         assert [(m["type"], m["seq"]) for m in channel.received()] == [("a", 4)]
 
     async def test_resumes_with_what_was_missed_and_no_snapshots(self) -> None:
@@ -64,7 +70,8 @@ class TestStart:
         _, _, received = house.started("a", since=Position(EPOCH, 1))
         assert received[0]["data"]["resumed"] is True
         assert received[0]["data"]["seq"] == 1
-        assert [(m["type"], m["seq"], "snapshot" in m) for m in received[1:]] == [("a", 3, False), ("a", 5, False)]
+        assert [(m["type"], m["seq"], "snapshot" in m) for m in received[1:-1]] == [("a", 3, False), ("a", 5, False)]
+        assert (received[-1]["type"], received[-1]["data"]) == ("synced", {"epoch": EPOCH, "seq": 5})
 
     @pytest.mark.parametrize(
         ("since", "reason"),
@@ -79,18 +86,91 @@ class TestStart:
         for n in range(5):
             await house.gateway.publish([draft("a", n, **RETAINED)])
         _, _, received = house.started("a", since=since)
-        assert types(received) == ["welcome", "gap", "a"]
+        assert types(received) == ["welcome", "gap", "a", "synced"]
         assert (received[0]["data"]["resumed"], received[0]["data"]["seq"]) == (False, 5)
         assert received[1]["data"] == {"reason": reason, "requested": str(since), "skipped": {}}
         assert (received[2]["seq"], received[2]["snapshot"]) == (5, True)
 
-    async def test_an_event_stream_is_told_its_position_after_the_last_snapshot(self) -> None:
+    async def test_a_client_that_comes_back_is_in_the_same_write_told_that_it_missed_nothing(self) -> None:
+        house = House()
+        await house.gateway.publish([draft("a")])
+        connection, channel = house.connect("a")
+        connection.start(Position(EPOCH, 1))
+        assert channel.writes == 1
+        assert types(channel.received()) == ["welcome", "synced"]
+
+    async def test_who_asks_for_nothing_is_synced_at_once(self) -> None:
+        house = House()
+        await house.gateway.publish([draft("a", 1, **RETAINED)])
+        _, _, received = house.started()
+        assert types(received) == ["welcome", "synced"]
+        assert received[1]["data"] == {"epoch": EPOCH, "seq": 1}
+
+    async def test_without_types_a_place_from_before_the_defaults_were_changed_is_refused(self) -> None:
+        """The client would never get the values of what has become a default since."""
+        house = House()
+        await house.gateway.publish([draft("a", 1, **RETAINED), draft("a", 2, **RETAINED)])
+        changed = msgspec.structs.replace(house.gateway._around, defaults_since=2)
+        house.gateway._around = changed
+        told = {}
+        for seq in (1, 2):
+            for by_default in (True, False):
+                connection, channel = house.connect("a")
+                connection.start(Position(EPOCH, seq), by_default=by_default)
+                told[seq, by_default] = channel.received()
+        assert types(told[1, True]) == ["welcome", "gap", "a", "synced"]
+        assert told[1, True][1]["data"]["reason"] == "history_truncated"
+        assert types(told[1, False]) == ["welcome", "a", "synced"]
+        assert types(told[2, True]) == types(told[2, False]) == ["welcome", "synced"]
+
+
+class TestPlacesOnAnEventStream:
+    """A browser comes back with the last `id`: before `synced` it must have none, or it would miss snapshots."""
+
+    def blocks(self, channel: FakeChannel) -> list[tuple[str, str | None]]:
+        """The type and the id of every block so far."""
+        blocks = [block.split("\n") for block in bytes(channel.taken).decode().split("\n\n")[:-1]]
+        fields = [dict(line.split(": ", 1) for line in block) for block in blocks]
+        return [(block["event"], block.get("id")) for block in fields]
+
+    async def test_synced_has_one_after_the_last_snapshot(self) -> None:
         house = House()
         await house.gateway.publish([draft("a", 1, **RETAINED), draft("b")])
         connection, channel = house.connect("a", framing=EVENT_STREAM)
         connection.start(None)
-        blocks = bytes(channel.taken).decode().split("\n\n")
-        assert [block.partition("\n")[0] for block in blocks] == ["event: welcome", "event: a", "id: e1:2", ""]
+        await house.gateway.publish([draft("a", 2)])
+        await turn()
+        assert self.blocks(channel) == [("welcome", None), ("a", None), ("synced", "e1:2"), ("a", "e1:3")]
+
+    async def test_events_among_the_snapshots_have_none(self) -> None:
+        house = House()
+        await house.gateway.publish([draft("a", KIB, key=str(n), **RETAINED) for n in range(80)])
+        connection, channel = house.connect("a", framing=EVENT_STREAM, channel=FakeChannel(soft_bytes=1000))
+        channel.block()
+        connection.start(None)
+        await house.gateway.publish([draft("a", "newer", key="79", **RETAINED)])
+        channel.unblock()
+        await house.gateway.publish([draft("a", "live", key="79", **RETAINED)])
+        await turn()
+        blocks = self.blocks(channel)
+        assert blocks[:-2] == [("welcome", None), *[("a", None)] * 80]
+        assert blocks[-2:] == [("synced", "e1:81"), ("a", "e1:82")]
+
+    async def test_what_is_replayed_has_them_and_they_never_go_back(self) -> None:
+        house = House(history_events=100)
+        await house.gateway.publish([draft("a", KIB) for n in range(100)])
+        connection, channel = house.connect("a", framing=EVENT_STREAM, channel=FakeChannel(soft_bytes=1000))
+        channel.block()
+        connection.start(Position(EPOCH, 20))
+        await house.gateway.publish([draft("a", KIB) for n in range(400)])
+        channel.unblock()
+        blocks = self.blocks(channel)
+        assert [kind for kind, _ in blocks if kind != "a"] == ["welcome", "gap", "synced"]
+        assert all((place is None) is (kind in {"welcome", "gap"}) for kind, place in blocks)
+        places = [int(place.rpartition(":")[2]) for _, place in blocks if place]
+        assert places == sorted(places)
+        assert places[0] == 21
+        assert places[-1] == 500
 
 
 class TestRequests:
@@ -107,6 +187,7 @@ class TestRequests:
             ("a", 4, None),
             ("subscribed", None, None),
             ("b.c", 5, True),
+            ("synced", None, None),
             ("b.c", 6, None),
             ("a", 7, None),
         ]
@@ -119,7 +200,9 @@ class TestRequests:
         connection, channel, _ = house.started("a.*")
         ask(connection, {"type": "subscribe", "types": ["a.*"]})
         ask(connection, {"type": "subscribe", "types": ["a.b"]})
-        first, second = channel.received()
+        first, synced, second, synced_again = channel.received()
+        assert (synced["type"], synced["data"]) == ("synced", {"epoch": EPOCH, "seq": 1})
+        assert synced_again == synced
         assert first["data"] == {"types": ["a.*"], "added": [], "epoch": EPOCH, "seq": 1}
         assert second["data"]["added"] == ["a.b"]
 
@@ -129,7 +212,8 @@ class TestRequests:
         await house.gateway.publish([draft("a")])
         ask(connection, {"type": "subscribe", "types": []})
         received = channel.received()
-        assert types(received) == ["a", "subscribed"]
+        assert types(received) == ["a", "subscribed", "synced"]
+        assert received[2]["data"]["seq"] == 1
         assert received[1]["data"]["seq"] == received[0]["seq"]
 
     async def test_after_unsubscribed_nothing_comes_that_no_pattern_matches(self) -> None:
@@ -201,7 +285,8 @@ class TestAuthentication:
         await house.gateway.publish([draft("b"), draft("a")])
         await turn()
         received = channel.received()
-        assert types(received) == ["b", "authenticated", "a"]
+        assert types(received) == ["b", "authenticated", "synced", "a"]
+        assert received[2]["data"] == {"epoch": EPOCH, "seq": 1}
         assert (received[1]["id"], received[1]["data"]) == (4, {"types": ["a", "heartbeat"]})
         assert connection.grant.name == "a"
 
@@ -212,9 +297,11 @@ class TestAuthentication:
             [draft("source.freshness", key=name, retain=True, about=name) for name in ("a", "b")]
         )
         connection, channel, received = house.started("source.freshness", grant=narrow)
-        assert [message.get("key") for message in received] == [None, "a"]
+        assert [message.get("key") for message in received] == [None, "a", None]
         ask(connection, {"type": "auth", "data": {"token": "all"}})
-        assert [message.get("key") for message in channel.received()] == [None, "b"]
+        received = channel.received()
+        assert [message.get("key") for message in received] == [None, "b", None]
+        assert types(received)[-1] == "synced"
 
     @pytest.mark.parametrize(("token", "code"), [("who", "UNAUTHENTICATED"), ("publisher", "FORBIDDEN")])
     async def test_a_token_that_may_not_subscribe_changes_nothing(self, token: str, code: str) -> None:
@@ -248,7 +335,7 @@ class TestStalledTransport:
         channel.unblock()
         ask(connection, {"type": "ping", "id": 3})
         received = channel.received()
-        assert types(received) == ["big", "big", "pong", "subscribed", "pong"]
+        assert types(received) == ["big", "big", "pong", "subscribed", "synced", "pong"]
         assert [m["id"] for m in received if "id" in m] == [1, 2, 3]
 
     async def test_their_rate_is_judged_by_when_they_came(self) -> None:
@@ -283,9 +370,45 @@ class TestStalledTransport:
         channel.take()
         assert types(channel.received()) == ["big"]
         channel.take()
-        assert types(channel.received()) == ["subscribed", "subscribed", "a", "a", "a"]
+        assert types(channel.received()) == ["subscribed", "synced", "subscribed", "a", "a", "a", "synced"]
         channel.take()
-        assert types(channel.received()) == ["subscribed"]
+        assert types(channel.received()) == ["subscribed", "synced"]
+
+    async def test_what_comes_among_the_first_snapshots_is_answered_after_synced(self) -> None:
+        house = House()
+        await house.gateway.publish([draft("a", KIB, key=str(n), **RETAINED) for n in range(200)])
+        connection, channel = house.connect("a", channel=FakeChannel(soft_bytes=1000))
+        channel.block()
+        connection.start(None)
+        connection.receive(b"no json")
+        ask(connection, {"type": "subscribe", "types": ["b"]})
+        ask(connection, {"type": "ping"})
+        ask(connection, {"type": "unsubscribe", "types": ["a"]})
+        channel.unblock()
+        assert types(channel.received()) == [
+            "welcome",
+            *["a"] * 200,
+            "synced",
+            "error",
+            "subscribed",
+            "synced",
+            "pong",
+            "unsubscribed",
+        ]
+
+    async def test_the_next_of_several_messages_waits_for_the_snapshots_of_the_one_before(self) -> None:
+        house = House()
+        await house.gateway.publish([draft(name, KIB, key=str(n), **RETAINED) for n in range(100) for name in "ab"])
+        connection, channel, _ = house.started(channel=FakeChannel(soft_bytes=1000))
+        channel.block()
+        for request in ("subscribe", "ping"):
+            for name in "ab":
+                ask(connection, {"type": request, "types": [name]})
+        for _ in range(1000):
+            channel.take(1000)
+        told = types(channel.received())
+        first = ["subscribed", *["a"] * 100, "synced"]
+        assert told == [*first, "subscribed", *["b"] * 100, "synced", "pong", "pong"]
 
 
 class TestEnd:

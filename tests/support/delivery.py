@@ -1,13 +1,16 @@
 """What every client must have received: a model of the contract, and readers that hold a stream against it.
 
 A reader knows nothing of sessions, cohorts or outboxes. After each acknowledgement its client gets the snapshots that
-are due, then each event that it may see once and in order, or a gap that counts exactly what is missing.
+are due, then each event that it may see once and in order, or a gap that counts exactly what is missing; and `synced`,
+once, when nothing of what was promised is still to come.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from resuming import Rule
 
 from tidegate.core.events import Event, Position
 from tidegate.core.framing import EVENT_STREAM, WEBSOCKET, Framing
@@ -62,10 +65,6 @@ class World:
                 values[each.type, each.key] = each
         return values
 
-    def replaced(self, name: Name, *, after: int) -> bool:
-        """Whether the retained value of `name` changed after the position `after`."""
-        return any((e.type, e.key) == name and (e.draft.retain or e.draft.gone) for e in self.events[after:])
-
     def refuses(self, since: Position) -> str | None:
         """Why nobody can be replayed everything since `since`; None if it is all still there."""
         if since.epoch != self.epoch or since.seq > len(self.events):
@@ -84,15 +83,10 @@ class World:
 
 
 class Reader:
-    """Reads one connection's messages and holds each against the contract.
-
-    `position` is where the client is by the rule of its transport: the contract's for WebSocket; for server-sent
-    events the last id.
-    """
+    """Reads one connection's messages and holds each against the contract."""
 
     def __init__(self, world: World, interest: Interest, since: Position | None, framing: Framing) -> None:
         self.interest = interest
-        self.position = 0
         self.asked: list[tuple[int, str, PatternSet]] = []
         """Requests that are not answered yet: id, kind of the answer, and what it is about."""
         self.events = 0
@@ -103,32 +97,39 @@ class Reader:
         self._since = since
         self._framing = framing
         self._welcomed = False
+        self._resumed = False
+        """Whether it is in its replay."""
         self._placed = False
+        """Whether the client has a position: on an event stream, events have an id."""
+        self._synced_from: int | None = None
+        """The position that the next `synced` must reach at least; None while none is due."""
         self._seen = 0
         self._owed: Counter[str] = Counter()
         self._snapshots: dict[Name, Event] = {}
-        self._snapshots_at = 0
+        self._came: set[Name] = set()
+        """Of what changed since those were due."""
 
     def read(self, message: Message, place: Position | None) -> None:
         """Take a message; `place` is the id that came with it."""
         assert self.told is None, "nothing comes after the goodbye"
         assert self._welcomed or message["type"] == "welcome"
         is_event = "seq" in message and not message.get("snapshot")
-        expected = Position(self._world.epoch, message["seq"]) if is_event and self._is_sse else None
-        assert place == expected
+        moves = (is_event and self._placed) or message["type"] == "synced"
+        seq: int = message["data"]["seq"] if message["type"] == "synced" else message.get("seq", 0)
+        assert place == (Position(self._world.epoch, seq) if moves and self._is_sse else None)
         if message.get("snapshot"):
             self._snapshot(message)
             return
         if message["type"] == "connection_error":
             self.told = message["data"]["message"]
             return
-        if message["type"] != "gap" or message["data"]["reason"] == "slow_consumer":
-            self._end_of_snapshots()
         match message["type"]:
             case "welcome":
                 self._welcome(message["data"])
             case "gap":
                 self._gap(message["data"])
+            case "synced":
+                self._synced(message["data"])
             case "subscribed" | "unsubscribed" | "authenticated" | "pong":
                 self._reply(message)
             case "heartbeat":
@@ -136,20 +137,10 @@ class Reader:
             case _:
                 self._event(message)
 
-    def placed(self, place: Position) -> None:
-        """Take a bare id: once, behind the snapshots."""
-        assert self._is_sse
-        assert not self._placed
-        self._end_of_snapshots()
-        assert place == Position(self._world.epoch, self._seen)
-        self._placed = True
-        self.position = place.seq
-
     def settled(self) -> None:
         """Nothing waits any more: all that was published must be here or counted, and nothing more be counted."""
         assert not self.asked
-        assert self._placed is self._is_sse
-        self._end_of_snapshots()
+        assert self._synced_from is None
         self._complete_upto(len(self._world.events))
         assert not +self._owed
 
@@ -165,11 +156,12 @@ class Reader:
         assert (data["resumed"], data["subscriptions"]) == (resumed, self.interest.wanted.sorted())
         assert data["epoch"] == self._world.epoch
         self._seen = data["seq"]
-        self._reach(data["seq"])
+        self._placed = self._resumed = resumed
+        self._synced_from = len(self._world.events)
         if self._since is not None and resumed:
             assert data["seq"] == self._since.seq
             return
-        assert data["seq"] == len(self._world.events)
+        assert data["seq"] == self._synced_from
         self._expect_snapshots(lambda event: True)
 
     def _gap(self, data: Message) -> None:
@@ -184,7 +176,23 @@ class Reader:
         assert data == {"reason": reason, "requested": str(self._since), "skipped": {}}
         self._since = None
 
+    def _synced(self, data: Message) -> None:
+        """Each name whose value was due has come: as a snapshot, or as what has become of it since."""
+        assert self._synced_from is not None, "nothing was promised"
+        assert data["epoch"] == self._world.epoch
+        if self._resumed:
+            assert data["seq"] == max(self._synced_from, self._seen)
+            self._resumed = False
+        assert self._synced_from <= data["seq"] <= len(self._world.events)
+        self._complete_upto(data["seq"])
+        assert data["seq"] == self._seen
+        assert self._snapshots.keys() <= self._came
+        self._snapshots = {}
+        self._synced_from = None
+        self._placed = True
+
     def _reply(self, message: Message) -> None:
+        assert self._synced_from is None, "an answer overtakes nothing"
         request_id, kind, about = self.asked.pop(0)
         newest = len(self._world.events)
         assert (message["type"], message["id"]) == (kind, request_id)
@@ -200,7 +208,6 @@ class Reader:
                     "epoch": self._world.epoch,
                     "seq": newest,
                 }
-                self._reach(newest)
             case "unsubscribed":
                 removed = PatternSet(before.wanted.patterns & about.patterns)
                 self.interest = before._replace(wanted=before.wanted - removed)
@@ -208,31 +215,27 @@ class Reader:
             case "authenticated":
                 self.interest = before.narrowed(about)
                 assert message["data"] == {"types": self.interest.wanted.sorted()}
-        self._expect_snapshots(lambda event: not before.sees(event.type, event.draft.about))
+        if kind in {"subscribed", "authenticated"}:
+            self._synced_from = newest
+            self._expect_snapshots(lambda event: not before.sees(event.type, event.draft.about))
 
     def _heartbeat(self, data: Message) -> None:
         assert self.interest.sees("heartbeat")
         self.events += 1
+        assert self._synced_from is None, "it tells of a position before that is reached"
         self._complete_upto(data["seq"])
-        if not self._is_sse:
-            self._reach(data["seq"])
 
     def _expect_snapshots(self, is_new: Callable[[Event], bool]) -> None:
-        self._snapshots_at = len(self._world.events)
+        self._came = set()
         self._snapshots = {
             name: event
-            for name, event in self._world.retained(self._snapshots_at).items()
+            for name, event in self._world.retained(len(self._world.events)).items()
             if self.interest.sees(event.type, event.draft.about) and is_new(event)
         }
 
     def _snapshot(self, message: Message) -> None:
         expected = self._snapshots.pop((message["type"], message.get("key")))
         assert message == {**json.loads(expected.json), "snapshot": True}
-
-    def _end_of_snapshots(self) -> None:
-        for name in self._snapshots:
-            assert self._world.replaced(name, after=self._snapshots_at)
-        self._snapshots = {}
 
     def _event(self, message: Message) -> None:
         seq = message["seq"]
@@ -243,10 +246,8 @@ class Reader:
         self.events += 1
         self._complete_upto(seq - 1)
         self._seen = seq
-        self._reach(seq)
-
-    def _reach(self, seq: int) -> None:
-        self.position = max(self.position, seq)
+        if published.draft.retain or published.draft.gone:
+            self._came.add((published.type, published.key))
 
     def _complete_upto(self, seq: int) -> None:
         """Every event up to `seq` was either here or is one that a gap has counted."""
@@ -257,48 +258,68 @@ class Reader:
 
 
 class Known:
-    """What a client knows after some messages: where it is, and what it is subscribed to. It judges nothing.
+    """What a client has learned over all its connections, and how it comes back. It judges nothing.
 
-    `renewals` are what the tokens cover that it sent, in order.
+    `received` are the positions of the snapshots and events that it has, of what it is subscribed to. On an event
+    stream it comes back with the last id, as a browser does; over a WebSocket by `rule`.
     """
 
-    def __init__(self, interest: Interest, since: Position | None, renewals: Sequence[PatternSet]) -> None:
+    def __init__(self, world: World, interest: Interest, framing: Framing, rule: Rule) -> None:
         self.interest = interest
-        self.since = since
-        self._renewals = iter(renewals)
+        self.received: set[int] = set()
+        self.last_id: Position | None = None
+        self._world = world
+        self._framing = framing
+        self._rule = rule
+        self._vouched = interest.allowed
 
-    def take(self, stream: bytes, framing: Framing, epoch: str) -> None:
-        """Take the whole messages at the beginning of `stream`."""
-        for message, place in decoded(stream, framing):
-            if framing is EVENT_STREAM:
-                self.since = place or self.since
-            elif message is not None:
-                self._message(message, epoch)
+    def opening(self) -> tuple[Interest, Position | None, PatternSet]:
+        """What it connects with, and what it subscribes to after that."""
+        if self._framing is EVENT_STREAM:
+            return self.interest, self.last_id, PatternSet()
+        types, since = self._rule.opening
+        assert types is not None
+        # To resume with a token that covers more would lose what only that one covers.
+        if not all(self._vouched.covers(pattern) for pattern in self.interest.allowed.patterns):
+            return self.interest._replace(wanted=PatternSet(types | self._rule.later)), None, PatternSet()
+        place = None if since is None else Position.parse(since)
+        return self.interest._replace(wanted=PatternSet(types)), place, PatternSet(self._rule.later)
 
-    def _message(self, message: Message, epoch: str) -> None:
-        data = message["data"]
-        match message["type"]:
-            case "welcome":
-                self.since = Position(epoch, data["seq"])
-            case "subscribed":
-                self.interest = self.interest._replace(wanted=PatternSet(data["types"]))
-                self._reach(data["seq"])
-            case "unsubscribed":
-                self.interest = self.interest._replace(wanted=PatternSet(data["types"]))
-            case "authenticated":
-                self.interest = Interest(PatternSet(data["types"]), next(self._renewals))
-            case "heartbeat":
-                self._reach(data["seq"])
-            case _ if "seq" in message and not message.get("snapshot"):
-                self._reach(message["seq"])
+    def hear(self, stream: bytes, renewals: Sequence[PatternSet]) -> None:
+        """Take what has arrived of a connection; `renewals` are what the tokens sent on it cover, in order."""
+        tokens = iter(renewals)
+        for message, place in decoded(stream, self._framing):
+            self._rule.tell(message)
+            self.last_id = place or self.last_id
+            match message["type"]:
+                case "welcome":
+                    self.interest = self.interest._replace(wanted=PatternSet(message["data"]["subscriptions"]))
+                    if not message["data"]["resumed"]:
+                        self.received.clear()
+                case "subscribed" | "unsubscribed":
+                    self.interest = self.interest._replace(wanted=PatternSet(message["data"]["types"]))
+                case "authenticated":
+                    self.interest = Interest(PatternSet(message["data"]["types"]), next(tokens))
+                case "synced":
+                    self._vouched = self.interest.allowed
+                case _ if "seq" in message:
+                    self.received.add(message["seq"])
+            if message["type"] in {"welcome", "unsubscribed", "authenticated"}:
+                self.received = {seq for seq in self.received if self._sees(self._world.events[seq - 1])}
 
-    def _reach(self, seq: int) -> None:
-        assert self.since is not None
-        self.since = Position(self.since.epoch, max(self.since.seq, seq))
+    def lacks(self) -> list[Event]:
+        """The newest values, and the ends of values that it has, which it should have heard of and did not."""
+        newest = {(e.type, e.key): e for e in self._world.events if e.draft.retain or e.draft.gone}
+        had = {(e.type, e.key) for e in self._world.events if e.seq in self.received and e.draft.retain}
+        wanted = [e for name, e in newest.items() if self._sees(e) and (name in had or not e.draft.gone)]
+        return [event for event in wanted if event.seq not in self.received]
+
+    def _sees(self, event: Event) -> bool:
+        return self.interest.sees(event.type, event.draft.about)
 
 
-def decoded(stream: bytes, framing: Framing) -> Iterator[tuple[Message | None, Position | None]]:
-    """The whole messages at the beginning of `stream`, each with the id that it carries; None for an id alone."""
+def decoded(stream: bytes, framing: Framing) -> Iterator[tuple[Message, Position | None]]:
+    """The whole messages at the beginning of `stream`, each with the id that it carries."""
     if framing is WEBSOCKET:
         for payload in _frames(stream):
             yield json.loads(payload), None
@@ -306,10 +327,6 @@ def decoded(stream: bytes, framing: Framing) -> Iterator[tuple[Message | None, P
     for block in stream.split(b"\n\n")[:-1]:
         fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
         place = Position.parse(fields[b"id"].decode()) if b"id" in fields else None
-        if b"data" not in fields:
-            assert fields.keys() == {b"id"}
-            yield None, place
-            continue
         message = json.loads(fields[b"data"])
         assert fields[b"event"].decode() == message["type"]
         yield message, place

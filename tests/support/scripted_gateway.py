@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,7 +25,15 @@ class Peer:
     async def send(self, kind: str, data: object, **fields: object) -> None:
         await self.connection.send(json.dumps({"type": kind, "timestamp": TIMESTAMP, **fields, "data": data}))
 
-    async def welcome(self, epoch: str, seq: int, *, resumed: bool = False, heartbeat_s: float = 10.0) -> None:
+    async def welcome(
+        self,
+        epoch: str,
+        seq: int,
+        *,
+        resumed: bool = False,
+        heartbeat_s: float = 10.0,
+        subscriptions: Sequence[str] = ("*",),
+    ) -> None:
         data = {
             "client_id": "c1",
             "protocol": 1,
@@ -33,10 +41,24 @@ class Peer:
             "epoch": epoch,
             "seq": seq,
             "resumed": resumed,
-            "subscriptions": ["*"],
+            "subscriptions": list(subscriptions),
             "heartbeat_interval_s": heartbeat_s,
         }
         await self.send("welcome", data)
+
+    async def synced(self, epoch: str, seq: int) -> None:
+        await self.send("synced", {"epoch": epoch, "seq": seq})
+
+    async def asked(self) -> list[str]:
+        """The patterns of the subscribe that comes next; pings are passed over."""
+        while (message := json.loads(await self.connection.recv()))["type"] == "ping":
+            pass
+        assert message["type"] == "subscribe"
+        types: list[str] = message["data"]["types"]
+        return types
+
+    async def subscribed(self, epoch: str, seq: int, types: Sequence[str], added: Sequence[str]) -> None:
+        await self.send("subscribed", {"types": list(types), "added": list(added), "epoch": epoch, "seq": seq})
 
     async def heartbeat(self, epoch: str, seq: int) -> None:
         await self.send("heartbeat", {"epoch": epoch, "seq": seq, "uptime_s": 1.0, "clients": 1})

@@ -96,7 +96,8 @@ class EventStream:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(receive))
                 # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
-                self._connection.start(self._query.since, preamble=EVENT_STREAM.retry(self._streams.retry_ms()))
+                preamble = EVENT_STREAM.retry(self._streams.retry_ms())
+                self._connection.start(self._query.since, by_default=self._query.types is None, preamble=preamble)
                 await self._pump(send)
         finally:
             if self._deadline is not None:

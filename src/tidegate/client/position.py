@@ -1,12 +1,22 @@
-"""Up to where a client has everything: the position with which it resumes. Pure.
+"""Up to where a client has everything, and how it comes back to there. Pure.
 
-A client is complete up to the largest of the positions in ``welcome`` and ``heartbeat`` and the ``seq`` of live or
-replayed events, never a snapshot's. A welcome that resumes nothing promises its position together with the snapshots
-that follow it, so it counts only once something that comes after them has arrived: who loses the connection in the
-middle of the snapshots must not resume behind them.
+The rule is in `docs/protocol.md`, with test vectors in `docs/vectors`. A connection that was not resumed has no
+position before its first ``synced``; a resumed one begins with the position that it asked for. From there on it is the
+largest ``seq`` of ``synced``, of heartbeats and of events that are no snapshots. It stands for the patterns of the last
+``synced``, and a resumed connection gets no snapshots: so a client resumes with those, and subscribes to the others
+when it has been synced.
 """
 
-from typing import NamedTuple, Self
+from collections.abc import Iterable
+from typing import NamedTuple, Self, TypeVar
+
+import msgspec
+
+from tidegate.client.items import Frame
+
+Patterns = frozenset[str]
+
+T = TypeVar("T")
 
 
 class Position(NamedTuple):
@@ -27,35 +37,142 @@ class Position(NamedTuple):
         return f"{self.epoch}:{self.seq}"
 
 
+class Opening(NamedTuple):
+    """How to connect: with which patterns, None for the gateway's defaults, and from where to resume, None for anew.
+
+    `later` is what to subscribe to once that connection has been synced.
+    """
+
+    types: Patterns | None
+    since: Position | None
+    later: Patterns
+
+
 class Progress:
-    """A client's position across connections. Tell it what arrives, in order."""
+    """A client's position across connections. Give it every message of the server, in order.
 
-    __slots__ = ("_promised", "complete")
+    `wanted` are the patterns to be subscribed to, None for the gateway's defaults. `since` is a position from before,
+    and `since_types` are the patterns that it stands for; None: those that are wanted.
 
-    def __init__(self, since: Position | None = None) -> None:
+    `complete` is the position, None while there is none; `patterns` are those that it stands for. While
+    `awaits_synced`, values that were promised may still be on their way. A gateway that never says ``synced`` is taken
+    at its ``pong``, which comes behind all that was asked for before the ``ping``.
+    """
+
+    __slots__ = ("_epoch", "_promised", "_seen", "_subscribed", "_wanted", "awaits_synced", "complete", "patterns")
+
+    def __init__(
+        self,
+        wanted: Iterable[str] | None = None,
+        *,
+        since: Position | None = None,
+        since_types: Iterable[str] | None = None,
+    ) -> None:
+        self._wanted = None if wanted is None else frozenset(wanted)
         self.complete = since
-        self._promised: Position | None = None
+        self.patterns = self._wanted
+        if since_types is not None:
+            self.patterns = frozenset(since_types) if self._wanted is None else self._wanted & frozenset(since_types)
+        self.awaits_synced = False
+        self._epoch = ""
+        self._seen = 0
+        """The largest `seq` of what may move a position, whether or not there is one yet."""
+        self._promised = 0
+        """What a gateway that says no ``synced`` will have handed over when its ``pong`` comes."""
+        self._subscribed: Patterns = frozenset()
 
-    def welcomed(self, position: Position, *, resumed: bool) -> None:
-        """A connection begins at `position`; snapshots follow unless it resumes."""
-        if resumed:
-            self.complete, self._promised = position, None
-        else:
-            self._promised = position
+    def opening(self) -> Opening:
+        """How to connect next."""
+        if self.complete is None:
+            return Opening(self._wanted, None, frozenset())
+        return Opening(self.patterns, self.complete, self.missing)
 
-    def passed_snapshots(self) -> None:
-        """Something arrived that comes after the snapshots."""
-        if self._promised is not None:
-            self.complete, self._promised = self._promised, None
+    @property
+    def missing(self) -> Patterns:
+        """The patterns that are wanted and that the position does not stand for."""
+        return frozenset() if self._wanted is None or self.patterns is None else self._wanted - self.patterns
 
-    def reached(self, position: Position) -> None:
-        """The server says that everything up to `position` has been sent."""
-        self.passed_snapshots()
-        if self.complete is None or self.complete.epoch != position.epoch or self.complete.seq < position.seq:
-            self.complete = position
+    def take(self, frame: Frame) -> None:
+        """A message has arrived. Raises one of `tidegate.client.items.UNREADABLE` for data of another shape."""
+        match frame.type:
+            case "welcome":
+                self._welcomed(_read(frame, _Welcome))
+            case "synced":
+                self._synced(_place(frame))
+            case "pong" if self.awaits_synced:
+                self._synced(Position(self._epoch, self._promised))
+            # What a slow reader missed is lost: only after another gap do values follow.
+            case "gap" if _read(frame, _Gap).reason != "slow_consumer":
+                self.complete, self.awaits_synced = None, True
+            case "subscribed":
+                self._promised = _place(frame).seq
+                self._added(frozenset(_read(frame, _Types).types))
+            case "unsubscribed":
+                self._end(frozenset(_read(frame, _Types).types))
+            case "authenticated":
+                self._end(frozenset(_read(frame, _Types).types))
+                self.awaits_synced = True
+            case "heartbeat" if (place := _place(frame)).epoch == self._epoch:
+                self._reached(place.seq)
+            case _ if frame.seq is not None and not frame.snapshot:
+                self._reached(frame.seq)
 
-    def live(self, seq: int) -> None:
-        """A live or replayed event arrived."""
-        self.passed_snapshots()
-        if self.complete is not None and self.complete.seq < seq:
-            self.complete = self.complete._replace(seq=seq)
+    def _welcomed(self, welcome: "_Welcome") -> None:
+        self._epoch, self._promised, self._seen = welcome.epoch, welcome.seq, 0
+        self._subscribed, self.awaits_synced = frozenset(welcome.subscriptions), True
+        self.complete = None
+        if welcome.resumed:
+            self._seen = welcome.seq
+            self.complete, self.patterns = Position(welcome.epoch, welcome.seq), self._subscribed
+
+    def _synced(self, position: Position) -> None:
+        if position.epoch != self._epoch:
+            self._epoch, self._seen = position.epoch, 0
+        self._seen = max(self._seen, position.seq)
+        self.complete = Position(self._epoch, self._seen)
+        self.patterns, self.awaits_synced = self._subscribed, False
+
+    def _reached(self, seq: int) -> None:
+        self._seen = max(self._seen, seq)
+        if self.complete is not None:
+            self.complete = Position(self._epoch, self._seen)
+
+    def _added(self, subscribed: Patterns) -> None:
+        self._wanted = subscribed if self._wanted is None else self._wanted | subscribed
+        self._subscribed, self.awaits_synced = subscribed, True
+
+    def _end(self, left: Patterns) -> None:
+        """Of what was subscribed to only `left` is left."""
+        if ended := self._subscribed - left:
+            self._wanted = (self._subscribed if self._wanted is None else self._wanted) - ended
+            self.patterns = None if self.patterns is None else self.patterns - ended
+        self._subscribed = left
+
+
+class _Welcome(msgspec.Struct):
+    epoch: str
+    seq: int
+    resumed: bool
+    subscriptions: list[str]
+
+
+class _Place(msgspec.Struct):
+    epoch: str
+    seq: int
+
+
+class _Types(msgspec.Struct):
+    types: list[str]
+
+
+class _Gap(msgspec.Struct):
+    reason: str
+
+
+def _read(frame: Frame, kind: type[T]) -> T:
+    return msgspec.json.decode(frame.data_json, type=kind)
+
+
+def _place(frame: Frame) -> Position:
+    place = _read(frame, _Place)
+    return Position(place.epoch, place.seq)

@@ -21,12 +21,13 @@ from tidegate.client.items import UNREADABLE, Connected, Disconnected, Event, Fr
 from tidegate.client.opening import open_websocket
 from tidegate.client.position import Position, Progress
 from tidegate.client.refusals import FAILED_HANDSHAKE, Lost, judge_again, judge_close, judge_handshake
-from tidegate.errors import TidegateError
+from tidegate.errors import AccessRefused, MessageErrorCode, TidegateError
 
 SILENT_HEARTBEATS = 2.5
 """So many heartbeat intervals without a frame, and the server is asked whether it lives."""
 
 HEARTBEAT = "heartbeat"
+_PING = b'{"type":"ping"}'
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,16 +54,20 @@ async def connect(
     types: Iterable[str] | None = None,
     token: TokenSource = None,
     since: str | None = None,
+    since_types: Iterable[str] | None = None,
     options: StreamOptions = _DEFAULTS,
 ) -> AsyncIterator["Stream"]:
     """Follow the gateway at `url` for as long as the context is open.
 
-    `types` are patterns, None for the gateway's defaults. `since` is a position that `Stream.position` once gave.
+    `types` are patterns, None for the gateway's defaults. `since` is a position that `Stream.position` once gave, and
+    `since_types` what `Stream.position_types` gave with it; None: the same as `types`. Of patterns that were not among
+    them, the current values are handed over too. With another token that covers more, do not resume: what only that one
+    covers would be missing.
     `token` may be a function that gives one, at once or as an awaitable: it is asked at the beginning, and again when
     the gateway has refused or ended what it gave; what it raises, iterating raises.
     Nothing is sent before the stream is iterated. Raises `ValueError` for a malformed `url` or `since`.
     """
-    stream = Stream(url, types=types, token=token, since=since, options=options)
+    stream = Stream(url, types=types, token=token, since=since, since_types=since_types, options=options)
     try:
         yield stream
     finally:
@@ -79,21 +84,35 @@ class Stream:
     """
 
     def __init__(
-        self, url: str, *, types: Iterable[str] | None, token: TokenSource, since: str | None, options: StreamOptions
+        self,
+        url: str,
+        *,
+        types: Iterable[str] | None,
+        token: TokenSource,
+        since: str | None,
+        since_types: Iterable[str] | None = None,
+        options: StreamOptions,
     ) -> None:
         self._url = url
         self._types = None if types is None else frozenset(types)
         self._credentials = Credentials(token)
         self._was_let_in = False
         self._options = options
-        self._progress = Progress(None if since is None else Position.parse(since))
+        self._progress = Progress(
+            _with_heartbeat(self._types),
+            since=None if since is None else Position.parse(since),
+            since_types=_with_heartbeat(since_types),
+        )
         self._websocket: ClientConnection | None = None
         self._ended = False
         self._failures = 0
         self._next_attempt = 0.0
         self._welcomed_at: float | None = None
         self._silence_s = options.open_timeout_s
-        self._asks_for_pong = False
+        self._opening = self._progress.opening()
+        self._to_send: list[bytes] = []
+        self._asked_later = False
+        self._starts_over = False
         self._server_said: str | None = None
         self._server_wait_s = 0.0
         self._address()  # a malformed one is refused now, not at the first step
@@ -102,6 +121,11 @@ class Stream:
     def position(self) -> str | None:
         """Up to where everything has been yielded, as ``EPOCH:SEQ``; None before that can be said."""
         return None if self._progress.complete is None else str(self._progress.complete)
+
+    @property
+    def position_types(self) -> frozenset[str] | None:
+        """The patterns that `position` stands for; None where there is none, or the gateway has not named them yet."""
+        return None if self._progress.complete is None else self._progress.patterns
 
     def __aiter__(self) -> Self:
         return self
@@ -124,6 +148,7 @@ class Stream:
     async def _open(self) -> Disconnected | None:
         await asyncio.sleep(self._next_attempt - asyncio.get_running_loop().time())
         headers = await self._credentials.headers()
+        self._opening = self._progress.opening()
         try:
             self._websocket = await open_websocket(
                 self._address(),
@@ -138,17 +163,21 @@ class Stream:
         except FAILED_HANDSHAKE as error:
             return self._lost(self._judged(judge_handshake(error)))
         self._welcomed_at, self._server_said, self._server_wait_s = None, None, 0.0
-        self._silence_s, self._asks_for_pong = self._options.open_timeout_s, False
+        self._silence_s, self._to_send, self._asked_later = self._options.open_timeout_s, [], False
         return None
 
     async def _receive(self, websocket: ClientConnection) -> Item | None:
         try:
-            if self._asks_for_pong:
+            while self._to_send:
                 with suppress(ConnectionClosed):  # what had arrived before the end is still to be taken
-                    await websocket.send('{"type":"ping"}')
-                self._asks_for_pong = False
+                    await websocket.send(self._to_send[0], text=True)
+                self._to_send.pop(0)  # only now: a cancelled step sends it again, which does no harm
             raw = await self._frame(websocket)
-            return self._take(decode_frame(raw), raw)
+            item = self._take(decode_frame(raw), raw)
+            if self._starts_over and isinstance(item, Gap):
+                websocket.transport.abort()  # a goodbye would have to wait until all the snapshots are read
+                self._websocket = None
+            return item
         except ConnectionClosed as error:
             return self._lost(self._judged(judge_close(error, said=self._server_said)))
         except TimeoutError:
@@ -157,6 +186,9 @@ class Stream:
         except UNREADABLE as error:
             websocket.transport.abort()
             return self._lost(Lost(reason=f"the server sent something else than events: {error}"))
+        except AccessRefused as refusal:
+            websocket.transport.abort()
+            return self._lost(refusal)
 
     async def _frame(self, websocket: ClientConnection) -> bytes:
         """The next frame. Raises `TimeoutError` for a server that answers no ping after its silence."""
@@ -174,29 +206,45 @@ class Stream:
                     raise
 
     def _take(self, frame: Frame, raw: bytes) -> Item | None:
-        """What a frame is for the user, None for nothing."""
+        """What a frame is for the user, None for nothing. Raises `AccessRefused` where a subscribe is refused."""
+        self._progress.take(frame)
+        self._answer(frame)
         match frame.type:
             case "welcome":
                 return self._welcome(frame)
             case "gap":
                 gap = msgspec.json.decode(frame.data_json, type=_GapData)
                 return Gap(timestamp=frame.timestamp, raw=raw, **msgspec.structs.asdict(gap))
-            case "pong":
-                self._progress.passed_snapshots()
+            case "synced" | "subscribed" | "pong":
+                pass
             case "connection_error":
                 self._server_said = msgspec.json.decode(frame.data_json, type=_Said).message
+            case "error" if self._asked_later:
+                error = msgspec.json.decode(frame.data_json, type=_Refusal)
+                raise AccessRefused(403 if error.code == MessageErrorCode.FORBIDDEN else 400, error.message)
             case _:
                 return self._event(frame, raw)
         return None
 
-    def _welcome(self, frame: Frame) -> Connected:
+    def _answer(self, frame: Frame) -> None:
+        """Send what follows from where the client is now."""
+        if frame.type in {"welcome", "subscribed"}:
+            self._to_send.append(_PING)  # a gateway that is too old for `synced` answers behind the snapshots
+        if not self._progress.awaits_synced and self._progress.missing and not self._asked_later:
+            self._asked_later = True
+            later = {"type": "subscribe", "data": {"types": sorted(self._progress.missing)}}
+            self._to_send.append(msgspec.json.encode(later))
+
+    def _welcome(self, frame: Frame) -> Connected | None:
         welcome = msgspec.json.decode(frame.data_json, type=_WelcomeData)
         self._was_let_in = True
         self._credentials.accepted()
         self._welcomed_at = asyncio.get_running_loop().time()
         self._silence_s = SILENT_HEARTBEATS * welcome.heartbeat_interval_s
-        self._progress.welcomed(Position(welcome.epoch, welcome.seq), resumed=welcome.resumed)
-        self._asks_for_pong = not welcome.resumed  # the answer comes behind the snapshots
+        # A resume names the patterns that the defaults were. Where it comes to nothing, they may be others by now.
+        self._starts_over = self._types is None and self._opening.types is not None and not welcome.resumed
+        if self._starts_over:
+            return None
         return Connected(
             resumed=welcome.resumed,
             client_id=welcome.client_id,
@@ -207,16 +255,12 @@ class Stream:
 
     def _event(self, frame: Frame, raw: bytes) -> Event | None:
         if frame.type == HEARTBEAT:
-            mark = msgspec.json.decode(frame.data_json, type=_Mark)
-            self._progress.reached(Position(mark.epoch, mark.seq))
             if not self._wants_heartbeats():
                 return None
         elif frame.type == "notification" and frame.seq is None:
             notice = msgspec.json.decode(frame.data_json, type=_Notice)
             self._server_said = notice.message
             self._server_wait_s = notice.retry_after_ms / 1000
-        elif frame.seq is not None and not frame.snapshot:
-            self._progress.live(frame.seq)
         return event_of(frame, raw)
 
     def _judged(self, verdict: Lost | TidegateError) -> Lost | TidegateError:
@@ -238,19 +282,23 @@ class Stream:
         return Disconnected(reason=verdict.reason, retry_in_s=delay_s, code=verdict.code)
 
     def _address(self) -> str:
-        types = None if self._types is None else sorted(self._types | {HEARTBEAT})
-        return stream_url(self._url, types=types, since=self.position)
+        types, since, _ = self._opening
+        return stream_url(
+            self._url, types=None if types is None else sorted(types), since=None if since is None else str(since)
+        )
 
     def _wants_heartbeats(self) -> bool:
         """They are always asked for, since they carry the position and show that the server lives."""
         return self._types is None or not self._types.isdisjoint({HEARTBEAT, "*"})
 
 
+def _with_heartbeat(types: Iterable[str] | None) -> frozenset[str] | None:
+    return None if types is None else frozenset(types) | {HEARTBEAT}
+
+
 class _WelcomeData(msgspec.Struct):
     client_id: str
     server: str
-    epoch: str
-    seq: int
     resumed: bool
     subscriptions: tuple[str, ...]
     heartbeat_interval_s: float
@@ -262,9 +310,9 @@ class _GapData(msgspec.Struct):
     skipped: dict[str, int]
 
 
-class _Mark(msgspec.Struct):
-    epoch: str
-    seq: int
+class _Refusal(msgspec.Struct):
+    code: str
+    message: str
 
 
 class _Said(msgspec.Struct):

@@ -28,7 +28,10 @@ class Token(msgspec.Struct, kw_only=True):
 
 
 class Subscribe(msgspec.Struct, kw_only=True, tag_field="type", tag="subscribe"):
-    """Add patterns, all or none. Answered with `subscribed`, then snapshots; `types` may stand beside `type` too."""
+    """Add patterns, all or none. Answered with `subscribed`, then snapshots, then `synced`.
+
+    `types` may stand beside `type` too.
+    """
 
     id: _Id | UnsetType = UNSET
     data: Types
@@ -57,7 +60,7 @@ class Auth(msgspec.Struct, kw_only=True, tag_field="type", tag="auth"):
 REPLIES = {Subscribe: wire.Subscribed, Unsubscribe: wire.Unsubscribed, Ping: wire.Pong, Auth: wire.Authenticated}
 """What a client may send, and what answers it, unless that is `error`."""
 
-NOTICES = (wire.Welcome, wire.Gap, wire.ConnectionError)
+NOTICES = (wire.Welcome, wire.Synced, wire.Gap, wire.ConnectionError)
 """What concerns one connection alone and answers nothing; a notification to one alone looks like the event."""
 
 BUILT_IN = {
@@ -255,7 +258,7 @@ def _description() -> str:
     refusals = "\n".join(f"- {status}: {text}" for status, text in REFUSALS.items())
     errors = ", ".join(MessageErrorCode)
     return (
-        "A subscribe is acknowledged, followed by the current values, then by live events.\n\n"
+        "A subscribe is acknowledged, followed by the current values, then by `synced`, then by live events.\n\n"
         f"Codes of `error`: {errors}.\n\nClose codes of the WebSocket:\n{codes}\n\n"
         f"A refusal before the stream is an HTTP answer with a body of {MEDIA_TYPE}:\n{refusals}\n"
     )

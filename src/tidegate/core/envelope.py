@@ -55,9 +55,24 @@ class WelcomeData(msgspec.Struct, kw_only=True):
 
 
 class Welcome(Message, kw_only=True):
-    """The first message of every connection. `data.seq` is the position from which it is complete."""
+    """The first message of every connection. `data.seq` is where it begins; `synced` says when that is complete."""
 
     data: WelcomeData
+
+
+class SyncedData(msgspec.Struct, kw_only=True):
+    epoch: str
+    seq: int
+
+
+class Synced(Message, kw_only=True):
+    """Everything up to this position that the subscription matches has been handed over, or is named in a gap.
+
+    It follows every message that hands over current values or a replay: `welcome`, `subscribed`, `authenticated`, and
+    a gap that snapshots follow.
+    """
+
+    data: SyncedData
 
 
 class SubscribedData(msgspec.Struct, kw_only=True):
@@ -193,6 +208,13 @@ def encode_restated(event: Event, draft: Draft) -> bytes:
     envelope = _envelope(draft, seq=event.seq, timestamp=event.timestamp)
     envelope.snapshot = True
     return _encoder.encode(envelope)
+
+
+def encode_synced(position: Position, *, timestamp: float) -> bytes:
+    """Everything up to `position` has been handed over."""
+    return _encoder.encode(
+        Synced(timestamp=rfc3339(timestamp), data=SyncedData(epoch=position.epoch, seq=position.seq))
+    )
 
 
 def encode_gap(

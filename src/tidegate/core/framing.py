@@ -13,7 +13,7 @@ class Framing(Protocol):
     """The five things that a stream carries."""
 
     def event(self, event: Event, epoch: str) -> bytes:
-        """A live or replayed event."""
+        """A live or replayed event; on an event stream it moves the client's position."""
         ...
 
     def snapshot(self, event: Event, json: bytes) -> bytes:
@@ -21,11 +21,11 @@ class Framing(Protocol):
         ...
 
     def message(self, name: str, json: bytes) -> bytes:
-        """A message of type `name` to this connection alone."""
+        """A message of type `name` to this connection alone, or an event that leaves the client's position alone."""
         ...
 
-    def position(self, position: Position) -> bytes:
-        """Tell the client where it is, after the last snapshot; empty where an earlier message said so."""
+    def synced(self, position: Position, json: bytes) -> bytes:
+        """The message that everything up to `position` has been handed over; `json` is its envelope."""
         ...
 
     def retry(self, retry_ms: int) -> bytes:
@@ -45,8 +45,8 @@ class WebSocketFraming:
     def message(self, name: str, json: bytes) -> bytes:
         return text_frame(json)
 
-    def position(self, position: Position) -> bytes:
-        return b""
+    def synced(self, position: Position, json: bytes) -> bytes:
+        return text_frame(json)
 
     def retry(self, retry_ms: int) -> bytes:
         return b""
@@ -68,8 +68,8 @@ class EventStreamFraming:
     def message(self, name: str, json: bytes) -> bytes:
         return b"event: %b\ndata: %b\n\n" % (name.encode(), json)
 
-    def position(self, position: Position) -> bytes:
-        return b"id: %b\n\n" % str(position).encode()
+    def synced(self, position: Position, json: bytes) -> bytes:
+        return b"event: synced\nid: %b\ndata: %b\n\n" % (str(position).encode(), json)
 
     def retry(self, retry_ms: int) -> bytes:
         return b"retry: %d\n" % retry_ms

@@ -35,17 +35,25 @@ class History:
             evicted.append(fallen)
         return evicted
 
-    def refuses(self, since: Position, newest: Position) -> GapReason | None:
-        """Why a replay from `since` up to `newest` cannot be whole: the reason of a gap, or None if it can."""
+    def refuses(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
+        """Why a replay from `since` up to `newest` cannot be whole: the reason of a gap, or None if it can.
+
+        `not_before`: what the client is subscribed to was something else before this position.
+        """
         if since.epoch != newest.epoch or since.seq > newest.seq:
             return "epoch_changed"
-        if since.seq < newest.seq and since.seq + 1 not in self._events:
+        if since.seq < not_before or (since.seq < newest.seq and since.seq + 1 not in self._events):
             return "history_truncated"
         return None
 
     def get(self, seq: int) -> Event | None:
         """The event at `seq`, or None if it fell out or has not come yet."""
         return self._events.get(seq)
+
+    @property
+    def newest(self) -> int:
+        """The position of the newest event that was ever taken; 0 before the first."""
+        return self._oldest + len(self._events) - 1
 
     def __len__(self) -> int:
         return len(self._events)

@@ -1,9 +1,10 @@
 """One connection's stream of events: in order, and whole or with a gap where it is not.
 
 A subscriber is in one of three conditions. Live and `clear`, the hub writes to it directly. *Catching up*, it works
-off a feed (a reply, snapshots, then the history from its cursor on) in pieces, as its transport drains; what is
-published meanwhile waits in the history, and it goes live when the feed has reached the newest event. *Backlogged*,
-its transport holds more than the soft limit and the outbox conflates; that too is worked off in pieces.
+off a feed (a reply, snapshots, then the history from its cursor on, with `synced` where that has reached what the
+reply promised) in pieces, as its transport drains; what is published meanwhile waits in the history, and it goes live
+when the feed has reached the newest event. *Backlogged*, its transport holds more than the soft limit and the outbox
+conflates; that too is worked off in pieces.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from tidegate.core.envelope import encode_gap
+from tidegate.core.envelope import encode_gap, encode_synced
 from tidegate.core.events import Event, Position
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Interest, Member
@@ -76,7 +77,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 class Subscriber(Member):
     """One connection's stream.
 
-    `too_slow` is called once, with the reason, when a limit is passed; it must not call back into the hub.
+    `too_slow` is called once, with the reason, when a limit is passed; it must not call back into the hub. `placed`:
+    the client has a position, which events move; without one it must not resume, as snapshots may still be due.
     """
 
     __slots__ = (
@@ -84,6 +86,7 @@ class Subscriber(Member):
         "_counted_from",
         "_cursor",
         "_feed",
+        "_handed_over",
         "_limits",
         "_now",
         "_outbox",
@@ -94,6 +97,7 @@ class Subscriber(Member):
         "_told_skipped",
         "_too_slow",
         "interest",
+        "placed",
     )
 
     def __init__(
@@ -108,6 +112,7 @@ class Subscriber(Member):
         super().__init__(channel.write)
         self.clear = False
         self.interest = interest
+        self.placed = False
         self._told_skipped: dict[str, int] | None = None
         self._channel = channel
         self._stream = stream
@@ -115,6 +120,8 @@ class Subscriber(Member):
         self._too_slow: Callable[[str], None] | None = too_slow
         self._feed: Iterator[bytes] | None = None
         self._cursor = 0
+        self._handed_over = 0
+        """The newest event that did not come live."""
         self._outbox: Outbox | None = None
         self._paused = False
         self._stalled: tuple[int, float] | None = None
@@ -122,16 +129,27 @@ class Subscriber(Member):
         self._counted_from = 0
         self._now = _NEVER
 
-    def feed(self, head: bytes, *, interest: Interest, names: Iterable[Name], position: Position, now: Instant) -> None:
+    def feed(
+        self,
+        head: bytes,
+        *,
+        interest: Interest,
+        names: Iterable[Name],
+        position: Position,
+        synced_from: int | None,
+        now: Instant,
+    ) -> None:
         """Send `head`, then the snapshots of `names`, then every event after `position`, then go on live.
 
+        `synced` goes out, once, when everything is handed over up to `synced_from` and up to what was newest when the
+        last snapshot was taken; `synced_from` is None where `head` hands nothing over, and then `names` are none.
         `interest` replaces the one before. Only a subscriber that is new or `clear` may be fed.
         """
         assert self._feed is None, "one feed at a time: requests wait until the subscriber is clear"
         self._leave()
         self.interest = interest
         self._cursor = position.seq
-        self._feed = self._frames(head, list(names), position)
+        self._feed = self._frames(head, list(names), position, synced_from)
         self._stream.catching_up[self] = None
         self._pump(now)
 
@@ -214,20 +232,26 @@ class Subscriber(Member):
         """Events left out so far, by type, also those that no gap has told of yet."""
         return _added(self._told_skipped or {}, self._outbox.skipped if self._outbox else {})
 
-    def _frames(self, head: bytes, names: list[Name], position: Position) -> Iterator[bytes]:
-        framing = self.interest.framing
+    def _frames(self, head: bytes, names: list[Name], position: Position, synced_from: int | None) -> Iterator[bytes]:
+        framing, history = self.interest.framing, self._stream.history
         yield head
         for name in names:
             found = self._stream.retained.snapshot(name, self._now)
-            # A value that came after `position` follows as an event of the history, so it is no snapshot any more.
+            # A value that changed or went after `position` follows as an event of the history, so it is no snapshot
+            # any more; and `synced` must not come before that event.
+            assert synced_from is not None, "snapshots are always followed by `synced`"
+            synced_from = max(synced_from, history.newest)
             if found is not None and (found[0].seq or 0) <= position.seq:
                 yield framing.snapshot(*found)
-        if place := framing.position(position):
-            yield place
         while True:
             if self._outbox is not None:
                 yield from self._kept()
-            event = self._stream.history.get(self._cursor + 1)
+            if synced_from is not None and self._cursor >= synced_from:
+                # Where the history overran a slow reader, later events than that had to come before.
+                yield self._synced(max(synced_from, self._handed_over))
+                synced_from = None
+                continue
+            event = history.get(self._cursor + 1)
             if event is None:
                 # The newest event is reached, but only for now: more may come before a full transport has drained.
                 yield b""
@@ -235,7 +259,17 @@ class Subscriber(Member):
             self._cursor += 1
             if self.interest.matches(event.type, event.draft.about):
                 self._settled += 1
-                yield framing.event(event, self._stream.epoch)
+                yield self._framed(event)
+
+    def _synced(self, seq: int) -> bytes:
+        """Everything up to `seq` has been handed over, or a gap has named it."""
+        self.placed = True
+        position = Position(self._stream.epoch, seq)
+        return self.interest.framing.synced(position, encode_synced(position, timestamp=self._now.wall))
+
+    def _framed(self, event: Event) -> bytes:
+        framing, self._handed_over = self.interest.framing, event.seq or 0
+        return framing.event(event, self._stream.epoch) if self.placed else framing.message(event.type, event.json)
 
     def _pump(self, now: Instant) -> None:
         self._now = now
@@ -265,7 +299,7 @@ class Subscriber(Member):
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None
-            yield framing.event(event, self._stream.epoch)
+            yield self._framed(event)
 
     def _end_feed(self) -> None:
         self._feed = None

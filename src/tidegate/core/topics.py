@@ -20,6 +20,7 @@ BUILT_IN_TYPES = frozenset({"circuit_breaker.state", "source.freshness", "rpc_er
 RESERVED_TYPES = BUILT_IN_TYPES | {
     "welcome",
     "subscribed",
+    "synced",
     "unsubscribed",
     "authenticated",
     "pong",

@@ -1,6 +1,8 @@
 // Follows the gateway's events and shows the newest value of every type and key.
 // Text from events only ever becomes text nodes.
 
+import { Progress, address } from "./position.mjs";
+
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 20000;
 const ROWS = 1000;
@@ -10,31 +12,39 @@ const DATA_CHARACTERS = 300;
 const byId = (id) => document.getElementById(id);
 const rows = new Map();
 const changed = new Set();
+const progress = new Progress();
 
-let position = null;
 let heartbeatS = 10;
 let attempts = 0;
 let watchdog = 0;
 let drawing = false;
 
 function connect() {
-  const url = new URL("ws", document.baseURI);
+  const opening = progress.opening();
+  const url = address(new URL("ws", document.baseURI), opening);
   url.protocol = url.protocol.replace("http", "ws");
-  if (position) url.searchParams.set("since", `${position.epoch}:${position.seq}`);
   const token = sessionStorage.getItem("token");
   if (token) url.searchParams.set("token", token);
   showConnection("connecting", "");
   const socket = new WebSocket(url);
   let opened = false;
+  let leaving = false;
   socket.addEventListener("open", () => {
     opened = true;
     byId("login").hidden = true;
     showConnection("live", "good");
   });
   socket.addEventListener("message", (message) => {
+    if (leaving) return;
     attempts = 0;
     expectLife(socket);
-    receive(JSON.parse(message.data));
+    const event = JSON.parse(message.data);
+    receive(event);
+    if (event.type !== "welcome") return;
+    // A resume names the patterns that the defaults were. Where it comes to nothing, they may be others by now.
+    leaving = opening.types !== null && !event.data.resumed;
+    if (leaving) socket.close();
+    else socket.send('{"type":"ping"}'); // a gateway that is too old for "synced" answers behind the snapshots
   });
   socket.addEventListener("close", (event) => {
     clearTimeout(watchdog);
@@ -77,14 +87,11 @@ function expectLife(socket) {
 }
 
 function receive(event) {
+  progress.take(event);
   switch (event.type) {
     case "welcome":
       heartbeatS = event.data.heartbeat_interval_s;
       if (!event.data.resumed) forgetEverything();
-      position = { epoch: event.data.epoch, seq: event.data.seq };
-      break;
-    case "heartbeat":
-      position = { epoch: event.data.epoch, seq: event.data.seq };
       break;
     case "rpc_error":
       notice(event, `${event.data.source}: ${event.data.error_code}: ${event.data.message}`);
@@ -97,11 +104,13 @@ function receive(event) {
       notice(event, `events are missing here (${event.data.reason})`);
       break;
     case "source.freshness":
+    case "heartbeat":
+    case "synced":
+    case "pong":
       break;
     default:
       keep(event);
   }
-  if (event.seq && !event.snapshot && position) position.seq = event.seq;
   draw();
 }
 
@@ -131,7 +140,7 @@ function draw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
-    byId("position").textContent = position ? `position ${position.epoch}:${position.seq}` : "";
+    byId("position").textContent = progress.position ? `position ${progress.position}` : "";
     for (const name of changed) drawRow(rows.get(name));
     changed.clear();
     for (const { body, optional } of TABLES) if (optional) byId(`${body}-section`).hidden = !byId(body).rows.length;

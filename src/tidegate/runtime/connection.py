@@ -54,7 +54,8 @@ class ClosableChannel(Channel, Protocol):
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What every connection of a gateway shares.
 
-    `position` tells the newest one; `authenticate` turns a token into a grant or raises `MessageError`.
+    `position` tells the newest one; `authenticate` turns a token into a grant or raises `MessageError`. The default
+    subscriptions have been what they are since `defaults_since`, a place in the sequence.
     """
 
     stream: Stream
@@ -65,6 +66,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float
     session_limits: SessionLimits
     send_limits: SendLimits
+    defaults_since: int = 0
 
 
 class Connection:
@@ -135,14 +137,18 @@ class Connection:
         """What the client is subscribed to."""
         return self._session.patterns
 
-    def start(self, since: Position | None, *, preamble: bytes = b"") -> None:
+    def start(self, since: Position | None, *, by_default: bool = False, preamble: bytes = b"") -> None:
         """Welcome the client, then replay what it missed since `since`, or hand it the current values.
 
-        `preamble` is what the channel has to say first: it goes out in the same write.
+        `by_default`: it named no patterns, so its place counts only for what the defaults are now. `preamble` is what
+        the channel has to say first: it goes out in the same write.
         """
         now, newest = self._around.clock.now(), self._around.position()
-        refused = None if since is None else self._around.stream.history.refuses(since, newest)
-        resumed = since is not None and refused is None
+        refused = None
+        if since is not None:
+            not_before = self._around.defaults_since if by_default else 0
+            refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
+        resumed = self.subscriber.placed = since is not None and refused is None
         begin = since if since is not None and resumed else newest
         head = preamble + self._message(
             "welcome",
@@ -165,7 +171,7 @@ class Connection:
             head += self._framing.message("gap", gap)
         interest = self.subscriber.interest
         names = () if resumed else self._names(interest, without=None)
-        self._feed(head, interest, names=names, position=begin, now=now)
+        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now)
 
     def receive(self, text: bytes) -> None:
         """Take one text message of the client. Never raises."""
@@ -267,11 +273,13 @@ class Connection:
         if effect.added:
             interest = self._interest()
             names = self._names(interest, without=before)
-            self._feed(head, interest, names=names, position=position, now=self._around.clock.now())
+            now = self._around.clock.now()
+            self._feed(head, interest, names=names, position=position, synced_from=position.seq, now=now)
             self._interested()
             log.debug("subscribed", client_id=self.id, added=effect.added.sorted(), patterns=effect.patterns.sorted())
         else:
-            self.subscriber.send(head)
+            synced = wire.encode_synced(position, timestamp=self._around.clock.now().wall)
+            self.subscriber.send(head + self._framing.synced(position, synced))
 
     def _unsubscribed(self, effect: Unsubscribe) -> None:
         reply = wire.Unsubscribed(
@@ -281,7 +289,7 @@ class Connection:
         )
         head = self._message("unsubscribed", reply)
         position, now = self._around.position(), self._around.clock.now()
-        self._feed(head, self._interest(), names=(), position=position, now=now)
+        self._feed(head, self._interest(), names=(), position=position, synced_from=None, now=now)
         log.debug("unsubscribed", client_id=self.id, removed=effect.removed.sorted())
 
     def _authenticate(self, effect: Authenticate) -> None:
@@ -301,7 +309,8 @@ class Connection:
         interest = self._interest()
         names = self._names(interest, without=before)
         position, now = self._around.position(), self._around.clock.now()
-        self._feed(self._message("authenticated", reply), interest, names=names, position=position, now=now)
+        head = self._message("authenticated", reply)
+        self._feed(head, interest, names=names, position=position, synced_from=position.seq, now=now)
 
     def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
         data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
@@ -318,9 +327,16 @@ class Connection:
             self.send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
 
     def _feed(
-        self, head: bytes, interest: Interest, *, names: Iterable[Name], position: Position, now: Instant
+        self,
+        head: bytes,
+        interest: Interest,
+        *,
+        names: Iterable[Name],
+        position: Position,
+        synced_from: int | None,
+        now: Instant,
     ) -> None:
-        self.subscriber.feed(head, interest=interest, names=names, position=position, now=now)
+        self.subscriber.feed(head, interest=interest, names=names, position=position, synced_from=synced_from, now=now)
         # Of a cohort's equal interests only one is kept, and only its patterns.
         self._session.patterns = self.subscriber.interest.wanted
 

@@ -12,6 +12,7 @@ from tidegate.adapters.http_api.operation import Content, Operation, documented
 FILES = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
+    "/position.mjs": ("position.mjs", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }

@@ -62,7 +62,7 @@ class WebSocketServer:
             patterns=patterns,
         )
         protocol.open(connection)
-        connection.start(query.since, preamble=answer)
+        connection.start(query.since, by_default=query.types is None, preamble=answer)
         return protocol
 
     async def run(self) -> None:

@@ -1,0 +1,83 @@
+"""`docs/vectors`: every client that we have comes back to where it was, and loses nothing."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from resuming import FirstRule, Resuming
+from vectors import DIRECTORY, Json, NewClient, Query, run, vectors
+
+from tidegate.client.items import decode_frame
+from tidegate.client.position import Position, Progress
+
+ROOT = Path(__file__).parents[1]
+VECTORS = pytest.mark.parametrize("vector", vectors())
+
+
+class PythonClient:
+    def __init__(self, query: Query) -> None:
+        since = None if query.since is None else Position.parse(query.since)
+        self._progress = Progress(query.types, since=since)
+
+    def take(self, message: bytes) -> None:
+        self._progress.take(decode_frame(message))
+
+    def position(self) -> str | None:
+        return None if self._progress.complete is None else str(self._progress.complete)
+
+    def next(self) -> tuple[Query, Iterable[str]]:
+        opening = self._progress.opening()
+        return Query(opening.types, None if opening.since is None else str(opening.since)), opening.later
+
+
+class ClientOfTests:
+    """That of the delivery model, of the race and of the simulation."""
+
+    def __init__(self, query: Query) -> None:
+        self._resuming = Resuming(query.types, query.since)
+
+    def take(self, message: bytes) -> None:
+        self._resuming.tell(json.loads(message))
+
+    def position(self) -> str | None:
+        return self._resuming.position
+
+    def next(self) -> tuple[Query, Iterable[str]]:
+        return Query(*self._resuming.opening), self._resuming.later
+
+
+@pytest.mark.parametrize("client", [PythonClient, ClientOfTests])
+@VECTORS
+def test_a_client_comes_back_to_where_it_was(vector: Json, client: NewClient) -> None:
+    run(vector, client)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node: see tools/install-check-tools")
+def test_our_own_page_comes_back_to_where_it_was() -> None:
+    command = ["node", str(ROOT / "tests/support/run-vectors.mjs"), str(DIRECTORY)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    made = dict(map(json.loads, ran.stdout.splitlines()))
+    assert made.keys() == {file.name for file in DIRECTORY.iterdir()}
+    for name, outcomes in made.items():
+        steps = json.loads((DIRECTORY / name).read_text())["steps"]
+        for number, (step, outcome) in enumerate(zip(steps, outcomes, strict=True), 1):
+            if "receive" in step:
+                assert outcome == step["position"], f"{name}, step {number}"
+            if "cut" in step:
+                url, later = outcome
+                assert Query.of(url) == Query.of(step["cut"]["url"]), f"{name}, step {number}"
+                assert sorted(later) == sorted(step["cut"]["subscribe"]), f"{name}, step {number}"
+
+
+@VECTORS
+def test_where_a_vector_says_so_the_first_rule_loses(vector: Json) -> None:
+    rule = FirstRule(*Query.of(vector["url"]))
+    for step in vector["steps"]:
+        if "receive" in step:
+            rule.tell(step["receive"])
+        if "loses" in step.get("cut", {}):
+            assert rule.opening == Query.of(step["cut"]["loses"]) != Query.of(step["cut"]["url"])
