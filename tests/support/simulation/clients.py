@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Raw
+from resuming import Resuming
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
@@ -50,15 +51,7 @@ class Message(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return self.type, self.key or ""
 
 
-class Place(msgspec.Struct):
-    """The position in the data of a `welcome`, `subscribed` or `heartbeat`."""
-
-    epoch: str
-    seq: int
-
-
 DECODER = msgspec.json.Decoder(Message)
-PLACE = msgspec.json.Decoder(Place)
 
 
 class Visit:
@@ -171,7 +164,7 @@ class Client:
         self._heard = heard
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._position: str | None = None
+        self._rule = Resuming(self.patterns)
         self._deaf_from = 0.0
 
     async def run(self) -> None:
@@ -202,7 +195,7 @@ class Client:
         return self.patterns
 
     def _since(self) -> str | None:
-        return self._position
+        return self._rule.opening[1]
 
     async def _stay(self, wire: Wire, until: float) -> None:
         await asyncio.wait([wire.lost], timeout=until - self._loop.time())
@@ -234,11 +227,7 @@ class Client:
         message = DECODER.decode(text)
         visit.heard.append((now, message, text))
         self._heard(self.name, now, message, text)
-        if message.seq is not None and not message.snapshot:
-            self._position = f"{self._position.partition(':')[0] if self._position else ''}:{message.seq}"
-        elif message.type in {"welcome", "subscribed", "heartbeat"}:
-            place = PLACE.decode(message.data)
-            self._position = f"{place.epoch}:{place.seq}"
+        self._rule.tell(json.loads(text))
 
     def _end_visit(self) -> None:
         visit = self.visit
@@ -271,7 +260,7 @@ class Resumer(Client):
         die = self._rng.random()
         if die < 0.1:
             return "elsewhere:5"
-        return None if die < 0.2 else self._position
+        return None if die < 0.2 else super()._since()
 
     def _leave(self, wire: Wire) -> None:
         if self._rng.random() < 0.3:

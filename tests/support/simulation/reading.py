@@ -37,6 +37,9 @@ class _Reading:
         self._position = 0
         self._awaited: dict[Name, int] = {}
         self._awaited_at = 0
+        self._overtaken: set[Name] = set()
+        """Names whose snapshot did not come: the event that overtook it must, before `synced`."""
+        self._synced_due = True
         self._missing: Counter[str] = Counter()
         self._told: Counter[str] = Counter()
         self._replied: set[int] = set()
@@ -83,6 +86,7 @@ class _Reading:
             self._skip_to(seq - 1)
         self._position = max(self._position, seq)
         self._no_longer_await()
+        self._overtaken.discard(message.name)
         self._see(message)
 
     def _snapshot(self, message: Message) -> None:
@@ -101,11 +105,15 @@ class _Reading:
             kind = self._visit.requests.get(message.id, "")
             self._expect(REPLIES.get(kind) == message.type, f"no answer to {kind!r}", message)
             self._expect(message.id not in self._replied, "answered twice", message)
+            self._expect(not self._synced_due, "an answer before `synced`", message)
             self._replied.add(message.id)
         match message.type:
             case "gap":
                 self._gap(message, data)
+            case "synced":
+                self._synced(message, data["seq"])
             case "heartbeat":
+                self._expect(not self._synced_due, "a heartbeat before `synced`", message)
                 self._expect(data["seq"] >= self._position, f"a heartbeat from before {self._position}", message)
                 self._skip_to(data["seq"])
                 self._no_longer_await()
@@ -114,6 +122,7 @@ class _Reading:
                 before, self._patterns = self._patterns, frozenset(data["types"])
                 self._no_longer_await()
                 self._await(self._patterns, before)
+                self._synced_due = True
                 self._view(fresh=False)
             case "unsubscribed":
                 self._skip_to(self._log.last_before(self._at))
@@ -126,6 +135,16 @@ class _Reading:
                 self._expect(self._visit.deaf != [], "closed for nothing", message)
             case _:
                 self._fail("a message that has no place here", message)
+
+    def _synced(self, message: Message, position: int) -> None:
+        """Everything up to `position` has come, and of every name its value."""
+        self._expect(self._synced_due, "nothing promised a `synced`", message)
+        self._expect(position >= self._position, f"`synced` from before {self._position}", message)
+        self._expect(position <= self._log.last, f"`synced` beyond {self._log.last}", message)
+        self._skip_to(position)
+        self._no_longer_await()
+        self._expect(not self._overtaken, f"`synced`, and nothing came of {sorted(self._overtaken)}", message)
+        self._synced_due = False
 
     def _gap(self, message: Message, data: dict[str, Any]) -> None:
         if data["reason"] == "slow_consumer":
@@ -154,6 +173,7 @@ class _Reading:
 
     def _await(self, patterns: frozenset[str], before: frozenset[str]) -> None:
         self._awaited_at = self._position
+        self._overtaken = set()
         self._awaited = {
             name: seq
             for name, seq in self._log.names(self._position)
@@ -166,6 +186,7 @@ class _Reading:
             later = self._log.newest(name, self._log.last)
             if later is not None and later <= self._awaited_at:
                 self._record.fail(self._at, f"{self._visit.client}: no snapshot of {name}")
+        self._overtaken.update(self._awaited)
         self._awaited = {}
 
     def _is_snapshot_of(self, message: Message, published: Published) -> bool:
@@ -214,6 +235,8 @@ class _Reading:
             told = Counter({name: n for name, n in self._told.items() if name != "heartbeat"})
             if +told != +self._missing:
                 self._record.fail(ended, f"{visit.client}: told of {+told}, but {+self._missing} are missing")
+            if self._synced_due:
+                self._record.fail(ended, f"{visit.client}: no `synced`")
             if len(self._replied) != visit.asked:
                 self._record.fail(ended, f"{visit.client}: {visit.asked} requests, {len(self._replied)} answers")
         if ended >= self._record.scenario.duration_s and ended - visit.started < FINAL_S / 2:
