@@ -92,7 +92,7 @@ def announced(update: Update) -> dict[str, Any] | None:
     if not found:
         return None
     (draft,) = found
-    assert (draft.key, draft.about, draft.retain) == ("system.status", "system.status", True)
+    assert (draft.key, draft.about, draft.retain) == ("system.status", frozenset({"system.status"}), True)
     assert (draft.source, draft.stale, draft.as_of) == (None, None, None)
     data: dict[str, Any] = json.loads(bytes(draft.data))
     return data

@@ -172,8 +172,8 @@ class TestRetained:
             [
                 draft("system.status", retain=True),
                 draft("other", retain=True),
-                draft("source.freshness", key="system.status", about="system.status", retain=True),
-                draft("source.freshness", key="other", about="other", retain=True),
+                draft("source.freshness", key="system.status", about=frozenset({"system.status"}), retain=True),
+                draft("source.freshness", key="other", about=frozenset({"other"}), retain=True),
             ]
         )
         system = PatternSet(["system.*"])

@@ -75,6 +75,7 @@ class Freshness:
 
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
+        self._about = frozenset({spec.type})
         self._interval_s = spec.interval_s
         self._limit_s = self._age_limit_s()
         self._items: Items = {}
@@ -258,7 +259,7 @@ class Freshness:
             data=msgspec.Raw(msgspec.json.encode(data)),
             key=self._spec.type,
             retain=True,
-            about=self._spec.type,
+            about=self._about,
             until=self._true_until(status),
         )
 

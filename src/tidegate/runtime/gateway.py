@@ -15,7 +15,7 @@ from tidegate.core.built_in import Heartbeat
 from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant, may_subscribe
+from tidegate.core.grant import Grant, may_see, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import rfc3339
@@ -160,13 +160,13 @@ class Gateway:
 
         Raises `UnknownName` for a type that was never retained, or that may not be seen.
         """
-        if event_type is not None and (event_type not in self.retained or not _visible(event_type, allowed)):
+        if event_type is not None and (event_type not in self.retained or not _has_visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
         now = self.clock.now().mono
         found = (
             self.retained.snapshot((event.type, event.key or ""), now)
             for event in list(self.retained.events())
-            if event_type in {None, event.type} and _visible(event.draft.about or event.type, allowed)
+            if event_type in {None, event.type} and may_see(allowed, event.type, event.draft.about)
         )
         return [json for _, json in filter(None, found)]
 
@@ -377,5 +377,6 @@ def _covered(patterns: Sequence[str], allowed: PatternSet) -> PatternSet:
     return PatternSet(pattern for pattern in patterns if may_subscribe(allowed, pattern))
 
 
-def _visible(event_type: str, allowed: PatternSet) -> bool:
+def _has_visible(event_type: str, allowed: PatternSet) -> bool:
+    """Whether there may be events of `event_type` that who covers `allowed` may see."""
     return event_type in UNCOVERED_PATTERNS or allowed.matches(event_type)
