@@ -68,6 +68,8 @@ async def test_status() -> None:
         "type": "storage.update",
         "backend": "disks",
         "interval_s": 5.0,
+        "max_age_s": 10.0,
+        "on_change": False,
         "stale": True,
         "as_of": None,
         "error_code": "RPC_TIMEOUT",
@@ -75,6 +77,10 @@ async def test_status() -> None:
         "missed_ticks": 0,
     }
     assert [breaker["name"] for breaker in status["breakers"]] == ["engine", "disks", "disks/storage.update"]
+    assert status["breakers"][2]["history"] == [
+        {"at": WALL_TEXT, "from": None, "to": "closed", "reason": "start"},
+        {"at": WALL_TEXT, "from": "closed", "to": "open", "reason": "failure_threshold"},
+    ]
 
 
 async def test_breakers_and_the_worst_of_them() -> None:

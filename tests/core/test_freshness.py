@@ -399,6 +399,14 @@ class TestAge:
         answer(source, 2, raw(2), 50.0)
         assert source.due_review_at == 60.0
 
+    def test_the_limit_that_is_told_is_that_of_the_pace_now(self) -> None:
+        source = answered()
+        assert source.max_age_s == 10.0
+        source.set_interval(60.0)
+        assert source.max_age_s == 120.0
+        source.set_interval(1.0)
+        assert source.max_age_s == 3.0, "a call may take its whole timeout"
+
 
 class TestExpiry:
     def test_a_stale_value_past_its_limit_is_withheld(self) -> None:

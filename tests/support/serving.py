@@ -15,8 +15,9 @@ from tidegate.adapters.http_api import HttpOptions, http_api
 from tidegate.adapters.server import serve, transport_of
 from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
-from tidegate.core.breaker import BreakerView, LastError, State
+from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
 from tidegate.core.grant import Grant, Role
+from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.runtime.access import Gate
@@ -52,6 +53,8 @@ def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerVi
 def source(event_type: str, backend: str, **changes: Any) -> SourceView:
     fields: dict[str, Any] = {
         "interval_s": 5.0,
+        "max_age_s": 10.0,
+        "on_change": False,
         "stale": False,
         "as_of": WALL,
         "error_code": None,
@@ -87,7 +90,17 @@ class FakeSupervisor:
         return [
             breaker("engine"),
             breaker("disks"),
-            breaker("disks/storage.update", State.OPEN, retry_at=WALL, failure_count=5, last_error=error),
+            breaker(
+                "disks/storage.update",
+                State.OPEN,
+                retry_at=WALL,
+                failure_count=5,
+                last_error=error,
+                history=(
+                    Move(Instant(0.0, WALL), None, State.CLOSED, Reason.START),
+                    Move(Instant(0.0, WALL), State.CLOSED, State.OPEN, Reason.FAILURE_THRESHOLD),
+                ),
+            ),
         ]
 
     def breaker(self, name: str) -> BreakerView:

@@ -30,11 +30,16 @@ log = structlog.get_logger("tidegate.poller")
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True):
-    """A source as ``GET /api/v1/status`` shows it; times in Unix seconds."""
+    """A source as ``GET /api/v1/status`` shows it; times in Unix seconds.
+
+    `max_age_s` is the age at which its data is stale although no call has failed, at the interval of now.
+    """
 
     type: str
     backend: str
     interval_s: float
+    max_age_s: float
+    on_change: bool
     stale: bool
     as_of: float | None
     error_code: ErrorCode | None
@@ -279,14 +284,20 @@ class BackendPoller:
             source.requests += 1
             source.last_sent = sent.mono
         verdict, fault = Verdict.IGNORED, None
+        came_from: frozenset[str] = frozenset()
         try:
             outcomes = await exchange(
                 self._backend, self._plan, [source.plan for source in group], monotonic=self._monotonic
             )
             verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
+            came_from = frozenset(
+                source.type for source, (outcome, _) in zip(group, outcomes, strict=True) if outcome == fault
+            )
         finally:
             now = self._clock.now()
-            transition = breaker.record(permit, verdict, now=now, jitter=self._rng.random(), fault=fault)
+            transition = breaker.record(
+                permit, verdict, now=now, jitter=self._rng.random(), fault=fault, came_from=came_from
+            )
             for source in group:
                 source.in_flight = False
                 source.settled = True
@@ -452,6 +463,8 @@ class BackendPoller:
             type=source.type,
             backend=self.name,
             interval_s=plan.idle_interval_s if source.idle and plan.idle_interval_s else plan.spec.interval_s,
+            max_age_s=source.freshness.max_age_s,
+            on_change=plan.spec.on_change,
             stale=status.stale,
             as_of=status.as_of,
             error_code=status.error_code,

@@ -109,7 +109,7 @@ async def status(request: ApiRequest) -> answers.Status:
         uptime_s=round(gateway.clock.now().mono - gateway.started.mono, 3),
         clients=len(gateway.connections),
         sources=[answers.source_status(view) for view in around.supervisor.sources() if allowed.matches(view.type)],
-        breakers=[answers.breaker_status(view) for view in _visible_breakers(around, allowed)],
+        breakers=[answers.breaker_record(view) for view in _visible_breakers(around, allowed)],
     )
 
 
