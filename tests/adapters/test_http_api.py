@@ -525,7 +525,7 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
 
 
 async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(_: object) -> None:
+    async def fails(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
     with structlog.testing.capture_logs() as logs:

@@ -36,6 +36,17 @@ def may_subscribe(allowed: PatternSet, pattern: str) -> bool:
     return pattern in UNCOVERED_PATTERNS or allowed.covers(pattern)
 
 
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token covers of what is configured.
+
+    `breakers` serve at least one source that it covers; of the sources of `backends` it covers every one.
+    """
+
+    types: PatternSet
+    breakers: frozenset[str]
+    backends: frozenset[str]
+
+
 def may_see(allowed: PatternSet, event_type: str, about: About) -> bool:
     """Whether a token that covers `allowed` may see an event of `event_type` that speaks of the types `about`."""
     if about is None:

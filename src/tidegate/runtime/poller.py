@@ -7,7 +7,7 @@ and what the move means for the other sources of that breaker.
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -125,6 +125,11 @@ class BackendPoller:
     # what others ask
 
     @property
+    def event_types(self) -> Collection[str]:
+        """The backend's sources."""
+        return self._sources.keys()
+
+    @property
     def settled(self) -> bool:
         """Whether every source's first attempt has ended, well or not."""
         return all(source.settled for source in self._sources.values())
@@ -146,9 +151,9 @@ class BackendPoller:
             await self._publish([self._breaker_draft(transition), *self._moved(transition, now)])
         return breaker.view()
 
-    def poll_now(self) -> None:
-        """Something changed at the backend: its sources are due now."""
-        self._schedule.hint(list(self._sources), self._clock.now().mono)
+    def poll_now(self, event_types: Collection[str]) -> None:
+        """Something changed at the backend: these sources of it are due now."""
+        self._schedule.hint(event_types, self._clock.now().mono)
         self._woken.set()
 
     def restated(self, draft: Draft) -> Draft | None:
