@@ -364,12 +364,23 @@ async def ask_for_the_hidden(running: RunningGateway, names: set[str]) -> None:
             ("hotel-s.x", "alfa-b", False, "good"),
             ("india-s.x", "alfa-b", True, "down"),
             ("juliett-s.x", "bravo-b", False, "down"),
+            ("kilo-s.x", "bravo-b", False, "bad"),
         ),
         batched=frozenset(),
         covered=frozenset({"hotel-s.x", "quebec-p.x"}),
         built_in=("circuit_breaker.*", "rpc_error", "source.freshness"),
         threshold=1,
         forced=frozenset(),
+    )
+)
+@example(
+    Scenario(
+        sources=(("golf-s.x", "alfa-b", False, "bad"), ("hotel-s.x", "alfa-b", False, "bad")),
+        batched=frozenset({"alfa-b"}),
+        covered=frozenset({"hotel-s.x"}),
+        built_in=(),
+        threshold=2,
+        forced=frozenset({"alfa-b"}),
     )
 )
 def test_nothing_that_a_token_does_not_cover_is_anywhere_to_be_seen(scenario: Scenario) -> None:
