@@ -374,9 +374,45 @@ class TestInterest:
         assert interest("a") != "a"
 
 
-def test_a_member_says_itself_what_it_does_with_an_offer() -> None:
+def test_a_member_says_itself_what_it_does_with_an_offer_and_a_failure() -> None:
     with pytest.raises(NotImplementedError):
         Member(lambda _: None).offer([])
+    with pytest.raises(NotImplementedError):
+        Member(lambda _: None).failed(ValueError())
+
+
+class Broken(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[Exception] = []
+
+    def _write(self, data: bytes) -> None:
+        raise RuntimeError("broken")
+
+    def offer(self, events: list[Event]) -> None:
+        raise RuntimeError("broken")
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+@pytest.mark.parametrize("how", ["written to", "offered to", "sent the rest"])
+def test_a_member_that_fails_is_told_and_nobody_else_notices(how: str) -> None:
+    sockets = Sockets()
+    hub = Hub(EPOCH, sockets)
+    before, broken, after = Recorder(), Broken(), Recorder()
+    if how == "sent the rest":
+        channel = FakeChannel(on=sockets)
+        channel.block()
+        broken.socket = channel.socket
+    for member in (before, broken, after):
+        hub.join(member, interest("a"))
+    broken.clear = how != "offered to"
+    for seq in (1, 2):
+        hub.publish(event("a", seq))
+        hub.flush()
+    assert (before.heard(), after.heard()) == ([1, 2], [1, 2])
+    assert list(map(str, broken.errors)) == ["broken", "broken"]
 
 
 def test_messages_of_a_write_are_in_the_order_of_publication() -> None:

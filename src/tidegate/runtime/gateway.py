@@ -347,9 +347,7 @@ class Gateway:
             await asyncio.sleep(REVIEW_S)
             now = self.clock.now()
             for connection in self.connections:
-                connection.subscriber.review(now)
-                if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
-                    connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
+                connection.review(now)
             await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
 
     def _connects_charged(self, now: float) -> float:
