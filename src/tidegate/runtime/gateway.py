@@ -5,6 +5,7 @@ why a subscribe has no race with a publish.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
@@ -84,6 +85,8 @@ class Gateway:
         self.clock = clock
         self.started = clock.now()
         self.draining = False
+        self._drain_ends = 0.0  # monotonic, while draining
+        self._empty = asyncio.Event()  # while draining: nobody is connected
         self.on_interest: Callable[[], None] = lambda: None
         """Called when somebody may have become interested in more types."""
         self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
@@ -187,7 +190,7 @@ class Gateway:
     def check_room(self) -> None:
         """Raise `AccessRefused` (503) while no further client is let in."""
         if self.draining:
-            raise AccessRefused(503, "the gateway is draining: come back in a moment", retry_after_s=1)
+            raise AccessRefused(503, "the gateway is draining: come back in a moment", retry_after_s=self.drain_left_s)
         if len(self._connections) >= self.options.max_clients:
             raise self._turn_away(f"all {self.options.max_clients} places (server.max_clients) are taken")
         now = self.clock.now().mono
@@ -249,6 +252,8 @@ class Gateway:
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
             self._metrics.client_left(connection.transport, reason)
+            if not self._connections:
+                self._empty.set()
             log.debug("client left", client_id=connection.id, reason=reason)
 
     async def run(self) -> None:
@@ -257,22 +262,45 @@ class Gateway:
             tasks.create_task(self._beat())
             tasks.create_task(self._review())
 
-    async def drain(self, drain_s: float) -> None:
-        """Take nobody new for `drain_s` seconds, tell everyone when to come back, and close them one by one meanwhile.
+    @property
+    def drain_left_s(self) -> int:
+        """While draining: seconds until it is over at the latest, rounded up, and no less than 1."""
+        return max(1, math.ceil(self._drain_ends - self.clock.now().mono))
 
-        Nobody is told to come back before it is over, and no two at the same moment.
+    async def drain(self, drain_s: float, *, at_least_s: float = 0.0) -> None:
+        """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds.
+
+        It is over as soon as nobody is connected, but not before `at_least_s`. Nobody is told to come back before
+        `drain_s` have passed, and no two at the same moment.
         """
-        self.draining = True
         began = self.clock.now().mono
+        self._drain_ends = began + drain_s
+        self.draining = True
         leaving = self.connections
+        if not leaving:
+            self._empty.set()
         log.info("draining", clients=len(leaving), drain_s=drain_s)
         for n, connection in enumerate(leaving):
             retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
             connection.send("notification", self._draining_notice(retry_after_ms), retry_ms=retry_after_ms)
         for n, connection in enumerate(leaving):
-            await asyncio.sleep(began + 0.8 * drain_s * n / len(leaving) - self.clock.now().mono)
+            await self._until_empty(began + 0.8 * drain_s * n / len(leaving))
             connection.close(CloseCode.DRAINING, "the gateway is draining")
-        await asyncio.sleep(began + drain_s - self.clock.now().mono)
+        await self._until_empty(self._drain_ends)
+        if (left_s := began + at_least_s - self.clock.now().mono) > 0:
+            await asyncio.sleep(left_s)
+
+    async def _until_empty(self, at: float) -> None:
+        """Until nobody is connected, or the monotonic time is `at`."""
+        if self._empty.is_set():
+            return
+        left_s = at - self.clock.now().mono
+        either = [asyncio.create_task(self._empty.wait()), asyncio.create_task(asyncio.sleep(left_s))]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in either:
+                task.cancel()
 
     def _deliver(self, drafts: Sequence[tuple[int, Draft]]) -> None:
         timestamp = self.clock.now().wall

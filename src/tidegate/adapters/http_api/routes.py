@@ -72,7 +72,8 @@ async def health() -> answers.Health:
     ),
 )
 async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.NotReady]:
-    found = services(request).supervisor.readiness()
+    around = services(request)
+    found = around.supervisor.readiness()
     match found.status:
         case "ready":
             return Response(answers.Ready("ready"))
@@ -81,7 +82,8 @@ async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.Not
         case "starting":
             return Response(answers.NotReady("starting"), status_code=503, headers={"Retry-After": "1"})
         case _:
-            return Response(answers.NotReady("draining"), status_code=503, headers={"Retry-After": "1"})
+            retry_after = {"Retry-After": str(around.gateway.drain_left_s)}
+            return Response(answers.NotReady("draining"), status_code=503, headers=retry_after)
 
 
 @get(
