@@ -208,7 +208,7 @@ class TokenConfig(Section, frozen=True, kw_only=True):
     `token`: The token itself.
     `token_file`: File that holds the token.
     `roles`: What its bearer may do.
-    `types`: Patterns that its bearer may subscribe to; absent: everything.
+    `types`: Patterns of what its bearer may see, publish, forget and poll; absent: everything.
     """
 
     token: formats.Token | None = None
