@@ -323,7 +323,7 @@ class TestMessages:
     async def test_an_uncovered_pattern_is_forbidden_and_changes_nothing(self) -> None:
         async with gateway() as app, connected(app, token="t-reader") as client:
             await message(client)
-            for types in (["storage.update"], ["*"], ["system.status", "rpc.*"], ["system"], ["circuit_breaker.*"]):
+            for types in (["storage.update"], ["*"], ["system.status", "rpc.*"], ["system"], ["circuit_breaker.other"]):
                 refused = await say(client, type="subscribe", id=1, types=types)
                 assert (refused["type"], refused["data"]["code"]) == ("error", "FORBIDDEN")
             reply = await say(client, type="subscribe", types=["system.*", "system.a.b", "source.freshness"])
@@ -334,15 +334,28 @@ class TestMessages:
             await message(client)
             refused = await say(client, type="auth", id=1, data={"token": "wrong"})
             assert refused["data"]["code"] == "UNAUTHENTICATED"
-            refused = await say(client, type="auth", id=2, data={"token": "t-writer"})
-            assert refused["data"]["code"] == "FORBIDDEN"
             reply = await say(client, type="auth", id=3, data={"token": "t-reader"})
             assert (reply["type"], reply["data"]["types"]) == ("authenticated", ["heartbeat", "system.a"])
+
+    async def test_a_token_that_may_not_subscribe_ends_the_connection_with_4403(self) -> None:
+        async with gateway() as app, connected(app, "?types=system.a") as client:
+            await message(client)
+            told = await say(client, type="auth", data={"token": "t-writer"})
+            assert (told["type"], told["data"]["code"]) == ("connection_error", 4403)
+            with pytest.raises(ConnectionClosed):
+                await message(client)
+            assert client.close_code == 4403
 
     async def test_what_a_token_does_not_cover_is_nowhere_to_be_seen(self) -> None:
         async with gateway() as app, connected(app, "", token="t-reader") as client:
             welcome = await message(client)
-            assert welcome["data"]["subscriptions"] == ["heartbeat", "notification", "rpc_error", "source.freshness"]
+            assert welcome["data"]["subscriptions"] == [
+                "circuit_breaker.*",
+                "heartbeat",
+                "notification",
+                "rpc_error",
+                "source.freshness",
+            ]
             for event_type in ("storage.x", "system.x"):
                 body = json.dumps({"type": event_type, "data": 1, "retain": True}).encode()
                 assert (await ask(app, "POST", "/api/v1/events", body, Authorization="Bearer t-all")).status == 202

@@ -87,15 +87,18 @@ OUR_OWN = Parts()
 class App:
     """A running gateway. `url` is where it listens."""
 
-    def __init__(self, url: str, gateway: Gateway, supervisor: Supervisor, drain_s: float) -> None:
+    def __init__(
+        self, url: str, gateway: Gateway, supervisor: Supervisor, *, drain_s: float, drain_min_s: float
+    ) -> None:
         self.url = url
         self.gateway = gateway
         self.supervisor = supervisor
         self._drain_s = drain_s
+        self._drain_min_s = drain_min_s
 
     async def drain(self) -> None:
         """Let the clients go, within the configured time; the listener answers 503 meanwhile."""
-        await self.gateway.drain(self._drain_s)
+        await self.gateway.drain(self._drain_s, at_least_s=self._drain_min_s)
 
 
 @asynccontextmanager
@@ -182,7 +185,7 @@ async def running(
                 refused=partial(gateway.refusals.note, "http"),
             )
         )
-        yield App(url, gateway, supervisor, config.server.drain_s)
+        yield App(url, gateway, supervisor, drain_s=config.server.drain_s, drain_min_s=config.server.drain_min_s)
 
 
 def bound(host: str, port: int) -> socket.socket:

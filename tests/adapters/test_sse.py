@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import pytest
+import structlog
 from fanout import House, draft
 from serving import GRANTS, RawClient, Serving, read_answer, request, serving
 
@@ -289,6 +290,28 @@ async def test_the_end_of_a_token_ends_the_stream() -> None:
         gate.house.clock.advance(61)
         text = await reader.end()
     assert '"code":4401' in text
+
+
+async def test_a_failure_of_ours_ends_the_stream_with_an_error_and_nobody_else_notices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    async with serving() as gate, stream(gate, "?types=app.*") as other:
+        await other.block()
+        await other.block()
+        await publish(gate, draft("app.kept", 1, retain=True))
+        await other.block()
+        with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
+            patch.setattr(gate.house.gateway.retained, "snapshot", fails)
+            async with stream(gate, "?types=app.*") as reader:
+                text = await reader.end()
+        assert '"type":"connection_error"' in text
+        assert '"code":1011' in text
+        assert [str(entry["exc_info"]) for entry in logs if entry["log_level"] == "error"] == ["unforeseen"]
+        await publish(gate, draft("app.news", 2))
+        assert (await other.block())["event"] == "app.news"
 
 
 async def fill(gate: Serving, count: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from fanout import EPOCH, KIB, House, draft, knowing, types
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.client import ClientProtocol
@@ -23,7 +24,7 @@ from tidegate.adapters.websocket.wire import Wire
 from tidegate.core.envelope import Pong
 from tidegate.core.grant import Grant, Role
 from tidegate.core.rate import Rate
-from tidegate.core.session import SessionLimits
+from tidegate.core.session import Session, SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -467,6 +468,42 @@ class TestClosing:
                 assert await ended(each) == (1012, "the gateway is draining")
             refusal = await served.refused()
             assert (refusal.response.status_code, refusal.response.headers["Retry-After"]) == (503, "1")
+
+
+class TestFailuresOfOurs:
+    """What nobody foresaw, on one connection: it is closed with 1011, and nobody else notices."""
+
+    async def test_in_carrying_a_request_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with serving() as served, served.connect("?types=a") as client, served.connect("?types=a") as other:
+            await received(client)
+            await received(other)
+            with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
+                patch.setattr(Session, "receive", _fails)
+                await client.send('{"type":"ping"}')
+                told = (await received(client))[0]
+                assert await ended(client) == (1011, "the gateway failed at something unforeseen on this connection")
+            assert (told["type"], told["data"]["code"]) == ("connection_error", 1011)
+            assert [str(entry["exc_info"]) for entry in logs if entry["log_level"] == "error"] == ["unforeseen"]
+            await served.house.gateway.publish([draft("a", 1)])
+            assert (await received(other))[0]["data"] == 1
+            await other.send('{"type":"ping"}')
+            assert (await received(other))[0]["type"] == "pong"
+
+    @pytest.mark.parametrize("where", ["frames", "recv_frame"])
+    async def test_in_reading_its_frames(self, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with serving() as served, served.connect("?types=a") as client:
+            await received(client)
+            with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
+                patch.setattr(Wire, where, _fails)
+                await client.send('{"type":"ping"}')
+                assert (await received(client))[0]["data"]["code"] == 1011
+                assert (await ended(client))[0] == 1011
+            assert [str(entry["exc_info"]) for entry in logs if entry["log_level"] == "error"] == ["unforeseen"]
+            assert (await served.until_left())[0].startswith("closed by the server with 1011")
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise RuntimeError("unforeseen")
 
 
 class TestLiveness:

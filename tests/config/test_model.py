@@ -37,6 +37,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "default_types": (),
         "heartbeat_interval_s": 10.0,
         "drain_s": 5.0,
+        "drain_min_s": 0.0,
         "max_clients": 10000,
     },
     LimitsConfig: {

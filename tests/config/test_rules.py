@@ -48,6 +48,8 @@ REFUSED = [
     ("server.drain_s = -0.1", "server.drain_s", "got -0.1"),
     ("server.drain_s = 2026-11-22", "server.drain_s", "got 2026-11-22"),
     ("server.drain_s = [1]", "server.drain_s", "got a list"),
+    ("server.drain_min_s = 5.1", "server.drain_min_s", "expected at most drain_s (5.0 seconds), got 5.1"),
+    ("server.drain_s = 1\nserver.drain_min_s = 2", "server.drain_min_s", "at most drain_s (1.0 seconds)"),
     ("server.max_clients = 0", "server.max_clients", "expected a whole number from 1 to"),
     ("server = 1", "server", "expected a table, got 1"),
     # limits and history
@@ -210,6 +212,7 @@ ALLOWED = [
     'server.root_path = "/a/b"',
     'server.default_types = ["*", "a.*", "heartbeat"]',
     "server.drain_s = 0",
+    "server.drain_s = 2\nserver.drain_min_s = 2",
     "server.port = 0",
     "history = { events = 0, bytes = 0 }",
     BACKEND + "headers = { Authorization = \"Basic x\", X-Empty = '' }",

@@ -39,7 +39,7 @@ class TestEvents:
             cause=ErrorCode.RPC_TIMEOUT,
             expired=True,
             gone=True,
-            about="secret",
+            about=frozenset({"secret"}),
             ttl_s=3.0,
             retain=True,
         )

@@ -302,6 +302,10 @@ class TestRoutes:
         assert member.heard() == list(range(1, 101))
 
 
+def speaking_of(names: str | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names.split())
+
+
 class TestInterest:
     @pytest.mark.parametrize(
         ("wanted", "allowed", "event_type", "about", "expected"),
@@ -317,19 +321,26 @@ class TestInterest:
             (["heartbeat", "notification"], [], "heartbeat", None, True),
             (["heartbeat", "notification"], [], "notification", None, True),
             (["a"], ["*"], "heartbeat", None, False),
+            (["circuit_breaker.*"], ["a"], "circuit_breaker.state", "a b", True),
+            (["circuit_breaker.*"], ["b.*"], "circuit_breaker.state", "a b.x", True),
+            (["circuit_breaker.*"], ["c", "d.*"], "circuit_breaker.state", "a b", False),
+            (["circuit_breaker.*"], ["*"], "circuit_breaker.state", "a b", True),
+            (["circuit_breaker.*"], ["circuit_breaker.*"], "circuit_breaker.state", "a b", False),
         ],
     )
     def test_is_what_is_wanted_and_may_be_seen(
         self, wanted: list[str], allowed: list[str], event_type: str, about: str | None, expected: bool
     ) -> None:
-        assert interest(*wanted, allowed=PatternSet(allowed)).matches(event_type, about) is expected
+        assert interest(*wanted, allowed=PatternSet(allowed)).matches(event_type, speaking_of(about)) is expected
 
     def test_an_event_about_something_goes_only_to_those_who_may_see_that(self) -> None:
         hub = Hub(EPOCH, Sockets())
         everything, little = Recorder(), Recorder()
         hub.join(everything, interest("rpc_error"))
         hub.join(little, interest("rpc_error", allowed=PatternSet(["a"])))
-        assert [hub.publish(event("rpc_error", seq, about=about)) for seq, about in enumerate("abab", 1)] == [
+        assert [
+            hub.publish(event("rpc_error", seq, about=speaking_of(about))) for seq, about in enumerate("abab", 1)
+        ] == [
             2,
             1,
             2,
@@ -337,6 +348,19 @@ class TestInterest:
         ]
         hub.flush()
         assert (everything.heard(), little.heard()) == ([1, 2, 3, 4], [1, 3])
+
+    def test_an_event_about_several_things_is_routed_once_for_all_who_may_see_one_of_them(self) -> None:
+        hub = Hub(EPOCH, Sockets())
+        one, other, neither = Recorder(), Recorder(), Recorder()
+        for member, allowed in ((one, "a"), (other, "b"), (neither, "c")):
+            hub.join(member, interest("circuit_breaker.*", allowed=PatternSet([allowed])))
+        about = frozenset({"a", "b"})
+        assert [hub.publish(event("circuit_breaker.state", seq, about=about)) for seq in (1, 2)] == [2, 2]
+        hub.flush()
+        assert (one.heard(), other.heard(), neither.heard()) == ([1, 2], [1, 2], [])
+        late = Recorder()
+        hub.join(late, interest("circuit_breaker.*", allowed=PatternSet(["b"])))
+        assert hub.publish(event("circuit_breaker.state", 3, about=about)) == 3
 
     def test_is_a_value(self) -> None:
         assert interest("a", "b") == interest("b", "a")
@@ -350,9 +374,45 @@ class TestInterest:
         assert interest("a") != "a"
 
 
-def test_a_member_says_itself_what_it_does_with_an_offer() -> None:
+def test_a_member_says_itself_what_it_does_with_an_offer_and_a_failure() -> None:
     with pytest.raises(NotImplementedError):
         Member(lambda _: None).offer([])
+    with pytest.raises(NotImplementedError):
+        Member(lambda _: None).failed(ValueError())
+
+
+class Broken(Recorder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[Exception] = []
+
+    def _write(self, data: bytes) -> None:
+        raise RuntimeError("broken")
+
+    def offer(self, events: list[Event]) -> None:
+        raise RuntimeError("broken")
+
+    def failed(self, error: Exception) -> None:
+        self.errors.append(error)
+
+
+@pytest.mark.parametrize("how", ["written to", "offered to", "sent the rest"])
+def test_a_member_that_fails_is_told_and_nobody_else_notices(how: str) -> None:
+    sockets = Sockets()
+    hub = Hub(EPOCH, sockets)
+    before, broken, after = Recorder(), Broken(), Recorder()
+    if how == "sent the rest":
+        channel = FakeChannel(on=sockets)
+        channel.block()
+        broken.socket = channel.socket
+    for member in (before, broken, after):
+        hub.join(member, interest("a"))
+    broken.clear = how != "offered to"
+    for seq in (1, 2):
+        hub.publish(event("a", seq))
+        hub.flush()
+    assert (before.heard(), after.heard()) == ([1, 2], [1, 2])
+    assert list(map(str, broken.errors)) == ["broken", "broken"]
 
 
 def test_messages_of_a_write_are_in_the_order_of_publication() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from fanout import (
     EPOCH,
     KIB,
@@ -294,7 +295,7 @@ class TestAuthentication:
         house = self.house()
         narrow = Grant(allowed=PatternSet(["a"]))
         await house.gateway.publish(
-            [draft("source.freshness", key=name, retain=True, about=name) for name in ("a", "b")]
+            [draft("source.freshness", key=name, retain=True, about=frozenset({name})) for name in ("a", "b")]
         )
         connection, channel, received = house.started("source.freshness", grant=narrow)
         assert [message.get("key") for message in received] == [None, "a", None]
@@ -303,17 +304,25 @@ class TestAuthentication:
         assert [message.get("key") for message in received] == [None, "b", None]
         assert types(received)[-1] == "synced"
 
-    @pytest.mark.parametrize(("token", "code"), [("who", "UNAUTHENTICATED"), ("publisher", "FORBIDDEN")])
-    async def test_a_token_that_may_not_subscribe_changes_nothing(self, token: str, code: str) -> None:
+    async def test_a_token_that_is_not_known_changes_nothing(self) -> None:
         house = self.house()
         connection, channel, _ = house.started("a", "b")
-        ask(connection, {"type": "auth", "id": 5, "data": {"token": token}})
+        ask(connection, {"type": "auth", "id": 5, "data": {"token": "who"}})
         await house.gateway.publish([draft("b")])
         await turn()
         error, event = channel.received()
-        assert (error["type"], error["id"], error["data"]["code"]) == ("error", 5, code)
+        assert (error["type"], error["id"], error["data"]["code"]) == ("error", 5, "UNAUTHENTICATED")
         assert event["type"] == "b"
         assert connection.grant.name == "anonymous"
+
+    async def test_a_token_that_may_not_subscribe_any_more_ends_the_connection(self) -> None:
+        house = self.house()
+        connection, channel, _ = house.started("a")
+        ask(connection, {"type": "auth", "id": 5, "data": {"token": "publisher"}})
+        assert channel.ended == ("close", CloseCode.FORBIDDEN)
+        assert [message["data"] for message in channel.received()] == [
+            {"code": 4403, "message": "expected a token with the role 'subscriber'", "retryable": False}
+        ]
 
 
 class TestStalledTransport:
@@ -433,7 +442,7 @@ class TestEnd:
             (CloseCode.NORMAL, False),
             (CloseCode.GOING_AWAY, False),
             (CloseCode.DRAINING, False),
-            (CloseCode.OVERLOADED, True),
+            (CloseCode.INTERNAL_ERROR, True),
             (CloseCode.UNAUTHENTICATED, True),
             (CloseCode.FORBIDDEN, True),
             (CloseCode.TOO_SLOW, True),
@@ -444,6 +453,7 @@ class TestEnd:
         for end in ("close", "abort"):
             house = House()
             connection, channel, _ = house.started("a")
+            channel.may_fail = True
             getattr(connection, end)(code, "the reason")
             received = channel.received()
             assert channel.ended == (end, code)
@@ -451,9 +461,72 @@ class TestEnd:
                 {
                     "code": code,
                     "message": "the reason",
-                    "retryable": code in {CloseCode.TOO_SLOW, CloseCode.OVERLOADED},
+                    "retryable": code in {CloseCode.TOO_SLOW, CloseCode.INTERNAL_ERROR},
                 }
             ] * told
+
+    @pytest.mark.parametrize("step", ["a request", "snapshots", "a welcome", "a drained transport", "a review"])
+    async def test_a_failure_of_ours_ends_its_own_connection_and_is_logged_once(
+        self, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise RuntimeError("unforeseen")
+
+        house = House()
+        _, other, _ = house.started("a")
+        connection, channel = house.connect("a")
+        channel.may_fail = True
+        with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
+            if step == "a welcome":
+                patch.setattr(house.gateway._stream.history, "refuses", fails)
+                connection.start(house.gateway.position)
+            else:
+                connection.start(None)
+            if step == "a request":
+                patch.setattr(connection._session.__class__, "receive", fails)
+                ask(connection, {"type": "ping"})
+            elif step == "snapshots":
+                await house.gateway.publish([draft("b", retain=True)])
+                patch.setattr(house.gateway.retained, "snapshot", fails)
+                ask(connection, {"type": "subscribe", "types": ["b"]})
+            elif step != "a welcome":
+                patch.setattr(connection.subscriber.__class__, "resume", fails)
+                patch.setattr(connection.subscriber.__class__, "review", fails)
+                connection.resume() if step == "a drained transport" else connection.review(house.clock.now())
+            ask(connection, {"type": "ping"})
+        assert channel.ended == ("close", CloseCode.INTERNAL_ERROR)
+        [entry] = [entry for entry in logs if entry["log_level"] == "error"]
+        assert (entry["client_id"], str(entry["exc_info"])) == (connection.id, "unforeseen")
+        assert entry["exc_info"].__traceback__ is not None
+        last = channel.received()[-1]
+        assert (last["type"], last["data"]["code"], last["data"]["retryable"]) == ("connection_error", 1011, True)
+        await house.gateway.publish([draft("a")])
+        await turn()
+        assert types(other.received()) == ["a"]
+
+    async def test_what_cannot_be_handed_over_to_one_client_reaches_the_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house = House()
+        channels = [house.started("a")[1] for _ in range(3)]
+        broken = channels[1]
+        broken.may_fail = True
+
+        def fails(data: bytes) -> None:
+            raise RuntimeError("unforeseen")
+
+        writing = house.gateway.connections[1].subscriber
+        writing.write = fails
+        writing.clear = True
+        with structlog.testing.capture_logs() as logs:
+            await house.gateway.publish([draft("a")])
+            await turn()
+        assert broken.ended == ("abort", CloseCode.INTERNAL_ERROR), "not even the goodbye can be written"
+        assert [types(channel.received()) for channel in channels] == [["a"], [], ["a"]]
+        assert [str(entry["exc_info"]) for entry in logs if entry["log_level"] == "error"] == ["unforeseen"]
+        await house.gateway.publish([draft("a")])
+        await turn()
+        assert types(channels[2].received()) == ["a"]
 
     async def test_nothing_of_a_client_that_left_is_kept_for_the_collector(self) -> None:
         house = House()

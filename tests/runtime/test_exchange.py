@@ -134,7 +134,7 @@ def test_a_batch_that_comes_back_wrong_fails_each_of_its_sources_and_counts_once
         async with house.supervisor.running():
             await asyncio.sleep(2.0)
             assert house.supervisor.breakers()[0].failure_count == 1
-        assert {draft.about for draft in house.of("rpc_error")} == {"a.x", "b.x"}
+        assert {draft.about for draft in house.of("rpc_error")} == {frozenset({"a.x"}), frozenset({"b.x"})}
 
     run()
 
@@ -148,7 +148,7 @@ def test_one_answer_of_a_batch_that_is_none_is_the_fault_of_its_source_alone() -
         async with house.supervisor.running():
             await asyncio.sleep(3 * INTERVAL_S)
         assert house.states() == ["closed"]
-        assert {draft.about for draft in house.of("rpc_error")} == {"a.x"}
+        assert {draft.about for draft in house.of("rpc_error")} == {frozenset({"a.x"})}
         assert not any(draft.stale for draft in house.of("b.x"))
 
     run()

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from tidegate.core.events import Draft
 from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.grant import EVERYTHING, Grant
+from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.rate import Rate
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
@@ -37,7 +37,7 @@ class Sleep:
 
     async def advance(self, seconds: float) -> None:
         end = self._house.clock.elapsed + seconds
-        await turn()
+        await self._settle()
         while due := [at for at, _ in self._sleepers if at <= end]:
             now = max(min(due), self._house.clock.elapsed)
             self._house.clock.advance(now - self._house.clock.elapsed)
@@ -46,8 +46,14 @@ class Sleep:
             for _, woken in waking:
                 if not woken.done():
                     woken.set_result(None)
-            await turn()
+            await self._settle()
         self._house.clock.advance(end - self._house.clock.elapsed)
+
+    @staticmethod
+    async def _settle() -> None:
+        """Whoever was woken, and whoever waits for that one in turn, runs up to the next sleep."""
+        for _ in range(6):
+            await asyncio.sleep(0)
 
 
 @contextlib.contextmanager
@@ -111,10 +117,10 @@ class TestPublish:
         ]
         for each, status in bad:
             with pytest.raises(PublishError) as caught:
-                await house.gateway.publish_from_outside([draft("a"), each])
+                await house.gateway.publish_from_outside([draft("a"), each], UNRESTRICTED)
             assert caught.value.status == status
         assert house.gateway.position.seq == 0
-        assert (await house.gateway.publish_from_outside([draft("a", "x" * 8)])).seq == 1
+        assert (await house.gateway.publish_from_outside([draft("a", "x" * 8)], UNRESTRICTED)).seq == 1
 
 
 class TestRetained:
@@ -122,8 +128,8 @@ class TestRetained:
         house = House()
         await house.gateway.publish([draft("a", 1, key="k", retain=True), draft("b", 2, retain=True)])
         _, channel, _ = house.started("*")
-        assert (await house.gateway.forget("a", "k")).seq == 3
-        await house.gateway.forget("b")
+        assert (await house.gateway.forget("a", "k", UNRESTRICTED)).seq == 3
+        await house.gateway.forget("b", "", UNRESTRICTED)
         await turn()
         keyed, plain = channel.received()
         assert (keyed["type"], keyed["key"], keyed["gone"], keyed["data"]) == ("a", "k", True, None)
@@ -145,7 +151,7 @@ class TestRetained:
         house = House()
         await house.gateway.publish([draft("a", key="k", retain=True), draft("system.status", retain=True)])
         with pytest.raises(error):
-            await house.gateway.forget(event_type, key)
+            await house.gateway.forget(event_type, key, UNRESTRICTED)
         assert house.gateway.position.seq == 2
 
     async def test_a_value_is_forgotten_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +178,8 @@ class TestRetained:
             [
                 draft("system.status", retain=True),
                 draft("other", retain=True),
-                draft("source.freshness", key="system.status", about="system.status", retain=True),
-                draft("source.freshness", key="other", about="other", retain=True),
+                draft("source.freshness", key="system.status", about=frozenset({"system.status"}), retain=True),
+                draft("source.freshness", key="other", about=frozenset({"other"}), retain=True),
             ]
         )
         system = PatternSet(["system.*"])
@@ -409,7 +415,7 @@ class TestDrain:
             await sleep.advance(0.0)
             with pytest.raises(AccessRefused) as caught:
                 house.gateway.check_room()
-            assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
+            assert (caught.value.status, caught.value.retry_after_s) == (503, 5)
             notices = [channel.received() for channel in channels]
             assert [types(each) for each in notices] == [["notification"]] * 4
             assert {each[0]["data"]["code"] for each in notices} == {"DRAINING"}
@@ -423,13 +429,58 @@ class TestDrain:
             assert ended == [1, 2, 3, 4, 4]
             await draining
 
-    async def test_an_empty_house_turns_clients_away_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_with_nobody_connected_it_is_over_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         house = House()
+        left = house.started("a")[0]
+        house.gateway.disconnect(left, "left")
         with sleeping(house, monkeypatch) as sleep:
             draining = asyncio.create_task(house.gateway.drain(5.0))
-            await sleep.advance(4.9)
-            assert not draining.done()
+            await sleep.advance(0.0)
+            assert draining.done()
+
+    async def test_it_is_over_as_soon_as_the_last_one_has_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        house = House()
+        connections = [house.started("a")[0] for _ in range(3)]
+        with sleeping(house, monkeypatch) as sleep:
+            draining = asyncio.create_task(house.gateway.drain(100.0))
+            for connection in connections:
+                await sleep.advance(1.0)
+                assert not draining.done()
+                house.gateway.disconnect(connection, "left")
+            await sleep.advance(0.0)
+            assert draining.done()
+
+    @pytest.mark.parametrize("leaves_after_s", [0.0, 1.0, 4.0])
+    async def test_but_not_before_the_probes_of_a_load_balancer_have_seen_it(
+        self, leaves_after_s: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house = House()
+        connection = house.started("a")[0]
+        with sleeping(house, monkeypatch) as sleep:
+            draining = asyncio.create_task(house.gateway.drain(5.0, at_least_s=3.0))
+            await sleep.advance(leaves_after_s)
+            house.gateway.disconnect(connection, "left")
+            await sleep.advance(0.0)
+            assert draining.done() == (leaves_after_s > 3.0)
+            await sleep.advance(max(0.0, 2.9 - leaves_after_s))
+            assert draining.done() == (leaves_after_s > 3.0)
             await sleep.advance(0.1)
+            assert draining.done()
+
+    async def test_who_comes_meanwhile_is_told_how_long_it_may_still_take(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house = House()
+        house.started("a")
+        with sleeping(house, monkeypatch) as sleep:
+            draining = asyncio.create_task(house.gateway.drain(4.5))
+            told = []
+            for _ in range(5):
+                await sleep.advance(0.9)
+                with pytest.raises(AccessRefused) as caught:
+                    house.gateway.check_room()
+                told.append(caught.value.retry_after_s)
+            assert told == [4, 3, 2, 1, 1], "rounded up, and never at once"
             await draining
 
     async def test_who_left_meanwhile_is_no_trouble(self, monkeypatch: pytest.MonkeyPatch) -> None:

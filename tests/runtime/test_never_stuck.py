@@ -118,7 +118,7 @@ class Life:
                 breakers = list(self.house.poller._breakers)
                 await self.house.poller.command(breakers[which % len(breakers)], action)
             case "hint", _:
-                self.house.poller.poll_now()
+                self.house.poller.poll_now(list(self.house.poller._sources))
             case "restart", _:
                 await self.end()
                 await self.begin()

@@ -179,7 +179,7 @@ async def test_a_poller_that_is_ended_and_started_again_forgets_no_place() -> No
         poller = asyncio.create_task(house.poller.run())
         await asyncio.sleep(0)
         await house.poller.restore({})
-        house.poller.poll_now()
+        house.poller.poll_now(list(house.poller._sources))
         await asyncio.sleep(0.3)
         poller.cancel()
         await asyncio.gather(poller, return_exceptions=True)

@@ -81,6 +81,7 @@ class FakeChannel:
         self.taken = bytearray()
         self.writes = 0
         self.ended: tuple[str, CloseCode] | None = None
+        self.may_fail = False
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
         self.on_socket: Callable[[int | None], None] = lambda _: None
@@ -114,12 +115,16 @@ class FakeChannel:
         return len(self._held)
 
     def close(self, code: CloseCode, reason: str) -> None:
-        del reason
+        self._check_end(code, reason)
         self.ended = self.ended or ("close", code)
 
     def abort(self, code: CloseCode, reason: str) -> None:
-        del reason
+        self._check_end(code, reason)
         self.ended = self.ended or ("abort", code)
+
+    def _check_end(self, code: CloseCode, reason: str) -> None:
+        """A connection keeps its failures to itself: without this it would also keep those that a test looks for."""
+        assert self.may_fail or code is not CloseCode.INTERNAL_ERROR, reason
 
     def block(self) -> None:
         """The reader stops reading."""
@@ -148,6 +153,10 @@ class FakeChannel:
         taken = bytes(self.taken)
         self.taken.clear()
         return messages(taken)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 class Sockets:
@@ -216,7 +225,12 @@ class Fabric:
         channel = channel or FakeChannel()
         reasons: list[str] = []
         subscriber = Subscriber(
-            channel, stream=self.stream, interest=interest(*patterns), limits=limits, too_slow=reasons.append
+            channel,
+            stream=self.stream,
+            interest=interest(*patterns),
+            limits=limits,
+            too_slow=reasons.append,
+            broken=_raise,
         )
         channel.on_pause = subscriber.pause
         channel.on_resume = lambda: subscriber.resume(NOW)

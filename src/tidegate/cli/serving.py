@@ -53,7 +53,7 @@ async def demo(stopped: asyncio.Event, following: Following) -> int:
     """
     engine_port = free_port(preferred=DEFAULT_PORT)
     port = free_port(preferred=Config().server.port)
-    overrides = {"server.port": port, "server.drain_s": 0.5, "server.state_dir": ""}
+    overrides = {"server.port": port, "server.drain_s": 0.5, "server.drain_min_s": 0.0, "server.state_dir": ""}
     config = demo_config(_engine_url(engine_port), environ=gateway_environment(os.environ), overrides=overrides)
     async with gateway(config, engine_port=engine_port) as app:
         sys.stderr.write(f"Web page: {app.url}/   WebSocket: {app.url.replace('http', 'ws', 1)}/ws\n")

@@ -95,6 +95,7 @@ interval_s = 5.0
 #default_types = []                # patterns of a client that names none; empty: all sources and built-in types
 #heartbeat_interval_s = 10.0
 #drain_s = 5.0
+#drain_min_s = 0.0                 # at least so long, though nobody is connected: a load balancer's probe period
 #max_clients = 10000
 
 #[limits]

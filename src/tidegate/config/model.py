@@ -45,7 +45,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     `tls_key_file`: Private key in PEM; goes with `tls_cert_file`.
     `default_types`: Patterns of a client that names none; empty: all sources and the built-in types.
     `heartbeat_interval_s`: Seconds between two heartbeats.
-    `drain_s`: Seconds that a shutdown takes to let clients go.
+    `drain_s`: Seconds that a shutdown takes at the most to let clients go.
+    `drain_min_s`: Seconds that it takes at the least, though no client is connected: a load balancer's probe period.
     `max_clients`: Connections at once, beyond which new ones are refused with 503.
     """
 
@@ -61,6 +62,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     default_types: tuple[formats.Pattern, ...] = ()
     heartbeat_interval_s: formats.Seconds = 10.0
     drain_s: formats.SecondsOrZero = 5.0
+    drain_min_s: formats.SecondsOrZero = 0.0
     max_clients: formats.Count = 10000
 
 
@@ -214,7 +216,7 @@ class TokenConfig(Section, frozen=True, kw_only=True):
     `token`: The token itself.
     `token_file`: File that holds the token.
     `roles`: What its bearer may do.
-    `types`: Patterns that its bearer may subscribe to; absent: everything.
+    `types`: Patterns of what its bearer may see, publish, forget and poll; absent: everything.
     """
 
     token: formats.Token | None = None

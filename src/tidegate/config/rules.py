@@ -31,6 +31,8 @@ def within(section: Section) -> Iterator[Finding]:
 @within.register
 def _server(section: ServerConfig) -> Iterator[Finding]:
     yield from _together(section, "tls_cert_file", "tls_key_file")
+    if section.drain_min_s > section.drain_s:
+        yield Finding(("drain_min_s",), f"at most drain_s ({section.drain_s} seconds)", str(section.drain_min_s))
 
 
 @within.register

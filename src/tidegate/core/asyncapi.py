@@ -78,11 +78,10 @@ CLOSE_CODES = {
     1002: "protocol error (RFC 6455)",
     1007: "a text message that is not UTF-8 (RFC 6455)",
     1009: "a message over limits.message_bytes (RFC 6455)",
-    1011: "the gateway failed at something unforeseen (RFC 6455)",
+    CloseCode.INTERNAL_ERROR: "the gateway failed at something unforeseen on this connection; its log says at what",
     CloseCode.DRAINING: "the gateway is draining: reconnect after retry_after_ms of the notification",
-    CloseCode.OVERLOADED: "the gateway is overloaded: reconnect later",
     CloseCode.UNAUTHENTICATED: "the token is missing, invalid or expired",
-    CloseCode.FORBIDDEN: "the token does not allow this",
+    CloseCode.FORBIDDEN: "the renewed token has not the role subscriber any more",
     CloseCode.TOO_SLOW: "the client read too slowly",
     CloseCode.TOO_MANY_MESSAGES: "messages went on coming after RATE_LIMITED was ignored for 5 s",
 }

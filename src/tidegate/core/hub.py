@@ -11,10 +11,14 @@ the events instead.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
-from tidegate.core.events import Event
+from tidegate.core.events import About, Event
 from tidegate.core.framing import Framing
-from tidegate.core.topics import UNRESTRICTED_TYPES, PatternSet
+from tidegate.core.grant import may_see
+from tidegate.core.topics import PatternSet
+
+T = TypeVar("T")
 
 ROUTES = 4096
 """Event types whose cohorts are remembered; publishers may invent types, so there is a bound."""
@@ -32,19 +36,18 @@ WRITE_BYTES = 262144
 class Interest:
     """What a connection wants and may see. Equal interests are equal, and put connections into one cohort."""
 
-    __slots__ = ("_hash", "allowed", "framing", "wanted")
+    __slots__ = ("_hash", "_sees_everything", "allowed", "framing", "wanted")
 
     def __init__(self, wanted: PatternSet, *, allowed: PatternSet, framing: Framing) -> None:
         self.wanted = wanted
         self.allowed = allowed
         self.framing = framing
+        self._sees_everything = allowed.is_everything
         self._hash = hash((wanted.patterns, allowed.patterns, id(framing)))
 
-    def matches(self, event_type: str, about: str | None = None) -> bool:
-        """Whether an event of `event_type`, which speaks of the type `about`, goes to this connection."""
-        return self.wanted.matches(event_type) and (
-            event_type in UNRESTRICTED_TYPES or self.allowed.matches(about or event_type)
-        )
+    def matches(self, event_type: str, about: About = None) -> bool:
+        """Whether an event of `event_type`, which speaks of the types `about`, goes to this connection."""
+        return self.wanted.matches(event_type) and (self._sees_everything or may_see(self.allowed, event_type, about))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -96,6 +99,10 @@ class Member:
 
     def offer(self, events: list[Event]) -> None:
         """Take note of `events`, which cannot be written now."""
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """Neither `write` nor `offer` may raise: one of them did, and nobody else noticed. Must not call the hub."""
         raise NotImplementedError
 
 
@@ -150,7 +157,7 @@ class Hub:
         self._epoch = epoch
         self._multicast = multicast
         self._cohorts: dict[Interest, Cohort] = {}
-        self._routes: dict[tuple[str, str | None], dict[Cohort, None]] = {}
+        self._routes: dict[tuple[str, About], dict[Cohort, None]] = {}
         self._dirty: list[Cohort] = []
 
     def publish(self, event: Event) -> int:
@@ -229,18 +236,18 @@ class Hub:
             self._hand_out(events[half:], framing, cohorts)
             return
         # All of them first, since a write may fill its transport and put its own member behind.
-        writes = [write for cohort in cohorts for write in cohort.writes.values()]
+        writes = [each for cohort in cohorts for each in cohort.writes.items()]
         behind = [member for cohort in cohorts for member in cohort.behind]
         if left := self._multicast([socket for cohort in cohorts for socket in cohort.sockets.values()], data):
             members = [member for cohort in cohorts for member in cohort.sockets]
             for place, taken in left:
-                members[place].write(data[taken:])
-        for write in writes:
-            write(data)
+                _attempt(members[place], members[place].write, data[taken:])
+        for member, write in writes:
+            _attempt(member, write, data)
         for member in behind:
-            member.offer(events)
+            _attempt(member, member.offer, events)
 
-    def _route(self, event_type: str, about: str | None) -> Collection[Cohort]:
+    def _route(self, event_type: str, about: About) -> Collection[Cohort]:
         route = self._routes.get((event_type, about))
         if route is None:
             if len(self._routes) >= ROUTES:
@@ -249,3 +256,11 @@ class Hub:
                 cohort: None for interest, cohort in self._cohorts.items() if interest.matches(event_type, about)
             }
         return route
+
+
+def _attempt(member: Member, step: Callable[[T], None], what: T) -> None:
+    """Do what concerns `member` alone: whatever becomes of it, the next one has its turn."""
+    try:
+        step(what)
+    except Exception as error:  # noqa: BLE001 - the member tells its connection, which ends with it
+        member.failed(error)

@@ -77,11 +77,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 class Subscriber(Member):
     """One connection's stream.
 
-    `too_slow` is called once, with the reason, when a limit is passed; it must not call back into the hub. `placed`:
-    the client has a position, which events move; without one it must not resume, as snapshots may still be due.
+    `too_slow` is called once, with the reason, when a limit is passed; `broken` when the hub could not hand something
+    over, with the error. Neither may call back into the hub. `placed`: the client has a position, which events move;
+    without one it must not resume, as snapshots may still be due.
     """
 
     __slots__ = (
+        "_broken",
         "_channel",
         "_counted_from",
         "_cursor",
@@ -108,6 +110,7 @@ class Subscriber(Member):
         interest: Interest,
         limits: SendLimits,
         too_slow: Callable[[str], None],
+        broken: Callable[[Exception], None],
     ) -> None:
         super().__init__(channel.write)
         self.clear = False
@@ -118,6 +121,7 @@ class Subscriber(Member):
         self._stream = stream
         self._limits = limits
         self._too_slow: Callable[[str], None] | None = too_slow
+        self._broken: Callable[[Exception], None] | None = broken
         self._feed: Iterator[bytes] | None = None
         self._cursor = 0
         self._handed_over = 0
@@ -207,10 +211,15 @@ class Subscriber(Member):
             self._outbox.offer(event)
         self._check_hard_limit()
 
+    def failed(self, error: Exception) -> None:
+        """The hub could not hand something over."""
+        if self._broken is not None:
+            self._broken(error)
+
     def detach(self) -> None:
         """The connection is gone: nothing is written any more."""
         self.clear = False
-        self._too_slow = None
+        self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
         self._outbox = None

@@ -3,11 +3,16 @@
 Requests are worked off while the subscriber is clear. Those that come while it catches up, or while its transport is
 full, wait: an answer could not overtake the events before it anyway. What they may wait with is limited too, and the
 rate of messages is judged by when they came.
+
+A failure of ours in any of this ends the connection that it happened on, and no other: whoever carries one calls it
+without a thought of that.
 """
 
+import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Concatenate, ParamSpec, Protocol
 
 import msgspec
 import structlog
@@ -33,10 +38,29 @@ from tidegate.core.session import (
 )
 from tidegate.core.subscriber import Channel, SendLimits, Stream, Subscriber
 from tidegate.core.topics import PatternSet
-from tidegate.errors import CloseCode, MessageError, MessageErrorCode
+from tidegate.errors import CloseCode, MessageError
 from tidegate.ports import Clock
 
 log = structlog.get_logger("tidegate.connection")
+
+P = ParamSpec("P")
+
+UNFORESEEN = "the gateway failed at something unforeseen on this connection"
+
+
+def contained(
+    step: Callable[Concatenate["Connection", P], None],
+) -> Callable[Concatenate["Connection", P], None]:
+    """A step of a connection that ends it with 1011, and never raises, whatever happens in it."""
+
+    @functools.wraps(step)
+    def attempt(self: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            step(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - `fail` logs it
+            self.fail(error)
+
+    return attempt
 
 
 class ClosableChannel(Channel, Protocol):
@@ -130,6 +154,7 @@ class Connection:
             interest=self._interest(),
             limits=around.send_limits,
             too_slow=self._note_too_slow,
+            broken=self._note_broken,
         )
 
     @property
@@ -137,6 +162,7 @@ class Connection:
         """What the client is subscribed to."""
         return self._session.patterns
 
+    @contained
     def start(self, since: Position | None, *, by_default: bool = False, preamble: bytes = b"") -> None:
         """Welcome the client, then replay what it missed since `since`, or hand it the current values.
 
@@ -173,10 +199,12 @@ class Connection:
         names = () if resumed else self._names(interest, without=None)
         self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now)
 
+    @contained
     def receive(self, text: bytes) -> None:
         """Take one text message of the client. Never raises."""
         self._take(text)
 
+    @contained
     def receive_binary(self, data: bytes) -> None:
         """Take one binary message of the client: it is refused, whatever it holds. Never raises."""
         del data
@@ -186,6 +214,7 @@ class Connection:
         """The transport is full."""
         self.subscriber.pause()
 
+    @contained
     def resume(self) -> None:
         """The transport has drained."""
         if self._closed:
@@ -193,24 +222,38 @@ class Connection:
         self.subscriber.resume(self._around.clock.now())
         self._work_off_requests()
 
+    @contained
+    def review(self, now: Instant) -> None:
+        """What time decides: call about once a second."""
+        self.subscriber.review(now)
+        if self.grant.expires_at is not None and self.grant.expires_at <= now.wall:
+            self._end(self._channel.close, CloseCode.UNAUTHENTICATED, "the token has expired")
+
+    @contained
     def send(self, name: str, message: wire.Message, *, retry_ms: int | None = None) -> None:
         """Send a message that concerns this connection alone; `retry_ms`: when the client is to come back."""
-        if not self._closed:
-            preamble = b"" if retry_ms is None else self._framing.retry(retry_ms)
-            self.subscriber.send(preamble + self._message(name, message))
+        self._send(name, message, retry_ms=retry_ms)
 
+    @contained
     def close(self, code: CloseCode, reason: str) -> None:
         """Say goodbye and end the stream."""
-        if not self._closed:
-            self._goodbye(code, reason)
-            self._channel.close(code, reason)
-            self.detach()
+        self._end(self._channel.close, code, reason)
 
+    @contained
     def abort(self, code: CloseCode, reason: str) -> None:
         """End the stream without waiting for the client to take what is queued."""
-        if not self._closed:
-            self._goodbye(code, reason)
-            self._channel.abort(code, reason)
+        self._end(self._channel.abort, code, reason)
+
+    def fail(self, error: Exception) -> None:
+        """End the stream for a failure of ours, which is logged here. Never raises."""
+        if self._closed:
+            return
+        log.error("a connection failed", client_id=self.id, transport=self.transport, exc_info=error)
+        try:
+            self._end(self._channel.close, CloseCode.INTERNAL_ERROR, UNFORESEEN)
+        except Exception as again:
+            log.debug("a failed connection could not say so", client_id=self.id, exc_info=again)
+            self._channel.abort(CloseCode.INTERNAL_ERROR, UNFORESEEN)
             self.detach()
 
     def detach(self) -> None:
@@ -243,13 +286,13 @@ class Connection:
             case Unsubscribe():
                 self._unsubscribed(effect)
             case Ping():
-                self.send("pong", wire.Pong(timestamp=self._timestamp(), id=effect.id))
+                self._send("pong", wire.Pong(timestamp=self._timestamp(), id=effect.id))
             case Refuse():
                 self._refuse(effect.id, effect.error)
             case Authenticate():
                 self._authenticate(effect)
             case Close():
-                self.close(effect.code, effect.reason)
+                self._end(self._channel.close, effect.code, effect.reason)
 
     def _work_off_requests(self) -> None:
         while self._requests and self.subscriber.settle():
@@ -295,10 +338,12 @@ class Connection:
     def _authenticate(self, effect: Authenticate) -> None:
         try:
             grant = self._around.authenticate(effect.token)
-            if Role.SUBSCRIBER not in grant.roles:
-                raise MessageError(MessageErrorCode.FORBIDDEN, f"expected a token with the role {Role.SUBSCRIBER!r}")
         except MessageError as error:
             self._refuse(effect.id, error)
+            return
+        if Role.SUBSCRIBER not in grant.roles:
+            message = f"expected a token with the role {Role.SUBSCRIBER.value!r}"
+            self._end(self._channel.close, CloseCode.FORBIDDEN, message)
             return
         before = self.subscriber.interest
         self.grant = grant
@@ -314,17 +359,32 @@ class Connection:
 
     def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
         data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
-        self.send("error", wire.Error(timestamp=self._timestamp(), id=request_id, data=data))
+        self._send("error", wire.Error(timestamp=self._timestamp(), id=request_id, data=data))
 
     def _note_too_slow(self, reason: str) -> None:
         self._too_slow(self, reason)
 
+    def _note_broken(self, error: Exception) -> None:
+        # The hub is in the middle of handing out: it may not be left before that is over.
+        asyncio.get_running_loop().call_soon(self.fail, error)
+
+    def _send(self, name: str, message: wire.Message, *, retry_ms: int | None = None) -> None:
+        if not self._closed:
+            preamble = b"" if retry_ms is None else self._framing.retry(retry_ms)
+            self.subscriber.send(preamble + self._message(name, message))
+
+    def _end(self, end: Callable[[CloseCode, str], None], code: CloseCode, reason: str) -> None:
+        if not self._closed:
+            self._goodbye(code, reason)
+            end(code, reason)
+            self.detach()
+
     def _goodbye(self, code: CloseCode, reason: str) -> None:
-        if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.OVERLOADED:
+        if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.INTERNAL_ERROR:
             data = wire.ConnectionErrorData(
-                code=code, message=reason, retryable=code in {CloseCode.TOO_SLOW, CloseCode.OVERLOADED}
+                code=code, message=reason, retryable=code in {CloseCode.TOO_SLOW, CloseCode.INTERNAL_ERROR}
             )
-            self.send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
+            self._send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
 
     def _feed(
         self,

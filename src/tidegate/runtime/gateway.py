@@ -5,7 +5,9 @@ why a subscribe has no race with a publish.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 
 import msgspec
@@ -15,7 +17,7 @@ from tidegate.core.built_in import Heartbeat
 from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant, may_subscribe
+from tidegate.core.grant import Grant, may_see, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import Instant, rfc3339
@@ -37,6 +39,9 @@ RETRY_SPREAD_S = 5
 
 DEFAULTS = 256
 """For how many kinds of tokens the default subscriptions are remembered."""
+
+SHOWN = 10
+"""Of the types in one POST that a token does not cover, so many are named."""
 
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
@@ -81,6 +86,8 @@ class Gateway:
         self.clock = clock
         self.started = clock.now()
         self.draining = False
+        self._drain_ends = 0.0  # monotonic, while draining
+        self._empty = asyncio.Event()  # while draining: nobody is connected
         self.on_interest: Callable[[], None] = lambda: None
         """Called when somebody may have become interested in more types."""
         self.on_clock_set: Callable[[], None] = lambda: None
@@ -133,11 +140,14 @@ class Gateway:
         """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
         return await self._bus.publish(drafts) if drafts else self.position
 
-    async def publish_from_outside(self, drafts: Sequence[Draft]) -> Position:
-        """Publish what a publisher sent, all or nothing.
+    async def publish_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> Position:
+        """Publish what a publisher with `grant` sent, all or nothing.
 
-        Raises `PublishError` for a type that is polled or built in, or data over the limit.
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, or data over the limit.
         """
+        for draft in drafts:
+            _check_event_type(draft.type)
+        check_covered({draft.type for draft in drafts}, grant)
         for draft in drafts:
             self._check_publishable(draft.type)
             if len(draft.data) > self.options.event_bytes:
@@ -146,11 +156,14 @@ class Gateway:
                 )
         return await self.publish(drafts)
 
-    async def forget(self, event_type: str, key: str = "") -> Position:
-        """Take a published retained value away, and say so with one event.
+    async def forget(self, event_type: str, key: str, grant: Grant) -> Position:
+        """Take a published retained value away, for a publisher with `grant`, and say so with one event.
 
-        Raises `PublishError` for a type that is polled or built in, `UnknownName` where there is no such value.
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, `UnknownName` where there
+        is no such value.
         """
+        _check_event_type(event_type)
+        check_covered({event_type}, grant)
         self._check_publishable(event_type)
         if self.retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
@@ -165,13 +178,13 @@ class Gateway:
 
         Raises `UnknownName` for a type that was never retained, or that may not be seen.
         """
-        if event_type is not None and (event_type not in self.retained or not _visible(event_type, allowed)):
+        if event_type is not None and (event_type not in self.retained or not _has_visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
         now = self.clock.now()
         found = (
             self.retained.snapshot((event.type, event.key or ""), now)
             for event in list(self.retained.events())
-            if event_type in {None, event.type} and _visible(event.draft.about or event.type, allowed)
+            if event_type in {None, event.type} and may_see(allowed, event.type, event.draft.about)
         )
         return [json for _, json in filter(None, found)]
 
@@ -183,7 +196,10 @@ class Gateway:
         """Raise `AccessRefused` (503) while no further client is let in."""
         if self.draining:
             raise AccessRefused(
-                503, "the gateway is draining: come back in a moment", reason=RefusalReason.DRAINING, retry_after_s=1
+                503,
+                "the gateway is draining: come back in a moment",
+                reason=RefusalReason.DRAINING,
+                retry_after_s=self.drain_left_s,
             )
         if len(self._connections) >= self.options.max_clients:
             message = f"all {self.options.max_clients} places (server.max_clients) are taken"
@@ -248,6 +264,8 @@ class Gateway:
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
             self._metrics.client_left(connection.transport, reason)
+            if not self._connections:
+                self._empty.set()
             log.debug("client left", client_id=connection.id, reason=reason)
 
     async def run(self) -> None:
@@ -256,22 +274,45 @@ class Gateway:
             tasks.create_task(self._beat())
             tasks.create_task(self._review())
 
-    async def drain(self, drain_s: float) -> None:
-        """Take nobody new for `drain_s` seconds, tell everyone when to come back, and close them one by one meanwhile.
+    @property
+    def drain_left_s(self) -> int:
+        """While draining: seconds until it is over at the latest, rounded up, and no less than 1."""
+        return max(1, math.ceil(self._drain_ends - self.clock.now().mono))
 
-        Nobody is told to come back before it is over, and no two at the same moment.
+    async def drain(self, drain_s: float, *, at_least_s: float = 0.0) -> None:
+        """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds.
+
+        It is over as soon as nobody is connected, but not before `at_least_s`. Nobody is told to come back before
+        `drain_s` have passed, and no two at the same moment.
         """
-        self.draining = True
         began = self.clock.now().mono
+        self._drain_ends = began + drain_s
+        self.draining = True
         leaving = self.connections
+        if not leaving:
+            self._empty.set()
         log.info("draining", clients=len(leaving), drain_s=drain_s)
         for n, connection in enumerate(leaving):
             retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
             connection.send("notification", self._draining_notice(retry_after_ms), retry_ms=retry_after_ms)
         for n, connection in enumerate(leaving):
-            await asyncio.sleep(began + 0.8 * drain_s * n / len(leaving) - self.clock.now().mono)
+            await self._until_empty(began + 0.8 * drain_s * n / len(leaving))
             connection.close(CloseCode.DRAINING, "the gateway is draining")
-        await asyncio.sleep(began + drain_s - self.clock.now().mono)
+        await self._until_empty(self._drain_ends)
+        if (left_s := began + at_least_s - self.clock.now().mono) > 0:
+            await asyncio.sleep(left_s)
+
+    async def _until_empty(self, at: float) -> None:
+        """Until nobody is connected, or the monotonic time is `at`."""
+        if self._empty.is_set():
+            return
+        left_s = at - self.clock.now().mono
+        either = [asyncio.create_task(self._empty.wait()), asyncio.create_task(asyncio.sleep(left_s))]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in either:
+                task.cancel()
 
     def _deliver(self, drafts: Sequence[tuple[int, Draft]]) -> None:
         now = self.clock.now()
@@ -347,9 +388,7 @@ class Gateway:
             now = self.clock.now()
             self._follow_clock(now)
             for connection in self.connections:
-                connection.subscriber.review(now)
-                if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
-                    connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
+                connection.review(now)
             await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
 
     def _follow_clock(self, now: Instant) -> None:
@@ -368,10 +407,6 @@ class Gateway:
         return AccessRefused(503, message, reason=reason, retry_after_s=retry_after_s)
 
     def _check_publishable(self, event_type: str) -> None:
-        try:
-            check_event_type(event_type)
-        except TopicError as error:
-            raise PublishError(str(error), status=400) from error
         if event_type in RESERVED_TYPES:
             raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
         if event_type in self.options.source_types:
@@ -387,6 +422,22 @@ class Gateway:
         return Notification(timestamp=rfc3339(self.clock.now().wall), data=data)
 
 
+def check_covered(event_types: AbstractSet[str], grant: Grant) -> None:
+    """Raise `PublishError` (403) unless `grant` covers all that is published. Asked first of what leads to a 403.
+
+    So whoever may not publish a type does not learn whether it is polled.
+    """
+    if uncovered := sorted(each for each in event_types if not grant.allowed.matches(each)):
+        raise PublishError(f"the token does not cover {', '.join(uncovered[:SHOWN])}", status=403)
+
+
+def _check_event_type(event_type: str) -> None:
+    try:
+        check_event_type(event_type)
+    except TopicError as error:
+        raise PublishError(str(error), status=400) from error
+
+
 def _gone(event_type: str, key: str) -> Draft:
     return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
 
@@ -395,5 +446,6 @@ def _covered(patterns: Sequence[str], allowed: PatternSet) -> PatternSet:
     return PatternSet(pattern for pattern in patterns if may_subscribe(allowed, pattern))
 
 
-def _visible(event_type: str, allowed: PatternSet) -> bool:
+def _has_visible(event_type: str, allowed: PatternSet) -> bool:
+    """Whether there may be events of `event_type` that who covers `allowed` may see."""
     return event_type in UNCOVERED_PATTERNS or allowed.matches(event_type)

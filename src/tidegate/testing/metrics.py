@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tidegate.core.topics import PatternSet
+from tidegate.core.grant import Coverage
 from tidegate.errors import ErrorCode, RefusalReason
 
 
@@ -36,9 +36,9 @@ class RecordingMetrics:
     def refused(self, transport: str, reason: RefusalReason) -> None:
         self.calls.append(("refused", transport, reason))
 
-    def render(self, allowed: PatternSet) -> bytes:
+    def render(self, coverage: Coverage) -> bytes:
         """Nothing: `calls` is what there is to see."""
-        del allowed
+        del coverage
         return b""
 
     def named(self, name: str) -> list[tuple[Any, ...]]:

@@ -96,11 +96,17 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.connection is None:
             return
+        try:
+            self._take_in(data, self.connection)
+        except Exception as error:  # noqa: BLE001 - the connection logs it
+            self.connection.fail(error)
+
+    def _take_in(self, data: bytes, connection: Connection) -> None:
         self._alive = True
         if self._wire is None and len(data) == PONG_BYTES and data.startswith(PONG_HEAD):
             self._charge(1)
         else:
-            self._read(data[:PIECE_BYTES], self.connection)
+            self._read(data[:PIECE_BYTES], connection)
         rest, wait_s = data[PIECE_BYTES:], self._owed_s()
         if (rest or wait_s > 0) and not self._transport.is_closing():
             self._transport.pause_reading()
@@ -183,6 +189,8 @@ class WebSocketProtocol(asyncio.Protocol):
     def _settle(self, wire: Wire, connection: Connection) -> None:
         """After something came: send what it asks for, stop streaming if it was the end, keep nothing for nothing."""
         if not wire.is_open:
+            if wire.failure is not None:
+                connection.fail(wire.failure)
             connection.detach()
         self._send_waiting(wire)
         if wire.at_rest:

@@ -11,6 +11,8 @@ from typing import cast
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 
+from tidegate.errors import CloseCode
+
 MAX_REASON_BYTES = 123
 """What fits into a close frame beside its code (RFC 6455 section 5.5)."""
 
@@ -74,6 +76,12 @@ class Wire(Protocol):
     def is_open(self) -> bool:
         """Whether no close frame has come or gone."""
         return self.state is State.OPEN
+
+    @property
+    def failure(self) -> Exception | None:
+        """What was no fault of the peer when its frames were read, so that the library closes with 1011."""
+        broke = self.close_sent is not None and self.close_sent.code == CloseCode.INTERNAL_ERROR
+        return self.parser_exc if broke else None
 
     @property
     def at_rest(self) -> bool:
