@@ -102,9 +102,12 @@ def connected(app: App, query: str = "?types=", token: str = "t-all", **how: Any
 
 
 async def message(client: ClientConnection) -> dict[str, Any]:
+    """The next message but `synced`, which clients ignore that do not know it."""
     async with asyncio.timeout(PATIENCE_S):
-        found: dict[str, Any] = json.loads(await client.recv())
-        return found
+        while True:
+            found: dict[str, Any] = json.loads(await client.recv())
+            if found["type"] != "synced":
+                return found
 
 
 async def say(client: ClientConnection, **content: Any) -> dict[str, Any]:

@@ -18,7 +18,12 @@ from typing import Any
 
 import pytest
 from browser import chromium, needs_browser, said
+from fanout import draft
+from playwright.async_api import WebSocketRoute
 from programs import PATIENCE_S, Program, tidegate, until
+
+from tidegate.app import running
+from tidegate.config import from_document
 
 pytestmark = pytest.mark.real
 
@@ -161,6 +166,8 @@ async def test_events_come_without_asking_for_them(client: Client, gateway: Prog
     handed_over = [frame for frame in frames if "snapshot" in frame]
     assert {"system.status", "storage.update"} <= {frame["type"] for frame in handed_over}
     assert frames[1 : 1 + len(handed_over)] == handed_over
+    synced = next(frame for frame in frames if frame["type"] == "synced")
+    assert synced["data"]["seq"] >= max(frame["seq"] for frame in handed_over)
     status = next(frame for frame in frames if frame["type"] == "system.status" and not frame["stale"])
     assert status["data"]["hostname"] == os.uname().nodename
     seqs = [frame["seq"] for frame in frames if "seq" in frame and "snapshot" not in frame]
@@ -180,9 +187,42 @@ async def test_types_are_taken_beside_type_and_inside_data(client: Client, gatew
         ("two", ["storage.*"], ["storage.*", "system.status"]),
     ]
     types = [frame["type"] for frame in frames]
-    assert types[1:3] == ["subscribed", "system.status"]
+    assert types[1:5] == ["synced", "subscribed", "system.status", "synced"]
     assert types.index("storage.update") > len(types) - 1 - types[::-1].index("subscribed")
-    assert {"subscribed", "welcome", "system.status", "storage.update"} == set(types)
+    assert {"subscribed", "synced", "welcome", "system.status", "storage.update"} == set(types)
+
+
+@needs_browser
+async def test_our_own_page_that_is_cut_off_among_the_snapshots_shows_them_all_the_same() -> None:
+    """Its first connections break after some of the values, as a proxy or a network may do."""
+    config = {"server": {"port": 0, "state_dir": "", "default_types": ["app.*"]}}
+    async with running(from_document(config, environ={})) as app, chromium() as browser:
+        values = [draft("app.value", {"n": n}, key=f"k{n}", retain=True) for n in range(50)]
+        await app.gateway.publish(values)
+        page = await browser.new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        asked: list[str] = []
+
+        async def through(route: WebSocketRoute) -> None:
+            server = route.connect_to_server()
+            asked.append(route.url)
+            passed = 0
+
+            def from_server(message: str | bytes) -> None:
+                nonlocal passed
+                passed += 1
+                if len(asked) > 2 or passed <= 20:
+                    route.send(message)
+                elif passed == 21:
+                    asyncio.get_running_loop().create_task(route.close(code=1001))
+
+            server.on_message(from_server)
+
+        await page.route_web_socket(lambda url: url.endswith("/ws") or "/ws?" in url, through)
+        await page.goto(app.url)
+        await page.locator("#values tr:has(td:text-is('k49'))").wait_for()
+        assert await page.locator("#values tr").count() == len(values)
+        assert not any("since=" in url for url in asked), "there is no position before `synced`"
 
 
 @needs_browser

@@ -12,6 +12,8 @@ from vectors import DIRECTORY, Json, NewClient, Query, run, vectors
 
 from tidegate.client.items import decode_frame
 from tidegate.client.position import Position, Progress
+from tidegate.verify.frames import read_frame
+from tidegate.verify.whereabouts import Whereabouts
 
 ROOT = Path(__file__).parents[1]
 VECTORS = pytest.mark.parametrize("vector", vectors())
@@ -33,6 +35,21 @@ class PythonClient:
         return Query(opening.types, None if opening.since is None else str(opening.since)), opening.later
 
 
+class Verify:
+    def __init__(self, query: Query) -> None:
+        self._whereabouts = Whereabouts(query.types, query.since)
+
+    def take(self, message: bytes) -> None:
+        self._whereabouts.take(read_frame(message))
+
+    def position(self) -> str | None:
+        return self._whereabouts.position
+
+    def next(self) -> tuple[Query, Iterable[str]]:
+        types, since, later = self._whereabouts.opening
+        return Query(types, since), later
+
+
 class ClientOfTests:
     """That of the delivery model, of the race and of the simulation."""
 
@@ -49,7 +66,7 @@ class ClientOfTests:
         return Query(*self._resuming.opening), self._resuming.later
 
 
-@pytest.mark.parametrize("client", [PythonClient, ClientOfTests])
+@pytest.mark.parametrize("client", [PythonClient, Verify, ClientOfTests])
 @VECTORS
 def test_a_client_comes_back_to_where_it_was(vector: Json, client: NewClient) -> None:
     run(vector, client)

@@ -154,7 +154,8 @@ async def test_curl_sees_every_event_at_once() -> None:
             curl.kill()
             await curl.wait()
         await until_left(gate)
-    assert [found.get("event") for found in blocks] == ["welcome", "app.kept", None, *["app.news"] * 3]
+    assert [found.get("event") for found in blocks] == ["welcome", "app.kept", "synced", *["app.news"] * 3]
+    assert [found.get("id") for found in blocks] == [None, None, "e1:1", "e1:2", "e1:3", "e1:4"]
     assert [json.loads(found["data"])["data"] for found in blocks[3:]] == [0, 1, 2]
 
 

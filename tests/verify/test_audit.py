@@ -157,3 +157,25 @@ def test_calls_under_way_at_the_same_time_are_counted(calls: list[CallRecord], m
 
 def test_calls_of_every_method_are_counted_together() -> None:
     assert audit.most_at_once([call(1, None, "b"), call(5, 6)]) == 2
+
+
+def synced(seq: int) -> Frame:
+    return frame("synced", data={"epoch": "e", "seq": seq})
+
+
+WELCOMED = frame("welcome", data={"epoch": "e", "seq": 10, "resumed": False, "heartbeat_interval_s": 1})
+
+
+@pytest.mark.parametrize(
+    ("frames", "wrong"),
+    [
+        ([WELCOMED, *numbered(3, snapshot=True), *numbered(11), synced(11), *numbered(12)], []),
+        ([WELCOMED, synced(10), *numbered(11)], []),
+        ([WELCOMED, *numbered(3, snapshot=True), *numbered(11)], ["synced did not come"]),
+        ([WELCOMED, synced(10), synced(10)], ["synced came although nothing had been handed over"]),
+        ([WELCOMED, synced(10), *numbered(3, snapshot=True)], ["the snapshot of a.b came after synced"]),
+        ([WELCOMED, *numbered(11, 12), synced(11)], ["synced says 11 after 12"]),
+    ],
+)
+def test_synced_comes_once_behind_all_that_is_handed_over(frames: list[Frame], wrong: list[str]) -> None:
+    assert audit.handovers(frames) == wrong

@@ -45,6 +45,7 @@ class Instant(msgspec.Struct, frozen=True, gc=False):
         return Instant(self.mono, self.wall + step_s) if step_s else self
 
 
+@lru_cache(maxsize=8)  # what happens at one moment has the same time: `welcome` and `synced`, all events of a burst
 def rfc3339(wall: float) -> str:
     """`wall`, in Unix seconds, as RFC 3339 in UTC with milliseconds and ``Z``."""
     second, microseconds = divmod(round(wall * 1e6), 1_000_000)

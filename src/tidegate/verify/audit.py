@@ -4,7 +4,9 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 from tidegate.verify.faultproxy import CallRecord
-from tidegate.verify.frames import Frame, Name, RpcError, Welcome, clock, read_error, read_move
+from tidegate.verify.frames import Frame, Name, RpcError, Welcome, clock, read_error, read_move, read_place
+
+HANDS_OVER = frozenset({"welcome", "subscribed", "authenticated"})
 
 RESOLUTION_S = 0.002
 """Times on the wire are cut to milliseconds."""
@@ -24,6 +26,27 @@ def gaps(frames: Sequence[Frame], *, welcome: Welcome, everything: bool) -> list
             wrong.append(f"position {missing} is missing before {frame.seq} ({frame.type})")
         newest = max(newest, frame.seq)
     return wrong
+
+
+def handovers(frames: Sequence[Frame]) -> list[str]:
+    """After each message that hands values over comes one `synced`, behind all of them and of what came meanwhile."""
+    wrong: list[str] = []
+    is_due = False
+    newest = 0
+    for frame in frames:
+        if frame.type in HANDS_OVER:
+            is_due = True
+        elif frame.type == "synced":
+            if not is_due:
+                wrong.append("synced came although nothing had been handed over")
+            is_due = False
+            if (seq := read_place(frame).seq) < newest:
+                wrong.append(f"synced says {seq} after {newest}")
+        elif frame.snapshot and not is_due:
+            wrong.append(f"the snapshot of {frame.type} came after synced")
+        elif frame.seq is not None and not frame.snapshot:
+            newest = max(newest, frame.seq)
+    return [*wrong, "synced did not come"] if is_due else wrong
 
 
 def lies(frames: Iterable[Frame], *, types: Collection[str], breaker: str) -> list[str]:

@@ -85,14 +85,23 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float
 
 
+class Place(msgspec.Struct, frozen=True):
+    """The data of a `synced`."""
+
+    epoch: str
+    seq: int
+
+
 _frames = msgspec.json.Decoder(Frame)
 _moves = msgspec.json.Decoder(Move)
 _errors = msgspec.json.Decoder(RpcError)
 _welcomes = msgspec.json.Decoder(Welcome)
+_places = msgspec.json.Decoder(Place)
 _data: Mapping[str, msgspec.json.Decoder[Any]] = {
     "circuit_breaker.state": _moves,
     "rpc_error": _errors,
     "welcome": _welcomes,
+    "synced": _places,
 }
 
 
@@ -120,6 +129,11 @@ def read_error(frame: Frame) -> RpcError:
 def read_welcome(frame: Frame) -> Welcome:
     """What a `welcome` tells."""
     return _welcomes.decode(frame.data)
+
+
+def read_place(frame: Frame) -> Place:
+    """The position that a `synced` tells."""
+    return _places.decode(frame.data)
 
 
 def is_move(frame: Frame, breaker: str, state: str) -> bool:

@@ -13,6 +13,7 @@ from tidegate.verify.frames import Frame, Move, Name, clock, is_move, read_move
 from tidegate.verify.observer import NotSeen, Observer, StreamEnded, observing
 from tidegate.verify.obstacles import CheckFailed
 from tidegate.verify.report import Check, Outcome, ScenarioResult
+from tidegate.verify.whereabouts import Whereabouts
 
 OPEN_PERIODS = 8
 """How many of the last open period two more and their probes can take."""
@@ -222,8 +223,28 @@ class Trial:
         seen = f"{len(observer.frames)} messages"
         wrong = audit.gaps(observer.frames, welcome=observer.welcome, everything=observer.everything)
         self.check_none(f"{observer.label} got every event once, in order", [*observer.malformed, *wrong], seen)
+        self.check_none(
+            f"{observer.label} was told when all had been handed over", audit.handovers(observer.frames), seen
+        )
+        if observer.ended is None:
+            await self._comes_back(observer)
         wrong = audit.lies(observer.frames, types=self.sources, breaker=self.breaker)
         self.check_none(f"{observer.label} was told nothing that cannot be true", wrong, seen)
+
+    async def _comes_back(self, observer: Observer) -> None:
+        """Who loses the connection now gets all that it misses."""
+        claim = f"{observer.label} could come back to where it is"
+        whereabouts = Whereabouts(None)
+        for frame in list(observer.frames):
+            whereabouts.take(frame)
+        types, since, _ = whereabouts.opening
+        if since is None:
+            self.check(claim, False, "it is nowhere: there was no synced")
+            return
+        async with self.visiting(f"{observer.label} once more", types=types, since=since) as again:
+            wrong = audit.gaps(again.frames, welcome=again.welcome, everything=again.everything)
+            saw = "resumed" if again.welcome.resumed else f"not resumed from {since}"
+            self.check(claim, again.welcome.resumed and not wrong, "; ".join([saw, *wrong]))
 
     def _note(self, claim: str, outcome: Outcome, saw: str) -> None:
         check = Check(claim=claim, outcome=outcome, saw=saw, at_s=self.elapsed_s)
