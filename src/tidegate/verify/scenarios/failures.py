@@ -15,7 +15,7 @@ GROWTH_BYTES: Final = 64 * 1024 * 1024
 """How much memory the gateway may need beyond what it held before, whatever the backend sends."""
 
 WRONG_REQUEST: Final = -32601
-"""A JSON-RPC error code that is not held against the backend (breaker: ignored)."""
+"""A JSON-RPC error code that is not held against the backend: proof of life."""
 
 RETRY_AFTER_S: Final = 1
 REPORTS: Final = 3
