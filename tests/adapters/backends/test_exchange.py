@@ -476,6 +476,29 @@ class TestAReusedConnection:
             assert [await call(exchange), await call(exchange)] == [b"{}", b"{}"]
             assert [len(peer.requests) for peer in server.peers] == [2, 1]
 
+    async def test_that_leads_to_nobody_any_more_costs_one_call_not_one_for_each_that_was_kept(
+        self, new_exchange: NewExchange
+    ) -> None:
+        all_asked = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            if peer.number == 2:
+                all_asked.set()
+            await all_asked.wait()
+            await peer.send(GOOD)
+            await peer.until_closed()
+
+        async with scripted(script) as server:
+            exchange = new_exchange(server.url)
+            await asyncio.gather(get(exchange), get(exchange), get(exchange))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await get(exchange)
+            async with asyncio.timeout(10):
+                assert await get(exchange) == b"{}"
+            assert len(server.peers) == 4
+
     async def test_that_is_answered_408_is_replaced_by_a_new_one_though_others_wait(
         self, new_exchange: NewExchange
     ) -> None:

@@ -138,6 +138,11 @@ class Exchange:
         except Lost as lost:
             if lost.answer_begun or not is_reused:
                 raise
+        except asyncio.CancelledError:
+            # Too late: where a kept connection leads to nobody any more, the others that are kept lead there as well.
+            if is_reused:
+                self._pool.clear()
+            raise
         finally:
             self._pool.give_back(connection)
         return is_reused

@@ -44,6 +44,13 @@ class Pool:
             return
         self._idle[connection] = loop.call_later(self._idle_s, self._drop, connection)
 
+    def clear(self) -> None:
+        """Keep none of the connections that wait."""
+        while self._idle:
+            connection, timer = self._idle.popitem()
+            timer.cancel()
+            connection.close()
+
     async def aclose(self) -> None:
         """Close every connection, also those that are taken, and wait until they are closed."""
         for timer in self._idle.values():
