@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 from delivery import Interest, Known, Reader, World, decoded
-from fanout import EPOCH, SESSION_LIMITS, Fabric, FakeChannel, Sockets, ask, event, follow_socket, knowing
+from fanout import EPOCH, Fabric, FakeChannel, Sockets, ask, event, follow_socket, knowing
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -50,6 +50,9 @@ PATTERNS = st.sampled_from(
     [["*"], ["a", "b.*"], ["a", "b.*", "heartbeat"], ["b.x", *ABOUT], ["*", "b.y", "heartbeat"], ["heartbeat"], []]
 )
 """Few, so that clients share cohorts."""
+
+ALL_PATTERNS = {"*", "a", "b.*", "b.x", "b.y", "heartbeat", *ABOUT}
+"""A client may have all of them at once."""
 
 ABOUT_TYPES = st.sampled_from([frozenset({"a"}), frozenset({"b.x"}), frozenset({"a", "b.x"}), frozenset({"b.y"})])
 Request = Literal["subscribe", "unsubscribe", "ping"]
@@ -178,9 +181,7 @@ class Delivery(RuleBasedStateMachine):
             authenticate=knowing({name: Grant(allowed=allowed) for name, allowed in TOKENS.items()}).verify,
             server="tidegate/test",
             heartbeat_interval_s=10.0,
-            session_limits=SessionLimits(
-                patterns=SESSION_LIMITS.patterns, messages_per_s=1.0, messages_burst=1_000_000
-            ),
+            session_limits=SessionLimits(patterns=len(ALL_PATTERNS), messages_per_s=1.0, messages_burst=1_000_000),
             send_limits=SendLimits(hard_bytes=hard_bytes, grace_s=GRACE_S),
         )
         for number, (each, framing) in enumerate(zip(patterns, FRAMINGS, strict=True)):
