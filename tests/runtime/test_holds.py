@@ -245,6 +245,18 @@ async def test_afterwards_those_that_were_due_are_asked_one_after_the_other_not_
 
 
 @virtual
+async def test_afterwards_who_was_asked_longest_ago_is_first() -> None:
+    house = House(source("often.x", interval_s=3.0), source("rare.x", interval_s=10.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(5.0)
+        house.backend.script = once("often.x", busy(12.0))
+        await until(lambda: house.of("rpc_error"))
+        house.backend.exchanges.clear()
+        await asyncio.sleep(15.0)
+    assert [exchange.methods for exchange in house.backend.exchanges][:2] == [["rare.x"], ["often.x"]]
+
+
+@virtual
 async def test_a_batch_that_was_due_meanwhile_is_made_once_afterwards() -> None:
     house = House(source("a.x", interval_s=10.0), source("b.x", interval_s=10.0), batch=True)
     async with house.supervisor.running():

@@ -18,7 +18,8 @@ from tidegate.errors import (
     InvalidResponse,
     NoCredentials,
 )
-from tidegate.ports import Call
+from tidegate.ports import Ask, Call
+from tidegate.testing import ScriptedBackend
 
 TWICE = BreakerConfig(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=TIMEOUT_S + 1)
 
@@ -207,6 +208,38 @@ async def test_without_a_token_an_open_breaker_stays_open_and_the_next_source_is
         house.backend.missing = None
         house.backend.recover()
         await asyncio.sleep(4.0 + 1.0)
+        assert state(house) == "closed"
+
+
+class Deliberate(ScriptedBackend):
+    """Takes its time to get ready."""
+
+    prepared = 0
+
+    async def prepare(self) -> Ask:
+        self.prepared += 1
+        await asyncio.sleep(0.5)
+        return await super().prepare()
+
+
+@virtual
+async def test_only_one_source_gets_ready_to_probe() -> None:
+    backend = Deliberate(lambda call: 1)
+    house = House(*(source(f"{name}.x", interval_s=0.7) for name in "abc"), backend=backend, breaker=TWICE)
+    async with house.supervisor.running():
+        await asyncio.sleep(2.5)
+        backend.fail(Disconnected("refused"))
+        while state(house) != "open":
+            await asyncio.sleep(0.01)
+        retry_at = house.supervisor.breakers()[0].retry_at
+        assert retry_at is not None
+        await asyncio.sleep(retry_at - 1_795_000_000.0 - asyncio.get_running_loop().time() - 0.01)
+        backend.prepared = 0
+        await asyncio.sleep(0.4)
+        assert backend.prepared == 1
+        assert state(house) == "open", "it moves when the probe is sent"
+        backend.recover()
+        await asyncio.sleep(0.2)
         assert state(house) == "closed"
 
 

@@ -61,6 +61,26 @@ async def test_waiting_counts_neither_against_the_timeout_nor_into_as_of() -> No
 
 
 @virtual
+async def test_whoever_was_asked_longest_ago_is_next_though_another_came_first() -> None:
+    house = House(*(source(f"{name}.x", interval_s=1000.0) for name in "abz"), connections=1)
+
+    async def hint(name: str) -> None:
+        house.poller._schedule.hint([name], asyncio.get_running_loop().time())
+        house.poller._woken.set()
+        await asyncio.sleep(0.2)
+
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        await hint("a.x")
+        house.backend.delay_s = 1.0
+        house.backend.exchanges.clear()
+        for name in ("z.x", "a.x", "b.x"):
+            await hint(name)
+        await asyncio.sleep(5.0)
+    assert [exchange.methods[0] for exchange in house.backend.exchanges] == ["z.x", "b.x", "a.x"]
+
+
+@virtual
 async def test_if_the_breaker_opens_while_calls_wait_they_are_not_sent() -> None:
     house = House(*(source(f"s{n}.x") for n in range(6)), connections=1, breaker=TWICE)
     async with house.supervisor.running():
@@ -130,6 +150,25 @@ async def test_a_call_that_waits_when_an_operator_forces_the_breaker_open_is_not
         await house.supervisor.command("engine", "reset", by="ops")
         await asyncio.sleep(11.0)
         assert len(served(house)) == 3
+
+
+@virtual
+async def test_a_poller_that_fails_between_two_turns_forgets_no_place_and_no_source() -> None:
+    house = House(*(source(f"s{n}.x", interval_s=2.0) for n in range(3)), connections=1)
+    wait = house.poller._wait
+    waits = 0
+
+    async def breaks_down() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            raise RuntimeError("before the first turn could begin")
+        await wait()
+
+    house.poller._wait = breaks_down  # type: ignore[method-assign]
+    async with house.supervisor.running():
+        await asyncio.sleep(6.0)
+    assert len(served(house)) == 3
 
 
 @virtual

@@ -313,7 +313,7 @@ class BackendPoller:
         if breaker.is_closed:
             self._note_held_back(ready, breaker, now)
             return [] if refused else ready
-        able = [source for source in self._sources_of(breaker_name) if source.may_be_asked(now)]
+        able = [source for source in self._by_breaker[breaker_name] if source.may_be_asked(now)]
         if refused or not able or breaker_name in self._probes:
             return []
         probe = min(able, key=lambda source: source.last_sent)
@@ -336,7 +336,7 @@ class BackendPoller:
         at = self._breakers[breaker_name].probe_at_mono
         if at is None or breaker_name in self._probes:
             return None
-        able_at = [source.backs_off_until for source in self._sources_of(breaker_name) if not source.in_flight]
+        able_at = [source.backs_off_until for source in self._by_breaker[breaker_name] if not source.in_flight]
         return max(at, min(able_at)) if able_at else None
 
     def _make_up_for_hold(self, now: Instant) -> None:
@@ -418,7 +418,7 @@ class BackendPoller:
             self._taken_back(turn)
         if ended is None:
             self._note_held_back(group, turn.breaker, now)
-        await self._publish(self._repeated(group, now) if ended is None else self._settled(group, ended))
+        await self._publish(self._repeated(group, now) if ended is None else self._ended(group, ended))
 
     async def _called(self, turn: _Turn, prepared: Prepared, now: Instant) -> "_Ended | None":
         """Call the backend, if its breaker still lets us, and record the end; None if it does not."""
@@ -447,7 +447,10 @@ class BackendPoller:
         return _Ended(outcomes=outcomes, sent=sent, now=now, transition=transition)
 
     def _hold(self, until: Instant) -> None:
-        """The backend asks to be left alone: by all, so each of its breakers is told."""
+        """The backend asks to be left alone, by all: each of its breakers is told.
+
+        Who waits for a place is refused in its turn, which comes at once: the call that brought this leaves its own.
+        """
         for breaker in self._breakers.values():
             breaker.hold(until)
         log.info("backend asks to be left alone", backend=self.name, until=rfc3339(until.wall))
@@ -459,7 +462,7 @@ class BackendPoller:
 
     # what an exchange changes
 
-    def _settled(self, group: Sequence[_Source], ended: _Ended) -> list[Draft]:
+    def _ended(self, group: Sequence[_Source], ended: _Ended) -> list[Draft]:
         """Everything that the end of a turn publishes."""
         now, transition = ended.now, ended.transition
         drafts = [] if transition is None else [_breaker_draft(transition)]
@@ -471,8 +474,6 @@ class BackendPoller:
             drafts += self._settle(source, outcome, value, ended.sent, now)
         if transition is not None:
             drafts += self._moved(transition, now, told=group)
-        elif hold_s(outcome for outcome, _ in ended.outcomes):
-            drafts += self._repeated(self._withdrawn(now), now)
         return drafts
 
     def _settle(
@@ -551,7 +552,7 @@ class BackendPoller:
         )
         self._metrics.breaker_changed(transition.breaker, transition.state.value)
         self._woken.set()
-        others = [source for source in self._sources_of(transition.breaker) if source not in told]
+        others = [source for source in self._by_breaker[transition.breaker] if source not in told]
         if transition.state is State.CLOSED and not self._plan.batch:
             self._schedule.spread([source.type for source in others], now.mono, jitter=self._rng.random())
         withdrawn = self._withdrawn(now)
@@ -588,9 +589,6 @@ class BackendPoller:
         self._store.save(values, gone=[(source.type, key or "") for key in gone])
 
     # small things
-
-    def _sources_of(self, breaker_name: str) -> list[_Source]:
-        return self._by_breaker[breaker_name]
 
     @property
     def _hold_ends_at(self) -> float:
