@@ -11,7 +11,7 @@ import msgspec
 from tidegate.core.built_in import moved
 from tidegate.core.envelope import encode_restated, encode_snapshot
 from tidegate.core.events import Draft, Event
-from tidegate.core.instant import Instant
+from tidegate.core.instant import STEP_S, Instant
 
 Name = tuple[str, str]
 """An event type and a key, "" where the type has none."""
@@ -26,8 +26,7 @@ class Retained:
     def __init__(self, known_types: Iterable[str] = ()) -> None:
         self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in known_types}
         self._now: Instant | None = None  # the newest that anyone came with
-        self._clock: Instant  # before which no step is unknown; set with it
-        self._set_by = 0.0
+        self._offset = 0.0  # of the wall clock to the monotonic one, then
         self.restated: Callable[[Draft], Draft] = lambda draft: draft
         """Asked what a draft has to say whose `until` has passed: itself, if it is still true."""
 
@@ -39,14 +38,14 @@ class Retained:
         if event.draft.gone:
             slots.pop(event.key or "", None)
         else:
-            slots[event.key or ""] = _Slot(event, self._set_by)
+            slots[event.key or ""] = _Slot(event, self._offset)
 
     def refresh(self, event_type: str, as_of: float, now: Instant) -> None:
         """Unchanged values of `event_type` are as of `as_of` (Unix seconds, as told `now`): snapshots say so."""
         if now is not self._now:
             self._follow_clock(now)
         for slot in self._slots.get(event_type, {}).values():
-            slot.refresh(as_of, self._set_by)
+            slot.refresh(as_of, self._offset)
 
     def events(self) -> Iterator[Event]:
         """Every retained event, as it was published."""
@@ -77,8 +76,8 @@ class Retained:
             return None
         if now is not self._now:
             self._follow_clock(now)
-        if slot.set_by != self._set_by:
-            slot.follow_clock(self._set_by)
+        if abs(self._offset - slot.offset) > STEP_S:
+            slot.follow_clock(self._offset)
         draft = slot.draft
         if draft.until is not None and now.mono >= draft.until and (restated := self.restated(draft)) is not draft:
             return slot.event, slot.encoded(restated)
@@ -87,13 +86,9 @@ class Retained:
         return slot.event, slot.snapshot
 
     def _follow_clock(self, now: Instant) -> None:
-        """Add up by how much the wall clock was set. Asked once for each moment, not for each event."""
-        if self._now is None:
-            self._clock = now
-        elif step_s := self._clock.step_to(now):
-            self._set_by += step_s
-            self._clock = now
+        """Look at the clock: once for each moment, not for each event."""
         self._now = now
+        self._offset = now.wall - now.mono
 
     def __contains__(self, event_type: str) -> bool:
         return event_type in self._slots
@@ -106,28 +101,29 @@ class _Slot:
     """One retained event, what it has to say now, and that as a snapshot once somebody wanted it.
 
     `as_of` is set where later answers left the value unchanged; without it the event's own is told, which is never
-    later than its `timestamp`. `draft` and `as_of` tell times of a wall clock that had been set by `set_by` in all.
+    later than its `timestamp`. `draft` and `as_of` tell times of a wall clock that is ahead of the monotonic one by
+    `offset`.
     """
 
-    __slots__ = ("as_of", "draft", "event", "set_by", "snapshot")
+    __slots__ = ("as_of", "draft", "event", "offset", "snapshot")
 
-    def __init__(self, event: Event, set_by: float) -> None:
+    def __init__(self, event: Event, offset: float) -> None:
         self.event = event
         self.draft = event.draft
         self.as_of: float | None = None
-        self.set_by = set_by
+        self.offset = offset
         self.snapshot: bytes | None = None
 
-    def follow_clock(self, set_by: float) -> None:
-        step_s = set_by - self.set_by
-        self.set_by = set_by
+    def follow_clock(self, offset: float) -> None:
+        step_s = offset - self.offset
+        self.offset = offset
         self.draft = moved(self.draft, step_s)
         self.as_of = None if self.as_of is None else self.as_of + step_s
         self.snapshot = None
 
-    def refresh(self, as_of: float, set_by: float) -> None:
-        if set_by != self.set_by:
-            self.follow_clock(set_by)
+    def refresh(self, as_of: float, offset: float) -> None:
+        if abs(offset - self.offset) > STEP_S:
+            self.follow_clock(offset)
         self.as_of = as_of
         self.snapshot = None
 
