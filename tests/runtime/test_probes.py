@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from house import TIMEOUT_S, House, source, times, virtual
+from house import TIMEOUT_S, House, source, stall, times, virtual
 
 from tidegate.core.breaker import BreakerConfig
 from tidegate.errors import (
@@ -209,6 +209,23 @@ async def test_without_a_token_an_open_breaker_stays_open_and_the_next_source_is
         house.backend.recover()
         await asyncio.sleep(4.0 + 1.0)
         assert state(house) == "closed"
+
+
+@virtual
+async def test_a_batch_that_is_due_with_the_probe_goes_as_one() -> None:
+    house = House(*(source(f"{name}.x", interval_s=5.0) for name in "abc"), batch=True, breaker=TWICE)
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        house.backend.fail(Disconnected("refused"))
+        while state(house) != "open":
+            await asyncio.sleep(0.01)
+        house.backend.recover()
+        house.backend.exchanges.clear()
+        stall(5.5)
+        await asyncio.sleep(0.5)
+    (probe,) = house.backend.exchanges
+    assert sorted(probe.methods) == ["a.x", "b.x", "c.x"]
+    assert state(house) == "closed"
 
 
 class Deliberate(ScriptedBackend):

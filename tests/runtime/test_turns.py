@@ -116,6 +116,29 @@ async def test_a_hold_that_begins_while_calls_wait_stops_them_too() -> None:
         assert times(house.backend)[1] == pytest.approx(ends, abs=0.02)
 
 
+@pytest.mark.parametrize("opens", [False, True])
+def test_who_waited_when_a_hold_began_is_asked_as_soon_as_it_ends(opens: bool) -> None:
+    rules = BreakerConfig(failure_threshold=1 if opens else 9, open_s=1.0, open_max_s=1.0, probe_deadline_s=3.0)
+
+    @virtual
+    async def run() -> None:
+        first = source("first.x", interval_s=1000.0, breaker="engine/first.x")
+        house = House(first, source("waits.x", interval_s=1000.0), connections=1, breaker=rules)
+        busy = [HttpStatus(503, "", retry_after_s=15.0)]
+        house.backend.script = lambda call: busy.pop() if busy and call.method == "first.x" else 1
+        async with house.supervisor.running():
+            while not house.of("rpc_error"):
+                await asyncio.sleep(0.01)
+            ends = asyncio.get_running_loop().time() + 15.0
+            await asyncio.sleep(14.9)
+            assert served(house) == {"first.x": 1}
+            await asyncio.sleep(1.0)
+        at = [exchange.at for exchange in house.backend.exchanges if exchange.methods == ["waits.x"]]
+        assert at[0] == pytest.approx(ends, abs=0.2)
+
+    run()
+
+
 @virtual
 async def test_a_probe_goes_before_everybody_who_waits() -> None:
     own = source("own.x", breaker="engine/own.x", interval_s=3600.0)
