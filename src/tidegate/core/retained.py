@@ -11,7 +11,7 @@ import msgspec
 from tidegate.core.built_in import moved
 from tidegate.core.envelope import encode_restated, encode_snapshot
 from tidegate.core.events import About, Draft, Event
-from tidegate.core.instant import Instant
+from tidegate.core.instant import STEP_S, Instant
 
 Name = tuple[str, str]
 """An event type and a key, "" where the type has none."""
@@ -25,21 +25,27 @@ class Retained:
 
     def __init__(self, known_types: Iterable[str] = ()) -> None:
         self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in known_types}
+        self._now: Instant | None = None  # the newest that anyone came with
+        self._offset = 0.0  # of the wall clock to the monotonic one, then
         self.restated: Callable[[Draft], Draft] = lambda draft: draft
         """Asked what a draft has to say whose `until` has passed: itself, if it is still true."""
 
     def apply(self, event: Event, now: Instant) -> None:
         """Keep `event`, which is published `now`, or forget the value that it says is gone."""
+        if now is not self._now:
+            self._follow_clock(now)
         slots = self._slots.setdefault(event.type, {})
         if event.draft.gone:
             slots.pop(event.key or "", None)
         else:
-            slots[event.key or ""] = _Slot(event, now)
+            slots[event.key or ""] = _Slot(event, self._offset)
 
     def refresh(self, event_type: str, as_of: float, now: Instant) -> None:
         """Unchanged values of `event_type` are as of `as_of` (Unix seconds, as told `now`): snapshots say so."""
+        if now is not self._now:
+            self._follow_clock(now)
         for slot in self._slots.get(event_type, {}).values():
-            slot.refresh(as_of, now)
+            slot.refresh(as_of, self._offset)
 
     def events(self) -> Iterator[Event]:
         """Every retained event, as it was published."""
@@ -68,13 +74,21 @@ class Retained:
         slot = self._slots.get(event_type, {}).get(key)
         if slot is None:
             return None
-        slot.follow_clock(now)
+        if now is not self._now:
+            self._follow_clock(now)
+        if abs(self._offset - slot.offset) > STEP_S:
+            slot.follow_clock(self._offset)
         draft = slot.draft
         if draft.until is not None and now.mono >= draft.until and (restated := self.restated(draft)) is not draft:
             return slot.event, slot.encoded(restated)
         if slot.snapshot is None:
             slot.snapshot = slot.encoded(draft)
         return slot.event, slot.snapshot
+
+    def _follow_clock(self, now: Instant) -> None:
+        """Look at the clock: once for each moment, not for each event."""
+        self._now = now
+        self._offset = now.wall - now.mono
 
     def __contains__(self, event_type: str) -> bool:
         return event_type in self._slots
@@ -87,27 +101,29 @@ class _Slot:
     """One retained event, what it has to say now, and that as a snapshot once somebody wanted it.
 
     `as_of` is set where later answers left the value unchanged; without it the event's own is told, which is never
-    later than its `timestamp`. `draft` and `as_of` tell times as the wall clock did at `at`.
+    later than its `timestamp`. `draft` and `as_of` tell times of a wall clock that is ahead of the monotonic one by
+    `offset`.
     """
 
-    __slots__ = ("as_of", "at", "draft", "event", "snapshot")
+    __slots__ = ("as_of", "draft", "event", "offset", "snapshot")
 
-    def __init__(self, event: Event, now: Instant) -> None:
+    def __init__(self, event: Event, offset: float) -> None:
         self.event = event
         self.draft = event.draft
         self.as_of: float | None = None
-        self.at = now
+        self.offset = offset
         self.snapshot: bytes | None = None
 
-    def follow_clock(self, now: Instant) -> None:
-        if step_s := self.at.step_to(now):
-            self.at = now
-            self.draft = moved(self.draft, step_s)
-            self.as_of = None if self.as_of is None else self.as_of + step_s
-            self.snapshot = None
+    def follow_clock(self, offset: float) -> None:
+        step_s = offset - self.offset
+        self.offset = offset
+        self.draft = moved(self.draft, step_s)
+        self.as_of = None if self.as_of is None else self.as_of + step_s
+        self.snapshot = None
 
-    def refresh(self, as_of: float, now: Instant) -> None:
-        self.follow_clock(now)
+    def refresh(self, as_of: float, offset: float) -> None:
+        if abs(offset - self.offset) > STEP_S:
+            self.follow_clock(offset)
         self.as_of = as_of
         self.snapshot = None
 

@@ -52,8 +52,8 @@ def handovers(frames: Sequence[Frame]) -> list[str]:
 def lies(frames: Iterable[Frame], *, types: Collection[str], breaker: str) -> list[str]:
     """What cannot be true in the data events of `types`, which `breaker` guards, in the order of one stream.
 
-    Each says whether it is stale and as of when; a stale one says why; `as_of` never goes back; with an unchanged
-    `as_of` the data is unchanged; nothing is fresh unless the breaker is closed.
+    Each says whether it is stale and as of when; a stale one says why; `as_of` never goes back, as long as nobody sets
+    the gateway's clock; with an unchanged `as_of` the data is unchanged; nothing is fresh unless the breaker is closed.
     """
     wrong: list[str] = []
     state: str | None = None

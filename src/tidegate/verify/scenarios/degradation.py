@@ -52,7 +52,9 @@ def _first_word(trial: Trial, watcher: Observer, mark: int) -> None:
     told = [frame for frame in frames if frame.type == error.source and frame.stale]
     trial.check(
         "the first stale event comes with the first failure, and carries its code",
-        bool(told) and abs(told[0].at - first.at) <= RESOLUTION_S and told[0].error_code == error.error_code,
+        bool(told)
+        and abs(told[0].at - first.at) <= RESOLUTION_S
+        and error.error_code in {told[0].error_code, told[0].cause},
         f"{error.source}: {error.error_code} at {clock(first.at)}, stale at {clock(told[0].at) if told else 'no time'}",
     )
 
