@@ -475,8 +475,8 @@ class TestFailuresOfOurs:
 
     async def test_in_carrying_a_request_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving() as served, served.connect("?types=a") as client, served.connect("?types=a") as other:
-            await received(client)
-            await received(other)
+            await opened(client)
+            await opened(other)
             with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
                 patch.setattr(Session, "receive", _fails)
                 await client.send('{"type":"ping"}')
@@ -492,7 +492,7 @@ class TestFailuresOfOurs:
     @pytest.mark.parametrize("where", ["frames", "recv_frame"])
     async def test_in_reading_its_frames(self, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving() as served, served.connect("?types=a") as client:
-            await received(client)
+            await opened(client)
             with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
                 patch.setattr(Wire, where, _fails)
                 await client.send('{"type":"ping"}')
