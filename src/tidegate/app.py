@@ -163,6 +163,8 @@ async def running(
                 sock=listener,
                 ssl=tls,
                 handshake_s=config.limits.handshake_s,
+                body_bytes=config.limits.publish_bytes,
+                slow_grace_s=config.limits.slow_grace_s,
             )
         )
         yield App(url, gateway, supervisor, config.server.drain_s)
