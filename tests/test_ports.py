@@ -17,7 +17,7 @@ from tidegate.adapters.backends import HttpJsonBackend, HttpOptions, JsonRpcBack
 from tidegate.adapters.clock import SystemClock
 from tidegate.adapters.metrics import PrometheusMetrics
 from tidegate.adapters.store_sqlite import SqliteStore
-from tidegate.core.grant import EVERYTHING
+from tidegate.core.grant import EVERYTHING, Coverage
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode
 from tidegate.ports import Backend, Call, Clock, RenderedMetrics, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
@@ -215,7 +215,8 @@ class TestMetrics:
             metrics.client_connected(text)
             metrics.client_left(text, text)
             metrics.events_skipped(text, 7)
-        list(text_string_to_metric_families(metrics.render(EVERYTHING).decode()))
+        coverage = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
+        list(text_string_to_metric_families(metrics.render(coverage).decode()))
 
 
 class TestClock:

@@ -6,9 +6,8 @@ from typing import Protocol
 import msgspec
 
 from tidegate.core.events import Draft, Position
-from tidegate.core.grant import Grant
+from tidegate.core.grant import Coverage, Grant
 from tidegate.core.instant import Instant
-from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError, ErrorCode
 
 
@@ -119,6 +118,6 @@ class Metrics(Protocol):
 class RenderedMetrics(Metrics, Protocol):
     """Metrics that can be shown."""
 
-    def render(self, allowed: PatternSet) -> bytes:
-        """What `allowed` covers, in Prometheus' text format. May be called in another thread."""
+    def render(self, coverage: Coverage) -> bytes:
+        """What `coverage` covers, in Prometheus' text format. May be called in another thread."""
         ...

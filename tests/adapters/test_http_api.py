@@ -68,6 +68,8 @@ async def test_status() -> None:
         "type": "storage.update",
         "backend": "disks",
         "interval_s": 5.0,
+        "max_age_s": 10.0,
+        "on_change": False,
         "stale": True,
         "as_of": None,
         "error_code": "RPC_TIMEOUT",
@@ -75,6 +77,10 @@ async def test_status() -> None:
         "missed_ticks": 0,
     }
     assert [breaker["name"] for breaker in status["breakers"]] == ["engine", "disks", "disks/storage.update"]
+    assert status["breakers"][2]["history"] == [
+        {"at": WALL_TEXT, "from": None, "to": "closed", "reason": "start"},
+        {"at": WALL_TEXT, "from": "closed", "to": "open", "reason": "failure_threshold"},
+    ]
 
 
 async def test_breakers_and_the_worst_of_them() -> None:
@@ -519,7 +525,7 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
 
 
 async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(_: object) -> None:
+    async def fails(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
     with structlog.testing.capture_logs() as logs:

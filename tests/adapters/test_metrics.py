@@ -2,8 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidegate.adapters.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics
-from tidegate.core.grant import EVERYTHING
+from tidegate.adapters.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_backend
+from tidegate.core.grant import EVERYTHING, Coverage
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode
 from tidegate.ports import Metrics
@@ -13,9 +13,12 @@ LABELS = ("version", "type", "source", "outcome", "breaker", "state", "transport
 Samples = dict[tuple[str, ...], float]
 
 
-def samples(metrics: PrometheusMetrics, name: str, allowed: PatternSet = EVERYTHING) -> Samples:
+ALL = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
+
+
+def samples(metrics: PrometheusMetrics, name: str, coverage: Coverage = ALL) -> Samples:
     """The values of one metric, by its label values in the order of `LABELS`."""
-    text = metrics.render(allowed).decode()
+    text = metrics.render(coverage).decode()
     return {
         tuple(sample.labels[label] for label in LABELS if label in sample.labels): sample.value
         for family in text_string_to_metric_families(text)
@@ -39,7 +42,7 @@ def test_published_events_and_their_deliveries() -> None:
     metrics.published("system.status", 4)
     assert samples(metrics, "tidegate_events_published_total") == {("system.status",): 2}
     assert samples(metrics, "tidegate_deliveries_total") == {("system.status",): 7}
-    assert b"_created" not in metrics.render(EVERYTHING)
+    assert b"_created" not in metrics.render(ALL)
 
 
 def test_skipped_events() -> None:
@@ -102,19 +105,63 @@ def test_what_outsiders_name_does_not_grow_for_ever() -> None:
     assert len(samples(metrics, "tidegate_clients_left_total")) == REASONS + 1
 
 
+NARROW = Coverage(
+    types=PatternSet(["system.*"]),
+    breakers=frozenset({"disks", "engine/system.status"}),
+    backends=frozenset({"engine"}),
+)
+
+
 def test_a_narrow_token_sees_what_it_covers() -> None:
     metrics = made()
-    for event_type in ("system.status", "storage.update", "rpc_error"):
+    for event_type in ("system.status", "storage.update", "rpc_error", "heartbeat"):
         metrics.published(event_type, 1)
+        metrics.events_skipped(event_type, 1)
         metrics.poll_ended(event_type, None, 0.1)
-    for breaker in ("disks", "disks/storage.update", "engine/system.status"):
+        metrics.ticks_missed(event_type, 1)
+    for breaker in ("disks", "disks/storage.update", "engine/system.status", "other"):
         metrics.breaker_changed(breaker, "open")
-    narrow = PatternSet(["system.*"])
-    assert set(samples(metrics, "tidegate_events_published_total", narrow)) == {("system.status",), ("rpc_error",)}
-    assert ("storage.update", "ok") not in samples(metrics, "tidegate_polls_total", narrow)
-    seen = {breaker for breaker, _ in samples(metrics, "tidegate_breaker_state", narrow)}
-    assert seen == {"disks", "engine/system.status"}
-    assert b"storage.update" not in metrics.render(narrow)
+    for name in ("events_published_total", "deliveries_total", "events_skipped_total", "ticks_missed_total"):
+        assert set(samples(metrics, f"tidegate_{name}", NARROW)) == {("system.status",)}
+    assert set(samples(metrics, "tidegate_polls_total", NARROW)) == {("system.status", "ok")}
+    assert set(samples(metrics, "tidegate_poll_duration_seconds_count", NARROW)) == {("system.status",)}
+    for name in ("breaker_state", "breaker_transitions_total"):
+        seen = {breaker for breaker, _ in samples(metrics, f"tidegate_{name}", NARROW)}
+        assert seen == {"disks", "engine/system.status"}
+    for hidden in (b"storage.update", b"rpc_error", b"heartbeat", b"other"):
+        assert hidden not in metrics.render(NARROW)
+        assert hidden in metrics.render(ALL)
+
+
+def test_of_the_gateway_itself_a_narrow_token_sees_its_version_start_and_clients() -> None:
+    metrics = made()
+    metrics.client_connected("sse")
+    metrics.client_left("sse", "closed by the client")
+    families = {family.name for family in text_string_to_metric_families(metrics.render(NARROW).decode())}
+    assert families == {"tidegate_build_info", "tidegate_clients", "process_start_time_seconds"}
+    everything = {family.name for family in text_string_to_metric_families(metrics.render(ALL).decode())}
+    assert {"process_cpu_seconds", "tidegate_clients_left", "tidegate_polls"} < everything
+
+
+def test_a_metric_of_which_nobody_decided_what_it_shows_is_hidden() -> None:
+    metrics = made()
+    metrics._counter("tidegate_new", "Nobody has decided", "type")("system.status").inc()
+    metrics._counter("tidegate_decided", "Somebody has", "backend", seen=by_backend("backend"))("engine").inc()
+    metrics._counter("tidegate_decided_too", "Again", "backend", seen=by_backend("backend"))("disks").inc()
+    assert samples(metrics, "tidegate_new_total") == {("system.status",): 1}
+    assert b"tidegate_new" not in metrics.render(NARROW)
+    assert b'tidegate_decided_total{backend="engine"}' in metrics.render(NARROW)
+    assert b"disks" not in metrics.render(NARROW)
+
+
+def test_what_is_counted_under_other_is_of_types_that_a_narrow_token_may_not_see() -> None:
+    metrics = made()
+    for n in range(INVENTED_TYPES + 1):
+        metrics.published(f"app.t{n}", 1)
+    covering = Coverage(types=PatternSet(["other", "app.*"]), breakers=frozenset(), backends=frozenset())
+    published = samples(metrics, "tidegate_events_published_total", covering)
+    assert len(published) == INVENTED_TYPES
+    assert ("other",) not in published
 
 
 def test_two_gateways_in_one_process_count_apart() -> None:

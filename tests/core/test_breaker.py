@@ -5,10 +5,12 @@ import math
 import pytest
 
 from tidegate.core.breaker import (
+    HISTORY,
     Breaker,
     BreakerConfig,
     BreakerView,
     LastError,
+    Move,
     Permit,
     Reason,
     Refused,
@@ -26,6 +28,9 @@ DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
 
 def at(seconds: float) -> Instant:
     return Instant(seconds, WALL + seconds)
+
+
+START = Move(at(0.0), None, State.CLOSED, Reason.START)
 
 
 def new(**config: object) -> Breaker:
@@ -432,6 +437,11 @@ class TestOperator:
             retry_at=None,
             last_error=LastError(ErrorCode.RPC_DISCONNECT, "refused", WALL + 5.0),
             cause=None,
+            history=(
+                START,
+                Move(at(5.0), State.CLOSED, State.OPEN, Reason.FAILURE_THRESHOLD),
+                Move(at(6.0), State.OPEN, State.CLOSED, Reason.RESET),
+            ),
         )
 
     def test_a_reset_of_a_closed_one_begins_its_run_anew(self) -> None:
@@ -463,6 +473,7 @@ class TestView:
             retry_at=None,
             last_error=None,
             cause=None,
+            history=(START,),
         )
         assert new().view().is_closed
 
@@ -479,6 +490,7 @@ class TestView:
             retry_at=WALL + 5.5,
             last_error=LastError(ErrorCode.RPC_DISCONNECT, "refused", WALL + 3.0),
             cause=ErrorCode.RPC_DISCONNECT,
+            history=(START, Move(at(3.0), State.CLOSED, State.OPEN, Reason.FAILURE_THRESHOLD)),
         )
         assert not view.is_closed
 
@@ -488,6 +500,36 @@ class TestView:
         view = breaker.view()
         assert (view.state, view.is_closed, view.retry_at) == (State.HALF_OPEN, False, None)
         assert view.cause is ErrorCode.RPC_DISCONNECT
+
+    def test_how_it_came_to_its_state(self) -> None:
+        breaker = tripped(1.0)
+        end(breaker, Verdict.SUCCESS, 9.0)
+        breaker.force_open(at(10.0))
+        breaker.reset(at(11.0))
+        moves = [(move.at, move.from_state, move.to, move.reason.value) for move in breaker.view().history[1:]]
+        assert moves == [
+            (at(1.0), State.CLOSED, State.OPEN, "failure_threshold"),
+            (at(9.0), State.OPEN, State.HALF_OPEN, "retry_due"),
+            (at(9.0), State.HALF_OPEN, State.CLOSED, "probe_succeeded"),
+            (at(10.0), State.CLOSED, State.OPEN, "force_open"),
+            (at(11.0), State.OPEN, State.CLOSED, "reset"),
+        ]
+
+    def test_only_the_newest_moves_are_remembered(self) -> None:
+        breaker = new()
+        for second in range(1, 101):
+            breaker.reset(at(second))
+        history = breaker.view().history
+        assert len(history) == HISTORY == 32
+        assert [move.at for move in history] == [at(second) for second in range(69, 101)]
+
+    def test_whose_call_the_last_error_ended(self) -> None:
+        breaker = new()
+        permit = admitted(breaker, 1.0)
+        breaker.record(permit, Verdict.FAILURE, now=at(1.0), jitter=0.0, fault=DOWN, came_from=frozenset({"a.b"}))
+        error = breaker.view().last_error
+        assert error is not None
+        assert error.came_from == {"a.b"}
 
     def test_the_first_transition_of_a_process(self) -> None:
         assert new().initial() == Transition(

@@ -39,7 +39,7 @@ ROOM = 50
 
 GRACE_S = 10.0
 TOKENS = {name: PatternSet(name.split()) for name in ("*", "a", "b.*", "a b.x")}
-ABOUT = ("source.freshness", "rpc_error")
+ABOUT = ("source.freshness", "rpc_error", "circuit_breaker.state")
 """Types of which a client sees what speaks of types that it may see."""
 
 TYPES = ["a", "b.x", "b.y"]
@@ -48,7 +48,7 @@ PATTERNS = st.sampled_from(
 )
 """Few, so that clients share cohorts."""
 
-ABOUT_TYPE = st.sampled_from(["a", "b.x"])
+ABOUT_TYPES = st.sampled_from([frozenset({"a"}), frozenset({"b.x"}), frozenset({"a", "b.x"}), frozenset({"b.y"})])
 Request = Literal["subscribe", "unsubscribe", "ping"]
 Published = tuple[str, str | None, str, int]
 PUBLISHED: st.SearchStrategy[Published] = st.tuples(
@@ -186,8 +186,8 @@ class Delivery(RuleBasedStateMachine):
             self.clients.append(Client(self, Interest(PatternSet(each), EVERYTHING), None, framing, on=on))
         self.read_everything()
 
-    @rule(batch=st.lists(PUBLISHED, min_size=1, max_size=6), about=ABOUT_TYPE, ends_turn=st.booleans())
-    def publish(self, batch: list[Published], about: str, ends_turn: bool) -> None:
+    @rule(batch=st.lists(PUBLISHED, min_size=1, max_size=6), about=ABOUT_TYPES, ends_turn=st.booleans())
+    def publish(self, batch: list[Published], about: frozenset[str], ends_turn: bool) -> None:
         for event_type, chosen, how, size in batch:
             retain = how != "plain"
             speaks_of = about if event_type in ABOUT else None
@@ -195,7 +195,7 @@ class Delivery(RuleBasedStateMachine):
                 self.fabric.publish(
                     event_type,
                     "x" * size,
-                    key=speaks_of or chosen,
+                    key=chosen if speaks_of is None else " ".join(sorted(speaks_of)),
                     retain=retain,
                     gone=how == "gone",
                     about=speaks_of,
@@ -206,8 +206,8 @@ class Delivery(RuleBasedStateMachine):
             self.fabric.hub.flush()
         self.read_everything()
 
-    @rule(some=SOME, batch=BURST, about=ABOUT_TYPE)
-    def stall(self, some: set[int], batch: list[Published], about: str) -> None:
+    @rule(some=SOME, batch=BURST, about=ABOUT_TYPES)
+    def stall(self, some: set[int], batch: list[Published], about: frozenset[str]) -> None:
         """Some stop reading, and more is published than is kept for them."""
         self.stop_reading(some)
         self.publish(batch, about, ends_turn=True)
@@ -221,9 +221,9 @@ class Delivery(RuleBasedStateMachine):
         types=PATTERNS,
         kind=st.sampled_from(["subscribe", "unsubscribe", "ping"]),
         batch=BURST | st.just([]),
-        about=ABOUT_TYPE,
+        about=ABOUT_TYPES,
     )
-    def request(self, who: int, types: list[str], kind: Request, batch: list[Published], about: str) -> None:
+    def request(self, who: int, types: list[str], kind: Request, batch: list[Published], about: frozenset[str]) -> None:
         self.publish(batch, about, ends_turn=False)
         client = self.clients[who]
         if kind == "subscribe":
@@ -231,8 +231,8 @@ class Delivery(RuleBasedStateMachine):
         reply = {"subscribe": "subscribed", "unsubscribe": "unsubscribed", "ping": "pong"}[kind]
         self.ask(client, kind, reply, PatternSet(types), {"types": types})
 
-    @rule(who=ASKING, other=ASKING, batch=BURST, about=ABOUT_TYPE)
-    def follow_suit(self, who: int, other: int, batch: list[Published], about: str) -> None:
+    @rule(who=ASKING, other=ASKING, batch=BURST, about=ABOUT_TYPES)
+    def follow_suit(self, who: int, other: int, batch: list[Published], about: frozenset[str]) -> None:
         """A client comes to another's cohort in a turn in which something is published to it."""
         self.publish(batch, about, ends_turn=False)
         wanted = self.clients[other].reader.interest.wanted.sorted()
@@ -301,9 +301,9 @@ class Delivery(RuleBasedStateMachine):
         )
         self.read_everything()
 
-    @rule(who=WHO, batch=BURST, about=ABOUT_TYPE, sizes=st.lists(st.integers(1, 600), max_size=3), reads=st.booleans())
+    @rule(who=WHO, batch=BURST, about=ABOUT_TYPES, sizes=st.lists(st.integers(1, 600), max_size=3), reads=st.booleans())
     def stall_within_a_replay(
-        self, who: int, batch: list[Published], about: str, sizes: list[int], reads: bool
+        self, who: int, batch: list[Published], about: frozenset[str], sizes: list[int], reads: bool
     ) -> None:
         """A client that comes back reads too little of its replay while the history moves on."""
         self.come_back(who, ending=True, reads=False, lie="old")

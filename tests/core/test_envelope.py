@@ -40,7 +40,7 @@ class TestEvents:
             cause=ErrorCode.RPC_TIMEOUT,
             expired=True,
             gone=True,
-            about="secret",
+            about=frozenset({"secret"}),
             ttl_s=3.0,
             retain=True,
         )

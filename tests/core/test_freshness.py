@@ -92,7 +92,7 @@ def announced(update: Update) -> dict[str, Any] | None:
     if not found:
         return None
     (draft,) = found
-    assert (draft.key, draft.about, draft.retain) == ("system.status", "system.status", True)
+    assert (draft.key, draft.about, draft.retain) == ("system.status", frozenset({"system.status"}), True)
     assert (draft.source, draft.stale, draft.as_of) == (None, None, None)
     data: dict[str, Any] = json.loads(bytes(draft.data))
     return data
@@ -398,6 +398,14 @@ class TestAge:
         assert source.due_review_at == 120.0
         answer(source, 2, raw(2), 50.0)
         assert source.due_review_at == 60.0
+
+    def test_the_limit_that_is_told_is_that_of_the_pace_now(self) -> None:
+        source = answered()
+        assert source.max_age_s == 10.0
+        source.set_interval(60.0)
+        assert source.max_age_s == 120.0
+        source.set_interval(1.0)
+        assert source.max_age_s == 3.0, "a call may take its whole timeout"
 
 
 class TestExpiry:

@@ -302,6 +302,10 @@ class TestRoutes:
         assert member.heard() == list(range(1, 101))
 
 
+def speaking_of(names: str | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names.split())
+
+
 class TestInterest:
     @pytest.mark.parametrize(
         ("wanted", "allowed", "event_type", "about", "expected"),
@@ -317,19 +321,26 @@ class TestInterest:
             (["heartbeat", "notification"], [], "heartbeat", None, True),
             (["heartbeat", "notification"], [], "notification", None, True),
             (["a"], ["*"], "heartbeat", None, False),
+            (["circuit_breaker.*"], ["a"], "circuit_breaker.state", "a b", True),
+            (["circuit_breaker.*"], ["b.*"], "circuit_breaker.state", "a b.x", True),
+            (["circuit_breaker.*"], ["c", "d.*"], "circuit_breaker.state", "a b", False),
+            (["circuit_breaker.*"], ["*"], "circuit_breaker.state", "a b", True),
+            (["circuit_breaker.*"], ["circuit_breaker.*"], "circuit_breaker.state", "a b", False),
         ],
     )
     def test_is_what_is_wanted_and_may_be_seen(
         self, wanted: list[str], allowed: list[str], event_type: str, about: str | None, expected: bool
     ) -> None:
-        assert interest(*wanted, allowed=PatternSet(allowed)).matches(event_type, about) is expected
+        assert interest(*wanted, allowed=PatternSet(allowed)).matches(event_type, speaking_of(about)) is expected
 
     def test_an_event_about_something_goes_only_to_those_who_may_see_that(self) -> None:
         hub = Hub(EPOCH, Sockets())
         everything, little = Recorder(), Recorder()
         hub.join(everything, interest("rpc_error"))
         hub.join(little, interest("rpc_error", allowed=PatternSet(["a"])))
-        assert [hub.publish(event("rpc_error", seq, about=about)) for seq, about in enumerate("abab", 1)] == [
+        assert [
+            hub.publish(event("rpc_error", seq, about=speaking_of(about))) for seq, about in enumerate("abab", 1)
+        ] == [
             2,
             1,
             2,
@@ -337,6 +348,19 @@ class TestInterest:
         ]
         hub.flush()
         assert (everything.heard(), little.heard()) == ([1, 2, 3, 4], [1, 3])
+
+    def test_an_event_about_several_things_is_routed_once_for_all_who_may_see_one_of_them(self) -> None:
+        hub = Hub(EPOCH, Sockets())
+        one, other, neither = Recorder(), Recorder(), Recorder()
+        for member, allowed in ((one, "a"), (other, "b"), (neither, "c")):
+            hub.join(member, interest("circuit_breaker.*", allowed=PatternSet([allowed])))
+        about = frozenset({"a", "b"})
+        assert [hub.publish(event("circuit_breaker.state", seq, about=about)) for seq in (1, 2)] == [2, 2]
+        hub.flush()
+        assert (one.heard(), other.heard(), neither.heard()) == ([1, 2], [1, 2], [])
+        late = Recorder()
+        hub.join(late, interest("circuit_breaker.*", allowed=PatternSet(["b"])))
+        assert hub.publish(event("circuit_breaker.state", 3, about=about)) == 3
 
     def test_is_a_value(self) -> None:
         assert interest("a", "b") == interest("b", "a")

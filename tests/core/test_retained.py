@@ -33,9 +33,9 @@ def test_keeps_the_newest_event_of_each_type_and_key() -> None:
 def test_names_those_that_are_wanted_by_their_type_and_what_they_speak_of() -> None:
     retained = Retained(["empty"])
     retained.apply(event("a", 1, retain=True))
-    retained.apply(event("b", 2, key="x", retain=True, about="c"))
+    retained.apply(event("b", 2, key="x", retain=True, about=frozenset({"c"})))
     assert retained.names(lambda event_type, about: (event_type, about) == ("a", None)) == [("a", "")]
-    assert retained.names(lambda event_type, about: (event_type, about) == ("b", "c")) == [("b", "x")]
+    assert retained.names(lambda event_type, about: (event_type, about) == ("b", frozenset({"c"}))) == [("b", "x")]
     assert retained.names(lambda *_: True) == [("a", ""), ("b", "x")]
 
 

@@ -209,7 +209,7 @@ class TestAuthentication:
         house = self.house()
         narrow = Grant(allowed=PatternSet(["a"]))
         await house.gateway.publish(
-            [draft("source.freshness", key=name, retain=True, about=name) for name in ("a", "b")]
+            [draft("source.freshness", key=name, retain=True, about=frozenset({name})) for name in ("a", "b")]
         )
         connection, channel, received = house.started("source.freshness", grant=narrow)
         assert [message.get("key") for message in received] == [None, "a"]

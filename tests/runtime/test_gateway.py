@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from tidegate.core.events import Draft
 from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.grant import EVERYTHING, Grant
+from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.rate import Rate
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
@@ -111,10 +111,10 @@ class TestPublish:
         ]
         for each, status in bad:
             with pytest.raises(PublishError) as caught:
-                await house.gateway.publish_from_outside([draft("a"), each])
+                await house.gateway.publish_from_outside([draft("a"), each], UNRESTRICTED)
             assert caught.value.status == status
         assert house.gateway.position.seq == 0
-        assert (await house.gateway.publish_from_outside([draft("a", "x" * 8)])).seq == 1
+        assert (await house.gateway.publish_from_outside([draft("a", "x" * 8)], UNRESTRICTED)).seq == 1
 
 
 class TestRetained:
@@ -122,8 +122,8 @@ class TestRetained:
         house = House()
         await house.gateway.publish([draft("a", 1, key="k", retain=True), draft("b", 2, retain=True)])
         _, channel, _ = house.started("*")
-        assert (await house.gateway.forget("a", "k")).seq == 3
-        await house.gateway.forget("b")
+        assert (await house.gateway.forget("a", "k", UNRESTRICTED)).seq == 3
+        await house.gateway.forget("b", "", UNRESTRICTED)
         await turn()
         keyed, plain = channel.received()
         assert (keyed["type"], keyed["key"], keyed["gone"], keyed["data"]) == ("a", "k", True, None)
@@ -145,7 +145,7 @@ class TestRetained:
         house = House()
         await house.gateway.publish([draft("a", key="k", retain=True), draft("system.status", retain=True)])
         with pytest.raises(error):
-            await house.gateway.forget(event_type, key)
+            await house.gateway.forget(event_type, key, UNRESTRICTED)
         assert house.gateway.position.seq == 2
 
     async def test_a_value_is_forgotten_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +172,8 @@ class TestRetained:
             [
                 draft("system.status", retain=True),
                 draft("other", retain=True),
-                draft("source.freshness", key="system.status", about="system.status", retain=True),
-                draft("source.freshness", key="other", about="other", retain=True),
+                draft("source.freshness", key="system.status", about=frozenset({"system.status"}), retain=True),
+                draft("source.freshness", key="other", about=frozenset({"other"}), retain=True),
             ]
         )
         system = PatternSet(["system.*"])

@@ -182,7 +182,7 @@ async def test_a_failure_is_said_at_once_with_the_last_good_data() -> None:
     assert (stale.data, stale.as_of, stale.error_code) == (fresh.data, fresh.as_of, "RPC_DISCONNECT")
     (error,) = house.of("rpc_error")
     assert msgspec.json.decode(error.data)["consecutive_failures"] == 1
-    assert error.about == "a.status"
+    assert error.about == frozenset({"a.status"})
 
 
 @virtual
@@ -331,6 +331,49 @@ async def test_one_success_in_a_batch_is_a_success_and_each_element_decides_its_
     assert not any(draft.stale for draft in house.of("a.status"))
     assert not house.of("b.status"), "never answered well: no data event"
     assert house.of("source.freshness")
+
+
+@virtual
+async def test_a_breaker_knows_whose_call_its_last_error_ended() -> None:
+    house = House(source("a.status"), source("b.status"), source("c.status", breaker="engine/c.status"), batch=True)
+    house.backend.script = lambda call: ApplicationError(1, f"no {call.method}") if call.method != "a.status" else 1
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        errors = {view.name: view.last_error for view in house.supervisor.breakers()}
+        assert errors["engine"] is None, "one success in a batch is a success"
+        own = errors["engine/c.status"]
+        assert own is not None
+        assert own.came_from == {"c.status"}
+        house.backend.script = lambda call: ApplicationError(1, f"no {call.method}")
+        await asyncio.sleep(INTERVAL_S)
+        of_one = {view.name: view.last_error for view in house.supervisor.breakers()}["engine"]
+        assert of_one is not None
+        assert of_one.came_from == {"a.status"}, "of several errors in a batch the first is shown"
+        house.backend.fail(Disconnected("refused"))
+        await asyncio.sleep(INTERVAL_S)
+        of_all = {view.name: view.last_error for view in house.supervisor.breakers()}["engine"]
+        assert of_all is not None
+        assert of_all.came_from == {"a.status", "b.status"}, "the exchange of both failed as a whole"
+
+
+@virtual
+async def test_a_breakers_events_speak_of_the_sources_behind_it() -> None:
+    house = House(source("a.status"), source("b.status"), source("c.status", breaker="engine/c.status"))
+    async with house.supervisor.running():
+        await house.supervisor.command("engine", "force-open", by="test")
+    about = [(draft.key, draft.about) for draft in house.of("circuit_breaker.state")]
+    shared, own = ("engine", frozenset({"a.status", "b.status"})), ("engine/c.status", frozenset({"c.status"}))
+    assert about == [shared, own, shared]
+
+
+@virtual
+async def test_a_source_tells_the_age_at_which_it_is_stale_at_its_pace_now() -> None:
+    house = House(source(idle_interval_s=100.0), source("b.status", on_change=True))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        idle, plain = house.supervisor.sources()
+        assert (idle.interval_s, idle.max_age_s, idle.on_change) == (100.0, 200.0, False)
+        assert (plain.interval_s, plain.max_age_s, plain.on_change) == (INTERVAL_S, 2 * INTERVAL_S, True)
 
 
 @virtual

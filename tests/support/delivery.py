@@ -24,9 +24,10 @@ class Interest(NamedTuple):
     wanted: PatternSet
     allowed: PatternSet
 
-    def sees(self, event_type: str, about: str | None = None) -> bool:
+    def sees(self, event_type: str, about: frozenset[str] | None = None) -> bool:
+        speaks_of = {event_type} if about is None else about
         return self.wanted.matches(event_type) and (
-            event_type in UNRESTRICTED_TYPES or self.allowed.matches(about or event_type)
+            event_type in UNRESTRICTED_TYPES or any(self.allowed.matches(one) for one in speaks_of)
         )
 
     def narrowed(self, allowed: PatternSet) -> "Interest":

@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fanout import House, knowing
 
@@ -15,8 +15,9 @@ from tidegate.adapters.http_api import HttpOptions, http_api
 from tidegate.adapters.server import serve, transport_of
 from tidegate.adapters.sse import EventStreams
 from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
-from tidegate.core.breaker import BreakerView, LastError, State
-from tidegate.core.grant import Grant, Role
+from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
+from tidegate.core.grant import Coverage, Grant, Role
+from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.runtime.access import Gate
@@ -52,6 +53,8 @@ def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerVi
 def source(event_type: str, backend: str, **changes: Any) -> SourceView:
     fields: dict[str, Any] = {
         "interval_s": 5.0,
+        "max_age_s": 10.0,
+        "on_change": False,
         "stale": False,
         "as_of": WALL,
         "error_code": None,
@@ -65,6 +68,8 @@ def source(event_type: str, backend: str, **changes: Any) -> SourceView:
 class FakeSupervisor:
     """Two backends: a healthy one, and one whose source has a breaker of its own, which is open."""
 
+    SERVES: ClassVar = {"engine": "system.status", "disks": "storage.update", "disks/storage.update": "storage.update"}
+
     status: str = "ready"
     stale: int = 0
     commands: list[tuple[str, str, str]] = field(default_factory=list)
@@ -74,37 +79,54 @@ class FakeSupervisor:
     def readiness(self) -> Readiness:
         return Readiness(self.status, self.stale)
 
-    def sources(self) -> Sequence[SourceView]:
-        return [
+    def coverage(self, allowed: PatternSet) -> Coverage:
+        names = frozenset(name for name, event_type in self.SERVES.items() if allowed.matches(event_type))
+        return Coverage(types=allowed, breakers=names, backends=names & {"engine"})
+
+    def sources(self, allowed: PatternSet) -> Sequence[SourceView]:
+        found = [
             source("system.status", "engine"),
             source("storage.update", "disks", stale=True, as_of=None, error_code=ErrorCode.RPC_TIMEOUT),
         ]
+        return [each for each in found if allowed.matches(each.type)]
 
-    def breakers(self) -> Sequence[BreakerView]:
+    def breakers(self, allowed: PatternSet) -> Sequence[BreakerView]:
         if self.fails is not None:
             raise self.fails
         error = LastError(ErrorCode.RPC_TIMEOUT, "no answer in 2 s", WALL)
-        return [
+        found = [
             breaker("engine"),
             breaker("disks"),
-            breaker("disks/storage.update", State.OPEN, retry_at=WALL, failure_count=5, last_error=error),
+            breaker(
+                "disks/storage.update",
+                State.OPEN,
+                retry_at=WALL,
+                failure_count=5,
+                last_error=error,
+                history=(
+                    Move(Instant(0.0, WALL), None, State.CLOSED, Reason.START),
+                    Move(Instant(0.0, WALL), State.CLOSED, State.OPEN, Reason.FAILURE_THRESHOLD),
+                ),
+            ),
         ]
+        return [view for view in found if allowed.matches(self.SERVES[view.name])]
 
-    def breaker(self, name: str) -> BreakerView:
-        for view in self.breakers():
+    def breaker(self, name: str, allowed: PatternSet) -> BreakerView:
+        views = self.breakers(allowed)
+        for view in views:
             if view.name == name:
                 return view
-        raise UnknownName(f"expected a breaker, got {name!r}")
+        raise UnknownName(f"expected a breaker ({', '.join(view.name for view in views)}), got {name!r}")
 
-    async def command(self, name: str, action: str, *, by: str) -> BreakerView:
-        view = self.breaker(name)
+    async def command(self, name: str, action: str, *, by: str, allowed: PatternSet) -> BreakerView:
+        view = self.breaker(name, allowed)
         if action not in {"force-open", "force-closed", "reset"}:
             raise UnknownName(f"expected an action, got {action!r}")
         self.commands.append((name, action, by))
         return view
 
-    async def poll(self, backend: str) -> None:
-        if backend not in {"engine", "disks"}:
+    async def poll(self, backend: str, allowed: PatternSet) -> None:
+        if backend not in {source.backend for source in self.sources(allowed)}:
             raise UnknownName(f"expected a backend, got {backend!r}")
         self.polled.append(backend)
 
@@ -226,7 +248,7 @@ async def serving(
         keeper,
         options=HttpOptions(auth_required=bool(grants), **limits),
         open_stream=streams.open,
-        render_metrics=lambda allowed: f"# covered: {allowed.sorted()}\n".encode(),
+        render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
         asyncapi=b'{"asyncapi":"3.0.0"}',
     )
     listener = socket.create_server(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """The runtime's counters and gauges for Prometheus, on a registry of their own.
 
 Labels are bounded: event types that publishers invent and reasons that clients give share ``other`` once there are
-too many of them.
+too many of them. What a token with types sees of a metric is declared with it; where nothing is, nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tidegate.core.topics import BUILT_IN_TYPES, UNCOVERED_PATTERNS, PatternSet
+from tidegate.core.grant import Coverage
+from tidegate.core.topics import BUILT_IN_TYPES
 from tidegate.errors import ErrorCode
 
 INVENTED_TYPES = 256
@@ -28,7 +29,35 @@ DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CREATED = "_created"
 """What the library adds to every counter: a series more for each, that nobody asked for."""
 
-TYPE_LABELS = ("type", "source")
+START_TIME = "process_start_time_seconds"
+
+Seen = Callable[[Coverage, Mapping[str, str]], bool]
+"""Whether a token sees the series with some labels, by what it covers. Asked of tokens with types only."""
+
+
+def by_nobody(_: Coverage, __: Mapping[str, str]) -> bool:
+    """Of a metric of which nobody has decided otherwise."""
+    return False
+
+
+def by_everybody(_: Coverage, __: Mapping[str, str]) -> bool:
+    """Of a metric that tells nothing of what is polled and published."""
+    return True
+
+
+def by_type(label: str) -> Seen:
+    """Where `label` is an event type that is covered; what is counted under `OTHER` is of many types."""
+    return lambda coverage, labels: labels[label] != OTHER and coverage.types.matches(labels[label])
+
+
+def by_breaker(label: str) -> Seen:
+    """Where `label` is a breaker that serves a covered source."""
+    return lambda coverage, labels: labels[label] in coverage.breakers
+
+
+def by_backend(label: str) -> Seen:
+    """Where `label` is a backend all of whose sources are covered."""
+    return lambda coverage, labels: labels[label] in coverage.backends
 
 
 class PrometheusMetrics:
@@ -36,21 +65,43 @@ class PrometheusMetrics:
 
     def __init__(self, *, version: str, known_types: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
+        self._seen: dict[str, Seen] = {START_TIME: by_everybody}
         ProcessCollector(registry=self.registry)
         self._types = _Vocabulary(INVENTED_TYPES, known={*known_types, *BUILT_IN_TYPES})
         self._reasons = _Vocabulary(REASONS)
-        gauge, counter = self._gauge, self._counter
-        gauge("tidegate_build_info", "Always 1; the label says which version runs", "version")(version).set(1)
-        self._published = counter("tidegate_events_published", "Events published", "type")
-        self._deliveries = counter("tidegate_deliveries", "Events times the clients that they went to", "type")
-        self._skipped = counter("tidegate_events_skipped", "Events that slow clients were not sent", "type")
-        self._polls = counter("tidegate_polls", "Polls ended, by error code or `ok`", "source", "outcome")
-        self._missed = counter("tidegate_ticks_missed", "Polls that were not due in time", "source")
-        self._moves = counter("tidegate_breaker_transitions", "Moves of a breaker into a state", "breaker", "state")
+        gauge, counter, of_type, of_source = self._gauge, self._counter, by_type("type"), by_type("source")
+        build_info = gauge(
+            "tidegate_build_info", "Always 1; the label says which version runs", "version", seen=by_everybody
+        )
+        build_info(version).set(1)
+        self._published = counter("tidegate_events_published", "Events published", "type", seen=of_type)
+        self._deliveries = counter(
+            "tidegate_deliveries", "Events times the clients that they went to", "type", seen=of_type
+        )
+        self._skipped = counter(
+            "tidegate_events_skipped", "Events that slow clients were not sent", "type", seen=of_type
+        )
+        self._polls = counter(
+            "tidegate_polls", "Polls ended, by error code or `ok`", "source", "outcome", seen=of_source
+        )
+        self._missed = counter("tidegate_ticks_missed", "Polls that were not due in time", "source", seen=of_source)
+        self._moves = counter(
+            "tidegate_breaker_transitions",
+            "Moves of a breaker into a state",
+            "breaker",
+            "state",
+            seen=by_breaker("breaker"),
+        )
         self._connected = counter("tidegate_clients_connected", "Clients that connected", "transport")
         self._left = counter("tidegate_clients_left", "Clients that left", "transport", "reason")
-        self._clients = gauge("tidegate_clients", "Clients that are connected", "transport")
-        self._breakers = gauge("tidegate_breaker_state", "1 for the state that a breaker is in", "breaker", "state")
+        self._clients = gauge("tidegate_clients", "Clients that are connected", "transport", seen=by_everybody)
+        self._breakers = gauge(
+            "tidegate_breaker_state",
+            "1 for the state that a breaker is in",
+            "breaker",
+            "state",
+            seen=by_breaker("breaker"),
+        )
         self._durations = Histogram(
             "tidegate_poll_duration_seconds",
             "How long polls took",
@@ -58,13 +109,14 @@ class PrometheusMetrics:
             registry=self.registry,
             buckets=DURATIONS_S,
         )
+        self._seen["tidegate_poll_duration_seconds"] = of_source
 
-    def render(self, allowed: PatternSet) -> bytes:
-        """Everything that speaks of no event type, or of one that `allowed` matches, in Prometheus' text format.
+    def render(self, coverage: Coverage) -> bytes:
+        """What who covers `coverage` may see, in Prometheus' text format: all of it, where that is everything.
 
         May be called in another thread.
         """
-        return generate_latest(_Covered(self.registry, allowed))
+        return generate_latest(_Covered(self.registry, self._seen, coverage))
 
     def published(self, event_type: str, deliveries: int) -> None:
         label = self._types(event_type)
@@ -94,11 +146,13 @@ class PrometheusMetrics:
     def events_skipped(self, event_type: str, count: int) -> None:
         self._skipped(self._types(event_type)).inc(count)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+    def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
         """The counter of given label values. They are few, so each is looked up under the library's lock once."""
+        self._seen[name] = seen
         return cache(Counter(name, text, labels, registry=self.registry).labels)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Callable[..., Gauge]:
+    def _gauge(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Gauge]:
+        self._seen[name] = seen
         return cache(Gauge(name, text, labels, registry=self.registry).labels)
 
 
@@ -119,11 +173,12 @@ class _Vocabulary:
 
 
 class _Covered(Collector):
-    """The samples of `inner` that may be seen."""
+    """What of `inner` may be seen: by its family's name, the samples for which `seen` says so."""
 
-    def __init__(self, inner: Collector, allowed: PatternSet) -> None:
+    def __init__(self, inner: Collector, seen: Mapping[str, Seen], coverage: Coverage) -> None:
         self._inner = inner
-        self._allowed = allowed
+        self._seen = seen
+        self._coverage = coverage
 
     def collect(self) -> Iterator[Metric]:
         for family in self._inner.collect():
@@ -131,12 +186,12 @@ class _Covered(Collector):
             covered.samples = [
                 sample
                 for sample in family.samples
-                if self._visible(sample.labels) and not sample.name.endswith(CREATED)
+                if not sample.name.endswith(CREATED) and self._is_seen(family.name, sample.labels)
             ]
-            yield covered
+            if covered.samples or self._coverage.types.is_everything:
+                yield covered
 
-    def _visible(self, labels: Mapping[str, str]) -> bool:
-        about = [labels[name] for name in TYPE_LABELS if name in labels]
-        if (own := labels.get("breaker", "").partition("/")[2]) != "":
-            about.append(own)
-        return all(self._allowed.matches(one) or one in UNCOVERED_PATTERNS for one in about)
+    def _is_seen(self, family: str, labels: Mapping[str, str]) -> bool:
+        if self._coverage.types.is_everything:
+            return True
+        return self._seen.get(family, by_nobody)(self._coverage, labels)

@@ -38,6 +38,10 @@ class Reason(enum.StrEnum):
     RESET = "reset"
 
 
+HISTORY = 32
+"""The newest moves of a breaker that are remembered."""
+
+
 class BreakerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens and closes. Durations are in seconds.
 
@@ -101,18 +105,28 @@ Admission = Permit | Refused
 
 
 class LastError(msgspec.Struct, frozen=True):
-    """The newest failure that counted; `at` in Unix seconds."""
+    """The newest failure that counted; `at` in Unix seconds. `came_from` are the sources whose call it ended."""
 
     code: ErrorCode
     message: str
     at: float
+    came_from: frozenset[str] = frozenset()
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One move of a breaker in its history; `from_state` is None for the first of a process."""
+
+    at: Instant
+    from_state: State | None
+    to: State
+    reason: Reason
 
 
 class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
     """A breaker as ``GET /api/v1/status/circuit-breaker`` shows it, and `cause` as in `Transition`.
 
     Times are in Unix seconds: `since` is when it entered its state. `failure_count` and `success_count` are the
-    current run of failures and of successes, one of them 0.
+    current run of failures and of successes, one of them 0. `history` are the newest `HISTORY` moves, oldest first.
     """
 
     name: str
@@ -125,6 +139,7 @@ class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: float | None
     last_error: LastError | None
     cause: ErrorCode | None
+    history: tuple[Move, ...] = ()
 
     @property
     def is_closed(self) -> bool:
@@ -174,6 +189,7 @@ class Breaker:
         self._retry_at: Instant | None = None
         self._cause: ErrorCode | None = None
         self._last_error: LastError | None = None
+        self._history: tuple[Move, ...] = (Move(now, None, State.CLOSED, Reason.START),)
         self._probe: Permit | None  # both of the half-open state, set on entering it
         self._probe_expires: float
         self._window = _Window(config.rate_window_s)
@@ -204,6 +220,7 @@ class Breaker:
             retry_at=self._retry_at_wall,
             last_error=self._last_error,
             cause=self._cause,
+            history=self._history,
         )
 
     def permit(self, now: Instant) -> Admission:
@@ -220,12 +237,20 @@ class Breaker:
                 return Refused(self._retry_at_wall)
 
     def record(
-        self, permit: Permit, verdict: Verdict, *, now: Instant, jitter: float, fault: Fault | None = None
+        self,
+        permit: Permit,
+        verdict: Verdict,
+        *,
+        now: Instant,
+        jitter: float,
+        fault: Fault | None = None,
+        came_from: frozenset[str] = frozenset(),
     ) -> Transition | None:
         """Tell the end of the call that `permit` admitted; the transition that it caused, if any.
 
-        `fault` says why it failed, and may ask for a longer open period; `jitter`, in [0, 1), is used if this opens
-        the breaker. A permit counts once, and only in the generation that gave it.
+        `fault` says why it failed, and may ask for a longer open period; `came_from` are the sources whose call it
+        ended. `jitter`, in [0, 1), is used if this opens the breaker. A permit counts once, and only in the generation
+        that gave it.
         """
         if permit.recorded:
             return None
@@ -240,7 +265,7 @@ class Breaker:
             case Verdict.SUCCESS:
                 return self._succeeded(now)
             case Verdict.FAILURE:
-                return self._failed(now, jitter, fault)
+                return self._failed(now, jitter, fault, came_from)
 
     def force_open(self, now: Instant) -> Transition | None:
         """Refuse every call until `reset`; None if that is so already."""
@@ -270,10 +295,10 @@ class Breaker:
             return self._enter(_Mode.CLOSED, Reason.PROBE_SUCCEEDED, now)
         return None
 
-    def _failed(self, now: Instant, jitter: float, fault: Fault | None) -> Transition | None:
+    def _failed(self, now: Instant, jitter: float, fault: Fault | None, came_from: frozenset[str]) -> Transition | None:
         self._tally(now, failed=True)
         if fault:
-            self._last_error = LastError(fault.code, fault.message, now.wall)
+            self._last_error = LastError(fault.code, fault.message, now.wall, came_from)
         reason = self._reason_to_open()
         return self._open(reason, now, jitter, fault) if reason else None
 
@@ -322,6 +347,7 @@ class Breaker:
         self._retry_at = retry_at
         self._cause = cause
         self._window.clear()
+        self._history = (*self._history, Move(now, before.shown, mode.shown, reason))[-HISTORY:]
         return self._transition(before.shown, reason)
 
     def _transition(self, from_state: State | None, reason: Reason) -> Transition:

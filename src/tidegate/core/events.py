@@ -10,6 +10,9 @@ import msgspec
 
 from tidegate.errors import ErrorCode, PositionError
 
+About = frozenset[str] | None
+"""The event types that an event speaks of; None where it speaks of nothing but its own."""
+
 GapReason = Literal["epoch_changed", "history_truncated", "slow_consumer"]
 """Why events are missing: another sequence, too long ago, or a reader that was too slow."""
 
@@ -37,9 +40,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     `data` is compact JSON in UTF-8. Events of a source carry `source`, `stale` and `as_of`; times are Unix seconds.
     `retain` keeps the event for new subscribers, `ttl_s` seconds at the longest where given; `gone` takes the
-    retained event of its key away. `about` is the event type that a built-in event speaks of: who may not see that
-    type may not see this event. `until`, in seconds of the monotonic clock, is when age alone may have made untrue what
-    it says: who hands it over later asks first.
+    retained event of its key away. `about` are the event types that a built-in event speaks of: who may see none of
+    them may not see this event; events that speak of the same share one set, by which the hub routes them. `until`, in
+    seconds of the monotonic clock, is when age alone may have made untrue what it says: who hands it over later asks
+    first.
     """
 
     type: str
@@ -55,7 +59,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: float | None = None
     cause: ErrorCode | None = None
     expired: bool = False
-    about: str | None = None
+    about: About = None
     until: float | None = None
 
 

@@ -75,8 +75,9 @@ class Freshness:
 
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
+        self._about = frozenset({spec.type})
         self._interval_s = spec.interval_s
-        self._limit_s = self._age_limit_s()
+        self._limit_s = self.max_age_s
         self._items: Items = {}
         self._as_of: float | None = None
         self._sent: float  # monotonic time of the request whose answer is held; of a restored value, its as_of
@@ -151,10 +152,15 @@ class Freshness:
         status = self.status(now, breaker)
         return self._freshness_draft(status) if draft.type == _FRESHNESS_TYPE else self._draft(status, draft.key)
 
+    @property
+    def max_age_s(self) -> float:
+        """The age at which a value that is asked for every interval, as it is now, is stale without a failed call."""
+        return max(2 * self._interval_s, self._interval_s + self._spec.timeout_s)
+
     def set_interval(self, interval_s: float) -> None:
         """Ask every `interval_s` from now on. What was asked for at a slower pace keeps its longer age limit."""
         self._interval_s = interval_s
-        self._limit_s = max(self._limit_s, self._age_limit_s())
+        self._limit_s = max(self._limit_s, self.max_age_s)
 
     def status(self, now: Instant, breaker: BreakerView) -> Status:
         """What is true now, whether or not it was published."""
@@ -174,7 +180,7 @@ class Freshness:
         self._held_request = request
         self._sent = sent.mono
         self._as_of = sent.wall if self._as_of is None else max(self._as_of, sent.wall)
-        self._limit_s = self._age_limit_s()
+        self._limit_s = self.max_age_s
 
     def _end_attempt(self, request: int, failure: ErrorCode | None) -> None:
         if request > self._attempt:
@@ -187,9 +193,6 @@ class Freshness:
         if not status.stale:
             return self._sent + self._limit_s
         return None if self._spec.max_stale_s is None else self._sent + self._spec.max_stale_s
-
-    def _age_limit_s(self) -> float:
-        return max(2 * self._interval_s, self._interval_s + self._spec.timeout_s)
 
     def _why_stale(self, now: Instant, breaker: BreakerView) -> ErrorCode | None:
         if not breaker.is_closed:
@@ -258,7 +261,7 @@ class Freshness:
             data=msgspec.Raw(msgspec.json.encode(data)),
             key=self._spec.type,
             retain=True,
-            about=self._spec.type,
+            about=self._about,
             until=self._true_until(status),
         )
 

@@ -12,9 +12,10 @@ the events instead.
 
 from collections.abc import Callable, Collection, Sequence
 
-from tidegate.core.events import Event
+from tidegate.core.events import About, Event
 from tidegate.core.framing import Framing
-from tidegate.core.topics import UNRESTRICTED_TYPES, PatternSet
+from tidegate.core.grant import may_see
+from tidegate.core.topics import PatternSet
 
 ROUTES = 4096
 """Event types whose cohorts are remembered; publishers may invent types, so there is a bound."""
@@ -32,19 +33,18 @@ WRITE_BYTES = 262144
 class Interest:
     """What a connection wants and may see. Equal interests are equal, and put connections into one cohort."""
 
-    __slots__ = ("_hash", "allowed", "framing", "wanted")
+    __slots__ = ("_hash", "_sees_everything", "allowed", "framing", "wanted")
 
     def __init__(self, wanted: PatternSet, *, allowed: PatternSet, framing: Framing) -> None:
         self.wanted = wanted
         self.allowed = allowed
         self.framing = framing
+        self._sees_everything = allowed.is_everything
         self._hash = hash((wanted.patterns, allowed.patterns, id(framing)))
 
-    def matches(self, event_type: str, about: str | None = None) -> bool:
-        """Whether an event of `event_type`, which speaks of the type `about`, goes to this connection."""
-        return self.wanted.matches(event_type) and (
-            event_type in UNRESTRICTED_TYPES or self.allowed.matches(about or event_type)
-        )
+    def matches(self, event_type: str, about: About = None) -> bool:
+        """Whether an event of `event_type`, which speaks of the types `about`, goes to this connection."""
+        return self.wanted.matches(event_type) and (self._sees_everything or may_see(self.allowed, event_type, about))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -150,7 +150,7 @@ class Hub:
         self._epoch = epoch
         self._multicast = multicast
         self._cohorts: dict[Interest, Cohort] = {}
-        self._routes: dict[tuple[str, str | None], dict[Cohort, None]] = {}
+        self._routes: dict[tuple[str, About], dict[Cohort, None]] = {}
         self._dirty: list[Cohort] = []
 
     def publish(self, event: Event) -> int:
@@ -240,7 +240,7 @@ class Hub:
         for member in behind:
             member.offer(events)
 
-    def _route(self, event_type: str, about: str | None) -> Collection[Cohort]:
+    def _route(self, event_type: str, about: About) -> Collection[Cohort]:
         route = self._routes.get((event_type, about))
         if route is None:
             if len(self._routes) >= ROUTES:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from tidegate.core.envelope import encode_restated, encode_snapshot
-from tidegate.core.events import Draft, Event
+from tidegate.core.events import About, Draft, Event
 
 Name = tuple[str, str]
 """An event type and a key, "" where the type has none."""
@@ -39,8 +39,8 @@ class Retained:
         """Every retained event, as it was published."""
         return (slot.event for slots in self._slots.values() for slot in slots.values())
 
-    def names(self, wanted: Callable[[str, str | None], bool]) -> list[Name]:
-        """Where the events are that are `wanted`: asked with an event's type and the type that it speaks of."""
+    def names(self, wanted: Callable[[str, About], bool]) -> list[Name]:
+        """Where the events are that are `wanted`: asked with an event's type and the types that it speaks of."""
         return [
             (event_type, key)
             for event_type, slots in self._slots.items()

@@ -31,8 +31,13 @@ RESERVED_TYPES = BUILT_IN_TYPES | {
 UNRESTRICTED_TYPES = frozenset({"heartbeat", "notification"})
 """Types that everyone may see."""
 
-UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {"source.freshness", "rpc_error"}
-"""Patterns that need no coverage by a token; of the last two a client sees what speaks of types that it may see."""
+UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {
+    "source.freshness",
+    "rpc_error",
+    "circuit_breaker.state",
+    "circuit_breaker.*",
+}
+"""Patterns that need no coverage by a token; of the last four a client sees what speaks of a type that it may see."""
 
 _TYPE = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _SHAPE = f"dotted segments of [a-z0-9_-]+, at most {MAX_SEGMENTS} segments and {MAX_CHARACTERS} characters"
@@ -83,6 +88,11 @@ class PatternSet:
     def matches(self, event_type: str) -> bool:
         """Whether any pattern matches `event_type`."""
         return self._everything or event_type in self._exact or event_type.startswith(self._prefixes)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every event type is matched."""
+        return self._everything
 
     def covers(self, pattern: str) -> bool:
         """Whether one pattern of the set matches everything that `pattern` matches."""

@@ -6,6 +6,7 @@ why a subscribe has no race with a publish.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 
 import msgspec
@@ -15,7 +16,7 @@ from tidegate.core.built_in import Heartbeat
 from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant, may_subscribe
+from tidegate.core.grant import Grant, may_see, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import rfc3339
@@ -36,6 +37,9 @@ RETRY_SPREAD_S = 5
 
 DEFAULTS = 256
 """For how many kinds of tokens the default subscriptions are remembered."""
+
+SHOWN = 10
+"""Of the types in one POST that a token does not cover, so many are named."""
 
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
@@ -128,11 +132,14 @@ class Gateway:
         """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
         return await self._bus.publish(drafts) if drafts else self.position
 
-    async def publish_from_outside(self, drafts: Sequence[Draft]) -> Position:
-        """Publish what a publisher sent, all or nothing.
+    async def publish_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> Position:
+        """Publish what a publisher with `grant` sent, all or nothing.
 
-        Raises `PublishError` for a type that is polled or built in, or data over the limit.
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, or data over the limit.
         """
+        for draft in drafts:
+            _check_event_type(draft.type)
+        check_covered({draft.type for draft in drafts}, grant)
         for draft in drafts:
             self._check_publishable(draft.type)
             if len(draft.data) > self.options.event_bytes:
@@ -141,11 +148,14 @@ class Gateway:
                 )
         return await self.publish(drafts)
 
-    async def forget(self, event_type: str, key: str = "") -> Position:
-        """Take a published retained value away, and say so with one event.
+    async def forget(self, event_type: str, key: str, grant: Grant) -> Position:
+        """Take a published retained value away, for a publisher with `grant`, and say so with one event.
 
-        Raises `PublishError` for a type that is polled or built in, `UnknownName` where there is no such value.
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, `UnknownName` where there
+        is no such value.
         """
+        _check_event_type(event_type)
+        check_covered({event_type}, grant)
         self._check_publishable(event_type)
         if self.retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
@@ -160,13 +170,13 @@ class Gateway:
 
         Raises `UnknownName` for a type that was never retained, or that may not be seen.
         """
-        if event_type is not None and (event_type not in self.retained or not _visible(event_type, allowed)):
+        if event_type is not None and (event_type not in self.retained or not _has_visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
         now = self.clock.now().mono
         found = (
             self.retained.snapshot((event.type, event.key or ""), now)
             for event in list(self.retained.events())
-            if event_type in {None, event.type} and _visible(event.draft.about or event.type, allowed)
+            if event_type in {None, event.type} and may_see(allowed, event.type, event.draft.about)
         )
         return [json for _, json in filter(None, found)]
 
@@ -350,10 +360,6 @@ class Gateway:
         return AccessRefused(503, message, retry_after_s=1 + self._turned_away % RETRY_SPREAD_S)
 
     def _check_publishable(self, event_type: str) -> None:
-        try:
-            check_event_type(event_type)
-        except TopicError as error:
-            raise PublishError(str(error), status=400) from error
         if event_type in RESERVED_TYPES:
             raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
         if event_type in self.options.source_types:
@@ -369,6 +375,22 @@ class Gateway:
         return Notification(timestamp=rfc3339(self.clock.now().wall), data=data)
 
 
+def check_covered(event_types: AbstractSet[str], grant: Grant) -> None:
+    """Raise `PublishError` (403) unless `grant` covers all that is published. Asked first of what leads to a 403.
+
+    So whoever may not publish a type does not learn whether it is polled.
+    """
+    if uncovered := sorted(each for each in event_types if not grant.allowed.matches(each)):
+        raise PublishError(f"the token does not cover {', '.join(uncovered[:SHOWN])}", status=403)
+
+
+def _check_event_type(event_type: str) -> None:
+    try:
+        check_event_type(event_type)
+    except TopicError as error:
+        raise PublishError(str(error), status=400) from error
+
+
 def _gone(event_type: str, key: str) -> Draft:
     return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
 
@@ -377,5 +399,6 @@ def _covered(patterns: Sequence[str], allowed: PatternSet) -> PatternSet:
     return PatternSet(pattern for pattern in patterns if may_subscribe(allowed, pattern))
 
 
-def _visible(event_type: str, allowed: PatternSet) -> bool:
+def _has_visible(event_type: str, allowed: PatternSet) -> bool:
+    """Whether there may be events of `event_type` that who covers `allowed` may see."""
     return event_type in UNCOVERED_PATTERNS or allowed.matches(event_type)

@@ -7,7 +7,7 @@ and what the move means for the other sources of that breaker.
 
 import asyncio
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -30,11 +30,16 @@ log = structlog.get_logger("tidegate.poller")
 
 
 class SourceView(msgspec.Struct, frozen=True, kw_only=True):
-    """A source as ``GET /api/v1/status`` shows it; times in Unix seconds."""
+    """A source as ``GET /api/v1/status`` shows it; times in Unix seconds.
+
+    `max_age_s` is the age at which its data is stale although no call has failed, at the interval of now.
+    """
 
     type: str
     backend: str
     interval_s: float
+    max_age_s: float
+    on_change: bool
     stale: bool
     as_of: float | None
     error_code: ErrorCode | None
@@ -46,6 +51,7 @@ class _Source:
     """What is known of one source while it is polled."""
 
     __slots__ = (
+        "about",
         "auth_refusals",
         "backs_off_until",
         "freshness",
@@ -61,6 +67,7 @@ class _Source:
 
     def __init__(self, plan: SourcePlan, rpc_error_interval_s: float) -> None:
         self.plan = plan
+        self.about = frozenset({plan.spec.type})
         self.freshness = Freshness(plan.spec)
         self.reports = ErrorReports(rpc_error_interval_s)
         self.requests = 0
@@ -107,11 +114,20 @@ class BackendPoller:
         self._breakers = {
             name: Breaker(name, plan.breaker, now=now) for name in dict.fromkeys(s.breaker for s in plan.sources)
         }
+        self.serves: Mapping[str, frozenset[str]] = {
+            name: frozenset(s.spec.type for s in plan.sources if s.breaker == name) for name in self._breakers
+        }
+        """The sources that stand behind each breaker, by its name."""
         self._schedule = Schedule()
         self._enter_schedule(now)
         self._woken = asyncio.Event()
 
     # what others ask
+
+    @property
+    def event_types(self) -> Collection[str]:
+        """The backend's sources."""
+        return self._sources.keys()
 
     @property
     def settled(self) -> bool:
@@ -132,17 +148,17 @@ class BackendPoller:
         now = self._clock.now()
         transition = commands[action](now)
         if transition is not None:
-            await self._publish([_breaker_draft(transition), *self._moved(transition, now)])
+            await self._publish([self._breaker_draft(transition), *self._moved(transition, now)])
         return breaker.view()
 
-    def poll_now(self) -> None:
-        """Something changed at the backend: its sources are due now."""
-        self._schedule.hint(list(self._sources), self._clock.now().mono)
+    def poll_now(self, event_types: Collection[str]) -> None:
+        """Something changed at the backend: these sources of it are due now."""
+        self._schedule.hint(event_types, self._clock.now().mono)
         self._woken.set()
 
     def restated(self, draft: Draft) -> Draft | None:
         """What a retained draft of one of this backend's sources has to say now; None for any other draft."""
-        source = self._sources.get(draft.about or draft.type)
+        source = self._sources.get((draft.key or "") if draft.type == "source.freshness" else draft.type)
         if source is None:
             return None
         return source.freshness.restated(draft, self._clock.now(), self._breaker_view(source))
@@ -164,7 +180,7 @@ class BackendPoller:
         for breaker in self._breakers.values():
             first = breaker.initial()
             self._metrics.breaker_changed(first.breaker, first.state.value)
-            drafts.append(_breaker_draft(first))
+            drafts.append(self._breaker_draft(first))
         for source in self._sources.values():
             values = saved.get(source.type, {})
             value = _restored(values, keyed=source.plan.key is not None)
@@ -243,7 +259,9 @@ class BackendPoller:
             admission = self._breakers[ready[0].plan.breaker].permit(now)
             if isinstance(admission, Permit):
                 if admission.transition is not None:
-                    await self._publish([_breaker_draft(admission.transition), *self._moved(admission.transition, now)])
+                    await self._publish(
+                        [self._breaker_draft(admission.transition), *self._moved(admission.transition, now)]
+                    )
                 for source in ready:
                     source.in_flight = True
                 exchanges.create_task(self._exchange(ready, admission), name=f"poll {self.name}")
@@ -271,19 +289,25 @@ class BackendPoller:
             source.requests += 1
             source.last_sent = sent.mono
         verdict, fault = Verdict.IGNORED, None
+        came_from: frozenset[str] = frozenset()
         try:
             outcomes = await exchange(
                 self._backend, self._plan, [source.plan for source in group], monotonic=self._monotonic
             )
             verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
+            came_from = frozenset(
+                source.type for source, (outcome, _) in zip(group, outcomes, strict=True) if outcome == fault
+            )
         finally:
             now = self._clock.now()
-            transition = breaker.record(permit, verdict, now=now, jitter=self._rng.random(), fault=fault)
+            transition = breaker.record(
+                permit, verdict, now=now, jitter=self._rng.random(), fault=fault, came_from=came_from
+            )
             for source in group:
                 source.in_flight = False
                 source.settled = True
             self._woken.set()
-        drafts = [] if transition is None else [_breaker_draft(transition)]
+        drafts = [] if transition is None else [self._breaker_draft(transition)]
         for source, (outcome, value) in zip(group, outcomes, strict=True):
             self._metrics.poll_ended(
                 source.type, outcome.code if isinstance(outcome, Fault) else None, now.mono - sent.mono
@@ -351,7 +375,7 @@ class BackendPoller:
             retry_at=None if breaker.retry_at is None else rfc3339(breaker.retry_at),
             suppressed=report.suppressed,
         )
-        return [Draft(type="rpc_error", data=raw(data), about=source.type)]
+        return [Draft(type="rpc_error", data=raw(data), about=source.about)]
 
     def _moved(self, transition: Transition, now: Instant, told: Sequence[_Source] = ()) -> list[Draft]:
         """What a breaker's move publishes after itself: the sources of it for which it changes the verdict.
@@ -399,6 +423,26 @@ class BackendPoller:
 
     # small things
 
+    def _breaker_draft(self, transition: Transition) -> Draft:
+        data = BreakerState(
+            breaker=transition.breaker,
+            state=transition.state,
+            from_state=transition.from_state,
+            reason=transition.reason,
+            forced=transition.forced,
+            failure_count=transition.failure_count,
+            open_count=transition.open_count,
+            opened_at=None if transition.opened_at is None else rfc3339(transition.opened_at),
+            retry_at=None if transition.retry_at is None else rfc3339(transition.retry_at),
+        )
+        return Draft(
+            type="circuit_breaker.state",
+            data=raw(data),
+            key=transition.breaker,
+            retain=True,
+            about=self.serves[transition.breaker],
+        )
+
     def _monotonic(self) -> float:
         return self._clock.now().mono
 
@@ -424,27 +468,14 @@ class BackendPoller:
             type=source.type,
             backend=self.name,
             interval_s=plan.idle_interval_s if source.idle and plan.idle_interval_s else plan.spec.interval_s,
+            max_age_s=source.freshness.max_age_s,
+            on_change=plan.spec.on_change,
             stale=status.stale,
             as_of=status.as_of,
             error_code=status.error_code,
             next_poll_at=now.wall + next_due - now.mono,
             missed_ticks=self._schedule.missed(source.type),
         )
-
-
-def _breaker_draft(transition: Transition) -> Draft:
-    data = BreakerState(
-        breaker=transition.breaker,
-        state=transition.state,
-        from_state=transition.from_state,
-        reason=transition.reason,
-        forced=transition.forced,
-        failure_count=transition.failure_count,
-        open_count=transition.open_count,
-        opened_at=None if transition.opened_at is None else rfc3339(transition.opened_at),
-        retry_at=None if transition.retry_at is None else rfc3339(transition.retry_at),
-    )
-    return Draft(type="circuit_breaker.state", data=raw(data), key=transition.breaker, retain=True)
 
 
 def _restored(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:

@@ -5,7 +5,7 @@ runs is cancelled, then the store writes what is waiting. A part that fails is l
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,7 +13,9 @@ import structlog
 
 from tidegate.core.breaker import BreakerView
 from tidegate.core.events import Draft
-from tidegate.errors import UnknownName
+from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.topics import PatternSet
+from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller, SourceView
@@ -80,40 +82,63 @@ class Supervisor:
             return Readiness("starting", stale)
         return Readiness("degraded" if stale else "ready", stale)
 
-    def sources(self) -> list[SourceView]:
-        """Every source, in the order of the configuration's backends."""
-        return [source for poller in self._pollers.values() for source in poller.sources()]
+    # Who asks for less than everything is shown, and may do, what its `allowed` covers.
 
-    def breakers(self) -> list[BreakerView]:
-        """Every breaker."""
-        return [breaker for poller in self._pollers.values() for breaker in poller.breakers()]
+    def coverage(self, allowed: PatternSet) -> Coverage:
+        """What a token that covers `allowed` covers of what is configured."""
+        serves = [each for poller in self._pollers.values() for each in poller.serves.items()]
+        polled = [(name, poller.event_types) for name, poller in self._pollers.items() if poller.event_types]
+        return Coverage(
+            types=allowed,
+            breakers=frozenset(name for name, types in serves if _covers_one(allowed, types)),
+            backends=frozenset(name for name, types in polled if _covers_all(allowed, types)),
+        )
 
-    def breaker(self, name: str) -> BreakerView:
+    def sources(self, allowed: PatternSet = EVERYTHING) -> list[SourceView]:
+        """Every source that is covered, in the order of the configuration's backends."""
+        found = (source for poller in self._pollers.values() for source in poller.sources())
+        return [source for source in found if allowed.matches(source.type)]
+
+    def breakers(self, allowed: PatternSet = EVERYTHING) -> list[BreakerView]:
+        """Every breaker that serves a covered source, without an error that came from another."""
+        return [
+            _seen(view, allowed)
+            for poller in self._pollers.values()
+            for view in poller.breakers()
+            if _covers_one(allowed, poller.serves[view.name])
+        ]
+
+    def breaker(self, name: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
         """One of them. Raises `UnknownName`."""
-        for view in self.breakers():
+        views = self.breakers(allowed)
+        for view in views:
             if view.name == name:
                 return view
-        known = ", ".join(sorted(view.name for view in self.breakers()))
-        raise UnknownName(f"expected the name of a breaker ({known}), got {name!r}")
+        raise UnknownName(f"expected the name of a breaker{_listed(view.name for view in views)}, got {name[:255]!r}")
 
-    async def command(self, name: str, action: str, *, by: str) -> BreakerView:
+    async def command(self, name: str, action: str, *, by: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
         """Carry out an operator's command, one of `COMMANDS`, on a breaker; `by` is who asked, for the audit log.
 
-        Raises `UnknownName`.
+        Raises `UnknownName`; `AccessRefused` (403) for a breaker that also serves a source that is not covered.
         """
-        self.breaker(name)
+        self.breaker(name, allowed)
+        poller = self._pollers[name.partition("/")[0]]
+        if not _covers_all(allowed, poller.serves[name]):
+            raise AccessRefused(403, f"expected a token that covers every source of the breaker {name!r}")
         if action not in COMMANDS:
-            raise UnknownName(f"expected one of {', '.join(COMMANDS)}, got {action!r}")
+            raise UnknownName(f"expected one of {', '.join(COMMANDS)}, got {action[:255]!r}")
         log.warning("operator command", breaker=name, action=action, by=by)
-        view = await self._pollers[name.partition("/")[0]].command(name, action)
+        view = await poller.command(name, action)
         log.info("operator command done", breaker=name, action=action, by=by, state=view.state.value)
         return view
 
-    async def poll(self, backend: str) -> None:
-        """Something changed at `backend`: its sources are polled now. Raises `UnknownName`."""
-        if backend not in self._pollers:
-            raise UnknownName(f"expected the name of a backend ({', '.join(sorted(self._pollers))}), got {backend!r}")
-        self._pollers[backend].poll_now()
+    async def poll(self, backend: str, allowed: PatternSet = EVERYTHING) -> None:
+        """Something changed at `backend`: its covered sources are polled now. Raises `UnknownName` without any."""
+        covered = {name: list(filter(allowed.matches, poller.event_types)) for name, poller in self._pollers.items()}
+        if not covered.get(backend):
+            known = sorted(name for name, types in covered.items() if types)
+            raise UnknownName(f"expected the name of a backend{_listed(known)}, got {backend[:255]!r}")
+        self._pollers[backend].poll_now(covered[backend])
 
     def _interest_changed(self) -> None:
         for poller in self._pollers.values():
@@ -127,6 +152,27 @@ class Supervisor:
         for value in await self._store.load() if self._store is not None else ():
             saved.setdefault(value.type, {})[value.key] = value
         return saved
+
+
+def _covers_one(allowed: PatternSet, event_types: Iterable[str]) -> bool:
+    return any(map(allowed.matches, event_types))
+
+
+def _covers_all(allowed: PatternSet, event_types: Iterable[str]) -> bool:
+    return all(map(allowed.matches, event_types))
+
+
+def _seen(view: BreakerView, allowed: PatternSet) -> BreakerView:
+    """`view` as it is shown to who covers `allowed`: an error's text may name the source that it came from."""
+    if view.last_error is None or _covers_one(allowed, view.last_error.came_from) or allowed.is_everything:
+        return view
+    return msgspec.structs.replace(view, last_error=None)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names as an error lists them, if there are any."""
+    listed = ", ".join(names)
+    return f" ({listed})" if listed else ""
 
 
 async def _keep_running(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -12,6 +12,7 @@ from tidegate.config import Config, from_document
 from tidegate.core.breaker import BreakerView
 from tidegate.core.envelope import raw
 from tidegate.core.events import Draft, Position
+from tidegate.core.grant import UNRESTRICTED
 from tidegate.ports import Backend, Clock, RenderedMetrics, Store
 from tidegate.testing.following import Follower
 
@@ -42,7 +43,7 @@ class RunningGateway:
     async def publish(self, event_type: str, data: object, *, key: str | None = None, retain: bool = False) -> Position:
         """Publish one event, as a publisher may. Raises `PublishError`."""
         draft = Draft(type=event_type, data=raw(data), key=key, retain=retain)
-        return await self.app.gateway.publish_from_outside([draft])
+        return await self.app.gateway.publish_from_outside([draft], UNRESTRICTED)
 
     async def poll(self, backend: str) -> None:
         """Have the sources of `backend` asked now, if its breaker permits; what comes of it comes as events.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tidegate.core.topics import PatternSet
+from tidegate.core.grant import Coverage
 from tidegate.errors import ErrorCode
 
 
@@ -33,9 +33,9 @@ class RecordingMetrics:
     def events_skipped(self, event_type: str, count: int) -> None:
         self.calls.append(("events_skipped", event_type, count))
 
-    def render(self, allowed: PatternSet) -> bytes:
+    def render(self, coverage: Coverage) -> bytes:
         """Nothing: `calls` is what there is to see."""
-        del allowed
+        del coverage
         return b""
 
     def named(self, name: str) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from tidegate.core.breaker import BreakerView, State
+from tidegate.core.breaker import BreakerView, Reason, State
 from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
 from tidegate.core.instant import Time, rfc3339
@@ -50,11 +50,13 @@ class NotReady(msgspec.Struct):
 
 
 class SourceStatus(msgspec.Struct, kw_only=True):
-    """A polled source."""
+    """A polled source. Older than `max_age_s` its data is stale although no call has failed."""
 
     type: str
     backend: str
     interval_s: float
+    max_age_s: float
+    on_change: bool
     stale: bool
     as_of: Time | None
     error_code: ErrorCode | None
@@ -84,6 +86,21 @@ class BreakerStatus(msgspec.Struct, kw_only=True):
     last_error: LastError | None
 
 
+class BreakerMove(msgspec.Struct, kw_only=True):
+    """A breaker moved; `from` is null for the first of a process."""
+
+    at: Time
+    from_state: State | None = msgspec.field(name="from")
+    to: State
+    reason: Reason
+
+
+class BreakerRecord(BreakerStatus, kw_only=True):
+    """A circuit breaker, and its last 32 moves, the oldest first."""
+
+    history: list[BreakerMove]
+
+
 class Breakers(msgspec.Struct):
     """`state` is the worst of all."""
 
@@ -101,7 +118,7 @@ class Status(msgspec.Struct, kw_only=True):
     uptime_s: float
     clients: int
     sources: list[SourceStatus]
-    breakers: list[BreakerStatus]
+    breakers: list[BreakerRecord]
 
 
 class Snapshot(msgspec.Struct):
@@ -167,6 +184,8 @@ def source_status(view: SourceView) -> SourceStatus:
         type=view.type,
         backend=view.backend,
         interval_s=view.interval_s,
+        max_age_s=view.max_age_s,
+        on_change=view.on_change,
         stale=view.stale,
         as_of=_time(view.as_of),
         error_code=view.error_code,
@@ -189,6 +208,15 @@ def breaker_status(view: BreakerView) -> BreakerStatus:
         retry_at=_time(view.retry_at),
         last_error=None if error is None else LastError(code=error.code, message=error.message, at=rfc3339(error.at)),
     )
+
+
+def breaker_record(view: BreakerView) -> BreakerRecord:
+    """A breaker as clients see it, and how it came to its state."""
+    moves = [
+        BreakerMove(at=rfc3339(move.at.wall), from_state=move.from_state, to=move.to, reason=move.reason)
+        for move in view.history
+    ]
+    return BreakerRecord(**msgspec.structs.asdict(breaker_status(view)), history=moves)
 
 
 def worst(views: Iterable[BreakerView]) -> State:

@@ -14,7 +14,7 @@ from tidegate.adapters.http_api.publishing import PublishEndpoint
 from tidegate.adapters.http_api.refusals import HANDLERS, allow
 from tidegate.adapters.http_api.routes import ROUTES
 from tidegate.adapters.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
-from tidegate.core.topics import PatternSet
+from tidegate.core.grant import Coverage
 from tidegate.runtime.access import Gate
 from tidegate.runtime.gateway import Gateway
 
@@ -26,13 +26,13 @@ def http_api(
     *,
     options: HttpOptions,
     open_stream: OpenStream,
-    render_metrics: Callable[[PatternSet], bytes],
+    render_metrics: Callable[[Coverage], bytes],
     asyncapi: bytes,
 ) -> Door:
     """The ASGI application, for HTTP requests only: it has no lifespan.
 
     `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `render_metrics` is
-    called in another thread, with the patterns that the caller's token covers.
+    called in another thread, with what the caller's token covers.
     """
     publish = PublishEndpoint(gateway, gate, options)
     services = Services(

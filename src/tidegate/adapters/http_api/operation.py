@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from tidegate.adapters.http_api.services import SERVICES, Services
 from tidegate.core.grant import Role
 from tidegate.core.query import parse_stream_query
+from tidegate.errors import AccessRefused
 from tidegate.runtime.access import Request
 
 ASKED = "tidegate.request"
@@ -41,7 +42,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One route.
 
     `role` is what a token must have, None where none is asked for. `answers` are by status; `refusals` says what
-    leads to a problem, by status, beyond what every route of its kind has. `path` replaces Litestar's path in the
+    leads to a problem, by status, beyond what every route of its kind has. `unrestricted`: the token must cover
+    everything, since what the route tells cannot be cut down to less. `path` replaces Litestar's path in the
     document. `reads_query_token` is for clients that cannot set headers.
     """
 
@@ -54,6 +56,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: Content | None = None
     path: str | None = None
     reads_query_token: bool = False
+    unrestricted: bool = False
 
 
 def documented(operation: Operation) -> dict[str, Any]:
@@ -74,4 +77,7 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     token = None
     if operation.reads_query_token:
         token = parse_stream_query(connection.scope["query_string"].decode("latin-1")).token
-    connection.scope["auth"] = gate.authenticate(asked, token, operation.role)
+    admission = gate.authenticate(asked, token, operation.role)
+    if operation.unrestricted and not admission.grant.allowed.is_everything:
+        raise AccessRefused(403, "expected a token without types: this cannot be cut down to what it covers")
+    connection.scope["auth"] = admission

@@ -31,11 +31,11 @@ class PublishEndpoint:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         asked = scope["state"][ASKED]
         try:
-            self._gate.authenticate(asked, None, Role.PUBLISHER)
+            admission = self._gate.authenticate(asked, None, Role.PUBLISHER)
             body = await receive_body(
                 receive, asked.headers, limit_bytes=self._options.publish_bytes, within_s=self._options.body_s
             )
-            position = await self._gateway.publish_from_outside(parse_publications(body))
+            position = await self._gateway.publish_from_outside(parse_publications(body), admission.grant)
         except Exception as error:  # noqa: BLE001 - every error is answered
             answer: ASGIApp = refusal_for(error, method=scope["method"], path=scope["path"]).answer()
         else:

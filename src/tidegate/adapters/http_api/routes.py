@@ -11,13 +11,11 @@ from msgspec import Raw
 from tidegate.adapters.http_api import answers
 from tidegate.adapters.http_api.operation import Content, Operation, Parameter, documented
 from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
-from tidegate.adapters.http_api.services import ApiRequest, Services, services
-from tidegate.core.breaker import BreakerView
+from tidegate.adapters.http_api.services import ApiRequest, services
 from tidegate.core.grant import Role
 from tidegate.core.instant import rfc3339
 from tidegate.core.query import parse_since, parse_stream_query
-from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused, UnknownName
+from tidegate.errors import AccessRefused
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -108,8 +106,8 @@ async def status(request: ApiRequest) -> answers.Status:
         started_at=rfc3339(gateway.started.wall),
         uptime_s=round(gateway.clock.now().mono - gateway.started.mono, 3),
         clients=len(gateway.connections),
-        sources=[answers.source_status(view) for view in around.supervisor.sources() if allowed.matches(view.type)],
-        breakers=[answers.breaker_status(view) for view in _visible_breakers(around, allowed)],
+        sources=[answers.source_status(view) for view in around.supervisor.sources(allowed)],
+        breakers=[answers.breaker_record(view) for view in around.supervisor.breakers(allowed)],
     )
 
 
@@ -125,7 +123,7 @@ async def status(request: ApiRequest) -> answers.Status:
     ),
 )
 async def breakers(request: ApiRequest) -> answers.Breakers:
-    views = _visible_breakers(services(request), request.auth.grant.allowed)
+    views = services(request).supervisor.breakers(request.auth.grant.allowed)
     return answers.Breakers(answers.worst(views), [answers.breaker_status(view) for view in views])
 
 
@@ -143,12 +141,8 @@ async def breakers(request: ApiRequest) -> answers.Breakers:
     ),
 )
 async def breaker(request: ApiRequest, name: FromPath[str]) -> answers.BreakerStatus:
-    views = _visible_breakers(services(request), request.auth.grant.allowed)
-    for view in views:
-        if view.name == name.removeprefix("/"):
-            return answers.breaker_status(view)
-    known = ", ".join(view.name for view in views)
-    raise UnknownName(f"expected the name of a breaker ({known}), got {name.removeprefix('/')[:255]!r}")
+    view = services(request).supervisor.breaker(name.removeprefix("/"), request.auth.grant.allowed)
+    return answers.breaker_status(view)
 
 
 @post(
@@ -160,7 +154,10 @@ async def breaker(request: ApiRequest, name: FromPath[str]) -> answers.BreakerSt
             summary="Force a breaker open or closed until it is reset; reset closes it and zeroes its counts",
             role=Role.ADMIN,
             answers={200: Content("The breaker afterwards", answers.BreakerStatus)},
-            refusals={404: "There is no breaker, or no action, of that name"},
+            refusals={
+                403: "The token does not cover every source of the breaker",
+                404: "There is no breaker, or no action, of that name",
+            },
             parameters=(
                 _BREAKER,
                 Parameter(
@@ -176,8 +173,10 @@ async def breaker(request: ApiRequest, name: FromPath[str]) -> answers.BreakerSt
 )
 async def command_breaker(request: ApiRequest, command: FromPath[str]) -> answers.BreakerStatus:
     name, _, action = command.removeprefix("/").rpartition("/")
-    by = f"{request.auth.grant.name} at {request.auth.address}"
-    return answers.breaker_status(await services(request).supervisor.command(name, action, by=by))
+    grant = request.auth.grant
+    by = f"{grant.name} at {request.auth.address}"
+    view = await services(request).supervisor.command(name, action, by=by, allowed=grant.allowed)
+    return answers.breaker_status(view)
 
 
 @get(
@@ -223,7 +222,7 @@ async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.Ra
             answers={200: Content("The position of that event", answers.Published)},
             refusals={
                 400: "That is no event type",
-                403: "The type is built in or polled",
+                403: "The type is built in or polled, or the token does not cover it",
                 404: "There is no such value",
             },
             parameters=(
@@ -236,7 +235,8 @@ async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.Ra
 async def forget(
     request: ApiRequest, event_type: FromPath[str], value_key: Annotated[str, QueryParameter(name="key")] = ""
 ) -> answers.Published:
-    return answers.published(await services(request).gateway.forget(event_type, value_key))
+    position = await services(request).gateway.forget(event_type, value_key, request.auth.grant)
+    return answers.published(position)
 
 
 @post(
@@ -250,7 +250,7 @@ async def forget(
             answers={202: Content("The position of the last one", answers.Published)},
             refusals={
                 400: "The body is not what it should be",
-                403: "The type is built in or polled",
+                403: "The type is built in or polled, or the token does not cover it",
                 408: "The body did not arrive in time",
                 413: "The body, or an event's data, is too long",
             },
@@ -293,16 +293,16 @@ async def event_stream(request: ApiRequest) -> ASGIApp:
     opt=documented(
         Operation(
             name="poll",
-            summary="Something changed at a backend: poll its sources now",
+            summary="Something changed at a backend: poll its sources now, as far as the token covers them",
             role=Role.PUBLISHER,
             answers={202: Content("They are polled, its breaker permitting", answers.Polled)},
-            refusals={404: "There is no backend of that name"},
+            refusals={404: "There is no backend of that name with a source that the token covers"},
             parameters=(Parameter(name="name", place="path", description="A backend's name"),),
         )
     ),
 )
 async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
-    await services(request).supervisor.poll(name)
+    await services(request).supervisor.poll(name, request.auth.grant.allowed)
     return answers.Polled(name)
 
 
@@ -314,6 +314,8 @@ async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
             summary="Who is connected",
             role=Role.ADMIN,
             answers={200: Content("The clients, oldest first", answers.Clients)},
+            refusals={403: "The token lacks the role, or has types"},
+            unrestricted=True,
         )
     ),
 )
@@ -333,7 +335,9 @@ async def clients(request: ApiRequest) -> answers.Clients:
     ),
 )
 async def metrics(request: ApiRequest) -> Response[bytes]:
-    text = await asyncio.to_thread(services(request).render_metrics, request.auth.grant.allowed)
+    around = services(request)
+    coverage = around.supervisor.coverage(request.auth.grant.allowed)
+    text = await asyncio.to_thread(around.render_metrics, coverage)
     return Response(text, headers={"Content-Type": METRICS_MEDIA_TYPE})
 
 
@@ -383,13 +387,3 @@ def _snapshot(request: ApiRequest, event_type: str | None) -> answers.RawSnapsho
     gateway = services(request).gateway
     found = gateway.snapshots(event_type, allowed=request.auth.grant.allowed)
     return answers.RawSnapshot(gateway.position.epoch, gateway.position.seq, [Raw(json) for json in found])
-
-
-def _visible_breakers(around: Services, allowed: PatternSet) -> list[BreakerView]:
-    """The breakers that stand before a source that `allowed` matches; all of them where their events are covered."""
-    views = around.supervisor.breakers()
-    if allowed.matches("circuit_breaker.state"):
-        return list(views)
-    seen = [source for source in around.supervisor.sources() if allowed.matches(source.type)]
-    names = {source.backend for source in seen} | {f"{source.backend}/{source.type}" for source in seen}
-    return [view for view in views if view.name in names]

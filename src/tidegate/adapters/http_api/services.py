@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.datastructures import State
 
 from tidegate.core.breaker import BreakerView
+from tidegate.core.grant import Coverage
 from tidegate.core.query import StreamQuery
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.access import Admission, Gate
@@ -26,19 +27,21 @@ OpenStream = Callable[[Admission, StreamQuery], ASGIApp]
 
 
 class Steering(Protocol):
-    """What the routes need of `tidegate.runtime.supervisor.Supervisor`."""
+    """What the routes need of `tidegate.runtime.supervisor.Supervisor`; `allowed` is what the caller's token covers."""
 
     def readiness(self) -> Readiness: ...
 
-    def sources(self) -> Sequence[SourceView]: ...
+    def coverage(self, allowed: PatternSet) -> Coverage: ...
 
-    def breakers(self) -> Sequence[BreakerView]: ...
+    def sources(self, allowed: PatternSet) -> Sequence[SourceView]: ...
 
-    def breaker(self, name: str) -> BreakerView: ...
+    def breakers(self, allowed: PatternSet) -> Sequence[BreakerView]: ...
 
-    async def command(self, name: str, action: str, *, by: str) -> BreakerView: ...
+    def breaker(self, name: str, allowed: PatternSet) -> BreakerView: ...
 
-    async def poll(self, backend: str) -> None: ...
+    async def command(self, name: str, action: str, *, by: str, allowed: PatternSet) -> BreakerView: ...
+
+    async def poll(self, backend: str, allowed: PatternSet) -> None: ...
 
 
 class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +66,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     gate: Gate
     open_stream: OpenStream
     publish: ASGIApp
-    render_metrics: Callable[[PatternSet], bytes]
+    render_metrics: Callable[[Coverage], bytes]
     options: HttpOptions
 
 
