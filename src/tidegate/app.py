@@ -216,6 +216,9 @@ def gateway_options(config: Config) -> GatewayOptions:
         history_events=config.history.events,
         history_bytes=config.history.bytes,
         event_bytes=limits.event_bytes,
+        retained_keys=limits.retained_keys,
+        retained_bytes=limits.retained_bytes,
+        publishes=Rate(limits.publishes_per_s, limits.publishes_burst),
         max_clients=config.server.max_clients,
         connects=Rate(limits.connects_per_s, limits.connects_burst),
         session_limits=SessionLimits(

@@ -27,3 +27,30 @@ class Rate(msgspec.Struct, frozen=True):
     def is_over(self, owed_until: float, now: float) -> bool:
         """Whether more came than the rate allows."""
         return owed_until > now + _TOLERANCE_S
+
+
+class Allowances:
+    """One rate, kept for each of many names apart. A name costs memory only while it owes something."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self._owed_until: dict[str, float] = {}
+
+    def wait_s(self, name: str, now: float, count: int) -> float:
+        """Seconds after which `count` more of `name`, at most a burst, are within the rate; 0 if they are now."""
+        charged = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
+        return charged - now if self.rate.is_over(charged, now) else 0.0
+
+    def charge(self, name: str, now: float, count: int) -> None:
+        """Count `count` more of `name`."""
+        self._owed_until[name] = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
+
+    def forget_settled(self, now: float) -> None:
+        """Forget the names that owe no more than one that never came."""
+        settled_by = now - self.rate.burst / self.rate.per_s
+        for name in [name for name, owed_until in self._owed_until.items() if owed_until <= settled_by]:
+            del self._owed_until[name]
+
+    def __len__(self) -> int:
+        """How many names owe something."""
+        return len(self._owed_until)

@@ -12,7 +12,7 @@ Name = tuple[str, str]
 class Retained:
     """Retained events by type, then by key, in the order in which the keys were first seen.
 
-    A type that was ever retained stays known after its last value is gone.
+    A type that was ever retained stays known after its last value is gone, until `forget_type`.
     """
 
     def __init__(self, known_types: Iterable[str] = ()) -> None:
@@ -69,6 +69,15 @@ class Retained:
         if slot.snapshot is None:
             slot.snapshot = encode_snapshot(slot.event, as_of=self._as_of.get(event_type))
         return slot.event, slot.snapshot
+
+    def has_values(self, event_type: str) -> bool:
+        """Whether there is a retained event of `event_type`."""
+        return bool(self._slots.get(event_type))
+
+    def forget_type(self, event_type: str) -> None:
+        """Know nothing of `event_type` any more, which has no values."""
+        assert not self.has_values(event_type), "what is retained stays known"
+        self._slots.pop(event_type, None)
 
     def __contains__(self, event_type: str) -> bool:
         return event_type in self._slots

@@ -5,6 +5,7 @@ why a subscribe has no race with a publish.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
@@ -20,7 +21,8 @@ from tidegate.core.grant import Grant, may_see, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import rfc3339
-from tidegate.core.rate import NOTHING_OWED, Rate
+from tidegate.core.published import Published
+from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream
@@ -41,6 +43,9 @@ DEFAULTS = 256
 SHOWN = 10
 """Of the types in one POST that a token does not cover, so many are named."""
 
+EXPIRED_AT_ONCE = 500
+"""So many retained values whose time is over are forgotten before others have their turn."""
+
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
 """A drained client comes back `RETURN_MS` after the drain, and a share of the spread that is its own."""
@@ -49,7 +54,10 @@ log = structlog.get_logger("tidegate.gateway")
 
 
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is told at start. `source_types` are polled, so nobody else may publish them."""
+    """What a gateway is told at start. `source_types` are polled, so nobody else may publish them.
+
+    `retained_keys`, `retained_bytes` (of data) and `publishes` (of each publisher) bound what comes from outside.
+    """
 
     server: str
     source_types: frozenset[str]
@@ -58,6 +66,9 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     history_events: int
     history_bytes: int
     event_bytes: int
+    retained_keys: int = 100_000
+    retained_bytes: int = 268_435_456
+    publishes: Rate = Rate(per_s=2000.0, burst=5000)
     max_clients: int
     connects: Rate = Rate(per_s=1000.0, burst=5000)
     session_limits: SessionLimits
@@ -86,7 +97,12 @@ class Gateway:
         self.draining = False
         self.on_interest: Callable[[], None] = lambda: None
         """Called when somebody may have become interested in more types."""
-        self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
+        ours = [*sorted(options.source_types), "circuit_breaker.state", "source.freshness"]
+        self.retained = Retained(ours)
+        self._published = Published(
+            self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
+        )
+        self._publishers = Allowances(options.publishes)
         self._bus = bus
         self._metrics = metrics
         self._hub = Hub(bus.position.epoch, multicast)
@@ -128,37 +144,56 @@ class Gateway:
         """Everyone who is connected now, oldest first."""
         return list(self._connections.values())
 
+    @property
+    def publishers_in_debt(self) -> int:
+        """How many publishers have sent something that `publishes` has not made good yet."""
+        return len(self._publishers)
+
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
         return await self._bus.publish(drafts) if drafts else self.position
 
     async def publish_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> Position:
-        """Publish what a publisher with `grant` sent, all or nothing.
+        """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
 
-        Raises `PublishError` for a type that is malformed, not covered, polled or built in, or data over the limit.
+        Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
+        403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
+        retained, 429 for more than the publisher may send now.
         """
+        self.check_count(len(drafts))
         for draft in drafts:
             _check_event_type(draft.type)
-        check_covered({draft.type for draft in drafts}, grant)
+        event_types = {draft.type for draft in drafts}
+        check_covered(event_types, grant)
+        for event_type in event_types:
+            self._check_publishable(event_type)
         for draft in drafts:
-            self._check_publishable(draft.type)
             if len(draft.data) > self.options.event_bytes:
                 raise PublishError(
                     f"expected data of at most {self.options.event_bytes} bytes, got {len(draft.data)}", status=413
                 )
+        self._published.check(drafts)
+        self._charge(grant, len(drafts))
         return await self.publish(drafts)
+
+    def check_count(self, count: int) -> None:
+        """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
+        most = self.options.publishes.burst
+        if count > most:
+            raise PublishError(f"expected at most {most} events (limits.publishes_burst), got {count}", status=413)
 
     async def forget(self, event_type: str, key: str, grant: Grant) -> Position:
         """Take a published retained value away, for a publisher with `grant`, and say so with one event.
 
-        Raises `PublishError` for a type that is malformed, not covered, polled or built in, `UnknownName` where there
-        is no such value.
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, or (429) for more than the
+        publisher may send now; `UnknownName` where there is no such value.
         """
         _check_event_type(event_type)
         check_covered({event_type}, grant)
         self._check_publishable(event_type)
         if self.retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
+        self._charge(grant, 1)
         return await self.publish([_gone(event_type, key)])
 
     def refresh(self, event_type: str, as_of: float) -> None:
@@ -285,7 +320,9 @@ class Gateway:
     def _keep(self, event: Event) -> None:
         draft = event.draft
         if draft.retain or draft.gone:
+            self._published.note(draft)
             self.retained.apply(event)
+            self._published.forget_empty_types(draft)
             name = (draft.type, draft.key or "")
             self._expiry.pop(name, None)
             if draft.ttl_s is not None and not draft.gone:
@@ -350,7 +387,28 @@ class Gateway:
                 connection.subscriber.review(now)
                 if connection.grant.expires_at is not None and connection.grant.expires_at <= now.wall:
                     connection.close(CloseCode.UNAUTHENTICATED, "the token has expired")
-            await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
+            self._publishers.forget_settled(now.mono)
+            await self._expire(now.mono)
+
+    async def _expire(self, now: float) -> None:
+        """Forget the values whose time was over by `now`, some at a time. One may be published anew meanwhile."""
+        due = [name for name, at in self._expiry.items() if at <= now]
+        for at in range(0, len(due), EXPIRED_AT_ONCE):
+            still_due = [name for name in due[at : at + EXPIRED_AT_ONCE] if self._expiry.get(name, math.inf) <= now]
+            await self.publish([_gone(*name) for name in still_due])
+            await asyncio.sleep(0)
+
+    def _charge(self, grant: Grant, count: int) -> None:
+        now = self.clock.now().mono
+        wait_s = self._publishers.wait_s(grant.name, now, count)
+        if wait_s > 0:
+            raise PublishError(
+                f"expected at most {self.options.publishes.per_s:g} events per second (limits.publishes_per_s)"
+                f" and publisher, got {count} too early",
+                status=429,
+                retry_after_s=math.ceil(wait_s),
+            )
+        self._publishers.charge(grant.name, now, count)
 
     def _connects_charged(self, now: float) -> float:
         return self.options.connects.charged(self._connects_owed_until, now)

@@ -36,7 +36,7 @@ def refusal_for(error: Exception, *, method: str, path: str) -> Refusal:
         case AccessRefused():
             return Refusal(error.status, str(error), _access_headers(error))
         case PublishError():
-            return Refusal(error.status, str(error))
+            return Refusal(error.status, str(error), _publish_headers(error))
         case UnknownName():
             return Refusal(404, str(error))
         case NotFoundException():
@@ -64,6 +64,15 @@ def _access_headers(error: AccessRefused) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == http.HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
+    return headers
+
+
+def _publish_headers(error: PublishError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == http.HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["Accept-Encoding"] = "identity"
     return headers
 
 

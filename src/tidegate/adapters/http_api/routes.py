@@ -224,6 +224,7 @@ async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.Ra
                 400: "That is no event type",
                 403: "The type is built in or polled, or the token does not cover it",
                 404: "There is no such value",
+                429: "More events than the publisher may send now; `Retry-After` says when to come back",
             },
             parameters=(
                 _EVENT_TYPE,
@@ -252,7 +253,10 @@ async def forget(
                 400: "The body is not what it should be",
                 403: "The type is built in or polled, or the token does not cover it",
                 408: "The body did not arrive in time",
-                413: "The body, or an event's data, is too long",
+                413: "The body, the list, or an event's data is too long",
+                415: "The body is compressed",
+                429: "More events than the publisher may send now; `Retry-After` says when all of them would be taken",
+                507: "More would be retained than `limits.retained_keys` or `limits.retained_bytes` allow",
             },
             body=Content("An event, or a list of events", answers.Publication | list[answers.Publication]),
         )
