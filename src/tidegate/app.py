@@ -149,6 +149,7 @@ async def running(
             gate,
             options=http_options(config),
             open_stream=streams.open,
+            transport_of=server.transport_of,
             render_metrics=metrics.render,
             asyncapi=asyncapi_for(config, url),
         )

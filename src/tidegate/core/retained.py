@@ -39,6 +39,12 @@ class Retained:
         """Every retained event, as it was published."""
         return (slot.event for slots in self._slots.values() for slot in slots.values())
 
+    def walk(self, event_types: Iterable[str] | None = None) -> Iterator[Name]:
+        """Where all events are, or those of `event_types`. Others may come and go meanwhile; what is gone is passed."""
+        for event_type in list(self._slots) if event_types is None else event_types:
+            for key in list(self._slots.get(event_type, ())):
+                yield event_type, key
+
     def names(self, wanted: Callable[[str, About], bool]) -> list[Name]:
         """Where the events are that are `wanted`: asked with an event's type and the types that it speaks of."""
         return [

@@ -6,9 +6,10 @@ why a subscribe has no race with a publish.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
+from itertools import islice
 
 import msgspec
 import structlog
@@ -23,7 +24,7 @@ from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import rfc3339
 from tidegate.core.published import Published
 from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
-from tidegate.core.retained import Retained
+from tidegate.core.retained import Name, Retained
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream
 from tidegate.core.topics import RESERVED_TYPES, UNCOVERED_PATTERNS, PatternSet, check_event_type
@@ -45,6 +46,10 @@ SHOWN = 10
 
 EXPIRED_AT_ONCE = 500
 """So many retained values whose time is over are forgotten before others have their turn."""
+
+SNAPSHOT_EVENTS = 250
+SNAPSHOT_BYTES = 65536
+"""A piece of a snapshot looks at so many retained values, and ends with the one that takes it over so many bytes."""
 
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
@@ -205,15 +210,30 @@ class Gateway:
 
         Raises `UnknownName` for a type that was never retained, or that may not be seen.
         """
+        return [json for piece in self.snapshot_pieces(event_type, allowed=allowed) for json in piece]
+
+    def snapshot_pieces(self, event_type: str | None, *, allowed: PatternSet) -> Iterator[list[bytes]]:
+        """The same in pieces, so that others can have their turn between them.
+
+        Each envelope is the newest when its piece is asked for, and one that is gone by then is left out.
+        """
         if event_type is not None and (event_type not in self.retained or not _has_visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
-        now = self.clock.now().mono
-        found = (
-            self.retained.snapshot((event.type, event.key or ""), now)
-            for event in list(self.retained.events())
-            if event_type in {None, event.type} and may_see(allowed, event.type, event.draft.about)
-        )
-        return [json for _, json in filter(None, found)]
+        names = self.retained.walk() if event_type is None else self.retained.walk([event_type])
+        return self._snapshot_pieces(names, allowed)
+
+    def _snapshot_pieces(self, names: Iterator[Name], allowed: PatternSet) -> Iterator[list[bytes]]:
+        while some := list(islice(names, SNAPSHOT_EVENTS)):
+            piece, size, now = [], 0, self.clock.now().mono
+            for name in some:
+                found = self.retained.snapshot(name, now)
+                if found is not None and may_see(allowed, found[0].type, found[0].draft.about):
+                    piece.append(found[1])
+                    size += len(found[1])
+                    if size >= SNAPSHOT_BYTES:
+                        yield piece
+                        piece, size, now = [], 0, self.clock.now().mono
+            yield piece
 
     def is_wanted(self, event_type: str) -> bool:
         """Whether anyone is subscribed to `event_type`."""

@@ -6,12 +6,12 @@ from typing import Annotated
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp
-from msgspec import Raw
 
 from tidegate.adapters.http_api import answers
 from tidegate.adapters.http_api.operation import Content, Operation, Parameter, documented
 from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.adapters.http_api.services import ApiRequest, services
+from tidegate.adapters.http_api.snapshots import SnapshotAnswer
 from tidegate.core.grant import Role
 from tidegate.core.instant import rfc3339
 from tidegate.core.query import parse_since, parse_stream_query
@@ -190,7 +190,7 @@ async def command_breaker(request: ApiRequest, command: FromPath[str]) -> answer
         )
     ),
 )
-async def snapshots(request: ApiRequest) -> answers.RawSnapshot:
+async def snapshots(request: ApiRequest) -> ASGIApp:
     return _snapshot(request, None)
 
 
@@ -207,7 +207,7 @@ async def snapshots(request: ApiRequest) -> answers.RawSnapshot:
         )
     ),
 )
-async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.RawSnapshot:
+async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> ASGIApp:
     return _snapshot(request, event_type)
 
 
@@ -387,7 +387,11 @@ ROUTES = (
 )
 
 
-def _snapshot(request: ApiRequest, event_type: str | None) -> answers.RawSnapshot:
-    gateway = services(request).gateway
-    found = gateway.snapshots(event_type, allowed=request.auth.grant.allowed)
-    return answers.RawSnapshot(gateway.position.epoch, gateway.position.seq, [Raw(json) for json in found])
+def _snapshot(request: ApiRequest, event_type: str | None) -> ASGIApp:
+    around = services(request)
+    return SnapshotAnswer(
+        around.gateway.position,
+        around.gateway.snapshot_pieces(event_type, allowed=request.auth.grant.allowed),
+        transport_of=around.transport_of,
+        grace_s=around.gateway.options.send_limits.grace_s,
+    )
