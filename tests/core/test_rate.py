@@ -47,12 +47,13 @@ def test_no_window_ever_holds_more_than_the_rate() -> None:
             assert m - n + 1 <= rate.burst + rate.per_s * (let_in[m] - first) + 1e-3
 
 
-def test_each_name_has_an_allowance_of_its_own() -> None:
+def test_each_name_has_an_allowance_of_its_own_and_what_is_over_is_not_counted() -> None:
     allowances = Allowances(Rate(2.0, 10))
-    allowances.charge("a", 0.0, 10)
-    assert allowances.wait_s("a", 0.0, 1) == 0.5
-    assert allowances.wait_s("b", 0.0, 10) == 0.0
-    assert allowances.wait_s("a", 0.5, 1) == 0.0
+    assert allowances.charge("a", 0.0, 10) == 0
+    assert allowances.charge("a", 0.0, 1) == 0.5
+    assert allowances.charge("a", 0.0, 4) == 2.0
+    assert allowances.charge("b", 0.0, 10) == 0
+    assert allowances.charge("a", 0.5, 1) == 0
 
 
 def test_after_the_wait_all_of_them_are_within_the_rate() -> None:
@@ -60,13 +61,11 @@ def test_after_the_wait_all_of_them_are_within_the_rate() -> None:
     allowances, now = Allowances(Rate(3.0, 50)), 100.0
     for _ in range(2000):
         count = rng.randrange(1, 51)
-        wait_s = allowances.wait_s("a", now, count)
-        assert wait_s < 50 / 3 + 1e-3
-        if wait_s:
-            assert allowances.wait_s("a", now + wait_s * 0.9, count) > 0
+        if wait_s := allowances.charge("a", now, count):
+            assert wait_s < 50 / 3 + 1e-3
+            assert allowances.charge("a", now + wait_s * 0.9, count) > 0
             now += wait_s
-        assert allowances.wait_s("a", now, count) == 0
-        allowances.charge("a", now, count)
+            assert allowances.charge("a", now, count) == 0
         now += rng.choice([0.0, 0.1, 7.0])
 
 
@@ -78,4 +77,4 @@ def test_who_owes_nothing_is_forgotten() -> None:
     assert len(allowances) == 50
     allowances.forget_settled(1.0)
     assert len(allowances) == 0
-    assert allowances.wait_s("0", 1.0, 10) == 0.0
+    assert allowances.charge("0", 1.0, 10) == 0

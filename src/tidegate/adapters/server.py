@@ -220,6 +220,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused = False
         self._in_message = self._in_head = self._new_head = False
         self._head_bytes = 0
+        self._codings: list[bytes] = []
         self._stalled: asyncio.TimerHandle | None = None
         self._is_upgrade = self._is_ours = False
         self._running: RequestResponseCycle | None = None
@@ -289,6 +290,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_message = self._in_head = self._new_head = True
         self._head_bytes = 0
+        self._codings = []
         self.intake.begin()
         self.scope["state"][TRANSPORT] = self.transport
 
@@ -304,6 +306,8 @@ class HttpProtocol(HttpToolsProtocol):
         name, value = name.lower(), value.rstrip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"transfer-encoding":
+            self._codings.append(value.lower())
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -312,7 +316,8 @@ class HttpProtocol(HttpToolsProtocol):
             raise _head_too_large()
         if len(self.pipeline) >= PIPELINED:
             raise _Fault(400, f"expected at most {PIPELINED} requests to wait for their turn")
-        self._check_transfer_coding()
+        if self._codings:
+            self._check_transfer_coding(self._codings)
         self._deadlines.stop(self)
         self._judge_upgrade()
         if not self._is_upgrade:
@@ -388,10 +393,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = _parser(self)  # the old one reads nothing behind a `Connection: close`
         return again
 
-    def _check_transfer_coding(self) -> None:
+    def _check_transfer_coding(self, codings: list[bytes]) -> None:
         """Raise `_Fault` for a body whose end cannot be known (RFC 9112, section 6.1)."""
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
+        if codings != [b"chunked"] or self.parser.get_http_version() == "1.0":
             got = b", ".join(codings)[:64].decode("latin-1")
             raise _Fault(400, f"expected the transfer coding chunked, in HTTP/1.1, or none, got {got!r}")
 

@@ -50,7 +50,8 @@ class Intake:
         """So many of the bytes are a body that may still be wanted. What no route wants stays counted."""
         self._body += count
         if self._body <= self._body_bytes + READ_BYTES:
-            self._loose = max(0, self._loose - count - count // SPARE)
+            spared = self._loose - count - count // SPARE
+            self._loose = max(0, spared)
 
     def answered(self) -> None:
         """The oldest request has its answer."""
@@ -64,4 +65,4 @@ class Intake:
     @property
     def is_over(self) -> bool:
         """Whether the peer sent more than anybody needs."""
-        return self.held > HELD_BYTES
+        return self._loose + self._waiting_bytes > HELD_BYTES

@@ -27,8 +27,11 @@ class Published:
 
     def check(self, drafts: Iterable[Draft]) -> None:
         """Raise `PublishError` (507) if after all of `drafts` more would be kept than the limits allow."""
+        kept: dict[tuple[str, str], int] = {}
+        for draft in drafts:
+            if draft.retain:
+                kept[draft.type, draft.key or ""] = len(draft.data)
         keys, size = self.keys, self.bytes
-        kept = {(draft.type, draft.key or ""): len(draft.data) for draft in drafts if draft.retain}
         for name, added in kept.items():
             replaced = self._size(name)
             keys += replaced is None

@@ -36,14 +36,16 @@ class Allowances:
         self.rate = rate
         self._owed_until: dict[str, float] = {}
 
-    def wait_s(self, name: str, now: float, count: int) -> float:
-        """Seconds after which `count` more of `name`, at most a burst, are within the rate; 0 if they are now."""
-        charged = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
-        return charged - now if self.rate.is_over(charged, now) else 0.0
+    def charge(self, name: str, now: float, count: int) -> float:
+        """Count `count` more of `name`, at most a burst, if they are within the rate, and return 0.
 
-    def charge(self, name: str, now: float, count: int) -> None:
-        """Count `count` more of `name`."""
-        self._owed_until[name] = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
+        Else count nothing, and return the seconds after which all of them would be.
+        """
+        charged = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
+        if self.rate.is_over(charged, now):
+            return charged - now
+        self._owed_until[name] = charged
+        return 0.0
 
     def forget_settled(self, now: float) -> None:
         """Forget the names that owe no more than one that never came."""

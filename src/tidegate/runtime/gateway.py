@@ -419,16 +419,13 @@ class Gateway:
             await asyncio.sleep(0)
 
     def _charge(self, grant: Grant, count: int) -> None:
-        now = self.clock.now().mono
-        wait_s = self._publishers.wait_s(grant.name, now, count)
-        if wait_s > 0:
+        if wait_s := self._publishers.charge(grant.name, self.clock.now().mono, count):
             raise PublishError(
                 f"expected at most {self.options.publishes.per_s:g} events per second (limits.publishes_per_s)"
                 f" and publisher, got {count} too early",
                 status=429,
                 retry_after_s=math.ceil(wait_s),
             )
-        self._publishers.charge(grant.name, now, count)
 
     def _connects_charged(self, now: float) -> float:
         return self.options.connects.charged(self._connects_owed_until, now)

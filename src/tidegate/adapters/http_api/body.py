@@ -25,8 +25,8 @@ _PUBLICATIONS: msgspec.json.Decoder[Publication | list[Publication]] = msgspec.j
 
 def check_encoding(headers: Mapping[str, str]) -> None:
     """Raise `PublishError` (415) for a body that is compressed: nobody here would read it."""
-    encoding = headers.get("content-encoding", "")
-    if {coding.strip().lower() for coding in encoding.split(",")} - IDENTITY:
+    encoding = headers.get("content-encoding")
+    if encoding and {coding.strip().lower() for coding in encoding.split(",")} - IDENTITY:
         raise PublishError(f"expected Content-Encoding: identity, or none, got {encoding[:64]!r}", status=415)
 
 
