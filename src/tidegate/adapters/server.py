@@ -326,8 +326,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
 
     def on_body(self, body: bytes) -> None:
-        if self._is_answering():
-            self.intake.body(len(body))
+        self.intake.body(len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
