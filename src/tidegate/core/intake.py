@@ -1,7 +1,8 @@
 """How much one HTTP connection takes in: everything that its peer sends is counted here, against one bound.
 
 Only three things are let through uncounted: a body up to the length that some route may want, whether this one does or
-not (who was refused may go on), an eighth of its length for the framing of chunks, and a request that was answered. Knows neither sockets nor HTTP's syntax.
+not (who was refused may go on), an eighth of its length for the framing of chunks, and a request that was answered.
+Knows neither sockets nor HTTP's syntax.
 """
 
 from collections import deque
