@@ -41,11 +41,15 @@ CONFIG = {
 }
 
 
-class Complaints:
+class Complaints(logging.Handler):
     """Whatever is logged as a warning or worse, by us or by a library, and what the event loop was left alone with."""
 
     def __init__(self) -> None:
+        super().__init__(logging.WARNING)
         self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
     def processor(self, logger: Any, name: str, event: EventDict) -> str:
         self.lines.append(str(event))
@@ -62,7 +66,9 @@ def complaints() -> Iterator[Complaints]:
     structlog.configure(
         processors=[found.processor], wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING)
     )
+    logging.getLogger().addHandler(found)
     yield found
+    logging.getLogger().removeHandler(found)
     structlog.configure(**before)
 
 

@@ -175,7 +175,7 @@ def read_configuration(data: bytes) -> None:
 
 def read_publication(data: bytes) -> None:
     try:
-        drafts = parse_publications(data)
+        drafts = [draft for some in parse_publications(data, check_count=lambda _: None) for draft in some]
     except PublishError:
         return
     for draft in drafts:

@@ -167,6 +167,7 @@ async def running(
             gate,
             options=http_options(config),
             open_stream=streams.open,
+            transport_of=server.transport_of,
             render_metrics=metrics.render,
             asyncapi=asyncapi_for(config, url),
         )
@@ -183,6 +184,8 @@ async def running(
                 ssl=tls,
                 handshake_s=config.limits.handshake_s,
                 refused=partial(gateway.refusals.note, "http"),
+                body_bytes=config.limits.publish_bytes,
+                slow_grace_s=config.limits.slow_grace_s,
             )
         )
         yield App(url, gateway, supervisor, drain_s=config.server.drain_s, drain_min_s=config.server.drain_min_s)
@@ -236,6 +239,9 @@ def gateway_options(config: Config) -> GatewayOptions:
         history_events=config.history.events,
         history_bytes=config.history.bytes,
         event_bytes=limits.event_bytes,
+        retained_keys=limits.retained_keys,
+        retained_bytes=limits.retained_bytes,
+        publishes=Rate(limits.publishes_per_s, limits.publishes_burst),
         max_clients=config.server.max_clients,
         connects=Rate(limits.connects_per_s, limits.connects_burst),
         session_limits=SessionLimits(

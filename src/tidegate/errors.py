@@ -145,10 +145,14 @@ class AccessRefused(TidegateError):
 
 
 class PublishError(TidegateError):
-    """An event that may not be published; `status` is the HTTP status that says so (400, 403 or 413)."""
+    """An event that may not be published; `status` is the HTTP status that says so (400, 403, 413, 415, 429 or 507).
 
-    def __init__(self, message: str, *, status: int) -> None:
+    `retry_after_s` is set where the same would be published after that many seconds.
+    """
+
+    def __init__(self, message: str, *, status: int, retry_after_s: int | None = None) -> None:
         self.status = status
+        self.retry_after_s = retry_after_s
         super().__init__(message)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from certificates import written_to
+from fanout import draft
 from serving import RawClient, read_answer, request, serving
 
 from tidegate.adapters.server import (
@@ -28,7 +29,7 @@ from tidegate.adapters.server import (
     tls_context,
     transport_of,
 )
-from tidegate.errors import ConfigError
+from tidegate.errors import CloseCode, ConfigError
 
 TOKEN = "hush-hush"
 
@@ -543,3 +544,64 @@ async def test_tls(tmp_path: Path) -> None:
         client.writer.write(GET)
         assert read_answer(await client.rest()).body == b"done"
         await client.close()
+
+
+async def test_an_event_stream_in_http_1_0_has_no_chunks_and_ends_with_the_connection() -> None:
+    """As nginx asks its upstreams, unless it is told otherwise."""
+    async with serving() as served:
+        client = await RawClient.open(served.port)
+        client.writer.write(b"GET /api/v1/events?types=a HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        head = await client.until(b"\r\n\r\n")
+        welcome = await client.until(b'"welcome"')
+        await served.house.gateway.publish([draft("a", 1)])
+        event = await client.until(b'"data":1}\n\n')
+        for connection in served.house.gateway.connections:
+            connection.close(CloseCode.DRAINING, "the test is over")
+        rest = await client.rest()
+        await client.close()
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    assert welcome.startswith(b"retry: ")
+    assert b"\r" not in event
+    assert b"\r" not in rest
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/healthz", "/no/such", "/api/v1/snapshot", "/openapi.json"])
+async def test_every_answer_in_http_1_0_is_whole(path: str, method: str) -> None:
+    async with serving() as served:
+        answer = await served.send(f"{method} {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+    assert "transfer-encoding" not in answer.headers
+    assert (answer.body == b"") == (method == "HEAD")
+    if answer.body:
+        assert answer.json
+
+
+async def test_a_reader_that_takes_nothing_of_a_whole_answer_is_given_up() -> None:
+    application = Application(b"x" * 10_000_000)
+    async with server(application, slow_grace_s=0.05) as port:
+        client = await RawClient.open(port)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(GET_ON * 2)
+        await application.asked.wait()
+        assert application.transport is not None
+        async with asyncio.timeout(20):
+            while application.transport.get_write_buffer_size() or not application.transport.is_closing():
+                await asyncio.sleep(0.01)
+        await client.close()
+
+
+async def test_a_slow_reader_of_a_whole_answer_gets_all_of_it() -> None:
+    application = Application(b"x" * 2_000_000)
+    async with server(application, slow_grace_s=0.3) as port:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", port))
+        client = RawClient(*await asyncio.open_connection(sock=sock, limit=1024))
+        client.writer.write(GET)
+        got = 0
+        while data := await client.reader.read(20_000):
+            got += len(data)
+            await asyncio.sleep(0.005)
+        await client.close()
+    assert got > 2_000_000

@@ -43,6 +43,10 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
     LimitsConfig: {
         "message_bytes": 65536,
         "publish_bytes": 1048576,
+        "retained_keys": 100000,
+        "retained_bytes": 268435456,
+        "publishes_per_s": 2000.0,
+        "publishes_burst": 5000,
         "event_bytes": 1048576,
         "messages_per_s": 50.0,
         "messages_burst": 100,

@@ -1,6 +1,6 @@
 import random
 
-from tidegate.core.rate import NOTHING_OWED, Rate
+from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
 
 
 def admitted(rate: Rate, moments: list[float]) -> list[float]:
@@ -45,3 +45,36 @@ def test_no_window_ever_holds_more_than_the_rate() -> None:
     for n, first in enumerate(let_in):
         for m in range(n, len(let_in)):
             assert m - n + 1 <= rate.burst + rate.per_s * (let_in[m] - first) + 1e-3
+
+
+def test_each_name_has_an_allowance_of_its_own_and_what_is_over_is_not_counted() -> None:
+    allowances = Allowances(Rate(2.0, 10))
+    assert allowances.charge("a", 0.0, 10) == 0
+    assert allowances.charge("a", 0.0, 1) == 0.5
+    assert allowances.charge("a", 0.0, 4) == 2.0
+    assert allowances.charge("b", 0.0, 10) == 0
+    assert allowances.charge("a", 0.5, 1) == 0
+
+
+def test_after_the_wait_all_of_them_are_within_the_rate() -> None:
+    rng = random.Random(6)
+    allowances, now = Allowances(Rate(3.0, 50)), 100.0
+    for _ in range(2000):
+        count = rng.randrange(1, 51)
+        if wait_s := allowances.charge("a", now, count):
+            assert wait_s < 50 / 3 + 1e-3
+            assert allowances.charge("a", now + wait_s * 0.9, count) > 0
+            now += wait_s
+            assert allowances.charge("a", now, count) == 0
+        now += rng.choice([0.0, 0.1, 7.0])
+
+
+def test_who_owes_nothing_is_forgotten() -> None:
+    allowances = Allowances(Rate(2.0, 10))
+    for n in range(100):
+        allowances.charge(str(n), 0.0, 1 + n % 2)
+    allowances.forget_settled(0.5)
+    assert len(allowances) == 50
+    allowances.forget_settled(1.0)
+    assert len(allowances) == 0
+    assert allowances.charge("0", 1.0, 10) == 0

@@ -17,6 +17,15 @@ UPGRADE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 HEAD = "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n"
+ALL_ROUTES = [
+    *(("GET", path) for path in ("/", "/app.js", "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json")),
+    *(("GET", f"/api/v1/{path}") for path in ("status", "status/circuit-breaker", "snapshot", "snapshot/x", "clients")),
+    *(("HEAD", path) for path in ("/", "/metrics", "/api/v1/snapshot", "/api/v1/events")),
+    *(("POST", f"/api/v1/{path}") for path in ("events", "backends/x/poll", "circuit-breaker/x/reset")),
+    ("DELETE", "/api/v1/snapshot/x"),
+    ("OPTIONS", "/api/v1/events"),
+    ("GET", "/ws"),
+]
 
 
 class Leaver:
@@ -93,6 +102,76 @@ async def within_a_body(client: Leaver) -> None:
 
 async def amid_pipelined_requests(client: Leaver) -> None:
     await client.send(HEAD.format(method="GET", path="/api/v1/status", fields="") * 5 + "GET /he")
+
+
+async def amid_answers_that_it_does_not_take(client: Leaver) -> None:
+    await client.send(HEAD.format(method="GET", path="/openapi.json", fields="") * 30)
+    await client.until(b"200 OK")
+
+
+async def amid_refusals_that_it_does_not_take(client: Leaver) -> None:
+    await client.send(HEAD.format(method="GET", path="/no/such", fields="") * 30)
+    await client.until(b"404 Not Found")
+
+
+async def amid_snapshots_that_it_does_not_take(client: Leaver) -> None:
+    await client.send(HEAD.format(method="GET", path="/api/v1/snapshot", fields="") * 30)
+    await client.until(b"200 OK")
+
+
+async def amid_every_kind_of_request(client: Leaver) -> None:
+    for method, path in ALL_ROUTES:
+        await client.send(HEAD.format(method=method, path=path, fields="Content-Length: 0\r\n"))
+    await client.until(b"200 OK")
+
+
+async def amid_publishes(client: Leaver) -> None:
+    body = '{"type":"app.load","data":1}'
+    fields = f"Content-Length: {len(body)}\r\n"
+    await client.send((HEAD.format(method="POST", path="/api/v1/events", fields=fields) + body) * 5)
+    await client.until(b"202 Accepted")
+
+
+async def before_a_long_array_is_read(client: Leaver) -> None:
+    """Its last event is refused, so that it does not push others out of the history."""
+    body = "[" + '{"type":"app.load","data":1},' * 2000 + '{"type":"heartbeat","data":1}]'
+    await client.send(
+        HEAD.format(method="POST", path="/api/v1/events", fields=f"Content-Length: {len(body)}\r\n") + body
+    )
+
+
+async def within_a_chunk(client: Leaver) -> None:
+    await client.send(
+        HEAD.format(method="POST", path="/api/v1/events", fields="Transfer-Encoding: chunked\r\n") + "9\r\n{"
+    )
+
+
+async def within_the_trailers(client: Leaver) -> None:
+    head = HEAD.format(method="POST", path="/api/v1/events", fields="Transfer-Encoding: chunked\r\n")
+    await client.send(head + "1\r\n1\r\n0\r\na: b\r\n")
+
+
+async def waiting_to_be_told_to_go_on(client: Leaver) -> None:
+    fields = "Content-Length: 100\r\nExpect: 100-continue\r\n"
+    await client.send(HEAD.format(method="POST", path="/api/v1/events", fields=fields))
+    await client.until(b"100 Continue")
+
+
+async def after_bad_chunks(client: Leaver) -> None:
+    await client.send(
+        HEAD.format(method="POST", path="/api/v1/events", fields="Transfer-Encoding: chunked\r\n") + "zz\r\n"
+    )
+
+
+async def behind_an_event_stream(client: Leaver) -> None:
+    await client.send(HEAD.format(method="GET", path="/api/v1/events?types=*", fields=""))
+    await client.send(HEAD.format(method="GET", path="/healthz", fields="") * 30)
+    await client.until(b"event: load")
+
+
+async def within_an_old_event_stream(client: Leaver) -> None:
+    await client.send(HEAD.format(method="GET", path="/api/v1/events?types=*", fields="").replace("/1.1", "/1.0"))
+    await client.until(b"event: load")
 
 
 async def after_a_refusal(client: Leaver) -> None:
@@ -189,6 +268,18 @@ STAGES: list[Stage] = [
     within_the_metrics,
     within_a_body,
     amid_pipelined_requests,
+    amid_answers_that_it_does_not_take,
+    amid_refusals_that_it_does_not_take,
+    amid_snapshots_that_it_does_not_take,
+    amid_every_kind_of_request,
+    amid_publishes,
+    before_a_long_array_is_read,
+    within_a_chunk,
+    within_the_trailers,
+    waiting_to_be_told_to_go_on,
+    after_bad_chunks,
+    behind_an_event_stream,
+    within_an_old_event_stream,
     after_a_refusal,
     after_the_upgrade_request,
     after_the_welcome,

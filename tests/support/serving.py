@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -212,7 +212,16 @@ def read_answer(data: bytes) -> Answer:
     head, _, body = data.partition(b"\r\n\r\n")
     status_line, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    if headers.get("transfer-encoding") == "chunked":
+        body = b"".join(_chunks(body))
     return Answer(int(status_line.split()[1]), headers, body)
+
+
+def _chunks(body: bytes) -> Iterator[bytes]:
+    while body:
+        size, _, rest = body.partition(b"\r\n")
+        yield rest[: int(size, 16)]
+        body = rest[int(size, 16) + 2 :]
 
 
 @asynccontextmanager
@@ -251,6 +260,7 @@ async def serving(
         keeper,
         options=HttpOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
+        transport_of=transport_of,
         render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
         asyncapi=b'{"asyncapi":"3.0.0"}',
     )

@@ -24,13 +24,22 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tidegate import files
+from tidegate.core.intake import HELD_BYTES, Intake
 from tidegate.core.problem import MEDIA_TYPE, problem
 from tidegate.errors import ConfigError, Problem, RefusalReason
 from tidegate.runtime.access import LOCAL_ADDRESS, Request
 
 HEAD_BYTES = 32768
-"""Longest request head: request line and header fields. One read of the socket may go beyond it."""
+"""Longest request head: request line and header fields. One piece of `PIECE_BYTES` may go beyond it."""
 
+HEAD_FIELDS = 1000
+"""Most fields of a request head: a field takes more memory than its few bytes on the wire."""
+
+PIECE_BYTES = 16384
+"""What is parsed before it is asked again whether that was too much."""
+
+BODY_BYTES = 1048576
+SLOW_GRACE_S = 10.0
 FINISH_S = 5.0
 
 KEEP_ALIVE_S = 75.0
@@ -76,6 +85,8 @@ async def serve(
     sock: socket.socket,
     ssl: tls.SSLContext | None = None,
     handshake_s: float,
+    body_bytes: int = BODY_BYTES,
+    slow_grace_s: float = SLOW_GRACE_S,
     keep_alive_s: float = KEEP_ALIVE_S,
     finish_s: float = FINISH_S,
     refused: Refused = lambda _, __: None,
@@ -85,6 +96,9 @@ async def serve(
     `upgrade` answers each request for a WebSocket; `refused` is told of each head that is none, too large or late. A
     connection that has not sent a whole request head `handshake_s` seconds after it opened, or after its first byte of
     a later one, is closed; an idle one after `keep_alive_s`.
+    No route reads a body of more than `body_bytes`: what a peer sends beyond that ends its connection
+    (`tidegate.core.intake`). One that takes nothing of a whole answer for `slow_grace_s` is aborted; an answer in
+    pieces is for whoever sends them to give up.
 
     On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
     aborted. Upgraded connections are for whoever took them over to close.
@@ -102,6 +116,8 @@ async def serve(
         scheme="https" if ssl else "http",
         deadlines=deadlines,
         refused=refused,
+        body_bytes=body_bytes,
+        slow_grace_s=slow_grace_s,
         gone=functools.partial(_note_gone, state, idle),
     )
     listener = await asyncio.get_running_loop().create_server(
@@ -175,6 +191,15 @@ class Deadlines:
         self._timer = None if first is None else self._loop.call_at(first, self._end_overdue)
 
 
+class _Fault(Exception):
+    """What a parser's callback raises to end the parsing: the answer to a request that is none."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(detail)
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One HTTP connection until it ends or becomes a WebSocket. `gone` is called at either."""
 
@@ -187,6 +212,8 @@ class HttpProtocol(HttpToolsProtocol):
         scheme: Literal["http", "https"],
         deadlines: Deadlines,
         refused: Refused,
+        body_bytes: int,
+        slow_grace_s: float,
         gone: Callable[[], None],
     ) -> None:
         super().__init__(config, state, {})
@@ -196,11 +223,16 @@ class HttpProtocol(HttpToolsProtocol):
         # Its lines would hold query strings, and tokens with them; it asks for a handler, not for its setting.
         self.access_log = False
         self._deadlines = deadlines
+        self._body_bytes = body_bytes
+        self._slow_grace_s = slow_grace_s
         self._gone = gone
+        self.intake = Intake(body_bytes)
         self._upgraded = False
         self._refused = False
-        self._in_head = self._new_head = False
+        self._in_message = self._in_head = self._new_head = False
         self._head_bytes = 0
+        self._codings: list[bytes] = []
+        self._stalled: asyncio.TimerHandle | None = None
         self._is_upgrade = self._is_ours = False
         self._running: RequestResponseCycle | None = None
 
@@ -213,6 +245,7 @@ class HttpProtocol(HttpToolsProtocol):
         made.__dict__ = self.__dict__.copy()
         made.parser = _parser(made)
         made.pipeline = deque()
+        made.intake = Intake(self._body_bytes)
         return made
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -226,6 +259,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadlines.stop(self)
+        self._unset_stalled()
+        self._tell_of_the_end()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
         self._gone()
@@ -245,44 +280,75 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        was_in_head, self._new_head = self._in_head, False
-        self._parse(data)
-        if was_in_head and self._in_head and not self._new_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES and not self._refused:
-                self.send_400_response("")
+        self._unset_keepalive_if_required()
+        while data and not self._refused:
+            if self._upgraded:
+                cast("asyncio.Protocol", self.transport.get_protocol()).data_received(data)
+                return
+            data = self._parse(data[:PIECE_BYTES]) + data[PIECE_BYTES:]
         if self._waits_for_request():
             self._deadlines.begin(self)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_progress()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unset_stalled()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = self._new_head = True
+        self._in_message = self._in_head = self._new_head = True
         self._head_bytes = 0
+        self._codings = []
+        self.intake.begin()
         self.scope["state"][TRANSPORT] = self.transport
         self.scope["state"][LOCAL_ADDRESS] = functools.partial(_local_address, self.transport)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """In place of uvicorn's: white space behind the value is no part of it (RFC 9112, section 5)."""
+        """In place of uvicorn's: white space behind the value is no part of it (RFC 9112, section 5).
+
+        A trailer is no field of the head, and nobody here wants one.
+        """
+        if not self._in_head:
+            return
+        if len(self.headers) >= HEAD_FIELDS:
+            raise _head_too_large()
         name, value = name.lower(), value.rstrip(b" \t")
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"transfer-encoding":
+            self._codings.append(value.lower())
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
         self._head_bytes = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
         if self._head_bytes > HEAD_BYTES:
-            raise ValueError("the request head is too large")
+            raise _head_too_large()
         if len(self.pipeline) >= PIPELINED:
-            raise ValueError("too many requests wait for their turn")
+            raise _Fault(400, f"expected at most {PIPELINED} requests to wait for their turn")
+        if self._codings:
+            self._check_transfer_coding(self._codings)
         self._deadlines.stop(self)
         self._judge_upgrade()
         if not self._is_upgrade:
             super().on_headers_complete()
+            self.intake.head(self._head_bytes, len(self.headers))
+        self._in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        self.intake.body(len(body))
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_message = False
         if not self._is_upgrade:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.intake.answered()
+        super().on_response_complete()
 
     def handle_websocket_upgrade(self) -> None:
         if self._is_answering() or self.flow.write_paused:
@@ -296,27 +362,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._upgrade(self.transport, self.parser.get_method().decode(), self.url.decode("latin-1"), asked)
         # The parser holds this object's callbacks: without this, each upgrade leaves a cycle for the collector.
         self.parser = self.cycle = self._running = self.scope = self.flow = None  # type: ignore[assignment]
+        self._unset_stalled()
         self._gone()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be read as a request, or a head that is too large, and close."""
-        if self._is_answering():
-            self._cut_off()  # in the middle of an answer there is no place for another
-            return
-        status = 431 if self._head_bytes > HEAD_BYTES else 400
-        self._count(RefusalReason.TOO_LARGE if status == 431 else RefusalReason.MALFORMED)
-        detail = f"expected a request head of at most {HEAD_BYTES} bytes" if status == 431 else "expected HTTP/1.1"
-        body = problem(status, detail)
-        fields = [
-            *self.server_state.default_headers,
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-            (b"connection", b"close"),
-        ]
-        head = b"".join(b"%b: %b\r\n" % field for field in fields)
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
-        self._linger()
 
     def overdue(self) -> None:
         """A whole request head should have come by now."""
@@ -327,24 +374,43 @@ class HttpProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         self._close()
 
-    def _parse(self, data: bytes) -> None:
-        """In place of uvicorn's, which has no answer to a body after an upgrade that is not ours, and logs each."""
-        self._unset_keepalive_if_required()
-        while data:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserError:
-                self.send_400_response("")
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
-                if not self._should_upgrade():
-                    data = self._head_without_upgrade() + rest
-                    self.parser = _parser(self)  # the old one reads nothing behind a `Connection: close`
-                    continue
-                self.handle_websocket_upgrade()
-                if rest and self._upgraded:
-                    cast("asyncio.Protocol", self.transport.get_protocol()).data_received(rest)
-            return
+    def _parse(self, piece: bytes) -> bytes:
+        """Parse `piece`, or refuse it. What is left of it behind an upgrade is for whoever reads on.
+
+        In place of uvicorn's, which has no answer to a body after an upgrade that is not ours, and logs each.
+        """
+        self.intake.came(len(piece))
+        was_in_head, self._new_head = self._in_head, False
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._pass_on(piece[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            fault = error.__context__
+            self._refuse(fault if isinstance(fault, _Fault) else _Fault(400, "expected HTTP/1.1"))
+        else:
+            if was_in_head and self._in_head and not self._new_head:
+                self._head_bytes += len(piece)
+            if self._in_head and self._head_bytes > HEAD_BYTES:
+                self._refuse(_head_too_large())
+            elif self.intake.is_over:
+                self._refuse(_Fault(413, f"expected at most {HELD_BYTES} bytes beside a body that is wanted"))
+        return b""
+
+    def _pass_on(self, rest: bytes) -> bytes:
+        """Hand the connection on to our WebSocket, or read the request once more as one without an upgrade."""
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+            return rest
+        again = self._head_without_upgrade() + rest
+        self.parser = _parser(self)  # the old one reads nothing behind a `Connection: close`
+        return again
+
+    def _check_transfer_coding(self, codings: list[bytes]) -> None:
+        """Raise `_Fault` for a body whose end cannot be known (RFC 9112, section 6.1)."""
+        if codings != [b"chunked"] or self.parser.get_http_version() == "1.0":
+            got = b", ".join(codings)[:64].decode("latin-1")
+            raise _Fault(400, f"expected the transfer coding chunked, in HTTP/1.1, or none, got {got!r}")
 
     def _judge_upgrade(self) -> None:
         """Whether the head asks for another protocol, and whether for our WebSocket: Java's client asks for HTTP/2.
@@ -375,26 +441,80 @@ class HttpProtocol(HttpToolsProtocol):
     def _count(self, reason: RefusalReason) -> None:
         self._note_refused(reason, self.client[0] if self.client else "")
 
+    def _refuse(self, fault: _Fault) -> None:
+        """Answer what cannot be read as a request and close. Where no answer has its place, only close."""
+        self._count(RefusalReason.TOO_LARGE if fault.status in {413, 431} else RefusalReason.MALFORMED)
+        is_of_a_body = self._in_message and not self._in_head
+        if not is_of_a_body and not self._is_answering():
+            self._answer(fault)
+        elif is_of_a_body and self.cycle.response_complete:
+            self._linger()
+        elif is_of_a_body and self.cycle is self._running and not self.cycle.response_started:
+            self._tell_of_the_end()
+            self._answer(fault)
+        else:
+            self._cut_off()
+
+    def _answer(self, fault: _Fault) -> None:
+        body = problem(fault.status, fault.detail)
+        fields = [
+            *self.server_state.default_headers,
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        head = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[fault.status], head, body))
+        self._linger()
+
     def _linger(self) -> None:
         """End our side and throw away what still comes: closing at once would be a reset, and take the answer back."""
+        self._refused = True
         self._deadlines.stop(self)
         if self.transport.can_write_eof():
-            self._refused = True
             self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self.transport.abort)
         else:
-            self._close()
+            self.transport.close()
+        self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _cut_off(self) -> None:
-        """End the connection now. The running answer hears of it before it could write to what is closed."""
-        if self._running is not None:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        """End the connection now. Running answers hear of it before they could write to what is closed."""
+        self._refused = True
+        self._tell_of_the_end()
         self.transport.abort()
+
+    def _tell_of_the_end(self) -> None:
+        """Whoever answers here, or waits for its turn, writes nothing any more."""
+        for cycle in [self._running, *(cycle for cycle, _ in self.pipeline)]:
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _expect_progress(self) -> None:
+        """Look again after the grace period whether the peer took anything."""
+        self._unset_stalled()
+        unsent = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(self._slow_grace_s, self._check_progress, unsent)
+
+    def _check_progress(self, unsent: int) -> None:
+        running = self._running
+        in_pieces = running is not None and running.response_started and not running.response_complete
+        if in_pieces or self.transport.get_write_buffer_size() < unsent:
+            self._expect_progress()
+        else:
+            log.debug("an answer is not taken", peer=self.client and self.client[0], slow_grace_s=self._slow_grace_s)
+            self._cut_off()
+
+    def _unset_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        is_old = cycle.scope["http_version"] == "1.0"
+        super()._start_asgi_task(cycle, functools.partial(_unchunked, app, cycle) if is_old else app)
 
     def _close(self) -> None:
         """Close once what is written has been taken, or without that if nobody takes it."""
@@ -407,6 +527,27 @@ def _local_address(transport: asyncio.Transport) -> str:
     """The address of our end of a connection."""
     name = transport.get_extra_info("sockname")
     return name[0] if isinstance(name, tuple) else ""
+
+
+async def _unchunked(app: AsgiApp, cycle: RequestResponseCycle, scope: Any, receive: Any, send: Any) -> None:
+    """Run `app` for a client of HTTP/1.0, which knows no chunks: an answer without a length ends with its connection.
+
+    uvicorn would chunk it. What it asks of an answer with a length is that each piece is what is left of that.
+    """
+
+    async def send_as_it_is(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            if all(name.lower() != b"content-length" for name, _ in message.get("headers", [])):
+                cycle.chunked_encoding = False
+        elif cycle.expected_content_length == 0:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    await app(scope, receive, send_as_it_is)
+
+
+def _head_too_large() -> _Fault:
+    return _Fault(431, f"expected a request head of at most {HEAD_BYTES} bytes and {HEAD_FIELDS} fields")
 
 
 def _parser(protocol: HttpProtocol) -> httptools.HttpRequestParser:

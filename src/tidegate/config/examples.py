@@ -101,6 +101,10 @@ interval_s = 5.0
 #[limits]
 #message_bytes = 65536             # inbound WebSocket message
 #publish_bytes = 1048576           # one POST
+#retained_keys = 100000             # published values that are retained
+#retained_bytes = 268435456         # their data together
+#publishes_per_s = 2000.0           # events of one publisher
+#publishes_burst = 5000             # and the longest array of one POST
 #event_bytes = 1048576             # one event's data
 #messages_per_s = 50.0
 #messages_burst = 100

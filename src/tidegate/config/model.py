@@ -71,6 +71,10 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
 
     `message_bytes`: Longest inbound WebSocket message.
     `publish_bytes`: Longest body of one POST.
+    `retained_keys`: Published values that are retained; one more is refused with 507.
+    `retained_bytes`: Their data together.
+    `publishes_per_s`: Events per second and publisher, in the long run; more are refused with 429.
+    `publishes_burst`: Events that a publisher may send at once; also the longest array of one POST.
     `event_bytes`: Longest data of one event.
     `messages_per_s`: Inbound WebSocket messages per second and connection, in the long run.
     `messages_burst`: Inbound WebSocket messages that may come at once.
@@ -86,6 +90,10 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
 
     message_bytes: formats.Size = 65536
     publish_bytes: formats.Size = 1048576
+    retained_keys: formats.Count = 100000
+    retained_bytes: formats.Size = 268435456
+    publishes_per_s: formats.Rate = 2000.0
+    publishes_burst: formats.Count = 5000
     event_bytes: formats.Size = 1048576
     messages_per_s: formats.Rate = 50.0
     messages_burst: formats.Count = 100

@@ -27,3 +27,32 @@ class Rate(msgspec.Struct, frozen=True):
     def is_over(self, owed_until: float, now: float) -> bool:
         """Whether more came than the rate allows."""
         return owed_until > now + _TOLERANCE_S
+
+
+class Allowances:
+    """One rate, kept for each of many names apart. A name costs memory only while it owes something."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+        self._owed_until: dict[str, float] = {}
+
+    def charge(self, name: str, now: float, count: int) -> float:
+        """Count `count` more of `name`, at most a burst, if they are within the rate, and return 0.
+
+        Else count nothing, and return the seconds after which all of them would be.
+        """
+        charged = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
+        if self.rate.is_over(charged, now):
+            return charged - now
+        self._owed_until[name] = charged
+        return 0.0
+
+    def forget_settled(self, now: float) -> None:
+        """Forget the names that owe no more than one that never came."""
+        settled_by = now - self.rate.burst / self.rate.per_s
+        for name in [name for name, owed_until in self._owed_until.items() if owed_until <= settled_by]:
+            del self._owed_until[name]
+
+    def __len__(self) -> int:
+        """How many names owe something."""
+        return len(self._owed_until)

@@ -20,7 +20,7 @@ Name = tuple[str, str]
 class Retained:
     """Retained events by type, then by key, in the order in which the keys were first seen.
 
-    A type that was ever retained stays known after its last value is gone.
+    A type that was ever retained stays known after its last value is gone, until `forget_type`.
     """
 
     def __init__(self, known_types: Iterable[str] = ()) -> None:
@@ -50,6 +50,12 @@ class Retained:
     def events(self) -> Iterator[Event]:
         """Every retained event, as it was published."""
         return (slot.event for slots in self._slots.values() for slot in slots.values())
+
+    def walk(self, event_types: Iterable[str] | None = None) -> Iterator[Name]:
+        """Where all events are, or those of `event_types`. Others may come and go meanwhile; what is gone is passed."""
+        for event_type in list(self._slots) if event_types is None else event_types:
+            for key in list(self._slots.get(event_type, ())):
+                yield event_type, key
 
     def names(self, wanted: Callable[[str, About], bool]) -> list[Name]:
         """Where the events are that are `wanted`: asked with an event's type and the types that it speaks of."""
@@ -84,6 +90,15 @@ class Retained:
         if slot.snapshot is None:
             slot.snapshot = slot.encoded(draft)
         return slot.event, slot.snapshot
+
+    def has_values(self, event_type: str) -> bool:
+        """Whether there is a retained event of `event_type`."""
+        return bool(self._slots.get(event_type))
+
+    def forget_type(self, event_type: str) -> None:
+        """Know nothing of `event_type` any more, which has no values."""
+        assert not self.has_values(event_type), "what is retained stays known"
+        self._slots.pop(event_type, None)
 
     def _follow_clock(self, now: Instant) -> None:
         """Look at the clock: once for each moment, not for each event."""

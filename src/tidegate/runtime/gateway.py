@@ -6,9 +6,10 @@ why a subscribe has no race with a publish.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
+from itertools import islice
 
 import msgspec
 import structlog
@@ -21,8 +22,9 @@ from tidegate.core.grant import Grant, may_see, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import Instant, rfc3339
-from tidegate.core.rate import NOTHING_OWED, Rate
-from tidegate.core.retained import Retained
+from tidegate.core.published import Published
+from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
+from tidegate.core.retained import Name, Retained
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream
 from tidegate.core.topics import RESERVED_TYPES, UNCOVERED_PATTERNS, PatternSet, check_event_type
@@ -43,6 +45,13 @@ DEFAULTS = 256
 SHOWN = 10
 """Of the types in one POST that a token does not cover, so many are named."""
 
+EXPIRED_AT_ONCE = 500
+"""So many retained values whose time is over are forgotten before others have their turn."""
+
+SNAPSHOT_EVENTS = 250
+SNAPSHOT_BYTES = 65536
+"""A piece of a snapshot looks at so many retained values, and ends with the one that takes it over so many bytes."""
+
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
 """A drained client comes back `RETURN_MS` after the drain, and a share of the spread that is its own."""
@@ -51,7 +60,10 @@ log = structlog.get_logger("tidegate.gateway")
 
 
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is told at start. `source_types` are polled, so nobody else may publish them."""
+    """What a gateway is told at start. `source_types` are polled, so nobody else may publish them.
+
+    `retained_keys`, `retained_bytes` (of data) and `publishes` (of each publisher) bound what comes from outside.
+    """
 
     server: str
     source_types: frozenset[str]
@@ -60,6 +72,9 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     history_events: int
     history_bytes: int
     event_bytes: int
+    retained_keys: int = 100_000
+    retained_bytes: int = 268_435_456
+    publishes: Rate = Rate(per_s=2000.0, burst=5000)
     max_clients: int
     connects: Rate = Rate(per_s=1000.0, burst=5000)
     session_limits: SessionLimits
@@ -92,7 +107,12 @@ class Gateway:
         """Called when somebody may have become interested in more types."""
         self.on_clock_set: Callable[[], None] = lambda: None
         """Called when the wall clock was set: what is kept outside with a time of its own has to be kept anew."""
-        self.retained = Retained([*sorted(options.source_types), "circuit_breaker.state", "source.freshness"])
+        ours = [*sorted(options.source_types), "circuit_breaker.state", "source.freshness"]
+        self.retained = Retained(ours)
+        self._published = Published(
+            self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
+        )
+        self._publishers = Allowances(options.publishes)
         self.refusals = Refusals(metrics)
         self._bus = bus
         self._metrics = metrics
@@ -136,37 +156,56 @@ class Gateway:
         """Everyone who is connected now, oldest first."""
         return list(self._connections.values())
 
+    @property
+    def publishers_in_debt(self) -> int:
+        """How many publishers have sent something that `publishes` has not made good yet."""
+        return len(self._publishers)
+
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
         return await self._bus.publish(drafts) if drafts else self.position
 
     async def publish_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> Position:
-        """Publish what a publisher with `grant` sent, all or nothing.
+        """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
 
-        Raises `PublishError` for a type that is malformed, not covered, polled or built in, or data over the limit.
+        Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
+        403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
+        retained, 429 for more than the publisher may send now.
         """
+        self.check_count(len(drafts))
         for draft in drafts:
             _check_event_type(draft.type)
-        check_covered({draft.type for draft in drafts}, grant)
+        event_types = {draft.type for draft in drafts}
+        check_covered(event_types, grant)
+        for event_type in event_types:
+            self._check_publishable(event_type)
         for draft in drafts:
-            self._check_publishable(draft.type)
             if len(draft.data) > self.options.event_bytes:
                 raise PublishError(
                     f"expected data of at most {self.options.event_bytes} bytes, got {len(draft.data)}", status=413
                 )
+        self._published.check(drafts)
+        self._charge(grant, len(drafts))
         return await self.publish(drafts)
+
+    def check_count(self, count: int) -> None:
+        """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
+        most = self.options.publishes.burst
+        if count > most:
+            raise PublishError(f"expected at most {most} events (limits.publishes_burst), got {count}", status=413)
 
     async def forget(self, event_type: str, key: str, grant: Grant) -> Position:
         """Take a published retained value away, for a publisher with `grant`, and say so with one event.
 
-        Raises `PublishError` for a type that is malformed, not covered, polled or built in, `UnknownName` where there
-        is no such value.
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, or (429) for more than the
+        publisher may send now; `UnknownName` where there is no such value.
         """
         _check_event_type(event_type)
         check_covered({event_type}, grant)
         self._check_publishable(event_type)
         if self.retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
+        self._charge(grant, 1)
         return await self.publish([_gone(event_type, key)])
 
     def refresh(self, event_type: str, as_of: float) -> None:
@@ -178,15 +217,30 @@ class Gateway:
 
         Raises `UnknownName` for a type that was never retained, or that may not be seen.
         """
+        return [json for piece in self.snapshot_pieces(event_type, allowed=allowed) for json in piece]
+
+    def snapshot_pieces(self, event_type: str | None, *, allowed: PatternSet) -> Iterator[list[bytes]]:
+        """The same in pieces, so that others can have their turn between them.
+
+        Each envelope is the newest when its piece is asked for, and one that is gone by then is left out.
+        """
         if event_type is not None and (event_type not in self.retained or not _has_visible(event_type, allowed)):
             raise UnknownName(f"expected a retained event type, got {event_type!r}")
-        now = self.clock.now()
-        found = (
-            self.retained.snapshot((event.type, event.key or ""), now)
-            for event in list(self.retained.events())
-            if event_type in {None, event.type} and may_see(allowed, event.type, event.draft.about)
-        )
-        return [json for _, json in filter(None, found)]
+        names = self.retained.walk() if event_type is None else self.retained.walk([event_type])
+        return self._snapshot_pieces(names, allowed)
+
+    def _snapshot_pieces(self, names: Iterator[Name], allowed: PatternSet) -> Iterator[list[bytes]]:
+        while some := list(islice(names, SNAPSHOT_EVENTS)):
+            piece, size, now = [], 0, self.clock.now()
+            for name in some:
+                found = self.retained.snapshot(name, now)
+                if found is not None and may_see(allowed, found[0].type, found[0].draft.about):
+                    piece.append(found[1])
+                    size += len(found[1])
+                    if size >= SNAPSHOT_BYTES:
+                        yield piece
+                        piece, size, now = [], 0, self.clock.now()
+            yield piece
 
     def is_wanted(self, event_type: str) -> bool:
         """Whether anyone is subscribed to `event_type`."""
@@ -325,7 +379,9 @@ class Gateway:
     def _keep(self, event: Event, now: Instant) -> None:
         draft = event.draft
         if draft.retain or draft.gone:
+            self._published.note(draft)
             self.retained.apply(event, now)
+            self._published.forget_empty_types(draft)
             name = (draft.type, draft.key or "")
             self._expiry.pop(name, None)
             if draft.ttl_s is not None and not draft.gone:
@@ -389,7 +445,25 @@ class Gateway:
             self._follow_clock(now)
             for connection in self.connections:
                 connection.review(now)
-            await self.publish([_gone(*name) for name, at in self._expiry.items() if at <= now.mono])
+            self._publishers.forget_settled(now.mono)
+            await self._expire(now.mono)
+
+    async def _expire(self, now: float) -> None:
+        """Forget the values whose time was over by `now`, some at a time. One may be published anew meanwhile."""
+        due = [name for name, at in self._expiry.items() if at <= now]
+        for at in range(0, len(due), EXPIRED_AT_ONCE):
+            still_due = [name for name in due[at : at + EXPIRED_AT_ONCE] if self._expiry.get(name, math.inf) <= now]
+            await self.publish([_gone(*name) for name in still_due])
+            await asyncio.sleep(0)
+
+    def _charge(self, grant: Grant, count: int) -> None:
+        if wait_s := self._publishers.charge(grant.name, self.clock.now().mono, count):
+            raise PublishError(
+                f"expected at most {self.options.publishes.per_s:g} events per second (limits.publishes_per_s)"
+                f" and publisher, got {count} too early",
+                status=429,
+                retry_after_s=math.ceil(wait_s),
+            )
 
     def _follow_clock(self, now: Instant) -> None:
         step_s = self._clock_held.step_to(now)

@@ -146,19 +146,11 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 class Snapshot(msgspec.Struct):
-    """The retained events, as a new subscriber would be handed them."""
+    """The retained events, as a new subscriber would be handed them. `seq` is the position at the beginning."""
 
     epoch: str
     seq: int
     events: list[EventEnvelope]
-
-
-class RawSnapshot(msgspec.Struct):
-    """`Snapshot` with its events already encoded."""
-
-    epoch: str
-    seq: int
-    events: list[Raw]
 
 
 class Published(msgspec.Struct):

@@ -1,6 +1,8 @@
 """The application: the routes inside Litestar, and the door in front of it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from litestar import HttpMethod, Litestar, Response, route
 from litestar.datastructures import State
@@ -26,13 +28,14 @@ def http_api(
     *,
     options: HttpOptions,
     open_stream: OpenStream,
+    transport_of: Callable[[Any], asyncio.Transport],
     render_metrics: Callable[[Coverage], bytes],
     asyncapi: bytes,
 ) -> Door:
     """The ASGI application, for HTTP requests only: it has no lifespan.
 
-    `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `render_metrics` is
-    called in another thread, with what the caller's token covers.
+    `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `transport_of` finds
+    the transport under a request. `render_metrics` is called in another thread, with what the caller's token covers.
     """
     publish = PublishEndpoint(gateway, gate, options)
     services = Services(
@@ -41,6 +44,7 @@ def http_api(
         gate=gate,
         options=options,
         open_stream=open_stream,
+        transport_of=transport_of,
         publish=publish,
         render_metrics=render_metrics,
     )

@@ -1,7 +1,8 @@
 """Request bodies: received up to a limit, read as what publishers send."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 import msgspec
 from litestar.types import Receive
@@ -12,17 +13,32 @@ from tidegate.core.payload import check_utf8, compact, decode, without_bom
 from tidegate.core.topics import check_key
 from tidegate.errors import AccessRefused, InvalidResponse, PublishError, TopicError
 
+AT_ONCE = 250
+"""Events of an array that are read before others have their turn."""
+
+IDENTITY = frozenset({"", "identity"})
+
+_LIST: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 _PUBLICATIONS: msgspec.json.Decoder[Publication | list[Publication]] = msgspec.json.Decoder(
     Publication | list[Publication]
 )
 
 
+def check_encoding(headers: Mapping[str, str]) -> None:
+    """Raise `PublishError` (415) for a body that is compressed: nobody here would read it."""
+    encoding = headers.get("content-encoding")
+    if encoding and {coding.strip().lower() for coding in encoding.split(",")} - IDENTITY:
+        raise PublishError(f"expected Content-Encoding: identity, or none, got {encoding[:64]!r}", status=415)
+
+
 async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_bytes: int, within_s: float) -> bytes:
     """The whole body of a request with `headers`.
 
-    Raises `PublishError` (413) as soon as it is longer than `limit_bytes`, without reading on.
+    Raises `PublishError`: 415 for one that is compressed, 413 as soon as it is longer than `limit_bytes`, without
+    reading on.
     Raises `AccessRefused`: 408 for one that has not arrived after `within_s` seconds, 400 for one that ends early.
     """
+    check_encoding(headers)
     announced = headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit_bytes:
         raise _too_long(limit_bytes, announced)
@@ -42,15 +58,17 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_by
         raise AccessRefused(408, f"expected the whole body within {within_s:g} s, got {len(body)} bytes") from error
 
 
-def parse_publications(body: bytes) -> list[Draft]:
-    """One event, or a list of them; a byte order mark in front is skipped.
+def parse_publications(body: bytes, *, check_count: Callable[[int], None]) -> Iterator[list[Draft]]:
+    """One event, or a list of them, some at a time: between them others should have their turn.
 
-    Raises `PublishError` (400), saying where and what was expected.
+    A byte order mark in front is skipped. `check_count` is asked first whether there may be so many. Raises
+    `PublishError` (400), saying where and what was expected.
     """
     text = without_bom(body)
     try:
-        found = decode(text, _PUBLICATIONS)
-        return [_draft(one) for one in (found if isinstance(found, list) else [found])]
+        found = _decoded(text, check_count)
+        for at in range(0, len(found), AT_ONCE):
+            yield [_draft(one) for one in found[at : at + AT_ONCE]]
     except InvalidResponse as error:
         raise PublishError(_located(text, error), status=400) from error
     except TopicError as error:
@@ -64,6 +82,20 @@ def _located(text: bytes, error: InvalidResponse) -> str:
     except InvalidResponse as whole:
         return str(whole)
     return str(error)
+
+
+def _decoded(body: bytes, check_count: Callable[[int], None]) -> list[Publication]:
+    try:
+        found = decode(body, _PUBLICATIONS)
+    except InvalidResponse:
+        # An array that is too long is that first, whatever is in it.
+        with suppress(InvalidResponse):
+            check_count(len(decode(body, _LIST)))
+        raise
+    if not isinstance(found, list):
+        return [found]
+    check_count(len(found))
+    return found
 
 
 def _draft(publication: Publication) -> Draft:

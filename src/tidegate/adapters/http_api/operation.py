@@ -9,6 +9,7 @@ import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from tidegate.adapters.http_api.body import check_encoding
 from tidegate.adapters.http_api.services import SERVICES, Services
 from tidegate.core.grant import Role
 from tidegate.core.query import parse_query_token
@@ -84,4 +85,6 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
             "expected a token without types: this cannot be cut down to what it covers",
             reason=RefusalReason.PATTERN,
         )
+    if connection.scope.get("method") == "POST":
+        check_encoding(asked.headers)
     connection.scope["auth"] = admission

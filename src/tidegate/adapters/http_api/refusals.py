@@ -48,7 +48,8 @@ def refusal_for(error: Exception, *, method: str, path: str) -> Refusal:
         case AccessRefused():
             return Refusal(error.status, str(error), _access_headers(error), error.reason)
         case PublishError():
-            return Refusal(error.status, str(error), reason=PUBLISHING_REASONS.get(error.status))
+            reason = PUBLISHING_REASONS.get(error.status)
+            return Refusal(error.status, str(error), _publish_headers(error), reason)
         case UnknownName():
             return Refusal(404, str(error))
         case NotFoundException():
@@ -77,6 +78,15 @@ def _access_headers(error: AccessRefused) -> dict[str, str]:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == http.HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
+    return headers
+
+
+def _publish_headers(error: PublishError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == http.HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        headers["Accept-Encoding"] = "identity"
     return headers
 
 

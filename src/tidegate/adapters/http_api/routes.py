@@ -6,12 +6,12 @@ from typing import Annotated
 from litestar import Response, delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp
-from msgspec import Raw
 
 from tidegate.adapters.http_api import answers
 from tidegate.adapters.http_api.operation import ASKED, Content, Operation, Parameter, documented
 from tidegate.adapters.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.adapters.http_api.services import ApiRequest, services
+from tidegate.adapters.http_api.snapshots import SnapshotAnswer
 from tidegate.core.envelope import PROTOCOL_VERSION
 from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import rfc3339
@@ -237,7 +237,7 @@ async def command_breaker(request: ApiRequest, command: FromPath[str]) -> answer
         )
     ),
 )
-async def snapshots(request: ApiRequest) -> answers.RawSnapshot:
+async def snapshots(request: ApiRequest) -> ASGIApp:
     return _snapshot(request, None)
 
 
@@ -254,7 +254,7 @@ async def snapshots(request: ApiRequest) -> answers.RawSnapshot:
         )
     ),
 )
-async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.RawSnapshot:
+async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> ASGIApp:
     return _snapshot(request, event_type)
 
 
@@ -271,6 +271,7 @@ async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> answers.Ra
                 400: "That is no event type",
                 403: "The type is built in or polled, or the token does not cover it",
                 404: "There is no such value",
+                429: "More events than the publisher may send now; `Retry-After` says when to come back",
             },
             parameters=(
                 _EVENT_TYPE,
@@ -299,7 +300,10 @@ async def forget(
                 400: "The body is not what it should be",
                 403: "The type is built in or polled, or the token does not cover it",
                 408: "The body did not arrive in time",
-                413: "The body, or an event's data, is too long",
+                413: "The body, the list, or an event's data is too long",
+                415: "The body is compressed",
+                429: "More events than the publisher may send now; `Retry-After` says when all of them would be taken",
+                507: "More would be retained than `limits.retained_keys` or `limits.retained_bytes` allow",
             },
             body=Content("An event, or a list of events", answers.Publication | list[answers.Publication]),
         )
@@ -450,7 +454,11 @@ def _room_after_s(gateway: Gateway) -> int:
     return 0
 
 
-def _snapshot(request: ApiRequest, event_type: str | None) -> answers.RawSnapshot:
-    gateway = services(request).gateway
-    found = gateway.snapshots(event_type, allowed=request.auth.grant.allowed)
-    return answers.RawSnapshot(gateway.position.epoch, gateway.position.seq, [Raw(json) for json in found])
+def _snapshot(request: ApiRequest, event_type: str | None) -> ASGIApp:
+    around = services(request)
+    return SnapshotAnswer(
+        around.gateway.position,
+        around.gateway.snapshot_pieces(event_type, allowed=request.auth.grant.allowed),
+        transport_of=around.transport_of,
+        grace_s=around.gateway.options.send_limits.grace_s,
+    )

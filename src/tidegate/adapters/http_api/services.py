@@ -1,5 +1,6 @@
 """What the routes stand on, and how they find it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol, cast
 
@@ -72,6 +73,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: Steering
     gate: Gate
     open_stream: OpenStream
+    transport_of: Callable[[Any], asyncio.Transport]
     publish: ASGIApp
     render_metrics: Callable[[Coverage], bytes]
     options: HttpOptions

@@ -1,0 +1,99 @@
+"""Snapshots over HTTP, written in pieces: they may be larger than what is to be held for one reader.
+
+Knows nothing of what a snapshot holds, or of who may see it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+from litestar.response.base import ASGIResponse
+
+from tidegate.core.envelope import encode
+from tidegate.core.events import Position
+
+HEADERS = [(b"content-type", b"application/json")]
+
+log = structlog.get_logger("tidegate.http")
+
+
+class SnapshotAnswer:
+    """The ASGI response that tells `position` and the events of `pieces`, each of which is encoded.
+
+    The next piece is asked for once the transport has room for it, and others have a turn between two. A reader that
+    takes nothing for `grace_s` is aborted. `transport_of` finds the transport under a request.
+    """
+
+    def __init__(
+        self,
+        position: Position,
+        pieces: Iterator[list[bytes]],
+        *,
+        transport_of: Callable[[Any], asyncio.Transport],
+        grace_s: float,
+    ) -> None:
+        self._position = position
+        self._pieces = pieces
+        self._transport_of = transport_of
+        self._grace_s = grace_s
+        self._is_over = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        head = b'{"epoch":%b,"seq":%d,"events":[' % (encode(self._position.epoch), self._position.seq)
+        first = next(self._pieces, [])
+        second = next(self._pieces, None)
+        if second is None:
+            await ASGIResponse(body=head + b",".join(first) + b"]}")(scope, receive, send)
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch(receive))
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await self._write(self._bodies(head, first, second), self._transport_of(scope), send)
+
+    def _bodies(self, head: bytes, first: list[bytes], second: list[bytes]) -> Iterator[bytes]:
+        yield head + b",".join(first)
+        is_first = not first
+        for piece in self._from(second):
+            if piece:
+                yield b"," * (not is_first) + b",".join(piece)
+                is_first = False
+            else:
+                yield b""
+        yield b"]}"
+
+    def _from(self, second: list[bytes]) -> Iterator[list[bytes]]:
+        yield second
+        yield from self._pieces
+
+    async def _write(self, bodies: Iterator[bytes], transport: asyncio.Transport, send: Any) -> None:
+        for body in bodies:
+            if self._is_over:
+                return
+            if body and not await self._is_taken(body, transport, send):
+                log.debug("a snapshot is not taken", slow_grace_s=self._grace_s)
+                transport.abort()
+                return
+            await asyncio.sleep(0)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _is_taken(self, body: bytes, transport: asyncio.Transport, send: Any) -> bool:
+        """Hand `body` over. False if the reader took nothing for the grace period, and there was no room for it."""
+        while True:
+            unsent = transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(self._grace_s):
+                    # Waits only before it has written anything, so it may be cancelled and asked again.
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            except TimeoutError:
+                if transport.get_write_buffer_size() >= unsent:
+                    return False
+            else:
+                return True
+
+    async def _watch(self, receive: Any) -> None:
+        """Sees the reader leave, and the end of an answer to HEAD; ends with the answer at the latest."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._is_over = True
