@@ -182,9 +182,12 @@ async def listening(port: int, proxy: asyncio.subprocess.Process, output: Path) 
 
 
 async def message(client: ClientConnection) -> dict[str, Any]:
+    """The next message but `synced`, which clients ignore that do not know it."""
     async with asyncio.timeout(PATIENCE_S):
-        found: dict[str, Any] = json.loads(await client.recv())
-        return found
+        while True:
+            found: dict[str, Any] = json.loads(await client.recv())
+            if found["type"] != "synced":
+                return found
 
 
 async def block_of(response: aiohttp.ClientResponse) -> dict[str, str]:
@@ -272,8 +275,8 @@ async def test_an_event_stream(proxied: Proxied) -> None:
         await until_left(proxied.app)
         async with session.get(stream, headers={"Last-Event-ID": place}) as response:
             assert json.loads((await block_of(response))["data"])["data"]["resumed"] is True
-            await block_of(response)
             assert [json.loads((await block_of(response))["data"])["data"] for _ in range(3)] == [0, 1, 2]
+            assert (await block_of(response))["event"] == "synced"
             leave(response)
 
 
@@ -319,8 +322,9 @@ def log_of(proxied: Proxied) -> str:
 WATCH = """async () => {
     const socket = new WebSocket(new URL("ws?types=app.*", document.baseURI.replace("http", "ws")));
     const source = new EventSource(new URL("api/v1/events?types=app.*", document.baseURI));
-    const welcomed = [new Promise((done) => { socket.onmessage = done; }),
-                      new Promise((done) => { source.addEventListener("welcome", done); })];
+    const synced = (done) => (event) => { if (JSON.parse(event.data).type === "synced") done(); };
+    const welcomed = [new Promise((done) => { socket.onmessage = synced(done); }),
+                      new Promise((done) => { source.addEventListener("synced", done); })];
     await Promise.all(welcomed);
     const heard = [new Promise((done) => { socket.onmessage = (event) => done(JSON.parse(event.data).data); }),
                    new Promise((done) => {

@@ -104,11 +104,10 @@ def backend_number(frame: Frame) -> int:
 
 
 async def handed(websocket: ClientConnection) -> list[Frame]:
-    """The snapshots of a new connection: what comes before the answer to its first message."""
-    await websocket.send('{"type":"ping"}')
+    """The snapshots of a new connection."""
     frames: list[Frame] = []
     async with asyncio.timeout(PATIENCE_S):
-        while (frame := read_frame(await websocket.recv())).type != "pong":
+        while (frame := read_frame(await websocket.recv())).type != "synced":
             frames.append(frame)
     return [frame for frame in frames if frame.type != "welcome"]
 
