@@ -98,7 +98,7 @@ async def test_node_sends_its_token_as_a_subprotocol() -> None:
         import { WebSocket } from "ws";
         const [url, ...protocols] = process.argv.slice(1);
         const socket = new WebSocket(url, protocols);
-        socket.on("message", (data) => {
+        socket.once("message", (data) => {
             console.log(JSON.stringify([socket.protocol, JSON.parse(data).type]));
             socket.close();
         });

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -105,12 +106,9 @@ class Walls:
 
     def __init__(self) -> None:
         self._offsets: list[tuple[float, float]] = [(float("-inf"), EPOCH_WALL)]
-        self._small: list[float] = []
 
     def jumped(self, at: float, seconds: float) -> None:
         self._offsets.append((at, self._offsets[-1][1] + seconds))
-        if abs(seconds) <= STEP_S:
-            self._small.append(at)
 
     def at(self, now: float) -> list[float]:
         """The offsets at `now`: two in the instant of a jump."""
@@ -120,9 +118,12 @@ class Walls:
     def tells(self, moment: float, shown: str, *, since: float, now: float) -> bool:
         """Whether `shown` is how a `moment` that is held since `since` may be told at `now`: it follows the jumps.
 
-        What is no step may be left out.
+        What is no step may be left out, also where it is what two steps come to that nobody looked between.
         """
-        exact = not any(since - INSTANT_S <= at <= now + INSTANT_S for at in self._small)
+        first = bisect_right(self._offsets, (since - INSTANT_S, float("inf"))) - 1
+        last = bisect_right(self._offsets, (now + INSTANT_S, float("inf")))
+        offsets = [offset for _, offset in self._offsets[first:last]]
+        exact = not any(0.0 < abs(one - other) <= STEP_S for one, other in combinations(offsets, 2))
         slack_s = ROUNDING_S if exact else STEP_S + ROUNDING_S
         return any(abs(from_rfc3339(shown) - moment - offset) <= slack_s for offset in self.at(now))
 
