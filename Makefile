@@ -10,11 +10,7 @@ demo: $(or $(wildcard $(STAMP)/python),$(STAMP)/program)
 	$(BIN)/tidegate demo
 
 check: $(STAMP)/python $(STAMP)/tools
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/pytest
+	tools/run-checks
 
 test: $(STAMP)/python
 	$(BIN)/pytest -m "not real"
