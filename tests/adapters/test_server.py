@@ -323,14 +323,15 @@ async def test_a_client_that_ends_its_direction_in_the_middle_of_a_body_is_gone(
         await client.close()
 
 
+@pytest.mark.parametrize("target", ["example.com:80", "/"])
 @pytest.mark.parametrize("upgrade", ["", "Upgrade: h2c\r\n"])
-async def test_a_tunnel_is_refused(upgrade: str) -> None:
+async def test_a_tunnel_is_refused(upgrade: str, target: str) -> None:
     async with server(Application()) as port:
         client = await RawClient.open(port)
         client.writer.write(
-            f"CONNECT example.com:80 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode()
+            f"CONNECT {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode()
         )
-        assert (await client.rest()).startswith(b"HTTP/1.1 4")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
         await client.close()
 
 

@@ -323,6 +323,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            # The parser takes all that follows for a tunnel's: read again as a plain request it would never end.
+            raise _Fault(400, "expected another method than CONNECT, which is for proxies")
         self._head_bytes = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
         if self._head_bytes > HEAD_BYTES:
             raise _head_too_large()
