@@ -386,6 +386,29 @@ async def test_leaving_waits_for_running_answers() -> None:
     await idle.close()
 
 
+async def test_leaving_does_not_wait_for_a_connection_that_opens_meanwhile(tmp_path: Path) -> None:
+    certificates = written_to(tmp_path)
+    theirs = ssl.create_default_context(cafile=str(certificates.ca))
+    application = Application()
+    application.may_answer.clear()
+
+    async def open_late(late: RawClient) -> None:
+        await late.writer.start_tls(theirs, server_hostname="127.0.0.1")
+        assert await late.rest() == b""
+        application.may_answer.set()
+
+    async with server(application, ssl=certificates.server_side(), finish_s=2.0) as port:
+        late = await RawClient.open(port)  # accepted before the other, but no connection until it has shaken hands
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", port, ssl=theirs))
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        opening = asyncio.create_task(open_late(late))
+    assert read_answer(await client.rest()).body == b"done"
+    await opening
+    await client.close()
+    await late.close()
+
+
 async def test_leaving_gives_up_on_answers_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidegate.adapters.server.ABORTED_S", 0.05)
     application = Application()
