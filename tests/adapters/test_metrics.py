@@ -4,6 +4,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.adapters.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_backend
 from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.outbox import OTHER_TYPES
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, RefusalReason
 from tidegate.ports import Metrics
@@ -48,7 +49,8 @@ def test_published_events_and_their_deliveries() -> None:
 def test_skipped_events() -> None:
     metrics = made()
     metrics.events_skipped("system.status", 5)
-    assert samples(metrics, "tidegate_events_skipped_total") == {("system.status",): 5}
+    metrics.events_skipped(OTHER_TYPES, 2)
+    assert samples(metrics, "tidegate_events_skipped_total") == {("system.status",): 5, ("other",): 2}
 
 
 def test_polls_and_their_duration() -> None:

@@ -323,14 +323,15 @@ async def test_a_client_that_ends_its_direction_in_the_middle_of_a_body_is_gone(
         await client.close()
 
 
+@pytest.mark.parametrize("target", ["example.com:80", "/"])
 @pytest.mark.parametrize("upgrade", ["", "Upgrade: h2c\r\n"])
-async def test_a_tunnel_is_refused(upgrade: str) -> None:
+async def test_a_tunnel_is_refused(upgrade: str, target: str) -> None:
     async with server(Application()) as port:
         client = await RawClient.open(port)
         client.writer.write(
-            f"CONNECT example.com:80 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode()
+            f"CONNECT {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{upgrade}\r\n".encode()
         )
-        assert (await client.rest()).startswith(b"HTTP/1.1 4")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
         await client.close()
 
 
@@ -383,6 +384,29 @@ async def test_leaving_waits_for_running_answers() -> None:
         await RawClient.open(port)
     await client.close()
     await idle.close()
+
+
+async def test_leaving_does_not_wait_for_a_connection_that_opens_meanwhile(tmp_path: Path) -> None:
+    certificates = written_to(tmp_path)
+    theirs = ssl.create_default_context(cafile=str(certificates.ca))
+    application = Application()
+    application.may_answer.clear()
+
+    async def open_late(late: RawClient) -> None:
+        await late.writer.start_tls(theirs, server_hostname="127.0.0.1")
+        assert await late.rest() == b""
+        application.may_answer.set()
+
+    async with server(application, ssl=certificates.server_side(), finish_s=2.0) as port:
+        late = await RawClient.open(port)  # accepted before the other, but no connection until it has shaken hands
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", port, ssl=theirs))
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        opening = asyncio.create_task(open_late(late))
+    assert read_answer(await client.rest()).body == b"done"
+    await opening
+    await client.close()
+    await late.close()
 
 
 async def test_leaving_gives_up_on_answers_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:

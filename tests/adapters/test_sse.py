@@ -96,7 +96,7 @@ async def test_welcome_snapshots_position_then_live() -> None:
             await publish(gate, draft("app.news", {"x": "\n"}))
             live = await reader.block()
     assert "content-type: text/event-stream\r\n" in reader.head
-    assert "cache-control: no-store\r\n" in reader.head
+    assert "cache-control: no-store, no-transform\r\n" in reader.head
     assert "x-accel-buffering: no\r\n" in reader.head
     assert (welcome["event"], welcome["retry"]) == ("welcome", "3000")
     assert "id" not in welcome

@@ -1,7 +1,7 @@
 import pytest
 from fanout import event
 
-from tidegate.core.outbox import QUEUE, Outbox
+from tidegate.core.outbox import COUNTED_TYPES, OTHER_TYPES, QUEUE, Outbox
 
 
 def drained(outbox: Outbox) -> list[int | None]:
@@ -68,3 +68,12 @@ def test_counts_the_bytes_of_what_it_holds() -> None:
     while outbox:
         outbox.pop()
     assert outbox.bytes == 0
+
+
+def test_names_a_bounded_number_of_the_types_that_it_skipped_and_counts_the_others_together() -> None:
+    outbox = Outbox()
+    invented = [f"log.{n}" for n in range(COUNTED_TYPES + 50)]
+    for seq, event_type in enumerate([*invented, "log.0", "log.120", *["last"] * QUEUE], 1):
+        outbox.offer(event(event_type, seq))
+    counted = dict.fromkeys(invented[:COUNTED_TYPES], 1)
+    assert outbox.take_skipped() == {**counted, "log.0": 2, OTHER_TYPES: 51}

@@ -5,7 +5,7 @@ from fanout import EPOCH, NOW, WALL, Fabric, FakeChannel, event, interest, types
 
 from tidegate.core.events import Position
 from tidegate.core.instant import Instant
-from tidegate.core.outbox import QUEUE
+from tidegate.core.outbox import COUNTED_TYPES, OTHER_TYPES, QUEUE
 from tidegate.core.subscriber import PIECE_BYTES, SendLimits, Subscriber
 
 HELLO = b'\x81\x10{"type":"hello"}'
@@ -416,6 +416,22 @@ class TestBacklogged:
         assert [m["seq"] for m in received[3:]] == [5, *range(8, 8 + QUEUE + 1)]
         assert fabric.counted == subscriber.skipped == {"state": 3, "log": 2}
         assert subscriber.delivered == 1 + 1 + QUEUE + 1
+
+    def test_is_told_of_a_bounded_number_of_types_over_all_its_gaps(self) -> None:
+        fabric = Fabric()
+        subscriber, channel, _ = self.backlogged(fabric)
+        for start in (0, 80):
+            for n in range(80):
+                fabric.publish(f"log.{start + n}")
+            for _ in range(QUEUE):
+                fabric.publish("log.0")
+            channel.unblock()
+            channel.block()
+            fabric.publish("big", KB)
+        skipped = subscriber.skipped
+        assert len(skipped) == COUNTED_TYPES + 1
+        assert skipped[OTHER_TYPES] == 60
+        assert sum(skipped.values()) == sum(fabric.counted.values())
 
     def test_is_worked_off_in_pieces_too(self) -> None:
         fabric = Fabric()

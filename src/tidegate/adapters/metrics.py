@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tidegate.core.grant import Coverage
+from tidegate.core.outbox import OTHER_TYPES
 from tidegate.core.topics import BUILT_IN_TYPES
 from tidegate.errors import ErrorCode, RefusalReason
 
@@ -150,7 +151,7 @@ class PrometheusMetrics:
         self._clients(transport).dec()
 
     def events_skipped(self, event_type: str, count: int) -> None:
-        self._skipped(self._types(event_type)).inc(count)
+        self._skipped(OTHER if event_type == OTHER_TYPES else self._types(event_type)).inc(count)
 
     def refused(self, transport: str, reason: RefusalReason) -> None:
         self._refusals(transport, reason.value).inc()

@@ -104,7 +104,7 @@ async def serve(
     aborted. Upgraded connections are for whoever took them over to close.
     """
     _set_limits_of_kernel(sock)
-    state = ServerState()
+    state = _State()
     _renew_headers(state)
     config = _config(app, keep_alive_s=keep_alive_s)
     idle = asyncio.Event()
@@ -191,6 +191,14 @@ class Deadlines:
         self._timer = None if first is None else self._loop.call_at(first, self._end_overdue)
 
 
+class _State(ServerState):
+    """What the connections of one server share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_ending = False
+
+
 class _Fault(Exception):
     """What a parser's callback raises to end the parsing: the answer to a request that is none."""
 
@@ -206,7 +214,7 @@ class HttpProtocol(HttpToolsProtocol):
     def __init__(
         self,
         config: Config,
-        state: ServerState,
+        state: _State,
         upgrade: Upgrade,
         *,
         scheme: Literal["http", "https"],
@@ -217,6 +225,7 @@ class HttpProtocol(HttpToolsProtocol):
         gone: Callable[[], None],
     ) -> None:
         super().__init__(config, state, {})
+        self._state = state
         self._note_refused = refused
         self._upgrade = upgrade
         self.scheme = scheme
@@ -256,6 +265,8 @@ class HttpProtocol(HttpToolsProtocol):
         peer = transport.get_extra_info("peername")
         self.client = (peer[0], peer[1]) if peer else None
         self._deadlines.begin(self)
+        if self._state.is_ending:  # it was on its way when the rest were told
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadlines.stop(self)
@@ -323,6 +334,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            # The parser takes all that follows for a tunnel's: read again as a plain request it would never end.
+            raise _Fault(400, "expected another method than CONNECT, which is for proxies")
         self._head_bytes = len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers])
         if self._head_bytes > HEAD_BYTES:
             raise _head_too_large()
@@ -590,7 +604,8 @@ def _note_gone(state: ServerState, idle: asyncio.Event) -> None:
         idle.set()
 
 
-async def _finish(state: ServerState, idle: asyncio.Event, finish_s: float) -> None:
+async def _finish(state: _State, idle: asyncio.Event, finish_s: float) -> None:
+    state.is_ending = True
     for connection in list(state.connections):
         connection.shutdown()
     if state.connections:

@@ -25,7 +25,7 @@ RETRY_SPREAD_MS = 4000
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
+    (b"cache-control", b"no-store, no-transform"),  # a proxy that compresses would hold events back
     (b"x-accel-buffering", b"no"),
 ]
 

@@ -6,12 +6,16 @@ writer: the policy is a value, the caller acts on it.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tidegate.core.events import Event
 
 QUEUE = 256
 """Events of types that are not retained, kept per connection."""
+
+COUNTED_TYPES = 100
+OTHER_TYPES = "*"
+"""So many types are counted by name; what is skipped of further ones is counted together, under what no type can be."""
 
 
 class Outbox:
@@ -63,5 +67,13 @@ class Outbox:
 
     def _skip(self, event: Event | None) -> None:
         if event is not None:
-            self._skipped[event.type] = self._skipped.get(event.type, 0) + 1
+            count_skipped(self._skipped, [(event.type, 1)])
             self.bytes -= len(event.json)
+
+
+def count_skipped(counts: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
+    """Add `more` events, by type, to `counts`: publishers may invent types, and what one reader missed is one frame."""
+    for event_type, count in more:
+        known = event_type in counts or len(counts) < COUNTED_TYPES
+        name = event_type if known else OTHER_TYPES
+        counts[name] = counts.get(name, 0) + count

@@ -17,7 +17,7 @@ from tidegate.core.events import Event, Position
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Interest, Member
 from tidegate.core.instant import Instant
-from tidegate.core.outbox import Outbox
+from tidegate.core.outbox import Outbox, count_skipped
 from tidegate.core.retained import Name, Retained
 
 PIECE_BYTES = 65536
@@ -238,8 +238,11 @@ class Subscriber(Member):
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Events left out so far, by type, also those that no gap has told of yet."""
-        return _added(self._told_skipped or {}, self._outbox.skipped if self._outbox else {})
+        """Events left out so far, by type as far as these are counted, also those that no gap has told of yet."""
+        skipped = {**(self._told_skipped or {})}
+        if self._outbox is not None:
+            count_skipped(skipped, self._outbox.skipped.items())
+        return skipped
 
     def _frames(self, head: bytes, names: list[Name], position: Position, synced_from: int | None) -> Iterator[bytes]:
         framing, history = self.interest.framing, self._stream.history
@@ -301,7 +304,9 @@ class Subscriber(Member):
         framing = self.interest.framing
         while self._outbox is not None:
             if skipped := self._outbox.take_skipped():
-                self._told_skipped = _added(self._told_skipped or {}, skipped)
+                if self._told_skipped is None:
+                    self._told_skipped = {}
+                count_skipped(self._told_skipped, skipped.items())
                 self._settled -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
@@ -345,7 +350,3 @@ def _take(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
         if size <= 0:
             break
     return b"".join(piece), False
-
-
-def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}
