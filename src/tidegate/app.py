@@ -226,7 +226,7 @@ async def store_for(config: Config) -> Store | None:
 
 
 def metrics_for(config: Config) -> PrometheusMetrics:
-    return PrometheusMetrics(version=__version__, known_types=config.sources)
+    return PrometheusMetrics(version=__version__, known_types=tuple(config.sources))
 
 
 def gateway_options(config: Config) -> GatewayOptions:

@@ -1,0 +1,440 @@
+"""Each key of a configuration, changed alone, changes what the parts of a gateway are told, and nothing else.
+
+The whole gateway is put together twice with stand-ins for its parts, which note what they are given: for a base
+configuration, and for one key changed in it. `KEYS` says of every key which places must have changed, and to what.
+"""
+
+import functools
+import inspect
+import random
+import types
+import typing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+import pytest
+
+from tidegate import app
+from tidegate.adapters import server
+from tidegate.adapters.bus_memory import MemoryBus
+from tidegate.adapters.clock import SystemClock
+from tidegate.adapters.store_sqlite import SqliteStore
+from tidegate.config import Config, from_document
+from tidegate.config.model import Section
+from tidegate.core.topics import PatternSet
+
+PARTS: Final = {
+    "App": (app, "App"),
+    "Gate": (app, "Gate"),
+    "Gateway": (app, "Gateway"),
+    "Metrics": (app, "PrometheusMetrics"),
+    "Poller": (app, "BackendPoller"),
+    "Streams": (app, "EventStreams"),
+    "Supervisor": (app, "Supervisor"),
+    "WebSocket": (app, "WebSocketServer"),
+    "api": (app, "http_api"),
+    "asyncapi": (app, "asyncapi_document"),
+    "bound": (app, "bound"),
+    "serve": (server, "serve"),
+    "store": (SqliteStore, "open"),
+    "tls": (server, "tls_context"),
+    "url": (app, "url_of"),
+}
+"""What `running` makes or calls, by the names that places begin with."""
+
+KINDS: Final = {
+    "Authenticator": [(app, "OpenAuthenticator"), (app, "TokenAuthenticator"), (app, "JwtAuthenticator")],
+    "Backend": [(app, "JsonRpcBackend"), (app, "HttpJsonBackend")],
+    "keys": [(app, "JwksKeys"), (app, "secret_file"), (app, "public_key_file")],
+}
+"""Parts of which there are several kinds; the place `kind` says which was chosen."""
+
+BASE: Final[dict[str, Any]] = {
+    "server": {"state_dir": "state", "tls_cert_file": "old-1", "tls_key_file": "old-2"},
+    "backends": {
+        "b": {"url": "http://b:1", "client_cert_file": "old-1", "client_key_file": "old-2"},
+        "c": {"url": "http://c:1"},
+    },
+    "sources": {
+        "s": {"backend": "b", "method": "m", "items": "/items", "key": "id"},
+        "t": {"backend": "b", "method": "n"},
+        "u": {"backend": "c", "method": "m"},
+    },
+    "auth": {"mode": "token", "tokens": [{"token": "of-the-first-bearer"}, {"token": "of-the-second-bearer"}]},
+}
+"""Everything is there twice where it can be: a change of the first must leave the second as it is."""
+
+FIRST: Final = {"backends": "b", "sources": "s", "tokens": "0"}
+"""Which of several tables has the changed key: what ``*`` stands for below these."""
+
+JWT: Final = {"auth.mode": "jwt", "auth.jwt.key_file": "old-1"}
+
+GONE: Final = "(nothing is given there)"
+
+
+class Wired(NamedTuple):
+    """A new `value` for a key, and what it `reaches`: the places that change, with what is there then.
+
+    `given` are keys that differ from `BASE` before and after; None takes one out.
+    """
+
+    value: Any
+    reaches: Mapping[str, Any]
+    given: Mapping[str, Any] = {}
+
+
+def at(value: Any, *places: str, as_: Any = None, given: Mapping[str, Any] | None = None) -> Wired:
+    """A key whose value, or what it comes `as_`, is at each of `places`."""
+    return Wired(value, dict.fromkeys(places, value if as_ is None else as_), given or {})
+
+
+def breaker(name: str, value: Any, *, given: Mapping[str, Any] | None = None) -> Wired:
+    return at(value, f"Poller.plan.breaker.{name}", given=given)
+
+
+KEYS: Final[dict[str, Wired]] = {
+    "server.host": at("localhost", "bound.host", "Gate.bound_host"),
+    "server.port": at(1234, "bound.port"),
+    "server.state_dir": at("elsewhere", "store.directory"),
+    "server.allowed_hosts": at(["h.example"], "Gate.hosts"),
+    "server.allowed_origins": at(["https://o.example"], "Gate.origins"),
+    "server.trusted_proxies": at(["10.0.0.0/8"], "Gate.trusted_proxies"),
+    "server.root_path": at("/live", "api.options.root_path", "asyncapi.root_path", "WebSocket.options.root_path"),
+    "server.tls_cert_file": at("new", "tls.cert_file"),
+    "server.tls_key_file": at("new", "tls.key_file"),
+    "server.default_types": at(["s", "job.*"], "Gateway.options.default_types"),
+    "server.heartbeat_interval_s": at(1.5, "Gateway.options.heartbeat_interval_s"),
+    "server.drain_s": at(7.5, "App.drain_s"),
+    "server.drain_min_s": at(1.5, "App.drain_min_s"),
+    "server.max_clients": at(77, "Gateway.options.max_clients"),
+    "limits.message_bytes": at(777, "WebSocket.options.message_bytes"),
+    "limits.publish_bytes": at(777, "api.options.publish_bytes", "serve.body_bytes"),
+    "limits.retained_keys": at(77, "Gateway.options.retained_keys"),
+    "limits.retained_bytes": at(777, "Gateway.options.retained_bytes"),
+    "limits.publishes_per_s": at(7.5, "Gateway.options.publishes.per_s"),
+    "limits.publishes_burst": at(77, "Gateway.options.publishes.burst"),
+    "limits.event_bytes": at(
+        777, "Gateway.options.event_bytes", "Poller.plan.event_bytes", "Poller 2.plan.event_bytes"
+    ),
+    "limits.messages_per_s": Wired(
+        1000.0,
+        {"Gateway.options.session_limits.messages_per_s": 1000.0, "WebSocket.options.frames.per_s": 10000.0},
+    ),
+    "limits.messages_burst": Wired(
+        1000,
+        {"Gateway.options.session_limits.messages_burst": 1000, "WebSocket.options.frames.burst": 10000},
+    ),
+    "limits.patterns": at(77, "Gateway.options.session_limits.patterns"),
+    "limits.connects_per_s": at(7.5, "Gateway.options.connects.per_s"),
+    "limits.connects_burst": at(77, "Gateway.options.connects.burst"),
+    "limits.send_buffer_soft_bytes": at(777, "Streams.soft_bytes", "WebSocket.options.send_buffer_soft_bytes"),
+    "limits.send_buffer_hard_bytes": at(
+        777777, "Gateway.options.send_limits.hard_bytes", "WebSocket.options.send_buffer_hard_bytes"
+    ),
+    "limits.slow_grace_s": at(7.5, "Gateway.options.send_limits.grace_s", "serve.slow_grace_s"),
+    "limits.handshake_s": at(7.5, "serve.handshake_s", "api.options.body_s"),
+    "limits.rpc_error_interval_s": at(7.5, "Poller.plan.rpc_error_interval_s", "Poller 2.plan.rpc_error_interval_s"),
+    "history.events": at(77, "Gateway.options.history_events"),
+    "history.bytes": at(777, "Gateway.options.history_bytes"),
+    "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
+    "backends.*.protocol": at("http", "Backend.kind", as_="HttpJsonBackend"),
+    "backends.*.timeout_s": Wired(
+        7.5,
+        {
+            "Poller.plan.timeout_s": 7.5,
+            "Poller.plan.breaker.probe_deadline_s": 8.5,
+            "Poller.plan.sources.0.spec.timeout_s": 7.5,
+            "Poller.plan.sources.1.spec.timeout_s": 7.5,
+        },
+    ),
+    "backends.*.response_bytes": at(777, "Backend.options.response_bytes"),
+    "backends.*.batch": at(True, "Poller.plan.batch"),
+    "backends.*.connections": at(7, "Poller.plan.connections", "Backend.options.connections"),
+    "backends.*.connection_max_s": at(7.5, "Backend.options.connection_max_s"),
+    "backends.*.retry_after_max_s": at(7.5, "Poller.plan.policy.retry_after_max_s"),
+    "backends.*.headers": at({"X-Api-Key": "k"}, "Backend.options.headers"),
+    "backends.*.bearer_token_file": at("new", "Backend.options.bearer_token_file"),
+    "backends.*.ca_file": at("new", "Backend.options.ca_file"),
+    "backends.*.client_cert_file": at("new", "Backend.options.client_cert_file"),
+    "backends.*.client_key_file": at("new", "Backend.options.client_key_file"),
+    "backends.*.breaker.failure_threshold": breaker("failure_threshold", 7),
+    "backends.*.breaker.open_s": breaker("open_s", 7.5),
+    "backends.*.breaker.open_max_s": breaker("open_max_s", 77.5),
+    "backends.*.breaker.half_open_successes": breaker("half_open_successes", 7),
+    "backends.*.breaker.heal_s": breaker("heal_s", 7.5),
+    "backends.*.breaker.slow_s": at(1.5, "Poller.plan.policy.slow_s"),
+    "backends.*.breaker.ignored_codes": at([-7], "Poller.plan.policy.ignored_codes"),
+    "backends.*.breaker.failure_rate": breaker("failure_rate", 0.75),
+    "backends.*.breaker.rate_window_s": breaker("rate_window_s", 7.5),
+    "backends.*.breaker.rate_minimum_calls": breaker("rate_minimum_calls", 7),
+    "sources.*.method": at("other", "Poller.plan.sources.0.call.method"),
+    "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
+    "sources.*.interval_s": Wired(
+        7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + app.IDLE_MARGIN_S}
+    ),
+    "sources.*.idle_interval_s": Wired(
+        7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + app.IDLE_MARGIN_S}
+    ),
+    "sources.*.on_change": at(True, "Poller.plan.sources.0.spec.on_change"),
+    "sources.*.select": at("/result", "Poller.plan.sources.0.select"),
+    "sources.*.items": at("/others", "Poller.plan.sources.0.items"),
+    "sources.*.key": at("name", "Poller.plan.sources.0.key"),
+    "sources.*.stale_repeat": at(False, "Poller.plan.sources.0.spec.stale_repeat"),
+    "sources.*.max_stale_s": at(7.5, "Poller.plan.sources.0.spec.max_stale_s"),
+    "sources.*.breaker": at("own", "Poller.plan.sources.0.breaker", as_="b/s"),
+    "sources.*.backend": Wired(
+        "c",
+        {
+            "Backend.options.idle_s": app.IDLE_MARGIN_S,
+            "Poller.plan.sources": [],
+            "Poller 2.plan.sources.0.spec.type": "s",
+            "Poller 2.plan.sources.0.spec.keyed": True,
+            "Poller 2.plan.sources.0.items": "/items",
+            "Poller 2.plan.sources.0.key": "id",
+            "Poller 2.plan.sources.1": {
+                "spec": {
+                    "type": "u",
+                    "source": "c",
+                    "interval_s": 5.0,
+                    "timeout_s": 2.0,
+                    "max_stale_s": None,
+                    "on_change": False,
+                    "stale_repeat": True,
+                    "keyed": False,
+                },
+                "call": {"method": "m", "params": "{}"},
+                "breaker": "c",
+                "select": "",
+                "items": "",
+                "key": None,
+                "idle_interval_s": None,
+            },
+        },
+        given={"sources.t": None},
+    ),
+    "auth.mode": Wired(
+        "jwt",
+        {
+            "Authenticator": {
+                "kind": "JwtAuthenticator",
+                "keys": "the keys",
+                "options": {"algorithms": ["RS256"], "audience": None, "issuer": None},
+            },
+            "keys": {"kind": "public_key_file", "path": "old-1", "setting": "auth.jwt.key_file"},
+            "api.options.auth": "jwt",
+        },
+        given={"auth.jwt.key_file": "old-1"},
+    ),
+    "auth.tokens.*.token": at("of-another-bearer", "Authenticator.tokens.0.token"),
+    "auth.tokens.*.token_file": at(
+        "new", "Authenticator.tokens.0.token.path", given={"auth.tokens.0": {"token_file": "old-1"}}
+    ),
+    "auth.tokens.*.roles": at(["admin", "publisher"], "Authenticator.tokens.0.grant.roles"),
+    "auth.tokens.*.types": at(["job.*", "s"], "Authenticator.tokens.0.grant.allowed"),
+    "auth.jwt.algorithms": at(["ES256", "RS256"], "Authenticator.options.algorithms", given=JWT),
+    "auth.jwt.key_file": at("new", "keys.path", given=JWT),
+    "auth.jwt.jwks_url": at(
+        "https://new/jwks", "keys.url", given={"auth.mode": "jwt", "auth.jwt.jwks_url": "https://old/jwks"}
+    ),
+    "auth.jwt.secret_file": at(
+        "new",
+        "keys.path",
+        given={"auth.mode": "jwt", "auth.jwt.secret_file": "old-1", "auth.jwt.algorithms": ["HS256"]},
+    ),
+    "auth.jwt.audience": at("us", "Authenticator.options.audience", given=JWT),
+    "auth.jwt.issuer": at("them", "Authenticator.options.issuer", given=JWT),
+}
+
+
+def leaves(section: type[Section], path: str = "") -> Iterator[str]:
+    """Every key of `section` that is no table of the configuration itself; ``*`` is any name or number."""
+    for field in msgspec.structs.fields(section):
+        inner, many = _section(field.type)
+        key = f"{path}{field.encode_name}"
+        if inner is None:
+            yield key
+        else:
+            yield from leaves(inner, f"{key}.*." if many else f"{key}.")
+
+
+def _section(kind: Any) -> tuple[type[Section] | None, bool]:
+    """The table that a key of type `kind` holds, None if it holds a value; and whether it holds several."""
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return kind, False
+    found = [inner for argument in typing.get_args(kind) if (inner := _section(argument)[0]) is not None]
+    return (found[0], typing.get_origin(kind) in {dict, tuple}) if found else (None, False)
+
+
+LEAVES: Final = list(leaves(Config))
+
+
+def in_the_first(key: str) -> str:
+    """The path of `key` in the first of several tables."""
+    for tables, name in FIRST.items():
+        key = key.replace(f"{tables}.*", f"{tables}.{name}")
+    return key
+
+
+def document(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`BASE` with `changes`, by dotted paths; None takes a key out."""
+    made: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(BASE))
+    for path, value in changes.items():
+        *tables, key = [int(step) if step.isdigit() else step for step in path.split(".")]
+        table: Any = made
+        for step in tables:
+            table = table[step] if isinstance(step, int) else table.setdefault(step, {})
+        if value is None:
+            del table[key]
+        else:
+            table[key] = value
+    return made
+
+
+class StandIn:
+    """In the place of a part that is not made: whatever is done with it comes to itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, name: str) -> "StandIn":
+        return StandIn(f"{self.name}.{name}")
+
+    def __call__(self, *_: object, **__: object) -> Self:
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        yield from ()
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class Notes:
+    """What every part was given: plain values by dotted places, which begin with the name of the part."""
+
+    def __init__(self, directory: Path) -> None:
+        self.places: dict[str, object] = {}
+        self._directory = directory
+        self._made: list[str] = []
+
+    def stand_in(self, part: str, original: Callable[..., Any], **more: object) -> Callable[..., StandIn]:
+        """What notes the arguments of `original` instead of calling it, and `more`."""
+        signature = inspect.signature(original)
+
+        def made(*arguments: Any, **keywords: Any) -> StandIn:
+            self._made.append(part)
+            count = self._made.count(part)
+            name = part if count == 1 else f"{part} {count}"
+            given = signature.bind(*arguments, **keywords).arguments
+            self.places |= self.flat(name, {**more, **given})
+            return StandIn(f"the {name}")
+
+        return made
+
+    def flat(self, place: str, value: Any) -> dict[str, object]:
+        match value:
+            case msgspec.Struct():
+                return self.flat(place, {name: getattr(value, name) for name in value.__struct_fields__})
+            case Mapping() if value:
+                flattened = [self.flat(f"{place}.{name}", inner) for name, inner in value.items()]
+                return functools.reduce(lambda all_, some: all_ | some, flattened)
+            case list() | tuple() if any(isinstance(inner, msgspec.Struct) for inner in value):
+                return self.flat(place, dict(enumerate(value)))
+            case _:
+                return {place: self.plain(value)}
+
+    def plain(self, value: Any) -> object:
+        """`value` so that it can be compared and read. What is not known here might hide what a key has changed."""
+        match value:
+            case None | bool() | int() | float() | str():
+                return value
+            case list() | tuple():
+                return [self.plain(inner) for inner in value]
+            case Mapping() if not value:
+                return {}
+            case PatternSet():
+                return value.sorted()
+            case set() | frozenset():
+                return sorted(value)
+            case msgspec.Raw():
+                return bytes(value).decode()
+            case Path():
+                return str(value.relative_to(self._directory))
+            case StandIn():
+                return value.name
+            case random.Random() | SystemClock() | MemoryBus() | functools.partial():
+                return type(value).__name__
+            case types.FunctionType() | types.BuiltinFunctionType():
+                return value.__name__
+        raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
+
+
+async def told(document: Mapping[str, Any], directory: Path) -> Notes:
+    """What every part is given for the configuration in `document`, whose files lie in `directory`."""
+    config = from_document(document, environ={}, directory=directory)
+    notes = Notes(directory)
+    with pytest.MonkeyPatch.context() as patched:
+        for part, (owner, name) in PARTS.items():
+            patched.setattr(owner, name, notes.stand_in(part, getattr(owner, name)))
+        for part, kinds in KINDS.items():
+            for owner, name in kinds:
+                patched.setattr(owner, name, notes.stand_in(part, getattr(owner, name), kind=name))
+        async with app.running(config):
+            pass
+    return notes
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files that configurations name are."""
+    made = tmp_path_factory.mktemp("files")
+    for name in ("old-1", "old-2", "new"):
+        (made / name).touch()
+    return made
+
+
+def changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    places = [*before, *(place for place in after if place not in before)]
+    return {p: after.get(p, GONE) for p in places if before.get(p, GONE) != after.get(p, GONE)}
+
+
+@pytest.mark.parametrize("key", LEAVES)
+async def test_a_key_that_is_changed_alone_changes_what_it_should(key: str, directory: Path) -> None:
+    assert key in KEYS, f"say in KEYS of this test what {key} is wired to"
+    value, reaches, given = KEYS[key]
+    base = await told(document(given), directory)
+    new = await told(document({**given, in_the_first(key): value}), directory)
+    expected = dict(base.places)
+    for place, there in reaches.items():
+        for old in [each for each in expected if f"{each}.".startswith(f"{place}.")]:
+            del expected[old]
+        expected |= new.flat(place, there)
+    assert changed(base.places, new.places) == changed(base.places, expected)
+    assert len(changed(base.places, expected)) >= len(reaches), "a place that has the same value before and after"
+
+
+async def test_another_source_is_known_to_whoever_tells_sources_from_other_types(directory: Path) -> None:
+    base = await told(BASE, directory)
+    new = await told(document({"sources.v": {"backend": "c", "method": "m"}}), directory)
+    reached = changed(base.places, new.places)
+    assert {place: there for place, there in reached.items() if not place.startswith("Poller 2.plan.sources.1.")} == {
+        "Gateway.options.source_types": ["s", "t", "u", "v"],
+        "Gateway.options.default_types": ["s", "t", "u", "v", *app.BUILT_IN_DEFAULTS],
+        "Metrics.known_types": ["s", "t", "u", "v"],
+    }
+
+
+def test_no_key_is_listed_that_is_none() -> None:
+    assert not KEYS.keys() - set(LEAVES)
