@@ -446,7 +446,9 @@ class Gateway:
             now = self.clock.now()
             self._follow_clock(now)
             for connection in self.connections:
-                connection.review(now)
+                # Thousands of them each second: nearly all are neither stuck nor here for a while only.
+                if connection.subscriber.paused or connection.grant.expires_at is not None:
+                    connection.review(now)
             self._publishers.forget_settled(now.mono)
             await self._expire(now.mono)
 
