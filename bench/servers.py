@@ -253,6 +253,8 @@ drain_s = 0.0
 [limits]
 connects_per_s = 100000.0
 connects_burst = 100000
+publishes_per_s = 1000000.0
+publishes_burst = 1000000
 """
 
 

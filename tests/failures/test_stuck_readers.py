@@ -29,6 +29,8 @@ port = 0
 state_dir = ""
 heartbeat_interval_s = 0.5
 [limits]
+publishes_per_s = 1000000.0
+publishes_burst = 1000000
 send_buffer_soft_bytes = {SOFT_BYTES}
 send_buffer_hard_bytes = {HARD_BYTES}
 slow_grace_s = 30.0

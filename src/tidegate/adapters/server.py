@@ -261,6 +261,7 @@ class HttpProtocol(HttpToolsProtocol):
         """In place of uvicorn's, which makes socket objects to ask the kernel for what the transport knows."""
         self.connections.add(self)
         self.transport = transport
+        self._local_address = functools.partial(_local_address, transport)
         self.flow = FlowControl(transport)
         peer = transport.get_extra_info("peername")
         self.client = (peer[0], peer[1]) if peer else None
@@ -296,7 +297,10 @@ class HttpProtocol(HttpToolsProtocol):
             if self._upgraded:
                 cast("asyncio.Protocol", self.transport.get_protocol()).data_received(data)
                 return
-            data = self._parse(data[:PIECE_BYTES]) + data[PIECE_BYTES:]
+            if len(data) <= PIECE_BYTES:
+                data = self._parse(data)
+            else:
+                data = self._parse(data[:PIECE_BYTES]) + data[PIECE_BYTES:]
         if self._waits_for_request():
             self._deadlines.begin(self)
 
@@ -315,7 +319,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._codings = []
         self.intake.begin()
         self.scope["state"][TRANSPORT] = self.transport
-        self.scope["state"][LOCAL_ADDRESS] = functools.partial(_local_address, self.transport)
+        self.scope["state"][LOCAL_ADDRESS] = self._local_address
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """In place of uvicorn's: white space behind the value is no part of it (RFC 9112, section 5).
@@ -353,7 +357,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self.intake.body(len(body))
-        super().on_body(body)
+        HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
         self._in_message = False

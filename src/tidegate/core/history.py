@@ -19,6 +19,8 @@ class History:
         self._events: dict[int, Event] = {}
         self._bytes = 0
         self._oldest = 1
+        self.newest = 0
+        """The position of the newest event that was ever taken; 0 before the first."""
 
     def append(self, event: Event) -> list[Event]:
         """Take the next event; the events that fell out for it, oldest first."""
@@ -26,6 +28,7 @@ class History:
         if not self._events:
             self._oldest = event.seq
         self._events[event.seq] = event
+        self.newest = event.seq
         self._bytes += len(event.json)
         evicted = []
         while len(self._events) > self._max_events or self._bytes > self._max_bytes:
@@ -49,11 +52,6 @@ class History:
     def get(self, seq: int) -> Event | None:
         """The event at `seq`, or None if it fell out or has not come yet."""
         return self._events.get(seq)
-
-    @property
-    def newest(self) -> int:
-        """The position of the newest event that was ever taken; 0 before the first."""
-        return self._oldest + len(self._events) - 1
 
     def __len__(self) -> int:
         return len(self._events)

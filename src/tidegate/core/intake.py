@@ -5,8 +5,6 @@ not (who was refused may go on), an eighth of its length for the framing of chun
 Knows neither sockets nor HTTP's syntax.
 """
 
-from collections import deque
-
 HELD_BYTES = 131072
 """What the requests of one connection may take until they are answered, beside the bodies that are still wanted."""
 
@@ -29,7 +27,7 @@ class Intake:
         self._body_bytes = body_bytes
         self._loose = 0
         self._body = 0
-        self._waiting: deque[int] = deque()
+        self._waiting: list[int] = []
         self._waiting_bytes = 0
 
     def came(self, count: int) -> None:
@@ -56,7 +54,7 @@ class Intake:
 
     def answered(self) -> None:
         """The oldest request has its answer."""
-        self._waiting_bytes -= self._waiting.popleft()
+        self._waiting_bytes -= self._waiting.pop(0)
 
     @property
     def held(self) -> int:

@@ -106,8 +106,14 @@ def explained(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
 def check_utf8(raw: bytes | bytearray) -> None:
     """Raise `InvalidResponse` for what is not UTF-8. Piece by piece: as text the whole may be four times as large."""
     whole = memoryview(raw)
+    if len(whole) <= _PIECE_BYTES:
+        try:
+            str(whole, "utf-8")
+        except UnicodeDecodeError as exc:
+            raise InvalidResponse(_not_utf8(exc, 0)) from exc
+        return
     decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(whole) or 1, _PIECE_BYTES):
+    for start in range(0, len(whole), _PIECE_BYTES):
         begun, _ = decoder.getstate()
         try:
             decoder.decode(whole[start : start + _PIECE_BYTES], final=start + _PIECE_BYTES >= len(whole))

@@ -31,6 +31,8 @@ class Published:
         for draft in drafts:
             if draft.retain:
                 kept[draft.type, draft.key or ""] = len(draft.data)
+        if not kept:
+            return
         keys, size = self.keys, self.bytes
         for name, added in kept.items():
             replaced = self._size(name)

@@ -5,6 +5,7 @@ that is set: age is what counts, and a subscriber knows no clock but the present
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import msgspec
 
@@ -58,13 +59,21 @@ class Retained:
                 yield event_type, key
 
     def names(self, wanted: Callable[[str, About], bool]) -> list[Name]:
-        """Where the events are that are `wanted`: asked with an event's type and the types that it speaks of."""
-        return [
-            (event_type, key)
-            for event_type, slots in self._slots.items()
-            for key, slot in slots.items()
-            if wanted(event_type, slot.event.draft.about)
-        ]
+        """Where the events are that are `wanted`: asked with an event's type and the types that it speaks of.
+
+        Of a type's events, which mostly speak of the same, neighbours are asked for once.
+        """
+        found: list[Name] = []
+        for event_type, slots in self._slots.items():
+            asked: About | Literal[False] = False
+            is_wanted = False
+            for key, slot in slots.items():
+                about = slot.event.draft.about
+                if about is not asked:
+                    is_wanted, asked = wanted(event_type, about), about
+                if is_wanted:
+                    found.append((event_type, key))
+        return found
 
     def get(self, event_type: str, key: str = "") -> Event | None:
         """The retained event, as it was published."""
@@ -82,7 +91,7 @@ class Retained:
             return None
         if now is not self._now:
             self._follow_clock(now)
-        if abs(self._offset - slot.offset) > STEP_S:
+        if not -STEP_S <= self._offset - slot.offset <= STEP_S:
             slot.follow_clock(self._offset)
         draft = slot.draft
         if draft.until is not None and now.mono >= draft.until and (restated := self.restated(draft)) is not draft:

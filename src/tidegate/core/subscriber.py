@@ -79,7 +79,8 @@ class Subscriber(Member):
 
     `too_slow` is called once, with the reason, when a limit is passed; `broken` when the hub could not hand something
     over, with the error. Neither may call back into the hub. `placed`: the client has a position, which events move;
-    without one it must not resume, as snapshots may still be due.
+    without one it must not resume, as snapshots may still be due. `paused`: the transport is full; only then has
+    `review` anything to do.
     """
 
     __slots__ = (
@@ -92,13 +93,13 @@ class Subscriber(Member):
         "_limits",
         "_now",
         "_outbox",
-        "_paused",
         "_settled",
         "_stalled",
         "_stream",
         "_told_skipped",
         "_too_slow",
         "interest",
+        "paused",
         "placed",
     )
 
@@ -127,7 +128,7 @@ class Subscriber(Member):
         self._handed_over = 0
         """The newest event that did not come live."""
         self._outbox: Outbox | None = None
-        self._paused = False
+        self.paused = False
         self._stalled: tuple[int, float] | None = None
         self._settled = 0
         self._counted_from = 0
@@ -174,19 +175,19 @@ class Subscriber(Member):
 
     def pause(self) -> None:
         """The transport holds more than the soft limit."""
-        self._paused = True
+        self.paused = True
         self.clear = False
         self._check_hard_limit()
 
     def resume(self, now: Instant) -> None:
         """The transport has drained."""
-        self._paused = False
+        self.paused = False
         self._stalled = None
         self._pump(now)
 
     def review(self, now: Instant) -> None:
         """Call about once a second: notices a kernel that takes no byte for the grace period."""
-        if not self._paused:
+        if not self.paused:
             return
         unsent = self._channel.unsent()
         if self._stalled is None or unsent < self._stalled[0]:
@@ -252,7 +253,8 @@ class Subscriber(Member):
             # A value that changed or went after `position` follows as an event of the history, so it is no snapshot
             # any more; and `synced` must not come before that event.
             assert synced_from is not None, "snapshots are always followed by `synced`"
-            synced_from = max(synced_from, history.newest)
+            if history.newest > synced_from:
+                synced_from = history.newest
             if found is not None and (found[0].seq or 0) <= position.seq:
                 yield framing.snapshot(*found)
         while True:
@@ -287,16 +289,16 @@ class Subscriber(Member):
         self._now = now
         # A piece lies in the transport whole, on top of what is there: that alone must not pass the hard limit.
         piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
-        while self._feed is not None and not self._paused:
+        while self._feed is not None and not self.paused:
             piece, is_all = _take(self._feed, piece_bytes)
             if piece:
                 self.write(piece)
-            if is_all and not self._paused:
+            if is_all and not self.paused:
                 self._end_feed()
                 self._join()
-        while self._outbox is not None and not self._paused:
+        while self._outbox is not None and not self.paused:
             self.write(_take(self._kept(), piece_bytes)[0])
-        self.clear = not self._paused
+        self.clear = not self.paused
         self._now = _NEVER
 
     def _kept(self) -> Iterator[bytes]:

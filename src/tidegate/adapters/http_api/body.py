@@ -1,7 +1,7 @@
 """Request bodies: received up to a limit, read as what publishers send."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -58,21 +58,24 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_by
         raise AccessRefused(408, f"expected the whole body within {within_s:g} s, got {len(body)} bytes") from error
 
 
-def parse_publications(body: bytes, *, check_count: Callable[[int], None]) -> Iterator[list[Draft]]:
+def parse_publications(body: bytes, *, check_count: Callable[[int], None]) -> Iterable[list[Draft]]:
     """One event, or a list of them, some at a time: between them others should have their turn.
 
     A byte order mark in front is skipped. `check_count` is asked first whether there may be so many. Raises
-    `PublishError` (400), saying where and what was expected.
+    `PublishError` (400), now or on the way, saying where and what was expected.
     """
     text = without_bom(body)
     try:
-        found = _decoded(text, check_count)
-        for at in range(0, len(found), AT_ONCE):
-            yield [_draft(one) for one in found[at : at + AT_ONCE]]
+        found = decode(text, _PUBLICATIONS)
     except InvalidResponse as error:
+        # An array that is too long is that first, whatever is in it.
+        with suppress(InvalidResponse):
+            check_count(len(decode(text, _LIST)))
         raise PublishError(_located(text, error), status=400) from error
-    except TopicError as error:
-        raise PublishError(str(error), status=400) from error
+    if not isinstance(found, list):
+        return ([_draft(found, text)],)
+    check_count(len(found))
+    return ([_draft(one, text) for one in found[at : at + AT_ONCE]] for at in range(0, len(found), AT_ONCE))
 
 
 def _located(text: bytes, error: InvalidResponse) -> str:
@@ -84,28 +87,20 @@ def _located(text: bytes, error: InvalidResponse) -> str:
     return str(error)
 
 
-def _decoded(body: bytes, check_count: Callable[[int], None]) -> list[Publication]:
+def _draft(publication: Publication, text: bytes) -> Draft:
+    """What `publication`, which is all or one of the events in `text`, asks for."""
     try:
-        found = decode(body, _PUBLICATIONS)
-    except InvalidResponse:
-        # An array that is too long is that first, whatever is in it.
-        with suppress(InvalidResponse):
-            check_count(len(decode(body, _LIST)))
-        raise
-    if not isinstance(found, list):
-        return [found]
-    check_count(len(found))
-    return found
-
-
-def _draft(publication: Publication) -> Draft:
-    return Draft(
-        type=publication.type,
-        data=compact(publication.data),
-        key=publication.key if publication.key is None else check_key(publication.key),
-        retain=publication.retain,
-        ttl_s=publication.ttl_s,
-    )
+        return Draft(
+            type=publication.type,
+            data=compact(publication.data),
+            key=publication.key if publication.key is None else check_key(publication.key),
+            retain=publication.retain,
+            ttl_s=publication.ttl_s,
+        )
+    except InvalidResponse as error:
+        raise PublishError(_located(text, error), status=400) from error
+    except TopicError as error:
+        raise PublishError(str(error), status=400) from error
 
 
 def _too_long(limit_bytes: int, came: str) -> PublishError:

@@ -1,7 +1,7 @@
 """What every request passes before it is routed, and every answer after it: host, origin, prefix, CORS, HEAD."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -59,7 +59,12 @@ class Door:
         local_address = scope["state"][LOCAL_ADDRESS]
         asked = Request.read(peer, scope["scheme"], scope["headers"], local_address=local_address)
         inner = self._inner_scope(scope, asked)
-        reply = _Reply(send, is_head=scope["method"] == "HEAD", began=lambda: self._count(inner, asked))
+        reply = _Reply(
+            send,
+            is_head=scope["method"] == "HEAD",
+            state=inner["state"],
+            refused=lambda reason: self._count(reason, inner, asked),
+        )
         try:
             if inner["path"] not in PROBES:
                 self._gate.check_host(asked)
@@ -88,11 +93,9 @@ class Door:
             return ASGIResponse(status_code=308, headers={"Location": f"{self._root_path}/"})
         return self._inside
 
-    def _count(self, inner: dict[str, Any], asked: Request) -> None:
-        reason = inner["state"].get(REASON)
-        if reason is not None:
-            transport = STREAMS.get((inner["method"], inner["path"]), "http")
-            self._note_refused(transport, reason, self._gate.address(asked))
+    def _count(self, reason: RefusalReason, inner: dict[str, Any], asked: Request) -> None:
+        transport = STREAMS.get((inner["method"], inner["path"]), "http")
+        self._note_refused(transport, reason, self._gate.address(asked))
 
     def _inner_scope(self, scope: dict[str, Any], asked: Request) -> dict[str, Any]:
         path = scope["path"]
@@ -108,13 +111,16 @@ class Door:
 class _Reply:
     """The server's `send`, with the headers that every answer has, and without a body where HEAD was asked.
 
-    `began` is called before the answer begins.
+    `refused` is called before an answer begins for which the request's `state` has a reason of refusal.
     """
 
-    def __init__(self, send: Any, *, is_head: bool, began: Callable[[], None]) -> None:
+    def __init__(
+        self, send: Any, *, is_head: bool, state: Mapping[str, Any], refused: Callable[[RefusalReason], None]
+    ) -> None:
         self._send = send
         self._is_head = is_head
-        self._began = began
+        self._state = state
+        self._refused = refused
         self._ended = False
         self.status = 0
         self.allowed_origin: str | None = None
@@ -122,7 +128,8 @@ class _Reply:
     async def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self._began()
+            if (reason := self._state.get(REASON)) is not None:
+                self._refused(reason)
             message = {**message, "headers": self._headers(list(message["headers"]))}
         elif self._is_head:
             if self._ended:
@@ -132,7 +139,7 @@ class _Reply:
         await self._send(message)
 
     def _headers(self, headers: Headers) -> Headers:
-        if not any(name.lower() == b"cache-control" for name, _ in headers):
+        if b"cache-control" not in [name.lower() for name, _ in headers]:
             headers.append((b"cache-control", b"no-store"))
         headers += [(b"x-content-type-options", b"nosniff"), (b"vary", b"Origin")]
         if self.allowed_origin is not None:

@@ -21,6 +21,8 @@ def is_offered(headers: Mapping[str, str]) -> bool:
 def offered_token(headers: Mapping[str, str]) -> str | None:
     """The token among the offers, None without one. Raises `AccessRefused` (401) for several, or one that is none."""
     offers = _offers(headers)
+    if not offers:
+        return None
     found = [offer.removeprefix(BEARER_PREFIX) for offer in offers if offer.startswith(BEARER_PREFIX)]
     if not found or PROTOCOL not in offers:
         return None
