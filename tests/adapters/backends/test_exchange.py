@@ -5,6 +5,7 @@ import gzip
 import re
 import socket
 import ssl
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -832,20 +833,21 @@ class TestCancelling:
     async def test_while_the_name_is_looked_up(
         self, new_exchange: NewExchange, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked = asyncio.Event()
+        asked, is_over = threading.Event(), threading.Event()
 
-        async def never(*_args: object, **_named: object) -> None:
+        def late(*_args: object, **_named: object) -> None:
             asked.set()
-            await asyncio.Event().wait()
+            is_over.wait(10)
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+        monkeypatch.setattr(socket, "getaddrinfo", late)
         before = asyncio.all_tasks()
         task = asyncio.ensure_future(get(new_exchange("http://name.invalid/")))
-        await asked.wait()
+        await eventually(asked.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert asyncio.all_tasks() == before
+        is_over.set()
 
     async def test_over_tls(self, new_exchange: NewExchange, certificates: Certificates) -> None:
         async with scripted(hanging, tls=certificates.server_side()) as server:
