@@ -335,7 +335,6 @@ def backend_for(config: Config, name: str) -> Backend:
         ca_file=_path(backend.ca_file),
         client_cert_file=_path(backend.client_cert_file),
         client_key_file=_path(backend.client_key_file),
-        connections=backend.connections,
         connection_max_s=backend.connection_max_s,
         idle_s=_idle_s(config, name),
     )

@@ -37,8 +37,8 @@ class Backend(Protocol):
 
         An answer is the call's whole result as JSON in valid UTF-8. More than one call makes a batch, which only
         backends with batching are given. Raises `BackendError` where the exchange failed as a whole.
-        Sets no deadline: the caller does, by cancelling, and a cancelled call leaves no request or task behind. No
-        more than `connections` calls are under way at once.
+        Sets no deadline and no bound on calls at once: the caller does, and cancels what is late. A cancelled call
+        leaves no request or task behind.
         """
         ...
 

@@ -71,6 +71,18 @@ async def test_a_backend_that_does_not_let_itself_be_cancelled_cannot_hide_that_
 
 
 @virtual
+async def test_a_tick_at_which_data_becomes_too_old_says_so_once() -> None:
+    """Answers take so long that the age limit falls on a tick which finds the next call under way."""
+    house = House(source(interval_s=1.0))
+    house.backend.delay_s = TIMEOUT_S - 0.1
+    async with house.supervisor.running():
+        await asyncio.sleep(60.0)
+        told = [at for at, draft in house.published if draft.type == "a.status" and draft.stale]
+        assert told
+        assert len(told) == len(set(told))
+
+
+@virtual
 async def test_one_outage_tells_one_reason_whoever_is_behind_the_breaker() -> None:
     """Four sources hang together, and the third trips it; a keyed one is stale before, and one has nothing to say."""
     agents = source("d.agents", key="id", interval_s=7.0)

@@ -269,9 +269,9 @@ class BackendPoller:
             while True:
                 await self._wait()
                 now = self._clock.now()
-                await self._publish(self._overdue(now))
                 self._make_up_for_hold(now)
                 await self._publish(self._tick(now))
+                await self._publish(self._overdue(now))
                 while (turn := self._places.next()) is not None:
                     turn.has_place = True
                     task = exchanges.create_task(self._exchange(turn), name=f"poll {self.name}")

@@ -53,7 +53,10 @@ class TestAWholeAnswer:
             (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", 200, b"{}", True),
             (CHUNKED + b"1;a=b\r\n{\r\n1\r\n}\r\n0\r\nX: y\r\n\r\n", 200, b"{}", True),
             (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b"", True),
+            (b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", 204, b"", False),  # {} may follow
+            (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 204, b"", False),
             (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, b"", True),
+            (b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", 408, b"", False),
             (
                 b"HTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 100 C\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
                 200,

@@ -33,8 +33,6 @@ from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 
-CONNECTIONS = 16
-
 HOUSEKEEPING_S = 5.0
 """What the gateway looks after each second, it looks after so often here: that took a third of the time, and the date
 of HTTP headers is not kept at all. Each connection is still pinged once in `PING_S`."""
@@ -167,7 +165,7 @@ class _World:
         pollers = []
         for name, settings in config.backends.items():
             real = JsonRpcBackend(
-                HttpOptions(url=settings.url, connections=CONNECTIONS),
+                HttpOptions(url=settings.url),
                 wall_clock=clock.wall,
                 connect=connected,
             )

@@ -27,8 +27,11 @@ _KEPT = frozenset({b"content-encoding", b"content-length", b"location", b"retry-
 _IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8"})
 """What servers write as a coding although nothing is coded. Only ``identity`` is in the RFC."""
 
+_LOWEST_STATUS = 100
 _SWITCHING_PROTOCOLS = 101
-_WITHOUT_BODY = frozenset({_SWITCHING_PROTOCOLS, 204, 304})
+_NO_CONTENT = 204
+_TIMEOUT = 408
+_WITHOUT_BODY = frozenset({_SWITCHING_PROTOCOLS, _NO_CONTENT, 304})
 
 
 class Unreadable(Exception):
@@ -55,6 +58,7 @@ class AnswerReader:
         self._spare = FRAME_BYTES
         self._taken = 0
         self._until_end = False
+        self._is_last = False
         self._fault = ""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         # What servers of devices are known to send, and what cannot be misunderstood on a connection of our own.
@@ -116,6 +120,8 @@ class AnswerReader:
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
+        if status < _LOWEST_STATUS:
+            raise self._broken(f"expected a status from {_LOWEST_STATUS} on, got {status}")
         if status < 200 and status != _SWITCHING_PROTOCOLS:
             return
         self.status = status
@@ -123,6 +129,8 @@ class AnswerReader:
         length = int(self._fields.get(b"content-length", [b"0"])[0])
         delimited = b"content-length" in self._fields or codings[-1:] == ["chunked"]
         self._until_end = not delimited and status not in _WITHOUT_BODY
+        # A 408 says goodbye (RFC 9110 section 15.5.9). A 204 may announce no body (8.6): one that does may send it too.
+        self._is_last = status == _TIMEOUT or (status == _NO_CONTENT and (length > 0 or bool(codings)))
         self._allow(length, got=str(length))
 
     def on_body(self, data: bytes) -> None:
@@ -133,7 +141,7 @@ class AnswerReader:
     def on_message_complete(self) -> None:
         assert self._parser is not None
         if self.status:
-            self.whole, self.reusable = True, self._parser.should_keep_alive()
+            self.whole, self.reusable = True, self._parser.should_keep_alive() and not self._is_last
             return
         self._fields.clear()
         self._interims += 1

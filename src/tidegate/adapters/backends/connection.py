@@ -12,6 +12,7 @@ from yarl import URL
 
 from tidegate.adapters.backends.answer import PIECE_BYTES, AnswerReader, Unreadable
 from tidegate.adapters.backends.failures import Lost
+from tidegate.adapters.backends.names import looked_up
 
 REFUSAL_S = 0.25
 """How long the rest of a body may take that comes with a status that is no success, in seconds."""
@@ -215,19 +216,12 @@ async def _addresses(url: URL) -> Sequence[AddrInfoType]:
     try:
         literal = ipaddress.ip_address(host)
     except ValueError:
-        return await _looked_up(host, port)
+        return await looked_up(host, port)
     if isinstance(literal, ipaddress.IPv4Address):
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
     if literal.scope_id:
-        return await _looked_up(host, port)
+        return await looked_up(host, port)
     return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-
-
-async def _looked_up(host: str, port: int) -> Sequence[AddrInfoType]:
-    try:
-        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as exc:  # a part of the name that is too long, or empty
-        raise socket.gaierror(socket.EAI_NONAME, "no host name") from exc
 
 
 def _tls_name(url: URL) -> str:

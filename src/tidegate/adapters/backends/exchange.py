@@ -34,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Exchange:
-    """A pool of keep-alive connections to one backend.
+    """A pool of keep-alive connections to one backend. As many are open as the caller has calls under way.
 
     Reading stops at the first byte past `response_bytes`; redirects, cookies, proxies of the environment and
     compressed bodies are not followed, kept, used or unpacked.
@@ -63,7 +63,6 @@ class Exchange:
             idle_s=options.idle_s if keeps_connections(self._headers) else 0.0,
             age_s=options.connection_max_s,
         )
-        self._places = asyncio.Semaphore(options.connections)
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -119,13 +118,12 @@ class Exchange:
             headers["Content-Type"] = "application/json"
         request = encoded(method, url, self._headers, headers, body)
         new = False
-        async with self._places:
-            while True:
-                reader = AnswerReader(body_bytes=self._options.response_bytes)
-                was_reused = await self._attempt(request, reader, new=new)
-                if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
-                    return reader
-                new = reader.whole
+        while True:
+            reader = AnswerReader(body_bytes=self._options.response_bytes)
+            was_reused = await self._attempt(request, reader, new=new)
+            if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
+                return reader
+            new = reader.whole
 
     async def _attempt(self, request: bytes, reader: AnswerReader, *, new: bool) -> bool:
         """Ask once. Whether it was on a reused connection: then, if `reader` is not whole, it is to be asked again."""

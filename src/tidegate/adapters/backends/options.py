@@ -26,9 +26,8 @@ class HttpOptions(msgspec.Struct, frozen=True):
     `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
     in `url`; the token in `bearer_token_file` wins over both, and is read anew for each request, so it may rotate.
     `ca_file` replaces the system's authorities; `client_key_file` may be left out if the key lies in
-    `client_cert_file`. `connections` bounds how many requests are in flight; more wait for their turn. A connection
-    is kept for `idle_s` seconds without a call, and not beyond the call during which it becomes `connection_max_s`
-    seconds old.
+    `client_cert_file`. A connection is kept for `idle_s` seconds without a call, and not beyond the call during which
+    it becomes `connection_max_s` seconds old.
     """
 
     url: str
@@ -38,7 +37,6 @@ class HttpOptions(msgspec.Struct, frozen=True):
     ca_file: Path | None = None
     client_cert_file: Path | None = None
     client_key_file: Path | None = None
-    connections: int = 16
     connection_max_s: float = 300.0
     idle_s: float = 20.0
 
