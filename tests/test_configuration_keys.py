@@ -151,7 +151,7 @@ KEYS: Final[dict[str, Wired]] = {
     ),
     "backends.*.response_bytes": at(777, "Backend.options.response_bytes"),
     "backends.*.batch": at(True, "Poller.plan.batch"),
-    "backends.*.connections": at(7, "Poller.plan.connections", "Backend.options.connections"),
+    "backends.*.connections": at(7, "Poller.plan.connections"),
     "backends.*.connection_max_s": at(7.5, "Backend.options.connection_max_s"),
     "backends.*.retry_after_max_s": at(7.5, "Poller.plan.policy.retry_after_max_s"),
     "backends.*.headers": at({"X-Api-Key": "k"}, "Backend.options.headers"),
