@@ -2,6 +2,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -222,3 +223,12 @@ def test_nothing_that_was_sent_steers_the_terminal() -> None:
 )
 def test_data_fits_on_a_line(data: Any, text: str) -> None:
     assert summary(data) == text
+
+
+def test_forgets_what_went_while_it_was_away_unless_it_was_resumed() -> None:
+    lost = Disconnected(reason="closed", retry_in_s=1.0)
+    job, status = event("app.job", {"id": 1}, key="1"), value(stale=False, second=1)
+    resumed = msgspec.structs.replace(CONNECTED, resumed=True)
+    assert list(board(CONNECTED, job, status, lost, resumed).rows) == [("app.job", "1"), ("system.status", "")]
+    assert list(board(CONNECTED, job, status, lost).rows) == [("app.job", "1"), ("system.status", "")]
+    assert list(board(CONNECTED, job, status, lost, CONNECTED, status).rows) == [("system.status", "")]

@@ -68,6 +68,8 @@ class Board:
                 self.notes.append(Note(item.timestamp, text, is_bad=True))
             case Connected():
                 self.connected, self.lost, self.state_since = item, None, now
+                if not item.resumed:  # what is still there follows; what went meanwhile is not told
+                    self.rows.clear()
             case Disconnected():
                 if self.lost is None:
                     self.state_since = now
