@@ -378,6 +378,18 @@ class TestAFault:
         assert isinstance(error, InvalidResponse)
         assert str(error).endswith("expected an HTTP response, got bytes that are none")
 
+    async def test_a_name_none_of_whose_addresses_can_be_reached_says_what_became_of_each(
+        self, new_exchange: NewExchange, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        here = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
+        nowhere = (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("fe80::1", port, 0, 0))  # lacks a zone
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_named: [nowhere, here])
+        error = await failure(new_exchange(f"http://name.invalid:{port}/"))
+        assert isinstance(error, Disconnected)
+        assert re.fullmatch(rf"name\.invalid:{port}: [A-Z][a-z ]+ and Connection refused", str(error))
+
     async def test_a_name_that_is_none(self, new_exchange: NewExchange) -> None:
         error = await failure(new_exchange(f"http://{'a' * 64}.example/"))
         assert isinstance(error, Disconnected)
