@@ -167,6 +167,24 @@ class TestARequest:
             assert await get(exchange) == b"{}"
             stuck.cancel()
 
+    @pytest.mark.parametrize("zone", ["%eth9", "%25eth9"])
+    async def test_to_an_address_with_a_zone_keeps_the_zone_to_itself(
+        self, new_exchange: NewExchange, monkeypatch: pytest.MonkeyPatch, zone: str
+    ) -> None:
+        """It is the name of an interface of this machine, and servers answer 400 to it (RFC 6874 section 1)."""
+        async with scripted(answering(GOOD)) as server:
+            here = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", server.port))
+            asked: list[str] = []
+
+            def resolved(host: str, *_args: object, **_named: object) -> list[object]:
+                asked.append(host)
+                return [here]
+
+            monkeypatch.setattr(socket, "getaddrinfo", resolved)
+            await get(new_exchange(f"http://[fe80::1{zone}]:{server.port}/"))
+            assert asked == ["fe80::1%eth9"]
+            assert server.requests[0].headers["host"] == f"[fe80::1]:{server.port}"
+
     async def test_goes_through_the_connections_it_is_given(self, new_exchange: NewExchange) -> None:
         made: list[Connection] = []
 
