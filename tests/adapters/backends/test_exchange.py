@@ -167,6 +167,24 @@ class TestARequest:
             assert await get(exchange) == b"{}"
             stuck.cancel()
 
+    @pytest.mark.parametrize("zone", ["%eth9", "%25eth9"])
+    async def test_to_an_address_with_a_zone_keeps_the_zone_to_itself(
+        self, new_exchange: NewExchange, monkeypatch: pytest.MonkeyPatch, zone: str
+    ) -> None:
+        """It is the name of an interface of this machine, and servers answer 400 to it (RFC 6874 section 1)."""
+        async with scripted(answering(GOOD)) as server:
+            here = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", server.port))
+            asked: list[str] = []
+
+            def resolved(host: str, *_args: object, **_named: object) -> list[object]:
+                asked.append(host)
+                return [here]
+
+            monkeypatch.setattr(socket, "getaddrinfo", resolved)
+            await get(new_exchange(f"http://[fe80::1{zone}]:{server.port}/"))
+            assert asked == ["fe80::1%eth9"]
+            assert server.requests[0].headers["host"] == f"[fe80::1]:{server.port}"
+
     async def test_goes_through_the_connections_it_is_given(self, new_exchange: NewExchange) -> None:
         made: list[Connection] = []
 
@@ -377,6 +395,18 @@ class TestAFault:
             error = await failure(new_exchange(server.url))
         assert isinstance(error, InvalidResponse)
         assert str(error).endswith("expected an HTTP response, got bytes that are none")
+
+    async def test_a_name_none_of_whose_addresses_can_be_reached_says_what_became_of_each(
+        self, new_exchange: NewExchange, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        here = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
+        nowhere = (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("fe80::1", port, 0, 0))  # lacks a zone
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_named: [nowhere, here])
+        error = await failure(new_exchange(f"http://name.invalid:{port}/"))
+        assert isinstance(error, Disconnected)
+        assert re.fullmatch(rf"name\.invalid:{port}: [A-Z][a-z ]+ and Connection refused", str(error))
 
     async def test_a_name_that_is_none(self, new_exchange: NewExchange) -> None:
         error = await failure(new_exchange(f"http://{'a' * 64}.example/"))

@@ -220,9 +220,9 @@ async def _addresses(url: URL) -> Sequence[AddrInfoType]:
     if isinstance(literal, ipaddress.IPv4Address):
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
     if literal.scope_id:
-        return await looked_up(host, port)
+        return await looked_up(url.host or "", port)  # where ``%25`` is ``%``
     return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
 
 
 def _tls_name(url: URL) -> str:
-    return (url.raw_host or "").rstrip(".")
+    return (url.raw_host or "").partition("%")[0].rstrip(".")

@@ -22,6 +22,7 @@ from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 LOCATION_CHARACTERS = 300
 """How much is told of the place that a redirect points to."""
 
+_NUMBER = re.compile(r"\[Errno ([0-9]{1,4})\]")
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
@@ -110,4 +111,7 @@ def _words(exc: BaseException) -> str:
             return os.strerror(number)
         case ConnectionResetError():
             return "Connection reset by peer"
+        case OSError() if numbers := dict.fromkeys(_NUMBER.findall(str(exc))):
+            # A name with several addresses, each of which failed in its own way: aiohappyeyeballs keeps the texts only.
+            return " and ".join(os.strerror(int(number)) for number in numbers)
     return f"the connection failed ({type(exc).__name__})"

@@ -17,6 +17,9 @@ from tidegate.errors import ConfigError, NoCredentials, Problem
 TOKEN_BYTES = 16_384
 """The longest bearer token that is read, in bytes."""
 
+_ZONE = re.compile(r"%.*(?=\])")
+"""Of an IPv6 address: it means something on this machine alone, and servers refuse it (RFC 6874 section 1)."""
+
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
 
 
@@ -70,7 +73,7 @@ def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
     headers.update(_credentials(URL(options.url)))
     headers.update(options.headers)
     headers["Accept-Encoding"] = "identity"
-    headers.setdefault("Host", address(options).host_port_subcomponent or "")
+    headers.setdefault("Host", _ZONE.sub("", address(options).host_port_subcomponent or ""))
     for ours in ("Content-Length", "Transfer-Encoding"):
         headers.pop(ours, None)
     return headers
