@@ -7,7 +7,7 @@ from fanout import NOW, WALL, event
 
 from tidegate.core.breaker import Reason, State
 from tidegate.core.built_in import BreakerState, SourceFreshness
-from tidegate.core.events import Draft
+from tidegate.core.events import About, Draft
 from tidegate.core.instant import Instant
 from tidegate.core.retained import Name, Retained
 from tidegate.errors import ErrorCode
@@ -46,6 +46,22 @@ def test_names_those_that_are_wanted_by_their_type_and_what_they_speak_of() -> N
     assert retained.names(lambda event_type, about: (event_type, about) == ("a", None)) == [("a", "")]
     assert retained.names(lambda event_type, about: (event_type, about) == ("b", frozenset({"c"}))) == [("b", "x")]
     assert retained.names(lambda *_: True) == [("a", ""), ("b", "x")]
+
+
+def test_who_connects_has_each_type_judged_once_however_many_keys_speak_of_the_same() -> None:
+    retained, about, other = Retained(), frozenset({"c"}), frozenset({"d"})
+    for seq, key in enumerate("xyz", 1):
+        retained.apply(event("a", seq, key=key, retain=True), NOW)
+    for seq, (key, of) in enumerate([("x", about), ("y", about), ("z", other), ("w", None)], 4):
+        retained.apply(event("b", seq, key=key, retain=True, about=of), NOW)
+    asked: list[object] = []
+
+    def wanted(event_type: str, of: About) -> bool:
+        asked.append((event_type, of))
+        return of != about
+
+    assert retained.names(wanted) == [("a", "x"), ("a", "y"), ("a", "z"), ("b", "z"), ("b", "w")]
+    assert asked == [("a", None), ("b", about), ("b", other), ("b", None)]
 
 
 def test_what_is_gone_is_forgotten_but_its_type_stays_known() -> None:

@@ -124,8 +124,12 @@ class Cohort:
         """Events written or offered to the members so far."""
 
     def place(self, member: Member) -> None:
-        """Put `member` where it belongs."""
+        """Put `member`, which is here, where it belongs now."""
         self.remove(member)
+        self.add(member)
+
+    def add(self, member: Member) -> None:
+        """Put `member`, which was not here, where it belongs."""
         if not member.clear:
             self.behind[member] = None
         elif member.socket is not None:
@@ -198,9 +202,10 @@ class Hub:
             for (event_type, about), cohorts in self._routes.items():
                 if interest.matches(event_type, about):
                     cohorts[cohort] = None
-        self.flush_cohort(cohort)
+        if cohort.pending:
+            self.flush_cohort(cohort)
         member.cohort = cohort
-        cohort.place(member)
+        cohort.add(member)
         return cohort
 
     def leave(self, member: Member) -> None:

@@ -151,7 +151,8 @@ class Subscriber(Member):
         `interest` replaces the one before. Only a subscriber that is new or `clear` may be fed.
         """
         assert self._feed is None, "one feed at a time: requests wait until the subscriber is clear"
-        self._leave()
+        if self.cohort is not None:
+            self._leave()
         self.interest = interest
         self._cursor = position.seq
         self._feed = self._frames(head, list(names), position, synced_from)

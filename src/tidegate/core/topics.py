@@ -89,11 +89,12 @@ def covers(pattern: str, other: str) -> bool:
 class PatternSet:
     """An immutable set of patterns. Equal sets are equal and hash alike, whatever order they came in."""
 
-    __slots__ = ("_everything", "_exact", "_prefixes", "patterns")
+    __slots__ = ("_exact", "_prefixes", "is_everything", "patterns")
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         self.patterns = frozenset(patterns)
-        self._everything = "*" in self.patterns
+        self.is_everything = "*" in self.patterns
+        """Whether every event type is matched."""
         self._prefixes = tuple(p[:-1] for p in self.patterns if p.endswith(".*"))
         self._exact = frozenset(p for p in self.patterns if not p.endswith("*"))
 
@@ -104,16 +105,11 @@ class PatternSet:
 
     def matches(self, event_type: str) -> bool:
         """Whether any pattern matches `event_type`."""
-        return self._everything or event_type in self._exact or event_type.startswith(self._prefixes)
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether every event type is matched."""
-        return self._everything
+        return self.is_everything or event_type in self._exact or event_type.startswith(self._prefixes)
 
     def covers(self, pattern: str) -> bool:
         """Whether one pattern of the set matches everything that `pattern` matches."""
-        return self._everything or any(covers(own, pattern) for own in self.patterns)
+        return self.is_everything or any(covers(own, pattern) for own in self.patterns)
 
     def __or__(self, other: "PatternSet") -> "PatternSet":
         return PatternSet(self.patterns | other.patterns)

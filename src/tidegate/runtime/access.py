@@ -152,6 +152,8 @@ class Gate:
     def address(self, request: Request) -> str:
         """Where a request comes from: the first address from the right that no trusted proxy added."""
         address = request.peer
+        if not self._trusted:
+            return address
         for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
             if not self._trusts(address) or not hop.strip():
                 break

@@ -93,5 +93,8 @@ class WebSocketServer:
         handshake.check_version(asked.headers)
         self._gateway.check_room()
         query = parse_stream_query(query_string)
-        token = subprotocol.offered_token(asked.headers) if bearer_token(asked) is None else None
-        return self._gate.authenticate(asked, query.token if token is None else token, Role.SUBSCRIBER), query
+        token = query.token
+        if subprotocol.FIELD in asked.headers and bearer_token(asked) is None:
+            offered = subprotocol.offered_token(asked.headers)
+            token = token if offered is None else offered
+        return self._gate.authenticate(asked, token, Role.SUBSCRIBER), query

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tidegate.errors import AccessRefused, RefusalReason
 
+FIELD = "sec-websocket-protocol"
 PROTOCOL = "tidegate.v1"
 BEARER_PREFIX = "tidegate.token."
 """What an offer that is no protocol but a token begins with; it counts beside `PROTOCOL` only."""
@@ -15,14 +16,14 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 def is_offered(headers: Mapping[str, str]) -> bool:
     """Whether the handshake with `headers`, by lower-case name, offers our protocol."""
-    return PROTOCOL in _offers(headers)
+    return FIELD in headers and PROTOCOL in _offers(headers)
 
 
 def offered_token(headers: Mapping[str, str]) -> str | None:
     """The token among the offers, None without one. Raises `AccessRefused` (401) for several, or one that is none."""
-    offers = _offers(headers)
-    if not offers:
+    if FIELD not in headers:
         return None
+    offers = _offers(headers)
     found = [offer.removeprefix(BEARER_PREFIX) for offer in offers if offer.startswith(BEARER_PREFIX)]
     if not found or PROTOCOL not in offers:
         return None
@@ -32,8 +33,7 @@ def offered_token(headers: Mapping[str, str]) -> str | None:
 
 
 def _offers(headers: Mapping[str, str]) -> list[str]:
-    field = headers.get("sec-websocket-protocol")
-    return [] if field is None else [offer.strip(" \t") for offer in field.split(",")]
+    return [offer.strip(" \t") for offer in headers[FIELD].split(",")]
 
 
 def _decoded(text: str) -> str:
