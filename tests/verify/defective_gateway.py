@@ -5,22 +5,26 @@ right; everything else is the gateway as it is.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
 
 from tidegate import cli
-from tidegate.core.breaker import Admission, Breaker, Permit, State
-from tidegate.core.events import Draft, Event
+from tidegate.core import outcome
+from tidegate.core.breaker import Breaker, Permit, Refused, State, Transition
+from tidegate.core.events import Draft, Event, Position
 from tidegate.core.freshness import Freshness, Update
 from tidegate.core.hub import Hub
 from tidegate.core.instant import Instant
-from tidegate.core.retained import Retained
+from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict
+from tidegate.core.retained import Name, Retained
+from tidegate.core.subscriber import Subscriber
+from tidegate.errors import MappingFailed
 
 
-def plant(owner: type, name: str, make: Callable[[Any], Any]) -> None:
-    """Put what `make` makes of the method `name` of `owner` in its place."""
+def plant(owner: object, name: str, make: Callable[[Any], Any]) -> None:
+    """Put what `make` makes of the function `name` of `owner` in its place."""
     setattr(owner, name, make(getattr(owner, name)))
 
 
@@ -63,15 +67,13 @@ def no_snapshot() -> None:
 def probe_stampede() -> None:
     """Whoever asks while it is half-open is a probe (purgatory, aiobreaker, circuitbreaker, hyx)."""
 
-    def admitting(right: Callable[..., Admission]) -> Callable[..., Admission]:
-        def permit(self: Breaker, now: Instant) -> Admission:
-            if self.view().state is State.HALF_OPEN:
-                return Permit(self._generation)
-            return right(self, now)
+    def admitting(right: Callable[..., Refused | None]) -> Callable[..., Refused | None]:
+        def refusal(self: Breaker, now: Instant) -> Refused | None:
+            return None if self.view().state is State.HALF_OPEN else right(self, now)
 
-        return permit
+        return refusal
 
-    plant(Breaker, "permit", admitting)
+    plant(Breaker, "refusal", admitting)
 
 
 def late_result_closes_the_breaker() -> None:
@@ -104,6 +106,49 @@ def as_of_refreshed_by_a_failure() -> None:
     plant(Freshness, "failed", refreshing)
 
 
+def failed_mapping_counts() -> None:
+    """An answer that a source cannot use is held against the backend."""
+
+    def blaming(right: Callable[..., Fault]) -> Callable[..., Fault]:
+        def fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
+            told = right(error, policy)
+            return msgspec.structs.replace(told, verdict=Verdict.FAILURE) if isinstance(error, MappingFailed) else told
+
+        return fault
+
+    plant(outcome, "_fault", blaming)
+
+
+def probe_that_blames_our_call_decides_nothing() -> None:
+    """A backend that answers a probe that the request is wrong is not taken for one that is back."""
+
+    def undecided(right: Callable[..., Transition | None]) -> Callable[..., Transition | None]:
+        def record(self: Breaker, permit: Permit, verdict: Verdict, **about: Any) -> Transition | None:
+            return right(self, permit, Verdict.IGNORED if verdict is Verdict.ALIVE else verdict, **about)
+
+        return record
+
+    plant(Breaker, "record", undecided)
+
+
+def synced_too_early() -> None:
+    """That all is handed over is said before it is."""
+
+    def hasty(right: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+        def frames(
+            self: Subscriber, head: bytes, names: list[Name], position: Position, synced_from: int | None
+        ) -> Iterator[bytes]:
+            rest = right(self, head, names, position, synced_from)
+            yield next(rest)
+            if synced_from is not None:
+                yield self._synced(position.seq)
+            yield from (frame for frame in rest if b'"type":"synced"' not in frame)
+
+        return frames
+
+    plant(Subscriber, "_frames", hasty)
+
+
 DEFECTS: Final[dict[str, Callable[[], None]]] = {
     defect.__name__: defect
     for defect in (
@@ -115,6 +160,9 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
         late_result_closes_the_breaker,
         silent_drop,
         as_of_refreshed_by_a_failure,
+        failed_mapping_counts,
+        probe_that_blames_our_call_decides_nothing,
+        synced_too_early,
     )
 }
 

@@ -32,6 +32,9 @@ FOUND = {
     "late_result_closes_the_breaker": ("transitions", "a success from before the trip does not close"),
     "silent_drop": ("degradation", "got every event once, in order"),
     "as_of_refreshed_by_a_failure": ("degradation", "with an unchanged as_of"),
+    "failed_mapping_counts": ("mistakes", "a mapping that fails of every source: it is not held against the backend"),
+    "probe_that_blames_our_call_decides_nothing": ("mistakes", "and the backend is back: it closes"),
+    "synced_too_early": ("degradation", "was told when all had been handed over"),
 }
 """For each defect the scenario that must fail, and what it must say."""
 

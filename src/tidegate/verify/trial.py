@@ -125,6 +125,13 @@ class Trial:
             self._open_s = move.period_s
         return frame, move
 
+    async def see_probe_fail(self, observer: Observer, opening: Frame) -> Frame:
+        """Wait for the opening after `opening`: no call that was let in while the breaker was closed is on its way
+        any more, as one may be at `opening` itself."""
+        claim = "a probe fails, and the breaker opens again"
+        frame, _ = await self.see_move(claim, observer, "open", after=observer.after(opening))
+        return frame
+
     async def see_fresh(self, claim: str, observer: Observer, *, after: int) -> dict[str, Frame]:
         """Wait until every source has told a fresh event."""
 

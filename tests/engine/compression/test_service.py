@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import ENDED, Job, Record, State
-from tidegate.engine.compression.queue import JobQueue
+from tidegate.engine.compression.messages import Failed
+from tidegate.engine.compression.queue import MAX_LOST, JobQueue
 from tidegate.engine.compression.refusals import Code, Refused
 from tidegate.engine.compression.roots import Roots
 from tidegate.engine.compression.service import Compression
@@ -128,6 +129,43 @@ async def test_a_job_that_cannot_be_kept_is_refused(
     (tmp_path / "file").touch()
     assert await refusal(idle, f"{tmp_path}/file") == (Code.IO_ERROR, "jobs cannot be kept: disk full")
     assert (await idle.list()).jobs == []
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "lost", "cancel"])
+async def test_a_job_is_shown_as_ended_when_no_new_start_would_take_that_back(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    shown: list[bool] = []
+    kept: list[bool] = []
+    async with compression(tmp_path, agents=0, state_dir=tmp_path / "state") as service:
+        job = (await service.submit(f"{tmp_path}/file")).id
+        save = JobStore.save
+
+        async def watched(self: JobStore, *records: Record) -> None:
+            for look in (service.get(job), service.list()):
+                found = await look
+                shown.append((found if isinstance(found, Job) else found.jobs[0]).state in ENDED)
+            await save(self, *records)
+            kept.append(records[0].has_ended)
+
+        if end != "cancel":
+            service._queue.take("agent-1", now=1.0)
+        monkeypatch.setattr(JobStore, "save", watched)
+        match end:
+            case "done":
+                await service.done(job)
+            case "failed":
+                await service.failed(Failed(job=job, code=Code.IO_ERROR, message="disk full"))
+            case "lost":
+                for _ in range(MAX_LOST):
+                    await service.lost(job, "killed")
+                    service._queue.take("agent-1", now=1.0)
+            case "cancel":
+                await service.cancel(job)
+        assert not any(shown)
+        assert kept[-1]
+        assert (await service.get(job)).state in ENDED
 
 
 async def test_what_a_dead_engine_left_of_a_cancelled_job_is_removed(tmp_path: Path) -> None:

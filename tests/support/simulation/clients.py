@@ -174,9 +174,13 @@ class Client:
         while (now := self._loop.time()) < end:
             until = now + self._length()
             wire = await self._connect()
-            await self._stay(wire, end if until > final_at else until)
-            self._leave(wire)
-            await wire.lost
+            try:
+                await self._opened(wire)
+                await self._stay(wire, end if until > final_at else until)
+                self._leave(wire)
+                await wire.lost
+            finally:
+                wire.abort()  # where the world is broken off: who does not read would never hear of its end
             self._end_visit()
             now = self._loop.time()
             if now < end:
@@ -218,9 +222,11 @@ class Client:
                 self._hear(visit, text)
 
         _, wire = await self._loop.create_connection(lambda: Wire(f"/ws?{urlencode(query)}", hear), HOST, PORT)
+        return wire
+
+    async def _opened(self, wire: Wire) -> None:
         response = await wire.opened
         assert response.status_code == 101, f"{self.name} was refused: {response}"
-        return wire
 
     def _hear(self, visit: Visit, text: bytes) -> None:
         now = self._loop.time()

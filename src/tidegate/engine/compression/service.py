@@ -1,7 +1,7 @@
 """The methods about compression and agents, and what holds queue, store and agents together.
 
 Every change of a job is on disk before anybody acts on it: before a caller is answered, an agent begins, a file gets
-its final name.
+its final name. That a job has ended is shown when it is on disk, so that no new start takes it back.
 """
 
 import asyncio
@@ -99,6 +99,8 @@ class Compression:
         self._wake = asyncio.Event()
         self._agents = [Agent(f"agent-{number}", self) for number in range(1, agents + 1)]
         self._meter = ProcessMeter()
+        self._ending: dict[str, Job] = {}
+        """Jobs that have ended, as they were before, until that is on disk."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -145,24 +147,24 @@ class Compression:
 
     async def list(self) -> JobList:
         """The jobs that wait, run, and ended lately."""
-        return JobList(self._queue.jobs())
+        return JobList([self._shown(job) for job in self._queue.jobs()])
 
     async def get(self, id: JobId) -> Job:  # noqa: A002 - what callers name it
         """One job."""
-        return self._queue.job(id)
+        return self._shown(self._queue.job(id))
 
     async def cancel(self, id: JobId) -> Job:  # noqa: A002 - what callers name it
         """Give a job up; nothing of it stays. One that has ended, or is about to be done, is left as it is."""
-        before = self._queue.record(id)
+        before, shown_before = self._queue.record(id), self._queue.job(id)
         record = self._queue.cancel(id, now=time.time())
         if record is not before:
-            await self._keep(record)
+            await self._keep_end(shown_before, record)
             await self._discard(record)
             for agent in self._agents:
                 agent.cancel(id)
             await self._forget_old()
             self._notify()
-        return self._queue.job(id)
+        return self._shown(self._queue.job(id))
 
     async def list_agents(self) -> AgentList:
         """The agents and what each is doing."""
@@ -199,7 +201,8 @@ class Compression:
         record = self._queue.record(job)
         await self._keep(record)
         if self._queue.record(job) is not record:  # cancelled meanwhile
-            await self._ended(self._queue.failed(job, None, record.counts, now=time.time()))
+            before = self._queue.job(job)
+            await self._left(before, self._queue.failed(job, None, record.counts, now=time.time()))
             return None
         return Run(
             job=job,
@@ -223,29 +226,45 @@ class Compression:
         return record.verified is not None
 
     async def done(self, job: str) -> None:
-        await self._ended(self._queue.done(job, now=time.time()))
+        before = self._queue.job(job)
+        await self._left(before, self._queue.done(job, now=time.time()))
 
     async def failed(self, message: Failed) -> None:
         error = None if message.code is None else Failure(message.code, message.message)
-        await self._ended(self._queue.failed(message.job, error, message.counts, now=time.time()))
+        before = self._queue.job(message.job)
+        await self._left(before, self._queue.failed(message.job, error, message.counts, now=time.time()))
 
     async def lost(self, job: str, reason: str) -> None:
+        before = self._queue.job(job)
         record = self._queue.lost(job, reason, now=time.time())
         if not record.has_ended:
             log.warning(f"job {job} waits again: {reason}")
-        await self._ended(record)
+        await self._left(before, record)
 
     def agent_changed(self) -> None:
         self._changed()
 
-    async def _ended(self, record: Record) -> None:
-        """A job has left its agent."""
-        await self._keep(record)
+    async def _left(self, before: Job, record: Record) -> None:
+        """A job, shown as `before` until now, has left its agent."""
+        await self._keep_end(before, record)
         await self._discard(record)
         why = "" if record.error is None else f": {record.error.code}: {record.error.message}"
         log.info(f"job {record.id} {record.state}{why}")
         await self._forget_old()
         self._notify()
+
+    async def _keep_end(self, before: Job, record: Record) -> None:
+        """As `_keep`; a job that has ended is shown as `before` meanwhile."""
+        if record.has_ended:
+            self._ending[record.id] = before
+        try:
+            await self._keep(record)
+        finally:
+            if record.has_ended:
+                del self._ending[record.id]
+
+    def _shown(self, job: Job) -> Job:
+        return self._ending.get(job.id, job)
 
     async def _keep(self, *records: Record) -> None:
         """Write jobs; one that cannot be written goes on all the same, and only a new start would not know of it."""

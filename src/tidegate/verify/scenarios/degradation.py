@@ -33,7 +33,7 @@ async def play(trial: Trial) -> None:
         await _newcomers_know(trial, good, when="at once")
         opening, _ = await trial.see_move("the breaker opens", watcher, "open", after=mark)
         await _newcomers_know(trial, good, when="while it is open")
-        await _nothing_but_probes(trial, watcher, opening)
+        await _nothing_but_probes(trial, watcher, await trial.see_probe_fail(watcher, opening))
         for observer in (watcher, second):
             _had_the_truth(trial, observer, good, since=began)
         _true_age(trial, good, await trial.proxy.calls())

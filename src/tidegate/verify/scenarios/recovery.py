@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from typing import Final
 
-from tidegate.verify.audit import most_at_once
+from tidegate.verify.audit import RESOLUTION_S, most_at_once
 from tidegate.verify.deployment import SLACK_S
 from tidegate.verify.faultproxy import CallRecord, Fault
 from tidegate.verify.frames import Frame, clock, read_move, seconds
@@ -78,7 +78,7 @@ def _check_spread(trial: Trial, calls: list[CallRecord], closing: Frame) -> None
     if trial.settings is None or len(trial.sources) < 3:
         trial.skip(claim, "which call a source makes, and whether they are batched, is not public")
         return
-    probe = next(call for call in reversed(calls) if call.came_wall <= closing.at)
+    probe = next(call for call in reversed(calls) if call.came_wall <= closing.at + RESOLUTION_S)
     firsts: dict[tuple[str, ...], CallRecord] = {}
     for call in calls:
         if call.number > probe.number and call.methods != probe.methods:
@@ -95,6 +95,7 @@ async def _one_probe_at_a_time(trial: Trial, watcher: Observer) -> None:
     mark = watcher.mark
     await trial.proxy.set(Fault.down())
     opening, _ = await trial.see_move("it opens once more", watcher, "open", after=mark)
+    opening = await trial.see_probe_fail(watcher, opening)
     mark, call = watcher.after(opening), await trial.proxy.last_call()
     await trial.proxy.set(Fault.late())
     await trial.proxy.clear(Fault.down)
