@@ -84,7 +84,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--nonsense"], "nonsense"),
         (["serve", "--port", "http"], "port"),
         (["serve", "--port", "70000"], "port"),
-        (["serve", "--workers", "2"], "--workers: expected 1, since more are not available yet, got 2"),
+        (["serve", "--workers", "2"], "--workers"),
+        (["serve", "--config", "none.toml", "--demo"], "--demo: expected no --config beside it, got none.toml"),
+        (["doctor", "--config", "none.toml", "--demo"], "--demo: expected no --config beside it, got none.toml"),
         (["serve", "--log-level", "loud"], "log-level"),
         (["serve", "--host", "0.0.0.0"], "auth"),
         (["serve", "--config", "none.toml"], "none.toml: expected a configuration file, got no such file"),
@@ -109,6 +111,41 @@ def test_a_usage_error_is_a_readable_line_and_code_2(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+@pytest.mark.parametrize(
+    ("is_there", "arguments", "file"),
+    [
+        (True, [], "tidegate.toml"),
+        (True, ["--demo"], None),
+        (True, ["--config", "other.toml"], "other.toml"),
+        (False, [], None),
+        (False, ["--demo"], None),
+    ],
+)
+def test_tidegate_toml_is_read_where_nothing_else_is_said(
+    command: str,
+    is_there: bool,
+    arguments: list[str],
+    file: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Path | None] = []
+
+    async def noted(*_: object, config_file: Path | None, **__: object) -> int:
+        given.append(config_file)
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+    monkeypatch.setattr("tidegate.cli.serving.serve", noted)
+    monkeypatch.setattr("tidegate.cli.examining.examine", noted)
+    if is_there:
+        Path("tidegate.toml").touch()
+    assert main([command, *arguments]) == 0
+    assert given == [None if file is None else Path(file)]
 
 
 def test_config_init_writes_a_file_that_check_likes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ COMMANDS: Mapping[str, Shows] = {
     "tidegate watch --types 'compression.*,agent.*'": Shows(
         ('"type":"compression.update".*"state":"done"', '"type":"agent.status"'), is_interrupted=True
     ),
-    "tidegate doctor --config tidegate.toml\ntidegate serve --config tidegate.toml": Shows(
+    "tidegate doctor\ntidegate serve": Shows(
         ("^ok    backend nas: 1 of 1 source", '"event": "listening"'), is_interrupted=True
     ),
     "tidegate config check": Shows((r"\Atidegate\.toml: 1 backend\(s\), 1 source\(s\), no problem\n\Z",)),

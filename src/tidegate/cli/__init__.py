@@ -70,24 +70,24 @@ def serve(
     config: Path | None = None,
     host: str | None = None,
     port: Port | None = None,
-    workers: int = 1,
+    demo: bool = False,
     engine_port: Port | None = None,
     log_level: LogLevel = "info",
 ) -> int:
-    """Run the gateway. Without --config it starts the reference engine beside it and shows this machine.
+    """Run the gateway. Without a configuration it starts the reference engine beside it and shows this machine.
 
     Parameters
     ----------
     config
-        Configuration file in TOML; see `tidegate config init`.
+        Configuration file in TOML, by default tidegate.toml if it is there; see `tidegate config init`.
     host
         Address to listen on; wins over the file. Anything beyond loopback needs [auth].
     port
         Port to listen on, 0 for any; wins over the file.
-    workers
-        Processes that share the load. Only 1 so far.
+    demo
+        Show this machine, whether tidegate.toml is there or not.
     engine_port
-        Port for the engine that is started when there is no --config.
+        Port for the engine that is started when there is no configuration.
     log_level
         Least important lines to log.
     """
@@ -97,10 +97,9 @@ def serve(
     async def work(stopped: "asyncio.Event") -> int:
         from tidegate.cli import serving  # heavy: signals are heard already
 
-        return await serving.serve(stopped, config_file=config, overrides=overrides, engine_port=engine_port)
+        return await serving.serve(stopped, config_file=file, overrides=overrides, engine_port=engine_port)
 
-    if workers != 1:
-        raise ConfigError([Problem("--workers", "1, since more are not available yet", str(workers))])
+    file = _served_file(config, demo=demo)
     logs.configure(log_level)
     overrides = {"server.host": host, "server.port": port}
     return signals.run(work)
@@ -383,7 +382,12 @@ def verify(*, url: str | None = None, fault_url: str | None = None, report: Path
 
 
 @app.command
-def doctor(*, config: Path | None = None, url: Annotated[str | None, Parameter(env_var=URL)] = None) -> int:
+def doctor(
+    *,
+    config: Path | None = None,
+    demo: bool = False,
+    url: Annotated[str | None, Parameter(env_var=URL)] = None,
+) -> int:
     """Look at all that a gateway needs, and say what to do about what is missing.
 
     Configuration, files, limits, address, state directory, and one call to each backend for each source.
@@ -392,6 +396,8 @@ def doctor(*, config: Path | None = None, url: Annotated[str | None, Parameter(e
     ----------
     config
         Configuration file to examine; by default what `tidegate serve` runs without one.
+    demo
+        Examine what `tidegate serve --demo` runs.
     url
         A gateway that is to be running; by default it may or may not run where the configuration says.
     """
@@ -401,8 +407,9 @@ def doctor(*, config: Path | None = None, url: Annotated[str | None, Parameter(e
     async def work(stopped: "asyncio.Event") -> int:
         from tidegate.cli import examining
 
-        return await examining.examine(stopped, config_file=config, url=url)
+        return await examining.examine(stopped, config_file=file, url=url)
 
+    file = _served_file(config, demo=demo)
     if url is not None:
         _check_url(url)
     logs.configure("error")
@@ -526,6 +533,15 @@ def _one_file(path: Path | None, config: Path | None) -> Path:
     if path is not None and config is not None:
         raise ConfigError([Problem("--config", "no other file beside it", str(path))])
     return path or config or CONFIG_FILE
+
+
+def _served_file(config: Path | None, *, demo: bool) -> Path | None:
+    """The configuration to serve; None for the reference engine beside the gateway."""
+    if config is not None and demo:
+        raise ConfigError([Problem("--demo", "no --config beside it", str(config))])
+    if config is not None or demo:
+        return config
+    return CONFIG_FILE if CONFIG_FILE.exists() else None
 
 
 def _check_url(url: str) -> None:

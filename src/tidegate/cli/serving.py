@@ -33,6 +33,8 @@ async def serve(
 ) -> int:
     """Run the gateway until `stopped` is set, then let its clients go. Raises `ConfigError`, `CannotListen`."""
     config, engine_port = configured(config_file, overrides, engine_port)
+    if config_file is not None:
+        log.info("configuration read", file=str(config_file))
     _check_files(config, config_file)
     async with gateway(config, engine_port=engine_port) as app:
         spare_the_collector()
@@ -72,8 +74,8 @@ def configured(
     environ = gateway_environment(os.environ)
     if config_file is not None:
         if engine_port is not None:
-            problem = Problem("--engine-port", "no --config beside it: the file names the backends", str(engine_port))
-            raise ConfigError([problem])
+            expected = f"no configuration beside it, or --demo: {config_file} names the backends"
+            raise ConfigError([Problem("--engine-port", expected, str(engine_port))])
         return load(config_file, environ=environ, overrides=overrides), None
     port = free_port(preferred=engine_port or DEFAULT_PORT)
     if engine_port and port != engine_port:
