@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import structlog
+import structlog.testing
 
 from tidegate import __version__
 from tidegate.cli import configuring, main, serving
@@ -144,8 +146,11 @@ def test_tidegate_toml_is_read_where_nothing_else_is_said(
     monkeypatch.setattr("tidegate.cli.examining.examine", noted)
     if is_there:
         Path("tidegate.toml").touch()
-    assert main([command, *arguments]) == 0
+    with structlog.testing.capture_logs() as logs:
+        assert main([command, *arguments]) == 0
     assert given == [None if file is None else Path(file)]
+    chosen_by_us = command == "serve" and is_there and not arguments
+    assert [entry["file"] for entry in logs] == (["tidegate.toml"] if chosen_by_us else [])
 
 
 def test_config_init_writes_a_file_that_check_likes(capsys: pytest.CaptureFixture[str]) -> None:

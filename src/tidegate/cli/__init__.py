@@ -101,6 +101,10 @@ def serve(
 
     file = _served_file(config, demo=demo)
     logs.configure(log_level)
+    if file is not config:
+        import structlog
+
+        structlog.get_logger("tidegate").info("configuration read, since it is here", file=str(file))
     overrides = {"server.host": host, "server.port": port}
     return signals.run(work)
 

@@ -33,8 +33,6 @@ async def serve(
 ) -> int:
     """Run the gateway until `stopped` is set, then let its clients go. Raises `ConfigError`, `CannotListen`."""
     config, engine_port = configured(config_file, overrides, engine_port)
-    if config_file is not None:
-        log.info("configuration read", file=str(config_file))
     _check_files(config, config_file)
     async with gateway(config, engine_port=engine_port) as app:
         spare_the_collector()
