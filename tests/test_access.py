@@ -24,10 +24,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from tidegate.adapters.websocket import protocol
 from tidegate.app import App, running, url_of
 from tidegate.config import from_document
 from tidegate.core import session
+from tidegate.inbound.websocket import protocol
 
 PATIENCE_S = 20.0
 
@@ -394,7 +394,7 @@ class TestSignedTokens:
             assert_problem(await upgrade(app, f"/ws?token={unsigned}"), 401, "signature")
 
     async def test_an_expired_token_ends_the_connection_unless_it_is_renewed(self, auth: dict[str, Any]) -> None:
-        from tidegate.adapters.auth.jwt import LEEWAY_S
+        from tidegate.outbound.auth.jwt import LEEWAY_S
 
         brief = signing.signed({"exp": int(time.time()) - LEEWAY_S + 2}, signing.secret(), "HS256")
         lasting = signing.signed({"exp": int(time.time()) + 3600}, signing.secret(), "HS256")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tidegate import app
-from tidegate.adapters import server
-from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.app import Parts, bound, running
 from tidegate.config import Config, from_document
+from tidegate.inbound import server
+from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.testing import MemoryStore, ScriptedBackend
 
 MAKERS = [

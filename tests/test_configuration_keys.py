@@ -17,13 +17,13 @@ import msgspec
 import pytest
 
 from tidegate import app
-from tidegate.adapters import server
-from tidegate.adapters.bus_memory import MemoryBus
-from tidegate.adapters.clock import SystemClock
-from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.config import Config, from_document
 from tidegate.config.model import Section
 from tidegate.core.topics import PatternSet
+from tidegate.inbound import server
+from tidegate.outbound.bus_memory import MemoryBus
+from tidegate.outbound.clock import SystemClock
+from tidegate.outbound.store_sqlite import SqliteStore
 
 PARTS: Final = {
     "App": (app, "App"),

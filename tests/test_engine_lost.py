@@ -19,7 +19,7 @@ from programs import PATIENCE_S, Program, tidegate, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_websocket
 
-from tidegate.adapters.engine_process import free_port
+from tidegate.cli.engine_process import free_port
 
 pytestmark = pytest.mark.real
 

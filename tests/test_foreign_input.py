@@ -22,11 +22,6 @@ from fanout import SESSION_LIMITS
 from msgspec import UNSET
 from signing import jwks, rsa_key, secret, signed
 
-from tidegate.adapters.auth import JwtAuthenticator, JwtOptions, KnownToken, TokenAuthenticator
-from tidegate.adapters.auth.keys import _key_set, _Unusable
-from tidegate.adapters.backends import jsonrpc
-from tidegate.adapters.http_api.body import parse_publications
-from tidegate.adapters.websocket import subprotocol
 from tidegate.client.items import UNREADABLE, decode_frame, event_of
 from tidegate.config import EXAMPLE, load
 from tidegate.core import envelope, topics
@@ -47,6 +42,11 @@ from tidegate.errors import (
     PublishError,
     TopicError,
 )
+from tidegate.inbound.http_api.body import parse_publications
+from tidegate.inbound.websocket import subprotocol
+from tidegate.outbound.auth import JwtAuthenticator, JwtOptions, KnownToken, TokenAuthenticator
+from tidegate.outbound.auth.keys import _key_set, _Unusable
+from tidegate.outbound.backends import jsonrpc
 from tidegate.runtime.access import Gate, Request
 
 UNLIMITED = SessionLimits(patterns=SESSION_LIMITS.patterns, messages_per_s=1.0, messages_burst=1_000_000_000)

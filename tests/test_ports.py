@@ -13,12 +13,12 @@ from msgspec import Raw
 from prometheus_client.parser import text_string_to_metric_families
 from scripted_http import Peer, http_response, scripted
 
-from tidegate.adapters.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
-from tidegate.adapters.clock import SystemClock
-from tidegate.adapters.metrics import PrometheusMetrics
-from tidegate.adapters.store_sqlite import SqliteStore
 from tidegate.core.grant import EVERYTHING, Coverage
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, RefusalReason
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
+from tidegate.outbound.clock import SystemClock
+from tidegate.outbound.metrics import PrometheusMetrics
+from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.ports import Backend, Call, Clock, RenderedMetrics, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.app import gate_for
 from tidegate.config import Config, from_document
 from tidegate.errors import AccessRefused, ConfigError
+from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.runtime.access import Gate, Request
 
 NAMES = ["gw.example", "GW.Example", "localhost", "a", "xn--bcher-kva.example", "_x.example", "a--b", "0x", "1.2.3.4"]

@@ -14,8 +14,25 @@ from pathlib import Path
 import msgspec
 
 from tidegate import __version__
-from tidegate.adapters import server
-from tidegate.adapters.auth import (
+from tidegate.config import AuthConfig, Config, JwtConfig, TokenConfig
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.envelope import raw
+from tidegate.core.freshness import SourceSpec
+from tidegate.core.grant import EVERYTHING, Grant, Role
+from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.rate import Rate
+from tidegate.core.session import SessionLimits
+from tidegate.core.subscriber import SendLimits
+from tidegate.core.topics import PatternSet
+from tidegate.errors import ConfigError
+from tidegate.inbound import server
+from tidegate.inbound.http_api import HttpOptions as ApiOptions
+from tidegate.inbound.http_api import http_api
+from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
+from tidegate.inbound.multicast import send_one_by_one, send_to_all
+from tidegate.inbound.sse import EventStreams
+from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
+from tidegate.outbound.auth import (
     JwksKeys,
     JwtAuthenticator,
     JwtOptions,
@@ -27,28 +44,11 @@ from tidegate.adapters.auth import (
     public_key_file,
     secret_file,
 )
-from tidegate.adapters.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
-from tidegate.adapters.bus_memory import MemoryBus
-from tidegate.adapters.clock import SystemClock
-from tidegate.adapters.http_api import HttpOptions as ApiOptions
-from tidegate.adapters.http_api import http_api
-from tidegate.adapters.metrics import PrometheusMetrics
-from tidegate.adapters.multicast import send_one_by_one, send_to_all
-from tidegate.adapters.sse import EventStreams
-from tidegate.adapters.store_sqlite import SqliteStore
-from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
-from tidegate.config import AuthConfig, Config, JwtConfig, TokenConfig
-from tidegate.core.asyncapi import asyncapi_document
-from tidegate.core.breaker import BreakerConfig
-from tidegate.core.envelope import raw
-from tidegate.core.freshness import SourceSpec
-from tidegate.core.grant import EVERYTHING, Grant, Role
-from tidegate.core.outcome import ClassifyPolicy
-from tidegate.core.rate import Rate
-from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits
-from tidegate.core.topics import PatternSet
-from tidegate.errors import ConfigError
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
+from tidegate.outbound.bus_memory import MemoryBus
+from tidegate.outbound.clock import SystemClock
+from tidegate.outbound.metrics import PrometheusMetrics
+from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, close

@@ -107,7 +107,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_usage_error_is_a_readable_line_and_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+    monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
@@ -141,7 +141,7 @@ def test_tidegate_toml_is_read_where_nothing_else_is_said(
         return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+    monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
     monkeypatch.setattr("tidegate.cli.serving.serve", noted)
     monkeypatch.setattr("tidegate.cli.examining.examine", noted)
     if is_there:

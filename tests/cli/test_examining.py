@@ -28,7 +28,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty directory, a state directory within, and no settings from the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+    monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
     for name in (URL, LOG_LEVEL):
         monkeypatch.delenv(name, raising=False)
 

@@ -22,7 +22,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(TOKEN, "s3cr3t-token")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+    monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
     for name in (URL, LOG_LEVEL):
         monkeypatch.delenv(name, raising=False)
 

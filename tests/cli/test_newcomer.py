@@ -15,7 +15,7 @@ from browser import chromium, needs_browser, said
 from programs import Program, tidegate
 from programs import until as until_within
 
-from tidegate.adapters.engine_process import free_port
+from tidegate.cli.engine_process import free_port
 from tidegate.cli.environment import ENGINE_URL, URL
 
 pytestmark = pytest.mark.real

@@ -24,7 +24,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with reachable_directory() as directory:
         monkeypatch.chdir(directory)
         monkeypatch.setenv("XDG_STATE_HOME", str(directory / "xdg"))
-        monkeypatch.setattr("tidegate.adapters.logs.configure", lambda level: None)
+        monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
         for name in (URL, TOKEN, LOG_LEVEL):
             monkeypatch.delenv(name, raising=False)
         before = os.umask(0o022)

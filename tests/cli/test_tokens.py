@@ -12,12 +12,12 @@ from joserfc.jwk import ECKey
 from signing import ec_key, rsa_key
 
 from tidegate import app
-from tidegate.adapters.auth.jwt import LEEWAY_S
 from tidegate.cli import main, tokens
 from tidegate.config import from_document
 from tidegate.core.grant import EVERYTHING, Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.errors import MessageError
+from tidegate.outbound.auth.jwt import LEEWAY_S
 
 SECRET = "s" * 32
 

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from tidegate import client
-from tidegate.core.asyncapi import BUILT_IN, CLOSE_CODES, NOTICES, REFUSALS, REPLIES
 from tidegate.core.envelope import Error, EventEnvelope, encode
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import EVENT_STREAM
 from tidegate.core.session import Refuse, Session, SessionLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import Disconnected, MessageErrorCode
+from tidegate.inbound.http_api.documents.asyncapi import BUILT_IN, CLOSE_CODES, NOTICES, REFUSALS, REPLIES
 from tidegate.testing import ScriptedBackend, gateway
 
 PAGE = (Path(__file__).parents[2] / "docs/protocol.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from aiohttp import web
 from programs import tidegate, until
 from structlog.testing import capture_logs
 
-from tidegate.adapters.engine_process import free_port
+from tidegate.cli.engine_process import free_port
 from tidegate.engine.hints import Hints
 
 

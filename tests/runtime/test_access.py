@@ -1,9 +1,9 @@
 import pytest
 from fanout import knowing
 
-from tidegate.adapters.auth import OpenAuthenticator
 from tidegate.core.grant import UNRESTRICTED, Grant, Role
 from tidegate.errors import AccessRefused, MessageError, MessageErrorCode, RefusalReason
+from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.runtime.access import Gate, Request
 
 READER = Grant(name="reader", roles=frozenset({Role.SUBSCRIBER}))

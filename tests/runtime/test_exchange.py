@@ -10,9 +10,9 @@ from house import INTERVAL_S, TIMEOUT_S, House, source, virtual
 from msgspec import Raw
 from structlog.testing import capture_logs
 
-from tidegate.adapters.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.core.breaker import BreakerConfig
 from tidegate.errors import BackendError, Disconnected, HttpStatus, NoCredentials
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.ports import Ask, Backend, Call, Checked, Prepares
 from tidegate.runtime import exchange as module
 from tidegate.runtime.exchange import close

@@ -25,7 +25,6 @@ import msgspec
 import pytest
 from simulation.world import Report, live
 
-from tidegate.adapters.backends import jsonrpc
 from tidegate.core import outcome
 from tidegate.core.breaker import Breaker, Permit, State
 from tidegate.core.freshness import Freshness
@@ -37,6 +36,7 @@ from tidegate.core.outcome import Verdict
 from tidegate.core.payload import decode
 from tidegate.core.retained import Retained
 from tidegate.errors import MappingFailed
+from tidegate.outbound.backends import jsonrpc
 from tidegate.runtime import poller
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway

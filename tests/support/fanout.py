@@ -6,9 +6,6 @@ from typing import Any
 
 from msgspec import Raw
 
-from tidegate.adapters.auth import KnownToken, OpenAuthenticator, TokenAuthenticator
-from tidegate.adapters.bus_memory import MemoryBus
-from tidegate.adapters.multicast import send_to_all
 from tidegate.core.envelope import encode_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import WEBSOCKET, Framing
@@ -20,6 +17,9 @@ from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits, Stream, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
+from tidegate.inbound.multicast import send_to_all
+from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthenticator
+from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.ports import Authenticator
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway, GatewayOptions

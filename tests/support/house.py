@@ -9,14 +9,14 @@ import msgspec
 from fanout import options
 from simulation.virtual import VirtualLoop
 
-from tidegate.adapters.auth import OpenAuthenticator
-from tidegate.adapters.bus_memory import MemoryBus
-from tidegate.adapters.multicast import send_to_all
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.events import Draft
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy
+from tidegate.inbound.multicast import send_to_all
+from tidegate.outbound.auth import OpenAuthenticator
+from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.ports import Backend, Call
 from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import Gateway

@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 
 from fanout import House, knowing
 
-from tidegate.adapters.auth import OpenAuthenticator
-from tidegate.adapters.http_api import HttpOptions, http_api
-from tidegate.adapters.server import serve, transport_of
-from tidegate.adapters.sse import EventStreams
-from tidegate.adapters.websocket import WebSocketOptions, WebSocketServer
 from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
+from tidegate.inbound.http_api import HttpOptions, http_api
+from tidegate.inbound.server import serve, transport_of
+from tidegate.inbound.sse import EventStreams
+from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
+from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 from tidegate.runtime.poller import SourceView

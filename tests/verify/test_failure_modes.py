@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from scripted_http import answering, http_response, scripted
 
-from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
 from tidegate.errors import DeadlineExceeded, ErrorCode
+from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.ports import Call
 from tidegate.runtime.exchange import BackendPlan, Prepared, SourcePlan, close, exchange, prepare
 from tidegate.verify.faultproxy import FAULTS, FaultProxy, fault_from

@@ -91,8 +91,7 @@ def serve(
     log_level
         Least important lines to log.
     """
-    from tidegate.adapters import logs
-    from tidegate.cli import signals
+    from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
         from tidegate.cli import serving  # heavy: signals are heard already
@@ -120,8 +119,7 @@ def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
     log_level
         Least important lines to log.
     """
-    from tidegate.adapters import logs
-    from tidegate.cli import signals
+    from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
         from tidegate.cli import following, serving  # heavy: signals are heard already
@@ -171,7 +169,7 @@ def engine_run(
     log_level
         Least important lines to log.
     """
-    from tidegate.adapters import logs
+    from tidegate.cli import logs
     from tidegate.engine import server
 
     logs.configure(log_level)
@@ -405,8 +403,7 @@ def doctor(
     url
         A gateway that is to be running; by default it may or may not run where the configuration says.
     """
-    from tidegate.adapters import logs
-    from tidegate.cli import signals
+    from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
         from tidegate.cli import examining

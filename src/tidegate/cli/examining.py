@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.adapters.store_sqlite import LOCK, obstacle
 from tidegate.app import FAN_OUT_IS_COMPILED, backend_for, backend_plan, bound
 from tidegate.cli import preflight
 from tidegate.cli.serving import configured
@@ -27,6 +26,7 @@ from tidegate.core.authority import is_unspecified
 from tidegate.core.outcome import Fault
 from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
+from tidegate.outbound.store_sqlite import LOCK, obstacle
 from tidegate.ports import Backend
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, close, exchange, prepare
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from tidegate import files
-from tidegate.adapters.auth import TokenFile, token_text
-from tidegate.adapters.store_sqlite import obstacle
 from tidegate.app import authenticator_for, backend_for, tls_context
 from tidegate.config import BackendConfig, Config
 from tidegate.core.masking import is_secret_name, mask_text
 from tidegate.errors import ConfigError, Problem
+from tidegate.outbound.auth import TokenFile, token_text
+from tidegate.outbound.store_sqlite import obstacle
 
 TOKEN_CHARACTERS = 16
 """A shorter token may be guessed."""

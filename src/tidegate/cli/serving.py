@@ -10,9 +10,9 @@ from pathlib import Path
 
 import structlog
 
-from tidegate.adapters.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.app import App, running
 from tidegate.cli import preflight
+from tidegate.cli.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
 from tidegate.cli.following import Following, follow
 from tidegate.config import Config, demo_config, load

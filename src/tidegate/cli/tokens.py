@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.adapters.auth import Signer, private_key, shared_secret
 from tidegate.cli.configuring import FileExists
 from tidegate.config.reader import quoted
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ConfigError, Problem, TopicError
+from tidegate.outbound.auth import Signer, private_key, shared_secret
 
 TOKEN_BYTES = 32
 PREFIX = "tg_"

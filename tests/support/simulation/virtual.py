@@ -16,8 +16,8 @@ from async_solipsism.selector import Selector  # type: ignore[import-untyped]
 from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[import-untyped]
 from yarl import URL
 
-from tidegate.adapters.backends.connection import Connection
 from tidegate.core.instant import Instant
+from tidegate.outbound.backends.connection import Connection
 
 EPOCH_WALL = 1_795_000_000.0
 """Unix time at the beginning of every run."""
@@ -99,7 +99,7 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
 
 
 async def connected(url: URL, tls: object) -> Connection:
-    """A connection to a backend over virtual sockets: `tidegate.adapters.backends.connection.Connect`."""
+    """A connection to a backend over virtual sockets: `tidegate.outbound.backends.connection.Connect`."""
     assert tls is None
     assert url.raw_host is not None
     assert url.port is not None

@@ -20,14 +20,14 @@ from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
 from tidegate import app
-from tidegate.adapters import server
-from tidegate.adapters.backends import HttpOptions, JsonRpcBackend
-from tidegate.adapters.bus_memory import MemoryBus
-from tidegate.adapters.multicast import send_to_all
-from tidegate.adapters.websocket import WebSocketServer
-from tidegate.adapters.websocket.server import PING_S
 from tidegate.core.grant import UNRESTRICTED, Grant
 from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.inbound import server
+from tidegate.inbound.multicast import send_to_all
+from tidegate.inbound.websocket import WebSocketServer
+from tidegate.inbound.websocket.server import PING_S
+from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
+from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.runtime import gateway as gateway_module
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller

@@ -1,9 +1,0 @@
-"""The HTTP API on Litestar: routes, who may call them, their problems, and the document that describes them all.
-
-`http_api` makes the ASGI application. Server-sent events, metrics and the AsyncAPI document are handed in.
-"""
-
-from tidegate.adapters.http_api.application import http_api
-from tidegate.adapters.http_api.services import HttpOptions, OpenStream, Steering
-
-__all__ = ["HttpOptions", "OpenStream", "Steering", "http_api"]

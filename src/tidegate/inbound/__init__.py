@@ -1,0 +1,1 @@
+"""What clients come in through: the listening socket, WebSocket, event streams and the HTTP API."""

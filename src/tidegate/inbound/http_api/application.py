@@ -1,0 +1,84 @@
+"""The application: the routes inside Litestar, and the door in front of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litestar import HttpMethod, Litestar, Response, route
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+
+from tidegate.core.grant import Coverage
+from tidegate.inbound.http_api.documents.openapi import openapi_document
+from tidegate.inbound.http_api.door import Door
+from tidegate.inbound.http_api.operation import authorize
+from tidegate.inbound.http_api.pages import dashboard_routes, document_route
+from tidegate.inbound.http_api.publishing import PublishEndpoint
+from tidegate.inbound.http_api.refusals import HANDLERS, allow
+from tidegate.inbound.http_api.routes import ROUTES
+from tidegate.inbound.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
+from tidegate.runtime.access import Gate
+from tidegate.runtime.gateway import Gateway
+
+
+def http_api(
+    gateway: Gateway,
+    supervisor: Steering,
+    gate: Gate,
+    *,
+    options: HttpOptions,
+    open_stream: OpenStream,
+    transport_of: Callable[[Any], asyncio.Transport],
+    render_metrics: Callable[[Coverage], bytes],
+    asyncapi: bytes,
+) -> Door:
+    """The ASGI application, for HTTP requests only: it has no lifespan.
+
+    `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `transport_of` finds
+    the transport under a request. `render_metrics` is called in another thread, with what the caller's token covers.
+    """
+    publish = PublishEndpoint(gateway, gate, options)
+    services = Services(
+        gateway=gateway,
+        supervisor=supervisor,
+        gate=gate,
+        options=options,
+        open_stream=open_stream,
+        transport_of=transport_of,
+        publish=publish,
+        render_metrics=render_metrics,
+    )
+    handlers = [*ROUTES, *dashboard_routes(), document_route("/asyncapi.json", asyncapi)]
+    openapi = openapi_document(
+        [*handlers, document_route("/openapi.json", b"")],
+        version=options.version,
+        root_path=options.root_path,
+        auth_required=options.auth_required,
+    )
+    handlers.append(document_route("/openapi.json", openapi))
+    litestar = Litestar(
+        [*_options_routes(handlers), *handlers],
+        guards=[authorize],
+        exception_handlers=HANDLERS,
+        state=State({SERVICES: services}),
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Door(litestar, publish, gate=gate, note_refused=gateway.refusals.note, root_path=options.root_path)
+
+
+def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """One for every path, to come before the others: Litestar's own name the methods of a path's first route alone."""
+    methods: dict[str, set[str]] = {}
+    for handler in handlers:
+        for path in handler.paths:
+            methods.setdefault(path, set()).update(handler.http_methods)
+    return [_options_route(path, allow(found)) for path, found in methods.items()]
+
+
+def _options_route(path: str, allowed: str) -> HTTPRouteHandler:
+    @route(path, http_method=HttpMethod.OPTIONS, status_code=204)
+    async def options() -> Response[None]:
+        return Response(None, headers={"Allow": allowed})
+
+    return options

@@ -1,0 +1,1 @@
+"""The API's own descriptions: OpenAPI for its requests, AsyncAPI for its streams."""

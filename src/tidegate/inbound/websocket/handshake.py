@@ -1,0 +1,75 @@
+"""The opening handshake (RFC 6455 section 4.2): what a request asks for in, the bytes of the answer out."""
+
+import binascii
+import http
+from collections.abc import Mapping
+
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+from websockets.utils import accept_key
+
+from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.errors import AccessRefused, RefusalReason
+from tidegate.inbound.websocket import subprotocol
+
+VERSION = "13"
+
+KEY_BYTES = 16
+
+
+def check_version(headers: Mapping[str, str]) -> None:
+    """Raise `AccessRefused` (426) unless the request, with `headers` by lower-case name, is for our protocol."""
+    version = headers.get("sec-websocket-version")
+    if version != VERSION:
+        raise _malformed(426, f"expected Sec-WebSocket-Version {VERSION} (RFC 6455), got {version!r}")
+
+
+def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
+    """The answer that opens the connection; no extension is taken up, and no subprotocol but our own.
+
+    Raises `AccessRefused`: 405 for another method than GET, 400 for a key that is none, or for a body: that would be
+    read as frames.
+    """
+    if method != "GET":
+        raise _malformed(405, f"expected GET, got {method}")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise _malformed(400, "expected no body behind a handshake")
+    key = headers.get("sec-websocket-key", "")
+    if not _is_key(key):
+        raise _malformed(400, f"expected Sec-WebSocket-Key to be {KEY_BYTES} bytes in base64, got {key[:80]!r}")
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+        % (accept_key(key).encode(), _SELECTED if subprotocol.is_offered(headers) else b"")
+    )
+
+
+def refusal(refused: AccessRefused) -> bytes:
+    """The answer that says why not, after which the connection is closed."""
+    body = problem(refused.status, str(refused))
+    headers = Headers({"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"})
+    headers["Cache-Control"] = "no-store"
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(refused.retry_after_s)
+    if refused.status == http.HTTPStatus.UPGRADE_REQUIRED:
+        headers["Upgrade"] = "websocket"
+        headers["Sec-WebSocket-Version"] = VERSION
+    if refused.status == http.HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refused.status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = "GET"
+    return Response(refused.status, http.HTTPStatus(refused.status).phrase, headers, body).serialize()
+
+
+_SELECTED = f"Sec-WebSocket-Protocol: {subprotocol.PROTOCOL}\r\n".encode()
+
+
+def _malformed(status: int, message: str) -> AccessRefused:
+    return AccessRefused(status, message, reason=RefusalReason.MALFORMED)
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(binascii.a2b_base64(text, strict_mode=True)) == KEY_BYTES
+    except ValueError:  # other characters than ASCII, or a `binascii.Error`
+        return False

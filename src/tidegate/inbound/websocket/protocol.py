@@ -1,0 +1,254 @@
+"""One WebSocket connection on its transport, from its opening on.
+
+Outgoing messages are ready frames that the hub joins and the transport takes as they are. They bypass the sans-I/O
+state, so nothing is written once a close frame is out.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from websockets.frames import Opcode
+
+from tidegate.core.rate import NOTHING_OWED, Rate
+from tidegate.errors import CloseCode
+from tidegate.inbound.websocket.wire import Wire
+from tidegate.runtime.connection import Connection
+
+LINGER_S = 2.0
+"""How long the server reads on after its last word, so that it arrives before a reset could."""
+
+PIECE_BYTES = 2048
+"""How much is taken in before others have their turn: a frame costs the same time however small it is."""
+
+PING_FRAME = b"\x89\x00"
+
+PONG_BYTES = 6
+PONG_HEAD = b"\x8a\x80"
+"""A client's answer to `PING_FRAME`, before its mask."""
+
+
+class ProtocolOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a connection. A client whose frames, of any kind, pass `frames` is read more slowly."""
+
+    message_bytes: int
+    frames: Rate = Rate(per_s=1000.0, burst=2000)
+    send_buffer_soft_bytes: int
+    send_buffer_hard_bytes: int
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """A connection that asked to be a WebSocket: opened or refused, then read until it is lost.
+
+    It is its connection's channel. `ended` is called once it is lost, with it and the reason. `slot` is its place on
+    the timer that pings it.
+    """
+
+    __slots__ = (
+        "_alive",
+        "_ended",
+        "_frames_owed_until",
+        "_full",
+        "_lingering",
+        "_options",
+        "_socket",
+        "_transport",
+        "_wire",
+        "connection",
+        "slot",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        options: ProtocolOptions,
+        *,
+        slot: int,
+        ended: Callable[["WebSocketProtocol", str], None],
+    ) -> None:
+        self.connection: Connection | None = None
+        self.slot = slot
+        self._transport = transport
+        self._options = options
+        self._ended = ended
+        self._wire: Wire | None = None
+        self._frames_owed_until = NOTHING_OWED
+        self._alive = True
+        self._lingering = False
+        self._full = False
+        self._socket = _socket_under(transport)
+        transport.set_protocol(self)
+        # One with a socket says at once that it holds a byte.
+        transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self._socket is None else 0)
+
+    def open(self, connection: Connection) -> None:
+        """Be `connection`'s channel. The answer to the upgrade request is the first thing that it writes."""
+        self.connection = connection
+        connection.subscriber.socket = self._socket
+
+    def refuse(self, answer: bytes) -> None:
+        """Send `answer` and close; what still comes is thrown away."""
+        self._transport.write(answer)
+        self._linger(half_close=True)
+
+    # asyncio.Protocol
+
+    def data_received(self, data: bytes) -> None:
+        if self.connection is None:
+            return
+        try:
+            self._take_in(data, self.connection)
+        except Exception as error:  # noqa: BLE001 - the connection logs it
+            self.connection.fail(error)
+
+    def _take_in(self, data: bytes, connection: Connection) -> None:
+        self._alive = True
+        if self._wire is None and len(data) == PONG_BYTES and data.startswith(PONG_HEAD):
+            self._charge(1)
+        else:
+            self._read(data[:PIECE_BYTES], connection)
+        rest, wait_s = data[PIECE_BYTES:], self._owed_s()
+        if (rest or wait_s > 0) and not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(wait_s, self._read_on, rest)
+
+    def eof_received(self) -> None:
+        if self.connection is not None:
+            self.connection.detach()
+            if self._wire is not None:
+                self._wire.receive_eof()
+                self._settle(self._wire, self.connection)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(self, _reason(self._wire, exc))
+        if self._wire is not None:
+            self._wire.release()
+
+    def pause_writing(self) -> None:
+        """The transport holds bytes, and what follows has to come after them; or it is full, which `write` notices."""
+        if self.connection is not None:
+            self.connection.subscriber.socket = None
+
+    def resume_writing(self) -> None:
+        """The transport has drained."""
+        if self.connection is not None:
+            self.connection.subscriber.socket = self._socket
+            if self._full:
+                self._full = False
+                self.connection.resume()
+
+    # ClosableChannel
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+        if not self._full and self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
+            self._full = True
+            self.connection.pause()
+
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if self.connection is not None and (wire := self._the_wire()).is_open:
+            wire.end(code, reason)
+            self._send_waiting(wire)
+            self._linger(half_close=False)
+
+    def abort(self, code: CloseCode, reason: str) -> None:
+        self.close(code, reason)
+        self._transport.abort()
+
+    def check_alive(self) -> None:
+        """Once in a while: ping, or close a connection that gave no sign of life since the last ping."""
+        if not self._alive:
+            self._transport.abort()
+        elif self.connection is not None and (self._wire is None or self._wire.is_open):
+            self._alive = False
+            self._transport.write(PING_FRAME)
+
+    # inbound
+
+    def _the_wire(self) -> Wire:
+        if self._wire is None:
+            self._wire = Wire(message_bytes=self._options.message_bytes)
+        return self._wire
+
+    def _read(self, piece: bytes, connection: Connection) -> None:
+        wire = self._the_wire()
+        frames = wire.frames(piece)
+        self._charge(len(frames))
+        for opcode, data in wire.received(frames):
+            if opcode is Opcode.TEXT:
+                connection.receive(data)
+            elif opcode is Opcode.BINARY:
+                connection.receive_binary(data)
+            else:
+                self._transport.write(data)
+        self._settle(wire, connection)
+
+    def _settle(self, wire: Wire, connection: Connection) -> None:
+        """After something came: send what it asks for, stop streaming if it was the end, keep nothing for nothing."""
+        if not wire.is_open:
+            if wire.failure is not None:
+                connection.fail(wire.failure)
+            connection.detach()
+        self._send_waiting(wire)
+        if wire.at_rest:
+            wire.release()
+            self._wire = None
+
+    def _charge(self, frames: int) -> None:
+        now = asyncio.get_running_loop().time()
+        self._frames_owed_until = self._options.frames.charged(self._frames_owed_until, now, count=frames)
+
+    def _owed_s(self) -> float:
+        """How long to read nothing, so that frames are within their rate; a closing connection is only thrown away."""
+        if self._wire is not None and not self._wire.is_open:
+            return 0.0
+        return max(0.0, self._frames_owed_until - asyncio.get_running_loop().time())
+
+    def _read_on(self, rest: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            if rest:
+                self.data_received(rest)
+
+    # outbound
+
+    def _send_waiting(self, wire: Wire) -> None:
+        for data in wire.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                # TLS cannot end one direction alone; after the peer's close frame there is nothing more to read.
+                self._linger(half_close=True, all_is_read=wire.close_rcvd is not None)
+        if self._transport.get_write_buffer_size() > self._options.send_buffer_hard_bytes:
+            self._transport.abort()
+
+    def _linger(self, *, half_close: bool, all_is_read: bool = False) -> None:
+        """Read on until the peer has ended the stream, for `LINGER_S` at the longest."""
+        if half_close and self._transport.can_write_eof():
+            self._transport.write_eof()
+        elif half_close and all_is_read:
+            self._transport.close()
+        if not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+
+
+def _socket_under(transport: asyncio.Transport) -> int | None:
+    """The descriptor to which bytes may be sent past `transport`: not under TLS, nor where there is no real socket."""
+    if transport.get_extra_info("sslcontext") is not None:
+        return None
+    sock = transport.get_extra_info("socket")
+    descriptor = None if sock is None else sock.fileno()
+    return descriptor if isinstance(descriptor, int) else None
+
+
+def _reason(wire: Wire | None, error: Exception | None) -> str:
+    """How the connection ended, for logs and metrics: the first close frame, or what broke."""
+    if wire is not None and wire.close_rcvd is not None and not (wire.close_sent and not wire.close_rcvd_then_sent):
+        return f"closed by the client with {wire.close_rcvd.code}"
+    if wire is not None and wire.close_sent is not None:
+        return f"closed by the server with {wire.close_sent.code}: {wire.close_sent.reason}"
+    return f"connection lost: {error}" if error else "connection lost"

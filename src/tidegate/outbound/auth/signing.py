@@ -1,0 +1,45 @@
+"""Signs tokens, for operators without an issuer of their own; `jwt.JwtAuthenticator` believes them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from joserfc import jwt
+from joserfc.jwk import ECKey, Key, RSAKey
+
+from tidegate.errors import ConfigError, Problem
+from tidegate.outbound.auth import files
+from tidegate.outbound.auth.keys import CURVE, KINDS, RSA_BITS, imported, secret_file
+
+EXPECTED = f"a PEM file with an unencrypted private key: RSA of at least {RSA_BITS} bits, or EC on {CURVE}"
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """A key that signs, and the one algorithm that it is used with."""
+
+    algorithm: str
+    key: Key
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """A token (RFC 7519) of `claims`."""
+        return jwt.encode({"alg": self.algorithm}, dict(claims), self.key, algorithms=[self.algorithm])
+
+    def __repr__(self) -> str:
+        return f"Signer({self.algorithm})"
+
+
+def shared_secret(path: Path, *, setting: str) -> Signer:
+    """Signs with HS256. Raises `ConfigError` naming `setting` for a file that holds no fit secret."""
+    return Signer("HS256", secret_file(path, setting=setting).key_for("HS256", None))
+
+
+def private_key(path: Path, *, setting: str) -> Signer:
+    """Signs with RS256 or ES256, as the key is. Raises `ConfigError` naming `setting` for a file without a fit one."""
+    content = files.read(path, setting=setting, expected=EXPECTED)
+    algorithms = {kind: algorithm for algorithm, kind in KINDS.items()}
+    for load in (RSAKey.import_key, ECKey.import_key):
+        key = imported(load, content)
+        if key is not None and key.is_private:
+            return Signer(algorithms[key.key_type], key)
+    raise ConfigError([Problem(setting, EXPECTED, f"{path} with something else")])

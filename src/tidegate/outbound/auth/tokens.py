@@ -1,0 +1,103 @@
+"""Tokens that are listed in the configuration, or not asked for at all."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tidegate.core.grant import UNRESTRICTED, Grant
+from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
+from tidegate.outbound.auth import files
+
+
+class OpenAuthenticator:
+    """Everyone may do everything: for a gateway that only listens on loopback."""
+
+    def verify(self, token: str) -> Grant:
+        del token
+        return UNRESTRICTED
+
+    async def run(self) -> None:
+        """There is nothing to keep current; until cancelled."""
+        await asyncio.Event().wait()
+
+
+class TokenFile(msgspec.Struct, frozen=True):
+    """A file that holds one token, and the setting that names it."""
+
+    path: Path
+    setting: str
+
+
+class KnownToken(msgspec.Struct, frozen=True):
+    """A token, or where it lies, and what its bearer may do."""
+
+    token: str | TokenFile
+    grant: Grant
+
+    def __repr__(self) -> str:
+        return f"KnownToken({self.grant!r})"
+
+
+class TokenAuthenticator:
+    """Knows the bearers of `tokens`. Raises `ConfigError` where a file cannot be used.
+
+    Every look-up compares the digest of what came with the digest of every token, in constant time: how long it
+    takes tells neither which token was nearly right nor how long one is.
+    """
+
+    def __init__(self, tokens: Sequence[KnownToken]) -> None:
+        self._tokens = tokens
+        self._grants = self._load()
+
+    def verify(self, token: str) -> Grant:
+        """See `tidegate.ports.Authenticator`."""
+        if not token:
+            raise MessageError(MessageErrorCode.UNAUTHENTICATED, "expected a token, got none")
+        digest = _digest(token)
+        found = None
+        for known, grant in self._grants:
+            if hmac.compare_digest(known, digest):
+                found = grant
+        if found is None:
+            raise MessageError(MessageErrorCode.UNAUTHENTICATED, "expected a token that is known, got another one")
+        return found
+
+    async def run(self) -> None:
+        """Read the files again and again, until cancelled: a new token in a file replaces the old one."""
+        await files.keep_reading(self._load, self._keep)
+
+    def _load(self) -> list[tuple[bytes, Grant]]:
+        grants: list[tuple[bytes, Grant]] = []
+        problems: list[Problem] = []
+        for known in self._tokens:
+            try:
+                grants.append((_digest(token_text(known.token)), known.grant))
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        return grants
+
+    def _keep(self, grants: list[tuple[bytes, Grant]]) -> None:
+        if grants != self._grants:
+            files.log.info("tokens have changed", count=len(grants))
+        self._grants = grants
+
+
+def token_text(token: str | TokenFile) -> str:
+    """The token itself. Reads its file; raises `ConfigError` where that holds none."""
+    if isinstance(token, str):
+        return token
+    expected = "a file with one token, printable ASCII without spaces"
+    content = files.read(token.path, setting=token.setting, expected=expected)
+    if not all(0x21 <= byte <= 0x7E for byte in content):
+        raise ConfigError([Problem(token.setting, expected, f"{token.path} with something else")])
+    return content.decode()
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

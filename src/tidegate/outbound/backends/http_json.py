@@ -1,0 +1,61 @@
+"""Plain HTTP: a call is a GET, its answer the JSON in the body."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import msgspec
+from yarl import URL
+
+from tidegate.core.payload import compact
+from tidegate.errors import BackendError
+from tidegate.outbound.backends.connection import Connect, connected
+from tidegate.outbound.backends.exchange import Exchange
+from tidegate.outbound.backends.options import HttpOptions
+from tidegate.outbound.backends.reading import read_leniently
+from tidegate.ports import Ask, Call
+
+
+class HttpJsonBackend:
+    """A backend that answers GET with JSON: the `tidegate.ports.Backend` for ``protocol = "http"``.
+
+    A call's method is a path, with a query if need be, below the backend's `url`, whose own query goes along.
+    Raises `ConfigError` for options that cannot be used.
+    """
+
+    answers_are_compact = True
+
+    def __init__(
+        self,
+        options: HttpOptions,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        connect: Connect = connected,
+    ) -> None:
+        self._exchange = Exchange(options, wall_clock=wall_clock, connect=connect)
+
+    async def prepare(self) -> Ask:
+        """See `tidegate.ports.Prepares`: reads the bearer token."""
+        return partial(self._ask, await self._exchange.credentials())
+
+    async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+        """See `tidegate.ports.Backend.call`. Plain HTTP has no batches: `ValueError` for anything but one call."""
+        return await (await self.prepare())(calls)
+
+    async def aclose(self) -> None:
+        """See `tidegate.ports.Backend.aclose`."""
+        await self._exchange.aclose()
+
+    async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+        (call,) = calls
+        url = below(self._exchange.url, call.method)
+        body = await self._exchange.fetch("GET", url, credentials=credentials)
+        return [await read_leniently(body, compact)]
+
+
+def below(url: URL, method: str) -> URL:
+    """The address of `method`, a path with query, below `url`."""
+    path, _, query = method.partition("?")
+    whole = "/".join(filter(None, (str(url.with_query(None)).rstrip("/"), path.lstrip("/"))))
+    queries = "&".join(filter(None, (url.raw_query_string, query)))
+    return URL(f"{whole}?{queries}" if queries else whole)

@@ -1,0 +1,106 @@
+import pytest
+from msgspec import Raw
+from scripted_http import Peer, answering, http_response, scripted
+from yarl import URL
+
+from tidegate.errors import HttpStatus, InvalidResponse
+from tidegate.outbound.backends.http_json import HttpJsonBackend, below
+from tidegate.outbound.backends.options import HttpOptions
+from tidegate.ports import Backend, Call
+
+
+@pytest.mark.parametrize(
+    ("url", "method", "address"),
+    [
+        ("http://h/api", "/status", "http://h/api/status"),
+        ("http://h/api/", "status?a=1+2&b=%20", "http://h/api/status?a=1+2&b=%20"),
+        ("http://h/", "/status", "http://h/status"),
+        ("http://h/api", "", "http://h/api"),
+        ("http://h/api", "?a=1", "http://h/api?a=1"),
+        ("http://h/api?key=k", "/status?a=1", "http://h/api/status?key=k&a=1"),
+        ("http://h/api", "//other/x", "http://h/api/other/x"),
+        ("http://h/api", "http://other/x", "http://h/api/http://other/x"),
+        ("http://h/api", "@other/x", "http://h/api/@other/x"),
+        ("http://[::1]:81/api", "a b", "http://[::1]:81/api/a%20b"),
+    ],
+)
+def test_a_method_is_a_path_below_the_address(url: str, method: str, address: str) -> None:
+    assert str(below(URL(url), method)) == address
+
+
+async def test_a_call_is_a_get_and_its_answer_the_body() -> None:
+    async with scripted(answering(http_response(b' {"a" : 1.10} '))) as server:
+        backend: Backend = HttpJsonBackend(HttpOptions(url=server.url))
+        (outcome,) = await backend.call([Call("/status?x=1")])
+        await backend.aclose()
+    assert outcome == Raw(b'{"a":1.10}')
+    (request,) = server.requests
+    assert request.line == "GET /rpc/status?x=1 HTTP/1.1"
+    assert request.headers["accept"] == "application/json"
+    assert "content-type" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [(b"<html>", "expected JSON, got b'<html>'"), (b"", "got nothing at all"), (b'"\xff"', "expected JSON in UTF-8")],
+)
+async def test_a_body_that_is_no_json_is_refused(body: bytes, message: str) -> None:
+    async with scripted(answering(http_response(body))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        with pytest.raises(InvalidResponse, match=message):
+            await backend.call([Call("")])
+        await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (b'\xef\xbb\xbf{"v":1}', b'{"v":1}'),
+        (b'{"v":"\\ud83d", "n":1.10}', b'{"v":"\\ufffd","n":1.10}'),
+        (b'\xef\xbb\xbf ["\\ud83d\\ude00\\ude00"]', b'["\\ud83d\\ude00\\ufffd"]'),
+        (b'{"\\ud83d":1,"\\ud83e":2}', b'{"\\ufffd":1,"\\ufffd":2}'),
+    ],
+)
+async def test_a_byte_order_mark_is_skipped_and_half_a_surrogate_pair_replaced(body: bytes, result: bytes) -> None:
+    async with scripted(answering(http_response(body))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        (outcome,) = await backend.call([Call("")])
+        await backend.aclose()
+    assert outcome == Raw(result)
+
+
+async def test_what_else_is_wrong_beside_half_a_surrogate_pair_is_told() -> None:
+    async with scripted(answering(http_response(b'["\\ud83d", NaN]'))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        with pytest.raises(InvalidResponse, match="NaN"):
+            await backend.call([Call("")])
+        await backend.aclose()
+
+
+@pytest.mark.parametrize("coding", ["none", "UTF-8", "utf8", "", "identity, none"])
+async def test_a_coding_that_is_none_is_none(coding: str) -> None:
+    async with scripted(answering(http_response(b"1", headers=f"Content-Encoding: {coding}\r\n"))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        assert await backend.call([Call("")]) == [Raw(b"1")]
+        await backend.aclose()
+
+
+async def test_the_clock_dates_retry_after() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        late = "Retry-After: Thu, 01 Jan 1970 00:02:00 GMT\r\n"
+        await peer.send(http_response(b"", status="503 Busy", headers=late))
+
+    async with scripted(script) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url), wall_clock=lambda: 100.0)
+        with pytest.raises(HttpStatus) as caught:
+            await backend.call([Call("")])
+        await backend.aclose()
+    assert caught.value.retry_after_s == 20.0
+
+
+async def test_there_are_no_batches() -> None:
+    backend = HttpJsonBackend(HttpOptions(url="http://127.0.0.1:1/"))
+    with pytest.raises(ValueError, match="too many values"):
+        await backend.call([Call("a"), Call("b")])
+    await backend.aclose()

@@ -1,0 +1,181 @@
+"""What Prometheus reads: names, values, bounded labels, and only what a token covers."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.outbox import OTHER_TYPES
+from tidegate.core.topics import PatternSet
+from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.outbound.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_backend
+from tidegate.ports import Metrics
+
+LABELS = ("version", "type", "source", "outcome", "breaker", "state", "transport", "reason")
+
+Samples = dict[tuple[str, ...], float]
+
+
+ALL = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
+
+
+def samples(metrics: PrometheusMetrics, name: str, coverage: Coverage = ALL) -> Samples:
+    """The values of one metric, by its label values in the order of `LABELS`."""
+    text = metrics.render(coverage).decode()
+    return {
+        tuple(sample.labels[label] for label in LABELS if label in sample.labels): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def made() -> PrometheusMetrics:
+    return PrometheusMetrics(version="0.1.0", known_types=["system.status", "storage.update"])
+
+
+def test_it_is_the_port_that_the_runtime_feeds() -> None:
+    port: Metrics = made()
+    port.published("system.status", 3)
+
+
+def test_published_events_and_their_deliveries() -> None:
+    metrics = made()
+    metrics.published("system.status", 3)
+    metrics.published("system.status", 4)
+    assert samples(metrics, "tidegate_events_published_total") == {("system.status",): 2}
+    assert samples(metrics, "tidegate_deliveries_total") == {("system.status",): 7}
+    assert b"_created" not in metrics.render(ALL)
+
+
+def test_skipped_events() -> None:
+    metrics = made()
+    metrics.events_skipped("system.status", 5)
+    metrics.events_skipped(OTHER_TYPES, 2)
+    assert samples(metrics, "tidegate_events_skipped_total") == {("system.status",): 5, ("other",): 2}
+
+
+def test_polls_and_their_duration() -> None:
+    metrics = made()
+    metrics.poll_ended("system.status", None, 0.02)
+    metrics.poll_ended("system.status", ErrorCode.RPC_TIMEOUT, 2.0)
+    metrics.ticks_missed("system.status", 2)
+    assert samples(metrics, "tidegate_polls_total") == {
+        ("system.status", "ok"): 1,
+        ("system.status", "RPC_TIMEOUT"): 1,
+    }
+    assert samples(metrics, "tidegate_poll_duration_seconds_sum") == {("system.status",): 2.02}
+    assert samples(metrics, "tidegate_ticks_missed_total") == {("system.status",): 2}
+
+
+def test_a_breaker_is_in_one_state() -> None:
+    metrics = made()
+    for state in ("closed", "open", "half_open"):
+        metrics.breaker_changed("engine", state)
+    assert samples(metrics, "tidegate_breaker_state") == {
+        ("engine", "closed"): 0,
+        ("engine", "open"): 0,
+        ("engine", "half_open"): 1,
+    }
+    assert samples(metrics, "tidegate_breaker_transitions_total")["engine", "open"] == 1
+
+
+def test_clients_come_and_go() -> None:
+    metrics = made()
+    metrics.client_connected("sse")
+    metrics.client_connected("websocket")
+    metrics.client_left("sse", "closed by the server with 4408: more than 10 bytes")
+    assert samples(metrics, "tidegate_clients") == {("sse",): 0, ("websocket",): 1}
+    assert samples(metrics, "tidegate_clients_connected_total") == {("sse",): 1, ("websocket",): 1}
+    assert samples(metrics, "tidegate_clients_left_total") == {("sse", "closed by the server with 4408"): 1}
+
+
+def test_every_refusal_is_there_from_the_start() -> None:
+    metrics = made()
+    none = samples(metrics, "tidegate_refusals_total")
+    assert set(none) == {(transport, why.value) for transport in ("websocket", "sse", "http") for why in RefusalReason}
+    assert set(none.values()) == {0}
+    metrics.refused("sse", RefusalReason.BAD_TOKEN)
+    assert samples(metrics, "tidegate_refusals_total")["sse", "bad_token"] == 1
+
+
+def test_build_info() -> None:
+    assert samples(made(), "tidegate_build_info") == {("0.1.0",): 1}
+
+
+def test_what_outsiders_name_does_not_grow_for_ever() -> None:
+    metrics = made()
+    for n in range(INVENTED_TYPES + 10):
+        metrics.published(f"app.t{n}", 1)
+        metrics.client_left("sse", f"closed by the client with {3000 + n}")
+    metrics.published("storage.update", 1)
+    metrics.published("app.t0", 1)
+    published = samples(metrics, "tidegate_events_published_total")
+    assert published["other",] == 10
+    assert published["storage.update",] == 1
+    assert published["app.t0",] == 2
+    assert len(published) == INVENTED_TYPES + 2
+    assert len(samples(metrics, "tidegate_clients_left_total")) == REASONS + 1
+
+
+NARROW = Coverage(
+    types=PatternSet(["system.*"]),
+    breakers=frozenset({"disks", "engine/system.status"}),
+    backends=frozenset({"engine"}),
+)
+
+
+def test_a_narrow_token_sees_what_it_covers() -> None:
+    metrics = made()
+    for event_type in ("system.status", "storage.update", "rpc_error", "heartbeat"):
+        metrics.published(event_type, 1)
+        metrics.events_skipped(event_type, 1)
+        metrics.poll_ended(event_type, None, 0.1)
+        metrics.ticks_missed(event_type, 1)
+    for breaker in ("disks", "disks/storage.update", "engine/system.status", "other"):
+        metrics.breaker_changed(breaker, "open")
+    for name in ("events_published_total", "deliveries_total", "events_skipped_total", "ticks_missed_total"):
+        assert set(samples(metrics, f"tidegate_{name}", NARROW)) == {("system.status",)}
+    assert set(samples(metrics, "tidegate_polls_total", NARROW)) == {("system.status", "ok")}
+    assert set(samples(metrics, "tidegate_poll_duration_seconds_count", NARROW)) == {("system.status",)}
+    for name in ("breaker_state", "breaker_transitions_total"):
+        seen = {breaker for breaker, _ in samples(metrics, f"tidegate_{name}", NARROW)}
+        assert seen == {"disks", "engine/system.status"}
+    for hidden in (b"storage.update", b"rpc_error", b"heartbeat", b"other"):
+        assert hidden not in metrics.render(NARROW)
+        assert hidden in metrics.render(ALL)
+
+
+def test_of_the_gateway_itself_a_narrow_token_sees_its_version_start_and_clients() -> None:
+    metrics = made()
+    metrics.client_connected("sse")
+    metrics.client_left("sse", "closed by the client")
+    families = {family.name for family in text_string_to_metric_families(metrics.render(NARROW).decode())}
+    assert families == {"tidegate_build_info", "tidegate_clients", "process_start_time_seconds"}
+    everything = {family.name for family in text_string_to_metric_families(metrics.render(ALL).decode())}
+    assert {"process_cpu_seconds", "tidegate_clients_left", "tidegate_polls"} < everything
+
+
+def test_a_metric_of_which_nobody_decided_what_it_shows_is_hidden() -> None:
+    metrics = made()
+    metrics._counter("tidegate_new", "Nobody has decided", "type")("system.status").inc()
+    metrics._counter("tidegate_decided", "Somebody has", "backend", seen=by_backend("backend"))("engine").inc()
+    metrics._counter("tidegate_decided_too", "Again", "backend", seen=by_backend("backend"))("disks").inc()
+    assert samples(metrics, "tidegate_new_total") == {("system.status",): 1}
+    assert b"tidegate_new" not in metrics.render(NARROW)
+    assert b'tidegate_decided_total{backend="engine"}' in metrics.render(NARROW)
+    assert b"disks" not in metrics.render(NARROW)
+
+
+def test_what_is_counted_under_other_is_of_types_that_a_narrow_token_may_not_see() -> None:
+    metrics = made()
+    for n in range(INVENTED_TYPES + 1):
+        metrics.published(f"app.t{n}", 1)
+    covering = Coverage(types=PatternSet(["other", "app.*"]), breakers=frozenset(), backends=frozenset())
+    published = samples(metrics, "tidegate_events_published_total", covering)
+    assert len(published) == INVENTED_TYPES
+    assert ("other",) not in published
+
+
+def test_two_gateways_in_one_process_count_apart() -> None:
+    one, other = made(), made()
+    one.published("system.status", 1)
+    assert samples(other, "tidegate_events_published_total") == {}
