@@ -14,6 +14,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from scripted_http import Peer, http_response, scripted
 
 from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.measurements import (
+    BreakerMoved,
+    ClientConnected,
+    ClientLeft,
+    EventPublished,
+    EventsSkipped,
+    PollEnded,
+    RequestRefused,
+    TicksMissed,
+)
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, RefusalReason
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.outbound.clock import SystemClock
@@ -207,15 +217,15 @@ class TestMetrics:
     @pytest.mark.parametrize("metrics", [PrometheusMetrics(version="1"), RecordingMetrics()], ids=["real", "fake"])
     def test_takes_whatever_it_is_told_and_can_be_shown(self, metrics: RenderedMetrics) -> None:
         for text in ("a.b", "", 'q"\n', "ä" * 300):
-            metrics.published(text, 3)
-            metrics.poll_ended(text, None, 0.1)
-            metrics.poll_ended(text, ErrorCode.RPC_TIMEOUT, 2.0)
-            metrics.ticks_missed(text, 2)
-            metrics.breaker_changed(text, "open")
-            metrics.client_connected(text)
-            metrics.client_left(text, text)
-            metrics.events_skipped(text, 7)
-            metrics.refused("http", RefusalReason.BAD_TOKEN)
+            metrics.observe(EventPublished(text, 3))
+            metrics.observe(PollEnded(text, None, 0.1))
+            metrics.observe(PollEnded(text, ErrorCode.RPC_TIMEOUT, 2.0))
+            metrics.observe(TicksMissed(text, 2))
+            metrics.observe(BreakerMoved(text, "open"))
+            metrics.observe(ClientConnected(text))
+            metrics.observe(ClientLeft(text, text))
+            metrics.observe(EventsSkipped(text, 7))
+            metrics.observe(RequestRefused("http", RefusalReason.BAD_TOKEN))
         coverage = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
         list(text_string_to_metric_families(metrics.render(coverage).decode()))
 
@@ -235,6 +245,34 @@ class TestClock:
         before = clock.now()
         clock.advance(2.5)
         assert (clock.now().mono - before.mono, clock.now().wall - before.wall) == (2.5, 2.5)
+
+    async def test_who_sleeps_is_woken_when_time_passes(self) -> None:
+        clock, woken = ManualClock(), []
+
+        async def sleep(seconds: float) -> None:
+            await clock.sleep_until(clock.now().mono + seconds)
+            woken.append(seconds)
+
+        async with asyncio.TaskGroup() as sleepers:
+            for seconds in (3.0, 1.0, 2.0):
+                sleepers.create_task(sleep(seconds))
+            given_up = sleepers.create_task(sleep(1.5))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.sleep(0)
+            assert woken == []
+            clock.advance(2.0)
+            await asyncio.sleep(0)
+            assert woken == [1.0, 2.0]
+            clock.advance(1.0)
+        assert woken == [1.0, 2.0, 3.0]
+
+    @pytest.mark.parametrize("clock", [SystemClock(), ManualClock()], ids=["real", "fake"])
+    async def test_a_time_that_is_past_is_not_waited_for_but_others_have_their_turn(self, clock: Clock) -> None:
+        others: list[str] = []
+        asyncio.get_running_loop().call_soon(others.append, "had their turn")
+        await clock.sleep_until(clock.now().mono - 1.0)
+        assert others == ["had their turn"]
 
 
 async def _ask(backend: Backend, method: str) -> None:

@@ -8,13 +8,20 @@ import msgspec
 from tidegate.core.events import Draft, Position
 from tidegate.core.grant import Coverage, Grant
 from tidegate.core.instant import Instant
-from tidegate.errors import BackendError, ErrorCode, RefusalReason
+from tidegate.core.measurements import Measurement
+from tidegate.errors import BackendError
 
 
 class Clock(Protocol):
-    """Where time comes from. Monotonic time is the event loop's own, so that its timers agree with it."""
+    """Where time comes from, and how it is waited for: the runtime asks nobody else."""
 
-    def now(self) -> Instant: ...
+    def now(self) -> Instant:
+        """The monotonic and the wall time of this moment."""
+        ...
+
+    async def sleep_until(self, mono: float) -> None:
+        """Wait until the monotonic time is `mono`, in seconds; where that is past, only let others have their turn."""
+        ...
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -129,23 +136,11 @@ class Authenticator(Protocol):
 
 
 class Metrics(Protocol):
-    """Counters and gauges that the runtime feeds. None of these may raise or block."""
+    """Takes what the runtime counts and measures."""
 
-    def published(self, event_type: str, deliveries: int) -> None: ...
-
-    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None: ...
-
-    def ticks_missed(self, source: str, count: int) -> None: ...
-
-    def breaker_changed(self, breaker: str, state: str) -> None: ...
-
-    def client_connected(self, transport: str) -> None: ...
-
-    def client_left(self, transport: str, reason: str) -> None: ...
-
-    def events_skipped(self, event_type: str, count: int) -> None: ...
-
-    def refused(self, transport: str, reason: RefusalReason) -> None: ...
+    def observe(self, measured: Measurement) -> None:
+        """Count `measured`, one of `tidegate.core.measurements`; ignore what is not known. Never raises or blocks."""
+        ...
 
 
 class RenderedMetrics(Metrics, Protocol):

@@ -104,7 +104,7 @@ async def test_a_session_without_a_valid_token_is_no_refusal(headers: dict[str, 
         assert await session(gate, **headers) == stranger
         answer = await gate.ask("GET", "/api/v1/session?token=all")
         assert answer.json["authenticated"] is False  # as on every route but the streams
-        assert gate.house.metrics.named("refused") == []
+        assert gate.house.metrics.named("request_refused") == []
 
 
 async def test_a_session_says_when_a_stream_may_be_opened() -> None:
@@ -115,7 +115,7 @@ async def test_a_session_says_when_a_stream_may_be_opened() -> None:
         body = await session(gate)
         assert (body["status"], body["authenticated"]) == ("draining", True)
         assert body["retry_after_s"] >= 1
-        assert gate.house.metrics.named("refused") == []
+        assert gate.house.metrics.named("request_refused") == []
 
 
 async def test_a_session_does_not_know_yet_while_the_keys_are_not_there() -> None:

@@ -3,6 +3,17 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.measurements import (
+    BreakerMoved,
+    ClientConnected,
+    ClientLeft,
+    EventPublished,
+    EventsSkipped,
+    Measurement,
+    PollEnded,
+    RequestRefused,
+    TicksMissed,
+)
 from tidegate.core.outbox import OTHER_TYPES
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, RefusalReason
@@ -34,13 +45,13 @@ def made() -> PrometheusMetrics:
 
 def test_it_is_the_port_that_the_runtime_feeds() -> None:
     port: Metrics = made()
-    port.published("system.status", 3)
+    port.observe(EventPublished("system.status", 3))
 
 
 def test_published_events_and_their_deliveries() -> None:
     metrics = made()
-    metrics.published("system.status", 3)
-    metrics.published("system.status", 4)
+    metrics.observe(EventPublished("system.status", 3))
+    metrics.observe(EventPublished("system.status", 4))
     assert samples(metrics, "tidegate_events_published_total") == {("system.status",): 2}
     assert samples(metrics, "tidegate_deliveries_total") == {("system.status",): 7}
     assert b"_created" not in metrics.render(ALL)
@@ -48,16 +59,16 @@ def test_published_events_and_their_deliveries() -> None:
 
 def test_skipped_events() -> None:
     metrics = made()
-    metrics.events_skipped("system.status", 5)
-    metrics.events_skipped(OTHER_TYPES, 2)
+    metrics.observe(EventsSkipped("system.status", 5))
+    metrics.observe(EventsSkipped(OTHER_TYPES, 2))
     assert samples(metrics, "tidegate_events_skipped_total") == {("system.status",): 5, ("other",): 2}
 
 
 def test_polls_and_their_duration() -> None:
     metrics = made()
-    metrics.poll_ended("system.status", None, 0.02)
-    metrics.poll_ended("system.status", ErrorCode.RPC_TIMEOUT, 2.0)
-    metrics.ticks_missed("system.status", 2)
+    metrics.observe(PollEnded("system.status", None, 0.02))
+    metrics.observe(PollEnded("system.status", ErrorCode.RPC_TIMEOUT, 2.0))
+    metrics.observe(TicksMissed("system.status", 2))
     assert samples(metrics, "tidegate_polls_total") == {
         ("system.status", "ok"): 1,
         ("system.status", "RPC_TIMEOUT"): 1,
@@ -69,7 +80,7 @@ def test_polls_and_their_duration() -> None:
 def test_a_breaker_is_in_one_state() -> None:
     metrics = made()
     for state in ("closed", "open", "half_open"):
-        metrics.breaker_changed("engine", state)
+        metrics.observe(BreakerMoved("engine", state))
     assert samples(metrics, "tidegate_breaker_state") == {
         ("engine", "closed"): 0,
         ("engine", "open"): 0,
@@ -80,9 +91,9 @@ def test_a_breaker_is_in_one_state() -> None:
 
 def test_clients_come_and_go() -> None:
     metrics = made()
-    metrics.client_connected("sse")
-    metrics.client_connected("websocket")
-    metrics.client_left("sse", "closed by the server with 4408: more than 10 bytes")
+    metrics.observe(ClientConnected("sse"))
+    metrics.observe(ClientConnected("websocket"))
+    metrics.observe(ClientLeft("sse", "closed by the server with 4408: more than 10 bytes"))
     assert samples(metrics, "tidegate_clients") == {("sse",): 0, ("websocket",): 1}
     assert samples(metrics, "tidegate_clients_connected_total") == {("sse",): 1, ("websocket",): 1}
     assert samples(metrics, "tidegate_clients_left_total") == {("sse", "closed by the server with 4408"): 1}
@@ -93,7 +104,7 @@ def test_every_refusal_is_there_from_the_start() -> None:
     none = samples(metrics, "tidegate_refusals_total")
     assert set(none) == {(transport, why.value) for transport in ("websocket", "sse", "http") for why in RefusalReason}
     assert set(none.values()) == {0}
-    metrics.refused("sse", RefusalReason.BAD_TOKEN)
+    metrics.observe(RequestRefused("sse", RefusalReason.BAD_TOKEN))
     assert samples(metrics, "tidegate_refusals_total")["sse", "bad_token"] == 1
 
 
@@ -104,10 +115,10 @@ def test_build_info() -> None:
 def test_what_outsiders_name_does_not_grow_for_ever() -> None:
     metrics = made()
     for n in range(INVENTED_TYPES + 10):
-        metrics.published(f"app.t{n}", 1)
-        metrics.client_left("sse", f"closed by the client with {3000 + n}")
-    metrics.published("storage.update", 1)
-    metrics.published("app.t0", 1)
+        metrics.observe(EventPublished(f"app.t{n}", 1))
+        metrics.observe(ClientLeft("sse", f"closed by the client with {3000 + n}"))
+    metrics.observe(EventPublished("storage.update", 1))
+    metrics.observe(EventPublished("app.t0", 1))
     published = samples(metrics, "tidegate_events_published_total")
     assert published["other",] == 10
     assert published["storage.update",] == 1
@@ -126,12 +137,12 @@ NARROW = Coverage(
 def test_a_narrow_token_sees_what_it_covers() -> None:
     metrics = made()
     for event_type in ("system.status", "storage.update", "rpc_error", "heartbeat"):
-        metrics.published(event_type, 1)
-        metrics.events_skipped(event_type, 1)
-        metrics.poll_ended(event_type, None, 0.1)
-        metrics.ticks_missed(event_type, 1)
+        metrics.observe(EventPublished(event_type, 1))
+        metrics.observe(EventsSkipped(event_type, 1))
+        metrics.observe(PollEnded(event_type, None, 0.1))
+        metrics.observe(TicksMissed(event_type, 1))
     for breaker in ("disks", "disks/storage.update", "engine/system.status", "other"):
-        metrics.breaker_changed(breaker, "open")
+        metrics.observe(BreakerMoved(breaker, "open"))
     for name in ("events_published_total", "deliveries_total", "events_skipped_total", "ticks_missed_total"):
         assert set(samples(metrics, f"tidegate_{name}", NARROW)) == {("system.status",)}
     assert set(samples(metrics, "tidegate_polls_total", NARROW)) == {("system.status", "ok")}
@@ -146,8 +157,8 @@ def test_a_narrow_token_sees_what_it_covers() -> None:
 
 def test_of_the_gateway_itself_a_narrow_token_sees_its_version_start_and_clients() -> None:
     metrics = made()
-    metrics.client_connected("sse")
-    metrics.client_left("sse", "closed by the client")
+    metrics.observe(ClientConnected("sse"))
+    metrics.observe(ClientLeft("sse", "closed by the client"))
     families = {family.name for family in text_string_to_metric_families(metrics.render(NARROW).decode())}
     assert families == {"tidegate_build_info", "tidegate_clients", "process_start_time_seconds"}
     everything = {family.name for family in text_string_to_metric_families(metrics.render(ALL).decode())}
@@ -168,7 +179,7 @@ def test_a_metric_of_which_nobody_decided_what_it_shows_is_hidden() -> None:
 def test_what_is_counted_under_other_is_of_types_that_a_narrow_token_may_not_see() -> None:
     metrics = made()
     for n in range(INVENTED_TYPES + 1):
-        metrics.published(f"app.t{n}", 1)
+        metrics.observe(EventPublished(f"app.t{n}", 1))
     covering = Coverage(types=PatternSet(["other", "app.*"]), breakers=frozenset(), backends=frozenset())
     published = samples(metrics, "tidegate_events_published_total", covering)
     assert len(published) == INVENTED_TYPES
@@ -177,5 +188,18 @@ def test_what_is_counted_under_other_is_of_types_that_a_narrow_token_may_not_see
 
 def test_two_gateways_in_one_process_count_apart() -> None:
     one, other = made(), made()
-    one.published("system.status", 1)
+    one.observe(EventPublished("system.status", 1))
     assert samples(other, "tidegate_events_published_total") == {}
+
+
+def test_what_is_not_known_is_ignored() -> None:
+    class CoffeeBrewed(Measurement, frozen=True):
+        cups: int
+
+    def shown() -> list[bytes]:
+        return [line for line in metrics.render(ALL).splitlines() if line.startswith(b"tidegate_")]
+
+    metrics = made()
+    before = shown()
+    metrics.observe(CoffeeBrewed(3))
+    assert shown() == before

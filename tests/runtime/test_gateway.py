@@ -103,7 +103,7 @@ class TestPublish:
         house.started("a")
         house.started("*")
         await house.gateway.publish([draft("a"), draft("b")])
-        assert house.metrics.named("published") == [("a", 2), ("b", 1)]
+        assert house.metrics.named("event_published") == [("a", 2), ("b", 1)]
 
     async def test_from_outside_is_all_or_nothing(self) -> None:
         house = House(event_bytes=10)

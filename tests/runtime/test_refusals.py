@@ -52,7 +52,7 @@ def test_a_flood_is_a_line_at_once_and_one_a_minute_with_its_number() -> None:
             await asyncio.sleep(0.1)
 
     metrics, lines = lines_of(flood)
-    assert len(metrics.named("refused")) == 1000
+    assert len(metrics.named("request_refused")) == 1000
     assert [count for *_, count in lines] == [1, 599, 400]
     assert [at for at, *_ in lines][1] in range(int(SUMMARY_S) - 1, int(SUMMARY_S) + 3)
     assert {(reason, address) for _, reason, address, _ in lines[:1]} == {("bad_token", "192.0.2.0")}
@@ -74,7 +74,7 @@ def test_each_reason_has_a_line_of_its_own_and_after_a_quiet_minute_the_next_is_
         ("host", "192.0.2.3", 1),
     ]
     assert lines[-1][0] < SUMMARY_S + 5
-    assert metrics.named("refused") == [
+    assert metrics.named("request_refused") == [
         ("http", RefusalReason.HOST),
         ("sse", RefusalReason.ORIGIN),
         ("http", RefusalReason.HOST),

@@ -51,6 +51,9 @@ class LoopClock:
         mono = asyncio.get_running_loop().time()
         return Instant(mono, 1_795_000_000.0 + mono + self.set_by)
 
+    async def sleep_until(self, mono: float) -> None:
+        await asyncio.sleep(max(0.0, mono - asyncio.get_running_loop().time()))
+
 
 class House:
     """A gateway with one backend, and everything that it publishes, in order, with when it did."""

@@ -1,12 +1,18 @@
 """The machine's clocks."""
 
+import asyncio
 import time
 
 from tidegate.core.instant import Instant
 
 
 class SystemClock:
-    """The monotonic clock that the event loop's timers follow too, and the wall clock."""
+    """Implements `tidegate.ports.Clock`: the monotonic clock, which asyncio's timers follow too, and the wall clock."""
 
     def now(self) -> Instant:
+        """See `tidegate.ports.Clock`."""
         return Instant(time.monotonic(), time.time())
+
+    async def sleep_until(self, mono: float) -> None:
+        """See `tidegate.ports.Clock`."""
+        await asyncio.sleep(max(0.0, mono - time.monotonic()))

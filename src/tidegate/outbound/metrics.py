@@ -7,15 +7,27 @@ too many of them. What a token with types sees of a metric is declared with it; 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import product
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tidegate.core.grant import Coverage
+from tidegate.core.measurements import (
+    BreakerMoved,
+    ClientConnected,
+    ClientLeft,
+    EventPublished,
+    EventsSkipped,
+    Measurement,
+    PollEnded,
+    RequestRefused,
+    TicksMissed,
+)
 from tidegate.core.outbox import OTHER_TYPES
 from tidegate.core.topics import BUILT_IN_TYPES
-from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.errors import RefusalReason
 
 INVENTED_TYPES = 256
 """Event types beside the known ones that get a label value of their own."""
@@ -117,6 +129,16 @@ class PrometheusMetrics:
             buckets=DURATIONS_S,
         )
         self._seen["tidegate_poll_duration_seconds"] = of_source
+        self._takers: dict[type[Measurement], Callable[[Any], None]] = {
+            EventPublished: self._event_published,
+            EventsSkipped: self._events_skipped,
+            PollEnded: self._poll_ended,
+            TicksMissed: self._ticks_missed,
+            BreakerMoved: self._breaker_moved,
+            ClientConnected: self._client_connected,
+            ClientLeft: self._client_left,
+            RequestRefused: self._request_refused,
+        }
 
     def render(self, coverage: Coverage) -> bytes:
         """What who covers `coverage` may see, in Prometheus' text format: all of it, where that is everything.
@@ -125,36 +147,42 @@ class PrometheusMetrics:
         """
         return generate_latest(_Covered(self.registry, self._seen, coverage))
 
-    def published(self, event_type: str, deliveries: int) -> None:
-        label = self._types(event_type)
+    def observe(self, measured: Measurement) -> None:
+        """Count what is known here."""
+        take = self._takers.get(type(measured))
+        if take is not None:
+            take(measured)
+
+    def _event_published(self, measured: EventPublished) -> None:
+        label = self._types(measured.type)
         self._published(label).inc()
-        self._deliveries(label).inc(deliveries)
+        self._deliveries(label).inc(measured.deliveries)
 
-    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None:
-        self._polls(source, "ok" if code is None else code.value).inc()
-        self._durations.labels(source).observe(elapsed_s)
+    def _events_skipped(self, measured: EventsSkipped) -> None:
+        self._skipped(OTHER if measured.type == OTHER_TYPES else self._types(measured.type)).inc(measured.count)
 
-    def ticks_missed(self, source: str, count: int) -> None:
-        self._missed(source).inc(count)
+    def _poll_ended(self, measured: PollEnded) -> None:
+        self._polls(measured.source, "ok" if measured.code is None else measured.code.value).inc()
+        self._durations.labels(measured.source).observe(measured.elapsed_s)
 
-    def breaker_changed(self, breaker: str, state: str) -> None:
-        self._moves(breaker, state).inc()
+    def _ticks_missed(self, measured: TicksMissed) -> None:
+        self._missed(measured.source).inc(measured.count)
+
+    def _breaker_moved(self, measured: BreakerMoved) -> None:
+        self._moves(measured.breaker, measured.state).inc()
         for one in BREAKER_STATES:
-            self._breakers(breaker, one).set(one == state)
+            self._breakers(measured.breaker, one).set(one == measured.state)
 
-    def client_connected(self, transport: str) -> None:
-        self._connected(transport).inc()
-        self._clients(transport).inc()
+    def _client_connected(self, measured: ClientConnected) -> None:
+        self._connected(measured.transport).inc()
+        self._clients(measured.transport).inc()
 
-    def client_left(self, transport: str, reason: str) -> None:
-        self._left(transport, self._reasons(reason.partition(":")[0])).inc()
-        self._clients(transport).dec()
+    def _client_left(self, measured: ClientLeft) -> None:
+        self._left(measured.transport, self._reasons(measured.reason.partition(":")[0])).inc()
+        self._clients(measured.transport).dec()
 
-    def events_skipped(self, event_type: str, count: int) -> None:
-        self._skipped(OTHER if event_type == OTHER_TYPES else self._types(event_type)).inc(count)
-
-    def refused(self, transport: str, reason: RefusalReason) -> None:
-        self._refusals(transport, reason.value).inc()
+    def _request_refused(self, measured: RequestRefused) -> None:
+        self._refusals(measured.transport, measured.reason.value).inc()
 
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
         """The counter of given label values. They are few, so each is looked up under the library's lock once."""

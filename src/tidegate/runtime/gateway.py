@@ -21,6 +21,7 @@ from tidegate.core.grant import Grant, may_see, may_subscribe
 from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.measurements import ClientConnected, ClientLeft, EventPublished, EventsSkipped
 from tidegate.core.published import Published
 from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
 from tidegate.core.retained import Name, Retained
@@ -309,7 +310,7 @@ class Gateway:
             interested=self._notice_interest,
         )
         self._connections[client_id] = connection
-        self._metrics.client_connected(transport)
+        self._metrics.observe(ClientConnected(transport))
         if connection.subscriber.interest not in self._hub:
             self._notice_interest()
         log.debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
@@ -319,7 +320,7 @@ class Gateway:
         """Forget a client whose stream has ended. May be called again."""
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
-            self._metrics.client_left(connection.transport, reason)
+            self._metrics.observe(ClientLeft(connection.transport, reason))
             if not self._connections:
                 self._empty.set()
             log.debug("client left", client_id=connection.id, reason=reason)
@@ -391,7 +392,7 @@ class Gateway:
 
     def _send(self, event: Event) -> None:
         reached = self._hub.publish(event)
-        self._metrics.published(event.type, reached)
+        self._metrics.observe(EventPublished(event.type, reached))
         log.debug("published", type=event.type, key=event.key, seq=event.seq, clients=reached)
         if self._hub.dirty and not self._flush_due:
             self._flush_due = True
@@ -404,7 +405,7 @@ class Gateway:
 
     def _count_skipped(self, skipped: Mapping[str, int]) -> None:
         for event_type, count in skipped.items():
-            self._metrics.events_skipped(event_type, count)
+            self._metrics.observe(EventsSkipped(event_type, count))
 
     def _notice_interest(self) -> None:
         if not self._interest_noted:

@@ -21,6 +21,7 @@ from tidegate.core.episodes import ErrorReports
 from tidegate.core.events import Draft
 from tidegate.core.freshness import Freshness, Value
 from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.measurements import BreakerMoved, PollEnded, TicksMissed
 from tidegate.core.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s
 from tidegate.core.places import Places
 from tidegate.core.schedule import Schedule
@@ -250,7 +251,7 @@ class BackendPoller:
         drafts = []
         for breaker in self._breakers.values():
             first = breaker.initial()
-            self._metrics.breaker_changed(first.breaker, first.state.value)
+            self._metrics.observe(BreakerMoved(first.breaker, first.state.value))
             drafts.append(self._breaker_draft(first))
         for source in self._sources.values():
             values = saved.get(source.type, {})
@@ -416,7 +417,7 @@ class BackendPoller:
         """Count for the metrics what the schedule has counted since: ticks under a call, or under our own lateness."""
         missed = self._schedule.missed(source.type)
         if missed > source.missed_told:
-            self._metrics.ticks_missed(source.type, missed - source.missed_told)
+            self._metrics.observe(TicksMissed(source.type, missed - source.missed_told))
             source.missed_told = missed
 
     async def _exchange(self, turn: _Turn) -> None:
@@ -493,7 +494,7 @@ class BackendPoller:
             source.requests += 1
             source.settled = True
             code = outcome.code if isinstance(outcome, Fault) else None
-            self._metrics.poll_ended(source.type, code, now.mono - ended.sent.mono)
+            self._metrics.observe(PollEnded(source.type, code, now.mono - ended.sent.mono))
             drafts += self._settle(source, outcome, value, ended.sent, now)
         if transition is not None:
             drafts += self._moved(transition, now, told=group)
@@ -573,7 +574,7 @@ class BackendPoller:
             failures=transition.failure_count,
             retry_at=None if transition.retry_at is None else rfc3339(transition.retry_at),
         )
-        self._metrics.breaker_changed(transition.breaker, transition.state.value)
+        self._metrics.observe(BreakerMoved(transition.breaker, transition.state.value))
         self._woken.set()
         others = [source for source in self._by_breaker[transition.breaker] if source not in told]
         if transition.state is State.CLOSED and not self._plan.batch:

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 
+from tidegate.core.measurements import RequestRefused
 from tidegate.errors import RefusalReason
 from tidegate.ports import Metrics
 
@@ -26,7 +27,7 @@ class Refusals:
 
     def note(self, transport: str, reason: RefusalReason, address: str) -> None:
         """Somebody at `address` was turned away from `transport`: ``websocket``, ``sse`` or ``http``."""
-        self._metrics.refused(transport, reason)
+        self._metrics.observe(RequestRefused(transport, reason))
         untold = self._untold.get(reason)
         if untold is None:
             _tell(reason, transport, address, count=1)

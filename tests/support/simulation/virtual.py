@@ -58,6 +58,9 @@ class WorldClock:
         mono = self._loop.time()
         return Instant(mono, mono + self._offset)
 
+    async def sleep_until(self, mono: float) -> None:
+        await asyncio.sleep(max(0.0, mono - self._loop.time()))
+
     def wall(self) -> float:
         return self.now().wall
 

@@ -21,7 +21,7 @@ from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
 from tidegate import app
 from tidegate.core.grant import UNRESTRICTED, Grant
-from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.core.measurements import Measurement
 from tidegate.inbound import server
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.websocket import WebSocketServer
@@ -61,28 +61,7 @@ class OpenDoor:
 class Uncounted:
     """Metrics that nobody asks for."""
 
-    def published(self, event_type: str, deliveries: int) -> None:
-        pass
-
-    def poll_ended(self, source: str, code: ErrorCode | None, elapsed_s: float) -> None:
-        pass
-
-    def ticks_missed(self, source: str, count: int) -> None:
-        pass
-
-    def breaker_changed(self, breaker: str, state: str) -> None:
-        pass
-
-    def client_connected(self, transport: str) -> None:
-        pass
-
-    def client_left(self, transport: str, reason: str) -> None:
-        pass
-
-    def events_skipped(self, event_type: str, count: int) -> None:
-        pass
-
-    def refused(self, transport: str, reason: RefusalReason) -> None:
+    def observe(self, measured: Measurement) -> None:
         pass
 
 
