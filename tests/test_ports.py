@@ -5,8 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from msgspec import Raw
@@ -28,9 +27,8 @@ from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorC
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.metrics import PrometheusMetrics
-from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.ports import Backend, Call, Clock, RenderedMetrics, SavedValue, Store
-from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
+from tidegate.ports import Backend, Call, Clock, RenderedMetrics
+from tidegate.testing import ManualClock, RecordingMetrics, ScriptedBackend
 
 ANSWERS: Mapping[str, object] = {
     "number": Raw(b"1.10"),
@@ -162,55 +160,6 @@ class TestBackend:
             async with asyncio.timeout(20):
                 with pytest.raises(Disconnected):
                     await call
-
-
-class Reopened(Protocol):
-    """Opens a store, the same one each time."""
-
-    def __call__(self) -> AbstractAsyncContextManager[Store]: ...
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def reopened(request: pytest.FixtureRequest, tmp_path: Path) -> Reopened:
-    remembered = MemoryStore()
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Store]:
-        store: Store = remembered if request.param == "memory" else await SqliteStore.open(tmp_path)
-        try:
-            yield store
-        finally:
-            await store.aclose()
-
-    return opened
-
-
-class TestStore:
-    STATUS = SavedValue("system.status", "", b'{"n":1.10}', 1_795_000_000.25)
-    AGENT = SavedValue("agent.status", "a-1", b'{"id":"a-1"}', 1_795_000_001.5)
-
-    async def test_what_was_saved_is_there_after_a_restart(self, reopened: Reopened) -> None:
-        async with reopened() as store:
-            assert list(await store.load()) == []
-            store.save([self.STATUS, self.AGENT])
-        async with reopened() as store:
-            assert sorted(await store.load(), key=lambda value: value.type) == [self.AGENT, self.STATUS]
-
-    async def test_the_newest_value_of_a_key_counts_and_what_is_gone_is_forgotten(self, reopened: Reopened) -> None:
-        newer = SavedValue(self.STATUS.type, self.STATUS.key, b"2", self.STATUS.as_of + 1)
-        async with reopened() as store:
-            store.save([self.STATUS, self.AGENT])
-            store.save([newer], gone=[(self.AGENT.type, self.AGENT.key), ("never", "there")])
-        async with reopened() as store:
-            assert list(await store.load()) == [newer]
-
-    async def test_a_key_is_not_its_type_alone(self, reopened: Reopened) -> None:
-        other = SavedValue(self.AGENT.type, "a-2", b"{}", 0.0)
-        async with reopened() as store:
-            store.save([self.AGENT, other])
-            store.save([], gone=[(self.AGENT.type, "a-1")])
-        async with reopened() as store:
-            assert list(await store.load()) == [other]
 
 
 class TestMetrics:
