@@ -13,6 +13,10 @@ The methods are tests for pytest with an asyncio plugin, but nothing here import
 Tidegate's own suite puts every implementation through these contracts, the fakes of `tidegate.testing` among them.
 """
 
+from tidegate.testing.contracts.authenticator import AuthenticatorContract
+from tidegate.testing.contracts.backend import BackendContract
+from tidegate.testing.contracts.clock import ClockContract
+from tidegate.testing.contracts.metrics import MetricsContract
 from tidegate.testing.contracts.store import StoreContract
 
-__all__ = ["StoreContract"]
+__all__ = ["AuthenticatorContract", "BackendContract", "ClockContract", "MetricsContract", "StoreContract"]
