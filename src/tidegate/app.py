@@ -51,6 +51,7 @@ from tidegate.outbound.metrics import PrometheusMetrics
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, close
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
@@ -153,8 +154,8 @@ async def running(
                 )
             )
 
-        gate = gate_for(config, authenticator)
-        websocket = WebSocketServer(gateway, gate, websocket_options(config))
+        admissions = Admissions(gateway, gate_for(config, authenticator))
+        websocket = WebSocketServer(gateway, admissions, websocket_options(config))
         streams = EventStreams(
             gateway, transport_of=server.transport_of, soft_bytes=config.limits.send_buffer_soft_bytes
         )
@@ -164,7 +165,7 @@ async def running(
         api = http_api(
             gateway,
             supervisor,
-            gate,
+            admissions,
             options=http_options(config),
             open_stream=streams.open,
             transport_of=server.transport_of,

@@ -29,6 +29,7 @@ from tidegate.inbound.websocket.server import PING_S
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.runtime import gateway as gateway_module
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -158,7 +159,9 @@ class _World:
                     rng=random.Random(f"poller {name} {scenario.seed}"),
                 )
             )
-        websocket = WebSocketServer(gateway, app.gate_for(config, door), app.websocket_options(config))
+        websocket = WebSocketServer(
+            gateway, Admissions(gateway, app.gate_for(config, door)), app.websocket_options(config)
+        )
         websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
         supervisor = Supervisor(gateway, pollers, store=None, services={"websocket": websocket.run})
         await stack.enter_async_context(supervisor.running())

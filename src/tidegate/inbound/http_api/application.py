@@ -17,14 +17,14 @@ from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
 from tidegate.inbound.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
-from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
 
 def http_api(
     gateway: Gateway,
     supervisor: Steering,
-    gate: Gate,
+    admissions: Admissions,
     *,
     options: HttpOptions,
     open_stream: OpenStream,
@@ -34,14 +34,14 @@ def http_api(
 ) -> Door:
     """The ASGI application, for HTTP requests only: it has no lifespan.
 
-    `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `transport_of` finds
+    `open_stream` makes the response that is a client's event stream. `transport_of` finds
     the transport under a request. `render_metrics` is called in another thread, with what the caller's token covers.
     """
-    publish = PublishEndpoint(gateway, gate, options)
+    publish = PublishEndpoint(gateway, admissions, options)
     services = Services(
         gateway=gateway,
         supervisor=supervisor,
-        gate=gate,
+        admissions=admissions,
         options=options,
         open_stream=open_stream,
         transport_of=transport_of,
@@ -64,7 +64,7 @@ def http_api(
         openapi_config=None,
         logging_config=None,
     )
-    return Door(litestar, publish, gate=gate, note_refused=gateway.refusals.note, root_path=options.root_path)
+    return Door(litestar, publish, admissions=admissions, root_path=options.root_path)
 
 
 def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
