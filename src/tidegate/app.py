@@ -182,6 +182,7 @@ async def running(
                 api,
                 websocket,
                 sock=listener,
+                at_once=api.at_once,
                 ssl=tls,
                 handshake_s=config.limits.handshake_s,
                 refused=partial(gateway.refusals.note, "http"),

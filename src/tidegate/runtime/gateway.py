@@ -197,15 +197,18 @@ class Gateway:
 
         Raises `BusError`.
         """
-        if not drafts:
-            return self.position
-        now = self.clock.now().wall
-        outcome = self._begin()([encode_draft(draft, timestamp=now) for draft in drafts])
+        outcome = self._hand_over(drafts)
         return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
     async def publish_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> Position:
+        """Publish what a publisher with `grant` sent, as `begin_from_outside` does, and wait for the outcome."""
+        outcome = self.begin_from_outside(drafts, grant)
+        return outcome.result() if outcome.done() else await asyncio.shield(outcome)
+
+    def begin_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> asyncio.Future[Position]:
         """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
 
+        The outcome is the position of the last, or a `BusError`; whoever may be cancelled has to shield it.
         Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
         403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
         retained, 429 for more than the publisher may send now.
@@ -224,7 +227,7 @@ class Gateway:
                 )
         self._published.check(drafts)
         self._charge(grant, len(drafts))
-        return await self.publish(drafts)
+        return self._hand_over(drafts)
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
@@ -405,6 +408,14 @@ class Gateway:
         finally:
             for task in either:
                 task.cancel()
+
+    def _hand_over(self, drafts: Sequence[Draft]) -> asyncio.Future[Position]:
+        if not drafts:
+            outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+            outcome.set_result(self.position)
+            return outcome
+        now = self.clock.now().wall
+        return self._begin()([encode_draft(draft, timestamp=now) for draft in drafts])
 
     def _begin(self) -> HandOver:
         """One publish with an id of its own, however often it is handed over."""

@@ -3,6 +3,7 @@
 Pure: gives bytes back, and knows neither transports nor ASGI.
 """
 
+import functools
 import http
 import re
 import time
@@ -10,7 +11,6 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from enum import Enum, auto
 
-from tidegate.core.problem import MEDIA_TYPE, problem
 from tidegate.inbound.server.reading import RequestHead
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -71,14 +71,16 @@ class AnswerWriter:
         framing, says_close = None, False
         lines = [_status_line(status), common.block()]
         for given, value in fields:
-            name = given.lower()
+            name = _name(given)
             if name == b"content-length" and framing is None:
                 framing, self._left = Framing.LENGTH, int(value)
             elif name == b"transfer-encoding" and value.lower() == b"chunked":
                 framing = Framing.CHUNKS
             elif name == b"connection" and b"close" in [token.strip().lower() for token in value.split(b",")]:
                 self.keep_alive, says_close = False, True
-            lines.append(_line(name, value))
+            if _NO_VALUE.search(value):
+                raise ValueError(f"expected the value of a header field (RFC 9110, section 5.5), got {value!r}")
+            lines.append(b"%b: %b\r\n" % (name, value))
         if not self.keep_alive and not says_close:
             lines.append(b"connection: close\r\n")
         if framing is None and not self._is_head and status not in BODILESS:
@@ -109,23 +111,12 @@ class AnswerWriter:
                 return b""
 
 
-def problem_answer(status: int, detail: str, *, common: CommonFields) -> bytes:
-    """A whole answer that says what was wrong, after which the connection ends."""
-    body = problem(status, detail)
-    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\nconnection: close\r\n\r\n%b" % (
-        _status_line(status),
-        common.block(),
-        MEDIA_TYPE.encode(),
-        len(body),
-        body,
-    )
-
-
 def _status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def _line(name: bytes, value: bytes) -> bytes:
-    if not _NAME.fullmatch(name) or _NO_VALUE.search(value):
-        raise ValueError(f"expected a header field (RFC 9110, section 5), got {name!r}: {value!r}")
-    return b"%b: %b\r\n" % (name, value)
+@functools.lru_cache(maxsize=256)
+def _name(given: bytes) -> bytes:
+    if not _NAME.fullmatch(given):
+        raise ValueError(f"expected the name of a header field (RFC 9110, section 5.1), got {given!r}")
+    return given.lower()

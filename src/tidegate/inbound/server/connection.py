@@ -5,30 +5,25 @@ transport, whose turn it is, how long anybody waits, and what becomes of a conne
 """
 
 import asyncio
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import msgspec
 import structlog
 
 from tidegate.core.intake import Intake
+from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import RefusalReason
-from tidegate.inbound.server.answering import CommonFields, problem_answer
-from tidegate.inbound.server.cycle import AsgiApp, RequestCycle, scope_of
+from tidegate.inbound.server.answering import CommonFields
+from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import Deadlines, ProgressWatch
+from tidegate.inbound.server.handlers import Handlers, Peer
 from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
 from tidegate.inbound.server.turns import PIPELINED, Turns
-from tidegate.runtime.access import LOCAL_ADDRESS, Request
 
 LINGER_S = 2.0
 """How long a connection whose request was refused is read on."""
-
-TRANSPORT = "tidegate.transport"
-
-Upgrade = Callable[[asyncio.Transport, str, str, Request], object]
-"""Takes the connection of an upgrade request over: its transport, method, target and what else is asked."""
 
 Refused = Callable[[RefusalReason, str], None]
 """Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
@@ -39,8 +34,7 @@ log = structlog.get_logger("tidegate.http")
 class Shared(msgspec.Struct, kw_only=True):
     """What the connections of one server share. `gone` is called when one ended or became a WebSocket."""
 
-    app: AsgiApp
-    upgrade: Upgrade
+    handlers: Handlers
     refused: Refused
     scheme: Literal["http", "https"]
     body_bytes: int
@@ -50,7 +44,6 @@ class Shared(msgspec.Struct, kw_only=True):
     common: CommonFields
     gone: Callable[[], None]
     connections: "set[HttpConnection]" = msgspec.field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
     is_ending: bool = False
 
 
@@ -69,8 +62,10 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_client",
+        "_held",
         "_intake",
+        "_may_hold",
+        "_peer",
         "_reader",
         "_reading_paused",
         "_shared",
@@ -87,6 +82,8 @@ class HttpConnection(asyncio.Protocol):
         self._intake = Intake(shared.body_bytes)
         self._reader: RequestReader = RequestReader(self, self._intake)
         self._turns = Turns()
+        self._may_hold = True
+        self._held: RequestCycle | None = None
         self._reading_paused = False
         self._writable: asyncio.Event | None = None
         self._stuck: ProgressWatch | None = None
@@ -95,8 +92,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        self._client: tuple[str, int] | None = (peer[0], peer[1]) if peer else None
+        name = transport.get_extra_info("peername")
+        self._peer = Peer(self._transport, (name[0], name[1]) if name else None, self._shared.scheme)
         self._shared.connections.add(self)
         self._shared.heads.begin(self)
         if self._shared.is_ending:  # it was on its way when the rest were told
@@ -104,11 +101,14 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._shared.idle.stop(self)
+        self._may_hold = True
         while data and self._use is Use.READ:
             try:
                 data = self._reader.feed(data)
             except BadRequest as bad:
                 self._refuse(bad)
+        if self._held is not None:
+            self._start_held()
         if self._use is Use.HANDED_ON and data:
             cast("asyncio.Protocol", self._transport.get_protocol()).data_received(data)
         elif self._waits_for_request():
@@ -148,6 +148,9 @@ class HttpConnection(asyncio.Protocol):
         self._shared.idle.stop(self)
 
     def request_head(self, head: RequestHead) -> None:
+        if self._transport.is_closing():  # behind one that was answered at once, and was the last
+            self._use = Use.THROWN_AWAY
+            return
         if self._turns.are_full:
             raise BadRequest(400, f"expected at most {PIPELINED} requests to wait for their turn")
         self._shared.heads.stop(self)
@@ -155,7 +158,7 @@ class HttpConnection(asyncio.Protocol):
         if self._shared.is_ending:
             cycle.answer.keep_alive = False
         if self._turns.add(cycle):
-            self._start(cycle)
+            self._start_or_hold(cycle)
         else:
             self.pause_reading()
 
@@ -166,18 +169,19 @@ class HttpConnection(asyncio.Protocol):
     def request_ends(self) -> None:
         if self._turns.last is not None:
             self._turns.last.end()
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._shared.handlers.answer_at_once(held, self._peer)
 
     def upgrade(self, head: RequestHead) -> None:
         self._shared.heads.stop(self)
-        if self._turns.is_answering or self._writable is not None:
+        if self._turns.is_answering or self.is_full or self._transport.is_closing():
             # The next protocol would not hear from a transport that is full already that it is.
             self._cut_off()
             return
         self._use = Use.HANDED_ON
         self._leave()
-        local_address = functools.partial(_local_address, self._transport)
-        asked = Request.read(self._peer(), self._shared.scheme, head.fields, local_address=local_address)
-        self._shared.upgrade(self._transport, head.method, head.target.decode("latin-1"), asked)
+        self._shared.handlers.upgrade(head, self._peer)
 
     # Carrier
 
@@ -212,7 +216,7 @@ class HttpConnection(asyncio.Protocol):
         self.resume_reading()
         following = self._turns.advance()
         if following is not None:
-            self._start(following)
+            self._shared.handlers.start(following, self._peer)
         else:
             self._shared.idle.begin(self)
 
@@ -232,8 +236,8 @@ class HttpConnection(asyncio.Protocol):
 
     def head_overdue(self) -> None:
         """A whole request head should have come by now."""
-        log.debug("no whole request in time", peer=self._peer(), handshake_s=self._shared.heads.after_s)
-        self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer())
+        log.debug("no whole request in time", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
+        self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
         self.idle_overdue()
 
     def idle_overdue(self) -> None:
@@ -244,12 +248,23 @@ class HttpConnection(asyncio.Protocol):
 
     # in order
 
-    def _start(self, cycle: RequestCycle) -> None:
-        state = {TRANSPORT: self._transport, LOCAL_ADDRESS: functools.partial(_local_address, self._transport)}
-        scope = scope_of(cycle.head, scheme=self._shared.scheme, client=self._client, state=state)
-        task = asyncio.get_running_loop().create_task(cycle.run(self._shared.app, scope))
-        self._shared.tasks.add(task)
-        task.add_done_callback(self._shared.tasks.discard)
+    def _start_or_hold(self, cycle: RequestCycle) -> None:
+        """Hold it back for as long as the read goes on that it came with, if it could be answered at once.
+
+        One of a read is: with more, a peer that sends many could keep others waiting. Nor is any while the transport
+        is full: for room somebody has to wait.
+        """
+        if self._may_hold and not self.is_full and self._shared.handlers.answers_at_once(cycle.head):
+            self._may_hold = False
+            self._held = cycle
+        else:
+            self._shared.handlers.start(cycle, self._peer)
+
+    def _start_held(self) -> None:
+        """The rest of its body is still to come, unless it was none."""
+        held, self._held = self._held, None
+        if held is not None and self._use is Use.READ:
+            self._shared.handlers.start(held, self._peer)
 
     def _waits_for_request(self) -> bool:
         """Whether the peer owes the rest of a request."""
@@ -265,7 +280,7 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, bad: BadRequest) -> None:
         """Answer what cannot be read as a request and close. Where no answer has its place, only close."""
         reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
-        self._shared.refused(reason, self._peer())
+        self._shared.refused(reason, self._peer.address)
         is_of_a_body, last = self._reader.stage is Stage.BODY, self._turns.last
         if not is_of_a_body and not self._turns.is_answering:
             self._answer(bad)
@@ -278,7 +293,8 @@ class HttpConnection(asyncio.Protocol):
             self._cut_off()
 
     def _answer(self, bad: BadRequest) -> None:
-        self._transport.write(problem_answer(bad.status, bad.detail, common=self._shared.common))
+        answer = ProblemAnswer(bad.status, bad.detail)
+        self._transport.write(answer.closing(self._shared.common.block()))
         self._linger()
 
     def _linger(self) -> None:
@@ -298,7 +314,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def _answer_is_stuck(self) -> None:
-        log.debug("an answer is not taken", peer=self._peer(), slow_grace_s=self._shared.slow_grace_s)
+        log.debug("an answer is not taken", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)
         self._cut_off()
 
     def _end_full(self) -> None:
@@ -316,19 +332,6 @@ class HttpConnection(asyncio.Protocol):
         self._end_full()
         self._reader.release()
         self._turns.clear()
+        self._held = None
         self._shared.connections.discard(self)
         self._shared.gone()
-
-    def _peer(self) -> str:
-        return self._client[0] if self._client else ""
-
-
-def transport_of(scope: Mapping[str, Any]) -> asyncio.Transport:
-    """The transport under an ASGI scope that came from here: to see what it holds unsent, or to abort it."""
-    return cast("asyncio.Transport", scope["state"][TRANSPORT])
-
-
-def _local_address(transport: asyncio.Transport) -> str:
-    """The address of our end of a connection."""
-    name = transport.get_extra_info("sockname")
-    return name[0] if isinstance(name, tuple) else ""

@@ -10,12 +10,16 @@ from typing import Any, Protocol
 
 import structlog
 
-from tidegate.inbound.server.answering import CONTINUE, AnswerWriter, CommonFields, problem_answer
-from tidegate.inbound.server.reading import RequestHead
+from tidegate.core.problem import ProblemAnswer
+from tidegate.inbound.server.answering import CONTINUE, AnswerWriter, CommonFields
+from tidegate.inbound.server.reading import Fields, RequestHead
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+WholeAnswer = tuple[int, Fields, bytes]
+"""Status, header fields and body of an answer."""
 
 HELD_BODY_BYTES = 65536
 """What is held of a body before no more is read until it has been asked for."""
@@ -81,6 +85,11 @@ class RequestCycle:
         self._head_bytes = b""
         self._news: asyncio.Event | None = None
 
+    @property
+    def body(self) -> bytes:
+        """What of the body has come and was not told yet."""
+        return bytes(self._body)
+
     def take(self, piece: bytes) -> None:
         """A piece of the body came. One of a request that has its answer is thrown away."""
         if not self.complete:
@@ -99,18 +108,39 @@ class RequestCycle:
         self.disconnected = True
         self._tell()
 
-    async def run(self, app: AsgiApp, scope: Scope) -> None:
-        """Have `app` answer. Whatever it does, the request has an answer then, or its connection ends."""
+    async def run(self, answering: Awaitable[None]) -> None:
+        """Await what answers. However it ends, the request has an answer then, or its connection ends."""
         try:
-            await app(scope, self.receive, self.send)
-        except Exception as error:
-            log.error("a request failed", method=self.head.method, path=scope["path"], exc_info=error)
+            await answering
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            self.fail(error)
         else:
             if not self.complete and not self.disconnected:
-                log.error("a request has no whole answer", method=self.head.method, path=scope["path"])
+                log.error("a request has no whole answer", method=self.head.method, path=self.head.path)
         finally:
             if not self.complete and not self.disconnected:
                 self._give_up()
+
+    def fail(self, error: Exception) -> None:
+        """`error` was raised in place of an answer."""
+        log.error("a request failed", method=self.head.method, path=self.head.path, exc_info=error)
+        if not self.complete and not self.disconnected:
+            self._give_up()
+
+    def tell(self, status: int, fields: Fields, body: bytes) -> None:
+        """The whole answer in one go."""
+        self.started = True
+        head = self.answer.head(status, fields, common=self._common)
+        self._carrier.write(head + self.answer.body(body, more=False))
+        self._complete()
+
+    async def tell_later(self, outcome: Awaitable[WholeAnswer]) -> None:
+        """The whole answer once it is known, and once there is room for it."""
+        answer = await outcome
+        if self._carrier.is_full and not self.disconnected:
+            await self._carrier.drained()
+        if not self.disconnected:
+            self.tell(*answer)
 
     async def receive(self) -> Message:
         """ASGI's: a piece of the body, or the end of the connection or of the answer."""
@@ -165,7 +195,7 @@ class RequestCycle:
 
     def _give_up(self) -> None:
         if not self.started or self._head_bytes:
-            self._carrier.write(problem_answer(500, UNFORESEEN, common=self._common))
+            self._carrier.write(ProblemAnswer(500, UNFORESEEN).closing(self._common.block()))
             self.answer.keep_alive = False
             self._complete()
         else:

@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 import structlog
 
 from tidegate.inbound.server.answering import CommonFields
-from tidegate.inbound.server.connection import HttpConnection, Refused, Shared, Upgrade
+from tidegate.inbound.server.connection import HttpConnection, Refused, Shared
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.deadlines import Deadlines
+from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
 
 BODY_BYTES = 1048576
 SLOW_GRACE_S = 10.0
@@ -47,6 +48,7 @@ async def serve(
     upgrade: Upgrade,
     *,
     sock: socket.socket,
+    at_once: AtOnce | None = None,
     ssl: tls.SSLContext | None = None,
     handshake_s: float,
     body_bytes: int = BODY_BYTES,
@@ -57,7 +59,8 @@ async def serve(
 ) -> AsyncIterator[None]:
     """Answer on `sock`, bound and not yet listening, while the context is open.
 
-    `upgrade` answers each request for a WebSocket, `app` (ASGI 3) every other; `refused` is told of each head that is
+    `upgrade` answers each request for a WebSocket, `at_once` those that it wants and that come whole in one read, and
+    `app` (ASGI 3) every other; `refused` is told of each head that is
     none, too large or late. A connection that has not sent a whole request head `handshake_s` seconds after it opened,
     or after its first byte of a later one, is closed; an idle one after `keep_alive_s`.
     No route reads a body of more than `body_bytes`: what a peer sends beyond that ends its connection
@@ -70,8 +73,7 @@ async def serve(
     _set_limits_of_kernel(sock)
     idle = asyncio.Event()
     shared = Shared(
-        app=app,
-        upgrade=upgrade,
+        handlers=Handlers(app, upgrade, at_once),
         refused=refused,
         scheme="https" if ssl else "http",
         body_bytes=body_bytes,
@@ -110,7 +112,7 @@ async def _finish(shared: Shared, idle: asyncio.Event, finish_s: float) -> None:
             log.warning("connections aborted", count=len(shared.connections), finish_s=finish_s)
     for connection in list(shared.connections):
         connection.abort()
-    if tasks := list(shared.tasks):
+    if tasks := list(shared.handlers.tasks):
         _, running = await asyncio.wait(tasks, timeout=ABORTED_S)
         for task in running:
             task.cancel()
