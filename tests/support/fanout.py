@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 from msgspec import Raw
 
-from tidegate.core.envelope import encode_event
+from tidegate.core.envelope import encode_draft, event_at, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import WEBSOCKET, Framing
 from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
@@ -39,7 +40,8 @@ def draft(event_type: str, data: Any = None, **fields: Any) -> Draft:
 
 def event(event_type: str, seq: int | None, data: Any = None, **fields: Any) -> Event:
     """An event at `seq`, published at `WALL`."""
-    return encode_event(draft(event_type, data, **fields), seq=seq, timestamp=WALL)
+    made = draft(event_type, data, **fields)
+    return unplaced_event(made, timestamp=WALL) if seq is None else event_at(seq, encode_draft(made, timestamp=WALL))
 
 
 def interest(*patterns: str, allowed: PatternSet = EVERYTHING, framing: Framing = WEBSOCKET) -> Interest:
@@ -192,12 +194,12 @@ class Fabric:
         self.hub = Hub(EPOCH, self.sockets)
         self.retained = Retained()
         self.history = History(max_events=max_events, max_bytes=max_bytes)
+        self.history.begin(Position(EPOCH, 0))
         self.counted: dict[str, int] = {}
         self.stream = Stream(
             hub=self.hub,
             history=self.history,
             retained=self.retained,
-            epoch=EPOCH,
             count_skipped=self._count,
         )
         self.seq = 0
@@ -242,6 +244,14 @@ class Fabric:
             self.counted[event_type] = self.counted.get(event_type, 0) + count
 
 
+def open_at_once(gateway: Gateway) -> AbstractAsyncContextManager[None]:
+    """Open `gateway` for as long as the result is held: a bus in memory takes no time for that."""
+    opened = gateway.open()
+    with suppress(StopIteration):
+        opened.__aenter__().__await__().__next__()
+    return opened
+
+
 def knowing(grants: Mapping[str, Grant]) -> TokenAuthenticator:
     """Someone who knows these tokens and no others."""
     return TokenAuthenticator([KnownToken(token, grant) for token, grant in grants.items()])
@@ -281,6 +291,7 @@ class House:
             authenticator=authenticator or OpenAuthenticator(),
             multicast=send_to_all,
         )
+        self._opened = open_at_once(self.gateway)
 
     def connect(
         self,

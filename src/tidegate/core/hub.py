@@ -155,10 +155,13 @@ class Cohort:
 
 
 class Hub:
-    """All cohorts. `epoch` names the sequence that the events belong to; `multicast` sends to members' sockets."""
+    """All cohorts. `multicast` sends to members' sockets.
+
+    `epoch` names the sequence that events belong to. Set it anew where another one begins, after a flush.
+    """
 
     def __init__(self, epoch: str, multicast: Multicast) -> None:
-        self._epoch = epoch
+        self.epoch = epoch
         self._multicast = multicast
         self._cohorts: dict[Interest, Cohort] = {}
         self._routes: dict[tuple[str, About], dict[Cohort, None]] = {}
@@ -233,7 +236,7 @@ class Hub:
         return len(self._cohorts)
 
     def _hand_out(self, events: list[Event], framing: Framing, cohorts: list[Cohort]) -> None:
-        data = b"".join([framing.event(event, self._epoch) for event in events])
+        data = b"".join([framing.event(event, self.epoch) for event in events])
         if len(data) > WRITE_BYTES and len(events) > 1:
             # In two, so that a transport which the first half fills is offered the second, and conflates it.
             half = len(events) // 2

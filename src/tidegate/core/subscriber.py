@@ -59,7 +59,6 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     hub: Hub
     history: History
     retained: Retained
-    epoch: str
     count_skipped: Callable[[Mapping[str, int]], None]
     catching_up: "dict[Subscriber, None]" = msgspec.field(default_factory=dict)
 
@@ -266,12 +265,13 @@ class Subscriber(Member):
                 yield self._synced(max(synced_from, self._handed_over))
                 synced_from = None
                 continue
-            event = history.get(self._cursor + 1)
+            event = history.after(self._cursor)
             if event is None:
                 # The newest event is reached, but only for now: more may come before a full transport has drained.
                 yield b""
                 continue
-            self._cursor += 1
+            assert event.seq is not None
+            self._cursor = event.seq
             if self.interest.matches(event.type, event.draft.about):
                 self._settled += 1
                 yield self._framed(event)
@@ -279,12 +279,14 @@ class Subscriber(Member):
     def _synced(self, seq: int) -> bytes:
         """Everything up to `seq` has been handed over, or a gap has named it."""
         self.placed = True
-        position = Position(self._stream.epoch, seq)
+        position = Position(self._stream.history.epoch, seq)
         return self.interest.framing.synced(position, encode_synced(position, timestamp=self._now.wall))
 
     def _framed(self, event: Event) -> bytes:
         framing, self._handed_over = self.interest.framing, event.seq or 0
-        return framing.event(event, self._stream.epoch) if self.placed else framing.message(event.type, event.json)
+        return (
+            framing.event(event, self._stream.history.epoch) if self.placed else framing.message(event.type, event.json)
+        )
 
     def _pump(self, now: Instant) -> None:
         self._now = now

@@ -62,6 +62,11 @@ class Supervisor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Everything runs while the context is open. On leaving, what runs is cancelled."""
+        async with self._gateway.open(), self._started():
+            yield
+
+    @asynccontextmanager
+    async def _started(self) -> AsyncIterator[None]:
         saved = await self._saved()
         for poller in self._pollers.values():
             await poller.restore(saved)
