@@ -12,10 +12,11 @@ from typing import Protocol
 
 import msgspec
 
+from tidegate.core.cohort import Interest, Member, Phase, PhaseError
 from tidegate.core.envelope import encode_gap, encode_synced
 from tidegate.core.events import Event, Position
 from tidegate.core.history import History
-from tidegate.core.hub import Hub, Interest, Member
+from tidegate.core.hub import Hub
 from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox, count_skipped
 from tidegate.core.retained import Name, Retained
@@ -29,9 +30,15 @@ _NEVER = Instant(0.0, 0.0)
 class Channel(Protocol):
     """What carries a subscriber's bytes.
 
-    It calls `Subscriber.pause` and `resume` as its buffer fills and drains. If it is no more than a socket, it sets
-    `Subscriber.socket` while it holds no bytes, and None while it does: those are sent first.
+    It reports two facts about itself, when they change and as often as it likes: that it holds bytes
+    (`Subscriber.holding`; not needed where `socket` is None), and that it is over its soft limit
+    (`Subscriber.pause`, and `resume` once it has drained). Everything else follows from these.
     """
+
+    @property
+    def socket(self) -> int | None:
+        """The descriptor that the hub may send to while the channel holds nothing; None: only `write` is allowed."""
+        ...
 
     def write(self, data: bytes) -> None:
         """Send `data` after everything written before. Never raises and never waits."""
@@ -113,8 +120,7 @@ class Subscriber(Member):
         too_slow: Callable[[str], None],
         broken: Callable[[Exception], None],
     ) -> None:
-        super().__init__(channel.write)
-        self.clear = False
+        super().__init__(channel.write, socket=channel.socket)
         self.interest = interest
         self.placed = False
         self._told_skipped: dict[str, int] | None = None
@@ -148,11 +154,16 @@ class Subscriber(Member):
 
         `synced` goes out, once, when everything is handed over up to `synced_from` and up to what was newest when the
         last snapshot was taken; `synced_from` is None where `head` hands nothing over, and then `names` are none.
-        `interest` replaces the one before. Only a subscriber that is new or `clear` may be fed.
+        `interest` replaces the one before. Raises `PhaseError` unless the subscriber is new or live.
         """
-        assert self._feed is None, "one feed at a time: requests wait until the subscriber is clear"
-        if self.cohort is not None:
+        is_new = self.phase is Phase.CATCHING_UP and self._feed is None
+        if not is_new and not self.settle():
+            raise PhaseError(
+                f"one feed at a time: only a new or live subscriber can be fed, not one {self.phase.value}"
+            )
+        if not is_new:
             self._leave()
+            self._transition(Phase.CATCHING_UP)
         self.interest = interest
         self._cursor = position.seq
         self._feed = self._frames(head, list(names), position, synced_from)
@@ -175,20 +186,25 @@ class Subscriber(Member):
         return self.clear
 
     def pause(self) -> None:
-        """The transport holds more than the soft limit."""
+        """The channel holds more than the soft limit. Nothing happens if that was known."""
+        if self.paused or self.phase is Phase.CLOSED:
+            return
         self.paused = True
-        self.clear = False
+        if self.phase is Phase.LIVE:
+            self._transition(Phase.BACKLOGGED)
         self._check_hard_limit()
 
     def resume(self, now: Instant) -> None:
-        """The transport has drained."""
+        """The channel has drained. Nothing happens if it was not over the soft limit."""
+        if not self.paused or self.phase is Phase.CLOSED:
+            return
         self.paused = False
         self._stalled = None
         self._pump(now)
 
     def review(self, now: Instant) -> None:
         """Call about once a second: notices a kernel that takes no byte for the grace period."""
-        if not self.paused:
+        if not self.paused or self.phase is Phase.CLOSED:
             return
         unsent = self._channel.unsent()
         if self._stalled is None or unsent < self._stalled[0]:
@@ -207,6 +223,8 @@ class Subscriber(Member):
 
     def offer(self, events: list[Event]) -> None:
         """Keep what `events` the bounds allow, until the transport has drained."""
+        if self.phase is Phase.CLOSED:
+            return
         if self._outbox is None:
             self._outbox = Outbox()
         for event in events:
@@ -220,7 +238,10 @@ class Subscriber(Member):
 
     def detach(self) -> None:
         """The connection is gone: nothing is written any more."""
-        self.clear = False
+        if self.phase is Phase.CLOSED:
+            return
+        # First, so that leaving the hub, which flushes the cohort, writes nothing behind a close frame.
+        self._transition(Phase.CLOSED)
         self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
@@ -296,10 +317,12 @@ class Subscriber(Member):
                 self.write(piece)
             if is_all and not self.paused:
                 self._end_feed()
+                self._transition(Phase.LIVE)
                 self._join()
         while self._outbox is not None and not self.paused:
             self.write(_take(self._kept(), piece_bytes)[0])
-        self.clear = not self.paused
+        if self.phase is Phase.BACKLOGGED and not self.paused:
+            self._transition(Phase.LIVE)
         self._now = _NEVER
 
     def _kept(self) -> Iterator[bytes]:

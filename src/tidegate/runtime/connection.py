@@ -19,10 +19,10 @@ import structlog
 from msgspec import Raw, UnsetType
 
 from tidegate.core import envelope as wire
+from tidegate.core.cohort import Interest, Phase
 from tidegate.core.events import Position
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, Role
-from tidegate.core.hub import Interest
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.retained import Name
 from tidegate.core.session import (
@@ -104,7 +104,6 @@ class Connection:
         "__weakref__",
         "_around",
         "_channel",
-        "_closed",
         "_framing",
         "_interested",
         "_request_bytes",
@@ -145,7 +144,6 @@ class Connection:
         self._session = Session(patterns, allowed=grant.allowed, limits=around.session_limits, now=now.mono)
         self._requests: deque[tuple[bytes | None, float]] | None = None
         self._request_bytes = 0
-        self._closed = False
         self._too_slow = too_slow
         self._interested = interested
         self.subscriber = Subscriber(
@@ -210,13 +208,17 @@ class Connection:
         del data
         self._take(None)
 
+    def holding(self, holds: bool) -> None:
+        """The channel began to hold bytes that the kernel has not taken, or holds none any more."""
+        self.subscriber.holding(holds)
+
     def pause(self) -> None:
-        """The transport is full."""
+        """The channel is over its soft limit. May be called again."""
         self.subscriber.pause()
 
     @contained
     def resume(self) -> None:
-        """The transport has drained."""
+        """The channel has drained. May be called again."""
         if self._closed:
             return
         self.subscriber.resume(self._around.clock.now())
@@ -258,9 +260,12 @@ class Connection:
 
     def detach(self) -> None:
         """The stream has ended: forget what waits for it."""
-        self._closed = True
         self._requests = None
         self.subscriber.detach()
+
+    @property
+    def _closed(self) -> bool:
+        return self.subscriber.phase is Phase.CLOSED
 
     def _take(self, text: bytes | None) -> None:
         if self._closed:
