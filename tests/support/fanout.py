@@ -15,7 +15,8 @@ from tidegate.core.history import History
 from tidegate.core.hub import Hub
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits, Stream, Subscriber
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 from tidegate.inbound.multicast import send_to_all

@@ -12,13 +12,14 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Concatenate, ParamSpec, Protocol
+from typing import Concatenate, ParamSpec
 
 import msgspec
 import structlog
 from msgspec import Raw, UnsetType
 
 from tidegate.core import envelope as wire
+from tidegate.core.channel import ClosableChannel
 from tidegate.core.cohort import Interest, Phase
 from tidegate.core.events import Position
 from tidegate.core.framing import Framing
@@ -36,7 +37,8 @@ from tidegate.core.session import (
     Subscribe,
     Unsubscribe,
 )
-from tidegate.core.subscriber import Channel, SendLimits, Stream, Subscriber
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.ports import Clock
@@ -61,18 +63,6 @@ def contained(
             self.fail(error)
 
     return attempt
-
-
-class ClosableChannel(Channel, Protocol):
-    """A channel that the gateway can end."""
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        """End the stream in good order: nothing is written afterwards."""
-        ...
-
-    def abort(self, code: CloseCode, reason: str) -> None:
-        """End the stream now: the close code goes out as far as the kernel takes it, the rest is thrown away."""
-        ...
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +162,7 @@ class Connection:
         if since is not None:
             not_before = self._around.defaults_since if by_default else 0
             refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
-        resumed = self.subscriber.placed = since is not None and refused is None
+        resumed = since is not None and refused is None
         begin = since if since is not None and resumed else newest
         head = preamble + self._message(
             "welcome",
@@ -195,7 +185,7 @@ class Connection:
             head += self._framing.message("gap", gap)
         interest = self.subscriber.interest
         names = () if resumed else self._names(interest, without=None)
-        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now)
+        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, placed=resumed)
 
     @contained
     def receive(self, text: bytes) -> None:
@@ -400,8 +390,17 @@ class Connection:
         position: Position,
         synced_from: int | None,
         now: Instant,
+        placed: bool = True,
     ) -> None:
-        self.subscriber.feed(head, interest=interest, names=names, position=position, synced_from=synced_from, now=now)
+        self.subscriber.feed(
+            head,
+            interest=interest,
+            names=names,
+            position=position,
+            synced_from=synced_from,
+            now=now,
+            placed=placed,
+        )
         # Of a cohort's equal interests only one is kept, and only its patterns.
         self._session.patterns = self.subscriber.interest.wanted
 
