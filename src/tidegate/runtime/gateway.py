@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from tidegate.core.built_in import Heartbeat
+from tidegate.core.channel import ClosableChannel
 from tidegate.core.envelope import Notification, NotificationData, encode_draft, raw, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
@@ -28,11 +29,12 @@ from tidegate.core.published import Published
 from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
 from tidegate.core.retained import Name, Retained
 from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits, Stream
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import RESERVED_TYPES, UNCOVERED_PATTERNS, PatternSet, check_event_type
 from tidegate.errors import AccessRefused, CloseCode, PublishError, RefusalReason, TopicError, UnknownName
 from tidegate.ports import Authenticator, Bus, BusSession, Clock, Metrics
-from tidegate.runtime.connection import ClosableChannel, Connection, Surroundings
+from tidegate.runtime.connection import Connection, Surroundings
 from tidegate.runtime.publishing import HandOver, Lane
 from tidegate.runtime.refusals import Refusals
 
