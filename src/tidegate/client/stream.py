@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from tidegate.backoff import Backoff
-from tidegate.client.addresses import DEFAULT_URL, is_loopback, stream_url
+from tidegate.client.addresses import DEFAULT_URL, names_this_machine, stream_url
 from tidegate.client.credentials import Credentials, TokenSource
 from tidegate.client.items import UNREADABLE, Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
 from tidegate.client.opening import open_websocket
@@ -154,7 +154,7 @@ class Stream:
                 self._address(),
                 additional_headers=headers,
                 compression=None,
-                proxy=None if is_loopback(self._url) else True,
+                proxy=None if names_this_machine(self._url) else True,
                 open_timeout=self._options.open_timeout_s,
                 close_timeout=self._options.close_timeout_s,
                 ping_interval=None,  # `_frame` asks a silent server itself, and leaves a talking one alone
