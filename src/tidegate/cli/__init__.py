@@ -16,8 +16,8 @@ from cyclopts.validators import Number
 from tidegate import __version__
 from tidegate.cli.environment import ENGINE_URL, LOG_LEVEL, TOKEN, URL
 from tidegate.core.grant import RoleName
-from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
+from tidegate.printable import printable
 
 if TYPE_CHECKING:
     import asyncio

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
+from tidegate.printable import printable
 from tidegate.signals import stopping
 from tidegate.verify.deployment import GATEWAY
 from tidegate.verify.progress import ConsoleProgress
