@@ -23,7 +23,6 @@ from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
 from tidegate.core.outcome import Fault
-from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.inbound.listening import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
@@ -31,6 +30,7 @@ from tidegate.outbound.backends.opening import opened
 from tidegate.outbound.store_sqlite import LOCK, obstacle
 from tidegate.plan import Plan, PlannedBackend, plan
 from tidegate.ports import Backend
+from tidegate.printable import printable
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, exchange, prepare
 
 SPARE_FILES = 100
