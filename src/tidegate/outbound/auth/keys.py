@@ -172,7 +172,7 @@ def _reason(error: Exception) -> str:
             return str(error)
 
 
-def _key_set(body: bytearray) -> list[Key]:
+def _key_set(body: bytes | bytearray) -> list[Key]:
     """The usable keys of a JWK set; others are left out (RFC 7517 section 5)."""
     try:
         members = msgspec.json.decode(body, type=dict[str, Any])["keys"]
