@@ -9,6 +9,7 @@
     ├── PublishError           an event that may not be published
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
+    ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers where a client looked for one
     ├── StreamClosed           a client's stream was closed for good
     └── BackendError           a call that brought no usable answer
@@ -162,6 +163,10 @@ class UnknownName(TidegateError, LookupError):
 
 class StoreError(TidegateError):
     """The state directory cannot be used: held by another gateway, or not writable."""
+
+
+class MissingExtra(TidegateError, ImportError):
+    """A part of Tidegate whose packages are not installed; the message has the command that installs them."""
 
 
 class Unreachable(TidegateError):

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import certificates
 import pytest
@@ -139,5 +140,5 @@ async def test_a_name_that_can_be_none() -> None:
     ],
 )
 def test_the_host_is_named_as_servers_want_it(url: str, host: str) -> None:
-    parts = asking.urlsplit(url)
+    parts = urlsplit(url)
     assert f"Host: {host}\r\n".encode() in asking._request("GET", parts, token=None, body=None)

@@ -17,6 +17,7 @@ from tidegate import __version__
 from tidegate.cli.environment import ENGINE_URL, LOG_LEVEL, TOKEN, URL
 from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
+from tidegate.extras import require
 
 if TYPE_CHECKING:
     import asyncio
@@ -91,6 +92,8 @@ def serve(
     log_level
         Least important lines to log.
     """
+    file = _served_file(config, demo=demo)
+    require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
@@ -98,7 +101,6 @@ def serve(
 
         return await serving.serve(stopped, config_file=file, overrides=overrides, engine_port=engine_port)
 
-    file = _served_file(config, demo=demo)
     logs.configure(log_level)
     if file is not config:
         import structlog
@@ -119,6 +121,7 @@ def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
     log_level
         Least important lines to log.
     """
+    require("gateway", "engine")
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
@@ -169,6 +172,7 @@ def engine_run(
     log_level
         Least important lines to log.
     """
+    require("engine")
     from tidegate.cli import logs
     from tidegate.engine import server
 
@@ -213,6 +217,7 @@ def engine_submit(
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     waits = sys.stdout.isatty() if wait is None else wait
@@ -234,6 +239,7 @@ def engine_jobs(*, follow: bool = False, json: bool = False, url: EngineUrl = DE
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     return signals.run(lambda stopped: jobs.show_jobs(stopped, follow=follow, json=json, url=url))
@@ -252,6 +258,7 @@ def engine_cancel(job: str, /, *, json: bool = False, url: EngineUrl = DEFAULT_E
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     return signals.run(lambda stopped: jobs.cancel(stopped, job, json=json, url=url))
@@ -270,6 +277,7 @@ def engine_agents(*, follow: bool = False, json: bool = False, url: EngineUrl = 
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     return signals.run(lambda stopped: jobs.show_agents(stopped, follow=follow, json=json, url=url))
@@ -356,6 +364,7 @@ def faultproxy(*, listen: str, upstream: str, control: str) -> int:
     control
         HOST:PORT for its control API.
     """
+    require("gateway", "engine")
     from tidegate.verify import faultproxy
 
     return faultproxy.run(listen, upstream, control)
@@ -376,6 +385,7 @@ def verify(*, url: str | None = None, fault_url: str | None = None, report: Path
     report
         File for what was found, as its ending says: .md, .json or .xml (JUnit).
     """
+    require("gateway", "engine")
     from tidegate import verify
 
     if url is not None:
@@ -403,6 +413,8 @@ def doctor(
     url
         A gateway that is to be running; by default it may or may not run where the configuration says.
     """
+    file = _served_file(config, demo=demo)
+    require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
@@ -410,7 +422,6 @@ def doctor(
 
         return await examining.examine(stopped, config_file=file, url=url)
 
-    file = _served_file(config, demo=demo)
     if url is not None:
         _check_url(url)
     logs.configure("error")
