@@ -15,9 +15,10 @@ from cyclopts.validators import Number
 
 from tidegate import __version__
 from tidegate.cli.environment import ENGINE_URL, LOG_LEVEL, TOKEN, URL
-from tidegate.core.printable import printable
+from tidegate.core.grant import RoleName
 from tidegate.errors import AccessRefused, ConfigError, Problem, TidegateError
 from tidegate.extras import require
+from tidegate.printable import printable
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +28,6 @@ DEFAULT_ENGINE_URL = "http://127.0.0.1:12081/rpc"
 CONFIG_FILE = Path("tidegate.toml")
 
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
-Role = Literal["subscriber", "publisher", "admin"]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], Parameter(env_var=LOG_LEVEL)]
 Url = Annotated[str, Parameter(env_var=URL)]
 EngineUrl = Annotated[str, Parameter(env_var=ENGINE_URL)]
@@ -492,7 +492,7 @@ def config_schema() -> int:
 @token.command(name="create")
 def token_create(
     *,
-    role: Annotated[list[Role] | None, Parameter(negative=())] = None,
+    role: Annotated[list[RoleName] | None, Parameter(negative=())] = None,
     types: str | None = None,
     file: Path | None = None,
     key_file: Path | None = None,

@@ -8,8 +8,8 @@ import msgspec
 
 from tidegate.cli.environment import gateway_environment
 from tidegate.config import EXAMPLE, Config, load, schema, show
-from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, TidegateError
+from tidegate.printable import printable
 
 
 class FileExists(TidegateError):

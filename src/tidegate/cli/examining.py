@@ -24,10 +24,10 @@ from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
 from tidegate.core.outcome import Fault
-from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.outbound.store_sqlite import LOCK, obstacle
 from tidegate.ports import Backend
+from tidegate.printable import printable
 from tidegate.runtime.exchange import BackendPlan, SourcePlan, close, exchange, prepare
 
 SPARE_FILES = 100

@@ -16,11 +16,11 @@ from rich.text import Text
 
 from tidegate.cli.engine_calls import Engine
 from tidegate.cli.signals import until
-from tidegate.core.printable import printable, printable_json
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import ENDED, Job, State
 from tidegate.engine.compression.service import AgentList, AgentStatus, JobList
 from tidegate.errors import Unreachable
+from tidegate.printable import printable, printable_json
 
 REFRESH_S = 0.25
 PATIENCE_S = 30.0

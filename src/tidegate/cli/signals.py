@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from tidegate.signals import stopping
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+T = TypeVar("T")
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
@@ -47,19 +45,6 @@ async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 
 async def _guarded(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-
-    def stop() -> None:
-        stopped.set()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, os._exit, 128 + number)
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, stop)
-    try:
+    with stopping(stopped.set):
         return await work(stopped)
-    finally:
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)  # a late second signal meets no half-closed interpreter

@@ -14,8 +14,8 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tidegate.client.addresses import DEFAULT_URL, is_loopback, stream_url
-from tidegate.client.backoff import Backoff
+from tidegate.backoff import Backoff
+from tidegate.client.addresses import DEFAULT_URL, names_this_machine, stream_url
 from tidegate.client.credentials import Credentials, TokenSource
 from tidegate.client.items import UNREADABLE, Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
 from tidegate.client.opening import open_websocket
@@ -154,7 +154,7 @@ class Stream:
                 self._address(),
                 additional_headers=headers,
                 compression=None,
-                proxy=None if is_loopback(self._url) else True,
+                proxy=None if names_this_machine(self._url) else True,
                 open_timeout=self._options.open_timeout_s,
                 close_timeout=self._options.close_timeout_s,
                 ping_interval=None,  # `_frame` asks a silent server itself, and leaves a talking one alone
@@ -272,9 +272,10 @@ class Stream:
             self._ended = True
             raise verdict
         now = asyncio.get_running_loop().time()
-        lived = self._welcomed_at is not None and now - self._welcomed_at >= self._options.backoff.heal_s
-        self._failures = 1 if lived else self._failures + 1
-        delay_s = self._options.backoff.delay_s(
+        backoff = self._options.backoff
+        lived_s = None if self._welcomed_at is None else now - self._welcomed_at
+        self._failures = backoff.failures(self._failures, lived_s=lived_s)
+        delay_s = backoff.delay_s(
             self._failures, jitter=random.random(), at_least_s=max(verdict.at_least_s, self._server_wait_s)
         )
         self._welcomed_at, self._server_wait_s = None, 0.0

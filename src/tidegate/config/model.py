@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from tidegate.config import formats
+from tidegate.core.grant import RoleName
 from tidegate.core.masking import MASK, mask_headers, mask_strings, mask_url
 
-Role = Literal["subscriber", "publisher", "admin"]
 Algorithm = Literal["HS256", "RS256", "ES256"]
 
 
@@ -229,7 +229,7 @@ class TokenConfig(Section, frozen=True, kw_only=True):
 
     token: formats.Token | None = None
     token_file: formats.FilePath | None = None
-    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = ("subscriber",)
+    roles: Annotated[tuple[RoleName, ...], msgspec.Meta(min_length=1)] = ("subscriber",)
     types: tuple[formats.Pattern, ...] | None = None
 
     def public(self) -> dict[str, object]:

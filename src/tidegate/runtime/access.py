@@ -9,7 +9,6 @@ import msgspec
 
 from tidegate.core.authority import (
     DEFAULT_PORTS,
-    LOOPBACK_NAMES,
     Authority,
     Origin,
     origin_of,
@@ -20,6 +19,7 @@ from tidegate.core.authority import (
 )
 from tidegate.core.grant import Grant, Role
 from tidegate.errors import AccessRefused, MessageError, RefusalReason
+from tidegate.loopback import LOOPBACK_NAMES
 from tidegate.ports import Authenticator
 
 RETRY_S = 2

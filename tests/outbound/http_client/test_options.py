@@ -8,7 +8,6 @@ from yarl import URL
 from tidegate import __version__
 from tidegate.errors import ConfigError, ErrorCode, NoCredentials
 from tidegate.outbound.http_client.options import (
-    TOKEN_BYTES,
     HttpOptions,
     address,
     authorization,
@@ -16,6 +15,7 @@ from tidegate.outbound.http_client.options import (
     peer,
     tls_context,
 )
+from tidegate.token_file import TOKEN_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import msgspec
 from tidegate.core.grant import UNRESTRICTED, Grant
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
+from tidegate.token_file import NoToken, read_token
 
 
 class OpenAuthenticator:
@@ -93,10 +94,14 @@ def token_text(token: str | TokenFile) -> str:
     if isinstance(token, str):
         return token
     expected = "a file with one token, printable ASCII without spaces"
-    content = files.read(token.path, setting=token.setting, expected=expected)
-    if not all(0x21 <= byte <= 0x7E for byte in content):
-        raise ConfigError([Problem(token.setting, expected, f"{token.path} with something else")])
-    return content.decode()
+    try:
+        return read_token(token.path, limit=files.FILE_BYTES)
+    except OSError as error:
+        got = f"{token.path} ({error.strerror})"
+        raise ConfigError([Problem(token.setting, expected, got)]) from error
+    except NoToken as error:
+        got = f"{token.path} with {'nothing' if error.is_empty else 'something else'}"
+        raise ConfigError([Problem(token.setting, expected, got)]) from error
 
 
 def _digest(token: str) -> bytes:

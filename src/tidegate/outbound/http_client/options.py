@@ -13,14 +13,10 @@ from yarl import URL
 
 from tidegate import __version__, files
 from tidegate.errors import ConfigError, NoCredentials, Problem
-
-TOKEN_BYTES = 16_384
-"""The longest bearer token that is read, in bytes."""
+from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
 _ZONE = re.compile(r"%.*(?=\])")
 """Of an IPv6 address: it means something on this machine alone, and servers refuse it (RFC 6874 section 1)."""
-
-_TOKEN = re.compile(rb"[\x21-\x7e]+")
 
 
 class HttpOptions(msgspec.Struct, frozen=True):
@@ -146,15 +142,14 @@ def _credentials(url: URL) -> dict[str, str]:
 
 def _read_token(path: Path) -> str:
     try:
-        token = files.read(path, limit=TOKEN_BYTES).strip()
+        return read_token(path)
     except OSError as exc:
         raise NoCredentials(f"expected a bearer token in {path}, got {exc.strerror}") from exc
-    if not _TOKEN.fullmatch(token):
+    except NoToken as exc:
         raise NoCredentials(
             f"expected a bearer token in {path}: one line of at most {TOKEN_BYTES} printable ASCII characters, "
-            f"got {'an empty file' if not token else 'something else'}"
-        )
-    return token.decode()
+            f"got {'an empty file' if exc.is_empty else 'something else'}"
+        ) from exc
 
 
 def _unread(path: Path | None, exc: OSError) -> str:
