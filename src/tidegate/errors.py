@@ -10,6 +10,7 @@
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
     │   └── Unstorable         a value that no retry would store
+    ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers where a client looked for one
     ├── StreamClosed           a client's stream was closed for good
     ├── BusError               events that the bus did not take
@@ -170,6 +171,10 @@ class StoreError(TidegateError):
 
 class Unstorable(StoreError):
     """The store cannot take one of the values, and trying again would not help. Nothing was written."""
+
+
+class MissingExtra(TidegateError, ImportError):
+    """A part of Tidegate whose packages are not installed; the message has the command that installs them."""
 
 
 class Unreachable(TidegateError):

@@ -1,12 +1,12 @@
 """How a backend is reached: address, limits, headers, credentials, TLS. Turns settings into what a request needs."""
 
 import asyncio
+import base64
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import msgspec
 from multidict import CIMultiDict
 from yarl import URL
@@ -136,7 +136,12 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 def _credentials(url: URL) -> dict[str, str]:
     """The header for user and password in `url`. Raises `ValueError` for a user with a colon (RFC 7617, section 2)."""
-    return {} if url.user is None else {"Authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
+    if url.user is None:
+        return {}
+    if ":" in url.user:
+        raise ValueError("expected a user without a colon, got one with a colon")
+    pair = f"{url.user}:{url.password or ''}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def _read_token(path: Path) -> str:
