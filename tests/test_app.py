@@ -30,7 +30,6 @@ MAKERS = [
     "EventStreams",
     "Supervisor",
     "http_api",
-    "asyncapi_for",
 ]
 """What `running` calls, in its order, by the names that it finds them under."""
 

@@ -28,7 +28,6 @@ from tidegate.errors import ConfigError
 from tidegate.inbound import server
 from tidegate.inbound.http_api import HttpOptions as ApiOptions
 from tidegate.inbound.http_api import http_api
-from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.multicast import send_one_by_one, send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
@@ -170,7 +169,7 @@ async def running(
             open_stream=streams.open,
             transport_of=server.transport_of,
             render_metrics=metrics.render,
-            asyncapi=asyncapi_for(config, url),
+            url=url,
         )
 
         stack.callback(gateway.refusals.close)
@@ -304,12 +303,6 @@ def http_options(config: Config) -> ApiOptions:
         root_path=config.server.root_path,
         auth=config.auth.mode,
     )
-
-
-def asyncapi_for(config: Config, url: str) -> bytes:
-    """What streams carry, for a gateway that listens at `url`."""
-    api = http_options(config)
-    return asyncapi_document(version=api.version, url=url, root_path=api.root_path, auth_required=api.auth_required)
 
 
 def websocket_options(config: Config) -> WebSocketOptions:

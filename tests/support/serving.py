@@ -260,7 +260,7 @@ async def serving(
         open_stream=streams.open,
         transport_of=transport_of,
         render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
-        asyncapi=b'{"asyncapi":"3.0.0"}',
+        url="http://127.0.0.1",
     )
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
