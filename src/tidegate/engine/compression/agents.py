@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from tidegate.backoff import Backoff
 from tidegate.engine.compression.messages import (
     Beat,
     Cancel,
@@ -28,12 +29,8 @@ from tidegate.engine.compression.messages import (
     encoded,
 )
 
-FIRST_S = 0.5
-"""The first wait before a lost process is replaced; it doubles up to"""
-
-MAX_S = 30.0
-HEALTHY_S = 30.0
-"""A process that lived so long was well: the waits begin anew."""
+REPLACEMENTS = Backoff(first_s=0.5, max_s=30.0, heal_s=30.0, least=1.0, most=1.5)
+"""The waits before a lost process is replaced."""
 
 CHECK_S = 1.0
 MAX_MISSED = 10
@@ -188,8 +185,8 @@ class Agent:
                     reason = await self._live(await self._start())
                 except OSError as error:
                     reason = f"could not be started: {error.strerror or error}"
-                losses = 1 if clock() - began >= HEALTHY_S else losses + 1
-                wait_s = replacement_delay_s(losses, jitter=self._draw())
+                losses = REPLACEMENTS.failures(losses, lived_s=clock() - began)
+                wait_s = REPLACEMENTS.delay_s(losses, jitter=self._draw())
                 self.error = reason
                 self.restarts += 1
                 self._set(AgentState.ERROR)
@@ -300,11 +297,6 @@ class Agent:
     def _set(self, state: AgentState) -> None:
         self.state = state
         self._work.agent_changed()
-
-
-def replacement_delay_s(losses: int, *, jitter: float) -> float:
-    """The wait after so many losses in a row (from 1): doubling from `FIRST_S` to `MAX_S`, up to half of it longer."""
-    return min(FIRST_S * 2.0 ** min(losses - 1, 32), MAX_S) * (1 + jitter / 2)
 
 
 async def _end_of(process: Process) -> str:

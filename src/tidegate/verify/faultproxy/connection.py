@@ -16,7 +16,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from tidegate.core.instant import Instant
 from tidegate.verify.faultproxy.answers import STALLED_HEAD, MadeUp, changed, made_up, plain_status
 from tidegate.verify.faultproxy.calls import CallLog, CallRecord, How
 from tidegate.verify.faultproxy.delivery import Cut, Delivery, HeldAnswers
@@ -197,7 +196,13 @@ class Connection:
         """Answer `request` and log it. None keeps the connection; else it closes after so many seconds."""
         question = asked(request.body)
         path = request.target.partition("?")[0][:200]
-        record = self._site.calls.begin(http_method=request.method, path=path, methods=question.methods, now=_now())
+        record = self._site.calls.begin(
+            http_method=request.method,
+            path=path,
+            methods=question.methods,
+            mono=time.monotonic(),
+            wall=time.time(),
+        )
         self._site.changed()
         how = How.STOPPED
         try:
@@ -215,7 +220,7 @@ class Connection:
             how = How.CLIENT_LEFT if self._client_left else How.STOPPED
             raise
         finally:
-            self._site.calls.end(record, how=how, now=_now())
+            self._site.calls.end(record, how=how, mono=time.monotonic())
             self._site.changed()
         self._answered += 1
         return close_after_s
@@ -310,10 +315,6 @@ class Connection:
 
     def _delivery(self, plan: Plan) -> Delivery:
         return Delivery(self._writer, plan=plan, held=self._site.held, jitter=self._site.jitter)
-
-
-def _now() -> Instant:
-    return Instant(time.monotonic(), time.time())
 
 
 async def _for_ever() -> None:

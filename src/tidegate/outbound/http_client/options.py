@@ -1,29 +1,26 @@
 """How a backend is reached: address, limits, headers, credentials, TLS. Turns settings into what a request needs."""
 
 import asyncio
+import base64
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate import __version__, files
+from tidegate.core.masking import Masked, mask_headers, mask_url
 from tidegate.errors import ConfigError, NoCredentials, Problem
-
-TOKEN_BYTES = 16_384
-"""The longest bearer token that is read, in bytes."""
+from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
 _ZONE = re.compile(r"%.*(?=\])")
 """Of an IPv6 address: it means something on this machine alone, and servers refuse it (RFC 6874 section 1)."""
 
-_TOKEN = re.compile(rb"[\x21-\x7e]+")
 
-
-class HttpOptions(msgspec.Struct, frozen=True):
+class HttpOptions(Masked, msgspec.Struct, frozen=True):
     """Everything about one backend's HTTP that its protocol does not decide.
 
     `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
@@ -42,6 +39,9 @@ class HttpOptions(msgspec.Struct, frozen=True):
     client_key_file: Path | None = None
     connection_max_s: float = 300.0
     idle_s: float = 20.0
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
 
 
 def address(options: HttpOptions) -> URL:
@@ -136,20 +136,24 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 def _credentials(url: URL) -> dict[str, str]:
     """The header for user and password in `url`. Raises `ValueError` for a user with a colon (RFC 7617, section 2)."""
-    return {} if url.user is None else {"Authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
+    if url.user is None:
+        return {}
+    if ":" in url.user:
+        raise ValueError("expected a user without a colon, got one with a colon")
+    pair = f"{url.user}:{url.password or ''}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def _read_token(path: Path) -> str:
     try:
-        token = files.read(path, limit=TOKEN_BYTES).strip()
+        return read_token(path)
     except OSError as exc:
         raise NoCredentials(f"expected a bearer token in {path}, got {exc.strerror}") from exc
-    if not _TOKEN.fullmatch(token):
+    except NoToken as exc:
         raise NoCredentials(
             f"expected a bearer token in {path}: one line of at most {TOKEN_BYTES} printable ASCII characters, "
-            f"got {'an empty file' if not token else 'something else'}"
-        )
-    return token.decode()
+            f"got {'an empty file' if exc.is_empty else 'something else'}"
+        ) from exc
 
 
 def _unread(path: Path | None, exc: OSError) -> str:

@@ -1,4 +1,7 @@
-"""Text of others as it may be shown: nothing in it steers a terminal or changes the order of what is read."""
+"""Text of others as it may be shown: nothing in it steers a terminal or changes the order of what is read.
+
+Imports nothing of the package.
+"""
 
 import json
 import unicodedata

@@ -7,8 +7,7 @@ from yarl import URL
 
 from tidegate import __version__
 from tidegate.errors import ConfigError, ErrorCode, NoCredentials
-from tidegate.outbound.backends.options import (
-    TOKEN_BYTES,
+from tidegate.outbound.http_client.options import (
     HttpOptions,
     address,
     authorization,
@@ -16,6 +15,7 @@ from tidegate.outbound.backends.options import (
     peer,
     tls_context,
 )
+from tidegate.token_file import TOKEN_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tidegate.core.printable import printable, printable_json
+from tidegate.printable import printable, printable_json
 
 
 @pytest.mark.parametrize(
