@@ -33,9 +33,9 @@ MAKERS = [
     (parts, "BackendPoller"),
     (app, "Supervisor"),
     (app, "Gate"),
+    (app, "Admissions"),
     (app, "WebSocketServer"),
     (parts, "EventStreams"),
-    (parts, "asyncapi_document"),
     (parts, "http_api"),
 ]
 """What `running` calls, in its order, by where it is found and its name."""

@@ -28,6 +28,7 @@ from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
 
 PARTS: Final = {
+    "Admissions": (app, "Admissions"),
     "App": (app, "App"),
     "Gate": (app, "Gate"),
     "Gateway": (parts, "Gateway"),
@@ -37,7 +38,6 @@ PARTS: Final = {
     "Supervisor": (app, "Supervisor"),
     "WebSocket": (app, "WebSocketServer"),
     "api": (parts, "http_api"),
-    "asyncapi": (parts, "asyncapi_document"),
     "bound": (app, "bound"),
     "serve": (server, "serve"),
     "store": (SqliteStore, "open"),
@@ -103,7 +103,7 @@ KEYS: Final[dict[str, Wired]] = {
     "server.allowed_hosts": at(["h.example"], "Gate.hosts"),
     "server.allowed_origins": at(["https://o.example"], "Gate.origins"),
     "server.trusted_proxies": at(["10.0.0.0/8"], "Gate.trusted_proxies"),
-    "server.root_path": at("/live", "api.options.root_path", "asyncapi.root_path", "WebSocket.options.root_path"),
+    "server.root_path": at("/live", "api.options.root_path", "WebSocket.options.root_path"),
     "server.tls_cert_file": at("new", "tls.cert_file"),
     "server.tls_key_file": at("new", "tls.key_file"),
     "server.default_types": at(["s", "job.*"], "Gateway.options.default_types"),

@@ -14,7 +14,6 @@ import msgspec
 
 from tidegate.inbound import server
 from tidegate.inbound.http_api import http_api
-from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.outbound.backends import opening
@@ -22,7 +21,7 @@ from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.plan import Plan, PlannedBackend, TlsFiles
 from tidegate.ports import Authenticator, Backend, Clock, Metrics, RenderedMetrics, Store
-from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.exchange import close
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
@@ -125,22 +124,17 @@ async def opened_pollers(
 
 
 def api(
-    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, gate: Gate, metrics: RenderedMetrics
+    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
 ) -> server.AsgiApp:
     """The routes of a gateway that is reached at `url`, event streams among them."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
     return http_api(
         gateway,
         supervisor,
-        gate,
+        admissions,
         options=plan.api,
+        url=url,
         open_stream=streams.open,
         transport_of=server.transport_of,
         render_metrics=metrics.render,
-        asyncapi=asyncapi_document(
-            version=plan.api.version,
-            url=url,
-            root_path=plan.api.root_path,
-            auth_required=plan.api.auth_required,
-        ),
     )
