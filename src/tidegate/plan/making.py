@@ -1,11 +1,7 @@
-"""Everything that a gateway will do, as one value: what `plan` makes of a configuration.
-
-A plan holds what each part is told, by part. It is pure data: nothing is opened, read or looked up to make one, two
-can be compared, and no secret shows when one is printed. `tidegate.app` makes the parts from it; ``doctor`` and
-``config check`` look at the same one.
+"""From a configuration to the plan.
 
 A key reaches a part by its name: a field of a part's options that is called as a key of the table takes its value
-(`_told`). Only what has another name, or is worked out, is written down here.
+(`_told`). Only what has another name there, or is worked out, is written down here.
 """
 
 from collections.abc import Iterable
@@ -25,8 +21,8 @@ from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
+from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import HttpOptions as ApiOptions
-from tidegate.inbound.listening import Address
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
 from tidegate.outbound.auth.opening import (
@@ -40,6 +36,15 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions
 from tidegate.outbound.backends.opening import Reached
+from tidegate.plan.model import (
+    AccessRules,
+    DrainOptions,
+    MetricsOptions,
+    Plan,
+    PlannedBackend,
+    ServerOptions,
+    TlsFiles,
+)
 from tidegate.ports import Call
 from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import GatewayOptions
@@ -56,70 +61,6 @@ IDLE_MAX_S = 120.0
 """A connection to a backend waits for the longest interval of its sources and the margin, but no longer than this."""
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate chain in PEM, and its private key."""
-
-    tls_cert_file: Path
-    tls_key_file: Path
-
-
-class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `inbound.server.serve` is told; see there."""
-
-    handshake_s: float
-    body_bytes: int
-    slow_grace_s: float
-
-
-class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `outbound.metrics.PrometheusMetrics` is told; see there."""
-
-    version: str
-    known_types: tuple[str, ...]
-
-
-class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What `runtime.access.Gate` is told; see there."""
-
-    bound_host: str
-    hosts: tuple[str, ...]
-    origins: tuple[str, ...]
-    trusted_proxies: tuple[str, ...]
-
-
-class DrainOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """For how many seconds clients are let go: at the most, and at the least."""
-
-    drain_s: float
-    drain_min_s: float
-
-
-class PlannedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend: how it is reached, and how it and its sources are polled."""
-
-    name: str
-    reached: Reached
-    polled: BackendPlan
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole gateway. `store` is the directory of the last good values, None where they are not kept."""
-
-    address: Address
-    tls: TlsFiles | None
-    server: ServerOptions
-    access: AccessRules
-    authentication: Authentication
-    gateway: GatewayOptions
-    api: ApiOptions
-    websocket: WebSocketOptions
-    stream_soft_bytes: int
-    backends: tuple[PlannedBackend, ...]
-    store: Path | None
-    metrics: MetricsOptions
-    drain: DrainOptions
 
 
 def plan(config: Config) -> Plan:
