@@ -12,6 +12,7 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config.model import Section
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
@@ -65,23 +66,24 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 def plan(config: Config) -> Plan:
     """What the gateway of `config` does. Pure: the same configuration always makes an equal plan."""
-    server, limits = config.server, config.limits
+    server, limits, auth = config.server, config.limits, config.auth
+    tables = (server, limits)
     return Plan(
-        address=_told(Address, server),
-        tls=None if server.tls_cert_file is None else _told(TlsFiles, server),
-        server=_told(ServerOptions, limits, body_bytes=limits.publish_bytes),
+        address=_told(Address, *tables),
+        tls=None if server.tls_cert_file is None else _told(TlsFiles, *tables),
+        server=_told(ServerOptions, *tables, body_bytes=limits.publish_bytes),
         access=_told(
-            AccessRules, server, bound_host=server.host, hosts=server.allowed_hosts, origins=server.allowed_origins
+            AccessRules, *tables, bound_host=server.host, hosts=server.allowed_hosts, origins=server.allowed_origins
         ),
-        authentication=_authentication(config.auth),
+        authentication=_authentication(auth),
         gateway=_gateway(config),
-        api=_told(ApiOptions, server, limits, version=__version__, body_s=limits.handshake_s, auth=config.auth.mode),
-        websocket=_told(WebSocketOptions, server, limits, frames=_frames(limits)),
+        api=_told(ApiOptions, *tables, version=__version__, body_s=limits.handshake_s, auth=auth.mode),
+        websocket=_told(WebSocketOptions, *tables, frames=_frames(limits)),
         stream_soft_bytes=limits.send_buffer_soft_bytes,
         backends=tuple(_backend(config, name) for name in config.backends),
         store=Path(server.state_dir) if server.state_dir else None,
         metrics=MetricsOptions(version=__version__, known_types=tuple(config.sources)),
-        drain=_told(DrainOptions, server),
+        drain=_told(DrainOptions, *tables),
     )
 
 
@@ -185,12 +187,13 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
     )
 
 
-def _told(kind: type[T], *tables: msgspec.Struct, **given: Any) -> T:
-    """A `kind` with each field as `given`, else as the key of that name in one of `tables`, else as by default.
+def _told(kind: type[T], *tables: Section, **given: Any) -> T:
+    """A `kind` with each field as `given`, else as the key of that name in `tables`, else as by default.
 
-    A key that names a file comes as a path.
+    A key that names a file comes as a path. No two of `tables` have a key of the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
+    assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "which of the two keys is not clear"
     named = {field: _as_path(field, keys[field]) for field in kind.__struct_fields__ if field in keys}
     return kind(**{**named, **given})
 
