@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 
 from tidegate.config import Config
 from tidegate.inbound import server
-from tidegate.inbound.listening import bound, url_of
+from tidegate.inbound.address import bound, url_of
 from tidegate.inbound.websocket import WebSocketServer
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.clock import SystemClock

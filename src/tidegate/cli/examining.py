@@ -24,7 +24,7 @@ from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
 from tidegate.core.outcome import Fault
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
-from tidegate.inbound.listening import Address, bound
+from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
 from tidegate.outbound.backends.opening import opened
 from tidegate.outbound.store_sqlite import LOCK, obstacle

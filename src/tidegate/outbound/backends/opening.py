@@ -7,9 +7,7 @@ from typing import Literal
 import msgspec
 
 from tidegate.errors import ConfigError
-from tidegate.outbound.backends.http_json import HttpJsonBackend
-from tidegate.outbound.backends.jsonrpc import JsonRpcBackend
-from tidegate.outbound.http_client import HttpOptions
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.ports import Backend
 from tidegate.runtime.exchange import close
 
