@@ -16,11 +16,13 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 import pytest
 
-from tidegate import app
+from tidegate import app, parts, plan
 from tidegate.config import Config, from_document
 from tidegate.config.model import Section
 from tidegate.core.topics import PatternSet
 from tidegate.inbound import server
+from tidegate.outbound.auth import opening as auth
+from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
@@ -28,14 +30,14 @@ from tidegate.outbound.store_sqlite import SqliteStore
 PARTS: Final = {
     "App": (app, "App"),
     "Gate": (app, "Gate"),
-    "Gateway": (app, "Gateway"),
+    "Gateway": (parts, "Gateway"),
     "Metrics": (app, "PrometheusMetrics"),
-    "Poller": (app, "BackendPoller"),
-    "Streams": (app, "EventStreams"),
+    "Poller": (parts, "BackendPoller"),
+    "Streams": (parts, "EventStreams"),
     "Supervisor": (app, "Supervisor"),
     "WebSocket": (app, "WebSocketServer"),
-    "api": (app, "http_api"),
-    "asyncapi": (app, "asyncapi_document"),
+    "api": (parts, "http_api"),
+    "asyncapi": (parts, "asyncapi_document"),
     "bound": (app, "bound"),
     "serve": (server, "serve"),
     "store": (SqliteStore, "open"),
@@ -45,9 +47,9 @@ PARTS: Final = {
 """What `running` makes or calls, by the names that places begin with."""
 
 KINDS: Final = {
-    "Authenticator": [(app, "OpenAuthenticator"), (app, "TokenAuthenticator"), (app, "JwtAuthenticator")],
-    "Backend": [(app, "JsonRpcBackend"), (app, "HttpJsonBackend")],
-    "keys": [(app, "JwksKeys"), (app, "secret_file"), (app, "public_key_file")],
+    "Authenticator": [(auth, "OpenAuthenticator"), (auth, "TokenAuthenticator"), (auth, "JwtAuthenticator")],
+    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend")],
+    "keys": [(auth, "JwksKeys"), (auth, "secret_file"), (auth, "public_key_file")],
 }
 """Parts of which there are several kinds; the place `kind` says which was chosen."""
 
@@ -172,10 +174,10 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.method": at("other", "Poller.plan.sources.0.call.method"),
     "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
     "sources.*.interval_s": Wired(
-        7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + app.IDLE_MARGIN_S}
+        7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + plan.IDLE_MARGIN_S}
     ),
     "sources.*.idle_interval_s": Wired(
-        7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + app.IDLE_MARGIN_S}
+        7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + plan.IDLE_MARGIN_S}
     ),
     "sources.*.on_change": at(True, "Poller.plan.sources.0.spec.on_change"),
     "sources.*.select": at("/result", "Poller.plan.sources.0.select"),
@@ -187,7 +189,7 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.backend": Wired(
         "c",
         {
-            "Backend.options.idle_s": app.IDLE_MARGIN_S,
+            "Backend.options.idle_s": plan.IDLE_MARGIN_S,
             "Poller.plan.sources": [],
             "Poller 2.plan.sources.0.spec.type": "s",
             "Poller 2.plan.sources.0.spec.keyed": True,
@@ -431,7 +433,7 @@ async def test_another_source_is_known_to_whoever_tells_sources_from_other_types
     reached = changed(base.places, new.places)
     assert {place: there for place, there in reached.items() if not place.startswith("Poller 2.plan.sources.1.")} == {
         "Gateway.options.source_types": ["s", "t", "u", "v"],
-        "Gateway.options.default_types": ["s", "t", "u", "v", *app.BUILT_IN_DEFAULTS],
+        "Gateway.options.default_types": ["s", "t", "u", "v", *plan.BUILT_IN_DEFAULTS],
         "Metrics.known_types": ["s", "t", "u", "v"],
     }
 

@@ -25,7 +25,7 @@ from signing import jwks, rsa_key, secret, signed
 from tidegate.client.items import UNREADABLE, decode_message, event_of
 from tidegate.config import EXAMPLE, load
 from tidegate.core import envelope, topics
-from tidegate.core.envelope import encode_event, encode_snapshot
+from tidegate.core.envelope import encode_draft, encode_snapshot, event_at
 from tidegate.core.events import Draft, Position
 from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
 from tidegate.core.grant import Grant, Role
@@ -184,7 +184,7 @@ def read_publication(data: bytes) -> None:
 
 def read_event(draft: Draft) -> None:
     """An event is one JSON object in one line, whatever its data and key; so are its snapshot and its frames."""
-    event = encode_event(draft, seq=1, timestamp=1.0)
+    event = event_at(1, encode_draft(draft, timestamp=1.0))
     snapshot = encode_snapshot(event)
     whole = parsed(event.json)
     assert isinstance(whole, dict)

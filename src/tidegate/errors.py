@@ -10,8 +10,12 @@
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
     │   └── Unstorable         a value that no retry would store
+    ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers where a client looked for one
     ├── StreamClosed           a client's stream was closed for good
+    ├── BusError               events that the bus did not take
+    │   ├── BusRefused         certainly not published
+    │   └── BusUnknown         perhaps published, or yet to be
     └── BackendError           a call that brought no usable answer
         ├── Disconnected       refused, reset, DNS, TLS, end of stream in mid-body
         ├── DeadlineExceeded   our own deadline passed
@@ -169,6 +173,10 @@ class Unstorable(StoreError):
     """The store cannot take one of the values, and trying again would not help. Nothing was written."""
 
 
+class MissingExtra(TidegateError, ImportError):
+    """A part of Tidegate whose packages are not installed; the message has the command that installs them."""
+
+
 class Unreachable(TidegateError):
     """No gateway answers where a client looked for one."""
 
@@ -179,6 +187,18 @@ class StreamClosed(TidegateError):
     def __init__(self, code: int, message: str) -> None:
         self.code = code
         super().__init__(message)
+
+
+class BusError(TidegateError):
+    """The bus did not take what was published."""
+
+
+class BusRefused(BusError):
+    """The events were certainly not published, and will not be."""
+
+
+class BusUnknown(BusError):
+    """The events may have been published, or may be yet: publish the same with the same id again."""
 
 
 class BackendError(TidegateError):

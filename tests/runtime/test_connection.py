@@ -517,7 +517,8 @@ class TestEnd:
 
         writing = house.gateway.connections[1].subscriber
         writing.write = fails
-        writing.clear = True
+        assert writing.cohort is not None
+        writing.cohort.file(writing)
         with structlog.testing.capture_logs() as logs:
             await house.gateway.publish([draft("a")])
             await turn()

@@ -27,9 +27,9 @@ from simulation.world import Report, live
 
 from tidegate.core import outcome
 from tidegate.core.breaker import Breaker, Permit, State
+from tidegate.core.cohort import Cohort
 from tidegate.core.freshness import Freshness
 from tidegate.core.history import History
-from tidegate.core.hub import Cohort
 from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox
 from tidegate.core.outcome import Verdict

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
+from importlib.util import find_spec
 from typing import Any, TypeVar
-
-import uvloop
 
 from tidegate.signals import stopping
 
@@ -18,8 +17,17 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
     The first SIGINT or SIGTERM sets the event that `work` is given, which is to end in good order then. The second
     ends the process at once, with exit code 128 + its number.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         return runner.run(_guarded(work))
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop, which a gateway or an engine always has; a client's commands go without where it is missing."""
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
 
 
 async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:

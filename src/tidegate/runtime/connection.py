@@ -12,17 +12,18 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Concatenate, ParamSpec, Protocol
+from typing import Concatenate, ParamSpec
 
 import msgspec
 import structlog
 from msgspec import Raw, UnsetType
 
 from tidegate.core import envelope as wire
+from tidegate.core.channel import ClosableChannel
+from tidegate.core.cohort import Interest, Phase
 from tidegate.core.events import Position
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, Role
-from tidegate.core.hub import Interest
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.retained import Name
 from tidegate.core.session import (
@@ -36,7 +37,8 @@ from tidegate.core.session import (
     Subscribe,
     Unsubscribe,
 )
-from tidegate.core.subscriber import Channel, SendLimits, Stream, Subscriber
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.ports import Clock
@@ -61,18 +63,6 @@ def contained(
             self.fail(error)
 
     return attempt
-
-
-class ClosableChannel(Channel, Protocol):
-    """A channel that the gateway can end."""
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        """End the stream in good order: nothing is written afterwards."""
-        ...
-
-    def abort(self, code: CloseCode, reason: str) -> None:
-        """End the stream now: the close code goes out as far as the kernel takes it, the rest is thrown away."""
-        ...
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +94,6 @@ class Connection:
         "__weakref__",
         "_around",
         "_channel",
-        "_closed",
         "_framing",
         "_interested",
         "_request_bytes",
@@ -145,7 +134,6 @@ class Connection:
         self._session = Session(patterns, allowed=grant.allowed, limits=around.session_limits, now=now.mono)
         self._requests: deque[tuple[bytes | None, float]] | None = None
         self._request_bytes = 0
-        self._closed = False
         self._too_slow = too_slow
         self._interested = interested
         self.subscriber = Subscriber(
@@ -174,7 +162,7 @@ class Connection:
         if since is not None:
             not_before = self._around.defaults_since if by_default else 0
             refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
-        resumed = self.subscriber.placed = since is not None and refused is None
+        resumed = since is not None and refused is None
         begin = since if since is not None and resumed else newest
         head = preamble + self._message(
             "welcome",
@@ -197,7 +185,7 @@ class Connection:
             head += self._framing.message("gap", gap)
         interest = self.subscriber.interest
         names = () if resumed else self._names(interest, without=None)
-        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now)
+        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, placed=resumed)
 
     @contained
     def receive(self, text: bytes) -> None:
@@ -210,13 +198,17 @@ class Connection:
         del data
         self._take(None)
 
+    def holding(self, holds: bool) -> None:
+        """The channel began to hold bytes that the kernel has not taken, or holds none any more."""
+        self.subscriber.holding(holds)
+
     def pause(self) -> None:
-        """The transport is full."""
+        """The channel is over its soft limit. May be called again."""
         self.subscriber.pause()
 
     @contained
     def resume(self) -> None:
-        """The transport has drained."""
+        """The channel has drained. May be called again."""
         if self._closed:
             return
         self.subscriber.resume(self._around.clock.now())
@@ -258,9 +250,12 @@ class Connection:
 
     def detach(self) -> None:
         """The stream has ended: forget what waits for it."""
-        self._closed = True
         self._requests = None
         self.subscriber.detach()
+
+    @property
+    def _closed(self) -> bool:
+        return self.subscriber.phase is Phase.CLOSED
 
     def _take(self, text: bytes | None) -> None:
         if self._closed:
@@ -395,8 +390,17 @@ class Connection:
         position: Position,
         synced_from: int | None,
         now: Instant,
+        placed: bool = True,
     ) -> None:
-        self.subscriber.feed(head, interest=interest, names=names, position=position, synced_from=synced_from, now=now)
+        self.subscriber.feed(
+            head,
+            interest=interest,
+            names=names,
+            position=position,
+            synced_from=synced_from,
+            now=now,
+            placed=placed,
+        )
         # Of a cohort's equal interests only one is kept, and only its patterns.
         self._session.patterns = self.subscriber.interest.wanted
 

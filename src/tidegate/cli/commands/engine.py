@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from tidegate.cli.commands.parameters import LogLevel, Port
 from tidegate.cli.environment import ENGINE_URL
+from tidegate.extras import require
 
 DEFAULT_ENGINE_URL = "http://127.0.0.1:12081/rpc"
 
@@ -57,6 +58,7 @@ def run(
     log_level
         Least important lines to log.
     """
+    require("engine")
     from tidegate.cli import logs
     from tidegate.engine import server
 
@@ -101,6 +103,7 @@ def submit(
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     waits = sys.stdout.isatty() if wait is None else wait
@@ -122,6 +125,7 @@ def jobs(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT_E
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     return signals.run(lambda stopped: jobs.show_jobs(stopped, follow=follow, json=json, url=url))
@@ -140,6 +144,7 @@ def cancel(job: str, /, *, json: bool = False, url: EngineUrl = DEFAULT_ENGINE_U
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     return signals.run(lambda stopped: jobs.cancel(stopped, job, json=json, url=url))
@@ -158,6 +163,7 @@ def agents(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT
     url
         The engine.
     """
+    require("engine")
     from tidegate.cli import jobs, signals
 
     return signals.run(lambda stopped: jobs.show_agents(stopped, follow=follow, json=json, url=url))

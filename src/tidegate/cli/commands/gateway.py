@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from tidegate.cli.commands.parameters import CONFIG_FILE, LogLevel, Port, check_url
 from tidegate.cli.environment import URL
 from tidegate.errors import ConfigError, Problem
+from tidegate.extras import require
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,6 +40,8 @@ def serve(
     log_level
         Least important lines to log.
     """
+    file = _served_file(config, demo=demo)
+    require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
@@ -46,7 +49,6 @@ def serve(
 
         return await serving.serve(stopped, config_file=file, overrides=overrides, engine_port=engine_port)
 
-    file = _served_file(config, demo=demo)
     logs.configure(log_level)
     if file is not config:
         import structlog
@@ -66,6 +68,7 @@ def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
     log_level
         Least important lines to log.
     """
+    require("gateway", "engine")
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
@@ -96,6 +99,8 @@ def doctor(
     url
         A gateway that is to be running; by default it may or may not run where the configuration says.
     """
+    file = _served_file(config, demo=demo)
+    require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
@@ -103,7 +108,6 @@ def doctor(
 
         return await examining.examine(stopped, config_file=file, url=url)
 
-    file = _served_file(config, demo=demo)
     if url is not None:
         check_url(url)
     logs.configure("error")

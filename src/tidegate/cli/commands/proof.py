@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tidegate.cli.commands.parameters import check_url
 from tidegate.cli.environment import TOKEN
+from tidegate.extras import require
 
 
 def verify(*, url: str | None = None, fault_url: str | None = None, report: Path | None = None) -> int:
@@ -21,6 +22,7 @@ def verify(*, url: str | None = None, fault_url: str | None = None, report: Path
     report
         File for what was found, as its ending says: .md, .json or .xml (JUnit).
     """
+    require("gateway", "engine")
     from tidegate import verify
 
     if url is not None:
@@ -40,6 +42,7 @@ def faultproxy(*, listen: str, upstream: str, control: str) -> int:
     control
         HOST:PORT for its control API.
     """
+    require("gateway", "engine")
     from tidegate.verify import faultproxy
 
     return faultproxy.run(listen, upstream, control)

@@ -18,10 +18,10 @@ from scripted_http import Peer, ScriptedServer, answering, hanging, http_respons
 from yarl import URL
 
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
-from tidegate.outbound.backends.answer import PIECE_BYTES, AnswerReader
-from tidegate.outbound.backends.connection import Connection, connected
-from tidegate.outbound.backends.exchange import Exchange
-from tidegate.outbound.backends.options import HttpOptions
+from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader
+from tidegate.outbound.http_client.connection import Connection, connected
+from tidegate.outbound.http_client.exchange import Exchange
+from tidegate.outbound.http_client.options import HttpOptions
 
 GOOD = http_response(b"{}")
 
@@ -754,7 +754,7 @@ async def test_what_was_read_is_given_back_when_the_call_has_ended(
         if said == b"HTTP/1.1 200 OK\r\n":
             await peer.until_closed()
 
-    monkeypatch.setattr("tidegate.outbound.backends.exchange.AnswerReader", noted)
+    monkeypatch.setattr("tidegate.outbound.http_client.exchange.AnswerReader", noted)
     gc.disable()
     try:
         async with scripted(script) as server:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tidegate.outbound.backends.connection import Connection
+from tidegate.outbound.http_client.connection import Connection
 
 
 class Pool:

@@ -8,10 +8,10 @@ import msgspec
 from yarl import URL
 
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.answer import AnswerReader
-from tidegate.outbound.backends.connection import Connect, connected
-from tidegate.outbound.backends.failures import Lost, mapped, status_error
-from tidegate.outbound.backends.options import (
+from tidegate.outbound.http_client.answer import AnswerReader
+from tidegate.outbound.http_client.connection import Connect, connected
+from tidegate.outbound.http_client.failures import Lost, mapped, status_error
+from tidegate.outbound.http_client.options import (
     HttpOptions,
     address,
     authorization,
@@ -21,7 +21,7 @@ from tidegate.outbound.backends.options import (
     peer,
     tls_context,
 )
-from tidegate.outbound.backends.pool import Pool
+from tidegate.outbound.http_client.pool import Pool
 
 _REQUEST_TIMEOUT = 408
 

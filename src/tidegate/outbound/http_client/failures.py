@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from yarl import URL
 
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.answer import Unreadable
+from tidegate.outbound.http_client.answer import Unreadable
 
 LOCATION_CHARACTERS = 300
 """How much is told of the place that a redirect points to."""

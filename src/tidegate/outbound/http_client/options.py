@@ -1,17 +1,18 @@
 """How a backend is reached: address, limits, headers, credentials, TLS. Turns settings into what a request needs."""
 
 import asyncio
+import base64
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate import __version__, files
+from tidegate.core.masking import Masked, mask_headers, mask_url
 from tidegate.errors import ConfigError, NoCredentials, Problem
 from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
@@ -19,7 +20,7 @@ _ZONE = re.compile(r"%.*(?=\])")
 """Of an IPv6 address: it means something on this machine alone, and servers refuse it (RFC 6874 section 1)."""
 
 
-class HttpOptions(msgspec.Struct, frozen=True):
+class HttpOptions(Masked, msgspec.Struct, frozen=True):
     """Everything about one backend's HTTP that its protocol does not decide.
 
     `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
@@ -38,6 +39,9 @@ class HttpOptions(msgspec.Struct, frozen=True):
     client_key_file: Path | None = None
     connection_max_s: float = 300.0
     idle_s: float = 20.0
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
 
 
 def address(options: HttpOptions) -> URL:
@@ -132,7 +136,12 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 def _credentials(url: URL) -> dict[str, str]:
     """The header for user and password in `url`. Raises `ValueError` for a user with a colon (RFC 7617, section 2)."""
-    return {} if url.user is None else {"Authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
+    if url.user is None:
+        return {}
+    if ":" in url.user:
+        raise ValueError("expected a user without a colon, got one with a colon")
+    pair = f"{url.user}:{url.password or ''}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
 
 
 def _read_token(path: Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidegate.outbound.backends.names import looked_up
+from tidegate.outbound.http_client.names import looked_up
 
 PATIENCE_S = 20.0
 

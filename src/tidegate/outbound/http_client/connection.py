@@ -10,9 +10,9 @@ from typing import cast
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
-from tidegate.outbound.backends.answer import PIECE_BYTES, AnswerReader, Unreadable
-from tidegate.outbound.backends.failures import Lost
-from tidegate.outbound.backends.names import looked_up
+from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader, Unreadable
+from tidegate.outbound.http_client.failures import Lost
+from tidegate.outbound.http_client.names import looked_up
 
 REFUSAL_S = 0.25
 """How long the rest of a body may take that comes with a status that is no success, in seconds."""

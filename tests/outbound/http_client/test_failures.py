@@ -4,7 +4,7 @@ import time
 import pytest
 
 from tidegate.errors import Disconnected, ErrorCode
-from tidegate.outbound.backends.failures import Lost, mapped, retry_after_s, status_error
+from tidegate.outbound.http_client.failures import Lost, mapped, retry_after_s, status_error
 
 # Mon, 06 Sep 2027 10:00:00 GMT
 WALL = 1_820_224_800.0

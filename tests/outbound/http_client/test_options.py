@@ -7,7 +7,7 @@ from yarl import URL
 
 from tidegate import __version__
 from tidegate.errors import ConfigError, ErrorCode, NoCredentials
-from tidegate.outbound.backends.options import (
+from tidegate.outbound.http_client.options import (
     HttpOptions,
     address,
     authorization,

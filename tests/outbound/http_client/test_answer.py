@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.outbound.backends.answer import (
+from tidegate.outbound.http_client.answer import (
     FRAME_BYTES,
     INTERIM_ANSWERS,
     PIECE_BYTES,
