@@ -56,6 +56,12 @@ from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 
+__all__ = [
+    "App",
+    "Parts",
+    "running",
+]
+
 FAN_OUT_IS_COMPILED = send_to_all is not send_one_by_one
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")

@@ -6,10 +6,35 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from tidegate.core.events import Draft, Position
-from tidegate.core.grant import Coverage, Grant
+from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
+from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
+
+__all__ = [
+    "Ask",
+    "Authenticator",
+    "Backend",
+    "Bus",
+    "Call",
+    "Checked",
+    "Clock",
+    "Coverage",
+    "Deliver",
+    "Draft",
+    "Grant",
+    "Instant",
+    "Measurement",
+    "Metrics",
+    "PatternSet",
+    "Position",
+    "Prepares",
+    "RenderedMetrics",
+    "Role",
+    "SavedValue",
+    "Store",
+]
 
 
 class Clock(Protocol):
