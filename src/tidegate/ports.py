@@ -8,11 +8,38 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from tidegate.core.events import EncodedDraft, Event, Position
-from tidegate.core.grant import Coverage, Grant
+from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.measurements import Measurement
+from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
+
+__all__ = [
+    "Ask",
+    "Authenticator",
+    "Backend",
+    "Bus",
+    "BusSession",
+    "Call",
+    "Checked",
+    "Clock",
+    "Coverage",
+    "EncodedDraft",
+    "Event",
+    "Grant",
+    "Instant",
+    "Measurement",
+    "Metrics",
+    "PatternSet",
+    "Position",
+    "Prepares",
+    "Receiver",
+    "RenderedMetrics",
+    "Role",
+    "SavedValue",
+    "Store",
+]
 
 
 class Clock(Protocol):
