@@ -15,6 +15,7 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, TokenConfig
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
@@ -51,7 +52,7 @@ from tidegate.outbound.metrics import PrometheusMetrics
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.ports import Authenticator, Backend, Call, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
-from tidegate.runtime.exchange import BackendPlan, SourcePlan, close
+from tidegate.runtime.exchange import close
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -112,11 +113,12 @@ async def running(
     the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
     """
     async with AsyncExitStack() as stack:
+        clock = parts.clock if parts.clock is not None else SystemClock()
         # What is made or handed in is closed from the moment that it is there, whatever fails after it.
         if parts.store is not None:
             stack.push_async_callback(parts.store.aclose)
         for name, handed_in in parts.backends.items():
-            stack.push_async_callback(close, handed_in, name)
+            stack.push_async_callback(close, handed_in, name, clock)
         listener = stack.enter_context(bound(config.server.host, config.server.port))
         tls = tls_context(config)
         url = url_of(listener, tls=tls is not None)
@@ -124,7 +126,6 @@ async def running(
         store = parts.store if parts.store is not None else await store_for(config)
         if store is not None and store is not parts.store:
             stack.push_async_callback(store.aclose)
-        clock = parts.clock if parts.clock is not None else SystemClock()
         metrics = parts.metrics if parts.metrics is not None else metrics_for(config)
 
         gateway = Gateway(
@@ -140,7 +141,7 @@ async def running(
             backend = parts.backends.get(name)
             if backend is None:
                 backend = backend_for(config, name)
-                stack.push_async_callback(close, backend, name)
+                stack.push_async_callback(close, backend, name, clock)
             pollers.append(
                 BackendPoller(
                     backend_plan(config, name),

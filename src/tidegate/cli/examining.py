@@ -23,12 +23,16 @@ from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.outcome import Fault
 from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
+from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import LOCK, obstacle
 from tidegate.ports import Backend
-from tidegate.runtime.exchange import BackendPlan, SourcePlan, close, exchange, prepare
+from tidegate.runtime.exchange import close, exchange, prepare
+
+CLOCK = SystemClock()
 
 SPARE_FILES = 100
 """Files of our own: listener, store, logs, connections to backends."""
@@ -232,7 +236,7 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
             for finding in await _in_a_batch(backend, plan, what):
                 yield finding
     finally:
-        await close(backend, name)
+        await close(backend, name, CLOCK)
     if not plan.sources:
         yield Finding(Level.WARN, what, "no source asks it anything", "name it as `backend` of a source, or remove it")
     elif good:
@@ -243,10 +247,10 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
 
 async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Finding]:
     """What is wrong only if the sources are asked in one batch, as the gateway does."""
-    prepared = await prepare(backend, plan)
+    prepared = await prepare(backend, plan, CLOCK)
     if isinstance(prepared, Fault):
         return [_faulty(what, source, prepared) for source in plan.sources]
-    outcomes = await exchange(prepared, plan, plan.sources, monotonic=time.monotonic)
+    outcomes = await exchange(prepared, plan, plan.sources, CLOCK)
     remedy = f"set backends.{plan.name}.batch = false: alone, each source is answered well"
     return [
         Finding(Level.FAIL, what, f"{source.spec.type}, in a batch: {outcome.code}, {outcome.message}", remedy)
@@ -258,10 +262,10 @@ async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Fi
 async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
     """What is wrong with the source's answer, if anything, and how many seconds it took."""
     began = time.monotonic()
-    prepared = await prepare(backend, plan)
+    prepared = await prepare(backend, plan, CLOCK)
     if isinstance(prepared, Fault):
         return prepared, time.monotonic() - began
-    [(outcome, _)] = await exchange(prepared, plan, [source], monotonic=time.monotonic)
+    [(outcome, _)] = await exchange(prepared, plan, [source], CLOCK)
     return outcome if isinstance(outcome, Fault) else None, time.monotonic() - began
 
 
