@@ -11,11 +11,11 @@ from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
 from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Instant, Time, rfc3339
+from tidegate.core.source import SourceView
 from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
 from tidegate.errors import ErrorCode
 from tidegate.inbound.http_api.services import AuthMode
 from tidegate.runtime.connection import Connection
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import ReadinessStatus
 
 EVENT_TYPE_SCHEMA = {
