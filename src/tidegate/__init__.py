@@ -1,4 +1,7 @@
-"""A gateway that turns backends which can only be asked into live streams. `docs/api.md` says what is public."""
+"""Tidegate: live streams from backends that can only be asked. docs/architecture.md says what is where.
+
+`docs/api.md` says what is public.
+"""
 
 __all__ = ["__version__"]
 

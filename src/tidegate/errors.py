@@ -13,6 +13,9 @@
     ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers where a client looked for one
     ├── StreamClosed           a client's stream was closed for good
+    ├── BusError               events that the bus did not take
+    │   ├── BusRefused         certainly not published
+    │   └── BusUnknown         perhaps published, or yet to be
     └── BackendError           a call that brought no usable answer
         ├── Disconnected       refused, reset, DNS, TLS, end of stream in mid-body
         ├── DeadlineExceeded   our own deadline passed
@@ -34,6 +37,9 @@ __all__ = [
     "AccessRefused",
     "ApplicationError",
     "BackendError",
+    "BusError",
+    "BusRefused",
+    "BusUnknown",
     "CloseCode",
     "ConfigError",
     "DeadlineExceeded",
@@ -213,6 +219,18 @@ class StreamClosed(TidegateError):
     def __init__(self, code: int, message: str) -> None:
         self.code = code
         super().__init__(message)
+
+
+class BusError(TidegateError):
+    """The bus did not take what was published."""
+
+
+class BusRefused(BusError):
+    """The events were certainly not published, and will not be."""
+
+
+class BusUnknown(BusError):
+    """The events may have been published, or may be yet: publish the same with the same id again."""
 
 
 class BackendError(TidegateError):

@@ -1,13 +1,16 @@
 """What the runtime needs from outside, as small protocols. Adapters implement them; `tidegate.testing` fakes them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from tidegate.core.events import Draft, Position
+from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
+from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.measurements import Measurement
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
@@ -17,12 +20,13 @@ __all__ = [
     "Authenticator",
     "Backend",
     "Bus",
+    "BusSession",
     "Call",
     "Checked",
     "Clock",
     "Coverage",
-    "Deliver",
-    "Draft",
+    "EncodedDraft",
+    "Event",
     "Grant",
     "Instant",
     "Measurement",
@@ -30,6 +34,7 @@ __all__ = [
     "PatternSet",
     "Position",
     "Prepares",
+    "Receiver",
     "RenderedMetrics",
     "Role",
     "SavedValue",
@@ -49,11 +54,14 @@ class Clock(Protocol):
         ...
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(Masked, frozen=True):
     """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
 
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def public(self) -> dict[str, object]:
+        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
 
 
 class Backend(Protocol):
@@ -130,26 +138,61 @@ class Store(Protocol):
 
 
 class Bus(Protocol):
-    """Orders what is published. Delivery goes to the callback given to `connect`, in the order of positions."""
+    """Gives what is published its order, the same for everyone who listens."""
+
+    def open(self, receiver: "Receiver") -> "AbstractAsyncContextManager[BusSession]":
+        """Connect `receiver`: while the context is open, it is delivered everything that anyone publishes.
+
+        Raises `BusError` on entering where the bus cannot be used. Leaving it ends every delivery; futures of
+        publishes that are not done by then are cancelled.
+        """
+        ...
+
+
+class BusSession(Protocol):
+    """One receiver's connection to the bus."""
 
     @property
     def position(self) -> Position:
-        """The newest position given; `seq` 0 before the first."""
+        """The position that the receiver has come to: of the newest event delivered, or where it began."""
         ...
 
-    def connect(self, deliver: "Deliver") -> None:
-        """Name the one receiver of everything that is published. Called once, before the first `publish`."""
+    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002 - what every bus calls it
+        """Publish `drafts`, at least one, all or none, with ascending positions and nothing of others between them.
+
+        A plain call, so that nothing comes between a decision and its hand-over: what is handed over first gets the
+        earlier positions, unless its outcome is unknown. Never raises; the future tells the outcome. It is done once
+        the drafts are stored and have been delivered to this session's receiver, with the position of the last. Or it
+        fails with `BusRefused` (certainly not published) or `BusUnknown` (perhaps, or yet to be). After `BusUnknown`
+        the same drafts and `id` may be given again, and are published once; also where that `id` was taken before.
+        With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over.
+        Cancelling the future changes nothing but who hears of it.
+        """
         ...
 
-    async def publish(self, drafts: Sequence[Draft]) -> Position:
-        """Give `drafts` consecutive positions and deliver them in one go; the position of the last."""
+
+class Receiver(Protocol):
+    """The gateway's end of a bus. The bus calls it from the event loop; no method waits or raises."""
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """Take the next events, in the order of their positions.
+
+        Positions ascend but may leave holes, where nothing was published. After a reconnect events may come again
+        that were delivered already: the receiver drops them.
+        """
         ...
 
+    def epoch_changed(self, position: Position) -> None:
+        """Another sequence has begun: nothing that was delivered counts any more, and `position` is where it begins."""
+        ...
 
-class Deliver(Protocol):
-    """The gateway's end of the bus."""
+    def lost(self, why: str) -> None:
+        """The bus cannot be reached: nothing is delivered, and publishes fail, until `regained`."""
+        ...
 
-    def __call__(self, drafts: Sequence[tuple[int, Draft]]) -> None: ...
+    def regained(self) -> None:
+        """The bus is back, and everything that was missed has been delivered."""
+        ...
 
 
 class Authenticator(Protocol):
@@ -168,6 +211,7 @@ class Metrics(Protocol):
         ...
 
 
+@runtime_checkable
 class RenderedMetrics(Metrics, Protocol):
     """Metrics that can be shown."""
 

@@ -117,7 +117,7 @@ class TestFresh:
                 source="engine",
                 stale=False,
                 as_of=WALL + 3.0,
-                until=13.0,
+                fresh_s=13.0 - 3.1,
             )
         ]
         assert announced(update) == {
@@ -533,21 +533,21 @@ class TestRestated:
     def test_from_then_on_it_is_what_the_review_will_publish(self, keyed: bool) -> None:
         source, drafts = self.told(keyed=keyed)
         restated = [source.restated(draft, at(10.0), CLOSED) for draft in drafts]
-        assert [draft.until for draft in drafts] == [10.0] * len(drafts)
+        assert [draft.fresh_s for draft in drafts] == [9.9] * len(drafts)
         assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in restated[:-1])
         assert restated == source.review(at(10.0), CLOSED).drafts
 
     def test_a_stale_value_expires(self) -> None:
         source, _ = self.told(max_stale_s=60.0)
         (stale, freshness) = fail(source, 2, 5.0).drafts
-        assert (stale.until, freshness.until) == (60.0, 60.0)
+        assert (stale.fresh_s, freshness.fresh_s) == (55.0, 55.0)
         (expired,) = source.review(at(60.0), CLOSED).drafts
         assert source.restated(stale, at(60.0), CLOSED) is stale, "it was published: who asks now has the newer one"
-        assert expired.until is None
+        assert expired.fresh_s is None
 
     def test_a_stale_value_that_never_expires_stays_true(self) -> None:
         source, _ = self.told()
-        assert [draft.until for draft in fail(source, 2, 5.0).drafts] == [None, None]
+        assert [draft.fresh_s for draft in fail(source, 2, 5.0).drafts] == [None, None]
 
     def test_a_newer_answer_or_a_slower_pace_keeps_it_true(self) -> None:
         source, (draft, _) = self.told(on_change=True)
@@ -559,7 +559,7 @@ class TestRestated:
     def test_what_is_gone_has_no_age(self) -> None:
         source, _ = self.told(keyed=True)
         gone = [draft for draft in answer(source, 2, items(a=1), 5.0).drafts if draft.gone]
-        assert [draft.until for draft in gone] == [None]
+        assert [draft.fresh_s for draft in gone] == [None]
 
 
 class TestRestored:

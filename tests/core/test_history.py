@@ -13,18 +13,32 @@ def at(seq: int, epoch: str = EPOCH) -> Position:
 
 def filled(count: int, *, first: int = 1, max_events: int = 100, max_bytes: int = 1 << 20) -> History:
     history = History(max_events=max_events, max_bytes=max_bytes)
+    history.begin(at(0))
     for seq in range(first, first + count):
         history.append(event("a", seq))
     return history
+
+
+def held_after(history: History, seq: int) -> list[Event]:
+    """What a client that knows `seq` is handed."""
+    held = []
+    while (found := history.after(seq)) is not None:
+        assert found.seq is not None
+        held.append(found)
+        seq = found.seq
+    return held
+
+
+def seqs_after(history: History, seq: int) -> list[int | None]:
+    return [e.seq for e in held_after(history, seq)]
 
 
 def test_keeps_the_newest_by_count() -> None:
     history = filled(100)
     assert [e.seq for e in history.append(event("a", 101))] == [1]
     assert len(history) == 100
-    assert history.get(1) is None
-    assert (history.get(2) or event("a", 0)).seq == 2
-    assert history.get(102) is None
+    assert seqs_after(history, 0) == list(range(2, 102))
+    assert history.after(101) is None
 
 
 def test_keeps_the_newest_by_bytes() -> None:
@@ -89,7 +103,7 @@ def test_holds_an_unbroken_end_of_the_sequence_within_both_bounds(
     for seq, size in enumerate(sizes, 1):
         published.append(event(name, seq, "x" * size))
         fallen += history.append(published[-1])
-        held = [e for seq in range(1, len(published) + 1) if (e := history.get(seq))]
+        held = held_after(history, 0)
         assert fallen + held == published
         assert len(held) == len(history) <= max_events
         assert sum(len(e.json) for e in held) == history.bytes <= max_bytes

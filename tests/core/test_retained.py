@@ -110,7 +110,7 @@ def test_what_age_has_made_untrue_is_told_as_it_is_now() -> None:
 
     retained = Retained()
     retained.restated = restated
-    retained.apply(event("a", 1, {"n": 1}, source="s", stale=False, as_of=WALL, until=NOW.mono + 10, retain=True), NOW)
+    retained.apply(event("a", 1, {"n": 1}, source="s", stale=False, as_of=WALL, fresh_s=10.0, retain=True), NOW)
     fresh = snapshot(retained, ("a", ""), at(9.9))
     stale = snapshot(retained, ("a", ""), at(10))
     assert stale == {**fresh, "stale": True, "error_code": "OVERDUE"}

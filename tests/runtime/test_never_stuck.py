@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from fanout import open_at_once
 from house import TIMEOUT_S, House, source
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +99,7 @@ class Life:
             policy=ClassifyPolicy(retry_after_max_s=HOLD_MAX_S),
             backend=self.story,
         )
+        self._opened = open_at_once(self.house.gateway)
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from fanout import open_at_once
 from house import TIMEOUT_S, House, source, times, virtual
 
 from tidegate.core.breaker import BreakerConfig
@@ -198,6 +199,7 @@ async def test_a_poller_that_fails_between_two_turns_forgets_no_place_and_no_sou
 async def test_a_poller_that_is_ended_and_started_again_forgets_no_place() -> None:
     house = House(*(source(f"s{n}.x") for n in range(5)), connections=2)
     house.backend.delay_s = 1.0
+    opened = open_at_once(house.gateway)
     for _ in range(5):
         poller = asyncio.create_task(house.poller.run())
         await asyncio.sleep(0)
@@ -213,3 +215,4 @@ async def test_a_poller_that_is_ended_and_started_again_forgets_no_place() -> No
     assert house.backend.most_in_flight == 2
     poller.cancel()
     await asyncio.gather(poller, return_exceptions=True)
+    del opened

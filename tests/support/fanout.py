@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 from msgspec import Raw
 
-from tidegate.core.envelope import encode_event
+from tidegate.core.cohort import Interest
+from tidegate.core.envelope import encode_draft, event_at, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import WEBSOCKET, Framing
 from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.history import History
-from tidegate.core.hub import Hub, Interest
+from tidegate.core.hub import Hub
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits, Stream, Subscriber
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 from tidegate.inbound.multicast import send_to_all
@@ -39,7 +42,8 @@ def draft(event_type: str, data: Any = None, **fields: Any) -> Draft:
 
 def event(event_type: str, seq: int | None, data: Any = None, **fields: Any) -> Event:
     """An event at `seq`, published at `WALL`."""
-    return encode_event(draft(event_type, data, **fields), seq=seq, timestamp=WALL)
+    made = draft(event_type, data, **fields)
+    return unplaced_event(made, timestamp=WALL) if seq is None else event_at(seq, encode_draft(made, timestamp=WALL))
 
 
 def interest(*patterns: str, allowed: PatternSet = EVERYTHING, framing: Framing = WEBSOCKET) -> Interest:
@@ -84,7 +88,7 @@ class FakeChannel:
         self.may_fail = False
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
-        self.on_socket: Callable[[int | None], None] = lambda _: None
+        self.on_holding: Callable[[bool], None] = lambda _: None
         self._held = bytearray()
         self.paused = False
         self._blocked = False
@@ -97,7 +101,7 @@ class FakeChannel:
         if not self._blocked:
             self.take()
             return
-        self.on_socket(None)
+        self.on_holding(True)
         if not self.paused and len(self._held) > self.soft_bytes:
             self.paused = True
             self.on_pause()
@@ -141,7 +145,7 @@ class FakeChannel:
         self.taken += self._held[:count]
         del self._held[:count]
         if not self._held:
-            self.on_socket(self.socket)
+            self.on_holding(False)
         if self.paused and len(self._held) <= self.soft_bytes // 4:
             self.paused = False
             self.on_resume()
@@ -175,13 +179,8 @@ class Sockets:
 
 
 def follow_socket(subscriber: Subscriber, channel: FakeChannel) -> None:
-    """Let `subscriber` be sent to past `channel` while that holds nothing, if it has a socket."""
-
-    def follow(socket: int | None) -> None:
-        subscriber.socket = socket
-
-    channel.on_socket = follow
-    follow(channel.socket)
+    """Let `subscriber` know while `channel` holds bytes."""
+    channel.on_holding = subscriber.holding
 
 
 class Fabric:
@@ -192,12 +191,12 @@ class Fabric:
         self.hub = Hub(EPOCH, self.sockets)
         self.retained = Retained()
         self.history = History(max_events=max_events, max_bytes=max_bytes)
+        self.history.begin(Position(EPOCH, 0))
         self.counted: dict[str, int] = {}
         self.stream = Stream(
             hub=self.hub,
             history=self.history,
             retained=self.retained,
-            epoch=EPOCH,
             count_skipped=self._count,
         )
         self.seq = 0
@@ -242,6 +241,14 @@ class Fabric:
             self.counted[event_type] = self.counted.get(event_type, 0) + count
 
 
+def open_at_once(gateway: Gateway) -> AbstractAsyncContextManager[None]:
+    """Open `gateway` for as long as the result is held: a bus in memory takes no time for that."""
+    opened = gateway.open()
+    with suppress(StopIteration):
+        opened.__aenter__().__await__().__next__()
+    return opened
+
+
 def knowing(grants: Mapping[str, Grant]) -> TokenAuthenticator:
     """Someone who knows these tokens and no others."""
     return TokenAuthenticator([KnownToken(token, grant) for token, grant in grants.items()])
@@ -281,6 +288,7 @@ class House:
             authenticator=authenticator or OpenAuthenticator(),
             multicast=send_to_all,
         )
+        self._opened = open_at_once(self.gateway)
 
     def connect(
         self,

@@ -10,7 +10,7 @@ from fanout import options
 from simulation.virtual import VirtualLoop
 
 from tidegate.core.breaker import BreakerConfig
-from tidegate.core.events import Draft
+from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy
@@ -55,6 +55,19 @@ class LoopClock:
         await asyncio.sleep(max(0.0, mono - asyncio.get_running_loop().time()))
 
 
+class RecordingBus(MemoryBus):
+    """A bus in memory that notes every draft, and when it was delivered."""
+
+    def __init__(self, published: list[tuple[float, Draft]]) -> None:
+        super().__init__("e1")
+        self._published = published
+
+    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002
+        now = asyncio.get_running_loop().time()
+        self._published += [(now, encoded.draft) for encoded in drafts]
+        return super().publish(drafts, id=id, fence=fence)
+
+
 class House:
     """A gateway with one backend, and everything that it publishes, in order, with when it did."""
 
@@ -74,7 +87,7 @@ class House:
         self.published: list[tuple[float, Draft]] = []
         self.metrics = RecordingMetrics()
         clock = self.clock = LoopClock()
-        bus = MemoryBus("e1")
+        bus = RecordingBus(self.published)
         self.gateway = Gateway(
             options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
             bus=bus,
@@ -83,13 +96,6 @@ class House:
             authenticator=OpenAuthenticator(),
             multicast=send_to_all,
         )
-        deliver = self.gateway._deliver
-
-        def note(drafts: Sequence[tuple[int, Draft]]) -> None:
-            self.published += [(asyncio.get_running_loop().time(), draft) for _, draft in drafts]
-            deliver(drafts)
-
-        bus.connect(note)
         plan = BackendPlan(
             name="engine",
             timeout_s=TIMEOUT_S,
@@ -110,7 +116,7 @@ class House:
             store=store,
             rng=random.Random(7),
         )
-        self.supervisor = Supervisor(self.gateway, [self.poller], store=store, services={})
+        self.supervisor = Supervisor(self.gateway, [self.poller], store=store)
 
     def of(self, event_type: str) -> list[Draft]:
         return [draft for _, draft in self.published if draft.type == event_type]

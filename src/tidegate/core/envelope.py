@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tidegate.core.events import NOT_OURS, Draft, Event, GapReason, Position
+from tidegate.core.events import NOT_OURS, Draft, EncodedDraft, Event, GapReason, Position
 from tidegate.core.instant import Time, rfc3339
 from tidegate.errors import ErrorCode, MessageErrorCode
 
@@ -178,6 +178,10 @@ class Notification(Message, kw_only=True):
 _encoder = msgspec.json.Encoder()
 
 
+_SEQ_AT = len(b'{"type":"","timestamp":"2026-01-01T00:00:00.000Z",')
+"""Where ``seq`` goes in, without the event type, which needs no escapes."""
+
+
 def encode(value: Any) -> bytes:
     """Any message or data struct as compact JSON."""
     return _encoder.encode(value)
@@ -188,14 +192,27 @@ def raw(value: Any) -> Raw:
     return Raw(_encoder.encode(value))
 
 
-def encode_event(draft: Draft, *, seq: int | None, timestamp: float) -> Event:
-    """`draft` with its place and time, its envelope encoded.
+def encode_draft(draft: Draft, *, timestamp: float) -> EncodedDraft:
+    """`draft` as its publisher hands it to the bus at `timestamp` (Unix seconds).
 
     Its `as_of` is told no later than `timestamp`: the clock may have been set back since the draft was made.
     """
     if draft.as_of is not None and draft.as_of > timestamp:
         draft = msgspec.structs.replace(draft, as_of=timestamp)
-    return Event(draft, seq, timestamp, _encoder.encode(_envelope(draft, seq=seq, timestamp=timestamp)))
+    json = _encoder.encode(_envelope(draft, seq=None, timestamp=timestamp))
+    return EncodedDraft(draft, timestamp, json, _SEQ_AT + len(draft.type))
+
+
+def event_at(seq: int, encoded: EncodedDraft, *, age_s: float = 0.0) -> Event:
+    """`encoded` at its position, delivered `age_s` seconds after the bus took it."""
+    json, at = encoded.json, encoded.seq_at
+    return Event(encoded.draft, seq, encoded.timestamp, b'%b"seq":%d,%b' % (json[:at], seq, json[at:]), age_s)
+
+
+def unplaced_event(draft: Draft, *, timestamp: float) -> Event:
+    """`draft` as an event that has no position, such as a heartbeat."""
+    encoded = encode_draft(draft, timestamp=timestamp)
+    return Event(encoded.draft, None, timestamp, encoded.json)
 
 
 def encode_snapshot(event: Event) -> bytes:

@@ -52,9 +52,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     `data` is compact JSON in UTF-8. Events of a source carry `source`, `stale` and `as_of`; times are Unix seconds.
     `retain` keeps the event for new subscribers, `ttl_s` seconds at the longest where given; `gone` takes the
     retained event of its key away. `about` are the event types that a built-in event speaks of: who may see none of
-    them may not see this event; events that speak of the same share one set, by which the hub routes them. `until`, in
-    seconds of the monotonic clock, is when age alone may have made untrue what it says: who hands it over later asks
-    first.
+    them may not see this event; events that speak of the same share one set, by which the hub routes them. `fresh_s`
+    is for how many seconds from its publishing it stays true; after that, age alone may have made it untrue, so
+    re-check it before sending it as a snapshot.
     """
 
     type: str
@@ -71,25 +71,41 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     cause: ErrorCode | None = None
     expired: bool = False
     about: About = None
-    until: float | None = None
+    fresh_s: float | None = None
+
+
+class EncodedDraft(msgspec.Struct, frozen=True, eq=False):
+    """A draft whose envelope was encoded by its publisher: what a bus carries.
+
+    `timestamp`, in Unix seconds, is when it was published. `json` is the envelope without ``seq``, which every
+    receiver splices in at the offset `seq_at`: so the bytes are the same everywhere.
+    """
+
+    draft: Draft
+    timestamp: float
+    json: bytes
+    seq_at: int
 
 
 class Event(msgspec.Struct, frozen=True, eq=False):
-    """A published event: its draft, its place, when it was published, and its envelope, encoded once.
+    """A published event: its draft, its position, when it was published, and its whole envelope, encoded once.
 
-    `timestamp` is in Unix seconds; `json` is the whole envelope. A heartbeat has no place: its `seq` is None, and
-    it is never kept.
+    `timestamp` is in Unix seconds, by the publisher's clock. `age_s` is for how many seconds the bus had it before it
+    delivered it here. A heartbeat has no position: its `seq` is None, and it is never kept.
     """
 
     draft: Draft
     seq: int | None
     timestamp: float
     json: bytes
+    age_s: float = 0.0
 
     @property
     def type(self) -> str:
+        """The draft's."""
         return self.draft.type
 
     @property
     def key(self) -> str | None:
+        """The draft's."""
         return self.draft.key

@@ -102,7 +102,7 @@ class Freshness:
         self._items = _by_key(value)
         as_of = min(as_of, now.wall)
         self._sent = Instant(now.mono - (now.wall - as_of), as_of)
-        return Update(self._tell(self.status(now, breaker), self._items))
+        return Update(self._tell(self.status(now, breaker), self._items, now=now))
 
     def answered(self, request: int, *, sent: Instant, value: Value, now: Instant, breaker: BreakerView) -> Update:
         """A good answer to `request`, which was sent at `sent`. One older than what is held is dropped."""
@@ -115,18 +115,18 @@ class Freshness:
         news = self._news(before, status)
         gone = [key for key in before if key not in self._items]
         unchanged = len(news) < len(self._items)
-        return Update(self._tell(status, news, gone), as_of=status.as_of if unchanged else None)
+        return Update(self._tell(status, news, gone, now=now), as_of=status.as_of if unchanged else None)
 
     def failed(self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView) -> Update:
         """`request` brought no usable answer: `code` is why the data is stale, unless the breaker isn't closed now."""
         if request <= self._attempt:
             return self.review(now, breaker)
         self._end_attempt(request, code)
-        return self._tick(self.status(now, breaker))
+        return self._tick(self.status(now, breaker), now)
 
     def repeat(self, now: Instant, breaker: BreakerView) -> Update:
         """A due tick on which nothing was asked: the breaker refused, or the source backs off."""
-        return self._tick(self.status(now, breaker))
+        return self._tick(self.status(now, breaker), now)
 
     def review(self, now: Instant, breaker: BreakerView) -> Update:
         """The breaker moved, or time passed: publishes exactly where staleness, expiry or the outage changed.
@@ -136,7 +136,7 @@ class Freshness:
         if self._told is None:
             return Update()
         status = self.status(now, breaker)
-        return Update(self._tell(status, self._items if self._moved(status) else ()))
+        return Update(self._tell(status, self._items if self._moved(status) else (), now=now))
 
     @property
     def due_review_at(self) -> float | None:
@@ -151,7 +151,9 @@ class Freshness:
         if self.due_review_at is None or now.mono < self.due_review_at:
             return draft
         status = self.status(now, breaker)
-        return self._freshness_draft(status) if draft.type == _FRESHNESS_TYPE else self._draft(status, draft.key)
+        if draft.type == _FRESHNESS_TYPE:
+            return self._freshness_draft(status, now)
+        return self._draft(status, draft.key, now)
 
     @property
     def max_age_s(self) -> float:
@@ -201,6 +203,11 @@ class Freshness:
             return self._sent.mono + self._limit_s
         return None if self._spec.max_stale_s is None else self._sent.mono + self._spec.max_stale_s
 
+    def _true_for(self, status: Status, now: Instant) -> float | None:
+        """For how many seconds from `now` age alone leaves `status` true; None if for ever."""
+        true_until = self._true_until(status)
+        return None if true_until is None else true_until - now.mono
+
     def _why_stale(self, now: Instant, breaker: BreakerView) -> ErrorCode | None:
         if not breaker.is_closed:
             return ErrorCode.CIRCUIT_BREAKER_OPEN
@@ -241,25 +248,27 @@ class Freshness:
             return self._items
         return [key for key, data in self._items.items() if before.get(key) != data]
 
-    def _tick(self, status: Status) -> Update:
+    def _tick(self, status: Status, now: Instant) -> Update:
         """A due tick without an answer: what is stale is published again, unless there are many or none is wanted."""
         again = status.stale and self._spec.stale_repeat and not self._spec.keyed
-        return Update(self._tell(status, self._items if again or self._moved(status) else ()))
+        return Update(self._tell(status, self._items if again or self._moved(status) else (), now=now))
 
-    def _tell(self, status: Status, keys: Collection[str | None], gone: Collection[str | None] = ()) -> list[Draft]:
+    def _tell(
+        self, status: Status, keys: Collection[str | None], gone: Collection[str | None] = (), *, now: Instant
+    ) -> list[Draft]:
         if self._told is not None and self._told.stale and status.stale and _reason(self._told) != _reason(status):
             if keys or gone:
                 keys = self._items  # one reason for all of them
             elif not self._moved(status):
                 status = msgspec.structs.replace(status, error_code=self._told.error_code, cause=self._told.cause)
-        drafts = [self._draft(status, key) for key in keys]
-        drafts += [self._draft(status, key, gone=True) for key in gone]
+        drafts = [self._draft(status, key, now) for key in keys]
+        drafts += [self._draft(status, key, now, gone=True) for key in gone]
         if self._told is None or _known(self._told) != _known(status):
-            drafts.append(self._freshness_draft(status))
+            drafts.append(self._freshness_draft(status, now))
         self._told = status
         return drafts
 
-    def _draft(self, status: Status, key: str | None, *, gone: bool = False) -> Draft:
+    def _draft(self, status: Status, key: str | None, now: Instant, *, gone: bool = False) -> Draft:
         return Draft(
             type=self._spec.type,
             data=_NULL if gone or status.expired else self._items[key],
@@ -273,10 +282,10 @@ class Freshness:
             retry_at=status.retry_at,
             cause=status.cause,
             expired=status.expired and not gone,
-            until=None if gone else self._true_until(status),
+            fresh_s=None if gone else self._true_for(status, now),
         )
 
-    def _freshness_draft(self, status: Status) -> Draft:
+    def _freshness_draft(self, status: Status, now: Instant) -> Draft:
         data = SourceFreshness(
             type=self._spec.type,
             stale=status.stale,
@@ -289,7 +298,7 @@ class Freshness:
             key=self._spec.type,
             retain=True,
             about=self._about,
-            until=self._true_until(status),
+            fresh_s=self._true_for(status, now),
         )
 
 

@@ -1,13 +1,17 @@
 """The newest events, so that a client that comes back is replayed what it missed, or told that it cannot be.
 
-A ring bounded by count and by bytes. Positions in it have no holes, so a replay is whole or it is refused.
+A ring bounded by count and by bytes. A position that is missing between two others is a hole of the sequence, where
+nothing was published; so a replay is whole or it is refused.
 """
+
+from bisect import bisect_right
+from collections import deque
 
 from tidegate.core.events import Event, GapReason, Position
 
 
 class History:
-    """Events in the order of their positions.
+    """Events of one epoch, in the order of their positions.
 
     `max_events` and `max_bytes` (of encoded envelopes) bound it; the newest event is dropped too if it alone is
     larger than `max_bytes`.
@@ -16,26 +20,42 @@ class History:
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self.begin(Position("", 0))
+
+    def begin(self, position: Position) -> None:
+        """Forget every event: the sequence is that of `position`, and what comes next comes after it."""
+        self.epoch = position.epoch
         self._events: dict[int, Event] = {}
+        self._order: deque[int] = deque()
+        self._after_holes: list[int] = []  # events whose predecessor in number does not exist
         self._bytes = 0
-        self._oldest = 1
-        self.newest = 0
-        """The position of the newest event that was ever taken; 0 before the first."""
+        self._whole_after = position.seq  # every event after this one is here
+        self._newest = position.seq
+
+    @property
+    def newest(self) -> int:
+        """The position of the newest event that was ever taken, or where the history began."""
+        return self._newest
+
+    @property
+    def position(self) -> Position:
+        """The same with its epoch."""
+        return Position(self.epoch, self._newest)
 
     def append(self, event: Event) -> list[Event]:
-        """Take the next event; the events that fell out for it, oldest first."""
-        assert event.seq is not None, "only what has a place is kept"
-        if not self._events:
-            self._oldest = event.seq
-        self._events[event.seq] = event
-        self.newest = event.seq
+        """Take the next event, whose position is after `newest`; the events that fell out for it, oldest first."""
+        seq = event.seq
+        assert seq is not None, "only what has a position is kept"
+        assert seq > self._newest, "and only once"
+        if seq != self._newest + 1:
+            self._after_holes.append(seq)
+        self._events[seq] = event
+        self._order.append(seq)
+        self._newest = seq
         self._bytes += len(event.json)
         evicted = []
         while len(self._events) > self._max_events or self._bytes > self._max_bytes:
-            fallen = self._events.pop(self._oldest)
-            self._oldest += 1
-            self._bytes -= len(fallen.json)
-            evicted.append(fallen)
+            evicted.append(self._evict())
         return evicted
 
     def refuses(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
@@ -45,13 +65,18 @@ class History:
         """
         if since.epoch != newest.epoch or since.seq > newest.seq:
             return "epoch_changed"
-        if since.seq < not_before or (since.seq < newest.seq and since.seq + 1 not in self._events):
+        if since.seq < not_before or since.seq < self._whole_after:
             return "history_truncated"
         return None
 
-    def get(self, seq: int) -> Event | None:
-        """The event at `seq`, or None if it fell out or has not come yet."""
-        return self._events.get(seq)
+    def after(self, seq: int) -> Event | None:
+        """The oldest event after `seq` that is here, or None if there is none yet."""
+        event = self._events.get(seq + 1)
+        if event is not None or seq >= self._newest:
+            return event
+        if seq < self._whole_after:
+            return self._events[self._order[0]] if self._order else None
+        return self._events[self._after_holes[bisect_right(self._after_holes, seq)]]
 
     def __len__(self) -> int:
         return len(self._events)
@@ -60,3 +85,11 @@ class History:
     def bytes(self) -> int:
         """Bytes of envelopes held."""
         return self._bytes
+
+    def _evict(self) -> Event:
+        seq = self._whole_after = self._order.popleft()
+        if self._after_holes and self._after_holes[0] == seq:
+            del self._after_holes[0]
+        fallen = self._events.pop(seq)
+        self._bytes -= len(fallen.json)
+        return fallen

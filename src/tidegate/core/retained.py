@@ -4,6 +4,7 @@ An event keeps its position and its `timestamp`. The other times that it tells a
 that is set: age is what counts, and a subscriber knows no clock but the present one.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
@@ -25,11 +26,12 @@ class Retained:
     """
 
     def __init__(self, known_types: Iterable[str] = ()) -> None:
-        self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in known_types}
+        self._known_types = tuple(known_types)
+        self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in self._known_types}
         self._now: Instant | None = None  # the newest that anyone came with
         self._offset = 0.0  # of the wall clock to the monotonic one, then
         self.restated: Callable[[Draft], Draft] = lambda draft: draft
-        """Asked what a draft has to say whose `until` has passed: itself, if it is still true."""
+        """Asked what a draft has to say whose `fresh_s` has passed: itself, if it is still true."""
 
     def apply(self, event: Event, now: Instant) -> None:
         """Keep `event`, which is published `now`, or forget the value that it says is gone."""
@@ -39,7 +41,7 @@ class Retained:
         if event.draft.gone:
             slots.pop(event.key or "", None)
         else:
-            slots[event.key or ""] = _Slot(event, self._offset)
+            slots[event.key or ""] = _Slot(event, self._offset, now.mono)
 
     def refresh(self, event_type: str, as_of: float, now: Instant) -> None:
         """Unchanged values of `event_type` are as of `as_of` (Unix seconds, as told `now`): snapshots say so."""
@@ -94,7 +96,7 @@ class Retained:
         if not -STEP_S <= self._offset - slot.offset <= STEP_S:
             slot.follow_clock(self._offset)
         draft = slot.draft
-        if draft.until is not None and now.mono >= draft.until and (restated := self.restated(draft)) is not draft:
+        if slot.fresh_until <= now.mono and (restated := self.restated(draft)) is not draft:
             return slot.event, slot.encoded(restated)
         if slot.snapshot is None:
             slot.snapshot = slot.encoded(draft)
@@ -108,6 +110,10 @@ class Retained:
         """Know nothing of `event_type` any more, which has no values."""
         assert not self.has_values(event_type), "what is retained stays known"
         self._slots.pop(event_type, None)
+
+    def clear(self) -> None:
+        """Forget every value, and every type that was not known from the start."""
+        self._slots = {event_type: {} for event_type in self._known_types}
 
     def _follow_clock(self, now: Instant) -> None:
         """Look at the clock: once for each moment, not for each event."""
@@ -126,14 +132,16 @@ class _Slot:
 
     `as_of` is set where later answers left the value unchanged; without it the event's own is told, which is never
     later than its `timestamp`. `draft` and `as_of` tell times of a wall clock that is ahead of the monotonic one by
-    `offset`.
+    `offset`. From `fresh_until` on (monotonic), age alone may have made the event untrue.
     """
 
-    __slots__ = ("as_of", "draft", "event", "offset", "snapshot")
+    __slots__ = ("as_of", "draft", "event", "fresh_until", "offset", "snapshot")
 
-    def __init__(self, event: Event, offset: float) -> None:
+    def __init__(self, event: Event, offset: float, now: float) -> None:
+        fresh_s = event.draft.fresh_s
         self.event = event
         self.draft = event.draft
+        self.fresh_until = math.inf if fresh_s is None else now - event.age_s + fresh_s
         self.as_of: float | None = None
         self.offset = offset
         self.snapshot: bytes | None = None

@@ -1,30 +1,62 @@
 """The bus of a gateway that stands alone: positions are counted in this process and delivered at once."""
 
+import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
-from tidegate.core.events import Draft, Position
-from tidegate.ports import Deliver
+from tidegate.core.envelope import event_at
+from tidegate.core.events import EncodedDraft, Position
+from tidegate.ports import Receiver
+
+REMEMBERED = 1000
+"""At least so many of the newest ids are remembered, so that what is published again is published once."""
 
 
 class MemoryBus:
-    """A sequence that lives as long as the process: a new epoch each time."""
+    """Implements `tidegate.ports.Bus` with a sequence that lives as long as the process: a new epoch each time.
+
+    It delivers inside `publish` and is never lost. `fence` is ignored: nobody else publishes here.
+    """
 
     def __init__(self, epoch: str | None = None) -> None:
         self._epoch = epoch or secrets.token_hex(6)
         self._seq = 0
-        self._deliver: Deliver | None = None
+        self._receivers: list[Receiver] = []
+        self._taken: dict[str, Position] = {}
+        self._taken_before: dict[str, Position] = {}
+
+    @asynccontextmanager
+    async def open(self, receiver: Receiver) -> AsyncIterator["MemoryBus"]:
+        """See `tidegate.ports.Bus`. Whoever comes later is delivered what is published from then on."""
+        self._receivers.append(receiver)
+        try:
+            yield self
+        finally:
+            self._receivers.remove(receiver)
 
     @property
     def position(self) -> Position:
+        """See `tidegate.ports.BusSession`."""
         return Position(self._epoch, self._seq)
 
-    def connect(self, deliver: Deliver) -> None:
-        self._deliver = deliver
+    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002
+        """See `tidegate.ports.BusSession`."""
+        del fence
+        outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        position = self._taken.get(id) or self._taken_before.get(id)
+        if position is None:
+            first = self._seq + 1
+            self._seq += len(drafts)
+            position = self.position
+            self._remember(id, position)
+            events = [event_at(seq, draft) for seq, draft in enumerate(drafts, first)]
+            for receiver in self._receivers:
+                receiver.deliver(events)
+        outcome.set_result(position)
+        return outcome
 
-    async def publish(self, drafts: Sequence[Draft]) -> Position:
-        assert self._deliver is not None, "connect comes before the first publish"
-        first = self._seq + 1
-        self._seq += len(drafts)
-        self._deliver(list(enumerate(drafts, first)))
-        return self.position
+    def _remember(self, id: str, position: Position) -> None:  # noqa: A002
+        if len(self._taken) == REMEMBERED:
+            self._taken_before, self._taken = self._taken, {}
+        self._taken[id] = position

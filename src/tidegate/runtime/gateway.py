@@ -6,7 +6,9 @@ why a subscribe has no race with a publish.
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from itertools import islice
 
@@ -14,7 +16,8 @@ import msgspec
 import structlog
 
 from tidegate.core.built_in import Heartbeat
-from tidegate.core.envelope import Notification, NotificationData, encode_event, raw
+from tidegate.core.channel import ClosableChannel
+from tidegate.core.envelope import Notification, NotificationData, encode_draft, raw, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, may_see, may_subscribe
@@ -26,11 +29,13 @@ from tidegate.core.published import Published
 from tidegate.core.rate import NOTHING_OWED, Allowances, Rate
 from tidegate.core.retained import Name, Retained
 from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits, Stream
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import RESERVED_TYPES, UNCOVERED_PATTERNS, PatternSet, check_event_type
 from tidegate.errors import AccessRefused, CloseCode, PublishError, RefusalReason, TopicError, UnknownName
-from tidegate.ports import Authenticator, Bus, Clock, Metrics
-from tidegate.runtime.connection import ClosableChannel, Connection, Surroundings
+from tidegate.ports import Authenticator, Bus, BusSession, Clock, Metrics
+from tidegate.runtime.connection import Connection, Surroundings
+from tidegate.runtime.publishing import HandOver, Lane
 from tidegate.runtime.refusals import Refusals
 
 REVIEW_S = 1.0
@@ -65,7 +70,8 @@ log = structlog.get_logger("tidegate.gateway")
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway is told at start. `source_types` are polled, so nobody else may publish them.
 
-    `retained_keys`, `retained_bytes` (of data) and `publishes` (of each publisher) bound what comes from outside.
+    `retained_keys`, `retained_bytes` (of data) and `publishes` (of each publisher) bound what comes from outside. What
+    the bus has not answered for `publish_timeout_s` is given up, or keeps its publisher from deciding more.
     """
 
     server: str
@@ -80,6 +86,7 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     publishes: Rate = Rate(per_s=2000.0, burst=5000)
     max_clients: int
     connects: Rate = Rate(per_s=1000.0, burst=5000)
+    publish_timeout_s: float = 5.0
     session_limits: SessionLimits
     send_limits: SendLimits
 
@@ -118,14 +125,15 @@ class Gateway:
         self._publishers = Allowances(options.publishes)
         self.refusals = Refusals(metrics)
         self._bus = bus
+        self._session: BusSession | None = None
+        self._publishes = 0
+        self._incarnation = secrets.token_hex(6)
+        self._lanes: dict[str, Lane] = {}
         self._metrics = metrics
-        self._hub = Hub(bus.position.epoch, multicast)
+        self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
+        self._hub = Hub(self._history.epoch, multicast)
         self._stream = Stream(
-            hub=self._hub,
-            history=History(max_events=options.history_events, max_bytes=options.history_bytes),
-            retained=self.retained,
-            epoch=bus.position.epoch,
-            count_skipped=self._count_skipped,
+            hub=self._hub, history=self._history, retained=self.retained, count_skipped=self._count_skipped
         )
         self._connections: dict[str, Connection] = {}
         self._numbered = 0
@@ -140,19 +148,41 @@ class Gateway:
         self._around = Surroundings(
             stream=self._stream,
             clock=clock,
-            position=lambda: bus.position,
+            position=lambda: self._history.position,
             authenticate=authenticator.verify,
             server=options.server,
             heartbeat_interval_s=options.heartbeat_interval_s,
             session_limits=options.session_limits,
             send_limits=options.send_limits,
         )
-        bus.connect(self._deliver)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Be connected to the bus while the context is open: only then may anything be published, or anyone connect.
+
+        Raises `BusError` where the bus cannot be used.
+        """
+        async with self._bus.open(self) as session:
+            self._session = session
+            self._begin_at(session.position)
+            try:
+                yield
+            finally:
+                for lane in self._lanes.values():
+                    lane.close()
 
     @property
     def position(self) -> Position:
-        """The newest position."""
-        return self._bus.position
+        """The newest position that was delivered here."""
+        return self._history.position
+
+    def lane(self, name: str) -> Lane:
+        """Where the decider `name` publishes; always the same one."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            timeout_s = self.options.publish_timeout_s
+            lane = self._lanes[name] = Lane(name, self._begin, clock=self.clock, timeout_s=timeout_s)
+        return lane
 
     @property
     def connections(self) -> list[Connection]:
@@ -165,8 +195,15 @@ class Gateway:
         return len(self._publishers)
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
-        """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none."""
-        return await self._bus.publish(drafts) if drafts else self.position
+        """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none.
+
+        Raises `BusError`.
+        """
+        if not drafts:
+            return self.position
+        now = self.clock.now().wall
+        outcome = self._begin()([encode_draft(draft, timestamp=now) for draft in drafts])
+        return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
     async def publish_from_outside(self, drafts: Sequence[Draft], grant: Grant) -> Position:
         """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
@@ -295,7 +332,7 @@ class Gateway:
         now = self.clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
-        client_id = f"c{self._numbered}-{self._stream.epoch[:4]}"
+        client_id = f"c{self._numbered}-{self._history.epoch[:4]}"
         connection = Connection(
             channel,
             client_id=client_id,
@@ -353,7 +390,8 @@ class Gateway:
             retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
             connection.send("notification", self._draining_notice(retry_after_ms), retry_ms=retry_after_ms)
         for n, connection in enumerate(leaving):
-            await self._until_empty(began + 0.8 * drain_s * n / len(leaving))
+            if n > 0:  # the first is closed at once: no event comes between what it is told and its close
+                await self._until_empty(began + 0.8 * drain_s * n / len(leaving))
             connection.close(CloseCode.DRAINING, "the gateway is draining")
         await self._until_empty(self._drain_ends)
         if (left_s := began + at_least_s - self.clock.now().mono) > 0:
@@ -371,13 +409,40 @@ class Gateway:
             for task in either:
                 task.cancel()
 
-    def _deliver(self, drafts: Sequence[tuple[int, Draft]]) -> None:
+    def _begin(self) -> HandOver:
+        """One publish with an id of its own, however often it is handed over."""
+        assert self._session is not None, "only an open gateway publishes"
+        self._publishes += 1
+        return partial(self._session.publish, id=f"{self._incarnation}.{self._publishes}")
+
+    def _begin_at(self, position: Position) -> None:
+        """The sequence of events is that of `position`, and goes on from there."""
+        self._history.begin(position)
+        self._hub.epoch = position.epoch
+
+    # the bus calls these
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """See `tidegate.ports.Receiver`."""
         now = self.clock.now()
-        for seq, draft in drafts:
-            event = encode_event(draft, seq=seq, timestamp=now.wall)
+        for event in events:
+            if event.seq is None or event.seq <= self._history.newest:
+                continue  # delivered before: a bus may begin a little earlier after a reconnect
             self._stream.append(event)
             self._keep(event, now)
             self._send(event)
+
+    def epoch_changed(self, position: Position) -> None:
+        """See `tidegate.ports.Receiver`."""
+        raise NotImplementedError
+
+    def lost(self, why: str) -> None:
+        """See `tidegate.ports.Receiver`."""
+        raise NotImplementedError
+
+    def regained(self) -> None:
+        """See `tidegate.ports.Receiver`."""
+        raise NotImplementedError
 
     def _keep(self, event: Event, now: Instant) -> None:
         draft = event.draft
@@ -388,7 +453,7 @@ class Gateway:
             name = (draft.type, draft.key or "")
             self._expiry.pop(name, None)
             if draft.ttl_s is not None and not draft.gone:
-                self._expiry[name] = now.mono + draft.ttl_s
+                self._expiry[name] = now.mono - event.age_s + draft.ttl_s
 
     def _send(self, event: Event) -> None:
         reached = self._hub.publish(event)
@@ -439,7 +504,7 @@ class Gateway:
                 uptime_s=round(now.mono - self.started.mono, 3),
                 clients=len(self._connections),
             )
-            self._send(encode_event(Draft(type="heartbeat", data=raw(data)), seq=None, timestamp=now.wall))
+            self._send(unplaced_event(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))
 
     async def _review(self) -> None:
         while True:

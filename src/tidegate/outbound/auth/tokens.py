@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.core.grant import UNRESTRICTED, Grant
+from tidegate.core.masking import MASK, Masked
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
 from tidegate.token_file import NoToken, read_token
@@ -33,14 +34,14 @@ class TokenFile(msgspec.Struct, frozen=True):
     setting: str
 
 
-class KnownToken(msgspec.Struct, frozen=True):
+class KnownToken(Masked, frozen=True):
     """A token, or where it lies, and what its bearer may do."""
 
     token: str | TokenFile
     grant: Grant
 
-    def __repr__(self) -> str:
-        return f"KnownToken({self.grant!r})"
+    def public(self) -> dict[str, object]:
+        return super().public() | ({"token": MASK} if isinstance(self.token, str) else {})
 
 
 class TokenAuthenticator:

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate import __version__, files
+from tidegate.core.masking import Masked, mask_headers, mask_url
 from tidegate.errors import ConfigError, NoCredentials, Problem
 from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
@@ -19,7 +20,7 @@ _ZONE = re.compile(r"%.*(?=\])")
 """Of an IPv6 address: it means something on this machine alone, and servers refuse it (RFC 6874 section 1)."""
 
 
-class HttpOptions(msgspec.Struct, frozen=True):
+class HttpOptions(Masked, msgspec.Struct, frozen=True):
     """Everything about one backend's HTTP that its protocol does not decide.
 
     `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
@@ -38,6 +39,9 @@ class HttpOptions(msgspec.Struct, frozen=True):
     client_key_file: Path | None = None
     connection_max_s: float = 300.0
     idle_s: float = 20.0
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
 
 
 def address(options: HttpOptions) -> URL:
