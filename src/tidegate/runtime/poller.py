@@ -40,8 +40,8 @@ longer."""
 log = structlog.get_logger("tidegate.poller")
 
 
-class SourceView(msgspec.Struct, frozen=True, kw_only=True):
-    """A source as ``GET /api/v1/status`` shows it; times in Unix seconds.
+class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `GET /api/v1/status` shows of a source, but for its times. A field that is added here is shown.
 
     `max_age_s` is the age at which its data is stale although no call has failed, at the interval of now.
     """
@@ -52,10 +52,15 @@ class SourceView(msgspec.Struct, frozen=True, kw_only=True):
     max_age_s: float
     on_change: bool
     stale: bool
-    as_of: float | None
     error_code: ErrorCode | None
-    next_poll_at: float
     missed_ticks: int
+
+
+class SourceView(SourceFacts, frozen=True, kw_only=True):
+    """A source as it is now; times in Unix seconds."""
+
+    as_of: float | None
+    next_poll_at: float
 
 
 class _Source:
