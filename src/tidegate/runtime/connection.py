@@ -107,6 +107,7 @@ class Connection:
         "_closed",
         "_framing",
         "_interested",
+        "_is_cut_off",
         "_request_bytes",
         "_requests",
         "_session",
@@ -146,6 +147,7 @@ class Connection:
         self._requests: deque[tuple[bytes | None, float]] | None = None
         self._request_bytes = 0
         self._closed = False
+        self._is_cut_off = False
         self._too_slow = too_slow
         self._interested = interested
         self.subscriber = Subscriber(
@@ -217,7 +219,7 @@ class Connection:
     @contained
     def resume(self) -> None:
         """The transport has drained."""
-        if self._closed:
+        if self._closed or self._is_cut_off:
             return
         self.subscriber.resume(self._around.clock.now())
         self._work_off_requests()
@@ -256,6 +258,12 @@ class Connection:
             self._channel.abort(CloseCode.INTERNAL_ERROR, UNFORESEEN)
             self.detach()
 
+    def cut_off(self) -> None:
+        """The sequence of events that the client follows has ended: nothing is sent any more, but for the close."""
+        self._is_cut_off = True
+        self._requests = None
+        self.subscriber.detach()
+
     def detach(self) -> None:
         """The stream has ended: forget what waits for it."""
         self._closed = True
@@ -263,7 +271,7 @@ class Connection:
         self.subscriber.detach()
 
     def _take(self, text: bytes | None) -> None:
-        if self._closed:
+        if self._closed or self._is_cut_off:
             return
         arrived = self._around.clock.now().mono
         if self._requests is None and self.subscriber.settle():
