@@ -115,7 +115,7 @@ async def test_a_session_says_when_a_stream_may_be_opened() -> None:
     async with serving(max_clients=1) as gate:
         gate.house.started("app.a")
         assert 1 <= (await session(gate))["retry_after_s"] <= 5
-        gate.house.gateway.draining, gate.supervisor.status = True, "draining"
+        gate.house.gateway.clients.draining, gate.supervisor.status = True, "draining"
         body = await session(gate)
         assert (body["status"], body["authenticated"]) == ("draining", True)
         assert body["retry_after_s"] >= 1
