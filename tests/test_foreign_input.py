@@ -22,7 +22,7 @@ from fanout import SESSION_LIMITS
 from msgspec import UNSET
 from signing import jwks, rsa_key, secret, signed
 
-from tidegate.client.items import UNREADABLE, decode_frame, event_of
+from tidegate.client.items import UNREADABLE, decode_message, event_of
 from tidegate.config import EXAMPLE, load
 from tidegate.core import envelope, subprotocol, topics
 from tidegate.core.envelope import encode_draft, encode_snapshot, event_at
@@ -196,7 +196,7 @@ def read_event(draft: Draft) -> None:
 
 def read_frame(data: bytes) -> None:
     with contextlib.suppress(*UNREADABLE):
-        frame = decode_frame(data)
+        frame = decode_message(data)
         event_of(frame, data)
 
 

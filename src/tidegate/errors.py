@@ -9,6 +9,8 @@
     ├── PublishError           an event that may not be published
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
+    │   └── Unstorable         a value that no retry would store
+    ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers where a client looked for one
     ├── StreamClosed           a client's stream was closed for good
     ├── BusError               events that the bus did not take
@@ -30,6 +32,38 @@ import enum
 from collections.abc import Sequence
 
 import msgspec
+
+__all__ = [
+    "AccessRefused",
+    "ApplicationError",
+    "BackendError",
+    "BusError",
+    "BusRefused",
+    "BusUnknown",
+    "CloseCode",
+    "ConfigError",
+    "DeadlineExceeded",
+    "Disconnected",
+    "ErrorCode",
+    "HttpStatus",
+    "InvalidResponse",
+    "MappingFailed",
+    "MessageError",
+    "MessageErrorCode",
+    "MissingExtra",
+    "NoCredentials",
+    "PositionError",
+    "Problem",
+    "PublishError",
+    "RefusalReason",
+    "StoreError",
+    "StreamClosed",
+    "TidegateError",
+    "TopicError",
+    "UnknownName",
+    "Unreachable",
+    "Unstorable",
+]
 
 
 class ErrorCode(enum.StrEnum):
@@ -164,7 +198,15 @@ class UnknownName(TidegateError, LookupError):
 
 
 class StoreError(TidegateError):
-    """The state directory cannot be used: held by another gateway, or not writable."""
+    """The state directory cannot be used: another process holds it, or it cannot be read or written."""
+
+
+class Unstorable(StoreError):
+    """The store cannot take one of the values, and trying again would not help. Nothing was written."""
+
+
+class MissingExtra(TidegateError, ImportError):
+    """A part of Tidegate whose packages are not installed; the message has the command that installs them."""
 
 
 class Unreachable(TidegateError):

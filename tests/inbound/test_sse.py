@@ -354,8 +354,22 @@ async def test_a_stream_is_given_more_only_when_nothing_waits_any_more() -> None
     streams = EventStreams(House().gateway, transport_of=lambda _: asyncio.Transport(), soft_bytes=1000)
     stream = EventStream(streams, Admission(UNRESTRICTED, "127.0.0.1", PatternSet(["*"])))
     done: list[str] = []
-    told = SimpleNamespace(pause=lambda: done.append("pause"), resume=lambda: done.append("resume"))
-    stream._connection = cast("Connection", told)
+
+    class Told:
+        """A connection that says when it stops and goes on."""
+
+        subscriber = SimpleNamespace(paused=False)
+
+        def pause(self) -> None:
+            if not self.subscriber.paused:
+                self.subscriber.paused = True
+                done.append("pause")
+
+        def resume(self) -> None:
+            self.subscriber.paused = False
+            done.append("resume")
+
+    stream._connection = cast("Connection", Told())
 
     async def send(message: dict[str, Any]) -> None:
         done.append(message["body"].decode()[0])

@@ -14,6 +14,7 @@ from fanout import House, knowing
 from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.inbound.http_api import HttpOptions, http_api
@@ -24,7 +25,6 @@ from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import Readiness, ReadinessStatus
 
 WALL = 1_795_383_603.123
@@ -272,7 +272,7 @@ async def serving(
         open_stream=streams.open,
         transport_of=transport_of,
         render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
-        asyncapi=b'{"asyncapi":"3.0.0"}',
+        url="http://127.0.0.1",
     )
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -280,7 +280,7 @@ async def serving(
     try:
         refused = partial(house.gateway.refusals.note, "http")
         limits = {"handshake_s": 20.0, **(server or {})}
-        async with serve(app, websocket_server, sock=listener, at_once=app.at_once, refused=refused, **limits):
+        async with serve(app, websocket_server, app.at_once, sock=listener, refused=refused, **limits):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()

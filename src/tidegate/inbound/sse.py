@@ -69,13 +69,15 @@ class EventStreams:
 class EventStream:
     """One stream. It is its connection's channel, and the ASGI response that carries it."""
 
+    socket = None
+    """The server's framing and TLS lie between us and the socket."""
+
     def __init__(self, streams: EventStreams, admission: Admission) -> None:
         self._streams = streams
         self._admission = admission
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
-        self._full = False
         self._closed = False
         self._gone = False
         self._reason = "closed by the client"
@@ -105,8 +107,7 @@ class EventStream:
         self._waiting.append(data)
         self._bytes += len(data)
         self._wake.set()
-        if self._bytes > self._streams.soft_bytes and not self._full:
-            self._full = True
+        if self._bytes > self._streams.soft_bytes:
             self._connection.pause()
 
     def unsent(self) -> int:
@@ -169,8 +170,7 @@ class EventStream:
             data = self._waiting.popleft()
             await send(_body(data))
             self._bytes -= len(data)
-            if self._full and not self._waiting and not self._gone:
-                self._full = False
+            if self._connection.subscriber.paused and not self._waiting and not self._gone:
                 self._connection.resume()
 
 

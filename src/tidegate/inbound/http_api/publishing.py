@@ -4,6 +4,7 @@ Found by the router and answered by a handler of Litestar's, a publish would tak
 """
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -33,10 +34,10 @@ class PublishEndpoint:
         self._admissions = admissions
         self._options = options
 
-    def begin(self, asked: Request, body: bytes) -> asyncio.Future[Position] | None:
+    def begin(self, asked: Request, body: bytes) -> Position | Awaitable[Position] | None:
         """Publish the whole `body` of what is `asked` now; None, and nothing done, where others need a turn in between.
 
-        Raises whatever refuses it.
+        Returns the position, or what to await for it. Raises whatever refuses it.
         """
         if len(body) > self._options.publish_bytes:
             return None

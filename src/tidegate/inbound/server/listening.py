@@ -46,9 +46,9 @@ log = structlog.get_logger("tidegate.http")
 async def serve(
     app: AsgiApp,
     upgrade: Upgrade,
+    at_once: AtOnce | None = None,
     *,
     sock: socket.socket,
-    at_once: AtOnce | None = None,
     ssl: tls.SSLContext | None = None,
     handshake_s: float,
     body_bytes: int = BODY_BYTES,

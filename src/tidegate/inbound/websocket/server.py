@@ -1,6 +1,8 @@
 """Upgrades: who is let in, and one timer that pings everybody."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from tidegate.core.framing import WEBSOCKET
 from tidegate.core.grant import Role
@@ -10,6 +12,7 @@ from tidegate.inbound.websocket.protocol import ProtocolOptions, WebSocketProtoc
 from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.keeping import kept_running
 
 PING_S = 20.0
 """A connection is pinged this often, and closed if nothing came from it between two pings."""
@@ -26,7 +29,7 @@ class WebSocketOptions(ProtocolOptions, frozen=True, kw_only=True):
 class WebSocketServer:
     """Takes over the connections that ask for an upgrade, and pings them all from one timer.
 
-    `run` must be running while connections are open.
+    `running` must be entered while connections are open.
     """
 
     def __init__(self, gateway: Gateway, admissions: Admissions, options: WebSocketOptions) -> None:
@@ -63,6 +66,12 @@ class WebSocketServer:
         protocol.open(connection)
         connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)
         return protocol
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connections are pinged while the context is open. Leaving it ends them all."""
+        async with kept_running({"websocket": self.run}, self._gateway.clock):
+            yield
 
     async def run(self) -> None:
         """Ping connections, each once in `PING_S`, a slot of them each second, until cancelled; then end them all."""
