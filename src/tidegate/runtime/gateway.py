@@ -146,6 +146,7 @@ class Gateway:
         )
         # Others ask the gateway, whatever part of it answers.
         self.publish_from_outside = self.publishers.publish
+        self.begin_from_outside = self.publishers.begin
         self.check_count = self.publishers.check_count
         self.forget = self.publishers.forget
         self.check_room = self.clients.check_room
