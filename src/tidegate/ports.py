@@ -10,6 +10,7 @@ import msgspec
 from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.grant import Coverage, Grant
 from tidegate.core.instant import Instant
+from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.measurements import Measurement
 from tidegate.errors import BackendError
 
@@ -26,11 +27,14 @@ class Clock(Protocol):
         ...
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(Masked, frozen=True):
     """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
 
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def public(self) -> dict[str, object]:
+        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
 
 
 class Backend(Protocol):
@@ -180,6 +184,7 @@ class Metrics(Protocol):
         ...
 
 
+@runtime_checkable
 class RenderedMetrics(Metrics, Protocol):
     """Metrics that can be shown."""
 

@@ -116,7 +116,7 @@ class House:
             store=store,
             rng=random.Random(7),
         )
-        self.supervisor = Supervisor(self.gateway, [self.poller], store=store, services={})
+        self.supervisor = Supervisor(self.gateway, [self.poller], store=store)
 
     def of(self, event_type: str) -> list[Draft]:
         return [draft for _, draft in self.published if draft.type == event_type]

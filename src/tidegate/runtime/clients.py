@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 
 import structlog
 
+from tidegate.core.channel import ClosableChannel
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, may_subscribe
 from tidegate.core.measurements import ClientConnected, ClientLeft
@@ -17,7 +18,8 @@ from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
 from tidegate.ports import Clock, Metrics
-from tidegate.runtime.connection import ClosableChannel, Connection, Surroundings
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Surroundings
 
 RETRY_SPREAD_S = 5
 """Clients that find no room are told to come back after 1 to this many seconds, in turn."""

@@ -4,7 +4,7 @@ Clients are closed one after the other, so that they do not come back all at onc
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -42,23 +42,29 @@ async def drain(clients: Clients, clock: Clock, drain_s: float, *, at_least_s: f
         retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
         connection.send("notification", _notice(retry_after_ms, now), retry_ms=retry_after_ms)
     for n, connection in enumerate(leaving):
-        await _until_empty(clients, clock, now.mono + CLOSED_WITHIN * drain_s * n / len(leaving))
+        if n > 0:  # the first is closed at once: no event comes between what it is told and its close
+            await _until_empty(clients, clock, now.mono + CLOSED_WITHIN * drain_s * n / len(leaving))
         connection.close(CloseCode.DRAINING, "the gateway is draining")
     await _until_empty(clients, clock, clients.drain_ends)
     if clock.now().mono < now.mono + at_least_s:
         await clock.sleep_until(now.mono + at_least_s)
 
 
-async def send_away(leaving: Sequence[Connection], clients: Clients, clock: Clock, within_s: float) -> None:
-    """Close those of `leaving` who have not left by themselves, spread over `within_s` seconds.
+def cut_off(clients: Clients) -> dict[Connection, Callable[[], None]]:
+    """Send nothing any more to those who are connected; how to end the stream of each, for `send_away`."""
+    why = "another sequence of events has begun: connect again"
+    return {connection: connection.cut_off(CloseCode.DRAINING, why) for connection in clients.connections}
 
-    Call `Connection.cut_off` of each before.
-    """
+
+async def send_away(
+    leaving: Mapping[Connection, Callable[[], None]], clients: Clients, clock: Clock, within_s: float
+) -> None:
+    """End the streams of those who have not left by themselves, spread over `within_s` seconds."""
     began = clock.now().mono
-    for n, connection in enumerate(leaving):
+    for n, (connection, end) in enumerate(leaving.items()):
         await clock.sleep_until(began + within_s * n / len(leaving))
         if connection in clients:
-            connection.close(CloseCode.DRAINING, "another sequence of events has begun: connect again")
+            end()
 
 
 async def _until_empty(clients: Clients, clock: Clock, at: float) -> None:

@@ -24,13 +24,15 @@ from tidegate.core.published import Published
 from tidegate.core.rate import Rate
 from tidegate.core.retained import Name, Retained
 from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits, Stream
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BusError
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import Clients
-from tidegate.runtime.connection import Connection, Surroundings
-from tidegate.runtime.draining import drain, send_away
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Surroundings
+from tidegate.runtime.draining import cut_off, drain, send_away
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.publishing import EventPublisher, gone
 from tidegate.runtime.refusals import Refusals
@@ -243,12 +245,10 @@ class Gateway:
         self.retained.clear()
         self._published.clear()
         self._expiry.clear()
-        leaving = self.clients.connections
-        for connection in leaving:
-            connection.cut_off()
-        self._begin_at(position)
         if self._sending_away is not None:
-            self._sending_away.cancel()
+            self._sending_away.cancel()  # whoever has not left is among those below
+        leaving = cut_off(self.clients)
+        self._begin_at(position)
         self._sending_away = asyncio.create_task(
             send_away(leaving, self.clients, self.clock, self.options.drain_s), name="send away"
         )

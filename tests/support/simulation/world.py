@@ -12,6 +12,7 @@ from unittest import mock
 
 import msgspec
 import structlog
+from msgspec.structs import asdict
 
 from simulation.backend import ScriptedBackend, Tap
 from simulation.checker import check, note_ended
@@ -19,7 +20,6 @@ from simulation.clients import HOST, PORT, Changer, Client, Message, Picky, Resu
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
-from tidegate import app
 from tidegate.core.grant import UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
 from tidegate.inbound import server
@@ -28,7 +28,10 @@ from tidegate.inbound.websocket import WebSocketServer
 from tidegate.inbound.websocket.server import PING_S
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.bus_memory import MemoryBus
+from tidegate.plan import plan
 from tidegate.runtime import gateway as gateway_module
+from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -130,11 +133,11 @@ class _World:
 
     async def _gateway(self, stack: AsyncExitStack) -> Supervisor:
         """The composition of `tidegate.app.running`, on virtual time and virtual sockets."""
-        scenario, config, clock = self._scenario, self._scenario.config, self._clock
+        scenario, wanted, clock = self._scenario, plan(self._scenario.config), self._clock
         metrics = Uncounted()
         door = OpenDoor()
         gateway = Gateway(
-            app.gateway_options(config),
+            wanted.gateway,
             bus=MemoryBus("here"),
             clock=clock,
             metrics=metrics,
@@ -142,9 +145,10 @@ class _World:
             multicast=send_to_all,
         )
         pollers = []
-        for name, settings in config.backends.items():
+        for planned in wanted.backends:
+            name = planned.name
             real = JsonRpcBackend(
-                HttpOptions(url=settings.url),
+                HttpOptions(url=planned.reached.options.url),
                 wall_clock=clock.wall,
                 connect=connected,
             )
@@ -152,7 +156,7 @@ class _World:
             stack.push_async_callback(tap.aclose)
             pollers.append(
                 BackendPoller(
-                    app.backend_plan(config, name),
+                    planned.polled,
                     backend=tap,
                     gateway=gateway,
                     clock=clock,
@@ -161,13 +165,15 @@ class _World:
                     rng=random.Random(f"poller {name} {scenario.seed}"),
                 )
             )
-        websocket = WebSocketServer(gateway, app.gate_for(config, door), app.websocket_options(config))
+        gate = Gate(authenticator=door, **asdict(wanted.access))
+        websocket = WebSocketServer(gateway, Admissions(gateway, gate), wanted.websocket)
         websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
-        supervisor = Supervisor(gateway, pollers, store=None, services={"websocket": websocket.run})
+        supervisor = Supervisor(gateway, pollers, store=None)
         await stack.enter_async_context(supervisor.running())
+        await stack.enter_async_context(websocket.running())
         listener: Any = Listener(self._loop, HOST, PORT, capacity=scenario.capacity)
         await stack.enter_async_context(
-            server.serve(_nothing, websocket, sock=listener, handshake_s=config.limits.handshake_s)
+            server.serve(_nothing, websocket, sock=listener, handshake_s=wanted.server.handshake_s)
         )
         return supervisor
 
