@@ -68,7 +68,7 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_clients: int
     connects: Rate = Rate(per_s=1000.0, burst=5000)
     publish_timeout_s: float = 5.0
-    drain_s: float = 10.0
+    drain_s: float = 5.0
     session_limits: SessionLimits
     send_limits: SendLimits
 
