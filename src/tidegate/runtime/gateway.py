@@ -32,7 +32,7 @@ from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import Clients
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import Surroundings
-from tidegate.runtime.draining import cut_off, drain, send_away
+from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.publishing import EventPublisher, gone
 from tidegate.runtime.refusals import Refusals
@@ -245,10 +245,12 @@ class Gateway:
         self.retained.clear()
         self._published.clear()
         self._expiry.clear()
-        if self._sending_away is not None:
-            self._sending_away.cancel()  # whoever has not left is among those below
-        leaving = cut_off(self.clients)
+        leaving = self.clients.connections
+        for connection in leaving:
+            connection.detach()
         self._begin_at(position)
+        if self._sending_away is not None:
+            self._sending_away.cancel()
         self._sending_away = asyncio.create_task(
             send_away(leaving, self.clients, self.clock, self.options.drain_s), name="send away"
         )

@@ -104,9 +104,7 @@ def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report
 
 
 class _World:
-    def __init__(
-        self, scenario: Scenario, record: Record, loop: VirtualLoop, troubles: Troubles | None = None
-    ) -> None:
+    def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop, troubles: Troubles | None = None) -> None:
         self._scenario = scenario
         self._record = record
         self._loop = loop
