@@ -30,7 +30,8 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import BusError
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import Clients
-from tidegate.runtime.connection import Connection, Surroundings
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Surroundings
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.publishing import EventPublisher, gone
@@ -67,7 +68,7 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_clients: int
     connects: Rate = Rate(per_s=1000.0, burst=5000)
     publish_timeout_s: float = 5.0
-    drain_s: float = 10.0
+    drain_s: float = 5.0
     session_limits: SessionLimits
     send_limits: SendLimits
 
