@@ -28,6 +28,7 @@ bench: $(STAMP)/python
 	$(BIN)/python -m bench cpu --blocks 3 --seconds 2
 	$(BIN)/python -m bench burst --blocks 3 --seconds 2
 
+$(STAMP)/program: EXTRAS := [all]
 $(STAMP)/python: EXTRAS := [dev]
 $(STAMP)/program $(STAMP)/python: pyproject.toml constraints.txt $(wildcard src/tidegate/*/*.c)
 	mkdir -p $(STAMP)

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import json
 import os
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from tidegate.app import App, running, url_of
+from tidegate.app import App, running
 from tidegate.config import from_document
 from tidegate.core import session
 from tidegate.inbound.websocket import protocol
@@ -511,9 +510,9 @@ class TestEveryRefusalIsCounted:
             for path in ("?token=t-all", "?token=t-all&since=42"):
                 assert (await ask(app, "GET", f"/api/v1/events{path}")).status >= 400
             assert (await upgrade(app, "/ws?token=t-all")).status == 503
-            app.gateway.draining = True
+            app.gateway.clients.draining = True
             assert (await upgrade(app, "/ws?token=t-all")).status == 503
-            app.gateway.draining = False
+            app.gateway.clients.draining = False
             assert await counted(app) == {
                 ("sse", "max_clients"): 1,
                 ("sse", "malformed"): 1,
@@ -604,13 +603,6 @@ class TestBoundHost:
         async with gateway(server={"host": "[::1]"}) as app:
             assert app.url == f"http://[::1]:{port(app)}"
             assert await answer_to("::1", app, "/api/v1/status", Host=f"[::1]:{port(app)}") == 200
-
-    def test_a_link_local_address_is_told_with_its_zone(self) -> None:
-        class Listener:
-            def getsockname(self) -> tuple[str, int, int, int]:
-                return ("fe80::7", 12080, 0, socket.if_nametoindex("lo"))
-
-        assert url_of(Listener(), tls=False) == "http://[fe80::7%25lo]:12080"  # type: ignore[arg-type]
 
 
 class TestTheSameHost:

@@ -8,31 +8,37 @@ from typing import Any
 
 import pytest
 
-from tidegate import app
-from tidegate.app import Parts, bound, running
+from tidegate import app, parts
+from tidegate.app import Parts, running
 from tidegate.config import Config, from_document
 from tidegate.inbound import server
+from tidegate.inbound.address import bound
+from tidegate.outbound.auth import opening as authentication
+from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.store_sqlite import SqliteStore
+from tidegate.plan import plan
 from tidegate.testing import MemoryStore, ScriptedBackend
 
 MAKERS = [
-    "tls_context",
-    "authenticator_for",
-    "store_for",
-    "metrics_for",
-    "gateway_options",
-    "Gateway",
-    "backend_for",
-    "backend_plan",
-    "BackendPoller",
-    "gate_for",
-    "WebSocketServer",
-    "EventStreams",
-    "Supervisor",
-    "http_api",
-    "asyncapi_for",
+    (app, "plan"),
+    (app, "PrometheusMetrics"),
+    (app, "url_of"),
+    (app, "tls_context"),
+    (authentication, "made"),
+    (app, "opened_store"),
+    (SqliteStore, "open"),
+    (app, "opened_gateway"),
+    (parts, "Gateway"),
+    (backends, "made"),
+    (parts, "BackendPoller"),
+    (app, "Supervisor"),
+    (app, "Gate"),
+    (app, "Admissions"),
+    (app, "WebSocketServer"),
+    (parts, "EventStreams"),
+    (parts, "http_api"),
 ]
-"""What `running` calls, in its order, by the names that it finds them under."""
+"""What `running` calls, in its order, by where it is found and its name."""
 
 
 class Failed(Exception):
@@ -89,17 +95,17 @@ def unserved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "serve", lambda *_, **__: failing())
 
 
-@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize(("owner", "maker"), MAKERS)
 async def test_a_part_that_cannot_be_made_leaves_nothing_open(
-    maker: str, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+    owner: Any, maker: str, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed, store = Closable(), MemoryStore()
     with monkeypatch.context() as patched:
-        patched.setattr(app, maker, fail)
+        patched.setattr(owner, maker, fail)
         with pytest.raises(Failed):
             async with running(config(tmp_path, port), Parts(backends={"handed": handed})):
                 pass
-        if maker != "store_for":
+        if owner is not SqliteStore:
             with pytest.raises(Failed):
                 async with running(config(tmp_path, port), Parts(store=store)):
                     pass
@@ -156,7 +162,7 @@ async def test_the_listener_is_given_the_time_for_a_handshake(
     document = {"server": {"port": port, "state_dir": str(tmp_path)}, "limits": {"handshake_s": 7.5}}
     async with running(from_document(document, environ={})):
         assert given == [7.5]
-    assert app.http_options(from_document(document, environ={})).body_s == 7.5
+    assert plan(from_document(document, environ={})).api.body_s == 7.5
 
 
 def test_every_rule_of_a_breaker_reaches_it() -> None:
@@ -171,7 +177,7 @@ def test_every_rule_of_a_breaker_reaches_it() -> None:
         "rate_minimum_calls": 8,
     }
     document = {"backends": {"b": {"url": "http://h", "breaker": rules}}}
-    made = app.backend_plan(from_document(document, environ={}), "b").breaker
+    made = plan(from_document(document, environ={})).backends[0].polled.breaker
     assert {name: getattr(made, name) for name in rules} == rules
 
 
@@ -202,4 +208,4 @@ def test_a_connection_to_a_backend_is_kept_until_its_rarest_source_is_due_again(
     config = from_document(
         {"backends": {"b": {"url": "http://h"}, "c": {"url": "http://h"}}, "sources": tables}, environ={}
     )
-    assert app._idle_s(config, "b") == idle_s
+    assert plan(config).backends[0].reached.options.idle_s == idle_s

@@ -10,8 +10,8 @@ import pytest
 from resuming import FirstRule, Resuming
 from vectors import DIRECTORY, Json, NewClient, Query, run, vectors
 
-from tidegate.client.items import decode_frame
-from tidegate.client.position import Position, Progress
+from tidegate.client.items import decode_message
+from tidegate.client.position import ClientPosition, Position
 from tidegate.verify.frames import read_frame
 from tidegate.verify.whereabouts import Whereabouts
 
@@ -22,10 +22,10 @@ VECTORS = pytest.mark.parametrize("vector", vectors())
 class PythonClient:
     def __init__(self, query: Query) -> None:
         since = None if query.since is None else Position.parse(query.since)
-        self._progress = Progress(query.types, since=since)
+        self._progress = ClientPosition(query.types, since=since)
 
     def take(self, message: bytes) -> None:
-        self._progress.take(decode_frame(message))
+        self._progress.take(decode_message(message))
 
     def position(self) -> str | None:
         return None if self._progress.complete is None else str(self._progress.complete)

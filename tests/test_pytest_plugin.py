@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.testing.contracts import BackendContract
+
 PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
+
+CANNOT_SHOW = 7
+"""So many promises the page's thermometer has no method to show: it neither fails nor hangs nor prepares anything."""
 
 ASYNCIO = "pytestmark = pytest.mark.asyncio"
 ANYIO = 'pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]'
@@ -61,10 +66,13 @@ def test_pytest_finds_it() -> None:
 @pytest.mark.real
 def test_the_examples_of_the_documentation_run(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    examples = [block for block in blocks if "BackendContract" not in block]
     (tmp_path / "test_page.py").write_text("\n".join(blocks))
     done = run_pytest(tmp_path, "-o", "asyncio_mode=auto", plugins=("pytest_asyncio.plugin", "tidegate.pytest_plugin"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(blocks)} passed" in done.stdout
+    inherited = [name for name in vars(BackendContract) if name.startswith("test_")]
+    kept = len(inherited) - CANNOT_SHOW
+    assert f"{len(examples) + kept} passed, {CANNOT_SHOW} skipped" in done.stdout
 
 
 @pytest.mark.real
@@ -86,5 +94,5 @@ def test_the_fixture_runs_under_every_plugin(tmp_path: Path, marks: str, plugins
 
 @pytest.mark.real
 def test_neither_the_package_nor_the_fakes_need_pytest() -> None:
-    program = "import sys; sys.modules['pytest'] = None; import tidegate.testing, tidegate.cli, tidegate.app"
+    program = "import sys; sys.modules['pytest'] = None; import tidegate.testing.contracts, tidegate.cli, tidegate.app"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
-from tidegate.app import gate_for
 from tidegate.config import Config, from_document
 from tidegate.errors import AccessRefused, ConfigError
 from tidegate.outbound.auth import OpenAuthenticator
+from tidegate.plan import plan
 from tidegate.runtime.access import Gate, Request
 
 NAMES = ["gw.example", "GW.Example", "localhost", "a", "xn--bcher-kva.example", "_x.example", "a--b", "0x", "1.2.3.4"]
@@ -48,7 +49,7 @@ def checked(**server: object) -> Config:
 
 
 def keeper(config: Config) -> Gate:
-    return gate_for(config, OpenAuthenticator())
+    return Gate(authenticator=OpenAuthenticator(), **asdict(plan(config).access))
 
 
 def browsers_host(name: str) -> str:

@@ -8,6 +8,14 @@ def main() -> int:
     """Run the command line; its exit code."""
     # Until a command says what it wants, Ctrl-C ends the process as quietly as SIGTERM does, also in mid-import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from tidegate.errors import MissingExtra
+    from tidegate.extras import require
+
+    try:
+        require("cli")
+    except MissingExtra as error:
+        sys.stderr.write(f"tidegate: {error}\n")
+        return 1
     from tidegate import cli
 
     return cli.main()

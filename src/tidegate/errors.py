@@ -9,6 +9,8 @@
     ├── PublishError           an event that may not be published
     ├── UnknownName            no source, breaker, backend or type of that name
     ├── StoreError             the state directory cannot be used
+    │   └── Unstorable         a value that no retry would store
+    ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers where a client looked for one
     ├── StreamClosed           a client's stream was closed for good
     ├── BusError               events that the bus did not take
@@ -164,7 +166,15 @@ class UnknownName(TidegateError, LookupError):
 
 
 class StoreError(TidegateError):
-    """The state directory cannot be used: held by another gateway, or not writable."""
+    """The state directory cannot be used: another process holds it, or it cannot be read or written."""
+
+
+class Unstorable(StoreError):
+    """The store cannot take one of the values, and trying again would not help. Nothing was written."""
+
+
+class MissingExtra(TidegateError, ImportError):
+    """A part of Tidegate whose packages are not installed; the message has the command that installs them."""
 
 
 class Unreachable(TidegateError):

@@ -183,6 +183,7 @@ class Metrics(Protocol):
         ...
 
 
+@runtime_checkable
 class RenderedMetrics(Metrics, Protocol):
     """Metrics that can be shown."""
 

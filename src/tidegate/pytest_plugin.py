@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tidegate.ports import Backend
     from tidegate.testing import RunningGateway
 
+pytest.register_assert_rewrite("tidegate.testing.contracts")  # a contract that is broken should say what came
+
 ANYIO = "anyio_backend"
 """The fixture that a test has where anyio's plugin runs it."""
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from tidegate.cli.board import NOTES, Board, summary
 from tidegate.cli.table import render
 from tidegate.client import Connected, Disconnected, Event, Gap
-from tidegate.client.items import decode_frame, event_of
+from tidegate.client.items import decode_message, event_of
 
 NOW = datetime(2026, 11, 22, 21, 40, 10, tzinfo=UTC)
 
@@ -20,7 +20,7 @@ def at(second: int) -> str:
 
 def event(kind: str, data: Any = None, *, second: int = 0, **fields: Any) -> Event:
     raw = json.dumps({"type": kind, "timestamp": at(second), "seq": 1, **fields, "data": data}).encode()
-    return event_of(decode_frame(raw), raw)
+    return event_of(decode_message(raw), raw)
 
 
 def value(*, stale: bool, second: int, **fields: Any) -> Event:

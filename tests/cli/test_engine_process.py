@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import async_solipsism  # type: ignore[import-untyped]
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from tidegate.cli import engine_process
-from tidegate.cli.engine_process import HeldPort, free_port, restart_delay_s, supervise
+from tidegate.cli.engine_process import RESTARTS, HeldPort, free_port, supervise
 
 
 class FakeChild:
@@ -65,8 +66,8 @@ async def ended(task: "asyncio.Task[None]") -> None:
 
 @pytest.mark.parametrize(("deaths", "shortest_s"), [(1, 2.0), (2, 4.0), (4, 16.0), (5, 30.0), (10_000, 30.0)])
 def test_the_waits_double_up_to_their_maximum(deaths: int, shortest_s: float) -> None:
-    assert restart_delay_s(deaths, jitter=0.0) == shortest_s
-    assert restart_delay_s(deaths, jitter=1.0) == 1.5 * shortest_s
+    assert RESTARTS.delay_s(deaths, jitter=0.0) == shortest_s
+    assert RESTARTS.delay_s(deaths, jitter=1.0) == 1.5 * shortest_s
 
 
 def test_a_dead_engine_is_started_again_after_ever_longer_waits() -> None:
@@ -296,7 +297,7 @@ async def test_no_engine_outlives_its_supervisor(parent: "subprocess.Popen[str]"
 
 @pytest.mark.real
 async def test_a_killed_engine_answers_again(monkeypatch: pytest.MonkeyPatch, held: HeldPort) -> None:
-    monkeypatch.setattr(engine_process, "FIRST_S", 0.05)
+    monkeypatch.setattr(engine_process, "RESTARTS", msgspec.structs.replace(RESTARTS, first_s=0.05))
     async with engine_process.supervised_engine(held):
         await until(lambda: answers(held.port))
         first = engine_of(os.getpid())

@@ -18,7 +18,6 @@ from scripted_http import Peer, answering, hanging, http_response, scripted
 from tidegate.cli import examining, main
 from tidegate.cli.environment import LOG_LEVEL, URL
 from tidegate.cli.examining import Finding, Level, examine, examined
-from tidegate.config import from_document
 
 GOOD = http_response(b'{"list":[{"id":"a"}],"n":1}')
 
@@ -139,8 +138,7 @@ async def test_files_that_serve_would_refuse(free_port: int) -> None:
     ("limit", "level"), [(200, Level.OK), (199, Level.WARN), (resource.RLIM_INFINITY, Level.OK)], ids=str
 )
 def test_as_many_files_as_clients_and_some_more(limit: int, level: Level) -> None:
-    config = from_document({"server": {"max_clients": 100}}, environ={})
-    finding = examining._descriptors(config, limit=limit)
+    finding = examining._descriptors(100, limit=limit)
     assert finding.level is level
     assert ("ulimit -n 200" in finding.remedy) == (level is Level.WARN)
 

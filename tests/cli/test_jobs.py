@@ -17,7 +17,7 @@ from programs import tidegate, until
 from rich.console import Console, RenderableType
 
 from tidegate.cli import main
-from tidegate.cli.engine_calls import Engine, engine_at
+from tidegate.cli.engine_calls import Engine
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
 from tidegate.cli.jobs import agent_table, cancel, going_first, job_table, path_text, patiently, size_text, submit
 from tidegate.engine.compression.agents import AgentState
@@ -214,8 +214,8 @@ async def test_what_became_of_a_job_is_said_in_the_end(tmp_path: Path, capsys: p
         waiting = asyncio.create_task(
             submit(stopped, tmp_path / "top", level=1, destination=tmp_path / "x", wait=True, json=True, url=url)
         )
-        async with asyncio.timeout(60), engine_at(url) as engine:
-            while not (await engine.call("compression.list", JobList)).jobs[-1].bytes_read:
+        async with asyncio.timeout(60):
+            while not (await Engine(url).call("compression.list", JobList)).jobs[-1].bytes_read:
                 await asyncio.sleep(0.05)
         os.truncate(tmp_path / "top" / "sparse", 0)
         assert await waiting == 1

@@ -11,13 +11,14 @@ import pytest
 from joserfc.jwk import ECKey
 from signing import ec_key, rsa_key
 
-from tidegate import app
 from tidegate.cli import main, tokens
 from tidegate.config import from_document
 from tidegate.core.grant import EVERYTHING, Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.errors import MessageError
+from tidegate.outbound.auth import opening
 from tidegate.outbound.auth.jwt import LEEWAY_S
+from tidegate.plan import plan
 
 SECRET = "s" * 32
 
@@ -29,7 +30,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def grant(auth: Mapping[str, object], token: str) -> Grant:
     """What a gateway with this `[auth]` lets the bearer of `token` do."""
-    return app.authenticator_for(from_document({"auth": auth}, environ={}).auth).verify(token)
+    return opening.made(plan(from_document({"auth": auth}, environ={})).authentication).verify(token)
 
 
 def created(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from tidegate.client.addresses import api_url, is_loopback, stream_url
+from tidegate.client.addresses import api_url, names_this_machine, stream_url
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,13 @@ def test_the_api_lies_beside_the_stream() -> None:
 
 @pytest.mark.parametrize(
     ("url", "expected"),
-    [("http://127.0.0.1:1", True), ("http://[::1]", True), ("http://localhost", True), ("http://192.0.2.1", False)],
+    [
+        ("http://127.0.0.1:1", True),
+        ("http://[::1]", True),
+        ("http://localhost", True),
+        ("http://a.localhost", True),
+        ("http://192.0.2.1", False),
+    ],
 )
 def test_loopback_needs_no_proxy(url: str, expected: bool) -> None:
-    assert is_loopback(url) is expected
+    assert names_this_machine(url) is expected

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tidegate.client.items import UNREADABLE, Frame, decode_frame
-from tidegate.client.position import Opening, Position, Progress
+from tidegate.client.items import UNREADABLE, Message, decode_message
+from tidegate.client.position import ClientPosition, Opening, Position
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -14,9 +14,9 @@ def at(seq: int, epoch: str = "e1") -> Position:
     return Position(epoch, seq)
 
 
-def frame(event_type: str, data: object = None, **fields: object) -> Frame:
+def frame(event_type: str, data: object = None, **fields: object) -> Message:
     message = {"type": event_type, "timestamp": "2026-11-22T21:40:03.123Z", "data": data, **fields}
-    return decode_frame(json.dumps(message).encode())
+    return decode_message(json.dumps(message).encode())
 
 
 def test_a_position_reads_what_it_writes() -> None:
@@ -31,25 +31,25 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 
 def test_a_new_client_has_nothing() -> None:
-    progress = Progress(["a"])
+    progress = ClientPosition(["a"])
     progress.take(frame("a", seq=5))
     assert progress.complete is None
     assert progress.opening() == Opening(frozenset("a"), None, NOTHING)
 
 
 def test_a_position_from_before_stands_for_what_is_wanted_unless_something_else_is_said() -> None:
-    assert Progress(["a", "b"], since=at(7)).opening() == Opening(frozenset("ab"), at(7), NOTHING)
-    assert Progress(["a", "b"], since=at(7), since_types=["a", "c"]).opening() == (
+    assert ClientPosition(["a", "b"], since=at(7)).opening() == Opening(frozenset("ab"), at(7), NOTHING)
+    assert ClientPosition(["a", "b"], since=at(7), since_types=["a", "c"]).opening() == (
         frozenset("a"),
         at(7),
         frozenset("b"),
     )
-    assert Progress(since=at(7), since_types=["a"]).opening() == Opening(frozenset("a"), at(7), NOTHING)
-    assert Progress(since=at(7)).opening() == Opening(None, at(7), NOTHING)
+    assert ClientPosition(since=at(7), since_types=["a"]).opening() == Opening(frozenset("a"), at(7), NOTHING)
+    assert ClientPosition(since=at(7)).opening() == Opening(None, at(7), NOTHING)
 
 
 def test_a_heartbeat_of_another_epoch_moves_nothing() -> None:
-    progress = Progress(since=at(10))
+    progress = ClientPosition(since=at(10))
     progress.take(frame("heartbeat", {"epoch": "e2", "seq": 12}))
     assert progress.complete == at(10)
 
@@ -57,4 +57,4 @@ def test_a_heartbeat_of_another_epoch_moves_nothing() -> None:
 @pytest.mark.parametrize("event_type", ["welcome", "synced", "gap", "subscribed", "unsubscribed", "heartbeat"])
 def test_a_message_that_does_not_say_what_it_should_is_unreadable(event_type: str) -> None:
     with pytest.raises(UNREADABLE):
-        Progress().take(frame(event_type, {}))
+        ClientPosition().take(frame(event_type, {}))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tidegate.config import Config, TokenConfig, from_document
-from tidegate.config.model import Role
+from tidegate.core.grant import RoleName
 
 Problems = Callable[..., dict[str, str]]
-ALL_ROLES: tuple[Role, ...] = ("subscriber", "publisher", "admin")
+ALL_ROLES: tuple[RoleName, ...] = ("subscriber", "publisher", "admin")
 
 
 def loaded(text: str = "", **environ: str) -> Config:

@@ -287,7 +287,7 @@ def refuse_all(life: Life) -> None:
 def test_what_is_under_way_is_not_said_twice(life: Life) -> None:
     life.take(life.state.command("engine", "force-open", life.now))
     life.take(life.state.command("engine", "force-open", life.now))
-    told = [("circuit_breaker.state", "engine", None)]
+    told: list[tuple[str, str | None, bool | None]] = [("circuit_breaker.state", "engine", None)]
     for name in ("a.x", "b.x"):
         told += [(name, None, True), ("source.freshness", name, None)]
     assert list(published(life.said)) == told

@@ -1,7 +1,13 @@
+from typing import get_args
+
 import pytest
 
-from tidegate.core.grant import UNRESTRICTED, Grant, Role
+from tidegate.core.grant import UNRESTRICTED, Grant, Role, RoleName
 from tidegate.core.topics import PatternSet
+
+
+def test_people_write_every_role_by_its_name() -> None:
+    assert get_args(RoleName) == tuple(role.value for role in Role)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,19 @@ import pytest
 from fanout import EPOCH, FakeChannel, Sockets, event, interest, messages, types
 
 from tidegate.core import hub as hub_module
+from tidegate.core.cohort import Interest, Member, Phase
 from tidegate.core.events import Event, Position
 from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
-from tidegate.core.hub import Hub, Interest, Member
+from tidegate.core.hub import Hub
 from tidegate.core.topics import PatternSet
 
 
 class Recorder(Member):
-    def __init__(self) -> None:
-        super().__init__(self._write)
+    """A live member that remembers what it was given."""
+
+    def __init__(self, *, socket: int | None = None) -> None:
+        super().__init__(self._write, socket=socket)
+        self._transition(Phase.LIVE)
         self.writes: list[bytes] = []
         self.offered: list[list[Event]] = []
 
@@ -24,6 +28,9 @@ class Recorder(Member):
 
     def heard(self) -> list[int]:
         return [m["seq"] for m in messages(b"".join(self.writes))]
+
+    def fall_behind(self) -> None:
+        self._transition(Phase.BACKLOGGED)
 
 
 class CountingFraming:
@@ -59,8 +66,8 @@ def members(hub: Hub, *patterns: Sequence[str]) -> list[Recorder]:
 
 def connected(hub: Hub, sockets: Sockets, *patterns: str) -> tuple[Recorder, FakeChannel]:
     """A member with a socket, and the channel over it."""
-    member, channel = Recorder(), FakeChannel(on=sockets)
-    member.socket = channel.socket
+    channel = FakeChannel(on=sockets)
+    member = Recorder(socket=channel.socket)
     hub.join(member, interest(*patterns))
     return member, channel
 
@@ -118,7 +125,7 @@ class TestFanOut:
     def test_who_is_not_clear_is_offered_the_events_instead(self) -> None:
         hub = Hub(EPOCH, Sockets())
         clear, stalled = members(hub, ["a"], ["a"])
-        stalled.clear = False
+        stalled.fall_behind()
         published = [event("a", 1), event("a", 2)]
         for each in published:
             hub.publish(each)
@@ -133,10 +140,10 @@ class TestFanOut:
 
         def fill(data: bytes) -> None:
             filled.writes.append(data)
-            filled.clear = False
+            filled.fall_behind()
 
         filled.write = fill
-        cohort.place(filled)
+        cohort.file(filled)
         hub.publish(event("a", 1))
         hub.flush()
         assert (filled.heard(), filled.offered, other.heard()) == ([1], [], [1])
@@ -166,9 +173,7 @@ class TestSockets:
 
         hub = Hub(EPOCH, multicast)
         for number, wanted in enumerate(["x.y", "x.*", "*"]):
-            member = Recorder()
-            member.socket = number
-            hub.join(member, interest(wanted))
+            hub.join(Recorder(socket=number), interest(wanted))
         hub.publish(event("x.y", 1))
         hub.flush()
         assert [(sorted(sockets), len(messages(data))) for sockets, data in calls] == [([0, 1, 2], 1)]
@@ -190,11 +195,11 @@ class TestSockets:
         sockets = Sockets()
         hub = Hub(EPOCH, sockets)
         member, channel = connected(hub, sockets, "a")
-        member.socket = None
+        member.holding(True)
         hub.publish(event("a", 1))
         hub.flush()
         assert (member.heard(), bytes(channel.taken)) == ([1], b"")
-        member.socket = channel.socket
+        member.holding(False)
         hub.publish(event("a", 2))
         hub.flush()
         assert (member.heard(), [m["seq"] for m in channel.received()]) == ([1], [2])
@@ -203,7 +208,7 @@ class TestSockets:
         sockets = Sockets()
         hub = Hub(EPOCH, sockets)
         member, channel = connected(hub, sockets, "a")
-        member.clear = False
+        member.fall_behind()
         published = event("a", 1)
         hub.publish(published)
         hub.flush()
@@ -218,7 +223,7 @@ class TestSockets:
         hub.publish(event("a", 2))
         hub.flush()
         assert [m["seq"] for m in channel.received()] == [1]
-        member.socket = channel.socket
+        member.holding(False)
         assert len(hub) == 0
 
 
@@ -382,8 +387,8 @@ def test_a_member_says_itself_what_it_does_with_an_offer_and_a_failure() -> None
 
 
 class Broken(Recorder):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, socket: int | None = None) -> None:
+        super().__init__(socket=socket)
         self.errors: list[Exception] = []
 
     def _write(self, data: bytes) -> None:
@@ -400,14 +405,13 @@ class Broken(Recorder):
 def test_a_member_that_fails_is_told_and_nobody_else_notices(how: str) -> None:
     sockets = Sockets()
     hub = Hub(EPOCH, sockets)
-    before, broken, after = Recorder(), Broken(), Recorder()
-    if how == "sent the rest":
-        channel = FakeChannel(on=sockets)
-        channel.block()
-        broken.socket = channel.socket
+    channel = FakeChannel(on=sockets)
+    channel.block()
+    before, broken, after = Recorder(), Broken(socket=channel.socket if how == "sent the rest" else None), Recorder()
     for member in (before, broken, after):
         hub.join(member, interest("a"))
-    broken.clear = how != "offered to"
+    if how == "offered to":
+        broken.fall_behind()
     for seq in (1, 2):
         hub.publish(event("a", seq))
         hub.flush()

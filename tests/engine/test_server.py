@@ -1,6 +1,4 @@
-import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,7 +14,8 @@ import structlog
 from blockbuster import blockbuster_ctx
 from structlog.testing import capture_logs
 
-from tidegate.engine.server import MAX_BODY_BYTES, Options, _stop_on_signals, _url, is_loopback, main, serve
+from tidegate.engine.server import MAX_BODY_BYTES, Options, _url, main, serve
+from tidegate.loopback import is_loopback
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "system.status"}
 JSON = {"Content-Type": "application/json"}
@@ -124,12 +123,13 @@ async def test_the_rest_of_http(http: aiohttp.ClientSession, method: str, header
 async def test_an_engine_that_others_can_reach_says_so(
     addresses: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert is_loopback(addresses) is expected
+    assert all(map(is_loopback, addresses)) is expected
     monkeypatch.setattr("tidegate.engine.server.is_loopback", lambda _: expected)
     with capture_logs() as lines:
         async with serve(port=0, options=ALONE):
             pass
-    assert [line["event"].partition(":")[0] for line in lines] == [] if expected else ["engine asks for no token"]
+    said = [line["event"].partition(":")[0] for line in lines]
+    assert said == ([] if expected else ["engine asks for no token"])
 
 
 async def test_nothing_blocks_the_event_loop() -> None:
@@ -166,17 +166,6 @@ def test_an_address_that_cannot_be_bound_ends_the_program(address: dict[str, Any
     assert line["log_level"] == "error"
     assert line["event"].startswith("engine cannot listen on http://")
     assert reason in line["event"]
-
-
-async def test_a_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped, exited = asyncio.Event(), asyncio.Queue[int]()
-    monkeypatch.setattr(os, "_exit", exited.put_nowait)
-    _stop_on_signals(stopped)
-    os.kill(os.getpid(), signal.SIGTERM)
-    await stopped.wait()
-    assert exited.empty()
-    os.kill(os.getpid(), signal.SIGINT)
-    assert await exited.get() == 128 + signal.SIGINT
 
 
 def test_an_ipv6_address_is_bracketed_in_the_url() -> None:

@@ -64,7 +64,7 @@ async def test_whatever_the_crowd_does_the_backend_sees_single_probes_at_the_ann
         observing(deployment.gateway.url, label="the witness", types=["*"]) as witness,
         AsyncExitStack() as stack,
     ):
-        await deployment.settle()
+        await deployment.recover()
         crowd = await gathered(CROWD // 2, deployment, stack)
         await deployment.proxy.set(Fault.status(code=503))
         await moved(witness, deployment, "open", times=1)

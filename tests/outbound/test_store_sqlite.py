@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from tidegate import database
 from tidegate.errors import StoreError
 from tidegate.outbound import store_sqlite
 from tidegate.outbound.store_sqlite import FILE, SqliteStore
@@ -168,7 +170,7 @@ def test_everything_of_a_database_is_set_aside_with_it(tmp_path: Path) -> None:
     suffixes = ("", "-wal", "-shm", "-journal")
     for suffix in suffixes:
         (tmp_path / f"{FILE}{suffix}").write_text(suffix)
-    aside = store_sqlite._set_aside(tmp_path / FILE)
+    aside = database._set_aside(tmp_path / FILE)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{aside.name}{suffix}" for suffix in suffixes)
 
 
@@ -176,14 +178,14 @@ async def test_an_opening_that_is_cancelled_leaves_the_directory_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opening, go = threading.Event(), threading.Event()
-    connect = store_sqlite._connect
+    connected = database._connected
 
-    def slow(path: Path) -> sqlite3.Connection:
+    def slow(*arguments: Any) -> sqlite3.Connection:
         opening.set()
         go.wait()
-        return connect(path)
+        return connected(*arguments)
 
-    monkeypatch.setattr(store_sqlite, "_connect", slow)
+    monkeypatch.setattr(database, "_connected", slow)
     task = asyncio.create_task(SqliteStore.open(tmp_path))
     await asyncio.to_thread(opening.wait)
     task.cancel()
@@ -217,7 +219,7 @@ async def test_a_failed_write_is_told_and_tried_again(tmp_path: Path, monkeypatc
     monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
     store = await SqliteStore.open(tmp_path)
     blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
-    store._connection.execute("PRAGMA busy_timeout = 1")
+    store._database.connection.execute("PRAGMA busy_timeout = 1")
     blocker.execute("BEGIN IMMEDIATE")
     with capture_logs() as lines:
         store.save([STATUS])
@@ -259,6 +261,56 @@ async def test_a_value_whose_write_failed_does_not_come_back_over_a_newer_one(
     assert await asyncio.to_thread(written.wait, 30)
     await store.aclose()
     assert await saved_in(tmp_path) == ([] if newer_is == "gone" else [newer])
+
+
+UNSTORABLE = {
+    "a lone surrogate": SavedValue("rack.status", "\ud800", b"1", 1.0),
+    "an integer of 65 bits": SavedValue("rack.status", "", b"1", 2**64),
+    "no data": SavedValue("rack.status", "", None, 1.0),  # type: ignore[arg-type]
+    "data of no type that SQLite knows": SavedValue("rack.status", "", object(), 1.0),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("value", UNSTORABLE.values(), ids=UNSTORABLE)
+async def test_a_value_that_cannot_be_stored_holds_up_no_other(tmp_path: Path, value: SavedValue) -> None:
+    store = await SqliteStore.open(tmp_path)
+    with capture_logs() as lines:
+        store.save([STATUS, value], gone=[(value.type, "gone")])
+        while not lines:
+            await asyncio.sleep(0.01)
+        store.save([AGENT])
+        await store.aclose()
+    assert [(line["event"], line["type"]) for line in lines] == [
+        ("last good value left out, it cannot be stored", "rack.status")
+    ]
+    assert await saved_in(tmp_path) == [AGENT, STATUS]
+
+
+async def test_what_cannot_be_stored_is_not_tried_again_with_a_write_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
+    store = await SqliteStore.open(tmp_path)
+    write = store._database.write
+    refusals = iter([StoreError("disk I/O error")])
+
+    def failing_once(*changes: database.Change) -> None:
+        write(*changes)
+        if any(values == [(STATUS.type, STATUS.key, STATUS.data, STATUS.as_of)] for _, values in changes):
+            for refusal in refusals:
+                raise refusal
+
+    monkeypatch.setattr(store._database, "write", failing_once)
+    with capture_logs() as lines:
+        store.save([STATUS, UNSTORABLE["no data"]])
+        while len(lines) < 2:
+            await asyncio.sleep(0.01)
+        await store.aclose()
+    assert [line["event"] for line in lines] == [
+        "last good value could not be written",
+        "last good value left out, it cannot be stored",
+    ]
+    assert await saved_in(tmp_path) == [STATUS]
 
 
 @pytest.mark.parametrize("fixture", sorted(FIXTURES.glob("values-v*.sqlite3")), ids=lambda path: path.stem)

@@ -14,7 +14,6 @@ from tidegate.core.grant import EVERYTHING
 from tidegate.core.instant import from_rfc3339, rfc3339
 from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
-from tidegate.runtime.supervisor import Supervisor
 from tidegate.testing import MemoryStore
 
 
@@ -454,7 +453,7 @@ async def test_readiness_waits_for_every_first_attempt_and_tells_a_dead_backend_
         house.backend.recover()
         await asyncio.sleep(61.0)
         assert house.supervisor.readiness().status == "ready"
-        house.gateway.draining = True
+        house.gateway.clients.draining = True
         assert house.supervisor.readiness().status == "draining"
 
 
@@ -522,21 +521,6 @@ async def test_a_hint_polls_at_once() -> None:
         await house.supervisor.poll("engine")
         await asyncio.sleep(0.01)
         assert len(house.backend.exchanges) == 1
-
-
-@virtual
-async def test_a_part_that_fails_is_started_again() -> None:
-    house = House(source())
-    starts = []
-
-    async def service() -> None:
-        starts.append(asyncio.get_running_loop().time())
-        raise RuntimeError("broken")
-
-    supervisor = Supervisor(house.gateway, [house.poller], store=None, services={"service": service})
-    async with supervisor.running():
-        await asyncio.sleep(3.5)
-    assert starts == pytest.approx([0.0, 1.0, 2.0, 3.0], abs=0.01)
 
 
 @virtual

@@ -28,10 +28,10 @@ from simulation.world import Report, live
 from tidegate.core import outcome
 from tidegate.core.backend_state import BackendState
 from tidegate.core.breaker import Breaker, Permit, State
+from tidegate.core.cohort import Cohort
 from tidegate.core.decision import Decision
 from tidegate.core.freshness import Freshness
 from tidegate.core.history import History
-from tidegate.core.hub import Cohort
 from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox
 from tidegate.core.outcome import Verdict
@@ -40,7 +40,7 @@ from tidegate.core.retained import Retained
 from tidegate.core.source import Source
 from tidegate.errors import MappingFailed
 from tidegate.outbound.backends import jsonrpc
-from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Conversation
 from tidegate.runtime.gateway import Gateway
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
@@ -216,7 +216,7 @@ def an_answer_with_any_id_is_taken(original: Original) -> Any:
 
 
 def no_snapshot_of_the_last_name(original: Original) -> Any:
-    return lambda self, **how: original(self, **how)[:-1]
+    return lambda self, interest, **how: original(self, interest, **how)[:-1]
 
 
 def snapshots_are_of_an_older_time(original: Original) -> Any:
@@ -267,7 +267,7 @@ def heartbeats_stop(original: Original) -> Any:
         (Breaker, "refusal", the_open_breaker_is_not_asked),
         (Source, "in_flight", a_source_is_asked_again_while_it_is_asked),
         (jsonrpc, "_of_single", an_answer_with_any_id_is_taken),
-        (Connection, "_names", no_snapshot_of_the_last_name),
+        (Conversation, "_names", no_snapshot_of_the_last_name),
         (Retained, "refresh", snapshots_are_of_an_older_time),
         (Outbox, "take_skipped", what_is_skipped_is_not_told),
         (Cohort, "take_pending", an_event_is_dropped),

@@ -7,21 +7,23 @@ from typing import Any
 
 from msgspec import Raw
 
+from tidegate.core.cohort import Interest
 from tidegate.core.envelope import encode_draft, event_at, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import WEBSOCKET, Framing
 from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.history import History
-from tidegate.core.hub import Hub, Interest
+from tidegate.core.hub import Hub
 from tidegate.core.retained import Retained
 from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits, Stream, Subscriber
+from tidegate.core.stream import Stream
+from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthenticator
 from tidegate.outbound.bus_memory import MemoryBus
-from tidegate.ports import Authenticator
+from tidegate.ports import Authenticator, Bus
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.testing import ManualClock, RecordingMetrics
@@ -86,7 +88,7 @@ class FakeChannel:
         self.may_fail = False
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
-        self.on_socket: Callable[[int | None], None] = lambda _: None
+        self.on_holding: Callable[[bool], None] = lambda _: None
         self._held = bytearray()
         self.paused = False
         self._blocked = False
@@ -99,7 +101,7 @@ class FakeChannel:
         if not self._blocked:
             self.take()
             return
-        self.on_socket(None)
+        self.on_holding(True)
         if not self.paused and len(self._held) > self.soft_bytes:
             self.paused = True
             self.on_pause()
@@ -143,7 +145,7 @@ class FakeChannel:
         self.taken += self._held[:count]
         del self._held[:count]
         if not self._held:
-            self.on_socket(self.socket)
+            self.on_holding(False)
         if self.paused and len(self._held) <= self.soft_bytes // 4:
             self.paused = False
             self.on_resume()
@@ -177,13 +179,8 @@ class Sockets:
 
 
 def follow_socket(subscriber: Subscriber, channel: FakeChannel) -> None:
-    """Let `subscriber` be sent to past `channel` while that holds nothing, if it has a socket."""
-
-    def follow(socket: int | None) -> None:
-        subscriber.socket = socket
-
-    channel.on_socket = follow
-    follow(channel.socket)
+    """Let `subscriber` know while `channel` holds bytes."""
+    channel.on_holding = subscriber.holding
 
 
 class Fabric:
@@ -280,12 +277,12 @@ def options(**changes: Any) -> GatewayOptions:
 class House:
     """A gateway on the running loop, with its clock and metrics."""
 
-    def __init__(self, *, authenticator: Authenticator | None = None, **changes: Any) -> None:
+    def __init__(self, *, authenticator: Authenticator | None = None, bus: Bus | None = None, **changes: Any) -> None:
         self.clock = ManualClock()
         self.metrics = RecordingMetrics()
         self.gateway = Gateway(
             options(**changes),
-            bus=MemoryBus(EPOCH),
+            bus=bus or MemoryBus(EPOCH),
             clock=self.clock,
             metrics=self.metrics,
             authenticator=authenticator or OpenAuthenticator(),

@@ -15,10 +15,10 @@ from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy
+from tidegate.errors import BusError, BusUnknown
 from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.outbound.bus_memory import MemoryBus
-from tidegate.errors import BusError, BusUnknown
 from tidegate.ports import Backend, Bus, Call
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
@@ -159,7 +159,7 @@ class House:
             store=store,
             rng=random.Random(7),
         )
-        self.supervisor = Supervisor(self.gateway, [self.poller], store=store, services={})
+        self.supervisor = Supervisor(self.gateway, [self.poller], store=store)
 
     def of(self, event_type: str) -> list[Draft]:
         return [draft for _, draft in self.published if draft.type == event_type]

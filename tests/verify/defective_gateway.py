@@ -14,12 +14,12 @@ from tidegate import cli
 from tidegate.core import outcome
 from tidegate.core.breaker import Breaker, Permit, Refused, State, Transition
 from tidegate.core.events import Draft, Event, Position
+from tidegate.core.feed import Feed
 from tidegate.core.freshness import Freshness, Update
 from tidegate.core.hub import Hub
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict
 from tidegate.core.retained import Name, Retained
-from tidegate.core.subscriber import Subscriber
 from tidegate.errors import MappingFailed
 
 
@@ -136,7 +136,7 @@ def synced_too_early() -> None:
 
     def hasty(right: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
         def frames(
-            self: Subscriber, head: bytes, names: list[Name], position: Position, synced_from: int | None
+            self: Feed, head: bytes, names: list[Name], position: Position, synced_from: int | None
         ) -> Iterator[bytes]:
             rest = right(self, head, names, position, synced_from)
             yield next(rest)
@@ -146,7 +146,7 @@ def synced_too_early() -> None:
 
         return frames
 
-    plant(Subscriber, "_frames", hasty)
+    plant(Feed, "_generate", hasty)
 
 
 DEFECTS: Final[dict[str, Callable[[], None]]] = {

@@ -17,17 +17,17 @@ from tidegate.verify.trial import Trial
 class MadeUp:
     """A deployment that does as it is told; `told` is what was asked of it."""
 
-    def __init__(self, *, unsettled: str | None = None, dead: str | None = None) -> None:
+    def __init__(self, *, trouble: str | None = None, dead: str | None = None) -> None:
         self.gateway = self.proxy = self.programs = self.settings = None
         self.backend, self.sources, self.patience_s = "engine", ("a.b",), 1.0
         self.told: list[str] = []
-        self._unsettled = unsettled
+        self._trouble = trouble
         self._dead = dead
 
-    async def settle(self) -> None:
-        self.told.append("settle")
-        if self._unsettled:
-            raise CouldNotTest(self._unsettled)
+    async def recover(self) -> None:
+        self.told.append("recover")
+        if self._trouble:
+            raise CouldNotTest(self._trouble)
 
     async def heal(self) -> None:
         self.told.append("heal")
@@ -66,11 +66,11 @@ async def test_a_scenario_ends_with_an_outcome(acts: tuple[Any, ...], outcome: O
     deployment = MadeUp()
     result = await play(scenario(*acts), cast("Deployment", deployment), Silence())
     assert (result.outcome, result.reason) == (outcome, reason)
-    assert deployment.told == ["settle", "heal"]
+    assert deployment.told == ["recover", "heal"]
 
 
 async def test_what_does_not_become_healthy_is_not_judged() -> None:
-    result = await play(scenario(True), cast("Deployment", MadeUp(unsettled="stale")), Silence())
+    result = await play(scenario(True), cast("Deployment", MadeUp(trouble="stale")), Silence())
     assert (result.outcome, result.reason, result.checks) == (Outcome.UNTESTED, "stale", [])
 
 
@@ -84,7 +84,7 @@ async def test_a_mistake_of_our_own_is_no_verdict() -> None:
     deployment = MadeUp()
     with pytest.raises(ZeroDivisionError):
         await play(scenario(ZeroDivisionError()), cast("Deployment", deployment), Silence())
-    assert deployment.told == ["settle", "heal"]
+    assert deployment.told == ["recover", "heal"]
 
 
 async def test_nobody_there_could_not_test_any_scenario() -> None:

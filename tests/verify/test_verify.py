@@ -92,9 +92,9 @@ async def test_a_breaker_that_an_operator_holds_could_not_test() -> None:
     async with local_deployment() as deployment:
         await deployment.gateway._ask("POST", f"/api/v1/circuit-breaker/{deployment.backend}/force-open")
         with pytest.raises(CouldNotTest, match="the breaker engine is forced open: reset it first"):
-            await deployment.settle()
+            await deployment.recover()
         await deployment.gateway.reset(deployment.backend)
-        await deployment.settle()
+        await deployment.recover()
 
 
 async def test_a_dead_engine_could_not_test() -> None:

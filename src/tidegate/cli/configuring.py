@@ -8,8 +8,8 @@ import msgspec
 
 from tidegate.cli.environment import gateway_environment
 from tidegate.config import EXAMPLE, Config, load, schema, show
-from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, TidegateError
+from tidegate.printable import printable
 
 
 class FileExists(TidegateError):
@@ -32,10 +32,11 @@ def check(path: Path) -> int:
 
     Raises `ConfigError` with everything that ``serve`` would refuse. What protects less than it seems is a warning.
     """
-    from tidegate.cli import preflight  # imports the gateway
+    from tidegate.cli import preflight  # these import the gateway
+    from tidegate.plan import plan
 
     config = _loaded(path)
-    if found := preflight.problems(config):
+    if found := preflight.problems(plan(config)):
         raise ConfigError(found)
     for caution in preflight.cautions(config, path):
         sys.stderr.write(f"tidegate: warning: {printable(str(caution))}\n")

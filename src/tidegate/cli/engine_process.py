@@ -18,15 +18,13 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from tidegate.backoff import Backoff
+
 HOST = "127.0.0.1"
 DEFAULT_PORT = 12081
 
-FIRST_S = 2.0
-"""The first wait before a new start. No shorter than the demo's poll interval, so that the stream tells the outage."""
-
-MAX_S = 30.0
-HEALTHY_S = 30.0
-"""An engine that lived so long was well: the waits begin anew."""
+RESTARTS = Backoff(first_s=2.0, max_s=30.0, heal_s=30.0, least=1.0, most=1.5)
+"""The first wait is no shorter than the demo's poll interval, so that the stream tells the outage."""
 
 READY_S = 15.0
 """How long a gateway's start may wait for an engine that neither listens nor ends; then it starts without it."""
@@ -149,15 +147,10 @@ async def supervise(
         except OSError as error:
             reason = f"could not be started: {error}"
             ended()
-        deaths = 1 if clock() - began >= HEALTHY_S else deaths + 1
-        wait_s = restart_delay_s(deaths, jitter=draw())
+        deaths = RESTARTS.failures(deaths, lived_s=clock() - began)
+        wait_s = RESTARTS.delay_s(deaths, jitter=draw())
         log.warning("engine ended and is started again", reason=reason, after_s=round(wait_s, 1))
         await asyncio.sleep(wait_s)
-
-
-def restart_delay_s(deaths: int, *, jitter: float) -> float:
-    """The wait after so many deaths in a row (from 1): doubling from `FIRST_S` to `MAX_S`, up to half of it longer."""
-    return min(FIRST_S * 2.0 ** min(deaths - 1, 32), MAX_S) * (1 + jitter / 2)
 
 
 def free_port(*, preferred: int) -> int:

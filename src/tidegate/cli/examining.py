@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.app import FAN_OUT_IS_COMPILED, backend_for, backend_plan, bound
 from tidegate.cli import preflight
 from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
@@ -25,12 +24,16 @@ from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.outcome import Fault
-from tidegate.core.printable import printable
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
+from tidegate.inbound.address import Address, bound
+from tidegate.inbound.multicast import IS_COMPILED
+from tidegate.outbound.backends.opening import opened
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import LOCK, obstacle
+from tidegate.plan import Plan, PlannedBackend, plan
 from tidegate.ports import Backend
-from tidegate.runtime.exchange import close, exchange, prepare
+from tidegate.printable import printable
+from tidegate.runtime.exchange import exchange, prepare
 
 CLOCK = SystemClock()
 
@@ -89,33 +92,34 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
         return
     shown = config_file or "none given, this machine is shown by the reference engine"
     yield Finding(Level.OK, what, f"{shown}, {len(config.backends)} backend(s), {len(config.sources)} source(s)")
-    for finding in _files(config, config_file):
+    wanted = plan(config)
+    for finding in _files(wanted, config, config_file):
         yield finding
-    if is_unspecified(config.server.host):
-        yield _names(config.server.allowed_hosts)
-    yield _fan_out(compiled=FAN_OUT_IS_COMPILED)
-    yield _descriptors(config, limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    gateway = await _gateway(config, url)
+    if is_unspecified(wanted.address.host):
+        yield _names(wanted.access.hosts)
+    yield _fan_out(compiled=IS_COMPILED)
+    yield _descriptors(wanted.gateway.max_clients, limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    gateway = await _gateway(wanted, url)
     yield gateway
-    yield _state(config.server.state_dir, a_gateway_runs=gateway.what == "gateway" and gateway.level is not Level.FAIL)
+    yield _state(wanted.store, a_gateway_runs=gateway.what == "gateway" and gateway.level is not Level.FAIL)
     if engine_port is not None:
         yield Finding(Level.OK, "backend engine", "started beside the gateway")
         return
-    for name in config.backends:
-        async for finding in _backend(config, name):
+    for backend in wanted.backends:
+        async for finding in _backend(backend):
             yield finding
 
 
-def _files(config: Config, config_file: Path | None) -> Iterator[Finding]:
+def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[Finding]:
     """Whether what the files hold can be used, and who else may; that they are there is known already."""
     what = "tokens and certificates"
-    problems = preflight.access_problems(config)
+    problems = preflight.access_problems(wanted)
     for problem in problems:
         yield Finding(Level.FAIL, what, str(problem), "give it such a file")
     for caution in [] if problems else preflight.cautions(config, config_file):
         yield Finding(Level.WARN, what, f"{caution.setting}: {caution.found}", caution.remedy)
     if not problems:
-        yield Finding(Level.OK, what, f'auth.mode = "{config.auth.mode}", TLS {"on" if _has_tls(config) else "off"}')
+        yield Finding(Level.OK, what, f'auth.mode = "{wanted.api.auth}", TLS {"off" if wanted.tls is None else "on"}')
 
 
 def _names(allowed_hosts: Sequence[str]) -> Finding:
@@ -131,20 +135,21 @@ def _fan_out(*, compiled: bool) -> Finding:
     return Finding(Level.WARN, "fan-out", "in Python, since the installation found no C compiler: slower", remedy)
 
 
-def _descriptors(config: Config, *, limit: int) -> Finding:
-    wanted = config.server.max_clients + SPARE_FILES
+def _descriptors(max_clients: int, *, limit: int) -> Finding:
+    wanted = max_clients + SPARE_FILES
     if limit == resource.RLIM_INFINITY or limit >= wanted:
         return Finding(Level.OK, "open files", f"{'no limit' if limit == resource.RLIM_INFINITY else limit}")
-    found = f"at most {limit}, for server.max_clients = {config.server.max_clients} and some of our own"
+    found = f"at most {limit}, for server.max_clients = {max_clients} and some of our own"
     remedy = f"`ulimit -n {wanted}` before the start (systemd: LimitNOFILE={wanted}), or lower server.max_clients"
     return Finding(Level.WARN, "open files", found, remedy)
 
 
-async def _gateway(config: Config, url: str | None) -> Finding:
+async def _gateway(wanted: Plan, url: str | None) -> Finding:
     """The gateway at `url` is expected to run; where this configuration would listen, it may or may not."""
-    server = config.server
-    host = f"[{server.host}]" if ":" in server.host and not server.host.startswith("[") else server.host
-    address = url or f"{'https' if _has_tls(config) else 'http'}://{host}:{server.port}{server.root_path}"
+    host, port = wanted.address.host, wanted.address.port
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    address = url or f"{'http' if wanted.tls is None else 'https'}://{host}:{port}{wanted.api.root_path}"
     try:
         # Our own certificate is for the names that clients use, not for the address that we listen on.
         found = await readiness(address, check_certificate=url is not None)
@@ -153,9 +158,9 @@ async def _gateway(config: Config, url: str | None) -> Finding:
             Level.FAIL, "gateway", f"{address}: {error} (HTTP {error.status})", "change the setting it names"
         )
     except Unreachable as error:
-        return (
-            Finding(Level.FAIL, "gateway", str(error), "`tidegate serve` starts one") if url else _free(config, error)
-        )
+        if url:
+            return Finding(Level.FAIL, "gateway", str(error), "`tidegate serve` starts one")
+        return _free(wanted.address, error)
     return _ready(address, found)
 
 
@@ -168,22 +173,20 @@ def _ready(address: str, found: Readiness) -> Finding:
     return Finding(Level.WARN, "gateway", f"{address} is {found.status}", "ask again in a few seconds")
 
 
-def _free(config: Config, unreachable: Unreachable) -> Finding:
+def _free(address: Address, unreachable: Unreachable) -> Finding:
     """Nobody of ours answers there: whether the address could be had."""
-    server = config.server
     try:
-        bound(server.host, server.port).close()
+        bound(address.host, address.port).close()
     except OSError as error:
-        found = f"{server.host}, port {server.port}: {error.strerror or error}; {unreachable}"
+        found = f"{address.host}, port {address.port}: {error.strerror or error}; {unreachable}"
         return Finding(Level.FAIL, "address", found, "choose another server.port or server.host, or end what has it")
-    return Finding(Level.OK, "address", f"{server.host}, port {server.port} is free, no gateway runs there")
+    return Finding(Level.OK, "address", f"{address.host}, port {address.port} is free, no gateway runs there")
 
 
-def _state(state_dir: str | None, *, a_gateway_runs: bool) -> Finding:
+def _state(directory: Path | None, *, a_gateway_runs: bool) -> Finding:
     what = "state directory"
-    if not state_dir:
+    if directory is None:
         return Finding(Level.OK, what, 'server.state_dir = "": last good values do not outlive a restart')
-    directory = Path(state_dir)
     if found := obstacle(directory):
         remedy = "give it to the gateway's user, or choose another server.state_dir"
         return Finding(Level.FAIL, what, found, remedy)
@@ -210,20 +213,18 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
+async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
     """One call per source, one after the other; none after one that the backend did not answer at all.
 
     Where the gateway asks in batches and every source is well alone, one batch of all of them too.
     """
-    plan = backend_plan(config, name)
-    what = f"backend {name}"
-    if problems := preflight.backend_problems(config, name):
+    plan, what = wanted.polled, f"backend {wanted.name}"
+    if problems := preflight.backend_problems(wanted):
         for problem in problems:
-            yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{name}]")
+            yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{wanted.name}]")
         return
-    backend = backend_for(config, name)
     slowest_s, good = 0.0, 0
-    try:
+    async with opened(wanted.reached) as backend:
         for source in plan.sources:
             fault, elapsed_s = await _polled(backend, plan, source)
             slowest_s = max(slowest_s, elapsed_s)
@@ -235,8 +236,6 @@ async def _backend(config: Config, name: str) -> AsyncIterator[Finding]:
         if plan.batch and good == len(plan.sources) > 1:
             for finding in await _in_a_batch(backend, plan, what):
                 yield finding
-    finally:
-        await close(backend, name, CLOCK)
     if not plan.sources:
         yield Finding(Level.WARN, what, "no source asks it anything", "name it as `backend` of a source, or remove it")
     elif good:
@@ -279,7 +278,3 @@ def _faulty(what: str, source: SourcePlan, fault: Fault) -> Finding:
         ErrorCode.RPC_APPLICATION_ERROR: "correct the source's method or params",
     }.get(fault.code, f"correct backends.{name}.protocol, or the source's select, items and key")
     return Finding(Level.FAIL, what, f"{event_type}: {fault.code}, {fault.message}", remedy)
-
-
-def _has_tls(config: Config) -> bool:
-    return config.server.tls_cert_file is not None

@@ -15,8 +15,8 @@ from tidegate.cli.board import Board
 from tidegate.cli.signals import until
 from tidegate.cli.table import render
 from tidegate.client import Connected, Disconnected, Event, Gap, Item, Stream, connect
-from tidegate.core.printable import printable, printable_json
 from tidegate.errors import Unreachable
+from tidegate.printable import printable, printable_json
 
 REFRESH_S = 0.25
 

@@ -14,13 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.cli.engine_calls import engine_at
+from tidegate.cli.engine_calls import Engine
 from tidegate.cli.signals import until
-from tidegate.core.printable import printable, printable_json
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import ENDED, Job, State
 from tidegate.engine.compression.service import AgentList, AgentStatus, JobList
 from tidegate.errors import Unreachable
+from tidegate.printable import printable, printable_json
 
 REFRESH_S = 0.25
 PATIENCE_S = 30.0
@@ -53,17 +53,17 @@ async def submit(
     Setting `stopped` ends the waiting. Raises `EngineRefused` and `Unreachable`.
     """
     target = None if destination is None else path_text(destination)
-    async with engine_at(url) as engine:
-        params = {"path": path_text(path), "level": level, "destination": target}
-        job = await engine.call("compression.submit", Job, **params)
-        if not wait:
-            _write([job], job_table, json=json)
-            return 0
+    engine = Engine(url)
+    params = {"path": path_text(path), "level": level, "destination": target}
+    job = await engine.call("compression.submit", Job, **params)
+    if not wait:
+        _write([job], job_table, json=json)
+        return 0
 
-        async def read() -> Sequence[Job]:
-            return [await patiently(lambda: engine.call("compression.get", Job, id=job.id))]
+    async def read() -> Sequence[Job]:
+        return [await patiently(lambda: engine.call("compression.get", Job, id=job.id))]
 
-        last = await _followed(stopped, read, job_table, json=json, ended=lambda jobs: jobs[0].state in ENDED)
+    last = await _followed(stopped, read, job_table, json=json, ended=lambda jobs: jobs[0].state in ENDED)
     if not last:
         sys.stderr.write(f"tidegate: job {printable(job.id)} goes on\n")
         return 0
@@ -77,41 +77,41 @@ async def submit(
 
 async def cancel(stopped: asyncio.Event, job: str, *, json: bool, url: str) -> int:
     """Give `job` up, wait until it has ended and show how; 1 if it was not cancelled. As `submit` in all else."""
-    async with engine_at(url) as engine:
-        first = await engine.call("compression.cancel", Job, id=job)
+    engine = Engine(url)
+    first = await engine.call("compression.cancel", Job, id=job)
 
-        async def end() -> Job:
-            last = first
-            while last.state is State.CANCELLING:
-                await asyncio.sleep(REFRESH_S)
-                last = await patiently(lambda: engine.call("compression.get", Job, id=job))
-            return last
+    async def end() -> Job:
+        last = first
+        while last.state is State.CANCELLING:
+            await asyncio.sleep(REFRESH_S)
+            last = await patiently(lambda: engine.call("compression.get", Job, id=job))
+        return last
 
-        last = await until(stopped, end())
+    last = await until(stopped, end())
     _write([last or first], job_table, json=json)
     return 0 if last is None or last.state is State.CANCELLED else 1
 
 
 async def show_jobs(stopped: asyncio.Event, *, follow: bool, json: bool, url: str) -> int:
     """Show the jobs of the engine at `url`. Raises `EngineRefused` and `Unreachable`."""
-    async with engine_at(url) as engine:
+    engine = Engine(url)
 
-        async def read() -> Sequence[Job]:
-            jobs = (await engine.call("compression.list", JobList)).jobs
-            return going_first(jobs) if follow else jobs
+    async def read() -> Sequence[Job]:
+        jobs = (await engine.call("compression.list", JobList)).jobs
+        return going_first(jobs) if follow else jobs
 
-        await _shown(stopped, read, job_table, follow=follow, json=json)
+    await _shown(stopped, read, job_table, follow=follow, json=json)
     return 0
 
 
 async def show_agents(stopped: asyncio.Event, *, follow: bool, json: bool, url: str) -> int:
     """Show the agents of the engine at `url`. Raises `EngineRefused` and `Unreachable`."""
-    async with engine_at(url) as engine:
+    engine = Engine(url)
 
-        async def read() -> Sequence[AgentStatus]:
-            return (await engine.call("agents.list", AgentList)).agents
+    async def read() -> Sequence[AgentStatus]:
+        return (await engine.call("agents.list", AgentList)).agents
 
-        await _shown(stopped, read, agent_table, follow=follow, json=json)
+    await _shown(stopped, read, agent_table, follow=follow, json=json)
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import structlog
 
 from tidegate.core.masking import mask_fields
-from tidegate.core.printable import printable, printable_json
+from tidegate.printable import printable, printable_json
 
 Level = Literal["debug", "info", "warning", "error"]
 

@@ -10,12 +10,15 @@ from pathlib import Path
 import msgspec
 
 from tidegate import files
-from tidegate.app import authenticator_for, backend_for, tls_context
 from tidegate.config import BackendConfig, Config
 from tidegate.core.masking import is_secret_name, mask_text
 from tidegate.errors import ConfigError, Problem
 from tidegate.outbound.auth import TokenFile, token_text
+from tidegate.outbound.auth import opening as authentication
+from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.store_sqlite import obstacle
+from tidegate.parts import tls_context
+from tidegate.plan import Plan, PlannedBackend
 
 TOKEN_CHARACTERS = 16
 """A shorter token may be guessed."""
@@ -32,33 +35,37 @@ class Caution(msgspec.Struct, frozen=True):
         return f"{self.setting}: {self.found}: {self.remedy}"
 
 
-def problems(config: Config) -> list[Problem]:
-    """Everything that ``serve`` would refuse of a configuration that has been loaded."""
-    found = access_problems(config)
-    for name in config.backends:
-        found += backend_problems(config, name)
-    return found + state_problems(config)
+def problems(plan: Plan) -> list[Problem]:
+    """Everything that ``serve`` would refuse of a configuration that has been loaded and planned."""
+    return startup_problems(plan) + state_problems(plan)
 
 
-def access_problems(config: Config) -> list[Problem]:
+def startup_problems(plan: Plan) -> list[Problem]:
+    """What is wrong with any file that is read, whoever starts the gateway."""
+    found = access_problems(plan)
+    for backend in plan.backends:
+        found += backend_problems(backend)
+    return found
+
+
+def access_problems(plan: Plan) -> list[Problem]:
     """What is wrong with the tokens, keys and certificates that clients meet."""
-    return [*_refused(lambda: authenticator_for(config.auth)), *_refused(lambda: tls_context(config))]
+    return [*_refused(lambda: authentication.made(plan.authentication)), *_refused(lambda: tls_context(plan.tls))]
 
 
-def backend_problems(config: Config, name: str) -> list[Problem]:
-    """What is wrong with the address, the certificates and the token of the backend `name`."""
-    found = list(_refused(lambda: backend_for(config, name)))
-    path = config.backends[name].bearer_token_file
+def backend_problems(backend: PlannedBackend) -> list[Problem]:
+    """What is wrong with the address, the certificates and the token of `backend`."""
+    found = list(_refused(lambda: backends.made(backend.reached)))
+    path = backend.reached.options.bearer_token_file
     if path is not None:
-        file = TokenFile(Path(path), f"backends.{name}.bearer_token_file")
+        file = TokenFile(path, f"backends.{backend.name}.bearer_token_file")
         found += _refused(lambda: token_text(file))
     return found
 
 
-def state_problems(config: Config) -> list[Problem]:
+def state_problems(plan: Plan) -> list[Problem]:
     """What is wrong with the state directory, whoever uses it."""
-    directory = config.server.state_dir
-    got = obstacle(Path(directory)) if directory else None
+    got = obstacle(plan.store) if plan.store is not None else None
     return [Problem("server.state_dir", "a directory that can be written, with files of its own", got)] if got else []
 
 

@@ -6,8 +6,8 @@ import sys
 import msgspec
 
 from tidegate.client import publish
-from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
+from tidegate.printable import printable
 
 
 def publish_event(event_type: str, json: str, *, key: str | None, url: str, retain: bool, token: str | None) -> int:

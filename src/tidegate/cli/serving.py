@@ -17,6 +17,7 @@ from tidegate.cli.environment import ENGINE_URL, gateway_environment
 from tidegate.cli.following import Following, follow
 from tidegate.config import Config, demo_config, load
 from tidegate.errors import ConfigError, Problem, TidegateError
+from tidegate.plan import plan
 
 GC_THRESHOLDS = (10_000, 20, 50)
 """Python's own are 700, 10, 10: a collection for every thirty connections."""
@@ -83,10 +84,7 @@ def configured(
 
 def _check_files(config: Config, config_file: Path | None) -> None:
     """Raise `ConfigError` for all files at once that cannot be used; log what others may read or guess."""
-    problems = preflight.access_problems(config)
-    for name in config.backends:
-        problems += preflight.backend_problems(config, name)
-    if problems:
+    if problems := preflight.startup_problems(plan(config)):
         raise ConfigError(problems)
     for caution in preflight.cautions(config, config_file):
         log.warning(caution.found, setting=caution.setting, remedy=caution.remedy)

@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
-import uvloop
+from tidegate.signals import stopping
 
 T = TypeVar("T")
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
@@ -20,8 +17,17 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
     The first SIGINT or SIGTERM sets the event that `work` is given, which is to end in good order then. The second
     ends the process at once, with exit code 128 + its number.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         return runner.run(_guarded(work))
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop, which a gateway or an engine always has; a client's commands go without where it is missing."""
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
 
 
 async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
@@ -39,19 +45,6 @@ async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 
 async def _guarded(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-
-    def stop() -> None:
-        stopped.set()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, os._exit, 128 + number)
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, stop)
-    try:
+    with stopping(stopped.set):
         return await work(stopped)
-    finally:
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)  # a late second signal meets no half-closed interpreter

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from tidegate.cli.board import Board, Row
-from tidegate.core.printable import printable
+from tidegate.printable import printable
 
 _STYLES = {
     "fresh": "green",

@@ -1,8 +1,9 @@
 """Where a gateway's stream and API are, given any of the ways in which people write its address."""
 
-import ipaddress
 from collections.abc import Iterable
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+
+from tidegate.loopback import is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:12080"
 
@@ -31,13 +32,10 @@ def api_url(url: str, path: str) -> str:
     return parts._replace(scheme=_HTTP_SCHEMES[parts.scheme], path=_root(parts) + path, query="").geturl()
 
 
-def is_loopback(url: str) -> bool:
+def names_this_machine(url: str) -> bool:
     """Whether `url` names this machine, so that no proxy can be on the way."""
     host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    return is_loopback(host) or host.endswith(".localhost")  # RFC 6761 section 6.3
 
 
 def _parts(url: str) -> SplitResult:

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import answer_text, problem_detail, reaching
+from tidegate.client.asking import Answer, ask, reaching
+from tidegate.client.refusals import answer_text, problem_detail
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 5.0
@@ -31,24 +31,22 @@ async def readiness(
     Raises `AccessRefused` with the gateway's reason if not, `Unreachable` where none answers within `timeout_s` and
     where something else does, `ValueError` for a malformed `url`.
     """
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
     with reaching(url, timeout_s=timeout_s):
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            async with session.get(api_url(url, "/readyz"), ssl=check_certificate, allow_redirects=False) as response:
-                text = answer_text(response.status, "", location=response.headers.get("Location"))
-                found = _readiness(response.status, await response.read(), text)
-            async with session.get(
-                api_url(url, "/api/v1/session"), ssl=check_certificate, allow_redirects=False
-            ) as response:
-                if response.status == MISDIRECTED:
-                    raise AccessRefused(response.status, problem_detail(await response.read()) or response.reason or "")
-            return found
+        ready = await ask("GET", api_url(url, "/readyz"), timeout_s=timeout_s, check_certificate=check_certificate)
+        found = _readiness(ready)
+        session = await ask(
+            "GET", api_url(url, "/api/v1/session"), timeout_s=timeout_s, check_certificate=check_certificate
+        )
+    if session.status == MISDIRECTED:
+        raise AccessRefused(session.status, problem_detail(session.body) or session.phrase)
+    return found
 
 
-def _readiness(status: int, body: bytes, found: str) -> Readiness:
-    if reason := problem_detail(body):
-        raise AccessRefused(status, reason)
+def _readiness(answer: Answer) -> Readiness:
+    if reason := problem_detail(answer.body):
+        raise AccessRefused(answer.status, reason)
     try:
-        return msgspec.json.decode(body, type=Readiness)
+        return msgspec.json.decode(answer.body, type=Readiness)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        found = answer_text(answer.status, "", location=answer.headers.get("location"))
         raise Unreachable(f"no gateway answers there, but something else ({found})") from None

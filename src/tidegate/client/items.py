@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class Frame(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Any message of the server. What is absent on the wire is None or False here."""
 
     type: str
@@ -26,7 +26,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     data_json: msgspec.Raw = msgspec.field(name="data")
 
 
-class Event(Frame, frozen=True, kw_only=True, dict=True):
+class Event(Message, frozen=True, kw_only=True, dict=True):
     """An event. `raw` is the whole envelope and `data_json` its data, both as they were sent.
 
     `stale` is None where the type has no freshness. `as_of` is when the request was sent whose answer this data is;
@@ -80,17 +80,17 @@ class Disconnected(msgspec.Struct, frozen=True, kw_only=True):
 
 Item = Event | Gap | Connected | Disconnected
 
-_decoder = msgspec.json.Decoder(Frame)
+_decoder = msgspec.json.Decoder(Message)
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What reading a message of the server raises where it is none: not JSON, not UTF-8, or nested too deep to be read."""
 
 
-def decode_frame(raw: bytes) -> Frame:
+def decode_message(raw: bytes) -> Message:
     """Any message of the server. Raises one of `UNREADABLE` for what is none."""
     return _decoder.decode(raw)
 
 
-def event_of(frame: Frame, raw: bytes) -> Event:
+def event_of(frame: Message, raw: bytes) -> Event:
     """The event that `frame`, decoded from `raw`, is."""
-    return Event(raw=raw, **{name: getattr(frame, name) for name in Frame.__struct_fields__})
+    return Event(raw=raw, **{name: getattr(frame, name) for name in Message.__struct_fields__})

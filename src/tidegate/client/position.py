@@ -12,7 +12,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import msgspec
 
-from tidegate.client.items import Frame
+from tidegate.client.items import Message
 
 Patterns = frozenset[str]
 
@@ -48,7 +48,7 @@ class Opening(NamedTuple):
     later: Patterns
 
 
-class Progress:
+class ClientPosition:
     """A client's position across connections. Give it every message of the server, in order.
 
     `wanted` are the patterns to be subscribed to, None for the gateway's defaults. `since` is a position from before,
@@ -92,7 +92,7 @@ class Progress:
         """The patterns that are wanted and that the position does not stand for."""
         return frozenset() if self._wanted is None or self.patterns is None else self._wanted - self.patterns
 
-    def take(self, frame: Frame) -> None:
+    def take(self, frame: Message) -> None:
         """A message has arrived. Raises one of `tidegate.client.items.UNREADABLE` for data of another shape."""
         match frame.type:
             case "welcome":
@@ -169,10 +169,10 @@ class _Gap(msgspec.Struct):
     reason: str
 
 
-def _read(frame: Frame, kind: type[T]) -> T:
+def _read(frame: Message, kind: type[T]) -> T:
     return msgspec.json.decode(frame.data_json, type=kind)
 
 
-def _place(frame: Frame) -> Position:
+def _place(frame: Message) -> Position:
     place = _read(frame, _Place)
     return Position(place.epoch, place.seq)

@@ -1,13 +1,12 @@
 """Publishing one event over HTTP."""
 
-import io
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from tidegate.client.addresses import DEFAULT_URL, api_url
-from tidegate.client.refusals import answer_text, problem_detail, reaching, retry_after_s
+from tidegate.client.asking import Answer, ask, reaching
+from tidegate.client.refusals import answer_text, problem_detail, retry_after_s
 from tidegate.errors import AccessRefused, Unreachable
 
 TIMEOUT_S = 10.0
@@ -30,16 +29,10 @@ async def publish(
     gateway's reason, `Unreachable` where none answers within `timeout_s`, `ValueError` for a malformed `url`.
     """
     draft = _Draft(type=event_type, data=data, key=key, retain=retain, ttl_s=ttl_s)
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    body = msgspec.json.encode(draft)
     with reaching(url, timeout_s=timeout_s):
-        async with (
-            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-            session.post(
-                api_url(url, "/api/v1/events"), data=io.BytesIO(msgspec.json.encode(draft)), allow_redirects=False
-            ) as response,
-        ):
-            return _position(response, await response.read())
+        answer = await ask("POST", api_url(url, "/api/v1/events"), timeout_s=timeout_s, token=token, body=body)
+    return _position(answer)
 
 
 class _Draft(msgspec.Struct, omit_defaults=True):
@@ -55,15 +48,15 @@ class _Accepted(msgspec.Struct):
     seq: int
 
 
-def _position(response: aiohttp.ClientResponse, body: bytes) -> str:
-    if response.status != 202:
-        reason = problem_detail(body) or answer_text(
-            response.status, response.reason or "", location=response.headers.get("Location")
+def _position(answer: Answer) -> str:
+    if answer.status != 202:
+        reason = problem_detail(answer.body) or answer_text(
+            answer.status, answer.phrase, location=answer.headers.get("location")
         )
-        wait_s = retry_after_s(response.headers.get("Retry-After"))
-        raise AccessRefused(response.status, reason, retry_after_s=wait_s)
+        wait_s = retry_after_s(answer.headers.get("retry-after"))
+        raise AccessRefused(answer.status, reason, retry_after_s=wait_s)
     try:
-        accepted = msgspec.json.decode(body, type=_Accepted)
+        accepted = msgspec.json.decode(answer.body, type=_Accepted)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreachable(f"no gateway answers there, but something else: {error}") from error
     return f"{accepted.epoch}:{accepted.seq}"

@@ -3,16 +3,13 @@
 import os
 import re
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import aiohttp
 import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.http11 import Response
 
 from tidegate.client.credentials import Credentials
-from tidegate.errors import AccessRefused, CloseCode, StreamClosed, TidegateError, Unreachable
+from tidegate.errors import AccessRefused, CloseCode, StreamClosed, TidegateError
 
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1009, 1010, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
 """Close codes after which the same client would only meet the same end."""
@@ -111,24 +108,6 @@ def error_text(error: OSError) -> str:
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return error.strerror or str(error) or type(error).__name__
-
-
-def client_error_text(error: aiohttp.ClientError) -> str:
-    """Why a request came to nothing, in the operating system's words where it has any."""
-    return error_text(error.os_error) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
-
-
-@contextmanager
-def reaching(url: str, *, timeout_s: float) -> Iterator[None]:
-    """What goes wrong with a request to `url` within this is `Unreachable`."""
-    try:
-        yield
-    except TimeoutError:
-        raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
-    except aiohttp.ClientError as error:
-        raise Unreachable(f"no gateway answers at {url}: {client_error_text(error)}") from error
-    except UnicodeError as error:
-        raise Unreachable(f"no gateway answers at {url}: its name cannot be one") from error
 
 
 def _bare(location: str) -> str:

@@ -14,12 +14,23 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tidegate.client.addresses import DEFAULT_URL, is_loopback, stream_url
-from tidegate.client.backoff import Backoff
+from tidegate.client.addresses import DEFAULT_URL, names_this_machine, stream_url
 from tidegate.client.credentials import Credentials, TokenSource
-from tidegate.client.items import UNREADABLE, Connected, Disconnected, Event, Frame, Gap, Item, decode_frame, event_of
+from tidegate.client.items import (
+    UNREADABLE,
+    Connected,
+    Disconnected,
+    Event,
+    Gap,
+    Item,
+    Message,
+    decode_message,
+    event_of,
+)
 from tidegate.client.opening import open_websocket
-from tidegate.client.position import Position, Progress
+from tidegate.client.options import StreamOptions
+from tidegate.client.payloads import ConnectionErrorData, ErrorData, GapData, NotificationData, WelcomeData
+from tidegate.client.position import ClientPosition, Position
 from tidegate.client.refusals import FAILED_HANDSHAKE, Lost, judge_again, judge_close, judge_handshake
 from tidegate.errors import AccessRefused, MessageErrorCode, TidegateError
 
@@ -28,20 +39,6 @@ SILENT_HEARTBEATS = 2.5
 
 HEARTBEAT = "heartbeat"
 _PING = b'{"type":"ping"}'
-
-
-class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stream behaves. Durations are in seconds.
-
-    `ping_timeout_s`: how long a server that fell silent may take to answer a ping. `max_message_bytes`: a longer
-    message of the server ends the stream for good.
-    """
-
-    backoff: Backoff = Backoff()
-    open_timeout_s: float = 10.0
-    ping_timeout_s: float = 10.0
-    close_timeout_s: float = 2.0
-    max_message_bytes: int = 16 * 1024 * 1024
 
 
 _DEFAULTS = StreamOptions()
@@ -98,7 +95,7 @@ class Stream:
         self._credentials = Credentials(token)
         self._was_let_in = False
         self._options = options
-        self._progress = Progress(
+        self._progress = ClientPosition(
             _with_heartbeat(self._types),
             since=None if since is None else Position.parse(since),
             since_types=_with_heartbeat(since_types),
@@ -154,7 +151,7 @@ class Stream:
                 self._address(),
                 additional_headers=headers,
                 compression=None,
-                proxy=None if is_loopback(self._url) else True,
+                proxy=None if names_this_machine(self._url) else True,
                 open_timeout=self._options.open_timeout_s,
                 close_timeout=self._options.close_timeout_s,
                 ping_interval=None,  # `_frame` asks a silent server itself, and leaves a talking one alone
@@ -173,7 +170,7 @@ class Stream:
                     await websocket.send(self._to_send[0], text=True)
                 self._to_send.pop(0)  # only now: a cancelled step sends it again, which does no harm
             raw = await self._frame(websocket)
-            item = self._take(decode_frame(raw), raw)
+            item = self._take(decode_message(raw), raw)
             if self._starts_over and isinstance(item, Gap):
                 websocket.transport.abort()  # a goodbye would have to wait until all the snapshots are read
                 self._websocket = None
@@ -205,7 +202,7 @@ class Stream:
                 if pong is None or not pong.done():
                     raise
 
-    def _take(self, frame: Frame, raw: bytes) -> Item | None:
+    def _take(self, frame: Message, raw: bytes) -> Item | None:
         """What a frame is for the user, None for nothing. Raises `AccessRefused` where a subscribe is refused."""
         self._progress.take(frame)
         self._answer(frame)
@@ -213,20 +210,20 @@ class Stream:
             case "welcome":
                 return self._welcome(frame)
             case "gap":
-                gap = msgspec.json.decode(frame.data_json, type=_GapData)
+                gap = msgspec.json.decode(frame.data_json, type=GapData)
                 return Gap(timestamp=frame.timestamp, raw=raw, **msgspec.structs.asdict(gap))
             case "synced" | "subscribed" | "pong":
                 pass
             case "connection_error":
-                self._server_said = msgspec.json.decode(frame.data_json, type=_Said).message
+                self._server_said = msgspec.json.decode(frame.data_json, type=ConnectionErrorData).message
             case "error" if self._asked_later:
-                error = msgspec.json.decode(frame.data_json, type=_Refusal)
+                error = msgspec.json.decode(frame.data_json, type=ErrorData)
                 raise AccessRefused(403 if error.code == MessageErrorCode.FORBIDDEN else 400, error.message)
             case _:
                 return self._event(frame, raw)
         return None
 
-    def _answer(self, frame: Frame) -> None:
+    def _answer(self, frame: Message) -> None:
         """Send what follows from where the client is now."""
         if frame.type in {"welcome", "subscribed"}:
             self._to_send.append(_PING)  # a gateway that is too old for `synced` answers behind the snapshots
@@ -235,8 +232,8 @@ class Stream:
             later = {"type": "subscribe", "data": {"types": sorted(self._progress.missing)}}
             self._to_send.append(msgspec.json.encode(later))
 
-    def _welcome(self, frame: Frame) -> Connected | None:
-        welcome = msgspec.json.decode(frame.data_json, type=_WelcomeData)
+    def _welcome(self, frame: Message) -> Connected | None:
+        welcome = msgspec.json.decode(frame.data_json, type=WelcomeData)
         self._was_let_in = True
         self._credentials.accepted()
         self._welcomed_at = asyncio.get_running_loop().time()
@@ -253,12 +250,12 @@ class Stream:
             heartbeat_interval_s=welcome.heartbeat_interval_s,
         )
 
-    def _event(self, frame: Frame, raw: bytes) -> Event | None:
+    def _event(self, frame: Message, raw: bytes) -> Event | None:
         if frame.type == HEARTBEAT:
             if not self._wants_heartbeats():
                 return None
         elif frame.type == "notification" and frame.seq is None:
-            notice = msgspec.json.decode(frame.data_json, type=_Notice)
+            notice = msgspec.json.decode(frame.data_json, type=NotificationData)
             self._server_said = notice.message
             self._server_wait_s = notice.retry_after_ms / 1000
         return event_of(frame, raw)
@@ -272,9 +269,10 @@ class Stream:
             self._ended = True
             raise verdict
         now = asyncio.get_running_loop().time()
-        lived = self._welcomed_at is not None and now - self._welcomed_at >= self._options.backoff.heal_s
-        self._failures = 1 if lived else self._failures + 1
-        delay_s = self._options.backoff.delay_s(
+        backoff = self._options.backoff
+        lived_s = None if self._welcomed_at is None else now - self._welcomed_at
+        self._failures = backoff.failures(self._failures, lived_s=lived_s)
+        delay_s = backoff.delay_s(
             self._failures, jitter=random.random(), at_least_s=max(verdict.at_least_s, self._server_wait_s)
         )
         self._welcomed_at, self._server_wait_s = None, 0.0
@@ -294,31 +292,3 @@ class Stream:
 
 def _with_heartbeat(types: Iterable[str] | None) -> frozenset[str] | None:
     return None if types is None else frozenset(types) | {HEARTBEAT}
-
-
-class _WelcomeData(msgspec.Struct):
-    client_id: str
-    server: str
-    resumed: bool
-    subscriptions: tuple[str, ...]
-    heartbeat_interval_s: float
-
-
-class _GapData(msgspec.Struct):
-    reason: str
-    requested: str | None
-    skipped: dict[str, int]
-
-
-class _Refusal(msgspec.Struct):
-    code: str
-    message: str
-
-
-class _Said(msgspec.Struct):
-    message: str
-
-
-class _Notice(msgspec.Struct):
-    message: str
-    retry_after_ms: float = 0

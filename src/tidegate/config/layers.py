@@ -6,7 +6,6 @@ Still plain tables: whether a key exists and a value fits is for the reader to s
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import get_args
 
 import msgspec
 
@@ -15,11 +14,11 @@ from tidegate.config.model import (
     BackendConfig,
     HistoryConfig,
     LimitsConfig,
-    Role,
     Section,
     ServerConfig,
 )
 from tidegate.config.reader import Finding, KeyPath, Outside, dotted, table_of
+from tidegate.core.grant import Role
 
 PREFIX = "TIDEGATE_"
 _TABLES: dict[str, type[Section]] = {
@@ -121,7 +120,7 @@ def _with_token(document: Table, file: Outside) -> Table:
     tokens = auth.get("tokens", []) if isinstance(auth, Mapping) else None
     if not isinstance(auth, Mapping) or not isinstance(tokens, list):
         return document
-    token = {"token_file": file, "roles": list(get_args(Role))}
+    token = {"token_file": file, "roles": [role.value for role in Role]}
     return {**document, "auth": {"mode": "token", **auth, "tokens": [*tokens, token]}}
 
 

@@ -4,29 +4,19 @@ The docstrings are the reference of the keys; `render.schema` copies them into t
 seconds, sizes are bytes. Paths are absolute once `loading.load` has read them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from tidegate.config import formats
-from tidegate.core.masking import MASK, mask_headers, mask_strings, mask_url
+from tidegate.core.grant import RoleName
+from tidegate.core.masking import MASK, Masked, mask_headers, mask_strings, mask_url
 
-Role = Literal["subscriber", "publisher", "admin"]
 Algorithm = Literal["HS256", "RS256", "ES256"]
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration. Its `repr` shows no secret."""
-
-    def public(self) -> dict[str, object]:
-        """The table's values by key, with every secret masked."""
-        return msgspec.structs.asdict(self)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.public().items())})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return list(self.public().items())
+class Section(Masked, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration."""
 
 
 class ServerConfig(Section, frozen=True, kw_only=True):
@@ -229,7 +219,7 @@ class TokenConfig(Section, frozen=True, kw_only=True):
 
     token: formats.Token | None = None
     token_file: formats.FilePath | None = None
-    roles: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = ("subscriber",)
+    roles: Annotated[tuple[RoleName, ...], msgspec.Meta(min_length=1)] = ("subscriber",)
     types: tuple[formats.Pattern, ...] | None = None
 
     def public(self) -> dict[str, object]:

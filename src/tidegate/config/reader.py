@@ -18,8 +18,8 @@ import msgspec
 from tidegate.config.formats import DIRECTORY, FILE, Format, resolved
 from tidegate.config.model import Section
 from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
-from tidegate.core.printable import steers
 from tidegate.errors import Problem
+from tidegate.printable import steers
 
 KeyPath = tuple[str | int, ...]
 """The keys, and indices of lists, that lead to a value."""

@@ -3,7 +3,6 @@
 A rule sees only values that are good in themselves, and says what would have to be different.
 """
 
-import ipaddress
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
@@ -20,6 +19,7 @@ from tidegate.config.model import (
     TokenConfig,
 )
 from tidegate.config.reader import Finding, quoted
+from tidegate.loopback import is_loopback
 
 
 @singledispatch
@@ -102,14 +102,6 @@ def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str
         yield from _exposed(config)
     for name, source in config.sources.items():
         yield from _source_of_backend(name, source, config, backends)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _exposed(config: Config) -> Iterator[Finding]:

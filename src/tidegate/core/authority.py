@@ -9,9 +9,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-"""By which names a machine calls itself, as a Host field has them."""
-
 DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 NAME_CHARACTERS = 253

@@ -9,14 +9,18 @@ import msgspec
 
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.freshness import SourceSpec
+from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.outcome import ClassifyPolicy
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(Masked, frozen=True):
     """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
 
     method: str
     params: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def public(self) -> dict[str, object]:
+        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
 
 
 class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from typing import Self
 
 import msgspec
 
+from tidegate.backoff import Backoff
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault, Verdict
 from tidegate.errors import ErrorCode
@@ -198,11 +199,7 @@ def open_period_s(n: int, *, open_s: float, open_max_s: float, jitter: float) ->
 
     `jitter`, in [0, 1), places the result in the upper half of that.
     """
-    longest = min(open_s * 2.0 ** min(n - 1, _MAX_DOUBLINGS), open_max_s)
-    return longest * (0.5 + jitter / 2)
-
-
-_MAX_DOUBLINGS = 64
+    return Backoff(first_s=open_s, max_s=open_max_s, least=0.5, most=1.0).delay_s(n, jitter=jitter)
 
 
 class _Mode(enum.Enum):

@@ -1,6 +1,7 @@
 """What a caller may do: the roles and patterns that its token carries."""
 
 import enum
+from typing import Literal
 
 import msgspec
 
@@ -16,6 +17,10 @@ class Role(enum.StrEnum):
     SUBSCRIBER = "subscriber"
     PUBLISHER = "publisher"
     ADMIN = "admin"
+
+
+RoleName = Literal["subscriber", "publisher", "admin"]
+"""A `Role` as people write it: in the configuration and on the command line."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):

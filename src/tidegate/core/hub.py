@@ -13,10 +13,9 @@ the events instead.
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from tidegate.core.cohort import Cohort, Interest, Member
 from tidegate.core.events import About, Event
 from tidegate.core.framing import Framing
-from tidegate.core.grant import may_see
-from tidegate.core.topics import PatternSet
 
 T = TypeVar("T")
 
@@ -31,127 +30,6 @@ What it returns tells, for each that did not take them all, its place in the seq
 
 WRITE_BYTES = 262144
 """What is joined into one write at the most, unless one event alone is larger."""
-
-
-class Interest:
-    """What a connection wants and may see. Equal interests are equal, and put connections into one cohort."""
-
-    __slots__ = ("_hash", "_sees_everything", "allowed", "framing", "wanted")
-
-    def __init__(self, wanted: PatternSet, *, allowed: PatternSet, framing: Framing) -> None:
-        self.wanted = wanted
-        self.allowed = allowed
-        self.framing = framing
-        self._sees_everything = allowed.is_everything
-        self._hash = hash((wanted.patterns, allowed.patterns, id(framing)))
-
-    def matches(self, event_type: str, about: About = None) -> bool:
-        """Whether an event of `event_type`, which speaks of the types `about`, goes to this connection."""
-        return self.wanted.matches(event_type) and (self._sees_everything or may_see(self.allowed, event_type, about))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Interest)
-            and self.framing is other.framing
-            and self.wanted.patterns == other.wanted.patterns
-            and self.allowed.patterns == other.allowed.patterns
-        )
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
-class Member:
-    """A connection as the hub sees it.
-
-    While `clear`, every event of its interest is handed over at once: to `socket`, or through `write` where that is
-    None, as while the transport holds bytes that are to come before. Otherwise `offer` is told of the events. Neither
-    may join or leave a cohort; both may change `clear` and `socket`.
-    """
-
-    __slots__ = ("_clear", "_socket", "cohort", "write")
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self.write = write
-        self.cohort: Cohort | None = None
-        self._clear = True
-        self._socket: int | None = None
-
-    @property
-    def clear(self) -> bool:
-        return self._clear
-
-    @clear.setter
-    def clear(self, clear: bool) -> None:
-        self._clear = clear
-        if self.cohort is not None:
-            self.cohort.place(self)
-
-    @property
-    def socket(self) -> int | None:
-        return self._socket
-
-    @socket.setter
-    def socket(self, socket: int | None) -> None:
-        self._socket = socket
-        if self.cohort is not None:
-            self.cohort.place(self)
-
-    def offer(self, events: list[Event]) -> None:
-        """Take note of `events`, which cannot be written now."""
-        raise NotImplementedError
-
-    def failed(self, error: Exception) -> None:
-        """Neither `write` nor `offer` may raise: one of them did, and nobody else noticed. Must not call the hub."""
-        raise NotImplementedError
-
-
-class Cohort:
-    """The members of one interest, and what was published to them in this turn."""
-
-    __slots__ = ("behind", "flushed", "interest", "pending", "sockets", "writes")
-
-    def __init__(self, interest: Interest) -> None:
-        self.interest = interest
-        self.sockets: dict[Member, int] = {}
-        """The clear members that have a socket, and which."""
-        self.writes: dict[Member, Callable[[bytes], None]] = {}
-        """The other clear members, and how to write to them."""
-        self.behind: dict[Member, None] = {}
-        """Those that are not clear."""
-        self.pending: list[Event] = []
-        self.flushed = 0
-        """Events written or offered to the members so far."""
-
-    def place(self, member: Member) -> None:
-        """Put `member`, which is here, where it belongs now."""
-        self.remove(member)
-        self.add(member)
-
-    def add(self, member: Member) -> None:
-        """Put `member`, which was not here, where it belongs."""
-        if not member.clear:
-            self.behind[member] = None
-        elif member.socket is not None:
-            self.sockets[member] = member.socket
-        else:
-            self.writes[member] = member.write
-
-    def remove(self, member: Member) -> None:
-        """Forget where `member` is."""
-        self.sockets.pop(member, None)
-        self.writes.pop(member, None)
-        self.behind.pop(member, None)
-
-    def take_pending(self) -> list[Event]:
-        """What was published since the last call, to be handed out at once."""
-        events, self.pending = self.pending, []
-        self.flushed += len(events)
-        return events
-
-    def __len__(self) -> int:
-        """How many members there are."""
-        return len(self.sockets) + len(self.writes) + len(self.behind)
 
 
 class Hub:
@@ -208,7 +86,7 @@ class Hub:
         if cohort.pending:
             self.flush_cohort(cohort)
         member.cohort = cohort
-        cohort.add(member)
+        cohort.file(member)
         return cohort
 
     def leave(self, member: Member) -> None:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 MASK = "***"
 
 HARMLESS_HEADERS = frozenset(
@@ -67,6 +69,20 @@ _HEADER_LINE = re.compile(
     ) [^"'\r\n]+""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+
+class Masked(msgspec.Struct, frozen=True):
+    """A value that may hold secrets: its `repr` shows none of them."""
+
+    def public(self) -> dict[str, object]:
+        """The value's fields by name, with every secret masked."""
+        return msgspec.structs.asdict(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.public().items())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return list(self.public().items())
 
 
 def is_secret_name(name: str) -> bool:

@@ -1,96 +1,51 @@
-"""One connection's stream of events: in order, and whole or with a gap where it is not.
+"""One client's stream of events: in order, and complete, or with a `gap` message where events were dropped.
 
-A subscriber is in one of three conditions. Live and `clear`, the hub writes to it directly. *Catching up*, it works
-off a feed (a reply, snapshots, then the history from its cursor on, with `synced` where that has reached what the
-reply promised) in pieces, as its transport drains; what is published meanwhile waits in the history, and it goes live
-when the feed has reached the newest event. *Backlogged*, its transport holds more than the soft limit and the outbox
-conflates; that too is worked off in pieces.
+What a subscriber does is its `Phase`. *Catching up*, it reads from a feed (`core/feed.py`), in pieces, as its channel
+drains; it goes live when the feed has reached the newest event. *Live*, the hub sends to it at once. *Backlogged*, its
+channel is over the soft limit: the outbox keeps the newest, and is sent in pieces once the channel has drained.
+
+A client that does not read is given up: when more than the hard limit waits for it, or when the kernel took no byte
+for the grace period. Knows nothing of requests, tokens or how a channel sends.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from tidegate.core.envelope import encode_gap, encode_synced
+from tidegate.core.channel import Channel
+from tidegate.core.cohort import Interest, Member, Phase, PhaseError
+from tidegate.core.envelope import encode_gap
 from tidegate.core.events import Event, Position
-from tidegate.core.history import History
-from tidegate.core.hub import Hub, Interest, Member
+from tidegate.core.feed import Feed, joined
 from tidegate.core.instant import Instant
 from tidegate.core.outbox import Outbox, count_skipped
-from tidegate.core.retained import Name, Retained
+from tidegate.core.retained import Name
+from tidegate.core.stream import Stream
 
 PIECE_BYTES = 65536
-"""What waits for a connection is written in joined pieces of about this size, or of a quarter of its hard limit."""
-
-_NEVER = Instant(0.0, 0.0)
-
-
-class Channel(Protocol):
-    """What carries a subscriber's bytes.
-
-    It calls `Subscriber.pause` and `resume` as its buffer fills and drains. If it is no more than a socket, it sets
-    `Subscriber.socket` while it holds no bytes, and None while it does: those are sent first.
-    """
-
-    def write(self, data: bytes) -> None:
-        """Send `data` after everything written before. Never raises and never waits."""
-        ...
-
-    def unsent(self) -> int:
-        """Bytes taken by `write` that the kernel has not taken yet."""
-        ...
+"""What waits for a connection is written in pieces of about this size, or of a quarter of its hard limit if smaller."""
 
 
 class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait for one connection; `soft_bytes` is the transport's own high-water mark."""
+    """How much may wait for one connection, and for how long (seconds) its kernel may take nothing."""
 
     hard_bytes: int
     grace_s: float
 
 
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """The shared state that subscribers read: one per gateway.
-
-    `count_skipped` is told, by type, of the events that a subscriber's gap speaks of. `catching_up` are the
-    subscribers that still read from the history.
-    """
-
-    hub: Hub
-    history: History
-    retained: Retained
-    count_skipped: Callable[[Mapping[str, int]], None]
-    catching_up: "dict[Subscriber, None]" = msgspec.field(default_factory=dict)
-
-    def is_wanted(self, event_type: str) -> bool:
-        """Whether anyone is subscribed to `event_type`."""
-        return self.hub.is_wanted(event_type) or any(each.interest.matches(event_type) for each in self.catching_up)
-
-    def append(self, event: Event) -> None:
-        """Take the next event into the history, past everyone who has not come to what falls out for it."""
-        for fallen in self.history.append(event):
-            for subscriber in self.catching_up:
-                subscriber.evicted(fallen)
-
-
 class Subscriber(Member):
     """One connection's stream.
 
-    `too_slow` is called once, with the reason, when a limit is passed; `broken` when the hub could not hand something
-    over, with the error. Neither may call back into the hub. `placed`: the client has a position, which events move;
-    without one it must not resume, as snapshots may still be due. `paused`: the transport is full; only then has
-    `review` anything to do.
+    `too_slow` is called once, with the reason, when a limit is passed; `broken` when the hub could not send or offer
+    something, with the error. Neither may call back into the hub.
     """
 
     __slots__ = (
         "_broken",
         "_channel",
         "_counted_from",
-        "_cursor",
         "_feed",
-        "_handed_over",
         "_limits",
-        "_now",
         "_outbox",
         "_settled",
         "_stalled",
@@ -99,7 +54,6 @@ class Subscriber(Member):
         "_too_slow",
         "interest",
         "paused",
-        "placed",
     )
 
     def __init__(
@@ -112,26 +66,26 @@ class Subscriber(Member):
         too_slow: Callable[[str], None],
         broken: Callable[[Exception], None],
     ) -> None:
-        super().__init__(channel.write)
-        self.clear = False
+        super().__init__(channel.write, socket=channel.socket)
         self.interest = interest
-        self.placed = False
-        self._told_skipped: dict[str, int] | None = None
+        self.paused = False
+        """The channel is over its soft limit. Only then does `review` have anything to do."""
         self._channel = channel
         self._stream = stream
         self._limits = limits
         self._too_slow: Callable[[str], None] | None = too_slow
         self._broken: Callable[[Exception], None] | None = broken
-        self._feed: Iterator[bytes] | None = None
-        self._cursor = 0
-        self._handed_over = 0
-        """The newest event that did not come live."""
+        # Made when needed and dropped after: an idle connection has neither.
+        self._feed: Feed | None = None
         self._outbox: Outbox | None = None
-        self.paused = False
+        self._told_skipped: dict[str, int] | None = None
+        """Dropped events by type, as far as gaps have reported them."""
         self._stalled: tuple[int, float] | None = None
+        """The fewest unsent bytes that `review` has seen since the pause, and since when."""
         self._settled = 0
+        """Events of former feeds and cohorts, less what was dropped of them."""
         self._counted_from = 0
-        self._now = _NEVER
+        """What the cohort had flushed when this member joined it."""
 
     def feed(
         self,
@@ -142,30 +96,44 @@ class Subscriber(Member):
         position: Position,
         synced_from: int | None,
         now: Instant,
+        placed: bool = True,
     ) -> None:
-        """Send `head`, then the snapshots of `names`, then every event after `position`, then go on live.
+        """Send `head`, then the snapshots of `names`, then every event after `position`, then go live.
 
-        `synced` goes out, once, when everything is handed over up to `synced_from` and up to what was newest when the
-        last snapshot was taken; `synced_from` is None where `head` hands nothing over, and then `names` are none.
-        `interest` replaces the one before. Only a subscriber that is new or `clear` may be fed.
+        `interest` replaces the one before. For the rest see `Feed`. Raises `PhaseError` unless the subscriber is new
+        or live.
         """
-        assert self._feed is None, "one feed at a time: requests wait until the subscriber is clear"
-        if self.cohort is not None:
+        is_new = self.phase is Phase.CATCHING_UP and self._feed is None
+        if not is_new and not self.settle():
+            raise PhaseError(f"one feed at a time: only a new or live subscriber is fed, not one {self.phase.value}")
+        if not is_new:
             self._leave()
+            self._transition(Phase.CATCHING_UP)
         self.interest = interest
-        self._cursor = position.seq
-        self._feed = self._frames(head, list(names), position, synced_from)
+        self._feed = Feed(
+            head,
+            interest=interest,
+            names=list(names),
+            position=position,
+            synced_from=synced_from,
+            placed=placed,
+            stream=self._stream,
+            kept=self._kept,
+            now=now,
+        )
         self._stream.catching_up[self] = None
         self._pump(now)
 
     def send(self, data: bytes) -> None:
-        """Send framed `data` to this connection alone, after everything that was published before."""
+        """Send framed `data` to this connection alone, after everything published before. `PhaseError` if closed."""
+        if self.phase is Phase.CLOSED:
+            raise PhaseError("nothing can be sent to a subscriber that is closed")
         if self.cohort is not None and self.cohort.pending:
             self._stream.hub.flush_cohort(self.cohort)
         self.write(data)
 
     def settle(self) -> bool:
-        """Hand over what was published so far; whether all of it is with the transport, and it takes more.
+        """Send what was published so far; whether all of it is with the channel, and the channel takes more.
 
         Only then may a request be answered: the position in the answer counts everything before it.
         """
@@ -174,20 +142,26 @@ class Subscriber(Member):
         return self.clear
 
     def pause(self) -> None:
-        """The transport holds more than the soft limit."""
+        """The channel is over its soft limit."""
+        if self.paused or self.phase is Phase.CLOSED:
+            return
         self.paused = True
-        self.clear = False
+        # A feed that is paused just waits, and its subscriber is in no cohort: the phase stays.
+        if self.phase is Phase.LIVE:
+            self._transition(Phase.BACKLOGGED)
         self._check_hard_limit()
 
     def resume(self, now: Instant) -> None:
-        """The transport has drained."""
+        """The channel has drained."""
+        if not self.paused or self.phase is Phase.CLOSED:
+            return
         self.paused = False
         self._stalled = None
         self._pump(now)
 
     def review(self, now: Instant) -> None:
-        """Call about once a second: notices a kernel that takes no byte for the grace period."""
-        if not self.paused:
+        """Give up on a client whose kernel took no byte for the grace period. Call about once a second."""
+        if not self.paused or self.phase is Phase.CLOSED:
             return
         unsent = self._channel.unsent()
         if self._stalled is None or unsent < self._stalled[0]:
@@ -196,16 +170,14 @@ class Subscriber(Member):
             self._give_up(f"the connection took no byte for {self._limits.grace_s:g} s")
 
     def evicted(self, event: Event) -> None:
-        """`event` fell out of the history; if this subscriber has not come to it yet, the outbox keeps what it can."""
-        assert event.seq is not None
-        if self._feed is not None and self._cursor < event.seq:
-            self._cursor = event.seq
-            if self.interest.matches(event.type, event.draft.about):
-                self._settled += 1
-                self.offer([event])
+        """The history drops `event`: if it is still to be sent, the outbox keeps it as long as the bounds allow."""
+        if self._feed is not None and self._feed.evicted(event):
+            self.offer([event])
 
     def offer(self, events: list[Event]) -> None:
-        """Keep what `events` the bounds allow, until the transport has drained."""
+        """Keep what the bounds allow of `events`, until the channel has drained."""
+        if self.phase is Phase.CLOSED:
+            return
         if self._outbox is None:
             self._outbox = Outbox()
         for event in events:
@@ -213,13 +185,16 @@ class Subscriber(Member):
         self._check_hard_limit()
 
     def failed(self, error: Exception) -> None:
-        """The hub could not hand something over."""
+        """The hub could not send or offer something."""
         if self._broken is not None:
             self._broken(error)
 
     def detach(self) -> None:
-        """The connection is gone: nothing is written any more."""
-        self.clear = False
+        """The connection has ended: nothing is written any more. May be called again."""
+        if self.phase is Phase.CLOSED:
+            return
+        # First, because leaving flushes the cohort: with this, nothing of that is written behind a close frame.
+        self._transition(Phase.CLOSED)
         self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
@@ -227,86 +202,45 @@ class Subscriber(Member):
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes that wait for this connection, in its transport and in its outbox."""
+        """Bytes that wait for this connection, in its channel and in its outbox."""
         return self._channel.unsent() + (self._outbox.bytes if self._outbox else 0)
 
     @property
     def delivered(self) -> int:
-        """Live and replayed events handed to the transport so far."""
+        """Live and replayed events handed to the channel so far."""
         live = 0 if self.cohort is None else self.cohort.flushed - self._counted_from
+        fed = 0 if self._feed is None else self._feed.count
         held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
-        return self._settled + live - held_back
+        return self._settled + live + fed - held_back
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Events left out so far, by type as far as these are counted, also those that no gap has told of yet."""
+        """Events dropped so far, by type as far as types are counted, also those that no gap has reported yet."""
         skipped = {**(self._told_skipped or {})}
         if self._outbox is not None:
             count_skipped(skipped, self._outbox.skipped.items())
         return skipped
 
-    def _frames(self, head: bytes, names: list[Name], position: Position, synced_from: int | None) -> Iterator[bytes]:
-        framing, history = self.interest.framing, self._stream.history
-        yield head
-        for name in names:
-            found = self._stream.retained.snapshot(name, self._now)
-            # A value that changed or went after `position` follows as an event of the history, so it is no snapshot
-            # any more; and `synced` must not come before that event.
-            assert synced_from is not None, "snapshots are always followed by `synced`"
-            if history.newest > synced_from:
-                synced_from = history.newest
-            if found is not None and (found[0].seq or 0) <= position.seq:
-                yield framing.snapshot(*found)
-        while True:
-            if self._outbox is not None:
-                yield from self._kept()
-            if synced_from is not None and self._cursor >= synced_from:
-                # Where the history overran a slow reader, later events than that had to come before.
-                yield self._synced(max(synced_from, self._handed_over))
-                synced_from = None
-                continue
-            event = history.after(self._cursor)
-            if event is None:
-                # The newest event is reached, but only for now: more may come before a full transport has drained.
-                yield b""
-                continue
-            assert event.seq is not None
-            self._cursor = event.seq
-            if self.interest.matches(event.type, event.draft.about):
-                self._settled += 1
-                yield self._framed(event)
-
-    def _synced(self, seq: int) -> bytes:
-        """Everything up to `seq` has been handed over, or a gap has named it."""
-        self.placed = True
-        position = Position(self._stream.history.epoch, seq)
-        return self.interest.framing.synced(position, encode_synced(position, timestamp=self._now.wall))
-
-    def _framed(self, event: Event) -> bytes:
-        framing, self._handed_over = self.interest.framing, event.seq or 0
-        return (
-            framing.event(event, self._stream.history.epoch) if self.placed else framing.message(event.type, event.json)
-        )
-
     def _pump(self, now: Instant) -> None:
-        self._now = now
-        # A piece lies in the transport whole, on top of what is there: that alone must not pass the hard limit.
+        """Send what waits until the channel is full again, and go live if it is not. `write` may call `pause`."""
+        # A piece lies in the channel whole, on top of what is there: that alone must not pass the hard limit.
         piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
         while self._feed is not None and not self.paused:
-            piece, is_all = _take(self._feed, piece_bytes)
+            piece, is_all = self._feed.take(piece_bytes, now)
             if piece:
                 self.write(piece)
+            # If that filled the channel, the feed stays: more may come into the history before it has drained.
             if is_all and not self.paused:
                 self._end_feed()
                 self._join()
         while self._outbox is not None and not self.paused:
-            self.write(_take(self._kept(), piece_bytes)[0])
-        self.clear = not self.paused
-        self._now = _NEVER
+            self.write(joined(self._kept(now), piece_bytes)[0])
+        if self.phase is Phase.BACKLOGGED and not self.paused:
+            self._transition(Phase.LIVE)
 
-    def _kept(self) -> Iterator[bytes]:
-        """Work the outbox off: what it had to skip, then what it kept, until it is empty."""
-        framing = self.interest.framing
+    def _kept(self, now: Instant) -> Iterator[bytes]:
+        """Empty the outbox: what it had to drop, as a gap, then what it kept."""
+        framing, epoch = self.interest.framing, self._stream.history.epoch
         while self._outbox is not None:
             if skipped := self._outbox.take_skipped():
                 if self._told_skipped is None:
@@ -314,15 +248,11 @@ class Subscriber(Member):
                 count_skipped(self._told_skipped, skipped.items())
                 self._settled -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
-                yield framing.message("gap", encode_gap("slow_consumer", timestamp=self._now.wall, skipped=skipped))
+                yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None
-            yield self._framed(event)
-
-    def _end_feed(self) -> None:
-        self._feed = None
-        self._stream.catching_up.pop(self, None)
+            yield framing.event(event, epoch) if self._feed is None else self._feed.framed(event)
 
     def _check_hard_limit(self) -> None:
         if self.waiting_bytes > self._limits.hard_bytes:
@@ -333,8 +263,17 @@ class Subscriber(Member):
             too_slow, self._too_slow = self._too_slow, None
             too_slow(reason)
 
+    def _end_feed(self) -> None:
+        if self._feed is not None:
+            self._settled += self._feed.count
+            self._feed.close()
+            self._feed = None
+            del self._stream.catching_up[self]
+
     def _join(self) -> None:
+        self._transition(Phase.LIVE)
         cohort = self._stream.hub.join(self, self.interest)
+        # Of equal interests one is kept: else ten thousand clients hold ten thousand copies.
         self.interest = cohort.interest
         self._counted_from = cohort.flushed
 
@@ -342,16 +281,3 @@ class Subscriber(Member):
         if (cohort := self.cohort) is not None:
             self._stream.hub.leave(self)
             self._settled += cohort.flushed - self._counted_from
-
-
-def _take(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
-    """Frames joined up to about `size` bytes, and whether an empty one came: there are no more now."""
-    piece: list[bytes] = []
-    for frame in frames:
-        if not frame:
-            return b"".join(piece), True
-        piece.append(frame)
-        size -= len(frame)
-        if size <= 0:
-            break
-    return b"".join(piece), False

@@ -12,12 +12,11 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from tidegate import files
 from tidegate.engine.threads import in_thread
+from tidegate.token_file import NoToken, read_token
 
 PAUSE_S = 0.3
 TIMEOUT_S = 2.0
-TOKEN_BYTES = 16_384
 
 log = structlog.get_logger("tidegate.engine")
 
@@ -52,7 +51,7 @@ class Hints:
         """Send a hint; why it is not taken, None if it is."""
         try:
             headers = await self._headers()
-        except (OSError, ValueError) as error:
+        except (OSError, NoToken) as error:
             return f"{self._token_file} holds no token that can be sent: {error}"
         try:
             async with session.post(url, headers=headers, allow_redirects=False) as response:
@@ -63,10 +62,7 @@ class Hints:
     async def _headers(self) -> dict[str, str]:
         if self._token_file is None:
             return {}
-        token = (await in_thread(partial(files.read, self._token_file, limit=TOKEN_BYTES))).decode().strip()
-        if not (token and token.isascii() and token.isprintable()):
-            raise ValueError("expected one line of ASCII")
-        return {"Authorization": f"Bearer {token}"}
+        return {"Authorization": f"Bearer {await in_thread(partial(read_token, self._token_file))}"}
 
     def _note(self, refused: str | None) -> None:
         if refused is not None and refused != self._refused:

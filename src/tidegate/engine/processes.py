@@ -13,7 +13,7 @@ from tidegate.engine.threads import in_thread
 MIB = 1024 * 1024
 
 
-class Usage(NamedTuple):
+class ProcessUsage(NamedTuple):
     """Resident memory in whole MiB, and CPU in whole percent of one processor; None at first sight."""
 
     memory_bytes: int
@@ -26,11 +26,13 @@ class ProcessMeter:
     def __init__(self) -> None:
         self._cpu: RateMeter[int] = RateMeter()
 
-    async def measure(self, pids: Sequence[int]) -> Mapping[int, Usage]:
+    async def measure(self, pids: Sequence[int]) -> Mapping[int, ProcessUsage]:
         """What each of `pids` uses; those that have ended are left out."""
         now, readings = await in_thread(partial(_read, pids))
         rates = self._cpu.measure({pid: cpu_s for pid, (_, cpu_s) in readings.items()}, now=now)
-        return {pid: Usage(memory // MIB * MIB, cpu_percent(rates[pid])) for pid, (memory, _) in readings.items()}
+        return {
+            pid: ProcessUsage(memory // MIB * MIB, cpu_percent(rates[pid])) for pid, (memory, _) in readings.items()
+        }
 
 
 def cpu_percent(rate: float | None) -> int | None:

@@ -5,13 +5,11 @@ that is not answered has 204.
 """
 
 import asyncio
-import ipaddress
 import os
-import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +30,8 @@ from tidegate.engine.rpc import Endpoint, Method
 from tidegate.engine.storage import StorageMonitor
 from tidegate.engine.system import SystemMonitor
 from tidegate.errors import StoreError
+from tidegate.loopback import is_loopback
+from tidegate.signals import stopping
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 12081
@@ -80,7 +80,7 @@ async def serve(
         await runner.setup()
         site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener)
         await site.start()
-        if not is_loopback(address[0] for address in runner.addresses):
+        if not all(is_loopback(address[0]) for address in runner.addresses):
             log.warning("engine asks for no token: whoever can connect to it may have files compressed, and sees names")
         await stack.enter_async_context(compression.running())
         yield runner.addresses[0][1]
@@ -136,11 +136,6 @@ def state_dir_of(wanted: str | None, environ: Mapping[str, str], port: int) -> P
     return Path(home) / "tidegate-engine" / str(port)
 
 
-def is_loopback(addresses: Iterable[str]) -> bool:
-    """Whether only this machine can connect to any of the numeric `addresses`."""
-    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
-
-
 def default_roots() -> tuple[Path, ...]:
     """The working directory alone; none where that is the root of all, as it is for services."""
     here = Path.cwd()
@@ -151,10 +146,10 @@ async def _run(
     host: str, port: int, *, options: Options | None, listener: socket.socket | None, stop_with_parent: bool
 ) -> int:
     stopped = asyncio.Event()
-    _stop_on_signals(stopped)
     if stop_with_parent:
         end_with_parent(stopped.set)
     async with AsyncExitStack() as stack:
+        stack.enter_context(stopping(stopped.set))
         try:
             bound = await stack.enter_async_context(serve(host, port, options=options, listener=listener))
         except (OSError, OverflowError) as error:
@@ -205,18 +200,6 @@ async def _rpc(endpoint: Endpoint, request: web.Request) -> web.Response:
     if answer is None:
         return web.Response(status=204)
     return web.Response(body=answer, content_type="application/json")
-
-
-def _stop_on_signals(stopped: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        stopped.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, os._exit, 128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
 
 
 def _url(host: str, port: int) -> str:

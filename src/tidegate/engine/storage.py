@@ -37,7 +37,7 @@ class Mount(NamedTuple):
     file_system: str
 
 
-class Usage(NamedTuple):
+class DiskUsage(NamedTuple):
     """How full a volume is. `free_bytes` is what ordinary users may still write, `percent` is against that."""
 
     total_bytes: int
@@ -77,7 +77,7 @@ class StorageMonitor:
     def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s
         self._meter: RateMeter[tuple[str, str]] = RateMeter()
-        self._asked: dict[str, asyncio.Future[Usage | None]] = {}
+        self._asked: dict[str, asyncio.Future[DiskUsage | None]] = {}
 
     async def status(self) -> StorageStatus:
         """How full each volume is, and how fast it is read and written."""
@@ -88,7 +88,7 @@ class StorageMonitor:
             [_volume(mount, usage, rates) for mount, usage in zip(reading.mounts, usages, strict=True)]
         )
 
-    async def _usage(self, mount_point: str) -> Usage | None:
+    async def _usage(self, mount_point: str) -> DiskUsage | None:
         asked = self._asked.get(mount_point)
         if asked is None:
             asked = self._asked[mount_point] = in_thread(partial(_disk_usage, mount_point))
@@ -127,7 +127,7 @@ def _is_on_disk(mount: Mount) -> bool:
     return mount.device.startswith("/dev/") and mount.device != "/dev/fuse"
 
 
-def _volume(mount: Mount, usage: Usage | None, rates: Mapping[tuple[str, str], float | None]) -> Volume:
+def _volume(mount: Mount, usage: DiskUsage | None, rates: Mapping[tuple[str, str], float | None]) -> Volume:
     return Volume(
         id=volume_id(mount),
         device=mount.device,
@@ -185,12 +185,12 @@ def _device_counters(mounts: Iterable[Mount]) -> dict[tuple[str, str], float]:
     return counters
 
 
-def _disk_usage(mount_point: str) -> Usage | None:
+def _disk_usage(mount_point: str) -> DiskUsage | None:
     try:
         usage = psutil.disk_usage(mount_point)
     except OSError:
         return None
-    return Usage(usage.total, usage.used, usage.free, usage.percent)
+    return DiskUsage(usage.total, usage.used, usage.free, usage.percent)
 
 
 def _rounded(rate: float | None) -> float | None:

@@ -1,1 +1,5 @@
 """What clients come in through: the listening socket, WebSocket, event streams and the HTTP API."""
+
+from tidegate.extras import require
+
+require("gateway")

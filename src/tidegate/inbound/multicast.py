@@ -9,7 +9,7 @@ kernel's part. Where the installation found no C compiler, it is the loop in Pyt
 import os
 from collections.abc import Sequence
 
-__all__ = ["send_one_by_one", "send_to_all"]
+__all__ = ["IS_COMPILED", "send_one_by_one", "send_to_all"]
 
 
 def send_one_by_one(sockets: Sequence[int], data: bytes, /) -> list[tuple[int, int]]:
@@ -29,3 +29,5 @@ try:
     from tidegate.inbound._multicast import send_to_all
 except ImportError:
     send_to_all = send_one_by_one
+
+IS_COMPILED = send_to_all is not send_one_by_one

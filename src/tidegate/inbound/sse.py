@@ -12,10 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.query import StreamQuery
-from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
-from tidegate.runtime.access import Admission
+from tidegate.runtime.admission import Admission
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway
 
@@ -59,11 +57,9 @@ class EventStreams:
         self.soft_bytes = soft_bytes
         self.jitter = jitter
 
-    def open(self, admission: Admission, query: StreamQuery) -> "EventStream":
-        """The ASGI response that is the stream. Raises `AccessRefused`: 503 where there is no room, 400, 403."""
-        self.gateway.check_room()
-        patterns = self.gateway.patterns_for(query.types, admission.grant)
-        return EventStream(self, admission, query, patterns)
+    def open(self, admission: Admission) -> "EventStream":
+        """The ASGI response that is the stream of whoever was let in with `admission`."""
+        return EventStream(self, admission)
 
     def retry_ms(self) -> int:
         """When the next client whose stream ends is to come back."""
@@ -73,15 +69,15 @@ class EventStreams:
 class EventStream:
     """One stream. It is its connection's channel, and the ASGI response that carries it."""
 
-    def __init__(self, streams: EventStreams, admission: Admission, query: StreamQuery, patterns: PatternSet) -> None:
+    socket = None
+    """The server's framing and TLS lie between us and the socket."""
+
+    def __init__(self, streams: EventStreams, admission: Admission) -> None:
         self._streams = streams
         self._admission = admission
-        self._query = query
-        self._patterns = patterns
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
-        self._full = False
         self._closed = False
         self._gone = False
         self._reason = "closed by the client"
@@ -97,7 +93,7 @@ class EventStream:
                 tasks.create_task(self._watch(receive))
                 # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
                 preamble = EVENT_STREAM.retry(self._streams.retry_ms())
-                self._connection.start(self._query.since, by_default=self._query.types is None, preamble=preamble)
+                self._connection.start(self._admission.since, by_default=self._admission.by_default, preamble=preamble)
                 await self._pump(send)
         finally:
             if self._deadline is not None:
@@ -111,8 +107,7 @@ class EventStream:
         self._waiting.append(data)
         self._bytes += len(data)
         self._wake.set()
-        if self._bytes > self._streams.soft_bytes and not self._full:
-            self._full = True
+        if self._bytes > self._streams.soft_bytes:
             self._connection.pause()
 
     def unsent(self) -> int:
@@ -134,7 +129,7 @@ class EventStream:
             address=self._admission.address,
             framing=EVENT_STREAM,
             grant=self._admission.grant,
-            patterns=self._patterns,
+            patterns=self._admission.patterns,
         )
 
     def _end(self, code: CloseCode, reason: str) -> None:
@@ -175,8 +170,7 @@ class EventStream:
             data = self._waiting.popleft()
             await send(_body(data))
             self._bytes -= len(data)
-            if self._full and not self._waiting and not self._gone:
-                self._full = False
+            if self._connection.subscriber.paused and not self._waiting and not self._gone:
                 self._connection.resume()
 
 

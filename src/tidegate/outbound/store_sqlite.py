@@ -1,16 +1,13 @@
-"""Last good values on disk: SQLite in WAL mode, written by one thread, off the event loop.
+"""Last good values on disk: SQLite, written by one thread, off the event loop.
 
-What `save` takes is merged by type and key and written in one transaction at least once in `WRITE_EVERY_S`. A commit
-survives a kill at any moment (SQLite, "Write-Ahead Logging"). The directory is locked, so that two gateways never share
-it, and only the gateway's user may read its files. A file that cannot be read as ours is set aside, never deleted, and
-the gateway starts without it.
+What `save` takes is merged by type and key and written in one transaction at least once in `WRITE_EVERY_S`. The
+directory is locked, so that two gateways never share it. How the file is opened, kept private and set aside is
+`tidegate.database`'s.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -20,7 +17,8 @@ from typing import Self
 import structlog
 
 from tidegate import files
-from tidegate.errors import StoreError
+from tidegate.database import Change, Database, Layout, SetAside, opened
+from tidegate.errors import StoreError, Unstorable
 from tidegate.ports import SavedValue
 
 WRITE_EVERY_S = 0.25
@@ -30,7 +28,7 @@ RETRY_S = 1.0
 FILE = "values.sqlite3"
 LOCK = "lock"
 APPLICATION_ID = 0x54494445
-"""Marks our files ("TIDE" in ASCII), so that another program's database is never taken for one."""
+"""Marks our files ("TIDE" in ASCII)."""
 
 MIGRATIONS = (
     """
@@ -43,10 +41,21 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     """,
 )
-"""What leads from each schema version to the next; the version is kept in ``user_version``."""
+LAYOUT = Layout(
+    file=FILE,
+    lock=LOCK,
+    application_id=APPLICATION_ID,
+    migrations=MIGRATIONS,
+    synchronous="NORMAL",
+    user="gateway",
+    setting="server.state_dir",
+)
 
 _UPSERT = "INSERT OR REPLACE INTO last_good (type, key, data, as_of) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM last_good WHERE type = ? AND key = ?"
+
+_Batch = dict[tuple[str, str], SavedValue | None]
+"""What is to be stored by type and key, None for what is to be forgotten."""
 
 log = structlog.get_logger("tidegate.store")
 
@@ -54,10 +63,9 @@ log = structlog.get_logger("tidegate.store")
 class SqliteStore:
     """The store of one gateway. Made by `open`; `aclose` ends its thread and releases the directory."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
-        self._connection = connection
-        self._lock = lock
-        self._waiting: dict[tuple[str, str], SavedValue | None] = {}
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: _Batch = {}
         self._changed = threading.Condition()
         self._closing = False
         self._writer = threading.Thread(target=self._write_on, name="tidegate-store", daemon=True)
@@ -97,39 +105,22 @@ class SqliteStore:
 
     @classmethod
     def _open(cls, directory: Path) -> Self:
+        database = opened(directory, LAYOUT, set_aside=_tell)
         try:
-            files.make_directory(directory)
-            lock = files.open_private(directory / LOCK)
-        except OSError as error:
-            got = f"{directory}: {_with_name(error, directory)}"
-            raise StoreError(f"expected a directory that can be written, got {got} (server.state_dir)") from error
-        with contextlib.ExitStack() as undo:
-            undo.callback(os.close, lock)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                connection = _connect(directory / FILE)
-            except BlockingIOError as error:
-                raise StoreError(f"another gateway uses {directory}: give each its own server.state_dir") from error
-            except (OSError, sqlite3.Error) as error:
-                got = _with_name(error, directory) if isinstance(error, OSError) else str(error)
-                raise StoreError(f"expected a database that can be written in {directory}, got {got}") from error
-            undo.callback(connection.close)
-            store = cls(connection, lock)
-            undo.pop_all()
-            return store
+            return cls(database)
+        except BaseException:  # no thread could be started
+            database.close()
+            raise
 
     def _load(self) -> list[SavedValue]:
-        with self._changed:
-            rows = self._connection.execute("SELECT type, key, data, as_of FROM last_good").fetchall()
-        return [SavedValue(*row) for row in rows]
+        return [SavedValue(*row) for row in self._database.read("SELECT type, key, data, as_of FROM last_good")]
 
     def _close(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._writer.join()
-        self._connection.close()
-        os.close(self._lock)
+        self._database.close()
 
     def _write_on(self) -> None:
         """The writer thread: until closed, and then once more for what is left."""
@@ -146,17 +137,32 @@ class SqliteStore:
                 return
             time.sleep(WRITE_EVERY_S)
 
-    def _write(self, batch: dict[tuple[str, str], SavedValue | None]) -> bool:
+    def _write(self, batch: _Batch) -> bool:
+        """Whether all of `batch` has been written that can be: what no retry would store is left out with a warning."""
         try:
-            with self._connection:
-                self._connection.executemany(
-                    _UPSERT, [(v.type, v.key, v.data, v.as_of) for v in batch.values() if v is not None]
-                )
-                self._connection.executemany(_DELETE, [name for name, value in batch.items() if value is None])
-        except sqlite3.Error as error:
+            self._database.write(*_changes(batch))
+        except Unstorable:
+            return self._write_one_by_one(batch)
+        except StoreError as error:
             log.warning("last good values could not be written", values=len(batch), error=str(error))
             return False
         return True
+
+    def _write_one_by_one(self, batch: _Batch) -> bool:
+        """Keep a value that cannot be stored from holding up all others."""
+        is_whole = True
+        for name in list(batch):
+            try:
+                self._database.write(*_changes({name: batch[name]}))
+            except Unstorable as error:
+                del batch[name]  # or it would be tried again with what is left
+                log.warning(
+                    "last good value left out, it cannot be stored", type=name[0], key=name[1], error=str(error)
+                )
+            except StoreError as error:
+                log.warning("last good value could not be written", type=name[0], key=name[1], error=str(error))
+                is_whole = False
+        return is_whole
 
 
 def obstacle(directory: Path) -> str | None:
@@ -176,73 +182,10 @@ def obstacle(directory: Path) -> str | None:
     return None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to our database at `path`; whatever else lies there is set aside first."""
-    files.make_database_private(path)
-    try:
-        return _prepare(path)
-    except sqlite3.OperationalError:
-        raise  # the disk's or the system's fault, not the file's
-    except (sqlite3.DatabaseError, _ForeignFile) as error:
-        aside = _set_aside(path)
-        log.warning("state file set aside", file=str(path), kept_as=str(aside), reason=str(error))
-        files.make_database_private(path)
-        return _prepare(path)
+def _changes(batch: _Batch) -> tuple[Change, Change]:
+    values = [(value.type, value.key, value.data, value.as_of) for value in batch.values() if value is not None]
+    return (_UPSERT, values), (_DELETE, [name for name, value in batch.items() if value is None])
 
 
-def _prepare(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False)
-    try:
-        _check(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        _migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check(connection: sqlite3.Connection) -> None:
-    """Raise `_ForeignFile` or `sqlite3.DatabaseError` for anything but an empty file or a sound one of ours."""
-    version = _pragma(connection, "user_version")
-    is_new = _pragma(connection, "schema_version") == 0
-    if not is_new and _pragma(connection, "application_id") != APPLICATION_ID:
-        raise _ForeignFile("expected a database of Tidegate, got another program's")
-    if version > len(MIGRATIONS):
-        raise _ForeignFile(f"expected schema version {len(MIGRATIONS)} or older, got {version}")
-    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise _ForeignFile(f"expected a sound database: {verdict}")
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    for version in range(_pragma(connection, "user_version"), len(MIGRATIONS)):
-        connection.executescript(
-            f"BEGIN; {MIGRATIONS[version]} PRAGMA application_id = {APPLICATION_ID};"
-            f" PRAGMA user_version = {version + 1}; COMMIT;"
-        )
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a database and its companions; the name that it has now."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.unreadable-{stamp}-{time.monotonic_ns()}")
-    for suffix in files.DATABASE_COMPANIONS:
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def _with_name(error: OSError, directory: Path) -> str:
-    """What the operating system, or `files`, says, and of which file where that is not `directory` itself."""
-    name = "" if error.filename in (None, str(directory)) else f"{Path(error.filename).name} "
-    return f"{name}({error.strerror})"
-
-
-class _ForeignFile(Exception):
-    """A file that is not ours, or not sound."""
+def _tell(aside: SetAside) -> None:
+    log.warning("state file set aside", file=str(aside.file), kept_as=str(aside.kept_as), reason=aside.reason)

@@ -1,11 +1,10 @@
 """What runs, in which order it starts, whether it is ready, and how it ends.
 
 Start: saved values are published as stale, then the pollers ask for fresh ones. End: the gateway drains, then what
-runs is cancelled; whoever made the parts closes them. A part that fails is logged and started again.
+runs is cancelled; whoever made the parts closes them.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
 
@@ -21,10 +20,8 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store
 from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.keeping import kept_running
 from tidegate.runtime.poller import BackendPoller
-
-RESTART_S = 1.0
-"""How long a part that failed rests before it is started again."""
 
 COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
 """By the name that an operator gives."""
@@ -43,24 +40,12 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Supervisor:
-    """The running whole. `services` are coroutines that run until cancelled, by name."""
+    """The running whole."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        pollers: Sequence[BackendPoller],
-        *,
-        store: Store | None,
-        services: dict[str, Callable[[], Awaitable[None]]],
-    ) -> None:
+    def __init__(self, gateway: Gateway, pollers: Sequence[BackendPoller], *, store: Store | None) -> None:
         self._gateway = gateway
         self._pollers = {poller.name: poller for poller in pollers}
         self._store = store
-        self._services = {
-            "gateway": gateway.run,
-            **{f"poller {poller.name}": poller.run for poller in pollers},
-            **services,
-        }
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -76,13 +61,10 @@ class Supervisor:
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._restated
-        tasks = [asyncio.create_task(_keep_running(name, run), name=name) for name, run in self._services.items()]
-        try:
+        works = {"gateway": self._gateway.run}
+        works |= {f"poller {name}": poller.run for name, poller in self._pollers.items()}
+        async with kept_running(works, self._gateway.clock):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     def readiness(self) -> Readiness:
         """Whether the gateway is ready: a dead backend makes it degraded, not unready."""
@@ -188,12 +170,3 @@ def _listed(names: Iterable[str]) -> str:
     """Names as an error lists them, if there are any."""
     listed = ", ".join(names)
     return f" ({listed})" if listed else ""
-
-
-async def _keep_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        try:
-            await run()
-        except Exception:
-            log.exception("a part failed and is started again", part=name, after_s=RESTART_S)
-        await asyncio.sleep(RESTART_S)

@@ -9,8 +9,9 @@
         await running.poll("engine")
         assert (await events.next()).stale
 
-The fakes implement the ports of `tidegate.ports`; Tidegate's own tests use them, and hold them to the same contract
-as the adapters. Needs no test framework; for pytest, `tidegate.pytest_plugin` makes fixtures of this.
+The fakes implement the ports of `tidegate.ports`; Tidegate's own tests hold them to the same contracts as the adapters.
+`tidegate.testing.contracts` has those contracts for other people's implementations. Needs no test framework; for
+pytest, `tidegate.pytest_plugin` makes fixtures of this.
 """
 
 from tidegate.testing.backend import Exchange, Script, ScriptedBackend

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 from tidegate.verify.faultproxy import CallRecord
-from tidegate.verify.frames import Frame, Name, RpcError, Welcome, clock, read_error, read_move, read_place
+from tidegate.verify.frames import Frame, Name, ReportedError, Welcome, clock, read_error, read_move, read_place
 
 HANDS_OVER = frozenset({"welcome", "subscribed", "authenticated"})
 
@@ -100,7 +100,7 @@ def misreports(frames: Iterable[Frame], *, types: Collection[str], interval_s: f
     the first failure in a row) none comes sooner than `interval_s` after the one before. None: the limit is not known.
     """
     wrong: list[str] = []
-    before: dict[str, tuple[Frame, RpcError]] = {}
+    before: dict[str, tuple[Frame, ReportedError]] = {}
     for frame in frames:
         if frame.type != "rpc_error" or (error := read_error(frame)).source not in types:
             continue
@@ -112,7 +112,7 @@ def misreports(frames: Iterable[Frame], *, types: Collection[str], interval_s: f
 
 
 def _miscounts(
-    previous: tuple[Frame, RpcError], this: tuple[Frame, RpcError], interval_s: float | None
+    previous: tuple[Frame, ReportedError], this: tuple[Frame, ReportedError], interval_s: float | None
 ) -> Iterable[str]:
     apart_s = this[0].at - previous[0].at
     if interval_s is not None and apart_s < interval_s - RESOLUTION_S:

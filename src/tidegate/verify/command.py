@@ -1,23 +1,21 @@
 """The command: runs a verification, shows it while it goes on, writes the report."""
 
 import asyncio
-import os
-import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
+from tidegate.printable import printable
+from tidegate.signals import stopping
 from tidegate.verify.deployment import GATEWAY
 from tidegate.verify.progress import ConsoleProgress
 from tidegate.verify.rendering import renderer_for, summary
 from tidegate.verify.report import Report
 from tidegate.verify.runner import ALL, verify
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = "interrupted: nothing was proved\n"
 
 
@@ -65,16 +63,8 @@ async def _until_signalled(work: Coroutine[object, object, Report]) -> Report:
     """The first SIGINT or SIGTERM cancels `work`, so that what was started is ended; the second ends us at once."""
     task = asyncio.current_task()
     assert task is not None
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        task.cancel()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, os._exit, 128 + number)
-
-    for number in SIGNALS:
-        loop.add_signal_handler(number, stop)
-    return await work
+    with stopping(task.cancel):
+        return await work
 
 
 def _check(url: str | None, fault_url: str | None, scenarios: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 import msgspec
 
-from tidegate.verify.endpoints import POLL_S, GatewayApi, ProxyApi, Status
+from tidegate.verify.endpoints import POLL_S, GatewayApi, GatewayStatus, ProxyApi
 from tidegate.verify.faultproxy import Fault, FaultProxy, control_server
 from tidegate.verify.frames import read_error, seconds
 from tidegate.verify.observer import NotSeen, StreamEnded, observing
@@ -80,7 +80,7 @@ class Deployment:
         gateway: GatewayApi,
         proxy: ProxyApi,
         backend: str,
-        status: Status,
+        status: GatewayStatus,
         token: str | None = None,
         settings: Settings | None = None,
         programs: "LocalPrograms | None" = None,
@@ -104,7 +104,7 @@ class Deployment:
         """Whether we started it."""
         return self.programs is not None
 
-    async def settle(self) -> None:
+    async def recover(self) -> None:
         """Return once no fault is on and everything is fresh.
 
         Where our token may do that, a breaker that was open is reset, so that nobody waits for the back-off that faults
@@ -119,13 +119,13 @@ class Deployment:
         if breaker.state != "closed" or breaker.open_count > 0:
             await self.gateway.reset(self.backend)
         await self.gateway.poll(self.backend)
-        problem = await self._unsettled()
+        problem = await self._trouble()
         deadline = time.monotonic() + self.patience_s + await self._open_for_s()
         while problem is not None:
             if time.monotonic() > deadline:
                 raise CouldNotTest(f"with a healthy backend the gateway does not become fresh: {problem}")
             await asyncio.sleep(POLL_S)
-            problem = await self._unsettled()
+            problem = await self._trouble()
 
     async def heal(self) -> None:
         """Switch every fault off and let every held answer go. Raises `CouldNotTest`."""
@@ -149,7 +149,7 @@ class Deployment:
         assert self.programs is not None
         self.gateway.url = (await self.programs.restart_gateway()).url
 
-    async def _unsettled(self) -> str | None:
+    async def _trouble(self) -> str | None:
         status = await self.gateway.status()
         for breaker in status.breakers:
             if breaker.name == self.backend and breaker.state != "closed":
@@ -247,7 +247,7 @@ async def _calm(gateway: GatewayApi, *, within_s: float) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def _behind(gateway: GatewayApi, proxy: ProxyApi, status: Status, token: str | None) -> str:
+async def _behind(gateway: GatewayApi, proxy: ProxyApi, status: GatewayStatus, token: str | None) -> str:
     """The backend whose calls go through `proxy`."""
     within_s = 10.0 + 2 * max(source.interval_s for source in status.sources)
     await _calm(gateway, within_s=within_s)

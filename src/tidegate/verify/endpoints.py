@@ -48,7 +48,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The gateway at a glance."""
 
     epoch: str
@@ -140,8 +140,8 @@ class GatewayApi(_Endpoint):
             else:
                 return
 
-    async def status(self) -> Status:
-        return await self._read("/api/v1/status", Status)
+    async def status(self) -> GatewayStatus:
+        return await self._read("/api/v1/status", GatewayStatus)
 
     async def breaker(self, name: str) -> BreakerStatus:
         return await self._read(f"/api/v1/status/circuit-breaker/{name}", BreakerStatus)

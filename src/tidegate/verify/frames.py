@@ -64,7 +64,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
         return seconds(self.retry_at) - seconds(self.opened_at)
 
 
-class RpcError(msgspec.Struct, frozen=True, kw_only=True):
+class ReportedError(msgspec.Struct, frozen=True, kw_only=True):
     """The data of an `rpc_error` event."""
 
     backend: str
@@ -94,7 +94,7 @@ class Place(msgspec.Struct, frozen=True):
 
 _frames = msgspec.json.Decoder(Frame)
 _moves = msgspec.json.Decoder(Move)
-_errors = msgspec.json.Decoder(RpcError)
+_errors = msgspec.json.Decoder(ReportedError)
 _welcomes = msgspec.json.Decoder(Welcome)
 _places = msgspec.json.Decoder(Place)
 _data: Mapping[str, msgspec.json.Decoder[Any]] = {
@@ -121,7 +121,7 @@ def read_move(frame: Frame) -> Move:
     return _moves.decode(frame.data)
 
 
-def read_error(frame: Frame) -> RpcError:
+def read_error(frame: Frame) -> ReportedError:
     """What an `rpc_error` event tells."""
     return _errors.decode(frame.data)
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from tidegate.core.printable import printable
+from tidegate.printable import printable
 from tidegate.verify.report import Check, Outcome, ScenarioResult
 
 _SHOWN = {

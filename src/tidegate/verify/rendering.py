@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from tidegate.core.printable import printable
 from tidegate.errors import ConfigError, Problem
+from tidegate.printable import printable
 from tidegate.verify.report import Check, Outcome, Report, ScenarioResult
 
 _MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.SKIPPED: "-", Outcome.UNTESTED: "?"}

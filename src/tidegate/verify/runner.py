@@ -9,7 +9,7 @@ from typing import Final
 from tidegate.verify.deployment import GATEWAY, Deployment, local_deployment, remote_deployment
 from tidegate.verify.observer import NotSeen, StreamEnded
 from tidegate.verify.obstacles import CheckFailed, CouldNotTest
-from tidegate.verify.report import Check, Report, ScenarioResult, verdict
+from tidegate.verify.report import Check, Outcome, Report, ScenarioResult, verdict
 from tidegate.verify.scenarios import SCENARIOS, Scenario
 from tidegate.verify.trial import Progress, Trial
 
@@ -70,7 +70,7 @@ async def play(scenario: Scenario, deployment: Deployment, progress: Progress) -
     trial = Trial(deployment, progress)
     obstacle: str | None = None
     try:
-        await deployment.settle()
+        await deployment.recover()
         await scenario.play(trial)
     except CheckFailed:
         pass
@@ -82,18 +82,7 @@ async def play(scenario: Scenario, deployment: Deployment, progress: Progress) -
         with contextlib.suppress(CouldNotTest):
             await deployment.heal()
     outcome, reason = verdict(trial.checks, obstacle=obstacle, death=await deployment.death())
-    result = ScenarioResult(
-        name=scenario.name,
-        title=scenario.title,
-        promise=scenario.promise,
-        outcome=outcome,
-        reason=reason,
-        began=began,
-        elapsed_s=trial.elapsed_s,
-        checks=trial.checks,
-    )
-    progress.ended(result)
-    return result
+    return _ended(scenario, outcome, reason, began=began, trial=trial, progress=progress)
 
 
 @asynccontextmanager
@@ -110,15 +99,21 @@ async def _deployment(
 
 def _untested(scenario: Scenario, reason: str, progress: Progress) -> ScenarioResult:
     outcome, reason = verdict([], obstacle=reason)
+    return _ended(scenario, outcome, reason, began=time.time(), trial=None, progress=progress)
+
+
+def _ended(
+    scenario: Scenario, outcome: Outcome, reason: str, *, began: float, trial: Trial | None, progress: Progress
+) -> ScenarioResult:
     result = ScenarioResult(
         name=scenario.name,
         title=scenario.title,
         promise=scenario.promise,
         outcome=outcome,
         reason=reason,
-        began=time.time(),
-        elapsed_s=0.0,
-        checks=[],
+        began=began,
+        elapsed_s=0.0 if trial is None else trial.elapsed_s,
+        checks=[] if trial is None else trial.checks,
     )
     progress.ended(result)
     return result

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from tidegate.engine.compression import agents
-from tidegate.engine.compression.agents import Agent, AgentState, replacement_delay_s
+from tidegate.engine.compression import agent_process, agents
+from tidegate.engine.compression.agents import REPLACEMENTS, Agent, AgentState
 from tidegate.engine.compression.messages import (
     Beat,
     Cancel,
@@ -248,7 +248,7 @@ def test_a_lost_process_is_replaced_and_its_job_told() -> None:
         assert house.work.heard == [("j1", "agent-1 (process 100) was ended by signal 9")]
         assert (house.agent.state, house.agent.error) == (AgentState.ERROR, "was ended by signal 9")
         assert (house.agent.job, house.agent.jobs_failed, house.agent.restarts) == (None, 1, 1)
-        await asyncio.sleep(agents.FIRST_S)
+        await asyncio.sleep(REPLACEMENTS.first_s)
         await house.ready()
         assert (house.agent.state, house.agent.pid, house.agent.error) == (AgentState.IDLE, 101, None)
         await house.close()
@@ -283,12 +283,12 @@ def test_a_process_that_was_well_is_replaced_soon() -> None:
         await house.ready()
         for _ in range(3):
             process = house.process
-            for _ in range(int(agents.HEALTHY_S) + 1):
+            for _ in range(int(REPLACEMENTS.heal_s) + 1):
                 await asyncio.sleep(1)
                 process.say(Beat())
             process.end(0)
             await house.settled()
-            await asyncio.sleep(agents.FIRST_S)
+            await asyncio.sleep(REPLACEMENTS.first_s)
             await house.ready()
             assert house.agent.state is AgentState.IDLE
         await house.close()
@@ -407,8 +407,8 @@ def test_leaving_ends_the_process_by_force_if_need_be(deaf: bool) -> None:
 
 
 def test_waits_double_up_to_a_limit() -> None:
-    assert [replacement_delay_s(n, jitter=0.0) for n in (1, 2, 3, 7, 1000)] == [0.5, 1.0, 2.0, 30.0, 30.0]
-    assert replacement_delay_s(1, jitter=1.0) == 0.75
+    assert [REPLACEMENTS.delay_s(n, jitter=0.0) for n in (1, 2, 3, 7, 1000)] == [0.5, 1.0, 2.0, 30.0, 30.0]
+    assert REPLACEMENTS.delay_s(1, jitter=1.0) == 0.75
 
 
 @pytest.mark.real
@@ -417,7 +417,7 @@ async def test_the_working_directory_holds_no_modules_of_an_agent(
 ) -> None:
     (tmp_path / "queue.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
-    process = await agents.start_process()
+    process = await agent_process.start_process()
     assert process.stdin is not None
     assert process.stdout is not None
     async with asyncio.timeout(30):

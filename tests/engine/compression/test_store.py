@@ -71,7 +71,7 @@ async def test_a_link_in_place_of_a_file_is_refused_and_not_followed(tmp_path: P
     (tmp_path / "theirs").write_text("theirs")
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / name).symlink_to(tmp_path / "theirs")
-    with pytest.raises(StoreError, match=f"got .*{name}: a symbolic link, which is not followed"):
+    with pytest.raises(StoreError, match=rf"got .*{name} \(a symbolic link, which is not followed\)"):
         await saved(tmp_path / "state")
     assert (tmp_path / "theirs").read_text() == "theirs"
 
@@ -127,6 +127,6 @@ async def test_a_job_that_nobody_can_read_does_not_hide_the_others(tmp_path: Pat
 
 async def test_a_failing_disk_is_an_error(tmp_path: Path) -> None:
     async with opened(tmp_path) as jobs:
-        jobs._connection.execute("PRAGMA query_only = ON")
+        jobs._database.connection.execute("PRAGMA query_only = ON")
         with pytest.raises(StoreError, match="jobs cannot be kept"):
             await jobs.save(record("a"))

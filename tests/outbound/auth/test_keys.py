@@ -16,6 +16,7 @@ from signing import ec_key, jwks, rsa_key
 from tidegate.errors import ConfigError, MessageError
 from tidegate.outbound.auth import JwksKeys, files, public_key_file, secret_file
 from tidegate.outbound.auth.keys import BODY_BYTES
+from tidegate.outbound.http_client.answer import FRAME_BYTES, INTERIM_ANSWERS
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -221,9 +222,14 @@ async def test_known_key_ids_ask_for_nothing() -> None:
         http_response(b'{"keys":[' + b" " * BODY_BYTES + b"]}"),
         b"no HTTP at all\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\nConnection: close\r\n\r\nhalf",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * (INTERIM_ANSWERS + 1) + http_response(b'{"keys":[]}'),
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n" + b"Link: y\r\n" * FRAME_BYTES,
     ],
-    ids=["500", "html", "list", "no keys", "keys no list", "deep", "not UTF-8", "large", "no http", "half"],
-)
+    ids=[
+        "500", "html", "list", "no keys", "keys no list", "deep", "not UTF-8", "large", "no http", "half",
+        "interim answers", "head",
+    ],
+)  # fmt: skip
 async def test_an_issuer_that_does_not_answer_well_changes_nothing(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,10 +280,10 @@ async def test_a_dead_issuer_leaves_the_keys_that_are_there() -> None:
     issuer = Issuer(rsa_key("old"))
     async with fetching(issuer) as (keys, server):
         await eventually(lambda: finds(keys, "RS256", "old"))
-        keys._url = keys._url.with_port(1)
+        keys._exchange.url = keys._exchange.url.with_port(1)
         await asyncio.sleep(0.05)
         assert finds(keys, "RS256", "old")
-        keys._url = keys._url.with_port(server.port)
+        keys._exchange.url = keys._exchange.url.with_port(server.port)
         issuer.publish(rsa_key("new"))
         await eventually(lambda: finds(keys, "RS256", "new"))
 

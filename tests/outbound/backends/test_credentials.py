@@ -7,7 +7,8 @@ import pytest
 from scripted_http import answering, http_response, scripted
 
 from tidegate.errors import NoCredentials
-from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, options
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
+from tidegate.outbound.http_client import options
 from tidegate.ports import Call
 
 

@@ -5,7 +5,7 @@ from yarl import URL
 
 from tidegate.errors import HttpStatus, InvalidResponse
 from tidegate.outbound.backends.http_json import HttpJsonBackend, below
-from tidegate.outbound.backends.options import HttpOptions
+from tidegate.outbound.http_client.options import HttpOptions
 from tidegate.ports import Backend, Call
 
 

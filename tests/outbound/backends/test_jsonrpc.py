@@ -15,7 +15,7 @@ from tidegate.core.payload import HalfSurrogatePair
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, HttpStatus, InvalidResponse
 from tidegate.outbound.backends import jsonrpc
 from tidegate.outbound.backends.jsonrpc import MESSAGE_CHARACTERS, JsonRpcBackend
-from tidegate.outbound.backends.options import HttpOptions
+from tidegate.outbound.http_client.options import HttpOptions
 from tidegate.ports import Backend, Call
 
 Reply = Callable[[Any], bytes]

@@ -17,7 +17,7 @@ from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[i
 from yarl import URL
 
 from tidegate.core.instant import Instant
-from tidegate.outbound.backends.connection import Connection
+from tidegate.outbound.http_client.connection import Connection
 
 EPOCH_WALL = 1_795_000_000.0
 """Unix time at the beginning of every run."""
@@ -102,7 +102,7 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
 
 
 async def connected(url: URL, tls: object) -> Connection:
-    """A connection to a backend over virtual sockets: `tidegate.outbound.backends.connection.Connect`."""
+    """A connection to a backend over virtual sockets: `tidegate.outbound.http_client.connection.Connect`."""
     assert tls is None
     assert url.raw_host is not None
     assert url.port is not None

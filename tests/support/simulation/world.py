@@ -12,14 +12,16 @@ from unittest import mock
 
 import msgspec
 import structlog
+from msgspec.structs import asdict
 
 from simulation.backend import ScriptedBackend, Tap
+from simulation.bus import Troubles, UnsteadyBus
 from simulation.checker import check, note_ended
 from simulation.clients import HOST, PORT, Changer, Client, Message, Picky, Resumer, Staller, Visit
+from simulation.order import LOOK_S, Order
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
-from tidegate import app
 from tidegate.core.grant import UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
 from tidegate.inbound import server
@@ -28,7 +30,10 @@ from tidegate.inbound.websocket import WebSocketServer
 from tidegate.inbound.websocket.server import PING_S
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.bus_memory import MemoryBus
+from tidegate.plan import plan
 from tidegate.runtime import gateway as gateway_module
+from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -65,12 +70,12 @@ class Uncounted:
         pass
 
 
-def live(seed: int, *, hours: float = 1.0) -> Report:
-    """Let the world of `seed` run for `hours` of its time, and judge it."""
-    return live_through(draw(seed, hours=hours))
+def live(seed: int, *, hours: float = 1.0, troubles: Troubles | None = None) -> Report:
+    """Let the world of `seed` run for `hours` of its time, and judge it; with `troubles` of the bus, by `order`."""
+    return live_through(draw(seed, hours=hours), troubles)
 
 
-def live_through(scenario: Scenario) -> Report:
+def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report:
     """Let a world run, and judge it."""
     record = Record(scenario)
     configured = structlog.get_config()
@@ -84,8 +89,9 @@ def live_through(scenario: Scenario) -> Report:
             mock.patch.object(gateway_module, "REVIEW_S", HOUSEKEEPING_S),
             mock.patch.object(server, "_keep_date", _keep_no_date),
         ):
-            digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop).run())
-        check(record)
+            digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop, troubles).run())
+        if troubles is None:
+            check(record)
     except Exception as error:  # noqa: BLE001 - a world that breaks down is a finding like any other
         record.fail(-1, "".join(traceback.format_exception(error)))
         digest, messages = "", 0
@@ -98,13 +104,15 @@ def live_through(scenario: Scenario) -> Report:
 
 
 class _World:
-    def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop) -> None:
+    def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop, troubles: Troubles | None = None) -> None:
         self._scenario = scenario
         self._record = record
         self._loop = loop
         self._clock = WorldClock(loop)
         self._digest = hashlib.blake2b(digest_size=16)
         self._messages = 0
+        self._troubles = troubles
+        self._order: Order | None = None
         loop.set_exception_handler(lambda _, context: record.fail(loop.time(), f"unhandled: {context}"))
 
     async def run(self) -> tuple[str, int]:
@@ -116,6 +124,8 @@ class _World:
             supervisor = await self._gateway(stack)
             await stack.enter_async_context(_background(self._jump()))
             await stack.enter_async_context(_background(self._hint(supervisor)))
+            if self._order is not None:
+                await stack.enter_async_context(_background(self._compare(self._order, supervisor)))
             await asyncio.gather(*(client.run() for client in self._clients()))
         await asyncio.sleep(30)
         self._check_leaks()
@@ -130,21 +140,25 @@ class _World:
 
     async def _gateway(self, stack: AsyncExitStack) -> Supervisor:
         """The composition of `tidegate.app.running`, on virtual time and virtual sockets."""
-        scenario, config, clock = self._scenario, self._scenario.config, self._clock
+        scenario, wanted, clock = self._scenario, plan(self._scenario.config), self._clock
         metrics = Uncounted()
         door = OpenDoor()
         gateway = Gateway(
-            app.gateway_options(config),
-            bus=MemoryBus("here"),
+            wanted.gateway,
+            bus=MemoryBus("here") if self._troubles is None else UnsteadyBus(self._troubles, seed=scenario.seed),
             clock=clock,
             metrics=metrics,
             authenticator=door,
             multicast=send_to_all,
         )
+        if self._troubles is not None:
+            behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polled.sources}
+            self._order = Order(self._record, behind)
         pollers = []
-        for name, settings in config.backends.items():
+        for planned in wanted.backends:
+            name = planned.name
             real = JsonRpcBackend(
-                HttpOptions(url=settings.url),
+                HttpOptions(url=planned.reached.options.url),
                 wall_clock=clock.wall,
                 connect=connected,
             )
@@ -152,7 +166,7 @@ class _World:
             stack.push_async_callback(tap.aclose)
             pollers.append(
                 BackendPoller(
-                    app.backend_plan(config, name),
+                    planned.polled,
                     backend=tap,
                     gateway=gateway,
                     clock=clock,
@@ -161,13 +175,15 @@ class _World:
                     rng=random.Random(f"poller {name} {scenario.seed}"),
                 )
             )
-        websocket = WebSocketServer(gateway, app.gate_for(config, door), app.websocket_options(config))
+        gate = Gate(authenticator=door, **asdict(wanted.access))
+        websocket = WebSocketServer(gateway, Admissions(gateway, gate), wanted.websocket)
         websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
-        supervisor = Supervisor(gateway, pollers, store=None, services={"websocket": websocket.run})
+        supervisor = Supervisor(gateway, pollers, store=None)
         await stack.enter_async_context(supervisor.running())
+        await stack.enter_async_context(websocket.running())
         listener: Any = Listener(self._loop, HOST, PORT, capacity=scenario.capacity)
         await stack.enter_async_context(
-            server.serve(_nothing, websocket, sock=listener, handshake_s=config.limits.handshake_s)
+            server.serve(_nothing, websocket, sock=listener, handshake_s=wanted.server.handshake_s)
         )
         return supervisor
 
@@ -182,12 +198,21 @@ class _World:
         return [kind(name, self._scenario, heard=self._heard, ended=self._ended) for name, kind in kinds.items()]
 
     def _ended(self, visit: Visit) -> None:
-        note_ended(self._record, visit, self._loop.time())
+        if self._order is None:
+            note_ended(self._record, visit, self._loop.time())
 
     def _heard(self, client: str, now: float, message: Message, text: bytes) -> None:
         self._messages += 1
-        self._record.heard(client, now, message, text)
+        if self._order is None:
+            self._record.heard(client, now, message, text)
+        else:
+            self._order.heard(client, now, message)
         self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
+
+    async def _compare(self, order: Order, supervisor: Supervisor) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            order.compare(self._loop.time(), supervisor)
 
     async def _jump(self) -> None:
         for at, seconds in self._scenario.jumps:

@@ -49,7 +49,7 @@ class _Task(NamedTuple):
     """Whether the verified file may be published."""
 
 
-class Agent:
+class Worker:
     """The two threads and what they share. `current` is written by the reading thread when a job comes."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ def main() -> int:
     be_killed_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
-    Agent().run()
+    Worker().run()
     return 0
 
 

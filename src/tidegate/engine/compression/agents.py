@@ -4,16 +4,16 @@ Processes end with the engine, however it ends: their standard input closes, and
 """
 
 import asyncio
-import contextlib
 import enum
 import random
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
 import structlog
 
+from tidegate.backoff import Backoff
+from tidegate.engine.compression.agent_process import Process, end, end_of, kill, start_process
 from tidegate.engine.compression.messages import (
     Beat,
     Cancel,
@@ -28,12 +28,8 @@ from tidegate.engine.compression.messages import (
     encoded,
 )
 
-FIRST_S = 0.5
-"""The first wait before a lost process is replaced; it doubles up to"""
-
-MAX_S = 30.0
-HEALTHY_S = 30.0
-"""A process that lived so long was well: the waits begin anew."""
+REPLACEMENTS = Backoff(first_s=0.5, max_s=30.0, heal_s=30.0, least=1.0, most=1.5)
+"""The waits before a lost process is replaced."""
 
 CHECK_S = 1.0
 MAX_MISSED = 10
@@ -41,11 +37,6 @@ MAX_MISSED = 10
 
 CANCEL_S = 5.0
 """How long an agent may take to let go of a job before it is killed."""
-
-END_S = 2.0
-"""How long an agent may take to clean up and end with the engine before it is killed."""
-
-LINE_BYTES = 1024 * 1024
 
 log = structlog.get_logger("tidegate.engine")
 
@@ -60,36 +51,6 @@ class AgentState(enum.StrEnum):
     BUSY = "busy"
     ERROR = "error"
     STOPPED = "stopped"
-
-
-class Writer(Protocol):
-    """What is needed of an `asyncio.StreamWriter`."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def is_closing(self) -> bool: ...
-
-    def close(self) -> None: ...
-
-
-class Process(Protocol):
-    """What is needed of an `asyncio.subprocess.Process` with pipes."""
-
-    @property
-    def pid(self) -> int: ...
-
-    @property
-    def returncode(self) -> int | None: ...
-
-    @property
-    def stdin(self) -> Writer | None: ...
-
-    @property
-    def stdout(self) -> asyncio.StreamReader | None: ...
-
-    async def wait(self) -> int: ...
-
-    def kill(self) -> None: ...
 
 
 class Work(Protocol):
@@ -116,20 +77,6 @@ class Work(Protocol):
     async def lost(self, job: str, reason: str) -> None: ...
 
     def agent_changed(self) -> None: ...
-
-
-async def start_process() -> Process:
-    """Start the program of an agent. A session of its own keeps a terminal's Ctrl-C from it.
-
-    ``-P``: a ``queue.py`` in the working directory, which holds whatever is to be compressed, is no module of ours.
-    """
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "tidegate.engine.compression.agent"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES,
-        start_new_session=True,
-    )
 
 
 class Agent:
@@ -188,8 +135,8 @@ class Agent:
                     reason = await self._live(await self._start())
                 except OSError as error:
                     reason = f"could not be started: {error.strerror or error}"
-                losses = 1 if clock() - began >= HEALTHY_S else losses + 1
-                wait_s = replacement_delay_s(losses, jitter=self._draw())
+                losses = REPLACEMENTS.failures(losses, lived_s=clock() - began)
+                wait_s = REPLACEMENTS.delay_s(losses, jitter=self._draw())
                 self.error = reason
                 self.restarts += 1
                 self._set(AgentState.ERROR)
@@ -209,9 +156,9 @@ class Agent:
                 await self._listen(process)
                 for task in tasks:
                     task.cancel()
-            reason = await _end_of(process)
+            reason = await end_of(process)
         except BaseException:
-            await asyncio.shield(_end(process))
+            await asyncio.shield(end(process))
             raise
         finally:
             self._process = None
@@ -280,7 +227,7 @@ class Agent:
             self._missed += not self._hearing
             if self._missed >= MAX_MISSED:
                 log.error(f"{self.name} was silent for {MAX_MISSED * CHECK_S:.0f} s and is killed")
-                _kill(process)
+                kill(process)
                 return
 
     def _release(self) -> None:
@@ -295,41 +242,8 @@ class Agent:
     def _kill_if_at(self, job: str, process: Process) -> None:
         if self.job == job and self._process is process:
             log.warning(f"{self.name} does not let go of cancelled job {job} and is killed")
-            _kill(process)
+            kill(process)
 
     def _set(self, state: AgentState) -> None:
         self.state = state
         self._work.agent_changed()
-
-
-def replacement_delay_s(losses: int, *, jitter: float) -> float:
-    """The wait after so many losses in a row (from 1): doubling from `FIRST_S` to `MAX_S`, up to half of it longer."""
-    return min(FIRST_S * 2.0 ** min(losses - 1, 32), MAX_S) * (1 + jitter / 2)
-
-
-async def _end_of(process: Process) -> str:
-    """How a process ended that has closed its standard output; made to, if it has not."""
-    try:
-        async with asyncio.timeout(CHECK_S):
-            code = await process.wait()
-    except TimeoutError:
-        _kill(process)
-        code = await process.wait()
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-async def _end(process: Process) -> None:
-    """Close the standard input of a process, which tells it to end, and see that it does."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(END_S):
-            await process.wait()
-    except TimeoutError:
-        _kill(process)
-        await process.wait()
-
-
-def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()

@@ -10,7 +10,6 @@ from litestar.types import ASGIApp
 from tidegate.core.envelope import PROTOCOL_VERSION
 from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import rfc3339
-from tidegate.core.query import parse_event_stream_query
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.operation import ASKED, Content, Operation, Parameter, documented
@@ -327,14 +326,12 @@ async def publish(request: ApiRequest) -> ASGIApp:
                 503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
             },
             parameters=(_TYPES, _SINCE, _TOKEN, _PROTOCOL, _LAST_EVENT_ID, _LAST_EVENT_ID_QUERY),
-            reads_query_token=True,
+            transport="sse",
         )
     ),
 )
 async def event_stream(request: ApiRequest) -> ASGIApp:
-    last_event_id = request.headers.get("last-event-id", "")
-    query = parse_event_stream_query(request.scope["query_string"].decode("latin-1"), last_event_id)
-    return services(request).open_stream(request.auth, query)
+    return services(request).open_stream(request.auth)
 
 
 @post(
@@ -440,7 +437,7 @@ ROUTES = (
 def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
     """What the caller is granted, None without a valid token, and in how many seconds that can be told; 0: now."""
     try:
-        return services(request).gate.identify(request.scope["state"][ASKED], None), 0
+        return services(request).admissions.identify(request.scope["state"][ASKED]), 0
     except AccessRefused as refused:
         return None, refused.retry_after_s or 0
 

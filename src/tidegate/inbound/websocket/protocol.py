@@ -48,14 +48,13 @@ class WebSocketProtocol(asyncio.Protocol):
         "_alive",
         "_ended",
         "_frames_owed_until",
-        "_full",
         "_lingering",
         "_options",
-        "_socket",
         "_transport",
         "_wire",
         "connection",
         "slot",
+        "socket",
     )
 
     def __init__(
@@ -75,16 +74,14 @@ class WebSocketProtocol(asyncio.Protocol):
         self._frames_owed_until = NOTHING_OWED
         self._alive = True
         self._lingering = False
-        self._full = False
-        self._socket = _socket_under(transport)
+        self.socket = _socket_under(transport)
         transport.set_protocol(self)
         # One with a socket says at once that it holds a byte.
-        transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self._socket is None else 0)
+        transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self.socket is None else 0)
 
     def open(self, connection: Connection) -> None:
         """Be `connection`'s channel. The answer to the upgrade request is the first thing that it writes."""
         self.connection = connection
-        connection.subscriber.socket = self._socket
 
     def refuse(self, answer: bytes) -> None:
         """Send `answer` and close; what still comes is thrown away."""
@@ -125,24 +122,21 @@ class WebSocketProtocol(asyncio.Protocol):
             self._wire.release()
 
     def pause_writing(self) -> None:
-        """The transport holds bytes, and what follows has to come after them; or it is full, which `write` notices."""
+        """The transport holds bytes, which have to go out first. Whether they are too many is seen in `write`."""
         if self.connection is not None:
-            self.connection.subscriber.socket = None
+            self.connection.holding(True)
 
     def resume_writing(self) -> None:
-        """The transport has drained."""
+        """The transport has drained: wholly if there is a socket, else to a quarter of the soft limit."""
         if self.connection is not None:
-            self.connection.subscriber.socket = self._socket
-            if self._full:
-                self._full = False
-                self.connection.resume()
+            self.connection.holding(False)
+            self.connection.resume()
 
     # ClosableChannel
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
-        if not self._full and self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
-            self._full = True
+        if self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
             self.connection.pause()
 
     def unsent(self) -> int:

@@ -10,14 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, RSAKey
-from yarl import URL
 
-from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
+from tidegate.errors import BackendError, ConfigError, HttpStatus, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
+from tidegate.outbound.http_client import Exchange, HttpOptions
 
 SECRET_BYTES = 32
 """The shortest secret of HS256 (RFC 7518 section 3.2)."""
@@ -32,8 +31,10 @@ PAUSE_S = 5.0
 """The shortest time between two fetches, whatever key ids tokens name."""
 
 FETCH_S = 10.0
+"""How long one fetch may take, in seconds."""
 
 BODY_BYTES = 1_048_576
+"""The longest key set that is read."""
 
 KINDS = {"HS256": "oct", "RS256": "RSA", "ES256": "EC"}
 """The kind of key of each algorithm (RFC 7518 section 3.1)."""
@@ -106,7 +107,7 @@ class JwksKeys:
     def __init__(
         self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
     ) -> None:
-        self._url, self._headers = _request_to(url, setting)
+        self._exchange = _exchange_with(url, setting)
         self._refresh_s = refresh_s
         self._pause_s = pause_s
         self._keys: list[Key] | None = None
@@ -124,24 +125,27 @@ class JwksKeys:
 
     async def run(self) -> None:
         """Fetch the keys now and again, until cancelled."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(FETCH_S)) as session:
+        try:
             while True:
                 self._wanted.clear()
-                await self._fetch(session)
+                await self._fetch()
                 await asyncio.sleep(self._pause_s)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._refresh_s if self._keys is not None else 0):
                         await self._wanted.wait()
+        finally:
+            await self._exchange.aclose()
 
-    async def _fetch(self, session: aiohttp.ClientSession) -> None:
+    async def _fetch(self) -> None:
+        host = self._exchange.url.host
         try:
-            keys = _key_set(await _body(session, self._url, self._headers))
-        except (aiohttp.ClientError, TimeoutError, OSError, _Unusable) as error:
-            # What aiohttp's errors say may quote the address, and with it a password.
-            reason = str(error) if isinstance(error, _Unusable) else type(error).__name__
-            log.warning("keys not fetched", host=self._url.host, reason=reason, kept=len(self._keys or ()))
+            async with asyncio.timeout(FETCH_S):
+                body = await self._exchange.fetch("GET", self._exchange.url, credentials={})
+            keys = _key_set(body)
+        except (BackendError, TimeoutError, _Unusable) as error:
+            log.warning("keys not fetched", host=host, reason=_reason(error), kept=len(self._keys or ()))
             return
-        log.debug("keys fetched", host=self._url.host, kids=[key.kid for key in keys])
+        log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
         self._keys = keys
 
 
@@ -149,34 +153,26 @@ class _Unusable(Exception):
     """An answer that is no JWK set."""
 
 
-def _request_to(url: str, setting: str) -> tuple[URL, dict[str, str]]:
-    """The address without user and password, and the headers of a request to it."""
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+def _exchange_with(url: str, setting: str) -> Exchange:
+    """What asks the issuer at `url`. It is asked seldom, so no connection is kept."""
     try:
-        address = URL(url)
-        if not address.host:
-            raise ValueError("no host")
-        if address.user is not None:
-            headers["Authorization"] = aiohttp.encode_basic_auth(address.user, address.password or "")
-    except ValueError as error:  # what it says may quote the address, and with it a password
-        expected = "an address that begins with http:// or https://"
-        raise ConfigError([Problem(setting, expected, "text that is no URL")]) from error
-    return address.with_user(None), headers
+        return Exchange(HttpOptions(url=url, response_bytes=BODY_BYTES, idle_s=0.0))
+    except ConfigError as error:
+        raise ConfigError([msgspec.structs.replace(each, path=setting) for each in error.problems]) from error
 
 
-async def _body(session: aiohttp.ClientSession, url: URL, headers: dict[str, str]) -> bytes:
-    async with session.get(url, headers=headers, allow_redirects=False) as response:
-        if response.status != 200:
-            raise _Unusable(f"expected status 200, got {response.status}")
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > BODY_BYTES:
-                raise _Unusable(f"expected at most {BODY_BYTES} bytes, got more")
-        return bytes(body)
+def _reason(error: Exception) -> str:
+    """Why the keys could not be fetched, for the log: without the address, which may hold a password."""
+    match error:
+        case HttpStatus():
+            return f"expected status 200, got {error.status}"  # and not where a redirect points to
+        case TimeoutError():
+            return f"no answer within {FETCH_S:g} s"
+        case _:
+            return str(error)
 
 
-def _key_set(body: bytes) -> list[Key]:
+def _key_set(body: bytes | bytearray) -> list[Key]:
     """The usable keys of a JWK set; others are left out (RFC 7517 section 5)."""
     try:
         members = msgspec.json.decode(body, type=dict[str, Any])["keys"]

@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 
 from tidegate.core.grant import UNRESTRICTED, Grant
+from tidegate.core.masking import MASK, Masked
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
+from tidegate.token_file import NoToken, read_token
 
 
 class OpenAuthenticator:
@@ -32,14 +34,14 @@ class TokenFile(msgspec.Struct, frozen=True):
     setting: str
 
 
-class KnownToken(msgspec.Struct, frozen=True):
+class KnownToken(Masked, frozen=True):
     """A token, or where it lies, and what its bearer may do."""
 
     token: str | TokenFile
     grant: Grant
 
-    def __repr__(self) -> str:
-        return f"KnownToken({self.grant!r})"
+    def public(self) -> dict[str, object]:
+        return super().public() | ({"token": MASK} if isinstance(self.token, str) else {})
 
 
 class TokenAuthenticator:
@@ -93,10 +95,14 @@ def token_text(token: str | TokenFile) -> str:
     if isinstance(token, str):
         return token
     expected = "a file with one token, printable ASCII without spaces"
-    content = files.read(token.path, setting=token.setting, expected=expected)
-    if not all(0x21 <= byte <= 0x7E for byte in content):
-        raise ConfigError([Problem(token.setting, expected, f"{token.path} with something else")])
-    return content.decode()
+    try:
+        return read_token(token.path, limit=files.FILE_BYTES)
+    except OSError as error:
+        got = f"{token.path} ({error.strerror})"
+        raise ConfigError([Problem(token.setting, expected, got)]) from error
+    except NoToken as error:
+        got = f"{token.path} with {'nothing' if error.is_empty else 'something else'}"
+        raise ConfigError([Problem(token.setting, expected, got)]) from error
 
 
 def _digest(token: str) -> bytes:

@@ -9,10 +9,8 @@ from yarl import URL
 
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError
-from tidegate.outbound.backends.connection import Connect, connected
-from tidegate.outbound.backends.exchange import Exchange
-from tidegate.outbound.backends.options import HttpOptions
 from tidegate.outbound.backends.reading import read_leniently
+from tidegate.outbound.http_client import Connect, Exchange, HttpOptions, connected
 from tidegate.ports import Ask, Call
 
 

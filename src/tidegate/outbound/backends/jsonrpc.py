@@ -14,10 +14,8 @@ import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, compact, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.connection import Connect, connected
-from tidegate.outbound.backends.exchange import Answer, Exchange
-from tidegate.outbound.backends.options import HttpOptions
 from tidegate.outbound.backends.reading import read_leniently
+from tidegate.outbound.http_client import Answer, Connect, Exchange, HttpOptions, connected
 from tidegate.ports import Ask, Call
 
 _T = TypeVar("_T")

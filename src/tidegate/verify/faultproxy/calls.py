@@ -8,8 +8,6 @@ from typing import Final
 
 import msgspec
 
-from tidegate.core.instant import Instant
-
 KEPT_CALLS: Final = 100_000
 
 
@@ -92,15 +90,15 @@ class CallLog:
         self._total = 0
         self._max_concurrent = self._concurrent
 
-    def begin(self, *, http_method: str, path: str, methods: tuple[str, ...], now: Instant) -> CallRecord:
-        """Note a call that came at `now`; `end` must follow."""
+    def begin(self, *, http_method: str, path: str, methods: tuple[str, ...], mono: float, wall: float) -> CallRecord:
+        """Note a call that came at `mono` on the monotonic clock, `wall` in Unix time; `end` must follow."""
         record = CallRecord(
             number=next(self._numbers),
             http_method=http_method,
             path=path,
             methods=methods,
-            came_mono=now.mono,
-            came_wall=now.wall,
+            came_mono=mono,
+            came_wall=wall,
         )
         self._records.append(record)
         self._total += 1
@@ -108,8 +106,8 @@ class CallLog:
         self._max_concurrent = max(self._max_concurrent, self._concurrent)
         return record
 
-    def end(self, record: CallRecord, *, how: How, now: Instant) -> None:
+    def end(self, record: CallRecord, *, how: How, mono: float) -> None:
         """Note how the call of `record` ended, once for each `begin`."""
         record.how = how
-        record.ended_mono = now.mono
+        record.ended_mono = mono
         self._concurrent -= 1

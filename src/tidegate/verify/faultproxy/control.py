@@ -13,8 +13,8 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from tidegate.core.authority import LOOPBACK_NAMES
 from tidegate.errors import UnknownName
+from tidegate.loopback import LOOPBACK_NAMES
 from tidegate.verify.faultproxy.faults import FAULTS, fault_from
 from tidegate.verify.faultproxy.proxy import FaultProxy
 

@@ -1,17 +1,17 @@
 """The fault proxy as a program."""
 
 import asyncio
-import signal
 import sys
 
 import msgspec
 
+from tidegate.signals import stopping
 from tidegate.verify.faultproxy.control import control_server
 from tidegate.verify.faultproxy.proxy import FaultProxy
 
 
 def run(listen: str, upstream: str, control: str, *, seed: int | None = None) -> int:
-    """Run a fault proxy until SIGTERM or SIGINT; the exit code.
+    """Run a fault proxy until SIGTERM or SIGINT; the exit code. A second signal ends the process at once.
 
     `listen` and `control` are ``HOST:PORT``, port 0 for any free one; `upstream` is ``http://HOST:PORT``. Once both
     accept connections, one line of JSON on standard output names their URLs: ``{"url":…,"control":…}``.
@@ -33,12 +33,11 @@ def run(listen: str, upstream: str, control: str, *, seed: int | None = None) ->
 
 async def _serve(proxy: FaultProxy, control: tuple[str, int]) -> None:
     stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with proxy, control_server(proxy, listen=control) as control_url:
-        sys.stdout.write(msgspec.json.encode({"url": proxy.url, "control": control_url}).decode() + "\n")
-        sys.stdout.flush()
-        await stopped.wait()
+    with stopping(stopped.set):
+        async with proxy, control_server(proxy, listen=control) as control_url:
+            sys.stdout.write(msgspec.json.encode({"url": proxy.url, "control": control_url}).decode() + "\n")
+            sys.stdout.flush()
+            await stopped.wait()
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -43,7 +43,7 @@ async def _no_error_overwrites(trial: Trial, watcher: Observer) -> None:
         await trial.see_stale(f"{name_of(fault)}: every source is stale", watcher, after=mark)
         await _unchanged(trial, trial.last_good(watcher), f"{name_of(fault)} overwrites nothing")
         mark = watcher.mark
-        await trial.deployment.settle()
+        await trial.deployment.recover()
         await trial.see_fresh(f"{name_of(fault)} is over", watcher, after=mark)
 
 

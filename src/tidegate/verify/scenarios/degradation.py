@@ -38,7 +38,7 @@ async def play(trial: Trial) -> None:
             _had_the_truth(trial, observer, good, since=began)
         _true_age(trial, good, await trial.proxy.calls())
         _heart_beats(trial, watcher, since=began)
-        await trial.deployment.settle()
+        await trial.deployment.recover()
 
 
 def _first_word(trial: Trial, watcher: Observer, mark: int) -> None:

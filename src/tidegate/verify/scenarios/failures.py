@@ -7,7 +7,7 @@ import msgspec
 
 from tidegate.verify import audit
 from tidegate.verify.faultproxy import AnyFault, Fault
-from tidegate.verify.frames import Frame, RpcError, read_error, read_move
+from tidegate.verify.frames import Frame, ReportedError, read_error, read_move
 from tidegate.verify.observer import Observer
 from tidegate.verify.trial import Trial
 
@@ -76,7 +76,7 @@ async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure)
     mark = watcher.mark
     await trial.proxy.set(failure.fault)
 
-    def told() -> list[RpcError] | None:
+    def told() -> list[ReportedError] | None:
         events = watcher.values(trial.sources, after=mark)
         stale = {frame.type for frame in events if frame.stale and _is_because(frame, failure.code)}
         errors = [error for error in _errors(trial, watcher, mark) if error.consecutive_failures == 1]
@@ -96,7 +96,7 @@ async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure)
     ]
     trial.check_none(f"{failure.name}: no other code is told", odd, f"{failure.code} in {len(errors)} rpc_error")
     mark = watcher.mark
-    await trial.deployment.settle()
+    await trial.deployment.recover()
     await trial.see_fresh(f"{failure.name} is over: every source is fresh", watcher, after=mark)
 
 
@@ -110,7 +110,7 @@ async def _is_told_when_to_come_back(trial: Trial, watcher: Observer) -> None:
     saw = f"Retry-After {RETRY_AFTER_S} s, open for {move.period_s:.3f} s"
     trial.check("HTTP 429: not before Retry-After", move.period_s >= RETRY_AFTER_S - audit.RESOLUTION_S, saw)
     mark = watcher.mark
-    await trial.deployment.settle()
+    await trial.deployment.recover()
     await trial.see_fresh("HTTP 429 is over: every source is fresh", watcher, after=mark)
 
 
@@ -136,7 +136,7 @@ async def _speaks_up_at_a_bounded_rate(trial: Trial, watcher: Observer) -> None:
     mark = watcher.mark
     await trial.proxy.set(Fault.rpc_error(code=WRONG_REQUEST))
 
-    def told() -> list[RpcError] | None:
+    def told() -> list[ReportedError] | None:
         first = [e for e in _errors(trial, watcher, mark) if e.source == trial.sources[0]]
         return first if len(first) >= REPORTS else None
 
@@ -162,7 +162,7 @@ def _check_memory(trial: Trial, before: int | None) -> None:
     trial.check(claim, peak - before <= GROWTH_BYTES, saw)
 
 
-def _errors(trial: Trial, watcher: Observer, mark: int) -> list[RpcError]:
+def _errors(trial: Trial, watcher: Observer, mark: int) -> list[ReportedError]:
     errors = [read_error(frame) for frame in watcher.frames[mark:] if frame.type == "rpc_error"]
     return [error for error in errors if error.source in trial.sources]
 

@@ -163,7 +163,7 @@ async def _does_not_keep_a_recovered_backend_out(
     await asyncio.sleep(INTERVALS_WATCHED * trial.deployment.interval_s)
     moves = [read_move(frame).state for frame in watcher.moves(trial.breaker, after=mark)]
     trial.check(f"{mistake.name}: it stays closed", not moves, f"moves: {', '.join(moves) or 'none'}")
-    await trial.deployment.settle()
+    await trial.deployment.recover()
 
 
 async def _check_probes(

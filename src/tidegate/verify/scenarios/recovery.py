@@ -24,7 +24,7 @@ BURST_SHARE: Final = 0.25
 async def play(trial: Trial) -> None:
     async with trial.watching("a client of everything") as watcher:
         await _recovers_by_itself(trial, watcher)
-        await trial.deployment.settle()
+        await trial.deployment.recover()
         await _one_probe_at_a_time(trial, watcher)
 
 

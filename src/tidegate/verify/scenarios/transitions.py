@@ -144,7 +144,7 @@ async def _a_late_success_moves_nothing(trial: Trial, watcher: Observer) -> None
         trial.skip(claim, "the timeout of a deployment is not public, and its intervals may be longer")
         return
     for _ in range(LATE_TRIES):
-        await trial.deployment.settle()
+        await trial.deployment.recover()
         call, known = await _hold_a_call_and_trip(trial, watcher)
         mark, released_at = watcher.mark, time.time()
         await trial.proxy.release()

@@ -1,0 +1,63 @@
+"""``token``: tokens for clients."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from tidegate.core.grant import RoleName
+
+app = App(name="token", help="Make tokens for clients.")
+
+
+@app.command(name="create")
+def create(
+    *,
+    role: Annotated[list[RoleName] | None, Parameter(negative=())] = None,
+    types: str | None = None,
+    file: Path | None = None,
+    key_file: Path | None = None,
+    secret_file: Path | None = None,
+    sub: str | None = None,
+    expires_s: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    audience: str | None = None,
+    issuer: str | None = None,
+) -> int:
+    """Make a token: one to list under [[auth.tokens]], or, with a key, a signed one for mode = "jwt".
+
+    Parameters
+    ----------
+    role
+        What its bearer may do, repeatable; by default subscriber.
+    types
+        Patterns that its bearer may subscribe to, separated by commas; by default everything.
+    file
+        File to write the token to, readable by its owner alone, which must not exist; else it is printed.
+    key_file
+        Private key in PEM to sign with: RSA for RS256, EC on P-256 for ES256.
+    secret_file
+        Shared secret to sign with, for HS256.
+    sub
+        Whose token it is, for logs. Signed tokens only, as all that follow.
+    expires_s
+        Seconds for which it is good; by default an hour.
+    audience
+        Who it is for, where [auth.jwt] names an audience.
+    issuer
+        Who made it, where [auth.jwt] names an issuer.
+    """
+    from tidegate.cli import tokens
+
+    return tokens.create(
+        tokens.Bearer(roles=role or ["subscriber"], types=types),
+        tokens.Signing(
+            key_file=key_file,
+            secret_file=secret_file,
+            subject=sub,
+            expires_s=expires_s,
+            audience=audience,
+            issuer=issuer,
+        ),
+        file=file,
+    )

@@ -1,0 +1,218 @@
+"""A SQLite database of our own, in a directory that one process at a time may use and only its user may read.
+
+A write that has returned survives a kill at any moment (SQLite, "Write-Ahead Logging"). A file that cannot be read as
+ours is set aside, never deleted, and a new one takes its place. Errors of SQLite and of the operating system become
+`StoreError` here. This module does not know what is stored: tables and statements are its callers'. Everything here may
+block for as long as a disk does.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from tidegate import files
+from tidegate.errors import StoreError, Unstorable
+
+Change = tuple[str, Sequence[Sequence[object]]]
+"""A statement, and the rows to carry it out for."""
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store keeps, and how it is called in messages.
+
+    `file` and `lock` are names within the directory. `application_id` marks our files, so that another program's
+    database is never taken for one. `migrations` lead from each schema version to the next; the version is kept in
+    ``user_version``. `synchronous` is SQLite's: with "FULL" a write also survives a loss of power. Messages call the
+    program that uses the directory `user`, and say that `setting` names it. With `own_directory` a directory of another
+    user, or another user's link to one, is refused.
+    """
+
+    file: str
+    lock: str
+    application_id: int
+    migrations: tuple[str, ...]
+    synchronous: Literal["NORMAL", "FULL"]
+    user: str
+    setting: str
+    own_directory: bool = False
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """A file that could not be read as ours, where it lies now, and why."""
+
+    file: Path
+    kept_as: Path
+    reason: str
+
+
+class Database:
+    """An open database. Any thread may call; the calls are carried out one at a time. Made by `opened`."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
+        self.connection = connection
+        self._lock = lock
+        self._using = threading.Lock()
+
+    def read(self, statement: str) -> list[Any]:
+        """All rows that `statement` finds. Raises `StoreError`."""
+        with self._using:
+            try:
+                return self.connection.execute(statement).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(str(error)) from error
+
+    def write(self, *changes: Change) -> None:
+        """Carry out all `changes`, or none of them.
+
+        Raises `StoreError` if that failed now but may work later, `Unstorable` if SQLite cannot take one of the values.
+        """
+        with self._using:
+            try:
+                with self.connection:
+                    for statement, rows in changes:
+                        self.connection.executemany(statement, rows)
+            # Values of a wrong type, integers of more than 64 bits, lone surrogates, and whatever a table forbids.
+            except (*_UNSTORABLE, ValueError, TypeError, OverflowError) as error:
+                raise Unstorable(str(error)) from error
+            except (sqlite3.Error, MemoryError) as error:
+                raise StoreError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the database and release the directory."""
+        with self._using:
+            self.connection.close()
+            if self._lock is not None:
+                os.close(self._lock)
+
+
+_UNSTORABLE = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+
+def opened(directory: Path, layout: Layout, *, set_aside: Callable[[SetAside], None]) -> Database:
+    """Lock `directory`, making it if need be, and open the database in it.
+
+    `set_aside` is told of a file that lay in its place. Raises `StoreError` if another process holds the directory, or
+    it cannot be made or written.
+    """
+    expected = "expected a directory that can be written, got"
+    try:
+        files.make_directory(directory)
+        if layout.own_directory and not _is_ours(directory):
+            raise StoreError(f"expected a directory of this user, got {directory}, which is another's")
+        lock = files.open_private(directory / layout.lock)
+    except OSError as error:
+        raise StoreError(f"{expected} {directory}: {_described(error, directory)} ({layout.setting})") from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, lock)
+        with _refused(directory, layout):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            database = Database(_connected(directory / layout.file, layout, set_aside), lock)
+        undo.pop_all()
+        return database
+
+
+def in_memory(layout: Layout) -> Database:
+    """A database that is gone when it is closed."""
+    return Database(_prepared(":memory:", layout), None)
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether `directory` is this user's; a link to it may also be root's."""
+    return directory.stat().st_uid == os.geteuid() and directory.lstat().st_uid in {os.geteuid(), 0}
+
+
+@contextmanager
+def _refused(directory: Path, layout: Layout) -> Iterator[None]:
+    """Turn whatever keeps us from locking or opening into a `StoreError`."""
+    expected = f"expected a database that can be written in {directory}, got"
+    try:
+        yield
+    except BlockingIOError as error:
+        raise StoreError(f"another {layout.user} uses {directory}: give each its own {layout.setting}") from error
+    except OSError as error:
+        raise StoreError(f"{expected} {_described(error, directory)}") from error
+    except sqlite3.Error as error:
+        raise StoreError(f"{expected} {error}") from error
+
+
+def _connected(path: Path, layout: Layout, set_aside: Callable[[SetAside], None]) -> sqlite3.Connection:
+    """A connection to our database at `path`; whatever else lies there is set aside first."""
+    files.make_database_private(path)
+    try:
+        return _prepared(path, layout)
+    except sqlite3.OperationalError:
+        raise  # the disk's or the system's fault, not the file's
+    except (sqlite3.DatabaseError, _ForeignFile) as error:
+        set_aside(SetAside(path, _set_aside(path), str(error)))
+        files.make_database_private(path)
+        return _prepared(path, layout)
+
+
+def _prepared(path: Path | str, layout: Layout) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        _check(connection, layout)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {layout.synchronous}")
+        _migrate(connection, layout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, layout: Layout) -> None:
+    """Raise `_ForeignFile` or `sqlite3.DatabaseError` for anything but an empty file or a sound one of ours."""
+    mark, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+    is_new = _pragma(connection, "schema_version") == 0
+    newest = len(layout.migrations)
+    if not is_new and mark != layout.application_id:
+        raise _ForeignFile("expected a database of Tidegate, got another program's")
+    if version > newest:
+        raise _ForeignFile(f"expected schema version {newest} or older, got {version}")
+    if not is_new and version < 1:
+        raise _ForeignFile(f"expected a schema version from 1 to {newest}, got {version}")
+    verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise _ForeignFile(f"expected a sound database: {verdict}")
+
+
+def _migrate(connection: sqlite3.Connection, layout: Layout) -> None:
+    for version in range(_pragma(connection, "user_version"), len(layout.migrations)):
+        connection.executescript(
+            f"BEGIN; {layout.migrations[version]} PRAGMA application_id = {layout.application_id};"
+            f" PRAGMA user_version = {version + 1}; COMMIT;"
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a database and its companions; the name that it has now."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.unreadable-{stamp}-{time.monotonic_ns()}")
+    for suffix in files.DATABASE_COMPANIONS:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _described(error: OSError, directory: Path) -> str:
+    """What the operating system, or `files`, says, and of which file where that is not `directory` itself."""
+    name = "" if error.filename in (None, str(directory)) else f"{Path(error.filename).name} "
+    return f"{name}({error.strerror})"
+
+
+class _ForeignFile(Exception):
+    """A file that is not ours, or not sound."""

@@ -1,0 +1,117 @@
+"""The one place where the errors of sockets, TLS and HTTP become Tidegate's.
+
+Every message names the peer as host:port and says in words what happened; none repeats a header or a URL, which may
+hold secrets, but the place that a redirect points to, without what could be secret in it.
+"""
+
+import contextlib
+import datetime as dt
+import email.utils
+import http
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+from yarl import URL
+
+from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
+from tidegate.outbound.http_client.answer import Unreadable
+
+LOCATION_CHARACTERS = 300
+"""How much is told of the place that a redirect points to."""
+
+_NUMBER = re.compile(r"\[Errno ([0-9]{1,4})\]")
+_SECONDS = re.compile(r"[0-9]{1,10}")
+
+
+class Lost(Exception):
+    """A connection that ended before the answer did; `__cause__` is the error that ended it, None for an orderly end.
+
+    `answer_begun`: something of the answer had come. `in_body`: its head, too, was whole.
+    """
+
+    def __init__(self, *, answer_begun: bool, in_body: bool = False) -> None:
+        self.answer_begun = answer_begun
+        self.in_body = in_body
+        super().__init__()
+
+
+@contextlib.contextmanager
+def mapped(peer: str) -> Iterator[None]:
+    """Raise what sockets, TLS and the reading of answers raise in the block as `Disconnected` or `InvalidResponse`."""
+    try:
+        yield
+    except Unreadable as exc:
+        raise InvalidResponse(f"{peer}: {exc}") from exc
+    except (Lost, OSError) as exc:
+        raise Disconnected(f"{peer}: {_words(exc)}") from exc
+
+
+def status_error(
+    peer: str, status: int, retry_after: str | None, *, wall: float, location: URL | None = None
+) -> HttpStatus:
+    """The error for an HTTP status that is no success; `wall` is now in Unix seconds, for dates in `retry_after`.
+
+    `location` is where a redirect points to.
+    """
+    try:
+        phrase = f" {http.HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = ""
+    elsewhere = f" to {shown(location)} (redirects are not followed)" if location and 300 <= status < 400 else ""
+    wish = None if retry_after is None else retry_after_s(retry_after, wall=wall)
+    return HttpStatus(status, f"{peer}: expected an HTTP success, got {status}{phrase}{elsewhere}", retry_after_s=wish)
+
+
+def shown(url: URL) -> str:
+    """`url` without its user, its fragment and the values in its query, any of which may be secret."""
+    query = "&".join(_unvalued(part) for part in url.raw_query_string.split("&") if part)
+    text = f"{url.with_user(None).with_query(None).with_fragment(None)}{'?' if query else ''}{query}"
+    return text if len(text) <= LOCATION_CHARACTERS else text[:LOCATION_CHARACTERS] + "…"
+
+
+def retry_after_s(text: str, *, wall: float) -> float | None:
+    """Seconds from `wall` (Unix time) that a ``Retry-After`` header asks for, RFC 9110 section 10.2.3.
+
+    A moment that has passed is 0; None for text that is neither a number of seconds nor an HTTP date.
+    """
+    if _SECONDS.fullmatch(text.strip()):
+        return float(text)
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if moment.tzinfo is None:  # the asctime form, which is in UTC too
+        moment = moment.replace(tzinfo=dt.UTC)
+    return max(0.0, moment.timestamp() - wall)
+
+
+def _unvalued(part: str) -> str:
+    name, equals, _ = part.partition("=")
+    return f"{name}=***" if equals else "***"
+
+
+def _words(exc: BaseException) -> str:
+    match exc:
+        case Lost(in_body=True):
+            return "the connection ended in the middle of the answer"
+        case Lost(__cause__=None):
+            return "it closed the connection before it answered"
+        case Lost(__cause__=BaseException() as cause):
+            return _words(cause)
+        case socket.gaierror():
+            return f"its name cannot be resolved ({exc.strerror})"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({exc.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({getattr(exc, 'reason', None) or 'no reason given'})"
+        case OSError(errno=int() as number) if number > 0:
+            return os.strerror(number)
+        case ConnectionResetError():
+            return "Connection reset by peer"
+        case OSError() if numbers := dict.fromkeys(_NUMBER.findall(str(exc))):
+            # A name with several addresses, each of which failed in its own way: aiohappyeyeballs keeps the texts only.
+            return " and ".join(os.strerror(int(number)) for number in numbers)
+    return f"the connection failed ({type(exc).__name__})"

@@ -1,0 +1,202 @@
+"""From a configuration to the plan.
+
+A key reaches a part by its name: a field of a part's options that is called as a key of the table takes its value
+(`_told`). Only what has another name there, or is worked out, is written down here.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tidegate import __version__
+from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config.model import Section
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.envelope import raw
+from tidegate.core.freshness import SourceSpec
+from tidegate.core.grant import EVERYTHING, Grant, Role
+from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.rate import Rate
+from tidegate.core.session import SessionLimits
+from tidegate.core.subscriber import SendLimits
+from tidegate.core.topics import PatternSet
+from tidegate.inbound.address import Address
+from tidegate.inbound.http_api import HttpOptions as ApiOptions
+from tidegate.inbound.websocket import WebSocketOptions
+from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
+from tidegate.outbound.auth.opening import (
+    Authentication,
+    ListedTokens,
+    OpenAccess,
+    PublicKey,
+    PublishedKeys,
+    SharedSecret,
+    SignedTokens,
+)
+from tidegate.outbound.backends import HttpOptions
+from tidegate.outbound.backends.opening import Reached
+from tidegate.plan.model import (
+    AccessRules,
+    DrainOptions,
+    MetricsOptions,
+    Plan,
+    PlannedBackend,
+    ServerOptions,
+    TlsFiles,
+)
+from tidegate.ports import Call
+from tidegate.runtime.gateway import GatewayOptions
+
+BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
+
+FRAMES_PER_S = 1000.0
+FRAMES_BURST = 2000
+FRAMES_PER_MESSAGE = 10
+"""A client is read no faster than this, fragments and control frames included, or than its messages may need."""
+
+IDLE_MARGIN_S = 5.0
+IDLE_MAX_S = 120.0
+"""A connection to a backend waits for the longest interval of its sources and the margin, but no longer than this."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def plan(config: Config) -> Plan:
+    """What the gateway of `config` does. Pure: the same configuration always makes an equal plan."""
+    server, limits, auth = config.server, config.limits, config.auth
+    tables = (server, limits)
+    return Plan(
+        address=_told(Address, *tables),
+        tls=None if server.tls_cert_file is None else _told(TlsFiles, *tables),
+        server=_told(ServerOptions, *tables, body_bytes=limits.publish_bytes),
+        access=_told(
+            AccessRules, *tables, bound_host=server.host, hosts=server.allowed_hosts, origins=server.allowed_origins
+        ),
+        authentication=_authentication(auth),
+        gateway=_gateway(config),
+        api=_told(ApiOptions, *tables, version=__version__, body_s=limits.handshake_s, auth=auth.mode),
+        websocket=_told(WebSocketOptions, *tables, frames=_frames(limits)),
+        stream_soft_bytes=limits.send_buffer_soft_bytes,
+        backends=tuple(_backend(config, name) for name in config.backends),
+        store=Path(server.state_dir) if server.state_dir else None,
+        metrics=MetricsOptions(version=__version__, known_types=tuple(config.sources)),
+        drain=_told(DrainOptions, *tables),
+    )
+
+
+def _gateway(config: Config) -> GatewayOptions:
+    server, limits = config.server, config.limits
+    return _told(
+        GatewayOptions,
+        server,
+        limits,
+        server=f"tidegate/{__version__}",
+        source_types=frozenset(config.sources),
+        default_types=server.default_types or (*config.sources, *BUILT_IN_DEFAULTS),
+        publishes=Rate(limits.publishes_per_s, limits.publishes_burst),
+        connects=Rate(limits.connects_per_s, limits.connects_burst),
+        session_limits=_told(SessionLimits, limits),
+        send_limits=SendLimits(hard_bytes=limits.send_buffer_hard_bytes, grace_s=limits.slow_grace_s),
+        **{f"history_{key}": value for key, value in msgspec.structs.asdict(config.history).items()},
+    )
+
+
+def _frames(limits: LimitsConfig) -> Rate:
+    return Rate(
+        max(FRAMES_PER_S, limits.messages_per_s * FRAMES_PER_MESSAGE),
+        max(FRAMES_BURST, limits.messages_burst * FRAMES_PER_MESSAGE),
+    )
+
+
+def _authentication(auth: AuthConfig) -> Authentication:
+    match auth.mode:
+        case "none":
+            return OpenAccess()
+        case "token":
+            return ListedTokens(tuple(_known_token(token, number) for number, token in enumerate(auth.tokens)))
+        case "jwt":
+            assert auth.jwt is not None, "the configuration's rules see to it"
+            return SignedTokens(_keys(auth.jwt), _told(JwtOptions, auth.jwt))
+
+
+def _known_token(token: TokenConfig, number: int) -> KnownToken:
+    grant = Grant(
+        name=f"token {number}",
+        roles=frozenset(map(Role, token.roles)),
+        allowed=EVERYTHING if token.types is None else PatternSet(token.types),
+    )
+    if token.token_file is not None:
+        return KnownToken(TokenFile(Path(token.token_file), f"auth.tokens[{number}].token_file"), grant)
+    assert token.token is not None, "the configuration's rules see to it"
+    return KnownToken(token.token, grant)
+
+
+def _keys(jwt: JwtConfig) -> PublicKey | SharedSecret | PublishedKeys:
+    if jwt.jwks_url is not None:
+        return PublishedKeys(jwt.jwks_url, "auth.jwt.jwks_url")
+    if jwt.secret_file is not None:
+        return SharedSecret(Path(jwt.secret_file), "auth.jwt.secret_file")
+    assert jwt.key_file is not None, "the configuration's rules see to it"
+    return PublicKey(Path(jwt.key_file), "auth.jwt.key_file")
+
+
+def _backend(config: Config, name: str) -> PlannedBackend:
+    backend = config.backends[name]
+    rules = backend.breaker
+    sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
+    return PlannedBackend(
+        name=name,
+        reached=Reached(name, backend.protocol, _told(HttpOptions, backend, idle_s=_idle_s(sources.values()))),
+        polled=_told(
+            BackendPlan,
+            backend,
+            config.limits,
+            name=name,
+            breaker=_told(BreakerConfig, rules, probe_deadline_s=backend.timeout_s + 1.0),
+            policy=_told(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
+            sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
+        ),
+    )
+
+
+def _idle_s(sources: Iterable[SourceConfig]) -> float:
+    """For how long a connection is kept without a call: until the rarest of its `sources` is due again."""
+    longest_s = max((max(source.interval_s, source.idle_interval_s or 0.0) for source in sources), default=0.0)
+    return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
+
+
+def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePlan:
+    spec = _told(
+        SourceSpec,
+        source,
+        type=event_type,
+        source=source.backend,
+        timeout_s=timeout_s,
+        keyed=source.key is not None,
+    )
+    return _told(
+        SourcePlan,
+        source,
+        spec=spec,
+        call=Call(source.method, raw(source.params)),
+        breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
+        items=source.items or "",
+    )
+
+
+def _told(kind: type[T], *tables: Section, **given: Any) -> T:
+    """A `kind` with each field as `given`, else as the key of that name in `tables`, else as by default.
+
+    A key that names a file comes as a path. No two of `tables` have a key of the same name.
+    """
+    keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
+    assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "which of the two keys is not clear"
+    named = {field: _as_path(field, keys[field]) for field in kind.__struct_fields__ if field in keys}
+    return kind(**{**named, **given})
+
+
+def _as_path(key: str, value: Any) -> Any:
+    return Path(value) if key.endswith("_file") and value is not None else value

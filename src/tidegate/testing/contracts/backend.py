@@ -1,0 +1,150 @@
+"""The contract of `tidegate.ports.Backend`, and of what a backend may offer besides."""
+
+import asyncio
+import unittest
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import ClassVar
+
+from msgspec import Raw
+
+from tidegate.core.payload import compact
+from tidegate.errors import ApplicationError, BackendError, Disconnected
+from tidegate.ports import Backend, Call, Checked, Prepares
+from tidegate.testing.contracts.expectations import raises, until
+
+IN_FLIGHT_S = 0.05
+"""A call that never ends has surely begun by then."""
+
+
+class BackendContract(ABC):
+    """Tests of a backend against a service that answers as the attributes say.
+
+    `answers` are some methods and the exact JSON that each is answered with. A service that can also do one of the
+    following should name the method for it; the tests for what is None are skipped. `error` is answered with an
+    application error, `breaks` breaks the exchange off, `hangs` is never answered. `batches` says whether the backend
+    takes several calls at once.
+    """
+
+    answers: ClassVar[Mapping[str, bytes]]
+    batches: ClassVar[bool] = True
+    error: ClassVar[str | None] = None
+    breaks: ClassVar[str | None] = None
+    hangs: ClassVar[str | None] = None
+
+    @abstractmethod
+    def opened(self) -> AbstractAsyncContextManager[Backend]:
+        """The backend, and the service that it asks; both end with the context."""
+
+    async def test_an_answer_is_the_json_that_the_service_gave(self) -> None:
+        async with self.opened() as backend:
+            for method, expected in self.answers.items():
+                answers = await backend.call([Call(method)])
+                assert [type(answer) for answer in answers] == [Raw]
+                assert _json(answers[0]) == expected
+
+    async def test_an_answer_is_compact_if_the_backend_says_so(self) -> None:
+        async with self.opened() as backend:
+            if not isinstance(backend, Checked) or not backend.answers_are_compact:
+                raise unittest.SkipTest("this backend does not declare that its answers are compact")
+            for method in self.answers:
+                [answer] = await backend.call([Call(method)])
+                assert _json(answer) == bytes(compact(Raw(_json(answer))))
+
+    async def test_answers_come_in_the_order_of_the_calls(self) -> None:
+        if not self.batches:
+            raise unittest.SkipTest("this backend takes one call at a time")
+        methods = [*self.answers] * 2
+        async with self.opened() as backend:
+            answers = await backend.call([Call(method) for method in methods])
+        assert list(map(_json, answers)) == [self.answers[method] for method in methods]
+
+    async def test_an_error_stands_in_the_place_of_its_call(self) -> None:
+        refused, answered = _named(self.error, "is answered with an error"), next(iter(self.answers))
+        if not self.batches:
+            raise unittest.SkipTest("this backend takes one call at a time")
+        async with self.opened() as backend:
+            first, *others, last = await backend.call([Call(each) for each in (answered, answered, refused, answered)])
+        assert list(map(_json, [first, others[0], last])) == [self.answers[answered]] * 3
+        assert isinstance(others[1], ApplicationError)
+
+    async def test_a_single_call_with_an_error_is_no_failed_exchange(self) -> None:
+        refused = _named(self.error, "is answered with an error")
+        async with self.opened() as backend:
+            [answer] = await backend.call([Call(refused)])
+        assert isinstance(answer, ApplicationError)
+
+    async def test_an_exchange_that_fails_as_a_whole_raises_and_the_next_one_is_well(self) -> None:
+        breaking, answered = _named(self.breaks, "breaks the exchange off"), next(iter(self.answers))
+        async with self.opened() as backend:
+            with raises(BackendError):
+                await backend.call([Call(breaking)])
+            assert list(map(_json, await backend.call([Call(answered)]))) == [self.answers[answered]]
+
+    async def test_calls_at_once_are_answered_each_with_its_own(self) -> None:
+        methods = [*self.answers] * 3
+        async with self.opened() as backend:
+            answers = await asyncio.gather(*(backend.call([Call(method)]) for method in methods))
+        assert [list(map(_json, each)) for each in answers] == [[self.answers[method]] for method in methods]
+
+    async def test_a_call_that_is_cancelled_at_any_turn_leaves_no_task_behind(self) -> None:
+        answered = next(iter(self.answers))
+        async with self.opened() as backend:
+            await backend.call([Call(answered)])
+            before = asyncio.all_tasks()
+            for turns in range(5):
+                await _cancelled(asyncio.create_task(_ask(backend, answered)), turns=turns)
+            await until(lambda: asyncio.all_tasks() <= before)
+            assert list(map(_json, await backend.call([Call(answered)]))) == [self.answers[answered]]
+
+    async def test_a_cancelled_call_that_hangs_leaves_no_task_behind(self) -> None:
+        hanging, answered = _named(self.hangs, "is never answered"), next(iter(self.answers))
+        async with self.opened() as backend:
+            await backend.call([Call(answered)])
+            before = asyncio.all_tasks()
+            with raises(TimeoutError):
+                async with asyncio.timeout(IN_FLIGHT_S):
+                    await backend.call([Call(hanging)])
+            await until(lambda: asyncio.all_tasks() <= before)
+
+    async def test_closing_it_fails_the_calls_in_flight(self) -> None:
+        hanging = _named(self.hangs, "is never answered")
+        async with self.opened() as backend:
+            call = asyncio.create_task(_ask(backend, hanging))
+            await asyncio.sleep(IN_FLIGHT_S)
+            await backend.aclose()
+            await until(call.done)
+            with raises(Disconnected):
+                await call
+
+    async def test_what_was_prepared_makes_the_exchange(self) -> None:
+        answered = next(iter(self.answers))
+        async with self.opened() as backend:
+            if not isinstance(backend, Prepares):
+                raise unittest.SkipTest("this backend has nothing to prepare")
+            ask = await backend.prepare()
+            assert list(map(_json, await ask([Call(answered)]))) == [self.answers[answered]]
+
+
+def _named(method: str | None, what: str) -> str:
+    if method is None:
+        raise unittest.SkipTest(f"no method of this service {what}")
+    return method
+
+
+def _json(answer: Raw | BackendError) -> bytes:
+    assert isinstance(answer, Raw), f"expected an answer, got {answer!r}"
+    return bytes(answer)
+
+
+async def _ask(backend: Backend, method: str) -> Sequence[Raw | BackendError]:
+    return await backend.call([Call(method)])
+
+
+async def _cancelled(call: asyncio.Task[object], *, turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    call.cancel()
+    with suppress(asyncio.CancelledError):
+        await call

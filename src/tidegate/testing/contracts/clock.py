@@ -1,0 +1,91 @@
+"""The contract of `tidegate.ports.Clock`."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
+
+from tidegate.ports import Clock
+from tidegate.testing.contracts.expectations import until
+
+STEP_S = 0.05
+"""Long enough for a real clock to keep two moments apart, short enough to wait for."""
+
+EARLY_S = 0.002
+"""Event loops count in milliseconds."""
+
+TOLERANCE_S = 1.0
+"""A wall clock is being adjusted all the time."""
+
+
+class ClockContract(ABC):
+    """Tests of a clock. Override `passes` where time does not pass by itself."""
+
+    @abstractmethod
+    def opened(self) -> AbstractAsyncContextManager[Clock]:
+        """The clock."""
+
+    async def passes(self, clock: Clock, seconds: float) -> None:
+        """Let time pass. By default the event loop's passes, which is a real clock's too."""
+        del clock
+        await asyncio.sleep(seconds)
+
+    async def test_both_clocks_go_together_and_never_back(self) -> None:
+        async with self.opened() as clock:
+            moments = [clock.now()]
+            for _ in range(3):
+                await self.passes(clock, STEP_S)
+                moments.append(clock.now())
+        for before, after in pairwise(moments):
+            assert after.mono > before.mono
+            assert abs((after.wall - before.wall) - (after.mono - before.mono)) < TOLERANCE_S
+
+    async def test_a_time_that_is_past_is_not_waited_for_but_others_have_their_turn(self) -> None:
+        async with self.opened() as clock:
+            for back_s in (1.0, 0.0, float("inf")):
+                others: list[str] = []
+                asyncio.get_running_loop().call_soon(others.append, "had their turn")
+                await clock.sleep_until(clock.now().mono - back_s)
+                assert others == ["had their turn"]
+
+    async def test_nobody_is_woken_before_the_time(self) -> None:
+        async with self.opened() as clock:
+            due = clock.now().mono + STEP_S
+            sleeper = asyncio.create_task(_woken_at(clock, due))
+            await asyncio.sleep(0)
+            assert not sleeper.done()
+            for _ in range(2):
+                await self.passes(clock, STEP_S / 2)
+            await until(sleeper.done)
+            assert await sleeper >= due - EARLY_S
+
+    async def test_sleepers_are_woken_in_the_order_of_their_times(self) -> None:
+        async with self.opened() as clock:
+            begin, order = clock.now().mono, []
+
+            async def sleep(steps: int) -> None:
+                await clock.sleep_until(begin + steps * STEP_S)
+                order.append(steps)
+
+            sleepers = [asyncio.create_task(sleep(steps)) for steps in (3, 1, 2)]
+            await asyncio.sleep(0)
+            for _ in range(3):
+                await self.passes(clock, STEP_S)
+            await until(lambda: all(sleeper.done() for sleeper in sleepers))
+            assert order == [1, 2, 3]
+
+    async def test_one_that_is_cancelled_does_not_keep_others_asleep(self) -> None:
+        async with self.opened() as clock:
+            due = clock.now().mono + STEP_S
+            cancelled, other = [asyncio.create_task(clock.sleep_until(due)) for _ in range(2)]
+            await asyncio.sleep(0)
+            cancelled.cancel()
+            await self.passes(clock, STEP_S)
+            await until(lambda: cancelled.done() and other.done())
+            assert cancelled.cancelled()
+            assert not other.cancelled()
+
+
+async def _woken_at(clock: Clock, due: float) -> float:
+    await clock.sleep_until(due)
+    return clock.now().mono

@@ -1,0 +1,95 @@
+"""The contract of `tidegate.ports.Metrics`, and of metrics that can be shown."""
+
+import asyncio
+import re
+import unittest
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager
+
+from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.measurements import (
+    BreakerMoved,
+    ClientConnected,
+    ClientLeft,
+    EventPublished,
+    EventsSkipped,
+    Measurement,
+    PollEnded,
+    RequestRefused,
+    TicksMissed,
+)
+from tidegate.core.topics import PatternSet
+from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.ports import Metrics, RenderedMetrics
+
+ALL = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
+NOTHING = Coverage(types=PatternSet([]), breakers=frozenset(), backends=frozenset())
+
+ODD_NAMES = ("a.b", "", 'q"\n\\', "ä" * 300)
+
+_LINE = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\n]|\\["\\n])*",?)*\})? \S+( [0-9]+)?')
+"""A sample in Prometheus' text format, version 0.0.4."""
+
+
+class _Unheard(Measurement, frozen=True):
+    """A measurement of a later version."""
+
+    n: int = 1
+
+
+class MetricsContract(ABC):
+    """Tests of metrics. Those of `RenderedMetrics` are skipped for metrics that cannot be shown."""
+
+    @abstractmethod
+    def opened(self) -> AbstractAsyncContextManager[Metrics]:
+        """New metrics, which have seen nothing."""
+
+    async def test_it_takes_every_measurement_whatever_its_labels(self) -> None:
+        async with self.opened() as metrics:
+            _tell_all(metrics)
+
+    async def test_it_ignores_a_measurement_that_it_does_not_know(self) -> None:
+        async with self.opened() as metrics:
+            metrics.observe(_Unheard())
+            metrics.observe(EventPublished("a.b", 1))
+
+    async def test_it_is_shown_in_the_text_format_of_prometheus(self) -> None:
+        async with self.opened() as metrics:
+            _tell_all(metrics)
+            for line in _shown(metrics).render(ALL).decode().split("\n"):
+                assert not line or line.startswith("# ") or _LINE.fullmatch(line), line
+
+    async def test_it_is_shown_in_another_thread_while_more_is_measured(self) -> None:
+        async with self.opened() as metrics:
+            rendering = asyncio.create_task(asyncio.to_thread(_shown(metrics).render, ALL))
+            while not rendering.done():
+                _tell_all(metrics)
+                await asyncio.sleep(0)
+            (await rendering).decode()
+
+    async def test_an_event_type_that_is_not_covered_is_not_shown(self) -> None:
+        async with self.opened() as metrics:
+            metrics.observe(EventPublished("very.secret", 1))
+            metrics.observe(EventsSkipped("very.secret", 1))
+            metrics.observe(PollEnded("very.secret", ErrorCode.RPC_TIMEOUT, 0.1))
+            metrics.observe(TicksMissed("very.secret", 1))
+            assert b"very.secret" not in _shown(metrics).render(NOTHING)
+
+
+def _shown(metrics: Metrics) -> RenderedMetrics:
+    if not isinstance(metrics, RenderedMetrics):
+        raise unittest.SkipTest("these metrics cannot be shown")
+    return metrics
+
+
+def _tell_all(metrics: Metrics) -> None:
+    for text in ODD_NAMES:
+        metrics.observe(EventPublished(text, 3))
+        metrics.observe(PollEnded(text, None, 0.1))
+        metrics.observe(PollEnded(text, ErrorCode.RPC_TIMEOUT, 2.0))
+        metrics.observe(TicksMissed(text, 2))
+        metrics.observe(BreakerMoved(text, "open"))
+        metrics.observe(ClientConnected(text))
+        metrics.observe(ClientLeft(text, text))
+        metrics.observe(EventsSkipped(text, 7))
+        metrics.observe(RequestRefused("http", RefusalReason.BAD_TOKEN))

@@ -1,0 +1,135 @@
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+import pytest
+from msgspec import Raw
+from scripted_http import Peer, http_response, scripted
+
+from tidegate.errors import ApplicationError, BackendError, Disconnected
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
+from tidegate.ports import Backend, Call
+from tidegate.testing import ScriptedBackend
+from tidegate.testing.contracts import BackendContract
+
+ANSWERS: Mapping[str, object] = {
+    "number": Raw(b"1.10"),
+    "large": 2**60,
+    "text": "\u00e4\n",
+    "nested": {"a": [{"b": None}], "c": {}},
+}
+ERROR = ApplicationError(-32000, "the disk is gone")
+
+
+class OurContract(BackendContract):
+    """What the service of these tests answers. It writes its JSON with spaces, and answers batches backwards."""
+
+    answers: ClassVar = {
+        method: bytes(answer)
+        if isinstance(answer, Raw)
+        else json.dumps(answer, separators=(",", ":"), ensure_ascii=False).encode()
+        for method, answer in ANSWERS.items()
+    }
+    error: ClassVar[str | None] = "error"
+    breaks = "break"
+    hangs = "hang"
+
+
+class OfBatches(OurContract):
+    async def test_an_error_is_told_with_its_code_and_text_among_answers(self) -> None:
+        async with self.opened() as backend:
+            first, second, third = await backend.call([Call("number"), Call("error"), Call("large")])
+        assert (first, third) == (Raw(b"1.10"), Raw(b"%d" % 2**60))
+        assert isinstance(second, ApplicationError)
+        assert (second.rpc_code, str(second)) == (ERROR.rpc_code, str(ERROR))
+
+    async def test_an_error_is_told_with_its_code_and_text(self) -> None:
+        async with self.opened() as backend:
+            [answer] = await backend.call([Call("error")])
+        assert isinstance(answer, ApplicationError)
+        assert (answer.rpc_code, str(answer)) == (ERROR.rpc_code, str(ERROR))
+
+    async def test_a_broken_exchange_is_a_disconnect(self) -> None:
+        async with self.opened() as backend:
+            with pytest.raises(Disconnected):
+                await backend.call([Call("break")])
+
+
+class TestJsonRpcBackend(OfBatches):
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Backend]:
+        async with scripted(http_answer) as server:
+            backend = JsonRpcBackend(HttpOptions(url=server.url))
+            yield backend
+            await backend.aclose()
+
+
+class TestHttpJsonBackend(OurContract):
+    batches = False
+    error = None  # plain HTTP has none
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Backend]:
+        async with scripted(http_answer) as server:
+            backend = HttpJsonBackend(HttpOptions(url=server.url))
+            yield backend
+            await backend.aclose()
+
+    async def test_a_broken_exchange_is_a_disconnect(self) -> None:
+        async with self.opened() as backend:
+            with pytest.raises(Disconnected):
+                await backend.call([Call("break")])
+
+
+class OfMethods(ScriptedBackend):
+    """Breaks down or hangs as the method asks for it, as the server below does."""
+
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
+        self.recover()
+        if any(call.method == "break" for call in calls):
+            self.fail(Disconnected("it ended in mid-air"))
+        if any(call.method == "hang" for call in calls):
+            self.hang()
+        return await super().call(calls)
+
+
+class TestScriptedBackend(OfBatches):
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Backend]:
+        backend = OfMethods({**ANSWERS, "error": ERROR})
+        yield backend
+        await backend.aclose()
+
+
+async def http_answer(peer: Peer) -> None:
+    """A server of `ANSWERS`: JSON-RPC where a body comes, plain HTTP elsewhere; "hang" and "break" do that."""
+    while True:
+        request = await peer.request()
+        asked = json.loads(request.body or "null")
+        methods = [each["method"] for each in ([asked] if isinstance(asked, dict) else asked or [])]
+        path = request.line.split()[1].rpartition("/")[2]
+        if "hang" in (*methods, path):
+            await peer.until_closed()
+        if "break" in (*methods, path):
+            return
+        if isinstance(asked, dict):
+            body = _rpc(asked)
+        elif asked:
+            body = b"[" + b",".join(map(_rpc, reversed(asked))) + b"]"
+        else:
+            body = _json(ANSWERS[path])
+        await peer.send(http_response(body))
+
+
+def _rpc(asked: Mapping[str, Any]) -> bytes:
+    method = asked["method"]
+    head = b'{"jsonrpc":"2.0","id":%d,' % asked["id"]
+    if method == "error":
+        return head + b'"error":{"code":-32000,"message":"the disk is gone"}}'
+    return head + b'"result":' + _json(ANSWERS[method]) + b"}"
+
+
+def _json(value: object) -> bytes:
+    """Not compact."""
+    return bytes(value) if isinstance(value, Raw) else json.dumps(value, indent=1, ensure_ascii=False).encode()
