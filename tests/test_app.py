@@ -12,7 +12,7 @@ from tidegate import app, parts
 from tidegate.app import Parts, running
 from tidegate.config import Config, from_document
 from tidegate.inbound import server
-from tidegate.inbound.listening import bound
+from tidegate.inbound.address import bound
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.store_sqlite import SqliteStore

@@ -13,10 +13,10 @@ from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request
 
 from tidegate.core.breaker import BreakerFacts
 from tidegate.core.grant import Grant, Role
+from tidegate.core.source import SourceView
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"

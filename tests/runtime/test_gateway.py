@@ -429,6 +429,21 @@ class TestDrain:
             assert ended == [1, 2, 3, 4, 4]
             await draining
 
+    async def test_nothing_comes_between_what_the_first_is_told_and_its_close(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house = House()
+        channel = house.started("a")[1]
+        with sleeping(house, monkeypatch) as sleep:
+            draining = asyncio.create_task(house.gateway.drain(5.0))
+            publishing = asyncio.create_task(house.gateway.publish([draft("a")]))
+            await sleep.advance(0.0)
+            assert types(channel.received()) == ["notification"]
+            assert channel.ended == ("close", CloseCode.DRAINING)
+            await publishing
+            await sleep.advance(5.0)
+            await draining
+
     async def test_with_nobody_connected_it_is_over_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         house = House()
         left = house.started("a")[0]

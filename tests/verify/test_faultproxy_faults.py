@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from tidegate.errors import UnknownName
+from tidegate.verify.faultproxy.drawing import FaultSet
 from tidegate.verify.faultproxy.faults import (
     CALL_FAULTS,
     FAULTS,
@@ -11,7 +12,6 @@ from tidegate.verify.faultproxy.faults import (
     REUSED_CALL_FAULTS,
     AnyFault,
     Fault,
-    FaultSet,
     Latency,
     Reset,
     fault_from,

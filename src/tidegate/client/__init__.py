@@ -20,8 +20,9 @@ from tidegate.client.addresses import DEFAULT_URL
 from tidegate.client.credentials import TokenSource
 from tidegate.client.health import Readiness, readiness
 from tidegate.client.items import Connected, Disconnected, Event, Gap, Item
+from tidegate.client.options import StreamOptions
 from tidegate.client.publishing import publish
-from tidegate.client.stream import Stream, StreamOptions, connect
+from tidegate.client.stream import Stream, connect
 
 __all__ = [
     "DEFAULT_URL",

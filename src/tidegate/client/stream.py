@@ -14,7 +14,6 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from tidegate.backoff import Backoff
 from tidegate.client.addresses import DEFAULT_URL, names_this_machine, stream_url
 from tidegate.client.credentials import Credentials, TokenSource
 from tidegate.client.items import (
@@ -29,6 +28,8 @@ from tidegate.client.items import (
     event_of,
 )
 from tidegate.client.opening import open_websocket
+from tidegate.client.options import StreamOptions
+from tidegate.client.payloads import ConnectionErrorData, ErrorData, GapData, NotificationData, WelcomeData
 from tidegate.client.position import ClientPosition, Position
 from tidegate.client.refusals import FAILED_HANDSHAKE, Lost, judge_again, judge_close, judge_handshake
 from tidegate.errors import AccessRefused, MessageErrorCode, TidegateError
@@ -38,20 +39,6 @@ SILENT_HEARTBEATS = 2.5
 
 HEARTBEAT = "heartbeat"
 _PING = b'{"type":"ping"}'
-
-
-class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stream behaves. Durations are in seconds.
-
-    `ping_timeout_s`: how long a server that fell silent may take to answer a ping. `max_message_bytes`: a longer
-    message of the server ends the stream for good.
-    """
-
-    backoff: Backoff = Backoff()
-    open_timeout_s: float = 10.0
-    ping_timeout_s: float = 10.0
-    close_timeout_s: float = 2.0
-    max_message_bytes: int = 16 * 1024 * 1024
 
 
 _DEFAULTS = StreamOptions()
@@ -223,14 +210,14 @@ class Stream:
             case "welcome":
                 return self._welcome(frame)
             case "gap":
-                gap = msgspec.json.decode(frame.data_json, type=_GapData)
+                gap = msgspec.json.decode(frame.data_json, type=GapData)
                 return Gap(timestamp=frame.timestamp, raw=raw, **msgspec.structs.asdict(gap))
             case "synced" | "subscribed" | "pong":
                 pass
             case "connection_error":
-                self._server_said = msgspec.json.decode(frame.data_json, type=_Said).message
+                self._server_said = msgspec.json.decode(frame.data_json, type=ConnectionErrorData).message
             case "error" if self._asked_later:
-                error = msgspec.json.decode(frame.data_json, type=_Refusal)
+                error = msgspec.json.decode(frame.data_json, type=ErrorData)
                 raise AccessRefused(403 if error.code == MessageErrorCode.FORBIDDEN else 400, error.message)
             case _:
                 return self._event(frame, raw)
@@ -246,7 +233,7 @@ class Stream:
             self._to_send.append(msgspec.json.encode(later))
 
     def _welcome(self, frame: Message) -> Connected | None:
-        welcome = msgspec.json.decode(frame.data_json, type=_WelcomeData)
+        welcome = msgspec.json.decode(frame.data_json, type=WelcomeData)
         self._was_let_in = True
         self._credentials.accepted()
         self._welcomed_at = asyncio.get_running_loop().time()
@@ -268,7 +255,7 @@ class Stream:
             if not self._wants_heartbeats():
                 return None
         elif frame.type == "notification" and frame.seq is None:
-            notice = msgspec.json.decode(frame.data_json, type=_Notice)
+            notice = msgspec.json.decode(frame.data_json, type=NotificationData)
             self._server_said = notice.message
             self._server_wait_s = notice.retry_after_ms / 1000
         return event_of(frame, raw)
@@ -305,31 +292,3 @@ class Stream:
 
 def _with_heartbeat(types: Iterable[str] | None) -> frozenset[str] | None:
     return None if types is None else frozenset(types) | {HEARTBEAT}
-
-
-class _WelcomeData(msgspec.Struct):
-    client_id: str
-    server: str
-    resumed: bool
-    subscriptions: tuple[str, ...]
-    heartbeat_interval_s: float
-
-
-class _GapData(msgspec.Struct):
-    reason: str
-    requested: str | None
-    skipped: dict[str, int]
-
-
-class _Refusal(msgspec.Struct):
-    code: str
-    message: str
-
-
-class _Said(msgspec.Struct):
-    message: str
-
-
-class _Notice(msgspec.Struct):
-    message: str
-    retry_after_ms: float = 0

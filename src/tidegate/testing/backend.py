@@ -23,6 +23,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
     @property
     def methods(self) -> list[str]:
+        """The methods that were asked for, in their order."""
         return [call.method for call in self.calls]
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from tidegate.engine.compression import agents
+from tidegate.engine.compression import agent_process, agents
 from tidegate.engine.compression.agents import REPLACEMENTS, Agent, AgentState
 from tidegate.engine.compression.messages import (
     Beat,
@@ -417,7 +417,7 @@ async def test_the_working_directory_holds_no_modules_of_an_agent(
 ) -> None:
     (tmp_path / "queue.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
-    process = await agents.start_process()
+    process = await agent_process.start_process()
     assert process.stdin is not None
     assert process.stdout is not None
     async with asyncio.timeout(30):

@@ -4,10 +4,8 @@ Processes end with the engine, however it ends: their standard input closes, and
 """
 
 import asyncio
-import contextlib
 import enum
 import random
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -15,6 +13,7 @@ import msgspec
 import structlog
 
 from tidegate.backoff import Backoff
+from tidegate.engine.compression.agent_process import Process, end, end_of, kill, start_process
 from tidegate.engine.compression.messages import (
     Beat,
     Cancel,
@@ -39,11 +38,6 @@ MAX_MISSED = 10
 CANCEL_S = 5.0
 """How long an agent may take to let go of a job before it is killed."""
 
-END_S = 2.0
-"""How long an agent may take to clean up and end with the engine before it is killed."""
-
-LINE_BYTES = 1024 * 1024
-
 log = structlog.get_logger("tidegate.engine")
 
 _DECODER: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
@@ -57,36 +51,6 @@ class AgentState(enum.StrEnum):
     BUSY = "busy"
     ERROR = "error"
     STOPPED = "stopped"
-
-
-class Writer(Protocol):
-    """What is needed of an `asyncio.StreamWriter`."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def is_closing(self) -> bool: ...
-
-    def close(self) -> None: ...
-
-
-class Process(Protocol):
-    """What is needed of an `asyncio.subprocess.Process` with pipes."""
-
-    @property
-    def pid(self) -> int: ...
-
-    @property
-    def returncode(self) -> int | None: ...
-
-    @property
-    def stdin(self) -> Writer | None: ...
-
-    @property
-    def stdout(self) -> asyncio.StreamReader | None: ...
-
-    async def wait(self) -> int: ...
-
-    def kill(self) -> None: ...
 
 
 class Work(Protocol):
@@ -113,20 +77,6 @@ class Work(Protocol):
     async def lost(self, job: str, reason: str) -> None: ...
 
     def agent_changed(self) -> None: ...
-
-
-async def start_process() -> Process:
-    """Start the program of an agent. A session of its own keeps a terminal's Ctrl-C from it.
-
-    ``-P``: a ``queue.py`` in the working directory, which holds whatever is to be compressed, is no module of ours.
-    """
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "tidegate.engine.compression.agent"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LINE_BYTES,
-        start_new_session=True,
-    )
 
 
 class Agent:
@@ -206,9 +156,9 @@ class Agent:
                 await self._listen(process)
                 for task in tasks:
                     task.cancel()
-            reason = await _end_of(process)
+            reason = await end_of(process)
         except BaseException:
-            await asyncio.shield(_end(process))
+            await asyncio.shield(end(process))
             raise
         finally:
             self._process = None
@@ -277,7 +227,7 @@ class Agent:
             self._missed += not self._hearing
             if self._missed >= MAX_MISSED:
                 log.error(f"{self.name} was silent for {MAX_MISSED * CHECK_S:.0f} s and is killed")
-                _kill(process)
+                kill(process)
                 return
 
     def _release(self) -> None:
@@ -292,36 +242,8 @@ class Agent:
     def _kill_if_at(self, job: str, process: Process) -> None:
         if self.job == job and self._process is process:
             log.warning(f"{self.name} does not let go of cancelled job {job} and is killed")
-            _kill(process)
+            kill(process)
 
     def _set(self, state: AgentState) -> None:
         self.state = state
         self._work.agent_changed()
-
-
-async def _end_of(process: Process) -> str:
-    """How a process ended that has closed its standard output; made to, if it has not."""
-    try:
-        async with asyncio.timeout(CHECK_S):
-            code = await process.wait()
-    except TimeoutError:
-        _kill(process)
-        code = await process.wait()
-    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-async def _end(process: Process) -> None:
-    """Close the standard input of a process, which tells it to end, and see that it does."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(END_S):
-            await process.wait()
-    except TimeoutError:
-        _kill(process)
-        await process.wait()
-
-
-def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()

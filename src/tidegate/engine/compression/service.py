@@ -5,14 +5,11 @@ its final name. That a job has ended is shown when it is on disk, so that no new
 """
 
 import asyncio
-import os
 import secrets
-import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -22,9 +19,10 @@ from tidegate.engine.compression import task
 from tidegate.engine.compression.agents import Agent, AgentState
 from tidegate.engine.compression.jobs import Failure, Job, Record
 from tidegate.engine.compression.messages import Beat, Failed, Run, Verified
+from tidegate.engine.compression.paths import located
 from tidegate.engine.compression.queue import JobQueue
-from tidegate.engine.compression.refusals import Code, Refused, of_writing, shown
-from tidegate.engine.compression.roots import Roots, path_from_text
+from tidegate.engine.compression.refusals import Code, Refused, shown
+from tidegate.engine.compression.roots import Roots
 from tidegate.engine.compression.store import JobStore
 from tidegate.engine.processes import ProcessMeter
 from tidegate.engine.threads import in_thread
@@ -133,7 +131,7 @@ class Compression:
         self, path: PathText, level: Level = task.DEFAULT_LEVEL, destination: PathText | None = None
     ) -> Job:
         """Compress a file, or a folder as .tar.zst; beside it, or to a destination: a new name or a folder."""
-        source, target = await in_thread(partial(self._located, path, destination))
+        source, target = await in_thread(partial(located, self._roots, path, destination))
         job = secrets.token_hex(4)
         record = self._queue.submit(job, source=source, destination=target, level=level, now=time.time())
         try:
@@ -297,34 +295,3 @@ class Compression:
         self._wake.set()
         self._wake = asyncio.Event()
         self._changed()
-
-    def _located(self, path: str, destination: str | None) -> tuple[bytes, bytes]:
-        """Source and destination as resolved paths. Raises `Refused`; touches nothing."""
-        source = self._resolved(path)
-        try:
-            mode = source.stat().st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise Refused(Code.NOT_SUPPORTED, f"expected a file or a folder, but {shown(str(source))} is neither")
-            name = source.name + (".tar.zst" if stat.S_ISDIR(mode) else ".zst")
-            target = self._target(source, name, destination)
-        except OSError as error:
-            code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.UNREADABLE
-            raise Refused(code, f"{shown(str(source))}: {error.strerror}") from error
-        return os.fsencode(source), os.fsencode(target)
-
-    def _target(self, source: Path, name: str, destination: str | None) -> Path:
-        target = self._resolved(os.fsencode(source.parent / name) if destination is None else destination)
-        try:
-            if destination is not None and target.is_dir():
-                target = self._resolved(os.fsencode(target / name))
-            if not target.parent.is_dir():
-                raise Refused(Code.NOT_FOUND, f"expected an existing folder, got {shown(str(target.parent))}")
-            target.lstat()
-        except FileNotFoundError:
-            return target
-        except OSError as error:  # such as a name that is too long
-            raise of_writing(error, str(target)) from error
-        raise Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(str(target))} is there already")
-
-    def _resolved(self, path: str | bytes) -> Path:
-        return Path(os.fsdecode(self._roots.resolve(path_from_text(path) if isinstance(path, str) else path)))

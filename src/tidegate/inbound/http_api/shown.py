@@ -12,9 +12,9 @@ import msgspec
 
 from tidegate.core.breaker import BreakerFacts, BreakerView, Reason, State
 from tidegate.core.instant import Instant, Time, rfc3339
+from tidegate.core.source import SourceFacts, SourceView
 from tidegate.errors import ErrorCode
 from tidegate.runtime.connection import Connection
-from tidegate.runtime.poller import SourceFacts, SourceView
 
 Body = TypeVar("Body")
 

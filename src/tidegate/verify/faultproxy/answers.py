@@ -6,7 +6,7 @@ The body of a made-up answer is an iterator, so that 100 MB take the memory of o
 import itertools
 from collections.abc import Iterator
 from http.client import responses
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -31,6 +31,14 @@ STALLED_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: appl"
 
 _JSON: Final = b"application/json"
 _PAGE: Final = b"<!doctype html><title>Sign in</title><p>This is not the answer you are looking for.</p>\n"
+
+
+class AnswerBody(Protocol):
+    """The body of an answer, wherever it comes from."""
+
+    async def read(self) -> bytes:
+        """The next piece; empty at the end."""
+        ...
 
 
 class MadeUp(msgspec.Struct, frozen=True):

@@ -7,18 +7,15 @@ of either is the end of both.
 import asyncio
 import contextlib
 import enum
-import random
 import socket
 import struct
 import time
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
-import msgspec
-
-from tidegate.verify.faultproxy.answers import STALLED_HEAD, MadeUp, changed, made_up, plain_status
-from tidegate.verify.faultproxy.calls import CallLog, CallRecord, How
-from tidegate.verify.faultproxy.delivery import Cut, Delivery, HeldAnswers
+from tidegate.verify.faultproxy.answers import STALLED_HEAD, AnswerBody, MadeUp, changed, made_up, plain_status
+from tidegate.verify.faultproxy.calls import CallRecord, How
+from tidegate.verify.faultproxy.delivery import Cut, Delivery
+from tidegate.verify.faultproxy.drawing import Plan
 from tidegate.verify.faultproxy.faults import (
     CALL_FAULTS,
     CLOSE_FAULTS,
@@ -26,15 +23,14 @@ from tidegate.verify.faultproxy.faults import (
     REUSED_CALL_FAULTS,
     BlackHole,
     DeadKeepAlive,
-    FaultSet,
-    Plan,
     SlowClose,
     SpoilFault,
     StalledHeaders,
 )
 from tidegate.verify.faultproxy.framing import BadHttp, Request, RequestReader, ResponseHead
 from tidegate.verify.faultproxy.jsonrpc import Asked, asked
-from tidegate.verify.faultproxy.upstream import Address, Upstream
+from tidegate.verify.faultproxy.site import Site
+from tidegate.verify.faultproxy.upstream import Upstream
 
 MAX_WAITING_REQUESTS: Final = 16
 MAX_EARLY_BYTES: Final = 65536
@@ -43,26 +39,6 @@ MAX_SPOILT_BYTES: Final = 16 * 1024 * 1024
 _READ_BYTES: Final = 65536
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _ENCODINGS: Final = frozenset({b"accept-encoding"})
-
-
-class Site(msgspec.Struct, frozen=True):
-    """What all connections of one proxy share. `changed` is told whenever a call has come or ended.
-
-    Jitter has a source of chance of its own, so that timing has no say in which calls are hit.
-    """
-
-    upstream: Address
-    faults: FaultSet
-    calls: CallLog
-    held: HeldAnswers
-    jitter: random.Random
-    changed: Callable[[], None]
-
-
-class _Answer(Protocol):
-    """The body of an answer, wherever it comes from."""
-
-    async def read(self) -> bytes: ...
 
 
 class _Mode(enum.Enum):
@@ -253,7 +229,7 @@ class Connection:
             return slow_close.delay_s
         return None if request.keep_alive and head.keep_alive and head.status != 101 else 0.0
 
-    async def _find_answer(self, request: Request, question: Asked, plan: Plan) -> tuple[ResponseHead, _Answer]:
+    async def _find_answer(self, request: Request, question: Asked, plan: Plan) -> tuple[ResponseHead, AnswerBody]:
         match plan.answer:
             case None:
                 return await self._upstream.ask(request), self._upstream
@@ -275,7 +251,7 @@ class Connection:
                 raise Cut(How.UPSTREAM_FAILED)
         return bytes(body)
 
-    async def _deliver(self, head: ResponseHead, answer: _Answer, delivery: Delivery) -> None:
+    async def _deliver(self, head: ResponseHead, answer: AnswerBody, delivery: Delivery) -> None:
         await delivery.send(head.encode())
         if head.status == 101:
             await self._become_stream()

@@ -8,7 +8,8 @@ from typing import Final
 
 from tidegate.verify.faultproxy.answers import PIECE_BYTES
 from tidegate.verify.faultproxy.calls import How
-from tidegate.verify.faultproxy.faults import Bandwidth, Late, Latency, Plan, Reset, Slicing
+from tidegate.verify.faultproxy.drawing import Plan
+from tidegate.verify.faultproxy.faults import Bandwidth, Late, Latency, Reset, Slicing
 
 WRITES_PER_S: Final = 50
 """Into how many writes a limited bandwidth divides a second."""

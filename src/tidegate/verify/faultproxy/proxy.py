@@ -9,10 +9,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidegate.verify.faultproxy.calls import CallLog
-from tidegate.verify.faultproxy.connection import Connection, Site
+from tidegate.verify.faultproxy.connection import Connection
 from tidegate.verify.faultproxy.delivery import HeldAnswers
-from tidegate.verify.faultproxy.faults import AnyFault, Down, FaultSet
+from tidegate.verify.faultproxy.drawing import FaultSet
+from tidegate.verify.faultproxy.faults import AnyFault, Down
 from tidegate.verify.faultproxy.listener import Listener
+from tidegate.verify.faultproxy.site import Site
 from tidegate.verify.faultproxy.upstream import Address
 
 
