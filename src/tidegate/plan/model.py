@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.inbound.address import Address
-from tidegate.inbound.http_api import HttpOptions as ApiOptions
+from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
 from tidegate.outbound.backends.opening import Reached

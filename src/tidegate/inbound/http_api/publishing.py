@@ -14,7 +14,7 @@ from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.body import parse_publications, receive_body
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.refusals import refuse
-from tidegate.inbound.http_api.services import HttpOptions
+from tidegate.inbound.http_api.services import ApiOptions
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
@@ -24,7 +24,7 @@ PATH = "/api/v1/events"
 class PublishEndpoint:
     """Takes an event or several for whoever may publish."""
 
-    def __init__(self, gateway: Gateway, admissions: Admissions, options: HttpOptions) -> None:
+    def __init__(self, gateway: Gateway, admissions: Admissions, options: ApiOptions) -> None:
         self._gateway = gateway
         self._admissions = admissions
         self._options = options
