@@ -14,6 +14,7 @@ from fanout import House, knowing
 from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.inbound.http_api import ApiOptions, http_api
@@ -24,7 +25,6 @@ from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import Readiness, ReadinessStatus
 
 WALL = 1_795_383_603.123

@@ -84,3 +84,9 @@ class RequestRefused(Measurement, frozen=True):
 
     transport: str
     reason: RefusalReason
+
+
+class BusConnected(Measurement, frozen=True):
+    """The bus was lost, or is back."""
+
+    connected: bool

@@ -10,10 +10,10 @@ from litestar.datastructures import State
 
 from tidegate.core.breaker import BreakerView
 from tidegate.core.grant import Coverage
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import Readiness
 
 ApiRequest = Request[Any, Admission, State]
