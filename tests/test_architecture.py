@@ -59,8 +59,6 @@ SHARED_NAMES = {
     "the gateway: BreakerConfig",
     "the gateway: Connection",
     "the gateway: Exchange",
-    "the gateway: Finding",
-    "the gateway: HttpOptions",
     "the gateway: LastError",
     "the gateway: Ping",
     "the gateway: Problem",

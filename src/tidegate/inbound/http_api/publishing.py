@@ -15,7 +15,7 @@ from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.body import check_encoding, parse_publications, receive_body
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.refusals import refuse
-from tidegate.inbound.http_api.services import HttpOptions
+from tidegate.inbound.http_api.services import ApiOptions
 from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
@@ -29,7 +29,7 @@ Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
 class PublishEndpoint:
     """Takes an event or several for whoever may publish."""
 
-    def __init__(self, gateway: Gateway, admissions: Admissions, options: HttpOptions) -> None:
+    def __init__(self, gateway: Gateway, admissions: Admissions, options: ApiOptions) -> None:
         self._gateway = gateway
         self._admissions = admissions
         self._options = options
