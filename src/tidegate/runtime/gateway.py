@@ -515,7 +515,7 @@ class Gateway:
                 # Thousands of them each second: nearly all are neither stuck nor here for a while only.
                 if connection.subscriber.paused or connection.grant.expires_at is not None:
                     connection.review(now)
-            self._publishers.forget_settled(now.mono)
+            self._publishers.forget_idle(now.mono)
             await self._expire(now.mono)
 
     async def _expire(self, now: float) -> None:
