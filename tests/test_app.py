@@ -12,7 +12,7 @@ from tidegate import app, parts
 from tidegate.app import Parts, running
 from tidegate.config import Config, from_document
 from tidegate.inbound import server
-from tidegate.inbound.listening import bound
+from tidegate.inbound.address import bound
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.store_sqlite import SqliteStore
@@ -33,9 +33,9 @@ MAKERS = [
     (parts, "BackendPoller"),
     (app, "Supervisor"),
     (app, "Gate"),
+    (app, "Admissions"),
     (app, "WebSocketServer"),
     (parts, "EventStreams"),
-    (parts, "asyncapi_document"),
     (parts, "http_api"),
 ]
 """What `running` calls, in its order, by where it is found and its name."""

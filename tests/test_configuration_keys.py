@@ -4,6 +4,7 @@ The whole gateway is put together twice with stand-ins for its parts, which note
 configuration, and for one key changed in it. `KEYS` says of every key which places must have changed, and to what.
 """
 
+import copy
 import functools
 import inspect
 import random
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple, Self
 import msgspec
 import pytest
 
-from tidegate import app, parts, plan
+from tidegate import app, parts
 from tidegate.config import Config, from_document
 from tidegate.config.model import Section
 from tidegate.core.topics import PatternSet
@@ -26,8 +27,10 @@ from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
+from tidegate.plan import changes, making, plan
 
 PARTS: Final = {
+    "Admissions": (app, "Admissions"),
     "App": (app, "App"),
     "Gate": (app, "Gate"),
     "Gateway": (parts, "Gateway"),
@@ -37,7 +40,6 @@ PARTS: Final = {
     "Supervisor": (app, "Supervisor"),
     "WebSocket": (app, "WebSocketServer"),
     "api": (parts, "http_api"),
-    "asyncapi": (parts, "asyncapi_document"),
     "bound": (app, "bound"),
     "serve": (server, "serve"),
     "store": (SqliteStore, "open"),
@@ -103,7 +105,7 @@ KEYS: Final[dict[str, Wired]] = {
     "server.allowed_hosts": at(["h.example"], "Gate.hosts"),
     "server.allowed_origins": at(["https://o.example"], "Gate.origins"),
     "server.trusted_proxies": at(["10.0.0.0/8"], "Gate.trusted_proxies"),
-    "server.root_path": at("/live", "api.options.root_path", "asyncapi.root_path", "WebSocket.options.root_path"),
+    "server.root_path": at("/live", "api.options.root_path", "WebSocket.options.root_path"),
     "server.tls_cert_file": at("new", "tls.cert_file"),
     "server.tls_key_file": at("new", "tls.key_file"),
     "server.default_types": at(["s", "job.*"], "Gateway.options.default_types"),
@@ -174,10 +176,10 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.method": at("other", "Poller.plan.sources.0.call.method"),
     "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
     "sources.*.interval_s": Wired(
-        7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + plan.IDLE_MARGIN_S}
+        7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),
     "sources.*.idle_interval_s": Wired(
-        7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + plan.IDLE_MARGIN_S}
+        7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),
     "sources.*.on_change": at(True, "Poller.plan.sources.0.spec.on_change"),
     "sources.*.select": at("/result", "Poller.plan.sources.0.select"),
@@ -189,7 +191,7 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.backend": Wired(
         "c",
         {
-            "Backend.options.idle_s": plan.IDLE_MARGIN_S,
+            "Backend.options.idle_s": making.IDLE_MARGIN_S,
             "Poller.plan.sources": [],
             "Poller 2.plan.sources.0.spec.type": "s",
             "Poller 2.plan.sources.0.spec.keyed": True,
@@ -269,6 +271,43 @@ def _section(kind: Any) -> tuple[type[Section] | None, bool]:
     return (found[0], typing.get_origin(kind) in {dict, tuple}) if found else (None, False)
 
 
+PLANNED: Final = {
+    "App.": "drain.",
+    "Authenticator.": "authentication.",
+    "Backend.kind": "backends.b.reached.protocol",
+    "Backend.options.": "backends.b.reached.options.",
+    "Gate.": "access.",
+    "Gateway.options.": "gateway.",
+    "Poller.plan.sources.0.": "backends.b.polled.sources.s.",
+    "Poller.plan.sources.1.": "backends.b.polled.sources.t.",
+    "Poller.plan.": "backends.b.polled.",
+    "Poller 2.plan.": "backends.c.polled.",
+    "Streams.soft_bytes": "stream_soft_bytes",
+    "WebSocket.options.": "websocket.",
+    "api.options.": "api.",
+    "asyncapi.": "api.",
+    "bound.": "address.",
+    "keys.": "authentication.keys.",
+    "serve.": "server.",
+    "store.directory": "store",
+    "tls.": "tls.tls_",
+}
+"""Where in a plan is what a part is told: what the places of `KEYS` begin with."""
+
+REPLACED: Final = {
+    "sources.*.backend": {
+        "backends.b.reached.options.idle_s",
+        "backends.b.polled.sources",
+        "backends.b.polled.sources.s.",
+        "backends.c.polled.sources",
+        "backends.c.polled.sources.s.",
+    },
+    "auth.mode": {"api.auth", "authentication."},
+}
+"""What changes in a plan where a part is replaced by one of another kind, or a source moves: what ends in a dot, with
+all that is in it."""
+
+
 LEAVES: Final = list(leaves(Config))
 
 
@@ -290,7 +329,7 @@ def document(changes: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             del table[key]
         else:
-            table[key] = value
+            table[key] = copy.deepcopy(value)
     return made
 
 
@@ -427,13 +466,32 @@ async def test_a_key_that_is_changed_alone_changes_what_it_should(key: str, dire
     assert len(changed(base.places, expected)) >= len(reaches), "a place that has the same value before and after"
 
 
+@pytest.mark.parametrize("key", LEAVES)
+def test_a_plan_changes_where_its_parts_are_told_something_else(key: str, directory: Path) -> None:
+    value, reaches, given = KEYS[key]
+    old, new = (
+        plan(from_document(document(changed), environ={}, directory=directory))
+        for changed in (given, {**given, in_the_first(key): value})
+    )
+    expected = REPLACED.get(key, set(map(planned, reaches)))
+    wholes = [place for place in expected if place.endswith(".")]
+    found = [change.path for change in changes(old, new)]
+    assert {next((whole for whole in wholes if path.startswith(whole)), path) for path in found} == expected
+    assert (old == new) == (not found)
+
+
+def planned(place: str) -> str:
+    start = next(start for start in PLANNED if place.startswith(start))
+    return PLANNED[start] + place.removeprefix(start)
+
+
 async def test_another_source_is_known_to_whoever_tells_sources_from_other_types(directory: Path) -> None:
     base = await told(BASE, directory)
     new = await told(document({"sources.v": {"backend": "c", "method": "m"}}), directory)
     reached = changed(base.places, new.places)
     assert {place: there for place, there in reached.items() if not place.startswith("Poller 2.plan.sources.1.")} == {
         "Gateway.options.source_types": ["s", "t", "u", "v"],
-        "Gateway.options.default_types": ["s", "t", "u", "v", *plan.BUILT_IN_DEFAULTS],
+        "Gateway.options.default_types": ["s", "t", "u", "v", *making.BUILT_IN_DEFAULTS],
         "Metrics.known_types": ["s", "t", "u", "v"],
     }
 

@@ -24,7 +24,7 @@ from signing import jwks, rsa_key, secret, signed
 
 from tidegate.client.items import UNREADABLE, decode_message, event_of
 from tidegate.config import EXAMPLE, load
-from tidegate.core import envelope, topics
+from tidegate.core import envelope, subprotocol, topics
 from tidegate.core.envelope import encode_draft, encode_snapshot, event_at
 from tidegate.core.events import Draft, Position
 from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
@@ -43,7 +43,6 @@ from tidegate.errors import (
     TopicError,
 )
 from tidegate.inbound.http_api.body import parse_publications
-from tidegate.inbound.websocket import subprotocol
 from tidegate.outbound.auth import JwtAuthenticator, JwtOptions, KnownToken, TokenAuthenticator
 from tidegate.outbound.auth.keys import _key_set, _Unusable
 from tidegate.outbound.backends import jsonrpc

@@ -8,7 +8,7 @@ from msgspec.structs import asdict
 
 from tidegate.config import Config
 from tidegate.inbound import server
-from tidegate.inbound.listening import bound, url_of
+from tidegate.inbound.address import bound, url_of
 from tidegate.inbound.websocket import WebSocketServer
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.clock import SystemClock
@@ -16,6 +16,7 @@ from tidegate.outbound.metrics import PrometheusMetrics
 from tidegate.parts import OUR_OWN, Parts, api, held, opened_gateway, opened_pollers, opened_store, tls_context
 from tidegate.plan import plan
 from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.supervisor import Supervisor
 
@@ -51,9 +52,9 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        await enter(held(parts))
-        wanted = plan(config)
         clock = SystemClock() if parts.clock is None else parts.clock
+        await enter(held(parts, clock))
+        wanted = plan(config)
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics
         listener = stack.enter_context(bound(**asdict(wanted.address)))
         tls = tls_context(wanted.tls)
@@ -65,9 +66,9 @@ async def running(
             opened_pollers(wanted.backends, parts.backends, gateway=gateway, clock=clock, metrics=metrics, store=store)
         )
         supervisor = Supervisor(gateway, pollers, store=store)
-        gate = Gate(authenticator=authenticator, **asdict(wanted.access))
-        websocket = WebSocketServer(gateway, gate, wanted.websocket)
-        routes = api(wanted, url=url, gateway=gateway, supervisor=supervisor, gate=gate, metrics=metrics)
+        admissions = Admissions(gateway, Gate(authenticator=authenticator, **asdict(wanted.access)))
+        websocket = WebSocketServer(gateway, admissions, wanted.websocket)
+        routes = api(wanted, url=url, gateway=gateway, supervisor=supervisor, admissions=admissions, metrics=metrics)
         refused = partial(gateway.refusals.note, "http")
         if beside is not None:
             await enter(beside)

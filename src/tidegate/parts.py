@@ -14,7 +14,6 @@ import msgspec
 
 from tidegate.inbound import server
 from tidegate.inbound.http_api import http_api
-from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.outbound.backends import opening
@@ -22,7 +21,7 @@ from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.plan import Plan, PlannedBackend, TlsFiles
 from tidegate.ports import Authenticator, Backend, Clock, Metrics, RenderedMetrics, Store
-from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.exchange import close
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.runtime.poller import BackendPoller
@@ -45,13 +44,13 @@ OUR_OWN = Parts()
 
 
 @asynccontextmanager
-async def held(parts: Parts) -> AsyncIterator[None]:
+async def held(parts: Parts, clock: Clock) -> AsyncIterator[None]:
     """The store and the backends that were brought along, used or not, are closed with the context."""
     async with AsyncExitStack() as stack:
         if parts.store is not None:
             stack.push_async_callback(parts.store.aclose)
         for name, backend in parts.backends.items():
-            stack.push_async_callback(close, backend, name)
+            stack.push_async_callback(close, backend, name, clock)
         yield
 
 
@@ -109,7 +108,7 @@ async def opened_pollers(
         for plan in plans:
             backend = brought.get(plan.name)
             if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.reached))
+                backend = await stack.enter_async_context(opening.opened(plan.reached, clock))
             pollers.append(
                 BackendPoller(
                     plan.polled,
@@ -125,22 +124,17 @@ async def opened_pollers(
 
 
 def api(
-    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, gate: Gate, metrics: RenderedMetrics
+    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
 ) -> server.AsgiApp:
     """The routes of a gateway that is reached at `url`, event streams among them."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
     return http_api(
         gateway,
         supervisor,
-        gate,
+        admissions,
         options=plan.api,
+        url=url,
         open_stream=streams.open,
         transport_of=server.transport_of,
         render_metrics=metrics.render,
-        asyncapi=asyncapi_document(
-            version=plan.api.version,
-            url=url,
-            root_path=plan.api.root_path,
-            auth_required=plan.api.auth_required,
-        ),
     )

@@ -11,8 +11,12 @@ import structlog
 from fanout import FakeChannel, draft
 from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request, serving
 
+from tidegate.core.breaker import BreakerFacts
 from tidegate.core.grant import Grant, Role
+from tidegate.core.source import SourceView
 from tidegate.errors import MessageError, MessageErrorCode
+from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
+from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus
 from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"
@@ -111,7 +115,7 @@ async def test_a_session_says_when_a_stream_may_be_opened() -> None:
     async with serving(max_clients=1) as gate:
         gate.house.started("app.a")
         assert 1 <= (await session(gate))["retry_after_s"] <= 5
-        gate.house.gateway.draining, gate.supervisor.status = True, "draining"
+        gate.house.gateway.clients.draining, gate.supervisor.status = True, "draining"
         body = await session(gate)
         assert (body["status"], body["authenticated"]) == ("draining", True)
         assert body["retry_after_s"] >= 1
@@ -781,7 +785,13 @@ async def test_answers_are_what_the_document_says(path: str) -> None:
         jsonschema.validate((await gate.ask("GET", path)).json, {**schema, "components": document["components"]})
 
 
-async def test_the_asyncapi_document_is_the_one_that_was_made() -> None:
-    async with serving() as gate:
+def test_every_fact_of_a_source_and_of_a_breaker_is_shown() -> None:
+    assert {*SourceStatus.__struct_fields__} == {*SourceView.__struct_fields__}
+    assert {*BreakerFacts.__struct_fields__} < {*BreakerStatus.__struct_fields__} < {*BreakerRecord.__struct_fields__}
+
+
+async def test_the_asyncapi_document_is_of_this_gateway() -> None:
+    async with serving(grants=GRANTS, http={"root_path": "/live"}) as gate:
         answer = await gate.ask("GET", "/asyncapi.json")
-    assert (answer.headers["content-type"], answer.json) == ("application/json", {"asyncapi": "3.0.0"})
+    expected = asyncapi_document(version="0.1.0", url="http://127.0.0.1", root_path="/live", auth_required=True)
+    assert (answer.headers["content-type"], answer.body) == ("application/json", expected)

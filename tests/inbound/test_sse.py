@@ -16,11 +16,10 @@ from fanout import House, draft
 from serving import GRANTS, RawClient, Serving, read_answer, request, serving
 
 from tidegate.core.grant import UNRESTRICTED, Grant
-from tidegate.core.query import StreamQuery
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.sse import COMMENT, EventStream, EventStreams
-from tidegate.runtime.access import Admission
+from tidegate.runtime.admission import Admission
 from tidegate.runtime.connection import Connection
 
 Block = dict[str, str]
@@ -238,7 +237,7 @@ async def test_comments_that_were_held_up_are_not_made_up_for() -> None:
         await left.wait()
         return {"type": "http.disconnect"}
 
-    await streams.open(Admission(Grant(), "192.0.2.1"), StreamQuery(types=PatternSet(["app.*"])))({}, receive, send)
+    await streams.open(Admission(Grant(), "192.0.2.1", PatternSet(["app.*"])))({}, receive, send)
     assert all(after - before >= interval_s for before, after in pairwise(times))
 
 
@@ -353,7 +352,7 @@ async def test_a_slow_reader_gets_a_gap_and_the_newest() -> None:
 
 async def test_a_stream_is_given_more_only_when_nothing_waits_any_more() -> None:
     streams = EventStreams(House().gateway, transport_of=lambda _: asyncio.Transport(), soft_bytes=1000)
-    stream = EventStream(streams, Admission(UNRESTRICTED, "127.0.0.1"), StreamQuery(), PatternSet(["*"]))
+    stream = EventStream(streams, Admission(UNRESTRICTED, "127.0.0.1", PatternSet(["*"])))
     done: list[str] = []
 
     class Told:

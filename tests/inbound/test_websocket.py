@@ -30,6 +30,7 @@ from tidegate.inbound.websocket.server import PING_S
 from tidegate.inbound.websocket.wire import Wire
 from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate, Request
+from tidegate.runtime.admission import Admissions
 
 PATIENCE_S = 20.0
 UNLIMITED = Rate(per_s=1e6, burst=1_000_000)
@@ -86,7 +87,7 @@ async def serving(
     gate = Gate(authenticator=authenticator or AnyToken(), bound_host="127.0.0.1", origins=["https://app.example"])
     server = RememberingServer(
         house.gateway,
-        gate,
+        Admissions(house.gateway, gate),
         WebSocketOptions(
             message_bytes=message_bytes,
             frames=frames,

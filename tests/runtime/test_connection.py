@@ -21,7 +21,7 @@ from tidegate.core.envelope import Pong
 from tidegate.core.events import Position
 from tidegate.core.framing import EVENT_STREAM
 from tidegate.core.grant import Grant, Role
-from tidegate.core.session import SessionLimits
+from tidegate.core.session import Session, SessionLimits
 from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -111,8 +111,8 @@ class TestStart:
         """The client would never get the values of what has become a default since."""
         house = House()
         await house.gateway.publish([draft("a", 1, **RETAINED), draft("a", 2, **RETAINED)])
-        changed = msgspec.structs.replace(house.gateway._around, defaults_since=2)
-        house.gateway._around = changed
+        changed = msgspec.structs.replace(house.gateway.clients._around, defaults_since=2)
+        house.gateway.clients._around = changed
         told = {}
         for seq in (1, 2):
             for by_default in (True, False):
@@ -483,7 +483,7 @@ class TestEnd:
             else:
                 connection.start(None)
             if step == "a request":
-                patch.setattr(connection._session.__class__, "receive", fails)
+                patch.setattr(Session, "receive", fails)
                 ask(connection, {"type": "ping"})
             elif step == "snapshots":
                 await house.gateway.publish([draft("b", retain=True)])

@@ -9,6 +9,7 @@ import msgspec
 from fanout import options
 from simulation.virtual import VirtualLoop
 
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.freshness import SourceSpec
@@ -18,7 +19,6 @@ from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.ports import Backend, Call
-from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor

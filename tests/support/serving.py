@@ -14,6 +14,7 @@ from fanout import House, knowing
 from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.inbound.http_api import HttpOptions, http_api
@@ -23,7 +24,7 @@ from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
 from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
-from tidegate.runtime.poller import SourceView
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.supervisor import Readiness, ReadinessStatus
 
 WALL = 1_795_383_603.123
@@ -240,29 +241,26 @@ async def serving(
     authenticator = knowing(grants) if grants else authenticator
     house = House(authenticator=authenticator, **options)
     supervisor = FakeSupervisor()
-    keeper = Gate(
-        authenticator=authenticator or OpenAuthenticator(),
-        bound_host="127.0.0.1",
-        **(gate or {}),
-    )
+    rules = Gate(authenticator=authenticator or OpenAuthenticator(), bound_host="127.0.0.1", **(gate or {}))
+    admissions = Admissions(house.gateway, rules)
     frames: dict[str, Any] = {
         "message_bytes": 65536,
         "send_buffer_soft_bytes": 1 << 18,
         "send_buffer_hard_bytes": 1 << 22,
         **(websocket or {}),
     }
-    websocket_server = WebSocketServer(house.gateway, keeper, WebSocketOptions(**frames))
+    websocket_server = WebSocketServer(house.gateway, admissions, WebSocketOptions(**frames))
     streams = EventStreams(house.gateway, transport_of=transport_of, soft_bytes=soft_bytes, jitter=lambda: 0.5)
     limits: dict[str, Any] = {"version": "0.1.0", "publish_bytes": 4096, "body_s": 20.0, **(http or {})}
     app = http_api(
         house.gateway,
         supervisor,
-        keeper,
+        admissions,
         options=HttpOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         transport_of=transport_of,
         render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
-        asyncapi=b'{"asyncapi":"3.0.0"}',
+        url="http://127.0.0.1",
     )
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

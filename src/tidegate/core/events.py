@@ -102,8 +102,10 @@ class Event(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def type(self) -> str:
+        """The draft's."""
         return self.draft.type
 
     @property
     def key(self) -> str | None:
+        """The draft's."""
         return self.draft.key

@@ -9,6 +9,18 @@ import msgspec
 
 from tidegate.errors import ErrorCode, RefusalReason
 
+__all__ = [
+    "BreakerMoved",
+    "ClientConnected",
+    "ClientLeft",
+    "EventPublished",
+    "EventsSkipped",
+    "Measurement",
+    "PollEnded",
+    "RequestRefused",
+    "TicksMissed",
+]
+
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
@@ -72,3 +84,9 @@ class RequestRefused(Measurement, frozen=True):
 
     transport: str
     reason: RefusalReason
+
+
+class BusConnected(Measurement, frozen=True):
+    """The bus was lost, or is back."""
+
+    connected: bool

@@ -1,10 +1,30 @@
-"""Errors as HTTP bodies: problem details (RFC 9457)."""
+"""Refusals as HTTP answers: problem details (RFC 9457), and the header fields that belong to each status.
+
+Every refusal that goes out over HTTP is made here, whatever carries it: a WebSocket handshake, a route, an event
+stream, or a request that could not be read. Knows no server and no framework: they get a status, fields and a body, or
+bytes.
+"""
 
 import http
+from collections.abc import Mapping
 
 import msgspec
 
+from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
+
 MEDIA_TYPE = "application/problem+json"
+
+Refused = AccessRefused | PublishError | UnknownName
+"""The errors that refuse a request."""
+
+_FIELDS = {
+    http.HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    http.HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept-Encoding": "identity"},
+    http.HTTPStatus.UPGRADE_REQUIRED: {"Upgrade": "websocket"},
+}
+"""What HTTP wants to be said together with a status (RFC 9110)."""
+
+_PUBLISHING_REASONS = {400: RefusalReason.MALFORMED, 403: RefusalReason.PATTERN, 413: RefusalReason.TOO_LARGE}
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -14,6 +34,50 @@ class Problem(msgspec.Struct, frozen=True):
     title: str
     detail: str
     type: str = "about:blank"
+
+
+class ProblemAnswer(msgspec.Struct, frozen=True):
+    """An HTTP error. `fields` are header fields beside those of the body.
+
+    `reason` is what the refusal is counted under, None where it is not counted.
+    """
+
+    status: int
+    detail: str
+    fields: Mapping[str, str] = {}
+    reason: RefusalReason | None = None
+
+    @property
+    def body(self) -> bytes:
+        """A `Problem`, as JSON."""
+        return problem(self.status, self.detail)
+
+    def closing(self, common: bytes = b"") -> bytes:
+        """The whole answer in HTTP/1.1, after which the connection is closed. `common` are more lines of its head."""
+        body = self.body
+        fields = {
+            "Content-Type": MEDIA_TYPE,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            "Cache-Control": "no-store",
+            **self.fields,
+        }
+        phrase = http.HTTPStatus(self.status).phrase
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        return b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (self.status, phrase.encode(), common, head.encode("latin-1"), body)
+
+
+def refusal(error: Refused, more: Mapping[str, str] = {}) -> ProblemAnswer:
+    """The answer to a request that `error` refuses; `more` are header fields that only the caller knows of."""
+    match error:
+        case AccessRefused():
+            status, reason = error.status, error.reason
+        case PublishError():
+            status, reason = error.status, _PUBLISHING_REASONS.get(error.status)
+        case UnknownName():
+            return ProblemAnswer(404, str(error))
+    retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return ProblemAnswer(status, str(error), {**retry, **_FIELDS.get(http.HTTPStatus(status), {}), **more}, reason)
 
 
 def problem(status: int, detail: str) -> bytes:

@@ -12,10 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.query import StreamQuery
-from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
-from tidegate.runtime.access import Admission
+from tidegate.runtime.admission import Admission
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway
 
@@ -59,11 +57,9 @@ class EventStreams:
         self.soft_bytes = soft_bytes
         self.jitter = jitter
 
-    def open(self, admission: Admission, query: StreamQuery) -> "EventStream":
-        """The ASGI response that is the stream. Raises `AccessRefused`: 503 where there is no room, 400, 403."""
-        self.gateway.check_room()
-        patterns = self.gateway.patterns_for(query.types, admission.grant)
-        return EventStream(self, admission, query, patterns)
+    def open(self, admission: Admission) -> "EventStream":
+        """The ASGI response that is the stream of whoever was let in with `admission`."""
+        return EventStream(self, admission)
 
     def retry_ms(self) -> int:
         """When the next client whose stream ends is to come back."""
@@ -76,11 +72,9 @@ class EventStream:
     socket = None
     """The server's framing and TLS lie between us and the socket."""
 
-    def __init__(self, streams: EventStreams, admission: Admission, query: StreamQuery, patterns: PatternSet) -> None:
+    def __init__(self, streams: EventStreams, admission: Admission) -> None:
         self._streams = streams
         self._admission = admission
-        self._query = query
-        self._patterns = patterns
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
@@ -99,7 +93,7 @@ class EventStream:
                 tasks.create_task(self._watch(receive))
                 # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
                 preamble = EVENT_STREAM.retry(self._streams.retry_ms())
-                self._connection.start(self._query.since, by_default=self._query.types is None, preamble=preamble)
+                self._connection.start(self._admission.since, by_default=self._admission.by_default, preamble=preamble)
                 await self._pump(send)
         finally:
             if self._deadline is not None:
@@ -135,7 +129,7 @@ class EventStream:
             address=self._admission.address,
             framing=EVENT_STREAM,
             grant=self._admission.grant,
-            patterns=self._patterns,
+            patterns=self._admission.patterns,
         )
 
     def _end(self, code: CloseCode, reason: str) -> None:

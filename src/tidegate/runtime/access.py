@@ -1,4 +1,4 @@
-"""Who may come in: host, origin, token and room, asked of every request in this order."""
+"""The rules of access: which hosts, origins, tokens and proxies are ours. The order is `runtime/admission.py`'s."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -63,13 +63,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return cls(peer=peer, scheme=scheme, headers=headers, local_address=local_address)
 
 
-class Admission(msgspec.Struct, frozen=True):
-    """Who came in: what it may do, and its address (behind a trusted proxy, the one that the proxy names)."""
-
-    grant: Grant
-    address: str
-
-
 class Gate:
     """The rules of one gateway.
 
@@ -124,15 +117,15 @@ class Gate:
         origin = _origin(text)
         return origin is not None and (origin in self._origins or origin == self._own_origin(request))
 
-    def authenticate(self, request: Request, token: str | None, role: Role) -> Admission:
-        """Whose token it is; a bearer header wins over `token`, which came in another way.
+    def authenticate(self, request: Request, token: str | None, role: Role) -> Grant:
+        """What its bearer may do; a bearer header wins over `token`, which came in another way.
 
         Raises `AccessRefused`: 401 without a valid one, 403 if it lacks `role`, 503 while nobody can tell.
         """
         grant = self.identify(request, token)
         if role not in grant.roles:
             raise AccessRefused(403, f"expected a token with the role {role.value!r}", reason=RefusalReason.ROLE)
-        return Admission(grant, self.address(request))
+        return grant
 
     def identify(self, request: Request, token: str | None) -> Grant:
         """`authenticate` for whoever asks for no role. Raises `AccessRefused`: 401, and 503 while nobody can tell."""

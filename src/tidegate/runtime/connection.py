@@ -1,47 +1,34 @@
-"""One client: its session decides, its subscriber streams, and this carries the session's effects out.
+"""One client's connection: when its requests are answered, what its channel reports, and how it ends.
 
-Requests are worked off while the subscriber is clear. Those that come while it catches up, or while its transport is
-full, wait: an answer could not overtake the events before it anyway. What they may wait with is limited too, and the
-rate of messages is judged by when they came.
+Requests are answered while the subscriber is live. Those that come while it catches up, or while its channel is full,
+wait: an answer must not overtake the events before it. How many bytes may wait is limited, and the rate of messages is
+judged by when they came.
 
-A failure of ours in any of this ends the connection that it happened on, and no other: whoever carries one calls it
-without a thought of that.
+A failure of ours in any of this closes the connection on which it happened (1011), and no other. So the adapters that
+call a connection need not expect it to raise.
 """
 
 import asyncio
 import functools
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
-import msgspec
 import structlog
-from msgspec import Raw, UnsetType
 
-from tidegate.core import envelope as wire
 from tidegate.core.channel import ClosableChannel
-from tidegate.core.cohort import Interest, Phase
+from tidegate.core.cohort import Phase
+from tidegate.core.envelope import Message
 from tidegate.core.events import Position
 from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, Role
-from tidegate.core.instant import Instant, rfc3339
-from tidegate.core.retained import Name
-from tidegate.core.session import (
-    Authenticate,
-    Close,
-    Effect,
-    Ping,
-    Refuse,
-    Session,
-    SessionLimits,
-    Subscribe,
-    Unsubscribe,
-)
-from tidegate.core.stream import Stream
-from tidegate.core.subscriber import SendLimits, Subscriber
+from tidegate.core.instant import Instant
+from tidegate.core.requests import WaitingRequests
+from tidegate.core.session import Authenticate, Close, Effect, Ping, Refuse, Subscribe, Unsubscribe
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
-from tidegate.ports import Clock
+from tidegate.runtime.conversation import Conversation, Surroundings
+
+__all__ = ["Connection", "Surroundings"]
 
 log = structlog.get_logger("tidegate.connection")
 
@@ -53,7 +40,7 @@ UNFORESEEN = "the gateway failed at something unforeseen on this connection"
 def contained(
     step: Callable[Concatenate["Connection", P], None],
 ) -> Callable[Concatenate["Connection", P], None]:
-    """A step of a connection that ends it with 1011, and never raises, whatever happens in it."""
+    """Make a method of `Connection` one that never raises: whatever it raises closes the connection with 1011."""
 
     @functools.wraps(step)
     def attempt(self: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -65,26 +52,8 @@ def contained(
     return attempt
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What every connection of a gateway shares.
-
-    `position` tells the newest one; `authenticate` turns a token into a grant or raises `MessageError`. The default
-    subscriptions have been what they are since `defaults_since`, a place in the sequence.
-    """
-
-    stream: Stream
-    clock: Clock
-    position: Callable[[], Position]
-    authenticate: Callable[[str], Grant]
-    server: str
-    heartbeat_interval_s: float
-    session_limits: SessionLimits
-    send_limits: SendLimits
-    defaults_since: int = 0
-
-
 class Connection:
-    """One client's connection, whatever carries it; `transport` names that.
+    """One client's connection over any channel; `transport` names the kind, "websocket" or "sse".
 
     `too_slow` is called once, with this connection and the reason, when the client must be closed for being slow;
     `interested` whenever the client subscribes to more.
@@ -94,11 +63,9 @@ class Connection:
         "__weakref__",
         "_around",
         "_channel",
-        "_framing",
+        "_conversation",
         "_interested",
-        "_request_bytes",
         "_requests",
-        "_session",
         "_too_slow",
         "address",
         "connected",
@@ -130,62 +97,35 @@ class Connection:
         self.grant = grant
         self._around = around
         self._channel = channel
-        self._framing = framing
-        self._session = Session(patterns, allowed=grant.allowed, limits=around.session_limits, now=now.mono)
-        self._requests: deque[tuple[bytes | None, float]] | None = None
-        self._request_bytes = 0
+        self._requests: WaitingRequests | None = None  # made for the first that has to wait
         self._too_slow = too_slow
         self._interested = interested
-        self.subscriber = Subscriber(
+        self._conversation = Conversation(
             channel,
-            stream=around.stream,
-            interest=self._interest(),
-            limits=around.send_limits,
+            client_id=client_id,
+            framing=framing,
+            allowed=grant.allowed,
+            patterns=patterns,
+            now=now,
+            around=around,
             too_slow=self._note_too_slow,
             broken=self._note_broken,
         )
+        self.subscriber = self._conversation.subscriber
 
     @property
     def patterns(self) -> PatternSet:
         """What the client is subscribed to."""
-        return self._session.patterns
+        return self._conversation.patterns
 
     @contained
     def start(self, since: Position | None, *, by_default: bool = False, preamble: bytes = b"") -> None:
-        """Welcome the client, then replay what it missed since `since`, or hand it the current values.
+        """Welcome the client, then replay what it missed since `since`, or send it the current values.
 
-        `by_default`: it named no patterns, so its place counts only for what the defaults are now. `preamble` is what
-        the channel has to say first: it goes out in the same write.
+        `by_default`: the client named no patterns, so a position from before the defaults changed cannot be resumed.
+        `preamble` is what the channel has to say first; it goes out in the same write.
         """
-        now, newest = self._around.clock.now(), self._around.position()
-        refused = None
-        if since is not None:
-            not_before = self._around.defaults_since if by_default else 0
-            refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
-        resumed = since is not None and refused is None
-        begin = since if since is not None and resumed else newest
-        head = preamble + self._message(
-            "welcome",
-            wire.Welcome(
-                timestamp=rfc3339(now.wall),
-                data=wire.WelcomeData(
-                    client_id=self.id,
-                    protocol=wire.PROTOCOL_VERSION,
-                    server=self._around.server,
-                    epoch=newest.epoch,
-                    seq=begin.seq,
-                    resumed=resumed,
-                    subscriptions=self.patterns.sorted(),
-                    heartbeat_interval_s=self._around.heartbeat_interval_s,
-                ),
-            ),
-        )
-        if refused is not None:
-            gap = wire.encode_gap(refused, timestamp=now.wall, requested=since, skipped={})
-            head += self._framing.message("gap", gap)
-        interest = self.subscriber.interest
-        names = () if resumed else self._names(interest, without=None)
-        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, placed=resumed)
+        self._conversation.start(since, by_default=by_default, preamble=preamble)
 
     @contained
     def receive(self, text: bytes) -> None:
@@ -194,51 +134,50 @@ class Connection:
 
     @contained
     def receive_binary(self, data: bytes) -> None:
-        """Take one binary message of the client: it is refused, whatever it holds. Never raises."""
+        """Take one binary message of the client, which is refused whatever it holds. Never raises."""
         del data
         self._take(None)
 
     def holding(self, holds: bool) -> None:
-        """The channel began to hold bytes that the kernel has not taken, or holds none any more."""
+        """The channel began to hold bytes that the kernel has not taken, or holds none any more. Never raises."""
         self.subscriber.holding(holds)
 
     def pause(self) -> None:
-        """The channel is over its soft limit. May be called again."""
+        """The channel is over its soft limit. May be called again. Never raises."""
         self.subscriber.pause()
 
     @contained
     def resume(self) -> None:
-        """The channel has drained. May be called again."""
-        if self._closed:
-            return
+        """The channel has drained. May be called again. Never raises."""
         self.subscriber.resume(self._around.clock.now())
-        self._work_off_requests()
+        self._answer_waiting()
 
     @contained
     def review(self, now: Instant) -> None:
-        """What time decides: call about once a second."""
+        """Do what time decides: call about once a second. Never raises."""
         self.subscriber.review(now)
         if self.grant.expires_at is not None and self.grant.expires_at <= now.wall:
             self._end(self._channel.close, CloseCode.UNAUTHENTICATED, "the token has expired")
 
     @contained
-    def send(self, name: str, message: wire.Message, *, retry_ms: int | None = None) -> None:
+    def send(self, name: str, message: Message, *, retry_ms: int | None = None) -> None:
         """Send a message that concerns this connection alone; `retry_ms`: when the client is to come back."""
-        self._send(name, message, retry_ms=retry_ms)
+        if not self._is_closed:
+            self._conversation.tell(name, message, retry_ms=retry_ms)
 
     @contained
     def close(self, code: CloseCode, reason: str) -> None:
-        """Say goodbye and end the stream."""
+        """Say goodbye and end the stream. Nothing happens if it has ended."""
         self._end(self._channel.close, code, reason)
 
     @contained
     def abort(self, code: CloseCode, reason: str) -> None:
-        """End the stream without waiting for the client to take what is queued."""
+        """End the stream without waiting for the client to take what is queued. Nothing happens if it has ended."""
         self._end(self._channel.abort, code, reason)
 
     def fail(self, error: Exception) -> None:
-        """End the stream for a failure of ours, which is logged here. Never raises."""
-        if self._closed:
+        """Log a failure of ours and end the stream for it. Never raises."""
+        if self._is_closed:
             return
         log.error("a connection failed", client_id=self.id, transport=self.transport, exc_info=error)
         try:
@@ -248,173 +187,80 @@ class Connection:
             self._channel.abort(CloseCode.INTERNAL_ERROR, UNFORESEEN)
             self.detach()
 
+    def hang_up(self, code: CloseCode, reason: str) -> None:
+        """Close the channel of a connection that was detached while its channel was still open."""
+        self._channel.close(code, reason)
+
     def detach(self) -> None:
-        """The stream has ended: forget what waits for it."""
+        """The stream has ended: drop what waits for it. May be called again."""
         self._requests = None
         self.subscriber.detach()
 
     @property
-    def _closed(self) -> bool:
+    def _is_closed(self) -> bool:
         return self.subscriber.phase is Phase.CLOSED
 
     def _take(self, text: bytes | None) -> None:
-        if self._closed:
+        if self._is_closed:
             return
         arrived = self._around.clock.now().mono
         if self._requests is None and self.subscriber.settle():
-            self._apply(self._judge(text, arrived))
+            self._apply(self._conversation.judge(text, arrived))
             return
         if self._requests is None:
-            self._requests = deque()
-        self._requests.append((text, arrived))
-        self._request_bytes += len(text or b"") + 64
-        if self._request_bytes > self._around.send_limits.hard_bytes:
+            self._requests = WaitingRequests()
+        self._requests.add(text, arrived)
+        if self._requests.bytes > self._around.send_limits.hard_bytes:
             self._note_too_slow("too many messages wait for a connection that does not read")
 
-    def _judge(self, text: bytes | None, arrived: float) -> Effect:
-        return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
-
-    def _apply(self, effect: Effect) -> None:
-        match effect:
-            case Subscribe():
-                self._subscribed(effect)
-            case Unsubscribe():
-                self._unsubscribed(effect)
-            case Ping():
-                self._send("pong", wire.Pong(timestamp=self._timestamp(), id=effect.id))
-            case Refuse():
-                self._refuse(effect.id, effect.error)
-            case Authenticate():
-                self._authenticate(effect)
-            case Close():
-                self._end(self._channel.close, effect.code, effect.reason)
-
-    def _work_off_requests(self) -> None:
+    def _answer_waiting(self) -> None:
+        """Answer as many waiting requests as can be. An answer may fill the channel, or end the connection."""
         while self._requests and self.subscriber.settle():
-            text, arrived = self._requests.popleft()
-            self._request_bytes -= len(text or b"") + 64
-            self._apply(self._judge(text, arrived))
+            self._apply(self._conversation.judge(*self._requests.take()))
         if not self._requests:
             self._requests = None
 
-    def _subscribed(self, effect: Subscribe) -> None:
-        before = self.subscriber.interest
-        position = self._around.position()
-        reply = wire.Subscribed(
-            timestamp=self._timestamp(),
-            id=effect.id,
-            data=wire.SubscribedData(
-                types=effect.patterns.sorted(), added=effect.added.sorted(), epoch=position.epoch, seq=position.seq
-            ),
-        )
-        head = self._message("subscribed", reply)
-        if effect.added:
-            interest = self._interest()
-            names = self._names(interest, without=before)
-            now = self._around.clock.now()
-            self._feed(head, interest, names=names, position=position, synced_from=position.seq, now=now)
-            self._interested()
-            log.debug("subscribed", client_id=self.id, added=effect.added.sorted(), patterns=effect.patterns.sorted())
-        else:
-            synced = wire.encode_synced(position, timestamp=self._around.clock.now().wall)
-            self.subscriber.send(head + self._framing.synced(position, synced))
+    def _apply(self, effect: Effect) -> None:
+        now = self._around.clock.now()
+        match effect:
+            case Subscribe():
+                self._conversation.subscribe(effect, now)
+                if effect.added:
+                    self._interested()
+            case Unsubscribe():
+                self._conversation.unsubscribe(effect, now)
+            case Ping():
+                self._conversation.pong(effect.id, now)
+            case Refuse():
+                self._conversation.refuse(effect.id, effect.error, now)
+            case Authenticate():
+                self._authenticate(effect, now)
+            case Close():
+                self._end(self._channel.close, effect.code, effect.reason)
 
-    def _unsubscribed(self, effect: Unsubscribe) -> None:
-        reply = wire.Unsubscribed(
-            timestamp=self._timestamp(),
-            id=effect.id,
-            data=wire.UnsubscribedData(types=effect.patterns.sorted(), removed=effect.removed.sorted()),
-        )
-        head = self._message("unsubscribed", reply)
-        position, now = self._around.position(), self._around.clock.now()
-        self._feed(head, self._interest(), names=(), position=position, synced_from=None, now=now)
-        log.debug("unsubscribed", client_id=self.id, removed=effect.removed.sorted())
-
-    def _authenticate(self, effect: Authenticate) -> None:
+    def _authenticate(self, effect: Authenticate, now: Instant) -> None:
         try:
             grant = self._around.authenticate(effect.token)
         except MessageError as error:
-            self._refuse(effect.id, error)
+            self._conversation.refuse(effect.id, error, now)
             return
-        if Role.SUBSCRIBER not in grant.roles:
+        if Role.SUBSCRIBER in grant.roles:
+            self.grant = grant
+            self._conversation.renew(effect.id, allowed=grant.allowed, now=now)
+        else:
             message = f"expected a token with the role {Role.SUBSCRIBER.value!r}"
             self._end(self._channel.close, CloseCode.FORBIDDEN, message)
-            return
-        before = self.subscriber.interest
-        self.grant = grant
-        left = self._session.renewed(self.grant.allowed)
-        reply = wire.Authenticated(
-            timestamp=self._timestamp(), id=effect.id, data=wire.AuthenticatedData(types=left.sorted())
-        )
-        interest = self._interest()
-        names = self._names(interest, without=before)
-        position, now = self._around.position(), self._around.clock.now()
-        head = self._message("authenticated", reply)
-        self._feed(head, interest, names=names, position=position, synced_from=position.seq, now=now)
-
-    def _refuse(self, request_id: Raw | UnsetType, error: MessageError) -> None:
-        data = wire.ErrorData(code=error.code, message=str(error), retryable=error.retryable)
-        self._send("error", wire.Error(timestamp=self._timestamp(), id=request_id, data=data))
 
     def _note_too_slow(self, reason: str) -> None:
         self._too_slow(self, reason)
 
     def _note_broken(self, error: Exception) -> None:
-        # The hub is in the middle of handing out: it may not be left before that is over.
+        # The hub is in the middle of handing out: no member may leave it before that is over.
         asyncio.get_running_loop().call_soon(self.fail, error)
 
-    def _send(self, name: str, message: wire.Message, *, retry_ms: int | None = None) -> None:
-        if not self._closed:
-            preamble = b"" if retry_ms is None else self._framing.retry(retry_ms)
-            self.subscriber.send(preamble + self._message(name, message))
-
     def _end(self, end: Callable[[CloseCode, str], None], code: CloseCode, reason: str) -> None:
-        if not self._closed:
-            self._goodbye(code, reason)
+        if not self._is_closed:
+            if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.INTERNAL_ERROR:
+                self._conversation.explain_end(code, reason)
             end(code, reason)
             self.detach()
-
-    def _goodbye(self, code: CloseCode, reason: str) -> None:
-        if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.INTERNAL_ERROR:
-            data = wire.ConnectionErrorData(
-                code=code, message=reason, retryable=code in {CloseCode.TOO_SLOW, CloseCode.INTERNAL_ERROR}
-            )
-            self._send("connection_error", wire.ConnectionError(timestamp=self._timestamp(), data=data))
-
-    def _feed(
-        self,
-        head: bytes,
-        interest: Interest,
-        *,
-        names: Iterable[Name],
-        position: Position,
-        synced_from: int | None,
-        now: Instant,
-        placed: bool = True,
-    ) -> None:
-        self.subscriber.feed(
-            head,
-            interest=interest,
-            names=names,
-            position=position,
-            synced_from=synced_from,
-            now=now,
-            placed=placed,
-        )
-        # Of a cohort's equal interests only one is kept, and only its patterns.
-        self._session.patterns = self.subscriber.interest.wanted
-
-    def _names(self, interest: Interest, *, without: Interest | None) -> list[Name]:
-        names = self._around.stream.retained.names
-        if without is None:
-            return names(interest.matches)
-        return names(lambda *event: interest.matches(*event) and not without.matches(*event))
-
-    def _interest(self) -> Interest:
-        return Interest(self._session.patterns, allowed=self._session.allowed, framing=self._framing)
-
-    def _message(self, name: str, message: wire.Message) -> bytes:
-        return self._framing.message(name, wire.encode(message))
-
-    def _timestamp(self) -> str:
-        return rfc3339(self._around.clock.now().wall)

@@ -28,7 +28,7 @@ def test_a_key_that_is_none_is_refused(key: str | None) -> None:
 def test_only_get_opens_a_websocket() -> None:
     with pytest.raises(AccessRefused, match="expected GET, got POST") as caught:
         acceptance("POST", {"sec-websocket-key": KEY})
-    assert b"Allow: GET\r\n" in refusal(caught.value)
+    assert b"Allow: GET\r\n" in refusal(caught.value).closing()
 
 
 @pytest.mark.parametrize("fields", [{"content-length": "5"}, {"transfer-encoding": "chunked"}])
@@ -43,12 +43,12 @@ def test_a_body_would_be_read_as_frames(fields: dict[str, str]) -> None:
 def test_another_version_is_told_ours(headers: dict[str, str]) -> None:
     with pytest.raises(AccessRefused) as caught:
         check_version(headers)
-    answer = refusal(caught.value)
+    answer = refusal(caught.value).closing()
     assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
     assert b"Sec-WebSocket-Version: 13\r\n" in answer
 
 
 def test_a_refusal_says_when_to_come_back() -> None:
-    answer = refusal(AccessRefused(503, "full", retry_after_s=7))
+    answer = refusal(AccessRefused(503, "full", retry_after_s=7)).closing()
     assert b"Retry-After: 7\r\n" in answer
     assert answer.endswith(b'"detail":"full","type":"about:blank"}')

@@ -31,6 +31,7 @@ from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.plan import plan
 from tidegate.runtime import gateway as gateway_module
 from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -164,7 +165,8 @@ class _World:
                     rng=random.Random(f"poller {name} {scenario.seed}"),
                 )
             )
-        websocket = WebSocketServer(gateway, Gate(authenticator=door, **asdict(wanted.access)), wanted.websocket)
+        gate = Gate(authenticator=door, **asdict(wanted.access))
+        websocket = WebSocketServer(gateway, Admissions(gateway, gate), wanted.websocket)
         websocket._slots = [{} for _ in range(int(PING_S / HOUSEKEEPING_S))]
         supervisor = Supervisor(gateway, pollers, store=None)
         await stack.enter_async_context(supervisor.running())

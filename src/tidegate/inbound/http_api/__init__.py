@@ -1,6 +1,6 @@
 """The HTTP API on Litestar: routes, who may call them, their problems, and the document that describes them all.
 
-`http_api` makes the ASGI application. Server-sent events, metrics and the AsyncAPI document are handed in.
+`http_api` makes the ASGI application. Server-sent events and metrics are handed in.
 """
 
 from tidegate.inbound.http_api.application import http_api

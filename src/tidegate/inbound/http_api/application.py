@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tidegate.core.grant import Coverage
+from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
 from tidegate.inbound.http_api.door import Door
 from tidegate.inbound.http_api.operation import authorize
@@ -17,45 +18,39 @@ from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
 from tidegate.inbound.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
-from tidegate.runtime.access import Gate
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
 
 def http_api(
     gateway: Gateway,
     supervisor: Steering,
-    gate: Gate,
+    admissions: Admissions,
     *,
     options: HttpOptions,
+    url: str,
     open_stream: OpenStream,
     transport_of: Callable[[Any], asyncio.Transport],
     render_metrics: Callable[[Coverage], bytes],
-    asyncapi: bytes,
 ) -> Door:
     """The ASGI application, for HTTP requests only: it has no lifespan.
 
-    `open_stream` makes the response that is a client's event stream, or raises `AccessRefused`. `transport_of` finds
-    the transport under a request. `render_metrics` is called in another thread, with what the caller's token covers.
+    `url` is where the gateway listens. `open_stream` makes the response that is a client's event stream.
+    `transport_of` finds the transport under a request. `render_metrics` is called in another thread, with what the
+    caller's token covers.
     """
-    publish = PublishEndpoint(gateway, gate, options)
+    publish = PublishEndpoint(gateway, admissions, options)
     services = Services(
         gateway=gateway,
         supervisor=supervisor,
-        gate=gate,
+        admissions=admissions,
         options=options,
         open_stream=open_stream,
         transport_of=transport_of,
         publish=publish,
         render_metrics=render_metrics,
     )
-    handlers = [*ROUTES, *dashboard_routes(), document_route("/asyncapi.json", asyncapi)]
-    openapi = openapi_document(
-        [*handlers, document_route("/openapi.json", b"")],
-        version=options.version,
-        root_path=options.root_path,
-        auth_required=options.auth_required,
-    )
-    handlers.append(document_route("/openapi.json", openapi))
+    handlers = _documented([*ROUTES, *dashboard_routes()], options, url)
     litestar = Litestar(
         [*_options_routes(handlers), *handlers],
         guards=[authorize],
@@ -64,7 +59,17 @@ def http_api(
         openapi_config=None,
         logging_config=None,
     )
-    return Door(litestar, publish, gate=gate, note_refused=gateway.refusals.note, root_path=options.root_path)
+    return Door(litestar, publish, admissions=admissions, root_path=options.root_path)
+
+
+def _documented(handlers: list[HTTPRouteHandler], options: HttpOptions, url: str) -> list[HTTPRouteHandler]:
+    """`handlers`, and the routes of the two documents that describe them and the streams."""
+    version, root_path, auth_required = options.version, options.root_path, options.auth_required
+    asyncapi = asyncapi_document(version=version, url=url, root_path=root_path, auth_required=auth_required)
+    handlers = [*handlers, document_route("/asyncapi.json", asyncapi)]
+    described = [*handlers, document_route("/openapi.json", b"")]
+    openapi = openapi_document(described, version=version, root_path=root_path, auth_required=auth_required)
+    return [*handlers, document_route("/openapi.json", openapi)]
 
 
 def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:

@@ -10,9 +10,10 @@ from litestar.response.base import ASGIResponse
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
-from tidegate.inbound.http_api.refusals import REASON, refusal_for
+from tidegate.inbound.http_api.refusals import REASON, refuse
 from tidegate.inbound.http_api.services import ASGIApp
-from tidegate.runtime.access import LOCAL_ADDRESS, Gate, Request
+from tidegate.runtime.access import LOCAL_ADDRESS, Request
+from tidegate.runtime.admission import Admissions, Transport
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -25,7 +26,11 @@ PREFLIGHT = {
 PROBES = frozenset({"/healthz", "/readyz"})
 """Asked by whoever knows no name of ours, such as a kubelet: their answers tell nothing that rebinding is for."""
 
-STREAMS = {("GET", "/api/v1/events"): "sse", ("GET", "/ws"): "websocket", ("GET", "/ws/"): "websocket"}
+STREAMS: Mapping[tuple[str, str], Transport] = {
+    ("GET", "/api/v1/events"): "sse",
+    ("GET", "/ws"): "websocket",
+    ("GET", "/ws/"): "websocket",
+}
 """What counts as another transport than plain HTTP when it is refused."""
 
 log = structlog.get_logger("tidegate.http")
@@ -34,8 +39,7 @@ log = structlog.get_logger("tidegate.http")
 class Door:
     """An ASGI application in front of `inside` and of `publish`, which needs no router to be found.
 
-    `note_refused` is told the transport, the reason and the address of each request that is not let in. `root_path` is
-    the prefix of a proxy, "" without one.
+    Each request that is not let in is noted with `admissions`. `root_path` is the prefix of a proxy, "" without one.
     """
 
     def __init__(
@@ -43,14 +47,12 @@ class Door:
         inside: ASGIApp,
         publish: ASGIApp,
         *,
-        gate: Gate,
-        note_refused: Callable[[str, RefusalReason, str], None],
+        admissions: Admissions,
         root_path: str,
     ) -> None:
         self._inside = inside
         self._publish = publish
-        self._gate = gate
-        self._note_refused = note_refused
+        self._admissions = admissions
         self._root_path = root_path
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -66,15 +68,12 @@ class Door:
             refused=lambda reason: self._count(reason, inner, asked),
         )
         try:
-            if inner["path"] not in PROBES:
-                self._gate.check_host(asked)
-            self._gate.check_origin(asked)
+            self._admissions.arrive(asked, at_any_host=inner["path"] in PROBES)
         except AccessRefused as refused:
-            app: ASGIApp = refusal_for(refused, method=scope["method"], path=scope["path"])
+            await refuse(refused, inner, receive, reply)
         else:
             reply.allowed_origin = asked.headers.get("origin")
-            app = self._route(scope, inner)
-        await app(inner, receive, reply)
+            await self._route(scope, inner)(inner, receive, reply)
         log.debug(
             "request",
             method=scope["method"],
@@ -94,8 +93,7 @@ class Door:
         return self._inside
 
     def _count(self, reason: RefusalReason, inner: dict[str, Any], asked: Request) -> None:
-        transport = STREAMS.get((inner["method"], inner["path"]), "http")
-        self._note_refused(transport, reason, self._gate.address(asked))
+        self._admissions.note_refused(asked, STREAMS.get((inner["method"], inner["path"]), "http"), reason)
 
     def _inner_scope(self, scope: dict[str, Any], asked: Request) -> dict[str, Any]:
         path = scope["path"]

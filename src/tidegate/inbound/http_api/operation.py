@@ -10,11 +10,10 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from tidegate.core.grant import Role
-from tidegate.core.query import parse_query_token
-from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api.body import check_encoding
 from tidegate.inbound.http_api.services import SERVICES, Services
 from tidegate.runtime.access import Request
+from tidegate.runtime.admission import Transport
 
 ASKED = "tidegate.request"
 """Where the door leaves the `tidegate.runtime.access.Request` in the scope's state."""
@@ -45,7 +44,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     `role` is what a token must have, None where none is asked for. `answers` are by status; `refusals` says what
     leads to a problem, by status, beyond what every route of its kind has. `unrestricted`: the token must cover
     everything, since what the route tells cannot be cut down to less. `path` replaces Litestar's path in the
-    document. `reads_query_token` is for clients that cannot set headers.
+    document. `transport` is what a request for it counts as; a stream's token may come in the query.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     body: Content | None = None
     path: str | None = None
-    reads_query_token: bool = False
+    transport: Transport = "http"
     unrestricted: bool = False
 
 
@@ -66,25 +65,22 @@ def documented(operation: Operation) -> dict[str, Any]:
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard: raises `AccessRefused` unless the caller has the route's role.
+    """Litestar's guard: raises `AccessRefused` unless the caller is let in to the route.
 
     It never waits; a guard that is no coroutine would be run in a thread.
     """
     operation: Operation | None = handler.opt.get(OPERATION)
     if operation is None or operation.role is None:
         return
-    gate = cast("Services", connection.app.state[SERVICES]).gate
+    admissions = cast("Services", connection.app.state[SERVICES]).admissions
     asked: Request = connection.scope["state"][ASKED]
-    token = None
-    if operation.reads_query_token:
-        token = parse_query_token(connection.scope["query_string"].decode("latin-1"))
-    admission = gate.authenticate(asked, token, operation.role)
-    if operation.unrestricted and not admission.grant.allowed.is_everything:
-        raise AccessRefused(
-            403,
-            "expected a token without types: this cannot be cut down to what it covers",
-            reason=RefusalReason.PATTERN,
-        )
+    admission = admissions.admit(
+        asked,
+        operation.role,
+        operation.transport,
+        query=connection.scope["query_string"].decode("latin-1"),
+        is_unrestricted=operation.unrestricted,
+    )
     if connection.scope.get("method") == "POST":
         check_encoding(asked.headers)
     connection.scope["auth"] = admission

@@ -13,9 +13,9 @@ from tidegate.core.grant import Role
 from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.body import parse_publications, receive_body
 from tidegate.inbound.http_api.operation import ASKED
-from tidegate.inbound.http_api.refusals import refusal_for
-from tidegate.inbound.http_api.services import ASGIApp, HttpOptions
-from tidegate.runtime.access import Gate
+from tidegate.inbound.http_api.refusals import refuse
+from tidegate.inbound.http_api.services import HttpOptions
+from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
 PATH = "/api/v1/events"
@@ -24,15 +24,15 @@ PATH = "/api/v1/events"
 class PublishEndpoint:
     """Takes an event or several for whoever may publish."""
 
-    def __init__(self, gateway: Gateway, gate: Gate, options: HttpOptions) -> None:
+    def __init__(self, gateway: Gateway, admissions: Admissions, options: HttpOptions) -> None:
         self._gateway = gateway
-        self._gate = gate
+        self._admissions = admissions
         self._options = options
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         asked = scope["state"][ASKED]
         try:
-            admission = self._gate.authenticate(asked, None, Role.PUBLISHER)
+            admission = self._admissions.admit(asked, Role.PUBLISHER)
             body = await receive_body(
                 receive, asked.headers, limit_bytes=self._options.publish_bytes, within_s=self._options.body_s
             )
@@ -43,8 +43,7 @@ class PublishEndpoint:
                 drafts += some
             position = await self._gateway.publish_from_outside(drafts, admission.grant)
         except Exception as error:  # noqa: BLE001 - every error is answered
-            refused: ASGIApp = refusal_for(error, method=scope["method"], path=scope["path"])
-            await refused(scope, receive, send)
+            await refuse(error, scope, receive, send)
         else:
             await _tell(position, send)
 

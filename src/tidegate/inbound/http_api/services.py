@@ -10,11 +10,10 @@ from litestar.datastructures import State
 
 from tidegate.core.breaker import BreakerView
 from tidegate.core.grant import Coverage
-from tidegate.core.query import StreamQuery
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
-from tidegate.runtime.access import Admission, Gate
+from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import Readiness
 
 ApiRequest = Request[Any, Admission, State]
@@ -26,7 +25,7 @@ AuthMode = Literal["none", "token", "jwt"]
 SERVICES = "services"
 """Where the services are in the application's state."""
 
-OpenStream = Callable[[Admission, StreamQuery], ASGIApp]
+OpenStream = Callable[[Admission], ASGIApp]
 
 
 class Steering(Protocol):
@@ -71,7 +70,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     gateway: Gateway
     supervisor: Steering
-    gate: Gate
+    admissions: Admissions
     open_stream: OpenStream
     transport_of: Callable[[Any], asyncio.Transport]
     publish: ASGIApp

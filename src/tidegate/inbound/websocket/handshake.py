@@ -1,16 +1,12 @@
 """The opening handshake (RFC 6455 section 4.2): what a request asks for in, the bytes of the answer out."""
 
 import binascii
-import http
 from collections.abc import Mapping
 
-from websockets.datastructures import Headers
-from websockets.http11 import Response
 from websockets.utils import accept_key
 
-from tidegate.core.problem import MEDIA_TYPE, problem
+from tidegate.core import problem, subprotocol
 from tidegate.errors import AccessRefused, RefusalReason
-from tidegate.inbound.websocket import subprotocol
 
 VERSION = "13"
 
@@ -44,22 +40,12 @@ def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
     )
 
 
-def refusal(refused: AccessRefused) -> bytes:
+def refusal(refused: AccessRefused) -> problem.ProblemAnswer:
     """The answer that says why not, after which the connection is closed."""
-    body = problem(refused.status, str(refused))
-    headers = Headers({"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"})
-    headers["Cache-Control"] = "no-store"
-    if refused.retry_after_s is not None:
-        headers["Retry-After"] = str(refused.retry_after_s)
-    if refused.status == http.HTTPStatus.UPGRADE_REQUIRED:
-        headers["Upgrade"] = "websocket"
-        headers["Sec-WebSocket-Version"] = VERSION
-    if refused.status == http.HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refused.status == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = "GET"
-    return Response(refused.status, http.HTTPStatus(refused.status).phrase, headers, body).serialize()
+    return problem.refusal(refused, _MORE.get(refused.status, {}))
 
+
+_MORE = {405: {"Allow": "GET"}, 426: {"Sec-WebSocket-Version": VERSION}}
 
 _SELECTED = f"Sec-WebSocket-Protocol: {subprotocol.PROTOCOL}\r\n".encode()
 

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 from tidegate.core.framing import WEBSOCKET
 from tidegate.core.grant import Role
-from tidegate.core.query import StreamQuery, parse_stream_query
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
-from tidegate.inbound.websocket import handshake, subprotocol
+from tidegate.inbound.websocket import handshake
 from tidegate.inbound.websocket.protocol import ProtocolOptions, WebSocketProtocol
-from tidegate.runtime.access import Admission, Gate, Request, bearer_token
+from tidegate.runtime.access import Request
+from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
 
@@ -32,9 +32,9 @@ class WebSocketServer:
     `running` must be entered while connections are open.
     """
 
-    def __init__(self, gateway: Gateway, gate: Gate, options: WebSocketOptions) -> None:
+    def __init__(self, gateway: Gateway, admissions: Admissions, options: WebSocketOptions) -> None:
         self._gateway = gateway
-        self._gate = gate
+        self._admissions = admissions
         self._options = options
         self._slots: list[dict[WebSocketProtocol, None]] = [{} for _ in range(int(PING_S))]
         self._slot = 0
@@ -48,13 +48,12 @@ class WebSocketServer:
         protocol = WebSocketProtocol(transport, self._options, slot=self._slot, ended=self._ended_callback)
         self._slots[self._slot][protocol] = None
         try:
-            admission, query = self._admit(target, asked)
-            patterns = self._gateway.patterns_for(query.types, admission.grant)
-            answer = handshake.acceptance(method, asked.headers)
+            admission = self._admit(target, asked)
+            acceptance = handshake.acceptance(method, asked.headers)
         except AccessRefused as refused:
-            protocol.refuse(handshake.refusal(refused))
-            if refused.reason is not None:
-                self._gateway.refusals.note("websocket", refused.reason, self._gate.address(asked))
+            answer = handshake.refusal(refused)
+            protocol.refuse(answer.closing())
+            self._admissions.note_refused(asked, "websocket", answer.reason)
             return protocol
         connection = self._gateway.connect(
             protocol,
@@ -62,10 +61,10 @@ class WebSocketServer:
             address=admission.address,
             framing=WEBSOCKET,
             grant=admission.grant,
-            patterns=patterns,
+            patterns=admission.patterns,
         )
         protocol.open(connection)
-        connection.start(query.since, by_default=query.types is None, preamble=answer)
+        connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)
         return protocol
 
     @asynccontextmanager
@@ -91,19 +90,12 @@ class WebSocketServer:
         if protocol.connection is not None:
             self._gateway.disconnect(protocol.connection, reason)
 
-    def _admit(self, target: str, asked: Request) -> tuple[Admission, StreamQuery]:
-        path, _, query_string = target.partition("?")
-        self._gate.check_host(asked)
-        self._gate.check_origin(asked)
+    def _admit(self, target: str, asked: Request) -> Admission:
+        path, _, query = target.partition("?")
+        self._admissions.arrive(asked)
         if path.removeprefix(self._options.root_path) not in PATHS:
             raise AccessRefused(
                 404, f"expected the path {PATHS[0]}, got {path[:200]!r}", reason=RefusalReason.MALFORMED
             )
         handshake.check_version(asked.headers)
-        self._gateway.check_room()
-        query = parse_stream_query(query_string)
-        token = query.token
-        if subprotocol.FIELD in asked.headers and bearer_token(asked) is None:
-            offered = subprotocol.offered_token(asked.headers)
-            token = token if offered is None else offered
-        return self._gate.authenticate(asked, token, Role.SUBSCRIBER), query
+        return self._admissions.admit(asked, Role.SUBSCRIBER, "websocket", query=query)

@@ -2,7 +2,7 @@
 
 import socket
 
-from tidegate.inbound.listening import url_of
+from tidegate.inbound.address import url_of
 
 
 def test_a_link_local_address_is_told_with_its_zone() -> None:

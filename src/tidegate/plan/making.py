@@ -1,11 +1,7 @@
-"""Everything that a gateway will do, as one value: what `plan` makes of a configuration.
-
-A plan holds what each part is told, by part. It is pure data: nothing is opened, read or looked up to make one, two
-can be compared, and no secret shows when one is printed. `tidegate.app` makes the parts from it; ``doctor`` and
-``config check`` look at the same one.
+"""From a configuration to the plan.
 
 A key reaches a part by its name: a field of a part's options that is called as a key of the table takes its value
-(`_told`). Only what has another name, or is worked out, is written down here.
+(`_told`). Only what has another name there, or is worked out, is written down here.
 """
 
 from collections.abc import Iterable
@@ -16,6 +12,8 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config.model import Section
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
@@ -25,8 +23,8 @@ from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
+from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import HttpOptions as ApiOptions
-from tidegate.inbound.listening import Address
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
 from tidegate.outbound.auth.opening import (
@@ -40,8 +38,16 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions
 from tidegate.outbound.backends.opening import Reached
+from tidegate.plan.model import (
+    AccessRules,
+    DrainOptions,
+    MetricsOptions,
+    Plan,
+    PlannedBackend,
+    ServerOptions,
+    TlsFiles,
+)
 from tidegate.ports import Call
-from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import GatewayOptions
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
@@ -58,89 +64,26 @@ IDLE_MAX_S = 120.0
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate chain in PEM, and its private key."""
-
-    tls_cert_file: Path
-    tls_key_file: Path
-
-
-class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `inbound.server.serve` is told; see there."""
-
-    handshake_s: float
-    body_bytes: int
-    slow_grace_s: float
-
-
-class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `outbound.metrics.PrometheusMetrics` is told; see there."""
-
-    version: str
-    known_types: tuple[str, ...]
-
-
-class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What `runtime.access.Gate` is told; see there."""
-
-    bound_host: str
-    hosts: tuple[str, ...]
-    origins: tuple[str, ...]
-    trusted_proxies: tuple[str, ...]
-
-
-class DrainOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """For how many seconds clients are let go: at the most, and at the least."""
-
-    drain_s: float
-    drain_min_s: float
-
-
-class PlannedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend: how it is reached, and how it and its sources are polled."""
-
-    name: str
-    reached: Reached
-    polled: BackendPlan
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole gateway. `store` is the directory of the last good values, None where they are not kept."""
-
-    address: Address
-    tls: TlsFiles | None
-    server: ServerOptions
-    access: AccessRules
-    authentication: Authentication
-    gateway: GatewayOptions
-    api: ApiOptions
-    websocket: WebSocketOptions
-    stream_soft_bytes: int
-    backends: tuple[PlannedBackend, ...]
-    store: Path | None
-    metrics: MetricsOptions
-    drain: DrainOptions
-
-
 def plan(config: Config) -> Plan:
     """What the gateway of `config` does. Pure: the same configuration always makes an equal plan."""
-    server, limits = config.server, config.limits
+    server, limits, auth = config.server, config.limits, config.auth
+    tables = (server, limits)
     return Plan(
-        address=_told(Address, server),
-        tls=None if server.tls_cert_file is None else _told(TlsFiles, server),
-        server=_told(ServerOptions, limits, body_bytes=limits.publish_bytes),
+        address=_told(Address, *tables),
+        tls=None if server.tls_cert_file is None else _told(TlsFiles, *tables),
+        server=_told(ServerOptions, *tables, body_bytes=limits.publish_bytes),
         access=_told(
-            AccessRules, server, bound_host=server.host, hosts=server.allowed_hosts, origins=server.allowed_origins
+            AccessRules, *tables, bound_host=server.host, hosts=server.allowed_hosts, origins=server.allowed_origins
         ),
-        authentication=_authentication(config.auth),
+        authentication=_authentication(auth),
         gateway=_gateway(config),
-        api=_told(ApiOptions, server, limits, version=__version__, body_s=limits.handshake_s, auth=config.auth.mode),
-        websocket=_told(WebSocketOptions, server, limits, frames=_frames(limits)),
+        api=_told(ApiOptions, *tables, version=__version__, body_s=limits.handshake_s, auth=auth.mode),
+        websocket=_told(WebSocketOptions, *tables, frames=_frames(limits)),
         stream_soft_bytes=limits.send_buffer_soft_bytes,
         backends=tuple(_backend(config, name) for name in config.backends),
         store=Path(server.state_dir) if server.state_dir else None,
         metrics=MetricsOptions(version=__version__, known_types=tuple(config.sources)),
-        drain=_told(DrainOptions, server),
+        drain=_told(DrainOptions, *tables),
     )
 
 
@@ -244,12 +187,13 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
     )
 
 
-def _told(kind: type[T], *tables: msgspec.Struct, **given: Any) -> T:
-    """A `kind` with each field as `given`, else as the key of that name in one of `tables`, else as by default.
+def _told(kind: type[T], *tables: Section, **given: Any) -> T:
+    """A `kind` with each field as `given`, else as the key of that name in `tables`, else as by default.
 
-    A key that names a file comes as a path.
+    A key that names a file comes as a path. No two of `tables` have a key of the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
+    assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "which of the two keys is not clear"
     named = {field: _as_path(field, keys[field]) for field in kind.__struct_fields__ if field in keys}
     return kind(**{**named, **given})
 

@@ -1,0 +1,146 @@
+"""A plan is pure data: made without a look outside, equal when made again, typed, and printed without secrets."""
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from tidegate import app
+from tidegate.config import EXAMPLE, Config, demo_config, from_document, load
+from tidegate.plan import changes, plan
+
+JWT: dict[str, Any] = {"issuer": "us", "audience": "them"}
+
+SECRETS: dict[str, Any] = {
+    "backends": {
+        "b": {
+            "url": "http://user:hush-1@h:1/?key=hush-2",
+            "headers": {"X-Api-Key": "hush-3", "Accept": "application/json"},
+        }
+    },
+    "sources": {"s": {"backend": "b", "method": "m?token=hush-4", "params": {"password": "hush-5", "of": 1}}},
+    "auth": {"mode": "token", "tokens": [{"token": "hush-6"}]},
+}
+
+
+def example(directory: Path) -> Config:
+    path = directory / "tidegate.toml"
+    path.write_text(EXAMPLE)
+    return load(path, environ={})
+
+
+def whole_example(directory: Path) -> Config:
+    """With everything that the example explains."""
+    path = directory / "tidegate.toml"
+    path.write_text(re.sub(r"^#(?=[a-z\[])", "", EXAMPLE, flags=re.MULTILINE))
+    for name in ("bearer", "ca.pem", "client.pem", "client.key", "server.pem", "server.key", "token", "jwt.pub"):
+        (directory / name).touch()
+    return load(path, environ={})
+
+
+def signed(directory: Path, **keys: str) -> Config:
+    (directory / "key").touch()
+    jwt = {name: value.format(directory) for name, value in keys.items()}
+    document = {"server": {"state_dir": str(directory)}, "auth": {"mode": "jwt", "jwt": JWT | jwt}}
+    return from_document(document, environ={})
+
+
+CONFIGS = {
+    "none": lambda _: Config(),
+    "demo": lambda _: demo_config("http://127.0.0.1:9/rpc", environ={}),
+    "example": example,
+    "whole example": whole_example,
+    "secrets": lambda _: from_document(SECRETS, environ={}),
+    "public key": lambda directory: signed(directory, key_file="{}/key"),
+    "key set": lambda directory: signed(directory, jwks_url="https://user:hush@issuer/jwks"),
+}
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=list(CONFIGS))
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Config:
+    made: Config = request.param(tmp_path)
+    return made
+
+
+def test_a_plan_that_is_made_again_is_equal(config: Config) -> None:
+    again = msgspec.structs.replace(config)
+    assert plan(config) == plan(again)
+    assert changes(plan(config), plan(again)) == []
+
+
+def test_nothing_is_opened_read_or_looked_up(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    watching = [True]
+
+    def note(event: str, _: object) -> None:
+        if watching:
+            events.append(event)
+
+    plan(config)  # what is only imported when it is needed is imported now
+    sys.addaudithook(note)  # cannot be taken away again
+    try:
+        with monkeypatch.context() as patched:
+            for name in ("stat", "lstat", "access"):  # of which no hook is told
+                patched.setattr(os, name, lambda *_, **__: events.append("looked at"))
+            plan(config)
+    finally:
+        watching.clear()
+    assert [event for event in events if not event.startswith("object.")] == []
+
+
+def test_no_secret_shows(config: Config) -> None:
+    assert "hush" not in repr(plan(config))
+    texts = [(change.before, change.after) for change in changes(plan(Config()), plan(config))]
+    assert "hush" not in str(texts)
+
+
+def test_what_is_no_secret_shows() -> None:
+    shown = repr(plan(from_document(SECRETS, environ={})))
+    assert all(text in shown for text in ("http://***@h:1/?key=***", "application/json", "'of': 1", "m?token=***"))
+
+
+def structs(value: object) -> Iterator[msgspec.Struct]:
+    match value:
+        case msgspec.Struct():
+            yield value
+            for name in value.__struct_fields__:
+                yield from structs(getattr(value, name))
+        case tuple():
+            for each in value:
+                yield from structs(each)
+
+
+def test_every_value_is_of_the_type_that_its_part_expects(config: Config) -> None:
+    """A part's option takes the key of its name: they might mean different things."""
+    for part in structs(plan(config)):
+        for field in msgspec.structs.fields(part):
+            value = getattr(part, field.name)
+            if isinstance(value, msgspec.Struct):
+                assert isinstance(value, get_args(field.type) or field.type), field.name
+            else:
+                expected = type(msgspec.convert(value, field.type, dec_hook=as_it_is))
+                assert expected in (type(value), list), field.name  # any sequence is as good as a list
+
+
+def as_it_is(expected: type, value: object) -> object:
+    if not isinstance(value, expected):
+        raise TypeError(f"expected {expected}, got {value!r}")
+    return value
+
+
+def test_nothing_in_a_plan_can_be_changed(config: Config) -> None:
+    made = plan(config)
+    assert all(each.__struct_config__.frozen for each in structs(made))
+    for part in structs(made):
+        for name in part.__struct_fields__:
+            assert not isinstance(getattr(part, name), list | set | bytearray), name
+
+
+def test_the_composition_fits_one_screen() -> None:
+    assert len(inspect.getsource(app).splitlines()) <= 80
