@@ -324,7 +324,7 @@ class Gateway:
                 # Thousands of them each second: nearly all are neither stuck nor here for a while only.
                 if connection.subscriber.paused or connection.grant.expires_at is not None:
                     connection.review(now)
-            self.publishers.forget_settled(now.mono)
+            self.publishers.forget_idle(now.mono)
 
     async def _forget_expired(self) -> None:
         # Apart from the review: a bus that takes its time must not keep stuck clients from being ended.

@@ -119,9 +119,9 @@ class Publishers:
         """The names of what was handed to the bus, which has not answered yet."""
         return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
 
-    def forget_settled(self, now: float) -> None:
+    def forget_idle(self, now: float) -> None:
         """Call now and then (monotonic `now`): forget the publishers who owe nothing any more."""
-        self._allowances.forget_settled(now)
+        self._allowances.forget_idle(now)
 
     def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
