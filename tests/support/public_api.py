@@ -64,8 +64,14 @@ def _of_class(cls: type, path: str) -> Iterator[str]:
         function = getattr(thing, "__func__", thing)
         if isinstance(function, FunctionType) and not name.startswith(("_", "test_")):
             yield f"{path}.{name}{_parameters(function)}"
-        elif isinstance(thing, property | cached_property):
+        elif isinstance(thing, property | cached_property) or name in _declared(cls):
             yield f"{path}.{name}"
+
+
+def _declared(cls: type) -> set[str]:
+    """The attributes with a value that an ordinary class and its ancestors declare."""
+    owners = [] if issubclass(cls, msgspec.Struct) else filter(_is_ours, cls.__mro__)
+    return {name for owner in owners for name in inspect.get_annotations(owner) if not name.startswith("_")}
 
 
 def _is_made_its_own_way(cls: type) -> bool:
