@@ -510,9 +510,9 @@ class TestEveryRefusalIsCounted:
             for path in ("?token=t-all", "?token=t-all&since=42"):
                 assert (await ask(app, "GET", f"/api/v1/events{path}")).status >= 400
             assert (await upgrade(app, "/ws?token=t-all")).status == 503
-            app.gateway.draining = True
+            app.gateway.clients.draining = True
             assert (await upgrade(app, "/ws?token=t-all")).status == 503
-            app.gateway.draining = False
+            app.gateway.clients.draining = False
             assert await counted(app) == {
                 ("sse", "max_clients"): 1,
                 ("sse", "malformed"): 1,

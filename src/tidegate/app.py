@@ -74,5 +74,6 @@ async def running(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        await enter(server.serve(routes, websocket, sock=listener, ssl=tls, refused=refused, **asdict(wanted.server)))
+        serving = partial(server.serve, routes, websocket, at_once=routes.at_once, refused=refused)
+        await enter(serving(sock=listener, ssl=tls, **asdict(wanted.server)))
         yield App(url, gateway, supervisor, **asdict(wanted.drain))

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.inbound import server
-from tidegate.inbound.http_api import http_api
+from tidegate.inbound.http_api import Door, http_api
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.outbound.backends import opening
@@ -125,7 +125,7 @@ async def opened_pollers(
 
 def api(
     plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
-) -> server.AsgiApp:
+) -> Door:
     """The routes of a gateway that is reached at `url`, event streams among them."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
     return http_api(

@@ -7,10 +7,11 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from tidegate.core.backend_plan import Call
+from tidegate.core.decision import SavedValue
 from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
-from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.measurements import Measurement
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
@@ -52,16 +53,6 @@ class Clock(Protocol):
     async def sleep_until(self, mono: float) -> None:
         """Wait until the monotonic time is `mono`, in seconds; where that is past, only let others have their turn."""
         ...
-
-
-class Call(Masked, frozen=True):
-    """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
-
-    method: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
-
-    def public(self) -> dict[str, object]:
-        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
 
 
 class Backend(Protocol):
@@ -110,15 +101,6 @@ class Checked(Protocol):
     """What a `Backend` may declare: its answers were made by `core.payload.compact`, so nobody checks them again."""
 
     answers_are_compact: bool
-
-
-class SavedValue(msgspec.Struct, frozen=True):
-    """A source's last good value as it lies on disk. `key` is "" where the type has no keys; `as_of` is Unix time."""
-
-    type: str
-    key: str
-    data: bytes
-    as_of: float
 
 
 class Store(Protocol):

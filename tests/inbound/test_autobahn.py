@@ -17,7 +17,7 @@ from tidegate.core.events import Position
 from tidegate.core.framing import text_frame
 from tidegate.core.rate import Rate
 from tidegate.core.subscriber import SendLimits
-from tidegate.runtime import gateway
+from tidegate.runtime import clients
 from tidegate.runtime.connection import Connection
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ async def behaviour(cases: list[str], folder: Path, **limits: Any) -> dict[str, 
 @pytest.mark.real
 @pytest.mark.skipif(not SUITE.exists(), reason="Autobahn's suite needs Python 2.7: see tools/install-check-tools")
 async def test_every_case_is_as_good_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway, "Connection", Echo)
+    monkeypatch.setattr(clients, "Connection", Echo)
     raised = {
         "message_bytes": 16 * MIB,
         "send_buffer_hard_bytes": 64 * MIB,

@@ -11,9 +11,12 @@ import structlog
 from fanout import FakeChannel, draft
 from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request, serving
 
+from tidegate.core.breaker import BreakerFacts
 from tidegate.core.grant import Grant, Role
+from tidegate.core.source import SourceView
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
+from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus
 from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"
@@ -112,7 +115,7 @@ async def test_a_session_says_when_a_stream_may_be_opened() -> None:
     async with serving(max_clients=1) as gate:
         gate.house.started("app.a")
         assert 1 <= (await session(gate))["retry_after_s"] <= 5
-        gate.house.gateway.draining, gate.supervisor.status = True, "draining"
+        gate.house.gateway.clients.draining, gate.supervisor.status = True, "draining"
         body = await session(gate)
         assert (body["status"], body["authenticated"]) == ("draining", True)
         assert body["retry_after_s"] >= 1
@@ -655,14 +658,18 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
     assert "hush" not in str(logs)
 
 
-async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(*_: object) -> None:
+@pytest.mark.parametrize("in_two", [False, True])
+async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(
+    in_two: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
     with structlog.testing.capture_logs() as logs:
         async with serving() as gate:
-            monkeypatch.setattr(gate.house.gateway, "publish_from_outside", fails)
-            answer = await gate.ask("POST", "/api/v1/events", {"type": "app.a", "data": 1})
+            monkeypatch.setattr(gate.house.gateway, "begin_from_outside", fails)
+            sent = request("POST", "/api/v1/events", b'{"type":"app.a","data":1}', host="localhost")
+            answer = await (gate.send_in_two(sent) if in_two else gate.send(sent))
     check_problem(answer, 500)
     assert b"secret" not in answer.body
     failed = [entry for entry in logs if entry["log_level"] == "error"]
@@ -780,6 +787,11 @@ async def test_answers_are_what_the_document_says(path: str) -> None:
         document = await openapi(gate)
         schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         jsonschema.validate((await gate.ask("GET", path)).json, {**schema, "components": document["components"]})
+
+
+def test_every_fact_of_a_source_and_of_a_breaker_is_shown() -> None:
+    assert {*SourceStatus.__struct_fields__} == {*SourceView.__struct_fields__}
+    assert {*BreakerFacts.__struct_fields__} < {*BreakerStatus.__struct_fields__} < {*BreakerRecord.__struct_fields__}
 
 
 async def test_the_asyncapi_document_is_of_this_gateway() -> None:

@@ -15,7 +15,7 @@ from tidegate.app import App, running
 from tidegate.config import from_document
 from tidegate.errors import CloseCode
 from tidegate.inbound import sse
-from tidegate.runtime import gateway as gateway_module
+from tidegate.runtime import draining
 
 pytestmark = pytest.mark.real
 
@@ -62,7 +62,7 @@ def stream_of(app: App) -> Any:
 async def test_an_event_source_comes_back_to_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "RETRY_MS", 50)
     monkeypatch.setattr(sse, "RETRY_SPREAD_MS", 0)
-    monkeypatch.setattr(gateway_module, "RETURN_SPREAD_MS", 0)
+    monkeypatch.setattr(draining, "RETURN_SPREAD_MS", 0)
     async with chromium() as browser:
         page = await browser.new_page()
         async with serve() as app:

@@ -24,30 +24,19 @@ async def turn() -> None:
 
 
 class Sleep:
-    """Stands for `asyncio.sleep`: whoever sleeps goes on when the test advances the clock past the end."""
+    """Lets time pass step by step: whoever sleeps goes on when the clock has come to the end of it, and no later."""
 
     def __init__(self, house: House) -> None:
-        self._house = house
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-
-    async def __call__(self, delay: float) -> None:
-        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self._house.clock.elapsed + delay, woken))
-        await woken
+        self._clock = house.clock
 
     async def advance(self, seconds: float) -> None:
-        end = self._house.clock.elapsed + seconds
+        end = self._clock.elapsed + seconds
         await self._settle()
-        while due := [at for at, _ in self._sleepers if at <= end]:
-            now = max(min(due), self._house.clock.elapsed)
-            self._house.clock.advance(now - self._house.clock.elapsed)
-            waking = [each for each in self._sleepers if each[0] <= now]
-            self._sleepers = [each for each in self._sleepers if each[0] > now]
-            for _, woken in waking:
-                if not woken.done():
-                    woken.set_result(None)
+        while (due := self._clock.next_due_in) is not None and self._clock.elapsed + due <= end:
+            self._clock.advance(due)
             await self._settle()
-        self._house.clock.advance(end - self._house.clock.elapsed)
+        self._clock.advance(end - self._clock.elapsed)
+        await self._settle()
 
     @staticmethod
     async def _settle() -> None:
@@ -58,15 +47,7 @@ class Sleep:
 
 @contextlib.contextmanager
 def sleeping(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sleep]:
-    sleep = Sleep(house)
-    real = asyncio.sleep
-
-    async def chosen(delay: float) -> None:
-        await (real(0) if delay == 0 else sleep(delay))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "sleep", chosen)
-        yield sleep
+    yield Sleep(house)
 
 
 @contextlib.asynccontextmanager

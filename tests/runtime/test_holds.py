@@ -162,8 +162,7 @@ async def test_the_next_probe_of_a_half_open_breaker_waits_for_the_end() -> None
         retry_at = house.supervisor.breaker("engine").retry_at
         assert retry_at is not None
         await asyncio.sleep(retry_at - WALL - now() - 0.2)
-        house.poller._schedule.hint(["b.x"], now())
-        house.poller._woken.set()
+        house.poller.poll_now(["b.x"])
         house.backend.exchanges.clear()
         await until(lambda: house.states().count("open") == 2)
         ends = now() + 10.0
@@ -174,8 +173,7 @@ async def test_the_next_probe_of_a_half_open_breaker_waits_for_the_end() -> None
         house.backend.script = lambda call: 1
         stale = house.of("a.x")[-1]
         assert stale.error_code == "CIRCUIT_BREAKER_OPEN"
-        house.poller._schedule.hint(["a.x"], now())
-        house.poller._woken.set()
+        house.poller.poll_now(["a.x"])
         await asyncio.sleep(0.01)
         assert house.of("a.x")[-1].retry_at == pytest.approx(WALL + ends, abs=0.02)
         await asyncio.sleep(2.0)

@@ -117,10 +117,10 @@ class Life:
             case "token", is_there:
                 self.story.has_token = is_there
             case "command", (action, which):
-                breakers = list(self.house.poller._breakers)
+                breakers = list(self.house.poller.serves)
                 await self.house.poller.command(breakers[which % len(breakers)], action)
             case "hint", _:
-                self.house.poller.poll_now(list(self.house.poller._sources))
+                self.house.poller.poll_now(list(self.house.poller.event_types))
             case "restart", _:
                 await self.end()
                 await self.begin()
@@ -133,12 +133,12 @@ class Life:
 
     def check(self) -> None:
         poller, now = self.house.poller, asyncio.get_running_loop().time()
-        in_flight = sum(source.in_flight for source in poller._sources.values())
+        in_flight = sum(source.in_flight for source in poller._state._sources.values())
         assert self.story.running <= self.house.poller._plan.connections
         for view in poller.breakers():
             if view.state is not State.HALF_OPEN or view.next_try_at(poller._clock.now()) is not None:
                 continue
-            siblings = [s for s in poller._sources.values() if s.plan.breaker == view.name]
+            siblings = [s for s in poller._state._sources.values() if s.plan.breaker == view.name]
             able = [s for s in siblings if not s.in_flight and s.backs_off_until <= now]
             assert not able or any(s.in_flight for s in siblings), f"{view}: nobody probes, {in_flight} in flight"
 
@@ -147,7 +147,7 @@ class Life:
         wrong = {name: what for name, what in self.story.answers.items() if what in {"mapping", "method"}}
         self.story.answers = dict.fromkeys(INTERVALS_S, "well") | wrong
         self.story.has_token = True
-        for name, view in zip(self.house.poller._breakers, self.house.poller.breakers(), strict=True):
+        for name, view in zip(self.house.poller.serves, self.house.poller.breakers(), strict=True):
             if view.forced:
                 await self.house.poller.command(name, "reset")
         # The end of a hold, an open period and an account's back-off, one after the other; then each one's turn.

@@ -453,7 +453,7 @@ async def test_readiness_waits_for_every_first_attempt_and_tells_a_dead_backend_
         house.backend.recover()
         await asyncio.sleep(61.0)
         assert house.supervisor.readiness().status == "ready"
-        house.gateway.draining = True
+        house.gateway.clients.draining = True
         assert house.supervisor.readiness().status == "draining"
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from house import LoopClock
 from simulation.virtual import VirtualLoop
 from structlog.testing import capture_logs
 
@@ -20,7 +21,7 @@ def lines_of(script: Callable[[Refusals], Coroutine[Any, Any, None]]) -> tuple[R
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        refusals = Refusals(metrics)
+        refusals = Refusals(metrics, LoopClock())
         seen = 0
         with capture_logs() as captured:
 

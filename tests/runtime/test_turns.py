@@ -66,8 +66,7 @@ async def test_whoever_was_asked_longest_ago_is_next_though_another_came_first()
     house = House(*(source(f"{name}.x", interval_s=1000.0) for name in "abz"), connections=1)
 
     async def hint(name: str) -> None:
-        house.poller._schedule.hint([name], asyncio.get_running_loop().time())
-        house.poller._woken.set()
+        house.poller.poll_now([name])
         await asyncio.sleep(0.2)
 
     async with house.supervisor.running():
@@ -204,7 +203,7 @@ async def test_a_poller_that_is_ended_and_started_again_forgets_no_place() -> No
         poller = asyncio.create_task(house.poller.run())
         await asyncio.sleep(0)
         await house.poller.restore({})
-        house.poller.poll_now(list(house.poller._sources))
+        house.poller.poll_now(list(house.poller.event_types))
         await asyncio.sleep(0.3)
         poller.cancel()
         await asyncio.gather(poller, return_exceptions=True)

@@ -26,8 +26,10 @@ import pytest
 from simulation.world import Report, live
 
 from tidegate.core import outcome
+from tidegate.core.backend_state import BackendState
 from tidegate.core.breaker import Breaker, Permit, State
 from tidegate.core.cohort import Cohort
+from tidegate.core.decision import Decision
 from tidegate.core.freshness import Freshness
 from tidegate.core.history import History
 from tidegate.core.instant import Instant
@@ -35,9 +37,9 @@ from tidegate.core.outbox import Outbox
 from tidegate.core.outcome import Verdict
 from tidegate.core.payload import decode
 from tidegate.core.retained import Retained
+from tidegate.core.source import Source
 from tidegate.errors import MappingFailed
 from tidegate.outbound.backends import jsonrpc
-from tidegate.runtime import poller
 from tidegate.runtime.conversation import Conversation
 from tidegate.runtime.gateway import Gateway
 
@@ -133,7 +135,7 @@ def age_speaks_before_the_timeout_does(original: Original) -> Any:
 
 def an_outage_is_not_told_of_what_is_stale_already(original: Original) -> Any:
     def moved(self: Freshness, status: Any) -> bool:
-        told = self._told
+        told = None if self._said is None else self._said.status
         return told is None or (told.stale, told.expired) != (status.stale, status.expired)
 
     return moved
@@ -152,7 +154,12 @@ def time_alone_decides_nothing(original: Original) -> Any:
 
 
 def a_move_is_not_told_of_the_other_sources(original: Original) -> Any:
-    return lambda self, *args, **how: original(self, *args, **how)[1:]
+    def moved(self: BackendState, transition: Any, now: Any, out: Decision, told: Any = ()) -> None:
+        before = len(out.drafts)
+        original(self, transition, now, out, told)
+        del out.drafts[before : before + 1]
+
+    return moved
 
 
 def a_failed_mapping_is_held_against_the_backend(original: Original) -> Any:
@@ -246,11 +253,11 @@ def heartbeats_stop(original: Original) -> Any:
         (Freshness, "failed", as_of_refreshed_by_failure),
         (Freshness, "_as_of", as_of_never_falls),
         (Instant, "seen_at", what_is_held_does_not_follow_the_clock),
-        (poller._Source, "awaits_end", age_speaks_before_the_timeout_does),
+        (Source, "_awaits_end", age_speaks_before_the_timeout_does),
         (Freshness, "_moved", an_outage_is_not_told_of_what_is_stale_already),
         (Freshness, "failed", an_error_overwrites_the_value),
         (Freshness, "due_review_at", time_alone_decides_nothing),
-        (poller.BackendPoller, "_moved", a_move_is_not_told_of_the_other_sources),
+        (BackendState, "_moved", a_move_is_not_told_of_the_other_sources),
         (outcome, "_fault", a_failed_mapping_is_held_against_the_backend),
         (Breaker, "record", a_probe_that_blames_our_call_decides_nothing),
         (Breaker, "probe_at_mono", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
@@ -258,7 +265,7 @@ def heartbeats_stop(original: Original) -> Any:
         (Breaker, "_counts", a_late_result_counts),
         (Breaker, "refusal", everyone_is_a_probe),
         (Breaker, "refusal", the_open_breaker_is_not_asked),
-        (poller._Source, "in_flight", a_source_is_asked_again_while_it_is_asked),
+        (Source, "in_flight", a_source_is_asked_again_while_it_is_asked),
         (jsonrpc, "_of_single", an_answer_with_any_id_is_taken),
         (Conversation, "_names", no_snapshot_of_the_last_name),
         (Retained, "refresh", snapshots_are_of_an_older_time),

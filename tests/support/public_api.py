@@ -51,7 +51,10 @@ def _exported(module_name: str) -> Iterator[str]:
 
 
 def _of_class(cls: type, path: str) -> Iterator[str]:
-    """The class with how it is made, where that is its own affair; then its members, also those of our ancestors."""
+    """The class with how it is made, where that is its own affair; then its members, also those of our ancestors.
+
+    The tests of a contract are left out: nobody calls them by name.
+    """
     yield path + (_parameters(cls) if _is_made_its_own_way(cls) else "")
     if issubclass(cls, enum.Enum):
         yield from (f"{path}.{member.name}" for member in cls)

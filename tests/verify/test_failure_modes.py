@@ -1,7 +1,6 @@
 """``docs/failure-modes.md`` against the truth: each fault is made to happen, and classified."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -10,13 +9,15 @@ import pytest
 from aiohttp import web
 from scripted_http import answering, http_response, scripted
 
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
 from tidegate.errors import DeadlineExceeded, ErrorCode
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
+from tidegate.outbound.clock import SystemClock
 from tidegate.ports import Call
-from tidegate.runtime.exchange import BackendPlan, Prepared, SourcePlan, close, exchange, prepare
+from tidegate.runtime.exchange import Prepared, close, exchange, prepare
 from tidegate.verify.faultproxy import FAULTS, FaultProxy, fault_from
 
 TEXT = (Path(__file__).parents[2] / "docs/failure-modes.md").read_text()
@@ -171,9 +172,9 @@ async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") ->
         sources=[source],
     )
     backend = JsonRpcBackend(HttpOptions(f"{upstream}/rpc"))
-    prepared = await prepare(backend, plan)
+    prepared = await prepare(backend, plan, SystemClock())
     assert isinstance(prepared, Prepared)
-    [(outcome, _)] = await exchange(prepared, plan, [source], monotonic=time.monotonic)
+    [(outcome, _)] = await exchange(prepared, plan, [source], SystemClock())
     await close(backend, "engine")
     return outcome
 

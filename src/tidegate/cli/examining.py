@@ -22,16 +22,20 @@ from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.authority import is_unspecified
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.outcome import Fault
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
 from tidegate.outbound.backends.opening import opened
+from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import LOCK, obstacle
 from tidegate.plan import Plan, PlannedBackend, plan
 from tidegate.ports import Backend
 from tidegate.printable import printable
-from tidegate.runtime.exchange import BackendPlan, SourcePlan, exchange, prepare
+from tidegate.runtime.exchange import exchange, prepare
+
+CLOCK = SystemClock()
 
 SPARE_FILES = 100
 """Files of our own: listener, store, logs, connections to backends."""
@@ -242,10 +246,10 @@ async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
 
 async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Finding]:
     """What is wrong only if the sources are asked in one batch, as the gateway does."""
-    prepared = await prepare(backend, plan)
+    prepared = await prepare(backend, plan, CLOCK)
     if isinstance(prepared, Fault):
         return [_faulty(what, source, prepared) for source in plan.sources]
-    outcomes = await exchange(prepared, plan, plan.sources, monotonic=time.monotonic)
+    outcomes = await exchange(prepared, plan, plan.sources, CLOCK)
     remedy = f"set backends.{plan.name}.batch = false: alone, each source is answered well"
     return [
         Finding(Level.FAIL, what, f"{source.spec.type}, in a batch: {outcome.code}, {outcome.message}", remedy)
@@ -257,10 +261,10 @@ async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Fi
 async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
     """What is wrong with the source's answer, if anything, and how many seconds it took."""
     began = time.monotonic()
-    prepared = await prepare(backend, plan)
+    prepared = await prepare(backend, plan, CLOCK)
     if isinstance(prepared, Fault):
         return prepared, time.monotonic() - began
-    [(outcome, _)] = await exchange(prepared, plan, [source], monotonic=time.monotonic)
+    [(outcome, _)] = await exchange(prepared, plan, [source], CLOCK)
     return outcome if isinstance(outcome, Fault) else None, time.monotonic() - began
 
 

@@ -11,6 +11,8 @@ Decisions use monotonic time; wall time is only shown. Knows nothing of sources,
 
 import enum
 from collections import deque
+from collections.abc import Iterator
+from typing import Self
 
 import msgspec
 
@@ -129,22 +131,59 @@ class Move(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A breaker as ``GET /api/v1/status/circuit-breaker`` shows it, and `cause` as in `Transition`.
+class CarriedMove(msgspec.Struct, frozen=True):
+    """A `Move`, as JSON can carry it: `at` in Unix seconds."""
 
-    Times are in Unix seconds: `since` is when it entered its state. `failure_count` and `success_count` are the
-    current run of failures and of successes, one of them 0. `history` are the newest `HISTORY` moves, oldest first.
-    `held_until` is when the backend's last wish to be left alone ends or ended; None if it had none, or an operator
-    has ended it.
+    at: float
+    from_state: State | None
+    to: State
+    reason: Reason
+
+
+class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole state of a `Breaker`, as JSON can carry it: times are Unix seconds.
+
+    `mode` is the state with an operator's will in it. `window` are the calls that `failure_rate` counts, each with
+    whether it failed.
+    """
+
+    mode: str
+    generation: int
+    since: float
+    failures: int
+    successes: int
+    openings: int
+    retry_at: float | None
+    held_until: float | None
+    cause: ErrorCode | None
+    last_error: LastError | None
+    history: list[CarriedMove]
+    window: list[tuple[float, bool]]
+
+
+class BreakerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``GET /api/v1/status/circuit-breaker`` shows of a breaker, but for its times. A field added here is shown.
+
+    `failure_count` and `success_count` are the current run of failures and of successes, one of them 0.
     """
 
     name: str
     state: State
     forced: bool
-    since: float
     failure_count: int
     success_count: int
     open_count: int
+
+
+class BreakerView(BreakerFacts, frozen=True, kw_only=True):
+    """A breaker as it is now, and `cause` as in `Transition`.
+
+    Times are in Unix seconds: `since` is when it entered its state. `history` are the newest `HISTORY` moves, oldest
+    first. `held_until` is when the backend's last wish to be left alone ends or ended; None if it had none, or an
+    operator has ended it.
+    """
+
+    since: float
     retry_at: float | None
     last_error: LastError | None
     cause: ErrorCode | None
@@ -211,6 +250,50 @@ class Breaker:
     def initial(self) -> Transition:
         """The first transition of a process, which the caller publishes before any other."""
         return self._transition(None, Reason.START)
+
+    @classmethod
+    def resumed(cls, name: str, config: BreakerConfig, carried: CarriedBreaker, *, now: Instant) -> Self:
+        """Go on where `carried` left off, in a new generation: what was admitted before judges nothing any more.
+
+        A probe that was out then is not known here, so that the next one may go at once.
+        """
+        resumed = cls(name, config, now=now)
+        resumed._mode = _Mode[carried.mode]
+        resumed._generation = carried.generation + 1
+        resumed._since = now.when(carried.since)
+        resumed._failures = carried.failures
+        resumed._successes = carried.successes
+        resumed._openings = carried.openings
+        resumed._retry_at = _when(now, carried.retry_at)
+        resumed._held_until = _when(now, carried.held_until)
+        resumed._cause = carried.cause
+        if carried.last_error is not None:
+            resumed._last_error = carried.last_error
+            resumed._last_error_at = now.when(carried.last_error.at)
+        resumed._history = tuple(
+            Move(now.when(move.at), move.from_state, move.to, move.reason) for move in carried.history
+        )
+        for at, failed in carried.window:
+            resumed._window.add(now.when(at).mono, failed=failed)
+        return resumed
+
+    def carried(self, now: Instant) -> CarriedBreaker:
+        """The whole state at `now`, but for the calls under way."""
+        self.follow_clock(now)
+        return CarriedBreaker(
+            mode=self._mode.name,
+            generation=self._generation,
+            since=self._since.wall,
+            failures=self._failures,
+            successes=self._successes,
+            openings=self._openings,
+            retry_at=None if self._retry_at is None else self._retry_at.wall,
+            held_until=None if self._held_until is None else self._held_until.wall,
+            cause=self._cause,
+            last_error=self._last_error,
+            history=[CarriedMove(move.at.wall, move.from_state, move.to, move.reason) for move in self._history],
+            window=[(now.wall_at(at), failed) for at, failed in self._window],
+        )
 
     @property
     def is_closed(self) -> bool:
@@ -469,6 +552,10 @@ class Breaker:
             self._openings = 0
 
 
+def _when(now: Instant, wall: float | None) -> Instant | None:
+    return None if wall is None else now.when(wall)
+
+
 class _Window:
     """The calls of the last `span_s` seconds, and how many of them failed."""
 
@@ -486,6 +573,9 @@ class _Window:
     def clear(self) -> None:
         self._calls.clear()
         self._failed = 0
+
+    def __iter__(self) -> Iterator[tuple[float, bool]]:
+        return iter(self._calls)
 
     def __len__(self) -> int:
         return len(self._calls)

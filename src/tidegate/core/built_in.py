@@ -55,6 +55,10 @@ class Heartbeat(msgspec.Struct, kw_only=True):
     clients: int
 
 
+RETAINED_TYPES = ("circuit_breaker.state", "source.freshness")
+"""Those of which the newest event of each key is kept."""
+
+
 def moved(draft: Draft, step_s: float) -> Draft:
     """What a retained `draft` says once the wall clock was set by `step_s` seconds: its times are moved too."""
     data = draft.data

@@ -3,8 +3,11 @@
 An episode is a run of failures of one source. Times are seconds of the monotonic clock.
 """
 
+from typing import Self
+
 import msgspec
 
+from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault
 
 
@@ -23,6 +26,15 @@ class Recovery(msgspec.Struct, frozen=True):
     duration_s: float
 
 
+class CarriedReports(msgspec.Struct, frozen=True):
+    """The whole state of an `ErrorReports`, as JSON can carry it: times are Unix seconds, None between episodes."""
+
+    failures: int
+    suppressed: int
+    began_at: float | None
+    reported_at: float | None
+
+
 class ErrorReports:
     """The episodes of one source, at most one report in `interval_s` after the first of each."""
 
@@ -32,6 +44,25 @@ class ErrorReports:
         self._suppressed = 0
         self._began_at: float  # both of the present episode
         self._reported_at: float
+
+    @classmethod
+    def resumed(cls, interval_s: float, carried: CarriedReports, *, now: Instant) -> Self:
+        """Go on where `carried` left off."""
+        resumed = cls(interval_s)
+        resumed._failures = carried.failures
+        resumed._suppressed = carried.suppressed
+        if carried.began_at is not None:
+            resumed._began_at = now.when(carried.began_at).mono
+        resumed._reported_at = _LONG_AGO if carried.reported_at is None else now.when(carried.reported_at).mono
+        return resumed
+
+    def carried(self, now: Instant) -> CarriedReports:
+        """The whole state at `now`."""
+        if not self._failures:
+            return CarriedReports(0, self._suppressed, None, None)
+        told = self._reported_at > _LONG_AGO
+        reported_at = now.wall_at(self._reported_at) if told else None
+        return CarriedReports(self._failures, self._suppressed, now.wall_at(self._began_at), reported_at)
 
     @property
     def consecutive_failures(self) -> int:
@@ -51,6 +82,12 @@ class ErrorReports:
         self._suppressed = 0
         return report
 
+    def refused(self, report: Report) -> None:
+        """Nobody was told `report`: what it counts is suppressed, and the next failure of its episode is told."""
+        if self._failures >= report.consecutive_failures:
+            self._suppressed += report.suppressed + 1
+            self._reported_at = _LONG_AGO
+
     def recovered(self, now: float) -> Recovery | None:
         """A good answer at `now`; None if no episode was going on."""
         if not self._failures:
@@ -58,3 +95,6 @@ class ErrorReports:
         recovery = Recovery(self._failures, now - self._began_at)
         self._failures = 0
         return recovery
+
+
+_LONG_AGO = float("-inf")

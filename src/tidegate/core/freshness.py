@@ -1,7 +1,10 @@
 """One source's last good value, whether it is fresh, and what to publish about it.
 
 Staleness is derived from the breaker, the last attempt and the value's age each time it is asked for; what is kept
-is only what was published last, so that every change is published exactly once. A failure never touches the value.
+is only what was said last, so that every change is published exactly once. A failure never touches the value.
+
+Two things are held apart: what the bus took over (`taken`) and what was said last, which may still be under way. Each
+decision is made against what was said last. What the bus refused was never said: `restate` decides it anew.
 
 For each call the caller records the outcome in the breaker first, then tells it here with the resulting view, and only
 then has the other sources of that breaker reviewed. Ages are monotonic; `as_of` is wall time and only shown: it follows
@@ -9,6 +12,7 @@ a wall clock that is set, back too, while the data never goes back.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Self
 
 import msgspec
 
@@ -46,16 +50,6 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     keyed: bool = False
 
 
-class Update(msgspec.Struct):
-    """What to publish, in this order.
-
-    `as_of`, in Unix seconds, is set where a good answer left retained events as they are: it is theirs from now on.
-    """
-
-    drafts: list[Draft] = []
-    as_of: float | None = None
-
-
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a source's data. `error_code` says why it is stale; None also before the first outcome.
 
@@ -72,6 +66,51 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     expired: bool
 
 
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What the events of a source say: the verdict on its data, the data, and which request brought that."""
+
+    status: Status
+    items: Items
+    request: int
+
+
+class Update(msgspec.Struct):
+    """What to publish, in this order.
+
+    `as_of`, in Unix seconds, is set where a good answer left retained events as they are: it is theirs from now on.
+    `told` is for `Freshness.taken`, once the drafts are published; None without any.
+    """
+
+    drafts: list[Draft] = []
+    as_of: float | None = None
+    told: Told | None = None
+
+
+class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole state of a `Freshness`, as JSON can carry it: times are Unix seconds, an item without a key is "".
+
+    `told` was taken over by the bus; its `items` are None where they are those that are held.
+    """
+
+    interval_s: float
+    limit_s: float
+    items: dict[str, msgspec.Raw]
+    sent_at: float | None
+    held_request: int
+    attempt: int
+    failure: ErrorCode | None
+    is_known: bool
+    told: "CarriedTold | None"
+
+
+class CarriedTold(msgspec.Struct, frozen=True):
+    """A `Told`, as JSON can carry it."""
+
+    status: Status
+    items: dict[str, msgspec.Raw] | None
+    request: int
+
+
 class Freshness:
     """The truth about one source. Requests are numbered by the caller, from 1, in the order they were sent."""
 
@@ -85,7 +124,40 @@ class Freshness:
         self._held_request = 0  # 0 also for a restored value
         self._attempt = 0  # the newest request whose end is known
         self._failure: ErrorCode | None = None  # how that ended
-        self._told: Status | None = None  # what was published last
+        self._is_known = False  # whether there is anything to say: an outcome, a refused tick, a restored value
+        self._said: Told | None = None  # what was decided last: the newest that is published, or under way
+        self._told: Told | None = None  # what the bus took over last
+
+    @classmethod
+    def resumed(cls, spec: SourceSpec, carried: CarriedFreshness, *, now: Instant) -> Self:
+        """Go on where `carried` left off. What was under way then is decided anew: call `restate`."""
+        resumed = cls(spec)
+        resumed._interval_s = carried.interval_s
+        resumed._limit_s = carried.limit_s
+        resumed._items = _as_held(carried.items)
+        resumed._sent = None if carried.sent_at is None else now.when(carried.sent_at)
+        resumed._held_request = carried.held_request
+        resumed._attempt = carried.attempt
+        resumed._failure = carried.failure
+        resumed._is_known = carried.is_known
+        if (told := carried.told) is not None:
+            items = resumed._items if told.items is None else _as_held(told.items)
+            resumed._said = resumed._told = Told(told.status, items, told.request)
+        return resumed
+
+    def carried(self, now: Instant) -> CarriedFreshness:
+        """The whole state at `now`. What is under way counts as not said."""
+        return CarriedFreshness(
+            interval_s=self._interval_s,
+            limit_s=self._limit_s,
+            items=_as_carried(self._items),
+            sent_at=None if self._sent is None else self._sent.seen_at(now).wall,
+            held_request=self._held_request,
+            attempt=self._attempt,
+            failure=self._failure,
+            is_known=self._is_known,
+            told=None if self._told is None else self._carried_told(self._told),
+        )
 
     @property
     def items(self) -> Items:
@@ -102,20 +174,16 @@ class Freshness:
         self._items = _by_key(value)
         as_of = min(as_of, now.wall)
         self._sent = Instant(now.mono - (now.wall - as_of), as_of)
-        return Update(self._tell(self.status(now, breaker), self._items, now=now))
+        return self._tell(self.status(now, breaker), self._items, now=now)
 
     def answered(self, request: int, *, sent: Instant, value: Value, now: Instant, breaker: BreakerView) -> Update:
         """A good answer to `request`, which was sent at `sent`. One older than what is held is dropped."""
         if request <= self._held_request:
             return self.review(now, breaker)
-        before = self._items
         self._hold(request, sent, value)
         self._end_attempt(request, None)
         status = self.status(now, breaker)
-        news = self._news(before, status)
-        gone = [key for key in before if key not in self._items]
-        unchanged = len(news) < len(self._items)
-        return Update(self._tell(status, news, gone, now=now), as_of=status.as_of if unchanged else None)
+        return self._tell_news(status, self._news(status), now)
 
     def failed(self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView) -> Update:
         """`request` brought no usable answer: `code` is why the data is stale, unless the breaker isn't closed now."""
@@ -133,15 +201,35 @@ class Freshness:
 
         Nothing before the first outcome, which alone makes the unknown known.
         """
-        if self._told is None:
+        if not self._is_known:
             return Update()
         status = self.status(now, breaker)
-        return Update(self._tell(status, self._items if self._moved(status) else (), now=now))
+        return self._tell(status, self._items if self._moved(status) else (), now=now)
+
+    def taken(self, told: Told) -> None:
+        """The bus took over an update that says `told`: updates are taken in the order in which they were made."""
+        self._told = told
+
+    def refused(self) -> None:
+        """The bus took over none of the updates that are under way: what was told stands. Call `restate` later."""
+        self._said = self._told
+
+    def restate(self, now: Instant, breaker: BreakerView) -> Update:
+        """What is still to be said after `refused` or `resumed`: all in which the truth differs from what was told."""
+        if not self._is_known:
+            return Update()
+        status = self.status(now, breaker)
+        told = self._said
+        is_lost = told is not None and told.request != self._held_request
+        every_answer = not self._spec.on_change and not self._spec.keyed
+        if self._moved(status) or (is_lost and every_answer):
+            return self._tell_news(status, self._items, now)
+        return self._tell_news(status, self._changed(), now) if is_lost else Update()
 
     @property
     def due_review_at(self) -> float | None:
-        """Monotonic time at which age alone makes what was published last untrue; None if it never does."""
-        return None if self._told is None else self._true_until(self._told)
+        """Monotonic time at which age alone makes what was said last untrue; None if it never does."""
+        return None if self._said is None else self._true_until(self._said.status)
 
     def restated(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
         """What a retained `draft` of this source has to say at `now`: itself, unless age has made it untrue since.
@@ -153,7 +241,7 @@ class Freshness:
         status = self.status(now, breaker)
         if draft.type == _FRESHNESS_TYPE:
             return self._freshness_draft(status, now)
-        return self._draft(status, draft.key, now)
+        return self._draft(status, draft.key, self._items.get(draft.key, draft.data), now)
 
     @property
     def max_age_s(self) -> float:
@@ -177,6 +265,10 @@ class Freshness:
             cause=breaker.cause,
             expired=stale and self._is_too_old(now),
         )
+
+    def _carried_told(self, told: Told) -> CarriedTold:
+        items = None if told.items is self._items else _as_carried(told.items)
+        return CarriedTold(told.status, items, told.request)
 
     def _hold(self, request: int, sent: Instant, value: Value) -> None:
         self._items = _by_key(value)
@@ -205,8 +297,8 @@ class Freshness:
 
     def _true_for(self, status: Status, now: Instant) -> float | None:
         """For how many seconds from `now` age alone leaves `status` true; None if for ever."""
-        true_until = self._true_until(status)
-        return None if true_until is None else true_until - now.mono
+        until = self._true_until(status)
+        return None if until is None else until - now.mono
 
     def _why_stale(self, now: Instant, breaker: BreakerView) -> ErrorCode | None:
         if not breaker.is_closed:
@@ -234,44 +326,61 @@ class Freshness:
         Everything that is stale behind a breaker which isn't closed says so, for the same cause; and what was polled no
         longer says that it was not. Otherwise another reason is only told where the data is published anyway.
         """
-        told = self._told
-        if told is None or (told.stale, told.expired) != (status.stale, status.expired):
+        if self._said is None:
+            return True
+        told = self._said.status
+        if (told.stale, told.expired) != (status.stale, status.expired):
             return True
         tells_why = status.error_code is ErrorCode.CIRCUIT_BREAKER_OPEN or told.error_code is ErrorCode.RESTORED
         return tells_why and _reason(told) != _reason(status)
 
-    def _news(self, before: Items, status: Status) -> Collection[str | None]:
+    def _news(self, status: Status) -> Collection[str | None]:
         """The keys that a good answer publishes: all where the verdict on the data moved, else what it changed."""
         spec = self._spec
         repeats = not spec.on_change or (status.stale and spec.stale_repeat)
         if self._moved(status) or (repeats and not spec.keyed):
             return self._items
+        return self._changed()
+
+    def _changed(self) -> Collection[str | None]:
+        """The keys of new items and of those whose data is not what was said last."""
+        before = {} if self._said is None else self._said.items
         return [key for key, data in self._items.items() if before.get(key) != data]
 
     def _tick(self, status: Status, now: Instant) -> Update:
         """A due tick without an answer: what is stale is published again, unless there are many or none is wanted."""
         again = status.stale and self._spec.stale_repeat and not self._spec.keyed
-        return Update(self._tell(status, self._items if again or self._moved(status) else (), now=now))
+        return self._tell(status, self._items if again or self._moved(status) else (), now=now)
+
+    def _tell_news(self, status: Status, news: Collection[str | None], now: Instant) -> Update:
+        """Publish the items of `news` and which are gone; the others that are held are as of now, too."""
+        before: Collection[str | None] = () if self._said is None else self._said.items
+        update = self._tell(status, news, [key for key in before if key not in self._items], now=now)
+        if len(news) < len(self._items):
+            update.as_of = status.as_of
+        return update
 
     def _tell(
         self, status: Status, keys: Collection[str | None], gone: Collection[str | None] = (), *, now: Instant
-    ) -> list[Draft]:
-        if self._told is not None and self._told.stale and status.stale and _reason(self._told) != _reason(status):
+    ) -> Update:
+        said = None if self._said is None else self._said.status
+        if said is not None and said.stale and status.stale and _reason(said) != _reason(status):
             if keys or gone:
                 keys = self._items  # one reason for all of them
             elif not self._moved(status):
-                status = msgspec.structs.replace(status, error_code=self._told.error_code, cause=self._told.cause)
-        drafts = [self._draft(status, key, now) for key in keys]
-        drafts += [self._draft(status, key, now, gone=True) for key in gone]
-        if self._told is None or _known(self._told) != _known(status):
+                status = msgspec.structs.replace(status, error_code=said.error_code, cause=said.cause)
+        drafts = [self._draft(status, key, self._items[key], now) for key in keys]
+        drafts += [self._draft(status, key, _NULL, now, gone=True) for key in gone]
+        if said is None or _known(said) != _known(status):
             drafts.append(self._freshness_draft(status, now))
-        self._told = status
-        return drafts
+        self._is_known = True
+        self._said = Told(status, self._items, self._held_request)
+        return Update(drafts, told=self._said if drafts else None)
 
-    def _draft(self, status: Status, key: str | None, now: Instant, *, gone: bool = False) -> Draft:
+    def _draft(self, status: Status, key: str | None, data: msgspec.Raw, now: Instant, *, gone: bool = False) -> Draft:
         return Draft(
             type=self._spec.type,
-            data=_NULL if gone or status.expired else self._items[key],
+            data=_NULL if status.expired else data,
             key=key,
             retain=True,
             gone=gone,
@@ -315,3 +424,11 @@ def _by_key(value: Value) -> Items:
     if isinstance(value, msgspec.Raw):
         return {None: value}
     return dict(value.items())
+
+
+def _as_carried(items: Items) -> dict[str, msgspec.Raw]:
+    return {key or "": data for key, data in items.items()}
+
+
+def _as_held(items: Mapping[str, msgspec.Raw]) -> Items:
+    return {key or None: data for key, data in items.items()}

@@ -44,6 +44,14 @@ class Instant(msgspec.Struct, frozen=True, gc=False):
         step_s = self.step_to(now)
         return Instant(self.mono, self.wall + step_s) if step_s else self
 
+    def when(self, wall: float) -> "Instant":
+        """The moment that the wall clock of this one tells as `wall`."""
+        return Instant(self.mono - (self.wall - wall), wall)
+
+    def wall_at(self, mono: float) -> float:
+        """The monotonic time `mono` as the wall clock of this moment tells it."""
+        return self.wall - (self.mono - mono)
+
 
 @lru_cache(maxsize=8)  # what happens at one moment has the same time: `welcome` and `synced`, all events of a burst
 def rfc3339(wall: float) -> str:

@@ -11,6 +11,7 @@ from tidegate.errors import ErrorCode, RefusalReason
 
 __all__ = [
     "BreakerMoved",
+    "BusConnected",
     "ClientConnected",
     "ClientLeft",
     "EventPublished",
@@ -84,3 +85,9 @@ class RequestRefused(Measurement, frozen=True):
 
     transport: str
     reason: RefusalReason
+
+
+class BusConnected(Measurement, frozen=True):
+    """The bus was lost, or is back."""
+
+    connected: bool

@@ -70,6 +70,11 @@ class Published:
                 del self._empty[oldest]
                 self._retained.forget_type(oldest)
 
+    def clear(self) -> None:
+        """Count nothing: no value is retained any more."""
+        self._empty.clear()
+        self.keys = self.bytes = 0
+
     def _size(self, name: tuple[str, str]) -> int | None:
         held = self._retained.get(*name)
         return None if held is None else len(held.draft.data)

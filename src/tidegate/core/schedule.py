@@ -9,14 +9,28 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
+from tidegate.core.instant import Instant
+
 FIRST_POLL_WITHIN_S = 1.0
+
+
+class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
+    """The ticks of one source, as JSON can carry them: times are Unix seconds."""
+
+    interval_s: float
+    anchor: float
+    next_at: float
+    off_grid: bool
+    missed: int
 
 
 class Schedule:
     """The ticks of all sources of one backend, the soonest first. An unknown name raises `KeyError`."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, _Ticks] = {}
         self._heap: list[tuple[float, str]] = []  # may hold times that a source has left since
 
     def add(self, name: str, *, interval_s: float, phase: float, now: float) -> None:
@@ -26,8 +40,25 @@ class Schedule:
         """
         assert name not in self._sources, f"{name} is in the schedule already"
         anchor = now + phase * min(interval_s, FIRST_POLL_WITHIN_S)
-        self._sources[name] = _Source(interval_s, anchor)
+        self._sources[name] = _Ticks(interval_s, anchor)
         self._arm(name, anchor)
+
+    def resume(self, name: str, carried: CarriedTicks, *, now: Instant) -> None:
+        """Go on with the ticks of `name` where `carried` left off, in place of `add`."""
+        ticks = self._sources[name] = _Ticks(carried.interval_s, now.when(carried.anchor).mono)
+        ticks.missed = carried.missed
+        self._arm(name, now.when(carried.next_at).mono, off_grid=carried.off_grid)
+
+    def carried(self, name: str, now: Instant) -> CarriedTicks:
+        """The whole state of `name` at `now`."""
+        ticks = self._sources[name]
+        return CarriedTicks(
+            interval_s=ticks.interval_s,
+            anchor=now.wall_at(ticks.anchor),
+            next_at=now.wall_at(ticks.next_at),
+            off_grid=ticks.off_grid,
+            missed=ticks.missed,
+        )
 
     @property
     def next_at(self) -> float | None:
@@ -106,7 +137,7 @@ class Schedule:
         return self._sources[name].next_at != at
 
 
-class _Source:
+class _Ticks:
     __slots__ = ("anchor", "interval_s", "missed", "next_at", "off_grid")
 
     next_at: float  # both set by whoever arms it

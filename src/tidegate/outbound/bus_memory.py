@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from tidegate.core.envelope import event_at
 from tidegate.core.events import EncodedDraft, Position
@@ -22,18 +22,13 @@ class MemoryBus:
     def __init__(self, epoch: str | None = None) -> None:
         self._epoch = epoch or secrets.token_hex(6)
         self._seq = 0
-        self._receivers: list[Receiver] = []
+        self.receivers: list[Receiver] = []
         self._taken: dict[str, Position] = {}
         self._taken_before: dict[str, Position] = {}
 
-    @asynccontextmanager
-    async def open(self, receiver: Receiver) -> AsyncIterator["MemoryBus"]:
+    def open(self, receiver: Receiver) -> "_Opened":
         """See `tidegate.ports.Bus`. Whoever comes later is delivered what is published from then on."""
-        self._receivers.append(receiver)
-        try:
-            yield self
-        finally:
-            self._receivers.remove(receiver)
+        return _Opened(self, receiver)
 
     @property
     def position(self) -> Position:
@@ -51,7 +46,7 @@ class MemoryBus:
             position = self.position
             self._remember(id, position)
             events = [event_at(seq, draft) for seq, draft in enumerate(drafts, first)]
-            for receiver in self._receivers:
+            for receiver in self.receivers:
                 receiver.deliver(events)
         outcome.set_result(position)
         return outcome
@@ -60,3 +55,18 @@ class MemoryBus:
         if len(self._taken) == REMEMBERED:
             self._taken_before, self._taken = self._taken, {}
         self._taken[id] = position
+
+
+class _Opened(AbstractAsyncContextManager[MemoryBus]):
+    """A receiver that is delivered to while this is open."""
+
+    def __init__(self, bus: MemoryBus, receiver: Receiver) -> None:
+        self._bus = bus
+        self._receiver = receiver
+
+    async def __aenter__(self) -> MemoryBus:
+        self._bus.receivers.append(self._receiver)
+        return self._bus
+
+    async def __aexit__(self, *_: object) -> None:
+        self._bus.receivers.remove(self._receiver)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import msgspec
 
+from tidegate.core.backend_plan import SourcePlan
 from tidegate.core.masking import Masked
 from tidegate.plan.model import Plan
-from tidegate.runtime.exchange import SourcePlan
 
 
 class Change(msgspec.Struct, frozen=True):

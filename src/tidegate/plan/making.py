@@ -13,6 +13,7 @@ import msgspec
 from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
 from tidegate.config.model import Section
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.breaker import BreakerConfig
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
@@ -23,7 +24,7 @@ from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address
-from tidegate.inbound.http_api import HttpOptions as ApiOptions
+from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
 from tidegate.outbound.auth.opening import (
@@ -47,7 +48,6 @@ from tidegate.plan.model import (
     TlsFiles,
 )
 from tidegate.ports import Call
-from tidegate.runtime.exchange import BackendPlan, SourcePlan
 from tidegate.runtime.gateway import GatewayOptions
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")

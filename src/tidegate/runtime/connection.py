@@ -187,6 +187,10 @@ class Connection:
             self._channel.abort(CloseCode.INTERNAL_ERROR, UNFORESEEN)
             self.detach()
 
+    def hang_up(self, code: CloseCode, reason: str) -> None:
+        """Close the channel of a connection that was detached while its channel was still open."""
+        self._channel.close(code, reason)
+
     def detach(self) -> None:
         """The stream has ended: drop what waits for it. May be called again."""
         self._requests = None

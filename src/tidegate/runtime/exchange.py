@@ -5,48 +5,23 @@ past here but outcomes, and no exception but a cancellation of ours.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import structlog
 
-from tidegate.core.breaker import BreakerConfig
-from tidegate.core.freshness import SourceSpec, Value
-from tidegate.core.outcome import ClassifyPolicy, Fault, Outcome, classify
+from tidegate.core.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.freshness import Value
+from tidegate.core.outcome import Fault, Outcome, classify
 from tidegate.core.payload import compact, keyed_items, select, within
 from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
-from tidegate.ports import Ask, Backend, Call, Checked, Prepares
+from tidegate.ports import Ask, Backend, Call, Checked, Clock, Prepares
+from tidegate.runtime.deadline import deadline
 
 CLOSE_S = 5.0
 """How long a backend may take to close its connections."""
 
 log = structlog.get_logger("tidegate.exchange")
-
-
-class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How one source is polled. `select` and `items` are JSON Pointers; `key` names the items of a keyed source."""
-
-    spec: SourceSpec
-    call: Call
-    breaker: str
-    select: str = ""
-    items: str = ""
-    key: str | None = None
-    idle_interval_s: float | None = None
-
-
-class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How one backend is polled. At most `connections` calls are under way at once."""
-
-    name: str
-    timeout_s: float
-    batch: bool
-    connections: int
-    breaker: BreakerConfig
-    policy: ClassifyPolicy
-    event_bytes: int
-    rpc_error_interval_s: float
-    sources: Sequence[SourcePlan]
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -56,12 +31,12 @@ class Prepared(msgspec.Struct, frozen=True):
     checks: bool
 
 
-async def prepare(backend: Backend, plan: BackendPlan) -> Prepared | Fault:
+async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared | Fault:
     """Get what an exchange with `backend` needs of our own; a fault where that is missing, and nothing may be sent."""
     if not isinstance(backend, Prepares):
         return Prepared(backend.call, checks=_is_to_be_checked(backend))
     try:
-        async with asyncio.timeout(plan.timeout_s):
+        async with deadline(clock, plan.timeout_s):
             ask = await backend.prepare()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises is a fault
         _go_on_with_cancellation(error)
@@ -72,17 +47,17 @@ async def prepare(backend: Backend, plan: BackendPlan) -> Prepared | Fault:
 
 
 async def exchange(
-    prepared: Prepared, plan: BackendPlan, sources: Sequence[SourcePlan], *, monotonic: Callable[[], float]
+    prepared: Prepared, plan: BackendPlan, sources: Sequence[SourcePlan], clock: Clock
 ) -> list[tuple[Outcome, Value | None]]:
     """Ask a backend for `sources` at once: what each came to, in their order, and its value where that is good.
 
-    `monotonic` tells the time in seconds. Failures are outcomes here, not exceptions; none is kept beyond its
+    Failures are outcomes here, not exceptions; none is kept beyond its
     classification: its traceback holds the answer that was read, however large.
     """
-    began = monotonic()
+    began = clock.now().mono
 
     def classified(result: msgspec.Raw | Exception) -> Outcome:
-        return classify(result, elapsed_s=monotonic() - began, policy=plan.policy)
+        return classify(result, elapsed_s=clock.now().mono - began, policy=plan.policy)
 
     def judged(source: SourcePlan, answer: object) -> tuple[Outcome, Value | None]:
         if isinstance(answer, Exception):
@@ -95,7 +70,7 @@ async def exchange(
         return classified(result), value
 
     try:
-        answers = await _answers(prepared.ask, plan, [source.call for source in sources])
+        answers = await _answers(prepared.ask, plan, [source.call for source in sources], clock)
     except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome
         return [(classified(error), None)] * len(sources)
     return [judged(source, answer) for source, answer in zip(sources, answers, strict=True)]
@@ -104,6 +79,7 @@ async def exchange(
 async def close(backend: Backend, name: str) -> None:
     """Close `backend`, within `CLOSE_S`. One that cannot is logged, and nobody else's end is the worse for it."""
     try:
+        # By the machine's clock: a program ends though somebody holds the gateway's clock still.
         async with asyncio.timeout(CLOSE_S):
             await backend.aclose()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
@@ -111,19 +87,19 @@ async def close(backend: Backend, name: str) -> None:
         log.warning("a backend could not be closed", backend=name, error=repr(error))
 
 
-async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call]) -> Sequence[object]:
+async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Clock) -> Sequence[object]:
     """What came back for each of `calls`. Raises an `Exception` for all else that a backend may end a call with."""
     try:
-        async with asyncio.timeout(plan.timeout_s) as deadline:
+        async with deadline(clock, plan.timeout_s) as limit:
             answers: object = await ask(calls)
     except BaseException as error:
         _go_on_with_cancellation(error)
-        if deadline.expired():
+        if limit.expired():
             raise _late(plan) from None
         if isinstance(error, Exception):
             raise
         raise InvalidResponse(f"expected an answer or an error, got {type(error).__name__} raised") from error
-    if deadline.expired():  # it kept the cancellation to itself
+    if limit.expired():  # it kept the cancellation to itself
         raise _late(plan)
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
         raise InvalidResponse(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")

@@ -1,40 +1,152 @@
-"""The way of drafts to the bus: in the order in which they were decided, whatever the bus does.
+"""The way of drafts to the bus: each encoded once, and in the order in which they were decided, whatever the bus does.
 
 A `Lane` belongs to one decider. It has one batch in flight at a time; what is submitted meanwhile joins the next one.
 So nothing overtakes, and whoever submits hears in the same order what was taken. Knows nothing of what is published.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 
+import msgspec
 import structlog
 
 from tidegate.core.envelope import encode_draft
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.instant import Instant
 from tidegate.errors import BusError, BusUnknown
-from tidegate.ports import Clock
+from tidegate.ports import BusSession, Clock
 
 REPEAT_S = 0.5
-"""After an unknown outcome the same batch is handed over again so many seconds later."""
+"""After an unknown outcome the same is handed over again so many seconds later."""
 
 HandOver = Callable[[Sequence[EncodedDraft]], asyncio.Future[Position]]
+"""Hands the same drafts over once more, always with the same id."""
 
 log = structlog.get_logger("tidegate.publishing")
+
+
+class EventPublisher:
+    """Publishes on one session of the bus, from `begin` to `close`."""
+
+    def __init__(self, clock: Clock, *, stuck_after_s: float) -> None:
+        self._clock = clock
+        self._stuck_after_s = stuck_after_s
+        self._session: BusSession | None = None
+        self._incarnation = secrets.token_hex(6)
+        self._publishes = 0
+        self._lanes: dict[str, Lane] = {}
+
+    def begin(self, session: BusSession) -> None:
+        """Publish on `session` from now on."""
+        self._session = session
+
+    def close(self) -> None:
+        """The session is about to end: hand nothing over again."""
+        for lane in self._lanes.values():
+            lane.close()
+
+    def lane(self, name: str) -> "Lane":
+        """Where the decider `name` publishes; always the same one."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = Lane(name, self._next, clock=self._clock, stuck_after_s=self._stuck_after_s)
+            self._lanes[name] = lane
+        return lane
+
+    async def publish(self, drafts: Sequence[Draft]) -> Position:
+        """Publish `drafts`, at least one, in one go; the position of the last. Raises `BusError`.
+
+        Cancelling it publishes all of them or none.
+        """
+        outcome = self._next()(encoded(drafts, self._clock.now()))
+        return outcome.result() if outcome.done() else await asyncio.shield(outcome)
+
+    def begin_within(self, drafts: Sequence[Draft], within_s: float) -> Position | Coroutine[None, None, Position]:
+        """Publish `drafts` now: the position of the last, or how to wait for it where the bus takes its time.
+
+        Where the outcome is unknown, the drafts are handed over again; after `within_s` seconds they are given up.
+        Waiting raises `BusRefused`, or `BusUnknown` in the end: then they may have been published, or may be yet.
+        """
+        now = self._clock.now()
+        hand_over, handed = self._next(), encoded(drafts, now)
+        outcome = hand_over(handed)
+        if outcome.done() and outcome.exception() is None:
+            return outcome.result()
+        return self._outcome(outcome, partial(hand_over, handed), ends=now.mono + within_s, within_s=within_s)
+
+    async def _outcome(
+        self,
+        outcome: asyncio.Future[Position],
+        hand_over_again: Callable[[], asyncio.Future[Position]],
+        *,
+        ends: float,
+        within_s: float,
+    ) -> Position:
+        while True:
+            if not outcome.done() and not await done_by(outcome, self._clock, ends):
+                raise BusUnknown(f"no outcome within {within_s:g} s")
+            error = outcome.exception()
+            if error is None:
+                return outcome.result()
+            if not is_unknown(error):
+                raise error
+            repeat_at = self._clock.now().mono + REPEAT_S
+            if repeat_at >= ends:
+                raise BusUnknown(f"no outcome within {within_s:g} s: {error}") from error
+            await self._clock.sleep_until(repeat_at)
+            outcome = hand_over_again()
+
+    def _next(self) -> HandOver:
+        """One publish with an id of its own, however often it is handed over."""
+        assert self._session is not None, "only an open gateway publishes"
+        self._publishes += 1
+        return partial(self._session.publish, id=f"{self._incarnation}.{self._publishes}")
+
+
+def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
+    """`drafts` as they are published `now`."""
+    return [encode_draft(draft, timestamp=now.wall) for draft in drafts]
+
+
+def gone(event_type: str, key: str) -> Draft:
+    """The event that takes a retained value away; `key` is "" where the type has no keys."""
+    return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether what a publish failed with leaves open what became of it.
+
+    Whatever a bus fails with besides its own errors tells as little as `BusUnknown`; to repeat is always safe.
+    """
+    return isinstance(error, BusUnknown) or not isinstance(error, BusError)
+
+
+async def done_by(outcome: asyncio.Future[Position], clock: Clock, at: float) -> bool:
+    """Wait for `outcome` until the monotonic time `at`, whatever it is; whether it has come. It is never cancelled."""
+    slept = asyncio.ensure_future(clock.sleep_until(at))
+    try:
+        await asyncio.wait((outcome, slept), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        slept.cancel()
+        # Nobody may be left to ask for it.
+        outcome.add_done_callback(_note_heard)
+    return outcome.done()
 
 
 class Lane:
     """Publishes what one decider submits, in that order.
 
     `begin` is called for each batch, and returns how to hand it over, as often as needed: each time with the same id.
-    `timeout_s` is for how long a batch may wait for its outcome before the lane `is_stuck`.
+    A batch may wait for its outcome for `stuck_after_s` before the lane `is_stuck`.
     """
 
-    def __init__(self, name: str, begin: Callable[[], HandOver], *, clock: Clock, timeout_s: float) -> None:
+    def __init__(self, name: str, begin: Callable[[], HandOver], *, clock: Clock, stuck_after_s: float) -> None:
         self._name = name
         self._begin = begin
         self._clock = clock
-        self._timeout_s = timeout_s
+        self._stuck_after_s = stuck_after_s
         self._waiting: list[_Submitted] = []
         self._in_flight: list[_Submitted] = []
         self._repeating: asyncio.Task[None] | None = None
@@ -51,14 +163,13 @@ class Lane:
         on for ever. They should not raise: that is logged, and the next one has its turn.
         """
         now = self._clock.now()
-        encoded = [encode_draft(draft, timestamp=now.wall) for draft in drafts]
-        self._waiting.append(_Submitted(encoded, taken, refused, now.mono))
+        self._waiting.append(_Submitted(encoded(drafts, now), taken, refused, now.mono))
         if not self._in_flight:
             self._advance()
 
     def is_stuck(self, now: Instant) -> bool:
         """Whether a batch has been waiting for its outcome for longer than the time-out: then decide nothing new."""
-        return bool(self._in_flight) and now.mono - self._in_flight[0].since > self._timeout_s
+        return bool(self._in_flight) and now.mono - self._in_flight[0].since > self._stuck_after_s
 
     async def settled(self) -> None:
         """Wait until everything that was submitted so far has been taken or refused."""
@@ -96,19 +207,19 @@ class Lane:
     def _conclude(self, outcome: asyncio.Future[Position], hand_over: HandOver, drafts: Sequence[EncodedDraft]) -> None:
         if outcome.cancelled():
             return  # the session has ended
-        match outcome.exception():
-            case None:
-                self._end(None)
-            case BusError() as error if not isinstance(error, BusUnknown):
-                log.warning("publish refused", lane=self._name, events=len(drafts), error=str(error))
-                # Decided in the belief that the batch before would be told: so it is not published either.
-                self._in_flight += self._waiting
-                self._waiting = []
-                self._end(error)
-            case error:
-                # Whatever else a bus fails with tells as little as `BusUnknown`; to repeat is always safe.
-                log.warning("publish outcome unknown", lane=self._name, events=len(drafts), error=repr(error))
-                self._repeating = asyncio.create_task(self._repeat(hand_over, drafts))
+        error = outcome.exception()
+        if error is None:
+            self._end(None)
+        elif is_unknown(error):
+            log.warning("publish outcome unknown", lane=self._name, events=len(drafts), error=repr(error))
+            self._repeating = asyncio.create_task(self._repeat(hand_over, drafts))
+        else:
+            assert isinstance(error, BusError)
+            log.warning("publish refused", lane=self._name, events=len(drafts), error=str(error))
+            # Decided in the belief that the batch before would be told: so it is not published either.
+            self._in_flight += self._waiting
+            self._waiting = []
+            self._end(error)
 
     async def _repeat(self, hand_over: HandOver, drafts: Sequence[EncodedDraft]) -> None:
         await self._clock.sleep_until(self._clock.now().mono + REPEAT_S)
@@ -145,3 +256,8 @@ class _Submitted:
         self.taken = taken
         self.refused = refused
         self.since = since
+
+
+def _note_heard(outcome: asyncio.Future[Position]) -> None:
+    if not outcome.cancelled():
+        outcome.exception()

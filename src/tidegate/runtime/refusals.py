@@ -6,7 +6,7 @@ import structlog
 
 from tidegate.core.measurements import RequestRefused
 from tidegate.errors import RefusalReason
-from tidegate.ports import Metrics
+from tidegate.ports import Clock, Metrics
 
 SUMMARY_S = 60.0
 """How often each reason is logged at the most: the first refusal at once, those after it together."""
@@ -21,8 +21,9 @@ class Refusals:
     address. What came with a request, tokens above all, is not known here.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._untold: dict[RefusalReason, _Untold] = {}
 
     def note(self, transport: str, reason: RefusalReason, address: str) -> None:
@@ -44,9 +45,10 @@ class Refusals:
         self._untold.clear()
 
     def _wait(self, reason: RefusalReason) -> None:
-        self._untold[reason] = _Untold(asyncio.get_running_loop().call_later(SUMMARY_S, self._summarize, reason))
+        self._untold[reason] = _Untold(asyncio.create_task(self._summarize(reason)))
 
-    def _summarize(self, reason: RefusalReason) -> None:
+    async def _summarize(self, reason: RefusalReason) -> None:
+        await self._clock.sleep_until(self._clock.now().mono + SUMMARY_S)
         untold = self._untold.pop(reason)
         untold.tell(reason)
         if untold.count:
@@ -56,7 +58,7 @@ class Refusals:
 class _Untold:
     """What came since the last line of one reason."""
 
-    def __init__(self, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, timer: asyncio.Task[None]) -> None:
         self.timer = timer
         self.count = 0
         self.transport = self.address = ""

@@ -6,22 +6,25 @@ runs is cancelled; whoever made the parts closes them.
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import structlog
 
+from tidegate.core.backend_state import Command
 from tidegate.core.breaker import BreakerView
 from tidegate.core.events import Draft
 from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
-from tidegate.runtime.poller import BackendPoller, SourceView
+from tidegate.runtime.poller import BackendPoller
 
-COMMANDS = ("force-open", "force-closed", "reset")
+COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
+"""By the name that an operator gives."""
 
 log = structlog.get_logger("tidegate.supervisor")
 
@@ -118,7 +121,7 @@ class Supervisor:
         if action not in COMMANDS:
             raise UnknownName(f"expected one of {', '.join(COMMANDS)}, got {action[:255]!r}")
         log.warning("operator command", breaker=name, action=action, by=by)
-        view = await poller.command(name, action)
+        view = await poller.command(name, COMMANDS[action])
         log.info("operator command done", breaker=name, action=action, by=by, state=view.state.value)
         return view
 

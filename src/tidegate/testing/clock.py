@@ -41,6 +41,13 @@ class ManualClock:
             if not woken.done():
                 woken.set_result(None)
 
+    @property
+    def next_due_in(self) -> float | None:
+        """In how many seconds the next sleeper is woken; None while nobody sleeps."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)
+        return max(0.0, self._sleepers[0][0] - self.now().mono) if self._sleepers else None
+
     def set_wall(self, by_s: float) -> None:
         """Set the wall clock forward, or back, against the monotonic one."""
         self._set_by += by_s

@@ -10,10 +10,10 @@ from litestar.datastructures import State
 
 from tidegate.core.breaker import BreakerView
 from tidegate.core.grant import Coverage
+from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.poller import SourceView
 from tidegate.runtime.supervisor import Readiness
 
 ApiRequest = Request[Any, Admission, State]
@@ -46,7 +46,7 @@ class Steering(Protocol):
     async def poll(self, backend: str, allowed: PatternSet) -> None: ...
 
 
-class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`publish_bytes` is the longest body; it must have arrived after `body_s` seconds.
 
     `root_path` is the prefix under which a proxy serves us, whether it takes the prefix away or not.
@@ -75,7 +75,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     transport_of: Callable[[Any], asyncio.Transport]
     publish: ASGIApp
     render_metrics: Callable[[Coverage], bytes]
-    options: HttpOptions
+    options: ApiOptions
 
 
 def services(request: ApiRequest) -> Services:

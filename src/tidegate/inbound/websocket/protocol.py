@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
-from websockets.frames import Opcode
 
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.errors import CloseCode
+from tidegate.inbound.websocket.frames import Opcode
 from tidegate.inbound.websocket.wire import Wire
 from tidegate.runtime.connection import Connection
 
@@ -118,8 +118,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(self, _reason(self._wire, exc))
-        if self._wire is not None:
-            self._wire.release()
 
     def pause_writing(self) -> None:
         """The transport holds bytes, which have to go out first. Whether they are too many is seen in `write`."""
@@ -183,12 +181,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def _settle(self, wire: Wire, connection: Connection) -> None:
         """After something came: send what it asks for, stop streaming if it was the end, keep nothing for nothing."""
         if not wire.is_open:
-            if wire.failure is not None:
-                connection.fail(wire.failure)
             connection.detach()
         self._send_waiting(wire)
         if wire.at_rest:
-            wire.release()
             self._wire = None
 
     def _charge(self, frames: int) -> None:

@@ -1,0 +1,194 @@
+"""Who is let in, who is connected, and who is ended for being too slow.
+
+Knows nothing of how one client's stream works (`tidegate.runtime.connection`), nor of what is published.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+import structlog
+
+from tidegate.core.channel import ClosableChannel
+from tidegate.core.framing import Framing
+from tidegate.core.grant import Grant, may_subscribe
+from tidegate.core.measurements import ClientConnected, ClientLeft
+from tidegate.core.rate import NOTHING_OWED, Rate
+from tidegate.core.topics import PatternSet
+from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.ports import Clock, Metrics
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Surroundings
+
+RETRY_SPREAD_S = 5
+"""Clients that find no room are told to come back after 1 to this many seconds, in turn."""
+
+DEFAULTS = 256
+"""For how many kinds of tokens the default subscriptions are remembered."""
+
+log = structlog.get_logger("tidegate.gateway")
+
+
+class Clients:
+    """Everyone who is connected, up to `max_clients`, of whom so many may come at once as `connects` says.
+
+    `interested` is called when somebody may have become interested in more types.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_clients: int,
+        connects: Rate,
+        default_types: Sequence[str],
+        around: Surroundings,
+        clock: Clock,
+        metrics: Metrics,
+        interested: Callable[[], None],
+    ) -> None:
+        self.draining = False
+        self.drain_ends = 0.0  # monotonic, while draining
+        self.empty = asyncio.Event()
+        """While draining: nobody is connected."""
+        self._max_clients = max_clients
+        self._connects = connects
+        self._around = around
+        self._clock = clock
+        self._metrics = metrics
+        self._interested = interested
+        self._connections: dict[str, Connection] = {}
+        self._numbered = 0
+        self._connects_owed_until = NOTHING_OWED
+        self._turned_away = 0
+        self._too_slow: dict[Connection, str] = {}
+        self._interest_noted = False
+        self._defaults = lru_cache(maxsize=DEFAULTS)(partial(_covered, default_types))
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Everyone who is connected now, oldest first."""
+        return list(self._connections.values())
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection.id in self._connections
+
+    @property
+    def drain_left_s(self) -> int:
+        """While draining: seconds until it is over at the latest, rounded up, and no less than 1."""
+        return max(1, math.ceil(self.drain_ends - self._clock.now().mono))
+
+    def check_room(self) -> None:
+        """Raise `AccessRefused` (503) while no further client is let in."""
+        if self.draining:
+            raise AccessRefused(
+                503,
+                "the gateway is draining: come back in a moment",
+                reason=RefusalReason.DRAINING,
+                retry_after_s=self.drain_left_s,
+            )
+        if len(self._connections) >= self._max_clients:
+            message = f"all {self._max_clients} places (server.max_clients) are taken"
+            raise self._turn_away(message, RefusalReason.MAX_CLIENTS)
+        now = self._clock.now().mono
+        if self._connects.is_over(self._connects_charged(now), now):
+            message = "too many clients came at once (limits.connects_per_s)"
+            raise self._turn_away(message, RefusalReason.CONNECTS_RATE)
+
+    def patterns_for(self, wanted: PatternSet | None, grant: Grant) -> PatternSet:
+        """The first subscriptions of a client; None asks for the defaults, cut down to what is wholly covered.
+
+        Raises `AccessRefused`: 403 for a pattern that the token does not cover, 400 for too many.
+        """
+        if wanted is None:
+            return self._defaults(grant.allowed)
+        if refused := [pattern for pattern in wanted.patterns if not grant.covers(pattern)]:
+            message = f"types: the token does not cover {', '.join(sorted(refused))}"
+            raise AccessRefused(403, message, reason=RefusalReason.PATTERN)
+        most = self._around.session_limits.patterns
+        if len(wanted) > most:
+            message = f"types: expected at most {most} patterns, got {len(wanted)}"
+            raise AccessRefused(400, message, reason=RefusalReason.MALFORMED)
+        return wanted
+
+    def connect(
+        self,
+        channel: ClosableChannel,
+        *,
+        transport: str,
+        address: str,
+        framing: Framing,
+        grant: Grant,
+        patterns: PatternSet,
+    ) -> Connection:
+        """Take a client in. Call its `start` next, and `disconnect` once its stream has ended, for whatever reason."""
+        now = self._clock.now()
+        self._connects_owed_until = self._connects_charged(now.mono)
+        self._numbered += 1
+        client_id = f"c{self._numbered}-{self._around.position().epoch[:4]}"
+        connection = Connection(
+            channel,
+            client_id=client_id,
+            transport=transport,
+            address=address,
+            framing=framing,
+            grant=grant,
+            patterns=patterns,
+            now=now,
+            around=self._around,
+            too_slow=self._note_too_slow,
+            interested=self._notice_interest,
+        )
+        self._connections[client_id] = connection
+        self._metrics.observe(ClientConnected(transport))
+        if connection.subscriber.interest not in self._around.stream.hub:
+            self._notice_interest()
+        log.debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
+        return connection
+
+    def disconnect(self, connection: Connection, reason: str) -> None:
+        """Forget a client whose stream has ended. May be called again."""
+        connection.detach()
+        if self._connections.pop(connection.id, None) is not None:
+            self._metrics.observe(ClientLeft(connection.transport, reason))
+            if not self._connections:
+                self.empty.set()
+            log.debug("client left", client_id=connection.id, reason=reason)
+
+    def end_the_slow(self) -> None:
+        """End those who were found too slow; not while the hub hands out, which may not be left in the midst."""
+        slow, self._too_slow = self._too_slow, {}
+        for connection, reason in slow.items():
+            log.warning(
+                "client too slow", client_id=connection.id, reason=reason, skipped=connection.subscriber.skipped
+            )
+            connection.abort(CloseCode.TOO_SLOW, reason)
+
+    def _note_too_slow(self, connection: Connection, reason: str) -> None:
+        if not self._too_slow:
+            asyncio.get_running_loop().call_soon(self.end_the_slow)
+        self._too_slow[connection] = reason
+
+    def _notice_interest(self) -> None:
+        if not self._interest_noted:
+            self._interest_noted = True
+            asyncio.get_running_loop().call_soon(self._tell_of_interest)
+
+    def _tell_of_interest(self) -> None:
+        self._interest_noted = False
+        self._interested()
+
+    def _connects_charged(self, now: float) -> float:
+        return self._connects.charged(self._connects_owed_until, now)
+
+    def _turn_away(self, message: str, reason: RefusalReason) -> AccessRefused:
+        self._turned_away += 1
+        retry_after_s = 1 + self._turned_away % RETRY_SPREAD_S
+        return AccessRefused(503, message, reason=reason, retry_after_s=retry_after_s)
+
+
+def _covered(patterns: Sequence[str], allowed: PatternSet) -> PatternSet:
+    return PatternSet(pattern for pattern in patterns if may_subscribe(allowed, pattern))

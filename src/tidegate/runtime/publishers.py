@@ -1,0 +1,187 @@
+"""Publishing from outside: what publishers may send, how much of it, and what they are told came of it."""
+
+import itertools
+import math
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from functools import lru_cache
+
+from tidegate.core.events import Draft, Position
+from tidegate.core.grant import Grant
+from tidegate.core.published import Published
+from tidegate.core.rate import Allowances, Rate
+from tidegate.core.retained import Name, Retained
+from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
+from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
+from tidegate.ports import Clock
+from tidegate.runtime.publishing import EventPublisher, gone
+
+EVENT_TYPES = 1024
+"""So many event types are known to be well formed, and not looked at again."""
+
+SHOWN = 10
+"""Of the types in one POST that a token does not cover, so many are named."""
+
+RETRY_AFTER_S = 1
+"""When a publisher is to try again whose events the bus did not take."""
+
+
+class Publishers:
+    """Everyone who publishes from outside, by the name of their grant.
+
+    `source_types` are polled, so nobody else may publish them. `event_bytes` bounds the data of one event, `publishes`
+    how many events each may send, `published` what is retained for all of them together. An answer is waited for
+    `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        source_types: Collection[str],
+        event_bytes: int,
+        publishes: Rate,
+        timeout_s: float,
+        published: Published,
+        retained: Retained,
+        publisher: EventPublisher,
+        clock: Clock,
+    ) -> None:
+        self._source_types = source_types
+        self._event_bytes = event_bytes
+        self._publishes = publishes
+        self._timeout_s = timeout_s
+        self._published = published
+        self._retained = retained
+        self._publisher = publisher
+        self._clock = clock
+        self.refused_for: str | None = None
+        """Why nothing can be published now: the bus is lost; None while it is there."""
+        self._allowances = Allowances(publishes)
+        self._numbers = itertools.count()
+        self._under_way: dict[int, Sequence[Draft]] = {}
+
+    @property
+    def in_debt(self) -> int:
+        """How many publishers have sent something that the allowed rate has not made good yet."""
+        return len(self._allowances)
+
+    async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
+        """Publish what a publisher with `grant` sent, as `begin` does, and wait for the outcome."""
+        begun = self.begin(drafts, grant)
+        return begun if isinstance(begun, Position) else await begun
+
+    def begin(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
+        """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
+
+        Returns the position of the last event or, where the bus takes its time, how to wait for it.
+        Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
+        403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
+        retained, 429 for more than the publisher may send now, 503 while the bus is lost. Waiting raises it too: 503
+        where the bus did not take it, 504 where that is not known: it may have been published, or may be yet.
+        """
+        self.check_count(len(drafts))
+        event_types = dict.fromkeys([draft.type for draft in drafts])
+        for event_type in event_types:
+            _check_event_type(event_type)
+        _check_covered(event_types, grant)
+        for event_type in event_types:
+            self._check_publishable(event_type)
+        for draft in drafts:
+            if len(draft.data) > self._event_bytes:
+                raise PublishError(
+                    f"expected data of at most {self._event_bytes} bytes, got {len(draft.data)}", status=413
+                )
+        self._check_retained(drafts)
+        self._charge(grant, len(drafts))
+        return self._begin(drafts)
+
+    def check_count(self, count: int) -> None:
+        """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
+        most = self._publishes.burst
+        if count > most:
+            raise PublishError(f"expected at most {most} events (limits.publishes_burst), got {count}", status=413)
+
+    async def forget(self, event_type: str, key: str, grant: Grant) -> Position:
+        """Take a published retained value away, for a publisher with `grant`, and say so with one event.
+
+        Raises `PublishError` for a type that is malformed, not covered, polled or built in, (429) for more than the
+        publisher may send now, or (503, 504) as `publish` does; `UnknownName` where there is no such value.
+        """
+        _check_event_type(event_type)
+        _check_covered([event_type], grant)
+        self._check_publishable(event_type)
+        if self._retained.get(event_type, key) is None:
+            raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
+        self._charge(grant, 1)
+        begun = self._begin([gone(event_type, key)])
+        return begun if isinstance(begun, Position) else await begun
+
+    def names_under_way(self) -> set[Name]:
+        """The names of what was handed to the bus, which has not answered yet."""
+        return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
+
+    def forget_idle(self, now: float) -> None:
+        """Call now and then (monotonic `now`): forget the publishers who owe nothing any more."""
+        self._allowances.forget_idle(now)
+
+    def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
+        if self.refused_for is not None:
+            raise _not_taken(self.refused_for)
+        begun = self._publisher.begin_within(drafts, self._timeout_s)
+        if isinstance(begun, Position):
+            return begun
+        number = next(self._numbers)
+        self._under_way[number] = drafts
+        return self._outcome(number, begun)
+
+    async def _outcome(self, number: int, begun: Coroutine[None, None, Position]) -> Position:
+        try:
+            return await begun
+        except BusUnknown as error:
+            message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
+            raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error
+        except BusError as error:
+            raise _not_taken(str(error)) from error
+        finally:
+            del self._under_way[number]
+
+    def _check_retained(self, drafts: Sequence[Draft]) -> None:
+        # What the bus has not delivered yet will be retained too, so it counts.
+        self._published.check(itertools.chain(*self._under_way.values(), drafts) if self._under_way else drafts)
+
+    def _charge(self, grant: Grant, count: int) -> None:
+        if wait_s := self._allowances.charge(grant.name, self._clock.now().mono, count):
+            raise PublishError(
+                f"expected at most {self._publishes.per_s:g} events per second (limits.publishes_per_s)"
+                f" and publisher, got {count} too early",
+                status=429,
+                retry_after_s=math.ceil(wait_s),
+            )
+
+    def _check_publishable(self, event_type: str) -> None:
+        if event_type in RESERVED_TYPES:
+            raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
+        if event_type in self._source_types:
+            raise PublishError(f"{event_type!r} is polled from a backend: nobody else may publish it", status=403)
+
+
+def _not_taken(why: str) -> PublishError:
+    message = f"{ErrorCode.BUS_DISCONNECTED}: nothing was published ({why})"
+    return PublishError(message, status=503, retry_after_s=RETRY_AFTER_S)
+
+
+def _check_covered(event_types: Iterable[str], grant: Grant) -> None:
+    """Raise `PublishError` (403) unless `grant` covers all that is published. Asked first of what leads to a 403.
+
+    So whoever may not publish a type does not learn whether it is polled.
+    """
+    allowed: PatternSet = grant.allowed
+    if uncovered := [each for each in event_types if not allowed.matches(each)]:
+        raise PublishError(f"the token does not cover {', '.join(sorted(uncovered)[:SHOWN])}", status=403)
+
+
+@lru_cache(maxsize=EVENT_TYPES)
+def _check_event_type(event_type: str) -> None:
+    try:
+        check_event_type(event_type)
+    except TopicError as error:
+        raise PublishError(str(error), status=400) from error

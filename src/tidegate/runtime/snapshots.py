@@ -1,0 +1,46 @@
+"""The retained values on request, in pieces, so that many of them do not keep the event loop to themselves."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from tidegate.core.grant import may_see
+from tidegate.core.retained import Name, Retained
+from tidegate.core.topics import UNCOVERED_PATTERNS, PatternSet
+from tidegate.errors import UnknownName
+from tidegate.ports import Clock
+
+SNAPSHOT_EVENTS = 250
+SNAPSHOT_BYTES = 65536
+"""A piece of a snapshot looks at so many retained values, and ends with the one that takes it over so many bytes."""
+
+
+def snapshot_pieces(
+    retained: Retained, clock: Clock, event_type: str | None, *, allowed: PatternSet
+) -> Iterator[list[bytes]]:
+    """The envelopes that a new subscriber would be handed, of one type or of all that `allowed` matches, in pieces.
+
+    Each envelope is the newest when its piece is asked for, and one that is gone by then is left out. Raises
+    `UnknownName`, at once, for a type that was never retained, or that may not be seen.
+    """
+    if event_type is not None and (event_type not in retained or not _has_visible(event_type, allowed)):
+        raise UnknownName(f"expected a retained event type, got {event_type!r}")
+    return _pieces(retained, clock, retained.walk() if event_type is None else retained.walk([event_type]), allowed)
+
+
+def _pieces(retained: Retained, clock: Clock, names: Iterator[Name], allowed: PatternSet) -> Iterator[list[bytes]]:
+    while some := list(islice(names, SNAPSHOT_EVENTS)):
+        piece, size, now = [], 0, clock.now()
+        for name in some:
+            found = retained.snapshot(name, now)
+            if found is not None and may_see(allowed, found[0].type, found[0].draft.about):
+                piece.append(found[1])
+                size += len(found[1])
+                if size >= SNAPSHOT_BYTES:
+                    yield piece
+                    piece, size, now = [], 0, clock.now()
+        yield piece
+
+
+def _has_visible(event_type: str, allowed: PatternSet) -> bool:
+    """Whether there may be events of `event_type` that who covers `allowed` may see."""
+    return event_type in UNCOVERED_PATTERNS or allowed.matches(event_type)

@@ -1,0 +1,219 @@
+"""What a lane promises, on a bus whose answers the test gives."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from fanout import draft
+
+from tidegate.core.events import EncodedDraft, Position
+from tidegate.errors import BusError, BusRefused, BusUnknown
+from tidegate.runtime.publishing import REPEAT_S, EventPublisher, Lane
+from tidegate.testing import ManualClock
+
+AT_ONCE = Position("e1", 1)
+
+
+class ScriptedSession:
+    """Implements `tidegate.ports.BusSession`: every publish waits until the test ends it, unless `at_once`."""
+
+    def __init__(self, *, at_once: BaseException | Position | None = None) -> None:
+        self.position = Position("e1", 0)
+        self.at_once = at_once
+        self.asked: list[tuple[str, list[str]]] = []
+        """The id and the types of every publish, in order."""
+        self.stamps: list[list[float]] = []
+        self._waiting: list[asyncio.Future[Position]] = []
+
+    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002
+        assert fence is None
+        self.asked.append((id, [each.draft.type for each in drafts]))
+        self.stamps.append([each.timestamp for each in drafts])
+        outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._waiting.append(outcome)
+        if self.at_once is not None:
+            self.answer(self.at_once)
+        return outcome
+
+    def answer(self, outcome: BaseException | Position = AT_ONCE) -> None:
+        """End the oldest publish that waits."""
+        waiting = self._waiting.pop(0)
+        if isinstance(outcome, BaseException):
+            waiting.set_exception(outcome)
+        else:
+            waiting.set_result(outcome)
+
+    @property
+    def batches(self) -> list[list[str]]:
+        return [types for _, types in self.asked]
+
+
+class Decider:
+    """Submits drafts by their type, and notes what it is told of them."""
+
+    def __init__(self, session: ScriptedSession) -> None:
+        self.clock = ManualClock()
+        publisher = EventPublisher(self.clock, stuck_after_s=5.0)
+        publisher.begin(session)
+        self.lane: Lane = publisher.lane("engine")
+        self.told: list[str] = []
+        self.errors: list[BusError] = []
+
+    def submit(self, *event_types: str) -> None:
+        name = "".join(event_types)
+
+        def refused(error: BusError) -> None:
+            self.told.append(f"-{name}")
+            self.errors.append(error)
+
+        drafts = [draft(each) for each in event_types]
+        self.lane.submit(drafts, taken=lambda: self.told.append(f"+{name}"), refused=refused)
+
+
+async def turn() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+async def test_a_bus_that_answers_at_once_is_told_of_before_submit_returns() -> None:
+    session = ScriptedSession(at_once=AT_ONCE)
+    decider = Decider(session)
+    decider.submit("a", "b")
+    decider.submit("c")
+    assert session.batches == [["a", "b"], ["c"]]
+    assert decider.told == ["+ab", "+c"]
+
+
+async def test_what_is_submitted_while_a_batch_is_in_flight_joins_the_next_one() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    for name in "abc":
+        decider.submit(name)
+    assert (session.batches, decider.told) == ([["a"]], [])
+    session.answer()
+    await turn()
+    assert (session.batches, decider.told) == ([["a"], ["b", "c"]], ["+a"])
+    session.answer()
+    await turn()
+    assert decider.told == ["+a", "+b", "+c"]
+
+
+async def test_a_draft_tells_when_it_was_submitted_however_long_it_waited() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    submitted = decider.clock.now().wall
+    decider.submit("b")
+    decider.clock.advance(3.0)
+    session.answer()
+    await turn()
+    assert session.stamps[1] == [submitted]
+
+
+async def test_an_unknown_outcome_is_repeated_with_the_same_id_and_nothing_overtakes() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    decider.submit("b")
+    for _ in range(3):
+        session.answer(BusUnknown("no answer"))
+        await turn()
+        decider.clock.advance(REPEAT_S)
+        await turn()
+    assert (session.batches, decider.told) == ([["a"]] * 4, [])
+    assert len({each for each, _ in session.asked}) == 1
+    session.answer()
+    await turn()
+    assert session.batches[-1] == ["b"]
+    assert session.asked[-1][0] != session.asked[0][0]
+
+
+@pytest.mark.parametrize("error", [OSError("broken"), ValueError("a bus with a mistake")])
+async def test_what_a_bus_should_not_fail_with_leaves_the_outcome_unknown(error: Exception) -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    session.answer(error)
+    await turn()
+    decider.clock.advance(REPEAT_S)
+    await turn()
+    assert session.batches == [["a"], ["a"]]
+
+
+async def test_a_refused_batch_takes_with_it_what_was_decided_after_it() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    for name in "abc":
+        decider.submit(name)
+    error = BusRefused("full")
+    session.answer(error)
+    await turn()
+    assert decider.told == ["-a", "-b", "-c"]
+    assert decider.errors == [error] * 3
+    assert session.batches == [["a"]]
+    decider.submit("d")
+    assert session.batches == [["a"], ["d"]], "and the lane is free"
+
+
+async def test_what_is_submitted_in_answer_comes_after_everything_before_it() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.lane.submit([draft("a")], taken=lambda: decider.submit("e"), refused=decider.errors.append)
+    for name in "bc":
+        decider.submit(name)
+    for _ in range(2):
+        session.answer()
+        await turn()
+    assert session.batches == [["a"], ["b", "c", "e"]]
+    assert decider.told == ["+b", "+c", "+e"]
+
+
+async def test_nothing_to_publish_has_its_turn_all_the_same() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    decider.submit()
+    assert decider.told == []
+    session.answer()
+    await turn()
+    assert (decider.told, session.batches) == (["+a", "+"], [["a"]])
+
+
+async def test_a_decider_that_fails_at_its_answer_does_not_keep_the_others_from_theirs() -> None:
+    session = ScriptedSession(at_once=AT_ONCE)
+    decider = Decider(session)
+
+    def fail() -> None:
+        raise RuntimeError("a mistake of the decider's")
+
+    decider.lane.submit([draft("a")], taken=fail, refused=decider.errors.append)
+    decider.submit("b")
+    assert decider.told == ["+b"]
+
+
+async def test_it_is_stuck_once_a_batch_has_waited_for_too_long() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    decider.clock.advance(5.0)
+    assert not decider.lane.is_stuck(decider.clock.now())
+    decider.clock.advance(0.1)
+    assert decider.lane.is_stuck(decider.clock.now())
+    session.answer()
+    await turn()
+    assert not decider.lane.is_stuck(decider.clock.now())
+
+
+@pytest.mark.parametrize("outcome", [AT_ONCE, BusRefused("full")])
+async def test_it_has_settled_when_everything_before_was_answered(outcome: BaseException | Position) -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    await asyncio.wait_for(decider.lane.settled(), 5)
+    decider.submit("a")
+    settled = asyncio.create_task(decider.lane.settled())
+    await turn()
+    assert not settled.done()
+    session.answer(outcome)
+    await turn()
+    assert settled.done()
+    assert decider.told in (["+a"], ["-a"])
