@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import structlog
 
-from tidegate.core.built_in import RETAINED_TYPES, Heartbeat
+from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.envelope import raw, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.history import History
@@ -98,7 +98,7 @@ class Gateway:
         """Called when the wall clock was set: what is kept outside with a time of its own has to be kept anew."""
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called when another sequence has begun, in which nothing was published yet that we knew."""
-        ours = [*sorted(options.source_types), *RETAINED_TYPES]
+        ours = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(ours)
         self._published = Published(
             self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
