@@ -111,7 +111,9 @@ async def test_a_publish_that_the_bus_refuses_later_is_answered_alike(monkeypatc
     async with serving() as served:
         for send in (served.send, served.send_in_two):
             outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-            monkeypatch.setattr(served.house.gateway, "begin_from_outside", lambda *_, outcome=outcome: outcome)
+            gateway = served.house.gateway
+            for where, name in ((gateway, "begin_from_outside"), (gateway.publishers, "begin")):
+                monkeypatch.setattr(where, name, lambda *_, outcome=outcome: outcome)
             asking = asyncio.create_task(send(publish()))
             await served.ask("GET", "/healthz")
             await served.ask("GET", "/healthz")

@@ -5,10 +5,10 @@ need; `transport_of` finds the transport under a request. Read `listening`, `con
 the two pure ones: `reading` and `answering`. Why it is our own: docs/design/front-door.md.
 """
 
-from tidegate.inbound.server.connection import Refused
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.handlers import AtOnce, Upgrade, transport_of
 from tidegate.inbound.server.listening import serve
+from tidegate.inbound.server.shared import Refused
 from tidegate.inbound.server.tls import tls_context
 
 __all__ = ["AsgiApp", "AtOnce", "Refused", "Upgrade", "serve", "tls_context", "transport_of"]

@@ -5,46 +5,25 @@ transport, whose turn it is, how long anybody waits, and what becomes of a conne
 """
 
 import asyncio
-from collections.abc import Callable
 from enum import Enum, auto
-from typing import Literal, cast
+from typing import cast
 
-import msgspec
 import structlog
 
 from tidegate.core.intake import Intake
 from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import RefusalReason
-from tidegate.inbound.server.answering import CommonFields
 from tidegate.inbound.server.cycle import RequestCycle
-from tidegate.inbound.server.deadlines import Deadlines, ProgressWatch
-from tidegate.inbound.server.handlers import Handlers, Peer
+from tidegate.inbound.server.deadlines import FullTransport
+from tidegate.inbound.server.handlers import Peer
 from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
+from tidegate.inbound.server.shared import Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
 LINGER_S = 2.0
 """How long a connection whose request was refused is read on."""
 
-Refused = Callable[[RefusalReason, str], None]
-"""Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
-
 log = structlog.get_logger("tidegate.http")
-
-
-class Shared(msgspec.Struct, kw_only=True):
-    """What the connections of one server share. `gone` is called when one ended or became a WebSocket."""
-
-    handlers: Handlers
-    refused: Refused
-    scheme: Literal["http", "https"]
-    body_bytes: int
-    slow_grace_s: float
-    heads: "Deadlines[HttpConnection]"
-    idle: "Deadlines[HttpConnection]"
-    common: CommonFields
-    gone: Callable[[], None]
-    connections: "set[HttpConnection]" = msgspec.field(default_factory=set)
-    is_ending: bool = False
 
 
 class Use(Enum):
@@ -62,6 +41,7 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
+        "_full",
         "_held",
         "_intake",
         "_may_hold",
@@ -69,11 +49,9 @@ class HttpConnection(asyncio.Protocol):
         "_reader",
         "_reading_paused",
         "_shared",
-        "_stuck",
         "_transport",
         "_turns",
         "_use",
-        "_writable",
     )
 
     def __init__(self, shared: Shared) -> None:
@@ -85,8 +63,7 @@ class HttpConnection(asyncio.Protocol):
         self._may_hold = True
         self._held: RequestCycle | None = None
         self._reading_paused = False
-        self._writable: asyncio.Event | None = None
-        self._stuck: ProgressWatch | None = None
+        self._full: FullTransport | None = None
 
     # asyncio.Protocol
 
@@ -131,8 +108,7 @@ class HttpConnection(asyncio.Protocol):
         self._leave()
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.Event()
-        self._stuck = ProgressWatch(
+        self._full = FullTransport(
             self._transport,
             grace_s=self._shared.slow_grace_s,
             is_excused=self._answers_in_pieces,
@@ -145,7 +121,8 @@ class HttpConnection(asyncio.Protocol):
     # RequestSink
 
     def request_begins(self) -> None:
-        self._shared.idle.stop(self)
+        if not self._may_hold:  # one before it was answered within this read
+            self._shared.idle.stop(self)
 
     def request_head(self, head: RequestHead) -> None:
         if self._transport.is_closing():  # behind one that was answered at once, and was the last
@@ -190,11 +167,11 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def is_full(self) -> bool:
-        return self._writable is not None
+        return self._full is not None
 
     async def drained(self) -> None:
-        if self._writable is not None:
-            await self._writable.wait()
+        if self._full is not None:
+            await self._full.ended()
 
     def close(self) -> None:
         self._transport.close()
@@ -318,12 +295,9 @@ class HttpConnection(asyncio.Protocol):
         self._cut_off()
 
     def _end_full(self) -> None:
-        if self._writable is not None:
-            self._writable.set()
-            self._writable = None
-        if self._stuck is not None:
-            self._stuck.stop()
-            self._stuck = None
+        if self._full is not None:
+            self._full.end()
+            self._full = None
 
     def _leave(self) -> None:
         """Nothing comes here any more. What refers to this object is let go, so that no cycle is left to collect."""

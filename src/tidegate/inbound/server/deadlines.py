@@ -49,8 +49,8 @@ class Deadlines(Generic[Waiting]):
         self._timer = None if first is None else self._loop.call_at(first, self._end_overdue)
 
 
-class ProgressWatch:
-    """Watches a transport that is full: calls `stuck` once its peer took nothing for `grace_s`.
+class FullTransport:
+    """A transport that has no room, until `end`: calls `stuck` once its peer took nothing for `grace_s`.
 
     `is_excused` is asked first: while it says yes, that is for somebody else to judge.
     """
@@ -63,10 +63,16 @@ class ProgressWatch:
         self._is_excused = is_excused
         self._stuck = stuck
         self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
         self._look_again()
 
-    def stop(self) -> None:
-        """The transport has drained, or is gone."""
+    async def ended(self) -> None:
+        """Return once there is room again, or the transport is lost."""
+        await self._ended.wait()
+
+    def end(self) -> None:
+        """The transport has drained, or is lost."""
+        self._ended.set()
         self._timer.cancel()
 
     def _look_again(self) -> None:

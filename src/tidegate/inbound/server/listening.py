@@ -13,10 +13,11 @@ from contextlib import asynccontextmanager
 import structlog
 
 from tidegate.inbound.server.answering import CommonFields
-from tidegate.inbound.server.connection import HttpConnection, Refused, Shared
+from tidegate.inbound.server.connection import HttpConnection
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
+from tidegate.inbound.server.shared import Refused, Shared
 
 BODY_BYTES = 1048576
 SLOW_GRACE_S = 10.0
@@ -46,9 +47,9 @@ log = structlog.get_logger("tidegate.http")
 async def serve(
     app: AsgiApp,
     upgrade: Upgrade,
+    at_once: AtOnce | None = None,
     *,
     sock: socket.socket,
-    at_once: AtOnce | None = None,
     ssl: tls.SSLContext | None = None,
     handshake_s: float,
     body_bytes: int = BODY_BYTES,
