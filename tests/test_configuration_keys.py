@@ -110,7 +110,7 @@ KEYS: Final[dict[str, Wired]] = {
     "server.tls_key_file": at("new", "tls.key_file"),
     "server.default_types": at(["s", "job.*"], "Gateway.options.default_types"),
     "server.heartbeat_interval_s": at(1.5, "Gateway.options.heartbeat_interval_s"),
-    "server.drain_s": at(7.5, "App.drain_s"),
+    "server.drain_s": at(7.5, "App.drain_s", "Gateway.options.drain_s"),
     "server.drain_min_s": at(1.5, "App.drain_min_s"),
     "server.max_clients": at(77, "Gateway.options.max_clients"),
     "limits.message_bytes": at(777, "WebSocket.options.message_bytes"),

@@ -23,7 +23,7 @@ from tidegate.errors import CloseCode
 from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthenticator
 from tidegate.outbound.bus_memory import MemoryBus
-from tidegate.ports import Authenticator
+from tidegate.ports import Authenticator, Bus
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway, GatewayOptions
 from tidegate.testing import ManualClock, RecordingMetrics
@@ -277,12 +277,12 @@ def options(**changes: Any) -> GatewayOptions:
 class House:
     """A gateway on the running loop, with its clock and metrics."""
 
-    def __init__(self, *, authenticator: Authenticator | None = None, **changes: Any) -> None:
+    def __init__(self, *, authenticator: Authenticator | None = None, bus: Bus | None = None, **changes: Any) -> None:
         self.clock = ManualClock()
         self.metrics = RecordingMetrics()
         self.gateway = Gateway(
             options(**changes),
-            bus=MemoryBus(EPOCH),
+            bus=bus or MemoryBus(EPOCH),
             clock=self.clock,
             metrics=self.metrics,
             authenticator=authenticator or OpenAuthenticator(),

@@ -17,7 +17,7 @@ from tidegate.core.instant import Instant
 from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
-from tidegate.inbound.http_api import HttpOptions, http_api
+from tidegate.inbound.http_api import ApiOptions, http_api
 from tidegate.inbound.server import serve, transport_of
 from tidegate.inbound.sse import EventStreams
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
@@ -268,7 +268,7 @@ async def serving(
         house.gateway,
         supervisor,
         admissions,
-        options=HttpOptions(auth="token" if authenticator else "none", **limits),
+        options=ApiOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         transport_of=transport_of,
         render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),

@@ -266,3 +266,16 @@ async def test_a_configuration_that_is_wrong_is_refused_as_everywhere() -> None:
         with pytest.raises(ConfigError, match=r"backends.*: expected"):
             async with gateway({"backends": tables}, backends={"engine": engine()}):
                 pass
+
+
+async def test_a_clock_of_the_tests_is_advanced_to_a_heartbeat() -> None:
+    """Nobody waits for it: the gateway asks no other clock for the time."""
+    clock, metrics = ManualClock(), RecordingMetrics()
+    backends = {"engine": ScriptedBackend({"system.status": {"n": 1}})}
+    async with gateway(CONFIG, backends=backends, clock=clock, metrics=metrics):
+        for beats in range(3):
+            told = [each for each in metrics.named("event_published") if each[0] == "heartbeat"]
+            assert len(told) == beats
+            clock.advance(10.0)
+            for _ in range(10):
+                await asyncio.sleep(0)

@@ -4,7 +4,7 @@ A draft becomes an event when the bus has given it its place in the sequence. Bo
 how they look on the wire.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, get_args, get_type_hints
 
 import msgspec
 
@@ -46,6 +46,10 @@ NOT_OURS = Position("", 0)
 """Stands for what a client took for a position and none of ours can be: no sequence has this name."""
 
 
+UnixTime = Annotated[float, msgspec.Meta(description="Unix seconds")]
+"""A moment that a draft tells: RFC 3339 in its envelope, and moved with a wall clock that is set."""
+
+
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An event that has no position yet.
 
@@ -65,13 +69,19 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     gone: bool = False
     source: str | None = None
     stale: bool | None = None
-    as_of: float | None = None
+    as_of: UnixTime | None = None
     error_code: ErrorCode | None = None
-    retry_at: float | None = None
+    retry_at: UnixTime | None = None
     cause: ErrorCode | None = None
     expired: bool = False
     about: About = None
     fresh_s: float | None = None
+
+
+DRAFT_TIMES = tuple(
+    name for name, hint in get_type_hints(Draft, include_extras=True).items() if UnixTime in get_args(hint)
+)
+"""The fields of a draft that tell a moment."""
 
 
 class EncodedDraft(msgspec.Struct, frozen=True, eq=False):

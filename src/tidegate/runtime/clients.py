@@ -18,7 +18,8 @@ from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
 from tidegate.ports import Clock, Metrics
-from tidegate.runtime.connection import Connection, Surroundings
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Surroundings
 
 RETRY_SPREAD_S = 5
 """Clients that find no room are told to come back after 1 to this many seconds, in turn."""

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import structlog
 
-from tidegate.core.built_in import RETAINED_TYPES, Heartbeat
+from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.envelope import raw, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.history import History
@@ -30,7 +30,8 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import BusError
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import Clients
-from tidegate.runtime.connection import Connection, Surroundings
+from tidegate.runtime.connection import Connection
+from tidegate.runtime.conversation import Surroundings
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.publishing import EventPublisher, gone
@@ -67,7 +68,7 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_clients: int
     connects: Rate = Rate(per_s=1000.0, burst=5000)
     publish_timeout_s: float = 5.0
-    drain_s: float = 10.0
+    drain_s: float = 5.0
     session_limits: SessionLimits
     send_limits: SendLimits
 
@@ -97,7 +98,7 @@ class Gateway:
         """Called when the wall clock was set: what is kept outside with a time of its own has to be kept anew."""
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called when another sequence has begun, in which nothing was published yet that we knew."""
-        ours = [*sorted(options.source_types), *RETAINED_TYPES]
+        ours = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(ours)
         self._published = Published(
             self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
@@ -323,7 +324,7 @@ class Gateway:
                 # Thousands of them each second: nearly all are neither stuck nor here for a while only.
                 if connection.subscriber.paused or connection.grant.expires_at is not None:
                     connection.review(now)
-            self.publishers.forget_settled(now.mono)
+            self.publishers.forget_idle(now.mono)
 
     async def _forget_expired(self) -> None:
         # Apart from the review: a bus that takes its time must not keep stuck clients from being ended.

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from functools import lru_cache
 
 from tidegate.core.events import Draft, Position
@@ -65,19 +65,18 @@ class Publishers:
         return len(self._allowances)
 
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
-        """Do what `begin` does, and wait for the outcome."""
+        """Publish what a publisher with `grant` sent, as `begin` does, and wait for the outcome."""
         begun = self.begin(drafts, grant)
         return begun if isinstance(begun, Position) else await begun
 
-    def begin(self, drafts: Sequence[Draft], grant: Grant) -> Position | Awaitable[Position]:
+    def begin(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
         """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
 
-        Returns the position of the last, or what to await for it where the bus has not answered yet.
-
-        Raises `PublishError`, now or when awaited, in this order: 413 for more than `check_count` lets in, 400 for a
-        type that is malformed, 403 for one that is not covered, polled or built in, 413 for data over the limit, 507
-        where too much would be retained, 429 for more than the publisher may send now, 503 where the bus did not take
-        it, 504 where that is not known: then it may have been published, or may be yet.
+        Returns the position of the last event or, where the bus takes its time, how to wait for it.
+        Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
+        403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
+        retained, 429 for more than the publisher may send now, 503 while the bus is lost. Waiting raises it too: 503
+        where the bus did not take it, 504 where that is not known: it may have been published, or may be yet.
         """
         self.check_count(len(drafts))
         event_types = dict.fromkeys([draft.type for draft in drafts])
@@ -93,7 +92,7 @@ class Publishers:
                 )
         self._check_retained(drafts)
         self._charge(grant, len(drafts))
-        return self._hand_over(drafts)
+        return self._begin(drafts)
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
@@ -113,18 +112,18 @@ class Publishers:
         if self._retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
-        begun = self._hand_over([gone(event_type, key)])
+        begun = self._begin([gone(event_type, key)])
         return begun if isinstance(begun, Position) else await begun
 
     def names_under_way(self) -> set[Name]:
         """The names of what was handed to the bus, which has not answered yet."""
         return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
 
-    def forget_settled(self, now: float) -> None:
+    def forget_idle(self, now: float) -> None:
         """Call now and then (monotonic `now`): forget the publishers who owe nothing any more."""
-        self._allowances.forget_settled(now)
+        self._allowances.forget_idle(now)
 
-    def _hand_over(self, drafts: Sequence[Draft]) -> Position | Awaitable[Position]:
+    def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
             raise _not_taken(self.refused_for)
         begun = self._publisher.begin_within(drafts, self._timeout_s)
@@ -132,9 +131,9 @@ class Publishers:
             return begun
         number = next(self._numbers)
         self._under_way[number] = drafts
-        return self._outcome(begun, number)
+        return self._outcome(number, begun)
 
-    async def _outcome(self, begun: Awaitable[Position], number: int) -> Position:
+    async def _outcome(self, number: int, begun: Coroutine[None, None, Position]) -> Position:
         try:
             return await begun
         except BusUnknown as error:

@@ -6,7 +6,7 @@ So nothing overtakes, and whoever submits hears in the same order what was taken
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 
 import msgspec
@@ -63,28 +63,27 @@ class EventPublisher:
         outcome = self._next()(encoded(drafts, self._clock.now()))
         return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
-    def begin_within(self, drafts: Sequence[Draft], within_s: float) -> Position | Awaitable[Position]:
-        """The same, but where the outcome is unknown it is repeated, and after `within_s` seconds it is given up.
+    def begin_within(self, drafts: Sequence[Draft], within_s: float) -> Position | Coroutine[None, None, Position]:
+        """Publish `drafts` now: the position of the last, or how to wait for it where the bus takes its time.
 
-        Returns the position if the bus has it at once, else what to await for it: that raises `BusRefused`, or
-        `BusUnknown` in the end; then it may have been published, or may be yet.
+        Where the outcome is unknown, the drafts are handed over again; after `within_s` seconds they are given up.
+        Waiting raises `BusRefused`, or `BusUnknown` in the end: then they may have been published, or may be yet.
         """
         now = self._clock.now()
         hand_over, handed = self._next(), encoded(drafts, now)
         outcome = hand_over(handed)
         if outcome.done() and outcome.exception() is None:
             return outcome.result()
-        return self._repeated(hand_over, handed, outcome, now.mono, within_s)
+        return self._outcome(outcome, partial(hand_over, handed), ends=now.mono + within_s, within_s=within_s)
 
-    async def _repeated(
+    async def _outcome(
         self,
-        hand_over: HandOver,
-        handed: Sequence[EncodedDraft],
         outcome: asyncio.Future[Position],
-        began: float,
+        hand_over_again: Callable[[], asyncio.Future[Position]],
+        *,
+        ends: float,
         within_s: float,
     ) -> Position:
-        ends = began + within_s
         while True:
             if not outcome.done() and not await done_by(outcome, self._clock, ends):
                 raise BusUnknown(f"no outcome within {within_s:g} s")
@@ -97,7 +96,7 @@ class EventPublisher:
             if repeat_at >= ends:
                 raise BusUnknown(f"no outcome within {within_s:g} s: {error}") from error
             await self._clock.sleep_until(repeat_at)
-            outcome = hand_over(handed)
+            outcome = hand_over_again()
 
     def _next(self) -> HandOver:
         """One publish with an id of its own, however often it is handed over."""

@@ -15,8 +15,10 @@ import structlog
 from msgspec.structs import asdict
 
 from simulation.backend import ScriptedBackend, Tap
+from simulation.bus import Troubles, UnsteadyBus
 from simulation.checker import check, note_ended
 from simulation.clients import HOST, PORT, Changer, Client, Message, Picky, Resumer, Staller, Visit
+from simulation.order import LOOK_S, Order
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
@@ -68,12 +70,12 @@ class Uncounted:
         pass
 
 
-def live(seed: int, *, hours: float = 1.0) -> Report:
-    """Let the world of `seed` run for `hours` of its time, and judge it."""
-    return live_through(draw(seed, hours=hours))
+def live(seed: int, *, hours: float = 1.0, troubles: Troubles | None = None) -> Report:
+    """Let the world of `seed` run for `hours` of its time, and judge it; with `troubles` of the bus, by `order`."""
+    return live_through(draw(seed, hours=hours), troubles)
 
 
-def live_through(scenario: Scenario) -> Report:
+def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report:
     """Let a world run, and judge it."""
     record = Record(scenario)
     configured = structlog.get_config()
@@ -84,8 +86,9 @@ def live_through(scenario: Scenario) -> Report:
     gc.set_threshold(COLLECT_AFTER)
     try:
         with mock.patch.object(gateway_module, "REVIEW_S", HOUSEKEEPING_S):
-            digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop).run())
-        check(record)
+            digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop, troubles).run())
+        if troubles is None:
+            check(record)
     except Exception as error:  # noqa: BLE001 - a world that breaks down is a finding like any other
         record.fail(-1, "".join(traceback.format_exception(error)))
         digest, messages = "", 0
@@ -98,13 +101,15 @@ def live_through(scenario: Scenario) -> Report:
 
 
 class _World:
-    def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop) -> None:
+    def __init__(self, scenario: Scenario, record: Record, loop: VirtualLoop, troubles: Troubles | None = None) -> None:
         self._scenario = scenario
         self._record = record
         self._loop = loop
         self._clock = WorldClock(loop)
         self._digest = hashlib.blake2b(digest_size=16)
         self._messages = 0
+        self._troubles = troubles
+        self._order: Order | None = None
         loop.set_exception_handler(lambda _, context: record.fail(loop.time(), f"unhandled: {context}"))
 
     async def run(self) -> tuple[str, int]:
@@ -116,6 +121,8 @@ class _World:
             supervisor = await self._gateway(stack)
             await stack.enter_async_context(_background(self._jump()))
             await stack.enter_async_context(_background(self._hint(supervisor)))
+            if self._order is not None:
+                await stack.enter_async_context(_background(self._compare(self._order, supervisor)))
             await asyncio.gather(*(client.run() for client in self._clients()))
         await asyncio.sleep(30)
         self._check_leaks()
@@ -135,12 +142,15 @@ class _World:
         door = OpenDoor()
         gateway = Gateway(
             wanted.gateway,
-            bus=MemoryBus("here"),
+            bus=MemoryBus("here") if self._troubles is None else UnsteadyBus(self._troubles, seed=scenario.seed),
             clock=clock,
             metrics=metrics,
             authenticator=door,
             multicast=send_to_all,
         )
+        if self._troubles is not None:
+            behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polled.sources}
+            self._order = Order(self._record, behind)
         pollers = []
         for planned in wanted.backends:
             name = planned.name
@@ -185,12 +195,21 @@ class _World:
         return [kind(name, self._scenario, heard=self._heard, ended=self._ended) for name, kind in kinds.items()]
 
     def _ended(self, visit: Visit) -> None:
-        note_ended(self._record, visit, self._loop.time())
+        if self._order is None:
+            note_ended(self._record, visit, self._loop.time())
 
     def _heard(self, client: str, now: float, message: Message, text: bytes) -> None:
         self._messages += 1
-        self._record.heard(client, now, message, text)
+        if self._order is None:
+            self._record.heard(client, now, message, text)
+        else:
+            self._order.heard(client, now, message)
         self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
+
+    async def _compare(self, order: Order, supervisor: Supervisor) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            order.compare(self._loop.time(), supervisor)
 
     async def _jump(self) -> None:
         for at, seconds in self._scenario.jumps:

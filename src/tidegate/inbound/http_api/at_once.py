@@ -61,15 +61,17 @@ class AtOnce:
                 if outcome is None:
                     return None
                 if not isinstance(outcome, Position):
-                    return self._later(outcome, asked, origin, began)
+                    return self._later(asyncio.ensure_future(outcome), asked, origin, began)
                 answered = published(outcome)
         except Exception as error:  # noqa: BLE001 - every error is answered
             answered = self._refused(error, asked, method, path)
         return _finished(answered, method, path, origin, began)
 
-    async def _later(self, outcome: Awaitable[Position], asked: Request, origin: str | None, began: float) -> Answered:
+    async def _later(
+        self, outcome: asyncio.Future[Position], asked: Request, origin: str | None, began: float
+    ) -> Answered:
         try:
-            answered = published(await outcome)
+            answered = published(await asyncio.shield(outcome))
         except Exception as error:  # noqa: BLE001 - every error is answered
             answered = self._refused(error, asked, "POST", PATH.encode())
         return _finished(answered, "POST", PATH.encode(), origin, began)

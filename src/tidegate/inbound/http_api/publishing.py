@@ -4,7 +4,7 @@ Found by the router and answered by a handler of Litestar's, a publish would tak
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.body import check_encoding, parse_publications, receive_body
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.refusals import refuse
-from tidegate.inbound.http_api.services import HttpOptions
+from tidegate.inbound.http_api.services import ApiOptions
 from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
@@ -29,15 +29,15 @@ Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
 class PublishEndpoint:
     """Takes an event or several for whoever may publish."""
 
-    def __init__(self, gateway: Gateway, admissions: Admissions, options: HttpOptions) -> None:
+    def __init__(self, gateway: Gateway, admissions: Admissions, options: ApiOptions) -> None:
         self._gateway = gateway
         self._admissions = admissions
         self._options = options
 
-    def begin(self, asked: Request, body: bytes) -> Position | Awaitable[Position] | None:
+    def begin(self, asked: Request, body: bytes) -> Position | Coroutine[None, None, Position] | None:
         """Publish the whole `body` of what is `asked` now; None, and nothing done, where others need a turn in between.
 
-        Returns the position, or what to await for it. Raises whatever refuses it.
+        The result is the position of the last event, or how to wait for it. Raises whatever refuses it.
         """
         if len(body) > self._options.publish_bytes:
             return None
@@ -59,7 +59,8 @@ class PublishEndpoint:
                 if drafts:
                     await asyncio.sleep(0)
                 drafts += some
-            position = await self._gateway.publish_from_outside(drafts, admission.grant)
+            begun = self._gateway.begin_from_outside(drafts, admission.grant)
+            position = begun if isinstance(begun, Position) else await begun
         except Exception as error:  # noqa: BLE001 - every error is answered
             await refuse(error, scope, receive, send)
         else:

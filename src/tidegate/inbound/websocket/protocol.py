@@ -1,7 +1,7 @@
 """One WebSocket connection on its transport, from its opening on.
 
-Outgoing messages are ready frames that the hub joins and the transport takes as they are. They bypass the sans-I/O
-state, so nothing is written once a close frame is out.
+Outgoing messages are ready frames: the hub joins them, and they go to the transport or past it as they are. The
+sans-I/O state does not see them. So nothing may be written after a close frame; the connection's phase sees to that.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._lingering = False
         self.socket = _socket_under(transport)
         transport.set_protocol(self)
-        # One with a socket says at once that it holds a byte.
+        # With a socket, the transport must say at once that it holds a byte: what the hub sends goes past it.
         transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self.socket is None else 0)
 
     def open(self, connection: Connection) -> None:
@@ -134,6 +134,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
+        # Not by `pause_writing`: where there is a socket, that comes with the first byte.
         if self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
             self.connection.pause()
 

@@ -15,8 +15,16 @@ Tidegate's own suite puts every implementation through these contracts, the fake
 
 from tidegate.testing.contracts.authenticator import AuthenticatorContract
 from tidegate.testing.contracts.backend import BackendContract
+from tidegate.testing.contracts.bus import BusContract
 from tidegate.testing.contracts.clock import ClockContract
 from tidegate.testing.contracts.metrics import MetricsContract
 from tidegate.testing.contracts.store import StoreContract
 
-__all__ = ["AuthenticatorContract", "BackendContract", "ClockContract", "MetricsContract", "StoreContract"]
+__all__ = [
+    "AuthenticatorContract",
+    "BackendContract",
+    "BusContract",
+    "ClockContract",
+    "MetricsContract",
+    "StoreContract",
+]
