@@ -146,6 +146,7 @@ class Gateway:
             interested=self._tell_of_interest,
         )
         # Others ask the gateway, whatever part of it answers.
+        self.publish = self._publisher.publish
         self.publish_from_outside = self.publishers.publish
         self.check_count = self.publishers.check_count
         self.forget = self.publishers.forget
@@ -202,13 +203,6 @@ class Gateway:
         """Everyone who is connected now, oldest first."""
         return self.clients.connections
 
-    async def publish(self, drafts: Sequence[Draft]) -> Position:
-        """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none.
-
-        Raises `BusError`.
-        """
-        return await self._publisher.publish(drafts) if drafts else self.position
-
     def refresh(self, event_type: str, as_of: float) -> None:
         """Unchanged values of `event_type` were seen again: snapshots carry the newer `as_of` (Unix seconds).
 
@@ -233,11 +227,11 @@ class Gateway:
     def deliver(self, events: Sequence[Event]) -> None:
         now = self.clock.now()
         for event in events:
-            if event.seq is None or event.seq <= self._history.newest:
-                continue  # delivered before: a bus may begin a little earlier after a reconnect
-            self._stream.append(event)
-            self._keep(event, now)
-            self._send(event)
+            if event.seq is not None and event.seq > self._history.newest:
+                self._stream.append(event)
+                self._keep(event, now)
+                self._send(event)
+            # else it was delivered before: a bus may begin a little earlier after a reconnect
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))

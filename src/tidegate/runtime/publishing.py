@@ -56,23 +56,27 @@ class EventPublisher:
         return lane
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
-        """Publish `drafts`, at least one, in one go; the position of the last. Raises `BusError`.
+        """Publish `drafts` in one go; the position of the last, or the present one if there are none.
 
-        Cancelling it publishes all of them or none.
+        Cancelling it publishes all of them or none. Raises `BusError`.
         """
-        outcome = self._next()(encoded(drafts, self._clock.now()))
+        if not drafts:
+            return self._opened.position
+        outcome = self._opened.publish(encoded(drafts, self._clock.now()), id=self._new_id())
         return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
-    async def publish_within(self, drafts: Sequence[Draft], within_s: float) -> Position:
-        """The same, but where the outcome is unknown it is repeated, and after `within_s` seconds it is given up.
+    def attempt(self, drafts: Sequence[Draft]) -> "Attempt":
+        """Hand `drafts`, at least one, over in one go; see `outcome_within` for what comes of it."""
+        return Attempt(self._next(), encoded(drafts, self._clock.now()))
+
+    async def outcome_within(self, attempt: "Attempt", within_s: float) -> Position:
+        """What came of `attempt`: repeated where that is unknown, and given up `within_s` seconds from now.
 
         Raises `BusRefused`, or `BusUnknown` in the end: then it may have been published, or may be yet.
         """
-        now = self._clock.now()
-        hand_over, handed = self._next(), encoded(drafts, now)
-        outcome = hand_over(handed)
-        ends = now.mono + within_s
+        ends = self._clock.now().mono + within_s
         while True:
+            outcome = attempt.outcome
             if not outcome.done() and not await done_by(outcome, self._clock, ends):
                 raise BusUnknown(f"no outcome within {within_s:g} s")
             error = outcome.exception()
@@ -84,13 +88,41 @@ class EventPublisher:
             if repeat_at >= ends:
                 raise BusUnknown(f"no outcome within {within_s:g} s: {error}") from error
             await self._clock.sleep_until(repeat_at)
-            outcome = hand_over(handed)
+            attempt.repeat()
 
     def _next(self) -> HandOver:
         """One publish with an id of its own, however often it is handed over."""
-        assert self._session is not None, "only an open gateway publishes"
+        return partial(self._opened.publish, id=self._new_id())
+
+    def _new_id(self) -> str:
         self._publishes += 1
-        return partial(self._session.publish, id=f"{self._incarnation}.{self._publishes}")
+        return f"{self._incarnation}.{self._publishes}"
+
+    @property
+    def _opened(self) -> BusSession:
+        assert self._session is not None, "only an open gateway publishes"
+        return self._session
+
+
+class Attempt:
+    """What was handed over, and its newest `outcome`."""
+
+    __slots__ = ("_drafts", "_hand_over", "outcome")
+
+    def __init__(self, hand_over: HandOver, drafts: Sequence[EncodedDraft]) -> None:
+        self._hand_over = hand_over
+        self._drafts = drafts
+        self.outcome = hand_over(drafts)
+
+    @property
+    def position(self) -> Position | None:
+        """Where it was published, if that is known already."""
+        outcome = self.outcome
+        return outcome.result() if outcome.done() and outcome.exception() is None else None
+
+    def repeat(self) -> None:
+        """Hand the same over again: it is published once."""
+        self.outcome = self._hand_over(self._drafts)
 
 
 def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
