@@ -146,7 +146,6 @@ class Gateway:
             interested=self._tell_of_interest,
         )
         # Others ask the gateway, whatever part of it answers.
-        self.publish = self._publisher.publish
         self.publish_from_outside = self.publishers.publish
         self.check_count = self.publishers.check_count
         self.forget = self.publishers.forget
@@ -202,6 +201,13 @@ class Gateway:
     def connections(self) -> list[Connection]:
         """Everyone who is connected now, oldest first."""
         return self.clients.connections
+
+    async def publish(self, drafts: Sequence[Draft]) -> Position:
+        """Publish `drafts` in one go; the position of the last. Cancelling it publishes all of them or none.
+
+        Raises `BusError`.
+        """
+        return await self._publisher.publish(drafts) if drafts else self.position
 
     def refresh(self, event_type: str, as_of: float) -> None:
         """Unchanged values of `event_type` were seen again: snapshots carry the newer `as_of` (Unix seconds).
