@@ -52,9 +52,9 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        clock = SystemClock() if parts.clock is None else parts.clock
-        await enter(held(parts, clock))
+        await enter(held(parts))
         wanted = plan(config)
+        clock = SystemClock() if parts.clock is None else parts.clock
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics
         listener = stack.enter_context(bound(**asdict(wanted.address)))
         tls = tls_context(wanted.tls)
@@ -74,5 +74,6 @@ async def running(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        await enter(server.serve(routes, websocket, sock=listener, ssl=tls, refused=refused, **asdict(wanted.server)))
+        serving = partial(server.serve, routes, websocket, at_once=routes.at_once, refused=refused)
+        await enter(serving(sock=listener, ssl=tls, **asdict(wanted.server)))
         yield App(url, gateway, supervisor, **asdict(wanted.drain))

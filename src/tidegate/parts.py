@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.inbound import server
-from tidegate.inbound.http_api import http_api
+from tidegate.inbound.http_api import Door, http_api
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.outbound.backends import opening
@@ -44,13 +44,13 @@ OUR_OWN = Parts()
 
 
 @asynccontextmanager
-async def held(parts: Parts, clock: Clock) -> AsyncIterator[None]:
+async def held(parts: Parts) -> AsyncIterator[None]:
     """The store and the backends that were brought along, used or not, are closed with the context."""
     async with AsyncExitStack() as stack:
         if parts.store is not None:
             stack.push_async_callback(parts.store.aclose)
         for name, backend in parts.backends.items():
-            stack.push_async_callback(close, backend, name, clock)
+            stack.push_async_callback(close, backend, name)
         yield
 
 
@@ -108,7 +108,7 @@ async def opened_pollers(
         for plan in plans:
             backend = brought.get(plan.name)
             if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.reached, clock))
+                backend = await stack.enter_async_context(opening.opened(plan.reached))
             pollers.append(
                 BackendPoller(
                     plan.polled,
@@ -125,7 +125,7 @@ async def opened_pollers(
 
 def api(
     plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
-) -> server.AsgiApp:
+) -> Door:
     """The routes of a gateway that is reached at `url`, event streams among them."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
     return http_api(

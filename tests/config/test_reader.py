@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from tidegate.config.model import Config, LimitsConfig, Section
-from tidegate.config.reader import UNUSABLE, Finding, Reader, dotted
+from tidegate.config.reader import UNUSABLE, Mistake, Reader, dotted
 
 
-def reader(findings: tuple[Finding, ...] = ()) -> Reader:
-    def rules(section: Section) -> tuple[Finding, ...]:
+def reader(findings: tuple[Mistake, ...] = ()) -> Reader:
+    def rules(section: Section) -> tuple[Mistake, ...]:
         return findings if isinstance(section, LimitsConfig) else ()
 
     return Reader(directory=Path(), rules=rules)
@@ -37,7 +37,7 @@ def test_a_table_without_a_required_key_is_unusable() -> None:
 
 
 def test_rules_are_asked_for_good_tables_only() -> None:
-    finding = Finding(("patterns",), "fewer", "more")
+    finding = Mistake(("patterns",), "fewer", "more")
     walk = reader((finding,))
     walk.read(Config, {"limits": {"patterns": 5}})
     assert list(map(str, walk.problems)) == ["limits.patterns: expected fewer, got more"]
@@ -48,7 +48,7 @@ def test_rules_are_asked_for_good_tables_only() -> None:
 
 def test_clean_is_what_no_problem_touches() -> None:
     walk = reader()
-    walk.refuse(Finding(("server", "port"), "a", "b"))
+    walk.refuse(Mistake(("server", "port"), "a", "b"))
     assert not walk.is_clean("server")
     assert not walk.is_clean("server", "port")
     assert not walk.is_clean("server", "port", "x")

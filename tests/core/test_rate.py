@@ -73,8 +73,8 @@ def test_who_owes_nothing_is_forgotten() -> None:
     allowances = Allowances(Rate(2.0, 10))
     for n in range(100):
         allowances.charge(str(n), 0.0, 1 + n % 2)
-    allowances.forget_settled(0.5)
+    allowances.forget_idle(0.5)
     assert len(allowances) == 50
-    allowances.forget_settled(1.0)
+    allowances.forget_idle(1.0)
     assert len(allowances) == 0
     assert allowances.charge("0", 1.0, 10) == 0

@@ -658,14 +658,19 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
     assert "hush" not in str(logs)
 
 
-async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(*_: object) -> None:
+@pytest.mark.parametrize("in_two", [False, True])
+async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(
+    in_two: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
         raise RuntimeError("the secret inside")
 
     with structlog.testing.capture_logs() as logs:
         async with serving() as gate:
-            monkeypatch.setattr(gate.house.gateway, "publish_from_outside", fails)
-            answer = await gate.ask("POST", "/api/v1/events", {"type": "app.a", "data": 1})
+            for where, name in ((gate.house.gateway, "begin_from_outside"), (gate.house.gateway.publishers, "begin")):
+                monkeypatch.setattr(where, name, fails)
+            sent = request("POST", "/api/v1/events", b'{"type":"app.a","data":1}', host="localhost")
+            answer = await (gate.send_in_two(sent) if in_two else gate.send(sent))
     check_problem(answer, 500)
     assert b"secret" not in answer.body
     failed = [entry for entry in logs if entry["log_level"] == "error"]

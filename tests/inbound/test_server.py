@@ -20,16 +20,11 @@ from fanout import draft
 from serving import RawClient, read_answer, request, serving
 
 from tidegate.errors import CloseCode, ConfigError
-from tidegate.inbound.server import (
-    HEAD_BYTES,
-    PIPELINED,
-    AsgiApp,
-    Deadlines,
-    HttpProtocol,
-    serve,
-    tls_context,
-    transport_of,
-)
+from tidegate.inbound.server import AsgiApp, serve, tls_context, transport_of
+from tidegate.inbound.server.connection import HttpConnection
+from tidegate.inbound.server.deadlines import Deadlines
+from tidegate.inbound.server.reading import HEAD_BYTES
+from tidegate.inbound.server.turns import PIPELINED
 
 TOKEN = "hush-hush"
 
@@ -106,24 +101,20 @@ async def test_a_head_in_drips_is_ended_too() -> None:
 async def test_each_slow_head_is_ended_at_its_own_time() -> None:
     ended_at: dict[str, float] = {}
     over = asyncio.Event()
-    deadlines, now = Deadlines(0.02), asyncio.get_running_loop().time
+    now = asyncio.get_running_loop().time
 
-    class Waiting(HttpProtocol):
-        def __init__(self, name: str, follower: "Waiting | None" = None) -> None:
-            self.name, self.follower = name, follower
+    def overdue(name: str) -> None:
+        ended_at[name] = now()
+        if name == "first":
+            deadlines.begin("later")
+        else:
+            over.set()
 
-        def overdue(self) -> None:
-            ended_at[self.name] = now()
-            if self.follower:
-                deadlines.begin(self.follower)
-            else:
-                over.set()
-
-    later, quick = Waiting("later"), Waiting("quick")
+    deadlines = Deadlines(0.02, overdue)
     began = now()
-    for waiting in (quick, Waiting("first", later)):
+    for waiting in ("quick", "first"):
         deadlines.begin(waiting)
-    deadlines.stop(quick)
+    deadlines.stop("quick")
     async with asyncio.timeout(10):
         await over.wait()
     assert list(ended_at) == ["first", "later"]
@@ -410,7 +401,7 @@ async def test_leaving_does_not_wait_for_a_connection_that_opens_meanwhile(tmp_p
 
 
 async def test_leaving_gives_up_on_answers_that_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.inbound.server.ABORTED_S", 0.05)
+    monkeypatch.setattr("tidegate.inbound.server.listening.ABORTED_S", 0.05)
     application = Application()
     application.may_answer.clear()
     before = asyncio.all_tasks()
@@ -467,7 +458,7 @@ async def test_a_reset_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_date_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = itertools.count()
-    monkeypatch.setattr("tidegate.inbound.server.formatdate", lambda *, usegmt: f"{next(dates)} {usegmt}")
+    monkeypatch.setattr("tidegate.inbound.server.answering.formatdate", lambda *, usegmt: f"{next(dates)} {usegmt}")
     async with server(Application()) as port:
         seen: set[str] = set()
         async with asyncio.timeout(20):
@@ -493,16 +484,16 @@ async def test_the_kernel_holds_little_unsent_and_gives_dead_peers_up() -> None:
         await client.close()
 
 
-def remembered(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[HttpProtocol]]:
+def remembered(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[HttpConnection]]:
     """The protocols of the connections that are made from now on."""
-    protocols: list[weakref.ref[HttpProtocol]] = []
-    made = HttpProtocol.connection_made
+    protocols: list[weakref.ref[HttpConnection]] = []
+    made = HttpConnection.connection_made
 
-    def remember(self: HttpProtocol, transport: asyncio.Transport) -> None:
+    def remember(self: HttpConnection, transport: asyncio.Transport) -> None:
         protocols.append(weakref.ref(self))
         made(self, transport)
 
-    monkeypatch.setattr(HttpProtocol, "connection_made", remember)
+    monkeypatch.setattr(HttpConnection, "connection_made", remember)
     return protocols
 
 
@@ -520,27 +511,23 @@ async def test_an_upgrade_leaves_nothing_for_the_collector(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("path", ["/api/v1/events", "/api/v1/status", "/ws", "/no/such"])
-async def test_no_logger_is_told_a_token(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi", "uvicorn")]
-    before = [logger.level for logger in loggers]
+async def test_no_logger_is_told_a_token(
+    path: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level(1)
-    for logger in loggers:
-        logger.setLevel(1)
-    try:
-        async with serving() as gate:
-            for head in ("GET {} HTTP/1.1", "HEAD {} HTTP/1.1", "GET {} NOPE"):
-                line = head.format(f"{path}?token={TOKEN}")
-                fields = f"Host: evil\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
-                await gate.send(f"{line}\r\n{fields}\r\n".encode())
-            async with aiohttp.ClientSession() as session:
-                url = f"{gate.url}/ws?token={TOKEN}&types="
-                async with session.ws_connect(url) as websocket:
-                    await websocket.receive()
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-    assert caplog.records
-    assert TOKEN not in caplog.text
+    async with serving() as gate:
+        for head in ("GET {} HTTP/1.1", "HEAD {} HTTP/1.1", "GET {} NOPE"):
+            line = head.format(f"{path}?token={TOKEN}")
+            fields = f"Host: evil\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+            await gate.send(f"{line}\r\n{fields}\r\n".encode())
+        async with aiohttp.ClientSession() as session:
+            url = f"{gate.url}/ws?token={TOKEN}&types="
+            async with session.ws_connect(url) as websocket:
+                await websocket.receive()
+    said = capsys.readouterr().out  # where structlog prints, at every level, unless it is told otherwise
+    assert path in said
+    assert "refused" in said
+    assert TOKEN not in said + caplog.text
 
 
 def test_files_that_are_no_certificate_and_its_key_are_named(tmp_path: Path) -> None:

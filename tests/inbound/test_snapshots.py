@@ -155,8 +155,8 @@ async def test_no_route_keeps_an_answer_for_a_reader_that_never_reads(
 
 async def test_what_a_snapshot_says_is_json_whatever_its_pieces_are(monkeypatch: pytest.MonkeyPatch) -> None:
     for events, size in ((1, 1), (2, 1), (3, 10_000), (1000, 1)):
-        monkeypatch.setattr("tidegate.runtime.gateway.SNAPSHOT_EVENTS", events)
-        monkeypatch.setattr("tidegate.runtime.gateway.SNAPSHOT_BYTES", size)
+        monkeypatch.setattr("tidegate.runtime.snapshots.SNAPSHOT_EVENTS", events)
+        monkeypatch.setattr("tidegate.runtime.snapshots.SNAPSHOT_BYTES", size)
         async with serving(grants=GRANTS) as gate:
             gateway = gate.house.gateway
             for count in range(5):

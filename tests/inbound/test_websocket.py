@@ -26,6 +26,7 @@ from tidegate.errors import CloseCode
 from tidegate.inbound.server import serve
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketProtocol, WebSocketServer
 from tidegate.inbound.websocket import protocol as protocol_module
+from tidegate.inbound.websocket.frames import FrameReader
 from tidegate.inbound.websocket.server import PING_S
 from tidegate.inbound.websocket.wire import Wire
 from tidegate.ports import Authenticator
@@ -490,7 +491,7 @@ class TestFailuresOfOurs:
             await other.send('{"type":"ping"}')
             assert (await received(other))[0]["type"] == "pong"
 
-    @pytest.mark.parametrize("where", ["frames", "recv_frame"])
+    @pytest.mark.parametrize("where", ["frames", "_take"])
     async def test_in_reading_its_frames(self, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving() as served, served.connect("?types=a") as client:
             await opened(client)
@@ -676,13 +677,13 @@ class TestFloods:
         async with serving() as served, RawClient.open(served.port) as client:
             await client.opened()
             pieces: list[int] = []
-            real = Wire.receive_data
+            real = FrameReader.feed
 
-            def counting(wire: Wire, data: bytes | bytearray) -> None:
+            def counting(reader: FrameReader, data: bytes) -> None:
                 pieces.append(len(data))
-                real(wire, data)
+                real(reader, data)
 
-            monkeypatch.setattr(Wire, "receive_data", counting)
+            monkeypatch.setattr(FrameReader, "feed", counting)
             text = b'{"type":"ping","id":"%s"}' % (b"x" * 5000)
             client.send(Frame(Opcode.TEXT, text), *[Frame(Opcode.PING, b"%d" % n) for n in range(100)])
             assert (await client.message())["id"] == "x" * 5000

@@ -1,6 +1,5 @@
 """A plan is pure data: made without a look outside, equal when made again, typed, and printed without secrets."""
 
-import inspect
 import os
 import re
 import sys
@@ -11,8 +10,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from tidegate import app
 from tidegate.config import EXAMPLE, Config, demo_config, from_document, load
+from tidegate.outbound.auth.opening import ListedTokens
 from tidegate.plan import changes, plan
 
 JWT: dict[str, Any] = {"issuer": "us", "audience": "them"}
@@ -142,5 +141,8 @@ def test_nothing_in_a_plan_can_be_changed(config: Config) -> None:
             assert not isinstance(getattr(part, name), list | set | bytearray), name
 
 
-def test_the_composition_fits_one_screen() -> None:
-    assert len(inspect.getsource(app).splitlines()) <= 80
+def test_a_token_is_named_by_its_place_in_the_list() -> None:
+    tokens = [{"token": "of-the-first-bearer"}, {"token": "of-the-second-bearer"}]
+    made = plan(from_document({"auth": {"mode": "token", "tokens": tokens}}, environ={})).authentication
+    assert isinstance(made, ListedTokens)
+    assert [token.grant.name for token in made.tokens] == ["token 0", "token 1"]

@@ -1,6 +1,7 @@
 """How programs have a gateway inside, with parts of their own; see `client_types`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_type
 
@@ -11,8 +12,9 @@ from tidegate.config import Config, from_document, load, show
 from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError, ConfigError, Disconnected, ErrorCode, Problem
-from tidegate.ports import Ask, Backend, Call, Clock, Coverage, Instant, Measurement, Prepares, SavedValue
+from tidegate.ports import Ask, Backend, Call, Clock, Coverage, Instant, Measurement, Prepares, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend, gateway
+from tidegate.testing.contracts import StoreContract
 
 
 class Thermometer:
@@ -37,6 +39,12 @@ class ManyStores:
 
     async def aclose(self) -> None:
         pass
+
+
+class TestManyStores(StoreContract):
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[Store, None]:
+        yield ManyStores()
 
 
 class Figures:

@@ -37,6 +37,7 @@ def test_the_page_has_every_public_module_and_every_exported_name() -> None:
     words = set(re.findall(r"\w+", PAGE))
     explained_elsewhere = {
         *importlib.import_module("tidegate.testing").__all__,  # docs/testing.md
+        *importlib.import_module("tidegate.testing.contracts").__all__,
         *importlib.import_module("tidegate.pytest_plugin").__all__,
         *importlib.import_module("tidegate.errors").__all__,  # the tree in its docstring
         *importlib.import_module("tidegate.core.measurements").__all__,

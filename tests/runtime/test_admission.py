@@ -1,6 +1,7 @@
 """The order of the questions: each request here fails as many as it can, and is mended in one point after the other."""
 
 import pytest
+import structlog
 from fanout import House, knowing
 
 from tidegate.core.events import NOT_OURS, Position
@@ -160,7 +161,9 @@ async def test_who_was_refused_is_counted_where_it_is_to_be() -> None:
     house = House()
     with_address = Gate(authenticator=knowing(GRANTS), bound_host="localhost", trusted_proxies=["192.0.2.1"])
     noting = Admissions(house.gateway, with_address)
-    noting.note_refused(request(x_forwarded_for="203.0.113.9"), "sse", RefusalReason.ROLE)
-    noting.note_refused(request(), "sse", None)
+    with structlog.testing.capture_logs() as logs:
+        noting.note_refused(request(x_forwarded_for="203.0.113.9"), "sse", RefusalReason.ROLE)
+        noting.note_refused(request(), "sse", None)
     house.gateway.refusals.close()
+    assert [line["address"] for line in logs] == ["203.0.113.9"]
     assert house.metrics.observed == [RequestRefused("sse", RefusalReason.ROLE)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from house import INTERVAL_S, TIMEOUT_S, House, LoopClock, source, virtual
+from house import INTERVAL_S, TIMEOUT_S, House, source, virtual
 from msgspec import Raw
 from structlog.testing import capture_logs
 
@@ -261,7 +261,7 @@ async def test_a_backend_that_cannot_be_closed_is_logged_and_nothing_more(monkey
 
     for error in (RuntimeError("stuck"), Odd(), SystemExit(1), asyncio.CancelledError(), None):
         with capture_logs() as lines:
-            await close(Sticky(lambda calls, error=error: error), "engine", LoopClock())  # type: ignore[misc]
+            await close(Sticky(lambda calls, error=error: error), "engine")  # type: ignore[misc]
         assert [(line["event"], line["backend"]) for line in lines] == [("a backend could not be closed", "engine")]
 
 
@@ -270,7 +270,7 @@ async def test_closing_gives_way_to_a_cancellation_of_ours() -> None:
         async def aclose(self) -> None:
             await asyncio.sleep(3600.0)
 
-    closing = asyncio.create_task(close(Slow(lambda calls: None), "engine", LoopClock()))
+    closing = asyncio.create_task(close(Slow(lambda calls: None), "engine"))
     await asyncio.sleep(0)
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -15,10 +15,11 @@ from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy
+from tidegate.errors import BusError, BusUnknown
 from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.outbound.bus_memory import MemoryBus
-from tidegate.ports import Backend, Call
+from tidegate.ports import Backend, Bus, Call
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
@@ -68,6 +69,48 @@ class RecordingBus(MemoryBus):
         return super().publish(drafts, id=id, fence=fence)
 
 
+class HardBus(RecordingBus):
+    """A bus that takes its time and fails: `delay_s` is asked how long, `fails` whether and how, for each publish.
+
+    Where `stores`, what fails with `BusUnknown` was published all the same.
+    """
+
+    def __init__(
+        self,
+        published: list[tuple[float, Draft]],
+        *,
+        delay_s: Callable[[], float] = lambda: 0.0,
+        fails: Callable[[], BusError | None] = lambda: None,
+        stores: bool = False,
+    ) -> None:
+        super().__init__(published)
+        self.delay_s = delay_s
+        self.fails = fails
+        self.stores = stores
+        self.known: set[str] = set()
+
+    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Position] = loop.create_future()
+        error, delay_s = self.fails(), self.delay_s()
+        is_stored = error is None or (self.stores and isinstance(error, BusUnknown))
+
+        def conclude() -> None:
+            if is_stored and id not in self.known:
+                self.known.add(id)
+                super(HardBus, self).publish(drafts, id=id, fence=fence)
+            if error is None:
+                outcome.set_result(self.position)
+            else:
+                outcome.set_exception(error)
+
+        if delay_s:
+            loop.call_later(delay_s, conclude)
+        else:
+            conclude()
+        return outcome
+
+
 class House:
     """A gateway with one backend, and everything that it publishes, in order, with when it did."""
 
@@ -80,6 +123,7 @@ class House:
         breaker: BreakerConfig = BREAKER,
         policy: ClassifyPolicy = POLICY,
         backend: Backend | None = None,
+        bus: Callable[[list[tuple[float, Draft]]], Bus] = RecordingBus,
     ) -> None:
         self.backend = ScriptedBackend(lambda call: {"ok": True}, delay_s=0.1)
         """What is asked, unless there is another `backend`."""
@@ -87,10 +131,9 @@ class House:
         self.published: list[tuple[float, Draft]] = []
         self.metrics = RecordingMetrics()
         clock = self.clock = LoopClock()
-        bus = RecordingBus(self.published)
         self.gateway = Gateway(
             options(source_types=frozenset(source.spec.type for source in sources), heartbeat_interval_s=3600.0),
-            bus=bus,
+            bus=bus(self.published),
             clock=clock,
             metrics=self.metrics,
             authenticator=OpenAuthenticator(),

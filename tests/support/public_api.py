@@ -28,6 +28,7 @@ MODULES = (
     "tidegate.ports",
     "tidegate.pytest_plugin",
     "tidegate.testing",
+    "tidegate.testing.contracts",
 )
 """The modules that `docs/api.md` calls public. Of `core` only these two, and only what they export."""
 
@@ -50,7 +51,10 @@ def _exported(module_name: str) -> Iterator[str]:
 
 
 def _of_class(cls: type, path: str) -> Iterator[str]:
-    """The class with how it is made, where that is its own affair; then its members, also those of our ancestors."""
+    """The class with how it is made, where that is its own affair; then its members, also those of our ancestors.
+
+    The tests of a contract are left out: nobody calls them by name.
+    """
     yield path + (_parameters(cls) if _is_made_its_own_way(cls) else "")
     if issubclass(cls, enum.Enum):
         yield from (f"{path}.{member.name}" for member in cls)
@@ -58,10 +62,16 @@ def _of_class(cls: type, path: str) -> Iterator[str]:
     members = {name: thing for owner in reversed(cls.__mro__) if _is_ours(owner) for name, thing in vars(owner).items()}
     for name, thing in sorted(members.items()):
         function = getattr(thing, "__func__", thing)
-        if isinstance(function, FunctionType) and not name.startswith("_"):
+        if isinstance(function, FunctionType) and not name.startswith(("_", "test_")):
             yield f"{path}.{name}{_parameters(function)}"
-        elif isinstance(thing, property | cached_property):
+        elif isinstance(thing, property | cached_property) or name in _declared(cls):
             yield f"{path}.{name}"
+
+
+def _declared(cls: type) -> set[str]:
+    """The attributes with a value that an ordinary class and its ancestors declare."""
+    owners = [] if issubclass(cls, msgspec.Struct) else filter(_is_ours, cls.__mro__)
+    return {name for owner in owners for name in inspect.get_annotations(owner) if not name.startswith("_")}
 
 
 def _is_made_its_own_way(cls: type) -> bool:

@@ -17,7 +17,7 @@ from tidegate.core.instant import Instant
 from tidegate.core.source import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
-from tidegate.inbound.http_api import HttpOptions, http_api
+from tidegate.inbound.http_api import ApiOptions, http_api
 from tidegate.inbound.server import serve, transport_of
 from tidegate.inbound.sse import EventStreams
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
@@ -152,6 +152,18 @@ class Serving:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         return await self.send(request(method, path, data, host=f"127.0.0.1:{self.port}", **fields))
 
+    async def send_in_two(self, data: bytes) -> "Answer":
+        """Send the head of a request, then its body: it does not come whole."""
+        head, mark, body = data.partition(b"\r\n\r\n")
+        client = await RawClient.open(self.port)
+        try:
+            client.writer.write(head + mark)
+            await self.ask("GET", "/healthz")  # by now the head has been read
+            client.writer.write(body)
+            return read_answer(await client.rest())
+        finally:
+            await client.close()
+
     async def send(self, data: bytes) -> "Answer":
         """Send `data`, read the answer up to the end of the connection."""
         client = await RawClient.open(self.port)
@@ -256,7 +268,7 @@ async def serving(
         house.gateway,
         supervisor,
         admissions,
-        options=HttpOptions(auth="token" if authenticator else "none", **limits),
+        options=ApiOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         transport_of=transport_of,
         render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
@@ -268,7 +280,7 @@ async def serving(
     try:
         refused = partial(house.gateway.refusals.note, "http")
         limits = {"handshake_s": 20.0, **(server or {})}
-        async with serve(app, websocket_server, sock=listener, refused=refused, **limits):
+        async with serve(app, websocket_server, app.at_once, sock=listener, refused=refused, **limits):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()

@@ -175,7 +175,7 @@ async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") ->
     prepared = await prepare(backend, plan, SystemClock())
     assert isinstance(prepared, Prepared)
     [(outcome, _)] = await exchange(prepared, plan, [source], SystemClock())
-    await close(backend, "engine", SystemClock())
+    await close(backend, "engine")
     return outcome
 
 

@@ -34,7 +34,7 @@ class Row(msgspec.Struct, kw_only=True):
     data: str = ""
 
 
-class Note(msgspec.Struct, frozen=True):
+class BoardNote(msgspec.Struct, frozen=True):
     """A notice that passes: an error, a notification, a gap."""
 
     at: datetime
@@ -48,7 +48,7 @@ class Board:
     def __init__(self, url: str) -> None:
         self.url = url
         self.rows: dict[tuple[str, str], Row] = {}
-        self.notes: deque[Note] = deque(maxlen=NOTES)
+        self.notes: deque[BoardNote] = deque(maxlen=NOTES)
         self.events = 0
         self.connected: Connected | None = None
         self.lost: Disconnected | None = None
@@ -65,7 +65,7 @@ class Board:
             case Gap():
                 counts = ", ".join(f"{count} of {name}" for name, count in item.skipped.items())
                 text = f"events are missing ({item.reason}){': ' if counts else ''}{counts}"
-                self.notes.append(Note(item.timestamp, text, is_bad=True))
+                self.notes.append(BoardNote(item.timestamp, text, is_bad=True))
             case Connected():
                 self.connected, self.lost, self.state_since = item, None, now
                 if not item.resumed:  # what is still there follows; what went meanwhile is not told
@@ -87,10 +87,10 @@ class Board:
                 self._freshness(event, data)
             case "rpc_error":
                 text = f"{data.get('source')}: {data.get('error_code')}, {data.get('message')}"
-                self.notes.append(Note(event.timestamp, text, is_bad=True))
+                self.notes.append(BoardNote(event.timestamp, text, is_bad=True))
             case "notification":
                 is_bad = data.get("level") != "info"
-                self.notes.append(Note(event.timestamp, str(data.get("message")), is_bad=is_bad))
+                self.notes.append(BoardNote(event.timestamp, str(data.get("message")), is_bad=is_bad))
             case _:
                 self._value(event)
 

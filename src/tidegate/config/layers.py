@@ -17,7 +17,7 @@ from tidegate.config.model import (
     Section,
     ServerConfig,
 )
-from tidegate.config.reader import Finding, KeyPath, Outside, dotted, table_of
+from tidegate.config.reader import KeyPath, Mistake, Outside, dotted, table_of
 from tidegate.core.grant import Role
 
 PREFIX = "TIDEGATE_"
@@ -39,13 +39,13 @@ _SERVICE_LINK = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0
 Table = Mapping[str, object]
 
 
-def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table, list[Finding]]:
+def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table, list[Mistake]]:
     """`document` with the variables ``TIDEGATE_SECTION__KEY`` put in, and the names that are no such variable.
 
     Only keys that hold one value can be set, in tables of the model: what is nested in a value, such as a header, has a
     spelling that names of variables lack.
     """
-    findings = []
+    mistakes = []
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX) or _SERVICE_LINK.fullmatch(name):
             continue
@@ -56,13 +56,13 @@ def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table
         elif section in _TABLES:
             path = _path(document, section, keys)
             if expected := _instead_of(path, document):
-                findings.append(Finding((name,), expected, dotted(path)))
+                mistakes.append(Mistake((name,), expected, dotted(path)))
             else:
                 document = _put(document, path, value)
         else:
             expected = f"a name such as {PREFIX}SERVER__PORT, with one of the sections {', '.join(_TABLES)}"
-            findings.append(Finding((name,), expected, "an unknown name in the environment"))
-    return document, findings
+            mistakes.append(Mistake((name,), expected, "an unknown name in the environment"))
+    return document, mistakes
 
 
 def with_overrides(document: Table, overrides: Table) -> Table:

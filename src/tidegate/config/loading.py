@@ -31,16 +31,16 @@ def from_document(
     directory: Path | None = None,
 ) -> Config:
     """As `load`, for the tables of a file that has been parsed; `directory` is where its relative paths begin."""
-    document, findings = layers.with_environment(document, environ)
+    document, mistakes = layers.with_environment(document, environ)
     document = layers.with_overrides(document, overrides or {})
     reader = Reader(directory=directory or Path(), rules=rules.within)
-    for finding in findings:
-        reader.refuse(finding)
+    for mistake in mistakes:
+        reader.refuse(mistake)
     config = reader.read(Config, _with_state_dir(document, environ))
     backends = document.get("backends")
     names = backends.keys() if isinstance(backends, Mapping) else ()
-    for finding in list(rules.across(config, backends=names, is_clean=reader.is_clean)):
-        reader.refuse(finding)
+    for mistake in list(rules.across(config, backends=names, is_clean=reader.is_clean)):
+        reader.refuse(mistake)
     if reader.problems:
         raise ConfigError(reader.problems)
     assert isinstance(config, Config)

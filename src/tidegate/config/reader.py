@@ -25,7 +25,7 @@ KeyPath = tuple[str | int, ...]
 """The keys, and indices of lists, that lead to a value."""
 
 
-class Finding(NamedTuple):
+class Mistake(NamedTuple):
     """A problem inside a table: `path` leads to it from there."""
 
     path: KeyPath
@@ -51,7 +51,7 @@ class Reader:
     paths of the document begin in `directory`, those of an `Outside` in the working directory.
     """
 
-    def __init__(self, *, directory: Path, rules: Callable[[Section], Iterable[Finding]]) -> None:
+    def __init__(self, *, directory: Path, rules: Callable[[Section], Iterable[Mistake]]) -> None:
         self.problems: list[Problem] = []
         self._refused: list[KeyPath] = []
         self._directory = directory
@@ -71,10 +71,10 @@ class Reader:
             case _:
                 return self._leaf(hint, value, path)
 
-    def refuse(self, finding: Finding) -> None:
+    def refuse(self, mistake: Mistake) -> None:
         """Take note of a problem."""
-        self._refused.append(finding.path)
-        self.problems.append(Problem(dotted(finding.path), finding.expected, finding.got))
+        self._refused.append(mistake.path)
+        self.problems.append(Problem(dotted(mistake.path), mistake.expected, mistake.got))
 
     def is_clean(self, *path: str | int) -> bool:
         """Whether nothing was refused at `path`, above or below it."""
@@ -92,7 +92,7 @@ class Reader:
             if key in value:
                 kept[key] = self.read(field.type, value[key], (*path, key))
             elif field.required:
-                self.refuse(Finding((*path, key), expectation(field.type, key), "nothing"))
+                self.refuse(Mistake((*path, key), expectation(field.type, key), "nothing"))
                 kept[key] = UNUSABLE
         usable = {key: item for key, item in kept.items() if item is not UNUSABLE}
         if any(field.required and key not in usable for key, field in fields.items()):
@@ -103,8 +103,8 @@ class Reader:
         return section
 
     def _check(self, section: Section, path: KeyPath) -> None:
-        for finding in list(self._rules(section)):
-            self.refuse(finding._replace(path=path + finding.path))
+        for mistake in list(self._rules(section)):
+            self.refuse(mistake._replace(path=path + mistake.path))
 
     def _named(self, hint: Any, value: object, path: KeyPath) -> Any:
         if not isinstance(value, Mapping):
@@ -144,19 +144,19 @@ class Reader:
         if format_ in {FILE, DIRECTORY} and result:
             result = resolved(result, Path() if outside else self._directory)
         if format_ is FILE and not _is_readable_file(result):
-            self.refuse(Finding(path, format_.expected, f"{shown(value, path)} (looked at {result})"))
+            self.refuse(Mistake(path, format_.expected, f"{shown(value, path)} (looked at {result})"))
             return UNUSABLE
         return result
 
     def _unexpected(self, expected: str, value: object, path: KeyPath) -> Any:
-        self.refuse(Finding(path, expected, shown(value, path)))
+        self.refuse(Mistake(path, expected, shown(value, path)))
         return UNUSABLE
 
     def _unknown(self, key: str, value: object, known: Iterable[str], path: KeyPath) -> None:
         similar = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {similar[0]!r}?" if similar else ", ".join(known)
         origin = f" from {value.origin}" if isinstance(value, Outside) else ""
-        self.refuse(Finding((*path, key), f"a known key ({hint})", f"an unknown one{origin}"))
+        self.refuse(Mistake((*path, key), f"a known key ({hint})", f"an unknown one{origin}"))
 
 
 def _plain(value: object) -> object:

@@ -18,81 +18,81 @@ from tidegate.config.model import (
     SourceConfig,
     TokenConfig,
 )
-from tidegate.config.reader import Finding, quoted
+from tidegate.config.reader import Mistake, quoted
 from tidegate.loopback import is_loopback
 
 
 @singledispatch
-def within(section: Section) -> Iterator[Finding]:
+def within(section: Section) -> Iterator[Mistake]:
     """What is contradictory inside `section`; paths begin there."""
     yield from ()
 
 
 @within.register
-def _server(section: ServerConfig) -> Iterator[Finding]:
+def _server(section: ServerConfig) -> Iterator[Mistake]:
     yield from _together(section, "tls_cert_file", "tls_key_file")
     if section.drain_min_s > section.drain_s:
-        yield Finding(("drain_min_s",), f"at most drain_s ({section.drain_s} seconds)", str(section.drain_min_s))
+        yield Mistake(("drain_min_s",), f"at most drain_s ({section.drain_s} seconds)", str(section.drain_min_s))
 
 
 @within.register
-def _limits(section: LimitsConfig) -> Iterator[Finding]:
+def _limits(section: LimitsConfig) -> Iterator[Mistake]:
     soft, hard = section.send_buffer_soft_bytes, section.send_buffer_hard_bytes
     if soft >= hard:
-        yield Finding(("send_buffer_soft_bytes",), f"less than send_buffer_hard_bytes ({hard})", str(soft))
+        yield Mistake(("send_buffer_soft_bytes",), f"less than send_buffer_hard_bytes ({hard})", str(soft))
 
 
 @within.register
-def _breaker(section: BreakerConfig) -> Iterator[Finding]:
+def _breaker(section: BreakerConfig) -> Iterator[Mistake]:
     if section.open_max_s < section.open_s:
-        yield Finding(("open_max_s",), f"at least open_s ({section.open_s} seconds)", str(section.open_max_s))
+        yield Mistake(("open_max_s",), f"at least open_s ({section.open_s} seconds)", str(section.open_max_s))
 
 
 @within.register
-def _backend(section: BackendConfig) -> Iterator[Finding]:
+def _backend(section: BackendConfig) -> Iterator[Mistake]:
     yield from _together(section, "client_cert_file", "client_key_file")
     if section.protocol == "http" and section.batch:
-        yield Finding(("batch",), 'false, because protocol is "http"', "true")
+        yield Mistake(("batch",), 'false, because protocol is "http"', "true")
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
-        yield Finding(("bearer_token_file",), "no such key beside an Authorization header", "both")
+        yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
 
 
 @within.register
-def _source(section: SourceConfig) -> Iterator[Finding]:
+def _source(section: SourceConfig) -> Iterator[Mistake]:
     yield from _together(section, "items", "key")
     idle = section.idle_interval_s
     if idle is not None and idle < section.interval_s:
-        yield Finding(("idle_interval_s",), f"at least interval_s ({section.interval_s} seconds)", str(idle))
+        yield Mistake(("idle_interval_s",), f"at least interval_s ({section.interval_s} seconds)", str(idle))
 
 
 @within.register
-def _token(section: TokenConfig) -> Iterator[Finding]:
+def _token(section: TokenConfig) -> Iterator[Mistake]:
     yield from _exactly_one(section, "token", "token_file")
 
 
 @within.register
-def _jwt(section: JwtConfig) -> Iterator[Finding]:
+def _jwt(section: JwtConfig) -> Iterator[Mistake]:
     yield from _exactly_one(section, "key_file", "jwks_url", "secret_file")
     symmetric = section.secret_file is not None
     wrong = [name for name in section.algorithms if name.startswith("HS") != symmetric]
     if wrong:
         expected = "HS256 alone, with secret_file" if symmetric else "RS256 or ES256; HS256 goes with secret_file"
-        yield Finding(("algorithms",), expected, ", ".join(wrong))
+        yield Mistake(("algorithms",), expected, ", ".join(wrong))
 
 
 @within.register
-def _auth(section: AuthConfig) -> Iterator[Finding]:
+def _auth(section: AuthConfig) -> Iterator[Mistake]:
     match section.mode:
         case "none" if section.tokens or section.jwt:
             what = "tokens" if section.tokens else "[auth.jwt]"
-            yield Finding(("mode",), f'"token" or "jwt", because of {what}', '"none", which lets everyone in')
+            yield Mistake(("mode",), f'"token" or "jwt", because of {what}', '"none", which lets everyone in')
         case "token" if not section.tokens:
-            yield Finding(("tokens",), 'at least one token, because mode is "token"', "none")
+            yield Mistake(("tokens",), 'at least one token, because mode is "token"', "none")
         case "jwt" if section.jwt is None:
-            yield Finding(("jwt",), 'a table with keys, because mode is "jwt"', "nothing")
+            yield Mistake(("jwt",), 'a table with keys, because mode is "jwt"', "nothing")
 
 
-def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str], bool]) -> Iterator[Finding]:
+def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str], bool]) -> Iterator[Mistake]:
     """What is contradictory between tables.
 
     `backends` names all backends, also those that were refused; `is_clean` says whether nothing was refused at or
@@ -104,32 +104,32 @@ def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str
         yield from _source_of_backend(name, source, config, backends)
 
 
-def _exposed(config: Config) -> Iterator[Finding]:
+def _exposed(config: Config) -> Iterator[Mistake]:
     if config.auth.mode == "none" and not is_loopback(config.server.host):
         expected = 'a loopback address such as 127.0.0.1, unless [auth] mode = "token" or "jwt" is set'
-        yield Finding(("server", "host"), expected, f'{quoted(config.server.host)} with mode = "none"')
+        yield Mistake(("server", "host"), expected, f'{quoted(config.server.host)} with mode = "none"')
 
 
-def _source_of_backend(name: str, source: SourceConfig, config: Config, backends: Collection[str]) -> Iterator[Finding]:
+def _source_of_backend(name: str, source: SourceConfig, config: Config, backends: Collection[str]) -> Iterator[Mistake]:
     path = ("sources", name)
     if source.backend not in backends:
         known = ", ".join(backends) or "there is none"
-        yield Finding((*path, "backend"), f"the name of a backend ({known})", quoted(source.backend))
+        yield Mistake((*path, "backend"), f"the name of a backend ({known})", quoted(source.backend))
     backend = config.backends.get(source.backend)
     if backend and backend.protocol == "http" and source.params:
         expected = f'none, because backend {quoted(source.backend)} has protocol = "http" (put a query into method)'
-        yield Finding((*path, "params"), expected, "some")
+        yield Mistake((*path, "params"), expected, "some")
 
 
-def _together(section: Section, *keys: str) -> Iterator[Finding]:
+def _together(section: Section, *keys: str) -> Iterator[Mistake]:
     given = [key for key in keys if getattr(section, key) is not None]
     missing = [key for key in keys if key not in given]
     if given:
         for key in missing:
-            yield Finding((key,), f"a value, because {given[0]} is given", "nothing")
+            yield Mistake((key,), f"a value, because {given[0]} is given", "nothing")
 
 
-def _exactly_one(section: Section, *keys: str) -> Iterator[Finding]:
+def _exactly_one(section: Section, *keys: str) -> Iterator[Mistake]:
     given = [key for key in keys if getattr(section, key) is not None]
     if len(given) != 1:
-        yield Finding((), f"exactly one of {', '.join(keys)}", " and ".join(given) or "none")
+        yield Mistake((), f"exactly one of {', '.join(keys)}", " and ".join(given) or "none")

@@ -134,7 +134,8 @@ class BackendState:
     def wake_at(self) -> float | None:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
         times = [self._lineup.wake_at(), self._restate_at]
-        times += [source.review_at for source in self._sources.values()]
+        if self._restate_at is None:  # else age is looked at then, and not before: the bus would be asked in a loop
+            times += [source.review_at for source in self._sources.values()]
         return min((at for at in times if at is not None), default=None)
 
     # what happens to it, from outside
@@ -201,10 +202,11 @@ class BackendState:
                 self._count_missed(source, out)
             asked = set(self._lineup.line_up(name, ticking, now))
             self._repeat((source for source in ticking if source not in asked), now, out, only_news=only_news)
-        for source in self._sources.values():
-            at = source.review_at
-            if at is not None and at <= now.mono:
-                source.review_age(now, self._seen_by(source, now), out)
+        if self._restate_at is None:
+            for source in self._sources.values():
+                at = source.review_at
+                if at is not None and at <= now.mono:
+                    source.review_age(now, self._seen_by(source, now), out)
         return self._finished(out, now)
 
     def next_turn(self, now: Instant) -> Turn | None:
@@ -264,6 +266,8 @@ class BackendState:
         if turn.permit is not None:
             turn.breaker.record(turn.permit, Verdict.IGNORED, now=now, jitter=self._draw())
         self._lineup.is_over(turn)
+        if self._restate_at is None:  # what was left for the end of the call to say has to be said without it
+            self._restate_at = now.mono
 
     # what became of what it said
 

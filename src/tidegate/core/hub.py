@@ -1,13 +1,11 @@
-"""Who gets what: connections with equal subscriptions form a cohort, and a cohort's bytes are joined once.
+"""Who gets an event, and the one write that brings it: the fast path of the gateway.
 
-The fast path is `Hub.publish` and `Hub.flush`. What is published within one turn of the event loop is collected per
-cohort; the flush joins it once, also for all cohorts that got the same, and writes each connection once. The kernel's
-send costs more than all the rest, so fewer writes is the lever; per connection, nothing is touched but the number of
-its socket, since another object is another cache miss. `docs/design/performance.md` has the measurements.
+`Hub.publish` only notes an event for each cohort that wants it. `Hub.flush`, at the end of the event loop's turn, joins
+what a cohort got and sends it once per connection. The kernel's send costs more than all the rest, so fewer sends is
+what makes it fast. Per connection nothing is touched but the number of its socket: with a thousand connections their
+objects are out of the cache, and each one read would be a miss. `docs/design/performance.md` has the measurements.
 
-Two kinds of connections are out of that way. One whose transport holds bytes, or that has no socket of its own, is
-written to through its transport. One that is not `clear` (its transport is full, or it is still catching up) is offered
-the events instead.
+Knows nothing of what a member does with events while it is not live, or of where events come from.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,22 +18,22 @@ from tidegate.core.framing import Framing
 T = TypeVar("T")
 
 ROUTES = 4096
-"""Event types whose cohorts are remembered; publishers may invent types, so there is a bound."""
+"""Event types whose cohorts are remembered. Publishers may invent types, so there must be a limit."""
 
 Multicast = Callable[[Sequence[int], bytes], Sequence[tuple[int, int]]]
-"""Sends bytes to each of some sockets, by descriptor, as far as they take them at once. Never raises and never waits.
+"""Sends the same bytes to each of the sockets (descriptors). Never raises and never waits.
 
-What it returns tells, for each that did not take them all, its place in the sequence and how many bytes it took.
+Returns, for each socket that did not take all of them, its index in the sequence and how many bytes it took.
 """
 
 WRITE_BYTES = 262144
-"""What is joined into one write at the most, unless one event alone is larger."""
+"""At most so much is joined into one write, unless one event alone is larger."""
 
 
 class Hub:
     """All cohorts. `multicast` sends to members' sockets.
 
-    `epoch` names the sequence that events belong to. Set it anew where another one begins, after a flush.
+    Positions of events belong to `epoch`. Set it anew when another sequence begins, after a flush.
     """
 
     def __init__(self, epoch: str, multicast: Multicast) -> None:
@@ -46,9 +44,10 @@ class Hub:
         self._dirty: list[Cohort] = []
 
     def publish(self, event: Event) -> int:
-        """Collect `event` for everyone who wants it until `flush`; how many connections that is."""
+        """Note `event` for everyone who wants it, to be sent by `flush`. Returns how many connections that is."""
         reached = 0
         for cohort in self._route(event.type, event.draft.about):
+            # Nothing is sent here: five events of one poll become one send of five frames, not five sends.
             if not cohort.pending:
                 self._dirty.append(cohort)
             cohort.pending.append(event)
@@ -61,28 +60,33 @@ class Hub:
         return bool(self._dirty)
 
     def flush(self) -> None:
-        """Write everything that was collected: once per connection."""
+        """Send everything that was noted: once per connection."""
         dirty, self._dirty = self._dirty, []
+        # Cohorts that got the same events, in the same framing, share one join and one call to the sockets: so ten
+        # thousand different subscriptions cost hardly more than one.
         alike: dict[tuple[Framing, *tuple[Event, ...]], list[Cohort]] = {}
         for cohort in dirty:
+            # One that was flushed alone since (`flush_cohort`) has nothing left.
             if cohort.pending:
                 alike.setdefault((cohort.interest.framing, *cohort.take_pending()), []).append(cohort)
         for (framing, *events), cohorts in alike.items():
             self._hand_out(events, framing, cohorts)
 
     def flush_cohort(self, cohort: Cohort) -> None:
-        """Write what was collected for one cohort, so that something else may follow it."""
+        """Send now what was noted for one cohort, so that something else may follow it."""
         if cohort.pending:
             self._hand_out(cohort.take_pending(), cohort.interest.framing, [cohort])
 
     def join(self, member: Member, interest: Interest) -> Cohort:
-        """Make `member` live: it gets what is published from now on, and nothing that was published before."""
+        """Let `member` have what is published from now on, and nothing that was published before."""
         cohort = self._cohorts.get(interest)
         if cohort is None:
             cohort = self._cohorts[interest] = Cohort(interest)
+            # Routes that are remembered would pass the new cohort by.
             for (event_type, about), cohorts in self._routes.items():
                 if interest.matches(event_type, about):
                     cohorts[cohort] = None
+        # Before it joins: the newcomer has read these events from the history.
         if cohort.pending:
             self.flush_cohort(cohort)
         member.cohort = cohort
@@ -90,12 +94,13 @@ class Hub:
         return cohort
 
     def leave(self, member: Member) -> None:
-        """Take `member` out of its cohort after it got all that was published to it until now."""
+        """Take `member` out of its cohort, after it was given all that was published until now."""
         cohort = member.cohort
-        assert cohort is not None, "only who has joined can leave"
+        assert cohort is not None, "only a member that has joined can leave"
         self.flush_cohort(cohort)
         member.cohort = None
         cohort.remove(member)
+        # An empty cohort would still be routed to, and count as somebody's interest.
         if not len(cohort):
             del self._cohorts[cohort.interest]
             for cohorts in self._routes.values():
@@ -114,28 +119,38 @@ class Hub:
         return len(self._cohorts)
 
     def _hand_out(self, events: list[Event], framing: Framing, cohorts: list[Cohort]) -> None:
+        # Each event was encoded when it was published; here it only gets a frame's head. Once for everybody.
         data = b"".join([framing.event(event, self.epoch) for event in events])
         if len(data) > WRITE_BYTES and len(events) > 1:
-            # In two, so that a transport which the first half fills is offered the second, and conflates it.
+            # In halves: a channel that the first half fills is offered the second, and its outbox conflates it. In one
+            # piece, a burst could take a client that reads well over its hard limit.
             half = len(events) // 2
             self._hand_out(events[:half], framing, cohorts)
             self._hand_out(events[half:], framing, cohorts)
             return
-        # All of them first, since a write may fill its transport and put its own member behind.
+        # Who is written to and who is offered is settled before anything is sent. A write may fill its channel, which
+        # files its member behind: that member has had these events and must not be offered them as well. It also means
+        # that no dictionary changes while it is iterated.
         writes = [each for cohort in cohorts for each in cohort.writes.items()]
         behind = [member for cohort in cohorts for member in cohort.behind]
+        # The common case is this one call into C, with nothing but descriptors: no member is touched. Their channels
+        # hold nothing (else they would be in `writes`), so nothing is overtaken.
         if left := self._multicast([socket for cohort in cohorts for socket in cohort.sockets.values()], data):
+            # Only if a socket was full or broken is it worth finding out whose it is. Nothing has moved yet, so the
+            # indexes still fit. The channel takes the rest, and tells us that it holds bytes.
             members = [member for cohort in cohorts for member in cohort.sockets]
-            for place, taken in left:
-                _attempt(members[place], members[place].write, data[taken:])
+            for index, taken in left:
+                _attempt(members[index], members[index].write, data[taken:])
         for member, write in writes:
             _attempt(member, write, data)
         for member in behind:
             _attempt(member, member.offer, events)
 
     def _route(self, event_type: str, about: About) -> Collection[Cohort]:
+        # Matching patterns against every cohort costs more than a send: the answer is remembered for each type.
         route = self._routes.get((event_type, about))
         if route is None:
+            # All at once: keeping count of what is used least would cost something on every publish.
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
             route = self._routes[event_type, about] = {
@@ -145,8 +160,8 @@ class Hub:
 
 
 def _attempt(member: Member, step: Callable[[T], None], what: T) -> None:
-    """Do what concerns `member` alone: whatever becomes of it, the next one has its turn."""
+    """Do what concerns `member` alone. If it raises, that member is told, and the next one has its turn."""
     try:
         step(what)
-    except Exception as error:  # noqa: BLE001 - the member tells its connection, which ends with it
+    except Exception as error:  # noqa: BLE001 - the member tells its connection, which closes
         member.failed(error)

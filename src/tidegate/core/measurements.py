@@ -11,6 +11,7 @@ from tidegate.errors import ErrorCode, RefusalReason
 
 __all__ = [
     "BreakerMoved",
+    "BusConnected",
     "ClientConnected",
     "ClientLeft",
     "EventPublished",

@@ -1,8 +1,8 @@
-"""What one connection that cannot take more right now is kept, and what it is told it missed.
+"""Events that wait for one connection that cannot take more right now.
 
-Retained types conflate: only the newest event of a key is worth having. Everything else queues up to `QUEUE` events,
-the oldest dropped. What is skipped is counted by type and said in a gap. The shape follows centrifuge's client
-writer: the policy is a value, the caller acts on it.
+Retained types are conflated: only the newest event of a key is kept. Of all other types together, the newest `QUEUE`
+events are kept. What is dropped is counted by type, and the client is told the counts in a `gap` message. As in
+centrifuge's client writer, the bounds are here, and what happens when a client is too slow is decided by the caller.
 """
 
 from collections import OrderedDict, deque
@@ -15,7 +15,7 @@ QUEUE = 256
 
 COUNTED_TYPES = 100
 OTHER_TYPES = "*"
-"""So many types are counted by name; what is skipped of further ones is counted together, under what no type can be."""
+"""So many types are counted by name. Dropped events of further types are counted together as `*`, which is no type."""
 
 
 class Outbox:
@@ -31,7 +31,7 @@ class Outbox:
         self.bytes = 0
 
     def offer(self, event: Event) -> None:
-        """Keep `event`, at the price of an older one where the bounds say so."""
+        """Keep `event`. An older one may be dropped for it."""
         if event.draft.retain:
             name = (event.type, event.key)
             self._skip(self._kept.pop(name, None))
@@ -45,7 +45,7 @@ class Outbox:
         self.bytes += len(event.json)
 
     def take_skipped(self) -> dict[str, int]:
-        """What was skipped since the last call, by type."""
+        """How many events were dropped since the last call, by type."""
         skipped, self._skipped = self._skipped, {}
         return skipped
 
@@ -59,7 +59,7 @@ class Outbox:
 
     @property
     def skipped(self) -> Mapping[str, int]:
-        """What was skipped and not yet taken, by type."""
+        """How many events were dropped since the last `take_skipped`, by type."""
         return self._skipped
 
     def __len__(self) -> int:
@@ -72,7 +72,10 @@ class Outbox:
 
 
 def count_skipped(counts: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
-    """Add `more` events, by type, to `counts`: publishers may invent types, and what one reader missed is one frame."""
+    """Add `more` events, by type, to `counts`.
+
+    Publishers may invent types, and a gap is one frame: so the number of types is limited.
+    """
     for event_type, count in more:
         known = event_type in counts or len(counts) < COUNTED_TYPES
         name = event_type if known else OTHER_TYPES

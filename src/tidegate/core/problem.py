@@ -50,7 +50,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
     @property
     def body(self) -> bytes:
         """A `Problem`, as JSON."""
-        return problem(self.status, self.detail)
+        return msgspec.json.encode(Problem(self.status, http.HTTPStatus(self.status).phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
         """The whole answer in HTTP/1.1, after which the connection is closed. `common` are more lines of its head."""
@@ -78,8 +78,3 @@ def refusal(error: Refused, more: Mapping[str, str] = {}) -> ProblemAnswer:
             return ProblemAnswer(404, str(error))
     retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return ProblemAnswer(status, str(error), {**retry, **_FIELDS.get(http.HTTPStatus(status), {}), **more}, reason)
-
-
-def problem(status: int, detail: str) -> bytes:
-    """The body for `status`, as JSON."""
-    return msgspec.json.encode(Problem(status, http.HTTPStatus(status).phrase, detail))

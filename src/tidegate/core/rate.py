@@ -47,10 +47,10 @@ class Allowances:
         self._owed_until[name] = charged
         return 0.0
 
-    def forget_settled(self, now: float) -> None:
+    def forget_idle(self, now: float) -> None:
         """Forget the names that owe no more than one that never came."""
-        settled_by = now - self.rate.burst / self.rate.per_s
-        for name in [name for name, owed_until in self._owed_until.items() if owed_until <= settled_by]:
+        paid_by = now - self.rate.burst / self.rate.per_s
+        for name in [name for name, owed_until in self._owed_until.items() if owed_until <= paid_by]:
             del self._owed_until[name]
 
     def __len__(self) -> int:

@@ -278,8 +278,9 @@ class Source:
             self._say(self._freshness.review(now, breaker), into)
 
     def restate(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Say what differs from what was told. See `Freshness.restate`."""
-        self._say(self._freshness.restate(now, breaker), into)
+        """Say what differs from what was told, unless the end of its call is about to. See `Freshness.restate`."""
+        if not self._awaits_end(now):
+            self._say(self._freshness.restate(now, breaker), into)
 
     def save(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Keep all that it holds, with its `as_of` as the wall clock tells that now."""

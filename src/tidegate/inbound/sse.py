@@ -1,7 +1,7 @@
 """Server-sent events: a gateway connection carried by an ASGI response (WHATWG HTML, section 9.2).
 
-The hub writes into a buffer here; one task per stream hands it to the server, and another sees the client leave.
-Knows nothing of routes or tokens: who may open a stream was decided before.
+The hub writes into a queue here. For each stream, one task passes the queue to the server, and another waits for the
+client to leave. Knows nothing of routes or tokens: who may open a stream was decided before.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tidegate.runtime.gateway import Gateway
 
 RETRY_MS = 1000
 RETRY_SPREAD_MS = 4000
-"""A client whose stream ended comes back after `RETRY_MS` and a share of this that is its own."""
+"""A client whose stream ended reconnects after `RETRY_MS` plus a random part of this."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -30,7 +30,7 @@ HEADERS = [
 COMMENT = b":\n\n"
 
 LINGER_S = 2.0
-"""How long an ended stream may take to be read to its end before its connection is aborted."""
+"""How long (seconds) the client may take to read an ended stream, before its connection is aborted."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -40,8 +40,8 @@ Send = Callable[[Any], Awaitable[None]]
 class EventStreams:
     """Opens the streams of one gateway.
 
-    `transport_of` finds the transport under a request. A stream that holds more than `soft_bytes` is given no new
-    events until they are gone. `jitter` draws from [0, 1).
+    `transport_of` finds the transport under a request. A stream that holds more than `soft_bytes` gets no new events
+    until it holds none. `jitter` gives random numbers in [0, 1).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class EventStreams:
         return EventStream(self, admission)
 
     def retry_ms(self) -> int:
-        """When the next client whose stream ends is to come back."""
+        """After how many milliseconds the next client whose stream ends is to reconnect."""
         return RETRY_MS + int(RETRY_SPREAD_MS * self.jitter())
 
 
@@ -77,14 +77,17 @@ class EventStream:
         self._admission = admission
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
+        """What waits, with the piece that the server is taking just now."""
         self._wake = asyncio.Event()
         self._closed = False
+        """The gateway has ended the stream: what waits still goes out."""
         self._gone = False
+        """Nobody reads any more: nothing goes out."""
         self._reason = "closed by the client"
         self._deadline: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request with the stream, until either side ends it."""
+        """Answer a request with the stream, until either side ends it. Cancellation ends it too."""
         self._transport = self._streams.transport_of(scope)
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         self._connection = self._connect()
@@ -142,12 +145,13 @@ class EventStream:
         self._wake.set()
 
     async def _watch(self, receive: Receive) -> None:
-        """Ends with the answer too: that is when the server says ``http.disconnect`` at the latest."""
+        """Wait for the client to leave. The server also says ``http.disconnect`` when the answer is complete."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._leave()
 
     async def _pump(self, send: Send) -> None:
+        """Pass on what waits, and a comment each heartbeat interval, so that proxies keep the connection."""
         loop = asyncio.get_running_loop()
         interval_s = self._streams.gateway.options.heartbeat_interval_s
         comment_at = loop.time() + interval_s
@@ -170,6 +174,7 @@ class EventStream:
             data = self._waiting.popleft()
             await send(_body(data))
             self._bytes -= len(data)
+            # Not before nothing waits: what the connection sends next would only pile up.
             if self._connection.subscriber.paused and not self._waiting and not self._gone:
                 self._connection.resume()
 

@@ -24,7 +24,7 @@ from tidegate.core.session import SessionLimits
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address
-from tidegate.inbound.http_api import HttpOptions as ApiOptions
+from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
 from tidegate.outbound.auth.opening import (

@@ -10,7 +10,7 @@ import msgspec
 
 from tidegate.core.backend_plan import BackendPlan
 from tidegate.inbound.address import Address
-from tidegate.inbound.http_api import HttpOptions as ApiOptions
+from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
 from tidegate.outbound.backends.opening import Reached

@@ -147,6 +147,7 @@ class Gateway:
         )
         # Others ask the gateway, whatever part of it answers.
         self.publish_from_outside = self.publishers.publish
+        self.begin_from_outside = self.publishers.begin
         self.check_count = self.publishers.check_count
         self.forget = self.publishers.forget
         self.check_room = self.clients.check_room
@@ -323,7 +324,7 @@ class Gateway:
                 # Thousands of them each second: nearly all are neither stuck nor here for a while only.
                 if connection.subscriber.paused or connection.grant.expires_at is not None:
                     connection.review(now)
-            self.publishers.forget_settled(now.mono)
+            self.publishers.forget_idle(now.mono)
 
     async def _forget_expired(self) -> None:
         # Apart from the review: a bus that takes its time must not keep stuck clients from being ended.

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from functools import lru_cache
 
 from tidegate.core.events import Draft, Position
@@ -13,7 +13,7 @@ from tidegate.core.retained import Name, Retained
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
-from tidegate.runtime.publishing import EventPublisher, gone
+from tidegate.runtime.publishing import Attempt, EventPublisher, gone
 
 EVENT_TYPES = 1024
 """So many event types are known to be well formed, and not looked at again."""
@@ -65,12 +65,18 @@ class Publishers:
         return len(self._allowances)
 
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
+        """Publish what a publisher with `grant` sent, as `begin` does, and wait for the outcome."""
+        begun = self.begin(drafts, grant)
+        return begun if isinstance(begun, Position) else await begun
+
+    def begin(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
         """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
 
+        Returns the position of the last event or, where the bus takes its time, how to wait for it.
         Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
         403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
-        retained, 429 for more than the publisher may send now, 503 where the bus did not take it, 504 where that is
-        not known: then it may have been published, or may be yet.
+        retained, 429 for more than the publisher may send now, 503 while the bus is lost. Waiting raises it too: 503
+        where the bus did not take it, 504 where that is not known: it may have been published, or may be yet.
         """
         self.check_count(len(drafts))
         event_types = dict.fromkeys([draft.type for draft in drafts])
@@ -86,7 +92,7 @@ class Publishers:
                 )
         self._check_retained(drafts)
         self._charge(grant, len(drafts))
-        return await self._outcome(drafts)
+        return self._begin(drafts)
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
@@ -106,17 +112,18 @@ class Publishers:
         if self._retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
-        return await self._outcome([gone(event_type, key)])
+        begun = self._begin([gone(event_type, key)])
+        return begun if isinstance(begun, Position) else await begun
 
     def names_under_way(self) -> set[Name]:
         """The names of what was handed to the bus, which has not answered yet."""
         return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
 
-    def forget_settled(self, now: float) -> None:
+    def forget_idle(self, now: float) -> None:
         """Call now and then (monotonic `now`): forget the publishers who owe nothing any more."""
-        self._allowances.forget_settled(now)
+        self._allowances.forget_idle(now)
 
-    async def _outcome(self, drafts: Sequence[Draft]) -> Position:
+    def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
             raise _not_taken(self.refused_for)
         attempt = self._publisher.attempt(drafts)
@@ -124,6 +131,9 @@ class Publishers:
             return position
         number = next(self._numbers)
         self._under_way[number] = drafts
+        return self._outcome(number, attempt)
+
+    async def _outcome(self, number: int, attempt: Attempt) -> Position:
         try:
             return await self._publisher.outcome_within(attempt, self._timeout_s)
         except BusUnknown as error:

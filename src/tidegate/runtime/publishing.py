@@ -66,7 +66,7 @@ class EventPublisher:
     async def outcome_within(self, attempt: "Attempt", within_s: float) -> Position:
         """What came of `attempt`: repeated where that is unknown, and given up `within_s` seconds from now.
 
-        Raises `BusRefused`, or `BusUnknown` in the end: then it may have been published, or may be yet.
+        Raises `BusRefused`, or `BusUnknown` in the end: then they may have been published, or may be yet.
         """
         ends = self._clock.now().mono + within_s
         while True:

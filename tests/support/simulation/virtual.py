@@ -1,6 +1,6 @@
 """Virtual time: an event loop whose clock jumps to the next timer, and sockets that exist only inside it.
 
-Nothing waits, nothing is faked of our own: asyncio's transports, the client of backends and uvicorn's protocol run as
+Nothing waits, nothing is faked of our own: asyncio's transports, the client of backends and our server run as
 they are. A byte that is written arrives in the same instant.
 """
 

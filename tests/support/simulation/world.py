@@ -85,10 +85,7 @@ def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        with (
-            mock.patch.object(gateway_module, "REVIEW_S", HOUSEKEEPING_S),
-            mock.patch.object(server, "_keep_date", _keep_no_date),
-        ):
+        with mock.patch.object(gateway_module, "REVIEW_S", HOUSEKEEPING_S):
             digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop, troubles).run())
         if troubles is None:
             check(record)
@@ -237,10 +234,6 @@ class _World:
             self._record.fail(self._loop.time(), f"tasks left behind: {left}")
         if self._loop.open_sockets:
             self._record.fail(self._loop.time(), f"{self._loop.open_sockets} sockets left open")
-
-
-async def _keep_no_date(state: object) -> None:
-    """Nobody reads it."""
 
 
 async def _nothing(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:

@@ -4,6 +4,7 @@
 """
 
 from tidegate.inbound.http_api.application import http_api
-from tidegate.inbound.http_api.services import HttpOptions, OpenStream, Steering
+from tidegate.inbound.http_api.door import Door
+from tidegate.inbound.http_api.services import ApiOptions, OpenStream, Steering
 
-__all__ = ["HttpOptions", "OpenStream", "Steering", "http_api"]
+__all__ = ["ApiOptions", "Door", "OpenStream", "Steering", "http_api"]

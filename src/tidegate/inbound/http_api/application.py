@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tidegate.core.grant import Coverage
+from tidegate.inbound.http_api.at_once import AtOnce
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
 from tidegate.inbound.http_api.door import Door
@@ -17,7 +18,7 @@ from tidegate.inbound.http_api.pages import dashboard_routes, document_route
 from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
-from tidegate.inbound.http_api.services import SERVICES, HttpOptions, OpenStream, Services, Steering
+from tidegate.inbound.http_api.services import SERVICES, ApiOptions, OpenStream, Services, Steering
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
@@ -27,7 +28,7 @@ def http_api(
     supervisor: Steering,
     admissions: Admissions,
     *,
-    options: HttpOptions,
+    options: ApiOptions,
     url: str,
     open_stream: OpenStream,
     transport_of: Callable[[Any], asyncio.Transport],
@@ -59,10 +60,11 @@ def http_api(
         openapi_config=None,
         logging_config=None,
     )
-    return Door(litestar, publish, admissions=admissions, root_path=options.root_path)
+    at_once = AtOnce(publish, gateway, supervisor, admissions, root_path=options.root_path)
+    return Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
 
 
-def _documented(handlers: list[HTTPRouteHandler], options: HttpOptions, url: str) -> list[HTTPRouteHandler]:
+def _documented(handlers: list[HTTPRouteHandler], options: ApiOptions, url: str) -> list[HTTPRouteHandler]:
     """`handlers`, and the routes of the two documents that describe them and the streams."""
     version, root_path, auth_required = options.version, options.root_path, options.auth_required
     asyncapi = asyncapi_document(version=version, url=url, root_path=root_path, auth_required=auth_required)

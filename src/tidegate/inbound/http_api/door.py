@@ -8,14 +8,14 @@ import structlog
 from litestar.response.base import ASGIResponse
 
 from tidegate.errors import AccessRefused, RefusalReason
+from tidegate.inbound.http_api.at_once import AtOnce
+from tidegate.inbound.http_api.common_fields import with_common
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.inbound.http_api.refusals import REASON, refuse
 from tidegate.inbound.http_api.services import ASGIApp
 from tidegate.runtime.access import LOCAL_ADDRESS, Request
 from tidegate.runtime.admission import Admissions, Transport
-
-Headers = list[tuple[bytes, bytes]]
 
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
@@ -39,17 +39,20 @@ log = structlog.get_logger("tidegate.http")
 class Door:
     """An ASGI application in front of `inside` and of `publish`, which needs no router to be found.
 
-    Each request that is not let in is noted with `admissions`. `root_path` is the prefix of a proxy, "" without one.
+    `at_once` answers some requests without it. Each request that is not let in is noted with `admissions`. `root_path`
+    is the prefix of a proxy, "" without one.
     """
 
     def __init__(
         self,
         inside: ASGIApp,
         publish: ASGIApp,
+        at_once: AtOnce,
         *,
         admissions: Admissions,
         root_path: str,
     ) -> None:
+        self.at_once = at_once
         self._inside = inside
         self._publish = publish
         self._admissions = admissions
@@ -128,21 +131,11 @@ class _Reply:
             self.status = message["status"]
             if (reason := self._state.get(REASON)) is not None:
                 self._refused(reason)
-            message = {**message, "headers": self._headers(list(message["headers"]))}
+            headers = with_common([*message["headers"]], allowed_origin=self.allowed_origin)
+            message = {**message, "headers": headers}
         elif self._is_head:
             if self._ended:
                 return
             self._ended = True
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
-
-    def _headers(self, headers: Headers) -> Headers:
-        if b"cache-control" not in [name.lower() for name, _ in headers]:
-            headers.append((b"cache-control", b"no-store"))
-        headers += [(b"x-content-type-options", b"nosniff"), (b"vary", b"Origin")]
-        if self.allowed_origin is not None:
-            headers += [
-                (b"access-control-allow-origin", self.allowed_origin.encode("latin-1")),
-                (b"access-control-expose-headers", b"Retry-After"),
-            ]
-        return headers

@@ -1,9 +1,10 @@
-"""Publishing, the one route that is called for every event: an ASGI application of its own, in front of the router.
+"""Publishing, the one route that is called for every event: in front of the router, and where it can be, at once.
 
 Found by the router and answered by a handler of Litestar's, a publish would take more than half as long again.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -11,23 +12,40 @@ import msgspec
 from tidegate.core.events import Draft, Position
 from tidegate.core.grant import Role
 from tidegate.inbound.http_api import answers
-from tidegate.inbound.http_api.body import parse_publications, receive_body
+from tidegate.inbound.http_api.body import check_encoding, parse_publications, receive_body
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.refusals import refuse
-from tidegate.inbound.http_api.services import HttpOptions
+from tidegate.inbound.http_api.services import ApiOptions
+from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
 PATH = "/api/v1/events"
 
+Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, header fields and body of an answer."""
+
 
 class PublishEndpoint:
     """Takes an event or several for whoever may publish."""
 
-    def __init__(self, gateway: Gateway, admissions: Admissions, options: HttpOptions) -> None:
+    def __init__(self, gateway: Gateway, admissions: Admissions, options: ApiOptions) -> None:
         self._gateway = gateway
         self._admissions = admissions
         self._options = options
+
+    def begin(self, asked: Request, body: bytes) -> Position | Coroutine[None, None, Position] | None:
+        """Publish the whole `body` of what is `asked` now; None, and nothing done, where others need a turn in between.
+
+        The result is the position of the last event, or how to wait for it. Raises whatever refuses it.
+        """
+        if len(body) > self._options.publish_bytes:
+            return None
+        admission = self._admissions.admit(asked, Role.PUBLISHER)
+        check_encoding(asked.headers)
+        pieces = iter(parse_publications(body, check_count=self._gateway.check_count))
+        drafts = next(pieces, [])
+        return None if next(pieces, None) else self._gateway.begin_from_outside(drafts, admission.grant)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         asked = scope["state"][ASKED]
@@ -41,16 +59,22 @@ class PublishEndpoint:
                 if drafts:
                     await asyncio.sleep(0)
                 drafts += some
-            position = await self._gateway.publish_from_outside(drafts, admission.grant)
+            begun = self._gateway.begin_from_outside(drafts, admission.grant)
+            position = begun if isinstance(begun, Position) else await begun
         except Exception as error:  # noqa: BLE001 - every error is answered
             await refuse(error, scope, receive, send)
         else:
-            await _tell(position, send)
+            status, headers, body = published(position)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-async def _tell(position: Position, send: Any) -> None:
-    """Answer with `position`: by hand, for making a response of Litestar's takes as long as publishing the event."""
-    body = msgspec.json.encode(answers.published(position))
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 202, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+def published(position: Position) -> Answered:
+    """The answer: by hand, for making a response of Litestar's takes as long as publishing the event."""
+    return json_answer(202, answers.published(position))
+
+
+def json_answer(status: int, content: msgspec.Struct) -> Answered:
+    """An answer with `content` as its body."""
+    body = msgspec.json.encode(content)
+    return status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))], body

@@ -46,7 +46,7 @@ class Steering(Protocol):
     async def poll(self, backend: str, allowed: PatternSet) -> None: ...
 
 
-class HttpOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
     """`publish_bytes` is the longest body; it must have arrived after `body_s` seconds.
 
     `root_path` is the prefix under which a proxy serves us, whether it takes the prefix away or not.
@@ -75,7 +75,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     transport_of: Callable[[Any], asyncio.Transport]
     publish: ASGIApp
     render_metrics: Callable[[Coverage], bytes]
-    options: HttpOptions
+    options: ApiOptions
 
 
 def services(request: ApiRequest) -> Services:

@@ -1,9 +1,9 @@
 """The opening handshake (RFC 6455 section 4.2): what a request asks for in, the bytes of the answer out."""
 
+import base64
 import binascii
+import hashlib
 from collections.abc import Mapping
-
-from websockets.utils import accept_key
 
 from tidegate.core import problem, subprotocol
 from tidegate.errors import AccessRefused, RefusalReason
@@ -35,8 +35,7 @@ def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
         raise _malformed(400, f"expected Sec-WebSocket-Key to be {KEY_BYTES} bytes in base64, got {key[:80]!r}")
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
-        % (accept_key(key).encode(), _SELECTED if subprotocol.is_offered(headers) else b"")
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (_accept(key), _SELECTED if subprotocol.is_offered(headers) else b"")
     )
 
 
@@ -44,6 +43,13 @@ def refusal(refused: AccessRefused) -> problem.ProblemAnswer:
     """The answer that says why not, after which the connection is closed."""
     return problem.refusal(refused, _MORE.get(refused.status, {}))
 
+
+def _accept(key: str) -> bytes:
+    """The proof that the key was read, and by somebody who knows the protocol."""
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
+
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _MORE = {405: {"Allow": "GET"}, 426: {"Sec-WebSocket-Version": VERSION}}
 

@@ -1,17 +1,17 @@
 """One WebSocket connection on its transport, from its opening on.
 
-Outgoing messages are ready frames that the hub joins and the transport takes as they are. They bypass the sans-I/O
-state, so nothing is written once a close frame is out.
+Outgoing messages are ready frames: the hub joins them, and they go to the transport or past it as they are. The
+sans-I/O state does not see them. So nothing may be written after a close frame; the connection's phase sees to that.
 """
 
 import asyncio
 from collections.abc import Callable
 
 import msgspec
-from websockets.frames import Opcode
 
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.errors import CloseCode
+from tidegate.inbound.websocket.frames import Opcode
 from tidegate.inbound.websocket.wire import Wire
 from tidegate.runtime.connection import Connection
 
@@ -76,7 +76,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._lingering = False
         self.socket = _socket_under(transport)
         transport.set_protocol(self)
-        # One with a socket says at once that it holds a byte.
+        # With a socket, the transport must say at once that it holds a byte: what the hub sends goes past it.
         transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self.socket is None else 0)
 
     def open(self, connection: Connection) -> None:
@@ -118,8 +118,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(self, _reason(self._wire, exc))
-        if self._wire is not None:
-            self._wire.release()
 
     def pause_writing(self) -> None:
         """The transport holds bytes, which have to go out first. Whether they are too many is seen in `write`."""
@@ -136,6 +134,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
+        # Not by `pause_writing`: where there is a socket, that comes with the first byte.
         if self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
             self.connection.pause()
 
@@ -183,12 +182,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def _settle(self, wire: Wire, connection: Connection) -> None:
         """After something came: send what it asks for, stop streaming if it was the end, keep nothing for nothing."""
         if not wire.is_open:
-            if wire.failure is not None:
-                connection.fail(wire.failure)
             connection.detach()
         self._send_waiting(wire)
         if wire.at_rest:
-            wire.release()
             self._wire = None
 
     def _charge(self, frames: int) -> None:

@@ -1,56 +1,103 @@
-"""Frames of one connection, read by `websockets`' sans-I/O protocol (RFC 6455 sections 5 to 7).
+"""What a client's frames mean: messages in fragments, pings, and the closing handshake (RFC 6455 sections 5 to 7).
 
-A wire costs 3 KB, and an idle connection has nothing to parse: so it is made when bytes come or a close frame goes,
-and let go as soon as it holds nothing. Everything that outlives it is in the connection's protocol object.
+An idle connection has nothing to read: so a wire is made when bytes come or a close frame goes, and let go as soon as
+it holds nothing. Everything that outlives it is in the connection's protocol object.
 """
 
-import logging
 from collections.abc import Iterable, Iterator
-from typing import cast
 
-from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol, Side, State
+import msgspec
 
-from tidegate.errors import CloseCode
+from tidegate.inbound.websocket.frames import (
+    INVALID_DATA,
+    PROTOCOL_ERROR,
+    ClientFrame,
+    FrameError,
+    FrameReader,
+    Opcode,
+    control_frame,
+)
 
 MAX_REASON_BYTES = 123
 """What fits into a close frame beside its code (RFC 6455 section 5.5)."""
 
-SILENT = logging.Logger("websockets", level=logging.CRITICAL)  # noqa: LOG001 - nobody else is to find it
-"""At debug level the library would log what clients send, and tokens with it."""
+NO_STATUS = 1005
+"""Stands for the code of a close frame without one."""
+
+END = b""
+"""Among what is to be sent: end our direction of the connection here."""
 
 _DATA = {Opcode.TEXT, Opcode.BINARY}
 _CONTENT = {*_DATA, Opcode.CONT}
+_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+"""Those of the registry that may be sent; 3000 to 4999 are free for others (RFC 6455 section 7.4)."""
 
 
-class Wire(Protocol):
-    """The server's end of an open connection, between two frames.
+class CloseFrame(msgspec.Struct, frozen=True):
+    """What a close frame says."""
 
-    Bytes to send are collected by the parent: `data_to_send`.
-    """
+    code: int
+    reason: str
+
+
+class Wire:
+    """The server's end of an open connection, between two frames. What it has to send is collected: `data_to_send`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_ends",
+        "_fragments",
+        "_held",
+        "_is_in_message",
+        "_limit",
+        "_opcode",
+        "_reader",
+        "_writes",
+        "close_rcvd",
+        "close_rcvd_then_sent",
+        "close_sent",
+    )
 
     def __init__(self, *, message_bytes: int) -> None:
-        super().__init__(side=Side.SERVER, state=State.OPEN, max_size=message_bytes, logger=SILENT)
+        self.close_rcvd: CloseFrame | None = None
+        self.close_sent: CloseFrame | None = None
+        self.close_rcvd_then_sent = False
+        self._limit = message_bytes
+        self._reader = FrameReader(message_bytes)
+        self._writes: list[bytes] = []
+        self._ends = False  # nothing more is heard
+        self._is_in_message = False
         self._held = 0
         self._opcode = Opcode.TEXT
         self._fragments: bytearray | None = None
 
-    def frames(self, data: bytes) -> list[Frame]:
+    def frames(self, data: bytes) -> list[ClientFrame]:
         """The frames that `data` completes. Answers pings and closes, and fails on what breaks the protocol."""
-        self.receive_data(data)
-        frames = cast("list[Frame]", self.events_received())
-        self._held += len(data) - sum(_size(frame) for frame in frames)
+        frames: list[ClientFrame] = []
+        if self._ends:
+            return frames
+        self._reader.feed(data)
+        self._held += len(data)
+        try:
+            while (frame := self._reader.next()) is not None:
+                self._take(frame)
+                self._held -= frame.least_bytes
+                frames.append(frame)
+                if frame.opcode is Opcode.CLOSE:
+                    break
+        except FrameError as error:
+            self._fail(error.code, error.reason)
         return frames
 
-    def received(self, frames: Iterable[Frame]) -> Iterator[tuple[Opcode, bytes]]:
+    def received(self, frames: Iterable[ClientFrame]) -> Iterator[tuple[Opcode, bytes]]:
         """What `frames` complete, in their order: TEXT or BINARY with a message, PONG with the frame to answer by.
 
         Fails (1007) on text that is none; what came after it is not heard.
         """
         for frame in frames:
-            if frame.opcode is Opcode.PING and self.writes:
+            if frame.opcode is Opcode.PING and self._writes:
                 # What waits begins with one pong for each ping among the frames, unless it was sent in the meantime.
-                yield Opcode.PONG, self.writes.pop(0)
+                yield Opcode.PONG, self._writes.pop(0)
             elif frame.opcode in _DATA:
                 self._opcode = frame.opcode
                 self._fragments = bytearray(frame.data)
@@ -62,46 +109,86 @@ class Wire(Protocol):
                     return
                 yield self._opcode, message
 
-    def recv_frame(self, frame: Frame) -> None:
-        """Take one frame. A close may come between the fragments of a message (RFC 6455 section 5.4), which ends it."""
-        if frame.opcode is Opcode.CLOSE:
-            self.current_size = None
-        super().recv_frame(frame)
+    def receive_eof(self) -> None:
+        """The client has ended its direction of the connection."""
+        self._end()
 
     def end(self, code: int, reason: str) -> None:
         """Send a close frame, its reason cut to what fits."""
-        self.send_close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        self._close(CloseFrame(code, text), code.to_bytes(2, "big") + text.encode())
+
+    def data_to_send(self) -> list[bytes]:
+        """What has to be sent now, in this order."""
+        writes, self._writes = self._writes, []
+        return writes
 
     @property
     def is_open(self) -> bool:
-        """Whether no close frame has come or gone."""
-        return self.state is State.OPEN
-
-    @property
-    def failure(self) -> Exception | None:
-        """What was no fault of the peer when its frames were read, so that the library closes with 1011."""
-        broke = self.close_sent is not None and self.close_sent.code == CloseCode.INTERNAL_ERROR
-        return self.parser_exc if broke else None
+        """Whether no close frame has come or gone, and the stream not ended."""
+        return self.close_sent is None and not self._ends
 
     @property
     def at_rest(self) -> bool:
         """Whether a new wire would do as well: open, between two messages, and every byte was part of a whole frame."""
         return self.is_open and self._fragments is None and self._held == 0
 
-    def release(self) -> None:
-        """Nothing is read any more. The parser refers to this object: without this, it would wait for the collector."""
-        self.parser.close()
+    def _take(self, frame: ClientFrame) -> None:
+        match frame.opcode:
+            case Opcode.TEXT | Opcode.BINARY if self._is_in_message:
+                raise FrameError(PROTOCOL_ERROR, "expected a continuation frame")
+            case Opcode.CONT if not self._is_in_message:
+                raise FrameError(PROTOCOL_ERROR, "unexpected continuation frame")
+            case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
+                self._is_in_message = not frame.fin
+                self._reader.limit = self._limit if frame.fin else self._reader.limit - len(frame.data)
+            case Opcode.PING:
+                self._writes.append(control_frame(Opcode.PONG, frame.data))
+            case Opcode.CLOSE:
+                self._take_close(frame.data)
+
+    def _take_close(self, data: bytes) -> None:
+        """A close may come between the fragments of a message (RFC 6455 section 5.4), which ends it."""
+        self.close_rcvd = _read_close(data)
+        if self.close_sent is None:
+            self.close_rcvd_then_sent = True
+            self._close(self.close_rcvd, data)  # the same in return
+        self._end()
+
+    def _close(self, close: CloseFrame, data: bytes) -> None:
+        self.close_sent = close
+        self._writes.append(control_frame(Opcode.CLOSE, data))
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Say what is wrong, and end the connection without waiting for an answer (RFC 6455 section 7.1.7)."""
+        if self.close_sent is None:
+            self.end(code, reason)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ends:
+            self._ends = True
+            self._writes.append(END)
 
     def _check_text(self, message: bytes) -> bool:
         try:
             str(message, "utf-8")
         except UnicodeDecodeError as error:
-            self.fail(1007, f"{error.reason} at position {error.start}")
+            self._fail(INVALID_DATA, f"{error.reason} at position {error.start}")
             return False
         return True
 
 
-def _size(frame: Frame) -> int:
-    """What a client's frame takes on the wire at the least; one that took more leaves its wire not at rest for good."""
-    size = len(frame.data)
-    return size + (6 if size < 126 else 8 if size < 65536 else 14)
+def _read_close(data: bytes) -> CloseFrame:
+    """What a client's close frame with `data` says. Raises `FrameError`."""
+    if not data:
+        return CloseFrame(NO_STATUS, "")
+    code = int.from_bytes(data[:2], "big")
+    if len(data) < 2:
+        raise FrameError(PROTOCOL_ERROR, "close frame too short")
+    if code not in _CODES and not 3000 <= code < 5000:
+        raise FrameError(PROTOCOL_ERROR, "invalid status code")
+    try:
+        return CloseFrame(code, str(data[2:], "utf-8"))
+    except UnicodeDecodeError as error:
+        raise FrameError(INVALID_DATA, f"{error.reason} at position {error.start}") from error

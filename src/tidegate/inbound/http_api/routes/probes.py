@@ -7,6 +7,7 @@ from tidegate.core.instant import rfc3339
 from tidegate.errors import AccessRefused
 from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.operation import ASKED, Content, Operation, documented
+from tidegate.inbound.http_api.probes import readiness_content
 from tidegate.inbound.http_api.services import ApiRequest, services
 from tidegate.runtime.gateway import Gateway
 
@@ -40,17 +41,8 @@ async def health() -> answers.Health:
 )
 async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.NotReady]:
     around = services(request)
-    found = around.supervisor.readiness()
-    match found.status:
-        case "ready":
-            return Response(answers.Ready("ready"))
-        case "degraded":
-            return Response(answers.Ready("degraded", found.stale))
-        case "starting":
-            return Response(answers.NotReady("starting"), status_code=503, headers={"Retry-After": "1"})
-        case _:
-            retry_after = {"Retry-After": str(around.gateway.drain_left_s)}
-            return Response(answers.NotReady("draining"), status_code=503, headers=retry_after)
+    status, content, fields = readiness_content(around.supervisor, around.gateway)
+    return Response(content, status_code=status, headers=fields)
 
 
 @get(

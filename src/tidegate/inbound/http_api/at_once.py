@@ -1,0 +1,91 @@
+"""Publishes and probes of which the whole request has come, answered without a router, a task or an ASGI scope.
+
+The rules and answers are those of the application, which answers the same requests where they come in pieces.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from tidegate.core.events import Position
+from tidegate.core.problem import MEDIA_TYPE
+from tidegate.inbound.http_api.common_fields import with_common
+from tidegate.inbound.http_api.probes import health, readiness
+from tidegate.inbound.http_api.publishing import PATH, Answered, PublishEndpoint, published
+from tidegate.inbound.http_api.refusals import answer_to
+from tidegate.inbound.http_api.services import Steering
+from tidegate.runtime.access import Request
+from tidegate.runtime.admission import Admissions
+from tidegate.runtime.gateway import Gateway
+
+log = structlog.get_logger("tidegate.http")
+
+
+class AtOnce:
+    """Implements `tidegate.inbound.server.AtOnce`. `root_path` is the prefix of a proxy, "" without one."""
+
+    def __init__(
+        self,
+        publish: PublishEndpoint,
+        gateway: Gateway,
+        supervisor: Steering,
+        admissions: Admissions,
+        *,
+        root_path: str,
+    ) -> None:
+        self._publish = publish
+        self._admissions = admissions
+        probes = {"/healthz": health, "/readyz": lambda: readiness(supervisor, gateway)}
+        self._probes: dict[bytes, Callable[[], Answered]] = {}
+        self._publishing: set[bytes] = set()
+        for prefix in {"", root_path}:
+            self._publishing.add(f"{prefix}{PATH}".encode())
+            self._probes.update({f"{prefix}{path}".encode(): probe for path, probe in probes.items()})
+
+    def wants(self, method: str, path: bytes) -> bool:
+        """Whether such a request is a publish or a probe."""
+        return path in self._publishing if method == "POST" else method == "GET" and path in self._probes
+
+    def answer(self, asked: Request, method: str, path: bytes, body: bytes) -> Answered | Awaitable[Answered] | None:
+        """The answer to a whole request, or how to wait for it; None, and nothing done, for one that takes long."""
+        began = asyncio.get_running_loop().time()
+        origin, probe = None, self._probes.get(path)
+        try:
+            self._admissions.arrive(asked, at_any_host=probe is not None)
+            origin = asked.headers.get("origin")
+            if probe is not None:
+                answered = probe()
+            else:
+                outcome = self._publish.begin(asked, body)
+                if outcome is None:
+                    return None
+                if not isinstance(outcome, Position):
+                    return self._later(asyncio.ensure_future(outcome), asked, origin, began)
+                answered = published(outcome)
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            answered = self._refused(error, asked, method, path)
+        return _finished(answered, method, path, origin, began)
+
+    async def _later(
+        self, outcome: asyncio.Future[Position], asked: Request, origin: str | None, began: float
+    ) -> Answered:
+        try:
+            answered = published(await asyncio.shield(outcome))
+        except Exception as error:  # noqa: BLE001 - every error is answered
+            answered = self._refused(error, asked, "POST", PATH.encode())
+        return _finished(answered, "POST", PATH.encode(), origin, began)
+
+    def _refused(self, error: Exception, asked: Request, method: str, path: bytes) -> Answered:
+        answer = answer_to(error, method=method, path=path.decode("ascii"))
+        self._admissions.note_refused(asked, "http", answer.reason)
+        body = answer.body
+        fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **answer.fields}
+        return answer.status, [(name.encode(), value.encode("latin-1")) for name, value in fields.items()], body
+
+
+def _finished(answered: Answered, method: str, path: bytes, origin: str | None, began: float) -> Answered:
+    status, fields, body = answered
+    elapsed_s = round(asyncio.get_running_loop().time() - began, 4)
+    log.debug("request", method=method, path=path.decode("ascii"), status=status, elapsed_s=elapsed_s)
+    return status, with_common(fields, allowed_origin=origin), body

@@ -1,0 +1,122 @@
+"""The bytes of an answer (RFC 9112): its head, and how whoever reads it can tell where its body ends.
+
+Pure: gives bytes back, and knows neither transports nor ASGI.
+"""
+
+import functools
+import http
+import re
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from enum import Enum, auto
+
+from tidegate.inbound.server.reading import RequestHead
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+BODILESS = frozenset({204, 304})
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_STATUS_LINES = {
+    int(status): b"HTTP/1.1 %d %b\r\n" % (status, http.HTTPStatus(status).phrase.encode()) for status in http.HTTPStatus
+}
+
+
+class Framing(Enum):
+    """How the end of a body is told."""
+
+    LENGTH = auto()
+    CHUNKS = auto()
+    CLOSE = auto()
+    """By the end of the connection: HTTP/1.0 knows no chunks."""
+    HEAD = auto()
+    """There is none, whatever the head says of it."""
+
+
+class CommonFields:
+    """The fields that every answer begins with. The date is of the second in which it is asked for."""
+
+    __slots__ = ("_block", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._block = b""
+
+    def block(self) -> bytes:
+        """As they are sent."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._block = b"date: %b\r\nserver: tidegate\r\n" % formatdate(usegmt=True).encode()
+        return self._block
+
+
+class AnswerWriter:
+    """Writes the answer to one request. `keep_alive` says whether the connection outlives it."""
+
+    __slots__ = ("_framing", "_is_head", "_is_old", "_left", "keep_alive")
+
+    def __init__(self, request: RequestHead) -> None:
+        self.keep_alive = request.keep_alive
+        self._is_head = request.method == "HEAD"
+        self._is_old = request.is_old
+        self._framing = Framing.LENGTH
+        self._left = 0
+
+    def head(self, status: int, fields: Iterable[tuple[bytes, bytes]], *, common: CommonFields) -> bytes:
+        """The head. Raises `ValueError` for a field that would end early, or take another's place."""
+        framing, says_close = None, False
+        lines = [_status_line(status), common.block()]
+        for given, value in fields:
+            name = _name(given)
+            if name == b"content-length" and framing is None:
+                framing, self._left = Framing.LENGTH, int(value)
+            elif name == b"transfer-encoding" and value.lower() == b"chunked":
+                framing = Framing.CHUNKS
+            elif name == b"connection" and b"close" in [token.strip().lower() for token in value.split(b",")]:
+                self.keep_alive, says_close = False, True
+            if _NO_VALUE.search(value):
+                raise ValueError(f"expected the value of a header field (RFC 9110, section 5.5), got {value!r}")
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if not self.keep_alive and not says_close:
+            lines.append(b"connection: close\r\n")
+        if framing is None and not self._is_head and status not in BODILESS:
+            framing = Framing.CLOSE if self._is_old else Framing.CHUNKS
+            if framing is Framing.CHUNKS:
+                lines.append(b"transfer-encoding: chunked\r\n")
+        self._framing = Framing.HEAD if self._is_head else framing or Framing.LENGTH
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def body(self, piece: bytes, *, more: bool) -> bytes:
+        """A piece of the body, the last one unless there is `more`.
+
+        Raises `ValueError` where the body is longer or shorter than the head said.
+        """
+        match self._framing:
+            case Framing.LENGTH:
+                if len(piece) > self._left or (len(piece) < self._left and not more):
+                    raise ValueError(f"expected {self._left} bytes more of the body, got {len(piece)}")
+                self._left -= len(piece)
+                return piece
+            case Framing.CHUNKS:
+                chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+                return chunk if more else chunk + b"0\r\n\r\n"
+            case Framing.CLOSE:
+                return piece
+            case Framing.HEAD:
+                return b""
+
+
+def _status_line(status: int) -> bytes:
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+@functools.lru_cache(maxsize=256)
+def _name(given: bytes) -> bytes:
+    if not _NAME.fullmatch(given):
+        raise ValueError(f"expected the name of a header field (RFC 9110, section 5.1), got {given!r}")
+    return given.lower()

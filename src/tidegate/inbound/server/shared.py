@@ -1,0 +1,38 @@
+"""What the connections of one server have in common: who answers, how long anybody waits, and that it ends."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from tidegate.errors import RefusalReason
+from tidegate.inbound.server.answering import CommonFields
+from tidegate.inbound.server.deadlines import Deadlines
+from tidegate.inbound.server.handlers import Handlers
+
+Refused = Callable[[RefusalReason, str], None]
+"""Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
+
+
+class Served(Protocol):
+    """A connection, as its server ends it."""
+
+    def shutdown(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Shared(msgspec.Struct, kw_only=True):
+    """What the connections of one server share. `gone` is called when one ended or became a WebSocket."""
+
+    handlers: Handlers
+    refused: Refused
+    scheme: Literal["http", "https"]
+    body_bytes: int
+    slow_grace_s: float
+    heads: Deadlines[Any]
+    idle: Deadlines[Any]
+    common: CommonFields
+    gone: Callable[[], None]
+    connections: set["Served"] = msgspec.field(default_factory=set)
+    is_ending: bool = False

@@ -1,0 +1,240 @@
+"""A bus that is slow or fails: what is published is in the order of decisions, and nothing that matters is lost.
+
+`judge` reads what was published as a client would, and knows nothing of how it came about.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from house import INTERVAL_S, TIMEOUT_S, HardBus, House, source, times, virtual
+from structlog.testing import capture_logs
+
+from tidegate.core.breaker import BreakerConfig
+from tidegate.core.events import Draft
+from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
+
+RULES = BreakerConfig(
+    failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, probe_deadline_s=TIMEOUT_S + 1
+)
+BREAKERS = {"a.x": "engine", "b.x": "engine", "c.x": "engine/c.x"}
+
+Fails = Callable[[], BusError | None]
+
+
+def judge(house: House) -> None:
+    """No hole in a breaker's trail, nothing fresh behind one that isn't closed, no news twice, and the end is true."""
+    states: dict[str, str | None] = dict.fromkeys(BREAKERS.values())
+    told: dict[tuple[str, str | None], object] = {}
+    for at, draft in house.published:
+        match draft.type:
+            case "circuit_breaker.state":
+                move = msgspec.json.decode(draft.data)
+                assert move["from"] == states[move["breaker"]], f"{at}: a hole in the trail: {move}"
+                states[move["breaker"]] = move["state"]
+            case "source.freshness":
+                known = msgspec.json.decode(draft.data)
+                said: object = known["stale"], known["as_of"] is None, known["error_code"]
+                assert told.get((draft.type, draft.key)) != said, f"{at}: said twice: {known}"
+                told[draft.type, draft.key] = said
+            case "a.x" | "b.x" | "c.x":
+                assert draft.stale or states[BREAKERS[draft.type]] == "closed", f"{at}: fresh behind an open breaker"
+                said = draft.stale, draft.error_code, draft.cause, draft.as_of
+                assert not draft.stale or told.get((draft.type, None)) != said, f"{at}: stale twice: {said}"
+                told[draft.type, None] = said
+    for breaker in house.supervisor.breakers():
+        assert states[breaker.name] == breaker.state.value
+    for view in house.supervisor.sources():
+        newest = house.of(view.type)[-1]
+        assert newest.stale is view.stale
+        assert house.freshness(view.type)["stale"] is view.stale
+
+
+async def ups_and_downs(house: House, seed: int, *, minutes: float) -> None:
+    """A backend of which each source fails now and then, some by themselves and some with the others."""
+    rng = random.Random(seed)
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + 60 * minutes
+    while loop.time() < ends:
+        broken = rng.choice([(), (), ("a.x",), ("c.x",), ("a.x", "b.x"), ("a.x", "b.x", "c.x")])
+        error = rng.choice([Disconnected("refused"), HttpStatus(500, "500"), HttpStatus(401, "401")])
+        house.backend.script = lambda call, broken=broken, error=error: error if call.method in broken else rng.random()
+        house.backend.delay_s = rng.choice([0.001, 0.02, 0.1, TIMEOUT_S + 1.0])
+        await asyncio.sleep(rng.uniform(0.5, 6.0))
+    house.backend.delay_s = 0.1
+    house.backend.script = lambda call: 1
+
+
+def live(bus: Callable[[list[tuple[float, Draft]]], HardBus], *, batch: bool, seed: int, minutes: float = 1.5) -> House:
+    plans = [
+        source(name, interval_s=interval_s, breaker=breaker, stale_repeat=False, on_change=name == "b.x")
+        for (name, breaker), interval_s in zip(BREAKERS.items(), (0.5, 1.0, 0.7), strict=True)
+    ]
+    houses = []
+
+    @virtual
+    async def run() -> None:
+        house = House(*plans, batch=batch, breaker=RULES, bus=bus)
+        houses.append(house)
+        with capture_logs():  # thousands of lines that nobody reads
+            async with house.supervisor.running():
+                await ups_and_downs(house, seed, minutes=minutes)
+                await asyncio.sleep(30.0)
+                judge(house)
+                assert all(view.is_closed for view in house.supervisor.breakers())
+                assert not any(view.stale for view in house.supervisor.sources())
+
+    run()
+    return houses[0]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bus_that_takes_up_to_50_ms_changes_nothing_but_when(seed: int, batch: bool) -> None:
+    rng = random.Random(f"bus {seed}")
+    house = live(lambda to: HardBus(to, delay_s=lambda: rng.uniform(0.0, 0.05)), batch=batch, seed=seed)
+    assert len(house.states()) > 6
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("kind", [BusRefused, BusUnknown])
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_bus_that_fails_now_and_then_loses_nothing(
+    kind: type[BusError], seed: int, *, batch: bool, slow: bool
+) -> None:
+    rng = random.Random(f"bus {seed}")
+
+    def fails() -> BusError | None:
+        return kind("now and then") if rng.random() < 0.3 else None
+
+    def delay_s() -> float:
+        return rng.uniform(0.0, 0.05) if slow else 0.0
+
+    house = live(
+        lambda to: HardBus(to, delay_s=delay_s, fails=fails, stores=rng.random() < 0.5), batch=batch, seed=seed
+    )
+    assert len(house.states()) > 6
+
+
+def once(error: BusError, number: int) -> Fails:
+    """The publish of this `number`, from 0, fails with `error`."""
+    left = [*(None for _ in range(number)), error]
+    return lambda: left.pop(0) if left else None
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+@pytest.mark.parametrize("delay_s", [0.0, 0.03])
+def test_a_publish_that_is_refused_once_leaves_no_hole_and_loses_no_stale_event(number: int, delay_s: float) -> None:
+    @virtual
+    async def run() -> None:
+        plans = [source(name, interval_s=1.0, stale_repeat=False) for name in ("a.x", "b.x")]
+        house = House(
+            *plans,
+            breaker=RULES,
+            bus=lambda to: HardBus(to, delay_s=lambda: delay_s, fails=once(BusRefused("full"), number)),
+        )
+        async with house.supervisor.running():
+            await asyncio.sleep(1.2)
+            house.backend.fail(Disconnected("refused"))
+            await asyncio.sleep(1.9)
+            house.backend.recover()
+            await asyncio.sleep(12.0)
+            judge_pair(house)
+
+    def judge_pair(house: House) -> None:
+        assert (house.states()[0], house.states()[1], house.states()[-1]) == ("closed", "open", "closed")
+        for name in ("a.x", "b.x"):
+            stale = [(draft.error_code, draft.cause, draft.as_of) for draft in house.of(name) if draft.stale]
+            assert len(stale) == len(set(stale)), "each reason once for each answer"
+            assert ("CIRCUIT_BREAKER_OPEN", "RPC_DISCONNECT") in house.stale(name)
+            assert house.of(name)[-1].stale is False
+        moves = [msgspec.json.decode(draft.data) for draft in house.of("circuit_breaker.state")]
+        assert [move["from"] for move in moves] == [None, *(move["state"] for move in moves[:-1])]
+
+    run()
+
+
+@virtual
+async def test_what_is_refused_is_said_half_a_second_later_though_nothing_else_happens() -> None:
+    refusals = [BusRefused("full")]
+    house = House(
+        source("a.x", interval_s=3600.0),
+        source("b.x", interval_s=3600.0),
+        bus=lambda to: HardBus(to, fails=lambda: refusals.pop() if refusals and failing else None),
+    )
+    failing = False
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        failing = True
+        began = asyncio.get_running_loop().time()
+        await house.supervisor.command("engine", "force-open", by="ops")
+        assert house.states() == ["closed"]
+        await asyncio.sleep(1.0)
+    said = [(at, draft.type) for at, draft in house.published if at > began]
+    assert [event_type for _, event_type in said[:2]] == ["circuit_breaker.state", "a.x"]
+    assert [at for at, _ in said] == pytest.approx([began + 0.5] * len(said), abs=0.001)
+    assert house.of("b.x")[-1].stale
+
+
+@virtual
+async def test_a_bus_that_is_gone_for_ten_seconds_is_told_the_truth_as_it_is_then() -> None:
+    """The answers of that time are lost, and so are the moves that clients never heard of: but not in their trail."""
+    gone = False
+    house = House(
+        source("a.x", interval_s=1.0, stale_repeat=False),
+        breaker=RULES,
+        bus=lambda to: HardBus(to, fails=lambda: BusRefused("gone") if gone else None),
+    )
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        gone = True
+        house.backend.fail(Disconnected("refused"))
+        heard = len(house.published)
+        await asyncio.sleep(10.0)
+        assert len(house.published) == heard
+        gone = False
+        await asyncio.sleep(1.0)
+        assert house.states()[:2] == ["closed", "open"]
+        assert house.of("a.x")[-1].error_code == "CIRCUIT_BREAKER_OPEN"
+        await asyncio.sleep(5.0)
+        house.backend.recover()
+        await asyncio.sleep(20.0)
+    moves = [msgspec.json.decode(draft.data) for draft in house.of("circuit_breaker.state")]
+    assert [move["from"] for move in moves] == [None, *(move["state"] for move in moves[:-1])]
+    assert moves[-1]["state"] == "closed"
+    assert house.of("a.x")[-1].stale is False
+    errors = [msgspec.json.decode(draft.data) for draft in house.of("rpc_error")]
+    assert errors, "that it fails is told as soon as it can be"
+    assert errors[0]["suppressed"] == errors[0]["consecutive_failures"] - 1
+
+
+@virtual
+async def test_while_the_bus_is_stuck_nobody_is_polled_and_nothing_is_repeated() -> None:
+    silent = False
+    house = House(
+        source("a.x", interval_s=1.0),
+        source("b.x", interval_s=INTERVAL_S),
+        breaker=RULES,
+        bus=lambda to: HardBus(to, fails=lambda: BusUnknown("no answer") if silent else None, stores=True),
+    )
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        silent = True
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(60.0)
+        asked = [at - began for at in times(house.backend) if at > began]
+        assert 3 <= len(asked) <= 8, "until the time-out of a publish, 5 s, has passed"
+        assert max(asked) < 7.0
+        missed = house.supervisor.sources()[0].missed_ticks
+        assert missed > 40
+        told = len(house.published)
+        silent = False
+        await asyncio.sleep(3.0)
+        said = house.published[told:]
+        assert [draft.error_code for _, draft in said if draft.type == "b.x"][:1] == ["OVERDUE"]
+        assert len([draft for _, draft in said if draft.type == "a.x"]) <= 12
+        assert len(times(house.backend)) > len(asked) + 2
+    assert house.of("a.x")[-1].stale is False
