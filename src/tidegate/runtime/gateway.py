@@ -234,11 +234,11 @@ class Gateway:
     def deliver(self, events: Sequence[Event]) -> None:
         now = self.clock.now()
         for event in events:
-            if event.seq is None or event.seq <= self._history.newest:
-                continue  # delivered before: a bus may begin a little earlier after a reconnect
-            self._stream.append(event)
-            self._keep(event, now)
-            self._send(event)
+            if event.seq is not None and event.seq > self._history.newest:
+                self._stream.append(event)
+                self._keep(event, now)
+                self._send(event)
+            # else it was delivered before: a bus may begin a little earlier after a reconnect
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))
