@@ -11,7 +11,7 @@ from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
 from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Instant, Time, rfc3339
-from tidegate.core.source import SourceView
+from tidegate.core.source import SourceFacts, SourceView
 from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
 from tidegate.errors import ErrorCode
 from tidegate.inbound.http_api.services import AuthMode
@@ -73,19 +73,11 @@ class Session(msgspec.Struct, kw_only=True):
     now: Time
 
 
-class SourceStatus(msgspec.Struct, kw_only=True):
+class SourceStatus(SourceFacts, frozen=True, kw_only=True):
     """A polled source. Older than `max_age_s` its data is stale although no call has failed."""
 
-    type: str
-    backend: str
-    interval_s: float
-    max_age_s: float
-    on_change: bool
-    stale: bool
     as_of: Time | None
-    error_code: ErrorCode | None
     next_poll_at: Time | None
-    missed_ticks: int
 
 
 class LastError(msgspec.Struct, kw_only=True):
@@ -206,18 +198,8 @@ def what_is_granted(grant: Grant | None) -> tuple[list[Role], list[str] | None, 
 
 def source_status(view: SourceView) -> SourceStatus:
     """A source as clients see it."""
-    return SourceStatus(
-        type=view.type,
-        backend=view.backend,
-        interval_s=view.interval_s,
-        max_age_s=view.max_age_s,
-        on_change=view.on_change,
-        stale=view.stale,
-        as_of=_time(view.as_of),
-        error_code=view.error_code,
-        next_poll_at=_time(view.next_poll_at),
-        missed_ticks=view.missed_ticks,
-    )
+    times = {"as_of": _time(view.as_of), "next_poll_at": _time(view.next_poll_at)}
+    return SourceStatus(**msgspec.structs.asdict(view) | times)
 
 
 def breaker_status(view: BreakerView) -> BreakerStatus:
