@@ -289,7 +289,7 @@ class Hanging(ScriptedBackend):
     hangs = False
     is_asked: asyncio.Event
 
-    async def call(self, calls: Sequence[Call]) -> Sequence[Raw | BackendError]:
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
         answers = await super().call(calls)
         if self.hangs:
             self.is_asked.set()
