@@ -33,6 +33,38 @@ from collections.abc import Sequence
 
 import msgspec
 
+__all__ = [
+    "AccessRefused",
+    "ApplicationError",
+    "BackendError",
+    "BusError",
+    "BusRefused",
+    "BusUnknown",
+    "CloseCode",
+    "ConfigError",
+    "DeadlineExceeded",
+    "Disconnected",
+    "ErrorCode",
+    "HttpStatus",
+    "InvalidResponse",
+    "MappingFailed",
+    "MessageError",
+    "MessageErrorCode",
+    "MissingExtra",
+    "NoCredentials",
+    "PositionError",
+    "Problem",
+    "PublishError",
+    "RefusalReason",
+    "StoreError",
+    "StreamClosed",
+    "TidegateError",
+    "TopicError",
+    "UnknownName",
+    "Unreachable",
+    "Unstorable",
+]
+
 
 class ErrorCode(enum.StrEnum):
     """Why an event is stale, or a call failed: ``error_code`` on events."""

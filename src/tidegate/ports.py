@@ -10,9 +10,10 @@ import msgspec
 from tidegate.core.backend_plan import Call
 from tidegate.core.decision import SavedValue
 from tidegate.core.events import EncodedDraft, Event, Position
-from tidegate.core.grant import Coverage, Grant
+from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
+from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
 
 __all__ = [
@@ -24,10 +25,19 @@ __all__ = [
     "Call",
     "Checked",
     "Clock",
+    "Coverage",
+    "EncodedDraft",
+    "Event",
+    "Grant",
+    "Instant",
+    "Measurement",
     "Metrics",
+    "PatternSet",
+    "Position",
     "Prepares",
     "Receiver",
     "RenderedMetrics",
+    "Role",
     "SavedValue",
     "Store",
 ]

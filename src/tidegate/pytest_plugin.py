@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+__all__ = [
+    "tidegate_backends",
+    "tidegate_config",
+    "tidegate_gateway",
+]
+
 try:
     from pytest_asyncio import fixture as asyncio_fixture
 except ImportError:

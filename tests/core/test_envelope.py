@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from tidegate.core import envelope as wire
 from tidegate.core.events import NOT_OURS, Draft, Position
+from tidegate.core.instant import rfc3339
 from tidegate.errors import ErrorCode, MessageErrorCode
 
 STAMP = "2026-11-22T21:40:03.123Z"
@@ -82,6 +83,62 @@ class TestEvents:
         published = event("a", 3, source="s", stale=False, as_of=as_of)
         shown = json.loads(published.json)
         assert shown["as_of"] == shown["timestamp"]
+
+
+def as_told(published: Draft, seq: int | None, snapshot: bool = False) -> wire.EventEnvelope:
+    """The envelope field by field, as docs/protocol.md has it."""
+
+    def present(value: Any) -> Any:
+        return msgspec.UNSET if value is None else value
+
+    return wire.EventEnvelope(
+        type=published.type,
+        timestamp=STAMP,
+        seq=present(seq),
+        key=present(published.key),
+        source=present(published.source),
+        stale=present(published.stale),
+        as_of=present(published.as_of and rfc3339(published.as_of)),
+        error_code=present(published.error_code),
+        retry_at=present(published.retry_at and rfc3339(published.retry_at)),
+        cause=present(published.cause),
+        expired=published.expired or msgspec.UNSET,
+        gone=published.gone or msgspec.UNSET,
+        snapshot=snapshot or msgspec.UNSET,
+        data=published.data,
+    )
+
+
+DRAFTS = st.builds(
+    Draft,
+    type=st.sampled_from(["a", "a.b", "storage.pool_status"]),
+    data=st.sampled_from([Raw(b"null"), Raw(b'{"n":1.10}')]),
+    key=st.none() | st.text(),
+    gone=st.booleans(),
+    source=st.none() | st.text(),
+    stale=st.none() | st.booleans(),
+    as_of=st.none() | st.floats(WALL - 10, WALL),
+    error_code=st.none() | st.sampled_from(ErrorCode),
+    retry_at=st.none() | st.floats(WALL, WALL + 10),
+    cause=st.none() | st.sampled_from(ErrorCode),
+    expired=st.booleans(),
+    fresh_s=st.none() | st.just(3.0),
+    about=st.none() | st.just(frozenset({"x"})),
+)
+
+
+class TestSplicing:
+    @given(DRAFTS, st.integers(1, 2**53))
+    def test_the_bytes_are_those_of_the_whole_envelope(self, published: Draft, seq: int) -> None:
+        handed = wire.encode_draft(published, timestamp=WALL)
+        assert handed.json == wire.encode(as_told(published, None))
+        assert wire.event_at(seq, handed).json == wire.encode(as_told(published, seq))
+        assert wire.unplaced_event(published, timestamp=WALL).json == handed.json
+
+    @given(DRAFTS)
+    def test_so_are_those_of_a_snapshot_that_says_something_else(self, published: Draft) -> None:
+        event = wire.event_at(7, wire.encode_draft(draft("a"), timestamp=WALL))
+        assert wire.encode_restated(event, published) == wire.encode(as_told(published, 7, snapshot=True))
 
 
 class TestSnapshots:

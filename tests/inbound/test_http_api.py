@@ -11,9 +11,12 @@ import structlog
 from fanout import FakeChannel, draft
 from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request, serving
 
+from tidegate.core.breaker import BreakerFacts
 from tidegate.core.grant import Grant, Role
+from tidegate.core.source import SourceView
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
+from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus
 from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"
@@ -780,6 +783,11 @@ async def test_answers_are_what_the_document_says(path: str) -> None:
         document = await openapi(gate)
         schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         jsonschema.validate((await gate.ask("GET", path)).json, {**schema, "components": document["components"]})
+
+
+def test_every_fact_of_a_source_and_of_a_breaker_is_shown() -> None:
+    assert {*SourceStatus.__struct_fields__} == {*SourceView.__struct_fields__}
+    assert {*BreakerFacts.__struct_fields__} < {*BreakerStatus.__struct_fields__} < {*BreakerRecord.__struct_fields__}
 
 
 async def test_the_asyncapi_document_is_of_this_gateway() -> None:

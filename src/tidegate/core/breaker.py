@@ -161,22 +161,29 @@ class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
     window: list[tuple[float, bool]]
 
 
-class BreakerView(msgspec.Struct, frozen=True, kw_only=True):
-    """A breaker as ``GET /api/v1/status/circuit-breaker`` shows it, and `cause` as in `Transition`.
+class BreakerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``GET /api/v1/status/circuit-breaker`` shows of a breaker, but for its times. A field added here is shown.
 
-    Times are in Unix seconds: `since` is when it entered its state. `failure_count` and `success_count` are the
-    current run of failures and of successes, one of them 0. `history` are the newest `HISTORY` moves, oldest first.
-    `held_until` is when the backend's last wish to be left alone ends or ended; None if it had none, or an operator
-    has ended it.
+    `failure_count` and `success_count` are the current run of failures and of successes, one of them 0.
     """
 
     name: str
     state: State
     forced: bool
-    since: float
     failure_count: int
     success_count: int
     open_count: int
+
+
+class BreakerView(BreakerFacts, frozen=True, kw_only=True):
+    """A breaker as it is now, and `cause` as in `Transition`.
+
+    Times are in Unix seconds: `since` is when it entered its state. `history` are the newest `HISTORY` moves, oldest
+    first. `held_until` is when the backend's last wish to be left alone ends or ended; None if it had none, or an
+    operator has ended it.
+    """
+
+    since: float
     retry_at: float | None
     last_error: LastError | None
     cause: ErrorCode | None

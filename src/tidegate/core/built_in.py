@@ -3,10 +3,13 @@
 Whoever publishes one of them fills one of these, and the AsyncAPI document is made from them.
 """
 
+from collections.abc import Mapping
+from typing import get_args, get_type_hints
+
 import msgspec
 
 from tidegate.core.breaker import Reason, State
-from tidegate.core.events import Draft
+from tidegate.core.events import DRAFT_TIMES, Draft
 from tidegate.core.instant import Time, from_rfc3339, rfc3339
 from tidegate.errors import ErrorCode
 
@@ -55,30 +58,27 @@ class Heartbeat(msgspec.Struct, kw_only=True):
     clients: int
 
 
-RETAINED_TYPES = ("circuit_breaker.state", "source.freshness")
-"""Those of which the newest event of each key is kept."""
+RETAINED: Mapping[str, type[msgspec.Struct]] = {
+    "circuit_breaker.state": BreakerState,
+    "source.freshness": SourceFreshness,
+}
+"""The built-in types of which the newest event of each key is kept, and their data."""
+
+_TIMES = {
+    event_type: [name for name, hint in get_type_hints(data, include_extras=True).items() if Time in get_args(hint)]
+    for event_type, data in RETAINED.items()
+}
 
 
 def moved(draft: Draft, step_s: float) -> Draft:
     """What a retained `draft` says once the wall clock was set by `step_s` seconds: its times are moved too."""
     data = draft.data
-    match draft.type:
-        case "circuit_breaker.state":
-            told = msgspec.json.decode(data, type=BreakerState)
-            told.opened_at = _moved(told.opened_at, step_s)
-            told.retry_at = _moved(told.retry_at, step_s)
-            data = msgspec.Raw(msgspec.json.encode(told))
-        case "source.freshness":
-            known = msgspec.json.decode(data, type=SourceFreshness)
-            known.as_of = _moved(known.as_of, step_s)
-            data = msgspec.Raw(msgspec.json.encode(known))
-    return msgspec.structs.replace(
-        draft,
-        data=data,
-        as_of=None if draft.as_of is None else draft.as_of + step_s,
-        retry_at=None if draft.retry_at is None else draft.retry_at + step_s,
-    )
-
-
-def _moved(time: Time | None, step_s: float) -> Time | None:
-    return None if time is None else rfc3339(from_rfc3339(time) + step_s)
+    if (told_as := RETAINED.get(draft.type)) is not None:
+        told = msgspec.json.decode(data, type=told_as)
+        for name in _TIMES[draft.type]:
+            if (time := getattr(told, name)) is not None:
+                setattr(told, name, rfc3339(from_rfc3339(time) + step_s))
+        data = msgspec.Raw(msgspec.json.encode(told))
+    moments = {name: moment for name in DRAFT_TIMES if (moment := getattr(draft, name)) is not None}
+    later = {name: moment + step_s for name, moment in moments.items()}
+    return msgspec.structs.replace(draft, data=data, **later)

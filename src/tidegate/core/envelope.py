@@ -4,18 +4,17 @@ An event is encoded once, when it is published; a snapshot of it is spliced from
 frames (`tidegate.core.framing`) or of who receives what.
 """
 
-from typing import Any, Literal, TypeVar
+from operator import attrgetter
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tidegate.core.events import NOT_OURS, Draft, EncodedDraft, Event, GapReason, Position
+from tidegate.core.events import DRAFT_TIMES, NOT_OURS, Draft, EncodedDraft, Event, GapReason, Position
 from tidegate.core.instant import Time, rfc3339
 from tidegate.errors import ErrorCode, MessageErrorCode
 
 PROTOCOL_VERSION = 1
-
-T = TypeVar("T")
 
 
 class EventEnvelope(msgspec.Struct, kw_only=True):
@@ -182,6 +181,28 @@ _SEQ_AT = len(b'{"type":"","timestamp":"2026-01-01T00:00:00.000Z",')
 """Where ``seq`` goes in, without the event type, which needs no escapes."""
 
 
+_TOLD = tuple(
+    name for name in EventEnvelope.__struct_fields__ if name in Draft.__struct_fields__ and name not in {"type", "data"}
+)
+"""What an envelope tells of its draft under the same name, unless that is the draft's default."""
+
+_told = attrgetter(*_TOLD)
+
+_Untyped = msgspec.defstruct(
+    "_Untyped",
+    [
+        ("type", Any),
+        ("timestamp", Any),
+        ("seq", Any, UNSET),
+        *((name, Any, default) for name, default in zip(_TOLD, _told(Draft(type="", data=Raw(b""))), strict=True)),
+        ("snapshot", Any, UNSET),
+        ("data", Any, UNSET),
+    ],
+    omit_defaults=True,
+)
+"""`EventEnvelope` with a draft's defaults, which msgspec leaves out: so no field of it is looked at in Python."""
+
+
 def encode(value: Any) -> bytes:
     """Any message or data struct as compact JSON."""
     return _encoder.encode(value)
@@ -199,7 +220,7 @@ def encode_draft(draft: Draft, *, timestamp: float) -> EncodedDraft:
     """
     if draft.as_of is not None and draft.as_of > timestamp:
         draft = msgspec.structs.replace(draft, as_of=timestamp)
-    json = _encoder.encode(_envelope(draft, seq=None, timestamp=timestamp))
+    json = _encoder.encode(_envelope(draft, seq=UNSET, timestamp=timestamp))
     return EncodedDraft(draft, timestamp, json, _SEQ_AT + len(draft.type))
 
 
@@ -222,7 +243,7 @@ def encode_snapshot(event: Event) -> bytes:
 
 def encode_restated(event: Event, draft: Draft) -> bytes:
     """`event` as it is handed to a new subscriber, saying what `draft` says."""
-    envelope = _envelope(draft, seq=event.seq, timestamp=event.timestamp)
+    envelope = _envelope(draft, seq=UNSET if event.seq is None else event.seq, timestamp=event.timestamp)
     envelope.snapshot = True
     return _encoder.encode(envelope)
 
@@ -243,23 +264,9 @@ def encode_gap(
     return _encoder.encode(Gap(timestamp=rfc3339(timestamp), data=data))
 
 
-def _envelope(draft: Draft, *, seq: int | None, timestamp: float) -> EventEnvelope:
-    return EventEnvelope(
-        type=draft.type,
-        timestamp=rfc3339(timestamp),
-        seq=UNSET if seq is None else seq,
-        key=_or_unset(draft.key),
-        source=_or_unset(draft.source),
-        stale=_or_unset(draft.stale),
-        as_of=UNSET if draft.as_of is None else rfc3339(draft.as_of),
-        error_code=_or_unset(draft.error_code),
-        retry_at=UNSET if draft.retry_at is None else rfc3339(draft.retry_at),
-        cause=_or_unset(draft.cause),
-        expired=draft.expired or UNSET,
-        gone=draft.gone or UNSET,
-        data=draft.data,
-    )
-
-
-def _or_unset(value: T | None) -> T | UnsetType:
-    return UNSET if value is None else value
+def _envelope(draft: Draft, *, seq: int | UnsetType, timestamp: float) -> Any:
+    envelope = _Untyped(draft.type, rfc3339(timestamp), seq, *_told(draft), UNSET, draft.data)
+    for name in DRAFT_TIMES:
+        if (moment := getattr(draft, name)) is not None:
+            setattr(envelope, name, rfc3339(moment))
+    return envelope

@@ -9,6 +9,18 @@ import msgspec
 
 from tidegate.errors import ErrorCode, RefusalReason
 
+__all__ = [
+    "BreakerMoved",
+    "ClientConnected",
+    "ClientLeft",
+    "EventPublished",
+    "EventsSkipped",
+    "Measurement",
+    "PollEnded",
+    "RequestRefused",
+    "TicksMissed",
+]
+
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

@@ -18,6 +18,10 @@ import msgspec
 from tidegate.core.topics import check_key
 from tidegate.errors import InvalidResponse, TopicError
 
+__all__ = [
+    "compact",
+]  # for authors of backends; the rest is the gateway's own
+
 _T = TypeVar("_T")
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 _Key = str | int

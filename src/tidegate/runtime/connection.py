@@ -187,18 +187,14 @@ class Connection:
             self._channel.abort(CloseCode.INTERNAL_ERROR, UNFORESEEN)
             self.detach()
 
+    def hang_up(self, code: CloseCode, reason: str) -> None:
+        """Close the channel of a connection that was detached while its channel was still open."""
+        self._channel.close(code, reason)
+
     def detach(self) -> None:
         """The stream has ended: drop what waits for it. May be called again."""
         self._requests = None
         self.subscriber.detach()
-
-    def cut_off(self, code: CloseCode, reason: str) -> Callable[[], None]:
-        """Send nothing any more: the sequence of events that the client follows has ended.
-
-        Call what is returned to end the stream, unless it has ended meanwhile.
-        """
-        self.detach()
-        return functools.partial(self._channel.close, code, reason)
 
     @property
     def _is_closed(self) -> bool:

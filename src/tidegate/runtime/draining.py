@@ -4,7 +4,7 @@ Clients are closed one after the other, so that they do not come back all at onc
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 
 import structlog
 
@@ -50,21 +50,16 @@ async def drain(clients: Clients, clock: Clock, drain_s: float, *, at_least_s: f
         await clock.sleep_until(now.mono + at_least_s)
 
 
-def cut_off(clients: Clients) -> dict[Connection, Callable[[], None]]:
-    """Send nothing any more to those who are connected; how to end the stream of each, for `send_away`."""
-    why = "another sequence of events has begun: connect again"
-    return {connection: connection.cut_off(CloseCode.DRAINING, why) for connection in clients.connections}
+async def send_away(leaving: Sequence[Connection], clients: Clients, clock: Clock, within_s: float) -> None:
+    """Close those of `leaving` who have not left by themselves, spread over `within_s` seconds.
 
-
-async def send_away(
-    leaving: Mapping[Connection, Callable[[], None]], clients: Clients, clock: Clock, within_s: float
-) -> None:
-    """End the streams of those who have not left by themselves, spread over `within_s` seconds."""
+    Call `Connection.detach` of each before.
+    """
     began = clock.now().mono
-    for n, (connection, end) in enumerate(leaving.items()):
+    for n, connection in enumerate(leaving):
         await clock.sleep_until(began + within_s * n / len(leaving))
         if connection in clients:
-            end()
+            connection.hang_up(CloseCode.DRAINING, "another sequence of events has begun: connect again")
 
 
 async def _until_empty(clients: Clients, clock: Clock, at: float) -> None:

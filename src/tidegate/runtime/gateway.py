@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 import msgspec
 import structlog
 
-from tidegate.core.built_in import RETAINED_TYPES, Heartbeat
+from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.envelope import raw, unplaced_event
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.history import History
@@ -32,7 +32,7 @@ from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import Clients
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import Surroundings
-from tidegate.runtime.draining import cut_off, drain, send_away
+from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.publishing import EventPublisher, gone
 from tidegate.runtime.refusals import Refusals
@@ -98,7 +98,7 @@ class Gateway:
         """Called when the wall clock was set: what is kept outside with a time of its own has to be kept anew."""
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called when another sequence has begun, in which nothing was published yet that we knew."""
-        ours = [*sorted(options.source_types), *RETAINED_TYPES]
+        ours = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(ours)
         self._published = Published(
             self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
@@ -233,11 +233,11 @@ class Gateway:
     def deliver(self, events: Sequence[Event]) -> None:
         now = self.clock.now()
         for event in events:
-            if event.seq is None or event.seq <= self._history.newest:
-                continue  # delivered before: a bus may begin a little earlier after a reconnect
-            self._stream.append(event)
-            self._keep(event, now)
-            self._send(event)
+            if event.seq is not None and event.seq > self._history.newest:
+                self._stream.append(event)
+                self._keep(event, now)
+                self._send(event)
+            # else it was delivered before: a bus may begin a little earlier after a reconnect
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))
@@ -245,10 +245,12 @@ class Gateway:
         self.retained.clear()
         self._published.clear()
         self._expiry.clear()
-        if self._sending_away is not None:
-            self._sending_away.cancel()  # whoever has not left is among those below
-        leaving = cut_off(self.clients)
+        leaving = self.clients.connections
+        for connection in leaving:
+            connection.detach()
         self._begin_at(position)
+        if self._sending_away is not None:
+            self._sending_away.cancel()
         self._sending_away = asyncio.create_task(
             send_away(leaving, self.clients, self.clock, self.options.drain_s), name="send away"
         )

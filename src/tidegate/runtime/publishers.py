@@ -119,10 +119,13 @@ class Publishers:
     async def _outcome(self, drafts: Sequence[Draft]) -> Position:
         if self.refused_for is not None:
             raise _not_taken(self.refused_for)
+        attempt = self._publisher.attempt(drafts)
+        if (position := attempt.position) is not None:
+            return position
         number = next(self._numbers)
         self._under_way[number] = drafts
         try:
-            return await self._publisher.publish_within(drafts, self._timeout_s)
+            return await self._publisher.outcome_within(attempt, self._timeout_s)
         except BusUnknown as error:
             message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
             raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error

@@ -1,0 +1,200 @@
+"""Events: snapshots, publishing, and the streams that carry them."""
+
+from typing import Annotated
+
+from litestar import delete, get, post
+from litestar.params import FromPath, QueryParameter
+from litestar.types import ASGIApp
+
+from tidegate.core.grant import Role
+from tidegate.errors import AccessRefused, RefusalReason
+from tidegate.inbound.http_api import answers
+from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented
+from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
+from tidegate.inbound.http_api.routes.parameters import (
+    EVENT_TYPE,
+    LAST_EVENT_ID,
+    LAST_EVENT_ID_QUERY,
+    PROTOCOL,
+    SINCE,
+    SUBPROTOCOL,
+    TOKEN,
+    TYPES,
+)
+from tidegate.inbound.http_api.services import ApiRequest, services
+from tidegate.inbound.http_api.snapshots import SnapshotAnswer
+
+
+@get(
+    "/api/v1/snapshot",
+    opt=documented(
+        Operation(
+            name="snapshots",
+            summary="All retained events that the token covers",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The same events as a new subscriber's snapshots", answers.Snapshot)},
+        )
+    ),
+)
+async def snapshots(request: ApiRequest) -> ASGIApp:
+    return _snapshot(request, None)
+
+
+@get(
+    "/api/v1/snapshot/{event_type:str}",
+    opt=documented(
+        Operation(
+            name="snapshot",
+            summary="The retained events of one type; none if it is known and has no value yet",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The same events as a new subscriber's snapshots", answers.Snapshot)},
+            refusals={404: "The type was never retained, or the token does not cover it"},
+            parameters=(EVENT_TYPE,),
+        )
+    ),
+)
+async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> ASGIApp:
+    return _snapshot(request, event_type)
+
+
+@delete(
+    "/api/v1/snapshot/{event_type:str}",
+    status_code=200,
+    opt=documented(
+        Operation(
+            name="forget",
+            summary="Forget a published retained value; one event says that it is gone",
+            role=Role.PUBLISHER,
+            answers={200: Content("The position of that event", answers.Published)},
+            refusals={
+                400: "That is no event type",
+                403: "The type is built in or polled, or the token does not cover it",
+                404: "There is no such value",
+                429: "More events than the publisher may send now; `Retry-After` says when to come back",
+            },
+            parameters=(
+                EVENT_TYPE,
+                Parameter(name="key", place="query", description="The value's key, where the type has keys"),
+            ),
+        )
+    ),
+)
+async def forget(
+    request: ApiRequest, event_type: FromPath[str], value_key: Annotated[str, QueryParameter(name="key")] = ""
+) -> answers.Published:
+    position = await services(request).gateway.forget(event_type, value_key, request.auth.grant)
+    return answers.published(position)
+
+
+@post(
+    PUBLISH_PATH,
+    status_code=202,
+    opt=documented(
+        Operation(
+            name="publish",
+            summary="Publish one event or several in one go: all of them or none",
+            role=Role.PUBLISHER,
+            answers={202: Content("The position of the last one", answers.Published)},
+            refusals={
+                400: "The body is not what it should be",
+                403: "The type is built in or polled, or the token does not cover it",
+                408: "The body did not arrive in time",
+                413: "The body, the list, or an event's data is too long",
+                415: "The body is compressed",
+                429: "More events than the publisher may send now; `Retry-After` says when all of them would be taken",
+                507: "More would be retained than `limits.retained_keys` or `limits.retained_bytes` allow",
+            },
+            body=Content("An event, or a list of events", answers.Publication | list[answers.Publication]),
+        )
+    ),
+)
+async def publish(request: ApiRequest) -> ASGIApp:
+    return services(request).publish
+
+
+@get(
+    "/api/v1/events",
+    opt=documented(
+        Operation(
+            name="event_stream",
+            summary="Follow events as server-sent events, beginning with `welcome`; asyncapi.json describes them",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The stream", media_type="text/event-stream")},
+            refusals={
+                400: "The query is malformed",
+                403: "The token does not cover a pattern",
+                503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
+            },
+            parameters=(
+                TYPES,
+                SINCE,
+                TOKEN,
+                PROTOCOL,
+                LAST_EVENT_ID,
+                LAST_EVENT_ID_QUERY,
+            ),
+            transport="sse",
+        )
+    ),
+)
+async def event_stream(request: ApiRequest) -> ASGIApp:
+    return services(request).open_stream(request.auth)
+
+
+@post(
+    "/api/v1/backends/{name:str}/poll",
+    status_code=202,
+    opt=documented(
+        Operation(
+            name="poll",
+            summary="Something changed at a backend: poll its sources now, as far as the token covers them",
+            role=Role.PUBLISHER,
+            answers={202: Content("They are polled, its breaker permitting", answers.Polled)},
+            refusals={404: "There is no backend of that name with a source that the token covers"},
+            parameters=(Parameter(name="name", place="path", description="A backend's name"),),
+        )
+    ),
+)
+async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
+    await services(request).supervisor.poll(name, request.auth.grant.allowed)
+    return answers.Polled(name)
+
+
+@get(
+    "/ws",
+    opt=documented(
+        Operation(
+            name="websocket",
+            summary="The WebSocket, for the role `subscriber`; asyncapi.json describes what it carries",
+            answers={101: Content("The connection is a WebSocket from here on", media_type="")},
+            refusals={
+                400: "The query or the handshake is malformed",
+                401: "The token is missing or not valid",
+                403: "The token lacks the role, or does not cover a pattern",
+                426: "The request is no WebSocket handshake",
+                503: "There is no room, the gateway drains, or nobody can check tokens yet; `Retry-After` says when to"
+                " come back",
+            },
+            parameters=(
+                TYPES,
+                SINCE,
+                TOKEN,
+                PROTOCOL,
+                SUBPROTOCOL,
+            ),
+        )
+    ),
+)
+async def websocket() -> None:
+    message = "expected a WebSocket handshake (RFC 6455), got a plain request"
+    raise AccessRefused(426, message, reason=RefusalReason.MALFORMED)
+
+
+def _snapshot(request: ApiRequest, event_type: str | None) -> ASGIApp:
+    around = services(request)
+    return SnapshotAnswer(
+        around.gateway.position,
+        around.gateway.snapshot_pieces(event_type, allowed=request.auth.grant.allowed),
+        transport_of=around.transport_of,
+        grace_s=around.gateway.options.send_limits.grace_s,
+    )

@@ -1,0 +1,97 @@
+"""Whether the gateway serves, is ready, and would let the caller in: asked without a token, or with a bad one."""
+
+from litestar import Response, get
+
+from tidegate.core.grant import Grant
+from tidegate.core.instant import rfc3339
+from tidegate.errors import AccessRefused
+from tidegate.inbound.http_api import answers
+from tidegate.inbound.http_api.operation import ASKED, Content, Operation, documented
+from tidegate.inbound.http_api.services import ApiRequest, services
+from tidegate.runtime.gateway import Gateway
+
+
+@get(
+    "/healthz",
+    opt=documented(
+        Operation(
+            name="health",
+            summary="Whether the process serves",
+            answers={200: Content("It does", answers.Health)},
+        )
+    ),
+)
+async def health() -> answers.Health:
+    return answers.Health()
+
+
+@get(
+    "/readyz",
+    opt=documented(
+        Operation(
+            name="readiness",
+            summary="Whether the gateway is ready; a dead backend makes it degraded, not unready",
+            answers={
+                200: Content("Ready or degraded", answers.Ready),
+                503: Content("Starting or draining", answers.NotReady),
+            },
+        )
+    ),
+)
+async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.NotReady]:
+    around = services(request)
+    found = around.supervisor.readiness()
+    match found.status:
+        case "ready":
+            return Response(answers.Ready("ready"))
+        case "degraded":
+            return Response(answers.Ready("degraded", found.stale))
+        case "starting":
+            return Response(answers.NotReady("starting"), status_code=503, headers={"Retry-After": "1"})
+        case _:
+            retry_after = {"Retry-After": str(around.gateway.drain_left_s)}
+            return Response(answers.NotReady("draining"), status_code=503, headers=retry_after)
+
+
+@get(
+    "/api/v1/session",
+    opt=documented(
+        Operation(
+            name="session",
+            summary="What the caller may do, and whether a stream would be let in now; a bad token is no refusal here",
+            answers={200: Content("Always, where host and origin are allowed", answers.Session)},
+        )
+    ),
+)
+async def session(request: ApiRequest) -> answers.Session:
+    around = services(request)
+    grant, waits = _introduced(request)
+    roles, types, expires_at = answers.what_is_granted(grant)
+    return answers.Session(
+        version=around.options.version,
+        auth=around.options.auth,
+        authenticated=None if waits else grant is not None,
+        roles=roles,
+        types=types,
+        expires_at=expires_at,
+        status=around.supervisor.readiness().status,
+        retry_after_s=max(waits, _room_after_s(around.gateway)) or None,
+        now=rfc3339(around.gateway.clock.now().wall),
+    )
+
+
+def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
+    """What the caller is granted, None without a valid token, and in how many seconds that can be told; 0: now."""
+    try:
+        return services(request).admissions.identify(request.scope["state"][ASKED]), 0
+    except AccessRefused as refused:
+        return None, refused.retry_after_s or 0
+
+
+def _room_after_s(gateway: Gateway) -> int:
+    """In how many seconds a stream may be let in again; 0: now."""
+    try:
+        gateway.check_room()
+    except AccessRefused as refused:
+        return refused.retry_after_s or 0
+    return 0

@@ -1,0 +1,148 @@
+"""What operators see: the status, circuit breakers, clients and metrics; and what they do about breakers."""
+
+import asyncio
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from tidegate.core.grant import Role
+from tidegate.core.instant import rfc3339
+from tidegate.inbound.http_api import shown
+from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented
+from tidegate.inbound.http_api.routes.parameters import BREAKER
+from tidegate.inbound.http_api.services import ApiRequest, services
+from tidegate.runtime.supervisor import COMMANDS
+
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@get(
+    "/api/v1/status",
+    opt=documented(
+        Operation(
+            name="status",
+            summary="The gateway, its sources and its breakers, as far as the token covers them",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The status", shown.Status)},
+        )
+    ),
+)
+async def status(request: ApiRequest) -> shown.Status:
+    around, allowed = services(request), request.auth.grant.allowed
+    gateway = around.gateway
+    position, now = gateway.position, gateway.clock.now()
+    return shown.Status(
+        version=around.options.version,
+        epoch=position.epoch,
+        seq=position.seq,
+        started_at=rfc3339(gateway.started.seen_at(now).wall),
+        uptime_s=round(now.mono - gateway.started.mono, 3),
+        clients=len(gateway.connections),
+        sources=[shown.source_status(view) for view in around.supervisor.sources(allowed)],
+        breakers=[shown.breaker_record(view) for view in around.supervisor.breakers(allowed)],
+    )
+
+
+@get(
+    "/api/v1/status/circuit-breaker",
+    opt=documented(
+        Operation(
+            name="breakers",
+            summary="All circuit breakers, and the worst of their states",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The breakers", shown.Breakers)},
+        )
+    ),
+)
+async def breakers(request: ApiRequest) -> shown.Breakers:
+    views = services(request).supervisor.breakers(request.auth.grant.allowed)
+    return shown.Breakers(shown.worst(views), [shown.breaker_status(view) for view in views])
+
+
+@get(
+    "/api/v1/status/circuit-breaker/{name:path}",
+    opt=documented(
+        Operation(
+            name="breaker",
+            summary="One circuit breaker",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The breaker", shown.BreakerStatus)},
+            refusals={404: "There is no breaker of that name"},
+            parameters=(BREAKER,),
+        )
+    ),
+)
+async def breaker(request: ApiRequest, name: FromPath[str]) -> shown.BreakerStatus:
+    view = services(request).supervisor.breaker(name.removeprefix("/"), request.auth.grant.allowed)
+    return shown.breaker_status(view)
+
+
+@post(
+    "/api/v1/circuit-breaker/{command:path}",
+    status_code=200,
+    opt=documented(
+        Operation(
+            name="command_breaker",
+            summary="Force a breaker open or closed until it is reset; reset closes it and zeroes its counts",
+            role=Role.ADMIN,
+            answers={200: Content("The breaker afterwards", shown.BreakerStatus)},
+            refusals={
+                403: "The token does not cover every source of the breaker",
+                404: "There is no breaker, or no action, of that name",
+            },
+            parameters=(
+                BREAKER,
+                Parameter(
+                    name="action",
+                    place="path",
+                    description="What to do",
+                    schema={"enum": list(COMMANDS)},
+                ),
+            ),
+            path="/api/v1/circuit-breaker/{name}/{action}",
+        )
+    ),
+)
+async def command_breaker(request: ApiRequest, command: FromPath[str]) -> shown.BreakerStatus:
+    name, _, action = command.removeprefix("/").rpartition("/")
+    grant = request.auth.grant
+    by = f"{grant.name} at {request.auth.address}"
+    view = await services(request).supervisor.command(name, action, by=by, allowed=grant.allowed)
+    return shown.breaker_status(view)
+
+
+@get(
+    "/api/v1/clients",
+    opt=documented(
+        Operation(
+            name="clients",
+            summary="Who is connected",
+            role=Role.ADMIN,
+            answers={200: Content("The clients, oldest first", shown.Clients)},
+            refusals={403: "The token lacks the role, or has types"},
+            unrestricted=True,
+        )
+    ),
+)
+async def clients(request: ApiRequest) -> shown.Clients:
+    gateway = services(request).gateway
+    now = gateway.clock.now()
+    return shown.Clients([shown.client(connection, now) for connection in gateway.connections])
+
+
+@get(
+    "/metrics",
+    opt=documented(
+        Operation(
+            name="metrics",
+            summary="Metrics in Prometheus' text format, of what the token covers",
+            role=Role.SUBSCRIBER,
+            answers={200: Content("The metrics", media_type="text/plain")},
+        )
+    ),
+)
+async def metrics(request: ApiRequest) -> Response[bytes]:
+    around = services(request)
+    coverage = around.supervisor.coverage(request.auth.grant.allowed)
+    text = await asyncio.to_thread(around.render_metrics, coverage)
+    return Response(text, headers={"Content-Type": METRICS_MEDIA_TYPE})

@@ -1,0 +1,94 @@
+"""What Tidegate promises to keep: the names that its public modules export, with their members and parameters.
+
+``.venv/bin/python tests/support/public_api.py`` writes `docs/public-api.txt` anew.
+"""
+
+import enum
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "docs" / "public-api.txt"
+
+MODULES = (
+    "tidegate",
+    "tidegate.app",
+    "tidegate.client",
+    "tidegate.config",
+    "tidegate.core.measurements",
+    "tidegate.core.payload",
+    "tidegate.errors",
+    "tidegate.ports",
+    "tidegate.pytest_plugin",
+    "tidegate.testing",
+)
+"""The modules that `docs/api.md` calls public. Of `core` only these two, and only what they export."""
+
+
+def recorded() -> str:
+    """The text of `docs/public-api.txt` as it should be: one name a line."""
+    return "".join(f"{line}\n" for module in MODULES for line in _exported(module))
+
+
+def _exported(module_name: str) -> Iterator[str]:
+    module = importlib.import_module(module_name)
+    for name in sorted(module.__all__):
+        thing, path = getattr(module, name), f"{module_name}.{name}"
+        if isinstance(thing, type):
+            yield from _of_class(thing, path)
+        elif isinstance(thing, FunctionType):
+            yield path + _parameters(thing)
+        else:
+            yield path
+
+
+def _of_class(cls: type, path: str) -> Iterator[str]:
+    """The class with how it is made, where that is its own affair; then its members, also those of our ancestors."""
+    yield path + (_parameters(cls) if _is_made_its_own_way(cls) else "")
+    if issubclass(cls, enum.Enum):
+        yield from (f"{path}.{member.name}" for member in cls)
+        return
+    members = {name: thing for owner in reversed(cls.__mro__) if _is_ours(owner) for name, thing in vars(owner).items()}
+    for name, thing in sorted(members.items()):
+        function = getattr(thing, "__func__", thing)
+        if isinstance(function, FunctionType) and not name.startswith("_"):
+            yield f"{path}.{name}{_parameters(function)}"
+        elif isinstance(thing, property | cached_property):
+            yield f"{path}.{name}"
+
+
+def _is_made_its_own_way(cls: type) -> bool:
+    if issubclass(cls, msgspec.Struct):  # the fields are the parameters
+        return True
+    return "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False)
+
+
+def _is_ours(owner: type) -> bool:
+    return owner.__module__.startswith("tidegate")
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    """The names of the parameters, and which of them are passed by name only or may be left out."""
+    shown: list[str] = []
+    by_name = False
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in {"self", "cls"}:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not by_name:
+            shown.append("*")
+        by_name = by_name or parameter.kind in {parameter.KEYWORD_ONLY, parameter.VAR_POSITIONAL}
+        shown.append(str(parameter.replace(annotation=parameter.empty, default=parameter.empty)))
+        if parameter.default is not parameter.empty:
+            shown[-1] += "=…"
+    return f"({', '.join(shown)})"
+
+
+if __name__ == "__main__":
+    RECORD.write_text(recorded(), encoding="utf-8")
