@@ -52,9 +52,9 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        clock = SystemClock() if parts.clock is None else parts.clock
-        await enter(held(parts, clock))
+        await enter(held(parts))
         wanted = plan(config)
+        clock = SystemClock() if parts.clock is None else parts.clock
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics
         listener = stack.enter_context(bound(**asdict(wanted.address)))
         tls = tls_context(wanted.tls)

@@ -44,13 +44,13 @@ OUR_OWN = Parts()
 
 
 @asynccontextmanager
-async def held(parts: Parts, clock: Clock) -> AsyncIterator[None]:
+async def held(parts: Parts) -> AsyncIterator[None]:
     """The store and the backends that were brought along, used or not, are closed with the context."""
     async with AsyncExitStack() as stack:
         if parts.store is not None:
             stack.push_async_callback(parts.store.aclose)
         for name, backend in parts.backends.items():
-            stack.push_async_callback(close, backend, name, clock)
+            stack.push_async_callback(close, backend, name)
         yield
 
 
@@ -108,7 +108,7 @@ async def opened_pollers(
         for plan in plans:
             backend = brought.get(plan.name)
             if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.reached, clock))
+                backend = await stack.enter_async_context(opening.opened(plan.reached))
             pollers.append(
                 BackendPoller(
                     plan.polled,

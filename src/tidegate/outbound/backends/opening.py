@@ -8,7 +8,7 @@ import msgspec
 
 from tidegate.errors import ConfigError
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
-from tidegate.ports import Backend, Clock
+from tidegate.ports import Backend
 from tidegate.runtime.exchange import close
 
 
@@ -21,13 +21,13 @@ class Reached(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def opened(reached: Reached, clock: Clock) -> AsyncIterator[Backend]:
+async def opened(reached: Reached) -> AsyncIterator[Backend]:
     """The backend; its connections are closed with the context. Raises as `made`."""
     backend = made(reached)
     try:
         yield backend
     finally:
-        await close(backend, reached.name, clock)
+        await close(backend, reached.name)
 
 
 def made(reached: Reached) -> Backend:
