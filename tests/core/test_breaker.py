@@ -7,7 +7,7 @@ import pytest
 from tidegate.core.breaker import (
     HISTORY,
     Breaker,
-    BreakerConfig,
+    BreakerRules,
     BreakerView,
     LastError,
     Move,
@@ -34,7 +34,7 @@ START = Move(at(0.0), None, State.CLOSED, Reason.START)
 
 
 def new(**config: object) -> Breaker:
-    return Breaker("engine", BreakerConfig(**config), now=at(0.0))  # type: ignore[arg-type]
+    return Breaker("engine", BreakerRules(**config), now=at(0.0))  # type: ignore[arg-type]
 
 
 def admitted(breaker: Breaker, seconds: float) -> Permit:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate.core.breaker import Breaker, BreakerConfig, LastError, Permit, Reason, Refused, State, Transition
+from tidegate.core.breaker import Breaker, BreakerRules, LastError, Permit, Reason, Refused, State, Transition
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault, Verdict
 from tidegate.errors import ErrorCode
@@ -68,7 +68,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def begin(self, threshold: int, successes: int, rate: float | None) -> None:
         self.mono = 0.0
         self.wall = 1_700_000_000.0
-        self.config = BreakerConfig(
+        self.config = BreakerRules(
             failure_threshold=threshold,
             half_open_successes=successes,
             open_s=OPEN_S,

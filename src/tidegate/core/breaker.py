@@ -48,7 +48,7 @@ HISTORY = 32
 """The newest moves of a breaker that are remembered."""
 
 
-class BreakerConfig(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens and closes. Durations are in seconds.
 
     It trips on `failure_threshold` failures in a row or, with `failure_rate` (above 0, at most 1), when at least that
@@ -226,7 +226,7 @@ class _Mode(enum.Enum):
 class Breaker:
     """One breaker. Owned by one event loop; nothing in it waits, calls out or raises."""
 
-    def __init__(self, name: str, config: BreakerConfig, *, now: Instant) -> None:
+    def __init__(self, name: str, config: BreakerRules, *, now: Instant) -> None:
         self.name = name
         self.late_results = 0
         """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
@@ -252,7 +252,7 @@ class Breaker:
         return self._transition(None, Reason.START)
 
     @classmethod
-    def resumed(cls, name: str, config: BreakerConfig, carried: CarriedBreaker, *, now: Instant) -> Self:
+    def resumed(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
         """Go on where `carried` left off, in a new generation: what was admitted before judges nothing any more.
 
         A probe that was out then is not known here, so that the next one may go at once.
