@@ -56,7 +56,6 @@ SHARED_NAMES = {
     "the gateway: Clients",
     "the gateway: Connection",
     "the gateway: Exchange",
-    "the gateway: LastError",
     "the gateway: Ping",
     "the gateway: Problem",
     "the gateway: Published",

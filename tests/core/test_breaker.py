@@ -9,7 +9,7 @@ from tidegate.core.breaker import (
     Breaker,
     BreakerRules,
     BreakerView,
-    LastError,
+    LastFailure,
     Move,
     Permit,
     Reason,
@@ -566,7 +566,7 @@ class TestOperator:
             success_count=0,
             open_count=0,
             retry_at=None,
-            last_error=LastError(ErrorCode.RPC_DISCONNECT, "refused", WALL + 5.0),
+            last_error=LastFailure(ErrorCode.RPC_DISCONNECT, "refused", WALL + 5.0),
             cause=None,
             history=(
                 START,
@@ -619,7 +619,7 @@ class TestView:
             success_count=0,
             open_count=1,
             retry_at=WALL + 5.5,
-            last_error=LastError(ErrorCode.RPC_DISCONNECT, "refused", WALL + 3.0),
+            last_error=LastFailure(ErrorCode.RPC_DISCONNECT, "refused", WALL + 3.0),
             cause=ErrorCode.RPC_DISCONNECT,
             history=(START, Move(at(3.0), State.CLOSED, State.OPEN, Reason.FAILURE_THRESHOLD)),
         )
