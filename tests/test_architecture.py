@@ -58,7 +58,6 @@ SHARED_NAMES = {
     "the gateway: Exchange",
     "the gateway: Ping",
     "the gateway: Problem",
-    "the gateway: Published",
     "the gateway: Session",
     "the gateway: Status",
     "the gateway: Subscribe",
