@@ -59,7 +59,6 @@ SHARED_NAMES = {
     "the gateway: Ping",
     "the gateway: Problem",
     "the gateway: Session",
-    "the gateway: Status",
     "the gateway: Subscribe",
     "the gateway: Unsubscribe",
 }
