@@ -10,7 +10,7 @@ EMPTY_TYPES = 1000
 """So many types stay known whose last published value is gone; publishers may invent types, so there is a bound."""
 
 
-class Published:
+class PublishedValues:
     """Counts the published values in `retained`: every type but `ours`.
 
     `max_keys` and `max_bytes` (of their data together) bound them.

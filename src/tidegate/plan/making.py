@@ -14,7 +14,7 @@ from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
 from tidegate.config.model import Section
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.grant import EVERYTHING, Grant, Role
@@ -155,7 +155,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
             backend,
             config.limits,
             name=name,
-            breaker=_told(BreakerConfig, rules, probe_deadline_s=backend.timeout_s + 1.0),
+            breaker=_told(BreakerRules, rules, probe_deadline_s=backend.timeout_s + 1.0),
             policy=_told(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
             sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
         ),
