@@ -1,6 +1,7 @@
 """Publishes and probes that come whole are answered without the application: by the same rules, in the same words."""
 
 import asyncio
+import socket
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from serving import GRANTS, Answer, RawClient, Serving, read_answer, request, se
 from tidegate.core.events import Position
 from tidegate.core.rate import Rate
 from tidegate.errors import BusRefused
+from tidegate.inbound.server import serve
 
 ONE = b'{"type":"app.a","data":1}'
 EVENTS = "/api/v1/events"
@@ -130,6 +132,32 @@ async def test_nothing_behind_a_request_that_ends_its_connection_is_done() -> No
         assert (await client.rest()).count(b"HTTP/1.1 202 ") == 1
         await client.close()
         assert served.house.gateway.position.seq == 1
+
+
+class Quick:
+    """Answers everything at once, and then ends the connection."""
+
+    def wants(self, method: str, path: bytes) -> bool:
+        return True
+
+    def answer(self, *_: object) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        return 200, [(b"content-length", b"0"), (b"connection", b"close")], b""
+
+
+async def test_no_application_is_started_behind_an_answer_that_ends_its_connection() -> None:
+    started: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        started.append(scope["path"])
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with serve(application, lambda *_: None, Quick(), sock=listener, handshake_s=20.0):
+        client = await RawClient.open(listener.getsockname()[1])
+        on = request("GET", "/", host="localhost").replace(b"Connection: close\r\n", b"")
+        client.writer.write(on + on)
+        assert (await client.rest()).count(b"HTTP/1.1 200 ") == 1
+        await client.close()
+    assert started == []
 
 
 async def test_requests_that_come_together_are_answered_in_their_order() -> None:

@@ -275,6 +275,34 @@ async def test_an_upgrade_to_another_protocol_is_passed_over(
     assert not caplog.records
 
 
+async def test_an_application_that_fails_behind_its_head_is_answered_with_500_all_the_same() -> None:
+    """The head goes out with the first piece of the body, as ASGI asks for."""
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("unforeseen")
+
+    async with server(fails) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        answer = read_answer(await client.rest())
+        await client.close()
+    assert (answer.status, answer.json["status"]) == (500, 500)
+    assert "unforeseen" not in answer.json["detail"]
+
+
+@pytest.mark.parametrize(("version", "continues"), [("1.1", 1), ("1.0", 0)])
+async def test_who_waits_to_go_on_is_told_to_but_in_http_1_0(version: str, continues: int) -> None:
+    async with server(Echo()) as port:
+        client = await RawClient.open(port)
+        sent = request("POST", "/", b"hello", host="127.0.0.1", Expect="100-continue")
+        client.writer.write(sent.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+        answers = await client.rest()
+        await client.close()
+    assert answers.count(b" 100 Continue\r\n") == continues
+    assert b"<hello>" in answers
+
+
 @pytest.mark.parametrize("connection", [("Upgrade", "keep-alive"), ("keep-alive", "Upgrade"), ("close, Upgrade",)])
 async def test_a_request_is_run_once_whatever_its_connection_fields_say(connection: tuple[str, ...]) -> None:
     fields = "".join(f"Connection: {value}\r\n" for value in connection)

@@ -2,11 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
 import pytest
+from msgspec import Raw
 
 from tidegate.client import Connected, Gap
 from tidegate.config import from_document
@@ -14,6 +15,7 @@ from tidegate.core.events import Position
 from tidegate.errors import (
     AccessRefused,
     ApplicationError,
+    BackendError,
     ConfigError,
     Disconnected,
     HttpStatus,
@@ -21,7 +23,7 @@ from tidegate.errors import (
     PublishError,
     UnknownName,
 )
-from tidegate.ports import SavedValue
+from tidegate.ports import Call, SavedValue
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend, gateway
 
 STATUS = {"backend": "engine", "method": "status"}
@@ -279,3 +281,49 @@ async def test_a_clock_of_the_tests_is_advanced_to_a_heartbeat() -> None:
             clock.advance(10.0)
             for _ in range(10):
                 await asyncio.sleep(0)
+
+
+class Hanging(ScriptedBackend):
+    """Answers until it `hangs`, and then not at all."""
+
+    hangs = False
+    is_asked: asyncio.Event
+
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
+        answers = await super().call(calls)
+        if self.hangs:
+            self.is_asked.set()
+            await asyncio.Event().wait()
+        return answers
+
+
+async def test_a_clock_of_the_tests_is_advanced_to_the_age_at_which_data_is_overdue() -> None:
+    clock, backend = ManualClock(), engine()
+    async with (
+        gateway(CONFIG, backends={"engine": backend}, clock=clock) as running,
+        running.follow("system.*") as events,
+    ):
+        assert (await events.next()).stale is False
+        (view,) = running.app.supervisor.sources()
+        clock.advance(view.max_age_s + 0.1)
+        event = await events.next()
+        assert (event.data, event.stale, event.error_code) == ({"n": 1}, True, "OVERDUE")
+        assert (await events.next()).stale is False, "and it is asked again"
+
+
+async def test_a_clock_of_the_tests_is_advanced_to_the_deadline_of_a_call() -> None:
+    clock, backend = ManualClock(), Hanging({"status": {"n": 1}})
+    backend.is_asked = asyncio.Event()
+    config = {"backends": {"engine": {"timeout_s": 2.0}}, "sources": {"system.status": STATUS | {"interval_s": 10.0}}}
+    async with (
+        gateway(config, backends={"engine": backend}, clock=clock) as running,
+        running.follow("system.*") as events,
+    ):
+        assert (await events.next()).stale is False
+        backend.hangs = True
+        await running.poll("engine")
+        await backend.is_asked.wait()
+        await asyncio.sleep(0)
+        clock.advance(2.0)
+        event = await events.next()
+        assert (event.stale, event.error_code) == (True, "RPC_TIMEOUT")

@@ -40,12 +40,18 @@ class Phase(Enum):
     CLOSED = "closed"
     """The stream has ended: nothing is written any more."""
 
+    # Enum's own hash is Python code, and runs for each connection.
+    __hash__ = object.__hash__
+
+
+CATCHING_UP, LIVE, BACKLOGGED, CLOSED = Phase
+# By these names: `Phase.LIVE` runs Python code in 3.11, and a connect would do that ten times.
 
 _NEXT = {
-    Phase.CATCHING_UP: (Phase.LIVE, Phase.CLOSED),
-    Phase.LIVE: (Phase.BACKLOGGED, Phase.CATCHING_UP, Phase.CLOSED),
-    Phase.BACKLOGGED: (Phase.LIVE, Phase.CLOSED),
-    Phase.CLOSED: (),
+    CATCHING_UP: (LIVE, CLOSED),
+    LIVE: (BACKLOGGED, CATCHING_UP, CLOSED),
+    BACKLOGGED: (LIVE, CLOSED),
+    CLOSED: (),
 }
 
 
@@ -96,7 +102,7 @@ class Member:
     def __init__(self, write: Callable[[bytes], None], *, socket: int | None = None) -> None:
         self.write = write
         self.cohort: Cohort | None = None
-        self.phase = Phase.CATCHING_UP
+        self.phase = CATCHING_UP
         """Changed by `_transition` alone."""
         self._descriptor = socket
         self._holds = False
@@ -104,7 +110,7 @@ class Member:
     @property
     def clear(self) -> bool:
         """Whether everything published so far is with the channel, and the channel takes more."""
-        return self.phase is Phase.LIVE
+        return self.phase is LIVE
 
     @property
     def socket(self) -> int | None:
@@ -155,7 +161,7 @@ class Cohort:
     def file(self, member: Member) -> None:
         """Put `member` where it belongs now. No other code decides that."""
         self.remove(member)
-        if member.phase is not Phase.LIVE:
+        if member.phase is not LIVE:
             self.behind[member] = None
         elif (socket := member.socket) is not None:
             self.sockets[member] = socket

@@ -30,28 +30,24 @@ class History:
         self._after_holes: list[int] = []  # events whose predecessor in number does not exist
         self._bytes = 0
         self._whole_after = position.seq  # every event after this one is here
-        self._newest = position.seq
-
-    @property
-    def newest(self) -> int:
+        self.newest = position.seq
         """The position of the newest event that was ever taken, or where the history began."""
-        return self._newest
 
     @property
     def position(self) -> Position:
-        """The same with its epoch."""
-        return Position(self.epoch, self._newest)
+        """Where `newest` is, with its epoch."""
+        return Position(self.epoch, self.newest)
 
     def append(self, event: Event) -> list[Event]:
         """Take the next event, whose position is after `newest`; the events that fell out for it, oldest first."""
         seq = event.seq
         assert seq is not None, "only what has a position is kept"
-        assert seq > self._newest, "and only once"
-        if seq != self._newest + 1:
+        assert seq > self.newest, "and only once"
+        if seq != self.newest + 1:
             self._after_holes.append(seq)
         self._events[seq] = event
         self._order.append(seq)
-        self._newest = seq
+        self.newest = seq
         self._bytes += len(event.json)
         evicted = []
         while len(self._events) > self._max_events or self._bytes > self._max_bytes:
@@ -72,7 +68,7 @@ class History:
     def after(self, seq: int) -> Event | None:
         """The oldest event after `seq` that is here, or None if there is none yet."""
         event = self._events.get(seq + 1)
-        if event is not None or seq >= self._newest:
+        if event is not None or seq >= self.newest:
             return event
         if seq < self._whole_after:
             return self._events[self._order[0]] if self._order else None

@@ -40,7 +40,9 @@ _NEVER = float("inf")
 
 
 class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What `GET /api/v1/status` shows of a source, but for its times. A field that is added here is shown.
+    """What `GET /api/v1/status` shows of a source, but for its times.
+
+    A field that is added here and in `Source.view` is shown: the answer is made of these.
 
     `max_age_s` is the age at which its data is stale although no call has failed, at the interval of now.
     """

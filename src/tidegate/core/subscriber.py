@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from tidegate.core.channel import Channel
-from tidegate.core.cohort import Interest, Member, Phase, PhaseError
+from tidegate.core.cohort import BACKLOGGED, CATCHING_UP, CLOSED, LIVE, Interest, Member, PhaseError
 from tidegate.core.envelope import encode_gap
 from tidegate.core.events import Event, Position
 from tidegate.core.feed import Feed, joined
@@ -103,12 +103,12 @@ class Subscriber(Member):
         `interest` replaces the one before. For the rest see `Feed`. Raises `PhaseError` unless the subscriber is new
         or live.
         """
-        is_new = self.phase is Phase.CATCHING_UP and self._feed is None
+        is_new = self.phase is CATCHING_UP and self._feed is None
         if not is_new and not self.settle():
             raise PhaseError(f"one feed at a time: only a new or live subscriber is fed, not one {self.phase.value}")
         if not is_new:
             self._leave()
-            self._transition(Phase.CATCHING_UP)
+            self._transition(CATCHING_UP)
         self.interest = interest
         self._feed = Feed(
             head,
@@ -126,7 +126,7 @@ class Subscriber(Member):
 
     def send(self, data: bytes) -> None:
         """Send framed `data` to this connection alone, after everything published before. `PhaseError` if closed."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             raise PhaseError("nothing can be sent to a subscriber that is closed")
         if self.cohort is not None and self.cohort.pending:
             self._stream.hub.flush_cohort(self.cohort)
@@ -143,17 +143,17 @@ class Subscriber(Member):
 
     def pause(self) -> None:
         """The channel is over its soft limit."""
-        if self.paused or self.phase is Phase.CLOSED:
+        if self.paused or self.phase is CLOSED:
             return
         self.paused = True
         # A feed that is paused just waits, and its subscriber is in no cohort: the phase stays.
-        if self.phase is Phase.LIVE:
-            self._transition(Phase.BACKLOGGED)
+        if self.phase is LIVE:
+            self._transition(BACKLOGGED)
         self._check_hard_limit()
 
     def resume(self, now: Instant) -> None:
         """The channel has drained."""
-        if not self.paused or self.phase is Phase.CLOSED:
+        if not self.paused or self.phase is CLOSED:
             return
         self.paused = False
         self._stalled = None
@@ -161,7 +161,7 @@ class Subscriber(Member):
 
     def review(self, now: Instant) -> None:
         """Give up on a client whose kernel took no byte for the grace period. Call about once a second."""
-        if not self.paused or self.phase is Phase.CLOSED:
+        if not self.paused or self.phase is CLOSED:
             return
         unsent = self._channel.unsent()
         if self._stalled is None or unsent < self._stalled[0]:
@@ -176,7 +176,7 @@ class Subscriber(Member):
 
     def offer(self, events: list[Event]) -> None:
         """Keep what the bounds allow of `events`, until the channel has drained."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return
         if self._outbox is None:
             self._outbox = Outbox()
@@ -191,10 +191,10 @@ class Subscriber(Member):
 
     def detach(self) -> None:
         """The connection has ended: nothing is written any more. May be called again."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CLOSED:
             return
         # First, because leaving flushes the cohort: with this, nothing of that is written behind a close frame.
-        self._transition(Phase.CLOSED)
+        self._transition(CLOSED)
         self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
@@ -235,8 +235,8 @@ class Subscriber(Member):
                 self._join()
         while self._outbox is not None and not self.paused:
             self.write(joined(self._kept(now), piece_bytes)[0])
-        if self.phase is Phase.BACKLOGGED and not self.paused:
-            self._transition(Phase.LIVE)
+        if self.phase is BACKLOGGED and not self.paused:
+            self._transition(LIVE)
 
     def _kept(self, now: Instant) -> Iterator[bytes]:
         """Empty the outbox: what it had to drop, as a gap, then what it kept."""
@@ -271,7 +271,7 @@ class Subscriber(Member):
             del self._stream.catching_up[self]
 
     def _join(self) -> None:
-        self._transition(Phase.LIVE)
+        self._transition(LIVE)
         cohort = self._stream.hub.join(self, self.interest)
         # Of equal interests one is kept: else ten thousand clients hold ten thousand copies.
         self.interest = cohort.interest

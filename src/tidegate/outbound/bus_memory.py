@@ -23,8 +23,8 @@ class MemoryBus:
         self._epoch = epoch or secrets.token_hex(6)
         self._seq = 0
         self.receivers: list[Receiver] = []
-        self._taken: dict[str, Position] = {}
-        self._taken_before: dict[str, Position] = {}
+        self._taken: dict[str, int] = {}
+        self._taken_before: dict[str, int] = {}
 
     def open(self, receiver: Receiver) -> "_Opened":
         """See `tidegate.ports.Bus`. Whoever comes later is delivered what is published from then on."""
@@ -39,22 +39,18 @@ class MemoryBus:
         """See `tidegate.ports.BusSession`."""
         del fence
         outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        position = self._taken.get(id) or self._taken_before.get(id)
-        if position is None:
+        seq = self._taken.get(id) or self._taken_before.get(id)
+        if seq is None:
             first = self._seq + 1
-            self._seq += len(drafts)
-            position = self.position
-            self._remember(id, position)
-            events = [event_at(seq, draft) for seq, draft in enumerate(drafts, first)]
+            seq = self._seq = self._seq + len(drafts)
+            if len(self._taken) == REMEMBERED:
+                self._taken_before, self._taken = self._taken, {}
+            self._taken[id] = seq
+            events = [event_at(each, draft) for each, draft in enumerate(drafts, first)]
             for receiver in self.receivers:
                 receiver.deliver(events)
-        outcome.set_result(position)
+        outcome.set_result(Position(self._epoch, seq))
         return outcome
-
-    def _remember(self, id: str, position: Position) -> None:  # noqa: A002
-        if len(self._taken) == REMEMBERED:
-            self._taken_before, self._taken = self._taken, {}
-        self._taken[id] = position
 
 
 class _Opened(AbstractAsyncContextManager[MemoryBus]):

@@ -16,7 +16,7 @@ from typing import Concatenate, ParamSpec
 import structlog
 
 from tidegate.core.channel import ClosableChannel
-from tidegate.core.cohort import Phase
+from tidegate.core.cohort import CLOSED
 from tidegate.core.envelope import Message
 from tidegate.core.events import Position
 from tidegate.core.framing import Framing
@@ -198,7 +198,7 @@ class Connection:
 
     @property
     def _is_closed(self) -> bool:
-        return self.subscriber.phase is Phase.CLOSED
+        return self.subscriber.phase is CLOSED
 
     def _take(self, text: bytes | None) -> None:
         if self._is_closed:

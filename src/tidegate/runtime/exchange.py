@@ -5,7 +5,7 @@ past here but outcomes, and no exception but a cancellation of ours.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import structlog
@@ -15,7 +15,7 @@ from tidegate.core.freshness import Value
 from tidegate.core.outcome import Fault, Outcome, classify
 from tidegate.core.payload import compact, keyed_items, select, within
 from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
-from tidegate.ports import Ask, Backend, Call, Checked, Clock, Prepares
+from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.runtime.deadline import deadline
 
 CLOSE_S = 5.0
@@ -33,11 +33,13 @@ class Prepared(msgspec.Struct, frozen=True):
 
 async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared | Fault:
     """Get what an exchange with `backend` needs of our own; a fault where that is missing, and nothing may be sent."""
-    if not isinstance(backend, Prepares):
+    # As `isinstance(backend, Prepares)`, which is slow on Python 3.11: it reads the protocol anew each time.
+    get_ready: Callable[[], Awaitable[Ask]] | None = getattr(backend, "prepare", None)
+    if get_ready is None:
         return Prepared(backend.call, checks=_is_to_be_checked(backend))
     try:
         async with deadline(clock, plan.timeout_s):
-            ask = await backend.prepare()
+            ask = await get_ready()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises is a fault
         _go_on_with_cancellation(error)
         return _fault(_unprepared(error, plan), plan)
@@ -159,4 +161,4 @@ def _late(plan: BackendPlan) -> DeadlineExceeded:
 
 
 def _is_to_be_checked(backend: Backend) -> bool:
-    return not (isinstance(backend, Checked) and backend.answers_are_compact is True)
+    return getattr(backend, "answers_are_compact", False) is not True

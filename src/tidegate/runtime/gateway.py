@@ -232,14 +232,13 @@ class Gateway:
     # what the bus calls, as `tidegate.ports.Receiver` says
 
     def deliver(self, events: Sequence[Event]) -> None:
-        now, newest = self.clock.now(), self._history.newest
+        now = self.clock.now()
         for event in events:
-            if event.seq is None or event.seq <= newest:
-                continue  # delivered before: a bus may begin a little earlier after a reconnect
-            newest = event.seq
-            self._stream.append(event)
-            self._keep(event, now)
-            self._send(event)
+            if event.seq is not None and event.seq > self._history.newest:
+                self._stream.append(event)
+                self._keep(event, now)
+                self._send(event)
+            # else it was delivered before: a bus may begin a little earlier after a reconnect
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))

@@ -126,7 +126,7 @@ class BackendPoller:
                 while not is_stuck and (turn := self._state.next_turn(now)) is not None:
                     task = turns.create_task(self._take(turn), name=f"poll {self.name}")
                     # All that is heard of a task that was cancelled before it began.
-                    task.add_done_callback(partial(self._ended, turn))
+                    task.add_done_callback(partial(self._abandoned, turn))
 
     async def _wait(self) -> None:
         """Until something is due, or `_woken`."""
@@ -157,12 +157,14 @@ class BackendPoller:
             outcomes = await exchange(prepared, self._plan, plans, self._clock)
             self._carry_out(self._state.ended(turn, outcomes, self._clock.now()))
         finally:
-            self._ended(turn)
+            self._abandoned(turn)
+            self._woken.set()
 
-    def _ended(self, turn: Turn, _: object = None) -> None:
-        """The turn is over: if it did not get to its end, it was cancelled. May be called again."""
-        self._state.abandoned(turn, self._clock.now())
-        self._woken.set()
+    def _abandoned(self, turn: Turn, _: object = None) -> None:
+        """If the turn did not get to its end, it was cancelled. May be called again."""
+        if not turn.is_over:
+            self._state.abandoned(turn, self._clock.now())
+            self._woken.set()
 
     # what is decided
 

@@ -13,7 +13,7 @@ from tidegate.core.retained import Name, Retained
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
-from tidegate.runtime.publishing import EventPublisher, gone
+from tidegate.runtime.publishing import Attempt, EventPublisher, gone
 
 EVENT_TYPES = 1024
 """So many event types are known to be well formed, and not looked at again."""
@@ -126,16 +126,16 @@ class Publishers:
     def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
             raise _not_taken(self.refused_for)
-        begun = self._publisher.begin_within(drafts, self._timeout_s)
-        if isinstance(begun, Position):
-            return begun
+        attempt = self._publisher.attempt(drafts)
+        if (position := attempt.position) is not None:
+            return position
         number = next(self._numbers)
         self._under_way[number] = drafts
-        return self._outcome(number, begun)
+        return self._outcome(number, attempt)
 
-    async def _outcome(self, number: int, begun: Coroutine[None, None, Position]) -> Position:
+    async def _outcome(self, number: int, attempt: Attempt) -> Position:
         try:
-            return await begun
+            return await self._publisher.outcome_within(attempt, self._timeout_s)
         except BusUnknown as error:
             message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
             raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error

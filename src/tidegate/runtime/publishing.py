@@ -6,8 +6,7 @@ So nothing overtakes, and whoever submits hears in the same order what was taken
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -20,9 +19,6 @@ from tidegate.ports import BusSession, Clock
 
 REPEAT_S = 0.5
 """After an unknown outcome the same is handed over again so many seconds later."""
-
-HandOver = Callable[[Sequence[EncodedDraft]], asyncio.Future[Position]]
-"""Hands the same drafts over once more, always with the same id."""
 
 log = structlog.get_logger("tidegate.publishing")
 
@@ -51,40 +47,30 @@ class EventPublisher:
         """Where the decider `name` publishes; always the same one."""
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(name, self._next, clock=self._clock, stuck_after_s=self._stuck_after_s)
+            lane = Lane(name, self._attempt, clock=self._clock, stuck_after_s=self._stuck_after_s)
             self._lanes[name] = lane
         return lane
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
-        """Publish `drafts`, at least one, in one go; the position of the last. Raises `BusError`.
+        """Publish `drafts`, at least one, in one go; the position of the last.
 
-        Cancelling it publishes all of them or none.
+        Cancelling it publishes all of them or none. Raises `BusError`.
         """
-        outcome = self._next()(encoded(drafts, self._clock.now()))
+        outcome = self.attempt(drafts).outcome
         return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
-    def begin_within(self, drafts: Sequence[Draft], within_s: float) -> Position | Coroutine[None, None, Position]:
-        """Publish `drafts` now: the position of the last, or how to wait for it where the bus takes its time.
+    def attempt(self, drafts: Sequence[Draft]) -> "Attempt":
+        """Hand `drafts`, at least one, over in one go; see `outcome_within` for what comes of it."""
+        return self._attempt(encoded(drafts, self._clock.now()))
 
-        Where the outcome is unknown, the drafts are handed over again; after `within_s` seconds they are given up.
-        Waiting raises `BusRefused`, or `BusUnknown` in the end: then they may have been published, or may be yet.
+    async def outcome_within(self, attempt: "Attempt", within_s: float) -> Position:
+        """What came of `attempt`: repeated where that is unknown, and given up `within_s` seconds from now.
+
+        Raises `BusRefused`, or `BusUnknown` in the end: then they may have been published, or may be yet.
         """
-        now = self._clock.now()
-        hand_over, handed = self._next(), encoded(drafts, now)
-        outcome = hand_over(handed)
-        if outcome.done() and outcome.exception() is None:
-            return outcome.result()
-        return self._outcome(outcome, partial(hand_over, handed), ends=now.mono + within_s, within_s=within_s)
-
-    async def _outcome(
-        self,
-        outcome: asyncio.Future[Position],
-        hand_over_again: Callable[[], asyncio.Future[Position]],
-        *,
-        ends: float,
-        within_s: float,
-    ) -> Position:
+        ends = self._clock.now().mono + within_s
         while True:
+            outcome = attempt.outcome
             if not outcome.done() and not await done_by(outcome, self._clock, ends):
                 raise BusUnknown(f"no outcome within {within_s:g} s")
             error = outcome.exception()
@@ -96,13 +82,34 @@ class EventPublisher:
             if repeat_at >= ends:
                 raise BusUnknown(f"no outcome within {within_s:g} s: {error}") from error
             await self._clock.sleep_until(repeat_at)
-            outcome = hand_over_again()
+            attempt.repeat()
 
-    def _next(self) -> HandOver:
-        """One publish with an id of its own, however often it is handed over."""
+    def _attempt(self, drafts: Sequence[EncodedDraft]) -> "Attempt":
         assert self._session is not None, "only an open gateway publishes"
         self._publishes += 1
-        return partial(self._session.publish, id=f"{self._incarnation}.{self._publishes}")
+        return Attempt(self._session, f"{self._incarnation}.{self._publishes}", drafts)
+
+
+class Attempt:
+    """One publish, however often it is handed over: always with the same `id`. `outcome` is that of the last time."""
+
+    __slots__ = ("_drafts", "_id", "_session", "outcome")
+
+    def __init__(self, session: BusSession, id: str, drafts: Sequence[EncodedDraft]) -> None:  # noqa: A002
+        self._session = session
+        self._id = id
+        self._drafts = drafts
+        self.outcome = session.publish(drafts, id=id)
+
+    @property
+    def position(self) -> Position | None:
+        """Where it was published, if that is known already."""
+        outcome = self.outcome
+        return outcome.result() if outcome.done() and outcome.exception() is None else None
+
+    def repeat(self) -> None:
+        """Hand the same over again: it is published once."""
+        self.outcome = self._session.publish(self._drafts, id=self._id)
 
 
 def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
@@ -138,11 +145,18 @@ async def done_by(outcome: asyncio.Future[Position], clock: Clock, at: float) ->
 class Lane:
     """Publishes what one decider submits, in that order.
 
-    `begin` is called for each batch, and returns how to hand it over, as often as needed: each time with the same id.
-    A batch may wait for its outcome for `stuck_after_s` before the lane `is_stuck`.
+    `begin` hands a batch over for the first time. A batch may wait for its outcome for `stuck_after_s` before the lane
+    `is_stuck`.
     """
 
-    def __init__(self, name: str, begin: Callable[[], HandOver], *, clock: Clock, stuck_after_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        begin: Callable[[Sequence[EncodedDraft]], Attempt],
+        *,
+        clock: Clock,
+        stuck_after_s: float,
+    ) -> None:
         self._name = name
         self._begin = begin
         self._clock = clock
@@ -188,42 +202,42 @@ class Lane:
             self._in_flight, self._waiting = self._waiting, []
             drafts = [draft for each in self._in_flight for draft in each.drafts]
             if drafts:
-                self._hand_over(self._begin(), drafts)
+                self._await_outcome(self._begin(drafts))
             else:
                 self._end(None)
 
-    def _hand_over(self, hand_over: HandOver, drafts: Sequence[EncodedDraft]) -> None:
-        outcome = hand_over(drafts)
-        if outcome.done():
-            self._conclude(outcome, hand_over, drafts)
+    def _await_outcome(self, attempt: Attempt) -> None:
+        if attempt.outcome.done():
+            self._conclude(attempt)
             return
 
-        def conclude(outcome: asyncio.Future[Position]) -> None:
-            self._conclude(outcome, hand_over, drafts)
+        def conclude(_: asyncio.Future[Position]) -> None:
+            self._conclude(attempt)
             self._advance()
 
-        outcome.add_done_callback(conclude)
+        attempt.outcome.add_done_callback(conclude)
 
-    def _conclude(self, outcome: asyncio.Future[Position], hand_over: HandOver, drafts: Sequence[EncodedDraft]) -> None:
-        if outcome.cancelled():
+    def _conclude(self, attempt: Attempt) -> None:
+        if attempt.outcome.cancelled():
             return  # the session has ended
-        error = outcome.exception()
+        error = attempt.outcome.exception()
         if error is None:
             self._end(None)
         elif is_unknown(error):
-            log.warning("publish outcome unknown", lane=self._name, events=len(drafts), error=repr(error))
-            self._repeating = asyncio.create_task(self._repeat(hand_over, drafts))
+            log.warning("publish outcome unknown", lane=self._name, error=repr(error))
+            self._repeating = asyncio.create_task(self._repeat(attempt))
         else:
             assert isinstance(error, BusError)
-            log.warning("publish refused", lane=self._name, events=len(drafts), error=str(error))
+            log.warning("publish refused", lane=self._name, error=str(error))
             # Decided in the belief that the batch before would be told: so it is not published either.
             self._in_flight += self._waiting
             self._waiting = []
             self._end(error)
 
-    async def _repeat(self, hand_over: HandOver, drafts: Sequence[EncodedDraft]) -> None:
+    async def _repeat(self, attempt: Attempt) -> None:
         await self._clock.sleep_until(self._clock.now().mono + REPEAT_S)
-        self._hand_over(hand_over, drafts)
+        attempt.repeat()
+        self._await_outcome(attempt)
         self._advance()
 
     def _end(self, error: BusError | None) -> None:

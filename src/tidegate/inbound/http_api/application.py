@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
 from tidegate.core.grant import Coverage
-from tidegate.inbound.http_api.at_once import AtOnce
+from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
 from tidegate.inbound.http_api.door import Door
@@ -60,7 +60,7 @@ def http_api(
         openapi_config=None,
         logging_config=None,
     )
-    at_once = AtOnce(publish, gateway, supervisor, admissions, root_path=options.root_path)
+    at_once = QuickRoutes(publish, gateway, supervisor, admissions, root_path=options.root_path)
     return Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
 
 

@@ -22,7 +22,7 @@ from tidegate.runtime.gateway import Gateway
 log = structlog.get_logger("tidegate.http")
 
 
-class AtOnce:
+class QuickRoutes:
     """Implements `tidegate.inbound.server.AtOnce`. `root_path` is the prefix of a proxy, "" without one."""
 
     def __init__(

@@ -8,7 +8,7 @@ import structlog
 from litestar.response.base import ASGIResponse
 
 from tidegate.errors import AccessRefused, RefusalReason
-from tidegate.inbound.http_api.at_once import AtOnce
+from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.common_fields import with_common
 from tidegate.inbound.http_api.operation import ASKED
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
@@ -47,7 +47,7 @@ class Door:
         self,
         inside: ASGIApp,
         publish: ASGIApp,
-        at_once: AtOnce,
+        at_once: QuickRoutes,
         *,
         admissions: Admissions,
         root_path: str,

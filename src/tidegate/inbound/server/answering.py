@@ -25,7 +25,7 @@ _STATUS_LINES = {
 }
 
 
-class Framing(Enum):
+class BodyEnd(Enum):
     """How the end of a body is told."""
 
     LENGTH = auto()
@@ -57,25 +57,25 @@ class CommonFields:
 class AnswerWriter:
     """Writes the answer to one request. `keep_alive` says whether the connection outlives it."""
 
-    __slots__ = ("_framing", "_is_head", "_is_old", "_left", "keep_alive")
+    __slots__ = ("_end", "_is_head", "_is_old", "_left", "keep_alive")
 
     def __init__(self, request: RequestHead) -> None:
         self.keep_alive = request.keep_alive
         self._is_head = request.method == "HEAD"
         self._is_old = request.is_old
-        self._framing = Framing.LENGTH
+        self._end = BodyEnd.LENGTH
         self._left = 0
 
     def head(self, status: int, fields: Iterable[tuple[bytes, bytes]], *, common: CommonFields) -> bytes:
         """The head. Raises `ValueError` for a field that would end early, or take another's place."""
-        framing, says_close = None, False
+        end, says_close = None, False
         lines = [_status_line(status), common.block()]
         for given, value in fields:
             name = _name(given)
-            if name == b"content-length" and framing is None:
-                framing, self._left = Framing.LENGTH, int(value)
+            if name == b"content-length" and end is None:
+                end, self._left = BodyEnd.LENGTH, int(value)
             elif name == b"transfer-encoding" and value.lower() == b"chunked":
-                framing = Framing.CHUNKS
+                end = BodyEnd.CHUNKS
             elif name == b"connection" and b"close" in [token.strip().lower() for token in value.split(b",")]:
                 self.keep_alive, says_close = False, True
             if _NO_VALUE.search(value):
@@ -83,11 +83,11 @@ class AnswerWriter:
             lines.append(b"%b: %b\r\n" % (name, value))
         if not self.keep_alive and not says_close:
             lines.append(b"connection: close\r\n")
-        if framing is None and not self._is_head and status not in BODILESS:
-            framing = Framing.CLOSE if self._is_old else Framing.CHUNKS
-            if framing is Framing.CHUNKS:
+        if end is None and not self._is_head and status not in BODILESS:
+            end = BodyEnd.CLOSE if self._is_old else BodyEnd.CHUNKS
+            if end is BodyEnd.CHUNKS:
                 lines.append(b"transfer-encoding: chunked\r\n")
-        self._framing = Framing.HEAD if self._is_head else framing or Framing.LENGTH
+        self._end = BodyEnd.HEAD if self._is_head else end or BodyEnd.LENGTH
         lines.append(b"\r\n")
         return b"".join(lines)
 
@@ -96,18 +96,18 @@ class AnswerWriter:
 
         Raises `ValueError` where the body is longer or shorter than the head said.
         """
-        match self._framing:
-            case Framing.LENGTH:
+        match self._end:
+            case BodyEnd.LENGTH:
                 if len(piece) > self._left or (len(piece) < self._left and not more):
                     raise ValueError(f"expected {self._left} bytes more of the body, got {len(piece)}")
                 self._left -= len(piece)
                 return piece
-            case Framing.CHUNKS:
+            case BodyEnd.CHUNKS:
                 chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
                 return chunk if more else chunk + b"0\r\n\r\n"
-            case Framing.CLOSE:
+            case BodyEnd.CLOSE:
                 return piece
-            case Framing.HEAD:
+            case BodyEnd.HEAD:
                 return b""
 
 

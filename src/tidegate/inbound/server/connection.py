@@ -5,7 +5,6 @@ transport, whose turn it is, how long anybody waits, and what becomes of a conne
 """
 
 import asyncio
-from enum import Enum, auto
 from typing import cast
 
 import structlog
@@ -17,23 +16,13 @@ from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
 from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
-from tidegate.inbound.server.shared import Shared
+from tidegate.inbound.server.shared import Shared, Use
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
 LINGER_S = 2.0
 """How long a connection whose request was refused is read on."""
 
 log = structlog.get_logger("tidegate.http")
-
-
-class Use(Enum):
-    """What is done with the bytes that come."""
-
-    READ = auto()
-    HANDED_ON = auto()
-    """The connection is a WebSocket's."""
-    THROWN_AWAY = auto()
-    """It was refused, and ends."""
 
 
 class HttpConnection(asyncio.Protocol):

@@ -71,7 +71,6 @@ async def serve(
     On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
     aborted. Upgraded connections are for whoever took them over to close.
     """
-    _set_limits_of_kernel(sock)
     idle = asyncio.Event()
     shared = Shared(
         handlers=Handlers(app, upgrade, at_once),
@@ -84,13 +83,7 @@ async def serve(
         common=CommonFields(),
         gone=lambda: None if shared.connections else idle.set(),
     )
-    listener = await asyncio.get_running_loop().create_server(
-        functools.partial(HttpConnection, shared),
-        sock=sock,
-        ssl=ssl,
-        ssl_handshake_timeout=handshake_s if ssl else None,
-        backlog=BACKLOG,
-    )
+    listener = await _listen(shared, sock, ssl, handshake_s)
     try:
         yield
     finally:
@@ -98,6 +91,19 @@ async def serve(
         await _finish(shared, idle, finish_s)
         shared.heads.cancel()
         shared.idle.cancel()
+
+
+async def _listen(
+    shared: Shared, sock: socket.socket, ssl: tls.SSLContext | None, handshake_s: float
+) -> asyncio.AbstractServer:
+    _set_limits_of_kernel(sock)
+    return await asyncio.get_running_loop().create_server(
+        functools.partial(HttpConnection, shared),
+        sock=sock,
+        ssl=ssl,
+        ssl_handshake_timeout=handshake_s if ssl else None,
+        backlog=BACKLOG,
+    )
 
 
 async def _finish(shared: Shared, idle: asyncio.Event, finish_s: float) -> None:

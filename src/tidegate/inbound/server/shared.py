@@ -1,6 +1,7 @@
-"""What the connections of one server have in common: who answers, how long anybody waits, and that it ends."""
+"""What the connections of one server have in common: who answers, how long anybody waits, what is read and ended."""
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -12,6 +13,16 @@ from tidegate.inbound.server.handlers import Handlers
 
 Refused = Callable[[RefusalReason, str], None]
 """Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
+
+
+class Use(Enum):
+    """What is done with the bytes that come."""
+
+    READ = auto()
+    HANDED_ON = auto()
+    """The connection is a WebSocket's."""
+    THROWN_AWAY = auto()
+    """It was refused, and ends."""
 
 
 class Served(Protocol):
