@@ -129,7 +129,7 @@ class Clients:
         now = self._clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
-        client_id = f"c{self._numbered}-{self._around.position().epoch[:4]}"
+        client_id = f"c{self._numbered}-{self._around.stream.history.epoch[:4]}"
         connection = Connection(
             channel,
             client_id=client_id,
