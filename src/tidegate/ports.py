@@ -40,7 +40,16 @@ __all__ = [
     "Role",
     "SavedValue",
     "Store",
+    "Timer",
 ]
+
+
+class Timer(Protocol):
+    """A call that is due at some time."""
+
+    def cancel(self) -> None:
+        """Do not make the call. Has no effect once it was made. May be called again."""
+        ...
 
 
 class Clock(Protocol):
@@ -52,6 +61,13 @@ class Clock(Protocol):
 
     async def sleep_until(self, mono: float) -> None:
         """Wait until the monotonic time is `mono`, in seconds; where that is past, only let others have their turn."""
+        ...
+
+    def call_at(self, mono: float, callback: Callable[[], None]) -> Timer:
+        """Have the event loop call `callback` when the monotonic time is `mono`; in its next turn where that is past.
+
+        For what waits so often that a task for each would cost too much, as the deadline of every call does.
+        """
         ...
 
 

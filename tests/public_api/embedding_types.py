@@ -1,6 +1,7 @@
 """How programs have a gateway inside, with parts of their own; see `client_types`."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_type
@@ -64,6 +65,9 @@ class Figures:
 class Slow:
     def now(self) -> Instant:
         return Instant(0.0, 0.0)
+
+    def call_at(self, mono: float, callback: Callable[[], None]) -> asyncio.Handle:
+        return asyncio.get_running_loop().call_soon(callback)
 
     async def sleep_until(self, mono: float) -> None:
         pass

@@ -55,6 +55,9 @@ class LoopClock:
     async def sleep_until(self, mono: float) -> None:
         await asyncio.sleep(max(0.0, mono - asyncio.get_running_loop().time()))
 
+    def call_at(self, mono: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_at(mono, callback)
+
 
 class RecordingBus(MemoryBus):
     """A bus in memory that notes every draft, and when it was delivered."""

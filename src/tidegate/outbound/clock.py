@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from tidegate.core.instant import Instant
+from tidegate.ports import Timer
 
 
 class SystemClock:
@@ -16,3 +18,7 @@ class SystemClock:
     async def sleep_until(self, mono: float) -> None:
         """See `tidegate.ports.Clock`."""
         await asyncio.sleep(max(0.0, mono - time.monotonic()))
+
+    def call_at(self, mono: float, callback: Callable[[], None]) -> Timer:
+        """See `tidegate.ports.Clock`."""
+        return asyncio.get_running_loop().call_later(max(0.0, mono - time.monotonic()), callback)

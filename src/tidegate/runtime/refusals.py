@@ -1,12 +1,12 @@
 """Who was turned away, counted, and told in the log at a bounded rate."""
 
-import asyncio
+from functools import partial
 
 import structlog
 
 from tidegate.core.measurements import RequestRefused
 from tidegate.errors import RefusalReason
-from tidegate.ports import Clock, Metrics
+from tidegate.ports import Clock, Metrics, Timer
 
 SUMMARY_S = 60.0
 """How often each reason is logged at the most: the first refusal at once, those after it together."""
@@ -45,10 +45,10 @@ class Refusals:
         self._untold.clear()
 
     def _wait(self, reason: RefusalReason) -> None:
-        self._untold[reason] = _Untold(asyncio.create_task(self._summarize(reason)))
+        summarize = partial(self._summarize, reason)
+        self._untold[reason] = _Untold(self._clock.call_at(self._clock.now().mono + SUMMARY_S, summarize))
 
-    async def _summarize(self, reason: RefusalReason) -> None:
-        await self._clock.sleep_until(self._clock.now().mono + SUMMARY_S)
+    def _summarize(self, reason: RefusalReason) -> None:
         untold = self._untold.pop(reason)
         untold.tell(reason)
         if untold.count:
@@ -58,7 +58,7 @@ class Refusals:
 class _Untold:
     """What came since the last line of one reason."""
 
-    def __init__(self, timer: asyncio.Task[None]) -> None:
+    def __init__(self, timer: Timer) -> None:
         self.timer = timer
         self.count = 0
         self.transport = self.address = ""

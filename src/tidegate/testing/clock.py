@@ -3,10 +3,31 @@
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 from tidegate.core.instant import Instant
 
 BEGINNING = Instant(1000.0, 1_795_383_603.123)
+
+
+class ManualTimer:
+    """A call that a `ManualClock` makes when its time has come. Implements `tidegate.ports.Timer`."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self.is_over = False
+        """Whether the call was made or cancelled."""
+
+    def cancel(self) -> None:
+        """See `tidegate.ports.Timer`."""
+        self.is_over = True
+
+    def call(self) -> None:
+        """Make the call, unless it was made or cancelled."""
+        if not self.is_over:
+            self.is_over = True
+            self._callback()
 
 
 class ManualClock:
@@ -17,7 +38,7 @@ class ManualClock:
         self._set_by = 0.0
         self._beginning = beginning
         self._numbers = itertools.count()
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._timers: list[tuple[float, int, ManualTimer, Callable[[], object]]] = []
 
     def now(self) -> Instant:
         """See `tidegate.ports.Clock`."""
@@ -28,26 +49,43 @@ class ManualClock:
         if mono <= self.now().mono:
             await asyncio.sleep(0)
             return
-        woken = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (mono, next(self._numbers), woken))
-        await woken
+        woken = asyncio.Event()
+        timer = ManualTimer(woken.set)
+        self._add(mono, timer, timer.call)
+        try:
+            await woken.wait()
+        finally:
+            timer.cancel()
+
+    def call_at(self, mono: float, callback: Callable[[], None]) -> ManualTimer:
+        """See `tidegate.ports.Clock`."""
+        timer = ManualTimer(callback)
+        call_soon = partial(asyncio.get_running_loop().call_soon, timer.call)
+        if mono <= self.now().mono:
+            call_soon()
+        else:
+            self._add(mono, timer, call_soon)
+        return timer
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, on both clocks. Whoever slept until then goes on at the next turn of the event loop."""
+        """Let time pass, on both clocks. What was due by then is called or woken in the next turn of the event loop."""
         self.elapsed += seconds
         now = self.now().mono
-        while self._sleepers and self._sleepers[0][0] <= now:
-            _, _, woken = heapq.heappop(self._sleepers)
-            if not woken.done():
-                woken.set_result(None)
+        while self._timers and self._timers[0][0] <= now:
+            _, _, timer, make_due = heapq.heappop(self._timers)
+            if not timer.is_over:
+                make_due()
 
     @property
     def next_due_in(self) -> float | None:
-        """In how many seconds the next sleeper is woken; None while nobody sleeps."""
-        while self._sleepers and self._sleepers[0][2].done():
-            heapq.heappop(self._sleepers)
-        return max(0.0, self._sleepers[0][0] - self.now().mono) if self._sleepers else None
+        """In how many seconds the next call or sleeper is due; None if there is none."""
+        while self._timers and self._timers[0][2].is_over:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - self.now().mono) if self._timers else None
 
     def set_wall(self, by_s: float) -> None:
         """Set the wall clock forward, or back, against the monotonic one."""
         self._set_by += by_s
+
+    def _add(self, mono: float, timer: ManualTimer, make_due: Callable[[], object]) -> None:
+        heapq.heappush(self._timers, (mono, next(self._numbers), timer, make_due))

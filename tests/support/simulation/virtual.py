@@ -61,6 +61,10 @@ class WorldClock:
     async def sleep_until(self, mono: float) -> None:
         await asyncio.sleep(max(0.0, mono - self._loop.time()))
 
+    def call_at(self, mono: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        timer: asyncio.TimerHandle = self._loop.call_at(mono, callback)
+        return timer
+
     def wall(self) -> float:
         return self.now().wall
 

@@ -16,6 +16,7 @@ from tidegate.core.measurements import EventPublished, Measurement
 from tidegate.errors import ApplicationError, BackendError, Disconnected, MessageError, MessageErrorCode
 from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
+from tidegate.testing.clock import ManualTimer
 from tidegate.testing.contracts import (
     AuthenticatorContract,
     BackendContract,
@@ -331,6 +332,27 @@ class OneByOne(ManualClock):
             await super().sleep_until(mono)
 
 
+class EarlyCalls(ManualClock):
+    def call_at(self, mono: float, callback: Callable[[], None]) -> ManualTimer:
+        return super().call_at(mono - 0.04, callback)
+
+
+class CallsAtOnce(ManualClock):
+    """Does not leave the call of what is due to the event loop."""
+
+    def call_at(self, mono: float, callback: Callable[[], None]) -> ManualTimer:
+        timer = super().call_at(mono, callback)
+        if mono <= self.now().mono:
+            timer.call()
+        return timer
+
+
+class NeverCancels(ManualClock):
+    def call_at(self, mono: float, callback: Callable[[], None]) -> ManualTimer:
+        super().call_at(mono, callback)
+        return ManualTimer(callback)
+
+
 class AllCancelled(ManualClock):
     """Sleepers of one time share a future, so that one who is cancelled takes the others along."""
 
@@ -349,6 +371,9 @@ PAST = "a_time_that_is_past_is_not_waited_for_but_others_have_their_turn"
 BEFORE = "nobody_is_woken_before_the_time"
 IN_ORDER = "sleepers_are_woken_in_the_order_of_their_times"
 CANCELLED = "one_that_is_cancelled_does_not_keep_others_asleep"
+CALLED_ONCE = "a_call_is_made_once_and_not_before_the_time"
+CALLED_LATER = "a_call_that_is_due_already_is_made_in_another_turn"
+NOT_CALLED = "a_cancelled_call_is_not_made"
 
 
 @pytest.mark.parametrize(
@@ -360,7 +385,10 @@ CANCELLED = "one_that_is_cancelled_does_not_keep_others_asleep"
         (WallStands, {TOGETHER}),
         (OneByOne, {IN_ORDER}),
         (AllCancelled, {CANCELLED}),
-        (Backwards, {TOGETHER, BEFORE, IN_ORDER, CANCELLED}),
+        (EarlyCalls, {CALLED_ONCE}),
+        (CallsAtOnce, {CALLED_LATER}),
+        (NeverCancels, {NOT_CALLED}),
+        (Backwards, {TOGETHER, BEFORE, IN_ORDER, CANCELLED, CALLED_ONCE, NOT_CALLED}),
     ],
 )
 async def test_clocks(make: type[ManualClock], found: set[str]) -> None:

@@ -85,6 +85,38 @@ class ClockContract(ABC):
             assert cancelled.cancelled()
             assert not other.cancelled()
 
+    async def test_a_call_is_made_once_and_not_before_the_time(self) -> None:
+        async with self.opened() as clock:
+            due, made = clock.now().mono + STEP_S, []
+            timer = clock.call_at(due, lambda: made.append(clock.now().mono))
+            await asyncio.sleep(0)
+            assert made == []
+            for _ in range(2):
+                await self.passes(clock, STEP_S / 2)
+            await until(lambda: bool(made))
+            assert made[0] >= due - EARLY_S
+            timer.cancel()
+            await self.passes(clock, STEP_S)
+            assert len(made) == 1
+
+    async def test_a_call_that_is_due_already_is_made_in_another_turn(self) -> None:
+        async with self.opened() as clock:
+            made: list[str] = []
+            clock.call_at(clock.now().mono - 1.0, lambda: made.append("made"))
+            assert made == []
+            await until(lambda: bool(made))
+
+    async def test_a_cancelled_call_is_not_made(self) -> None:
+        async with self.opened() as clock:
+            due, made = clock.now().mono + STEP_S, []
+            cancelled = clock.call_at(due, lambda: made.append("cancelled"))
+            clock.call_at(due, lambda: made.append("other"))
+            cancelled.cancel()
+            cancelled.cancel()
+            await self.passes(clock, STEP_S)
+            await until(lambda: bool(made))
+            assert made == ["other"]
+
 
 async def _woken_at(clock: Clock, due: float) -> float:
     await clock.sleep_until(due)
