@@ -4,11 +4,11 @@ An event is encoded once, when it is published; a snapshot of it is spliced from
 frames (`tidegate.core.framing`) or of who receives what.
 """
 
-from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import astuple
 
 from tidegate.core.events import DRAFT_TIMES, NOT_OURS, Draft, EncodedDraft, Event, GapReason, Position
 from tidegate.core.instant import Time, rfc3339
@@ -181,12 +181,18 @@ _SEQ_AT = len(b'{"type":"","timestamp":"2026-01-01T00:00:00.000Z",')
 """Where ``seq`` goes in, without the event type, which needs no escapes."""
 
 
-_TOLD = tuple(
-    name for name in EventEnvelope.__struct_fields__ if name in Draft.__struct_fields__ and name not in {"type", "data"}
+_NAMES = tuple(
+    name for name in Draft.__struct_fields__ if name in EventEnvelope.__struct_fields__ and name not in {"type", "data"}
 )
-"""What an envelope tells of its draft under the same name, unless that is the draft's default."""
+_FIRST = Draft.__struct_fields__.index(_NAMES[0])
+_TOLD = slice(_FIRST, _FIRST + len(_NAMES))
+"""What an envelope tells of its draft under the same name, unless that is the draft's default.
 
-_told = attrgetter(*_TOLD)
+It stands together in a draft, so that it is taken in one piece: to look up each field takes as long as to encode them.
+"""
+assert Draft.__struct_fields__[_TOLD] == _NAMES, "what is told stands together in a draft"
+
+_TIMES = tuple((_NAMES.index(name), name) for name in DRAFT_TIMES)
 
 _Untyped = msgspec.defstruct(
     "_Untyped",
@@ -194,7 +200,7 @@ _Untyped = msgspec.defstruct(
         ("type", Any),
         ("timestamp", Any),
         ("seq", Any, UNSET),
-        *((name, Any, default) for name, default in zip(_TOLD, _told(Draft(type="", data=Raw(b""))), strict=True)),
+        *zip(_NAMES, [Any] * len(_NAMES), astuple(Draft(type="", data=Raw(b"")))[_TOLD], strict=True),
         ("snapshot", Any, UNSET),
         ("data", Any, UNSET),
     ],
@@ -265,8 +271,9 @@ def encode_gap(
 
 
 def _envelope(draft: Draft, *, seq: int | UnsetType, timestamp: float) -> Any:
-    envelope = _Untyped(draft.type, rfc3339(timestamp), seq, *_told(draft), UNSET, draft.data)
-    for name in DRAFT_TIMES:
-        if (moment := getattr(draft, name)) is not None:
+    told = astuple(draft)[_TOLD]
+    envelope = _Untyped(draft.type, rfc3339(timestamp), seq, *told, UNSET, draft.data)
+    for at, name in _TIMES:
+        if (moment := told[at]) is not None:
             setattr(envelope, name, rfc3339(moment))
     return envelope

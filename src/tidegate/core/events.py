@@ -64,10 +64,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     type: str
     data: msgspec.Raw
+    # What its envelope tells stands together, in the envelope's order.
     key: str | None = None
-    retain: bool = False
-    ttl_s: float | None = None
-    gone: bool = False
     source: str | None = None
     stale: bool | None = None
     as_of: UnixTime | None = None
@@ -75,6 +73,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_at: UnixTime | None = None
     cause: ErrorCode | None = None
     expired: bool = False
+    gone: bool = False
+    # The rest is for gateways alone.
+    retain: bool = False
+    ttl_s: float | None = None
     about: About = None
     fresh_s: float | None = None
 

@@ -39,6 +39,8 @@ class Feed:
         "interest",
     )
 
+    _now: Instant  # when the piece is taken that is made now
+
     def __init__(
         self,
         head: bytes,
@@ -50,7 +52,6 @@ class Feed:
         placed: bool,
         stream: Stream,
         kept: Callable[[Instant], Iterator[bytes]],
-        now: Instant,
     ) -> None:
         self.interest = interest
         self.count = 0
@@ -58,7 +59,6 @@ class Feed:
         self._placed = placed
         self._stream = stream
         self._kept = kept
-        self._now = now
         self._cursor = position.seq
         """Every event up to here was sent, is in the outbox, or is of no interest."""
         self._newest_sent = 0

@@ -46,7 +46,7 @@ class Hub:
     def publish(self, event: Event) -> int:
         """Note `event` for everyone who wants it, to be sent by `flush`. Returns how many connections that is."""
         reached = 0
-        for cohort in self._route(event.type, event.draft.about):
+        for cohort in self._route(event.draft.type, event.draft.about):
             # Nothing is sent here: five events of one poll become one send of five frames, not five sends.
             if not cohort.pending:
                 self._dirty.append(cohort)

@@ -119,7 +119,6 @@ class Subscriber(Member):
             placed=placed,
             stream=self._stream,
             kept=self._kept,
-            now=now,
         )
         self._stream.catching_up[self] = None
         self._pump(now)

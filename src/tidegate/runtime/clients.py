@@ -57,6 +57,7 @@ class Clients:
         self._clock = clock
         self._metrics = metrics
         self._interested = interested
+        self._debug = log.debug  # looked up once: structlog takes long to find it, and many may connect at once
         self._connections: dict[str, Connection] = {}
         self._numbered = 0
         self._connects_owed_until = NOTHING_OWED
@@ -128,7 +129,7 @@ class Clients:
         now = self._clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
-        client_id = f"c{self._numbered}-{self._around.position().epoch[:4]}"
+        client_id = f"c{self._numbered}-{self._around.stream.history.epoch[:4]}"
         connection = Connection(
             channel,
             client_id=client_id,
@@ -146,7 +147,7 @@ class Clients:
         self._metrics.observe(ClientConnected(transport))
         if connection.subscriber.interest not in self._around.stream.hub:
             self._notice_interest()
-        log.debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
+        self._debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
         return connection
 
     def disconnect(self, connection: Connection, reason: str) -> None:
@@ -156,7 +157,7 @@ class Clients:
             self._metrics.observe(ClientLeft(connection.transport, reason))
             if not self._connections:
                 self.empty.set()
-            log.debug("client left", client_id=connection.id, reason=reason)
+            self._debug("client left", client_id=connection.id, reason=reason)
 
     def end_the_slow(self) -> None:
         """End those who were found too slow; not while the hub hands out, which may not be left in the midst."""

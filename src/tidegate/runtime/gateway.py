@@ -105,8 +105,8 @@ class Gateway:
         )
         self.refusals = Refusals(metrics, clock)
         self._bus = bus
-        self._bus_is_lost = False
         self._metrics = metrics
+        self._debug = log.debug  # looked up once: structlog takes longer to find it than the hub to note an event
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
         self._hub = Hub(self._history.epoch, multicast)
         self._stream = Stream(
@@ -285,8 +285,9 @@ class Gateway:
 
     def _send(self, event: Event) -> None:
         reached = self._hub.publish(event)
-        self._metrics.observe(EventPublished(event.type, reached))
-        log.debug("published", type=event.type, key=event.key, seq=event.seq, clients=reached)
+        draft = event.draft
+        self._metrics.observe(EventPublished(draft.type, reached))
+        self._debug("published", type=draft.type, key=draft.key, seq=event.seq, clients=reached)
         if self._hub.dirty and not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)

@@ -36,6 +36,7 @@ class QuickRoutes:
     ) -> None:
         self._publish = publish
         self._admissions = admissions
+        self._debug = log.debug  # looked up once: structlog takes as long to find it as the rest of the answer takes
         probes = {"/healthz": health, "/readyz": lambda: readiness(supervisor, gateway)}
         self._probes: dict[bytes, Callable[[], Answered]] = {}
         self._publishing: set[bytes] = set()
@@ -65,7 +66,7 @@ class QuickRoutes:
                 answered = published(outcome)
         except Exception as error:  # noqa: BLE001 - every error is answered
             answered = self._refused(error, asked, method, path)
-        return _finished(answered, method, path, origin, began)
+        return self._finished(answered, method, path, origin, began)
 
     async def _later(
         self, outcome: asyncio.Future[Position], asked: Request, origin: str | None, began: float
@@ -74,7 +75,7 @@ class QuickRoutes:
             answered = published(await asyncio.shield(outcome))
         except Exception as error:  # noqa: BLE001 - every error is answered
             answered = self._refused(error, asked, "POST", PATH.encode())
-        return _finished(answered, "POST", PATH.encode(), origin, began)
+        return self._finished(answered, "POST", PATH.encode(), origin, began)
 
     def _refused(self, error: Exception, asked: Request, method: str, path: bytes) -> Answered:
         answer = answer_to(error, method=method, path=path.decode("ascii"))
@@ -83,9 +84,8 @@ class QuickRoutes:
         fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **answer.fields}
         return answer.status, [(name.encode(), value.encode("latin-1")) for name, value in fields.items()], body
 
-
-def _finished(answered: Answered, method: str, path: bytes, origin: str | None, began: float) -> Answered:
-    status, fields, body = answered
-    elapsed_s = round(asyncio.get_running_loop().time() - began, 4)
-    log.debug("request", method=method, path=path.decode("ascii"), status=status, elapsed_s=elapsed_s)
-    return status, with_common(fields, allowed_origin=origin), body
+    def _finished(self, answered: Answered, method: str, path: bytes, origin: str | None, began: float) -> Answered:
+        status, fields, body = answered
+        elapsed_s = round(asyncio.get_running_loop().time() - began, 4)
+        self._debug("request", method=method, path=path.decode("ascii"), status=status, elapsed_s=elapsed_s)
+        return status, with_common(fields, allowed_origin=origin), body
