@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tidegate.client.asking import Unanswered, ask
+from tidegate.client.asking import NoAnswer, ask
 from tidegate.client.refusals import answer_text
 from tidegate.errors import TidegateError, Unreachable
 
@@ -39,7 +39,7 @@ class Engine:
             raise Unreachable(f"no answer from {self._url} within {TIMEOUT_S:g} s") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreachable(f"no engine answers at {self._url}, but something else: {error}") from error
-        except (Unanswered, ValueError) as error:
+        except (NoAnswer, ValueError) as error:
             raise Unreachable(f"no engine answers at {self._url}: {error}") from error
 
 
