@@ -39,8 +39,6 @@ SILENT_HEARTBEATS = 2.5
 
 HEARTBEAT = "heartbeat"
 _PING = b'{"type":"ping"}'
-
-
 _DEFAULTS = StreamOptions()
 
 
@@ -172,13 +170,11 @@ class Stream:
             while self._to_send:
                 with suppress(ConnectionClosed):  # frames that arrived before the end must still be read, below
                     await websocket.send(self._to_send[0], text=True)
-                # Removed only after it was sent. If cancelled in between, it is sent twice, which is harmless.
-                self._to_send.pop(0)
+                self._to_send.pop(0)  # after sending: if cancelled in between, it is sent twice, which is harmless
             raw = await self._frame(websocket)
             item = self._take(decode_message(raw), raw)
             if self._starts_over and isinstance(item, Gap):
-                # Reconnect without a closing handshake, which would first have to read all the snapshots.
-                websocket.transport.abort()
+                websocket.transport.abort()  # a closing handshake would first have to read all the snapshots
                 self._websocket = None
             return item
         except ConnectionClosed as error:
