@@ -1,4 +1,4 @@
-"""Time that passes when the test says so."""
+"""A fake clock that a test moves by hand."""
 
 import asyncio
 import heapq
@@ -10,7 +10,7 @@ BEGINNING = Instant(1000.0, 1_795_383_603.123)
 
 
 class ManualClock:
-    """Implements `tidegate.ports.Clock`. It stands still until `advance` moves it, which wakes what is due by then."""
+    """Implements `tidegate.ports.Clock`. The time changes only when `advance` is called, which wakes due sleepers."""
 
     def __init__(self, beginning: Instant = BEGINNING) -> None:
         self.elapsed = 0.0
@@ -33,21 +33,21 @@ class ManualClock:
         await woken
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, on both clocks. Whoever slept until then goes on at the next turn of the event loop."""
+        """Move both clocks forward. Sleepers that are due continue in the next iteration of the event loop."""
         self.elapsed += seconds
         now = self.now().mono
         while self._sleepers and self._sleepers[0][0] <= now:
             _, _, woken = heapq.heappop(self._sleepers)
-            if not woken.done():
+            if not woken.done():  # a cancelled sleeper is still in the heap
                 woken.set_result(None)
 
     @property
     def next_due_in(self) -> float | None:
-        """In how many seconds the next sleeper is woken; None while nobody sleeps."""
+        """Seconds until the next sleeper is due; None if nothing is sleeping."""
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         return max(0.0, self._sleepers[0][0] - self.now().mono) if self._sleepers else None
 
     def set_wall(self, by_s: float) -> None:
-        """Set the wall clock forward, or back, against the monotonic one."""
+        """Set the wall clock forward by `by_s` seconds, or back if negative. The monotonic clock stays."""
         self._set_by += by_s
