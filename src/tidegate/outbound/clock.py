@@ -1,4 +1,4 @@
-"""The machine's clocks."""
+"""The clocks of the operating system."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from tidegate.core.instant import Instant
 
 
 class SystemClock:
-    """Implements `tidegate.ports.Clock`: the monotonic clock, which asyncio's timers follow too, and the wall clock."""
+    """Implements `tidegate.ports.Clock` with the wall clock and the monotonic clock, which asyncio's timers use too."""
 
     def now(self) -> Instant:
         """See `tidegate.ports.Clock`."""
