@@ -18,7 +18,7 @@ READ_BYTES = 262144
 """The largest single read of a socket. A body may exceed its limit by this much before its reader can refuse it."""
 
 SPARE = 8
-"""One byte of chunked framing is allowed for each so many bytes of a body, in addition to `HELD_BYTES`."""
+"""How many bytes of a body allow one more byte of chunked framing, in addition to `HELD_BYTES`."""
 
 
 class Intake:

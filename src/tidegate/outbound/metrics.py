@@ -95,25 +95,23 @@ class PrometheusMetrics:
         build_info(version).set(1)
         self._published = counter("tidegate_events_published", "Events published", "type", seen=of_type)
         self._deliveries = counter(
-            "tidegate_deliveries", "Events times the clients that they went to", "type", seen=of_type
+            "tidegate_deliveries", "Events delivered; each counts once for each client", "type", seen=of_type
         )
-        self._skipped = counter(
-            "tidegate_events_skipped", "Events that slow clients were not sent", "type", seen=of_type
-        )
+        self._skipped = counter("tidegate_events_skipped", "Events dropped for slow clients", "type", seen=of_type)
         self._polls = counter(
             "tidegate_polls", "Polls ended, by error code or `ok`", "source", "outcome", seen=of_source
         )
-        self._missed = counter("tidegate_ticks_missed", "Polls that were not due in time", "source", seen=of_source)
+        self._missed = counter("tidegate_ticks_missed", "Polls that were not made in time", "source", seen=of_source)
         self._moves = counter(
             "tidegate_breaker_transitions",
-            "Moves of a breaker into a state",
+            "Changes of a breaker to a state",
             "breaker",
             "state",
             seen=by_breaker("breaker"),
         )
         self._connected = counter("tidegate_clients_connected", "Clients that connected", "transport")
         self._left = counter("tidegate_clients_left", "Clients that left", "transport", "reason")
-        self._refusals = counter("tidegate_refusals", "Requests that were not let in", "transport", "reason")
+        self._refusals = counter("tidegate_refusals", "Refused requests", "transport", "reason")
         for transport, why in product(TRANSPORTS, RefusalReason):
             # Create every series now: PromQL's `increase` misses the first count of a series that appears later.
             self._refusals(transport, why.value)
