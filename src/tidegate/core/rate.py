@@ -22,6 +22,7 @@ class Rate(msgspec.Struct, frozen=True):
 
     def charged(self, owed_until: float, now: float, *, count: int = 1) -> float:
         """Return the new `owed_until` after `count` more."""
+        # Idle time counts only up to one burst: a client must not save up more by being quiet for a long time.
         return max(owed_until, now - self.burst / self.per_s) + count / self.per_s
 
     def is_over(self, owed_until: float, now: float) -> bool:

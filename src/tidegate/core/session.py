@@ -162,11 +162,12 @@ class Session:
         rate = Rate(self._limits.messages_per_s, self._limits.messages_burst)
         owed_until = rate.charged(self._owed_until, now)
         if rate.is_over(owed_until, now):
-            return False
+            return False  # a refused message is not charged, or a client that keeps sending could never recover
         self._owed_until = owed_until
         return True
 
     def _limited(self, request_id: Raw | UnsetType, now: float) -> Effect:
+        # A new period begins unless the client was limited recently.
         if self._last_limited is None or now - self._last_limited > PATIENCE_S:
             self._limited_since = now
         self._last_limited = now

@@ -105,7 +105,7 @@ class EventStream:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._streams.gateway.disconnect(self._connection, self._reason)
-            del self._connection
+            del self._connection  # it refers to this channel: without the cycle, both are freed at once
 
     # ClosableChannel
 

@@ -57,7 +57,7 @@ class AtOnce:
         origin, probe = None, self._probes.get(path)
         try:
             self._admissions.arrive(asked, at_any_host=probe is not None)
-            origin = asked.headers.get("origin")
+            origin = asked.headers.get("origin")  # only now: a page of a refused origin must not read the answer
             if probe is not None:
                 answered = probe()
             else:

@@ -78,7 +78,7 @@ class Door:
         except AccessRefused as refused:
             await refuse(refused, inner, receive, reply)
         else:
-            reply.allowed_origin = asked.headers.get("origin")
+            reply.allowed_origin = asked.headers.get("origin")  # only now: a refused origin must not read the answer
             await self._route(scope, inner)(inner, receive, reply)
         log.debug(
             "request",

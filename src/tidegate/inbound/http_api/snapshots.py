@@ -61,7 +61,7 @@ class SnapshotAnswer:
                 yield b"," * (not is_first) + b",".join(piece)
                 is_first = False
             else:
-                yield b""
+                yield b""  # nothing to send, but `_write` still yields to the event loop
         yield b"]}"
 
     def _from(self, second: list[bytes]) -> Iterator[list[bytes]]:

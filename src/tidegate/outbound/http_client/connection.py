@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
             if self._early:
                 reader.feed(self._early)
                 if reader.whole:
-                    reader.cut_short()
+                    reader.cut_short()  # it answers no request of ours, so the connection is not reusable
                     return
                 self._resume()
             if self._transport.is_closing():
@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
             self._early = b""
             self._stop_body_timer()
             self.is_reused = True
+            # After a cancellation or an error the rest of the answer may still come, so the connection is useless.
             if self._pending or not reader.reusable:
                 self.abort()
             self._pending = memoryview(b"")

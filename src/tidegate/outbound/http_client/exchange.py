@@ -110,7 +110,7 @@ class Exchange:
             return
         self._closed = True
         for timeout in self._in_flight:
-            timeout.reschedule(0.0)
+            timeout.reschedule(0.0)  # ends calls that are still connecting, which the pool does not know
         await self._pool.aclose()
 
     async def _respond(self, method: str, url: URL, body: bytes | None, headers: dict[str, str]) -> AnswerReader:
