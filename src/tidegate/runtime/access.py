@@ -26,7 +26,7 @@ from tidegate.loopback import LOOPBACK_NAMES
 from tidegate.ports import Authenticator
 
 RETRY_S = 2
-"""Retry-After, in seconds, while the keys for checking tokens are not available: fetching them takes about a second."""
+"""Retry-After, in seconds, while the keys for checking tokens are not available yet."""
 
 LOCAL_ADDRESS = "tidegate.local_address"
 """The key in an ASGI scope's state under which the `local_address` of a `Request` is passed."""

@@ -65,7 +65,8 @@ class Admissions:
 
         `query` is only used for streams. If `is_unrestricted`, the token must cover everything. Raises `AccessRefused`:
         400 for a malformed query or too many patterns, 401 without a valid token, 403 if the token lacks the role or
-        does not cover a pattern, 503 if there are too many clients or tokens cannot be checked.
+        does not cover a pattern, 503 if no more clients can be admitted now (too many, or a drain), or if tokens cannot
+        be checked.
         """
         match transport:
             case "websocket":
