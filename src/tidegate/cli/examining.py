@@ -219,13 +219,13 @@ async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
 
     If `batch` is set and every source succeeds alone, also poll all of them in one batch.
     """
-    plan, what = wanted.polled, f"backend {wanted.name}"
+    plan, what = wanted.polling, f"backend {wanted.name}"
     if problems := preflight.backend_problems(wanted):
         for problem in problems:
             yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{wanted.name}]")
         return
     slowest_s, good = 0.0, 0
-    async with opened(wanted.reached) as backend:
+    async with opened(wanted.endpoint) as backend:
         for source in plan.sources:
             fault, elapsed_s = await _polled(backend, plan, source)
             slowest_s = max(slowest_s, elapsed_s)
