@@ -177,7 +177,7 @@ def test_every_rule_of_a_breaker_reaches_it() -> None:
         "rate_minimum_calls": 8,
     }
     document = {"backends": {"b": {"url": "http://h", "breaker": rules}}}
-    made = plan(from_document(document, environ={})).backends[0].polled.breaker
+    made = plan(from_document(document, environ={})).backends[0].polling.breaker
     assert {name: getattr(made, name) for name in rules} == rules
 
 
@@ -208,4 +208,4 @@ def test_a_connection_to_a_backend_is_kept_until_its_rarest_source_is_due_again(
     config = from_document(
         {"backends": {"b": {"url": "http://h"}, "c": {"url": "http://h"}}, "sources": tables}, environ={}
     )
-    assert plan(config).backends[0].reached.options.idle_s == idle_s
+    assert plan(config).backends[0].endpoint.options.idle_s == idle_s

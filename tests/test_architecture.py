@@ -53,16 +53,12 @@ SHARED_NAMES = {
     "the client: Disconnected",  # what a stream yields, and an error of a backend: both are public
     "verify: Disconnected",
     "the gateway: Answer",
-    "the gateway: BreakerConfig",
     "the gateway: Clients",
     "the gateway: Connection",
     "the gateway: Exchange",
-    "the gateway: LastError",
     "the gateway: Ping",
     "the gateway: Problem",
-    "the gateway: Published",
     "the gateway: Session",
-    "the gateway: Status",
     "the gateway: Subscribe",
     "the gateway: Unsubscribe",
 }

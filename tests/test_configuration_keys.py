@@ -274,14 +274,14 @@ def _section(kind: Any) -> tuple[type[Section] | None, bool]:
 PLANNED: Final = {
     "App.": "drain.",
     "Authenticator.": "authentication.",
-    "Backend.kind": "backends.b.reached.protocol",
-    "Backend.options.": "backends.b.reached.options.",
+    "Backend.kind": "backends.b.endpoint.protocol",
+    "Backend.options.": "backends.b.endpoint.options.",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
-    "Poller.plan.sources.0.": "backends.b.polled.sources.s.",
-    "Poller.plan.sources.1.": "backends.b.polled.sources.t.",
-    "Poller.plan.": "backends.b.polled.",
-    "Poller 2.plan.": "backends.c.polled.",
+    "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
+    "Poller.plan.sources.1.": "backends.b.polling.sources.t.",
+    "Poller.plan.": "backends.b.polling.",
+    "Poller 2.plan.": "backends.c.polling.",
     "Streams.soft_bytes": "stream_soft_bytes",
     "WebSocket.options.": "websocket.",
     "api.options.": "api.",
@@ -296,11 +296,11 @@ PLANNED: Final = {
 
 REPLACED: Final = {
     "sources.*.backend": {
-        "backends.b.reached.options.idle_s",
-        "backends.b.polled.sources",
-        "backends.b.polled.sources.s.",
-        "backends.c.polled.sources",
-        "backends.c.polled.sources.s.",
+        "backends.b.endpoint.options.idle_s",
+        "backends.b.polling.sources",
+        "backends.b.polling.sources.s.",
+        "backends.c.polling.sources",
+        "backends.c.polling.sources.s.",
     },
     "auth.mode": {"api.auth", "authentication."},
 }

@@ -33,7 +33,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, make
     path = tmp_path / "it"
     make(path)
     for look in (files.check, lambda it: files.read(it, limit=10)):
-        with pytest.raises(OSError, match=f"{text}, no regular file"):
+        with pytest.raises(OSError, match=f"{text}, not a regular file"):
             look(path)
 
 

@@ -13,7 +13,7 @@ from vectors import DIRECTORY, Json, NewClient, Query, run, vectors
 from tidegate.client.items import decode_message
 from tidegate.client.position import ClientPosition, Position
 from tidegate.verify.frames import read_frame
-from tidegate.verify.whereabouts import Whereabouts
+from tidegate.verify.stream_position import StreamPosition
 
 ROOT = Path(__file__).parents[1]
 VECTORS = pytest.mark.parametrize("vector", vectors())
@@ -37,16 +37,16 @@ class PythonClient:
 
 class Verify:
     def __init__(self, query: Query) -> None:
-        self._whereabouts = Whereabouts(query.types, query.since)
+        self._position = StreamPosition(query.types, query.since)
 
     def take(self, message: bytes) -> None:
-        self._whereabouts.take(read_frame(message))
+        self._position.take(read_frame(message))
 
     def position(self) -> str | None:
-        return self._whereabouts.position
+        return self._position.position
 
     def next(self) -> tuple[Query, Iterable[str]]:
-        types, since, later = self._whereabouts.opening
+        types, since, later = self._position.opening
         return Query(types, since), later
 
 

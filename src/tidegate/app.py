@@ -1,4 +1,4 @@
-"""The whole gateway: `running` enters its parts one after the other, and leaves them in the opposite order."""
+"""The composition root: `running` starts the parts of a gateway in order, and stops them in reverse order."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -13,7 +13,7 @@ from tidegate.inbound.websocket import WebSocketServer
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.metrics import PrometheusMetrics
-from tidegate.parts import OUR_OWN, Parts, api, held, opened_gateway, opened_pollers, opened_store, tls_context
+from tidegate.parts import DEFAULTS, Parts, api, closing_all, opened_gateway, opened_pollers, opened_store, tls_context
 from tidegate.plan import plan
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
@@ -24,7 +24,7 @@ __all__ = ["App", "Parts", "running"]
 
 
 class App:
-    """A running gateway. `url` is where it listens."""
+    """A running gateway, as `running` yields it. `url` is the address that it listens on."""
 
     def __init__(
         self, url: str, gateway: Gateway, supervisor: Supervisor, *, drain_s: float, drain_min_s: float
@@ -36,23 +36,23 @@ class App:
         self._drain_min_s = drain_min_s
 
     async def drain(self) -> None:
-        """Let the clients go, within the configured time; the listener answers 503 meanwhile."""
+        """Disconnect all clients, spread over the configured time. New requests are answered 503 from now on."""
         await self.gateway.drain(self._drain_s, at_least_s=self._drain_min_s)
 
 
 @asynccontextmanager
 async def running(
-    config: Config, parts: Parts = OUR_OWN, *, beside: AbstractAsyncContextManager[None] | None = None
+    config: Config, parts: Parts = DEFAULTS, *, beside: AbstractAsyncContextManager[None] | None = None
 ) -> AsyncIterator[App]:
-    """The gateway of `config`, listening and polling while the context is open. `parts` replace what it is made of.
+    """Run the gateway that `config` describes while the context is open. `parts` replace the default implementations.
 
-    `beside` is open for as long: from when the address and the state directory are ours, before anything is polled.
-    Raises `ConfigError` where a file cannot be used, `OSError` where the address cannot be bound, `StoreError` where
-    the state directory cannot. Leaving the context ends everything at once; call `App.drain` before that.
+    The context `beside` is entered after the address is bound and the state directory locked, but before the first
+    poll. Raises `ConfigError` if a file cannot be used, `OSError` if the address cannot be bound, and `StoreError` if
+    the state directory cannot be used. Leaving the context stops everything at once: call `App.drain` before.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        await enter(held(parts))
+        await enter(closing_all(parts))  # first, so that they are closed even if the start fails
         wanted = plan(config)
         clock = SystemClock() if parts.clock is None else parts.clock
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics
@@ -75,5 +75,5 @@ async def running(
         await enter(supervisor.running())
         await enter(websocket.running())
         serving = partial(server.serve, routes, websocket, at_once=routes.at_once, refused=refused)
-        await enter(serving(sock=listener, ssl=tls, **asdict(wanted.server)))
+        await enter(serving(sock=listener, ssl=tls, **asdict(wanted.server)))  # last: every part is running by then
         yield App(url, gateway, supervisor, **asdict(wanted.drain))

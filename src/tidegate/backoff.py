@@ -1,21 +1,21 @@
-"""How long to wait before trying again, longer after each failure. Pure: the jitter is an argument.
+"""Exponential back-off with jitter. Pure: the random number is an argument.
 
-Whatever tries again in this package waits by this: clients, circuit breakers, supervised processes. Imports nothing of
-the package.
+All retries in this package use it: clients, circuit breakers and supervised processes. Imports nothing of the package.
 """
 
 import msgspec
 
 _MAX_DOUBLINGS = 64
-"""2**64 times any first wait is beyond any maximum, and far from overflow."""
+"""Limit on the exponent. 2**64 times any first wait exceeds any maximum, and a float is far from overflow."""
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """Exponential back-off with jitter.
 
-    The bound after n failures in a row is min(`first_s` * 2**(n-1), `max_s`) seconds. The wait is drawn from `least`
-    times to `most` times that bound. By default that is full jitter, so that the clients of a gateway that fell do not
-    return all at once. What lived for `heal_s` seconds before it failed starts the count anew.
+    After n consecutive failures, the bound is min(`first_s` * 2**(n-1), `max_s`) seconds. The wait is a random value
+    between `least` and `most` times the bound. The default is full jitter, so that the clients of a gateway that
+    crashed do not all return at once. If a connection or process worked for at least `heal_s` seconds before it failed,
+    the count starts again at 1.
     """
 
     first_s: float = 1.0
@@ -25,10 +25,16 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     most: float = 1.0
 
     def delay_s(self, failures: int, *, jitter: float, at_least_s: float = 0.0) -> float:
-        """The wait after `failures` failures in a row (from 1), `jitter` in [0, 1), beyond `at_least_s`."""
+        """Return the wait in seconds after `failures` (1 or more) consecutive failures.
+
+        `jitter` is a random number in [0, 1). `at_least_s`, such as a Retry-After, is added to the wait.
+        """
         bound_s = min(self.first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), self.max_s)
         return at_least_s + bound_s * (self.least + (self.most - self.least) * jitter)
 
     def failures(self, before: int, *, lived_s: float | None) -> int:
-        """How many failures in a row it is with one more, of what lived for `lived_s`; None if it never began."""
+        """Return the number of consecutive failures after one more, given the number `before` it.
+
+        `lived_s` is how long the connection or process worked before it failed; None if it never started.
+        """
         return 1 if lived_s is not None and lived_s >= self.heal_s else before + 1

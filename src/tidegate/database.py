@@ -1,9 +1,8 @@
-"""A SQLite database of our own, in a directory that one process at a time may use and only its user may read.
+"""A private SQLite database, in a directory that only one process at a time may use.
 
-A write that has returned survives a kill at any moment (SQLite, "Write-Ahead Logging"). A file that cannot be read as
-ours is set aside, never deleted, and a new one takes its place. Errors of SQLite and of the operating system become
-`StoreError` here. This module does not know what is stored: tables and statements are its callers'. Everything here may
-block for as long as a disk does.
+After a write has returned, its data survives a kill of the process (SQLite, "Write-Ahead Logging"). A file that is
+damaged or not ours is set aside, never deleted, and a new one replaces it. Errors of SQLite and of the operating system
+become `StoreError` here. The tables and statements belong to the callers. All functions do disk I/O and may block.
 """
 
 import contextlib
@@ -23,17 +22,18 @@ from tidegate import files
 from tidegate.errors import StoreError, Unstorable
 
 Change = tuple[str, Sequence[Sequence[object]]]
-"""A statement, and the rows to carry it out for."""
+"""A statement, and the rows of parameters to execute it with."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store keeps, and how it is called in messages.
+    """The files and the schema of a database, and the words for it in messages.
 
-    `file` and `lock` are names within the directory. `application_id` marks our files, so that another program's
-    database is never taken for one. `migrations` lead from each schema version to the next; the version is kept in
-    ``user_version``. `synchronous` is SQLite's: with "FULL" a write also survives a loss of power. Messages call the
-    program that uses the directory `user`, and say that `setting` names it. With `own_directory` a directory of another
-    user, or another user's link to one, is refused.
+    `file`, `lock`: file names within the directory.
+    `application_id`: marks our files, so that a database of another program is never mistaken for ours.
+    `migrations`: SQL scripts, each from one schema version to the next. The version is kept in ``user_version``.
+    `synchronous`: SQLite's setting. With "FULL", a write also survives a power failure.
+    `user`: what messages call the program that uses the directory. `setting`: what they call the option that names it.
+    `own_directory`: refuse a directory of another user, and another user's link to a directory.
     """
 
     file: str
@@ -47,7 +47,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetAside(msgspec.Struct, frozen=True):
-    """A file that could not be read as ours, where it lies now, and why."""
+    """A file that was set aside: its original path, its new path, and why."""
 
     file: Path
     kept_as: Path
@@ -55,7 +55,7 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 class Database:
-    """An open database. Any thread may call; the calls are carried out one at a time. Made by `opened`."""
+    """An open database; made by `opened`. Calls may come from any thread and are executed one at a time."""
 
     def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
         self.connection = connection
@@ -63,7 +63,7 @@ class Database:
         self._using = threading.Lock()
 
     def read(self, statement: str) -> list[Any]:
-        """All rows that `statement` finds. Raises `StoreError`."""
+        """Execute `statement` and return all rows. Raises `StoreError`."""
         with self._using:
             try:
                 return self.connection.execute(statement).fetchall()
@@ -71,16 +71,16 @@ class Database:
                 raise StoreError(str(error)) from error
 
     def write(self, *changes: Change) -> None:
-        """Carry out all `changes`, or none of them.
+        """Execute all `changes` in one transaction.
 
-        Raises `StoreError` if that failed now but may work later, `Unstorable` if SQLite cannot take one of the values.
+        Raises `StoreError` if it failed but may succeed later, `Unstorable` if SQLite cannot store one of the values.
         """
         with self._using:
             try:
                 with self.connection:
                     for statement, rows in changes:
                         self.connection.executemany(statement, rows)
-            # Values of a wrong type, integers of more than 64 bits, lone surrogates, and whatever a table forbids.
+            # Raised for wrong types, integers of more than 64 bits, lone surrogates, and violated constraints.
             except (*_UNSTORABLE, ValueError, TypeError, OverflowError) as error:
                 raise Unstorable(str(error)) from error
             except (sqlite3.Error, MemoryError) as error:
@@ -98,10 +98,10 @@ _UNSTORABLE = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError
 
 
 def opened(directory: Path, layout: Layout, *, set_aside: Callable[[SetAside], None]) -> Database:
-    """Lock `directory`, making it if need be, and open the database in it.
+    """Lock `directory`, making it if necessary, and open the database in it.
 
-    `set_aside` is told of a file that lay in its place. Raises `StoreError` if another process holds the directory, or
-    it cannot be made or written.
+    `set_aside` is called if an unusable file was set aside. Raises `StoreError` if another process uses the directory,
+    or if the directory cannot be made or written.
     """
     expected = "expected a directory that can be written, got"
     try:
@@ -121,18 +121,18 @@ def opened(directory: Path, layout: Layout, *, set_aside: Callable[[SetAside], N
 
 
 def in_memory(layout: Layout) -> Database:
-    """A database that is gone when it is closed."""
+    """Open a database in memory. Its content is lost when it is closed."""
     return Database(_prepared(":memory:", layout), None)
 
 
 def _is_ours(directory: Path) -> bool:
-    """Whether `directory` is this user's; a link to it may also be root's."""
+    """Return whether `directory` belongs to this user. If it is a link, the link may also belong to root."""
     return directory.stat().st_uid == os.geteuid() and directory.lstat().st_uid in {os.geteuid(), 0}
 
 
 @contextmanager
 def _refused(directory: Path, layout: Layout) -> Iterator[None]:
-    """Turn whatever keeps us from locking or opening into a `StoreError`."""
+    """Turn every error of locking or opening into a `StoreError`."""
     expected = f"expected a database that can be written in {directory}, got"
     try:
         yield
@@ -145,12 +145,12 @@ def _refused(directory: Path, layout: Layout) -> Iterator[None]:
 
 
 def _connected(path: Path, layout: Layout, set_aside: Callable[[SetAside], None]) -> sqlite3.Connection:
-    """A connection to our database at `path`; whatever else lies there is set aside first."""
+    """Connect to our database at `path`. Any other file there is set aside first."""
     files.make_database_private(path)
     try:
         return _prepared(path, layout)
     except sqlite3.OperationalError:
-        raise  # the disk's or the system's fault, not the file's
+        raise  # the disk or the system failed; the file may be sound, so leave it in place
     except (sqlite3.DatabaseError, _ForeignFile) as error:
         set_aside(SetAside(path, _set_aside(path), str(error)))
         files.make_database_private(path)
@@ -171,19 +171,19 @@ def _prepared(path: Path | str, layout: Layout) -> sqlite3.Connection:
 
 
 def _check(connection: sqlite3.Connection, layout: Layout) -> None:
-    """Raise `_ForeignFile` or `sqlite3.DatabaseError` for anything but an empty file or a sound one of ours."""
+    """Raise `_ForeignFile` or `sqlite3.DatabaseError`, unless the file is empty or an intact database of ours."""
     mark, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     is_new = _pragma(connection, "schema_version") == 0
     newest = len(layout.migrations)
     if not is_new and mark != layout.application_id:
-        raise _ForeignFile("expected a database of Tidegate, got another program's")
+        raise _ForeignFile("expected a database of Tidegate, got one of another program")
     if version > newest:
         raise _ForeignFile(f"expected schema version {newest} or older, got {version}")
     if not is_new and version < 1:
         raise _ForeignFile(f"expected a schema version from 1 to {newest}, got {version}")
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if verdict != "ok":
-        raise _ForeignFile(f"expected a sound database: {verdict}")
+        raise _ForeignFile(f"expected an intact database: {verdict}")
 
 
 def _migrate(connection: sqlite3.Connection, layout: Layout) -> None:
@@ -199,7 +199,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _set_aside(path: Path) -> Path:
-    """Rename a database and its companions; the name that it has now."""
+    """Rename a database and its companion files. Return the new path of the database."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.unreadable-{stamp}-{time.monotonic_ns()}")
     for suffix in files.DATABASE_COMPANIONS:
@@ -209,10 +209,10 @@ def _set_aside(path: Path) -> Path:
 
 
 def _described(error: OSError, directory: Path) -> str:
-    """What the operating system, or `files`, says, and of which file where that is not `directory` itself."""
+    """Describe `error`, with the name of the file that it concerns unless that is `directory` itself."""
     name = "" if error.filename in (None, str(directory)) else f"{Path(error.filename).name} "
     return f"{name}({error.strerror})"
 
 
 class _ForeignFile(Exception):
-    """A file that is not ours, or not sound."""
+    """A file that is not ours, or damaged."""

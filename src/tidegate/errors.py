@@ -1,28 +1,28 @@
 """The one error tree, and the codes that go over the wire.
 
     TidegateError
-    ├── ConfigError            everything wrong with a configuration, at once
-    ├── TopicError             text that is no event type, or no pattern
-    ├── PositionError          text that is no ``EPOCH:SEQ``
+    ├── ConfigError            all problems of a configuration
+    ├── TopicError             text that is not a valid event type or pattern
+    ├── PositionError          text that is not a valid ``EPOCH:SEQ``
     ├── MessageError           a client's message that is answered with ``error``
-    ├── AccessRefused          a request that is not let in
+    ├── AccessRefused          a request that is refused
     ├── PublishError           an event that may not be published
-    ├── UnknownName            no source, breaker, backend or type of that name
+    ├── UnknownName            no source, breaker, backend or type has that name
     ├── StoreError             the state directory cannot be used
-    │   └── Unstorable         a value that no retry would store
+    │   └── Unstorable         a value that cannot be stored, also not by a retry
     ├── MissingExtra           a part whose packages are not installed
-    ├── Unreachable            no gateway answers where a client looked for one
-    ├── StreamClosed           a client's stream was closed for good
-    ├── BusError               events that the bus did not take
+    ├── Unreachable            no gateway answers at the address
+    ├── StreamClosed           the gateway closed a client's stream for good
+    ├── BusError               the bus did not confirm the events
     │   ├── BusRefused         certainly not published
-    │   └── BusUnknown         perhaps published, or yet to be
-    └── BackendError           a call that brought no usable answer
-        ├── Disconnected       refused, reset, DNS, TLS, end of stream in mid-body
-        ├── DeadlineExceeded   our own deadline passed
-        ├── HttpStatus         an HTTP status that is no success
+    │   └── BusUnknown         perhaps published, now or later
+    └── BackendError           a call without a usable answer
+        ├── Disconnected       refused, reset, DNS, TLS, connection ended in mid-body
+        ├── DeadlineExceeded   no complete answer within our timeout
+        ├── HttpStatus         an HTTP status that is not a success
         ├── NoCredentials      our own token for the backend cannot be read
-        ├── InvalidResponse    an answer that is not what the protocol promises
-        ├── MappingFailed      a good answer in which our configuration finds nothing
+        ├── InvalidResponse    an answer that breaks the protocol
+        ├── MappingFailed      a valid answer without the data that our configuration names
         └── ApplicationError   a JSON-RPC error object
 
 Each adapter maps its library's errors to these in one place. This module imports nothing of the package.
@@ -67,7 +67,7 @@ __all__ = [
 
 
 class ErrorCode(enum.StrEnum):
-    """Why an event is stale, or a call failed: ``error_code`` on events."""
+    """Why an event is stale or a call failed: the field ``error_code`` of events."""
 
     RPC_DISCONNECT = "RPC_DISCONNECT"
     RPC_TIMEOUT = "RPC_TIMEOUT"
@@ -82,7 +82,7 @@ class ErrorCode(enum.StrEnum):
 
 
 class MessageErrorCode(enum.StrEnum):
-    """What was wrong with a client's message: ``data.code`` of an ``error``."""
+    """What was wrong with a client's message: the field ``data.code`` of an ``error`` message."""
 
     INVALID_JSON = "INVALID_JSON"
     INVALID_MESSAGE = "INVALID_MESSAGE"
@@ -95,11 +95,11 @@ class MessageErrorCode(enum.StrEnum):
 
 
 class RefusalReason(enum.StrEnum):
-    """Why somebody was not let in: the label `reason` of ``tidegate_refusals_total``."""
+    """Why a request was refused: the label `reason` of ``tidegate_refusals_total``."""
 
     HOST = "host"
     ORIGIN = "origin"
-    NO_TOKEN = "no_token"  # noqa: S105 - no token, but what is wrong with one
+    NO_TOKEN = "no_token"  # noqa: S105 - the name of a reason, not a secret
     BAD_TOKEN = "bad_token"  # noqa: S105
     ROLE = "role"
     PATTERN = "pattern"
@@ -114,7 +114,7 @@ class RefusalReason(enum.StrEnum):
 
 
 class CloseCode(enum.IntEnum):
-    """WebSocket close codes beyond those of RFC 6455 section 7.4.1 that the sans-I/O layer sends itself."""
+    """The WebSocket close codes that the gateway chooses. Codes for protocol errors (RFC 6455) are not listed here."""
 
     NORMAL = 1000
     GOING_AWAY = 1001
@@ -142,7 +142,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(TidegateError):
-    """All problems of a configuration together, so that one run shows everything there is to mend."""
+    """All problems of a configuration together, so that a user can fix them in one go."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -150,7 +150,7 @@ class ConfigError(TidegateError):
 
 
 class TopicError(TidegateError, ValueError):
-    """Text that is neither an event type nor a pattern; the message says what was expected and what came."""
+    """Text that is not a valid event type or pattern. The message says what was expected and what came."""
 
 
 class PositionError(TidegateError, ValueError):
@@ -167,9 +167,9 @@ class MessageError(TidegateError):
 
 
 class AccessRefused(TidegateError):
-    """A request that is not let in; `status` is the HTTP status that says so.
+    """A request that is refused. `status` is the HTTP status of the response.
 
-    `reason` is what it is counted under, None where it is not. `retry_after_s` is set where coming back later can help.
+    `reason` is its label in the metrics, None if it is not counted. `retry_after_s` is set if a retry then can help.
     """
 
     def __init__(
@@ -182,9 +182,9 @@ class AccessRefused(TidegateError):
 
 
 class PublishError(TidegateError):
-    """An event that may not be published; `status` is the HTTP status that says so (400, 403, 413, 415, 429 or 507).
+    """An event that may not be published. `status` is the HTTP status (400, 403, 413, 415, 429 or 507).
 
-    `retry_after_s` is set where the same would be published after that many seconds.
+    `retry_after_s` is set if the same event could be published after that many seconds.
     """
 
     def __init__(self, message: str, *, status: int, retry_after_s: int | None = None) -> None:
@@ -194,7 +194,7 @@ class PublishError(TidegateError):
 
 
 class UnknownName(TidegateError, LookupError):
-    """Nothing of that name is configured; the message lists what is."""
+    """A name that is not configured. The message lists the names that are."""
 
 
 class StoreError(TidegateError):
@@ -202,19 +202,19 @@ class StoreError(TidegateError):
 
 
 class Unstorable(StoreError):
-    """The store cannot take one of the values, and trying again would not help. Nothing was written."""
+    """One of the values cannot be stored, and a retry would not help. Nothing was written."""
 
 
 class MissingExtra(TidegateError, ImportError):
-    """A part of Tidegate whose packages are not installed; the message has the command that installs them."""
+    """A part of Tidegate whose packages are not installed. The message has the command that installs them."""
 
 
 class Unreachable(TidegateError):
-    """No gateway answers where a client looked for one."""
+    """No gateway answers at the address that a client was given."""
 
 
 class StreamClosed(TidegateError):
-    """A client's stream was closed for good: `code` is the close code, and connecting again would not help."""
+    """The gateway closed a client's stream for good: reconnecting would not help. `code` is the close code."""
 
     def __init__(self, code: int, message: str) -> None:
         self.code = code
@@ -222,7 +222,7 @@ class StreamClosed(TidegateError):
 
 
 class BusError(TidegateError):
-    """The bus did not take what was published."""
+    """The bus did not confirm that events were published."""
 
 
 class BusRefused(BusError):
@@ -230,13 +230,13 @@ class BusRefused(BusError):
 
 
 class BusUnknown(BusError):
-    """The events may have been published, or may be yet: publish the same with the same id again."""
+    """The events may have been published, or may be later. Publish the same events again with the same id."""
 
 
 class BackendError(TidegateError):
-    """A call that brought no usable answer. `code` is what subscribers are told.
+    """A call without a usable answer. `code` is the error code that subscribers see.
 
-    `retry_after_s` is for how many seconds the backend asks to be left alone; None if it does not.
+    `retry_after_s` is for how many seconds the backend asks not to be called; None if it does not ask.
     """
 
     code: ErrorCode
@@ -244,19 +244,19 @@ class BackendError(TidegateError):
 
 
 class Disconnected(BackendError):
-    """Refused, reset, DNS, TLS, or the end of the stream in mid-body."""
+    """The connection failed: refused, reset, DNS, TLS, or ended in mid-body."""
 
     code = ErrorCode.RPC_DISCONNECT
 
 
 class DeadlineExceeded(BackendError):
-    """No whole answer within the call's deadline."""
+    """No complete answer came within the timeout of the call."""
 
     code = ErrorCode.RPC_TIMEOUT
 
 
 class HttpStatus(BackendError):
-    """An HTTP status that is no success. Of `retry_after_s`, what came with a 429 or 503 is heeded."""
+    """An HTTP status that is not a success. `retry_after_s` is respected only for status 429 and 503."""
 
     def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
         self.status = status
@@ -266,30 +266,30 @@ class HttpStatus(BackendError):
 
 
 class NoCredentials(BackendError):
-    """Our token for the backend cannot be had: nothing was sent, the backend is not to blame."""
+    """Our token for the backend cannot be read. Nothing was sent, so this is not a failure of the backend."""
 
     code = ErrorCode.RPC_AUTH
 
 
 class InvalidResponse(BackendError):
-    """An answer that is not JSON, has the wrong id or shape, is too large or nested too deep."""
+    """An answer that is not JSON, has the wrong id or shape, is too large, or is nested too deep."""
 
     code = ErrorCode.RPC_INVALID_RESPONSE
 
 
 class MappingFailed(BackendError):
-    """A good answer without what `select`, `items` and `key` name, or with more data than `event_bytes`.
+    """A valid answer without the data that `select`, `items` and `key` name, or with more data than `event_bytes`.
 
-    The configuration and the answer do not agree; the backend is well.
+    The configuration does not match the answer. This is not a failure of the backend.
     """
 
     code = ErrorCode.RPC_INVALID_RESPONSE
 
 
 class ApplicationError(BackendError):
-    """A JSON-RPC error object; `rpc_code` is its ``code``, None for one that is no integer.
+    """A JSON-RPC error object. `rpc_code` is its ``code``; None if that is not an integer.
 
-    `retry_after_s` is set by who read it from an HTTP 429 or 503.
+    `retry_after_s` is set if the error object came with HTTP status 429 or 503 and a Retry-After header.
     """
 
     code = ErrorCode.RPC_APPLICATION_ERROR

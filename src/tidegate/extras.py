@@ -1,9 +1,9 @@
-"""Which parts of Tidegate need packages beyond those that ``pip install tidegate`` brings.
+"""The optional parts of Tidegate and the packages that each needs.
 
-A client needs little. The command line, the gateway and the reference engine are extras; why is in
-`docs/design/installation.md`. A room that needs one calls `require` before it imports anything else, so that whoever
-imports it without is told the command that installs it. `pyproject.toml` has the same lists with versions, and a test
-compares the two.
+``pip install tidegate`` installs what a client needs. The command line, the gateway and the reference engine are extras
+(`docs/design/installation.md` says why). A package that needs an extra calls `require` before its other imports. If the
+extra is missing, the user then sees the command that installs it. `pyproject.toml` has the same lists with versions,
+and a test compares the two.
 """
 
 import sys
@@ -26,11 +26,11 @@ PACKAGES = {
     ),
     "engine": ("aiohttp", "pjrpc", "psutil", "structlog", "uvloop", "zstandard"),
 }
-"""What each extra brings, as it is imported."""
+"""The packages of each extra, under the names by which they are imported."""
 
 
 def require(*extras: str) -> None:
-    """Return if everything that `extras` bring is installed. Raises `MissingExtra`."""
+    """Raise `MissingExtra` unless all packages of `extras` are installed."""
     missing = sorted({package for extra in extras for package in PACKAGES[extra] if not _is_installed(package)})
     if missing:
         lacking = [extra for extra in extras if not set(missing).isdisjoint(PACKAGES[extra])]
@@ -42,5 +42,5 @@ def require(*extras: str) -> None:
 
 def _is_installed(package: str) -> bool:
     if package in sys.modules:
-        return sys.modules[package] is not None
+        return sys.modules[package] is not None  # None blocks an import; tests use that
     return find_spec(package) is not None

@@ -1,7 +1,7 @@
-"""Files that others might have put in our way: small ones that are read, and our own that nobody else may read.
+"""Safe access to files: bounded reads of files that others may have placed, and files that only this user may read.
 
-Nothing here waits for a pipe or a device, follows a link where it writes, or reads without a bound. Imports nothing of
-the package. All of it may block for as long as a disk does.
+No function here blocks on a pipe or a device, follows a link to write, or reads without a limit. All of them do disk
+I/O and may block. Imports nothing of the package.
 """
 
 import contextlib
@@ -10,10 +10,10 @@ import os
 import stat
 from pathlib import Path
 
-OURS_ALONE = 0o600
+OWNER_ONLY = 0o600
 
 PEM_BYTES = 16_777_216
-"""No file of certificates is longer."""
+"""Limit on a file of certificates: 16 MiB, far more than a system's whole bundle."""
 
 DATABASE_COMPANIONS = ("", "-wal", "-shm", "-journal")
 """What SQLite appends to the name of a database for the files that belong to it."""
@@ -22,9 +22,9 @@ _OTHERS_MAY_USE = stat.S_IROTH | stat.S_IWOTH
 
 
 def read(path: Path, *, limit: int) -> bytes:
-    """What the regular file at `path` holds.
+    """Return the content of the regular file at `path`.
 
-    Raises `OSError`, also for what is no regular file and for one of more than `limit` bytes; its ``strerror`` says so.
+    Raises `OSError`, also if `path` is not a regular file or has more than `limit` bytes; its ``strerror`` says so.
     """
     with open(_opened(path), "rb") as file:
         content = file.read(limit + 1)
@@ -47,9 +47,10 @@ def check(path: Path, *, limit: int = PEM_BYTES) -> None:
 
 
 def is_exposed(path: Path) -> bool:
-    """Whether users beside the owner and the group may read or change the file at `path`.
+    """Return whether users other than the owner and the group may read or change the file at `path`.
 
-    A directory above it that keeps others out protects it. What cannot be looked at is not exposed.
+    The file is protected if others may not enter one of the directories above it. The answer is False if the file
+    cannot be inspected.
     """
     try:
         real = path.resolve(strict=True)
@@ -60,7 +61,7 @@ def is_exposed(path: Path) -> bool:
 
 
 def make_directory(directory: Path) -> None:
-    """Make `directory`, and what is missing above it, for this user alone. One that is there stays as it is.
+    """Make `directory` and its missing parents, for this user only. Existing directories are not changed.
 
     Raises `OSError`.
     """
@@ -72,13 +73,14 @@ def make_directory(directory: Path) -> None:
 
 
 def open_private(path: Path, *, create: bool = True) -> int:
-    """A descriptor of the regular file at `path`, for reading and writing, which only its owner may do from then on.
+    """Open the regular file at `path` for reading and writing, and allow only its owner to use it. Return a descriptor.
 
-    Raises `OSError`: a link is not followed, and a file of another user is not taken.
+    Raises `OSError`, also for a symbolic link and for a file of another user.
     """
+    # O_NONBLOCK: opening a named pipe must not wait for its other end.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        descriptor = os.open(path, flags | (os.O_CREAT if create else 0), OURS_ALONE)
+        descriptor = os.open(path, flags | (os.O_CREAT if create else 0), OWNER_ONLY)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, "a symbolic link, which is not followed", str(path)) from error
@@ -86,8 +88,8 @@ def open_private(path: Path, *, create: bool = True) -> int:
     try:
         mode = os.fstat(descriptor).st_mode
         _require_regular(path, mode)
-        if stat.S_IMODE(mode) != OURS_ALONE:
-            os.fchmod(descriptor, OURS_ALONE)
+        if stat.S_IMODE(mode) != OWNER_ONLY:
+            os.fchmod(descriptor, OWNER_ONLY)
     except BaseException:
         os.close(descriptor)
         raise
@@ -95,10 +97,11 @@ def open_private(path: Path, *, create: bool = True) -> int:
 
 
 def make_database_private(path: Path) -> None:
-    """Before SQLite opens the database at `path`: only this user may read it, what belongs to it and copies of it.
+    """Make the database at `path`, its companions and copies of it private to this user. Raises `OSError`.
 
-    SQLite follows links, and gives the files that it makes beside a database the mode of that. No connection of this
-    process may be open yet: closing a file would end its locks. Raises `OSError`.
+    Call this before SQLite opens the database. SQLite itself follows links, and gives its companion files the mode of
+    the database. No connection of this process may be open: closing any descriptor of the file would release SQLite's
+    locks on it (POSIX record locks).
     """
     own = [path.with_name(path.name + suffix) for suffix in DATABASE_COMPANIONS]
     for each in own:
@@ -106,12 +109,12 @@ def make_database_private(path: Path) -> None:
             os.close(open_private(each, create=each == path))
     for each in path.parent.glob(f"{path.name}*"):
         if each not in own:
-            with contextlib.suppress(OSError):  # whatever it is, nobody opens it
+            with contextlib.suppress(OSError):  # it may be a directory or a link; nothing of ours opens it
                 os.close(open_private(each, create=False))
 
 
 def database_obstacle(path: Path) -> str | None:
-    """Why `make_database_private` would refuse what lies at `path` now, without changing it; None if it would not."""
+    """Return why `make_database_private` would refuse `path`, or None if it would not. Changes nothing."""
     for suffix in DATABASE_COMPANIONS:
         each = path.with_name(path.name + suffix)
         try:
@@ -124,6 +127,7 @@ def database_obstacle(path: Path) -> str | None:
 
 
 def _opened(path: Path) -> int:
+    # The type is checked after opening, on the descriptor: the file could be replaced between a check and the opening.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         _require_regular(path, os.fstat(descriptor).st_mode)
@@ -139,7 +143,7 @@ def _too_large(path: Path, limit: int) -> OSError:
 
 def _require_regular(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"{_kind(mode)}, no regular file", str(path))
+        raise OSError(errno.EINVAL, f"{_kind(mode)}, not a regular file", str(path))
 
 
 def _kind(mode: int) -> str:

@@ -1,7 +1,7 @@
-"""What a gateway is made of: the parts that an embedding program brings, and how others are made from a plan.
+"""The parts of a gateway: those that an embedding program supplies, and how the others are made from a plan.
 
-Each function that opens something is a context manager: what it yields is closed, or ends, with the context. Which
-part is entered when is for `tidegate.app` to say.
+Each function that opens something is a context manager that closes it again. The order in which parts are opened is
+decided in `tidegate.app`.
 """
 
 import random
@@ -29,9 +29,10 @@ from tidegate.runtime.supervisor import Supervisor
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the embedding program brings along; what is None, or a backend that is not named, is made by the gateway.
+    """Implementations that an embedding program supplies.
 
-    The gateway closes the `store` and the `backends` when it ends, and when it fails to start.
+    The gateway makes a part that is None, and each backend that `backends` does not name. It closes the `store` and
+    the `backends` when it ends, and also when it fails to start.
     """
 
     backends: Mapping[str, Backend] = {}
@@ -40,12 +41,13 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     store: Store | None = None
 
 
-OUR_OWN = Parts()
+DEFAULTS = Parts()
+"""The gateway makes every part itself."""
 
 
 @asynccontextmanager
-async def held(parts: Parts) -> AsyncIterator[None]:
-    """The store and the backends that were brought along, used or not, are closed with the context."""
+async def closing_all(parts: Parts) -> AsyncIterator[None]:
+    """Close the supplied store and backends when the context ends, whether the gateway used them or not."""
     async with AsyncExitStack() as stack:
         if parts.store is not None:
             stack.push_async_callback(parts.store.aclose)
@@ -55,18 +57,21 @@ async def held(parts: Parts) -> AsyncIterator[None]:
 
 
 def tls_context(files: TlsFiles | None) -> ssl.SSLContext | None:
-    """What our own TLS needs; None without files. Reads them; raises `ConfigError` where they cannot be used."""
+    """Make the server's TLS context from `files`, or return None without files.
+
+    Reads the files. Raises `ConfigError` if they cannot be used.
+    """
     return None if files is None else server.tls_context(files.tls_cert_file, files.tls_key_file)
 
 
 @asynccontextmanager
-async def opened_store(directory: Path | None, brought: Store | None) -> AsyncIterator[Store | None]:
-    """What keeps last good values: the one that was `brought`, else what is in `directory`; None where neither is.
+async def opened_store(directory: Path | None, supplied: Store | None) -> AsyncIterator[Store | None]:
+    """Yield the store of last good values: `supplied`, or else the one in `directory`, or else None.
 
-    Closes only what it has opened. Raises `StoreError` where the directory cannot be used.
+    Closes only a store that it has opened. Raises `StoreError` if the directory cannot be used.
     """
-    if brought is not None or directory is None:
-        yield brought
+    if supplied is not None or directory is None:
+        yield supplied
         return
     async with aclosing(await SqliteStore.open(directory)) as store:
         yield store
@@ -76,7 +81,7 @@ async def opened_store(directory: Path | None, brought: Store | None) -> AsyncIt
 async def opened_gateway(
     options: GatewayOptions, authenticator: Authenticator, *, clock: Clock, metrics: Metrics
 ) -> AsyncIterator[Gateway]:
-    """The gateway on a bus of its own, for a supervisor to run. What it has to say of refusals is said at the end."""
+    """Yield a gateway on an in-memory bus, for a supervisor to run. Logs the last summary of refusals at the end."""
     gateway = Gateway(
         options,
         bus=MemoryBus(),
@@ -92,26 +97,26 @@ async def opened_gateway(
 @asynccontextmanager
 async def opened_pollers(
     plans: Iterable[PlannedBackend],
-    brought: Mapping[str, Backend],
+    supplied: Mapping[str, Backend],
     *,
     gateway: Gateway,
     clock: Clock,
     metrics: Metrics,
     store: Store | None,
 ) -> AsyncIterator[list[BackendPoller]]:
-    """A poller of each backend, for a supervisor to run. A backend that was not `brought` is made.
+    """Yield a poller for each backend, for a supervisor to run. A backend that is not in `supplied` is made.
 
-    Closes only what it has made. Raises `ConfigError` where a file that is needed for a backend cannot be used.
+    Closes only the backends that it has made. Raises `ConfigError` if a file that a backend needs cannot be used.
     """
     async with AsyncExitStack() as stack:
         pollers = []
         for plan in plans:
-            backend = brought.get(plan.name)
+            backend = supplied.get(plan.name)
             if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.reached))
+                backend = await stack.enter_async_context(opening.opened(plan.endpoint))
             pollers.append(
                 BackendPoller(
-                    plan.polled,
+                    plan.polling,
                     backend=backend,
                     gateway=gateway,
                     clock=clock,
@@ -126,7 +131,7 @@ async def opened_pollers(
 def api(
     plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
 ) -> Door:
-    """The routes of a gateway that is reached at `url`, event streams among them."""
+    """Make the HTTP API of a gateway whose URL is `url`, event streams included."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
     return http_api(
         gateway,

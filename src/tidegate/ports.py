@@ -1,4 +1,8 @@
-"""What the runtime needs from outside, as small protocols. Adapters implement them; `tidegate.testing` fakes them."""
+"""The ports: small protocols for everything that the runtime needs from outside.
+
+`tidegate.outbound` implements them, and `tidegate.testing` has a fake of each. A program that embeds the gateway may
+bring its own. `tidegate.testing.contracts` tests an implementation.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -53,14 +57,17 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Where time comes from, and how it is waited for: the runtime asks nobody else."""
+    """The only source of time for the runtime, both to read it and to wait for it."""
 
     def now(self) -> Instant:
-        """The monotonic and the wall time of this moment."""
+        """Return the current monotonic and wall time, read together."""
         ...
 
     async def sleep_until(self, mono: float) -> None:
-        """Wait until the monotonic time is `mono`, in seconds; where that is past, only let others have their turn."""
+        """Wait until the monotonic time is `mono`, in seconds.
+
+        If that is in the past, yield to the event loop once and return.
+        """
         ...
 
     def call_at(self, mono: float, callback: Callable[[], None]) -> Timer:
@@ -74,75 +81,78 @@ class Clock(Protocol):
 class Backend(Protocol):
     """A service that answers calls.
 
-    The gateway believes nothing of what comes back. Whatever else than described here is returned or raised, an answer
-    that is no JSON among it, is told like any other failure of the backend: `RPC_INVALID_RESPONSE`, an `rpc_error`, and
-    one failure for the breaker. `runtime/exchange.py` is the place.
+    The gateway does not trust a backend. If a method returns or raises anything that is not described here, such as an
+    answer that is not JSON, that counts as a failure of the backend: its sources get the error `RPC_INVALID_RESPONSE`,
+    an `rpc_error` is published, and the breaker records one failure. See `runtime/exchange.py`.
     """
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
-        """One exchange with the backend: an answer or an error for each call, in the order of `calls`.
+        """Make one exchange with the backend. Return an answer or an error for each call, in the order of `calls`.
 
-        An answer is the call's whole result as JSON in valid UTF-8. More than one call makes a batch, which only
-        backends with batching are given. Raises `BackendError` where the exchange failed as a whole.
-        Sets no deadline and no bound on calls at once: the caller does, and cancels what is late. A cancelled call
-        leaves no request or task behind.
+        An answer is the call's whole result as JSON in valid UTF-8. Several calls are a batch; only backends with
+        batching enabled are given one. Raises `BackendError` if the exchange fails as a whole.
+        The caller sets the timeout and limits concurrent calls; an implementation need not. On timeout the caller
+        cancels the call. A cancelled call must not leave a request or a task behind.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close every connection. Calls in flight fail with `Disconnected`."""
+        """Close all connections. Calls in flight fail with `Disconnected`."""
         ...
 
 
 Ask = Callable[[Sequence[Call]], Awaitable[Sequence[msgspec.Raw | BackendError]]]
-"""`Backend.call`, or one such call that has what it needs."""
+"""`Backend.call`, or a function with the same signature that `Prepares.prepare` returned."""
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """What a `Backend` may offer besides: a step before the circuit breaker is asked."""
+    """An optional extension of `Backend`: a step that runs before the circuit breaker is asked."""
 
     async def prepare(self) -> Ask:
-        """Get our own part of one exchange, as a token from its file, and say how to make that exchange with it.
+        """Get what this side needs for one exchange, such as a token from a file. Return the function that makes it.
 
-        Sends nothing. What is returned is called at most once, soon, in place of `Backend.call`. Raises
-        `NoCredentials` where the part is missing: the breaker hears nothing of that, the source is `RPC_AUTH` and
-        backs off. The caller sets the deadline.
+        Must not contact the backend. The gateway calls the returned function at most once, soon, instead of
+        `Backend.call`. Raises `NoCredentials` if something is missing; the breaker then records nothing, and the
+        source gets the error `RPC_AUTH` and backs off. The caller sets the timeout.
         """
         ...
 
 
 @runtime_checkable
 class Checked(Protocol):
-    """What a `Backend` may declare: its answers were made by `core.payload.compact`, so nobody checks them again."""
+    """An optional extension of `Backend`: if true, `core.payload.compact` made its answers; they are not rechecked."""
 
     answers_are_compact: bool
 
 
 class Store(Protocol):
-    """Last good values across restarts."""
+    """Keeps last good values across restarts."""
 
     async def load(self) -> Sequence[SavedValue]:
-        """Everything that was saved."""
+        """Return all saved values."""
         ...
 
     def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
-        """Take values to write, and (type, key) pairs to forget; returns at once, they are on disk within 1 s."""
+        """Queue `values` to be written and the (type, key) pairs of `gone` to be deleted.
+
+        Returns immediately. The changes must be durable within 1 second.
+        """
         ...
 
     async def aclose(self) -> None:
-        """Write what is waiting, then release the directory."""
+        """Write everything that is queued, then release the directory."""
         ...
 
 
 class Bus(Protocol):
-    """Gives what is published its order, the same for everyone who listens."""
+    """Gives published events one order, which is the same for every receiver."""
 
     def open(self, receiver: "Receiver") -> "AbstractAsyncContextManager[BusSession]":
-        """Connect `receiver`: while the context is open, it is delivered everything that anyone publishes.
+        """Connect `receiver`. While the context is open, it receives every event that anyone publishes.
 
-        Raises `BusError` on entering where the bus cannot be used. Leaving it ends every delivery; futures of
-        publishes that are not done by then are cancelled.
+        Entering the context raises `BusError` if the bus cannot be used. Leaving it stops delivery, and cancels the
+        futures of publishes that have not finished.
         """
         ...
 
@@ -152,67 +162,72 @@ class BusSession(Protocol):
 
     @property
     def position(self) -> Position:
-        """The position that the receiver has come to: of the newest event delivered, or where it began."""
+        """The position of the newest event delivered to the receiver, or the position at which the session started."""
         ...
 
     def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002 - what every bus calls it
-        """Publish `drafts`, at least one, all or none, with ascending positions and nothing of others between them.
+        """Publish one or more `drafts` atomically: all or none, at consecutive positions.
 
-        A plain call, so that nothing comes between a decision and its hand-over: what is handed over first gets the
-        earlier positions, unless its outcome is unknown. Never raises; the future tells the outcome. It is done once
-        the drafts are stored and have been delivered to this session's receiver, with the position of the last. Or it
-        fails with `BusRefused` (certainly not published) or `BusUnknown` (perhaps, or yet to be). After `BusUnknown`
-        the same drafts and `id` may be given again, and are published once; also where that `id` was taken before.
-        With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over.
-        Cancelling the future changes nothing but who hears of it.
+        Synchronous, so that no other task runs between a decision and its publication. Drafts of an earlier call get
+        earlier positions, unless the outcome of that call is unknown. Never raises: the future has the outcome. When
+        the drafts are stored and delivered to this session's receiver, its result is the position of the last one.
+        Otherwise it fails with `BusRefused` (not published) or `BusUnknown` (may have been published, or may yet be).
+
+        `id` makes a retry safe: the bus publishes drafts with the same `id` only once, and reports the first position
+        again. After `BusUnknown` the caller may therefore repeat the call with the same drafts and `id`.
+        On a bus that several gateways share, `fence` is the publisher's term; the bus refuses a term that is over.
+        Cancelling the future does not undo the publish.
         """
         ...
 
 
 class Receiver(Protocol):
-    """The gateway's end of a bus. The bus calls it from the event loop; no method waits or raises."""
+    """The gateway's end of a bus. The bus calls it from the event loop. No method blocks or raises."""
 
     def deliver(self, events: Sequence[Event]) -> None:
         """Take the next events, in the order of their positions.
 
-        Positions ascend but may leave holes, where nothing was published. After a reconnect events may come again
-        that were delivered already: the receiver drops them.
+        Positions ascend. They need not be consecutive: a skipped number means that nothing was published there. After
+        a reconnect the bus may deliver events again; the receiver ignores those that it has.
         """
         ...
 
     def epoch_changed(self, position: Position) -> None:
-        """Another sequence has begun: nothing that was delivered counts any more, and `position` is where it begins."""
+        """A new sequence of events has begun at `position`. Discard everything that was delivered before."""
         ...
 
     def lost(self, why: str) -> None:
-        """The bus cannot be reached: nothing is delivered, and publishes fail, until `regained`."""
+        """The bus cannot be reached. Until `regained`, nothing is delivered and every publish fails."""
         ...
 
     def regained(self) -> None:
-        """The bus is back, and everything that was missed has been delivered."""
+        """The bus is reachable again, and has delivered every event that was missed."""
         ...
 
 
 class Authenticator(Protocol):
-    """Who a token belongs to."""
+    """Checks tokens."""
 
     def verify(self, token: str) -> Grant:
-        """What the bearer of `token` may do; "" is no token. Raises `MessageError` with `UNAUTHENTICATED`."""
+        """Return what the bearer of `token` may do; "" means that no token came.
+
+        Raises `MessageError` with the code `UNAUTHENTICATED`; it is `retryable` if tokens cannot be checked right now.
+        """
         ...
 
 
 class Metrics(Protocol):
-    """Takes what the runtime counts and measures."""
+    """Records what the runtime counts and measures."""
 
     def observe(self, measured: Measurement) -> None:
-        """Count `measured`, one of `tidegate.core.measurements`; ignore what is not known. Never raises or blocks."""
+        """Record `measured`, one of `tidegate.core.measurements`. Ignore unknown types. Never raises or blocks."""
         ...
 
 
 @runtime_checkable
 class RenderedMetrics(Metrics, Protocol):
-    """Metrics that can be shown."""
+    """Metrics that can be exported."""
 
     def render(self, coverage: Coverage) -> bytes:
-        """What `coverage` covers, in Prometheus' text format. May be called in another thread."""
+        """Return the metrics that `coverage` covers, in Prometheus' text format. May be called in another thread."""
         ...

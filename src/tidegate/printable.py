@@ -1,4 +1,4 @@
-"""Text of others as it may be shown: nothing in it steers a terminal or changes the order of what is read.
+"""Escapes untrusted text for display, so that it can neither control a terminal nor reorder the text around it.
 
 Imports nothing of the package.
 """
@@ -7,13 +7,13 @@ import json
 import unicodedata
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's control and format characters, lone surrogates, and its line and paragraph separators."""
+"""Unicode categories: control and format characters, surrogates, line and paragraph separators."""
 
 _WHITE = "\t\n\r"
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""`text` with what steers as ``\x1b``, ``\n`` or ``\u202e``; the characters in `keep` stay."""
+    r"""Return `text` with control and format characters escaped, as ``\x1b`` or ``\u202e``, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(
@@ -22,12 +22,13 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def printable_json(text: str) -> str:
-    """JSON on one line, of the same value: what steers is escaped as JSON does it, line breaks between are spaces."""
+    """Return the JSON `text` on one line, with the same value. Control and format characters become JSON escapes."""
     if text.isprintable():
         return text
+    # In valid JSON, raw tabs and line breaks stand only between tokens, where a space means the same.
     return "".join(" " if char in _WHITE else json.dumps(char)[1:-1] if steers(char) else char for char in text)
 
 
 def steers(char: str) -> bool:
-    """Whether a terminal, or the order of what is read, may obey `char`."""
+    """Return whether `char` may control a terminal or change the order of the displayed text."""
     return not char.isprintable() and unicodedata.category(char) in _STEERING

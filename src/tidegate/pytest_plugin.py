@@ -1,8 +1,8 @@
-"""pytest fixtures for tests against a gateway; pytest finds them by the entry point ``tidegate`` of ``pytest11``.
+"""pytest fixtures for tests against a gateway. pytest finds them by the entry point ``tidegate`` of ``pytest11``.
 
-Imports nothing of Tidegate before a fixture is asked for, so that it costs nobody anything. Override
-`tidegate_config` and `tidegate_backends` in a ``conftest.py`` or a test module. `tidegate_gateway` runs under
-pytest-asyncio, in any mode, or under anyio's plugin.
+Override `tidegate_config` and `tidegate_backends` in a ``conftest.py`` or a test module. `tidegate_gateway` runs under
+pytest-asyncio, in any mode, or under anyio's plugin. Tidegate itself is imported only when a test requests a fixture:
+pytest loads this module in every run, also in projects that do not test against a gateway.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -20,33 +20,35 @@ __all__ = [
 try:
     from pytest_asyncio import fixture as asyncio_fixture
 except ImportError:
-    asyncio_fixture = pytest.fixture  # type: ignore[assignment] # never asked for then
+    # Then only anyio's plugin runs async tests, and `_gateway_under_asyncio` is never requested.
+    asyncio_fixture = pytest.fixture  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tidegate.ports import Backend
     from tidegate.testing import RunningGateway
 
-pytest.register_assert_rewrite("tidegate.testing.contracts")  # a contract that is broken should say what came
+# So that a failing contract shows the values that it compared.
+pytest.register_assert_rewrite("tidegate.testing.contracts")
 
 ANYIO = "anyio_backend"
-"""The fixture that a test has where anyio's plugin runs it."""
+"""A fixture that a test has only if anyio's plugin runs it."""
 
 
 @pytest.fixture
 def tidegate_config() -> Mapping[str, object]:
-    """The tables of a ``tidegate.toml``: by default none, for a gateway that only publishes."""
+    """The configuration, as the tables of a ``tidegate.toml``. Empty by default: a gateway that polls nothing."""
     return {}
 
 
 @pytest.fixture
 def tidegate_backends() -> "Mapping[str, Backend]":
-    """Backends by name, such as `tidegate.testing.ScriptedBackend`; by default none."""
+    """Backends by name, such as `tidegate.testing.ScriptedBackend`. Empty by default."""
     return {}
 
 
 @pytest.fixture
 def tidegate_gateway(request: pytest.FixtureRequest) -> "RunningGateway":
-    """A gateway of `tidegate_config` and `tidegate_backends`, as `tidegate.testing.gateway` makes it."""
+    """A running gateway with `tidegate_config` and `tidegate_backends`, made by `tidegate.testing.gateway`."""
     runner = _gateway_under_anyio if ANYIO in request.fixturenames else _gateway_under_asyncio
     running: RunningGateway = request.getfixturevalue(runner.__name__)
     return running

@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do to a program of ours: the first asks it to end, the second ends it at once.
+"""Signal handling: the first SIGINT or SIGTERM asks the program to stop, the second ends it immediately.
 
 Imports nothing of the package.
 """
@@ -14,10 +14,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stopping(stop: Callable[[], object]) -> Iterator[None]:
-    """While the context is open, call `stop` on the running event loop at the first SIGINT or SIGTERM.
+    """Call `stop` on the running event loop at the first SIGINT or SIGTERM while the context is open.
 
-    The second ends the process at once, with exit code 128 + its number. Afterwards a signal does what it does to a
-    program that catches none.
+    The second signal ends the process immediately, with exit code 128 + its number. When the context ends, both signals
+    get their default action back.
     """
     loop = asyncio.get_running_loop()
 
@@ -33,4 +33,5 @@ def stopping(stop: Callable[[], object]) -> Iterator[None]:
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)  # a late second signal meets no half-closed interpreter
+            # Not Python's KeyboardInterrupt handler: a late second signal would raise during interpreter shutdown.
+            signal.signal(number, signal.SIG_DFL)

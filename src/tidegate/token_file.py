@@ -1,7 +1,7 @@
-"""Files that hold one token: what a client is known by, or what we are known by elsewhere.
+"""Reads files that hold one token, either of a client or of ours for another service.
 
-Whoever asks says what is wrong in words of its own: a setting at fault, a call that cannot be made. May block for as
-long as a disk does.
+Callers turn the errors into their own messages, which name the setting or the call that failed. Reading may block on
+the disk.
 """
 
 import re
@@ -10,12 +10,13 @@ from pathlib import Path
 from tidegate import files
 
 TOKEN_BYTES = 16_384
+"""Limit on a token file. A longer token would not fit into the request head that common HTTP servers accept."""
 
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
 
 
 class NoToken(ValueError):
-    """A file that holds no token; `is_empty` if it holds nothing but white space."""
+    """A file without a valid token. `is_empty` says that it holds only white space."""
 
     def __init__(self, *, is_empty: bool) -> None:
         self.is_empty = is_empty
@@ -23,9 +24,10 @@ class NoToken(ValueError):
 
 
 def read_token(path: Path, *, limit: int = TOKEN_BYTES) -> str:
-    """The token in the file at `path`, without the white space around it.
+    """Return the token in the file at `path`, without surrounding white space.
 
-    Raises `OSError` if the file cannot be read, is not a regular one or has more than `limit` bytes; `NoToken`.
+    Raises `OSError` if the file cannot be read, is not a regular file or has more than `limit` bytes. Raises `NoToken`
+    if its content is not a token.
     """
     content = files.read(path, limit=limit).strip()
     if not _TOKEN.fullmatch(content):

@@ -164,7 +164,7 @@ def test_config_init_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> N
     Path("mine.toml").write_text("mine")
     assert main(["config", "init", "mine.toml"]) == 1
     assert Path("mine.toml").read_text() == "mine"
-    assert "mine.toml is there already" in capsys.readouterr().err
+    assert "mine.toml already exists" in capsys.readouterr().err
 
 
 def test_every_problem_of_a_configuration_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

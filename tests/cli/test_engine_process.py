@@ -240,7 +240,7 @@ def test_a_held_port_is_ours_whether_anybody_listens_or_not(held: HeldPort) -> N
             # The server ends this connection first, so that the port is remembered for it.
             with socket.create_connection(address), listener.accept()[0]:
                 assert_nobody_gets(held.port)
-                held.rest()
+                held.stop_listening()
                 assert_nobody_gets(held.port)
 
 

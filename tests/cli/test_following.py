@@ -113,7 +113,7 @@ async def test_a_connection_lost_later_is_told_and_taken_up_again(capsys: pytest
         assert await followed(gateway.url, count=1) == 0
     captured = capsys.readouterr()
     assert "disconnected: draining; next try in" in captured.err
-    assert "connected again, nothing was missed" in captured.err
+    assert "reconnected, nothing was missed" in captured.err
     assert len(captured.out.splitlines()) == 1
 
 

@@ -19,7 +19,7 @@ from rich.console import Console, RenderableType
 from tidegate.cli import main
 from tidegate.cli.engine_calls import Engine
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
-from tidegate.cli.jobs import agent_table, cancel, going_first, job_table, path_text, patiently, size_text, submit
+from tidegate.cli.jobs import agent_table, cancel, job_table, path_text, retried, running_first, size_text, submit
 from tidegate.engine.compression.agents import AgentState
 from tidegate.engine.compression.jobs import Failure, Job, State
 from tidegate.engine.compression.refusals import Code
@@ -242,7 +242,7 @@ async def test_waiting_for_a_job_tells_how_it_goes(tmp_path: Path, capsys: pytes
     captured = capsys.readouterr()
     jobs = [json.loads(line) for line in captured.out.splitlines() if line.startswith("{")]
     assert [job["state"] for job in jobs].count("done") == 2
-    assert captured.err.endswith(" goes on\n")
+    assert captured.err.endswith(" continues in the engine\n")
     assert (tmp_path / "file.zst").exists()
 
 
@@ -255,10 +255,10 @@ async def test_a_job_is_waited_for_while_its_engine_starts_again() -> None:
             raise answer
         return answer
 
-    assert await patiently(call) == JOB
+    assert await retried(call) == JOB
     answers = [Unreachable("gone")]
     with pytest.raises(Unreachable):
-        await patiently(call, patience_s=0.0)
+        await retried(call, retry_s=0.0)
 
 
 def test_a_job_as_it_is_drawn() -> None:
@@ -288,7 +288,7 @@ def test_a_result_in_the_working_directory_is_shown_by_its_name(
 def test_jobs_that_go_on_are_followed_first() -> None:
     old, new = (msgspec.structs.replace(JOB, id=name, state=State.DONE) for name in ("old", "new"))
     waiting = msgspec.structs.replace(JOB, id="waiting", state=State.QUEUED)
-    assert [job.id for job in going_first([old, JOB, new, waiting])] == [JOB.id, "waiting", "new", "old"]
+    assert [job.id for job in running_first([old, JOB, new, waiting])] == [JOB.id, "waiting", "new", "old"]
 
 
 def test_an_agent_as_it_is_drawn() -> None:

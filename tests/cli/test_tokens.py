@@ -124,7 +124,7 @@ class TestRefused:
         Path("link").symlink_to("nowhere")
         for name in ("mine", "link"):
             assert main(["token", "create", "--file", name]) == 1
-            assert f"{name} is there already" in capsys.readouterr().err
+            assert f"{name} already exists" in capsys.readouterr().err
         assert Path("mine").read_text() == "mine"
         assert not Path("nowhere").exists()
 

@@ -9,9 +9,9 @@ from tidegate.client.refusals import (
     Lost,
     answer_text,
     error_text,
-    judge_again,
     judge_close,
     judge_handshake,
+    judge_reconnect,
     retry_after_s,
 )
 from tidegate.errors import AccessRefused, StreamClosed
@@ -96,18 +96,18 @@ FIXED, ASKED = "t", lambda: "t"
 @pytest.mark.parametrize("status", PASSING)
 def test_other_answers_pass_once_the_stream_was_let_in(status: int) -> None:
     verdict = AccessRefused(status, "words", retry_after_s=7)
-    assert judge_again(verdict, Credentials(FIXED)) == Lost(reason="words", at_least_s=7.0)
+    assert judge_reconnect(verdict, Credentials(FIXED)) == Lost(reason="words", at_least_s=7.0)
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_token_is_final_unless_another_one_can_be_asked_for_once(status: int) -> None:
     verdict = AccessRefused(status, "words")
-    assert judge_again(verdict, Credentials(FIXED)) is verdict
+    assert judge_reconnect(verdict, Credentials(FIXED)) is verdict
     credentials = Credentials(ASKED)
-    assert judge_again(verdict, credentials) == Lost(reason="words")
-    assert judge_again(verdict, credentials) is verdict
+    assert judge_reconnect(verdict, credentials) == Lost(reason="words")
+    assert judge_reconnect(verdict, credentials) is verdict
     credentials.accepted()
-    assert judge_again(verdict, credentials) == Lost(reason="words")
+    assert judge_reconnect(verdict, credentials) == Lost(reason="words")
 
 
 @pytest.mark.parametrize("code", [4401, 4403])
@@ -115,15 +115,15 @@ def test_a_token_that_ended_in_use_is_shown_or_asked_for_again(code: int) -> Non
     ended, refused = StreamClosed(code, "words"), AccessRefused(401, "no")
     for token in (FIXED, ASKED):
         credentials = Credentials(token)
-        assert judge_again(ended, credentials) == Lost(reason="words", code=code)
-        assert judge_again(refused, credentials) is refused
+        assert judge_reconnect(ended, credentials) == Lost(reason="words", code=code)
+        assert judge_reconnect(refused, credentials) is refused
 
 
 def test_what_time_cannot_mend_stays_final() -> None:
     too_big = StreamClosed(1009, "words")
-    assert judge_again(too_big, Credentials(ASKED)) is too_big
+    assert judge_reconnect(too_big, Credentials(ASKED)) is too_big
     lost = Lost(reason="words")
-    assert judge_again(lost, Credentials(FIXED)) is lost
+    assert judge_reconnect(lost, Credentials(FIXED)) is lost
 
 
 @pytest.mark.parametrize(

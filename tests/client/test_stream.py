@@ -464,7 +464,7 @@ async def test_messages_that_are_no_events_end_the_connection(message: bytes) ->
     async with scripted(script) as gateway, connect(gateway.url, options=AT_ONCE) as stream:
         [lost] = await take(stream, 1)
         assert isinstance(lost, Disconnected)
-        assert "something else than events" in lost.reason
+        assert "something other than events" in lost.reason
 
 
 async def test_a_server_that_falls_silent_is_left() -> None:

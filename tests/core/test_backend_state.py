@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tidegate.core.backend_plan import BackendPlan, Call, SourcePlan
 from tidegate.core.backend_state import BackendState, CarriedBackend
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.decision import Decision, SavedValue
 from tidegate.core.freshness import SourceSpec, Value
 from tidegate.core.instant import Instant
@@ -27,7 +27,7 @@ STEP_S = 1 / 64
 DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
 REFUSED_ACCOUNT = Fault(ErrorCode.RPC_AUTH, "who are you", Verdict.ALIVE)
 BUSY = Fault(ErrorCode.RPC_HTTP_STATUS, "busy", Verdict.FAILURE, retry_after_s=3.0)
-RULES = BreakerConfig(
+RULES = BreakerRules(
     failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, heal_s=8.0, probe_deadline_s=3.0
 )
 
@@ -50,7 +50,7 @@ SOURCES = (
 )
 
 
-def plan(*sources: SourcePlan, batch: bool = False, connections: int = 16, rules: BreakerConfig = RULES) -> BackendPlan:
+def plan(*sources: SourcePlan, batch: bool = False, connections: int = 16, rules: BreakerRules = RULES) -> BackendPlan:
     return BackendPlan(
         name="engine",
         timeout_s=2.0,

@@ -7,9 +7,9 @@ import pytest
 from tidegate.core.breaker import (
     HISTORY,
     Breaker,
-    BreakerConfig,
+    BreakerRules,
     BreakerView,
-    LastError,
+    LastFailure,
     Move,
     Permit,
     Reason,
@@ -34,7 +34,7 @@ START = Move(at(0.0), None, State.CLOSED, Reason.START)
 
 
 def new(**config: object) -> Breaker:
-    return Breaker("engine", BreakerConfig(**config), now=at(0.0))  # type: ignore[arg-type]
+    return Breaker("engine", BreakerRules(**config), now=at(0.0))  # type: ignore[arg-type]
 
 
 def admitted(breaker: Breaker, seconds: float) -> Permit:
@@ -566,7 +566,7 @@ class TestOperator:
             success_count=0,
             open_count=0,
             retry_at=None,
-            last_error=LastError(ErrorCode.RPC_DISCONNECT, "refused", WALL + 5.0),
+            last_error=LastFailure(ErrorCode.RPC_DISCONNECT, "refused", WALL + 5.0),
             cause=None,
             history=(
                 START,
@@ -619,7 +619,7 @@ class TestView:
             success_count=0,
             open_count=1,
             retry_at=WALL + 5.5,
-            last_error=LastError(ErrorCode.RPC_DISCONNECT, "refused", WALL + 3.0),
+            last_error=LastFailure(ErrorCode.RPC_DISCONNECT, "refused", WALL + 3.0),
             cause=ErrorCode.RPC_DISCONNECT,
             history=(START, Move(at(3.0), State.CLOSED, State.OPEN, Reason.FAILURE_THRESHOLD)),
         )

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate.core.breaker import Breaker, BreakerConfig, LastError, Permit, Reason, Refused, State, Transition
+from tidegate.core.breaker import Breaker, BreakerRules, LastFailure, Permit, Reason, Refused, State, Transition
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault, Verdict
 from tidegate.errors import ErrorCode
@@ -68,7 +68,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def begin(self, threshold: int, successes: int, rate: float | None) -> None:
         self.mono = 0.0
         self.wall = 1_700_000_000.0
-        self.config = BreakerConfig(
+        self.config = BreakerRules(
             failure_threshold=threshold,
             half_open_successes=successes,
             open_s=OPEN_S,
@@ -91,7 +91,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.retry_at: Instant | None = None
         self.held_until: Instant | None = None
         self.cause: ErrorCode | None = None
-        self.last_error: LastError | None = None
+        self.last_error: LastFailure | None = None
         self.probe: tuple[int, float] | None = None
         self.late = 0
         self.number = 0
@@ -252,7 +252,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.calls.append((self.mono, verdict is Verdict.FAILURE))
         if verdict is Verdict.FAILURE:
             if fault is not None:
-                self.last_error = LastError(fault.code, fault.message, self.wall)
+                self.last_error = LastFailure(fault.code, fault.message, self.wall)
             reason = self.predict_trip()
             if reason is not None:
                 self.open(reason, fault, jitter)

@@ -9,7 +9,7 @@ import pytest
 
 from tidegate.core.breaker import BreakerView, State
 from tidegate.core.events import Draft
-from tidegate.core.freshness import Freshness, SourceSpec, Status, Update, Value
+from tidegate.core.freshness import Freshness, FreshnessStatus, SourceSpec, Update, Value
 from tidegate.core.instant import Instant
 from tidegate.errors import ErrorCode
 
@@ -404,7 +404,7 @@ class TestNeverAnswered:
         source = new()
         assert source.review(at(0.0), OPEN) == Update()
         assert source.due_review_at is None
-        assert source.status(at(0.0), CLOSED) == Status(
+        assert source.status(at(0.0), CLOSED) == FreshnessStatus(
             stale=True, error_code=None, as_of=None, retry_at=None, cause=None, expired=False
         )
         assert source.status(at(0.0), OPEN).error_code is BREAKER_OPEN
@@ -751,7 +751,7 @@ class TestKeyed:
 class TestStatus:
     def test_while_the_breaker_is_open(self) -> None:
         source = answered()
-        assert source.status(at(3.0), OPEN) == Status(
+        assert source.status(at(3.0), OPEN) == FreshnessStatus(
             stale=True,
             error_code=BREAKER_OPEN,
             as_of=WALL,
@@ -761,7 +761,7 @@ class TestStatus:
         )
 
     def test_while_fresh(self) -> None:
-        assert answered().status(at(3.0), CLOSED) == Status(
+        assert answered().status(at(3.0), CLOSED) == FreshnessStatus(
             stale=False, error_code=None, as_of=WALL, retry_at=None, cause=None, expired=False
         )
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tidegate.core.breaker import Breaker, BreakerConfig, Permit, Reason, Refused, State
+from tidegate.core.breaker import Breaker, BreakerRules, Permit, Reason, Refused, State
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict, classify
 from tidegate.errors import ApplicationError, ErrorCode
@@ -24,7 +24,7 @@ def admitted(breaker: Breaker, seconds: float) -> Permit:
 
 def tripped() -> Breaker:
     """Open since 0 s, to be probed from 2.5 s on."""
-    breaker = Breaker("engine", BreakerConfig(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     assert breaker.retry_at_mono == 2.5
     return breaker
@@ -39,7 +39,7 @@ def test_fifty_callers_at_once_are_not_fifty_probes() -> None:
 
 def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
     """purgatory, hyx: a slow call that was admitted while closed ends well and closes the half-open breaker."""
-    breaker = Breaker("engine", BreakerConfig(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
     slow = admitted(breaker, 0.0)
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     probe = admitted(breaker, 2.5)
@@ -51,7 +51,7 @@ def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
 
 def test_a_late_failure_from_before_the_trip_does_not_open_it_again() -> None:
     """The same defect the other way round: the backend is back, and an old timeout condemns it."""
-    breaker = Breaker("engine", BreakerConfig(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
     slow = admitted(breaker, 0.0)
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     breaker.record(admitted(breaker, 2.5), Verdict.SUCCESS, now=at(2.6), jitter=0.0)
@@ -89,7 +89,7 @@ def test_a_probe_that_is_never_heard_of_again_leaves_its_place_in_the_end() -> N
     """The same, where not even the cancellation is reported."""
     breaker = tripped()
     admitted(breaker, 2.5)
-    assert isinstance(breaker.permit(at(2.5 + BreakerConfig().probe_deadline_s)), Permit)
+    assert isinstance(breaker.permit(at(2.5 + BreakerRules().probe_deadline_s)), Permit)
 
 
 def test_a_classifier_that_raises_does_not_wedge_it() -> None:
@@ -111,7 +111,7 @@ def test_a_classifier_that_raises_does_not_wedge_it() -> None:
 
 def test_jitter_is_drawn_once_when_it_opens() -> None:
     """fluxgate: drawn again at each check, so that many checks find the shortest period soon."""
-    breaker = Breaker("engine", BreakerConfig(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.9)
     announced = breaker.retry_at_mono
     refusals = {breaker.permit(at(second / 1000)) for second in range(4750)}
@@ -137,7 +137,7 @@ def test_a_refusal_is_a_value_of_constant_size() -> None:
 
 def test_the_caller_publishes_and_may_come_back_from_there() -> None:
     """gobreaker #37: listeners are called inside the transition, under its lock, and deadlock if they ask again."""
-    breaker = Breaker("engine", BreakerConfig(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
     transition = breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     assert transition is not None
     assert transition.state is breaker.view().state, "it is over before anyone hears of it"
@@ -156,7 +156,7 @@ def test_a_timeout_around_the_call_is_counted() -> None:
             return classify(error, elapsed_s=0.0, policy=ClassifyPolicy()).verdict
         raise AssertionError("expected a timeout")
 
-    breaker = Breaker("engine", BreakerConfig(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
     permit = admitted(breaker, 0.0)
     verdict = asyncio.run(hangs())
     transition = breaker.record(permit, verdict, now=at(1.0), jitter=0.0)

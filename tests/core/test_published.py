@@ -6,7 +6,7 @@ from fanout import draft
 
 from tidegate.core.events import Draft, Event
 from tidegate.core.instant import Instant
-from tidegate.core.published import EMPTY_TYPES, Published
+from tidegate.core.published import EMPTY_TYPES, PublishedValues
 from tidegate.core.retained import Retained
 from tidegate.errors import PublishError
 
@@ -16,7 +16,7 @@ class Held:
 
     def __init__(self, *, max_keys: int = 10, max_bytes: int = 100) -> None:
         self.retained = Retained(["polled"])
-        self.published = Published(self.retained, ours=["polled"], max_keys=max_keys, max_bytes=max_bytes)
+        self.published = PublishedValues(self.retained, ours=["polled"], max_keys=max_keys, max_bytes=max_bytes)
 
     def publish(self, *drafts: Draft) -> None:
         self.published.check(drafts)

@@ -2,8 +2,8 @@ import pytest
 
 from tidegate.core.events import NOT_OURS, Position
 from tidegate.core.query import (
+    CACHED_CHARACTERS,
     MAX_PARAMETERS,
-    REMEMBERED_CHARACTERS,
     StreamQuery,
     parse_event_stream_query,
     parse_query_token,
@@ -69,7 +69,7 @@ def test_a_malformed_query_is_refused_with_the_part_that_is_wrong(query: str, me
         ("types=a,b&since=e1:7", True),
         ("types=a&token=secret", False),
         ("types=a&%74oken=secret", False),
-        ("other=" + "x" * REMEMBERED_CHARACTERS, False),
+        ("other=" + "x" * CACHED_CHARACTERS, False),
     ],
 )
 def test_a_short_query_without_a_token_is_read_once(query: str, kept: bool) -> None:

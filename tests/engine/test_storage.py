@@ -103,7 +103,7 @@ async def test_this_machine_has_a_volume_with_its_true_size() -> None:
 
 async def test_a_volume_that_hangs_hides_no_other_and_is_asked_once(mounted: Mounted, hung: SimpleNamespace) -> None:
     mounted(ROOT, SHARE)
-    monitor = StorageMonitor(patience_s=0.05)
+    monitor = StorageMonitor(timeout_s=0.05)
     while (found := await volumes(monitor))["/"].total_bytes is None:
         pass  # on a busy machine the healthy volume too may need longer
     await volumes(monitor)
@@ -114,10 +114,10 @@ async def test_a_volume_that_hangs_hides_no_other_and_is_asked_once(mounted: Mou
 
 async def test_a_volume_that_hung_is_back_when_it_answers(mounted: Mounted, hung: SimpleNamespace) -> None:
     mounted(SHARE)
-    monitor = StorageMonitor(patience_s=0.01)
+    monitor = StorageMonitor(timeout_s=0.01)
     await volumes(monitor)
     hung.release.set()
-    monitor._patience_s = 60.0
+    monitor._timeout_s = 60.0
     assert (await volumes(monitor))["/mnt/share"].total_bytes == psutil.disk_usage("/").total
     asked = hung.asked
     await volumes(monitor)

@@ -10,14 +10,14 @@ from house import INTERVAL_S, TIMEOUT_S, House, source, virtual
 from msgspec import Raw
 from structlog.testing import capture_logs
 
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.errors import BackendError, Disconnected, HttpStatus, NoCredentials
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.ports import Ask, Backend, Call, Checked, Prepares
 from tidegate.runtime import exchange as module
 from tidegate.runtime.exchange import close
 
-TWICE = BreakerConfig(failure_threshold=2, open_s=1000.0, open_max_s=1000.0, probe_deadline_s=TIMEOUT_S + 1)
+TWICE = BreakerRules(failure_threshold=2, open_s=1000.0, open_max_s=1000.0, probe_deadline_s=TIMEOUT_S + 1)
 
 
 class Foreign:

@@ -12,11 +12,11 @@ import pytest
 from house import INTERVAL_S, TIMEOUT_S, HardBus, House, source, times, virtual
 from structlog.testing import capture_logs
 
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.events import Draft
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
 
-RULES = BreakerConfig(
+RULES = BreakerRules(
     failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, probe_deadline_s=TIMEOUT_S + 1
 )
 BREAKERS = {"a.x": "engine", "b.x": "engine", "c.x": "engine/c.x"}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from simulation.virtual import VirtualLoop
 
-from tidegate.core.breaker import BreakerConfig, State
+from tidegate.core.breaker import BreakerRules, State
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
 from tidegate.ports import Ask, Call
@@ -80,7 +80,7 @@ class Story:
 class Life:
     """One run of a story."""
 
-    def __init__(self, *, batch: bool, connections: int, own: bool, rules: BreakerConfig) -> None:
+    def __init__(self, *, batch: bool, connections: int, own: bool, rules: BreakerRules) -> None:
         self.story = Story()
         sources = [
             source(
@@ -168,7 +168,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["hint", "restart"]), st.none()),
 )
 RULES = st.builds(
-    BreakerConfig,
+    BreakerRules,
     failure_threshold=st.integers(1, 3),
     open_s=st.sampled_from([0.5, 2.0]),
     open_max_s=st.just(OPEN_MAX_S),
@@ -187,7 +187,7 @@ RULES = st.builds(
     rules=RULES,
 )
 def test_a_backend_that_is_well_again_is_always_found(
-    steps: list[tuple[str, Any]], batch: bool, connections: int, own: bool, rules: BreakerConfig
+    steps: list[tuple[str, Any]], batch: bool, connections: int, own: bool, rules: BreakerRules
 ) -> None:
     async def run() -> None:
         life = Life(batch=batch, connections=connections, own=own, rules=rules)

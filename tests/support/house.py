@@ -10,7 +10,7 @@ from fanout import options
 from simulation.virtual import VirtualLoop
 
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.instant import Instant
@@ -27,7 +27,7 @@ from tidegate.testing import MemoryStore, RecordingMetrics, ScriptedBackend
 
 INTERVAL_S = 10.0
 TIMEOUT_S = 2.0
-BREAKER = BreakerConfig(failure_threshold=3, open_s=20.0, open_max_s=80.0, probe_deadline_s=TIMEOUT_S + 1)
+BREAKER = BreakerRules(failure_threshold=3, open_s=20.0, open_max_s=80.0, probe_deadline_s=TIMEOUT_S + 1)
 POLICY = ClassifyPolicy()
 
 
@@ -123,7 +123,7 @@ class House:
         batch: bool = False,
         connections: int = 16,
         store: MemoryStore | None = None,
-        breaker: BreakerConfig = BREAKER,
+        breaker: BreakerRules = BREAKER,
         policy: ClassifyPolicy = POLICY,
         backend: Backend | None = None,
         bus: Callable[[list[tuple[float, Draft]]], Bus] = RecordingBus,

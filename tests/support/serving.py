@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fanout import House, knowing
 
-from tidegate.core.breaker import BreakerView, LastError, Move, Reason, State
+from tidegate.core.breaker import BreakerView, LastFailure, Move, Reason, State
 from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.source import SourceView
@@ -96,7 +96,7 @@ class FakeSupervisor:
     def breakers(self, allowed: PatternSet) -> Sequence[BreakerView]:
         if self.fails is not None:
             raise self.fails
-        error = LastError(ErrorCode.RPC_TIMEOUT, "no answer in 2 s", WALL)
+        error = LastFailure(ErrorCode.RPC_TIMEOUT, "no answer in 2 s", WALL)
         found = [
             breaker("engine"),
             breaker("disks"),

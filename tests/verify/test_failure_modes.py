@@ -10,7 +10,7 @@ from aiohttp import web
 from scripted_http import answering, http_response, scripted
 
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
 from tidegate.errors import DeadlineExceeded, ErrorCode
@@ -165,7 +165,7 @@ async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") ->
         timeout_s=30.0,
         batch=False,
         connections=1,
-        breaker=BreakerConfig(),
+        breaker=BreakerRules(),
         policy=ClassifyPolicy(),
         event_bytes=event_bytes,
         rpc_error_interval_s=30.0,

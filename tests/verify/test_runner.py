@@ -9,7 +9,7 @@ from tidegate.verify.deployment import Deployment
 from tidegate.verify.observer import NotSeen, StreamEnded
 from tidegate.verify.obstacles import CheckFailed, CouldNotTest
 from tidegate.verify.report import Outcome
-from tidegate.verify.runner import ALL, Silence, play, verify
+from tidegate.verify.runner import ALL, NoProgress, play, verify
 from tidegate.verify.scenarios import Scenario
 from tidegate.verify.trial import Trial
 
@@ -64,26 +64,26 @@ def scenario(*acts: Any) -> Scenario:
 )
 async def test_a_scenario_ends_with_an_outcome(acts: tuple[Any, ...], outcome: Outcome, reason: str) -> None:
     deployment = MadeUp()
-    result = await play(scenario(*acts), cast("Deployment", deployment), Silence())
+    result = await play(scenario(*acts), cast("Deployment", deployment), NoProgress())
     assert (result.outcome, result.reason) == (outcome, reason)
     assert deployment.told == ["recover", "heal"]
 
 
 async def test_what_does_not_become_healthy_is_not_judged() -> None:
-    result = await play(scenario(True), cast("Deployment", MadeUp(trouble="stale")), Silence())
+    result = await play(scenario(True), cast("Deployment", MadeUp(trouble="stale")), NoProgress())
     assert (result.outcome, result.reason, result.checks) == (Outcome.UNTESTED, "stale", [])
 
 
 @pytest.mark.parametrize("seen", [True, False])
 async def test_what_was_seen_while_somebody_was_dead_says_nothing(seen: bool) -> None:
-    result = await play(scenario(seen), cast("Deployment", MadeUp(dead="the engine has ended")), Silence())
+    result = await play(scenario(seen), cast("Deployment", MadeUp(dead="the engine has ended")), NoProgress())
     assert (result.outcome, result.reason) == (Outcome.UNTESTED, "the engine has ended")
 
 
 async def test_a_mistake_of_our_own_is_no_verdict() -> None:
     deployment = MadeUp()
     with pytest.raises(ZeroDivisionError):
-        await play(scenario(ZeroDivisionError()), cast("Deployment", deployment), Silence())
+        await play(scenario(ZeroDivisionError()), cast("Deployment", deployment), NoProgress())
     assert deployment.told == ["recover", "heal"]
 
 
@@ -94,7 +94,7 @@ async def test_nobody_there_could_not_test_any_scenario() -> None:
 
 
 async def test_each_check_knows_when_and_whether_it_held() -> None:
-    trial = Trial(cast("Deployment", MadeUp()), Silence())
+    trial = Trial(cast("Deployment", MadeUp()), NoProgress())
     trial.check_none("nothing wrong", [], "all well")
     trial.check_none("much wrong", ["a", "b", "c", "d", "e"], "all well")
     trial.skip("not here", "why")

@@ -13,7 +13,7 @@ from programs import Program, is_running, tidegate, until
 from tidegate.verify import Outcome, Report, verify
 from tidegate.verify.deployment import local_deployment
 from tidegate.verify.obstacles import CouldNotTest
-from tidegate.verify.runner import Silence, play
+from tidegate.verify.runner import NoProgress, play
 from tidegate.verify.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.real
@@ -101,7 +101,7 @@ async def test_a_dead_engine_could_not_test() -> None:
     async with local_deployment() as deployment:
         assert deployment.programs is not None
         degradation = next(scenario for scenario in SCENARIOS if scenario.name == "degradation")
-        playing = asyncio.create_task(play(degradation, deployment, Silence()))
+        playing = asyncio.create_task(play(degradation, deployment, NoProgress()))
         await asyncio.sleep(0)
         await deployment.programs.engine.kill()
         result = await playing
@@ -113,7 +113,7 @@ async def test_a_dead_gateway_could_not_test() -> None:
     async with local_deployment() as deployment:
         assert deployment.programs is not None
         await deployment.programs.gateway.kill()
-        results = [await play(scenario, deployment, Silence()) for scenario in SCENARIOS]
+        results = [await play(scenario, deployment, NoProgress()) for scenario in SCENARIOS]
     assert {result.outcome for result in results} == {Outcome.UNTESTED}
     assert results[0].reason.startswith("the gateway has ended (signal 9)")
 

@@ -1,7 +1,7 @@
-"""The command line: all commands in one list, and what becomes of an error. Each is in a module of `commands`.
+"""The command line: registers all commands and reports their errors. Each command is in a module of `commands`.
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration error. An error is a readable line or the list of all
-configuration problems, never a traceback.
+Exit codes: 0 success, 1 failure, 2 usage or configuration error. An error is printed as one readable line, or as a
+list of all configuration problems, never as a traceback.
 """
 
 import os
@@ -17,7 +17,7 @@ from tidegate.printable import printable
 
 app = App(
     name="tidegate",
-    help="A gateway that turns backends which can only be asked into live streams that tell.",
+    help="A gateway that polls backends and turns their answers into live streams of events.",
     version=f"tidegate {__version__}",
     help_format="plaintext",
     print_error=False,
@@ -47,7 +47,7 @@ def version() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that `arguments` name, by default those of the process; the exit code."""
+    """Run the command in `arguments`, by default those of the process. Return the exit code."""
     try:
         return app(sys.argv[1:] if arguments is None else arguments) or 0
     except CycloptsError as error:
@@ -57,27 +57,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AccessRefused as error:
         return _fail(_refusal(error), code=1)
     except BrokenPipeError:
-        return _reader_has_gone()
+        return _stdout_closed()
     except (TidegateError, OSError) as error:
         return _fail(str(error), code=1)
 
 
 def _refusal(error: AccessRefused) -> str:
-    """A gateway says why it refuses; who only answers with a status is somebody else, or a proxy before it."""
+    """Describe a refusal. A gateway always gives a reason, so a bare status is from a proxy or another server."""
     status = f"HTTP {error.status}"
     if str(error).startswith(status):
         return f"no gateway answers there, but something else: {error}"
     return f"the gateway refused: {error} ({status})"
 
 
-def _reader_has_gone() -> int:
-    """Whoever read our output needs no more, so we are done. Nothing may be flushed into the closed pipe at exit."""
+def _stdout_closed() -> int:
+    """End successfully: the reader of our output, such as ``head``, has closed the pipe and needs no more."""
+    # Otherwise Python would flush into the closed pipe at exit, and report an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _fail(*lines: str, code: int) -> int:
-    """Whatever a file or a server said is in `lines`: none of it may steer the terminal, or pass for a line of ours."""
+    """Print `lines` and return `code`. The lines may quote files and servers, so control characters are escaped."""
     sys.stderr.write("tidegate: " + "\n".join(map(printable, lines)) + "\n")
     return code
 

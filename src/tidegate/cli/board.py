@@ -1,4 +1,7 @@
-"""What a watcher knows: the newest state of everything, and of the connection itself. Pure; drawn by `table`."""
+"""The state that the live table shows: the newest event of each type and key, and the connection. Pure.
+
+`table` draws it.
+"""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -10,24 +13,24 @@ import msgspec
 from tidegate.client import Connected, Disconnected, Event, Gap, Item
 
 NOTES = 4
-"""So many of the latest notices are kept."""
+"""How many of the latest notices are shown: enough to see what just happened, and few lines of a small terminal."""
 
 SHOWN_ITEMS = 3
-"""Longer lists are only counted."""
+"""The longest list that is shown item by item. Of a longer list only the length is shown."""
 
 BREAKER = "circuit_breaker.state"
 
 
 class Row(msgspec.Struct, kw_only=True):
-    """One event type or key, or one breaker. `state` holds since `since`; `why` explains one that isn't well.
+    """One event type or key, or one breaker.
 
-    `told_at` is when the newest was told of it.
+    `since` is when `state` began, `updated_at` when the last event came, and `why` the reason for a bad state.
     """
 
     name: str
     state: str
     since: datetime
-    told_at: datetime
+    updated_at: datetime
     as_of: datetime | None = None
     why: str = ""
     retry_at: datetime | None = None
@@ -35,7 +38,7 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 class BoardNote(msgspec.Struct, frozen=True):
-    """A notice that passes: an error, a notification, a gap."""
+    """A notice: an error, a notification or a gap."""
 
     at: datetime
     text: str
@@ -43,7 +46,7 @@ class BoardNote(msgspec.Struct, frozen=True):
 
 
 class Board:
-    """Tell it every item of a stream, in order. `rows` are in the order of their first appearance."""
+    """The state of a stream. Pass every item to `apply`, in order. `rows` are in the order of first appearance."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -57,7 +60,7 @@ class Board:
         self.clients: int | None = None
 
     def apply(self, item: Item, *, now: datetime) -> None:
-        """Take note of `item`, which came at `now`."""
+        """Update the board with `item`, which was received at `now`."""
         match item:
             case Event():
                 self.events += 1
@@ -68,7 +71,8 @@ class Board:
                 self.notes.append(BoardNote(item.timestamp, text, is_bad=True))
             case Connected():
                 self.connected, self.lost, self.state_since = item, None, now
-                if not item.resumed:  # what is still there follows; what went meanwhile is not told
+                # Current values follow as snapshots. A value that is gone has no snapshot, so drop all rows first.
+                if not item.resumed:
                     self.rows.clear()
             case Disconnected():
                 if self.lost is None:
@@ -100,19 +104,19 @@ class Board:
             name=f"breaker {event.key}",
             state=str(data.get("state")),
             since=event.timestamp,
-            told_at=event.timestamp,
+            updated_at=event.timestamp,
             why="" if data.get("state") == "closed" else str(data.get("reason") or ""),
             retry_at=datetime.fromisoformat(retry_at) if isinstance(retry_at, str) else None,
             data="forced by an operator" if data.get("forced") else "",
         )
 
     def _freshness(self, event: Event, data: Mapping[str, Any]) -> None:
-        """Only what has no value yet needs a row of its own: values tell their freshness themselves."""
+        """Show a source that has no value yet. Events with a value carry their freshness themselves."""
         name = str(data.get("type"))
         if data.get("as_of") is None and (name, "") not in self.rows:
             why = str(data.get("error_code") or "")
-            told_at = event.timestamp
-            self.rows[name, ""] = Row(name=name, state="no value", since=told_at, told_at=told_at, why=why)
+            at = event.timestamp
+            self.rows[name, ""] = Row(name=name, state="no value", since=at, updated_at=at, why=why)
 
     def _value(self, event: Event) -> None:
         place = (event.type, event.key or "")
@@ -127,7 +131,7 @@ class Board:
             name=event.type if event.key is None else f"{event.type} {event.key}",
             state=state,
             since=known.since if known is not None and known.state == state else event.timestamp,
-            told_at=event.timestamp,
+            updated_at=event.timestamp,
             as_of=event.as_of,
             why=" ← ".join(code for code in (event.error_code, event.cause) if code),
             retry_at=event.retry_at,
@@ -136,7 +140,7 @@ class Board:
 
 
 def summary(data: Any) -> str:
-    """`data` on one line: ``name=value`` for everything in it that has a name; long lists by their length, no nulls."""
+    """Return `data` on one line, as ``name=value`` pairs. Long lists are shown by length; nulls are left out."""
     return "  ".join(f"{name}={text}" if name else text for name, text in _leaves("", data))
 
 
@@ -180,7 +184,7 @@ def _size(size: float) -> str:
 
 
 def _beside_key(event: Event) -> Any:
-    """An event's data without the field that names its item, which the row is named after."""
+    """Return an event's data without the field that holds its key, which is in the row's name already."""
     if event.key is None or not isinstance(event.data, dict):
         return event.data
     return {name: value for name, value in event.data.items() if value != event.key}

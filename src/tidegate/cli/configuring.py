@@ -1,4 +1,4 @@
-"""``config``: writes, checks, shows and describes configurations."""
+"""The ``config`` commands: write, check, show and describe configurations."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from tidegate.printable import printable
 
 
 class FileExists(TidegateError):
-    """A file that is not overwritten."""
+    """The file exists already, and is not overwritten."""
 
 
 def write_example(path: Path) -> int:
@@ -22,17 +22,17 @@ def write_example(path: Path) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(EXAMPLE)
     except FileExistsError as error:
-        raise FileExists(f"{path} is there already, and is left as it is") from error
+        raise FileExists(f"{path} already exists, and is left unchanged") from error
     sys.stdout.write(f"{path} written; `tidegate serve --config {path}` uses it\n")
     return 0
 
 
 def check(path: Path) -> int:
-    """Read the configuration at `path`, and the files that it names, as ``serve`` would.
+    """Check the configuration at `path` and the files that it names, as ``serve`` would. Print warnings.
 
-    Raises `ConfigError` with everything that ``serve`` would refuse. What protects less than it seems is a warning.
+    Raises `ConfigError` with all problems for which ``serve`` would refuse to start.
     """
-    from tidegate.cli import preflight  # these import the gateway
+    from tidegate.cli import preflight  # imported late: it imports the gateway, which the other commands do not need
     from tidegate.plan import plan
 
     config = _loaded(path)

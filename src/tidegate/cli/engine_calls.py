@@ -1,10 +1,10 @@
-"""Calls to a reference engine: JSON-RPC 2.0 over HTTP, one at a time."""
+"""A client of the reference engine: JSON-RPC 2.0 over HTTP, one call at a time."""
 
 from typing import Any, TypeVar
 
 import msgspec
 
-from tidegate.client.asking import Unanswered, ask
+from tidegate.client.asking import NoAnswer, ask
 from tidegate.client.refusals import answer_text
 from tidegate.errors import TidegateError, Unreachable
 
@@ -14,17 +14,17 @@ TIMEOUT_S = 10.0
 
 
 class EngineRefused(TidegateError):
-    """The engine's own reason why it does not do what it was asked for."""
+    """The engine refused a call. The message is the engine's own."""
 
 
 class Engine:
-    """An engine at `url`. Each call has a connection of its own."""
+    """A client of the engine at `url`. Each call opens a new connection."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     async def call(self, method: str, result: type[T], **params: object) -> T:
-        """What `method` gives. Raises `EngineRefused`, and `Unreachable` where no engine answers."""
+        """Call `method` and return its result. Raises `EngineRefused`, or `Unreachable` if no engine answers."""
         call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
             answer = await ask("POST", self._url, timeout_s=TIMEOUT_S, body=msgspec.json.encode(call))
@@ -39,7 +39,7 @@ class Engine:
             raise Unreachable(f"no answer from {self._url} within {TIMEOUT_S:g} s") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreachable(f"no engine answers at {self._url}, but something else: {error}") from error
-        except (Unanswered, ValueError) as error:
+        except (NoAnswer, ValueError) as error:
             raise Unreachable(f"no engine answers at {self._url}: {error}") from error
 
 

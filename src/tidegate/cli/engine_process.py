@@ -1,8 +1,8 @@
-"""The reference engine as a child process: started, heard, started again when it dies, ended with us.
+"""Runs the reference engine as a supervised child process: starts it, relays its logs, and restarts it when it dies.
 
-However this process ends, the child ends too: it holds the read end of a pipe of ours and asks the kernel to be killed
-when we are (`--stop-with-parent`). It has a session of its own, so a terminal's Ctrl-C reaches only us and the engine
-still answers while clients are let go.
+The child ends with this process, however this process ends: it stops when the pipe at its standard input closes, and
+it asks the kernel to kill it when its parent dies (`--stop-with-parent`). It runs in its own session, so Ctrl-C in a
+terminal reaches only this process, and the engine still answers during the drain.
 """
 
 import asyncio
@@ -24,43 +24,45 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 12081
 
 RESTARTS = Backoff(first_s=2.0, max_s=30.0, heal_s=30.0, least=1.0, most=1.5)
-"""The first wait is no shorter than the demo's poll interval, so that the stream tells the outage."""
+"""The first wait is as long as the demo's poll interval, so that a poll fails and the stream shows the outage."""
 
 READY_S = 15.0
-"""How long a gateway's start may wait for an engine that neither listens nor ends; then it starts without it."""
+"""How long the start of the gateway waits for an engine that neither listens nor ends. Then it starts without it."""
 
 END_S = 5.0
 """How long the engine may take to end before it is killed."""
 
-LAST_WORDS_S = 1.0
-"""How long after its end the engine's last lines are waited for."""
+LAST_LINES_S = 1.0
+"""How long to read the log of an engine that has ended. Its own children may keep the pipe open for longer."""
 
 LINE_BYTES = 256 * 1024
+"""Limit on one log line of the engine. A longer line is dropped."""
 
 log = structlog.get_logger("tidegate.engine")
 
 
 class HeldPort:
-    """A port of the loopback that nobody else can have until `close`, also while no engine of ours listens on it.
+    """A loopback port that stays reserved until `close`, also while no engine listens on it.
 
-    Else another gateway's engine could have it when ours has died, and what that says would be taken for ours.
+    Otherwise the engine of another gateway could take the port after ours has died, and our gateway would take that
+    engine's answers for ours.
     """
 
     def __init__(self, port: int) -> None:
-        """`port` is not 0. Raises `OSError` if somebody has it."""
+        """Reserve `port`, which is not 0. Raises `OSError` if it is in use."""
         self._socket = socket.create_server((HOST, port))
         self.port = port
-        self.rest()
+        self.stop_listening()
 
     def fileno(self) -> int:
-        """The socket, for a child to listen on."""
+        """The descriptor of the socket, for a child to listen on."""
         return self._socket.fileno()
 
-    def rest(self) -> None:
-        """Nobody listens any more: those who connect are refused."""
-        # Without this option, which the engine sets again, nobody may bind the port beside us.
+    def stop_listening(self) -> None:
+        """Keep the port, but refuse connections."""
+        # While this option is off, no other process can bind the port. The engine turns it on again.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        with contextlib.suppress(OSError):  # nobody did
+        with contextlib.suppress(OSError):  # the socket was not listening
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -68,7 +70,7 @@ class HeldPort:
 
 
 class Child(Protocol):
-    """What is needed of an `asyncio.subprocess.Process`."""
+    """The part of `asyncio.subprocess.Process` that is used here."""
 
     @property
     def pid(self) -> int: ...
@@ -95,19 +97,20 @@ async def supervised_engine(
 ) -> AsyncIterator[None]:
     """Keep the reference engine running on `port` while the context is open.
 
-    It keeps its jobs in `state_dir`, or only in memory, and posts to `notify_url` when one changes. Entering waits
-    until it accepts connections or has ended, `READY_S` at the longest. Leaving ends it, by force after `END_S`.
+    The engine keeps its jobs in `state_dir`, or in memory if None, and posts to `notify_url` when a job changes.
+    Entering waits until the engine accepts connections or has ended, at most `READY_S`. Leaving ends the engine, and
+    kills it after `END_S`.
     """
     has_ended = asyncio.Event()
 
     def ended() -> None:
-        port.rest()
+        port.stop_listening()
         has_ended.set()
 
     async def start() -> Child:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            # -P: modules of these names in the working directory, which may be anybody's, are not ours.
+            # -P: do not import modules from the working directory, where other users may be able to write.
             *("-P", "-m", "tidegate.engine", "--listen-fd", str(port.fileno()), "--stop-with-parent"),
             *("--state-dir", "" if state_dir is None else str(state_dir)),
             *(() if notify_url is None else ("--notify-url", notify_url)),
@@ -134,9 +137,10 @@ async def supervised_engine(
 async def supervise(
     start: Start, *, ended: Callable[[], None] = lambda: None, draw: Callable[[], float] = random.random
 ) -> None:
-    """Run what `start` starts, again and again, until cancelled; then end it.
+    """Run the child that `start` starts, and restart it whenever it ends. Cancellation ends the child.
 
-    `ended` is called as soon as one has ended by itself, or could not be started. `draw` gives jitter in [0, 1).
+    `ended` is called at once when a child has ended by itself or could not be started. `draw` returns the jitter, in
+    [0, 1).
     """
     clock = asyncio.get_running_loop().time
     deaths = 0
@@ -154,7 +158,7 @@ async def supervise(
 
 
 def free_port(*, preferred: int) -> int:
-    """`preferred` if the loopback has it free, else any other free port."""
+    """Return the port `preferred` if it is free on the loopback, else any other free port."""
     for port in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -164,7 +168,7 @@ def free_port(*, preferred: int) -> int:
 
 
 async def _accepting(port: int, *, unless: asyncio.Event) -> None:
-    """Return once somebody accepts connections on `port`, or `unless` is set."""
+    """Wait until connections to `port` are accepted, or `unless` is set."""
     while not unless.is_set():
         try:
             _, writer = await asyncio.open_connection(HOST, port)
@@ -176,13 +180,13 @@ async def _accepting(port: int, *, unless: asyncio.Event) -> None:
 
 
 async def _run(child: Child, ended: Callable[[], None]) -> str:
-    """Relay what `child` says until it ends; how it ended. Cancelled, it ends the child."""
+    """Relay the log of `child` until it ends. Return how it ended. Cancellation ends the child."""
     relay = asyncio.create_task(_relay(child))
     try:
         code = await child.wait()
         ended()
-        # A process that the child started may hold its standard error open for ever.
-        await asyncio.wait([relay], timeout=LAST_WORDS_S)
+        # The timeout is needed: a process that the child started may keep its standard error open for ever.
+        await asyncio.wait([relay], timeout=LAST_LINES_S)
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
     finally:
         relay.cancel()
@@ -190,11 +194,11 @@ async def _run(child: Child, ended: Callable[[], None]) -> str:
 
 
 async def _relay(child: Child) -> None:
-    """Log the child's lines as ours, until it closes its standard error."""
+    """Log the child's log lines as our own, until it closes its standard error."""
     while child.stderr is not None:
         try:
             line = await child.stderr.readline()
-        except ValueError:  # longer than LINE_BYTES; asyncio has thrown it away
+        except ValueError:  # longer than LINE_BYTES; asyncio has dropped the line
             continue
         if not line:
             return

@@ -1,7 +1,7 @@
-"""``doctor``: looks at all that a gateway needs, and says what to do about what is missing.
+"""The ``doctor`` command: checks everything that a gateway needs, and says how to fix what is wrong.
 
-It changes nothing: it binds and lets go of the address, tries the lock of the state directory, and asks each backend
-for each of its sources once.
+It changes nothing. It binds the address for a moment, tries the lock of the state directory, and polls each source
+once.
 """
 
 import asyncio
@@ -38,9 +38,10 @@ from tidegate.runtime.exchange import exchange, prepare
 CLOCK = SystemClock()
 
 SPARE_FILES = 100
-"""Files of our own: listener, store, logs, connections to backends."""
+"""Open files that the gateway needs besides clients: listener, store, logs, and connections to backends."""
 
 LOW_DISK_BYTES = 100_000_000
+"""Free space below which to warn. The store itself is far smaller; a nearly full disk is the problem."""
 
 
 class Level(enum.StrEnum):
@@ -50,7 +51,7 @@ class Level(enum.StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What was looked at, what was found, and what to do about it."""
+    """The result of one check: what was checked, what was found, and how to fix it."""
 
     level: Level
     what: str
@@ -63,7 +64,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def examine(stopped: asyncio.Event, *, config_file: Path | None, url: str | None) -> int:
-    """Print a finding a line as they come; 0 if nothing failed. 1 also if `stopped` was set before the end."""
+    """Print findings as they come. Return the exit code: 1 if a check failed or `stopped` was set, else 0."""
     return 0 if await until(stopped, _shown(config_file, url)) else 1
 
 
@@ -77,9 +78,9 @@ async def _shown(config_file: Path | None, url: str | None) -> bool:
 
 
 async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[Finding]:
-    """Everything that can be said of the configuration and of the gateway at `url`, by default where it would listen.
+    """Check the configuration and the gateway at `url`, by default at the address where the configuration listens.
 
-    Without `config_file` it is about what ``serve`` runs without one.
+    Without `config_file`, check what ``serve`` runs without one.
     """
     what = "configuration"
     try:
@@ -111,7 +112,7 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
 
 
 def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[Finding]:
-    """Whether what the files hold can be used, and who else may; that they are there is known already."""
+    """Check the content and the permissions of the files. Loading the configuration has checked that they exist."""
     what = "tokens and certificates"
     problems = preflight.access_problems(wanted)
     for problem in problems:
@@ -123,7 +124,7 @@ def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[F
 
 
 def _names(allowed_hosts: Sequence[str]) -> Finding:
-    """By which names a gateway that listens on every address can be reached; any other is answered 421."""
+    """Show the host names that are accepted by a gateway that listens on every address. Others are answered 421."""
     found = f"localhost, each address of this machine, and {', '.join(allowed_hosts) or 'no name beside'}"
     return Finding(Level.OK, "reached as", found, "server.allowed_hosts names further ones: others are answered 421")
 
@@ -131,27 +132,27 @@ def _names(allowed_hosts: Sequence[str]) -> Finding:
 def _fan_out(*, compiled: bool) -> Finding:
     if compiled:
         return Finding(Level.OK, "fan-out", "in C")
-    remedy = "install a C compiler and Python's headers, then tidegate anew"
-    return Finding(Level.WARN, "fan-out", "in Python, since the installation found no C compiler: slower", remedy)
+    remedy = "install a C compiler and Python's headers, then reinstall tidegate"
+    return Finding(Level.WARN, "fan-out", "in Python, which is slower: the installation found no C compiler", remedy)
 
 
 def _descriptors(max_clients: int, *, limit: int) -> Finding:
     wanted = max_clients + SPARE_FILES
     if limit == resource.RLIM_INFINITY or limit >= wanted:
         return Finding(Level.OK, "open files", f"{'no limit' if limit == resource.RLIM_INFINITY else limit}")
-    found = f"at most {limit}, for server.max_clients = {max_clients} and some of our own"
+    found = f"at most {limit}, too few for server.max_clients = {max_clients} and the gateway's own files"
     remedy = f"`ulimit -n {wanted}` before the start (systemd: LimitNOFILE={wanted}), or lower server.max_clients"
     return Finding(Level.WARN, "open files", found, remedy)
 
 
 async def _gateway(wanted: Plan, url: str | None) -> Finding:
-    """The gateway at `url` is expected to run; where this configuration would listen, it may or may not."""
+    """Check a gateway. It must run at `url` if that is given; at the configured address it may or may not run."""
     host, port = wanted.address.host, wanted.address.port
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     address = url or f"{'http' if wanted.tls is None else 'https'}://{host}:{port}{wanted.api.root_path}"
     try:
-        # Our own certificate is for the names that clients use, not for the address that we listen on.
+        # The certificate names the hosts that clients use, not the address on which the gateway listens.
         found = await readiness(address, check_certificate=url is not None)
     except AccessRefused as error:
         return Finding(
@@ -174,7 +175,7 @@ def _ready(address: str, found: Readiness) -> Finding:
 
 
 def _free(address: Address, unreachable: Unreachable) -> Finding:
-    """Nobody of ours answers there: whether the address could be had."""
+    """Check whether the address is free. No gateway answers there."""
     try:
         bound(address.host, address.port).close()
     except OSError as error:
@@ -214,17 +215,17 @@ def _is_locked(path: Path) -> bool:
 
 
 async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
-    """One call per source, one after the other; none after one that the backend did not answer at all.
+    """Poll the sources of a backend one by one, and stop if the backend does not answer at all.
 
-    Where the gateway asks in batches and every source is well alone, one batch of all of them too.
+    If `batch` is set and every source succeeds alone, also poll all of them in one batch.
     """
-    plan, what = wanted.polled, f"backend {wanted.name}"
+    plan, what = wanted.polling, f"backend {wanted.name}"
     if problems := preflight.backend_problems(wanted):
         for problem in problems:
             yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{wanted.name}]")
         return
     slowest_s, good = 0.0, 0
-    async with opened(wanted.reached) as backend:
+    async with opened(wanted.endpoint) as backend:
         for source in plan.sources:
             fault, elapsed_s = await _polled(backend, plan, source)
             slowest_s = max(slowest_s, elapsed_s)
@@ -245,7 +246,7 @@ async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
 
 
 async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Finding]:
-    """What is wrong only if the sources are asked in one batch, as the gateway does."""
+    """Poll all sources in one batch. Return the faults that occur only in a batch."""
     prepared = await prepare(backend, plan, CLOCK)
     if isinstance(prepared, Fault):
         return [_faulty(what, source, prepared) for source in plan.sources]
@@ -259,7 +260,7 @@ async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Fi
 
 
 async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
-    """What is wrong with the source's answer, if anything, and how many seconds it took."""
+    """Poll one source. Return the fault, if any, and the seconds that it took."""
     began = time.monotonic()
     prepared = await prepare(backend, plan, CLOCK)
     if isinstance(prepared, Fault):
@@ -272,7 +273,7 @@ def _faulty(what: str, source: SourcePlan, fault: Fault) -> Finding:
     name, event_type = source.spec.source, source.spec.type
     remedy = {
         ErrorCode.RPC_DISCONNECT: f"start it, or correct backends.{name}.url",
-        ErrorCode.RPC_TIMEOUT: f"look why it takes so long, or raise backends.{name}.timeout_s",
+        ErrorCode.RPC_TIMEOUT: f"find out why it takes so long, or raise backends.{name}.timeout_s",
         ErrorCode.RPC_AUTH: f"correct backends.{name}.bearer_token_file or its headers",
         ErrorCode.RPC_HTTP_STATUS: f"correct backends.{name}.url, or the source's method",
         ErrorCode.RPC_APPLICATION_ERROR: "correct the source's method or params",

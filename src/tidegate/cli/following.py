@@ -1,4 +1,4 @@
-"""``watch``: follows a gateway's stream, as a live table on a terminal, as lines of JSON elsewhere."""
+"""The ``watch`` command: follows a gateway's stream, as a live table on a terminal or as lines of JSON."""
 
 import asyncio
 import contextlib
@@ -24,9 +24,9 @@ Show = Callable[[Item], None]
 
 
 class Following(msgspec.Struct, frozen=True, kw_only=True):
-    """What to follow and for how long: `count` events, or `duration_s` seconds; None is for ever.
+    """What to follow, and when to stop: after `count` events or `duration_s` seconds; None for no limit.
 
-    `types` are patterns, None for the gateway's defaults. `json`: lines of JSON also on a terminal.
+    `types` are patterns, None for the gateway's defaults. With `json`, lines of JSON are printed on a terminal too.
     """
 
     types: tuple[str, ...] | None = None
@@ -37,10 +37,10 @@ class Following(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def follow(stopped: asyncio.Event, following: Following, *, url: str) -> int:
-    """Show the stream of the gateway at `url` until `stopped` is set or `following` is done; the exit code.
+    """Show the stream of the gateway at `url` until `stopped` is set or a limit of `following` is reached.
 
-    1 where `duration_s` passed before `count` events came. Raises `Unreachable` if nobody answers at the beginning,
-    `AccessRefused`, `StreamClosed`, and `BrokenPipeError` when the reader of our output has gone.
+    Return the exit code: 1 if `duration_s` passed before `count` events came, else 0. Raises `Unreachable` if the first
+    connection fails, `AccessRefused`, `StreamClosed`, and `BrokenPipeError` if the reader of our output is gone.
     """
     board = not following.json and sys.stdout.isatty()
     async with (
@@ -52,7 +52,7 @@ async def follow(stopped: asyncio.Event, following: Following, *, url: str) -> i
 
 
 async def _shown(stream: Stream, show: Show, following: Following, *, url: str) -> bool:
-    """Show items until `following` is done; whether all events came that were asked for."""
+    """Show items until a limit of `following` is reached. Return False if `count` events did not come in time."""
     try:
         async with asyncio.timeout(following.duration_s):
             await _show_events(stream, show, count=following.count, url=url)
@@ -80,9 +80,9 @@ async def _lines() -> AsyncIterator[Show]:
 
 
 def _write_line(item: Item) -> None:
-    """Events and gaps as the server sent them on standard output, the connection's state on standard error.
+    """Write events and gaps to standard output as the server sent them, and the connection's state to standard error.
 
-    The value is as it was sent; control and format characters in its texts are escaped.
+    The JSON values are unchanged; control and format characters in strings are escaped.
     """
     match item:
         case Event() | Gap():
@@ -90,14 +90,14 @@ def _write_line(item: Item) -> None:
             sys.stdout.buffer.flush()
         case Connected():
             if item.resumed:
-                sys.stderr.write("tidegate: connected again, nothing was missed\n")
+                sys.stderr.write("tidegate: reconnected, nothing was missed\n")
         case Disconnected():
             sys.stderr.write(f"tidegate: disconnected: {printable(item.reason)}; next try in {item.retry_in_s:.1f} s\n")
 
 
 @asynccontextmanager
 async def _table(url: str, stream: Stream) -> AsyncIterator[Show]:
-    """A table that is drawn again every `REFRESH_S`. What is written meanwhile appears above it."""
+    """A live table, redrawn every `REFRESH_S`. Other output, such as log lines, appears above it."""
     board = Board(url)
     console = Console()
 

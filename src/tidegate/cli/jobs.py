@@ -1,4 +1,4 @@
-"""``engine submit``, ``jobs``, ``cancel`` and ``agents``: what an engine compresses, and who does it."""
+"""The commands ``engine submit``, ``jobs``, ``cancel`` and ``agents``: compression jobs and their worker processes."""
 
 import asyncio
 import contextlib
@@ -23,8 +23,8 @@ from tidegate.errors import Unreachable
 from tidegate.printable import printable, printable_json
 
 REFRESH_S = 0.25
-PATIENCE_S = 30.0
-"""How long an engine may be away while a job is waited for: jobs survive it."""
+RETRY_S = 30.0
+"""How long calls are retried while the engine is away. Jobs survive a restart of the engine, which takes less."""
 
 T = TypeVar("T", Job, AgentStatus)
 Draw = Callable[[Sequence[T]], RenderableType]
@@ -48,9 +48,9 @@ async def submit(
     json: bool,
     url: str,
 ) -> int:
-    """Submit a job and say what became of it; 1 if `wait` and it is not done in the end.
+    """Submit a job and show it; with `wait`, until it has ended. Return the exit code: 1 if `wait` and it failed.
 
-    Setting `stopped` ends the waiting. Raises `EngineRefused` and `Unreachable`.
+    Setting `stopped` ends the wait, not the job. Raises `EngineRefused` and `Unreachable`.
     """
     target = None if destination is None else path_text(destination)
     engine = Engine(url)
@@ -61,14 +61,14 @@ async def submit(
         return 0
 
     async def read() -> Sequence[Job]:
-        return [await patiently(lambda: engine.call("compression.get", Job, id=job.id))]
+        return [await retried(lambda: engine.call("compression.get", Job, id=job.id))]
 
     last = await _followed(stopped, read, job_table, json=json, ended=lambda jobs: jobs[0].state in ENDED)
     if not last:
-        sys.stderr.write(f"tidegate: job {printable(job.id)} goes on\n")
+        sys.stderr.write(f"tidegate: job {printable(job.id)} continues in the engine\n")
         return 0
     [job] = last
-    if job.error is not None and not _draws(json=json):  # else it is below the table
+    if job.error is not None and not _draws(json=json):  # a table shows the error itself
         sys.stderr.write(f"tidegate: {printable(job.error.message)}\n")
     if job.skipped and job.state is State.DONE:
         sys.stderr.write(f"tidegate: not in the archive: {job.skipped} sockets, pipes or devices\n")
@@ -76,7 +76,10 @@ async def submit(
 
 
 async def cancel(stopped: asyncio.Event, job: str, *, json: bool, url: str) -> int:
-    """Give `job` up, wait until it has ended and show how; 1 if it was not cancelled. As `submit` in all else."""
+    """Cancel `job`, wait until it has ended, and show it. Return the exit code: 1 if it was not cancelled.
+
+    Setting `stopped` ends the wait. Raises `EngineRefused` and `Unreachable`.
+    """
     engine = Engine(url)
     first = await engine.call("compression.cancel", Job, id=job)
 
@@ -84,7 +87,7 @@ async def cancel(stopped: asyncio.Event, job: str, *, json: bool, url: str) -> i
         last = first
         while last.state is State.CANCELLING:
             await asyncio.sleep(REFRESH_S)
-            last = await patiently(lambda: engine.call("compression.get", Job, id=job))
+            last = await retried(lambda: engine.call("compression.get", Job, id=job))
         return last
 
     last = await until(stopped, end())
@@ -98,7 +101,7 @@ async def show_jobs(stopped: asyncio.Event, *, follow: bool, json: bool, url: st
 
     async def read() -> Sequence[Job]:
         jobs = (await engine.call("compression.list", JobList)).jobs
-        return going_first(jobs) if follow else jobs
+        return running_first(jobs) if follow else jobs
 
     await _shown(stopped, read, job_table, follow=follow, json=json)
     return 0
@@ -115,10 +118,10 @@ async def show_agents(stopped: asyncio.Event, *, follow: bool, json: bool, url: 
     return 0
 
 
-async def patiently(call: Callable[[], Awaitable[Job]], *, patience_s: float = PATIENCE_S) -> Job:
-    """What `call` gives, if need be after an engine that went away is back; `Unreachable` after `patience_s`."""
+async def retried(call: Callable[[], Awaitable[Job]], *, retry_s: float = RETRY_S) -> Job:
+    """Return the result of `call`, retrying while the engine is unreachable. Raises `Unreachable` after `retry_s`."""
     clock = asyncio.get_running_loop().time
-    give_up_at = clock() + patience_s
+    give_up_at = clock() + retry_s
     while True:
         try:
             return await call()
@@ -138,14 +141,17 @@ def path_text(path: Path) -> str:
     return str(absolute)
 
 
-def going_first(jobs: Sequence[Job]) -> Sequence[Job]:
-    """Those that have not ended, as they were, then the others, the latest first: a terminal may have too few lines."""
+def running_first(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Sort `jobs`: first those that have not ended, in their order, then the others, latest first.
+
+    A terminal may have too few lines for all of them.
+    """
     ended = [job for job in jobs if job.state in ENDED]
     return [job for job in jobs if job.state not in ENDED] + ended[::-1]
 
 
 def job_table(jobs: Sequence[Job]) -> RenderableType:
-    """A line for each job, and below them why some failed."""
+    """Return a table with a line for each job, and the errors of failed jobs below it."""
     table = _table("Job", "State", "Progress", "", "Speed", "Left", "Ratio", "Result")
     for job in jobs:
         table.add_row(
@@ -180,7 +186,7 @@ def agent_table(agents: Sequence[AgentStatus]) -> RenderableType:
 
 
 def size_text(size: float) -> str:
-    """So many bytes, short: ``12.3 MB``."""
+    """Return a size in bytes as short text, such as ``12.3 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -205,9 +211,9 @@ async def _followed(
     json: bool,
     ended: Callable[[Sequence[T]], bool],
 ) -> Sequence[T] | None:
-    """Show what `read` gives again and again until it has `ended`, and return that; None if `stopped` was set first.
+    """Call `read` and show its items repeatedly until `ended` accepts them. Return these items; None if `stopped`.
 
-    On a terminal in one place, elsewhere what has changed.
+    On a terminal, one table is redrawn. Elsewhere, only changed items are printed.
     """
     live = Live(auto_refresh=False) if _draws(json=json) else None
 
@@ -243,27 +249,27 @@ def _draws(*, json: bool) -> bool:
 
 
 def _line(item: Job | AgentStatus) -> str:
-    """For programs that read lines, and people who read their output."""
+    """Return one line of text for a job or an agent, for output that is not a terminal."""
     if isinstance(item, Job):
         return f"{item.id} {item.state} {item.percent:.1f}% {item.path} -> {item.destination}"
     return f"{item.id} {item.state} {item.job or '-'} done {item.jobs_done} failed {item.jobs_failed}"
 
 
 def _from_here(path: str) -> str:
-    """`path` without the working directory that it is in."""
+    """Return `path` relative to the working directory if it is in there."""
     here = f"{Path.cwd()}/"
     return path.removeprefix(here)
 
 
 def _bar(job: Job) -> float:
-    """Reading fills the bar once, verifying once again."""
+    """Return how much of the progress bar is filled, in percent. Verifying fills it a second time."""
     if job.state is State.VERIFYING and job.bytes_read:
         return min(100.0, 100 * job.bytes_verified / job.bytes_read)
     return job.percent
 
 
 def _table(*headings: str) -> Table:
-    """A table whose last column takes what room the others leave."""
+    """Return a table whose last column takes the remaining width."""
     table = Table(expand=True, pad_edge=False, box=None, header_style="bold")
     for heading in headings[:-1]:
         table.add_column(heading, no_wrap=True)

@@ -1,7 +1,7 @@
-"""Logs through structlog: readable on a terminal, one JSON object per line elsewhere, on standard error.
+"""Logging with structlog to standard error: readable text on a terminal, elsewhere one JSON object per line.
 
-What libraries write to the standard library's logging comes the same way, from WARNING on. Credentials are taken out
-of every line, whoever wrote it.
+Records that libraries log with the standard library's logging are included, from level WARNING on. Credentials are
+masked in every line.
 """
 
 import logging
@@ -21,9 +21,9 @@ _MULTILINE = frozenset({"exception", "stack"})
 
 
 def configure(level: Level = "info", *, readable: bool | None = None) -> None:
-    """Set up logging for the whole process. `readable` is by default whether standard error is a terminal.
+    """Set up logging for the whole process. By default, `readable` is whether standard error is a terminal.
 
-    Standard error is looked up at each line, so that whoever replaces it gets the lines.
+    Each line is written to the current `sys.stderr`, so that replacing it (as a live table does) redirects the log.
     """
     readable = sys.stderr.isatty() if readable is None else readable
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -45,7 +45,7 @@ def configure(level: Level = "info", *, readable: bool | None = None) -> None:
 
 
 class StderrLogger:
-    """Writes finished lines to what standard error is now. A line that cannot be written is dropped, never raised."""
+    """Writes formatted lines to the current `sys.stderr`. If writing fails, the line is dropped: it never raises."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -59,7 +59,7 @@ class StderrLogger:
 
 
 def without_credentials(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor that masks credentials, by the names of values and in their text, at any depth."""
+    """A structlog processor that masks credentials at any depth, found by the names of values and by their text."""
     event.update(mask_fields(event))
     return event
 
@@ -74,7 +74,7 @@ def _renderers(readable: bool) -> list[Callable[..., Any]]:
 
 
 def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Nothing that others sent us may steer the terminal."""
+    """A structlog processor that escapes control characters: log lines quote text from clients and backends."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value, keep="\t\n" if name in _MULTILINE else "\t")
@@ -86,11 +86,11 @@ def _printable_line(_: object, __: str, line: str) -> str:
 
 
 class _ToStructlog(logging.Handler):
-    """Hands the records of the standard library's logging to structlog."""
+    """Passes the records of the standard library's logging on to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError):  # a library's format string does not match its arguments
             message = str(record.msg)
         structlog.get_logger().log(record.levelno, message, logger=record.name, exc_info=record.exc_info)

@@ -1,7 +1,8 @@
-"""What ``serve`` would refuse, and what it warns of, because of the configuration and the files that it names.
+"""Checks before the start: what is wrong with a configuration and its files, and what to warn about.
 
-``serve``, ``config check`` and ``doctor`` all ask here, so that they say the same. Files are read, nothing is opened
-to write, bound or connected to; what only shows in running, such as an address that is taken, is for ``doctor``.
+``serve``, ``config check`` and ``doctor`` all use these checks, so their results agree. The checks only read files.
+They write, bind and connect nothing: problems that show only at run time, such as an address in use, are found by
+``doctor``.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +22,11 @@ from tidegate.parts import tls_context
 from tidegate.plan import Plan, PlannedBackend
 
 TOKEN_CHARACTERS = 16
-"""A shorter token may be guessed."""
+"""The shortest token without a warning. A shorter one could be guessed."""
 
 
 class Caution(msgspec.Struct, frozen=True):
-    """Something that works, but protects less than it seems to; `setting` says where, or is the configuration file."""
+    """A warning about a setting that works but is not secure. `setting` is its key, or the configuration file."""
 
     setting: str
     found: str
@@ -36,12 +37,12 @@ class Caution(msgspec.Struct, frozen=True):
 
 
 def problems(plan: Plan) -> list[Problem]:
-    """Everything that ``serve`` would refuse of a configuration that has been loaded and planned."""
+    """Return all problems for which ``serve`` would refuse to start with `plan`."""
     return startup_problems(plan) + state_problems(plan)
 
 
 def startup_problems(plan: Plan) -> list[Problem]:
-    """What is wrong with any file that is read, whoever starts the gateway."""
+    """Return the problems with all files that are read at the start, whoever starts the gateway."""
     found = access_problems(plan)
     for backend in plan.backends:
         found += backend_problems(backend)
@@ -49,14 +50,14 @@ def startup_problems(plan: Plan) -> list[Problem]:
 
 
 def access_problems(plan: Plan) -> list[Problem]:
-    """What is wrong with the tokens, keys and certificates that clients meet."""
+    """Return the problems with the tokens, keys and certificates used for clients."""
     return [*_refused(lambda: authentication.made(plan.authentication)), *_refused(lambda: tls_context(plan.tls))]
 
 
 def backend_problems(backend: PlannedBackend) -> list[Problem]:
-    """What is wrong with the address, the certificates and the token of `backend`."""
-    found = list(_refused(lambda: backends.made(backend.reached)))
-    path = backend.reached.options.bearer_token_file
+    """Return the problems with the address, the certificates and the token of `backend`."""
+    found = list(_refused(lambda: backends.made(backend.endpoint)))
+    path = backend.endpoint.options.bearer_token_file
     if path is not None:
         file = TokenFile(path, f"backends.{backend.name}.bearer_token_file")
         found += _refused(lambda: token_text(file))
@@ -64,13 +65,13 @@ def backend_problems(backend: PlannedBackend) -> list[Problem]:
 
 
 def state_problems(plan: Plan) -> list[Problem]:
-    """What is wrong with the state directory, whoever uses it."""
+    """Return the problems with the state directory, whoever uses it."""
     got = obstacle(plan.store) if plan.store is not None else None
     return [Problem("server.state_dir", "a directory that can be written, with files of its own", got)] if got else []
 
 
 def cautions(config: Config, file: Path | None) -> list[Caution]:
-    """What to warn of in a `config` without problems; `file` is where it was read from."""
+    """Return the warnings for a `config` without problems. `file` is the file from which it was loaded."""
     return [*_short_tokens(config), *_exposed_files(config, file)]
 
 
@@ -103,7 +104,7 @@ def _exposed_files(config: Config, file: Path | None) -> Iterator[Caution]:
 
 
 def _secret_files(config: Config) -> Iterator[tuple[str, str]]:
-    """The settings that name a file with a secret, and what they name."""
+    """Yield the settings that name a file with a secret, each with the path of the file."""
     named: dict[str, str | None] = {"server.tls_key_file": config.server.tls_key_file}
     for number, token in enumerate(config.auth.tokens):
         named[f"auth.tokens[{number}].token_file"] = token.token_file
@@ -116,7 +117,7 @@ def _secret_files(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _holds_secrets(config: Config) -> bool:
-    """Whether the configuration itself, rather than a file that it names, holds a credential."""
+    """Return whether the configuration file itself, rather than a file that it names, contains a credential."""
     return any(token.token is not None for token in config.auth.tokens) or any(
         map(_carries_credentials, config.backends.values())
     )

@@ -1,4 +1,4 @@
-"""``publish``: posts one event."""
+"""The ``publish`` command: publishes one event."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from tidegate.printable import printable
 
 
 def publish_event(event_type: str, json: str, *, key: str | None, url: str, retain: bool, token: str | None) -> int:
-    """Publish one event and print its position. Raises `ConfigError` for text that is no JSON, and as the client."""
+    """Publish one event and print its position. Raises `ConfigError` if `json` is not JSON, and the client's errors."""
     try:
         msgspec.json.decode(json)
     except msgspec.DecodeError as error:

@@ -1,4 +1,4 @@
-"""``serve`` and ``demo``: a gateway, where need be with the reference engine beside it."""
+"""The commands ``serve`` and ``demo``: run a gateway, and the reference engine if there is no configuration file."""
 
 import asyncio
 import gc
@@ -20,27 +20,27 @@ from tidegate.errors import ConfigError, Problem, TidegateError
 from tidegate.plan import plan
 
 GC_THRESHOLDS = (10_000, 20, 50)
-"""Python's own are 700, 10, 10: a collection for every thirty connections."""
+"""Garbage collection thresholds. Python's defaults, 700, 10, 10, cause a collection for every thirty connections."""
 
 log = structlog.get_logger("tidegate")
 
 
 class CannotListen(TidegateError):
-    """An address that the gateway or its engine cannot have."""
+    """The gateway or its engine cannot listen on an address."""
 
 
 async def serve(
     stopped: asyncio.Event, *, config_file: Path | None, overrides: Mapping[str, object], engine_port: int | None
 ) -> int:
-    """Run the gateway until `stopped` is set, then let its clients go. Raises `ConfigError`, `CannotListen`."""
+    """Run the gateway until `stopped` is set, then drain it. Raises `ConfigError` and `CannotListen`."""
     config, engine_port = configured(config_file, overrides, engine_port)
     _check_files(config, config_file)
     async with gateway(config, engine_port=engine_port) as app:
-        spare_the_collector()
+        tune_garbage_collection()
         log.info("listening", url=app.url)
         if engine_port is not None and engine_port != DEFAULT_PORT:
             found = {ENGINE_URL: _engine_url(engine_port)}
-            log.info("the engine is not at its usual port: with this in their environment commands find it", **found)
+            log.info("the engine is not at its default port: set this variable so that commands find it", **found)
         await stopped.wait()
         await app.drain()
     log.info("stopped")
@@ -48,9 +48,9 @@ async def serve(
 
 
 async def demo(stopped: asyncio.Event, following: Following) -> int:
-    """Run the gateway with the engine on free ports and follow it, until `stopped` is set or nothing is left to do.
+    """Run the gateway and the engine on free ports and follow the stream, until `stopped` or a limit of `following`.
 
-    It keeps nothing on disk, so that it gets in the way of no gateway that runs already.
+    Nothing is kept on disk, so the demo does not disturb a gateway that is already running.
     """
     engine_port = free_port(preferred=DEFAULT_PORT)
     port = free_port(preferred=Config().server.port)
@@ -66,9 +66,9 @@ async def demo(stopped: asyncio.Event, following: Following) -> int:
 def configured(
     config_file: Path | None, overrides: Mapping[str, object], engine_port: int | None
 ) -> tuple[Config, int | None]:
-    """The configuration to serve, and the port for an engine of our own, None where a file names the backends.
+    """Return the configuration to serve and the port for our own engine, which is None if a file names the backends.
 
-    Raises `ConfigError`, and `CannotListen` for an engine port that is asked for but taken.
+    Raises `ConfigError`, and `CannotListen` if the given `engine_port` is in use.
     """
     environ = gateway_environment(os.environ)
     if config_file is not None:
@@ -83,7 +83,7 @@ def configured(
 
 
 def _check_files(config: Config, config_file: Path | None) -> None:
-    """Raise `ConfigError` for all files at once that cannot be used; log what others may read or guess."""
+    """Raise one `ConfigError` for all files that cannot be used. Log warnings about insecure files and tokens."""
     if problems := preflight.startup_problems(plan(config)):
         raise ConfigError(problems)
     for caution in preflight.cautions(config, config_file):
@@ -92,7 +92,7 @@ def _check_files(config: Config, config_file: Path | None) -> None:
 
 @asynccontextmanager
 async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[App]:
-    """The gateway of `config`, beside an engine of our own on `engine_port` unless that is None."""
+    """Run the gateway of `config`, with our own engine on `engine_port` unless that is None."""
     async with AsyncExitStack() as stack:
         engine = None
         if engine_port is not None:
@@ -107,11 +107,11 @@ async def gateway(config: Config, *, engine_port: int | None) -> AsyncIterator[A
         yield app
 
 
-def spare_the_collector() -> None:
-    """Leave what there is at start out of every collection, and collect seldom.
+def tune_garbage_collection() -> None:
+    """Exclude all current objects from garbage collection, and collect rarely.
 
-    Connections and events leave no cycles (tests hold them to it), so there is little to find; but each search stops
-    everybody, the longer the more clients there are. `docs/design/performance.md` has the pauses.
+    Connections and events create no reference cycles (tests check this), so a collection finds little. But each one
+    pauses the whole process, for longer the more clients there are. `docs/design/performance.md` has the numbers.
     """
     gc.collect()
     gc.freeze()
@@ -119,7 +119,10 @@ def spare_the_collector() -> None:
 
 
 def hint_url(config: Config) -> str | None:
-    """Where an engine of our own posts its hints; None where it would need a token, a certificate or a known port."""
+    """Return the URL to which our own engine posts its hints.
+
+    None if posting would need a token or a certificate, or if the port is not known beforehand.
+    """
     server = config.server
     if config.auth.mode != "none" or server.tls_cert_file is not None or server.port == 0:
         return None
@@ -130,7 +133,7 @@ def hint_url(config: Config) -> str | None:
 def _held(port: int) -> HeldPort:
     try:
         return HeldPort(port)
-    except OSError as error:  # since it was looked at
+    except OSError as error:  # somebody took the port after it was found free
         raise _taken(port) from error
 
 

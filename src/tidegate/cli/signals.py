@@ -1,4 +1,4 @@
-"""Running a command's coroutine, and ending it on signals: first politely, then at once."""
+"""Runs the coroutine of a command, and stops it on SIGINT and SIGTERM."""
 
 import asyncio
 import contextlib
@@ -12,17 +12,17 @@ T = TypeVar("T")
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    """Run `work` on a new event loop; its result.
+    """Run `work` on a new event loop and return its result.
 
-    The first SIGINT or SIGTERM sets the event that `work` is given, which is to end in good order then. The second
-    ends the process at once, with exit code 128 + its number.
+    The first SIGINT or SIGTERM sets the event that is passed to `work`, which should then finish. The second ends the
+    process immediately, with exit code 128 + its number.
     """
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         return runner.run(_guarded(work))
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
-    """A loop of uvloop, which a gateway or an engine always has; a client's commands go without where it is missing."""
+    """Return an event loop of uvloop if that is installed. Only commands of a client run without it."""
     if find_spec("uvloop") is None:
         return asyncio.new_event_loop()
     import uvloop
@@ -31,7 +31,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """The result of `work`, or None if `stopped` was set first; then `work` has been cancelled."""
+    """Return the result of `work`, or None if `stopped` was set first. In that case `work` is cancelled."""
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(stopped.wait())
     try:

@@ -25,9 +25,9 @@ _INDENT = "  "
 
 
 def render(board: Board, *, now: datetime, position: str | None, hint: str = "") -> RenderableType:
-    """`board` as it is at `now`, as much of it as the terminal has room for; `position` is where the stream is.
+    """Draw `board` as of `now`, as far as it fits on the terminal. `position` is the position of the stream.
 
-    `hint` comes last. A short last line is where a terminal can echo a key without spoiling the picture.
+    `hint` is the last line. It is short, so that a key echoed by the terminal does not overwrite other text.
     """
     notes = [
         Text(f"{_clock(note.at)} {printable(note.text)}", "yellow" if note.is_bad else "dim", **_ONE_LINE)
@@ -55,10 +55,10 @@ def _head(board: Board, *, now: datetime, position: str | None) -> Text:
 
 
 class _Rows:
-    """A heading, and per row a line of what is known about it and then its data, in equal shares of what room there is.
+    """A heading, and for each row one line of state and then its data. The rows share the free lines equally.
 
-    Where there is room for too few rows, those of which the newest was told are shown, and how many are not.
-    `lines_elsewhere` are taken by what is drawn around it.
+    If not all rows fit, the most recently updated ones are shown, and the number of the others. `lines_elsewhere` is
+    the number of lines that are drawn above and below.
     """
 
     def __init__(self, board: Board, now: datetime, *, lines_elsewhere: int) -> None:
@@ -87,13 +87,13 @@ class _Rows:
         room = height - self._lines_elsewhere - 1
         if sum(map(_least_lines, rows)) <= room:
             return rows
-        newest = sorted(range(len(rows)), key=lambda place: rows[place].told_at, reverse=True)
+        newest = sorted(range(len(rows)), key=lambda place: rows[place].updated_at, reverse=True)
         heights = accumulate(_least_lines(rows[place]) for place in newest)
         fitting = [place for place, height in zip(newest, heights, strict=True) if height < room]
         return [rows[place] for place in sorted(fitting)]
 
     def _lines_per_data(self, rows: Sequence[Row], height: int) -> int:
-        """At least one, whether or not the terminal has room for so many."""
+        """Return how many lines each row's data may take: at least one, even if they do not all fit."""
         taken = self._lines_elsewhere + 1 + len(rows) + (len(rows) < len(self._board.rows))
         return max(1, (height - taken) // max(1, sum(bool(row.data) for row in rows)))
 
@@ -133,5 +133,5 @@ def _age(moment: datetime | None, now: datetime) -> str:
 
 
 def _clock(moment: datetime | None) -> str:
-    """The local time of day."""
+    """Return the local time of day."""
     return "" if moment is None else f"{moment.astimezone():%H:%M:%S}"

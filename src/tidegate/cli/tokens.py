@@ -1,4 +1,4 @@
-"""``token create``: a token for the configuration to list, or one that is signed."""
+"""The ``token create`` command: makes a token to list in the configuration, or a signed one (JWT)."""
 
 import secrets
 import sys
@@ -16,19 +16,19 @@ from tidegate.outbound.auth import Signer, private_key, shared_secret
 
 TOKEN_BYTES = 32
 PREFIX = "tg_"
-"""So that a token is known for what it is wherever it turns up, and never begins with a dash."""
+"""Makes a leaked token recognizable, and keeps it from starting with a dash, which looks like an option."""
 
 EXPIRES_S = 3600
 
 
 class Bearer(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a token is for. `types` are patterns, None for everything."""
+    """What a token allows. `types` are patterns, None for everything."""
 
     roles: Sequence[str]
     types: str | None = None
 
     def patterns(self) -> list[str] | None:
-        """The patterns, sorted. Raises `ConfigError`."""
+        """Return the patterns, sorted. Raises `ConfigError`."""
         if self.types is None:
             return None
         try:
@@ -40,7 +40,7 @@ class Bearer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signing(msgspec.Struct, frozen=True, kw_only=True):
-    """How a token is signed, and what it claims beside its roles and types; None claims nothing of that kind."""
+    """How a token is signed, and its claims besides roles and types. A claim that is None is left out."""
 
     key_file: Path | None = None
     secret_file: Path | None = None
@@ -50,7 +50,7 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str | None = None
 
     def signer(self) -> Signer | None:
-        """What signs; None where nothing was said of signing. Raises `ConfigError`."""
+        """Return the signer, or None for an unsigned token. Raises `ConfigError`."""
         if self.key_file is not None and self.secret_file is not None:
             raise ConfigError([Problem("--secret-file", "no --key-file beside it", "both")])
         if self.key_file is not None:
@@ -66,10 +66,10 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def create(bearer: Bearer, signing: Signing, *, file: Path | None) -> int:
-    """Make a token, and print what is to be done with it.
+    """Make a token and print it: a signed one as it is, another one as a table for ``tidegate.toml``.
 
-    A signed one is printed as it is. Of another one the table for ``tidegate.toml`` is printed. With `file` the token
-    itself goes there, readable by its owner alone. Raises `ConfigError`, and `FileExists` rather than overwrite.
+    With `file`, the token is written there instead, readable only by its owner. Raises `ConfigError`, and `FileExists`
+    if the file exists.
     """
     patterns = bearer.patterns()
     signer = signing.signer()
@@ -110,7 +110,7 @@ def _table(setting: str, roles: Sequence[str], patterns: list[str] | None) -> st
 
 
 def _path(file: Path) -> str:
-    """Absolute, wherever the configuration will be."""
+    """Return an absolute path: a relative one would be looked up beside the configuration, wherever that will be."""
     return quoted(str(file.absolute()))
 
 
@@ -122,5 +122,5 @@ def _write_secret(path: Path, text: str) -> None:
     try:
         path.touch(mode=0o600, exist_ok=False)
     except FileExistsError as error:
-        raise FileExists(f"{path} is there already, and is left as it is") from error
+        raise FileExists(f"{path} already exists, and is left unchanged") from error
     path.write_text(f"{text}\n", encoding="utf-8")

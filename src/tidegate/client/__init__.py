@@ -1,4 +1,4 @@
-"""An asyncio client of the gateway: follows its stream across restarts, and publishes events.
+"""An asyncio client for the gateway: it follows the stream across restarts, and publishes events.
 
 ::
 
@@ -12,7 +12,7 @@
                 case Connected() | Disconnected():
                     print(item)
 
-It stands alone: of Tidegate it needs nothing but `tidegate.errors`.
+The client is self-contained: it imports none of the gateway's code.
 """
 
 from tidegate.backoff import Backoff

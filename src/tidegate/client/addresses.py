@@ -1,4 +1,4 @@
-"""Where a gateway's stream and API are, given any of the ways in which people write its address."""
+"""Derives the URLs of a gateway's stream and API from any address of it that a user may type."""
 
 from collections.abc import Iterable
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
@@ -13,9 +13,10 @@ _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 def stream_url(url: str, *, types: Iterable[str] | None, since: str | None) -> str:
-    """The WebSocket of the gateway at `url`, which may be its web page, its API root or the WebSocket itself.
+    """Return the WebSocket URL of the gateway at `url`: its web page, its API root or the WebSocket itself.
 
-    Parameters that `url` carries are kept unless `types` or `since` say otherwise. Raises `ValueError`.
+    Query parameters of `url` are kept, except that `types` and `since` replace those of the same name when given.
+    Raises `ValueError` for a malformed `url`.
     """
     parts = _parts(url)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -27,13 +28,16 @@ def stream_url(url: str, *, types: Iterable[str] | None, since: str | None) -> s
 
 
 def api_url(url: str, path: str) -> str:
-    """The address of an API `path`, such as ``/api/v1/events``, of the gateway at `url`. Raises `ValueError`."""
+    """Return the URL of an API `path`, such as ``/api/v1/events``, of the gateway at `url`.
+
+    Raises `ValueError` for a malformed `url`.
+    """
     parts = _parts(url)
     return parts._replace(scheme=_HTTP_SCHEMES[parts.scheme], path=_root(parts) + path, query="").geturl()
 
 
 def names_this_machine(url: str) -> bool:
-    """Whether `url` names this machine, so that no proxy can be on the way."""
+    """Return whether `url` names this machine. Such a URL is never requested through a proxy."""
     host = urlsplit(url).hostname or ""
     return is_loopback(host) or host.endswith(".localhost")  # RFC 6761 section 6.3
 
@@ -42,7 +46,7 @@ def _parts(url: str) -> SplitResult:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise ValueError(f"expected the address of a gateway, such as {DEFAULT_URL}, got {url!r}")
-    _ = parts.port  # raises ValueError where it is no port
+    _ = parts.port  # raises ValueError if the port is malformed
     return parts._replace(scheme=_SCHEMES[parts.scheme], fragment="")
 
 

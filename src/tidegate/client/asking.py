@@ -1,8 +1,8 @@
-"""One HTTP request of the client and its whole answer, on a connection of its own.
+"""A minimal HTTP client: sends one request on a new connection and reads the whole response.
 
-The client asks a gateway a thing or two (is it ready, take this event), so nothing is pooled. h11 knows the grammar and
-does no I/O. Redirects, cookies, proxies of the environment and compressed answers are not followed, kept, used or
-asked for. Must not know what an answer means.
+The client makes few HTTP requests (readiness, publish), so connections are not pooled. h11 parses and does no I/O.
+Redirects are not followed, cookies are not kept, proxy settings of the environment are not used, and compression is
+not requested. This module must not know what a response means.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from tidegate.client.refusals import error_text
 from tidegate.errors import Unreachable
 
 ANSWER_BYTES = 16 * 1024 * 1024
-"""The longest answer that is read. Anything longer comes from no gateway."""
+"""Limit on a response body. No response of a gateway is longer."""
 
 NEXT_ADDRESS_S = 0.25
-"""After so many seconds without an answer a name's next address is tried as well (RFC 8305)."""
+"""How long to wait for one address of a host before the next is tried in parallel (RFC 8305 recommends 250 ms)."""
 
 READ_BYTES = 65_536
 PORTS = {"http": 80, "https": 443}
 
 
-class Unanswered(Exception):
-    """No whole answer came; the message says why, in words that can follow "no gateway answers there: "."""
+class NoAnswer(Exception):
+    """No complete response arrived. The message says why, worded to follow "no gateway answers there: "."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer. The names in `headers` are in lower case; of several of one name the last is kept."""
+    """A complete response. Names in `headers` are lower case; if a header is repeated, the last value is kept."""
 
     status: int
     phrase: str
@@ -53,11 +53,11 @@ async def ask(
     body: bytes | None = None,
     check_certificate: bool = True,
 ) -> Answer:
-    """The answer of the server at `url`, whatever its status. `body` is JSON; `token` wins over a user in `url`.
+    """Send a request to `url` and return the response, whatever its status.
 
-    Raises `Unanswered`, `TimeoutError` after `timeout_s`, `ValueError` for a `url` that cannot be asked, of which
-    `UnicodeError` is for a host that can be no name.
-    Cancelling closes the connection.
+    `body` is JSON. `token` takes precedence over a user name in `url`.
+    Raises `NoAnswer`, `TimeoutError` after `timeout_s`, and `ValueError` for an unusable `url`; its subclass
+    `UnicodeError` means that the host name is invalid. Cancellation closes the connection.
     """
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname:
@@ -67,29 +67,29 @@ async def ask(
         try:
             reader, writer = await _connected(parts, check_certificate=check_certificate)
             try:
-                # Written whole, without waiting: an answer may come while the server has read only a part of it.
+                # Do not drain: a server may respond, for example with 413, before it has read the whole request.
                 writer.write(request)
                 return await _answer(method, reader)
             finally:
                 writer.transport.abort()
         except OSError as error:
-            # `asyncio.timeout` makes its error outside of this block: a `TimeoutError` here is the system's.
-            raise Unanswered(error_text(error)) from error
+            # This may be the system's `TimeoutError` (ETIMEDOUT): `asyncio.timeout` raises its own outside this block.
+            raise NoAnswer(error_text(error)) from error
         except h11.RemoteProtocolError as error:
-            raise Unanswered(f"its answer breaks HTTP: {error}") from error
+            raise NoAnswer(f"its answer is not valid HTTP: {error}") from error
 
 
 @contextmanager
 def reaching(url: str, *, timeout_s: float) -> Iterator[None]:
-    """What `ask` raises within this, `url` as its caller wrote it, is `Unreachable`."""
+    """Turn the errors of `ask` into `Unreachable`. Its message shows `url`, the address as the user wrote it."""
     try:
         yield
     except TimeoutError:
         raise Unreachable(f"no answer from {url} within {timeout_s:g} s") from None
-    except Unanswered as error:
+    except NoAnswer as error:
         raise Unreachable(f"no gateway answers at {url}: {error}") from error
     except UnicodeError as error:
-        raise Unreachable(f"no gateway answers at {url}: its name cannot be one") from error
+        raise Unreachable(f"no gateway answers at {url}: the host name is invalid") from error
 
 
 def _request(method: str, parts: SplitResult, *, token: str | None, body: bytes | None) -> bytes:
@@ -117,7 +117,7 @@ def _request(method: str, parts: SplitResult, *, token: str | None, body: bytes 
 
 
 def _authority(parts: SplitResult) -> str:
-    """The host as the server is told it: an IPv6 address in brackets and without its zone, a name in ASCII."""
+    """Return the value of the Host header: an IPv6 address in brackets and without its zone, a name in ASCII."""
     host = (parts.hostname or "").partition("%")[0]
     name = f"[{host}]" if ":" in host else host.encode("idna").decode()
     return name if parts.port in (None, PORTS[parts.scheme]) else f"{name}:{parts.port}"
@@ -142,11 +142,10 @@ async def _connected(
 
 
 async def _answer(method: str, reader: asyncio.StreamReader) -> Answer:
-    """Read the answer; it may be the end of the connection that ends it."""
+    """Read one response. Without a length header, the end of the connection is the end of the body."""
     theirs = h11.Connection(h11.CLIENT)
-    theirs.send(
-        h11.Request(method=method, target="/", headers=[("Host", "")])
-    )  # HEAD and CONNECT are answered otherwise
+    # h11 parses a response only after a request, whose method decides whether there is a body (HEAD has none).
+    theirs.send(h11.Request(method=method, target="/", headers=[("Host", "")]))
     theirs.send(h11.EndOfMessage())
     head: h11.Response | None = None
     body = bytearray()
@@ -155,16 +154,16 @@ async def _answer(method: str, reader: asyncio.StreamReader) -> Answer:
             case h11.NEED_DATA:
                 data = await reader.read(READ_BYTES)
                 if not data and head is None:
-                    raise Unanswered("the connection ended before an HTTP answer came")
+                    raise NoAnswer("the connection ended before an HTTP answer came")
                 theirs.receive_data(data)
             case h11.Response() as event:
                 head = event
             case h11.Data() as event:
                 body += event.data
                 if len(body) > ANSWER_BYTES:
-                    raise Unanswered(f"expected an answer of at most {ANSWER_BYTES} bytes, got more")
+                    raise NoAnswer(f"expected an answer of at most {ANSWER_BYTES} bytes, got more")
             case h11.InformationalResponse():
-                pass  # the one that counts follows
+                pass  # the final response follows
             case _:
                 assert head is not None
                 fields = {name.decode().lower(): value.decode("latin-1") for name, value in head.headers}

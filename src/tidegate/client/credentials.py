@@ -1,15 +1,18 @@
-"""The token of one stream: fixed, or asked for at the beginning and again after it was refused."""
+"""The token of one stream: fixed, or obtained from a function at the start and again after it was refused."""
 
 import inspect
 from collections.abc import Awaitable, Callable
 
 TokenSource = str | Callable[[], str | Awaitable[str]] | None
-"""A token, or a function that gives one, at once or as an awaitable; None for none."""
+"""A token, a function that returns one (or an awaitable of one), or None for no token."""
 
 
 class Credentials:
-    """What a stream shows. Where `token` is a function it is not asked at every attempt, so that a restart of the
-    gateway is no rush on whoever gives tokens."""
+    """The credentials that one stream sends.
+
+    If `token` is a function, its result is cached. When a gateway restarts, its clients all reconnect; they must not
+    all call the token issuer at the same moment.
+    """
 
     def __init__(self, token: TokenSource) -> None:
         self._ask = token if callable(token) else None
@@ -17,18 +20,21 @@ class Credentials:
         self._refused = False
 
     async def headers(self) -> dict[str, str]:
-        """The header that carries the token. Raises what the function that was asked for one raises."""
+        """Return the header that carries the token, if there is one. Exceptions of the token function propagate."""
         if self._token is None and self._ask is not None:
             given = self._ask()
             self._token = await given if inspect.isawaitable(given) else given
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def accepted(self) -> None:
-        """The stream was let in."""
+        """Record that the gateway accepted the token."""
         self._refused = False
 
     def refused(self) -> bool:
-        """The token was refused; whether another one can be shown: once, until that was accepted."""
+        """Record that the token was refused. Return whether to try again with a new one.
+
+        A new token is tried once. If that is refused too, the answer is False, until some token has been accepted.
+        """
         if self._ask is None:
             return False
         again, self._refused = not self._refused, True

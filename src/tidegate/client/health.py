@@ -12,11 +12,11 @@ from tidegate.errors import AccessRefused, Unreachable
 TIMEOUT_S = 5.0
 
 MISDIRECTED = 421
-"""The status for whoever is let in by another name only. A gateway that knows no sessions answers 404."""
+"""The status for a Host header that the gateway does not accept. (An old gateway without sessions answers 404.)"""
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """`stale` counts the sources whose data is not known to be current."""
+    """The state of a gateway. `stale` is the number of sources whose data is not known to be current."""
 
     status: Literal["ready", "degraded", "starting", "draining"]
     stale: int = 0
@@ -25,15 +25,15 @@ class Readiness(msgspec.Struct, frozen=True):
 async def readiness(
     url: str = DEFAULT_URL, *, timeout_s: float = TIMEOUT_S, check_certificate: bool = True
 ) -> Readiness:
-    """What the gateway at `url` says of itself; it asks for no token.
+    """Return the readiness that the gateway at `url` reports. No token is needed.
 
-    It answers that by whatever name it is asked, so it is asked too whether it would let anybody in by this one.
-    Raises `AccessRefused` with the gateway's reason if not, `Unreachable` where none answers within `timeout_s` and
-    where something else does, `ValueError` for a malformed `url`.
+    Raises `AccessRefused` with the gateway's reason if it does not accept the host name in `url`, `Unreachable` if no
+    gateway answers within `timeout_s` or something else answers, and `ValueError` for a malformed `url`.
     """
     with reaching(url, timeout_s=timeout_s):
         ready = await ask("GET", api_url(url, "/readyz"), timeout_s=timeout_s, check_certificate=check_certificate)
         found = _readiness(ready)
+        # `/readyz` answers under every host name. A second request shows whether clients may use this one.
         session = await ask(
             "GET", api_url(url, "/api/v1/session"), timeout_s=timeout_s, check_certificate=check_certificate
         )

@@ -1,4 +1,4 @@
-"""What a stream yields: events, gaps, and changes of the connection, all values."""
+"""The items that a stream yields: events, gaps, and changes of the connection. All are immutable values."""
 
 from datetime import datetime
 from functools import cached_property
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """Any message of the server. What is absent on the wire is None or False here."""
+    """Any message of the server. A field that is absent on the wire is None or False here."""
 
     type: str
     timestamp: datetime
@@ -27,27 +27,29 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(Message, frozen=True, kw_only=True, dict=True):
-    """An event. `raw` is the whole envelope and `data_json` its data, both as they were sent.
+    """An event. `raw` is the whole envelope and `data_json` its data, both exactly as they were sent.
 
-    `stale` is None where the type has no freshness. `as_of` is when the request was sent whose answer this data is;
-    `error_code` says why it is stale, `retry_at` and `cause` speak of an open breaker. `snapshot` marks a current
-    value handed over at the beginning, with the `seq` and `timestamp` it was published with. `gone`: the value is no
-    more; `expired`: it is too old to show. `seq` is None on what concerns this connection alone.
+    `seq`: the event's place in the sequence; None for an event that concerns only this connection.
+    `stale`: whether the value may be outdated; None if events of this type have no freshness.
+    `as_of`: when the gateway sent the request that this data answers.
+    `error_code`: why the value is stale. `retry_at` and `cause` are set while a circuit breaker is open.
+    `snapshot`: this is a current value, sent to a new subscriber with its original `seq` and `timestamp`.
+    `gone`: the value no longer exists. `expired`: the value is too old to be shown.
     """
 
     raw: bytes
 
     @cached_property
     def data(self) -> Any:
-        """The data as Python values, decoded when first asked for. Use `data_json` to decode into a type."""
+        """The data as Python values, decoded on first access. To decode into a type of your own, use `data_json`."""
         return msgspec.json.decode(self.data_json)
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """Events are missing here. `reason` is epoch_changed, history_truncated or slow_consumer.
+    """Events are missing at this point. `reason` is epoch_changed, history_truncated or slow_consumer.
 
-    `skipped` counts them by event type as far as the server could; `requested` is the position that could not be
-    resumed from. After the first two reasons the current values follow as snapshots.
+    `skipped` counts the missing events by type, as far as the server knows. `requested` is the position from which the
+    stream could not be resumed. After epoch_changed and history_truncated, the current values follow as snapshots.
     """
 
     reason: str
@@ -58,7 +60,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection is open. `resumed`: everything since the position asked for follows, without a gap."""
+    """A connection is open. `resumed`: all events since the requested position follow, without a gap."""
 
     resumed: bool
     client_id: str
@@ -68,9 +70,9 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disconnected(msgspec.Struct, frozen=True, kw_only=True):
-    """There is no connection, `reason` says why; the next attempt follows in `retry_in_s` seconds.
+    """The connection failed or ended. The stream reconnects in `retry_in_s` seconds.
 
-    `code` is the close code where the server closed, else None.
+    `reason` says why. `code` is the WebSocket close code, or None if the connection was not closed by the server.
     """
 
     reason: str
@@ -83,14 +85,14 @@ Item = Event | Gap | Connected | Disconnected
 _decoder = msgspec.json.Decoder(Message)
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What reading a message of the server raises where it is none: not JSON, not UTF-8, or nested too deep to be read."""
+"""What `decode_message` raises for bytes that are no message: not JSON, not UTF-8, or nested too deep."""
 
 
 def decode_message(raw: bytes) -> Message:
-    """Any message of the server. Raises one of `UNREADABLE` for what is none."""
+    """Decode a message of the server. Raises one of `UNREADABLE`."""
     return _decoder.decode(raw)
 
 
 def event_of(frame: Message, raw: bytes) -> Event:
-    """The event that `frame`, decoded from `raw`, is."""
+    """Make an event of `frame`, which was decoded from `raw`."""
     return Event(raw=raw, **{name: getattr(frame, name) for name in Message.__struct_fields__})

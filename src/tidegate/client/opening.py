@@ -1,14 +1,14 @@
-"""Opening a WebSocket as websockets does, but without following redirects.
+"""Opens a WebSocket like `websockets.connect`, but does not follow redirects.
 
-A gateway sends none. Whoever answers in its place, such as a login page, would be followed to an address that was not
-asked for, and could be shown the token there.
+A gateway never redirects. A redirect comes from something else, such as a login page, and following it could send the
+token to an address that the user did not name.
 """
 
 from websockets.asyncio.client import connect
 
 
 class open_websocket(connect):  # noqa: N801 - used as the function that it derives from
-    """Awaited, an open connection. A redirect raises `InvalidStatus`, as every other answer does that is no upgrade."""
+    """Await it for an open connection. A redirect raises `InvalidStatus`, like any other response but an upgrade."""
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc

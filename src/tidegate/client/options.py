@@ -1,4 +1,4 @@
-"""How a stream behaves."""
+"""The options of a stream: timeouts, limits and back-off."""
 
 import msgspec
 
@@ -6,10 +6,13 @@ from tidegate.backoff import Backoff
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stream behaves. Durations are in seconds.
+    """The options of a stream. Durations are in seconds.
 
-    `ping_timeout_s`: how long a server that fell silent may take to answer a ping. `max_message_bytes`: a longer
-    message of the server ends the stream for good.
+    `backoff`: the waits between attempts to connect.
+    `open_timeout_s`: limit on opening a connection, and then on the wait for the first message.
+    `ping_timeout_s`: how long a silent server may take to answer a ping before the connection is dropped.
+    `close_timeout_s`: limit on the closing handshake.
+    `max_message_bytes`: a longer message from the server ends the stream for good.
     """
 
     backoff: Backoff = Backoff()

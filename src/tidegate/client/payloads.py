@@ -1,4 +1,4 @@
-"""The data of messages that a client acts on, as far as it reads them."""
+"""The data of the messages that a client acts on. Only the fields that it reads are listed."""
 
 import msgspec
 

@@ -1,10 +1,11 @@
-"""Up to where a client has everything, and how it comes back to there. Pure.
+"""Tracks the position up to which a client has received everything, and how to resume from it. Pure.
 
 The rule is in `docs/protocol.md`, with test vectors in `docs/vectors`. A connection that was not resumed has no
-position before its first ``synced``; a resumed one begins with the position that it asked for. From there on it is the
-largest ``seq`` of ``synced``, of heartbeats and of events that are no snapshots. It stands for the patterns of the last
-``synced``, and a resumed connection gets no snapshots: so a client resumes with those, and subscribes to the others
-when it has been synced.
+position before its first ``synced``. A resumed connection starts with the position that it asked for. After that, the
+position is the largest ``seq`` of ``synced``, heartbeats and events that are not snapshots.
+
+A position is valid only for the patterns of the last ``synced``, and a resumed connection gets no snapshots. So a
+client resumes with those patterns, and subscribes to the other patterns after it has been synced.
 """
 
 from collections.abc import Iterable
@@ -38,9 +39,11 @@ class Position(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """How to connect: with which patterns, None for the gateway's defaults, and from where to resume, None for anew.
+    """How to open the next connection.
 
-    `later` is what to subscribe to once that connection has been synced.
+    `types`: the patterns to connect with; None for the gateway's defaults.
+    `since`: the position to resume from; None to start anew.
+    `later`: the patterns to subscribe to after the connection has been synced.
     """
 
     types: Patterns | None
@@ -49,14 +52,14 @@ class Opening(NamedTuple):
 
 
 class ClientPosition:
-    """A client's position across connections. Give it every message of the server, in order.
+    """A client's position across connections. Pass every message of the server to `take`, in order.
 
-    `wanted` are the patterns to be subscribed to, None for the gateway's defaults. `since` is a position from before,
-    and `since_types` are the patterns that it stands for; None: those that are wanted.
+    `wanted`: the patterns to subscribe to; None for the gateway's defaults.
+    `since`, `since_types`: a position saved earlier and the patterns for which it is valid; None for `wanted`.
 
-    `complete` is the position, None while there is none; `patterns` are those that it stands for. While
-    `awaits_synced`, values that were promised may still be on their way. A gateway that never says ``synced`` is taken
-    at its ``pong``, which comes behind all that was asked for before the ``ping``.
+    `complete` is the position, None while there is none. `patterns` are the patterns for which it is valid. While
+    `awaits_synced`, current values may still be on their way. An old gateway never sends ``synced``; then ``pong``
+    serves instead, because it follows everything that was requested before the ``ping``.
     """
 
     __slots__ = ("_epoch", "_promised", "_seen", "_subscribed", "_wanted", "awaits_synced", "complete", "patterns")
@@ -76,24 +79,24 @@ class ClientPosition:
         self.awaits_synced = False
         self._epoch = ""
         self._seen = 0
-        """The largest `seq` of what may move a position, whether or not there is one yet."""
+        """The largest `seq` that counts towards a position, also while there is no position yet."""
         self._promised = 0
-        """What a gateway that says no ``synced`` will have handed over when its ``pong`` comes."""
+        """The `seq` up to which an old gateway (no ``synced``) has sent everything when its ``pong`` arrives."""
         self._subscribed: Patterns = frozenset()
 
     def opening(self) -> Opening:
-        """How to connect next."""
+        """Return how to open the next connection."""
         if self.complete is None:
             return Opening(self._wanted, None, frozenset())
         return Opening(self.patterns, self.complete, self.missing)
 
     @property
     def missing(self) -> Patterns:
-        """The patterns that are wanted and that the position does not stand for."""
+        """The wanted patterns for which the position is not valid."""
         return frozenset() if self._wanted is None or self.patterns is None else self._wanted - self.patterns
 
     def take(self, frame: Message) -> None:
-        """A message has arrived. Raises one of `tidegate.client.items.UNREADABLE` for data of another shape."""
+        """Process a message of the server. Raises one of `tidegate.client.items.UNREADABLE` for malformed data."""
         match frame.type:
             case "welcome":
                 self._welcomed(_read(frame, _Welcome))
@@ -101,7 +104,8 @@ class ClientPosition:
                 self._synced(_place(frame))
             case "pong" if self.awaits_synced:
                 self._synced(Position(self._epoch, self._promised))
-            # What a slow reader missed is lost: only after another gap do values follow.
+            # After these gaps, the current values follow, then `synced`. After slow_consumer nothing follows: the
+            # dropped events are lost, so the position stays as it is.
             case "gap" if _read(frame, _Gap).reason != "slow_consumer":
                 self.complete, self.awaits_synced = None, True
             case "subscribed":
@@ -142,7 +146,7 @@ class ClientPosition:
         self._subscribed, self.awaits_synced = subscribed, True
 
     def _end(self, left: Patterns) -> None:
-        """Of what was subscribed to only `left` is left."""
+        """Only the patterns `left` are still subscribed to."""
         if ended := self._subscribed - left:
             self._wanted = (self._subscribed if self._wanted is None else self._wanted) - ended
             self.patterns = None if self.patterns is None else self.patterns - ended

@@ -23,10 +23,12 @@ async def publish(
     token: str | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> str:
-    """Publish one event through the gateway at `url`; its position as ``EPOCH:SEQ``.
+    """Publish one event through the gateway at `url` and return its position as ``EPOCH:SEQ``.
 
-    `data` is anything that msgspec encodes, `msgspec.Raw` for JSON as it is. Raises `AccessRefused` with the
-    gateway's reason, `Unreachable` where none answers within `timeout_s`, `ValueError` for a malformed `url`.
+    `data` is anything that msgspec can encode; wrap ready-made JSON in `msgspec.Raw`. `key` names the item that the
+    event is about. With `retain` the gateway keeps the event for new subscribers, for `ttl_s` seconds if that is given.
+    Raises `AccessRefused` with the gateway's reason, `Unreachable` if no gateway answers within `timeout_s`, and
+    `ValueError` for a malformed `url`. After `Unreachable` or cancellation, the event may have been published or not.
     """
     draft = _Draft(type=event_type, data=data, key=key, retain=retain, ttl_s=ttl_s)
     body = msgspec.json.encode(draft)

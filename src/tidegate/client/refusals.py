@@ -1,4 +1,4 @@
-"""Why a connection could not be opened or ended, and whether trying again can help."""
+"""Decides why a connection failed or ended, and whether a retry can help."""
 
 import os
 import re
@@ -12,19 +12,19 @@ from tidegate.client.credentials import Credentials
 from tidegate.errors import AccessRefused, CloseCode, StreamClosed, TidegateError
 
 _FINAL_CODES = frozenset({1002, 1003, 1007, 1009, 1010, CloseCode.UNAUTHENTICATED, CloseCode.FORBIDDEN})
-"""Close codes after which the same client would only meet the same end."""
+"""Close codes after which a retry would end the same way."""
 
 _PASSING_STATUSES = frozenset({408, 425, 429})
-"""HTTP statuses below 500 that pass by themselves."""
+"""HTTP statuses below 500 that are temporary."""
 
 FAILED_HANDSHAKE = (OSError, WebSocketException, UnicodeError)
-"""What opening a connection raises where no gateway answers: a name that cannot be one is a `UnicodeError`."""
+"""What opening a connection raises when it fails. An invalid host name raises `UnicodeError`."""
 
 _MAX_SHOWN = 300
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection that failed or ended, but may be had again, not before `at_least_s` seconds."""
+    """A connection that failed or ended, where a retry can help. Wait `at_least_s` seconds or longer before it."""
 
     reason: str
     code: int | None = None
@@ -32,7 +32,7 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge_handshake(error: Exception) -> Lost | TidegateError:
-    """What a failed handshake, one of `FAILED_HANDSHAKE`, means: try again, or the error to raise."""
+    """Decide what a failed handshake, one of `FAILED_HANDSHAKE`, means: a retry, or the error to raise."""
     match error:
         case InvalidStatus():
             return _judge_response(error.response)
@@ -41,14 +41,14 @@ def judge_handshake(error: Exception) -> Lost | TidegateError:
         case OSError():
             return Lost(reason=error_text(error))
         case UnicodeError():
-            return Lost(reason="its name cannot be one")
+            return Lost(reason="the host name is invalid")
         case _:
             return Lost(reason=f"no WebSocket there: {_shortened(str(error))}")
 
 
 def judge_close(error: ConnectionClosed, *, said: str | None) -> Lost | StreamClosed:
-    """What the end of a connection means; `said` is the server's own explanation, where it sent one."""
-    # The side that closed first is the one that had a reason.
+    """Decide what the end of a connection means. `said` is the server's own explanation, if it sent one."""
+    # The side that closed first had the reason; the other side only echoes the close code.
     close = error.rcvd if error.rcvd_then_sent or error.sent is None else error.sent
     if close is None:
         return Lost(reason="the connection broke off")
@@ -58,12 +58,12 @@ def judge_close(error: ConnectionClosed, *, said: str | None) -> Lost | StreamCl
     return Lost(reason=reason, code=close.code)
 
 
-def judge_again(verdict: Lost | TidegateError, credentials: Credentials) -> Lost | TidegateError:
-    """What a `verdict` means to a stream that was let in before.
+def judge_reconnect(verdict: Lost | TidegateError, credentials: Credentials) -> Lost | TidegateError:
+    """Reconsider a `verdict` for a stream that the gateway has accepted before.
 
-    In the middle of a deployment anything may answer in the gateway's place, so only time can tell: it tries again.
-    A token that is refused ends it unless `credentials` can show another one; one that ended while it was in use is
-    shown once more, for the gateway to say what it thinks of it.
+    During a deployment, something else may answer at the gateway's address for a while. So other refusals are retried.
+    A refused token ends the stream, unless `credentials` can supply a new one. If a token became invalid while it was
+    in use, the stream reconnects, so that the gateway can accept a new token or say why it refuses this one.
     """
     match verdict:
         case AccessRefused(status=401 | 403) if not credentials.refused():
@@ -78,7 +78,7 @@ def judge_again(verdict: Lost | TidegateError, credentials: Credentials) -> Lost
 
 
 def answer_text(status: int, phrase: str, *, location: str | None = None) -> str:
-    """An HTTP answer in a line: where it redirects to, without what may be secret in that."""
+    """Describe an HTTP response in one line. The target of a redirect is shown without parts that may be secret."""
     text = f"HTTP {status} {phrase}".strip()
     if location is None or not 300 <= status < 400:
         return text
@@ -86,7 +86,7 @@ def answer_text(status: int, phrase: str, *, location: str | None = None) -> str
 
 
 def problem_detail(body: bytes) -> str | None:
-    """The ``detail`` or ``title`` of problem details (RFC 9457), or None where `body` is something else."""
+    """Return the ``detail`` or ``title`` of problem details (RFC 9457), or None if `body` is something else."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -95,12 +95,12 @@ def problem_detail(body: bytes) -> str | None:
 
 
 def retry_after_s(header: str | None) -> int | None:
-    """The seconds of a ``Retry-After``; None for an absent one, and for a date, which Tidegate never sends."""
+    """Return the seconds of a ``Retry-After`` header. None if it is absent or a date, which Tidegate never sends."""
     return int(header) if header and re.fullmatch(r"[0-9]{1,9}", header) else None
 
 
 def error_text(error: OSError) -> str:
-    """The operating system's words for `error`, and what was wrong with a TLS handshake."""
+    """Describe `error` in the operating system's words, and a failed TLS handshake in OpenSSL's."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate was refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
@@ -111,7 +111,7 @@ def error_text(error: OSError) -> str:
 
 
 def _bare(location: str) -> str:
-    """`location` without user, query and fragment."""
+    """Return `location` without user, query and fragment."""
     address, *_ = re.split(r"[?#]", location, maxsplit=1)
     return re.sub(r"(?<=://)[^/]*@", "", address)
 

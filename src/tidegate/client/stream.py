@@ -1,7 +1,7 @@
-"""A stream that outlives its connections: connect, follow, notice the end, connect again, resume.
+"""A stream that survives the loss of its connection: it connects, receives, reconnects and resumes.
 
-`Stream.__anext__` is one step: either open a connection or take a frame. All state is in attributes, so a step that is
-cancelled loses nothing and the next one goes on.
+Each call of `Stream.__anext__` opens a connection or receives frames. All state is kept in attributes, so a cancelled
+call loses nothing, and the next call continues where it stopped.
 """
 
 import asyncio
@@ -31,16 +31,14 @@ from tidegate.client.opening import open_websocket
 from tidegate.client.options import StreamOptions
 from tidegate.client.payloads import ConnectionErrorData, ErrorData, GapData, NotificationData, WelcomeData
 from tidegate.client.position import ClientPosition, Position
-from tidegate.client.refusals import FAILED_HANDSHAKE, Lost, judge_again, judge_close, judge_handshake
+from tidegate.client.refusals import FAILED_HANDSHAKE, Lost, judge_close, judge_handshake, judge_reconnect
 from tidegate.errors import AccessRefused, MessageErrorCode, TidegateError
 
 SILENT_HEARTBEATS = 2.5
-"""So many heartbeat intervals without a frame, and the server is asked whether it lives."""
+"""Heartbeat intervals without any frame after which the server is pinged. One heartbeat may be late, two are not."""
 
 HEARTBEAT = "heartbeat"
 _PING = b'{"type":"ping"}'
-
-
 _DEFAULTS = StreamOptions()
 
 
@@ -54,15 +52,18 @@ async def connect(
     since_types: Iterable[str] | None = None,
     options: StreamOptions = _DEFAULTS,
 ) -> AsyncIterator["Stream"]:
-    """Follow the gateway at `url` for as long as the context is open.
+    """Follow the gateway at `url` while the context is open. Nothing is sent before the stream is iterated.
 
-    `types` are patterns, None for the gateway's defaults. `since` is a position that `Stream.position` once gave, and
-    `since_types` what `Stream.position_types` gave with it; None: the same as `types`. Of patterns that were not among
-    them, the current values are handed over too. With another token that covers more, do not resume: what only that one
-    covers would be missing.
-    `token` may be a function that gives one, at once or as an awaitable: it is asked at the beginning, and again when
-    the gateway has refused or ended what it gave; what it raises, iterating raises.
-    Nothing is sent before the stream is iterated. Raises `ValueError` for a malformed `url` or `since`.
+    `types`: patterns to subscribe to; None for the gateway's defaults.
+    `since`: a saved `Stream.position`, to resume from.
+    `since_types`: the `Stream.position_types` saved with it; None if they equal `types`. For patterns in `types` that
+        were not among them, the current values are sent as well.
+    `token`: a token, or a function that returns one (or an awaitable of one). The function is called at the start, and
+        again when the gateway has refused the token or ended the stream because of it. Its exceptions come out of the
+        iteration. Do not resume with a different token that covers more: events that only the new token covers would
+        be missing.
+
+    Raises `ValueError` for a malformed `url` or `since`.
     """
     stream = Stream(url, types=types, token=token, since=since, since_types=since_types, options=options)
     try:
@@ -72,12 +73,13 @@ async def connect(
 
 
 class Stream:
-    """An endless asynchronous iterator over a gateway's events; see `connect`.
+    """An endless asynchronous iterator over a gateway's events; made by `connect`. Only one task may iterate at a time.
 
-    Iterating raises `AccessRefused` where the gateway refuses the request and `StreamClosed` where it ended the stream
-    for good; everything else is tried again, for ever, and told as `Disconnected`. Once it was let in, other answers
-    (404, 421, a login page) are a deployment that passes and are tried again too; only a refused token (401, 403) is
-    final, after another one was asked for once. For one iterating task at a time.
+    Iterating raises `AccessRefused` if the gateway refuses the request, and `StreamClosed` if it ends the stream for
+    good. After any other failure the stream yields `Disconnected` and reconnects, without limit.
+    After the gateway has accepted the stream once, other refusals (404, 421, a login page) are retried too, because
+    they come up for a while during deployments. Then only a refused token (401, 403) is final; a token function is
+    asked for a new token once before that.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Stream:
         self._url = url
         self._types = None if types is None else frozenset(types)
         self._credentials = Credentials(token)
-        self._was_let_in = False
+        self._was_accepted = False
         self._options = options
         self._progress = ClientPosition(
             _with_heartbeat(self._types),
@@ -108,27 +110,27 @@ class Stream:
         self._silence_s = options.open_timeout_s
         self._opening = self._progress.opening()
         self._to_send: list[bytes] = []
-        self._asked_later = False
+        self._subscribed_later = False
         self._starts_over = False
         self._server_said: str | None = None
         self._server_wait_s = 0.0
-        self._address()  # a malformed one is refused now, not at the first step
+        self._address()  # raises ValueError for a malformed `url` now, rather than during iteration
 
     @property
     def position(self) -> str | None:
-        """Up to where everything has been yielded, as ``EPOCH:SEQ``; None before that can be said."""
+        """The position up to which all events have been yielded, as ``EPOCH:SEQ``; None while it is unknown."""
         return None if self._progress.complete is None else str(self._progress.complete)
 
     @property
     def position_types(self) -> frozenset[str] | None:
-        """The patterns that `position` stands for; None where there is none, or the gateway has not named them yet."""
+        """The patterns for which `position` is valid; None without a position, or before the gateway has named them."""
         return None if self._progress.complete is None else self._progress.patterns
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Item:
-        """The next item. Cancelling it loses nothing. Raises `AccessRefused` and `StreamClosed`, as the class says."""
+        """Return the next item. Cancelling loses nothing. Raises `AccessRefused` or `StreamClosed`: see the class."""
         while not self._ended:
             item = await (self._open() if self._websocket is None else self._receive(self._websocket))
             if item is not None:
@@ -136,7 +138,7 @@ class Stream:
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Close the connection, waiting for the server's goodbye for a moment. Iterating ends."""
+        """Close the connection and end the iteration. Waits for the closing handshake, at most `close_timeout_s`."""
         self._ended = True
         if self._websocket is not None:
             websocket, self._websocket = self._websocket, None
@@ -154,41 +156,41 @@ class Stream:
                 proxy=None if names_this_machine(self._url) else True,
                 open_timeout=self._options.open_timeout_s,
                 close_timeout=self._options.close_timeout_s,
-                ping_interval=None,  # `_frame` asks a silent server itself, and leaves a talking one alone
+                ping_interval=None,  # `_frame` sends pings itself, and only while the server is silent
                 max_size=self._options.max_message_bytes,
             )
         except FAILED_HANDSHAKE as error:
             return self._lost(self._judged(judge_handshake(error)))
         self._welcomed_at, self._server_said, self._server_wait_s = None, None, 0.0
-        self._silence_s, self._to_send, self._asked_later = self._options.open_timeout_s, [], False
+        self._silence_s, self._to_send, self._subscribed_later = self._options.open_timeout_s, [], False
         return None
 
     async def _receive(self, websocket: ClientConnection) -> Item | None:
         try:
             while self._to_send:
-                with suppress(ConnectionClosed):  # what had arrived before the end is still to be taken
+                with suppress(ConnectionClosed):  # frames that arrived before the end must still be read, below
                     await websocket.send(self._to_send[0], text=True)
-                self._to_send.pop(0)  # only now: a cancelled step sends it again, which does no harm
+                self._to_send.pop(0)  # after sending: if cancelled in between, it is sent twice, which is harmless
             raw = await self._frame(websocket)
             item = self._take(decode_message(raw), raw)
             if self._starts_over and isinstance(item, Gap):
-                websocket.transport.abort()  # a goodbye would have to wait until all the snapshots are read
+                websocket.transport.abort()  # a closing handshake would first have to read all the snapshots
                 self._websocket = None
             return item
         except ConnectionClosed as error:
             return self._lost(self._judged(judge_close(error, said=self._server_said)))
         except TimeoutError:
             websocket.transport.abort()
-            return self._lost(Lost(reason="the server fell silent"))
+            return self._lost(Lost(reason="the server went silent"))
         except UNREADABLE as error:
             websocket.transport.abort()
-            return self._lost(Lost(reason=f"the server sent something else than events: {error}"))
+            return self._lost(Lost(reason=f"the server sent something other than events: {error}"))
         except AccessRefused as refusal:
             websocket.transport.abort()
             return self._lost(refusal)
 
     async def _frame(self, websocket: ClientConnection) -> bytes:
-        """The next frame. Raises `TimeoutError` for a server that answers no ping after its silence."""
+        """Return the next frame. Raises `TimeoutError` if the server is silent and then does not answer a ping."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._silence_s):
@@ -199,11 +201,12 @@ class Stream:
                     pong = asyncio.ensure_future(await websocket.ping())
                     return await websocket.recv(decode=False)
             except TimeoutError:
+                # An answered ping is as good as a frame: wait for the next one.
                 if pong is None or not pong.done():
                     raise
 
     def _take(self, frame: Message, raw: bytes) -> Item | None:
-        """What a frame is for the user, None for nothing. Raises `AccessRefused` where a subscribe is refused."""
+        """Process a frame. Return the item to yield, if any. Raises `AccessRefused` if a subscribe was refused."""
         self._progress.take(frame)
         self._answer(frame)
         match frame.type:
@@ -216,7 +219,7 @@ class Stream:
                 pass
             case "connection_error":
                 self._server_said = msgspec.json.decode(frame.data_json, type=ConnectionErrorData).message
-            case "error" if self._asked_later:
+            case "error" if self._subscribed_later:
                 error = msgspec.json.decode(frame.data_json, type=ErrorData)
                 raise AccessRefused(403 if error.code == MessageErrorCode.FORBIDDEN else 400, error.message)
             case _:
@@ -224,21 +227,22 @@ class Stream:
         return None
 
     def _answer(self, frame: Message) -> None:
-        """Send what follows from where the client is now."""
+        """Queue the messages that `frame` calls for."""
         if frame.type in {"welcome", "subscribed"}:
-            self._to_send.append(_PING)  # a gateway that is too old for `synced` answers behind the snapshots
-        if not self._progress.awaits_synced and self._progress.missing and not self._asked_later:
-            self._asked_later = True
+            self._to_send.append(_PING)  # an old gateway sends no `synced`; its `pong` follows the snapshots instead
+        if not self._progress.awaits_synced and self._progress.missing and not self._subscribed_later:
+            self._subscribed_later = True
             later = {"type": "subscribe", "data": {"types": sorted(self._progress.missing)}}
             self._to_send.append(msgspec.json.encode(later))
 
     def _welcome(self, frame: Message) -> Connected | None:
         welcome = msgspec.json.decode(frame.data_json, type=WelcomeData)
-        self._was_let_in = True
+        self._was_accepted = True
         self._credentials.accepted()
         self._welcomed_at = asyncio.get_running_loop().time()
         self._silence_s = SILENT_HEARTBEATS * welcome.heartbeat_interval_s
-        # A resume names the patterns that the defaults were. Where it comes to nothing, they may be others by now.
+        # A resume names the patterns that were the gateway's defaults. If the resume failed, the gateway may have
+        # restarted with other defaults: connect again without naming any.
         self._starts_over = self._types is None and self._opening.types is not None and not welcome.resumed
         if self._starts_over:
             return None
@@ -261,7 +265,7 @@ class Stream:
         return event_of(frame, raw)
 
     def _judged(self, verdict: Lost | TidegateError) -> Lost | TidegateError:
-        return judge_again(verdict, self._credentials) if self._was_let_in else verdict
+        return judge_reconnect(verdict, self._credentials) if self._was_accepted else verdict
 
     def _lost(self, verdict: Lost | TidegateError) -> Disconnected:
         self._websocket = None
@@ -286,7 +290,7 @@ class Stream:
         )
 
     def _wants_heartbeats(self) -> bool:
-        """They are always asked for, since they carry the position and show that the server lives."""
+        """Return whether to yield heartbeats. They are always subscribed to: they carry the position, and show life."""
         return self._types is None or not self._types.isdisjoint({HEARTBEAT, "*"})
 
 

@@ -1,7 +1,7 @@
-"""The configuration: read from a TOML file, the environment and the command line, checked whole, and shown again.
+"""The configuration: read from a TOML file, the environment and the command line, validated, and printed.
 
-`load` is the way in. What it returns is typed, complete with defaults, and free of contradictions; what is wrong with
-a configuration comes as one `ConfigError`. Knows nothing of how the values are used.
+The entry point is `load`. It returns a typed configuration, complete with defaults and free of contradictions, or
+raises one `ConfigError` with all problems. This package must not know how the values are used.
 """
 
 from tidegate.config.examples import EXAMPLE, demo_config

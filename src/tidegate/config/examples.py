@@ -1,4 +1,4 @@
-"""Configurations to start from: `EXAMPLE` for ``config init``, `demo_config` for ``serve`` without a file."""
+"""Ready-made configurations: `EXAMPLE` for ``config init``, `demo_config` for ``serve`` without a file."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ from tidegate.config.model import Config
 def demo_config(
     engine_url: str, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None
 ) -> Config:
-    """What ``serve`` runs without a file: this machine, and its compression jobs, from the engine at `engine_url`.
+    """Return the configuration of ``serve`` without a file: status and compression jobs of the engine at `engine_url`.
 
-    `environ` and `overrides` are put over it as in `load`. Raises `ConfigError`.
+    `environ` and `overrides` take precedence, as in `load`. Raises `ConfigError`.
     """
     lists = {"backend": "engine", "key": "id", "on_change": True}
     document = {
@@ -27,7 +27,7 @@ def demo_config(
 
 
 EXAMPLE = """\
-# Tidegate. Lines that begin with "#" and a letter or bracket are settings with their defaults, or examples.
+# Tidegate. Lines that start with "#" and a letter or bracket are settings with their defaults, or examples.
 
 [backends.engine]                  # a service that answers JSON-RPC 2.0 over HTTP POST
 url = "http://127.0.0.1:12081/rpc"
@@ -39,12 +39,12 @@ interval_s = 5.0
 
 # More about that source:
 #params = {}
-#idle_interval_s = 60.0            # slower polling while nobody is subscribed; absent: no difference
+#idle_interval_s = 60.0            # slower polling while nobody is subscribed; default: as interval_s
 #on_change = false                 # publish only when the data or its freshness changed
-#select = ""                       # JSON Pointer to the part of the result that is wanted
-#stale_repeat = true               # publish the stale event again at each due tick
-#max_stale_s = 3600.0              # older values are no longer shown; absent: they always are
-#breaker = "backend"               # "own": a circuit breaker for this source alone
+#select = ""                       # JSON Pointer to the part of the result to publish; "" is the whole result
+#stale_repeat = true               # while stale, publish the stale event again at each due tick
+#max_stale_s = 3600.0              # values older than this are no longer shown; default: no limit
+#breaker = "backend"               # share the backend's circuit breaker; "own": a separate one for this source
 
 # A list in the result becomes one event per new or changed item:
 #[sources."agent.status"]
@@ -54,57 +54,57 @@ interval_s = 5.0
 #key = "id"                        # the field that names an item
 #interval_s = 2.0
 
-# A backend with everything that can be set. Protocol "http" fetches `method` under `url` with GET.
+# A backend with all its settings. With protocol "http", `method` is a path under `url` that is fetched with GET.
 #[backends.other]
 #url = "https://status.example/rpc"
 #protocol = "jsonrpc"
 #timeout_s = 2.0
 #response_bytes = 8388608
-#batch = false                     # one JSON-RPC batch for all sources that are due together; many servers can't
-#connections = 16                  # calls at once; 1 for a device that serves one connection at a time
-#connection_max_s = 300.0          # an older connection is replaced after its call: a name that moves is followed
-#retry_after_max_s = 300.0         # how long a Retry-After of 429 or 503 is heeded at most
+#batch = false                     # poll all due sources in one JSON-RPC batch, which many servers don't support
+#connections = 16                  # concurrent calls; 1 for a device that serves one connection at a time
+#connection_max_s = 300.0          # replace older connections after their call, to follow changes in DNS
+#retry_after_max_s = 300.0         # limit on the Retry-After of a 429 or 503
 #headers = {}
-#bearer_token_file = "bearer"      # relative paths begin beside this file
+#bearer_token_file = "bearer"      # relative paths are relative to this file
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"
 #client_key_file = "client.key"
 
 #[backends.other.breaker]
 #failure_threshold = 5             # consecutive failures
-#open_s = 5.0                      # first open period; doubles, with jitter in the upper half, up to
-#open_max_s = 300.0
-#half_open_successes = 1           # probes in a row that must succeed to close
-#heal_s = 30.0                     # closed for so long: the next open period starts from open_s again
-#slow_s = 1.5                      # slower answers count as failures; absent: none does
-#ignored_codes = []                # JSON-RPC error codes that say nothing about the backend's health
-#failure_rate = 0.5                # share of failures within the window that opens it too; absent: off
+#open_s = 5.0                      # first open period; doubles with each failed probe, with jitter in the upper half
+#open_max_s = 300.0                # longest open period
+#half_open_successes = 1           # consecutive probes that must succeed to close
+#heal_s = 30.0                     # after being closed this long, the next open period starts from open_s again
+#slow_s = 1.5                      # slower answers count as failures; default: off
+#ignored_codes = []                # JSON-RPC error codes that do not count as failures
+#failure_rate = 0.5                # also open at this share of failures within the window; default: off
 #rate_window_s = 60.0
 #rate_minimum_calls = 10
 
 #[server]
-#host = "127.0.0.1"                # any address beyond loopback needs [auth]
+#host = "127.0.0.1"                # an address other than loopback needs [auth]
 #port = 12080
-#state_dir = ""                    # "": nothing on disk; absent: $STATE_DIRECTORY, else the XDG state home
-#allowed_hosts = []                # beside localhost, 127.0.0.1, [::1] and our own addresses
-#allowed_origins = []              # beside the same host; "null" allows file:// pages
-#trusted_proxies = []              # addresses whose X-Forwarded-For and -Proto are believed
-#root_path = ""                    # when a proxy serves us under a prefix
+#state_dir = ""                    # "": nothing on disk; default: $STATE_DIRECTORY, else the XDG state home
+#allowed_hosts = []                # besides localhost, 127.0.0.1, [::1] and the gateway's own addresses
+#allowed_origins = []              # besides the same host; "null" allows file:// pages
+#trusted_proxies = []              # addresses whose X-Forwarded-For and X-Forwarded-Proto are trusted
+#root_path = ""                    # prefix under which a proxy serves the gateway
 #tls_cert_file = "server.pem"
 #tls_key_file = "server.key"
-#default_types = []                # patterns of a client that names none; empty: all sources and built-in types
+#default_types = []                # patterns for clients that name none; empty: all sources and built-in types
 #heartbeat_interval_s = 10.0
-#drain_s = 5.0
-#drain_min_s = 0.0                 # at least so long, though nobody is connected: a load balancer's probe period
+#drain_s = 5.0                     # longest drain at shutdown
+#drain_min_s = 0.0                 # shortest drain, even without clients: set it to a load balancer's probe period
 #max_clients = 10000
 
 #[limits]
 #message_bytes = 65536             # inbound WebSocket message
 #publish_bytes = 1048576           # one POST
-#retained_keys = 100000             # published values that are retained
-#retained_bytes = 268435456         # their data together
-#publishes_per_s = 2000.0           # events of one publisher
-#publishes_burst = 5000             # and the longest array of one POST
+#retained_keys = 100000            # retained published values
+#retained_bytes = 268435456        # their total size
+#publishes_per_s = 2000.0          # events of one publisher
+#publishes_burst = 5000            # also the longest array in one POST
 #event_bytes = 1048576             # one event's data
 #messages_per_s = 50.0
 #messages_burst = 100
@@ -127,11 +127,11 @@ interval_s = 5.0
 #[[auth.tokens]]
 #token_file = "token"              # or token = "…"
 #roles = ["subscriber"]            # subscriber, publisher, admin
-#types = ["system.*"]              # absent: everything
+#types = ["system.*"]              # default: everything
 
 #[auth.jwt]                        # for mode = "jwt": claims roles, types, exp, sub
 #algorithms = ["RS256"]
 #key_file = "jwt.pub"              # or jwks_url, or secret_file with HS256
-#audience = "tidegate"             # absent: not checked
-#issuer = "https://issuer.example" # absent: not checked
+#audience = "tidegate"             # default: not checked
+#issuer = "https://issuer.example" # default: not checked
 """

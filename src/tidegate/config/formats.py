@@ -1,7 +1,7 @@
-"""Kinds of text, numbers and values that a key of the configuration may hold.
+"""The types of configuration values: kinds of text, numbers and JSON.
 
-Each is an annotated type that carries its own rule, so that the reader, the messages and the JSON Schema agree. A
-rule here looks at one value alone; what concerns several keys is in `rules`.
+Each is an annotated type with its own validation rule. The reader, the error messages and the JSON Schema all use it,
+so they agree. A rule here checks one value. Rules between keys are in `rules`.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from tidegate.core.payload import check_pointer
 from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
 
 MAX_SECONDS = 31_536_000.0
-"""The longest duration that makes sense here: a year."""
+"""Limit on durations: a year. A longer one is certainly a mistake, such as milliseconds."""
 
 MAX_NESTING = 64
-"""How deep `params` may be nested."""
+"""Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
 
 
 class Format(NamedTuple):
-    """A rule for one value: what is expected, in words, and whether a value is that."""
+    """A rule for one value: a description of what is expected, and a function that checks a value."""
 
     expected: str
     accepts: Callable[[Any], bool]
@@ -168,8 +168,8 @@ Json = Annotated[
 
 
 def resolved(path: str, directory: Path) -> str:
-    """`path` as an absolute path: ``~`` is the home directory, relative paths begin in `directory`."""
+    """Return `path` as an absolute path. ``~`` is the home directory; relative paths are relative to `directory`."""
     given = Path(path)
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError):  # there is no home directory: take ``~`` literally
         given = given.expanduser()
     return str((directory / given).absolute())

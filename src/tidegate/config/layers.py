@@ -1,6 +1,6 @@
-"""Puts the environment and the command line over what the file says.
+"""Merges the environment and the command line into the tables of the file; both take precedence over it.
 
-Still plain tables: whether a key exists and a value fits is for the reader to say.
+The result is still plain tables. The reader checks later whether keys exist and values are valid.
 """
 
 import re
@@ -28,22 +28,22 @@ _TABLES: dict[str, type[Section]] = {
     "auth": AuthConfig,
     "backends": BackendConfig,
 }
-"""Tables whose single values can be set by environment; that of a backend under its name."""
+"""The tables whose values can be set in the environment. For a backend, its name comes between table and key."""
 
 TOKEN_FILE = f"{PREFIX}AUTH__TOKEN_FILE"
-"""Names a file with one token that has every role; implies `[auth] mode = "token"`."""
+"""The variable that names a file with one token that has all roles. It implies `[auth] mode = "token"`."""
 
-# Kubernetes gives every container these names for a service that is called tidegate.
+# Kubernetes sets these variables in every container if a service is called tidegate. They are not configuration.
 _SERVICE_LINK = re.compile(rf"{PREFIX}(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_[0-9]+_[A-Z]+(_\w+)?)?)")
 
 Table = Mapping[str, object]
 
 
 def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table, list[Mistake]]:
-    """`document` with the variables ``TIDEGATE_SECTION__KEY`` put in, and the names that are no such variable.
+    """Return `document` with the variables ``TIDEGATE_SECTION__KEY`` merged in, and the mistakes in their names.
 
-    Only keys that hold one value can be set, in tables of the model: what is nested in a value, such as a header, has a
-    spelling that names of variables lack.
+    Only keys of the model's tables can be set. Keys inside a value, such as the name of a header, cannot, because they
+    may contain characters that names of variables cannot.
     """
     mistakes = []
     for name, text in sorted(environ.items()):
@@ -66,9 +66,9 @@ def with_environment(document: Table, environ: Mapping[str, str]) -> tuple[Table
 
 
 def with_overrides(document: Table, overrides: Table) -> Table:
-    """`document` with the values of `overrides` put in; its keys are dotted paths as in TOML. None is no value.
+    """Return `document` with `overrides` merged in. Their keys are dotted paths as in TOML; None means not given.
 
-    Raises `tomllib.TOMLDecodeError` for a key that is no dotted path.
+    Raises `tomllib.TOMLDecodeError` for a key that is not a dotted path.
     """
     for path, value in overrides.items():
         if value is not None:
@@ -84,7 +84,7 @@ def _keys(path: str) -> Iterator[str]:
 
 
 def _path(document: Table, section: str, keys: list[str]) -> KeyPath:
-    """Backend names may hold ``-``, which names of variables can't: ``_`` stands for either."""
+    """Return the path that a variable names. In a backend's name, ``_`` also stands for ``-``, which variables lack."""
     backends = document.get("backends")
     if section == "backends" and keys and isinstance(backends, Mapping):
         keys[0] = next((name for name in backends if name.replace("-", "_") == keys[0]), keys[0])
@@ -92,9 +92,9 @@ def _path(document: Table, section: str, keys: list[str]) -> KeyPath:
 
 
 def _instead_of(path: KeyPath, document: Table) -> str | None:
-    """What is expected instead of `path` where no variable can set that; None where one can.
+    """Return what is expected instead of `path` if a variable cannot set it, else None.
 
-    Keys that the model lacks, and ends in a table or a list, pass: the reader has the words for them.
+    Unknown keys, and keys that hold a table or a list, are accepted here. The reader reports them.
     """
     section, *keys = map(str, path)
     table: type[Section] | None = _TABLES[section]
@@ -125,7 +125,10 @@ def _with_token(document: Table, file: Outside) -> Table:
 
 
 def _put(table: Table, path: KeyPath, value: Outside) -> Table:
-    """A copy of `table` with `value` at `path`. What stands in the way stays, for the reader to refuse."""
+    """Return a copy of `table` with `value` at `path`.
+
+    If a value on the way is not a table, it is left in place, and the reader reports it.
+    """
     key, rest = str(path[0]), path[1:]
     if not rest:
         return {**table, key: value}

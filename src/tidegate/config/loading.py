@@ -1,4 +1,4 @@
-"""From a file, the environment and the command line to one checked `Config`."""
+"""Loads the configuration: makes one validated `Config` of a file, the environment and the command line."""
 
 import re
 import tomllib
@@ -12,11 +12,11 @@ from tidegate.errors import ConfigError, Problem
 
 
 def load(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
-    """The configuration of the file at `path` (None: no file), under `environ`, under `overrides`.
+    """Load the configuration from the file at `path` (None: no file), `environ` and `overrides`.
 
-    `overrides` maps dotted paths (``server.port``) to values; None means not given. Relative paths in the file begin
-    in its directory, others in the working directory. Reads files and looks at the disk, so it may block.
-    Raises `ConfigError` with everything that is wrong at once.
+    `environ` takes precedence over the file, and `overrides` over both. `overrides` maps dotted paths (``server.port``)
+    to values; None means not given. Relative paths in the file are relative to its directory, all others to the
+    working directory. Does disk I/O, so it may block. Raises `ConfigError` with all problems.
     """
     if path is None:
         return from_document({}, environ=environ, overrides=overrides)
@@ -30,7 +30,7 @@ def from_document(
     overrides: Mapping[str, object] | None = None,
     directory: Path | None = None,
 ) -> Config:
-    """As `load`, for the tables of a file that has been parsed; `directory` is where its relative paths begin."""
+    """Load the configuration from a parsed file, like `load`. Its relative paths are relative to `directory`."""
     document, mistakes = layers.with_environment(document, environ)
     document = layers.with_overrides(document, overrides or {})
     reader = Reader(directory=directory or Path(), rules=rules.within)
@@ -68,7 +68,7 @@ def _parsed(path: Path) -> dict[str, object]:
 
 
 def _text_before(text: str, message: str) -> str:
-    """The part of `text` before the place that tomllib's `message` names."""
+    """Return the part of `text` before the line and column in tomllib's `message`."""
     if place := re.search(r"\(at line (\d+), column (\d+)\)$", message):
         line, column = map(int, place.groups())
         lines = text.split("\n")
@@ -89,11 +89,11 @@ def _with_state_dir(document: Mapping[str, object], environ: Mapping[str, str]) 
 
 
 def _default_state_dir(environ: Mapping[str, str]) -> str:
-    """systemd's StateDirectory=, else the place of the XDG Base Directory Specification, which wants absolute paths."""
+    """Return systemd's StateDirectory=, else the directory of the XDG Base Directory Specification."""
     if directories := environ.get("STATE_DIRECTORY"):
         return str(Path(directories.split(":")[0]).absolute())
     state_home = Path(environ.get("XDG_STATE_HOME", ""))
-    if state_home.is_absolute():
+    if state_home.is_absolute():  # the specification says to ignore relative paths
         return str(state_home / "tidegate")
     home = environ.get("HOME")
     return str(Path(home).absolute() / ".local/state/tidegate") if home else ""

@@ -1,7 +1,7 @@
-"""What a configuration holds: every table of ``tidegate.toml`` as a frozen struct, every key with its default.
+"""The model of the configuration: each table of ``tidegate.toml`` as a frozen struct, each key with its default.
 
-The docstrings are the reference of the keys; `render.schema` copies them into the JSON Schema. Durations are float
-seconds, sizes are bytes. Paths are absolute once `loading.load` has read them.
+The docstrings document the keys; `render.schema` copies them into the JSON Schema. Durations are float seconds, sizes
+are bytes. `loading.load` makes all paths absolute.
 """
 
 from typing import Annotated, Literal
@@ -22,22 +22,23 @@ class Section(Masked, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class ServerConfig(Section, frozen=True, kw_only=True):
     """How clients reach the gateway.
 
-    `host`: Address or name to listen on. Anything but loopback needs `[auth]`.
-    `port`: TCP port; 0 takes any free one.
-    `state_dir`: Directory for the last good values. "" turns that off; absent, it is $STATE_DIRECTORY, else tidegate/
-        under the XDG state home; without a home directory, off.
-    `allowed_hosts`: Names that a Host header may carry beside localhost, 127.0.0.1, [::1], the bound address and the
-        address at which a connection arrived.
-    `allowed_origins`: Origins whose pages may connect, beside those of the same host; "null" stands for file:// pages.
-    `trusted_proxies`: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
-    `root_path`: The prefix under which a proxy serves us.
-    `tls_cert_file`: Certificate chain in PEM; goes with `tls_key_file`.
-    `tls_key_file`: Private key in PEM; goes with `tls_cert_file`.
-    `default_types`: Patterns of a client that names none; empty: all sources and the built-in types.
+    `host`: Address or name to listen on. An address other than loopback needs `[auth]`.
+    `port`: TCP port; 0 for any free port.
+    `state_dir`: Directory for the last good values. "" turns it off. The default is $STATE_DIRECTORY, else tidegate/
+        under the XDG state home; without a home directory, it is off.
+    `allowed_hosts`: Names that a Host header may contain, besides localhost, 127.0.0.1, [::1], the bound address and
+        the address at which the connection arrived.
+    `allowed_origins`: Origins whose pages may connect, besides those of the same host; "null" means file:// pages.
+    `trusted_proxies`: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are trusted.
+    `root_path`: Prefix under which a proxy serves the gateway.
+    `tls_cert_file`: Certificate chain in PEM; requires `tls_key_file`.
+    `tls_key_file`: Private key in PEM; requires `tls_cert_file`.
+    `default_types`: Patterns for clients that name none; empty: all sources and the built-in types.
     `heartbeat_interval_s`: Seconds between two heartbeats.
-    `drain_s`: Seconds that a shutdown takes at the most to let clients go.
-    `drain_min_s`: Seconds that it takes at the least, though no client is connected: a load balancer's probe period.
-    `max_clients`: Connections at once, beyond which new ones are refused with 503.
+    `drain_s`: Longest drain at shutdown, in seconds.
+    `drain_min_s`: Shortest drain at shutdown, in seconds, even without clients. Set it to the probe period of a load
+        balancer.
+    `max_clients`: Limit on connections. More are refused with 503.
     """
 
     host: formats.Name = "127.0.0.1"
@@ -57,25 +58,25 @@ class ServerConfig(Section, frozen=True, kw_only=True):
 
 
 class LimitsConfig(Section, frozen=True, kw_only=True):
-    """What one client, one request or one event may take.
+    """Limits on one client, one request or one event.
 
     `message_bytes`: Longest inbound WebSocket message.
     `publish_bytes`: Longest body of one POST.
-    `retained_keys`: Published values that are retained; one more is refused with 507.
-    `retained_bytes`: Their data together.
-    `publishes_per_s`: Events per second and publisher, in the long run; more are refused with 429.
-    `publishes_burst`: Events that a publisher may send at once; also the longest array of one POST.
+    `retained_keys`: Number of retained published values; one more is refused with 507.
+    `retained_bytes`: Total size of the retained published values.
+    `publishes_per_s`: Events per second from one publisher, on average; more are refused with 429.
+    `publishes_burst`: Events that a publisher may send at once; also the longest array in one POST.
     `event_bytes`: Longest data of one event.
-    `messages_per_s`: Inbound WebSocket messages per second and connection, in the long run.
+    `messages_per_s`: Inbound WebSocket messages per second on one connection, on average.
     `messages_burst`: Inbound WebSocket messages that may come at once.
     `patterns`: Patterns per connection.
-    `connects_per_s`: New clients per second, in the long run; more are refused with 503 and told when to come back.
+    `connects_per_s`: New clients per second, on average; more are refused with 503 and Retry-After.
     `connects_burst`: New clients that may come at once, as after a restart.
     `send_buffer_soft_bytes`: Unsent bytes above which a slow client's events are conflated.
     `send_buffer_hard_bytes`: Waiting bytes above which a slow client is disconnected at once.
     `slow_grace_s`: Seconds above the soft limit without any progress before a slow client is disconnected.
     `handshake_s`: Seconds within which a new connection must have sent its request.
-    `rpc_error_interval_s`: Seconds between two `rpc_error` events of one source while it keeps failing.
+    `rpc_error_interval_s`: Seconds between two `rpc_error` events of a source that keeps failing.
     """
 
     message_bytes: formats.Size = 65536
@@ -109,18 +110,18 @@ class HistoryConfig(Section, frozen=True, kw_only=True):
 
 
 class BreakerConfig(Section, frozen=True, kw_only=True):
-    """When a backend is taken for failed, and how it is tried again.
+    """When a circuit breaker opens, and how it closes again.
 
     `failure_threshold`: Consecutive failures that open the breaker.
     `open_s`: First open period in seconds; it doubles with each failed probe, with jitter in the upper half.
     `open_max_s`: Longest open period in seconds.
-    `half_open_successes`: Probes in a row that must succeed to close the breaker.
-    `heal_s`: Seconds closed after which the next open period starts from `open_s` again.
-    `slow_s`: Seconds beyond which a good answer counts as a failure; absent: never.
-    `ignored_codes`: JSON-RPC error codes that are not held against the backend, beside the standard ones.
-    `failure_rate`: Share of failed calls within `rate_window_s` that opens the breaker too; absent: off.
-    `rate_window_s`: Seconds over which `failure_rate` is taken.
-    `rate_minimum_calls`: Calls within the window below which `failure_rate` says nothing.
+    `half_open_successes`: Consecutive probes that must succeed to close the breaker.
+    `heal_s`: After the breaker was closed for this many seconds, the next open period starts from `open_s` again.
+    `slow_s`: A good answer that takes longer than this many seconds counts as a failure; default: off.
+    `ignored_codes`: JSON-RPC error codes that do not count as failures, in addition to the standard ones.
+    `failure_rate`: Share of failed calls within `rate_window_s` that also opens the breaker; default: off.
+    `rate_window_s`: Seconds over which `failure_rate` is measured.
+    `rate_minimum_calls`: Calls within the window that are needed before `failure_rate` applies.
     """
 
     failure_threshold: formats.Count = 5
@@ -138,21 +139,21 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
 class BackendConfig(Section, frozen=True, kw_only=True):
     """A service that is polled.
 
-    `url`: Where JSON-RPC requests are posted, or what the methods of an http backend are relative to.
+    `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative.
     `protocol`: "jsonrpc" (JSON-RPC 2.0 over POST) or "http" (GET; the body is the result).
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
-    `batch`: Whether sources that are due together are asked for in one JSON-RPC batch; many servers can't.
-    `connections`: Calls under way at once; 1 for a device that serves one at a time. Others wait for their turn.
-    `connection_max_s`: Seconds after which a connection is replaced once the call on it is over, so that a name which
-        moves to another address is followed although the old one still answers.
-    `retry_after_max_s`: Longest that the Retry-After of a 429 or 503 is heeded, in seconds; 0 ignores it.
-    `headers`: Headers sent with every request. With `Connection = "close"` each call has a connection of its own.
+    `batch`: Whether to poll all due sources in one JSON-RPC batch, which many servers don't support.
+    `connections`: Limit on concurrent calls; 1 for a device that serves one at a time. More calls wait for their turn.
+    `connection_max_s`: Seconds after which a connection is replaced, once its call is over. So a change in DNS takes
+        effect even if the old address still answers.
+    `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, in seconds; 0 ignores it.
+    `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
-    `ca_file`: Certificates in PEM by which the backend's own is checked, instead of the system's.
-    `client_cert_file`: Our certificate in PEM; goes with `client_key_file`.
-    `client_key_file`: Its private key in PEM; goes with `client_cert_file`.
-    `breaker`: The backend's circuit breaker, and that of its sources with a breaker of their own.
+    `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
+    `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
+    `client_key_file`: Private key of the client certificate in PEM; requires `client_cert_file`.
+    `breaker`: Settings of the backend's circuit breaker, and of the separate breakers of its sources.
     """
 
     url: formats.Url
@@ -175,20 +176,20 @@ class BackendConfig(Section, frozen=True, kw_only=True):
 
 
 class SourceConfig(Section, frozen=True, kw_only=True):
-    """One polled method of one backend; its results become events of the type that the table is named for.
+    """One polled method of one backend. Its results become events of the type that is the table's name.
 
     `backend`: Name of a table under `[backends]`.
-    `method`: JSON-RPC method, or for an http backend the path with query under its URL.
+    `method`: JSON-RPC method; for an http backend, the path and query under its URL.
     `params`: Parameters of the JSON-RPC call.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
-    `idle_interval_s`: Seconds between polls while nobody is subscribed; absent: as `interval_s`.
+    `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
-    `select`: JSON Pointer to the part of the result that is wanted; "" is the whole.
-    `items`: JSON Pointer to a list in the result that becomes keyed events; goes with `key`.
-    `key`: The field that names an item of the list; goes with `items`.
+    `select`: JSON Pointer to the part of the result to publish; "" is the whole result.
+    `items`: JSON Pointer to a list in the result that becomes keyed events; requires `key`.
+    `key`: The field that holds the key of an item of the list; requires `items`.
     `stale_repeat`: Publish the stale event again at each due tick.
-    `max_stale_s`: Age in seconds beyond which a stale value is no longer shown; absent: it always is.
-    `breaker`: "backend" to share the backend's circuit breaker, "own" for one of its own.
+    `max_stale_s`: Age in seconds beyond which a stale value is no longer shown; default: no limit.
+    `breaker`: "backend" to share the backend's circuit breaker, "own" for a separate one.
     """
 
     backend: formats.Name
@@ -209,12 +210,12 @@ class SourceConfig(Section, frozen=True, kw_only=True):
 
 
 class TokenConfig(Section, frozen=True, kw_only=True):
-    """A token that clients may show; either `token` or `token_file`.
+    """A token that clients may use. Exactly one of `token` and `token_file` is given.
 
     `token`: The token itself.
-    `token_file`: File that holds the token.
-    `roles`: What its bearer may do.
-    `types`: Patterns of what its bearer may see, publish, forget and poll; absent: everything.
+    `token_file`: File that contains the token.
+    `roles`: What the token allows.
+    `types`: Patterns of the types that the token allows to see, publish, forget and poll; default: everything.
     """
 
     token: formats.Token | None = None
@@ -227,14 +228,14 @@ class TokenConfig(Section, frozen=True, kw_only=True):
 
 
 class JwtConfig(Section, frozen=True, kw_only=True):
-    """How signed tokens are checked: claims `roles`, `types`, `exp`, `sub`. One of the three key sources.
+    """How signed tokens (claims `roles`, `types`, `exp`, `sub`) are verified. Exactly one source of keys is given.
 
-    `algorithms`: Signatures that are accepted: HS256 with `secret_file`, RS256 and ES256 with the others.
+    `algorithms`: Accepted signature algorithms: HS256 with `secret_file`, RS256 and ES256 with the other sources.
     `key_file`: Public key in PEM.
-    `jwks_url`: Where the issuer publishes its keys (RFC 7517).
-    `secret_file`: File that holds the shared secret.
-    `audience`: What `aud` must contain; absent: not checked.
-    `issuer`: What `iss` must be; absent: not checked.
+    `jwks_url`: URL at which the issuer publishes its keys (RFC 7517).
+    `secret_file`: File that contains the shared secret.
+    `audience`: What `aud` must contain; default: not checked.
+    `issuer`: What `iss` must be; default: not checked.
     """
 
     algorithms: Annotated[tuple[Algorithm, ...], msgspec.Meta(min_length=1)] = ("RS256",)
@@ -251,10 +252,10 @@ class JwtConfig(Section, frozen=True, kw_only=True):
 class AuthConfig(Section, frozen=True, kw_only=True):
     """Who may do what.
 
-    `mode`: "none" gives everyone every role and is for loopback only; "token" asks for one of `tokens`; "jwt" for a
-        signed token.
-    `tokens`: The tokens of mode "token".
-    `jwt`: The keys of mode "jwt".
+    `mode`: "none" gives everyone all roles, and is for loopback only; "token" requires one of `tokens`; "jwt" requires
+        a signed token.
+    `tokens`: The tokens for mode "token".
+    `jwt`: The keys for mode "jwt".
     """
 
     mode: Literal["none", "token", "jwt"] = "none"
@@ -266,7 +267,7 @@ class Config(Section, frozen=True, kw_only=True):
     """A whole configuration.
 
     `server`: How clients reach the gateway.
-    `limits`: What one client, one request or one event may take.
+    `limits`: Limits on one client, one request or one event.
     `history`: How much is kept for clients that resume.
     `backends`: The services that are polled, by name.
     `sources`: What is polled, by event type.

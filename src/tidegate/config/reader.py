@@ -1,7 +1,7 @@
-"""Turns plain tables into structs, value by value, and collects everything that is wrong on the way.
+"""Turns plain tables into structs, value by value, and collects all problems on the way.
 
-One walk over the types of the model serves every key: what is expected of a value, and the words for it, come from
-its annotation. Knows nothing of any particular key.
+It walks over the types of the model. What a value must be, and the words for it in messages, come from the type's
+annotation. This module must not know any particular key.
 """
 
 import difflib
@@ -22,11 +22,11 @@ from tidegate.errors import Problem
 from tidegate.printable import steers
 
 KeyPath = tuple[str | int, ...]
-"""The keys, and indices of lists, that lead to a value."""
+"""The path to a value: keys of tables and indices of lists."""
 
 
 class Mistake(NamedTuple):
-    """A problem inside a table: `path` leads to it from there."""
+    """A problem inside a table. `path` is relative to the table."""
 
     path: KeyPath
     expected: str
@@ -34,21 +34,21 @@ class Mistake(NamedTuple):
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """A value from the environment or the command line. Text in it may stand for a number or a truth value."""
+    """A value from the environment or the command line. Text may stand for a number or a boolean."""
 
     value: object
     origin: str
 
 
 UNUSABLE: Final = object()
-"""In place of a value that was refused."""
+"""Stands for a value that was refused."""
 
 
 class Reader:
-    """Reads the tables of one document; `problems` is what was found so far.
+    """Reads the tables of one document. `problems` collects what is wrong.
 
-    `rules` are the rules between the keys of one table; they are asked for tables whose values are all good. Relative
-    paths of the document begin in `directory`, those of an `Outside` in the working directory.
+    `rules` checks the rules between the keys of one table. It is called only if all values of the table are valid.
+    Relative paths in the document are relative to `directory`, those in an `Outside` to the working directory.
     """
 
     def __init__(self, *, directory: Path, rules: Callable[[Section], Iterable[Mistake]]) -> None:
@@ -58,7 +58,7 @@ class Reader:
         self._rules = rules
 
     def read(self, hint: Any, value: object, path: KeyPath = ()) -> Any:
-        """`value` as an object of type `hint`, or `UNUSABLE`. A table lacks the values that were refused."""
+        """Return `value` as an object of type `hint`, or `UNUSABLE`. In a table, refused values get their defaults."""
         hint = _without_none(hint)
         if isinstance(hint, type) and issubclass(hint, Section):
             return self._table(hint, value, path)
@@ -72,12 +72,12 @@ class Reader:
                 return self._leaf(hint, value, path)
 
     def refuse(self, mistake: Mistake) -> None:
-        """Take note of a problem."""
+        """Record a problem."""
         self._refused.append(mistake.path)
         self.problems.append(Problem(dotted(mistake.path), mistake.expected, mistake.got))
 
     def is_clean(self, *path: str | int) -> bool:
-        """Whether nothing was refused at `path`, above or below it."""
+        """Return whether nothing was refused at `path`, above it or below it."""
         return not any(refused[: len(path)] == path[: len(refused)] for refused in self._refused)
 
     def _table(self, struct: type[Section], value: object, path: KeyPath) -> Any:
@@ -164,7 +164,7 @@ def _plain(value: object) -> object:
 
 
 def dotted(path: KeyPath) -> str:
-    """`path` as it is written in TOML: ``sources."system.status".interval_s``, ``auth.tokens[0].roles``."""
+    """Return `path` in TOML syntax, such as ``sources."system.status".interval_s`` or ``auth.tokens[0].roles``."""
     text = ""
     for key in path:
         if isinstance(key, int):
@@ -175,12 +175,12 @@ def dotted(path: KeyPath) -> str:
 
 
 def bare_or_quoted(key: str) -> str:
-    """`key` as TOML has it: bare where it may be, otherwise a basic string."""
+    """Return `key` in TOML syntax: a bare key if possible, otherwise a basic string."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
 
 
 def quoted(text: str) -> str:
-    """`text` as a TOML basic string, in which control and format characters are escaped."""
+    """Return `text` as a TOML basic string in which control and format characters are escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
     return quoted if quoted.isprintable() else "".join(map(_toml_char, quoted))
 
@@ -192,7 +192,7 @@ def _toml_char(char: str) -> str:
 
 
 def expectation(hint: Any, key: str = "") -> str:
-    """What a value of type `hint` under `key` must be, in words, with its unit and range."""
+    """Describe what a value of type `hint` under `key` must be, with its unit and range."""
     plain, metas = _split(_without_none(hint))
     if isinstance(plain, type) and issubclass(plain, Section):
         return "a table"
@@ -208,7 +208,7 @@ def expectation(hint: Any, key: str = "") -> str:
 
 
 def shown(value: object, path: KeyPath = ()) -> str:
-    """`value` as a message may show it: short, without secrets, and with its origin where it is not the file."""
+    """Return `value` for a message: shortened, without secrets, and with its origin unless that is the file."""
     if isinstance(value, Outside):
         return f"{shown(value.value, path)} from {value.origin}"
     match value:
@@ -227,7 +227,7 @@ def shown(value: object, path: KeyPath = ()) -> str:
 
 
 def _is_secret(path: KeyPath) -> bool:
-    """Whether the value at `path` may be a credential: under a name of one, or a header not known to be harmless."""
+    """Return whether the value at `path` may be a credential: by its key, or as a header not known to be harmless."""
     names = [key for key in path if isinstance(key, str)]
     if len(names) > 1 and names[-2] == "headers":
         return not is_harmless_header(names[-1])
@@ -268,7 +268,7 @@ def _bounds(metas: Iterable[msgspec.Meta]) -> Iterator[str]:
 
 
 def table_of(hint: Any) -> type[Section] | None:
-    """The table that a key of type `hint` holds; None for any other key."""
+    """Return the struct if a key of type `hint` holds a table, else None."""
     plain = _without_none(hint)
     return plain if isinstance(plain, type) and issubclass(plain, Section) else None
 

@@ -1,4 +1,4 @@
-"""A configuration as people and editors see it: `show` as TOML, `schema` as JSON Schema."""
+"""Output for people and editors: `show` prints a configuration as TOML, `schema` describes it as JSON Schema."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ from tidegate.config.reader import bare_or_quoted, dotted, quoted
 
 
 def show(config: Config) -> str:
-    """`config` as TOML, complete with defaults, secrets masked. Loading it gives the same but for the masked values."""
+    """Return `config` as TOML with all defaults. Secrets are masked; everything else survives loading it again."""
     return "\n".join(_table(config, ())).lstrip("\n") + "\n"
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the configuration file, every key described."""
+    """Return the JSON Schema (draft 2020-12) of the configuration file, with a description of each key."""
     _, components = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
     sections: list[type[Section]] = Section.__subclasses__()
     for section in sections:
@@ -33,7 +33,7 @@ def schema() -> dict[str, Any]:
 
 
 def _table(section: Section, path: tuple[str, ...]) -> Iterator[str]:
-    """The lines of a table: its own values, then the tables in it, as TOML's order requires."""
+    """Yield the lines of a table: first its values, then its tables. TOML requires this order."""
     values = {key: value for key, value in section.public().items() if value is not None}
     tables = {key: value for key, value in values.items() if _holds_sections(value)}
     for key, value in values.items():
@@ -82,7 +82,7 @@ def _inline(value: object) -> str:
 
 
 def _documentation(section: type[Section]) -> tuple[str, dict[str, str]]:
-    """The first paragraph of a struct's docstring, and what it says of each key."""
+    """Split a struct's docstring into its first paragraph and the descriptions of the keys."""
     summary, *entries = re.split(r"\n\s*`(\w+)`: ", section.__doc__ or "")
     texts = [" ".join(entry.split()) for entry in entries[1::2]]
     return " ".join(summary.split()), dict(zip(entries[::2], texts, strict=True))

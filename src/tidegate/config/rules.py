@@ -1,6 +1,6 @@
 """Rules between keys: `within` one table, and `across` tables.
 
-A rule sees only values that are good in themselves, and says what would have to be different.
+A rule sees only values that are valid by themselves. It yields what was expected instead.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -24,7 +24,7 @@ from tidegate.loopback import is_loopback
 
 @singledispatch
 def within(section: Section) -> Iterator[Mistake]:
-    """What is contradictory inside `section`; paths begin there."""
+    """Yield the contradictions inside `section`. Their paths are relative to it."""
     yield from ()
 
 
@@ -93,10 +93,10 @@ def _auth(section: AuthConfig) -> Iterator[Mistake]:
 
 
 def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str], bool]) -> Iterator[Mistake]:
-    """What is contradictory between tables.
+    """Yield the contradictions between tables.
 
-    `backends` names all backends, also those that were refused; `is_clean` says whether nothing was refused at or
-    under a key.
+    `backends` are the names of all backends, also of those that were refused: a source that names one is not reported a
+    second time. `is_clean` returns whether nothing was refused at or under a key.
     """
     if is_clean("auth"):
         yield from _exposed(config)

@@ -1,7 +1,7 @@
-"""Hosts and origins in one spelling each, so that a configured one and a sent one can be compared.
+"""Parses hosts and origins into a normal form, so that a configured one and a received one can be compared.
 
-Browsers, proxies and people write one host in many ways: in capitals, with a dot at the end, with the port that its
-scheme has anyway, an address in full or shortened. What is the same host is equal here.
+Browsers, proxies and people write the same host in many ways: in capitals, with a final dot, with the default port of
+its scheme, with an address in full or shortened. All spellings of one host are equal here.
 """
 
 import re
@@ -12,7 +12,7 @@ import msgspec
 DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 NAME_CHARACTERS = 253
-"""The longest name that DNS has (RFC 1035 section 2.3.4)."""
+"""The longest name that DNS allows (RFC 1035 section 2.3.4)."""
 
 MAX_PORT = 65535
 
@@ -24,10 +24,10 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
 class Authority(msgspec.Struct, frozen=True):
-    """A host, and its port where one was named.
+    """A host, and its port if one was given.
 
-    `host` is a name in lower case without the final dot, or an address in its shortest form: IPv6 in brackets and
-    without a zone, an IPv4 address that came as IPv6 (``::ffff:192.0.2.1``) as IPv4.
+    `host` is a name in lower case without the final dot, or an address in its shortest form. IPv6 is in brackets and
+    without a zone. An IPv4-mapped IPv6 address (``::ffff:192.0.2.1``) becomes IPv4.
     """
 
     host: str
@@ -35,7 +35,7 @@ class Authority(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a page comes from (RFC 6454). `port` is that of the scheme where none was named; None if it has none."""
+    """The origin of a page (RFC 6454). `port` is the scheme's default if none was given; None if it has no default."""
 
     scheme: str
     host: str
@@ -43,11 +43,11 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 NO_ORIGIN = Origin("null", "", None)
-"""What a page of no host has, such as one from a file."""
+"""The origin of a page that has no host, such as one opened from a file."""
 
 
 def parse_authority(text: str) -> Authority | None:
-    """Read ``host[:port]`` as a Host field or a URL has it, an IPv6 address in brackets; None for anything else."""
+    """Parse ``host[:port]`` of a Host field or a URL, with an IPv6 address in brackets. None for anything else."""
     found = _AUTHORITY.fullmatch(text.lower())
     if found is None:
         return None
@@ -58,12 +58,12 @@ def parse_authority(text: str) -> Authority | None:
 
 
 def parse_host(text: str) -> Authority | None:
-    """`parse_authority` for a configured host: an IPv6 address may come without brackets, but then without a port."""
+    """Parse a configured host as `parse_authority` does, but accept an IPv6 address without brackets and port too."""
     return parse_authority(f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text)
 
 
 def parse_origin(text: str) -> Origin | None:
-    """Read an Origin field, ``scheme://host[:port]`` or ``null``; None for what no browser can send."""
+    """Parse an Origin field, ``scheme://host[:port]`` or ``null``. None for anything that a browser never sends."""
     scheme, separator, rest = text.lower().partition("://")
     if (scheme, separator) == ("null", ""):
         return NO_ORIGIN
@@ -74,15 +74,15 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def origin_of(scheme: str, authority: Authority) -> Origin:
-    """The origin of what is served at `authority` by way of `scheme`, which is in lower case."""
+    """Return the origin of pages served at `authority` over `scheme`, which must be in lower case."""
     port = authority.port if authority.port is not None else DEFAULT_PORTS.get(scheme)
     return Origin(scheme, authority.host, port)
 
 
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as sockets and proxies write it: plain or in brackets, with a zone, with a port; None for others.
+    """Parse an IP address as sockets and proxies write it: with or without brackets, zone and port.
 
-    The zone is left out, and an IPv4 address that came as IPv6 is IPv4.
+    Drops the zone, and turns an IPv4-mapped IPv6 address into IPv4. None for anything that is not an address.
     """
     authority = parse_host(text)
     if authority is None:
@@ -94,7 +94,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether a server that listens on `host` listens on every address."""
+    """Whether `host` means every address of the machine to a server that listens on it."""
     address = parse_address(host)
     return address is not None and address.is_unspecified
 
@@ -113,7 +113,10 @@ def _name_host(text: str) -> str | None:
 
 
 def _is_broken_address(scheme: str, host: str) -> bool:
-    """Whether a browser takes `host` for an IPv4 address that it writes in another way, or for none (WHATWG URL)."""
+    """Whether no browser sends `host`, because it would rewrite it as an IPv4 address or reject it (WHATWG URL).
+
+    Browsers read any host whose last label is a number as an IPv4 address: ``127.1`` is sent as ``127.0.0.1``.
+    """
     if scheme not in DEFAULT_PORTS or not _NUMBER.fullmatch(host.rpartition(".")[2]):
         return False
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.outcome import ClassifyPolicy
@@ -49,7 +49,7 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     batch: bool
     connections: int
-    breaker: BreakerConfig
+    breaker: BreakerRules
     policy: ClassifyPolicy
     event_bytes: int
     rpc_error_interval_s: float

@@ -48,7 +48,7 @@ HISTORY = 32
 """The newest moves of a breaker that are remembered."""
 
 
-class BreakerConfig(msgspec.Struct, frozen=True, kw_only=True):
+class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens and closes. Durations are in seconds.
 
     It trips on `failure_threshold` failures in a row or, with `failure_rate` (above 0, at most 1), when at least that
@@ -113,7 +113,7 @@ class Refused(msgspec.Struct, frozen=True):
 Admission = Permit | Refused
 
 
-class LastError(msgspec.Struct, frozen=True):
+class LastFailure(msgspec.Struct, frozen=True):
     """The newest failure that counted; `at` in Unix seconds. `came_from` are the sources whose call it ended."""
 
     code: ErrorCode
@@ -156,7 +156,7 @@ class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: float | None
     held_until: float | None
     cause: ErrorCode | None
-    last_error: LastError | None
+    last_error: LastFailure | None
     history: list[CarriedMove]
     window: list[tuple[float, bool]]
 
@@ -185,7 +185,7 @@ class BreakerView(BreakerFacts, frozen=True, kw_only=True):
 
     since: float
     retry_at: float | None
-    last_error: LastError | None
+    last_error: LastFailure | None
     cause: ErrorCode | None
     history: tuple[Move, ...] = ()
     held_until: Instant | None = None
@@ -226,7 +226,7 @@ class _Mode(enum.Enum):
 class Breaker:
     """One breaker. Owned by one event loop; nothing in it waits, calls out or raises."""
 
-    def __init__(self, name: str, config: BreakerConfig, *, now: Instant) -> None:
+    def __init__(self, name: str, config: BreakerRules, *, now: Instant) -> None:
         self.name = name
         self.late_results = 0
         """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
@@ -240,7 +240,7 @@ class Breaker:
         self._retry_at: Instant | None = None
         self._held_until: Instant | None = None
         self._cause: ErrorCode | None = None
-        self._last_error: LastError | None = None
+        self._last_error: LastFailure | None = None
         self._last_error_at: Instant  # set with it
         self._history: tuple[Move, ...] = (Move(now, None, State.CLOSED, Reason.START),)
         self._probe: Permit | None = None
@@ -252,7 +252,7 @@ class Breaker:
         return self._transition(None, Reason.START)
 
     @classmethod
-    def resumed(cls, name: str, config: BreakerConfig, carried: CarriedBreaker, *, now: Instant) -> Self:
+    def resumed(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
         """Go on where `carried` left off, in a new generation: what was admitted before judges nothing any more.
 
         A probe that was out then is not known here, so that the next one may go at once.
@@ -456,7 +456,7 @@ class Breaker:
     def _failed(self, now: Instant, jitter: float, fault: Fault | None, came_from: frozenset[str]) -> Transition | None:
         self._tally(now, failed=True)
         if fault:
-            self._last_error = LastError(fault.code, fault.message, now.wall, came_from)
+            self._last_error = LastFailure(fault.code, fault.message, now.wall, came_from)
             self._last_error_at = now
         reason = self._reason_to_open()
         return self._open(reason, now, jitter, fault.code if fault else None) if reason else None

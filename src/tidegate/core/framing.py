@@ -1,7 +1,7 @@
-"""How messages become bytes on a stream: WebSocket text frames (RFC 6455 section 5.2) and server-sent events.
+"""Frames encoded envelopes for a stream: WebSocket text frames (RFC 6455 section 5.2) or server-sent events.
 
-A framing turns an envelope, already encoded, into bytes that may be joined and written as they are. Server frames
-are never masked, so one frame serves every client.
+The result can be joined with others and written as it is. A server never masks WebSocket frames, so the same bytes
+serve every client.
 """
 
 from typing import Protocol
@@ -10,31 +10,31 @@ from tidegate.core.events import Event, Position
 
 
 class Framing(Protocol):
-    """The five things that a stream carries."""
+    """How to frame the five kinds of things that a stream carries. Methods return the bytes to write."""
 
     def event(self, event: Event, epoch: str) -> bytes:
-        """A live or replayed event; on an event stream it moves the client's position."""
+        """Frame a live or replayed event. On an event stream, its id becomes the client's position."""
         ...
 
     def snapshot(self, event: Event, json: bytes) -> bytes:
-        """A retained event handed over; `json` is its envelope as a snapshot."""
+        """Frame a retained event as a snapshot; `json` is its envelope."""
         ...
 
     def message(self, name: str, json: bytes) -> bytes:
-        """A message of type `name` to this connection alone, or an event that leaves the client's position alone."""
+        """Frame a message of type `name` to one connection, or an event that must not change the client's position."""
         ...
 
     def synced(self, position: Position, json: bytes) -> bytes:
-        """The message that everything up to `position` has been handed over; `json` is its envelope."""
+        """Frame the `synced` message for `position`; `json` is its envelope."""
         ...
 
     def retry(self, retry_ms: int) -> bytes:
-        """Tell the client when to come back, ahead of a message; empty where only the message can."""
+        """Frame the reconnection delay, to be written before a message. Empty if the framing has no such field."""
         ...
 
 
 class WebSocketFraming:
-    """One text frame a message."""
+    """One text frame for each message."""
 
     def event(self, event: Event, epoch: str) -> bytes:
         return text_frame(event.json)
@@ -53,9 +53,9 @@ class WebSocketFraming:
 
 
 class EventStreamFraming:
-    """One event a message, as the HTML standard's ``text/event-stream`` wants it (WHATWG HTML, section 9.2).
+    """One event for each message, in the format ``text/event-stream`` (WHATWG HTML, section 9.2).
 
-    Envelopes are compact JSON and so hold no line break; one ``data:`` line is enough.
+    Envelopes are compact JSON and therefore contain no line break, so one ``data:`` line is enough.
     """
 
     def event(self, event: Event, epoch: str) -> bytes:
@@ -80,7 +80,7 @@ EVENT_STREAM = EventStreamFraming()
 
 
 def text_frame(payload: bytes) -> bytes:
-    """`payload`, valid UTF-8, as one unfragmented and unmasked text frame."""
+    """Return `payload`, which must be valid UTF-8, as one unfragmented and unmasked text frame."""
     size = len(payload)
     if size < 126:
         return b"\x81" + size.to_bytes(1) + payload

@@ -50,7 +50,7 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     keyed: bool = False
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a source's data. `error_code` says why it is stale; None also before the first outcome.
 
     `as_of` and `retry_at` are in Unix seconds. `as_of` is when the request was sent whose answer is held, None before
@@ -69,7 +69,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Told(msgspec.Struct, frozen=True, gc=False):
     """What the events of a source say: the verdict on its data, the data, and which request brought that."""
 
-    status: Status
+    status: FreshnessStatus
     items: Items
     request: int
 
@@ -106,7 +106,7 @@ class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
 class CarriedTold(msgspec.Struct, frozen=True):
     """A `Told`, as JSON can carry it."""
 
-    status: Status
+    status: FreshnessStatus
     items: dict[str, msgspec.Raw] | None
     request: int
 
@@ -253,11 +253,11 @@ class Freshness:
         self._interval_s = interval_s
         self._limit_s = max(self._limit_s, self.max_age_s)
 
-    def status(self, now: Instant, breaker: BreakerView) -> Status:
+    def status(self, now: Instant, breaker: BreakerView) -> FreshnessStatus:
         """What is true now, whether or not it was published."""
         code = self._why_stale(now, breaker)
         stale = code is not None or self._sent is None
-        return Status(
+        return FreshnessStatus(
             stale=stale,
             error_code=code,
             as_of=self._as_of(now),
@@ -288,14 +288,14 @@ class Freshness:
             self._attempt = request
             self._failure = failure
 
-    def _true_until(self, status: Status) -> float | None:
+    def _true_until(self, status: FreshnessStatus) -> float | None:
         if self._sent is None or status.expired:
             return None
         if not status.stale:
             return self._sent.mono + self._limit_s
         return None if self._spec.max_stale_s is None else self._sent.mono + self._spec.max_stale_s
 
-    def _true_for(self, status: Status, now: Instant) -> float | None:
+    def _true_for(self, status: FreshnessStatus, now: Instant) -> float | None:
         """For how many seconds from `now` age alone leaves `status` true; None if for ever."""
         until = self._true_until(status)
         return None if until is None else until - now.mono
@@ -320,7 +320,7 @@ class Freshness:
         max_stale_s = self._spec.max_stale_s
         return self._sent is not None and max_stale_s is not None and now.mono >= self._sent.mono + max_stale_s
 
-    def _moved(self, status: Status) -> bool:
+    def _moved(self, status: FreshnessStatus) -> bool:
         """Whether all items have to be published: their verdict changed, or the outage behind which they are stale.
 
         Everything that is stale behind a breaker which isn't closed says so, for the same cause; and what was polled no
@@ -334,7 +334,7 @@ class Freshness:
         tells_why = status.error_code is ErrorCode.CIRCUIT_BREAKER_OPEN or told.error_code is ErrorCode.RESTORED
         return tells_why and _reason(told) != _reason(status)
 
-    def _news(self, status: Status) -> Collection[str | None]:
+    def _news(self, status: FreshnessStatus) -> Collection[str | None]:
         """The keys that a good answer publishes: all where the verdict on the data moved, else what it changed."""
         spec = self._spec
         repeats = not spec.on_change or (status.stale and spec.stale_repeat)
@@ -347,12 +347,12 @@ class Freshness:
         before = {} if self._said is None else self._said.items
         return [key for key, data in self._items.items() if before.get(key) != data]
 
-    def _tick(self, status: Status, now: Instant) -> Update:
+    def _tick(self, status: FreshnessStatus, now: Instant) -> Update:
         """A due tick without an answer: what is stale is published again, unless there are many or none is wanted."""
         again = status.stale and self._spec.stale_repeat and not self._spec.keyed
         return self._tell(status, self._items if again or self._moved(status) else (), now=now)
 
-    def _tell_news(self, status: Status, news: Collection[str | None], now: Instant) -> Update:
+    def _tell_news(self, status: FreshnessStatus, news: Collection[str | None], now: Instant) -> Update:
         """Publish the items of `news` and which are gone; the others that are held are as of now, too."""
         before: Collection[str | None] = () if self._said is None else self._said.items
         update = self._tell(status, news, [key for key in before if key not in self._items], now=now)
@@ -361,7 +361,7 @@ class Freshness:
         return update
 
     def _tell(
-        self, status: Status, keys: Collection[str | None], gone: Collection[str | None] = (), *, now: Instant
+        self, status: FreshnessStatus, keys: Collection[str | None], gone: Collection[str | None] = (), *, now: Instant
     ) -> Update:
         said = None if self._said is None else self._said.status
         if said is not None and said.stale and status.stale and _reason(said) != _reason(status):
@@ -377,7 +377,9 @@ class Freshness:
         self._said = Told(status, self._items, self._held_request)
         return Update(drafts, told=self._said if drafts else None)
 
-    def _draft(self, status: Status, key: str | None, data: msgspec.Raw, now: Instant, *, gone: bool = False) -> Draft:
+    def _draft(
+        self, status: FreshnessStatus, key: str | None, data: msgspec.Raw, now: Instant, *, gone: bool = False
+    ) -> Draft:
         return Draft(
             type=self._spec.type,
             data=_NULL if status.expired else data,
@@ -394,7 +396,7 @@ class Freshness:
             fresh_s=None if gone else self._true_for(status, now),
         )
 
-    def _freshness_draft(self, status: Status, now: Instant) -> Draft:
+    def _freshness_draft(self, status: FreshnessStatus, now: Instant) -> Draft:
         data = SourceFreshness(
             type=self._spec.type,
             stale=status.stale,
@@ -411,12 +413,12 @@ class Freshness:
         )
 
 
-def _known(status: Status) -> tuple[bool, bool, ErrorCode | None]:
+def _known(status: FreshnessStatus) -> tuple[bool, bool, ErrorCode | None]:
     """What `source.freshness` is about: whether the data is stale, whether there is any, and what its events say."""
     return status.stale, status.as_of is None, status.error_code
 
 
-def _reason(status: Status) -> tuple[ErrorCode | None, ErrorCode | None]:
+def _reason(status: FreshnessStatus) -> tuple[ErrorCode | None, ErrorCode | None]:
     return status.error_code, status.cause
 
 

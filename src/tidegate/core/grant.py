@@ -1,4 +1,4 @@
-"""What a caller may do: the roles and patterns that its token carries."""
+"""What a client may do: the roles and patterns of its token."""
 
 import enum
 from typing import Literal
@@ -12,7 +12,7 @@ EVERYTHING = PatternSet(["*"])
 
 
 class Role(enum.StrEnum):
-    """What a route asks for."""
+    """A permission that a route requires."""
 
     SUBSCRIBER = "subscriber"
     PUBLISHER = "publisher"
@@ -20,11 +20,15 @@ class Role(enum.StrEnum):
 
 
 RoleName = Literal["subscriber", "publisher", "admin"]
-"""A `Role` as people write it: in the configuration and on the command line."""
+"""A `Role` as text, in the configuration and on the command line."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Roles, the event types that may be seen, and until when (Unix seconds; None: for ever). `name` is for logs."""
+    """What the bearer of a token may do.
+
+    `allowed` are the event types that it may see and publish. `expires_at` is in Unix seconds; None means never.
+    `name` identifies the token in logs.
+    """
 
     name: str = "anonymous"
     roles: frozenset[Role] = frozenset(Role)
@@ -42,9 +46,9 @@ def may_subscribe(allowed: PatternSet, pattern: str) -> bool:
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token covers of what is configured.
+    """Which of the configured things a token covers.
 
-    `breakers` serve at least one source that it covers; of the sources of `backends` it covers every one.
+    A breaker is covered if the token covers at least one of its sources; a backend, if it covers all of its sources.
     """
 
     types: PatternSet
@@ -53,14 +57,18 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def may_see(allowed: PatternSet, event_type: str, about: About) -> bool:
-    """Whether a token that covers `allowed` may see an event of `event_type` that speaks of the types `about`."""
+    """Whether a token that covers `allowed` may see an event of `event_type`.
+
+    `about` are the types that the event gives information about, such as the type of a source; it may be seen if one
+    of them is covered. If None, its own type decides.
+    """
     if about is None:
         return event_type in UNRESTRICTED_TYPES or allowed.matches(event_type)
-    if len(about) == 1:  # nearly always, and asked for each retained value: `any` alone would double the price
+    if len(about) == 1:  # the usual case, checked for each retained value: `any` takes twice as long
         [one] = about
         return allowed.matches(one)
     return any(map(allowed.matches, about))
 
 
 UNRESTRICTED = Grant()
-"""What everyone has where no authentication is configured."""
+"""The grant of every client if no authentication is configured."""

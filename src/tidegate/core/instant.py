@@ -1,8 +1,8 @@
-"""A moment on both clocks, and how people are told of it.
+"""A moment on the monotonic and the wall clock, and how it is written as text.
 
-Decisions compare `Instant.mono`; `Instant.wall` is only ever shown. Whoever owns the clocks reads them once and
-passes the moment down. Whoever holds a moment to show it later holds both, and shows `Instant.seen_at` then: a wall
-clock that somebody set meanwhile has moved against the monotonic one, and what is held moves with it.
+Decisions compare `Instant.mono`; `Instant.wall` is only for display. The clocks are read once, at the edge of the
+runtime, and the instant is passed down. To display an instant later, keep both times and use `Instant.seen_at`: if
+the wall clock has been set in the meantime, it corrects the displayed time.
 """
 
 from datetime import UTC, datetime
@@ -14,58 +14,60 @@ import msgspec
 Time = Annotated[
     str, msgspec.Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})
 ]
-"""A moment as messages tell it: what `rfc3339` makes."""
+"""A time as text in messages, made by `rfc3339`."""
 
 _WITHOUT_OFFSET = -len("+00:00")
 
 
 STEP_S = 1.0
-"""A wall clock that has moved against the monotonic one by more than this was set. What is less is left alone, so that
-a time which is told twice is told the same."""
+"""The wall clock was set if it has moved against the monotonic one by more than this.
+
+Smaller differences are clock drift and are ignored, so that a time that is shown twice is shown the same.
+"""
 
 
 class Instant(msgspec.Struct, frozen=True, gc=False):
-    """One moment: `mono` in seconds of the monotonic clock, `wall` in Unix seconds, read together."""
+    """One moment: `mono` in monotonic seconds and `wall` in Unix seconds, read together."""
 
     mono: float
     wall: float
 
     def step_to(self, now: "Instant") -> float:
-        """By how many seconds the wall clock was set between this moment and `now`; 0.0 if by no more than `STEP_S`."""
+        """Return by how many seconds the wall clock was set between this moment and `now`; 0.0 if it was not."""
         moved_s = (now.wall - self.wall) - (now.mono - self.mono)
         return moved_s if abs(moved_s) > STEP_S else 0.0
 
     def seen_at(self, now: "Instant") -> "Instant":
-        """This moment as the wall clock tells it now: moved by the step if it was set meanwhile.
+        """Return this moment with `wall` corrected, if the wall clock has been set since then.
 
-        Keep the result in place of this moment: so it is moved once for each step, and the same from one step to the
-        next.
+        The caller should keep the result instead of this moment, so that the correction happens once for each step of
+        the clock, and the displayed time does not change between two steps.
         """
         step_s = self.step_to(now)
         return Instant(self.mono, self.wall + step_s) if step_s else self
 
     def when(self, wall: float) -> "Instant":
-        """The moment that the wall clock of this one tells as `wall`."""
+        """Return the moment at which the wall clock showed `wall`, if it was not set between then and this moment."""
         return Instant(self.mono - (self.wall - wall), wall)
 
     def wall_at(self, mono: float) -> float:
-        """The monotonic time `mono` as the wall clock of this moment tells it."""
+        """Return the monotonic time `mono` in Unix seconds, by the wall clock of this moment."""
         return self.wall - (self.mono - mono)
 
 
-@lru_cache(maxsize=8)  # what happens at one moment has the same time: `welcome` and `synced`, all events of a burst
+@lru_cache(maxsize=8)  # messages of one moment have the same time: `welcome` and `synced`, all events of a burst
 def rfc3339(wall: float) -> str:
-    """`wall`, in Unix seconds, as RFC 3339 in UTC with milliseconds and ``Z``."""
+    """Format `wall`, in Unix seconds, as RFC 3339 in UTC with milliseconds and ``Z``."""
     second, microseconds = divmod(round(wall * 1e6), 1_000_000)
     return f"{_to_the_second(second)}.{microseconds // 1000:03d}Z"
 
 
 def from_rfc3339(text: str) -> float:
-    """The inverse of `rfc3339`, in Unix seconds. Raises `ValueError` for text that is no such time."""
+    """Parse text as `rfc3339` makes it, into Unix seconds. Raises `ValueError` for other text."""
     return datetime.fromisoformat(text).timestamp()
 
 
 @lru_cache(maxsize=8)
 def _to_the_second(wall: int) -> str:
-    """Many messages tell of the same second."""
+    """Format whole seconds. Cached, since many messages fall into the same second."""
     return datetime.fromtimestamp(wall, UTC).isoformat()[:_WITHOUT_OFFSET]

@@ -1,25 +1,28 @@
-"""How much one HTTP connection takes in: everything that its peer sends is counted here, against one bound.
+"""Limits how much memory one HTTP connection may use for what its peer sends.
 
-Only three things are let through uncounted: a body up to the length that some route may want, whether this one does or
-not (who was refused may go on), an eighth of its length for the framing of chunks, and a request that was answered.
-Knows neither sockets nor HTTP's syntax.
+All received bytes count against one limit, with three exceptions: a body up to the longest that any route accepts, even
+if this route does not (a refused client may finish sending, and go on); an eighth of the body's length for its chunked
+framing; and requests that have been answered. Knows neither sockets nor the syntax of HTTP.
 """
 
 HELD_BYTES = 131072
-"""What the requests of one connection may take until they are answered, beside the bodies that are still wanted."""
+"""The limit for unanswered requests of one connection, not counting bodies that a route may accept.
+
+Room for several pipelined requests with long headers, and little enough to be multiplied by all connections.
+"""
 
 FIELD_BYTES = 64
-"""What a header field takes in memory beside its text: one of a few letters takes more for that than for itself."""
+"""How much memory a header field takes in addition to its text. Short fields take more for this than for the text."""
 
 READ_BYTES = 262144
-"""One read of a socket: a body may be longer by this much before whoever reads it can say that it is too long."""
+"""The largest single read of a socket. A body may exceed its limit by this much before its reader can refuse it."""
 
 SPARE = 8
-"""A body allows one byte of chunk framing for so many of its own, beyond `HELD_BYTES`."""
+"""How many bytes of a body allow one more byte of chunked framing, in addition to `HELD_BYTES`."""
 
 
 class Intake:
-    """The count of one connection. `body_bytes` is the longest body that any route wants."""
+    """The count of one connection. `body_bytes` is the longest body that any route accepts."""
 
     __slots__ = ("_body", "_body_bytes", "_loose", "_waiting", "_waiting_bytes")
 
@@ -31,37 +34,37 @@ class Intake:
         self._waiting_bytes = 0
 
     def came(self, count: int) -> None:
-        """So many bytes came. Until one of the next calls tells what they are, they are nothing that is wanted."""
+        """Count `count` received bytes. They count in full until `head` or `body` says what they are."""
         self._loose += count
 
     def begin(self) -> None:
-        """A request begins."""
+        """A request has begun."""
         self._loose = self._body = 0
 
     def head(self, text_bytes: int, fields: int) -> None:
-        """Its head is complete and waits for its answer."""
+        """The head of the request is complete, with `text_bytes` of text and `fields` header fields."""
         cost = text_bytes + FIELD_BYTES * fields
         self._waiting.append(cost)
         self._waiting_bytes += cost
         self._loose = 0
 
     def body(self, count: int) -> None:
-        """So many of the bytes are a body that may still be wanted. What no route wants stays counted."""
+        """`count` of the received bytes belong to the body. They stop counting, unless the body is too long already."""
         self._body += count
         if self._body <= self._body_bytes + READ_BYTES:
             spared = self._loose - count - count // SPARE
             self._loose = max(0, spared)
 
     def answered(self) -> None:
-        """The oldest request has its answer."""
+        """The oldest unanswered request has been answered."""
         self._waiting_bytes -= self._waiting.pop(0)
 
     @property
     def held(self) -> int:
-        """Bytes that count now."""
+        """How many bytes count at present."""
         return self._loose + self._waiting_bytes
 
     @property
     def is_over(self) -> bool:
-        """Whether the peer sent more than anybody needs."""
+        """Whether the peer has exceeded the limit."""
         return self._loose + self._waiting_bytes > HELD_BYTES

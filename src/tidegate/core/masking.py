@@ -1,7 +1,7 @@
-"""What must not be shown: credentials in headers, addresses, parameters and text. The only list of their names.
+"""Masks credentials in headers, URLs, parameters and text. The names of secrets are listed only here.
 
-Configuration, logs and messages all mask by these functions. What is masked stays in its place as `MASK`, so that one
-still sees that something is there.
+Configuration, logs and messages all use these functions. A masked value is replaced by `MASK`, so that a reader can
+still see that there was one.
 """
 
 import re
@@ -33,7 +33,7 @@ HARMLESS_HEADERS = frozenset(
         "x-forwarded-proto",
     }
 )
-"""Headers whose values may be shown; every other may hold a credential, whatever it is called."""
+"""Headers whose values may be shown. The value of any other header is masked: it may hold a credential."""
 
 _WORDS = (
     r"auth|cookie|token|secret|passw|pwd|credential|session|api[-_]?key|access[-_]?key|private|signature"
@@ -43,14 +43,17 @@ _HINTS = (
     *("auth", "cookie", "token", "secret", "passw", "pwd", "credential", "session", "key", "private", "signature"),
     *("sec-websocket-protocol", "bearer", "basic", "digest"),
 )
-"""A text without any of these, in lower case, holds nothing that `_HEADER_LINE` or `_IN_TEXT` would find."""
+"""`_HEADER_LINE` and `_IN_TEXT` match nothing in a text that, in lower case, contains none of these.
+
+Looking for them is much faster than matching the two expressions, and nearly all lines of a log contain none.
+"""
 
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _ANY_USERINFO = re.compile(r"(?<=://).*@", re.DOTALL)
 _QUERY = re.compile(r"(?<=\?)[^#]+")
 
-# Names are bounded, so that no text takes more than a moment.
+# Names are limited in length, so that matching does not take quadratic time on a text made to cause it.
 _SCHEME = r"(?:(?:bearer|basic|digest)\s{1,8})?"
 _IN_TEXT = re.compile(
     rf"""(
@@ -72,10 +75,10 @@ _HEADER_LINE = re.compile(
 
 
 class Masked(msgspec.Struct, frozen=True):
-    """A value that may hold secrets: its `repr` shows none of them."""
+    """A value that may hold secrets, which its `repr` masks."""
 
     def public(self) -> dict[str, object]:
-        """The value's fields by name, with every secret masked."""
+        """Return the value's fields by name, with every secret masked."""
         return msgspec.structs.asdict(self)
 
     def __repr__(self) -> str:
@@ -96,12 +99,12 @@ def is_harmless_header(name: str) -> bool:
 
 
 def mask_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """`headers` with every value masked that is not known to be harmless."""
+    """Return `headers`, with the values of all but `HARMLESS_HEADERS` masked."""
     return {name: value if is_harmless_header(name) else MASK for name, value in headers.items()}
 
 
 def mask_strings(values: Any) -> Any:
-    """`values` with every text in it masked, and what stands under a secret name, at any depth of tables and lists."""
+    """Return `values` with every string masked, and every value with a secret name, at any depth."""
     match values:
         case Mapping():
             return {name: MASK if _holds_secret(name, item) else mask_strings(item) for name, item in values.items()}
@@ -114,17 +117,17 @@ def mask_strings(values: Any) -> Any:
 
 
 def mask_url(url: str) -> str:
-    """`url`, or a path with a query, without its userinfo and without any value in its query."""
+    """Return `url`, which may be just a path and query, with its userinfo and all values in its query masked."""
     return _QUERY.sub(lambda query: "&".join(map(_nameless, query[0].split("&"))), _USERINFO.sub(f"{MASK}@", url))
 
 
 def mask_refused(text: str) -> str:
-    """`mask_url` for text that may be a malformed URL: everything that could be userinfo is hidden."""
+    """Mask a text that may be a malformed URL: as `mask_url`, but everything that could be userinfo is masked."""
     return mask_url(_ANY_USERINFO.sub(f"{MASK}@", text))
 
 
 def mask_text(text: str) -> str:
-    """Any text, such as a line of a log, without what its form shows to be a credential."""
+    """Return `text`, such as a line of a log, with everything masked that looks like a credential."""
     text = _USERINFO.sub(f"{MASK}@", text)
     lowered = text.lower()
     if not any(hint in lowered for hint in _HINTS):  # nearly every line
@@ -134,9 +137,9 @@ def mask_text(text: str) -> str:
 
 
 def mask_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Named values, such as those of a log line, masked by their names and in their texts, at any depth.
+    """Return named values, such as those of a log line, with secrets masked by name and inside texts, at any depth.
 
-    What is neither text, number, table nor list is shown as its text.
+    A value that is not a text, number, table or list becomes text.
     """
     return {name: _masked(name, value) for name, value in fields.items()}
 

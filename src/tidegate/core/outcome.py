@@ -1,6 +1,6 @@
-"""What the end of a call means, for the breaker that judges the backend and for the data that is published.
+"""Classifies how a call ended: what the breaker records, and what is published.
 
-`classify` is the only place that knows this. It is total: whatever a call ended with, it answers.
+`classify` is the only place with these rules. It has a result for everything that a call can return or raise.
 """
 
 import enum
@@ -11,23 +11,24 @@ import msgspec
 from tidegate.errors import ApplicationError, BackendError, ErrorCode, HttpStatus, MappingFailed, NoCredentials
 
 CALLER_ERRORS = frozenset({-32600, -32601, -32602, -32700})
-"""JSON-RPC 2.0, section 5.1: the request is at fault, so the backend is alive. Never held against it."""
+"""Error codes that blame the request (JSON-RPC 2.0, section 5.1). The backend is alive; no failure is recorded."""
 
 MESSAGE_CHARACTERS = 1000
-"""How much of an error's message is told."""
+"""How much of an error's message is published: enough for a sentence, and bounded because a backend chooses it."""
 
 _BUSY = frozenset({408, 425, 429})
-"""4xx that speak of the backend's state, not of the request."""
+"""4xx statuses that are about the state of the backend, not about the request."""
 
 _HOLDING = frozenset({429, 503})
-"""Statuses whose ``Retry-After`` is a wish to be left alone (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
+"""Statuses whose ``Retry-After`` asks for no further calls (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
 
 
 class Verdict(enum.Enum):
     """What an outcome says about the backend.
 
-    ALIVE: it answered, in time and in order, and what is wrong is this one call. That neither ends nor continues a
-    run of failures; as a probe it is a success. IGNORED: nothing at all, since the call was cancelled or never sent.
+    ALIVE: the backend answered properly and in time, but something is wrong with this one call. That neither ends nor
+    continues a run of failures; a probe with this verdict succeeds. IGNORED: it says nothing, because the call was
+    cancelled or never sent.
     """
 
     SUCCESS = enum.auto()
@@ -37,7 +38,7 @@ class Verdict(enum.Enum):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A valid result. One that came too slowly is good data and a failure of the backend."""
+    """A valid result. A `slow` one is published as good data, but counts as a failure of the backend."""
 
     data: msgspec.Raw
     slow: bool = False
@@ -48,7 +49,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """No usable result. `retry_after_s` is for how many seconds from now the backend wants no call at all."""
+    """No usable result. `retry_after_s` is how many seconds the backend asks us not to call it; None if it does not."""
 
     code: ErrorCode
     message: str
@@ -60,11 +61,11 @@ Outcome = Answer | Fault
 
 
 class ClassifyPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backend's configuration adds to the rules.
+    """The rules that a backend's configuration adds.
 
-    Answers that took longer than `slow_s` seconds are slow; `ignored_codes` are codes of JSON-RPC error objects,
-    beside `CALLER_ERRORS`, that are not held against the backend. A backend is left alone for at most
-    `retry_after_max_s` seconds because of one answer, however long it asks for.
+    An answer is slow if it took longer than `slow_s` seconds. `ignored_codes` are JSON-RPC error codes that do not
+    count as failures, in addition to `CALLER_ERRORS`. `retry_after_max_s` limits, in seconds, how long one answer can
+    stop calls to the backend.
     """
 
     slow_s: float | None = None
@@ -73,11 +74,11 @@ class ClassifyPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def classify(result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: ClassifyPolicy) -> Outcome:
-    """What a call that ended with `result` after `elapsed_s` seconds means. Never raises.
+    """Classify a call that ended with `result` after `elapsed_s` seconds. Never raises.
 
-    `TimeoutError` is the caller's own deadline. What is no `Exception` at all (a cancellation that the caller did not
-    keep to itself) is ignored; any other error that is not a `BackendError` with an `ErrorCode` is a failure,
-    RPC_INVALID_RESPONSE.
+    `TimeoutError` means that the caller's timeout expired. A `BaseException` that is not an `Exception`, such as a
+    cancellation, is ignored. Any other error that is not a `BackendError` with an `ErrorCode` is a failure with the
+    code RPC_INVALID_RESPONSE.
     """
     try:
         if isinstance(result, BaseException):
@@ -90,10 +91,10 @@ def classify(result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: C
 
 
 def batch_verdict(outcomes: Iterable[Outcome]) -> tuple[Verdict, Fault | None]:
-    """The one verdict of a batch, and the first fault that has this verdict.
+    """Return the verdict of a whole batch, and the first fault with this verdict.
 
-    One success is a success; else a failure if any element failed; else alive if any was; else ignored, as is a batch
-    of nothing.
+    The batch is a success if one call succeeded; or else a failure if one failed; or else alive if one was; or else
+    ignored. An empty batch is ignored.
     """
     outcomes = list(outcomes)
     verdicts = {outcome.verdict for outcome in outcomes}
@@ -105,7 +106,7 @@ def batch_verdict(outcomes: Iterable[Outcome]) -> tuple[Verdict, Fault | None]:
 
 
 def hold_s(outcomes: Iterable[Outcome]) -> float:
-    """For how many seconds from now the backend wants no call, as the longest wish among `outcomes` says; 0: none."""
+    """Return how many seconds the backend asks us not to call it: the longest time in `outcomes`; 0.0 if none."""
     return max((outcome.retry_after_s or 0.0 for outcome in outcomes if isinstance(outcome, Fault)), default=0.0)
 
 
@@ -113,26 +114,30 @@ def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
     message = str(error) or type(error).__name__
     match error:
         case HttpStatus(status=status, code=ErrorCode() as code):
-            return _told(code, message, _status_verdict(status), _wish(error, policy) if status in _HOLDING else None)
+            return _published_fault(
+                code, message, _status_verdict(status), _asked_hold_s(error, policy) if status in _HOLDING else None
+            )
         case ApplicationError(rpc_code=rpc_code, code=ErrorCode() as code):
             alive = rpc_code in CALLER_ERRORS or rpc_code in policy.ignored_codes
-            return _told(code, message, Verdict.ALIVE if alive else Verdict.FAILURE, _wish(error, policy))
+            return _published_fault(
+                code, message, Verdict.ALIVE if alive else Verdict.FAILURE, _asked_hold_s(error, policy)
+            )
         case MappingFailed(code=ErrorCode() as code):
-            return _told(code, message, Verdict.ALIVE)
+            return _published_fault(code, message, Verdict.ALIVE)
         case NoCredentials(code=ErrorCode() as code):
-            return _told(code, message, Verdict.IGNORED)
+            return _published_fault(code, message, Verdict.IGNORED)
         case BackendError(code=ErrorCode() as code):
-            return _told(code, message, Verdict.FAILURE)
+            return _published_fault(code, message, Verdict.FAILURE)
         case TimeoutError():
-            return _told(ErrorCode.RPC_TIMEOUT, message, Verdict.FAILURE)
+            return _published_fault(ErrorCode.RPC_TIMEOUT, message, Verdict.FAILURE)
         case Exception():
-            return _told(ErrorCode.RPC_INVALID_RESPONSE, repr(error), Verdict.FAILURE)
+            return _published_fault(ErrorCode.RPC_INVALID_RESPONSE, repr(error), Verdict.FAILURE)
         case _:
-            return _told(ErrorCode.RPC_DISCONNECT, message, Verdict.IGNORED)
+            return _published_fault(ErrorCode.RPC_DISCONNECT, message, Verdict.IGNORED)
 
 
-def _told(code: ErrorCode, message: str, verdict: Verdict, retry_after_s: float | None = None) -> Fault:
-    """The fault with a message that can be published: of bounded length, and text that UTF-8 can carry."""
+def _published_fault(code: ErrorCode, message: str, verdict: Verdict, retry_after_s: float | None = None) -> Fault:
+    """Make a fault whose message can be published: truncated, and without characters that UTF-8 cannot encode."""
     shown = message[:MESSAGE_CHARACTERS].encode(errors="replace").decode()
     return Fault(code, shown, verdict, retry_after_s)
 
@@ -142,7 +147,7 @@ def _status_verdict(status: int) -> Verdict:
     return Verdict.ALIVE if alive else Verdict.FAILURE
 
 
-def _wish(error: BackendError, policy: ClassifyPolicy) -> float | None:
-    """How long the backend asks to be left alone, cut to what is granted; None also for what is no time to come."""
-    wish = error.retry_after_s
-    return min(wish, policy.retry_after_max_s) if wish is not None and wish > 0 else None
+def _asked_hold_s(error: BackendError, policy: ClassifyPolicy) -> float | None:
+    """Return how many seconds the backend asks for, up to the limit of `policy`; None if it asks for none."""
+    asked_s = error.retry_after_s
+    return min(asked_s, policy.retry_after_max_s) if asked_s is not None and asked_s > 0 else None

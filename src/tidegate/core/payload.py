@@ -1,10 +1,11 @@
-"""A backend's JSON as raw text: checked, made compact, narrowed to the part that is wanted, split into items.
+"""Works on a backend's JSON as raw text: checks it, compacts it, selects a part, splits a list into items.
 
-Nothing here turns values into Python objects and back, so numbers keep their digits. What is handed out never
-shares memory with the response it was cut from. Knows neither HTTP nor JSON-RPC.
+Values are never turned into Python objects and back, so numbers keep their digits. Results never share memory with the
+response that they were cut from, so a small part does not keep a large response alive. Knows neither HTTP nor JSON-RPC.
 
-An object may have a name twice: both go on as they came, and where one is asked for, the last one counts. Names that
-become equal when half surrogate pairs are replaced are no different. Items of a keyed list are: a key twice is refused.
+An object may have the same name twice. Both members are kept; where one is selected, the last one counts. The same
+holds for names that become equal when half surrogate pairs are replaced. But a keyed list with a repeated key is
+refused.
 """
 
 import codecs
@@ -20,7 +21,7 @@ from tidegate.errors import InvalidResponse, TopicError
 
 __all__ = [
     "compact",
-]  # for authors of backends; the rest is the gateway's own
+]  # public, for authors of backends; everything else is internal
 
 _T = TypeVar("_T")
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
@@ -42,23 +43,23 @@ _HIGH = b"89abAB"
 _LOW = b"cdefCDEF"
 _REPLACEMENT = rb"\ufffd"
 _SLICE = 1024
-"""Surrogates that are looked at in one go: a millisecond or two."""
+"""How many surrogates `mended` examines between two yields: one or two milliseconds of work."""
 
 
 class HalfSurrogatePair(InvalidResponse):
-    """JSON whose only known fault is a string with half a surrogate pair (RFC 7493 section 2.1). `mended` helps."""
+    """The JSON has a string with half a surrogate pair (RFC 7493 section 2.1). `mended` repairs that."""
 
 
 def without_bom(raw: _Bytes) -> _Bytes:
-    """`raw` without the UTF-8 byte order mark that some programs write in front of JSON (RFC 8259 section 8.1)."""
+    """Return `raw` without a UTF-8 byte order mark, which some programs put before JSON (RFC 8259 section 8.1)."""
     return raw.removeprefix(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else raw
 
 
 def mended(raw: bytearray) -> Iterator[None]:
-    """Write U+FFFD over each half of a surrogate pair in the JSON `raw`, in place, while the result is iterated over.
+    """Replace each half surrogate pair in the JSON `raw` by U+FFFD, in place, while the caller iterates.
 
-    Servers cut texts in the middle of a character, or have names of files that are no Unicode. Each step takes some
-    milliseconds at most, however long `raw` is.
+    Such halves occur when a server truncates text inside a character, or for file names that are not Unicode. Each
+    step takes at most a few milliseconds, however long `raw` is, so that the caller can yield to the event loop.
     """
     high: int | None = None
     for seen, match in enumerate(_SURROGATE.finditer(raw), start=1):
@@ -77,7 +78,7 @@ def mended(raw: bytearray) -> Iterator[None]:
 
 
 def compact(raw: bytes | bytearray) -> msgspec.Raw:
-    """`raw` as JSON in valid UTF-8 without white space between tokens; all else, each digit too, stays as it came.
+    """Return the JSON `raw` without white space between tokens. Everything else, such as digits, stays as it is.
 
     Raises `InvalidResponse` for bytes that are not UTF-8 or not JSON (RFC 8259: no NaN), for strings with half a
     surrogate pair (RFC 7493 section 2.1), and for values nested deeper than the interpreter's recursion limit.
@@ -90,7 +91,7 @@ def compact(raw: bytes | bytearray) -> msgspec.Raw:
 
 
 def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
-    """`decoder.decode(raw)`, with `InvalidResponse` for whatever `raw` holds instead of what `decoder` expects."""
+    """Return `decoder.decode(raw)`. Raises `InvalidResponse` if `raw` is not what `decoder` expects."""
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -98,7 +99,7 @@ def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
 
 
 def explained(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
-    """What is wrong with `raw`, whose decoding raised `exc`, and where."""
+    """Make an error that says what is wrong with `raw`, and where. `exc` is what decoding it raised."""
     text = memoryview(raw)
     at = _half_pair(text, exc)
     if at is not None:
@@ -108,7 +109,10 @@ def explained(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
 
 
 def check_utf8(raw: bytes | bytearray) -> None:
-    """Raise `InvalidResponse` for what is not UTF-8. Piece by piece: as text the whole may be four times as large."""
+    """Raise `InvalidResponse` if `raw` is not UTF-8.
+
+    Decodes in pieces: as one string, a large response may take four times its size in memory.
+    """
     whole = memoryview(raw)
     if len(whole) <= _PIECE_BYTES:
         try:
@@ -127,7 +131,7 @@ def check_utf8(raw: bytes | bytearray) -> None:
 
 
 def within(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
-    """Return `raw` if it has at most `limit_bytes` bytes; raise `InvalidResponse` otherwise."""
+    """Return `raw` if it has at most `limit_bytes` bytes. Raises `InvalidResponse` otherwise."""
     size = len(raw)
     if size > limit_bytes:
         raise InvalidResponse(f"expected at most {limit_bytes} bytes of data, got {size}")
@@ -135,7 +139,7 @@ def within(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
 
 
 def check_pointer(text: str) -> str:
-    """Return `text` if it is a JSON Pointer (RFC 6901); raise `ValueError` otherwise."""
+    """Return `text` if it is a JSON Pointer (RFC 6901). Raises `ValueError` otherwise."""
     if not _POINTER.fullmatch(text):
         raise ValueError(
             f"expected a JSON Pointer: empty, or /step/step with ~0 for ~ and ~1 for /; got {text[:128]!r}"
@@ -144,10 +148,10 @@ def check_pointer(text: str) -> str:
 
 
 def select(raw: msgspec.Raw, pointer: str) -> msgspec.Raw:
-    """The part of `raw` that `pointer` names, byte for byte; "" names the whole.
+    """Return the part of `raw` at the JSON Pointer `pointer`, byte for byte. The pointer "" names the whole.
 
-    Raises `InvalidResponse` when it names nothing, saying at which step, and `ValueError` when `pointer` is no
-    JSON Pointer. Where an object has a name twice, the last one counts.
+    Raises `InvalidResponse` if there is nothing at the pointer; the message names the step. Raises `ValueError` if
+    `pointer` is not a JSON Pointer. If an object has a name twice, the last one counts.
     """
     if not pointer:
         return raw
@@ -158,11 +162,11 @@ def select(raw: msgspec.Raw, pointer: str) -> msgspec.Raw:
 
 
 def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.Raw]:
-    """The objects of the list at pointer `items`, each under the text of its field `key`, in the list's order.
+    """Return the objects of the list at pointer `items` by the text of their field `key`, in the list's order.
 
-    A key is a string that is not empty, or an integer, which stands for its decimal text. Raises `InvalidResponse`
-    when there is no such list, and when an item is no object or its key is missing, of another kind, repeated, or
-    contains control or format characters.
+    A key is a non-empty string, or an integer, of which the decimal text is used. Raises `InvalidResponse` if there is
+    no such list, if an item is not an object, and if a key is missing, of another type, repeated, or contains control
+    or format characters.
     """
     found: dict[str, msgspec.Raw] = {}
     for index, item in enumerate(_list_at(raw, items)):
@@ -236,9 +240,10 @@ def _what_is_wrong(raw: bytes | bytearray, exc: Exception) -> str:
 
 
 def _half_pair(raw: memoryview, exc: Exception) -> int | None:
-    """Where the half surrogate pair is that made decoding raise `exc`; None if it was something else.
+    """Return the index of the half surrogate pair that made decoding raise `exc`; None if that was not the cause.
 
-    msgspec stops behind the half or behind what follows it, and says nothing of the place near the end of the text.
+    msgspec reports a position just after the half pair or after the next escape, and none at all near the end of the
+    text. So the search covers the two escapes before that position.
     """
     if not isinstance(exc, msgspec.DecodeError) or isinstance(exc, msgspec.ValidationError):
         return None
@@ -260,7 +265,7 @@ def _has_other_half(raw: memoryview, at: int) -> bool:
 
 
 def _is_escaped(raw: bytearray | memoryview, at: int) -> bool:
-    """Whether the backslash at `at` is the second one of ``\\\\``, as after each odd number of them."""
+    """Whether the backslash at `at` is itself escaped: it is after an odd number of backslashes."""
     if at == 0 or raw[at - 1] != _BACKSLASH:
         return False
     size = 16

@@ -1,8 +1,8 @@
-"""Who is next where a backend takes only so many calls at once.
+"""The queue for a backend that accepts a limited number of calls at once.
 
-Whoever has to wait is asked in this order: a probe first, then who was asked longest ago, then who came first. So a
-device that serves one connection at a time serves each of its sources in turn, however short their intervals are.
-Knows nothing of calls, and nothing of time beyond comparing it.
+The next to be called is a probe, or else the waiter whose last call is longest ago, or else the one that came first. So
+a device that serves one connection at a time serves all its sources in turn, however short their intervals are.
+Knows nothing about calls; times are only compared.
 """
 
 import heapq
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Places(Generic[T]):
-    """The places of one backend. Each is taken with `next` and given back with `leave`, once."""
+    """The `count` places of one backend. `next` takes one; each must be given back with `leave`, once."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -21,24 +21,24 @@ class Places(Generic[T]):
         self._came = 0
 
     def wait(self, who: T, *, asked_at: float, probes: bool) -> None:
-        """Line up. `asked_at` is when `who` was asked last, on any clock: the least is next, after those that probe."""
+        """Add `who` to the queue. `asked_at` is when it was last called, by any clock; `probes` puts it in front."""
         self._came += 1
         heapq.heappush(self._waiting, _Waiting(not probes, asked_at, self._came, who))
 
     def next(self) -> T | None:
-        """Whose turn it is, who has a place from now on; None without a free place, or with nobody waiting."""
+        """Take a place for the first in the queue, and return it. None if no place is free or nothing is waiting."""
         if not self._free or not self._waiting:
             return None
         self._free -= 1
         return heapq.heappop(self._waiting).who
 
     def leave(self) -> None:
-        """A place is free again."""
+        """Give a place back."""
         self._free += 1
 
     def withdraw(self, leaves: Callable[[T], bool]) -> list[T]:
-        """Take those who `leaves` names out of the line, without a place; they are returned in its order."""
-        line, self._waiting = sorted(self._waiting), []
+        """Remove those for which `leaves` is true from the queue, and return them in the order of the queue."""
+        line, self._waiting = sorted(self._waiting), []  # what stays is appended in order, so it is a heap again
         gone = []
         for waiting in line:
             if leaves(waiting.who):
@@ -49,7 +49,7 @@ class Places(Generic[T]):
 
 
 class _Waiting(NamedTuple, Generic[T]):
-    """A place in the line. No two have the same number, so that comparing never gets as far as `who`."""
+    """An entry of the queue. Its number is unique, so that comparing two entries never compares `who`."""
 
     follows_probes: bool
     asked_at: float

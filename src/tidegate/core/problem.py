@@ -1,8 +1,7 @@
-"""Refusals as HTTP answers: problem details (RFC 9457), and the header fields that belong to each status.
+"""HTTP answers to refused requests: problem details (RFC 9457), and the header fields that belong to each status.
 
-Every refusal that goes out over HTTP is made here, whatever carries it: a WebSocket handshake, a route, an event
-stream, or a request that could not be read. Knows no server and no framework: they get a status, fields and a body, or
-bytes.
+Every refusal over HTTP is made here: of a WebSocket handshake, a route, an event stream, or a request that could not
+be parsed. Knows no server and no framework; they receive a status, fields and a body, or bytes.
 """
 
 import http
@@ -22,13 +21,13 @@ _FIELDS = {
     http.HTTPStatus.UNSUPPORTED_MEDIA_TYPE: {"Accept-Encoding": "identity"},
     http.HTTPStatus.UPGRADE_REQUIRED: {"Upgrade": "websocket"},
 }
-"""What HTTP wants to be said together with a status (RFC 9110)."""
+"""The header fields that HTTP requires with a status (RFC 9110)."""
 
 _PUBLISHING_REASONS = {400: RefusalReason.MALFORMED, 403: RefusalReason.PATTERN, 413: RefusalReason.TOO_LARGE}
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """The body of every HTTP error. `detail` says what was expected and what came."""
+    """The body of every HTTP error. `detail` says what was expected and what was received."""
 
     status: int
     title: str
@@ -37,9 +36,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True):
-    """An HTTP error. `fields` are header fields beside those of the body.
+    """An HTTP error. `fields` are header fields other than those that describe the body.
 
-    `reason` is what the refusal is counted under, None where it is not counted.
+    `reason` is the label under which metrics count the refusal; None if they do not.
     """
 
     status: int
@@ -49,11 +48,14 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
 
     @property
     def body(self) -> bytes:
-        """A `Problem`, as JSON."""
+        """The `Problem` as JSON."""
         return msgspec.json.encode(Problem(self.status, http.HTTPStatus(self.status).phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
-        """The whole answer in HTTP/1.1, after which the connection is closed. `common` are more lines of its head."""
+        """Return the whole HTTP/1.1 answer, which announces that the connection closes.
+
+        `common` are further header lines, each with its line end.
+        """
         body = self.body
         fields = {
             "Content-Type": MEDIA_TYPE,
@@ -68,7 +70,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
 
 
 def refusal(error: Refused, more: Mapping[str, str] = {}) -> ProblemAnswer:
-    """The answer to a request that `error` refuses; `more` are header fields that only the caller knows of."""
+    """Return the answer to a request that `error` refuses, with the caller's header fields `more`."""
     match error:
         case AccessRefused():
             status, reason = error.status, error.reason

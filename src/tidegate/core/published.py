@@ -1,4 +1,4 @@
-"""What publishers have retained, held against its limits. What is polled or built in does not count."""
+"""Counts the retained values of publishers, and limits them. Polled and built-in types do not count."""
 
 from collections.abc import Collection, Iterable
 
@@ -7,13 +7,13 @@ from tidegate.core.retained import Retained
 from tidegate.errors import PublishError
 
 EMPTY_TYPES = 1000
-"""So many types stay known whose last published value is gone; publishers may invent types, so there is a bound."""
+"""How many types without a value any more are remembered. Publishers may invent types, so their number is limited."""
 
 
-class Published:
-    """Counts the published values in `retained`: every type but `ours`.
+class PublishedValues:
+    """Counts the values in `retained` whose types are not in `ours`.
 
-    `max_keys` and `max_bytes` (of their data together) bound them.
+    `max_keys` limits their number, and `max_bytes` the total size of their data.
     """
 
     def __init__(self, retained: Retained, *, ours: Collection[str], max_keys: int, max_bytes: int) -> None:
@@ -26,7 +26,7 @@ class Published:
         self.bytes = 0
 
     def check(self, drafts: Iterable[Draft]) -> None:
-        """Raise `PublishError` (507) if after all of `drafts` more would be kept than the limits allow."""
+        """Raise `PublishError` (507) if the limits do not allow all of `drafts` to be retained."""
         kept: dict[tuple[str, str], int] = {}
         for draft in drafts:
             if draft.retain:
@@ -38,6 +38,7 @@ class Published:
             replaced = self._size(name)
             keys += replaced is None
             size += added - (replaced or 0)
+        # Compare with what is there, too: above a limit, a publish that does not add anything is still allowed.
         if keys > max(self._max_keys, self.keys):
             raise PublishError(
                 f"expected at most {self._max_keys} retained values (limits.retained_keys), got {keys}", status=507
@@ -49,7 +50,7 @@ class Published:
             )
 
     def note(self, draft: Draft) -> None:
-        """Count `draft`, which is retained or says that a value is gone. Call it before `retained` hears of it."""
+        """Count `draft`, which retains or removes a value. Call this before `retained` is updated."""
         if draft.type in self._ours:
             return
         replaced = self._size((draft.type, draft.key or ""))
@@ -62,7 +63,7 @@ class Published:
             self._empty.pop(draft.type, None)
 
     def forget_empty_types(self, draft: Draft) -> None:
-        """After `retained` has heard of `draft`: if that took a type's last value, only the newest such stay known."""
+        """Forget the oldest type without a value, if `draft` made one too many. Call this after updating `retained`."""
         if draft.gone and draft.type not in self._ours and not self._retained.has_values(draft.type):
             self._empty[draft.type] = None
             if len(self._empty) > EMPTY_TYPES:
@@ -71,7 +72,7 @@ class Published:
                 self._retained.forget_type(oldest)
 
     def clear(self) -> None:
-        """Count nothing: no value is retained any more."""
+        """Reset the counts, when `retained` has been cleared."""
         self._empty.clear()
         self.keys = self.bytes = 0
 

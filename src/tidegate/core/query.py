@@ -1,4 +1,4 @@
-"""The query of a stream request, WebSocket or SSE. Parameters that are not read here are ignored."""
+"""Parses the query of a stream request, over WebSocket or SSE. Unknown parameters are ignored."""
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
@@ -12,13 +12,13 @@ from tidegate.errors import AccessRefused, PositionError, RefusalReason, TopicEr
 
 MAX_PARAMETERS = 64
 
-REMEMBERED = 512
-REMEMBERED_CHARACTERS = 256
-"""How many queries are read only once, since most clients ask for the same, and how long they are at the most."""
+CACHED = 512
+CACHED_CHARACTERS = 256
+"""How many parsed queries are cached, and the longest one: most clients send one of a few short queries."""
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """`types` is None where the parameter is absent, which asks for the defaults; empty asks for nothing."""
+    """A parsed query. `types` is None if absent, which means the default types; empty means no types."""
 
     types: PatternSet | None = None
     since: Position | None = None
@@ -26,7 +26,7 @@ class StreamQuery(msgspec.Struct, frozen=True):
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What a query says. `wrong_since` says what is wrong with its ``since``, which then is not in `query`."""
+    """A parsed query, before the transport's rules. `wrong_since` is the error of a bad ``since``, or ""."""
 
     query: StreamQuery
     wrong_since: str
@@ -34,7 +34,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 def parse_stream_query(query: str) -> StreamQuery:
-    """Read a query string. Raises `AccessRefused` (400) for one that is malformed, saying which part."""
+    """Parse a query string. Raises `AccessRefused` (400), which names the part that is malformed."""
     asked = _asked(query)
     if asked.wrong_since:
         raise _malformed(asked.wrong_since)
@@ -42,10 +42,11 @@ def parse_stream_query(query: str) -> StreamQuery:
 
 
 def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
-    """The same for an event stream that came with the header field Last-Event-ID, "" without one.
+    """Parse the query of an event stream, whose header field Last-Event-ID is `last_event_id`, "" if absent.
 
-    Of that field, ``lastEventId`` and ``since`` the first that is not empty says where to resume. The first two are
-    sent by browsers, which would never come back from a 400: what is no position there is `NOT_OURS`.
+    The position to resume from is that field, or else ``lastEventId``, or else ``since``. Raises as
+    `parse_stream_query` does, except for the first two: an `EventSource` sends those, and it would not reconnect after
+    a 400. If one of them is malformed, the position is `NOT_OURS`.
     """
     asked = _asked(query)
     sent = last_event_id or asked.last_event_id
@@ -55,18 +56,18 @@ def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
 
 
 def parse_query_token(query: str) -> str | None:
-    """The token in a query string, None without one. Raises `AccessRefused` (400), but never for ``since``."""
+    """Return the token of a query string, None without one. Raises `AccessRefused` (400), but not for ``since``."""
     return _asked(query).query.token
 
 
 def _asked(query: str) -> _Asked:
-    found = _remembered.get(query)
+    found = _cache.get(query)
     if found is None:
         found = _read(query)
-        if found.query.token is None and len(query) <= REMEMBERED_CHARACTERS:
-            if len(_remembered) >= REMEMBERED:
-                _remembered.clear()
-            _remembered[query] = found
+        if found.query.token is None and len(query) <= CACHED_CHARACTERS:
+            if len(_cache) >= CACHED:
+                _cache.clear()
+            _cache[query] = found
     return found
 
 
@@ -89,8 +90,8 @@ def _read(query: str) -> _Asked:
     return _Asked(StreamQuery(types, since, token), wrong_since, _last(fields, "lastEventId"))
 
 
-_remembered: dict[str, _Asked] = {}
-"""None with a token: what is secret is kept nowhere."""
+_cache: dict[str, _Asked] = {}
+"""Parsed queries by their text. Never one with a token, so that no secret stays in memory."""
 
 
 def _last(fields: Mapping[str, Sequence[str]], name: str) -> str:

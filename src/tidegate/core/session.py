@@ -1,7 +1,7 @@
-"""One client's protocol: a text frame in, one effect out.
+"""One client's side of the protocol: a text message in, one effect out.
 
-Decides what a message means and what it is answered; whoever holds the session carries the effect out. Knows the
-client's patterns and limits, and nothing of sockets, cohorts or positions.
+Decides what a message means and how to respond; the caller carries out the effect. Knows the client's patterns and
+limits, and nothing of sockets, cohorts or positions.
 """
 
 import msgspec
@@ -14,11 +14,14 @@ from tidegate.core.topics import PatternSet, check_pattern
 from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
 
 PATIENCE_S = 5.0
-"""How long a client may ignore `RATE_LIMITED` before it is closed, and how long it must behave to be forgiven."""
+"""How long a client may ignore `RATE_LIMITED` before it is disconnected. As long a time within the limits resets this.
+
+Enough for a client to notice the error and slow down.
+"""
 
 
 class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client may do: patterns held, messages per second over time, and at once."""
+    """The limits of one client: its number of patterns, its sustained rate of messages, and its burst."""
 
     patterns: int
     messages_per_s: float
@@ -26,7 +29,10 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """Acknowledge with `subscribed`, then snapshots of what `patterns` matches beyond the patterns before."""
+    """Reply `subscribed`, then send snapshots of types that `patterns` match and the earlier patterns did not.
+
+    `added` are the new patterns; `patterns` are all that the client has now.
+    """
 
     id: Raw | UnsetType
     added: PatternSet
@@ -34,7 +40,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """Acknowledge with `unsubscribed`."""
+    """Reply `unsubscribed`. `patterns` are those that the client still has."""
 
     id: Raw | UnsetType
     removed: PatternSet
@@ -42,20 +48,20 @@ class Unsubscribe(msgspec.Struct, frozen=True):
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """Answer with `pong`."""
+    """Reply `pong`."""
 
     id: Raw | UnsetType
 
 
 class Authenticate(msgspec.Struct, frozen=True):
-    """Check `token`; then `renewed` on success, or answer `UNAUTHENTICATED`."""
+    """Check `token`. If it is valid, call `Session.renewed`; otherwise reply with the error `UNAUTHENTICATED`."""
 
     id: Raw | UnsetType
     token: str
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Answer with `error`."""
+    """Reply with `error`."""
 
     id: Raw | UnsetType
     error: MessageError
@@ -72,9 +78,9 @@ Effect = Subscribe | Unsubscribe | Ping | Authenticate | Refuse | Close
 
 
 class Session:
-    """One client's patterns, what it may see, and its message allowance.
+    """One client's patterns, permissions and rate limit.
 
-    `allowed` is what its token covers; `now` is monotonic time in seconds.
+    `allowed` is what its token covers; `now` is the monotonic time in seconds.
     """
 
     __slots__ = ("_last_limited", "_limited_since", "_limits", "_owed_until", "allowed", "patterns")
@@ -88,10 +94,11 @@ class Session:
         self._last_limited: float | None = None
 
     def receive(self, text: bytes, now: float) -> Effect:
-        """What a text message from the client, valid UTF-8, leads to. Never raises."""
+        """Handle a text message from the client, which must be valid UTF-8. Never raises."""
         admitted = self._admit(now)
         request_id: Raw | UnsetType = UNSET
         try:
+            # Decode even if the rate limit refuses the message: the reply should carry its id.
             fields = _decode(text)
             request_id = _request_id(fields)
             if admitted:
@@ -102,13 +109,13 @@ class Session:
         return self._limited(request_id, now)
 
     def receive_binary(self, now: float) -> Effect:
-        """What a binary message leads to."""
+        """Handle a binary message, which is always refused. Never raises."""
         if self._admit(now):
             return Refuse(UNSET, _invalid("expected a text message, got a binary one"))
         return self._limited(UNSET, now)
 
     def renewed(self, allowed: PatternSet) -> PatternSet:
-        """A new token covers `allowed`: patterns that it does not cover end; those that are left."""
+        """Apply a new token that covers `allowed`: drop the patterns that it does not cover. Return the others."""
         self.allowed = allowed
         self.patterns = PatternSet(p for p in self.patterns.patterns if self._may(p))
         return self.patterns
@@ -155,11 +162,12 @@ class Session:
         rate = Rate(self._limits.messages_per_s, self._limits.messages_burst)
         owed_until = rate.charged(self._owed_until, now)
         if rate.is_over(owed_until, now):
-            return False
+            return False  # a refused message is not charged, or a client that keeps sending could never recover
         self._owed_until = owed_until
         return True
 
     def _limited(self, request_id: Raw | UnsetType, now: float) -> Effect:
+        # A new period begins unless the client was limited recently.
         if self._last_limited is None or now - self._last_limited > PATIENCE_S:
             self._limited_since = now
         self._last_limited = now
@@ -184,7 +192,7 @@ def _decode(text: bytes) -> dict[str, Raw]:
         raise _invalid("expected a JSON object, got another JSON value") from None
     except (msgspec.DecodeError, RecursionError) as error:
         known = explained(text, error)
-        # Other words would quote the text, which may hold a token.
+        # Do not use the general explanation: it quotes the text, which may contain a token.
         words = known if isinstance(known, HalfSurrogatePair) else f"expected a JSON object: {error}"
         raise MessageError(MessageErrorCode.INVALID_JSON, str(words)) from None
 
@@ -216,7 +224,7 @@ def _text(fields: dict[str, Raw], name: str, shown: str) -> str:
 
 
 def _types(fields: dict[str, Raw]) -> list[str]:
-    """The patterns of a message, beside its type or inside its data, or both."""
+    """Return the patterns of a message: from its `types`, from `data.types`, or from both."""
     given = [place["types"] for place in (fields, _data(fields)) if "types" in place]
     if not given:
         raise _invalid('expected data.types, a list of patterns such as ["system.*"]')

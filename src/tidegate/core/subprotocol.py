@@ -1,4 +1,7 @@
-"""Subprotocols: ours, and the token that a browser can send in no other field (RFC 6455 section 4.1)."""
+"""WebSocket subprotocols: Tidegate's own, and tokens that browsers send as one (RFC 6455 section 4.1).
+
+A page cannot set the Authorization field of a WebSocket handshake, but it can name subprotocols.
+"""
 
 import base64
 import re
@@ -9,18 +12,21 @@ from tidegate.errors import AccessRefused, RefusalReason
 FIELD = "sec-websocket-protocol"
 PROTOCOL = "tidegate.v1"
 BEARER_PREFIX = "tidegate.token."
-"""What an offer that is no protocol but a token begins with; it counts beside `PROTOCOL` only."""
+"""The prefix of an offered subprotocol that is really a token. It is only accepted together with `PROTOCOL`."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def is_offered(headers: Mapping[str, str]) -> bool:
-    """Whether the handshake with `headers`, by lower-case name, offers our protocol."""
+    """Whether a handshake offers Tidegate's protocol. `headers` has lower-case names."""
     return FIELD in headers and PROTOCOL in _offers(headers)
 
 
 def offered_token(headers: Mapping[str, str]) -> str | None:
-    """The token among the offers, None without one. Raises `AccessRefused` (401) for several, or one that is none."""
+    """Return the token among the offered subprotocols, None without one.
+
+    Raises `AccessRefused` (401) if there are several, or if one is not correctly encoded.
+    """
     if FIELD not in headers:
         return None
     offers = _offers(headers)
@@ -37,7 +43,7 @@ def _offers(headers: Mapping[str, str]) -> list[str]:
 
 
 def _decoded(text: str) -> str:
-    """The one text of a token: another one that a lenient decoder would take for it is refused."""
+    """Decode a token. Only its canonical encoding is accepted, so that each token has exactly one spelling."""
     try:
         token = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if _BASE64URL.fullmatch(text) else b""
     except ValueError:

@@ -1,7 +1,7 @@
-"""Event types, patterns, and which pattern matches what.
+"""Event types, patterns, and which pattern matches which types.
 
-An event type is a dotted name (``system.status``); a pattern is an event type, a prefix ending in ``.*`` that
-stands for every type below it at any depth, or ``*`` for everything. Knows nothing of events or clients.
+An event type is a dotted name (``system.status``). A pattern is an event type, or a prefix ending in ``.*``, which
+matches every type below it at any depth, or ``*``, which matches everything. Knows nothing of events or clients.
 """
 
 import re
@@ -15,7 +15,7 @@ MAX_SEGMENTS = 8
 MAX_CHARACTERS = 128
 
 BUILT_IN_TYPES = frozenset({"circuit_breaker.state", "source.freshness", "rpc_error", "heartbeat", "notification"})
-"""Types that only the gateway itself publishes."""
+"""Types that only the gateway publishes."""
 
 RESERVED_TYPES = BUILT_IN_TYPES | {
     "welcome",
@@ -31,7 +31,7 @@ RESERVED_TYPES = BUILT_IN_TYPES | {
 """Names that neither a source nor a publisher may use."""
 
 UNRESTRICTED_TYPES = frozenset({"heartbeat", "notification"})
-"""Types that everyone may see."""
+"""Types that every client may see."""
 
 UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {
     "source.freshness",
@@ -39,22 +39,26 @@ UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {
     "circuit_breaker.state",
     "circuit_breaker.*",
 }
-"""Patterns that need no coverage by a token; of the last four a client sees what speaks of a type that it may see."""
+"""Patterns that any token may subscribe to.
 
-_UNSEEN = frozenset({"Cc", "Cf"})
+Events of the four patterns that are not in `UNRESTRICTED_TYPES` tell about other types, and a client only gets those
+that tell about a type that it may see.
+"""
+
+_INVISIBLE = frozenset({"Cc", "Cf"})
 _TYPE = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _SHAPE = f"dotted segments of [a-z0-9_-]+, at most {MAX_SEGMENTS} segments and {MAX_CHARACTERS} characters"
 
 
 def check_event_type(text: str) -> str:
-    """Return `text` if it is an event type; raise `TopicError` otherwise."""
+    """Return `text` if it is an event type. Raises `TopicError` otherwise."""
     if len(text) > MAX_CHARACTERS or not _TYPE.fullmatch(text) or text.count(".") >= MAX_SEGMENTS:
         raise TopicError(f"expected an event type ({_SHAPE}), got {_shown(text)}")
     return text
 
 
 def check_pattern(text: str) -> str:
-    """Return `text` if it is a pattern; raise `TopicError` otherwise."""
+    """Return `text` if it is a pattern. Raises `TopicError` otherwise."""
     if text == "*":
         return text
     name = text.removesuffix(".*")
@@ -66,15 +70,15 @@ def check_pattern(text: str) -> str:
 
 
 def check_key(text: str) -> str:
-    """Return `text` if it can name something inside a type; raise `TopicError` otherwise.
+    """Return `text` if it may be a key, which names an item of a type. Raises `TopicError` otherwise.
 
-    Control and format characters (Unicode Cc and Cf) change how a name is shown, or show nothing at all.
+    Control and format characters (Unicode Cc and Cf) are refused: they are invisible, or change how a text is shown.
     """
-    if text.isprintable():  # true of nothing that is Cc or Cf, and quickly found
+    if text.isprintable():  # fast; false for every text with a Cc or Cf character, but also for some others
         return text
-    if unseen := next((sign for sign in text if unicodedata.category(sign) in _UNSEEN), None):
+    if invisible := next((each for each in text if unicodedata.category(each) in _INVISIBLE), None):
         raise TopicError(
-            f"expected a key without control or format characters, got {_shown(text)} (U+{ord(unseen):04X})"
+            f"expected a key without control or format characters, got {_shown(text)} (U+{ord(invisible):04X})"
         )
     return text
 
@@ -87,7 +91,7 @@ def covers(pattern: str, other: str) -> bool:
 
 
 class PatternSet:
-    """An immutable set of patterns. Equal sets are equal and hash alike, whatever order they came in."""
+    """An immutable, hashable set of patterns."""
 
     __slots__ = ("_exact", "_prefixes", "is_everything", "patterns")
 
@@ -100,7 +104,7 @@ class PatternSet:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
-        """Check every text first, so that the result is all of them or `TopicError`."""
+        """Make a set of `texts`. Raises `TopicError` if one of them is not a pattern."""
         return cls([check_pattern(text) for text in texts])
 
     def matches(self, event_type: str) -> bool:
@@ -108,7 +112,7 @@ class PatternSet:
         return self.is_everything or event_type in self._exact or event_type.startswith(self._prefixes)
 
     def covers(self, pattern: str) -> bool:
-        """Whether one pattern of the set matches everything that `pattern` matches."""
+        """Whether a single pattern of the set matches everything that `pattern` matches."""
         return self.is_everything or any(covers(own, pattern) for own in self.patterns)
 
     def __or__(self, other: "PatternSet") -> "PatternSet":
@@ -130,7 +134,7 @@ class PatternSet:
         return f"PatternSet({self.sorted()})"
 
     def sorted(self) -> list[str]:
-        """The patterns in the order in which replies list them."""
+        """The patterns in alphabetical order, as replies list them."""
         return sorted(self.patterns)
 
 

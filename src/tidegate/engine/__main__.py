@@ -1,4 +1,4 @@
-"""``python -m tidegate.engine``: the engine without the rest of Tidegate."""
+"""``python -m tidegate.engine``: runs the engine without the rest of Tidegate."""
 
 import argparse
 import os
@@ -16,24 +16,26 @@ from tidegate.engine.server import (
 
 parser = argparse.ArgumentParser(prog="python -m tidegate.engine", description="Run the reference engine.")
 parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
-parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any (default: %(default)s)")
+parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port, 0 for any free one (default: %(default)s)")
 parser.add_argument(
-    "--state-dir", help='where to keep the jobs; "": nowhere (default: in tidegate-engine/ under the XDG state home)'
+    "--state-dir", help='directory for the jobs, "" for none (default: in tidegate-engine/ under the XDG state home)'
 )
 parser.add_argument(
     "--allow-root",
     type=Path,
     action="append",
     default=[],
-    help="folder within which jobs may read and write, repeatable (default: the working directory, unless it is /)",
+    help="folder in which jobs may read and write, repeatable (default: the working directory, unless it is /)",
 )
 parser.add_argument("--agents", type=int, default=Options().agents, help="worker processes (default: %(default)s)")
-parser.add_argument("--keep-s", type=float, default=Options().keep_s, help="how long ended jobs are remembered")
-parser.add_argument("--keep-count", type=int, default=Options().keep_count, help="how many ended jobs are")
-parser.add_argument("--notify-url", help="URL to post to when something changes: a gateway's hint for this backend")
-parser.add_argument("--notify-token-file", type=Path, help="file with the token for that")
-parser.add_argument("--listen-fd", type=int, help="a bound socket that was inherited, instead of --host and --port")
-parser.add_argument("--stop-with-parent", action="store_true", help="end when the process that started this one does")
+parser.add_argument(
+    "--keep-s", type=float, default=Options().keep_s, help="how long to remember ended jobs, in seconds"
+)
+parser.add_argument("--keep-count", type=int, default=Options().keep_count, help="how many ended jobs to remember")
+parser.add_argument("--notify-url", help="URL of a gateway to post to when something changes")
+parser.add_argument("--notify-token-file", type=Path, help="file with the token for --notify-url")
+parser.add_argument("--listen-fd", type=int, help="inherited, bound socket to use instead of --host and --port")
+parser.add_argument("--stop-with-parent", action="store_true", help="end when the parent process ends")
 
 
 def options_of(arguments: argparse.Namespace) -> Options:

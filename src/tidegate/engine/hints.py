@@ -1,7 +1,7 @@
-"""Telling a gateway that something changed, so that it polls now and not at its next tick.
+"""Sends hints: tells a gateway that something changed, so that it polls now instead of at its next tick.
 
-A hint is worth little and costs little: it is sent at most every `PAUSE_S`, and one that fails is forgotten, since the
-gateway polls anyway. That hints are refused is said once, until one is taken.
+Hints are best effort. At most one is sent every `PAUSE_S`, and a failed hint is not retried, because the gateway polls
+anyway. If the gateway refuses hints, that is logged once, and again only after one was accepted.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = structlog.get_logger("tidegate.engine")
 
 
 class Hints:
-    """Posts to `url` after `changed` was called, while `run` runs. The token in `token_file` is read for each post."""
+    """Posts to `url` after `changed` was called, while `run` runs. Reads the token in `token_file` for each post."""
 
     def __init__(self, url: str | None, *, token_file: Path | None = None, pause_s: float = PAUSE_S) -> None:
         self._url = url
@@ -32,7 +32,7 @@ class Hints:
         self._refused: str | None = None
 
     def changed(self) -> None:
-        """Something changed. Returns at once."""
+        """Request a hint. Returns at once; calls in quick succession are combined."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -43,12 +43,12 @@ class Hints:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # it is not there, or not yet
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # no gateway is running, or not yet
                     self._note(await self._sent(session, self._url))
                 await asyncio.sleep(self._pause_s)
 
     async def _sent(self, session: aiohttp.ClientSession, url: str) -> str | None:
-        """Send a hint; why it is not taken, None if it is."""
+        """Send a hint. Return why it was refused, or None if it was accepted."""
         try:
             headers = await self._headers()
         except (OSError, NoToken) as error:

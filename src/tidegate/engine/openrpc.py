@@ -1,4 +1,4 @@
-"""The description of the methods that ``rpc.discover`` returns: OpenRPC 1.3, made from their annotations."""
+"""Generates the OpenRPC 1.3 document that ``rpc.discover`` returns, from the annotations of the methods."""
 
 import inspect
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _REFUSED_ERROR = {
 
 
 def document(methods: Mapping[str, Method]) -> dict[str, Any]:
-    """Describe `methods`: the first line of a docstring is the summary, the annotations give the schemas."""
+    """Describe `methods`. Summaries are the first lines of the docstrings; schemas come from the annotations."""
     results = [get_type_hints(method)["return"] for method in methods.values()]
     schemas, components = msgspec.json.schema_components(results, ref_template=_REF)
     return {
@@ -38,7 +38,7 @@ def document(methods: Mapping[str, Method]) -> dict[str, Any]:
 
 
 def discoverable(methods: Mapping[str, Method]) -> dict[str, Method]:
-    """`methods`, and ``rpc.discover`` which describes them; a system extension does not describe itself."""
+    """Return `methods` and ``rpc.discover``, which describes them but, as OpenRPC says, not itself."""
     described = document(methods)
 
     async def discover() -> dict[str, Any]:

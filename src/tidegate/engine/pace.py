@@ -1,16 +1,16 @@
-"""How fast something goes on, and when it will be there. Pure: positions and monotonic times in."""
+"""Estimates the speed of progress and the time that is left. Pure: positions and monotonic times are arguments."""
 
 from collections import deque
 
 WINDOW_S = 5.0
-"""A rate is over so many seconds: long enough to be steady, short enough to be of now."""
+"""The time over which a rate is measured: long enough to be steady, short enough to be current."""
 
 MIN_SPAN_S = 0.5
-"""Positions closer together than this say too little."""
+"""The shortest time over which a rate is reported. Over a shorter one it would be too noisy."""
 
 
 class Pace:
-    """The last positions of something that only moves forward."""
+    """The recent positions of something that only moves forward."""
 
     __slots__ = ("_marks",)
 
@@ -18,25 +18,25 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque()
 
     def mark(self, position: int, *, now: float) -> None:
-        """It is at `position` at `now`, in monotonic seconds. Going back begins anew."""
+        """Record `position` at the monotonic time `now`. If it is lower than before, the measurement starts anew."""
         marks = self._marks
         if marks and position < marks[-1][1]:
             marks.clear()
         marks.append((now, position))
-        # The mark just before the window stays, so that a slow thing has a rate too.
+        # Keep one mark before the window, so that slow progress with rare marks has a rate too.
         while len(marks) > 2 and marks[1][0] <= now - WINDOW_S:
             marks.popleft()
 
     @property
     def rate(self) -> float | None:
-        """Positions per second; None while that is not known."""
+        """The speed in positions per second; None while it is unknown."""
         if not self._marks:
             return None
         (began, start), (ended, end) = self._marks[0], self._marks[-1]
         return (end - start) / (ended - began) if ended - began >= MIN_SPAN_S else None
 
     def eta_s(self, total: int) -> float | None:
-        """Seconds to `total` at this rate; None while that is not known, or never."""
+        """Return the seconds until `total` is reached at this rate; None if the rate is unknown or zero."""
         rate = self.rate
         if not rate:
             return None

@@ -1,4 +1,4 @@
-"""Ending with the process that started this one, however that ends. No orphan stays behind."""
+"""Ends this process when its parent process ends, however that happens, so that no orphan stays behind."""
 
 import asyncio
 import ctypes
@@ -13,11 +13,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(stop: Callable[[], None]) -> None:
-    """Tie this process to the one that started it. Call it in the event loop, once.
+    """End this process when its parent ends. Call it once, in the event loop.
 
-    Besides `be_killed_with_parent`, where standard input is a pipe, `stop` is called when its other end closes: so a
-    parent that had died before this call is noticed too, and other systems are served. The parent writes nothing and
-    keeps the pipe open.
+    This calls `be_killed_with_parent`. If standard input is a pipe, it also calls `stop` when the other end closes.
+    The pipe covers a parent that died before this call, and systems other than Linux. The parent must keep the pipe
+    open and write nothing to it.
     """
     be_killed_with_parent()
     mode = os.fstat(STDIN).st_mode
@@ -26,7 +26,7 @@ def end_with_parent(stop: Callable[[], None]) -> None:
 
 
 def be_killed_with_parent() -> None:
-    """Linux kills this process when the thread that started it ends; it works even while this process is stopped."""
+    """Make Linux kill this process when the thread that started it ends, even if this process is suspended then."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""What processes use of the machine, coarsely, so that idle ones do not seem to change."""
+"""Measures memory and CPU of processes, rounded coarsely, so that an idle process does not seem to change."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,23 @@ MIB = 1024 * 1024
 
 
 class ProcessUsage(NamedTuple):
-    """Resident memory in whole MiB, and CPU in whole percent of one processor; None at first sight."""
+    """Resident memory in bytes, a multiple of 1 MiB, and CPU in whole percent of one processor.
+
+    CPU is None at the first measurement of a process.
+    """
 
     memory_bytes: int
     cpu_percent: int | None
 
 
 class ProcessMeter:
-    """Measures processes by their ids. CPU is over the time since the last answer, whoever got it."""
+    """Measures processes by their ids. CPU is measured since the last call of `measure`, by any caller."""
 
     def __init__(self) -> None:
         self._cpu: RateMeter[int] = RateMeter()
 
     async def measure(self, pids: Sequence[int]) -> Mapping[int, ProcessUsage]:
-        """What each of `pids` uses; those that have ended are left out."""
+        """Return the usage of each of `pids`. Processes that have ended are left out."""
         now, readings = await in_thread(partial(_read, pids))
         rates = self._cpu.measure({pid: cpu_s for pid, (_, cpu_s) in readings.items()}, now=now)
         return {
@@ -36,7 +39,7 @@ class ProcessMeter:
 
 
 def cpu_percent(rate: float | None) -> int | None:
-    """CPU seconds per second in whole percent; less than 2, a few ticks of the kernel's clock, counts as nothing."""
+    """Convert CPU seconds per second to whole percent. 1 % is only a few ticks of the kernel's clock and becomes 0."""
     percent = None if rate is None else round(100 * rate)
     return 0 if percent == 1 else percent
 

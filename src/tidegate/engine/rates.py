@@ -1,17 +1,17 @@
-"""From counters to rates. Pure: counters and a monotonic time in, rates per second out."""
+"""Computes rates from counters. Pure: counters and a monotonic time in, rates per second out."""
 
 import math
 from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
 MIN_INTERVAL_S = 0.05
-"""Readings closer together than this say too little: the last rates stand."""
+"""The shortest time between two readings. Over a shorter one the rate would be too noisy, so the last one is kept."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class RateMeter(Generic[Key]):
-    """Remembers the last reading of a set of counters, and what it made of it."""
+    """Computes rates of a set of counters. It remembers the last reading and its rates."""
 
     __slots__ = ("_at", "_counters", "_rates")
 
@@ -21,11 +21,10 @@ class RateMeter(Generic[Key]):
         self._rates: Mapping[Key, float | None] = {}
 
     def measure(self, counters: Mapping[Key, float], *, now: float) -> Mapping[Key, float | None]:
-        """How fast each of `counters` grew since the last reading, per second; `now` is monotonic, in seconds.
+        """Return how fast each of `counters` grew since the last reading, per second. `now` is monotonic, in seconds.
 
-        None stands for what cannot be known: at a counter's first reading, and when it went backwards, because it
-        wrapped or started again. A reading less than `MIN_INTERVAL_S` after the last one, or older than it, gives
-        the last rates again and is not remembered.
+        A rate is None at the first reading of a counter, and if the counter went backwards because it wrapped or
+        restarted. A reading less than `MIN_INTERVAL_S` after the last one returns the last rates and is not remembered.
         """
         elapsed_s = now - self._at
         if elapsed_s >= MIN_INTERVAL_S:

@@ -1,8 +1,8 @@
 """JSON-RPC 2.0 without a transport: the bytes of a request in, the bytes of its answer out.
 
-pjrpc dispatches each call. What a request is, which of them make a batch, and what is answered at all is decided
-here, as the specification says and stricter than pjrpc: ids are strings or integers, parameters are those that the
-method has, by name or by position, of the types that it is annotated with.
+pjrpc dispatches single calls. This module decides what is a valid request, splits batches, and decides what is
+answered. It follows the specification more strictly than pjrpc: ids are strings or integers, and parameters, by name or
+by position, must match the parameters of the method and their annotated types.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from pjrpc.server.validators import BaseValidator, BaseValidatorFactory
 from tidegate.engine.compression.refusals import Refused
 
 Method = Callable[..., Awaitable[object]]
-"""What is called: has annotated parameters or none, returns what msgspec can encode, or raises `Refused`."""
+"""A method: its parameters are annotated. It returns a value that msgspec can encode, or raises `Refused`."""
 
 REFUSED = 1
-"""The error code of a call whose method raised `Refused`; ``data.code`` says why."""
+"""The error code of a call whose method raised `Refused`. ``data.code`` says why."""
 
 MAX_BATCH = 100
-"""Calls in one batch."""
+"""Limit on the calls in one batch, since they all run concurrently."""
 
 
 class Endpoint:
@@ -41,9 +41,9 @@ class Endpoint:
         self._dispatcher.add_methods(registry)
 
     async def answer(self, body: bytes) -> bytes | None:
-        """The answer to a request or a batch, whose calls run side by side; None if it held only notifications.
+        """Return the answer to a request or a batch; None if it contained only notifications.
 
-        Raises nothing for any `body`: what is wrong with it is in the answer.
+        The calls of a batch run concurrently. An invalid `body` raises nothing: the answer contains the error.
         """
         try:
             calls = _split(body)
@@ -68,7 +68,7 @@ class Endpoint:
 
 
 class _Call(msgspec.Struct):
-    """What a request object must look like. Without `id` it is a notification."""
+    """A request object. Without `id` it is a notification."""
 
     jsonrpc: Literal["2.0"]
     method: str
@@ -77,7 +77,7 @@ class _Call(msgspec.Struct):
 
 
 def parameters_of(method: Method) -> type[msgspec.Struct]:
-    """The parameters of `method`, as the fields of a struct."""
+    """Return a struct type whose fields are the parameters of `method`."""
     hints = get_type_hints(method, include_extras=True)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for name, parameter in inspect.signature(method).parameters.items():
@@ -87,7 +87,7 @@ def parameters_of(method: Method) -> type[msgspec.Struct]:
 
 
 class _Parameters(BaseValidator):
-    """Says what is wrong with the parameters of a call."""
+    """Validates the parameters of a call, with errors that say what is wrong."""
 
     def __init__(self, method: Method) -> None:
         super().__init__(method)
@@ -107,7 +107,7 @@ class _Parameters(BaseValidator):
 
 
 def _unexpected(names: Sequence[str], params: Sequence[Any] | Mapping[str, Any] | None) -> str | None:
-    """What there is in `params` that has no place among `names`, shortened."""
+    """Describe the parameters in `params` that are not among `names`, shortened; None if there are none."""
     if isinstance(params, Mapping):
         unknown = sorted(params.keys() - set(names))
         return reprlib.repr(unknown) if unknown else None
@@ -120,7 +120,7 @@ class _ParametersFactory(BaseValidatorFactory):
 
 
 def _refusing(method: Method) -> Method:
-    """`method`, its refusals as errors of JSON-RPC."""
+    """Wrap `method` so that `Refused` becomes a JSON-RPC error."""
 
     @wraps(method)
     async def called(**params: Any) -> object:
@@ -133,13 +133,19 @@ def _refusing(method: Method) -> Method:
 
 
 def _split(body: bytes) -> list[msgspec.Raw] | None:
-    """The calls of a batch, or None for what is no array. Raises for what is no JSON in UTF-8, or nested too deep."""
+    """Return the calls of a batch, or None if `body` is not an array.
+
+    Raises `UnicodeDecodeError`, `msgspec.DecodeError` or `RecursionError` if it is not JSON or nested too deep.
+    """
     msgspec.json.decode(body)
     return msgspec.json.decode(body, type=list[msgspec.Raw]) if body.lstrip().startswith(b"[") else None
 
 
 def _load(text: str, **_: object) -> Any:
-    """As pjrpc wants its JSON read. Only nesting can fail, which had more room left on the stack in `_split`."""
+    """Decode JSON for pjrpc, which expects `json.JSONDecodeError`.
+
+    `_split` has decoded the text before. Only deep nesting can fail now, because less of the stack is left.
+    """
     try:
         return msgspec.json.decode(text)
     except RecursionError as error:

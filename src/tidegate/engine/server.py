@@ -1,7 +1,7 @@
-"""The engine as a program: its methods over HTTP, its start and its end.
+"""The engine as a program: serves its methods over HTTP, starts and stops.
 
-One POST to ``/rpc`` is one JSON-RPC request or batch. Every JSON-RPC answer has status 200, errors too; a request
-that is not answered has 204.
+One POST to ``/rpc`` is one JSON-RPC request or batch. Every JSON-RPC answer has status 200, also an error. A request
+without an answer (only notifications) gets 204.
 """
 
 import asyncio
@@ -36,18 +36,22 @@ from tidegate.signals import stopping
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 12081
 MAX_BODY_BYTES = 1024 * 1024
+"""Limit on a request body. Paths have at most 16 KiB, so every single call fits."""
+
 SHUTDOWN_S = 2.0
-"""How long calls in progress may take to end when the engine stops."""
+"""How long calls in progress may take to finish when the engine stops."""
 
 log = structlog.get_logger("tidegate.engine")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine may be told.
+    """The options of an engine.
 
-    `state_dir` keeps the jobs; None forgets them. `roots` are the folders within which jobs may read and write.
-    Ended jobs are remembered for `keep_s` seconds, the newest `keep_count` of them. `notify_url` is posted to when
-    something changes, with the token in `notify_token_file`.
+    `state_dir`: directory for the jobs; None keeps them in memory only.
+    `roots`: the folders in which jobs may read and write.
+    `agents`: the number of worker processes.
+    `keep_s`, `keep_count`: ended jobs are remembered for `keep_s` seconds, but only the newest `keep_count` of them.
+    `notify_url`: URL to post to when something changes, with the token in `notify_token_file`.
     """
 
     state_dir: Path | None = None
@@ -67,11 +71,11 @@ async def serve(
     options: Options | None = None,
     listener: socket.socket | None = None,
 ) -> AsyncIterator[int]:
-    """Answer calls for as long as the context is open; gives the port, which the system chooses where `port` is 0.
+    """Answer calls while the context is open. Yields the port, which the system chooses if `port` is 0.
 
-    A `listener` is bound already, and takes the place of `host` and `port`. Raises `OSError` if the address cannot be
-    bound, `StoreError` if the state directory cannot be used. Leaving waits up to `SHUTDOWN_S` for calls in progress,
-    then cancels them, and ends the agents; jobs that they had start again with the next engine.
+    A `listener` is a bound socket to use instead of `host` and `port`. Raises `OSError` if the address cannot be bound,
+    `StoreError` if the state directory cannot be used. Leaving waits up to `SHUTDOWN_S` for calls in progress, then
+    cancels them, and ends the agents. The next engine starts their unfinished jobs again.
     """
     async with AsyncExitStack() as stack:
         compression = await stack.enter_async_context(compression_of(options or Options()))
@@ -81,7 +85,7 @@ async def serve(
         site = web.TCPSite(runner, host, port) if listener is None else web.SockSite(runner, listener)
         await site.start()
         if not all(is_loopback(address[0]) for address in runner.addresses):
-            log.warning("engine asks for no token: whoever can connect to it may have files compressed, and sees names")
+            log.warning("engine asks for no token: anybody who can connect can compress files and see their names")
         await stack.enter_async_context(compression.running())
         yield runner.addresses[0][1]
 
@@ -94,25 +98,25 @@ def main(
     listen_fd: int | None = None,
     stop_with_parent: bool = False,
 ) -> int:
-    """Run the engine until SIGTERM or SIGINT; the exit code: 0, or 1 if it cannot start.
+    """Run the engine until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start.
 
-    A second signal ends the process at once. `listen_fd` and `stop_with_parent` are for a supervised child: a bound
-    socket that its parent holds, instead of `host` and `port`; see `end_with_parent`.
-    Logs go to standard error, through structlog as it is configured or, where it is not, configured here.
+    A second signal ends the process immediately. `listen_fd` and `stop_with_parent` are for a supervised child:
+    `listen_fd` is a bound socket of the parent, used instead of `host` and `port`; for the other see
+    `end_with_parent`. Logs go to standard error through structlog, which is configured here unless it is already.
     """
     if not structlog.is_configured():
         _configure_logs()
     listener = None
     if listen_fd is not None:
         listener = socket.socket(fileno=listen_fd)
-        # What was connected to the last engine does not keep this one from listening.
+        # Otherwise old connections of the previous engine (TIME_WAIT) would prevent listening.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         host = listener.getsockname()[0]
     return asyncio.run(_run(host, port, options=options, listener=listener, stop_with_parent=stop_with_parent))
 
 
 def build_methods(compression: Compression) -> dict[str, Method]:
-    """The engine's methods by name. Each call makes new monitors, which share no state."""
+    """Return the engine's methods by name. Each call of this function makes new monitors, which share no state."""
     return {
         "system.status": SystemMonitor().status,
         "storage.status": StorageMonitor().status,
@@ -121,10 +125,10 @@ def build_methods(compression: Compression) -> dict[str, Method]:
 
 
 def state_dir_of(wanted: str | None, environ: Mapping[str, str], port: int) -> Path | None:
-    """Where the engine on `port` keeps its jobs: in the `wanted` directory, or nowhere if that is "".
+    """Return the state directory of the engine on `port`: `wanted`, or None if that is "".
 
-    By default in ``tidegate-engine`` in the XDG state home, or without a home in a temporary folder of this user's; on
-    port 0 nowhere, since nobody could tell which engine comes after that one.
+    The default is in ``tidegate-engine`` in the XDG state home, or without a home a folder of this user in the
+    temporary directory. With port 0 it is None, because a later engine could not be matched to this one's jobs.
     """
     if wanted is not None:
         return Path(wanted) if wanted else None
@@ -137,7 +141,7 @@ def state_dir_of(wanted: str | None, environ: Mapping[str, str], port: int) -> P
 
 
 def default_roots() -> tuple[Path, ...]:
-    """The working directory alone; none where that is the root of all, as it is for services."""
+    """Return the working directory, or nothing if that is ``/``, as it is for services."""
     here = Path.cwd()
     return () if here == here.parent else (here,)
 
@@ -165,7 +169,7 @@ async def _run(
 
 @asynccontextmanager
 async def compression_of(options: Options) -> AsyncIterator[Compression]:
-    """Everything about jobs, ready to run."""
+    """Open the store, load the jobs, start the hints, and yield the ready service. Leaving closes all of it."""
     async with opened(options.state_dir) as store:
         hints = Hints(options.notify_url, token_file=options.notify_token_file)
         queue = JobQueue(await store.load(), keep_s=options.keep_s, keep_count=options.keep_count)
@@ -191,7 +195,7 @@ async def _healthz(_: web.Request) -> web.Response:
 
 
 async def _rpc(endpoint: Endpoint, request: web.Request) -> web.Response:
-    # Only browsers send Origin, and no page has business here: DNS rebinding would make any page a local client.
+    # Only browsers send Origin. Refuse them all: with DNS rebinding, any web page could call a local engine.
     if "Origin" in request.headers:
         raise web.HTTPForbidden(text="expected no Origin header: browsers are not served\n")
     if request.content_type not in REQUEST_CONTENT_TYPES:

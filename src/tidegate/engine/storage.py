@@ -1,7 +1,7 @@
-"""``storage.status``: every real volume of this machine once, from psutil.
+"""``storage.status``: each real volume of this machine once, from psutil.
 
-A volume whose server or disk hangs must not hide the others: each is asked in a thread of its own, waited for so
-long and no longer, and not asked again before it has answered.
+A volume whose server or disk hangs must not block the others. So each volume is queried in a thread of its own, with a
+timeout, and is not queried again until the last query has returned.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ import psutil
 from tidegate.engine.rates import RateMeter
 from tidegate.engine.threads import in_thread
 
-PATIENCE_S = 1.0
-"""How long one volume may take to say how full it is."""
+TIMEOUT_S = 1.0
+"""How long one volume may take to report its usage. It is below the gateway's default timeout for the whole call."""
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "fuse.sshfs", "9p", "virtiofs", "zfs"}
 )
-"""Real file systems whose device is not under ``/dev``."""
+"""File systems that hold real data although their device is not under ``/dev``."""
 
 IMAGE_FILE_SYSTEMS = frozenset({"squashfs", "erofs"})
-"""Read-only images, always full: programs rather than storage."""
+"""Read-only images, such as installed programs. They are always full, so their usage says nothing."""
 
 
 class Mount(NamedTuple):
@@ -38,7 +38,7 @@ class Mount(NamedTuple):
 
 
 class DiskUsage(NamedTuple):
-    """How full a volume is. `free_bytes` is what ordinary users may still write, `percent` is against that."""
+    """The usage of a volume. `free_bytes` is what ordinary users can still write; `percent` is relative to that."""
 
     total_bytes: int
     used_bytes: int
@@ -49,8 +49,8 @@ class DiskUsage(NamedTuple):
 class Volume(msgspec.Struct, frozen=True):
     """One volume, at the shortest of its mount points.
 
-    Sizes are null while the volume does not answer. Rates are those of its device: null where they are not known,
-    at first sight and for what is not a local disk.
+    Sizes are null while the volume does not respond. Rates are those of its device; they are null at the first call,
+    and for anything but a local disk.
     """
 
     id: str
@@ -72,10 +72,10 @@ class StorageStatus(msgspec.Struct, frozen=True):
 
 
 class StorageMonitor:
-    """Answers ``storage.status``. Rates are over the time since the last answer, whoever got it."""
+    """Answers ``storage.status``. Rates are measured since the last call, by any caller."""
 
-    def __init__(self, *, patience_s: float = PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
         self._meter: RateMeter[tuple[str, str]] = RateMeter()
         self._asked: dict[str, asyncio.Future[DiskUsage | None]] = {}
 
@@ -93,16 +93,16 @@ class StorageMonitor:
         if asked is None:
             asked = self._asked[mount_point] = in_thread(partial(_disk_usage, mount_point))
             asked.add_done_callback(lambda _: self._asked.pop(mount_point))
-        done, _ = await asyncio.wait({asked}, timeout=self._patience_s)
+        done, _ = await asyncio.wait({asked}, timeout=self._timeout_s)
         return asked.result() if done else None
 
 
 def real_volumes(mounts: Sequence[Mount]) -> list[Mount]:
-    """Each real volume of the mount table once, at its shortest mount point; what is at ``/`` if there is none.
+    """Return each real volume of the mount table once, at its shortest mount point.
 
-    Of several mounts on one mount point only the last can be seen. Pseudo file systems and images are left out.
+    Pseudo file systems and images are left out. If there is no real volume, return what is mounted at ``/``.
     """
-    visible = {mount.mount_point: mount for mount in mounts}
+    visible = {mount.mount_point: mount for mount in mounts}  # a later mount hides an earlier one at the same place
     by_id: dict[str, Mount] = {}
     for mount in sorted(visible.values(), key=lambda mount: (len(mount.mount_point), mount.mount_point)):
         if _is_real(mount):
@@ -113,7 +113,7 @@ def real_volumes(mounts: Sequence[Mount]) -> list[Mount]:
 
 
 def volume_id(mount: Mount) -> str:
-    """What tells volumes apart for as long as they are mounted: the device, where it has a name."""
+    """Return what identifies a volume while it is mounted: its device, or its mount point if that has no name."""
     return mount.device.removeprefix("/dev/") or mount.mount_point
 
 
@@ -156,10 +156,10 @@ def _read() -> _Reading:
 
 
 def _mounted_folders() -> Iterable[Mount]:
-    """The mount table without the single files that containers have mounted over theirs."""
+    """Return the mount table without mounts of single files, which container runtimes add."""
     for partition in psutil.disk_partitions(all=True):
         mount = Mount(partition.device, partition.mountpoint, partition.fstype)
-        # Only disks are looked at: a network mount could hang here, and hide the other volumes.
+        # Only disks are inspected: a network mount could hang here, and block the report of the other volumes.
         if not (_is_on_disk(mount) and _is_file(mount.mount_point)):
             yield mount
 
@@ -178,7 +178,7 @@ def _device_counters(mounts: Iterable[Mount]) -> dict[tuple[str, str], float]:
         return {}
     counters: dict[tuple[str, str], float] = {}
     for mount in filter(_is_on_disk, mounts):
-        # The kernel counts under its own name: /dev/mapper/data is a link to dm-0.
+        # The kernel's counters use its own names: /dev/mapper/data is a link to dm-0.
         if count := by_name.get(Path(mount.device).resolve().name):
             counters[mount.device, "read"] = count.read_bytes
             counters[mount.device, "write"] = count.write_bytes

@@ -1,4 +1,4 @@
-"""``system.status``: what this machine is doing, from psutil."""
+"""``system.status``: CPU, memory, load and network of this machine, from psutil."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ from tidegate.engine.threads import in_thread
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Main memory. `percent` is the part that is not available to new work."""
+    """Main memory. `percent` is the share that is not available to programs."""
 
     total_bytes: int
     used_bytes: int
@@ -22,7 +22,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Swap(msgspec.Struct, frozen=True):
-    """Swap space; all zero where there is none."""
+    """Swap space; all zero if there is none."""
 
     total_bytes: int
     used_bytes: int
@@ -31,7 +31,7 @@ class Swap(msgspec.Struct, frozen=True):
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """One network interface. A rate is null where it is not known: at first sight, or when the counter restarted."""
+    """One network interface. A rate is null while it is unknown: at the first call, or after a counter restarted."""
 
     name: str
     rx_bytes: int
@@ -41,7 +41,7 @@ class Interface(msgspec.Struct, frozen=True):
 
 
 class Network(msgspec.Struct, frozen=True):
-    """All interfaces but loopback, summed. A rate sums the known rates and is null while none is known."""
+    """The sum of all interfaces except loopback. A rate is the sum of the known rates, or null if none is known."""
 
     rx_bytes: int
     tx_bytes: int
@@ -51,10 +51,10 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class SystemStatus(msgspec.Struct, frozen=True):
-    """One moment of the machine.
+    """The status of the machine at one moment.
 
-    `cpu_percent` is over all CPUs, 0 to 100, since the last call, and null at the first. `load` is the average number
-    of runnable processes over the last 1, 5 and 15 minutes. `uptime_s` is the machine's.
+    `cpu_percent` is the usage of all CPUs together, 0 to 100, since the last call; null at the first call. `load` is
+    the average number of runnable processes over the last 1, 5 and 15 minutes. `uptime_s` is that of the machine.
     """
 
     hostname: str
@@ -68,14 +68,14 @@ class SystemStatus(msgspec.Struct, frozen=True):
 
 
 class Traffic(NamedTuple):
-    """Bytes that one interface has carried since it came up."""
+    """The bytes that one interface has received and sent since it came up."""
 
     rx_bytes: int
     tx_bytes: int
 
 
 class SystemMonitor:
-    """Answers ``system.status``. Rates are over the time since the last answer, whoever got it."""
+    """Answers ``system.status``. Rates are measured since the last call, by any caller."""
 
     def __init__(self) -> None:
         self._cpu: RateMeter[str] = RateMeter()
@@ -97,7 +97,7 @@ class SystemMonitor:
 
 
 def cpu_percent(rates: Mapping[str, float | None]) -> float | None:
-    """The busy part of CPU time in percent, from the rates of ``busy`` and ``idle`` CPU seconds."""
+    """Return the busy share of the CPU time in percent, from the rates of ``busy`` and ``idle`` CPU seconds."""
     busy, idle = rates["busy"], rates["idle"]
     if busy is None or idle is None or busy + idle == 0:
         return None
@@ -105,13 +105,13 @@ def cpu_percent(rates: Mapping[str, float | None]) -> float | None:
 
 
 def network_counters(traffic: Mapping[str, Traffic]) -> dict[tuple[str, str], float]:
-    """The counters of all interfaces, as a meter takes them."""
+    """Return the counters of all interfaces, in the form that `RateMeter` takes."""
     received = {(name, "rx"): float(bytes_.rx_bytes) for name, bytes_ in traffic.items()}
     return received | {(name, "tx"): float(bytes_.tx_bytes) for name, bytes_ in traffic.items()}
 
 
 def network(traffic: Mapping[str, Traffic], rates: Mapping[tuple[str, str], float | None]) -> Network:
-    """The interfaces and their sum, from what they carried and the rates of `network_counters`."""
+    """Return the interfaces and their sum, from their counters and the rates of `network_counters`."""
     interfaces = [
         Interface(name, carried.rx_bytes, carried.tx_bytes, _rounded(rates[name, "rx"]), _rounded(rates[name, "tx"]))
         for name, carried in sorted(traffic.items())
@@ -126,7 +126,7 @@ def network(traffic: Mapping[str, Traffic], rates: Mapping[tuple[str, str], floa
 
 
 class _Reading(NamedTuple):
-    """Everything psutil says, and when, in monotonic seconds."""
+    """All readings from psutil. `at` is their monotonic time in seconds."""
 
     at: float
     hostname: str

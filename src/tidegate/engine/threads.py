@@ -1,7 +1,7 @@
-"""Calls that may block, away from the event loop.
+"""Runs blocking calls in threads, away from the event loop.
 
-The threads are daemons: one that hangs in the kernel, as on a dead network mount, neither keeps the process from
-ending nor takes the place of another in a pool.
+Each call gets a new daemon thread. A thread that hangs in the kernel, for example on a dead network mount, then neither
+prevents the process from ending nor occupies a worker of a pool.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
-    """Run `function` in a thread of its own; the future has what it returns or raises.
+    """Run `function` in a new thread. The future gets its result or exception.
 
-    Cancelling the future forgets the outcome; the thread runs on to its end.
+    Cancelling the future does not stop the thread; its result is dropped.
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
@@ -27,5 +27,5 @@ def in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
 def _run(function: Callable[[], T], outcome: Future[T]) -> None:
     try:
         outcome.set_result(function())
-    except BaseException as error:  # noqa: BLE001 - whoever awaits the future gets it
+    except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
         outcome.set_exception(error)

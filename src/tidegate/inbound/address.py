@@ -1,4 +1,4 @@
-"""The address that clients reach the gateway at: the socket bound to it, and its URL. Nothing listens on it yet."""
+"""The gateway's address: binds a socket to it, and makes its URL. The socket does not listen yet."""
 
 import socket
 
@@ -6,16 +6,16 @@ import msgspec
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to listen: a name or an address, and a TCP port, 0 for any free one."""
+    """Where to listen: a host name or IP address, and a TCP port; 0 means any free port."""
 
     host: str
     port: int
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address that `host` stands for; an IPv6 address may stand in brackets.
+    """Return a socket bound to the first address of `host`. An IPv6 address may be in brackets.
 
-    Raises `OSError` where that address cannot be had.
+    Raises `OSError` if the address cannot be used. Blocks while it resolves a host name.
     """
     name = host.removeprefix("[").removesuffix("]")
     family, kind, protocol, _, address = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
@@ -31,7 +31,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket, *, tls: bool) -> str:
-    """Where `listener` is reached; a link-local address only with its zone (RFC 6874)."""
+    """Return the URL of `listener`. A link-local address includes its zone (RFC 6874)."""
     host, port, *rest = listener.getsockname()
     zone = f"%25{socket.if_indextoname(rest[1])}" if rest and rest[1] else ""
     return f"{'https' if tls else 'http'}://{f'[{host}{zone}]' if ':' in host else host}:{port}"

@@ -1,9 +1,10 @@
-"""The same bytes to many sockets, past their transports: `send_to_all` implements `tidegate.core.hub.Multicast`.
+"""Writes the same bytes to many sockets, bypassing their transports.
 
-A socket that is full takes nothing, and so does one that is broken or closed: its transport will find out which.
+`send_to_all` implements `tidegate.core.hub.Multicast`. It does not distinguish a full socket from a broken or closed
+one: neither takes any bytes, and the transport detects the difference later.
 
-It is in C: per socket a loop in Python costs as much as writing to a transport, and a loop in C nothing beside the
-kernel's part. Where the installation found no C compiler, it is the loop in Python.
+It is written in C. In Python, the loop costs as much per socket as writing to a transport; in C, it costs nothing
+compared with the system call. If no C compiler was found at installation, the loop in Python is used.
 """
 
 import os
@@ -13,16 +14,19 @@ __all__ = ["IS_COMPILED", "send_one_by_one", "send_to_all"]
 
 
 def send_one_by_one(sockets: Sequence[int], data: bytes, /) -> list[tuple[int, int]]:
-    """`send_to_all` in Python."""
-    left = []
-    for place, socket in enumerate(sockets):
+    """The Python version of `send_to_all`.
+
+    Returns the index of each socket that did not take all of `data`, with the number of bytes that it took.
+    """
+    incomplete = []
+    for index, socket in enumerate(sockets):
         try:
             taken = os.write(socket, data)
         except OSError:
             taken = 0
         if taken < len(data):
-            left.append((place, taken))
-    return left
+            incomplete.append((index, taken))
+    return incomplete
 
 
 try:

@@ -1,7 +1,7 @@
-"""Server-sent events: a gateway connection carried by an ASGI response (WHATWG HTML, section 9.2).
+"""Server-sent events: carries a client's connection over an ASGI response (WHATWG HTML, section 9.2).
 
-The hub writes into a queue here. For each stream, one task passes the queue to the server, and another waits for the
-client to leave. Knows nothing of routes or tokens: who may open a stream was decided before.
+The hub writes into a queue here. For each stream, one task sends the queue to the server, and another waits for the
+client to leave. Knows nothing of routes or tokens: the request was admitted before.
 """
 
 import asyncio
@@ -19,18 +19,21 @@ from tidegate.runtime.gateway import Gateway
 
 RETRY_MS = 1000
 RETRY_SPREAD_MS = 4000
-"""A client whose stream ended reconnects after `RETRY_MS` plus a random part of this."""
+"""A client reconnects `RETRY_MS` plus a random part of this after its stream ended.
+
+So clients that lost their streams together, as in a restart of the gateway, do not all reconnect at the same moment.
+"""
 
 HEADERS = [
     (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store, no-transform"),  # a proxy that compresses would hold events back
-    (b"x-accel-buffering", b"no"),
+    (b"cache-control", b"no-store, no-transform"),  # a proxy that compresses would delay events
+    (b"x-accel-buffering", b"no"),  # nginx would collect events in a buffer
 ]
 
 COMMENT = b":\n\n"
 
 LINGER_S = 2.0
-"""How long (seconds) the client may take to read an ended stream, before its connection is aborted."""
+"""How many seconds a client may take to read the rest of a closed stream before its connection is aborted."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -38,10 +41,10 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class EventStreams:
-    """Opens the streams of one gateway.
+    """Opens the event streams of one gateway.
 
-    `transport_of` finds the transport under a request. A stream that holds more than `soft_bytes` gets no new events
-    until it holds none. `jitter` gives random numbers in [0, 1).
+    `transport_of` returns the transport of an ASGI scope. A stream with more than `soft_bytes` in its queue gets no new
+    events until the queue is empty. `jitter` returns random numbers in [0, 1).
     """
 
     def __init__(
@@ -58,43 +61,43 @@ class EventStreams:
         self.jitter = jitter
 
     def open(self, admission: Admission) -> "EventStream":
-        """The ASGI response that is the stream of whoever was let in with `admission`."""
+        """Make the ASGI response that streams events to the client of `admission`."""
         return EventStream(self, admission)
 
     def retry_ms(self) -> int:
-        """After how many milliseconds the next client whose stream ends is to reconnect."""
+        """Return a random reconnection delay in milliseconds."""
         return RETRY_MS + int(RETRY_SPREAD_MS * self.jitter())
 
 
 class EventStream:
-    """One stream. It is its connection's channel, and the ASGI response that carries it."""
+    """One stream: the channel of a connection, and at the same time the ASGI response that carries it."""
 
     socket = None
-    """The server's framing and TLS lie between us and the socket."""
+    """The hub cannot write to the socket directly: the server adds chunked framing, and perhaps TLS."""
 
     def __init__(self, streams: EventStreams, admission: Admission) -> None:
         self._streams = streams
         self._admission = admission
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
-        """What waits, with the piece that the server is taking just now."""
+        """The size of the queue and of the piece that is just being sent."""
         self._wake = asyncio.Event()
         self._closed = False
-        """The gateway has ended the stream: what waits still goes out."""
+        """The gateway has closed the stream. The queue is still sent."""
         self._gone = False
-        """Nobody reads any more: nothing goes out."""
+        """The client has gone. Nothing more is sent."""
         self._reason = "closed by the client"
         self._deadline: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request with the stream, until either side ends it. Cancellation ends it too."""
+        """Send the stream as the response, until either side ends it. Cancelling ends it too."""
         self._transport = self._streams.transport_of(scope)
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         self._connection = self._connect()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(receive))
-                # The first event's block begins with the time to wait, so that the stream begins with `welcome`.
+                # The reconnection delay goes into the block of the first event, so that this is `welcome`.
                 preamble = EVENT_STREAM.retry(self._streams.retry_ms())
                 self._connection.start(self._admission.since, by_default=self._admission.by_default, preamble=preamble)
                 await self._pump(send)
@@ -102,7 +105,7 @@ class EventStream:
             if self._deadline is not None:
                 self._deadline.cancel()
             self._streams.gateway.disconnect(self._connection, self._reason)
-            del self._connection
+            del self._connection  # it refers to this channel: without the cycle, both are freed at once
 
     # ClosableChannel
 
@@ -145,13 +148,13 @@ class EventStream:
         self._wake.set()
 
     async def _watch(self, receive: Receive) -> None:
-        """Wait for the client to leave. The server also says ``http.disconnect`` when the answer is complete."""
+        """Wait for the client to leave. The server also sends ``http.disconnect`` when the response is complete."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._leave()
 
     async def _pump(self, send: Send) -> None:
-        """Pass on what waits, and a comment each heartbeat interval, so that proxies keep the connection."""
+        """Send the queue, and a comment every heartbeat interval, so that proxies do not close an idle connection."""
         loop = asyncio.get_running_loop()
         interval_s = self._streams.gateway.options.heartbeat_interval_s
         comment_at = loop.time() + interval_s
@@ -174,7 +177,7 @@ class EventStream:
             data = self._waiting.popleft()
             await send(_body(data))
             self._bytes -= len(data)
-            # Not before nothing waits: what the connection sends next would only pile up.
+            # Resume only when the queue is empty: before that, new events would only add to it.
             if self._connection.subscriber.paused and not self._waiting and not self._gone:
                 self._connection.resume()
 

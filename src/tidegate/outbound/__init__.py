@@ -1,4 +1,4 @@
-"""What the gateway reaches for: backends, token checks, the store, the bus, the clock and metrics."""
+"""Implementations of the ports: backends, authenticators, the store, the bus, the clock and metrics."""
 
 from tidegate.extras import require
 

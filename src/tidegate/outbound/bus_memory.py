@@ -1,4 +1,4 @@
-"""The bus of a gateway that stands alone: positions are counted in this process and delivered at once."""
+"""The bus of a single gateway: it assigns positions in this process and delivers events immediately."""
 
 import asyncio
 import secrets
@@ -10,13 +10,14 @@ from tidegate.core.events import EncodedDraft, Position
 from tidegate.ports import Receiver
 
 REMEMBERED = 1000
-"""At least so many of the newest ids are remembered, so that what is published again is published once."""
+"""At least this many of the latest ids are remembered, and at most twice as many, to detect a repeated publish."""
 
 
 class MemoryBus:
-    """Implements `tidegate.ports.Bus` with a sequence that lives as long as the process: a new epoch each time.
+    """Implements `tidegate.ports.Bus` in memory. Each instance is a new epoch.
 
-    It delivers inside `publish` and is never lost. `fence` is ignored: nobody else publishes here.
+    `publish` delivers the events before it returns, and the connection is never lost. `fence` is ignored: no other
+    gateway can publish here.
     """
 
     def __init__(self, epoch: str | None = None) -> None:
@@ -27,7 +28,7 @@ class MemoryBus:
         self._taken_before: dict[str, int] = {}
 
     def open(self, receiver: Receiver) -> "_Opened":
-        """See `tidegate.ports.Bus`. Whoever comes later is delivered what is published from then on."""
+        """See `tidegate.ports.Bus`. The receiver gets only events that are published after it was connected."""
         return _Opened(self, receiver)
 
     @property
@@ -43,6 +44,7 @@ class MemoryBus:
         if seq is None:
             first = self._seq + 1
             seq = self._seq = self._seq + len(drafts)
+            # Two generations instead of one ordered dict: forgetting the old ids then costs nothing per publish.
             if len(self._taken) == REMEMBERED:
                 self._taken_before, self._taken = self._taken, {}
             self._taken[id] = seq
@@ -54,7 +56,7 @@ class MemoryBus:
 
 
 class _Opened(AbstractAsyncContextManager[MemoryBus]):
-    """A receiver that is delivered to while this is open."""
+    """Connects a receiver while the context is open."""
 
     def __init__(self, bus: MemoryBus, receiver: Receiver) -> None:
         self._bus = bus

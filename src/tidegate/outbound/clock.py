@@ -1,4 +1,4 @@
-"""The machine's clocks."""
+"""The clocks of the operating system."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from tidegate.ports import Timer
 
 
 class SystemClock:
-    """Implements `tidegate.ports.Clock`: the monotonic clock, which asyncio's timers follow too, and the wall clock."""
+    """Implements `tidegate.ports.Clock` with the wall clock and the monotonic clock, which asyncio's timers use too."""
 
     def now(self) -> Instant:
         """See `tidegate.ports.Clock`."""

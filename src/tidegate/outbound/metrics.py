@@ -1,7 +1,8 @@
-"""The runtime's counters and gauges for Prometheus, on a registry of their own.
+"""The runtime's counters and gauges for Prometheus, in their own registry.
 
-Labels are bounded: event types that publishers invent and reasons that clients give share ``other`` once there are
-too many of them. What a token with types sees of a metric is declared with it; where nothing is, nothing.
+The number of label values is limited: publishers may invent event types and clients may give any reason, so beyond a
+limit they all share the value ``other``. Each metric declares which of its series a token with limited types may see;
+without a declaration, none.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,11 +31,13 @@ from tidegate.core.topics import BUILT_IN_TYPES
 from tidegate.errors import RefusalReason
 
 INVENTED_TYPES = 256
-"""Event types beside the known ones that get a label value of their own."""
+"""How many event types get their own label value, in addition to the configured and built-in ones."""
 
 REASONS = 64
+"""How many reasons for leaving get their own label value."""
 
 OTHER = "other"
+"""The label value of everything beyond a limit."""
 
 TRANSPORTS = ("websocket", "sse", "http")
 
@@ -43,41 +46,41 @@ BREAKER_STATES = ("closed", "half_open", "open")
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 CREATED = "_created"
-"""What the library adds to every counter: a series more for each, that nobody asked for."""
+"""The suffix of the extra series that the library adds to every counter. They are left out: they only cost space."""
 
 START_TIME = "process_start_time_seconds"
 
 Seen = Callable[[Coverage, Mapping[str, str]], bool]
-"""Whether a token sees the series with some labels, by what it covers. Asked of tokens with types only."""
+"""Whether a token may see the series with these labels. Only called for tokens that are limited to some types."""
 
 
 def by_nobody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """Of a metric of which nobody has decided otherwise."""
+    """The default: no limited token may see the metric."""
     return False
 
 
 def by_everybody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """Of a metric that tells nothing of what is polled and published."""
+    """For metrics that reveal nothing about what is polled or published."""
     return True
 
 
 def by_type(label: str) -> Seen:
-    """Where `label` is an event type that is covered; what is counted under `OTHER` is of many types."""
+    """Visible if the event type in `label` is covered. `OTHER` is not: it counts types of which some may not be."""
     return lambda coverage, labels: labels[label] != OTHER and coverage.types.matches(labels[label])
 
 
 def by_breaker(label: str) -> Seen:
-    """Where `label` is a breaker that serves a covered source."""
+    """Visible if the breaker in `label` is covered."""
     return lambda coverage, labels: labels[label] in coverage.breakers
 
 
 def by_backend(label: str) -> Seen:
-    """Where `label` is a backend all of whose sources are covered."""
+    """Visible if the backend in `label` is covered."""
     return lambda coverage, labels: labels[label] in coverage.backends
 
 
 class PrometheusMetrics:
-    """Implements `tidegate.ports.Metrics`. `known_types` always have a label value of their own."""
+    """Implements `tidegate.ports.RenderedMetrics`. Each of `known_types` always has its own label value."""
 
     def __init__(self, *, version: str, known_types: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
@@ -92,29 +95,28 @@ class PrometheusMetrics:
         build_info(version).set(1)
         self._published = counter("tidegate_events_published", "Events published", "type", seen=of_type)
         self._deliveries = counter(
-            "tidegate_deliveries", "Events times the clients that they went to", "type", seen=of_type
+            "tidegate_deliveries", "Events delivered; each counts once for each client", "type", seen=of_type
         )
-        # Asked for every event: one look-up, where each counter's would be three.
+        # Looked up for every event: one look-up, where each counter's would be three.
         self._of_type = lru_cache(maxsize=INVENTED_TYPES)(self._counters_of_type)
-        self._skipped = counter(
-            "tidegate_events_skipped", "Events that slow clients were not sent", "type", seen=of_type
-        )
+        self._skipped = counter("tidegate_events_skipped", "Events dropped for slow clients", "type", seen=of_type)
         self._polls = counter(
             "tidegate_polls", "Polls ended, by error code or `ok`", "source", "outcome", seen=of_source
         )
-        self._missed = counter("tidegate_ticks_missed", "Polls that were not due in time", "source", seen=of_source)
+        self._missed = counter("tidegate_ticks_missed", "Polls that were not made in time", "source", seen=of_source)
         self._moves = counter(
             "tidegate_breaker_transitions",
-            "Moves of a breaker into a state",
+            "Changes of a breaker to a state",
             "breaker",
             "state",
             seen=by_breaker("breaker"),
         )
         self._connected = counter("tidegate_clients_connected", "Clients that connected", "transport")
         self._left = counter("tidegate_clients_left", "Clients that left", "transport", "reason")
-        self._refusals = counter("tidegate_refusals", "Requests that were not let in", "transport", "reason")
+        self._refusals = counter("tidegate_refusals", "Refused requests", "transport", "reason")
         for transport, why in product(TRANSPORTS, RefusalReason):
-            self._refusals(transport, why.value)  # there from the start: `increase` misses the first of any other
+            # Create every series now: PromQL's `increase` misses the first count of a series that appears later.
+            self._refusals(transport, why.value)
         self._clients = gauge("tidegate_clients", "Clients that are connected", "transport", seen=by_everybody)
         self._breakers = gauge(
             "tidegate_breaker_state",
@@ -143,14 +145,14 @@ class PrometheusMetrics:
         }
 
     def render(self, coverage: Coverage) -> bytes:
-        """What who covers `coverage` may see, in Prometheus' text format: all of it, where that is everything.
+        """Return the metrics that a token with `coverage` may see, in Prometheus' text format.
 
         May be called in another thread.
         """
         return generate_latest(_Covered(self.registry, self._seen, coverage))
 
     def observe(self, measured: Measurement) -> None:
-        """Count what is known here."""
+        """See `tidegate.ports.Metrics`."""
         take = self._takers.get(type(measured))
         if take is not None:
             take(measured)
@@ -191,7 +193,10 @@ class PrometheusMetrics:
         self._refusals(measured.transport, measured.reason.value).inc()
 
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
-        """The counter of given label values. They are few, so each is looked up under the library's lock once."""
+        """Make a counter. Returns a function from label values to the counter of one series.
+
+        The function caches its results, because the library takes a lock for each look-up; the series are few.
+        """
         self._seen[name] = seen
         return cache(Counter(name, text, labels, registry=self.registry).labels)
 
@@ -217,7 +222,7 @@ class _Vocabulary:
 
 
 class _Covered(Collector):
-    """What of `inner` may be seen: by its family's name, the samples for which `seen` says so."""
+    """The samples of `inner` that a token with `coverage` may see. `seen` has the rule of each metric, by its name."""
 
     def __init__(self, inner: Collector, seen: Mapping[str, Seen], coverage: Coverage) -> None:
         self._inner = inner

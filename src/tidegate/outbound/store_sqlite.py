@@ -1,8 +1,7 @@
-"""Last good values on disk: SQLite, written by one thread, off the event loop.
+"""Keeps last good values in SQLite, written by a thread of its own so that the event loop never waits for the disk.
 
-What `save` takes is merged by type and key and written in one transaction at least once in `WRITE_EVERY_S`. The
-directory is locked, so that two gateways never share it. How the file is opened, kept private and set aside is
-`tidegate.database`'s.
+Saved values are merged by type and key, and written in one transaction every `WRITE_EVERY_S`. The directory is locked,
+so that two gateways cannot share it. `tidegate.database` opens the file, keeps it private, and sets a bad one aside.
 """
 
 import asyncio
@@ -22,13 +21,15 @@ from tidegate.errors import StoreError, Unstorable
 from tidegate.ports import SavedValue
 
 WRITE_EVERY_S = 0.25
+"""The pause between two transactions. The port allows 1 second until a value is on disk."""
+
 RETRY_S = 1.0
-"""How long a failed write rests; what it held is merged with what has come since."""
+"""The delay before a failed write is retried, together with the values saved since."""
 
 FILE = "values.sqlite3"
 LOCK = "lock"
 APPLICATION_ID = 0x54494445
-"""Marks our files ("TIDE" in ASCII)."""
+"""SQLite's application id of Tidegate's files: "TIDE" in ASCII."""
 
 MIGRATIONS = (
     """
@@ -55,13 +56,13 @@ _UPSERT = "INSERT OR REPLACE INTO last_good (type, key, data, as_of) VALUES (?, 
 _DELETE = "DELETE FROM last_good WHERE type = ? AND key = ?"
 
 _Batch = dict[tuple[str, str], SavedValue | None]
-"""What is to be stored by type and key, None for what is to be forgotten."""
+"""The changes to write, by type and key; None means to delete."""
 
 log = structlog.get_logger("tidegate.store")
 
 
 class SqliteStore:
-    """The store of one gateway. Made by `open`; `aclose` ends its thread and releases the directory."""
+    """Implements `tidegate.ports.Store`. Made by `open`; `aclose` ends its thread and releases the directory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -73,10 +74,10 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, directory: Path) -> Self:
-        """Lock `directory`, making it if need be, and open what lies in it.
+        """Lock `directory`, which is created if missing, and open the store in it.
 
-        Raises `StoreError` if another gateway holds it, or it cannot be made or written. Cancelling waits for the disk
-        and leaves nothing open.
+        Raises `StoreError` if another gateway uses the directory, or if it cannot be created or written. If cancelled,
+        it waits for the disk and leaves nothing open.
         """
         opening = asyncio.ensure_future(asyncio.to_thread(cls._open, directory))
         try:
@@ -87,11 +88,11 @@ class SqliteStore:
             raise
 
     async def load(self) -> Sequence[SavedValue]:
-        """Everything that is on disk. Call it before the first `save`."""
+        """Return all values on disk. Call this before the first `save`."""
         return await asyncio.to_thread(self._load)
 
     def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
-        """Take values to write and names to forget; returns at once."""
+        """See `tidegate.ports.Store`. Returns immediately."""
         with self._changed:
             for value in values:
                 self._waiting[value.type, value.key] = value
@@ -100,7 +101,7 @@ class SqliteStore:
             self._changed.notify()
 
     async def aclose(self) -> None:
-        """Write what is waiting, then release the directory."""
+        """Write everything that is queued, then release the directory."""
         await asyncio.to_thread(self._close)
 
     @classmethod
@@ -108,7 +109,7 @@ class SqliteStore:
         database = opened(directory, LAYOUT, set_aside=_tell)
         try:
             return cls(database)
-        except BaseException:  # no thread could be started
+        except BaseException:  # the thread could not be started
             database.close()
             raise
 
@@ -123,7 +124,7 @@ class SqliteStore:
         self._database.close()
 
     def _write_on(self) -> None:
-        """The writer thread: until closed, and then once more for what is left."""
+        """The writer thread: writes until closed, and then once more what is left."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -138,7 +139,10 @@ class SqliteStore:
             time.sleep(WRITE_EVERY_S)
 
     def _write(self, batch: _Batch) -> bool:
-        """Whether all of `batch` has been written that can be: what no retry would store is left out with a warning."""
+        """Write `batch`. Returns False if it should be retried.
+
+        A value that can never be stored is dropped with a warning, since no retry would help.
+        """
         try:
             self._database.write(*_changes(batch))
         except Unstorable:
@@ -149,13 +153,13 @@ class SqliteStore:
         return True
 
     def _write_one_by_one(self, batch: _Batch) -> bool:
-        """Keep a value that cannot be stored from holding up all others."""
+        """Write each change separately, so that one that cannot be stored does not block all others."""
         is_whole = True
         for name in list(batch):
             try:
                 self._database.write(*_changes({name: batch[name]}))
             except Unstorable as error:
-                del batch[name]  # or it would be tried again with what is left
+                del batch[name]  # do not retry it with the others
                 log.warning(
                     "last good value left out, it cannot be stored", type=name[0], key=name[1], error=str(error)
                 )
@@ -166,9 +170,9 @@ class SqliteStore:
 
 
 def obstacle(directory: Path) -> str | None:
-    """Why `SqliteStore.open` would refuse `directory`, without changing anything; None if it would not.
+    """Return why `SqliteStore.open` would refuse `directory`, or None. Changes nothing.
 
-    Whether a gateway uses it is not looked at.
+    Does not check whether another gateway uses the directory.
     """
     try:
         nearest = next(path for path in (directory, *directory.parents) if path.exists() or path.is_symlink())

@@ -1,8 +1,8 @@
-"""Everything that a gateway will do, as one value: what `plan` makes of a configuration.
+"""The plan: everything that a gateway will do, as one value. `plan` makes it from a configuration.
 
-A plan is pure data: nothing is opened, read or looked up to make one, two can be compared, and no secret shows when
-one is printed. `changes` says what differs between two. `tidegate.app` makes the parts from a plan; ``doctor`` and
-``config check`` look at the same one.
+A plan is pure data. Making one opens no file and no connection, printing one shows no secret, and `changes` lists the
+differences between two. `tidegate.app` makes the parts from a plan; ``doctor`` and ``config check`` examine the same
+plan.
 """
 
 from tidegate.plan.comparing import Change, changes

@@ -1,4 +1,4 @@
-"""What differs between two plans, value by value."""
+"""The differences between two plans, value by value."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,9 @@ from tidegate.plan.model import Plan
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A value that differs: its dotted `path`, and what it is in either plan, None where it is not there.
+    """A value that differs: its dotted `path`, and its text in each plan, None if the plan does not have it.
 
-    Secrets are masked, so that both may read the same.
+    Secrets are masked, so `before` and `after` may be the same text.
     """
 
     path: str
@@ -22,14 +22,14 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """A value in a plan that holds no others with names, and how it is shown."""
+    """A value in a plan that has no named values inside it, and its text with secrets masked."""
 
     value: object
     shown: str
 
 
 def changes(old: Plan, new: Plan) -> list[Change]:
-    """Every value that differs, in the order of the plan, what is only in `new` last. Empty where both are equal."""
+    """List every value that differs, in the order of the plan; values that only `new` has come last."""
     before, after = dict(_leaves("", old, old)), dict(_leaves("", new, new))
     found = []
     for path in before | after:
@@ -40,7 +40,7 @@ def changes(old: Plan, new: Plan) -> list[Change]:
 
 
 def _leaves(path: str, value: object, shown: object) -> Iterator[tuple[str, Leaf]]:
-    """The leaves of `value` by path. `shown` is what is to be seen of it."""
+    """Yield the leaves of `value` with their paths. `shown` is `value` with its secrets masked."""
     match value:
         case msgspec.Struct() if value.__struct_fields__:
             seen = value.public() if isinstance(value, Masked) else {}
@@ -48,7 +48,7 @@ def _leaves(path: str, value: object, shown: object) -> Iterator[tuple[str, Leaf
                 yield from _leaves(f"{path}.{name}".lstrip("."), inner, seen.get(name, inner))
         case tuple() if all(isinstance(each, msgspec.Struct) for each in value):
             named = {_name(each, number): each for number, each in enumerate(value)}
-            yield path, Leaf(list(named), ", ".join(named))  # their order is a value too
+            yield path, Leaf(list(named), ", ".join(named))  # a change of their order alone is a change too
             for name, each in named.items():
                 yield from _leaves(f"{path}.{name}", each, each)
         case _:
@@ -56,7 +56,7 @@ def _leaves(path: str, value: object, shown: object) -> Iterator[tuple[str, Leaf
 
 
 def _name(value: object, number: int) -> str:
-    """What one of several is called: by its own name, so that one that goes does not move the others."""
+    """A path segment for one of several: its own name if it has one, so that removing one does not renumber others."""
     match value:
         case SourcePlan():
             return value.spec.type

@@ -1,7 +1,7 @@
-"""From a configuration to the plan.
+"""Makes the plan from a configuration.
 
-A key reaches a part by its name: a field of a part's options that is called as a key of the table takes its value
-(`_told`). Only what has another name there, or is worked out, is written down here.
+Most keys reach a part by name: a field of the part's options takes the value of the configuration key with the same
+name (`_filled`). Only fields that are named differently, or computed, are written out here.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
 from tidegate.config.model import Section
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.breaker import BreakerRules
 from tidegate.core.envelope import raw
 from tidegate.core.freshness import SourceSpec
 from tidegate.core.grant import EVERYTHING, Grant, Role
@@ -37,7 +37,7 @@ from tidegate.outbound.auth.opening import (
     SignedTokens,
 )
 from tidegate.outbound.backends import HttpOptions
-from tidegate.outbound.backends.opening import Reached
+from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.plan.model import (
     AccessRules,
     DrainOptions,
@@ -55,41 +55,48 @@ BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "noti
 FRAMES_PER_S = 1000.0
 FRAMES_BURST = 2000
 FRAMES_PER_MESSAGE = 10
-"""A client is read no faster than this, fragments and control frames included, or than its messages may need."""
+"""How many WebSocket frames a client may send, control frames and fragments included.
+
+Ten frames for each message that its limits allow, but at least 1000 a second and 2000 at once: far more than an honest
+client sends, and few enough to read.
+"""
 
 IDLE_MARGIN_S = 5.0
 IDLE_MAX_S = 120.0
-"""A connection to a backend waits for the longest interval of its sources and the margin, but no longer than this."""
+"""An idle connection to a backend is kept for the longest interval of its sources plus the margin, up to the maximum.
+
+So a connection is normally reused by the next poll, but rare polls do not hold connections of a backend for hours.
+"""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 def plan(config: Config) -> Plan:
-    """What the gateway of `config` does. Pure: the same configuration always makes an equal plan."""
+    """Make the plan of the gateway that `config` describes. Pure: equal configurations make equal plans."""
     server, limits, auth = config.server, config.limits, config.auth
     tables = (server, limits)
     return Plan(
-        address=_told(Address, *tables),
-        tls=None if server.tls_cert_file is None else _told(TlsFiles, *tables),
-        server=_told(ServerOptions, *tables, body_bytes=limits.publish_bytes),
-        access=_told(
+        address=_filled(Address, *tables),
+        tls=None if server.tls_cert_file is None else _filled(TlsFiles, *tables),
+        server=_filled(ServerOptions, *tables, body_bytes=limits.publish_bytes),
+        access=_filled(
             AccessRules, *tables, bound_host=server.host, hosts=server.allowed_hosts, origins=server.allowed_origins
         ),
         authentication=_authentication(auth),
         gateway=_gateway(config),
-        api=_told(ApiOptions, *tables, version=__version__, body_s=limits.handshake_s, auth=auth.mode),
-        websocket=_told(WebSocketOptions, *tables, frames=_frames(limits)),
+        api=_filled(ApiOptions, *tables, version=__version__, body_s=limits.handshake_s, auth=auth.mode),
+        websocket=_filled(WebSocketOptions, *tables, frames=_frames(limits)),
         stream_soft_bytes=limits.send_buffer_soft_bytes,
         backends=tuple(_backend(config, name) for name in config.backends),
         store=Path(server.state_dir) if server.state_dir else None,
         metrics=MetricsOptions(version=__version__, known_types=tuple(config.sources)),
-        drain=_told(DrainOptions, *tables),
+        drain=_filled(DrainOptions, *tables),
     )
 
 
 def _gateway(config: Config) -> GatewayOptions:
     server, limits = config.server, config.limits
-    return _told(
+    return _filled(
         GatewayOptions,
         server,
         limits,
@@ -98,7 +105,7 @@ def _gateway(config: Config) -> GatewayOptions:
         default_types=server.default_types or (*config.sources, *BUILT_IN_DEFAULTS),
         publishes=Rate(limits.publishes_per_s, limits.publishes_burst),
         connects=Rate(limits.connects_per_s, limits.connects_burst),
-        session_limits=_told(SessionLimits, limits),
+        session_limits=_filled(SessionLimits, limits),
         send_limits=SendLimits(hard_bytes=limits.send_buffer_hard_bytes, grace_s=limits.slow_grace_s),
         **{f"history_{key}": value for key, value in msgspec.structs.asdict(config.history).items()},
     )
@@ -119,7 +126,7 @@ def _authentication(auth: AuthConfig) -> Authentication:
             return ListedTokens(tuple(_known_token(token, number) for number, token in enumerate(auth.tokens)))
         case "jwt":
             assert auth.jwt is not None, "the configuration's rules see to it"
-            return SignedTokens(_keys(auth.jwt), _told(JwtOptions, auth.jwt))
+            return SignedTokens(_keys(auth.jwt), _filled(JwtOptions, auth.jwt))
 
 
 def _known_token(token: TokenConfig, number: int) -> KnownToken:
@@ -149,27 +156,29 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        reached=Reached(name, backend.protocol, _told(HttpOptions, backend, idle_s=_idle_s(sources.values()))),
-        polled=_told(
+        endpoint=BackendEndpoint(
+            name, backend.protocol, _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()))
+        ),
+        polling=_filled(
             BackendPlan,
             backend,
             config.limits,
             name=name,
-            breaker=_told(BreakerConfig, rules, probe_deadline_s=backend.timeout_s + 1.0),
-            policy=_told(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
+            breaker=_filled(BreakerRules, rules, probe_deadline_s=backend.timeout_s + 1.0),
+            policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
             sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
         ),
     )
 
 
 def _idle_s(sources: Iterable[SourceConfig]) -> float:
-    """For how long a connection is kept without a call: until the rarest of its `sources` is due again."""
+    """How many seconds an idle connection is kept: until the source with the longest interval is due again."""
     longest_s = max((max(source.interval_s, source.idle_interval_s or 0.0) for source in sources), default=0.0)
     return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
 
 def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePlan:
-    spec = _told(
+    spec = _filled(
         SourceSpec,
         source,
         type=event_type,
@@ -177,7 +186,7 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
         timeout_s=timeout_s,
         keyed=source.key is not None,
     )
-    return _told(
+    return _filled(
         SourcePlan,
         source,
         spec=spec,
@@ -187,13 +196,13 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
     )
 
 
-def _told(kind: type[T], *tables: Section, **given: Any) -> T:
-    """A `kind` with each field as `given`, else as the key of that name in `tables`, else as by default.
+def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
+    """Make a `kind`. Each field is taken from `given`, or else from the key of that name in `tables`, or its default.
 
-    A key that names a file comes as a path. No two of `tables` have a key of the same name.
+    The value of a key that ends in ``_file`` becomes a path. No two of `tables` may have a key of the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
-    assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "which of the two keys is not clear"
+    assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "two tables have a key of the same name"
     named = {field: _as_path(field, keys[field]) for field in kind.__struct_fields__ if field in keys}
     return kind(**{**named, **given})
 

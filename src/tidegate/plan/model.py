@@ -1,7 +1,7 @@
-"""What a plan holds: for each part of a gateway, what it is told.
+"""The contents of a plan: the options of each part of a gateway.
 
-The options of a part lie beside the part. A part that takes its options one by one has a struct here, with a field
-for each argument. Everything is immutable data that `==` compares.
+The options of a part are usually defined next to the part. For a part that takes its options as separate arguments,
+this module has a struct with one field for each argument. Everything is immutable data that `==` compares.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
-from tidegate.outbound.backends.opening import Reached
+from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.runtime.gateway import GatewayOptions
 
 
@@ -25,7 +25,7 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `inbound.server.serve` is told; see there."""
+    """The options of `inbound.server.serve`, which explains them."""
 
     handshake_s: float
     body_bytes: int
@@ -33,14 +33,14 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `outbound.metrics.PrometheusMetrics` is told; see there."""
+    """The options of `outbound.metrics.PrometheusMetrics`, which explains them."""
 
     version: str
     known_types: tuple[str, ...]
 
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What `runtime.access.Gate` is told; see there."""
+    """The options of `runtime.access.Gate`, which explains them."""
 
     bound_host: str
     hosts: tuple[str, ...]
@@ -49,22 +49,22 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrainOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """For how many seconds clients are let go: at the most, and at the least."""
+    """Over how many seconds a drain disconnects the clients: at most, and at least."""
 
     drain_s: float
     drain_min_s: float
 
 
 class PlannedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend: how it is reached, and how it and its sources are polled."""
+    """One backend: how to connect to it, and how to poll it and its sources."""
 
     name: str
-    reached: Reached
-    polled: BackendPlan
+    endpoint: BackendEndpoint
+    polling: BackendPlan
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole gateway. `store` is the directory of the last good values, None where they are not kept."""
+    """A whole gateway. `store` is the directory of the last good values, None if they are not kept on disk."""
 
     address: Address
     tls: TlsFiles | None

@@ -1,4 +1,7 @@
-"""The rules of access: which hosts, origins, tokens and proxies are ours. The order is `runtime/admission.py`'s."""
+"""The rules of access: which hosts, origins, tokens and proxies are accepted.
+
+`runtime/admission.py` decides in which order they are checked.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -23,11 +26,10 @@ from tidegate.loopback import LOOPBACK_NAMES
 from tidegate.ports import Authenticator
 
 RETRY_S = 2
-"""When to come back while the keys to check a token with are not there yet."""
-
+"""Retry-After, in seconds, while the keys for checking tokens are not available yet."""
 
 LOCAL_ADDRESS = "tidegate.local_address"
-"""Where an ASGI scope's state has the `local_address` of a `Request`."""
+"""The key in an ASGI scope's state under which the `local_address` of a `Request` is passed."""
 
 
 def _unknown_address() -> str:
@@ -35,10 +37,10 @@ def _unknown_address() -> str:
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a request. `headers` have lower-case names; `peer` is the address of the socket's other end.
+    """The parts of a request that access depends on.
 
-    `local_address` tells that of our end, "" where it is not known: few requests are asked for it, and the kernel
-    has to be.
+    `headers` has lower-case names. `peer` is the remote address of the socket. `local_address` returns the local
+    address, "" if unknown: a function, because it costs a system call and few requests need it.
     """
 
     peer: str
@@ -55,7 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         *,
         local_address: Callable[[], str] = _unknown_address,
     ) -> Self:
-        """With the header `fields` as they came, names in lower case: repeated ones are joined (RFC 9110, 5.2)."""
+        """Make a request from raw header `fields` with lower-case names. Joins repeated fields (RFC 9110, 5.2)."""
         headers: dict[str, str] = {}
         for raw_name, raw_value in fields:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
@@ -64,9 +66,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """The rules of one gateway.
+    """The access rules of one gateway.
 
-    `hosts` and `origins` are those of the configuration; `bound_host` is the name that the server listens on.
+    `hosts` and `origins` are those that the configuration allows; `bound_host` is the host that the server listens on.
     """
 
     def __init__(
@@ -86,9 +88,9 @@ class Gate:
         self._trusted = [_plain(ip_network(proxy)) for proxy in trusted_proxies]
 
     def check_host(self, request: Request) -> None:
-        """Raise `AccessRefused` (421) unless the host that was asked for is one of ours: no DNS rebinding.
+        """Raise `AccessRefused` (421) unless the Host field names this gateway. This prevents DNS rebinding.
 
-        An address at which the connection has arrived is ours too: rebinding takes a name.
+        The address at which the connection arrived is accepted too: rebinding needs a name.
         """
         text = request.headers.get("host", "")
         host = _authority(text)
@@ -100,7 +102,7 @@ class Gate:
             )
 
     def check_origin(self, request: Request) -> None:
-        """Raise `AccessRefused` (403) for a browser's page of another host that is not listed."""
+        """Raise `AccessRefused` (403) if the request is from a page of another origin that is not allowed."""
         if not self.allows_origin(request):
             raise AccessRefused(
                 403,
@@ -110,7 +112,7 @@ class Gate:
             )
 
     def allows_origin(self, request: Request) -> bool:
-        """Whether the page that asks, if it is one, is of the same host or listed."""
+        """Whether the request has no Origin field, or one of this gateway or one that is allowed."""
         text = request.headers.get("origin", "")
         if not text:
             return True
@@ -118,9 +120,9 @@ class Gate:
         return origin is not None and (origin in self._origins or origin == self._own_origin(request))
 
     def authenticate(self, request: Request, token: str | None, role: Role) -> Grant:
-        """What its bearer may do; a bearer header wins over `token`, which came in another way.
+        """Return what the bearer of the request's token may do. An Authorization field takes precedence over `token`.
 
-        Raises `AccessRefused`: 401 without a valid one, 403 if it lacks `role`, 503 while nobody can tell.
+        Raises `AccessRefused`: 401 without a valid token, 403 if it lacks `role`, 503 while tokens cannot be checked.
         """
         grant = self.identify(request, token)
         if role not in grant.roles:
@@ -128,7 +130,7 @@ class Gate:
         return grant
 
     def identify(self, request: Request, token: str | None) -> Grant:
-        """`authenticate` for whoever asks for no role. Raises `AccessRefused`: 401, and 503 while nobody can tell."""
+        """Authenticate a request that needs no role. Raises `AccessRefused` (401, or 503) as `authenticate` does."""
         bearer = bearer_token(request)
         token = token or "" if bearer is None else bearer
         reason = RefusalReason.BAD_TOKEN if token else RefusalReason.NO_TOKEN
@@ -143,14 +145,14 @@ class Gate:
             raise AccessRefused(401, str(error), reason=reason) from error
 
     def address(self, request: Request) -> str:
-        """Where a request comes from: the first address from the right that no trusted proxy added."""
+        """Return the client's address: in X-Forwarded-For, the last one that is not of a trusted proxy."""
         address = request.peer
         if not self._trusted:
             return address
         for hop in reversed(request.headers.get("x-forwarded-for", "").split(",")):
             if not self._trusts(address) or not hop.strip():
                 break
-            # Some proxies add the port.
+            # Some proxies append the port.
             address = str(parse_address(hop.strip()) or hop.strip())
         return address
 
@@ -178,7 +180,7 @@ class Gate:
 
 
 def bearer_token(request: Request) -> str | None:
-    """The token of an Authorization field, "" if it is empty; None without one, or where the scheme is another."""
+    """Return the token of the Authorization field, "" if empty. None without the field, or if the scheme differs."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
@@ -193,7 +195,7 @@ def _is_own_address(host: Authority, request: Request) -> bool:
 
 
 def _plain(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """IPv4 addresses written as IPv6 (``::ffff:192.0.2.0/120``) as IPv4, since that is how peers are compared."""
+    """Convert an IPv4-mapped IPv6 network (``::ffff:192.0.2.0/120``) to IPv4, because peer addresses are converted."""
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < 96:
         return network

@@ -20,7 +20,7 @@ from tidegate.core.history import History
 from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipped
-from tidegate.core.published import Published
+from tidegate.core.published import PublishedValues
 from tidegate.core.rate import Rate
 from tidegate.core.retained import Name, Retained
 from tidegate.core.session import SessionLimits
@@ -100,7 +100,7 @@ class Gateway:
         """Called when another sequence has begun, in which nothing was published yet that we knew."""
         ours = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(ours)
-        self._published = Published(
+        self._published = PublishedValues(
             self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
         )
         self.refusals = Refusals(metrics, clock)

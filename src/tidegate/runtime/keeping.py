@@ -1,4 +1,4 @@
-"""Work that runs for as long as something is open: started together, started again if it fails, ended together."""
+"""Runs background tasks while a context is open, and restarts a task that fails."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -9,18 +9,18 @@ import structlog
 from tidegate.ports import Clock
 
 RESTART_S = 1.0
-"""How long work that failed rests before it is started again."""
+"""The delay before a failed task is restarted, so that one that fails at once does not use all of the processor."""
 
 log = structlog.get_logger("tidegate.supervisor")
 
 
 @asynccontextmanager
-async def kept_running(works: Mapping[str, Callable[[], Awaitable[None]]], clock: Clock) -> AsyncIterator[None]:
-    """Each of `works`, by name, runs while the context is open. On leaving, all are cancelled and waited for.
+async def kept_running(jobs: Mapping[str, Callable[[], Awaitable[None]]], clock: Clock) -> AsyncIterator[None]:
+    """Run each of `jobs`, by name, as a task while the context is open. Leaving it cancels and awaits all of them.
 
-    Work that raises is logged and started again `RESTART_S` later, and so is work that returns.
+    A job that raises is logged, and started again after `RESTART_S`. So is, without a log line, a job that returns.
     """
-    tasks = [asyncio.create_task(_keep_running(name, run, clock), name=name) for name, run in works.items()]
+    tasks = [asyncio.create_task(_keep_running(name, run, clock), name=name) for name, run in jobs.items()]
     try:
         yield
     finally:

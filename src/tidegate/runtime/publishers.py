@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from tidegate.core.events import Draft, Position
 from tidegate.core.grant import Grant
-from tidegate.core.published import Published
+from tidegate.core.published import PublishedValues
 from tidegate.core.rate import Allowances, Rate
 from tidegate.core.retained import Name, Retained
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
@@ -40,7 +40,7 @@ class Publishers:
         event_bytes: int,
         publishes: Rate,
         timeout_s: float,
-        published: Published,
+        published: PublishedValues,
         retained: Retained,
         publisher: EventPublisher,
         clock: Clock,

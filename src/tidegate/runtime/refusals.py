@@ -1,4 +1,4 @@
-"""Who was turned away, counted, and told in the log at a bounded rate."""
+"""Counts refused requests, and logs them at a limited rate."""
 
 from functools import partial
 
@@ -9,64 +9,65 @@ from tidegate.errors import RefusalReason
 from tidegate.ports import Clock, Metrics, Timer
 
 SUMMARY_S = 60.0
-"""How often each reason is logged at the most: the first refusal at once, those after it together."""
+"""The shortest time between two log lines with the same reason. A line sums up all refusals since the previous one."""
 
 log = structlog.get_logger("tidegate.access")
 
 
 class Refusals:
-    """The refusals of one gateway, whatever carried the request. Call `close` at the end.
+    """The refusals of one gateway, over any transport. Call `close` at the end.
 
-    One flood of them, of whatever kind, is a line for each reason and `SUMMARY_S`, with its number and the newest
-    address. What came with a request, tokens above all, is not known here.
+    The first refusal for a reason is logged at once. Later ones are summed up every `SUMMARY_S` in one line, with their
+    number and the last address, so that a flood of requests does not flood the log. The contents of requests, such as
+    tokens, are not passed to this class.
     """
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._untold: dict[RefusalReason, _Untold] = {}
+        self._unlogged: dict[RefusalReason, _Unlogged] = {}
 
     def note(self, transport: str, reason: RefusalReason, address: str) -> None:
-        """Somebody at `address` was turned away from `transport`: ``websocket``, ``sse`` or ``http``."""
+        """Count and log a refused client at `address`. `transport` is ``websocket``, ``sse`` or ``http``."""
         self._metrics.observe(RequestRefused(transport, reason))
-        untold = self._untold.get(reason)
-        if untold is None:
-            _tell(reason, transport, address, count=1)
-            self._wait(reason)
+        unlogged = self._unlogged.get(reason)
+        if unlogged is None:
+            _log(reason, transport, address, count=1)
+            self._start_summary(reason)
         else:
-            untold.count += 1
-            untold.transport, untold.address = transport, address
+            unlogged.count += 1
+            unlogged.transport, unlogged.address = transport, address
 
     def close(self) -> None:
-        """Tell of what was not told yet."""
-        for reason, untold in self._untold.items():
-            untold.timer.cancel()
-            untold.tell(reason)
-        self._untold.clear()
+        """Log what has not been logged yet."""
+        for reason, unlogged in self._unlogged.items():
+            unlogged.timer.cancel()
+            unlogged.log(reason)
+        self._unlogged.clear()
 
-    def _wait(self, reason: RefusalReason) -> None:
+    def _start_summary(self, reason: RefusalReason) -> None:
         summarize = partial(self._summarize, reason)
-        self._untold[reason] = _Untold(self._clock.call_at(self._clock.now().mono + SUMMARY_S, summarize))
+        self._unlogged[reason] = _Unlogged(self._clock.call_at(self._clock.now().mono + SUMMARY_S, summarize))
 
     def _summarize(self, reason: RefusalReason) -> None:
-        untold = self._untold.pop(reason)
-        untold.tell(reason)
-        if untold.count:
-            self._wait(reason)
+        unlogged = self._unlogged.pop(reason)
+        unlogged.log(reason)
+        if unlogged.count:
+            self._start_summary(reason)
 
 
-class _Untold:
-    """What came since the last line of one reason."""
+class _Unlogged:
+    """The refusals for one reason since its last log line."""
 
     def __init__(self, timer: Timer) -> None:
         self.timer = timer
         self.count = 0
         self.transport = self.address = ""
 
-    def tell(self, reason: RefusalReason) -> None:
+    def log(self, reason: RefusalReason) -> None:
         if self.count:
-            _tell(reason, self.transport, self.address, count=self.count)
+            _log(reason, self.transport, self.address, count=self.count)
 
 
-def _tell(reason: RefusalReason, transport: str, address: str, *, count: int) -> None:
+def _log(reason: RefusalReason, transport: str, address: str, *, count: int) -> None:
     log.info("refused", reason=reason.value, transport=transport, address=address, count=count)

@@ -1,4 +1,4 @@
-"""For tests of what is built on Tidegate: a real gateway in the test's own event loop, and fakes of all it stands on.
+"""Tests for programs built on Tidegate: a real gateway in the test's own event loop, and a fake for each port.
 
 ::
 
@@ -9,9 +9,9 @@
         await running.poll("engine")
         assert (await events.next()).stale
 
-The fakes implement the ports of `tidegate.ports`; Tidegate's own tests hold them to the same contracts as the adapters.
-`tidegate.testing.contracts` has those contracts for other people's implementations. Needs no test framework; for
-pytest, `tidegate.pytest_plugin` makes fixtures of this.
+The fakes implement the ports of `tidegate.ports` and pass the same contract tests as Tidegate's own adapters. Those
+contracts are in `tidegate.testing.contracts`, for your own implementations. No test framework is needed;
+`tidegate.pytest_plugin` has fixtures for pytest.
 """
 
 from tidegate.testing.backend import Exchange, Script, ScriptedBackend

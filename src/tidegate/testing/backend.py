@@ -1,4 +1,4 @@
-"""A backend that does what a test says."""
+"""A fake backend that a test controls."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -9,29 +9,34 @@ from tidegate.errors import ApplicationError, BackendError, Disconnected, NoCred
 from tidegate.ports import Ask, Call
 
 Script = Callable[[Call], object] | Mapping[str, object]
-"""What calls are answered: by method, or by a function of the call. An answer is a JSON value, or an error."""
+"""The answers: a mapping from method to answer, or a function from call to answer.
+
+An answer is a JSON value, or an exception. A `BackendError` stands for this one call; any other exception ends the
+whole exchange.
+"""
 
 METHOD_NOT_FOUND = -32601
-"""JSON-RPC 2.0, section 5.1."""
+"""The error code for a method that the script does not name (JSON-RPC 2.0, section 5.1)."""
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """One use of a backend: when it began, by the event loop's clock, and what was asked."""
+    """One exchange with a backend: when it started, in seconds of the event loop's clock, and its calls."""
 
     at: float
     calls: Sequence[Call]
 
     @property
     def methods(self) -> list[str]:
-        """The methods that were asked for, in their order."""
+        """The methods of the calls, in order."""
         return [call.method for call in self.calls]
 
 
 class ScriptedBackend:
-    """Implements `tidegate.ports.Backend`: answers from `script`, unless it was told to `fail` or to `hang`.
+    """Implements `tidegate.ports.Backend`: answers from `script`, until told to `fail` or to `hang`.
 
-    Both `script` and `delay_s`, how long each exchange takes, may be changed at any time, as may `missing`: while it
-    is an error, our own part is missing, and nothing is sent. `exchanges` are all that began so far.
+    A test may change these attributes at any time: `script`; `delay_s`, how many seconds each exchange takes; and
+    `missing`, an error that `prepare` raises, as if credentials were missing. `exchanges` lists all exchanges that
+    have started.
     """
 
     def __init__(self, script: Script = {}, *, delay_s: float = 0.0) -> None:  # noqa: B006 - never changed here
@@ -47,15 +52,15 @@ class ScriptedBackend:
         self._moving.set()
 
     def fail(self, error: Exception) -> None:
-        """From now on every exchange ends with `error`; a `BackendError` for what can become of a real one."""
+        """From now on, every exchange raises `error`: a `BackendError`, if it is to behave like a real backend."""
         self._error = error
 
     def hang(self) -> None:
-        """From now on no exchange ends."""
+        """From now on, no exchange ends."""
         self._moving.clear()
 
     def recover(self) -> None:
-        """Answer from the script again, also those who have been left hanging."""
+        """Answer from the script again, also the exchanges that are hanging."""
         self._error = None
         self._moving.set()
 

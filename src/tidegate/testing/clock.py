@@ -1,4 +1,4 @@
-"""Time that passes when the test says so."""
+"""A fake clock that a test moves by hand."""
 
 import asyncio
 import heapq
@@ -31,7 +31,7 @@ class ManualTimer:
 
 
 class ManualClock:
-    """Implements `tidegate.ports.Clock`. It stands still until `advance` moves it, which wakes what is due by then."""
+    """Implements `tidegate.ports.Clock`. The time changes only when `advance` is called, which wakes due sleepers."""
 
     def __init__(self, beginning: Instant = BEGINNING) -> None:
         self.elapsed = 0.0
@@ -68,23 +68,23 @@ class ManualClock:
         return timer
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, on both clocks. What was due by then is called or woken in the next turn of the event loop."""
+        """Move both clocks forward. What is due is called or woken in the next iteration of the event loop."""
         self.elapsed += seconds
         now = self.now().mono
         while self._timers and self._timers[0][0] <= now:
             _, _, timer, make_due = heapq.heappop(self._timers)
-            if not timer.is_over:
+            if not timer.is_over:  # a cancelled one is still in the heap
                 make_due()
 
     @property
     def next_due_in(self) -> float | None:
-        """In how many seconds the next call or sleeper is due; None if there is none."""
+        """Seconds until the next call or sleeper is due; None if there is none."""
         while self._timers and self._timers[0][2].is_over:
             heapq.heappop(self._timers)
         return max(0.0, self._timers[0][0] - self.now().mono) if self._timers else None
 
     def set_wall(self, by_s: float) -> None:
-        """Set the wall clock forward, or back, against the monotonic one."""
+        """Set the wall clock forward by `by_s` seconds, or back if negative. The monotonic clock stays."""
         self._set_by += by_s
 
     def _add(self, mono: float, timer: ManualTimer, make_due: Callable[[], object]) -> None:

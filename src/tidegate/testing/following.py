@@ -1,4 +1,4 @@
-"""A client in a test: waits for events, but never for ever."""
+"""A client for tests, which waits for events with a timeout."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from tidegate.client import Event, Stream
 from tidegate.core.topics import PatternSet
 
 PATIENCE_S = 10.0
-"""How long an event may take: a busy machine is no failure."""
+"""How long to wait for an event: generous, so that a test does not fail because the machine is busy."""
 
 
 class Follower:
-    """Reads `stream`, an ordinary stream of `tidegate.client`."""
+    """Reads events from `stream`, a stream of `tidegate.client`."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -23,9 +23,9 @@ class Follower:
         where: Callable[[Event], bool] = lambda event: True,
         within_s: float = PATIENCE_S,
     ) -> Event:
-        """The next event of a type that `pattern` matches for which `where` holds; others before it are passed over.
+        """Return the next event whose type matches `pattern` and for which `where` is true. Skip all others.
 
-        Raises `AssertionError`, which tells what came instead, if there is none after `within_s` seconds.
+        Raises `AssertionError`, which lists what came instead, if no such event comes within `within_s` seconds.
         """
         wanted = PatternSet.parse([pattern])
         passed_over = []

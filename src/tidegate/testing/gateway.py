@@ -1,4 +1,4 @@
-"""A real gateway in the test's own event loop, on a free port, and what a test does with it."""
+"""A real gateway in the test's own event loop, on a free port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -17,16 +17,16 @@ from tidegate.ports import Backend, Clock, RenderedMetrics, Store
 from tidegate.testing.following import Follower
 
 NOWHERE = "http://backend.invalid"
-"""The URL of a backend that a configuration only names (RFC 2606): it is never asked for."""
+"""The URL of a backend that the test supplies. It is never contacted: RFC 2606 reserves the name."""
 
-OURS = {"port": 0, "state_dir": ""}
-"""A test takes no port from anybody, and leaves nothing behind."""
+SERVER_SETTINGS = {"port": 0, "state_dir": ""}
+"""A test uses any free port, and leaves no files behind."""
 
-LOOK_AGAIN_S = 0.001
+CHECK_EVERY_S = 0.001
 
 
 class RunningGateway:
-    """A gateway that runs, as made by `gateway`. `app` is all of it; `url` is where it listens."""
+    """A running gateway, made by `gateway`. `app` gives access to its parts; `url` is where it listens."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -36,17 +36,20 @@ class RunningGateway:
     async def follow(
         self, *patterns: str, token: str | None = None, since: str | None = None
     ) -> AsyncIterator[Follower]:
-        """A client of `patterns`, without any the gateway's defaults. See `tidegate.client.connect`."""
+        """Connect a client that subscribes to `patterns`, or without any to the gateway's default types.
+
+        See `tidegate.client.connect` for `token` and `since`.
+        """
         async with client.connect(self.url, types=patterns or None, token=token, since=since) as stream:
             yield Follower(stream)
 
     async def publish(self, event_type: str, data: object, *, key: str | None = None, retain: bool = False) -> Position:
-        """Publish one event, as a publisher may. Raises `PublishError`."""
+        """Publish one event, as a client with the role publisher would. Raises `PublishError`."""
         draft = Draft(type=event_type, data=raw(data), key=key, retain=retain)
         return await self.app.gateway.publish_from_outside([draft], UNRESTRICTED)
 
     async def poll(self, backend: str) -> None:
-        """Have the sources of `backend` asked now, if its breaker permits; what comes of it comes as events.
+        """Poll the sources of `backend` now, if its breaker permits. The results come as events.
 
         Raises `UnknownName`.
         """
@@ -66,13 +69,13 @@ async def gateway(
     metrics: RenderedMetrics | None = None,
     store: Store | None = None,
 ) -> AsyncIterator[RunningGateway]:
-    """The gateway of `config`, which may be the tables of a ``tidegate.toml``, for as long as the context is open.
+    """Run a gateway while the context is open. `config` may be the tables of a ``tidegate.toml``.
 
-    It listens on a free port, has no state directory, and reads nothing from the environment. `backends`, by name,
-    answer in the place of those that the configuration tells of; a table for them may be left out. When the context
-    is entered every source has been asked once. Leaving it ends everything at once.
+    The gateway listens on a free port, has no state directory, and ignores environment variables. `backends`, by name,
+    replace those of the configuration, which then need no table there. When the context has been entered, every source
+    has been polled once. Leaving the context stops everything at once.
 
-    Raises `ConfigError` with everything that is wrong with the configuration.
+    Raises `ConfigError`, which lists everything that is wrong with the configuration.
     """
     fakes = backends or {}
     parts = Parts(backends=fakes, clock=clock, metrics=metrics, store=store)
@@ -83,16 +86,19 @@ async def gateway(
 
 def _for_test(config: Config | Mapping[str, object], backends: Mapping[str, Backend]) -> Config:
     if isinstance(config, Config):
-        return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **OURS))
+        return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **SERVER_SETTINGS))
     return from_document(
         {**config, "backends": _with_urls(config.get("backends", {}), backends)},
         environ={},
-        overrides={f"server.{key}": value for key, value in OURS.items()},
+        overrides={f"server.{key}": value for key, value in SERVER_SETTINGS.items()},
     )
 
 
 def _with_urls(tables: object, backends: Mapping[str, Backend]) -> object:
-    """`tables` of backends, in which what is to be replaced is there and has a URL; what is no table is let be."""
+    """The `tables` of backends, completed so that each of `backends` has a table with a URL.
+
+    Anything that is not a table stays as it is: reading the configuration will report it.
+    """
     if not isinstance(tables, Mapping):
         return tables
     named = {name: tables.get(name, {}) for name in backends}
@@ -102,5 +108,5 @@ def _with_urls(tables: object, backends: Mapping[str, Backend]) -> object:
 async def _first_answers(app: App) -> None:
     for name in {source.backend for source in app.supervisor.sources()}:
         await app.supervisor.poll(name)
-    while app.supervisor.readiness().status == "starting":  # noqa: ASYNC110 - nobody announces it
-        await asyncio.sleep(LOOK_AGAIN_S)
+    while app.supervisor.readiness().status == "starting":  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(CHECK_EVERY_S)

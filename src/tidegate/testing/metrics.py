@@ -1,4 +1,4 @@
-"""Metrics that a test can look at."""
+"""Fake metrics that record everything."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tidegate.core.measurements import Measurement
 
 
 class RecordingMetrics:
-    """Implements `tidegate.ports.RenderedMetrics`: `observed` holds every measurement, in order."""
+    """Implements `tidegate.ports.RenderedMetrics`: `observed` has every measurement, in order."""
 
     def __init__(self) -> None:
         self.observed: list[Measurement] = []
@@ -19,10 +19,10 @@ class RecordingMetrics:
         self.observed.append(measured)
 
     def render(self, coverage: Coverage) -> bytes:
-        """Nothing: `observed` is what there is to see."""
+        """Return nothing: a test reads `observed` instead."""
         del coverage
         return b""
 
     def named(self, tag: str) -> list[tuple[Any, ...]]:
-        """The fields of every measurement with the tag, as ``poll_ended``."""
+        """Return the fields of every measurement with this tag, such as ``poll_ended``."""
         return [msgspec.structs.astuple(each) for each in self.observed if each.__struct_config__.tag == tag]

@@ -1,4 +1,4 @@
-"""Last good values that outlive a gateway, but not the test."""
+"""A fake store, in memory."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from tidegate.ports import SavedValue
 
 
 class MemoryStore:
-    """Implements `tidegate.ports.Store`. `values` are what a gateway that is given this store next will find."""
+    """Implements `tidegate.ports.Store`. `values`, by type and key, are what the next gateway with it will load."""
 
     def __init__(self, values: Iterable[SavedValue] = ()) -> None:
         self.values = {(value.type, value.key): value for value in values}

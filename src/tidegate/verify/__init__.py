@@ -1,8 +1,8 @@
-"""``tidegate verify``: takes a gateway through every way a backend can fail, and judges it from outside.
+"""``tidegate verify``: makes a backend fail in every known way, and checks from outside how the gateway behaves.
 
-Everything is seen over public interfaces: the WebSocket, REST, and the call log of the fault proxy in front of the
-backend. `verify` gives the report as a value, `run` is the command. It must be able to fail: whatever should be there
-to be tested and is not makes a scenario "could not test", never a pass.
+It uses public interfaces only: the WebSocket, REST, and the call log of the fault proxy in front of the backend.
+`verify` returns the report as a value, `run` is the command. If something needed for a test is missing, the scenario
+counts as "could not test", never as passed.
 """
 
 from tidegate.verify.command import run

@@ -1,4 +1,4 @@
-"""What must hold of every stream and every call log, whatever the scenario. Pure; each function lists what is wrong."""
+"""Checks that every stream and every call log must pass in all scenarios. Pure. Most return a list of violations."""
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
@@ -7,13 +7,14 @@ from tidegate.verify.faultproxy import CallRecord
 from tidegate.verify.frames import Frame, Name, ReportedError, Welcome, clock, read_error, read_move, read_place
 
 HANDS_OVER = frozenset({"welcome", "subscribed", "authenticated"})
+"""The messages after which current values follow, and then `synced`."""
 
 RESOLUTION_S = 0.002
-"""Times on the wire are cut to milliseconds."""
+"""Tolerance when comparing times: two times on the wire are each truncated to milliseconds."""
 
 
 def gaps(frames: Sequence[Frame], *, welcome: Welcome, everything: bool) -> list[str]:
-    """Positions ascend from that of `welcome`; for a client of everything without a hole."""
+    """Check that positions increase from that of `welcome`, and without a hole if the client sees `everything`."""
     wrong = [f"a gap was announced: {frame.value.decode()}" for frame in frames if frame.type == "gap"]
     newest = welcome.seq
     for frame in frames:
@@ -29,7 +30,7 @@ def gaps(frames: Sequence[Frame], *, welcome: Welcome, everything: bool) -> list
 
 
 def handovers(frames: Sequence[Frame]) -> list[str]:
-    """After each message that hands values over comes one `synced`, behind all of them and of what came meanwhile."""
+    """Check that one `synced` follows each message of `HANDS_OVER`, after all snapshots and events up to its `seq`."""
     wrong: list[str] = []
     is_due = False
     newest = 0
@@ -50,10 +51,11 @@ def handovers(frames: Sequence[Frame]) -> list[str]:
 
 
 def lies(frames: Iterable[Frame], *, types: Collection[str], breaker: str) -> list[str]:
-    """What cannot be true in the data events of `types`, which `breaker` guards, in the order of one stream.
+    """Check the data events of `types`, which `breaker` guards, in the order of one stream, for contradictions.
 
-    Each says whether it is stale and as of when; a stale one says why; `as_of` never goes back, as long as nobody sets
-    the gateway's clock; with an unchanged `as_of` the data is unchanged; nothing is fresh unless the breaker is closed.
+    Each event says whether it is stale, and as of when. A stale event says why. `as_of` never goes back (this assumes
+    that nobody sets the gateway's clock). While `as_of` is unchanged, so is the data. Events are fresh only while the
+    breaker is closed.
     """
     wrong: list[str] = []
     state: str | None = None
@@ -96,8 +98,10 @@ def _regressions(previous: Frame, frame: Frame) -> Iterable[str]:
 
 
 def misreports(frames: Iterable[Frame], *, types: Collection[str], interval_s: float | None) -> list[str]:
-    """What is wrong with the `rpc_error` events of `types`: they count right, and within an episode (which begins with
-    the first failure in a row) none comes sooner than `interval_s` after the one before. None: the limit is not known.
+    """Check the `rpc_error` events of `types`.
+
+    Their counts of failures must be right. Within an episode, that is a run of failures, the next event must not come
+    sooner than `interval_s` after the last. With None the limit is unknown and not checked.
     """
     wrong: list[str] = []
     before: dict[str, tuple[Frame, ReportedError]] = {}
@@ -123,7 +127,7 @@ def _miscounts(
 
 
 def most_at_once(calls: Iterable[CallRecord], *, methods: tuple[str, ...] | None = None) -> int:
-    """How many calls (of `methods`) were under way at the same time, at the most."""
+    """Return the largest number of calls (of `methods`, if given) that were in flight at the same time."""
     chosen = [call for call in calls if methods is None or call.methods == methods]
     moments = [(call.came_mono, 1) for call in chosen]
     moments += [(call.ended_mono, -1) for call in chosen if call.ended_mono is not None]

@@ -1,4 +1,4 @@
-"""The command: runs a verification, shows it while it goes on, writes the report."""
+"""The command: runs a verification, shows its progress, and writes the report."""
 
 import asyncio
 import sys
@@ -28,11 +28,11 @@ def run(
     scenarios: Sequence[str] = ALL,
     gateway_command: Sequence[str] = GATEWAY,
 ) -> int:
-    """Verify on an event loop of its own, show it on standard output, and write `report`; the exit code.
+    """Run a verification on a new event loop, show it on standard output, and write `report`. Return the exit code.
 
-    0 if everything passed (of a deployment: whatever could be tested there), else 1, also after SIGINT or SIGTERM.
-    Arguments as of `runner.verify`. Raises `ConfigError` for a `report` of an unknown kind, one of the two URLs
-    without the other, or an unknown scenario; `OSError` if the report cannot be written.
+    The exit code is 0 if everything passed (in a deployment: everything that could be tested there), else 1, also after
+    SIGINT or SIGTERM. The arguments are those of `runner.verify`. Raises `ConfigError` for a `report` with an unknown
+    ending, for only one of the two URLs, or for an unknown scenario, and `OSError` if the report cannot be written.
     """
     _check(url, fault_url, scenarios)
     render = None if report is None else renderer_for(report)
@@ -60,7 +60,7 @@ def run(
 
 
 async def _until_signalled(work: Coroutine[object, object, Report]) -> Report:
-    """The first SIGINT or SIGTERM cancels `work`, so that what was started is ended; the second ends us at once."""
+    """Run `work`. The first SIGINT or SIGTERM cancels it, which ends all programs; the second ends the process."""
     task = asyncio.current_task()
     assert task is not None
     with stopping(task.cancel):

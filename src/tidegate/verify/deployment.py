@@ -1,6 +1,7 @@
-"""What is verified: a gateway, a backend behind the fault proxy, and what is known of how they are set up.
+"""The deployment under test: a gateway, a backend behind the fault proxy, and what is known of their settings.
 
-`local_deployment` starts them all, with short intervals; `remote_deployment` finds out what it can of one that runs.
+`local_deployment` starts all of them, with short intervals. `remote_deployment` connects to a running gateway and finds
+out what it can.
 """
 
 import asyncio
@@ -33,14 +34,14 @@ ENGINE_READY = re.compile(r"engine listening on (http://[^/\s\"]+)")
 GATEWAY_READY = re.compile(r'"url": ?"(http://[^"]+)".*"listening"')
 
 READY_S: Final = 30.0
-"""How long a deployment that has just been started may take to ask its backends for the first time."""
+"""How long a deployment that has just been started may take to complete its first polls."""
 
 SLACK_S: Final = 2.0
-"""How much later than promised something may be seen: the machine may be busy."""
+"""Tolerance for events that come later than promised, since the machine may be busy."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What no public interface tells. `methods` are the backend's methods by the event type that they become."""
+    """Settings that no public interface shows. `methods` maps each event type to the backend's method."""
 
     failure_threshold: int
     open_s: float
@@ -69,9 +70,9 @@ HEARTBEAT_S: Final = 0.5
 class Deployment:
     """A gateway and the fault proxy in front of one of its backends.
 
-    `backend` is the name of that backend and of its breaker, `sources` are the event types that it feeds, `interval_s`
-    the longest of their intervals. `settings` are None where they are not known. `patience_s` is how long to wait for
-    what has to come, however busy the machine is.
+    `backend` is the name of that backend and of its breaker. `sources` are the event types that it feeds, `interval_s`
+    is the longest of their intervals. `settings` is None if they are unknown. `patience_s` is the timeout for expected
+    events, long enough for a busy machine.
     """
 
     def __init__(
@@ -101,16 +102,16 @@ class Deployment:
 
     @property
     def is_local(self) -> bool:
-        """Whether we started it."""
+        """Whether this process started the programs."""
         return self.programs is not None
 
     async def recover(self) -> None:
-        """Return once no fault is on and everything is fresh.
+        """Switch off all faults and wait until everything is fresh.
 
-        Where our token may do that, a breaker that was open is reset, so that nobody waits for the back-off that faults
-        of our own have earned it, and a hint saves the wait for the next poll.
+        If the token allows it, an open breaker is reset, to skip the back-off that earlier faults have caused, and a
+        hint is sent, to skip the wait for the next poll.
 
-        Raises `CouldNotTest` if that does not come, or an operator holds the breaker open or closed.
+        Raises `CouldNotTest` if the sources do not become fresh, or if an admin has forced the breaker open or closed.
         """
         await self.heal()
         breaker = await self.gateway.breaker(self.backend)
@@ -128,12 +129,12 @@ class Deployment:
             problem = await self._trouble()
 
     async def heal(self) -> None:
-        """Switch every fault off and let every held answer go. Raises `CouldNotTest`."""
+        """Switch off all faults and release all held answers. Raises `CouldNotTest`."""
         await self.proxy.clear()
         await self.proxy.release()
 
     async def death(self) -> str | None:
-        """Which of the participants that should be up is not; None if all are."""
+        """Return which participant has died, and how; None if all are running."""
         try:
             for program in self.programs.running if self.programs else ():
                 if program.death:
@@ -145,7 +146,7 @@ class Deployment:
         return None
 
     async def restart_gateway(self) -> None:
-        """Kill the gateway with SIGKILL and start it again. Only where we started it. Raises `CouldNotTest`."""
+        """Kill the gateway with SIGKILL and start it again. Only for a local deployment. Raises `CouldNotTest`."""
         assert self.programs is not None
         self.gateway.url = (await self.programs.restart_gateway()).url
 
@@ -165,7 +166,7 @@ class Deployment:
 
 
 class LocalPrograms:
-    """The processes that we started. `running` are those that should be up."""
+    """The processes of a local deployment. `running` are those that should be running."""
 
     def __init__(self, stack: AsyncExitStack, engine: Program, gateway_command: Sequence[str]) -> None:
         self.engine = engine
@@ -190,9 +191,9 @@ class LocalPrograms:
 
 @asynccontextmanager
 async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> AsyncIterator[Deployment]:
-    """The reference engine, the fault proxy and a gateway, on free ports, until the context ends.
+    """Run the reference engine, the fault proxy and a gateway on free ports while the context is open.
 
-    `gateway_command` is run with ``--config FILE``. Raises `CouldNotTest`.
+    The gateway is started as `gateway_command` with ``--config FILE``. Raises `CouldNotTest`.
     """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-verify-")))
@@ -217,10 +218,10 @@ async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> Async
 
 @asynccontextmanager
 async def remote_deployment(*, url: str, fault_url: str, token: str | None = None) -> AsyncIterator[Deployment]:
-    """The gateway at `url`, of which one backend is behind the fault proxy whose control API is at `fault_url`.
+    """Connect to the gateway at `url`. One of its backends is behind the fault proxy with control API `fault_url`.
 
-    Where the gateway has several backends, one call is failed to see which it is. Sources without a value, as those
-    of an empty list, are left out. Raises `CouldNotTest`.
+    If the gateway has several backends, one call is made to fail, to see which backend it is. Sources without a value,
+    such as those of an empty list, are left out. Raises `CouldNotTest`.
     """
     async with aiohttp.ClientSession() as session:
         gateway = GatewayApi(session, url, name="the gateway", token=token)
@@ -239,7 +240,10 @@ async def remote_deployment(*, url: str, fault_url: str, token: str | None = Non
 
 
 async def _calm(gateway: GatewayApi, *, within_s: float) -> None:
-    """Wait until nothing is stale, if that comes: of a source that fails already no further failure may be told."""
+    """Wait until nothing is stale, at most `within_s`.
+
+    A source that fails already may not report a further failure, because `rpc_error` events are rate-limited.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if not any(source.stale for source in (await gateway.status()).sources):
@@ -248,7 +252,7 @@ async def _calm(gateway: GatewayApi, *, within_s: float) -> None:
 
 
 async def _behind(gateway: GatewayApi, proxy: ProxyApi, status: GatewayStatus, token: str | None) -> str:
-    """The backend whose calls go through `proxy`."""
+    """Return the name of the backend whose calls go through `proxy`."""
     within_s = 10.0 + 2 * max(source.interval_s for source in status.sources)
     await _calm(gateway, within_s=within_s)
     async with observing(gateway.url, label="which backend", types=("rpc_error",), token=token) as observer:

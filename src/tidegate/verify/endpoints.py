@@ -1,6 +1,6 @@
-"""The gateway's REST API and the fault proxy's control API, as a scenario uses them.
+"""Clients of the gateway's REST API and of the fault proxy's control API.
 
-Whoever does not answer, or not as promised, cannot be tested: `CouldNotTest`.
+All methods raise `CouldNotTest` if the server does not answer, or answers something unexpected.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from tidegate.verify.obstacles import CouldNotTest
 FORBIDDEN = 403
 
 ANSWER_S = 10.0
-"""How long an answer may take before whoever owes it counts as dead."""
+"""Timeout of a request. A server that takes longer counts as dead."""
 
 POLL_S = 0.01
-"""How often a state that nobody announces is looked at."""
+"""The interval at which to poll a state that no event announces."""
 
 T = TypeVar("T")
 
 
 class BreakerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A breaker as REST shows it."""
+    """A breaker, as shown by REST."""
 
     name: str
     state: str
@@ -38,7 +38,7 @@ class BreakerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A source as REST shows it."""
+    """A source, as shown by REST."""
 
     type: str
     backend: str
@@ -49,7 +49,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateway at a glance."""
+    """The status of the gateway."""
 
     epoch: str
     seq: int
@@ -66,7 +66,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProxyState(msgspec.Struct, frozen=True, kw_only=True):
-    """The fault proxy at a glance; `faults` are the names of those that are on."""
+    """The state of the fault proxy. `faults` are the faults that are switched on; `names` are their names."""
 
     down: bool
     held: int
@@ -83,7 +83,7 @@ class _Calls(msgspec.Struct, frozen=True):
 
 
 class _Endpoint:
-    """An HTTP server that answers in JSON; `name` is what it is called when it doesn't."""
+    """A client of an HTTP server that answers in JSON. `name` is the name of the server in error messages."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, name: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
@@ -92,7 +92,7 @@ class _Endpoint:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def _ask(self, method: str, path: str, *, body: object = None, or_status: int | None = None) -> bytes:
-        """The body of a good answer, or of one with `or_status`. Raises `CouldNotTest` for any other."""
+        """Send a request and return the body. Raises `CouldNotTest` unless the status is 2xx or `or_status`."""
         data = None if body is None else msgspec.json.encode(body)
         try:
             async with self._session.request(
@@ -101,7 +101,7 @@ class _Endpoint:
                 data=data,
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=ANSWER_S),
-                allow_redirects=False,  # whoever answers elsewhere is not what is verified
+                allow_redirects=False,  # a server at another address is not the one under test
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -124,11 +124,11 @@ class GatewayApi(_Endpoint):
     """The REST API of the gateway."""
 
     async def check_health(self) -> None:
-        """Return if the gateway serves."""
+        """Return if the gateway answers."""
         await self._ask("GET", "/healthz")
 
     async def until_ready(self, *, within_s: float) -> None:
-        """Return once every source was asked for the first time. Raises `CouldNotTest` after `within_s` seconds."""
+        """Wait until every source has been polled once. Raises `CouldNotTest` after `within_s` seconds."""
         deadline = asyncio.get_running_loop().time() + within_s
         while True:
             try:
@@ -147,15 +147,15 @@ class GatewayApi(_Endpoint):
         return await self._read(f"/api/v1/status/circuit-breaker/{name}", BreakerStatus)
 
     async def snapshot(self) -> Snapshot:
-        """Every retained event."""
+        """Return all retained events."""
         return await self._read("/api/v1/snapshot", Snapshot)
 
     async def reset(self, breaker: str) -> None:
-        """Close `breaker` and forget its counts, where our token is an operator's."""
+        """Close `breaker` and reset its counts. Does nothing if the token lacks the role admin."""
         await self._ask("POST", f"/api/v1/circuit-breaker/{breaker}/reset", or_status=FORBIDDEN)
 
     async def poll(self, backend: str) -> None:
-        """Hint that something changed at `backend`, where our token may."""
+        """Send a hint that something changed at `backend`. Does nothing if the token does not allow it."""
         await self._ask("POST", f"/api/v1/backends/{backend}/poll", or_status=FORBIDDEN)
 
 
@@ -173,15 +173,15 @@ class ProxyApi(_Endpoint):
         await self._ask("PUT", f"/faults/{name_of(fault)}", body=parameters)
 
     async def clear(self, kind: type[AnyFault] | None = None) -> None:
-        """Switch off the fault of that kind, or all."""
+        """Switch off the fault of this kind, or all faults."""
         await self._ask("DELETE", "/faults" if kind is None else f"/faults/{name_of(kind())}")
 
     async def release(self, count: int | None = None) -> None:
-        """Let the oldest `count` held answers go, or all."""
+        """Release the oldest `count` held answers, or all."""
         await self._ask("POST", "/release" if count is None else f"/release?count={count}")
 
     async def calls(self, *, after: int = 0) -> list[CallRecord]:
-        """The calls with a number above `after`, in the order in which they came."""
+        """Return the calls with a number above `after`, in the order in which they came."""
         calls: list[CallRecord] = []
         while page := (await self._read(f"/calls?after={after}", _Calls)).calls:
             calls += page
@@ -189,12 +189,12 @@ class ProxyApi(_Endpoint):
         return calls
 
     async def last_call(self) -> int:
-        """The number of the newest call; 0 before the first."""
+        """Return the number of the newest call; 0 before the first."""
         self._newest = max([self._newest, *(call.number for call in await self.calls(after=self._newest))])
         return self._newest
 
     async def until(self, condition: Callable[[ProxyState], bool], *, within_s: float) -> bool:
-        """Whether `condition` holds before `within_s` seconds have passed."""
+        """Wait until `condition` holds. Return False if it does not within `within_s` seconds."""
         deadline = asyncio.get_running_loop().time() + within_s
         while not condition(await self.state()):
             if asyncio.get_running_loop().time() >= deadline:

@@ -1,4 +1,4 @@
-"""What a client of the gateway receives, read strictly and without any code of the gateway."""
+"""Decodes the messages of the gateway strictly, and without using any code of the gateway."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 Name = tuple[str, str]
-"""What a value is the newest of: an event type and a key, "" where the type has none."""
+"""The name of a value: its event type and its key, "" if the type has no keys."""
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of the gateway, as the contract describes it. What a message does not carry is None."""
+    """One message of the gateway, as `docs/protocol.md` describes it. Absent fields are None or False."""
 
     type: str
     timestamp: str
@@ -39,7 +39,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def value(self) -> bytes:
-        """`data` exactly as it came."""
+        """`data`, byte for byte."""
         return bytes(self.data)
 
 
@@ -58,7 +58,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def period_s(self) -> float:
-        """For how long it opened, in seconds. Only of an opening."""
+        """The open period in seconds. Only for a move to `open`."""
         assert self.opened_at is not None
         assert self.retry_at is not None
         return seconds(self.retry_at) - seconds(self.opened_at)
@@ -77,7 +77,7 @@ class ReportedError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of a `welcome`, as far as it is judged."""
+    """The data of a `welcome`: the fields that are checked."""
 
     epoch: str
     seq: int
@@ -106,7 +106,7 @@ _data: Mapping[str, msgspec.json.Decoder[Any]] = {
 
 
 def read_frame(text: str | bytes) -> Frame:
-    """A whole message. Raises `msgspec.MsgspecError` or `ValueError` for what is none of the contract."""
+    """Decode a message. Raises `msgspec.MsgspecError` or `ValueError` if it does not match the protocol."""
     frame = _frames.decode(text)
     for time in (frame.timestamp, frame.as_of, frame.retry_at):
         if time is not None:
@@ -117,27 +117,27 @@ def read_frame(text: str | bytes) -> Frame:
 
 
 def read_move(frame: Frame) -> Move:
-    """What a `circuit_breaker.state` event tells."""
+    """Decode the data of a `circuit_breaker.state` event."""
     return _moves.decode(frame.data)
 
 
 def read_error(frame: Frame) -> ReportedError:
-    """What an `rpc_error` event tells."""
+    """Decode the data of an `rpc_error` event."""
     return _errors.decode(frame.data)
 
 
 def read_welcome(frame: Frame) -> Welcome:
-    """What a `welcome` tells."""
+    """Decode the data of a `welcome`."""
     return _welcomes.decode(frame.data)
 
 
 def read_place(frame: Frame) -> Place:
-    """The position that a `synced` tells."""
+    """Decode the data of a `synced`."""
     return _places.decode(frame.data)
 
 
 def is_move(frame: Frame, breaker: str, state: str) -> bool:
-    """Whether `frame` says, live, that `breaker` has moved to `state`."""
+    """Return whether `frame` is a live event (not a snapshot) which says that `breaker` moved to `state`."""
     return (
         frame.type == "circuit_breaker.state"
         and frame.key == breaker
@@ -147,10 +147,10 @@ def is_move(frame: Frame, breaker: str, state: str) -> bool:
 
 
 def seconds(text: str) -> float:
-    """A time of the wire in Unix seconds. Raises `ValueError`."""
+    """Convert a time on the wire to Unix seconds. Raises `ValueError`."""
     return dt.datetime.fromisoformat(text).timestamp()
 
 
 def clock(time: float) -> str:
-    """Unix seconds as people read them: the UTC time of day with milliseconds."""
+    """Format Unix seconds for a report: the UTC time of day with milliseconds."""
     return dt.datetime.fromtimestamp(time, dt.UTC).strftime("%H:%M:%S.%f")[:-3]

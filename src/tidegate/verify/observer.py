@@ -1,4 +1,4 @@
-"""A WebSocket client that keeps every message in the order in which it came, and decides nothing."""
+"""A WebSocket client that records all messages in order, and judges none of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -14,23 +14,24 @@ from tidegate.verify.frames import Frame, Name, Welcome, is_move, read_frame, re
 from tidegate.verify.obstacles import CouldNotTest
 
 OPEN_S = 10.0
-"""How long connecting may take before the gateway counts as out of reach."""
+"""Timeout for connecting, and for the first message after that."""
 
 T = TypeVar("T")
 
 
 class NotSeen(Exception):
-    """What was waited for did not come in time."""
+    """An expected message did not come in time."""
 
 
 class StreamEnded(Exception):
-    """The gateway ended the connection; the text says how."""
+    """The gateway ended the connection. The message says how."""
 
 
 class Observer:
-    """What one client was told. Made by `observing`.
+    """A client that records what it receives; made by `observing`.
 
-    `frames` are the messages, `malformed` those that are none. `ended` says how the connection ended; None while open.
+    `frames` are the valid messages, `malformed` describes the others. `ended` says how the connection ended; it is None
+    while the connection is open.
     """
 
     def __init__(self, label: str, connection: ClientConnection, *, everything: bool) -> None:
@@ -50,31 +51,31 @@ class Observer:
 
     @property
     def mark(self) -> int:
-        """Where what comes from now on will be in `frames`."""
+        """The index in `frames` at which the next message will be."""
         return len(self.frames)
 
     def after(self, frame: Frame) -> int:
-        """Where what came after `frame` is in `frames`."""
+        """Return the index in `frames` just after `frame`."""
         return next(n for n, one in enumerate(self.frames, start=1) if one is frame)
 
     def moves(self, breaker: str, *, after: int = 0) -> list[Frame]:
-        """The moves of `breaker` that were told live."""
+        """Return the live events about moves of `breaker`."""
         states = ("closed", "open", "half_open")
         return [frame for frame in self.frames[after:] if any(is_move(frame, breaker, state) for state in states)]
 
     def values(self, types: Iterable[str], *, after: int = 0) -> list[Frame]:
-        """The data events of `types` that were told live."""
+        """Return the live data events of `types`."""
         wanted = frozenset(types)
         return [frame for frame in self.frames[after:] if frame.type in wanted and not frame.snapshot]
 
     def snapshots(self) -> dict[Name, Frame]:
-        """What was handed over at the start."""
+        """Return the snapshots by name."""
         return {frame.name: frame for frame in self.frames if frame.snapshot}
 
     async def when(self, condition: Callable[[], T | None], *, within_s: float) -> T:
-        """The first true value of `condition`, which is asked after every message.
+        """Call `condition` after each message until its value is true, and return this value.
 
-        Raises `NotSeen` after `within_s` seconds, `StreamEnded`, and `CouldNotTest` if this client itself has died.
+        Raises `NotSeen` after `within_s` seconds, `StreamEnded`, and `CouldNotTest` if this client itself has failed.
         """
         try:
             async with asyncio.timeout(within_s):
@@ -86,7 +87,7 @@ class Observer:
             raise NotSeen(f"not seen within {within_s:g} s") from None
 
     async def ping(self, *, within_s: float) -> None:
-        """A ping and its pong. Raises `NotSeen` or `StreamEnded`."""
+        """Send a ping and wait for its pong. Raises `NotSeen` or `StreamEnded`."""
         try:
             async with asyncio.timeout(within_s):
                 await (await self._connection.ping())
@@ -96,7 +97,7 @@ class Observer:
             raise StreamEnded(str(error)) from error
 
     async def aclose(self) -> None:
-        """Leave. Messages that came before stay."""
+        """Disconnect. The recorded messages are kept."""
         self._reading.cancel()
         await asyncio.wait([self._reading])
         await self._connection.close()
@@ -141,10 +142,10 @@ class Observer:
 async def observing(
     url: str, *, label: str, types: Iterable[str] | None = None, since: str | None = None, token: str | None = None
 ) -> AsyncIterator[Observer]:
-    """A client of the gateway at `url` (http or https) that has been welcomed; it leaves with the context.
+    """Connect a client to the gateway at `url` (http or https) and wait for `welcome`. It disconnects with the context.
 
-    `types` None asks for the gateway's defaults; `since` is ``EPOCH:SEQ``. Raises `CouldNotTest` where the gateway
-    lets nobody in.
+    With `types` None it gets the gateway's defaults. `since` is ``EPOCH:SEQ``. Raises `CouldNotTest` if the gateway
+    does not accept the client.
     """
     query = {"types": None if types is None else ",".join(types), "since": since}
     address = f"{url.replace('http', 'ws', 1)}/ws?{urlencode({k: v for k, v in query.items() if v is not None})}"

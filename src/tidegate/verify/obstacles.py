@@ -1,11 +1,11 @@
-"""What ends a scenario before its end."""
+"""The exceptions that end a scenario early."""
 
 from tidegate.errors import TidegateError
 
 
 class CouldNotTest(TidegateError):
-    """Something that should be there to be tested, or to test with, is not."""
+    """Something that is needed for the test is missing or does not work."""
 
 
 class CheckFailed(TidegateError):
-    """A check failed on which what comes next rests; it is in the result already."""
+    """A check failed on which the rest of the scenario depends. The result already contains the check."""

@@ -1,4 +1,4 @@
-"""Child processes that are tested: started, heard, killed."""
+"""Runs programs under test as child processes: starts them, reads their logs, and ends them."""
 
 import asyncio
 import collections
@@ -19,7 +19,7 @@ LINE_BYTES: Final = 1024 * 1024
 
 
 class Program:
-    """A running child. `url` is where it said that it listens, `said` its last lines."""
+    """A running child process. `url` is the address on which it listens; `said` are the last lines of its log."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
@@ -33,7 +33,7 @@ class Program:
 
     @property
     def death(self) -> str | None:
-        """How it ended, with its last words; None while it runs."""
+        """How the process ended, with the last lines of its log; None while it runs."""
         code = self._process.returncode
         if code is None:
             return None
@@ -41,21 +41,21 @@ class Program:
         return f"the {self.name} has ended ({how}): {' | '.join(self.said) or 'it said nothing'}"
 
     def resident_bytes(self) -> int:
-        """How much memory it holds now. Raises `CouldNotTest`."""
+        """Return its current resident memory. Raises `CouldNotTest`."""
         return self._memory("VmRSS")
 
     def peak_bytes(self) -> int:
-        """The most memory that it has held. Raises `CouldNotTest`."""
+        """Return its peak resident memory. Raises `CouldNotTest`."""
         return self._memory("VmHWM")
 
     async def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that does not help within `END_S`."""
+        """Send SIGTERM, and SIGKILL if the process has not ended after `END_S`."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
@@ -65,7 +65,7 @@ class Program:
             await self.kill()
 
     async def listening(self, ready: re.Pattern[str]) -> None:
-        """Read what it says until `ready` matches a line, whose first group becomes `url`. Raises `CouldNotTest`."""
+        """Read the log until `ready` matches a line. Its first group becomes `url`. Raises `CouldNotTest`."""
         assert self._process.stderr is not None
         try:
             async with asyncio.timeout(READY_S):
@@ -80,7 +80,7 @@ class Program:
         raise CouldNotTest(self.death or f"the {self.name} closed its standard error")
 
     async def listen_on(self) -> None:
-        """Keep reading what it says, so that it never waits for us."""
+        """Keep reading the log, so that the process never blocks on a full pipe."""
         assert self._process.stderr is not None
         async for line in self._process.stderr:
             self.said.append(line.decode(errors="replace").rstrip())
@@ -100,10 +100,11 @@ class Program:
 async def running_program(
     name: str, command: Sequence[str], *, ready: re.Pattern[str], environ: Mapping[str, str] | None = None
 ) -> AsyncIterator[Program]:
-    """Run `command` until the context ends; entered once it says that it listens.
+    """Run `command` while the context is open. Entering waits until its log says that it listens.
 
-    It has a session of its own, so that a terminal's Ctrl-C reaches only us, and a pipe as standard input that ends
-    with us. `environ` goes over our own environment without what configures a gateway. Raises `CouldNotTest`.
+    The program runs in its own session, so Ctrl-C in a terminal reaches only this process. Its standard input is a pipe
+    that closes when this process ends. Its environment is ours without the variables of Tidegate, plus `environ`.
+    Raises `CouldNotTest`.
     """
     try:
         process = await asyncio.create_subprocess_exec(

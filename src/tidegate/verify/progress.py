@@ -1,4 +1,4 @@
-"""What a verification shows while it runs: colours and a spinner on a terminal, plain lines elsewhere."""
+"""Shows the progress of a verification: colours and a spinner on a terminal, plain lines elsewhere."""
 
 from typing import Self
 
@@ -18,7 +18,7 @@ _SHOWN = {
 
 
 class ConsoleProgress:
-    """Implements `trial.Progress`. Use it as a context, which ends the spinner."""
+    """Implements `trial.Progress` on a console. Use it as a context manager, which stops the spinner at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

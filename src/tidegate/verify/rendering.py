@@ -1,4 +1,4 @@
-"""A report as Markdown, JSON or JUnit XML. Knows nothing of how it came about."""
+"""Renders a report as Markdown, JSON or JUnit XML. Must not know how the report was made."""
 
 import datetime as dt
 import re
@@ -18,7 +18,7 @@ _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def renderer_for(path: Path) -> Callable[[Report], str]:
-    """What writes reports as the ending of `path` says. Raises `ConfigError` for any other ending."""
+    """Return the renderer for the file name ending of `path`. Raises `ConfigError` for an unknown ending."""
     try:
         return RENDERERS[path.suffix]
     except KeyError:
@@ -27,7 +27,7 @@ def renderer_for(path: Path) -> Callable[[Report], str]:
 
 
 def markdown(report: Report) -> str:
-    """For people."""
+    """Render a report as Markdown, for people."""
     lines = [
         "# Tidegate: verification",
         "",
@@ -51,13 +51,16 @@ def markdown(report: Report) -> str:
 
 
 def json(report: Report) -> str:
-    """For programs: `Report` as it is, and whether it passed."""
+    """Render a report as JSON, for programs: all fields of `Report`, and `passed`."""
     document = {"passed": report.passed, **msgspec.to_builtins(report)}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
 def junit(report: Report) -> str:
-    """For CI: a suite for each scenario, a case for each check, and an erroneous one for what could not be tested."""
+    """Render a report as JUnit XML, for CI.
+
+    Each scenario is a suite and each check a case. A scenario that could not be tested gets a case with an error.
+    """
     root = ET.Element("testsuites", name="tidegate verify", time=f"{report.elapsed_s:.3f}")
     for scenario in report.scenarios:
         cases = [_case(scenario, check) for check in scenario.checks]
@@ -85,7 +88,7 @@ RENDERERS: Final[Mapping[str, Callable[[Report], str]]] = {".md": markdown, ".js
 
 
 def summary(report: Report) -> str:
-    """The whole verification in one line."""
+    """Summarize the verification in one line."""
     counts = ", ".join(f"{report.count(outcome)} {outcome}" for outcome in Outcome if report.count(outcome))
     skipped = sum(scenario.count(Outcome.SKIPPED) for scenario in report.scenarios)
     checks = sum(len(scenario.checks) for scenario in report.scenarios)
@@ -121,7 +124,7 @@ def _cell(text: str) -> str:
 
 
 def _xml(text: str) -> str:
-    """XML 1.0 has no other control characters (section 2.2)."""
+    """Replace characters that XML 1.0 does not allow (section 2.2)."""
     return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 

@@ -1,6 +1,6 @@
-"""What a verification found, as values: checks, the scenarios that made them, and the report of them all.
+"""The results of a verification, as values: checks, results of scenarios, and the report.
 
-Knows nothing of how a check is made or how a report is written.
+This module must not know how checks are made or how a report is written.
 """
 
 import enum
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Outcome(enum.StrEnum):
-    """What became of a check or a scenario. UNTESTED is never a pass: what should have been judged was not there."""
+    """The outcome of a check or a scenario. UNTESTED means that something needed for the test was missing."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -18,7 +18,7 @@ class Outcome(enum.StrEnum):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim that was looked into. `at_s` is when that was decided, in seconds since the scenario began."""
+    """One claim that was checked. `at_s` is when it was decided, in seconds since the start of the scenario."""
 
     claim: str
     outcome: Outcome
@@ -27,7 +27,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one scenario came to; `reason` says why wherever it did not pass. `began` is Unix time."""
+    """The result of one scenario. `reason` says why it did not pass, "" if it did. `began` is Unix time."""
 
     name: str
     title: str
@@ -39,14 +39,14 @@ class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[Check]
 
     def count(self, outcome: Outcome) -> int:
-        """How many checks came out like that."""
+        """Return the number of checks with this outcome."""
         return sum(check.outcome is outcome for check in self.checks)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole verification. `target` says of what, `began` is Unix time.
+    """The report of a verification. `target` names what was verified, `began` is Unix time.
 
-    `owns_gateway`: we started the gateway, so that nothing may be skipped.
+    `owns_gateway` says that the verification started the gateway itself. Then a skipped check is a failure.
     """
 
     target: str
@@ -57,11 +57,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether every scenario passed; of a deployment, whatever of it could be tested there."""
+        """Whether every scenario passed. In a running deployment, skipped checks are allowed."""
         return bool(self.scenarios) and all(map(self._is_good, self.scenarios))
 
     def count(self, outcome: Outcome) -> int:
-        """How many scenarios came out like that."""
+        """Return the number of scenarios with this outcome."""
         return sum(scenario.outcome is outcome for scenario in self.scenarios)
 
     def _is_good(self, scenario: ScenarioResult) -> bool:
@@ -69,10 +69,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verdict(checks: list[Check], *, obstacle: str | None = None, death: str | None = None) -> tuple[Outcome, str]:
-    """What a scenario with these checks came to, and why unless it passed.
+    """Return the outcome of a scenario with these checks, and the reason if it did not pass.
 
-    `death` says which participant is gone that should be up: then what was seen says nothing. `obstacle` is what kept
-    the scenario from its end. One in which nothing was checked was not tested.
+    `death` says which participant has died; then the checks mean nothing. `obstacle` says what ended the scenario
+    early. A scenario without checks counts as untested.
     """
     failed = [check for check in checks if check.outcome is Outcome.FAILED]
     if death is not None:

@@ -1,4 +1,4 @@
-"""Running the scenarios, one after the other, against one deployment."""
+"""Runs the scenarios, one after the other, against one deployment."""
 
 import contextlib
 import time
@@ -16,8 +16,8 @@ from tidegate.verify.trial import Progress, Trial
 ALL: Final = tuple(scenario.name for scenario in SCENARIOS)
 
 
-class Silence:
-    """A `Progress` that tells nobody."""
+class NoProgress:
+    """A `Progress` that shows nothing."""
 
     def preparing(self, what: str) -> None: ...
 
@@ -37,13 +37,13 @@ async def verify(
     gateway_command: Sequence[str] = GATEWAY,
     progress: Progress | None = None,
 ) -> Report:
-    """Run `scenarios` and say what was found; never raises for what is wrong with what is tested.
+    """Run `scenarios` and return the report. Never raises because of what is wrong with the system under test.
 
-    With `url` and `fault_url` (the fault proxy's control API) a running deployment is driven, as the bearer of
-    `token`. Without them engine, fault proxy and gateway are started on free ports, and the gateway as
-    `gateway_command` with ``--config FILE``. Cancelling ends what was started.
+    With `url` and `fault_url` (the control API of the fault proxy), a running deployment is tested, with `token` if it
+    needs one. Without them, engine, fault proxy and gateway are started on free ports, the gateway as `gateway_command`
+    with ``--config FILE``. Cancellation ends all started programs.
     """
-    progress = progress or Silence()
+    progress = progress or NoProgress()
     chosen = [scenario for scenario in SCENARIOS if scenario.name in scenarios]
     began, started = time.time(), time.monotonic()
     target = url or "a gateway of our own"
@@ -64,7 +64,7 @@ async def verify(
 
 
 async def play(scenario: Scenario, deployment: Deployment, progress: Progress) -> ScenarioResult:
-    """Run one scenario, from a healthy backend to a healthy backend."""
+    """Run one scenario. It starts and ends with a healthy backend."""
     began = time.time()
     progress.began(scenario.title, scenario.promise)
     trial = Trial(deployment, progress)

@@ -1,4 +1,4 @@
-"""One run of one scenario: what it works with, and the list of what it checked."""
+"""One run of one scenario: the tools that it uses, and the list of its checks."""
 
 import asyncio
 import time
@@ -13,22 +13,22 @@ from tidegate.verify.frames import Frame, Move, Name, clock, is_move, read_move
 from tidegate.verify.observer import NotSeen, Observer, StreamEnded, observing
 from tidegate.verify.obstacles import CheckFailed
 from tidegate.verify.report import Check, Outcome, ScenarioResult
-from tidegate.verify.whereabouts import Whereabouts
+from tidegate.verify.stream_position import StreamPosition
 
 OPEN_PERIODS = 8
-"""How many of the last open period two more and their probes can take."""
+"""How long the next two open periods and their probes take at most, in multiples of the last open period."""
 
 SHOWN = 3
-"""How many of many things that are wrong are named."""
+"""How many violations are listed in one check. The others are only counted."""
 
 Good = Mapping[Name, Frame]
-"""The last good event of each value."""
+"""The last good event of each value, by name."""
 
 T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Who is told how a verification goes on."""
+    """Receives the progress of a verification."""
 
     def preparing(self, what: str) -> None: ...
 
@@ -40,7 +40,7 @@ class Progress(Protocol):
 
 
 class Trial:
-    """The scenario's hands: it asks and waits through this, and each claim that it looks into becomes a `Check`."""
+    """The interface of a scenario to the deployment. It waits for events, and records each checked claim as `Check`."""
 
     def __init__(self, deployment: Deployment, progress: Progress) -> None:
         self.deployment = deployment
@@ -56,7 +56,7 @@ class Trial:
 
     @property
     def patience_s(self) -> float:
-        """How long to wait for what has to come: also for a probe and, if that fails, for the next."""
+        """The timeout for expected events. It allows for a probe and, if that fails, for the next one."""
         return self.deployment.patience_s + OPEN_PERIODS * self._open_s
 
     @property
@@ -64,32 +64,32 @@ class Trial:
         return time.monotonic() - self._began
 
     def resident_bytes(self) -> int | None:
-        """The memory of the gateway now; None where its process is not ours."""
+        """Return the current resident memory of the gateway; None unless it is a child of this process."""
         programs = self.deployment.programs
         return None if programs is None else programs.gateway.resident_bytes()
 
     def peak_bytes(self) -> int | None:
-        """The most memory that the gateway has held; None where its process is not ours."""
+        """Return the peak resident memory of the gateway; None unless it is a child of this process."""
         programs = self.deployment.programs
         return None if programs is None else programs.gateway.peak_bytes()
 
     def check(self, claim: str, holds: bool, saw: str) -> None:
-        """Note whether `claim` holds, and what was seen."""
+        """Record whether `claim` holds, and what was seen."""
         self._note(claim, Outcome.PASSED if holds else Outcome.FAILED, saw)
 
     def require(self, claim: str, holds: bool, saw: str) -> None:
-        """As `check`, for what the rest of the scenario rests on: raises `CheckFailed`."""
+        """Like `check`, but raise `CheckFailed` if `claim` does not hold: the rest of the scenario depends on it."""
         self.check(claim, holds, saw)
         if not holds:
             raise CheckFailed(claim)
 
     def check_none(self, claim: str, wrong: list[str], saw: str) -> None:
-        """As `check`, for a list of what is wrong, which should be empty."""
+        """Like `check`, for a list of violations, which should be empty."""
         more = f" (and {len(wrong) - SHOWN} more)" if len(wrong) > SHOWN else ""
         self.check(claim, not wrong, "; ".join(wrong[:SHOWN]) + more if wrong else saw)
 
     def skip(self, claim: str, why: str) -> None:
-        """Note that `claim` cannot be looked into here."""
+        """Record that `claim` cannot be checked here."""
         self._note(claim, Outcome.SKIPPED, why)
 
     async def see(
@@ -100,7 +100,7 @@ class Trial:
         *,
         say: Callable[[T], str],
     ) -> T:
-        """Wait until `observer` was told what makes `condition` true; its value. `CheckFailed` if that never comes."""
+        """Wait until `condition` is true for `observer`, and return its value. Raises `CheckFailed` on a timeout."""
         try:
             found = await observer.when(condition, within_s=self.patience_s)
         except NotSeen as error:
@@ -126,14 +126,13 @@ class Trial:
         return frame, move
 
     async def see_probe_fail(self, observer: Observer, opening: Frame) -> Frame:
-        """Wait for the opening after `opening`: no call that was let in while the breaker was closed is on its way
-        any more, as one may be at `opening` itself."""
+        """Wait for the next opening after `opening`. Only then are all calls over that the closed breaker admitted."""
         claim = "a probe fails, and the breaker opens again"
         frame, _ = await self.see_move(claim, observer, "open", after=observer.after(opening))
         return frame
 
     async def see_fresh(self, claim: str, observer: Observer, *, after: int) -> dict[str, Frame]:
-        """Wait until every source has told a fresh event."""
+        """Wait until every source has published a fresh event."""
 
         def found() -> dict[str, Frame] | None:
             values = observer.values(self.sources, after=after)
@@ -143,7 +142,7 @@ class Trial:
         return await self.see(claim, observer, found, say=shown_times)
 
     async def see_stale(self, claim: str, observer: Observer, *, after: int) -> dict[str, Frame]:
-        """Wait until every source has told a stale event: the first of each."""
+        """Wait until every source has published a stale event. Return the first of each."""
 
         def found() -> dict[str, Frame] | None:
             stale = {f.type: f for f in reversed(observer.values(self.sources, after=after)) if f.stale}
@@ -152,14 +151,15 @@ class Trial:
         return await self.see(claim, observer, found, say=shown_times)
 
     async def see_held(self, count: int) -> None:
-        """Wait until the proxy holds `count` answers; raises `CheckFailed` if so many calls never come."""
+        """Wait until the proxy holds `count` answers. Raises `CheckFailed` on a timeout."""
         held = await self.proxy.until(lambda state: state.held >= count, within_s=self.patience_s)
         self.require("the backend is asked, and the answer held", held, "yes" if held else "no call came")
 
     async def until_probed(self, *, after: int) -> None:
-        """Wait until a call with a number above `after` has reached the proxy: the move to half-open is told before it.
+        """Wait until the probe, a call with a number above `after`, has reached the proxy.
 
-        No longer than the breaker is half-open, for the call may have come before `after` was asked for.
+        This is needed because the move to half-open is published before the call is made. Stop when the breaker is no
+        longer half-open: the probe may have come before `after` was read.
         """
         deadline = time.monotonic() + self.patience_s
         while await self.proxy.last_call() <= after and (await self.gateway.breaker(self.breaker)).state == "half_open":
@@ -167,9 +167,9 @@ class Trial:
             await asyncio.sleep(POLL_S)
 
     def last_good(self, observer: Observer) -> Good:
-        """The newest fresh event of each value, as `observer` was told it or handed it at the start.
+        """Return the newest fresh event of each value that `observer` received, live or as a snapshot.
 
-        `CheckFailed` if it was told none of a source.
+        Raises `CheckFailed` if there is none of a source.
         """
         good = {f.name: f for f in observer.frames if f.type in self.sources and f.stale is False}
         unknown = [event_type for event_type in self.sources if event_type not in {name for name, _ in good}]
@@ -178,9 +178,10 @@ class Trial:
         return good
 
     def falsehoods(self, frames: Iterable[Frame], good: Good) -> list[str]:
-        """What is wrong with events of a failing backend that should all be stale repeats of `good`.
+        """Check that all events of a failing backend are stale repeats of `good`. Return the violations.
 
-        In a deployment a source may publish only what has changed: then `as_of` may be newer than what was told.
+        In a running deployment, a source may publish only changes (`on_change`). Then `as_of` may be newer than in the
+        last event that was published.
         """
         wrong = []
         for frame in frames:
@@ -198,7 +199,7 @@ class Trial:
         return wrong
 
     async def agree(self, move: Move) -> None:
-        """Check that REST shows the breaker as `move` told it, which must still be its newest."""
+        """Check that REST shows the same state of the breaker as `move`, which must be its latest move."""
         rest = await self.gateway.breaker(self.breaker)
         told = (move.state, move.forced, move.failure_count, move.open_count, move.retry_at)
         shown = (rest.state, rest.forced, rest.failure_count, rest.open_count, rest.retry_at)
@@ -209,7 +210,7 @@ class Trial:
 
     @asynccontextmanager
     async def watching(self, label: str, *, types: Iterable[str] | None = ("*",)) -> AsyncIterator[Observer]:
-        """A client for a part of the scenario, whose whole stream is judged at the end, and that it is still open."""
+        """Connect a client. At the end, check its whole stream, and that the connection is still open."""
         async with self.visiting(label, types=types) as observer:
             try:
                 yield observer
@@ -219,7 +220,7 @@ class Trial:
     def visiting(
         self, label: str, *, types: Iterable[str] | None = ("*",), since: str | None = None
     ) -> AbstractAsyncContextManager[Observer]:
-        """A client that nobody judges."""
+        """Connect a client whose stream is not checked."""
         return observing(self.gateway.url, label=label, types=types, since=since, token=self.deployment.token)
 
     async def _judge(self, observer: Observer) -> None:
@@ -234,17 +235,17 @@ class Trial:
             f"{observer.label} was told when all had been handed over", audit.handovers(observer.frames), seen
         )
         if observer.ended is None:
-            await self._comes_back(observer)
+            await self._check_resume(observer)
         wrong = audit.lies(observer.frames, types=self.sources, breaker=self.breaker)
         self.check_none(f"{observer.label} was told nothing that cannot be true", wrong, seen)
 
-    async def _comes_back(self, observer: Observer) -> None:
-        """Who loses the connection now gets all that it misses."""
+    async def _check_resume(self, observer: Observer) -> None:
+        """Check that a client with the position of `observer` could resume without missing an event."""
         claim = f"{observer.label} could come back to where it is"
-        whereabouts = Whereabouts(None)
+        position = StreamPosition(None)
         for frame in list(observer.frames):
-            whereabouts.take(frame)
-        types, since, _ = whereabouts.opening
+            position.take(frame)
+        types, since, _ = position.opening
         if since is None:
             self.check(claim, False, "it is nowhere: there was no synced")
             return
@@ -260,13 +261,13 @@ class Trial:
 
 
 def shown_move(frame: Frame, move: Move) -> str:
-    """A move as a report tells it."""
+    """Describe a move of a breaker for the report."""
     text = f"{clock(frame.at)} {move.from_state} → {move.state} ({move.reason}), {move.failure_count} failures"
     return text + (f", open for {move.period_s:.3f} s" if move.retry_at is not None else "")
 
 
 def shown_times(frames: dict[str, Frame]) -> str:
-    """When each of several events was published, and why they are stale."""
+    """List when each event was published, and why it is stale."""
     parts = [
         f"{name} {clock(frame.at)}{f' {frame.error_code}' if frame.error_code else ''}"
         for name, frame in frames.items()

@@ -75,7 +75,7 @@ def test_an_issuers_address_that_cannot_be_asked_is_named_and_not_shown(url: str
 def test_a_pipe_in_place_of_a_key_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "key")
     for make in (public_key_file, secret_file):
-        with pytest.raises(ConfigError, match=r"x: expected .* got .*key \(a named pipe, no regular file\)"):
+        with pytest.raises(ConfigError, match=r"x: expected .* got .*key \(a named pipe, not a regular file\)"):
             make(tmp_path / "key", setting="x")
 
 

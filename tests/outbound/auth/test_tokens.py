@@ -149,7 +149,7 @@ async def test_a_file_that_becomes_a_pipe_keeps_the_old_token_and_holds_nothing_
     running = asyncio.create_task(authenticator.run())
     path.unlink()
     os.mkfifo(path)
-    await eventually(lambda: any("a named pipe, no regular file" in warning["problem"] for warning in warnings))
+    await eventually(lambda: any("a named pipe, not a regular file" in warning["problem"] for warning in warnings))
     assert knows(authenticator, "old")
     running.cancel()
     await asyncio.wait({running})

@@ -107,7 +107,7 @@ class TestAuthorization:
     @pytest.mark.timeout(10)
     async def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "token")
-        with pytest.raises(NoCredentials, match="got a named pipe, no regular file"):
+        with pytest.raises(NoCredentials, match="got a named pipe, not a regular file"):
             await authorization(HttpOptions(url="http://h/", bearer_token_file=tmp_path / "token"))
 
 

@@ -149,13 +149,13 @@ class _World:
             multicast=send_to_all,
         )
         if self._troubles is not None:
-            behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polled.sources}
+            behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polling.sources}
             self._order = Order(self._record, behind)
         pollers = []
         for planned in wanted.backends:
             name = planned.name
             real = JsonRpcBackend(
-                HttpOptions(url=planned.reached.options.url),
+                HttpOptions(url=planned.endpoint.options.url),
                 wall_clock=clock.wall,
                 connect=connected,
             )
@@ -163,7 +163,7 @@ class _World:
             stack.push_async_callback(tap.aclose)
             pollers.append(
                 BackendPoller(
-                    planned.polled,
+                    planned.polling,
                     backend=tap,
                     gateway=gateway,
                     clock=clock,

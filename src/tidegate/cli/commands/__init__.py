@@ -1,4 +1,4 @@
-"""What each command is called, takes and says of itself. What it does is imported when it runs.
+"""The names, parameters and help texts of the commands, one module for each group. `tidegate.cli` lists them all.
 
-One module for each group of commands; `tidegate.cli` lists them all.
+The implementation of a command is imported when it runs, which keeps ``--help`` and other commands fast.
 """

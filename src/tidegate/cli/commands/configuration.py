@@ -1,4 +1,4 @@
-"""``config``: writing, checking, showing and describing configurations."""
+"""The ``config`` commands: write, check, show and describe configurations."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ app = App(name="config", help="Write, check, show and describe configurations.")
 
 @app.command(name="init")
 def init(path: Path = CONFIG_FILE, /) -> int:
-    """Write a configuration to start from, every setting explained.
+    """Write an example configuration in which every setting is explained.
 
     Parameters
     ----------
     path
-        File to write, which must not exist.
+        File to write. It must not exist.
     """
     from tidegate.cli import configuring
 
@@ -26,14 +26,14 @@ def init(path: Path = CONFIG_FILE, /) -> int:
 
 @app.command(name="check")
 def check(path: Path | None = None, /, *, config: Path | None = None) -> int:
-    """Check a configuration and the files that it names, and report everything wrong with it.
+    """Check a configuration and the files that it names, and report all problems.
 
     Parameters
     ----------
     path
         File to check; by default tidegate.toml.
     config
-        The same, as other commands call it.
+        The same as PATH, under the name that other commands use.
     """
     from tidegate.cli import configuring
 
@@ -42,14 +42,14 @@ def check(path: Path | None = None, /, *, config: Path | None = None) -> int:
 
 @app.command(name="show")
 def show(path: Path | None = None, /, *, config: Path | None = None) -> int:
-    """Print a configuration as it counts: with every default and the environment, without secrets.
+    """Print the effective configuration, including defaults and the environment. Secrets are masked.
 
     Parameters
     ----------
     path
         File to show; by default tidegate.toml.
     config
-        The same, as other commands call it.
+        The same as PATH, under the name that other commands use.
     """
     from tidegate.cli import configuring
 

@@ -1,4 +1,4 @@
-"""``engine``: the reference backend, and what one asks of it."""
+"""The ``engine`` commands: run the reference backend, and use its compression jobs."""
 
 import os
 import sys
@@ -40,23 +40,23 @@ def run(
     host
         Address to listen on.
     port
-        Port to listen on, 0 for any.
+        Port to listen on, 0 for any free port.
     state_dir
-        Directory that keeps the jobs, "" for none; by default tidegate-engine/ under the XDG state home.
+        Directory in which to keep the jobs, "" for none; by default tidegate-engine/ under the XDG state home.
     allow_root
-        Folder within which jobs may read and write, repeatable; by default the working directory, unless it is /.
+        Folder in which jobs may read and write, repeatable; by default the working directory, unless it is /.
     agents
-        Worker processes.
+        Number of worker processes.
     keep_s
-        Seconds for which jobs that have ended are remembered.
+        How long to remember jobs that have ended, in seconds.
     keep_count
-        How many of them are.
+        How many jobs that have ended to remember.
     notify_url
-        Gateway to tell of changes, as http://127.0.0.1:12080/api/v1/backends/engine/poll.
+        URL of a gateway to notify of changes, such as http://127.0.0.1:12080/api/v1/backends/engine/poll.
     notify_token_file
-        File with the token for that.
+        File with the token for notify_url.
     log_level
-        Least important lines to log.
+        Lowest level to log.
     """
     require("engine")
     from tidegate.cli import logs
@@ -86,22 +86,22 @@ def submit(
     json: bool = False,
     url: EngineUrl = DEFAULT_ENGINE_URL,
 ) -> int:
-    """Compress a file with zstandard, or a folder as .tar.zst, beside it.
+    """Compress a file with zstandard, or a folder as .tar.zst. The result is placed beside it.
 
     Parameters
     ----------
     path
-        File or folder within the engine's allowed folders. It is left as it is.
+        File or folder within the engine's allowed folders. It is not changed.
     level
-        From fast to small.
+        Compression level, from 1 (fastest) to 19 (smallest).
     destination
-        Other name for the result, or a folder for it. Nothing is ever overwritten.
+        Another name for the result, or a folder for it. Nothing is ever overwritten.
     wait
-        Wait for its end, with a progress bar; by default on a terminal only. Ctrl-C ends the waiting, not the job.
+        Wait until the job has ended, with a progress bar; by default only on a terminal. Ctrl-C does not end the job.
     json
-        The job as a line of JSON.
+        Print the job as a line of JSON.
     url
-        The engine.
+        URL of the engine.
     """
     require("engine")
     from tidegate.cli import jobs, signals
@@ -119,11 +119,11 @@ def jobs(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT_E
     Parameters
     ----------
     follow
-        Go on showing them until Ctrl-C.
+        Keep showing them until Ctrl-C.
     json
-        Each job as a line of JSON.
+        Print each job as a line of JSON.
     url
-        The engine.
+        URL of the engine.
     """
     require("engine")
     from tidegate.cli import jobs, signals
@@ -133,16 +133,16 @@ def jobs(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT_E
 
 @app.command(name="cancel")
 def cancel(job: str, /, *, json: bool = False, url: EngineUrl = DEFAULT_ENGINE_URL) -> int:
-    """Give a job up. Nothing is left of it; one that has ended, or is about to be done, stays as it is.
+    """Cancel a job. Its unfinished result is removed. A job that has ended, or is just finishing, is not affected.
 
     Parameters
     ----------
     job
-        Its id.
+        Id of the job.
     json
-        The job as a line of JSON.
+        Print the job as a line of JSON.
     url
-        The engine.
+        URL of the engine.
     """
     require("engine")
     from tidegate.cli import jobs, signals
@@ -157,11 +157,11 @@ def agents(*, follow: bool = False, json: bool = False, url: EngineUrl = DEFAULT
     Parameters
     ----------
     follow
-        Go on showing them until Ctrl-C.
+        Keep showing them until Ctrl-C.
     json
-        Each agent as a line of JSON.
+        Print each agent as a line of JSON.
     url
-        The engine.
+        URL of the engine.
     """
     require("engine")
     from tidegate.cli import jobs, signals

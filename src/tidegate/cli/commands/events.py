@@ -1,4 +1,4 @@
-"""``watch`` and ``publish``: what a client of a gateway does."""
+"""The commands ``watch`` and ``publish``, for clients of a gateway."""
 
 import os
 from typing import Annotated
@@ -23,15 +23,15 @@ def watch(
     Parameters
     ----------
     url
-        The gateway. A token for it is taken from TIDEGATE_TOKEN.
+        URL of the gateway. Set TIDEGATE_TOKEN if it needs a token.
     types
-        Event types or patterns, separated by commas, such as `system.*,rpc_error`; by default the gateway's.
+        Event types or patterns, separated by commas, such as `system.*,rpc_error`; by default the gateway's choice.
     json
-        Lines of JSON also on a terminal.
+        Print lines of JSON even on a terminal.
     count
-        End after so many events.
+        Stop after this many events.
     duration
-        End after so many seconds; with fewer than --count events, as failed.
+        Stop after this many seconds. The exit code is 1 if fewer than --count events came.
     """
     from tidegate.cli import signals
     from tidegate.cli.following import Following, follow
@@ -48,7 +48,7 @@ def watch(
 
 
 def publish(
-    type: str,  # noqa: A002 - what the contract calls it
+    type: str,  # noqa: A002 - the name in the protocol
     json: str,
     *,
     key: str | None = None,
@@ -64,11 +64,11 @@ def publish(
     json
         The event's data, as JSON.
     key
-        Which of the many things of that type it speaks of.
+        Key of the item that the event is about, if there are several of that type.
     url
-        The gateway. A token for it is taken from TIDEGATE_TOKEN.
+        URL of the gateway. Set TIDEGATE_TOKEN if it needs a token.
     retain
-        Keep it for clients that come later.
+        Keep the event for new subscribers.
     """
     from tidegate.cli.publishing import publish_event
 

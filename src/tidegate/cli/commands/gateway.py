@@ -1,4 +1,4 @@
-"""``serve``, ``demo`` and ``doctor``: the gateway itself."""
+"""The commands ``serve``, ``demo`` and ``doctor``: run and check a gateway."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,29 +23,29 @@ def serve(
     engine_port: Port | None = None,
     log_level: LogLevel = "info",
 ) -> int:
-    """Run the gateway. Without a configuration it starts the reference engine beside it and shows this machine.
+    """Run the gateway. Without a configuration, also start the reference engine and stream this machine's status.
 
     Parameters
     ----------
     config
-        Configuration file in TOML, by default tidegate.toml if it is there; see `tidegate config init`.
+        Configuration file in TOML; by default tidegate.toml, if it exists. `tidegate config init` writes one.
     host
-        Address to listen on; wins over the file. Anything beyond loopback needs [auth].
+        Address to listen on; overrides the file. An address other than loopback needs [auth].
     port
-        Port to listen on, 0 for any; wins over the file.
+        Port to listen on, 0 for any free port; overrides the file.
     demo
-        Show this machine, whether tidegate.toml is there or not.
+        Stream this machine's status even if tidegate.toml exists.
     engine_port
-        Port for the engine that is started when there is no configuration.
+        Port for the engine that is started if there is no configuration.
     log_level
-        Least important lines to log.
+        Lowest level to log.
     """
     file = _served_file(config, demo=demo)
     require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
-        from tidegate.cli import serving  # heavy: signals are heard already
+        from tidegate.cli import serving  # slow to import, so only after the signal handlers are set
 
         return await serving.serve(stopped, config_file=file, overrides=overrides, engine_port=engine_port)
 
@@ -53,26 +53,26 @@ def serve(
     if file is not config:
         import structlog
 
-        structlog.get_logger("tidegate").info("configuration read, since it is here", file=str(file))
+        structlog.get_logger("tidegate").info("using the configuration file in this directory", file=str(file))
     overrides = {"server.host": host, "server.port": port}
     return signals.run(work)
 
 
 def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
-    """See it work: the gateway, the reference engine and a live view of this machine, until Ctrl-C.
+    """Try it out: run the gateway and the reference engine, and show this machine's status live until Ctrl-C.
 
     Parameters
     ----------
     json
-        Lines of JSON instead of a table.
+        Print lines of JSON instead of a table.
     log_level
-        Least important lines to log.
+        Lowest level to log.
     """
     require("gateway", "engine")
     from tidegate.cli import logs, signals
 
     async def work(stopped: "asyncio.Event") -> int:
-        from tidegate.cli import following, serving  # heavy: signals are heard already
+        from tidegate.cli import following, serving  # slow to import, so only after the signal handlers are set
 
         return await serving.demo(stopped, following.Following(json=json))
 
@@ -86,18 +86,18 @@ def doctor(
     demo: bool = False,
     url: Annotated[str | None, Parameter(env_var=URL)] = None,
 ) -> int:
-    """Look at all that a gateway needs, and say what to do about what is missing.
+    """Check everything that a gateway needs, and say how to fix what is wrong.
 
-    Configuration, files, limits, address, state directory, and one call to each backend for each source.
+    This covers configuration, files, limits, address and state directory, and polls each source once.
 
     Parameters
     ----------
     config
-        Configuration file to examine; by default what `tidegate serve` runs without one.
+        Configuration file to check; by default what `tidegate serve` uses without one.
     demo
-        Examine what `tidegate serve --demo` runs.
+        Check what `tidegate serve --demo` runs.
     url
-        A gateway that is to be running; by default it may or may not run where the configuration says.
+        URL of a gateway that must be running; by default, a gateway may or may not run at the configured address.
     """
     file = _served_file(config, demo=demo)
     require("gateway", *(() if file else ("engine",)))
@@ -115,7 +115,7 @@ def doctor(
 
 
 def _served_file(config: Path | None, *, demo: bool) -> Path | None:
-    """The configuration to serve; None for the reference engine beside the gateway."""
+    """Return the configuration file to serve, or None to run with the reference engine."""
     if config is not None and demo:
         raise ConfigError([Problem("--demo", "no --config beside it", str(config))])
     if config is not None or demo:

@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""Parameters that several commands share."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Url = Annotated[str, Parameter(env_var=URL)]
 
 
 def check_url(url: str) -> None:
-    """Raise `ConfigError` where `--url` names no gateway."""
+    """Raise `ConfigError` if the value of `--url` cannot be the address of a gateway."""
     from tidegate.client.addresses import api_url
 
     try:

@@ -1,4 +1,4 @@
-"""``verify`` and ``faultproxy``: whether a gateway keeps its promises."""
+"""The commands ``verify`` and ``faultproxy``: test whether a gateway keeps its promises."""
 
 import os
 from pathlib import Path
@@ -9,18 +9,18 @@ from tidegate.extras import require
 
 
 def verify(*, url: str | None = None, fault_url: str | None = None, report: Path | None = None) -> int:
-    """Prove that a gateway stays truthful whatever its backend does: six scenarios, seen from outside.
+    """Prove from outside that a gateway stays truthful whatever its backend does, in six scenarios.
 
-    Without --url it starts gateway, engine and fault proxy itself, and takes about half a minute.
+    Without --url it starts a gateway, an engine and a fault proxy itself. This takes about half a minute.
 
     Parameters
     ----------
     url
-        A gateway that runs. A token for it is taken from TIDEGATE_TOKEN: a subscriber's; faster with an operator's.
+        URL of a running gateway. Set TIDEGATE_TOKEN if it needs a token: subscriber is enough, admin is faster.
     fault_url
-        Control API of the fault proxy that stands before one of its backends.
+        URL of the control API of the fault proxy in front of one of its backends.
     report
-        File for what was found, as its ending says: .md, .json or .xml (JUnit).
+        File for the report. The ending decides the format: .md, .json or .xml (JUnit).
     """
     require("gateway", "engine")
     from tidegate import verify
@@ -31,16 +31,16 @@ def verify(*, url: str | None = None, fault_url: str | None = None, report: Path
 
 
 def faultproxy(*, listen: str, upstream: str, control: str) -> int:
-    """Run a fault-injecting HTTP proxy in front of a backend or a gateway, steered over HTTP.
+    """Run a fault-injecting HTTP proxy in front of a backend or a gateway. It is controlled over HTTP.
 
     Parameters
     ----------
     listen
-        HOST:PORT for its clients.
+        HOST:PORT on which clients connect.
     upstream
-        URL of the server behind it.
+        URL of the server behind the proxy.
     control
-        HOST:PORT for its control API.
+        HOST:PORT of the control API.
     """
     require("gateway", "engine")
     from tidegate.verify import faultproxy

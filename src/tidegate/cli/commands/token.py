@@ -1,4 +1,4 @@
-"""``token``: tokens for clients."""
+"""The ``token`` command: makes tokens for clients."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,28 +24,28 @@ def create(
     audience: str | None = None,
     issuer: str | None = None,
 ) -> int:
-    """Make a token: one to list under [[auth.tokens]], or, with a key, a signed one for mode = "jwt".
+    """Make a token to list under [[auth.tokens]], or, with a key, a signed token for mode = "jwt".
 
     Parameters
     ----------
     role
-        What its bearer may do, repeatable; by default subscriber.
+        Role of the token, repeatable; by default subscriber.
     types
-        Patterns that its bearer may subscribe to, separated by commas; by default everything.
+        Patterns that the token covers, separated by commas; by default everything.
     file
-        File to write the token to, readable by its owner alone, which must not exist; else it is printed.
+        File to write the token to, readable only by its owner. It must not exist. By default the token is printed.
     key_file
         Private key in PEM to sign with: RSA for RS256, EC on P-256 for ES256.
     secret_file
         Shared secret to sign with, for HS256.
     sub
-        Whose token it is, for logs. Signed tokens only, as all that follow.
+        Subject, shown in logs. This and the following options are for signed tokens only.
     expires_s
-        Seconds for which it is good; by default an hour.
+        Lifetime in seconds; by default an hour.
     audience
-        Who it is for, where [auth.jwt] names an audience.
+        Audience, if [auth.jwt] names one.
     issuer
-        Who made it, where [auth.jwt] names an issuer.
+        Issuer, if [auth.jwt] names one.
     """
     from tidegate.cli import tokens
 

@@ -1,7 +1,7 @@
-"""``python -m tidegate.engine.compression.agent``: a worker process, started by the engine alone.
+"""``python -m tidegate.engine.compression.agent``: a worker process. Only the engine starts it.
 
-One thread works; another reads what the engine says and tells it how far the work is, also while the work hangs in the
-kernel. It ends when its standard input does, and is killed if the engine is.
+One thread does the work. Another reads messages of the engine and reports progress, even while the work hangs in the
+kernel. The process ends when its standard input is closed, and is killed if the engine is killed.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ STDIN, STDOUT = 0, 1
 BUSY_BEAT_MS = 200
 IDLE_BEAT_MS = 1000
 NICENESS = 5
-"""Jobs are not urgent: the gateway and whatever else runs here goes first."""
+"""Lowers the priority: jobs are not urgent, so the gateway and all other programs go first."""
 
 _DECODER: msgspec.json.Decoder[ToAgent] = msgspec.json.Decoder(ToAgent)
 
@@ -46,11 +46,15 @@ class _Task(NamedTuple):
     order: Run
     progress: Progress
     verdicts: "queue.SimpleQueue[bool]"
-    """Whether the verified file may be published."""
+    """Receives one answer of the engine: whether the verified file may be published."""
 
 
 class Worker:
-    """The two threads and what they share. `current` is written by the reading thread when a job comes."""
+    """The two threads and their shared state.
+
+    The reading thread sets `_current` when a job comes, and the working thread clears it when the job has ended. The
+    engine sends no other job in between.
+    """
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -58,7 +62,7 @@ class Worker:
         self._sending = threading.Lock()
 
     def run(self) -> None:
-        """Work until standard input ends."""
+        """Execute jobs until standard input is closed."""
         threading.Thread(target=self._listen, name="engine", daemon=True).start()
         self._send(Ready())
         while (task := self._tasks.get()) is not None:
@@ -79,14 +83,14 @@ class Worker:
             return Failed(job=job, counts=task.progress.counts)
         except Refused as refused:
             return Failed(job=job, counts=task.progress.counts, code=refused.code, message=str(refused))
-        except Exception as error:  # noqa: BLE001 - the agent outlives whatever a job does
+        except Exception as error:  # noqa: BLE001 - no failure of a job may end the agent
             traceback.print_exc()
             message = str(Refused(Code.INTERNAL, f"{type(error).__name__}: {error}"))
             return Failed(job=job, counts=task.progress.counts, code=Code.INTERNAL, message=message)
         return Done(job)
 
     def _listen(self) -> None:
-        """Read until standard input ends, with a beat whenever it is time."""
+        """Read messages until standard input is closed. Send a beat whenever none came for a while."""
         poll = select.poll()
         poll.register(STDIN, select.POLLIN)
         rest = b""
@@ -124,8 +128,8 @@ class Worker:
             task.verdicts.put(False)
 
     def _send(self, message: FromAgent) -> None:
-        """Nobody reads any more where the engine is gone; then standard input has ended as well."""
         left = encoded(message)
+        # A broken pipe means that the engine is gone. Then standard input is closed too, which ends the process.
         with self._sending, contextlib.suppress(BrokenPipeError):
             while left:
                 left = left[os.write(STDOUT, left) :]
@@ -133,7 +137,7 @@ class Worker:
 
 def main() -> int:
     be_killed_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the engine stops its agents
     os.nice(NICENESS)
     Worker().run()
     return 0

@@ -1,6 +1,6 @@
-"""The process of an agent: how it is started, and how it ends.
+"""Starts and ends the process of an agent.
 
-It ends with the engine, however that ends: its standard input closes, and Linux kills it.
+The process ends with the engine, however that ends: its standard input is closed, and Linux kills it.
 """
 
 import asyncio
@@ -9,16 +9,17 @@ import sys
 from typing import Protocol
 
 END_S = 2.0
-"""How long an agent may take to clean up and end with the engine before it is killed."""
+"""How long an agent may take to clean up and end when the engine stops. Then it is killed."""
 
 CLOSED_S = 1.0
-"""How long a process that has closed its standard output may take to end."""
+"""How long a process may take to end after it has closed its standard output. Then it is killed."""
 
 LINE_BYTES = 1024 * 1024
+"""Limit on one message of an agent. Error messages are cut to 2,000 characters, so real messages are far shorter."""
 
 
 class Writer(Protocol):
-    """What is needed of an `asyncio.StreamWriter`."""
+    """The part of `asyncio.StreamWriter` that is used here."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -28,7 +29,7 @@ class Writer(Protocol):
 
 
 class Process(Protocol):
-    """What is needed of an `asyncio.subprocess.Process` with pipes."""
+    """The part of `asyncio.subprocess.Process`, with pipes, that is used here."""
 
     @property
     def pid(self) -> int: ...
@@ -48,11 +49,9 @@ class Process(Protocol):
 
 
 async def start_process() -> Process:
-    """Start the program of an agent. A session of its own keeps a terminal's Ctrl-C from it.
-
-    ``-P``: a ``queue.py`` in the working directory, which holds whatever is to be compressed, is no module of ours.
-    """
+    """Start the process of an agent, in its own session, so that Ctrl-C in a terminal does not reach it."""
     return await asyncio.create_subprocess_exec(
+        # -P: do not import modules from the working directory; it may contain any file, such as a ``queue.py``.
         *(sys.executable, "-P", "-m", "tidegate.engine.compression.agent"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -62,7 +61,7 @@ async def start_process() -> Process:
 
 
 async def end_of(process: Process) -> str:
-    """How a process ended that has closed its standard output; made to, if it has not."""
+    """Return how a process ended. It has closed its standard output; it is killed after `CLOSED_S`."""
     try:
         async with asyncio.timeout(CLOSED_S):
             code = await process.wait()
@@ -73,7 +72,7 @@ async def end_of(process: Process) -> str:
 
 
 async def end(process: Process) -> None:
-    """Close the standard input of a process, which tells it to end, and see that it does."""
+    """Close the standard input of a process, which tells it to end. Kill it after `END_S`."""
     if process.stdin is not None:
         process.stdin.close()
     try:

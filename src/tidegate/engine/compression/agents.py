@@ -1,6 +1,6 @@
-"""The agents as the engine sees them: each is a place for one process, which is watched, and replaced when it is lost.
+"""The agents, seen from the engine. Each supervises one worker process, and replaces it when it dies or hangs.
 
-Processes end with the engine, however it ends: their standard input closes, and Linux kills them.
+The processes end with the engine, however it ends: their standard input is closed, and Linux kills them.
 """
 
 import asyncio
@@ -29,14 +29,14 @@ from tidegate.engine.compression.messages import (
 )
 
 REPLACEMENTS = Backoff(first_s=0.5, max_s=30.0, heal_s=30.0, least=1.0, most=1.5)
-"""The waits before a lost process is replaced."""
+"""The back-off before a lost process is replaced."""
 
 CHECK_S = 1.0
 MAX_MISSED = 10
-"""So many checks in a row without a beat, and the process is killed."""
+"""Consecutive checks without a beat after which the process is killed. An idle agent sends a beat every second."""
 
 CANCEL_S = 5.0
-"""How long an agent may take to let go of a job before it is killed."""
+"""How long an agent may take to cancel a job before its process is killed."""
 
 log = structlog.get_logger("tidegate.engine")
 
@@ -44,7 +44,7 @@ _DECODER: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
 
 
 class AgentState(enum.StrEnum):
-    """What an agent is doing. ``error``: its process was lost and another one is about to be started."""
+    """What an agent is doing. ``error``: its process was lost, and another one starts after the back-off."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -54,20 +54,20 @@ class AgentState(enum.StrEnum):
 
 
 class Work(Protocol):
-    """Where agents get their jobs from, and who hears how those go."""
+    """The source of jobs for agents, to which they report results."""
 
     async def take(self, agent: str) -> str:
-        """The next job's id, once there is one. It is the agent's when this returns."""
+        """Wait for a job, assign it to the agent and return its id."""
         ...
 
     async def order(self, job: str) -> Run | None:
-        """What to do for a job that was taken; None if it is not wanted any more."""
+        """Return the order for a job that was taken; None if the job has been cancelled since."""
         ...
 
     def progressed(self, beat: Beat) -> None: ...
 
     async def verified(self, message: Verified) -> bool:
-        """Whether the file may be published."""
+        """Record the verified file. Return whether it may be published."""
         ...
 
     async def done(self, job: str) -> None: ...
@@ -80,7 +80,7 @@ class Work(Protocol):
 
 
 class Agent:
-    """One place for a worker process. `run` keeps it filled; the rest tells how it is."""
+    """A supervisor of one worker process. `run` keeps a process running; the attributes show its state."""
 
     def __init__(
         self,
@@ -112,19 +112,19 @@ class Agent:
 
     @property
     def heartbeat_age_s(self) -> int | None:
-        """Whole seconds without a beat, 0 while they come as they should; None without a process."""
+        """Whole seconds without a beat, 0 while beats come in time; None without a process."""
         if self._process is None:
             return None
         return round(max(0, self._missed - 1) * CHECK_S)
 
     def cancel(self, job: str) -> None:
-        """Let go of `job`, by force if it takes longer than `CANCEL_S`."""
+        """Cancel `job`. If that takes longer than `CANCEL_S`, the process is killed."""
         if self.job == job and self._process is not None:
             self._send(Cancel(job))
             asyncio.get_running_loop().call_later(CANCEL_S, self._kill_if_at, job, self._process)
 
     async def run(self) -> None:
-        """Keep a process in this place until cancelled; then it has `END_S` to clean up and end."""
+        """Keep a process running until cancelled. On cancellation, the process has `END_S` to clean up and end."""
         clock = asyncio.get_running_loop().time
         losses = 0
         try:
@@ -146,7 +146,7 @@ class Agent:
             self._set(AgentState.STOPPED)
 
     async def _live(self, process: Process) -> str:
-        """Use `process` until it ends; how it did. The job that it had is lost with it."""
+        """Give jobs to `process` until it ends. Return how it ended. Its job, if it had one, is reported as lost."""
         self._process = process
         self._missed = 0
         self._ready.clear()
@@ -169,7 +169,7 @@ class Agent:
         return reason
 
     async def _employ(self) -> None:
-        """Give the process one job after another."""
+        """Give the process one job after the other."""
         await self._ready.wait()
         while True:
             self._set(AgentState.IDLE)
@@ -184,7 +184,7 @@ class Agent:
             await self._free.wait()
 
     async def _listen(self, process: Process) -> None:
-        """Hear the process until it closes its standard output, or says what nobody understands."""
+        """Process the messages of the process until it closes its standard output or sends an invalid message."""
         assert process.stdout is not None
         while True:
             try:
@@ -221,8 +221,9 @@ class Agent:
                 self._release()
 
     async def _watch(self, process: Process) -> None:
-        """Kill the process if it falls silent. An engine that was itself held up counts that as one check."""
+        """Kill the process if no beats come."""
         while True:
+            # Counts checks rather than time: if the engine itself was suspended, that is only one missed check.
             await asyncio.sleep(CHECK_S)
             self._missed += not self._hearing
             if self._missed >= MAX_MISSED:
@@ -235,7 +236,7 @@ class Agent:
         self._free.set()
 
     def _send(self, message: ToAgent) -> None:
-        """A process that is gone hears nothing; that is noticed where it is listened to."""
+        """Send a message if the process is still there. `_listen` notices when it is gone."""
         if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(encoded(message))
 

@@ -1,8 +1,8 @@
-"""What a job compresses, as a stream of bytes: a file's contents, or a folder as a tar archive.
+"""Reads the source of a job as a stream of bytes: a file's content, or a folder as a tar archive.
 
-Links are stored, never followed; sockets, pipes and devices are left out and counted, files of jobs that are under way
-are left out. A file must stay as it was when
-it was opened until its last byte has been read; one that did not is an error, so that no archive holds a mixture.
+Links are stored, never followed. Sockets, pipes and devices are left out and counted. Unfinished files of other jobs
+are left out. A file must not change between opening and its last byte; otherwise the job fails, so that no archive
+contains a mixture of old and new data.
 """
 
 import os
@@ -19,8 +19,10 @@ import msgspec
 from tidegate.engine.compression.refusals import Code, Refused, of_reading, shown
 
 PIECE_BYTES = 512 * 1024
+"""The size of reads and of the pieces of a stream: large enough that the work per piece does not matter."""
+
 OPEN_SOURCE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-"""Without blocking, so that a pipe which nobody writes to hangs nobody."""
+"""Flags for opening a source. O_NONBLOCK: opening a pipe must not wait for a writer."""
 
 _RECORD_BYTES = tarfile.RECORDSIZE
 _BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A part of the stream, and what it adds to the counts. `contents` are bytes of files, the rest is tar's own."""
+    """A part of the stream, and what it adds to the counts. `contents` is the bytes in it that are file content."""
 
     data: bytes
     contents: int = 0
@@ -40,7 +42,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """Something in a folder: its name there, the folder's descriptor, its name in the archive, its `lstat`."""
+    """An entry of a folder: its name, the folder's descriptor, its path, and its `lstat`."""
 
     name: str
     folder: int
@@ -49,7 +51,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def sizes(source: int, path: bytes) -> Iterator[int]:
-    """The size of each file that the stream of `source` will hold, as things are now."""
+    """Yield the current size of each file that the stream of `source` will contain."""
     info = os.fstat(source)
     if not stat.S_ISDIR(info.st_mode):
         yield info.st_size
@@ -60,15 +62,15 @@ def sizes(source: int, path: bytes) -> Iterator[int]:
 
 
 def temporary_name(job: str, attempt: int) -> bytes:
-    """What an unfinished file is called; each attempt has a name of its own."""
+    """Return the name of the unfinished file of a job. Each attempt has a different name."""
     return f".tidegate-{job}-{attempt}.partial".encode()
 
 
 def stream(source: int, path: bytes) -> Iterator[Piece]:
-    """The stream of the open file or folder `source`, in pieces of about `PIECE_BYTES`.
+    """Yield the stream of the open file or folder `source`, in pieces of about `PIECE_BYTES`.
 
-    `path` is for the archive's names and for messages. Raises `Refused` for what cannot be read, changes while it is
-    read, or is no file or folder.
+    `path` is used for names in the archive and in messages. Raises `Refused` if something cannot be read, changes while
+    it is read, or is neither a file nor a folder.
     """
     info = os.fstat(source)
     if stat.S_ISREG(info.st_mode):
@@ -127,7 +129,7 @@ def _file_member(entry: _Entry, name: str) -> Iterator[Piece]:
 
 
 def _header(name: str, info: os.stat_result, kind: bytes, *, size: int = 0, target: str = "") -> bytes:
-    """GNU format: names are bytes there, as they are on disk."""
+    """Return a tar header. In GNU format, unlike pax, names may be any bytes, as they are on disk."""
     member = tarfile.TarInfo(name)
     member.type, member.size, member.linkname = kind, size, target
     member.mode, member.mtime = stat.S_IMODE(info.st_mode), int(info.st_mtime)
@@ -136,7 +138,7 @@ def _header(name: str, info: os.stat_result, kind: bytes, *, size: int = 0, targ
 
 
 def _contents(source: int, info: os.stat_result, path: str) -> Iterator[Piece]:
-    """As many bytes as the file had when `info` was taken; `Refused` if it has changed since."""
+    """Yield as many bytes as the file had when `info` was read. Raises `Refused` if the file has changed since."""
     left = info.st_size
     while left:
         try:
@@ -153,7 +155,7 @@ def _contents(source: int, info: os.stat_result, path: str) -> Iterator[Piece]:
     if now.st_mtime_ns != info.st_mtime_ns:
         raise _changed(path, info.st_size, "others were written over them")
     if not info.st_size and os.read(source, 1):
-        raise _changed(path, 0, "it has more than it says")
+        raise _changed(path, 0, "it has more than it says")  # such as files in /proc
 
 
 def _changed(path: str, size: int, what: str) -> Refused:
@@ -163,7 +165,7 @@ def _changed(path: str, size: int, what: str) -> Refused:
 
 
 def _walk(top: int, path: str) -> Iterator[_Entry]:
-    """Everything below the open folder `top`, each folder before what is in it, in the order of the names."""
+    """Yield everything below the open folder `top`, sorted by name, each folder before its content."""
     levels = [_listed(os.dup(top), path)]
     try:
         while levels:
@@ -181,7 +183,7 @@ def _walk(top: int, path: str) -> Iterator[_Entry]:
 
 
 def _listed(folder: int, path: str) -> Generator[_Entry, None, None]:
-    """What is in the open `folder`, which is closed at the end."""
+    """Yield the entries of the open `folder`, and close it at the end."""
     try:
         try:
             names = sorted(name for name in os.listdir(folder) if not _UNFINISHED.fullmatch(name))
@@ -199,7 +201,7 @@ def _listed(folder: int, path: str) -> Generator[_Entry, None, None]:
 
 
 def _reading(read: Callable[..., T], entry: _Entry) -> T:
-    """What `read` gives for an entry of a folder."""
+    """Return the result of `read` for an entry of a folder. Raises `Refused` instead of `OSError`."""
     try:
         return read(entry.name, dir_fd=entry.folder)
     except OSError as error:
@@ -207,7 +209,7 @@ def _reading(read: Callable[..., T], entry: _Entry) -> T:
 
 
 def _gathered(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The same stream in fewer pieces: many small ones cost more than their bytes."""
+    """Combine small pieces, for example of many small files: the work per piece would cost more than the bytes."""
     waiting: list[Piece] = []
     size = 0
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""What a job is: as it is kept, and as callers see it."""
+"""Compression jobs: `Record` is how a job is stored, `Job` how callers see it."""
 
 import enum
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from tidegate.engine.pace import Pace
 
 
 class State(enum.StrEnum):
-    """Where a job is. ``cancelling``: it was running, and its agent has not let go of it yet."""
+    """The state of a job. ``cancelling``: it was running, and its agent has not stopped yet."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -33,10 +33,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it is kept. Paths are resolved ones, times are Unix time.
+    """A job as it is stored. Paths are resolved, times are Unix time.
 
-    `attempts` counts how often an agent has begun it, `lost` how many agents died of it or with it. `verified` is set
-    once its file may have its final name.
+    `attempts` is how often an agent has started it, `lost` how many agents died while they had it. `verified` is set
+    before its file may get its final name.
     """
 
     id: str
@@ -61,12 +61,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One compression job; what one wants to know first comes first.
+    """One compression job. The most important fields come first.
 
-    Paths show what is not UTF-8, and control characters, as ``\\xNN``. `bytes_total` and `bytes_read` count the
-    contents of files, `percent` is theirs; `rate_bytes_per_s` and `eta_s` are those of the state, reading or verifying.
-    `ratio` is the stream's size by the result's. `sha256` is that of the stream: of ``zstd -dc`` of the result.
-    `skipped` counts sockets, pipes and devices, which are left out of archives. Times are RFC 3339.
+    In paths, control characters and bytes that are not UTF-8 are shown as ``\\xNN``. `bytes_total` and `bytes_read`
+    count the content of files; `percent` is their ratio. `rate_bytes_per_s` and `eta_s` are those of the current state,
+    reading or verifying. `ratio` is the size of the stream divided by the size of the result. `sha256` is the hash of
+    the stream, which is the output of ``zstd -dc`` for the result. `skipped` counts sockets, pipes and devices, which
+    are left out of archives. Times are RFC 3339.
     """
 
     id: str
@@ -94,7 +95,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def job_of(record: Record, pace: Pace | None) -> Job:
-    """What callers see of `record`, which goes on at `pace`."""
+    """Return `record` as callers see it. `pace` is its current speed, if it is running."""
     counts = record.counts
     return Job(
         id=record.id,
@@ -123,7 +124,10 @@ def job_of(record: Record, pace: Pace | None) -> Job:
 
 
 def _percent(record: Record) -> float:
-    """Rounded down: 100.0 is said only of what has all been read, of nothing at all only when it is done."""
+    """Return the progress in percent, rounded down, so that 100.0 means that everything has been read.
+
+    An empty source has 100.0 only when the job is done.
+    """
     counts = record.counts
     if not counts.bytes_total:
         return 100.0 if record.state is State.DONE else 0.0

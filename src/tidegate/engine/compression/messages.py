@@ -1,6 +1,6 @@
-"""What the engine and its agents say to each other: one JSON object per line, over the agent's standard streams.
+"""The messages between the engine and its agents: one JSON object per line, over the agent's standard streams.
 
-``Run`` → ``Beat``… → ``Verified`` → ``Publish`` → ``Done``; or ``Failed`` instead of anything after ``Run``.
+``Run`` → ``Beat``… → ``Verified`` → ``Publish`` → ``Done``. After ``Run``, the agent may send ``Failed`` at any point.
 """
 
 import msgspec
@@ -9,7 +9,7 @@ from tidegate.engine.compression.refusals import Code
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What tells a finished file from any other that may have its name later."""
+    """Identifies a finished file, to tell it from another file that may get the same name later."""
 
     device: int
     inode: int
@@ -17,7 +17,11 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is. Bytes read are those of files, without tar's own; bytes verified are of the whole stream."""
+    """The progress of a job.
+
+    `bytes_total` and `bytes_read` count file content, without tar headers. `stream_bytes` and `bytes_verified` count
+    the whole stream.
+    """
 
     bytes_total: int | None = None
     bytes_read: int = 0
@@ -29,7 +33,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
-    """Carry out a job. Paths are resolved ones; `published` is the file that an earlier attempt may have left."""
+    """Execute a job. Paths are resolved. `published` is the final file that an earlier attempt may have made."""
 
     job: str
     attempt: int
@@ -41,7 +45,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag="run"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Give the job up, unless it may be published already."""
+    """Cancel the job, unless its file may be published already."""
 
     job: str
 
@@ -57,14 +61,14 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
-    """The agent lives; `counts` are those of its job, if it has one."""
+    """The agent is alive. `counts` are those of its job, if it has one."""
 
     job: str | None = None
     counts: Counts = Counts()
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True, tag="verified"):
-    """The file is on disk under a temporary name, and holds what was read: `sha256` is of the stream."""
+    """The file is on disk under a temporary name, and was verified. `sha256` is the hash of the stream."""
 
     job: str
     counts: Counts
@@ -73,13 +77,13 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, tag="verified"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The file has its final name, on disk."""
+    """The file has its final name, and this is on disk too."""
 
     job: str
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The job came to nothing after `counts`, and nothing is left of it. Without `code` it was cancelled."""
+    """The job has failed, or was cancelled if there is no `code`. Its unfinished file has been removed."""
 
     job: str
     counts: Counts = Counts()

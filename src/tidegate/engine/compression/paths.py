@@ -1,4 +1,4 @@
-"""Where a job reads and where it writes, decided when it is submitted."""
+"""Decides which paths a job reads and writes, when it is submitted."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from tidegate.engine.compression.roots import Roots, path_from_text
 
 
 def located(roots: Roots, path: str, destination: str | None) -> tuple[bytes, bytes]:
-    """Source and destination as resolved paths. Raises `Refused`; touches nothing."""
+    """Return source and destination as resolved paths. Raises `Refused`. Changes nothing."""
     source = _resolved(roots, path)
     try:
         mode = source.stat().st_mode
@@ -35,7 +35,7 @@ def _target(roots: Roots, source: Path, name: str, destination: str | None) -> P
         return target
     except OSError as error:  # such as a name that is too long
         raise of_writing(error, str(target)) from error
-    raise Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(str(target))} is there already")
+    raise Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(str(target))} already exists")
 
 
 def _resolved(roots: Roots, path: str | bytes) -> Path:

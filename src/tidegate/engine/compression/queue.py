@@ -1,4 +1,4 @@
-"""What happens to jobs. Pure: times are arguments, nothing waits, every change is returned for others to keep.
+"""Decides what happens to jobs. Pure: times are arguments, nothing waits, and changes are returned to be stored.
 
 queued → running → verifying → done          any of them → cancelled, through cancelling where an agent has it
    ↑        │          │                     running and verifying → failed
@@ -16,14 +16,17 @@ from tidegate.engine.compression.refusals import Code, Refused, shown
 from tidegate.engine.pace import Pace
 
 MAX_WAITING = 200
+"""Limit on jobs in state ``queued``."""
+
 MAX_LOST = 3
-"""A job that loses so many agents has failed: it may well be what kills them."""
+"""A job fails after this many agents died while they had it: the job itself is then the likely cause."""
 
 
 class JobQueue:
-    """All jobs that are known, in the order in which they were submitted.
+    """All known jobs, in the order in which they were submitted.
 
-    Ended ones are remembered for `keep_s`, and of them the `keep_count` that ended last, whatever the clock said.
+    Ended jobs are remembered for `keep_s` seconds, and at most `keep_count` of them. Those that ended last are kept;
+    their order does not depend on the clock.
     """
 
     def __init__(self, records: Iterable[Record] = (), *, keep_s: float, keep_count: int) -> None:
@@ -39,7 +42,10 @@ class JobQueue:
                 self._ended[record.id] = None
 
     def recover(self, now: float) -> list[Record]:
-        """The engine was gone: what was running waits again, what was to be cancelled is. Returns what changed."""
+        """Adjust the jobs after a restart of the engine. Return those that changed.
+
+        Jobs that were running are queued again. Jobs that were being cancelled are cancelled.
+        """
         changed = []
         for record in list(self._records.values()):
             if record.state is State.CANCELLING:
@@ -48,24 +54,24 @@ class JobQueue:
                 changed.append(self._requeue(record))
         return changed
 
-    # what callers ask
+    # called for clients
 
     def jobs(self) -> list[Job]:
         return [self._job(record) for record in self._records.values()]
 
     def job(self, job: str) -> Job:
-        """Raises `Refused`."""
+        """Return a job by its id. Raises `Refused` if it is unknown."""
         return self._job(self.record(job))
 
     def record(self, job: str) -> Record:
-        """Raises `Refused`."""
+        """Return the record of a job by its id. Raises `Refused` if it is unknown."""
         try:
             return self._records[job]
         except KeyError:
-            raise Refused(Code.UNKNOWN_JOB, f"no job {job!r}: it never was, or is no longer remembered") from None
+            raise Refused(Code.UNKNOWN_JOB, f"no job {job!r}: it never existed, or is no longer remembered") from None
 
     def submit(self, job: str, *, source: bytes, destination: bytes, level: int, now: float) -> Record:
-        """A new job. Raises `Refused` where too many wait, or another that has not ended makes the same file."""
+        """Add a job. Raises `Refused` if too many are queued, or if another job is going to make the same file."""
         going = [record for record in self._records.values() if not record.has_ended]
         if sum(record.state is State.QUEUED for record in going) >= MAX_WAITING:
             raise Refused(
@@ -81,11 +87,14 @@ class JobQueue:
         )
 
     def forget(self, job: str) -> None:
-        """Take back a submission that could not be kept."""
+        """Remove a submitted job that could not be stored."""
         self._records.pop(job, None)
 
     def cancel(self, job: str, *, now: float) -> Record:
-        """Raises `Refused`. What has ended, or may have its file already, stays as it is."""
+        """Cancel a job. A job that has ended, or whose file may be published already, is not affected.
+
+        Raises `Refused` if it is unknown.
+        """
         record = self.record(job)
         if record.verified is not None:
             return record
@@ -95,10 +104,10 @@ class JobQueue:
             return self._put(replace(record, state=State.CANCELLING))
         return record
 
-    # what agents tell
+    # called for agents
 
     def take(self, agent: str, *, now: float) -> Record | None:
-        """The job that has waited the longest, for `agent`; None if none waits."""
+        """Assign the job that has waited longest to `agent`. Return None if no job is queued."""
         for record in self._records.values():
             if record.state is State.QUEUED:
                 self._paces[record.id] = Pace()
@@ -115,10 +124,10 @@ class JobQueue:
         return None
 
     def progressed(self, job: str, counts: Counts, *, mono: float) -> bool:
-        """How far a job is, at `mono` in monotonic seconds. True where that has changed its state."""
+        """Record the progress of a job at the monotonic time `mono`. Return whether this changed its state."""
         record = self._records[job]
         if record.state is State.RUNNING and counts.bytes_total is not None:
-            # This attempt has looked for the file of an earlier one, and has not found it.
+            # This attempt has started to read, so it has not found a finished file of an earlier attempt.
             record = replace(record, verified=None)
         verifying = counts.bytes_verified > 0 and record.state is State.RUNNING
         if verifying:
@@ -128,27 +137,31 @@ class JobQueue:
         return verifying
 
     def verified(self, message: Verified) -> Record:
-        """A job's file is good. It may be published if that is in the record: not if it is to be cancelled."""
+        """Record that a job's file was verified, unless the job is being cancelled.
+
+        The file may be published if `verified` of the returned record is set.
+        """
         record = self._records[message.job]
         if record.state is State.CANCELLING:
             return record
         return self._put(replace(record, state=State.VERIFYING, counts=message.counts, verified=message))
 
     def done(self, job: str, *, now: float) -> Record:
-        """The file has its final name. What an earlier attempt made counts as it was verified."""
+        """Record that the file has its final name."""
         record = self._records[job]
+        # If an earlier attempt made the file, this one counted nothing: use the counts of its verification.
         counts = record.counts if record.verified is None else record.verified.counts
         return self._end(replace(record, counts=counts), State.DONE, now)
 
     def failed(self, job: str, error: Failure | None, counts: Counts, *, now: float) -> Record:
-        """A job came to nothing; without `error` because it was cancelled, or its agent was to end."""
+        """Record that a job failed. Without `error`, it was cancelled, or its agent had to end."""
         record = replace(self._records[job], counts=counts)
         if record.state is State.CANCELLING:
             return self._end(record, State.CANCELLED, now)
         return self._requeue(record) if error is None else self._end(record, State.FAILED, now, error)
 
     def lost(self, job: str, reason: str, *, now: float) -> Record:
-        """The agent that had a job died. It waits again, unless it has lost `MAX_LOST` or is to be cancelled."""
+        """Record that the agent of a job died. The job is queued again, unless it lost `MAX_LOST` or is cancelled."""
         record = replace(self._records[job], lost=self._records[job].lost + 1)
         if record.state is State.CANCELLING:
             return self._end(record, State.CANCELLED, now)
@@ -158,7 +171,7 @@ class JobQueue:
         return self._end(record, State.FAILED, now, Failure(Code.AGENT_LOST, message))
 
     def pruned(self, now: float) -> list[str]:
-        """Forget what ended long ago, and the oldest of what is too much; their ids."""
+        """Forget jobs that ended long ago, and the oldest ones above `keep_count`. Return their ids."""
         surplus = len(self._ended) - self._keep_count
         old = [job for n, job in enumerate(self._ended) if n < surplus or self._age_s(job, now) > self._keep_s]
         for job in old:
@@ -167,7 +180,7 @@ class JobQueue:
         return old
 
     def _age_s(self, job: str, now: float) -> float:
-        """How long ago an ended job ended."""
+        """Return how long ago an ended job ended."""
         return now - (self._records[job].ended_at or 0.0)
 
     def _requeue(self, record: Record) -> Record:

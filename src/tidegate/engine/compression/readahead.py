@@ -1,4 +1,4 @@
-"""Reading in one thread while another works on what was read: both the disk and the processor are kept busy."""
+"""Reads ahead in a second thread, so that the disk and the processor work at the same time."""
 
 import threading
 from collections import deque
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class ReadAhead(AbstractContextManager[Iterator[T]], Generic[T]):
-    """Runs an iterator in a thread of its own, up to `depth` items ahead of who takes them from the context.
+    """Runs an iterator in a thread, up to `depth` items ahead of the consumer. The context yields its items.
 
-    What the iterator raises is raised to the taker, in its place. Leaving the context ends the iterator and waits for
-    its thread: for as long as one item takes.
+    An exception of the iterator is raised to the consumer, after the items before it. Leaving the context closes the
+    iterator and waits for the thread, at most until the item in progress is finished.
     """
 
     def __init__(self, items: Iterator[T], *, depth: int = 4) -> None:
@@ -56,7 +56,7 @@ class ReadAhead(AbstractContextManager[Iterator[T]], Generic[T]):
             for item in self._items:
                 if not self._offer(item):
                     break
-        except BaseException as error:  # noqa: BLE001 - whoever takes the items gets it
+        except BaseException as error:  # noqa: BLE001 - raised to the consumer of the items
             self._error = error
         finally:
             close = getattr(self._items, "close", None)
@@ -67,7 +67,7 @@ class ReadAhead(AbstractContextManager[Iterator[T]], Generic[T]):
                 self._changed.notify_all()
 
     def _offer(self, item: T) -> bool:
-        """Hand over an item once there is room; False if nobody wants it any more."""
+        """Append an item once there is room. Return False if the context has been left."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._ready) < self._depth or self._closed)
             self._ready.append(item)

@@ -1,4 +1,4 @@
-"""Why something is not done, or was not: one error with a code, for callers of methods and for jobs alike."""
+"""`Refused`, the one error of the engine, with a code: for refused calls and for failed jobs."""
 
 import enum
 import errno
@@ -28,11 +28,11 @@ class Code(enum.StrEnum):
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 MESSAGE_CHARACTERS = 2000
-"""Of a longer message the middle is left out: paths within folders have no limit."""
+"""Limit on a message. The middle of a longer one is cut out; it may contain paths of any length."""
 
 
 class Refused(TidegateError):
-    """What was asked for is not done. The message says what was expected and what came."""
+    """A call is refused, or a job failed. The message says what was expected and what came."""
 
     def __init__(self, code: Code, message: str) -> None:
         self.code = code
@@ -41,13 +41,13 @@ class Refused(TidegateError):
 
 
 def shown(path: bytes | str) -> str:
-    """A path as text: UTF-8, with what is not UTF-8, or would steer a terminal or forge a line, as ``\\xNN``."""
+    """Return a path as text. Control characters and bytes that are not UTF-8 become ``\\xNN``."""
     raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", raw.decode("utf-8", "backslashreplace"))
 
 
 def of_reading(error: OSError, path: bytes | str) -> Refused:
-    """What it means that `path` could not be read."""
+    """Turn an error of reading `path` into a `Refused`."""
     match error.errno:
         case errno.EACCES | errno.EPERM:
             return Refused(Code.UNREADABLE, f"{shown(path)} cannot be read: {error.strerror}")
@@ -57,10 +57,10 @@ def of_reading(error: OSError, path: bytes | str) -> Refused:
 
 
 def of_writing(error: OSError, path: bytes | str) -> Refused:
-    """What it means that `path` could not be written."""
+    """Turn an error of writing `path` into a `Refused`."""
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return Refused(Code.DISK_FULL, f"no room for {shown(path)}: {error.strerror}")
         case errno.EEXIST:
-            return Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(path)} is there already")
+            return Refused(Code.DESTINATION_EXISTS, f"expected a new name, but {shown(path)} already exists")
     return Refused(Code.IO_ERROR, f"{shown(path)} cannot be written: {error.strerror}")

@@ -1,8 +1,8 @@
-"""The folders within which jobs may read and write, and how a path is opened so that it cannot lead out of them.
+"""The folders in which jobs may read and write. Paths are opened so that they cannot lead out of these folders.
 
-A path is resolved once, when the job is submitted; the result has no links left. It is opened step by step from its
-root, following no link (as ``RESOLVE_BENEATH`` of openat2(2) would), so that a folder which is replaced by a link in
-between leads nowhere.
+A path is resolved once, when the job is submitted; the result contains no links. Later it is opened step by step from
+its root without following links, like ``RESOLVE_BENEATH`` of openat2(2). So replacing a folder by a link in between
+does not help an attacker.
 """
 
 import os
@@ -24,7 +24,10 @@ class Roots:
         self.folders = tuple(dict.fromkeys(os.path.realpath(os.fsencode(folder)) for folder in folders))
 
     def resolve(self, path: bytes) -> bytes:
-        """`path` without links and dots; it may be missing. `Refused` unless it is absolute and within a root."""
+        """Return `path` without links and dots. It need not exist.
+
+        Raises `Refused` unless it is absolute and inside an allowed folder.
+        """
         if not path.startswith(b"/") or b"\0" in path:
             raise Refused(Code.NOT_ALLOWED, f"expected an absolute path, got {shown(path)!r}")
         resolved = os.path.realpath(path)
@@ -32,7 +35,7 @@ class Roots:
         return resolved
 
     def open(self, path: bytes, flags: int) -> int:
-        """A descriptor of the resolved `path`; `OSError` as from open(2), also where a link is met on the way."""
+        """Open the resolved `path` and return a descriptor. Raises `OSError`, also if there is a link on the way."""
         root = self._root_of(path)
         *folders, name = os.path.relpath(path, root).split(b"/")
         at = os.open(root, _FOLDER)
@@ -53,6 +56,6 @@ class Roots:
 
 
 def path_from_text(text: str) -> bytes:
-    """The path that `text` names: itself in UTF-8, or what a ``file:`` URI (RFC 8089) stands for, byte by byte."""
+    """Return the path in `text`, encoded as UTF-8. A ``file:`` URI (RFC 8089) can name any bytes."""
     uri = _FILE_URI.fullmatch(text)
     return text.encode() if uri is None else unquote_to_bytes(uri[1])

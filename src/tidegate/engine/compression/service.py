@@ -1,7 +1,7 @@
-"""The methods about compression and agents, and what holds queue, store and agents together.
+"""The methods for compression jobs and agents. Connects the queue, the store and the agents.
 
-Every change of a job is on disk before anybody acts on it: before a caller is answered, an agent begins, a file gets
-its final name. That a job has ended is shown when it is on disk, so that no new start takes it back.
+Each change of a job is on disk before anything depends on it: before the caller gets its answer, an agent starts, or a
+file gets its final name. The end of a job is shown only when it is on disk, so that a restart cannot undo it.
 """
 
 import asyncio
@@ -35,28 +35,29 @@ PathText = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=16384,
-        description="Absolute path, or a file: URI, which can name what is not UTF-8.",
+        description="Absolute path, or a file: URI, which can also name paths that are not UTF-8.",
     ),
 ]
 Level = Annotated[
-    int, msgspec.Meta(ge=task.MIN_LEVEL, le=task.MAX_LEVEL, description="From fast to small, as of the zstd program.")
+    int,
+    msgspec.Meta(ge=task.MIN_LEVEL, le=task.MAX_LEVEL, description="Level of the zstd program, from fast to small."),
 ]
-JobId = Annotated[str, msgspec.Meta(max_length=64, description="What submitting the job gave.")]
+JobId = Annotated[str, msgspec.Meta(max_length=64, description="The id that compression.submit returned.")]
 
 log = structlog.get_logger("tidegate.engine")
 
 
 class JobList(msgspec.Struct, frozen=True):
-    """All jobs that are known, in the order in which they were submitted."""
+    """All known jobs, in the order in which they were submitted."""
 
     jobs: list[Job]
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent: a place for a worker process. Its id stays when the process is replaced.
+    """One agent, which keeps a worker process running. Its id stays the same when the process is replaced.
 
-    Memory is in whole MiB, CPU in whole percent of one processor since the last answer, and `heartbeat_age_s` 0 while
-    beats come in time, so that an idle agent does not change. `error` says why the last process was lost.
+    Memory is rounded to MiB. CPU is in whole percent of one processor since the last call. `heartbeat_age_s` is 0 while
+    beats come in time. So an idle agent's status does not change. `error` says why the last process was lost.
     """
 
     id: str
@@ -79,7 +80,7 @@ class AgentList(msgspec.Struct, frozen=True):
 
 
 class Compression:
-    """The jobs of one engine and the agents that carry them out, while `running`."""
+    """The jobs of one engine, and the agents that execute them while `running` is open."""
 
     def __init__(
         self,
@@ -98,11 +99,11 @@ class Compression:
         self._agents = [Agent(f"agent-{number}", self) for number in range(1, agents + 1)]
         self._meter = ProcessMeter()
         self._ending: dict[str, Job] = {}
-        """Jobs that have ended, as they were before, until that is on disk."""
+        """The previous state of jobs whose end is not on disk yet."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take up what an earlier engine left, and keep the agents at work while the context is open."""
+        """Recover the jobs of an earlier engine, and run the agents while the context is open."""
         recovered = self._queue.recover(time.time())
         await self._keep(*recovered)
         for record in recovered:
@@ -130,7 +131,7 @@ class Compression:
     async def submit(
         self, path: PathText, level: Level = task.DEFAULT_LEVEL, destination: PathText | None = None
     ) -> Job:
-        """Compress a file, or a folder as .tar.zst; beside it, or to a destination: a new name or a folder."""
+        """Compress a file, or a folder as .tar.zst. The destination is a new name or a folder; default: beside it."""
         source, target = await in_thread(partial(located, self._roots, path, destination))
         job = secrets.token_hex(4)
         record = self._queue.submit(job, source=source, destination=target, level=level, now=time.time())
@@ -144,15 +145,15 @@ class Compression:
         return self._queue.job(job)
 
     async def list(self) -> JobList:
-        """The jobs that wait, run, and ended lately."""
+        """List all jobs: queued, running, and recently ended."""
         return JobList([self._shown(job) for job in self._queue.jobs()])
 
-    async def get(self, id: JobId) -> Job:  # noqa: A002 - what callers name it
-        """One job."""
+    async def get(self, id: JobId) -> Job:  # noqa: A002 - the name of the parameter in JSON-RPC
+        """Return one job."""
         return self._shown(self._queue.job(id))
 
-    async def cancel(self, id: JobId) -> Job:  # noqa: A002 - what callers name it
-        """Give a job up; nothing of it stays. One that has ended, or is about to be done, is left as it is."""
+    async def cancel(self, id: JobId) -> Job:  # noqa: A002 - the name of the parameter in JSON-RPC
+        """Cancel a job and remove its unfinished file. A job that has ended or is just finishing is not affected."""
         before, shown_before = self._queue.record(id), self._queue.job(id)
         record = self._queue.cancel(id, now=time.time())
         if record is not before:
@@ -165,7 +166,7 @@ class Compression:
         return self._shown(self._queue.job(id))
 
     async def list_agents(self) -> AgentList:
-        """The agents and what each is doing."""
+        """List the agents and what each is doing."""
         usage = await self._meter.measure([agent.pid for agent in self._agents if agent.pid is not None])
         statuses = []
         for agent in self._agents:
@@ -187,7 +188,7 @@ class Compression:
             )
         return AgentList(statuses)
 
-    # what agents ask and tell
+    # called by agents (`Work`)
 
     async def take(self, agent: str) -> str:
         while (record := self._queue.take(agent, now=time.time())) is None:
@@ -243,7 +244,7 @@ class Compression:
         self._changed()
 
     async def _left(self, before: Job, record: Record) -> None:
-        """A job, shown as `before` until now, has left its agent."""
+        """Store a job that its agent no longer has. Until that is on disk, it is shown as `before`."""
         await self._keep_end(before, record)
         await self._discard(record)
         why = "" if record.error is None else f": {record.error.code}: {record.error.message}"
@@ -252,7 +253,7 @@ class Compression:
         self._notify()
 
     async def _keep_end(self, before: Job, record: Record) -> None:
-        """As `_keep`; a job that has ended is shown as `before` meanwhile."""
+        """Store a job. If it has ended, it is shown as `before` until that is on disk."""
         if record.has_ended:
             self._ending[record.id] = before
         try:
@@ -265,14 +266,14 @@ class Compression:
         return self._ending.get(job.id, job)
 
     async def _keep(self, *records: Record) -> None:
-        """Write jobs; one that cannot be written goes on all the same, and only a new start would not know of it."""
+        """Store jobs. A job that cannot be stored continues; only a restarted engine would not know of the change."""
         try:
             await self._store.save(*records)
         except StoreError as error:
             log.warning(f"{', '.join(record.id for record in records)}: {error}")
 
     async def _discard(self, record: Record) -> None:
-        """Remove what killed attempts of a job that has ended may have left."""
+        """Remove temporary files that killed attempts of an ended job may have left."""
         if record.has_ended and record.attempts:
             await in_thread(partial(task.discard, self._roots, record.destination, record.id, record.attempts))
 
@@ -291,7 +292,7 @@ class Compression:
             self._changed()
 
     def _notify(self) -> None:
-        """Wake the agents that wait for a job, and tell whoever is to be told."""
+        """Wake the agents that wait for a job, and send a hint to the gateway."""
         self._wake.set()
         self._wake = asyncio.Event()
         self._changed()

@@ -1,7 +1,7 @@
-"""Jobs on disk: SQLite, one row per job, in a directory that one engine at a time may use.
+"""Stores jobs on disk: SQLite, one row per job, in a directory that only one engine at a time may use.
 
-What a call has written survives a kill of the engine and of the machine. How the file is opened, kept private and set
-aside is `tidegate.database`'s.
+Completed writes survive a kill of the engine and a power failure. `tidegate.database` opens the file, keeps it private
+and sets a damaged one aside.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ LAYOUT = Layout(
     synchronous="FULL",
     user="engine",
     setting="--state-dir",
-    # The default may lie in a temporary folder, where anybody can put a link to a directory of this user.
+    # The default may be in the temporary directory, where other users could place a link to a directory of this user.
     own_directory=True,
 )
 _UPSERT = "INSERT OR REPLACE INTO jobs (id, record) VALUES (?, ?)"
@@ -40,18 +40,18 @@ log = structlog.get_logger("tidegate.engine")
 
 
 class JobStore:
-    """The jobs of one engine. Calls are carried out one after another, in their order, off the event loop."""
+    """The stored jobs of one engine. Calls are executed one after the other, in order, outside the event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._turn = asyncio.Lock()
 
     async def load(self) -> Sequence[Record]:
-        """All jobs; those that a newer engine wrote, or nobody can read, are left out with a warning."""
+        """Return all jobs. Jobs that cannot be read, such as those of a newer engine, are left out with a warning."""
         return await self._do(self._load)
 
     async def save(self, *records: Record) -> None:
-        """Write jobs, all or none. Raises `StoreError`."""
+        """Write all jobs, or none. Raises `StoreError`."""
         rows = [(record.id, msgspec.json.encode(record)) for record in records]
         await self._do(partial(self._write, (_UPSERT, rows)))
 
@@ -60,7 +60,7 @@ class JobStore:
         await self._do(partial(self._write, ("DELETE FROM jobs WHERE id = ?", [(job,) for job in jobs])))
 
     async def aclose(self) -> None:
-        """End what is being written, then release the directory. Cancelling does not stop it."""
+        """Finish pending writes, then release the directory. Cancellation does not stop this."""
         await asyncio.shield(self._do(self._database.close))
 
     async def _do(self, work: Callable[[], T]) -> T:
@@ -85,9 +85,9 @@ class JobStore:
 
 @asynccontextmanager
 async def opened(directory: Path | None) -> AsyncIterator[JobStore]:
-    """The store in `directory`, which is made if need be and locked; in memory alone if it is None.
+    """Open the store in `directory`, which is made if necessary, and locked. With None, jobs are kept in memory only.
 
-    Raises `StoreError` if another engine uses the directory, or it cannot be made or written.
+    Raises `StoreError` if another engine uses the directory, or if it cannot be made or written.
     """
     store = JobStore(await in_thread(partial(_open, directory)))
     try:

@@ -1,9 +1,9 @@
-"""One job, from its source to a verified file under its final name. Blocking, for a process of its own.
+"""Executes one job, from its source to a verified file under its final name. Blocking, for a process of its own.
 
-The file is written under a temporary name beside the final one, synced, read back from the disk and compared, renamed
-where nothing has that name yet, and its folder synced. Whatever ends the job before the rename, the temporary file is
-removed; those of earlier attempts, which were killed, are removed first. A file's compressed form gets its permissions,
-a folder's archive is for its owner alone.
+The file is written under a temporary name beside the final one, synced, read back from the disk and compared. Then it
+is renamed, unless the final name exists, and its folder is synced. If the job ends before the rename, the temporary
+file is removed; temporary files of earlier attempts that were killed are removed first. A compressed file gets the
+permissions of its source. The archive of a folder is readable only by its owner.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ _NO_SUCH_CALL = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
 class Cancelled(Exception):
-    """The job is not wanted any more."""
+    """The job was cancelled."""
 
 
 class Progress:
-    """How far a job is, for other threads to read, and whether it is still wanted, for them to say."""
+    """The progress of a job, read by other threads, and a flag with which they cancel it."""
 
     def __init__(self) -> None:
         self.counts = Counts()
@@ -52,14 +52,14 @@ class Progress:
         written: int = 0,
         verified: int = 0,
     ) -> None:
-        """Count what was done; raises `Cancelled` where that was for nothing."""
+        """Add to the counts. Raises `Cancelled` if the job was cancelled."""
         if self.cancelled:
             raise Cancelled
         old, piece = self.counts, piece or Piece(b"")
         read = old.bytes_read + piece.contents
         known = old.bytes_total if total is None else total
         self.counts = Counts(
-            # A folder may have got more files since its bytes were counted.
+            # Files may have been added to the folder since its bytes were counted.
             bytes_total=None if known is None else max(known, read),
             bytes_read=read,
             bytes_written=old.bytes_written + written,
@@ -71,9 +71,9 @@ class Progress:
 
 
 def carry_out(order: Run, progress: Progress, may_publish: Callable[[Verified], bool]) -> None:
-    """Do the job. `may_publish` is asked between verifying and renaming; False cancels.
+    """Execute the job. `may_publish` is called between verifying and renaming; False cancels the job.
 
-    Raises `Refused` where the job fails, and `Cancelled`.
+    Raises `Refused` if the job fails, and `Cancelled`.
     """
     roots = Roots(order.roots)
     folder_path, _, name = order.destination.rpartition(b"/")
@@ -93,7 +93,7 @@ def carry_out(order: Run, progress: Progress, may_publish: Callable[[Verified], 
 
 
 def discard(roots: Roots, destination: bytes, job: str, attempts: int) -> None:
-    """Remove what the attempts of a job left behind that was killed, if that can be done."""
+    """Remove the temporary files of a job whose attempts were killed. Errors are ignored."""
     with contextlib.suppress(OSError, Refused):
         folder = roots.open(destination.rpartition(b"/")[0] or b"/", os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -104,10 +104,10 @@ def discard(roots: Roots, destination: bytes, job: str, attempts: int) -> None:
 
 
 def rename_new(old: bytes, new: bytes, folder: int) -> None:
-    """Rename within `folder`; `FileExistsError` if `new` is there already.
+    """Rename within `folder`. Raises `FileExistsError` if `new` exists.
 
-    Where the file system cannot do that in one step (renameat2(2)), a file that appears between the look and the
-    rename would be replaced.
+    If the file system cannot do this atomically (renameat2(2)), a file that appears between the check and the rename
+    is replaced.
     """
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if rename is not None:
@@ -143,7 +143,7 @@ def _total(source: int, path: bytes, progress: Progress) -> int:
 
 
 def _compress(order: Run, source: int, file: int, progress: Progress) -> str:
-    """Write the stream of `source` to `file`; the SHA-256 of the stream."""
+    """Write the compressed stream of `source` to `file`. Return the SHA-256 of the uncompressed stream."""
     info = os.fstat(source)
     size = info.st_size if stat.S_ISREG(info.st_mode) else -1
     compressor = zstandard.ZstdCompressor(level=order.level, write_checksum=True).compressobj(size=size)
@@ -166,9 +166,9 @@ def _compress(order: Run, source: int, file: int, progress: Progress) -> str:
 
 
 def _read_back(file: int, sha256: str, progress: Progress, destination: bytes) -> None:
-    """Decompress `file`, from the disk where the kernel lets go of what it remembers, and compare."""
+    """Decompress `file` and compare its hash. The kernel is asked to drop its cache, so that the disk is read."""
     size, written = os.fstat(file).st_size, progress.counts.bytes_written
-    # The reader takes a stream that lacks its checksum at the end for a whole one.
+    # The zstandard reader accepts a file that was cut before its checksum, so compare the size first.
     if size != written:
         raise Refused(Code.NOT_VERIFIED, f"{shown(destination)} has {size} bytes, but {written} were written")
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -214,7 +214,7 @@ def _opened_folder(roots: Roots, path: bytes, destination: bytes) -> Iterator[in
 
 @contextmanager
 def _temporary(order: Run, folder: int) -> Iterator[tuple[bytes, int]]:
-    """A new file under its temporary name, which is removed at the end if the file still has it."""
+    """Create a file under its temporary name. At the end, remove that name unless the file has been renamed."""
     name = temporary_name(order.job, order.attempt)
     with _writing(order.destination):
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -227,7 +227,7 @@ def _temporary(order: Run, folder: int) -> Iterator[tuple[bytes, int]]:
 
 @contextmanager
 def _writing(path: bytes) -> Iterator[None]:
-    """Errors inside are those of writing `path`."""
+    """Turn an `OSError` inside the context into the `Refused` of writing `path`."""
     try:
         yield
     except OSError as error:

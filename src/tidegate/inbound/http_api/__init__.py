@@ -1,6 +1,6 @@
-"""The HTTP API on Litestar: routes, who may call them, their problems, and the document that describes them all.
+"""The HTTP API, built on Litestar: routes, their access rules and errors, and the documents that describe them.
 
-`http_api` makes the ASGI application. Server-sent events and metrics are handed in.
+`http_api` makes the ASGI application. Event streams and metrics are passed in.
 """
 
 from tidegate.inbound.http_api.application import http_api

@@ -1,4 +1,4 @@
-"""The bodies of the API, as structs; those of the status are in `shown.py`."""
+"""The request and response bodies of the API. `shown.py` has those of the status routes."""
 
 from typing import Annotated, Literal
 
@@ -21,33 +21,33 @@ EVENT_TYPE_SCHEMA = {
 MAX_KEY = 256
 
 END_OF_TIME = 253_402_300_799.0
-"""The last second that RFC 3339 can write, in Unix seconds: a token that is good for longer is good for ever."""
+"""The last second that RFC 3339 can express, in Unix seconds. A token that expires later is shown without an end."""
 
 
 class Health(msgspec.Struct):
-    """The process serves."""
+    """The process answers requests."""
 
     status: Literal["ok"] = "ok"
 
 
 class Ready(msgspec.Struct):
-    """`stale` counts the sources that are stale; there only when degraded."""
+    """The gateway is ready. `stale` is the number of stale sources; present only if degraded."""
 
     status: Literal["ready", "degraded"]
     stale: int | UnsetType = UNSET
 
 
 class NotReady(msgspec.Struct):
-    """Before every source's first attempt has ended, or while the gateway drains."""
+    """The gateway is not ready: the first poll of a source has not ended yet, or the gateway is draining."""
 
     status: Literal["starting", "draining"]
 
 
 class Session(msgspec.Struct, kw_only=True):
-    """What the caller may do. `types` null is everything; without a valid token `roles` and `types` are empty.
+    """What the client may do. `types` null means all types; without a valid token `roles` and `types` are empty.
 
-    `authenticated` is null while nobody can check tokens yet. `retry_after_s` is null unless a stream would be refused
-    now for want of something that will come: room, the end of a drain, keys.
+    `authenticated` is null while tokens cannot be checked yet. `retry_after_s` is null, unless a stream would be
+    refused now but not later: while there are too many clients, during a drain, or while tokens cannot be checked.
     """
 
     version: str
@@ -62,7 +62,7 @@ class Session(msgspec.Struct, kw_only=True):
 
 
 class Snapshot(msgspec.Struct):
-    """The retained events, as a new subscriber would be handed them. `seq` is the position at the beginning."""
+    """The retained events, as a new subscriber would get them. `seq` is the position when the snapshot was started."""
 
     epoch: str
     seq: int
@@ -70,14 +70,14 @@ class Snapshot(msgspec.Struct):
 
 
 class Published(msgspec.Struct):
-    """The position of the last event that was published."""
+    """The position of the last published event."""
 
     epoch: str
     seq: int
 
 
 class Publication(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An event to publish. With `retain` new subscribers are handed it, for `ttl_s` seconds if that is given."""
+    """An event to publish. With `retain`, new subscribers get it too, for `ttl_s` seconds if given."""
 
     type: Annotated[str, Meta(extra_json_schema=EVENT_TYPE_SCHEMA)]
     data: Raw
@@ -87,13 +87,13 @@ class Publication(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Polled(msgspec.Struct):
-    """Whose sources are polled now."""
+    """The backend whose sources are being polled."""
 
     backend: str
 
 
 def what_is_granted(grant: Grant | None) -> tuple[list[Role], list[str] | None, Time | None]:
-    """Roles, types and end of a grant as `Session` tells them; None grants nothing."""
+    """Return roles, types and expiry of a grant, in the form of `Session`. None grants nothing."""
     if grant is None:
         return [], [], None
     roles = [role for role in Role if role in grant.roles]
@@ -104,5 +104,5 @@ def what_is_granted(grant: Grant | None) -> tuple[list[Role], list[str] | None, 
 
 
 def published(position: Position) -> Published:
-    """A position as the answer to a publisher."""
+    """Make the response to a publisher from a position."""
     return Published(position.epoch, position.seq)

@@ -1,4 +1,4 @@
-"""The application: the routes inside Litestar, and the door in front of it."""
+"""Puts the application together: the routes in Litestar, and the door in front of it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -34,11 +34,10 @@ def http_api(
     transport_of: Callable[[Any], asyncio.Transport],
     render_metrics: Callable[[Coverage], bytes],
 ) -> Door:
-    """The ASGI application, for HTTP requests only: it has no lifespan.
+    """Make the ASGI application. It handles HTTP requests only, and has no lifespan.
 
-    `url` is where the gateway listens. `open_stream` makes the response that is a client's event stream.
-    `transport_of` finds the transport under a request. `render_metrics` is called in another thread, with what the
-    caller's token covers.
+    `url` is where the gateway listens. `open_stream` makes the response for an event stream. `transport_of` returns the
+    transport of an ASGI scope. `render_metrics` is called in another thread, with what the client's token covers.
     """
     publish = PublishEndpoint(gateway, admissions, options)
     services = Services(
@@ -65,7 +64,7 @@ def http_api(
 
 
 def _documented(handlers: list[HTTPRouteHandler], options: ApiOptions, url: str) -> list[HTTPRouteHandler]:
-    """`handlers`, and the routes of the two documents that describe them and the streams."""
+    """Return `handlers` and the routes of the two documents that describe the API and the streams."""
     version, root_path, auth_required = options.version, options.root_path, options.auth_required
     asyncapi = asyncapi_document(version=version, url=url, root_path=root_path, auth_required=auth_required)
     handlers = [*handlers, document_route("/asyncapi.json", asyncapi)]
@@ -75,7 +74,10 @@ def _documented(handlers: list[HTTPRouteHandler], options: ApiOptions, url: str)
 
 
 def _options_routes(handlers: Sequence[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
-    """One for every path, to come before the others: Litestar's own name the methods of a path's first route alone."""
+    """Make an OPTIONS route for every path. They must come first in the list of routes.
+
+    Litestar would make some itself, but they only name the methods of the first route of a path.
+    """
     methods: dict[str, set[str]] = {}
     for handler in handlers:
         for path in handler.paths:

@@ -1,6 +1,7 @@
-"""Publishes and probes of which the whole request has come, answered without a router, a task or an ASGI scope.
+"""The fast path for publishes and probes: answers them without a router, a task or an ASGI scope.
 
-The rules and answers are those of the application, which answers the same requests where they come in pieces.
+It can only be used if the whole request has arrived. Otherwise the application answers it, with the same rules and the
+same result.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ log = structlog.get_logger("tidegate.http")
 
 
 class QuickRoutes:
-    """Implements `tidegate.inbound.server.AtOnce`. `root_path` is the prefix of a proxy, "" without one."""
+    """Implements `tidegate.inbound.server.AtOnce`. `root_path` is the path prefix of a proxy, or ""."""
 
     def __init__(
         self,
@@ -45,16 +46,19 @@ class QuickRoutes:
             self._probes.update({f"{prefix}{path}".encode(): probe for path, probe in probes.items()})
 
     def wants(self, method: str, path: bytes) -> bool:
-        """Whether such a request is a publish or a probe."""
+        """Whether a request is a publish or a probe."""
         return path in self._publishing if method == "POST" else method == "GET" and path in self._probes
 
     def answer(self, asked: Request, method: str, path: bytes, body: bytes) -> Answered | Awaitable[Answered] | None:
-        """The answer to a whole request, or how to wait for it; None, and nothing done, for one that takes long."""
+        """Answer a whole request. Returns the answer, or an awaitable for it.
+
+        Returns None, and has done nothing, if the request is too large to be handled in one step.
+        """
         began = asyncio.get_running_loop().time()
         origin, probe = None, self._probes.get(path)
         try:
             self._admissions.arrive(asked, at_any_host=probe is not None)
-            origin = asked.headers.get("origin")
+            origin = asked.headers.get("origin")  # only now: a page of a refused origin must not read the answer
             if probe is not None:
                 answered = probe()
             else:
@@ -64,7 +68,7 @@ class QuickRoutes:
                 if not isinstance(outcome, Position):
                     return self._later(asyncio.ensure_future(outcome), asked, origin, began)
                 answered = published(outcome)
-        except Exception as error:  # noqa: BLE001 - every error is answered
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
             answered = self._refused(error, asked, method, path)
         return self._finished(answered, method, path, origin, began)
 
@@ -72,7 +76,7 @@ class QuickRoutes:
         self, outcome: asyncio.Future[Position], asked: Request, origin: str | None, began: float
     ) -> Answered:
         try:
-            answered = published(await asyncio.shield(outcome))
+            answered = published(await asyncio.shield(outcome))  # the publish goes on if the client leaves
         except Exception as error:  # noqa: BLE001 - every error is answered
             answered = self._refused(error, asked, "POST", PATH.encode())
         return self._finished(answered, "POST", PATH.encode(), origin, began)

@@ -1,4 +1,4 @@
-"""Request bodies: received up to a limit, read as what publishers send."""
+"""Receives request bodies up to a limit, and parses the events in them."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ from tidegate.errors import AccessRefused, InvalidResponse, PublishError, TopicE
 from tidegate.inbound.http_api.answers import Publication
 
 AT_ONCE = 250
-"""Events of an array that are read before others have their turn."""
+"""How many events of an array are parsed before yielding to the event loop: a few milliseconds of work."""
 
 IDENTITY = frozenset({"", "identity"})
 
@@ -25,18 +25,17 @@ _PUBLICATIONS: msgspec.json.Decoder[Publication | list[Publication]] = msgspec.j
 
 
 def check_encoding(headers: Mapping[str, str]) -> None:
-    """Raise `PublishError` (415) for a body that is compressed: nobody here would read it."""
+    """Raise `PublishError` (415) for a compressed body, which is not supported."""
     encoding = headers.get("content-encoding")
     if encoding and {coding.strip().lower() for coding in encoding.split(",")} - IDENTITY:
         raise PublishError(f"expected Content-Encoding: identity, or none, got {encoding[:64]!r}", status=415)
 
 
 async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_bytes: int, within_s: float) -> bytes:
-    """The whole body of a request with `headers`.
+    """Receive the whole body of a request with `headers`.
 
-    Raises `PublishError`: 415 for one that is compressed, 413 as soon as it is longer than `limit_bytes`, without
-    reading on.
-    Raises `AccessRefused`: 408 for one that has not arrived after `within_s` seconds, 400 for one that ends early.
+    Raises `PublishError`: 415 if the body is compressed, and 413 as soon as it is longer than `limit_bytes`.
+    Raises `AccessRefused`: 408 if it has not arrived within `within_s` seconds, and 400 if it ends early.
     """
     check_encoding(headers)
     announced = headers.get("content-length", "0")
@@ -59,16 +58,16 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_by
 
 
 def parse_publications(body: bytes, *, check_count: Callable[[int], None]) -> Iterable[list[Draft]]:
-    """One event, or a list of them, some at a time: between them others should have their turn.
+    """Parse one event or a list of events. Returns them in pieces, between which the caller should yield.
 
-    A byte order mark in front is skipped. `check_count` is asked first whether there may be so many. Raises
-    `PublishError` (400), now or on the way, saying where and what was expected.
+    Ignores a byte order mark. Calls `check_count` first, which raises if there are too many events. Raises
+    `PublishError` (400), at once or while iterating; it says what was expected, and where.
     """
     text = without_bom(body)
     try:
         found = decode(text, _PUBLICATIONS)
     except InvalidResponse as error:
-        # An array that is too long is that first, whatever is in it.
+        # If the array is too long, report that, and not the error in one of its events.
         with suppress(InvalidResponse):
             check_count(len(decode(text, _LIST)))
         raise PublishError(_located(text, error), status=400) from error
@@ -79,7 +78,10 @@ def parse_publications(body: bytes, *, check_count: Callable[[int], None]) -> It
 
 
 def _located(text: bytes, error: InvalidResponse) -> str:
-    """What `error`, which may be about one event's data, says of the whole `text`: places count from its beginning."""
+    """Return the message of `error`, with positions counted from the beginning of the whole `text`.
+
+    `error` may be about the data of a single event, and count from there.
+    """
     try:
         check_utf8(text)
     except InvalidResponse as whole:
@@ -88,7 +90,7 @@ def _located(text: bytes, error: InvalidResponse) -> str:
 
 
 def _draft(publication: Publication, text: bytes) -> Draft:
-    """What `publication`, which is all or one of the events in `text`, asks for."""
+    """Make a draft of `publication`, which is one of the events in `text`, or the only one."""
     try:
         return Draft(
             type=publication.type,

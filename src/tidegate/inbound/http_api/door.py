@@ -1,4 +1,4 @@
-"""What every request passes before it is routed, and every answer after it: host, origin, prefix, CORS, HEAD."""
+"""The ASGI middleware around the router: checks host and origin, strips the prefix, and handles CORS and HEAD."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -24,23 +24,26 @@ PREFLIGHT = {
 }
 
 PROBES = frozenset({"/healthz", "/readyz"})
-"""Asked by whoever knows no name of ours, such as a kubelet: their answers tell nothing that rebinding is for."""
+"""Paths that are answered for any Host field: a kubelet, for example, does not know the gateway's name.
+
+Their answers contain nothing that would be worth an attack by DNS rebinding.
+"""
 
 STREAMS: Mapping[tuple[str, str], Transport] = {
     ("GET", "/api/v1/events"): "sse",
     ("GET", "/ws"): "websocket",
     ("GET", "/ws/"): "websocket",
 }
-"""What counts as another transport than plain HTTP when it is refused."""
+"""Refusals of these are counted as refused streams, all others as plain HTTP."""
 
 log = structlog.get_logger("tidegate.http")
 
 
 class Door:
-    """An ASGI application in front of `inside` and of `publish`, which needs no router to be found.
+    """An ASGI application in front of `inside`, the router, and of `publish`, which is called without the router.
 
-    `at_once` answers some requests without it. Each request that is not let in is noted with `admissions`. `root_path`
-    is the prefix of a proxy, "" without one.
+    The server passes some requests directly to `at_once`. Refused requests are recorded with `admissions`. `root_path`
+    is the path prefix of a proxy, or "".
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Door:
         except AccessRefused as refused:
             await refuse(refused, inner, receive, reply)
         else:
-            reply.allowed_origin = asked.headers.get("origin")
+            reply.allowed_origin = asked.headers.get("origin")  # only now: a refused origin must not read the answer
             await self._route(scope, inner)(inner, receive, reply)
         log.debug(
             "request",
@@ -91,7 +94,7 @@ class Door:
         if scope["method"] == "OPTIONS" and "access-control-request-method" in inner["state"][ASKED].headers:
             return ASGIResponse(status_code=204, headers=PREFLIGHT)
         if self._root_path and scope["path"] == self._root_path:
-            # The page's relative addresses need the slash.
+            # Without the slash, the relative URLs of the dashboard would be wrong.
             return ASGIResponse(status_code=308, headers={"Location": f"{self._root_path}/"})
         return self._inside
 
@@ -103,16 +106,16 @@ class Door:
         if path.startswith(f"{self._root_path}/"):
             path = path[len(self._root_path) :]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        # Litestar would judge the host once more, by rules of its own.
+        # Hide the host from Litestar, which would check it again, by its own rules.
         headers = [field for field in scope["headers"] if field[0] != b"host"]
         state = {**scope["state"], ASKED: asked}
         return {**scope, "method": method, "path": path, "headers": headers, "state": state}
 
 
 class _Reply:
-    """The server's `send`, with the headers that every answer has, and without a body where HEAD was asked.
+    """Wraps the server's `send`: adds the common headers, and removes the body of an answer to HEAD.
 
-    `refused` is called before an answer begins for which the request's `state` has a reason of refusal.
+    Calls `refused` before an answer starts, if the request's `state` has a reason for a refusal.
     """
 
     def __init__(

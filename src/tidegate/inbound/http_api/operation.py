@@ -1,6 +1,6 @@
-"""What a route says of itself: who may call it, and what the OpenAPI document tells of it.
+"""Declarations of routes: who may call them, and how the OpenAPI document describes them.
 
-Routes carry their operation in Litestar's `opt`, so the guard and the document read the same declaration.
+Routes have their `Operation` in Litestar's `opt`. The guard and the document both read it, so they cannot disagree.
 """
 
 from typing import Any, cast
@@ -16,13 +16,13 @@ from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Transport
 
 ASKED = "tidegate.request"
-"""Where the door leaves the `tidegate.runtime.access.Request` in the scope's state."""
+"""The key in the scope's state under which the door stores the `tidegate.runtime.access.Request`."""
 
 OPERATION = "operation"
 
 
 class Content(msgspec.Struct, frozen=True):
-    """An answer or a body: what it is, its type (None: no schema describes it) and its media type."""
+    """A response or request body: its description, its type (None if it has no schema) and its media type."""
 
     description: str
     type: Any = None
@@ -30,7 +30,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A parameter, as text. `schema` adds to its JSON schema."""
+    """A text parameter. `schema` is added to its JSON schema."""
 
     name: str
     place: str
@@ -41,10 +41,10 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One route.
 
-    `role` is what a token must have, None where none is asked for. `answers` are by status; `refusals` says what
-    leads to a problem, by status, beyond what every route of its kind has. `unrestricted`: the token must cover
-    everything, since what the route tells cannot be cut down to less. `path` replaces Litestar's path in the
-    document. `transport` is what a request for it counts as; a stream's token may come in the query.
+    `role` is what the token must have, None if no token is needed. `answers` are by status; `refusals` describe errors
+    by status, in addition to those of every route. If `unrestricted`, the token must cover everything, because the
+    answer cannot be limited to some types. `path` replaces Litestar's path in the document. `transport` is how requests
+    are counted; the token of a stream may be in the query.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def documented(operation: Operation) -> dict[str, Any]:
-    """The `opt` of a route."""
+    """Make the `opt` of a route."""
     return {OPERATION: operation}
 
 
 async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Litestar's guard: raises `AccessRefused` unless the caller is let in to the route.
+    """A guard for Litestar: raises `AccessRefused` unless the client may call the route.
 
-    It never waits; a guard that is no coroutine would be run in a thread.
+    It awaits nothing, but is a coroutine, because Litestar runs other guards in a thread.
     """
     operation: Operation | None = handler.opt.get(OPERATION)
     if operation is None or operation.role is None:

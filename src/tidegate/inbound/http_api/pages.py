@@ -1,4 +1,4 @@
-"""What is served as it lies there: the dashboard's files and the two machine-readable contracts."""
+"""Static content: the dashboard's files and the two machine-readable documents."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -35,7 +35,7 @@ PAGE_HEADERS = {
 
 
 def dashboard_routes() -> Sequence[HTTPRouteHandler]:
-    """The dashboard's files, read once. Their addresses are relative, so any prefix will do."""
+    """Make the routes of the dashboard's files, which are read once. Their URLs are relative, so any prefix works."""
     directory = resources.files("tidegate") / "dashboard"
     return [
         _file_route(path, directory.joinpath(name).read_bytes(), media_type=media_type)
@@ -44,7 +44,7 @@ def dashboard_routes() -> Sequence[HTTPRouteHandler]:
 
 
 def document_route(path: str, document: bytes) -> HTTPRouteHandler:
-    """One of `DOCUMENTS`."""
+    """Make the route of one of `DOCUMENTS`."""
     operation = Operation(
         name=path.strip("/").replace(".", "_"),
         summary=DOCUMENTS[path],

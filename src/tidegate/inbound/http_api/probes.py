@@ -1,4 +1,4 @@
-"""What is asked of the process by whoever runs it: whether it serves, and whether it is ready."""
+"""The answers to health and readiness probes, as an orchestrator sends them."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,12 @@ from tidegate.runtime.gateway import Gateway
 
 
 def health() -> Answered:
-    """It serves."""
+    """Return the answer to a health probe."""
     return json_answer(200, Health())
 
 
 def readiness(supervisor: Steering, gateway: Gateway) -> Answered:
-    """Whether the gateway is ready; a dead backend makes it degraded, not unready."""
+    """Return the answer to a readiness probe. A dead backend makes the gateway degraded, not unready."""
     status, content, fields = readiness_content(supervisor, gateway)
     answered = json_answer(status, content)
     answered[1].extend((name.encode(), value.encode()) for name, value in fields.items())
@@ -22,7 +22,7 @@ def readiness(supervisor: Steering, gateway: Gateway) -> Answered:
 
 
 def readiness_content(supervisor: Steering, gateway: Gateway) -> tuple[int, Ready | NotReady, Mapping[str, str]]:
-    """Status, body and further header fields of the answer to whether the gateway is ready."""
+    """Return status, body and additional header fields of the answer to a readiness probe."""
     found = supervisor.readiness()
     match found.status:
         case "ready":

@@ -1,6 +1,6 @@
-"""Publishing, the one route that is called for every event: in front of the router, and where it can be, at once.
+"""Publishing. It is the only route that is called for every event, so it bypasses the router.
 
-Found by the router and answered by a handler of Litestar's, a publish would take more than half as long again.
+With Litestar's router and handlers, a publish would take more than half as long again.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ Answered = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
 class PublishEndpoint:
-    """Takes an event or several for whoever may publish."""
+    """Publishes the events in a request. An ASGI application, with `begin` as its fast path."""
 
     def __init__(self, gateway: Gateway, admissions: Admissions, options: ApiOptions) -> None:
         self._gateway = gateway
@@ -35,9 +35,10 @@ class PublishEndpoint:
         self._options = options
 
     def begin(self, asked: Request, body: bytes) -> Position | Coroutine[None, None, Position] | None:
-        """Publish the whole `body` of what is `asked` now; None, and nothing done, where others need a turn in between.
+        """Publish the events in `body`, the whole body of the request `asked`.
 
-        The result is the position of the last event, or how to wait for it. Raises whatever refuses it.
+        Returns the position of the last event, or a coroutine for it. Returns None, and has done nothing, if there are
+        so many events that the caller must yield in between. Raises the error that refuses the request.
         """
         if len(body) > self._options.publish_bytes:
             return None
@@ -61,7 +62,7 @@ class PublishEndpoint:
                 drafts += some
             begun = self._gateway.begin_from_outside(drafts, admission.grant)
             position = begun if isinstance(begun, Position) else await begun
-        except Exception as error:  # noqa: BLE001 - every error is answered
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
             await refuse(error, scope, receive, send)
         else:
             status, headers, body = published(position)
@@ -70,11 +71,11 @@ class PublishEndpoint:
 
 
 def published(position: Position) -> Answered:
-    """The answer: by hand, for making a response of Litestar's takes as long as publishing the event."""
+    """Return the answer to a publish. Not one of Litestar's responses: making one takes as long as publishing."""
     return json_answer(202, answers.published(position))
 
 
 def json_answer(status: int, content: msgspec.Struct) -> Answered:
-    """An answer with `content` as its body."""
+    """Return an answer with `content` as its JSON body."""
     body = msgspec.json.encode(content)
     return status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))], body

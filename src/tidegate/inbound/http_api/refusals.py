@@ -1,4 +1,4 @@
-"""What an error of a route is answered with, whatever raised it: Litestar's own errors are mapped here."""
+"""Turns errors into answers, including Litestar's own errors."""
 
 import http
 from collections.abc import Collection
@@ -14,13 +14,13 @@ from tidegate.core.problem import MEDIA_TYPE, ProblemAnswer, refusal
 from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
 
 REASON = "tidegate.refusal_reason"
-"""Where a refusal leaves its reason in the scope's state, before its answer is sent."""
+"""The key in the scope's state for the reason of a refusal. It is set before the answer is sent."""
 
 log = structlog.get_logger("tidegate.http")
 
 
 def answer_to(error: Exception, *, method: str, path: str) -> ProblemAnswer:
-    """The answer to a request that `error` ended. What nobody foresaw is logged."""
+    """Return the answer to a request that `error` ended. Logs an unexpected error."""
     match error:
         case AccessRefused() | PublishError() | UnknownName():
             return refusal(error)
@@ -37,7 +37,7 @@ def answer_to(error: Exception, *, method: str, path: str) -> ProblemAnswer:
 
 
 async def refuse(error: Exception, scope: Any, receive: Any, send: Any) -> None:
-    """Answer the request of `scope`, which `error` ended before or beside the router."""
+    """Answer a request that `error` ended outside the router."""
     answer = answer_to(error, method=scope["method"], path=scope["path"])
     scope["state"][REASON] = answer.reason
     response = ASGIResponse(
@@ -47,7 +47,7 @@ async def refuse(error: Exception, scope: Any, receive: Any, send: Any) -> None:
 
 
 def allow(methods: Collection[str]) -> str:
-    """The Allow field of a path that has routes for `methods`."""
+    """Return the Allow field of a path with routes for `methods`."""
     return ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
 
 

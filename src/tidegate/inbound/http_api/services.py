@@ -1,4 +1,4 @@
-"""What the routes stand on, and how they find it."""
+"""What the routes depend on, and how they find it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,13 +23,13 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 AuthMode = Literal["none", "token", "jwt"]
 
 SERVICES = "services"
-"""Where the services are in the application's state."""
+"""The key of the services in the application's state."""
 
 OpenStream = Callable[[Admission], ASGIApp]
 
 
 class Steering(Protocol):
-    """What the routes need of `tidegate.runtime.supervisor.Supervisor`; `allowed` is what the caller's token covers."""
+    """The part of `tidegate.runtime.supervisor.Supervisor` that routes use. `allowed` is what the token covers."""
 
     def readiness(self) -> Readiness: ...
 
@@ -47,10 +47,10 @@ class Steering(Protocol):
 
 
 class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`publish_bytes` is the longest body; it must have arrived after `body_s` seconds.
+    """The options of the HTTP API.
 
-    `root_path` is the prefix under which a proxy serves us, whether it takes the prefix away or not.
-    `auth` says which kind of token is asked for.
+    `publish_bytes` is the longest body, which must arrive within `body_s` seconds. `root_path` is the path prefix under
+    which a proxy serves the gateway, whether the proxy strips it or not. `auth` is the kind of token that is needed.
     """
 
     version: str
@@ -61,12 +61,12 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def auth_required(self) -> bool:
-        """Whether tokens are asked for at all."""
+        """Whether a token is needed at all."""
         return self.auth != "none"
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """What `http_api` was given."""
+    """The dependencies of the routes, which `http_api` was given."""
 
     gateway: Gateway
     supervisor: Steering
@@ -79,5 +79,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def services(request: ApiRequest) -> Services:
-    """The services of the application that `request` came to."""
+    """Return the services of the application that handles `request`."""
     return cast("Services", request.app.state[SERVICES])

@@ -1,8 +1,7 @@
-"""What the API shows of sources, circuit breakers and clients.
+"""Response bodies for sources, circuit breakers and clients.
 
-A body here is what the runtime says of a thing, field by field, with times written as text. So a field that is added to
-`SourceFacts` or `BreakerFacts` is in the answers and in the OpenAPI document too; whoever adds it says so in
-docs/protocol.md.
+They have the fields of the runtime's own structs, with times as text. A field that is added to `SourceFacts` or
+`BreakerFacts` is therefore also in the answers and in the OpenAPI document. Describe it in docs/protocol.md.
 """
 
 from collections.abc import Iterable
@@ -20,14 +19,14 @@ Body = TypeVar("Body")
 
 
 class SourceStatus(SourceFacts, frozen=True, kw_only=True):
-    """A polled source. Older than `max_age_s` its data is stale although no call has failed."""
+    """A polled source. If its data is older than `max_age_s`, it is stale even if no call has failed."""
 
     as_of: Time | None
     next_poll_at: Time | None
 
 
 class LastError(msgspec.Struct, kw_only=True):
-    """The newest failure that counted."""
+    """The latest failure that counted."""
 
     code: ErrorCode
     message: str
@@ -35,7 +34,7 @@ class LastError(msgspec.Struct, kw_only=True):
 
 
 class BreakerStatus(BreakerFacts, frozen=True, kw_only=True):
-    """A circuit breaker; named after its backend, or `backend/type` for a source's own."""
+    """A circuit breaker. Its name is that of its backend, or `backend/type` for a source with its own breaker."""
 
     since: Time
     retry_at: Time | None
@@ -43,7 +42,7 @@ class BreakerStatus(BreakerFacts, frozen=True, kw_only=True):
 
 
 class BreakerMove(msgspec.Struct, kw_only=True):
-    """A breaker moved; `from` is null for the first of a process."""
+    """A change of a breaker's state. `from` is null for the first one after a start."""
 
     at: Time
     from_state: State | None = msgspec.field(name="from")
@@ -52,20 +51,20 @@ class BreakerMove(msgspec.Struct, kw_only=True):
 
 
 class BreakerRecord(BreakerStatus, frozen=True, kw_only=True):
-    """A circuit breaker, and its last 32 moves, the oldest first."""
+    """A circuit breaker, and its last 32 changes of state, the oldest first."""
 
     history: list[BreakerMove]
 
 
 class Breakers(msgspec.Struct):
-    """`state` is the worst of all."""
+    """All circuit breakers. `state` is the worst of their states."""
 
     state: State
     breakers: list[BreakerStatus]
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """The gateway at a glance."""
+    """The status of the gateway, its sources and its breakers."""
 
     version: str
     epoch: str
@@ -78,7 +77,7 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 class Client(msgspec.Struct, kw_only=True):
-    """A connected client; `skipped` counts the events that it was too slow for, by type."""
+    """A connected client. `skipped` counts the events that were dropped because it was too slow, by type."""
 
     id: str
     address: str
@@ -90,23 +89,23 @@ class Client(msgspec.Struct, kw_only=True):
 
 
 class Clients(msgspec.Struct):
-    """Everyone who is connected."""
+    """All connected clients."""
 
     clients: list[Client]
 
 
 def source_status(view: SourceView) -> SourceStatus:
-    """A source as clients see it."""
+    """Make the body for a source."""
     return _as(SourceStatus, view, as_of=_time(view.as_of), next_poll_at=_time(view.next_poll_at))
 
 
 def breaker_status(view: BreakerView) -> BreakerStatus:
-    """A breaker as clients see it."""
+    """Make the body for a breaker."""
     return _as(BreakerStatus, view, **_times_of(view))
 
 
 def breaker_record(view: BreakerView) -> BreakerRecord:
-    """A breaker as clients see it, and how it came to its state."""
+    """Make the body for a breaker with its history."""
     moves = [
         BreakerMove(at=rfc3339(move.at.wall), from_state=move.from_state, to=move.to, reason=move.reason)
         for move in view.history
@@ -115,12 +114,12 @@ def breaker_record(view: BreakerView) -> BreakerRecord:
 
 
 def worst(views: Iterable[BreakerView]) -> State:
-    """Open is worse than half-open, which is worse than closed; closed where there is none."""
+    """Return the worst state: open, then half-open, then closed. Closed if there are no breakers."""
     return max((view.state for view in views), key=_BADNESS.index, default=State.CLOSED)
 
 
 def client(connection: Connection, now: Instant) -> Client:
-    """A client as operators see it, `now`."""
+    """Make the body for a client. `now` is the current time."""
     return Client(
         id=connection.id,
         address=connection.address,
@@ -136,7 +135,7 @@ _BADNESS = (State.CLOSED, State.HALF_OPEN, State.OPEN)
 
 
 def _as(body: type[Body], view: msgspec.Struct, **written: Any) -> Body:
-    """A `body` of the fields of the same names in `view`, but for those that are `written` otherwise here."""
+    """Make a `body` with the fields of `view`, except for those that are given as `written`."""
     names = [name for name in body.__struct_fields__ if name not in written]  # type: ignore[attr-defined]
     return body(**{name: getattr(view, name) for name in names}, **written)
 

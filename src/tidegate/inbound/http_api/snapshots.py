@@ -1,6 +1,6 @@
-"""Snapshots over HTTP, written in pieces: they may be larger than what is to be held for one reader.
+"""Sends snapshots over HTTP in pieces, because a snapshot may be larger than the memory that one client may use.
 
-Knows nothing of what a snapshot holds, or of who may see it.
+Knows nothing of the contents of a snapshot, or of who may see it.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ log = structlog.get_logger("tidegate.http")
 
 
 class SnapshotAnswer:
-    """The ASGI response that tells `position` and the events of `pieces`, each of which is encoded.
+    """The ASGI response with `position` and the encoded events of `pieces`.
 
-    The next piece is asked for once the transport has room for it, and others have a turn between two. A reader that
-    takes nothing for `grace_s` is aborted. `transport_of` finds the transport under a request.
+    Takes the next piece only when the transport has room for it, and yields to the event loop between two pieces. The
+    connection of a client that reads nothing for `grace_s` seconds is aborted. `transport_of` returns the transport of
+    an ASGI scope.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class SnapshotAnswer:
                 yield b"," * (not is_first) + b",".join(piece)
                 is_first = False
             else:
-                yield b""
+                yield b""  # nothing to send, but `_write` still yields to the event loop
         yield b"]}"
 
     def _from(self, second: list[bytes]) -> Iterator[list[bytes]]:
@@ -79,12 +80,12 @@ class SnapshotAnswer:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _is_taken(self, body: bytes, transport: asyncio.Transport, send: Any) -> bool:
-        """Hand `body` over. False if the reader took nothing for the grace period, and there was no room for it."""
+        """Send `body`. Returns False if there was no room for it, and the client read nothing for the grace period."""
         while True:
             unsent = transport.get_write_buffer_size()
             try:
                 async with asyncio.timeout(self._grace_s):
-                    # Waits only before it has written anything, so it may be cancelled and asked again.
+                    # `send` waits only before it writes, so it can be cancelled here and called again.
                     await send({"type": "http.response.body", "body": body, "more_body": True})
             except TimeoutError:
                 if transport.get_write_buffer_size() >= unsent:
@@ -93,7 +94,7 @@ class SnapshotAnswer:
                 return True
 
     async def _watch(self, receive: Any) -> None:
-        """Sees the reader leave, and the end of an answer to HEAD; ends with the answer at the latest."""
+        """Wait until the client leaves, or an answer to HEAD has ended. Returns when the answer ends at the latest."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._is_over = True

@@ -1,7 +1,7 @@
-"""Who a token belongs to: nobody asks, a list of tokens, or a signature.
+"""Authenticators: no authentication, a list of tokens, or signed tokens.
 
-Each authenticator implements `tidegate.ports.Authenticator`, and has a `run` that keeps what it checks against
-current until it is cancelled. No message and no log line of theirs holds a token or a secret.
+Each implements `tidegate.ports.Authenticator`. Its `run` reloads tokens or keys until it is cancelled. Their messages
+and log lines never contain a token or a secret.
 """
 
 from tidegate.outbound.auth.jwt import JwtAuthenticator, JwtOptions

@@ -1,4 +1,4 @@
-"""Small files that hold a token, a secret or a key, read again while the gateway runs."""
+"""Reads small files with a token, a secret or a key, and rereads them while the gateway runs."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,9 +11,10 @@ from tidegate import files
 from tidegate.errors import ConfigError, Problem
 
 REREAD_S = 5.0
-"""How long a changed file may go unnoticed."""
+"""How often files are reread: a changed file is noticed within this time."""
 
 FILE_BYTES = 65_536
+"""The largest file that is read. Tokens and keys are much smaller; this limits the damage of a wrong path."""
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ log = structlog.get_logger("tidegate.auth")
 
 
 def read(path: Path, *, setting: str, expected: str) -> bytes:
-    """What `path` holds, without white space around it. Raises `ConfigError` naming `setting`."""
+    """Return the content of `path` without surrounding white space. Raises `ConfigError`, which names `setting`."""
     try:
         content = files.read(path, limit=FILE_BYTES).strip()
     except OSError as error:
@@ -32,10 +33,10 @@ def read(path: Path, *, setting: str, expected: str) -> bytes:
 
 
 async def keep_reading(read: Callable[[], T], keep: Callable[[T], None]) -> None:
-    """Hand what `read`, in a thread, finds to `keep` every `REREAD_S` seconds, until cancelled.
+    """Every `REREAD_S` seconds, call `read` in a thread and `keep` with its result, until cancelled.
 
-    Where either raises `ConfigError`, what was read before stays: a file that is just being replaced, or a mistake,
-    locks nobody out.
+    If either raises `ConfigError`, the earlier content stays in use, so that a mistake, or a file that is just being
+    replaced, does not lock out all clients. The error is logged once.
     """
     known: str | None = None
     while True:

@@ -1,7 +1,7 @@
-"""Signed tokens (RFC 7519): the claims ``roles``, ``types``, ``sub``, ``exp``, ``nbf``, ``iat``, ``aud``, ``iss``.
+"""Signed tokens (RFC 7519), with the claims ``roles``, ``types``, ``sub``, ``exp``, ``nbf``, ``iat``, ``aud``, ``iss``.
 
-The algorithms are those of the configuration, whatever a token says of itself (RFC 8725 section 3.1). Signatures
-are checked before anything that a token claims is looked at.
+Only the configured algorithms are accepted, whatever a token's header says (RFC 8725 section 3.1). The signature is
+verified before any claim is used.
 """
 
 import time
@@ -21,16 +21,17 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import MessageError, MessageErrorCode, TopicError
 
 LEEWAY_S = 30
-"""How far the issuer's clock may be from ours."""
+"""How much the issuer's clock may differ from the gateway's."""
 
 MAX_NAME = 128
+"""How many characters of ``sub`` are kept for logs."""
 
 
 class Keys(Protocol):
     """Where public keys, or the shared secret, come from."""
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
-        """The key of a token that names `algorithm` and `kid`. Raises `MessageError` with `UNAUTHENTICATED`."""
+        """Return the key for a token's `algorithm` and `kid`. Raises `MessageError` with `UNAUTHENTICATED`."""
         ...
 
     async def run(self) -> None:
@@ -39,7 +40,7 @@ class Keys(Protocol):
 
 
 class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is accepted: signatures by `algorithms`; `audience` and `issuer` where they are given."""
+    """Which tokens are accepted: signed with one of `algorithms`, and for `audience` and by `issuer` if given."""
 
     algorithms: Sequence[str]
     audience: str | None = None
@@ -47,7 +48,7 @@ class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a token says of its bearer. `exp` is Unix time."""
+    """The claims of a token. `exp` is in Unix seconds."""
 
     sub: str = "token"
     roles: list[str] | UnsetType = UNSET
@@ -56,7 +57,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class JwtAuthenticator:
-    """Believes tokens that are signed with `keys`. `wall_clock` tells Unix time."""
+    """Accepts tokens that are signed with one of `keys`. `wall_clock` returns the time in Unix seconds."""
 
     def __init__(self, keys: Keys, options: JwtOptions, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._keys = keys
@@ -82,7 +83,7 @@ class JwtAuthenticator:
         except (InvalidClaimError, MissingClaimError) as error:
             raise _unauthenticated(f"expected other claims: {error.description}") from error
         except (JoseError, ValueError, TypeError, RecursionError) as error:
-            # What these say may quote the token.
+            # Do not use the message of these errors: it may quote the token.
             raise _unauthenticated("expected a token (RFC 7519) with a signature that holds") from error
         return claims
 
@@ -97,7 +98,10 @@ def _required(options: JwtOptions) -> dict[str, ClaimsOption]:
 
 
 def _grant(found: dict[str, Any]) -> Grant:
-    """What `found` claims. Roles that are not ours are another service's; no claim makes a subscriber."""
+    """Make the grant. Without the claim ``roles``, the role is subscriber. Unknown roles are ignored.
+
+    An issuer may put the roles of several services into one token.
+    """
     try:
         claims = msgspec.convert(found, Claims)
         allowed = EVERYTHING if claims.types is UNSET else PatternSet.parse(claims.types)

@@ -1,6 +1,6 @@
-"""The keys that signatures are checked with: from a file, or from the issuer's JWK set (RFC 7517).
+"""The keys for checking signatures: from a file, or from the issuer's JWK set (RFC 7517).
 
-A key is only ever used for the algorithms of its kind, so that a public key is never taken for a shared secret.
+A key is only used with the algorithms for its type. So an attacker cannot use a public key as a shared secret.
 """
 
 import asyncio
@@ -19,25 +19,25 @@ from tidegate.outbound.auth import files
 from tidegate.outbound.http_client import Exchange, HttpOptions
 
 SECRET_BYTES = 32
-"""The shortest secret of HS256 (RFC 7518 section 3.2)."""
+"""The minimum length of a secret for HS256 (RFC 7518 section 3.2)."""
 
 RSA_BITS = 2048
-"""The shortest key of RS256 (RFC 7518 section 3.3); joserfc warns of shorter ones."""
+"""The minimum length of a key for RS256 (RFC 7518 section 3.3). joserfc warns about shorter ones."""
 
 REFRESH_S = 300.0
-"""How often published keys are fetched while nothing asks for it."""
+"""How often published keys are fetched if no token has an unknown key id: revoked keys are dropped after this time."""
 
 PAUSE_S = 5.0
-"""The shortest time between two fetches, whatever key ids tokens name."""
+"""The minimum time between two fetches: tokens with invented key ids must not flood the issuer with requests."""
 
 FETCH_S = 10.0
-"""How long one fetch may take, in seconds."""
+"""The timeout of one fetch."""
 
 BODY_BYTES = 1_048_576
-"""The longest key set that is read."""
+"""The largest key set that is accepted."""
 
 KINDS = {"HS256": "oct", "RS256": "RSA", "ES256": "EC"}
-"""The kind of key of each algorithm (RFC 7518 section 3.1)."""
+"""The key type of each algorithm (RFC 7518 section 3.1)."""
 
 CURVE = "P-256"
 
@@ -45,9 +45,9 @@ log = files.log
 
 
 class KeyFile:
-    """A key in a file. `parse` raises `ConfigError` for content that is no such key, and so does this.
+    """A key in a file, made by `public_key_file` or `secret_file`.
 
-    Made by `public_key_file` and `secret_file`.
+    `parse` raises `ConfigError` if the content is not a suitable key; so does the constructor.
     """
 
     def __init__(self, read: Callable[[], bytes], parse: Callable[[bytes], Key]) -> None:
@@ -56,12 +56,12 @@ class KeyFile:
         self._keep(read())
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
-        """See `tidegate.outbound.auth.jwt.Keys`. The one key serves every key id."""
+        """See `tidegate.outbound.auth.jwt.Keys`. The only key is used for every `kid`."""
         del kid
         return _chosen([self._key], algorithm, None)
 
     async def run(self) -> None:
-        """Read the file again and again, until cancelled."""
+        """Reread the file periodically, until cancelled."""
         await files.keep_reading(self._read, self._keep)
 
     def _keep(self, content: bytes) -> None:
@@ -69,7 +69,7 @@ class KeyFile:
 
 
 def public_key_file(path: Path, *, setting: str) -> KeyFile:
-    """A public key in PEM. Raises `ConfigError` naming `setting` where it cannot be used."""
+    """Read a public key in PEM format. Raises `ConfigError`, which names `setting`, if it cannot be used."""
     expected = f"a PEM file with a public key: RSA of at least {RSA_BITS} bits, or EC on {CURVE}"
 
     def parse(content: bytes) -> Key:
@@ -83,7 +83,7 @@ def public_key_file(path: Path, *, setting: str) -> KeyFile:
 
 
 def secret_file(path: Path, *, setting: str) -> KeyFile:
-    """The shared secret of HS256. Raises `ConfigError` naming `setting` where it cannot be used."""
+    """Read the shared secret for HS256. Raises `ConfigError`, which names `setting`, if it cannot be used."""
     expected = f"a file with a secret of at least {SECRET_BYTES} bytes"
 
     def parse(content: bytes) -> Key:
@@ -97,11 +97,10 @@ def secret_file(path: Path, *, setting: str) -> KeyFile:
 
 
 class JwksKeys:
-    """The keys that an issuer publishes at `url`, fetched by `run`.
+    """The keys that an issuer publishes at `url`. `run` fetches them.
 
-    A token with an unknown key id makes them be fetched at once, but never sooner than `pause_s` after the last
-    time. While the issuer does not answer well, the keys that are there stay. Raises `ConfigError` naming `setting` for
-    an address that cannot be asked.
+    A token with an unknown key id causes another fetch, but not sooner than `pause_s` seconds after the last one. If a
+    fetch fails, the earlier keys stay in use. Raises `ConfigError`, which names `setting`, for an unusable URL.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class JwksKeys:
         self._wanted = asyncio.Event()
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
-        """See `tidegate.outbound.auth.jwt.Keys`. Retrying helps only before the first keys are there."""
+        """See `tidegate.outbound.auth.jwt.Keys`. The error is retryable until the first keys have been fetched."""
         if self._keys is None:
             raise MessageError(
                 MessageErrorCode.UNAUTHENTICATED, "the issuer's keys are not there yet: try again", retryable=True
@@ -124,7 +123,7 @@ class JwksKeys:
         return _chosen(self._keys, algorithm, kid)
 
     async def run(self) -> None:
-        """Fetch the keys now and again, until cancelled."""
+        """Fetch the keys now, and again periodically or when needed, until cancelled."""
         try:
             while True:
                 self._wanted.clear()
@@ -150,11 +149,11 @@ class JwksKeys:
 
 
 class _Unusable(Exception):
-    """An answer that is no JWK set."""
+    """The answer is not a JWK set."""
 
 
 def _exchange_with(url: str, setting: str) -> Exchange:
-    """What asks the issuer at `url`. It is asked seldom, so no connection is kept."""
+    """Make the HTTP client for the issuer at `url`. Fetches are rare, so it keeps no connection open."""
     try:
         return Exchange(HttpOptions(url=url, response_bytes=BODY_BYTES, idle_s=0.0))
     except ConfigError as error:
@@ -162,10 +161,10 @@ def _exchange_with(url: str, setting: str) -> Exchange:
 
 
 def _reason(error: Exception) -> str:
-    """Why the keys could not be fetched, for the log: without the address, which may hold a password."""
+    """Return why the keys could not be fetched, for the log. Without URLs, which may contain a password."""
     match error:
         case HttpStatus():
-            return f"expected status 200, got {error.status}"  # and not where a redirect points to
+            return f"expected status 200, got {error.status}"  # the error's own text names a redirect's target
         case TimeoutError():
             return f"no answer within {FETCH_S:g} s"
         case _:
@@ -173,7 +172,7 @@ def _reason(error: Exception) -> str:
 
 
 def _key_set(body: bytes | bytearray) -> list[Key]:
-    """The usable keys of a JWK set; others are left out (RFC 7517 section 5)."""
+    """Return the usable keys of a JWK set. Ignores all others (RFC 7517 section 5)."""
     try:
         members = msgspec.json.decode(body, type=dict[str, Any])["keys"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, RecursionError) as error:
@@ -190,7 +189,7 @@ def _public_key(member: Any) -> Key | None:
 
 
 def imported(load: Callable[[Any], Key], content: Any) -> Key | None:
-    """The key, or None for what is no key, or one too weak to be used."""
+    """Import a key. Returns None if `content` is not a key, or if the key is too weak."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", SecurityWarning)
         try:
@@ -201,7 +200,7 @@ def imported(load: Callable[[Any], Key], content: Any) -> Key | None:
 
 
 def _chosen(keys: Sequence[Key], algorithm: str, kid: str | None) -> Key:
-    """The key of that id and kind; without an id, the only one of the kind."""
+    """Choose the key with this id for this algorithm, or, without an id, the only key for the algorithm."""
     fitting = [
         key
         for key in keys

@@ -1,4 +1,4 @@
-"""From what a plan says of authentication to the authenticator that does it."""
+"""Makes the authenticator that a plan describes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,31 +15,31 @@ from tidegate.runtime.keeping import kept_running
 
 
 class OpenAccess(msgspec.Struct, frozen=True):
-    """No token is asked for."""
+    """No authentication: no token is needed."""
 
 
 class ListedTokens(msgspec.Struct, frozen=True):
-    """One of `tokens` is asked for."""
+    """One of `tokens` is needed."""
 
     tokens: tuple[KnownToken, ...]
 
 
 class PublicKey(msgspec.Struct, frozen=True):
-    """A public key in the PEM file at `path`, which `setting` names."""
+    """A public key in the PEM file at `path`. `setting` is the configuration key of the path."""
 
     path: Path
     setting: str
 
 
 class SharedSecret(msgspec.Struct, frozen=True):
-    """A secret in the file at `path`, which `setting` names."""
+    """A shared secret in the file at `path`. `setting` is the configuration key of the path."""
 
     path: Path
     setting: str
 
 
 class PublishedKeys(Masked, frozen=True):
-    """What the issuer publishes at `url`, which `setting` names."""
+    """The keys that the issuer publishes at `url`. `setting` is the configuration key of the URL."""
 
     url: str
     setting: str
@@ -49,7 +49,7 @@ class PublishedKeys(Masked, frozen=True):
 
 
 class SignedTokens(msgspec.Struct, frozen=True):
-    """A token that is signed with one of `keys` is asked for."""
+    """A token that is signed with one of `keys` is needed."""
 
     keys: PublicKey | SharedSecret | PublishedKeys
     options: JwtOptions
@@ -60,16 +60,16 @@ Authentication = OpenAccess | ListedTokens | SignedTokens
 
 @asynccontextmanager
 async def opened(authentication: Authentication, clock: Clock) -> AsyncIterator[Authenticator]:
-    """The authenticator; what it checks against is kept current while the context is open. Raises as `made`."""
+    """Yield the authenticator, and reload its tokens or keys while the context is open. Raises as `made` does."""
     authenticator = made(authentication)
     async with kept_running({"access": authenticator.run}, clock):
         yield authenticator
 
 
 def made(authentication: Authentication) -> OpenAuthenticator | TokenAuthenticator | JwtAuthenticator:
-    """The authenticator, which keeps nothing current yet.
+    """Make the authenticator, whose `run` is not running yet.
 
-    Reads files; raises `ConfigError` naming the setting at fault.
+    Reads files. Raises `ConfigError`, which names the setting at fault.
     """
     match authentication:
         case OpenAccess():

@@ -1,4 +1,4 @@
-"""Signs tokens, for operators without an issuer of their own; `jwt.JwtAuthenticator` believes them."""
+"""Signs tokens that `jwt.JwtAuthenticator` accepts, for operators who have no token issuer."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ EXPECTED = f"a PEM file with an unencrypted private key: RSA of at least {RSA_BI
 
 
 class Signer(msgspec.Struct, frozen=True):
-    """A key that signs, and the one algorithm that it is used with."""
+    """A signing key, and the one algorithm that it is used with."""
 
     algorithm: str
     key: Key
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A token (RFC 7519) of `claims`."""
+        """Return a signed token (RFC 7519) with `claims`."""
         return jwt.encode({"alg": self.algorithm}, dict(claims), self.key, algorithms=[self.algorithm])
 
     def __repr__(self) -> str:
@@ -30,12 +30,15 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 def shared_secret(path: Path, *, setting: str) -> Signer:
-    """Signs with HS256. Raises `ConfigError` naming `setting` for a file that holds no fit secret."""
+    """Make a signer for HS256. Raises `ConfigError`, which names `setting`, if the file has no suitable secret."""
     return Signer("HS256", secret_file(path, setting=setting).key_for("HS256", None))
 
 
 def private_key(path: Path, *, setting: str) -> Signer:
-    """Signs with RS256 or ES256, as the key is. Raises `ConfigError` naming `setting` for a file without a fit one."""
+    """Make a signer for RS256 or ES256, depending on the key.
+
+    Raises `ConfigError`, which names `setting`, if the file has no suitable key.
+    """
     content = files.read(path, setting=setting, expected=EXPECTED)
     algorithms = {kind: algorithm for algorithm, kind in KINDS.items()}
     for load in (RSAKey.import_key, ECKey.import_key):

@@ -1,4 +1,4 @@
-"""Tokens that are listed in the configuration, or not asked for at all."""
+"""Authentication with a list of tokens, and no authentication."""
 
 import asyncio
 import hashlib
@@ -16,26 +16,26 @@ from tidegate.token_file import NoToken, read_token
 
 
 class OpenAuthenticator:
-    """Everyone may do everything: for a gateway that only listens on loopback."""
+    """Grants everything to everyone. For a gateway that only listens on loopback."""
 
     def verify(self, token: str) -> Grant:
         del token
         return UNRESTRICTED
 
     async def run(self) -> None:
-        """There is nothing to keep current; until cancelled."""
+        """Do nothing, until cancelled."""
         await asyncio.Event().wait()
 
 
 class TokenFile(msgspec.Struct, frozen=True):
-    """A file that holds one token, and the setting that names it."""
+    """The path of a file with one token, and the setting that contains this path."""
 
     path: Path
     setting: str
 
 
 class KnownToken(Masked, frozen=True):
-    """A token, or where it lies, and what its bearer may do."""
+    """A token, or the file that contains it, and what its bearer may do."""
 
     token: str | TokenFile
     grant: Grant
@@ -45,10 +45,10 @@ class KnownToken(Masked, frozen=True):
 
 
 class TokenAuthenticator:
-    """Knows the bearers of `tokens`. Raises `ConfigError` where a file cannot be used.
+    """Accepts the listed `tokens`. Raises `ConfigError` if a file cannot be used.
 
-    Every look-up compares the digest of what came with the digest of every token, in constant time: how long it
-    takes tells neither which token was nearly right nor how long one is.
+    Each check compares the digest of the received token with the digests of all listed tokens, in constant time. So
+    the time that it takes does not reveal which token nearly matched, or how long one is.
     """
 
     def __init__(self, tokens: Sequence[KnownToken]) -> None:
@@ -69,7 +69,7 @@ class TokenAuthenticator:
         return found
 
     async def run(self) -> None:
-        """Read the files again and again, until cancelled: a new token in a file replaces the old one."""
+        """Reread the files periodically, until cancelled. A new token in a file replaces the old one."""
         await files.keep_reading(self._load, self._keep)
 
     def _load(self) -> list[tuple[bytes, Grant]]:
@@ -91,7 +91,7 @@ class TokenAuthenticator:
 
 
 def token_text(token: str | TokenFile) -> str:
-    """The token itself. Reads its file; raises `ConfigError` where that holds none."""
+    """Return the token as text. Reads its file if it is in one; raises `ConfigError` if that contains no token."""
     if isinstance(token, str):
         return token
     expected = "a file with one token, printable ASCII without spaces"

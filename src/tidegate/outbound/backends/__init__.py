@@ -1,4 +1,4 @@
-"""The backends that are called over HTTP: what a call is in each protocol. How they are reached is `http_client`."""
+"""Backends that are called over HTTP: how each protocol encodes calls. `http_client` makes the requests."""
 
 from tidegate.outbound.backends.http_json import HttpJsonBackend
 from tidegate.outbound.backends.jsonrpc import JsonRpcBackend

@@ -1,4 +1,4 @@
-"""Plain HTTP: a call is a GET, its answer the JSON in the body."""
+"""Backends over plain HTTP: a call is a GET request, and its answer is the JSON in the body."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,8 @@ from tidegate.ports import Ask, Call
 class HttpJsonBackend:
     """A backend that answers GET with JSON: the `tidegate.ports.Backend` for ``protocol = "http"``.
 
-    A call's method is a path, with a query if need be, below the backend's `url`, whose own query goes along.
-    Raises `ConfigError` for options that cannot be used.
+    A call's method is a path below the backend's `url`, optionally with a query, which is appended to that of the
+    `url`. A call's params are not sent. Raises `ConfigError` for options that cannot be used.
     """
 
     answers_are_compact = True
@@ -37,7 +37,7 @@ class HttpJsonBackend:
         return partial(self._ask, await self._exchange.credentials())
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
-        """See `tidegate.ports.Backend.call`. Plain HTTP has no batches: `ValueError` for anything but one call."""
+        """See `tidegate.ports.Backend.call`. Raises `ValueError` unless it is one call: plain HTTP has no batches."""
         return await (await self.prepare())(calls)
 
     async def aclose(self) -> None:
@@ -52,7 +52,7 @@ class HttpJsonBackend:
 
 
 def below(url: URL, method: str) -> URL:
-    """The address of `method`, a path with query, below `url`."""
+    """Return the URL of `method`, a path with an optional query, below `url`."""
     path, _, query = method.partition("?")
     whole = "/".join(filter(None, (str(url.with_query(None)).rstrip("/"), path.lstrip("/"))))
     queries = "&".join(filter(None, (url.raw_query_string, query)))

@@ -1,6 +1,7 @@
-"""JSON-RPC over HTTP POST: single calls and batches, each answer matched to its call by id.
+"""Backends that speak JSON-RPC over HTTP POST: single calls and batches, with answers matched to calls by id.
 
-https://www.jsonrpc.org/specification, and what servers of version 1.0 and careless ones write, where that is clear.
+Follows https://www.jsonrpc.org/specification. It also accepts what servers of version 1.0 and careless ones send, as
+far as the meaning is clear.
 """
 
 import itertools
@@ -21,20 +22,20 @@ from tidegate.ports import Ask, Call
 _T = TypeVar("_T")
 
 MESSAGE_CHARACTERS = 500
-"""How much of a backend's error message is kept."""
+"""How much of a backend's error message is kept: a few sentences. It is published and logged, so it is limited."""
 
 
 class JsonRpcBackend:
     """A backend that speaks JSON-RPC 2.0 or 1.0: the `tidegate.ports.Backend` for ``protocol = "jsonrpc"``.
 
-    Requests are of version 2.0; their ids are integers that count up from 1, never given twice. Beside what the
-    specification says of answers: one without ``jsonrpc`` is of version 1.0; a member that is null next to its
-    opposite (``"error": null`` next to a result) counts as absent; an id may come back as another type of JSON
-    (``"1"``, ``1.0``); an error may be of any shape.
+    Requests are of version 2.0. Their ids are integers that count up from 1 and are never reused. Answers may deviate
+    from the specification: without ``jsonrpc`` they are of version 1.0; a null member next to its opposite
+    (``"error": null`` next to a result) counts as absent; the id may come back as another JSON type (``"1"``, ``1.0``);
+    an error may be any JSON value.
 
-    With an HTTP status that is no success the body counts as the response if it has our id or a ``jsonrpc`` member,
-    and is well-formed; else the status is the error. Three statuses say more than that: 401 and 403 stay `HttpStatus`,
-    with the error's own words, and an error with 429 or 503 carries the ``Retry-After`` of the answer.
+    If the HTTP status is not a success, the body still counts as the response if it is well-formed and has our id, or
+    is an error with a ``jsonrpc`` member; otherwise the status is the error. For 401 and 403, the result is always
+    `HttpStatus`, with the message of the error. For 429 and 503, the error carries the ``Retry-After`` of the answer.
 
     Raises `ConfigError` for options that cannot be used.
     """
@@ -58,9 +59,9 @@ class JsonRpcBackend:
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`.
 
-        An error object is an `ApplicationError` in its call's place. In a batch a call without an answer, or with
-        an answer of the wrong shape, gets `InvalidResponse` in its place; answers that cannot be told apart make
-        the whole exchange `InvalidResponse`.
+        An error object becomes an `ApplicationError` in the place of its call. In a batch, `InvalidResponse` is in the
+        place of a call that got no answer or a malformed one. Raises `InvalidResponse` if answers cannot be matched to
+        calls.
         """
         return await (await self.prepare())(calls)
 
@@ -93,7 +94,7 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Response(msgspec.Struct, frozen=True):
-    """A response object, its members as they came; one that did not come is empty."""
+    """A response object with its members as raw JSON; a missing one is empty."""
 
     jsonrpc: msgspec.Raw = msgspec.Raw()
     id: msgspec.Raw = msgspec.Raw()
@@ -110,17 +111,17 @@ class _Response(msgspec.Struct, frozen=True):
 
     @property
     def names_no_call(self) -> bool:
-        """An error about a request whose id the backend could not read (specification, section 5)."""
+        """Whether it is an error about a request whose id the backend could not read (specification, section 5)."""
         return self.has_error and bytes(self.id) in _NOTHING
 
     @property
     def call_id(self) -> int | None:
-        """The id as the integer that it stands for, whatever type of JSON it is; None for any other."""
+        """The id as an integer, whatever JSON type it has; None if it is not one."""
         return _integer(self.id)
 
 
 class _Error(msgspec.Struct, frozen=True):
-    """An error object, its members as they came."""
+    """An error object with its members as raw JSON."""
 
     code: msgspec.Raw = msgspec.Raw()
     message: msgspec.Raw = msgspec.Raw()
@@ -178,8 +179,8 @@ def _of_refused_batch(
         answers = {response.call_id: response for response in responses if response.call_id is not None}
     found = [_of_refused_element(answers.get(request_id), request_id, refusal) for request_id in request_ids]
     if refusal.status in _AUTH_STATUSES:
-        told = next((one for one in found if isinstance(one, ApplicationError)), None)
-        raise _of_auth(refusal, told)
+        error = next((one for one in found if isinstance(one, ApplicationError)), None)
+        raise _of_auth(refusal, error)
     return [_with_status(one, refusal) for one in found]
 
 
@@ -195,9 +196,9 @@ def _refused(body: bytes | bytearray, decoder: msgspec.json.Decoder[_T], refusal
 def _of_refused_element(
     response: _Response | None, request_id: int, refusal: HttpStatus
 ) -> msgspec.Raw | ApplicationError | HttpStatus:
-    """The response that came with `refusal`, or that itself where it is none.
+    """Return the outcome of a `response` that came with the status `refusal`, or `refusal` if it is not a response.
 
-    An error with a foreign id is ours all the same: nothing else was asked on this connection, and the status agrees.
+    An error with another id is accepted too: this connection had no other request, and the status says error as well.
     """
     if response is None:
         return refusal
@@ -209,7 +210,7 @@ def _of_refused_element(
 
 
 def _with_status(outcome: msgspec.Raw | BackendError, refusal: HttpStatus) -> msgspec.Raw | BackendError:
-    """What `outcome` is in the light of the status that it came with."""
+    """Return `outcome`, adjusted by the HTTP status that it came with."""
     if outcome is refusal:
         return refusal
     if refusal.status in _AUTH_STATUSES:
@@ -221,8 +222,8 @@ def _with_status(outcome: msgspec.Raw | BackendError, refusal: HttpStatus) -> ms
     return outcome
 
 
-def _of_auth(refusal: HttpStatus, told: ApplicationError | None) -> HttpStatus:
-    return refusal if told is None else HttpStatus(refusal.status, f"{refusal}: {told}")
+def _of_auth(refusal: HttpStatus, error: ApplicationError | None) -> HttpStatus:
+    return refusal if error is None else HttpStatus(refusal.status, f"{refusal}: {error}")
 
 
 def _by_id(responses: Sequence[_Response], request_ids: Sequence[int]) -> dict[int, _Response]:
@@ -257,7 +258,7 @@ def _outcome(response: _Response) -> msgspec.Raw | ApplicationError | InvalidRes
 
 
 def _application_error(raw: msgspec.Raw) -> ApplicationError:
-    """The error in the server's own words: its message, or all of an error that has none."""
+    """Make the error. Its text is the server's message, or the whole error as JSON if it has no message."""
     if not bytes(compact(raw)).startswith(b"{"):
         return ApplicationError(None, _words(raw))
     error = decode(raw, _ERROR)
@@ -269,7 +270,7 @@ def _application_error(raw: msgspec.Raw) -> ApplicationError:
 
 
 def _integer(raw: msgspec.Raw) -> int | None:
-    """The integer that a number, or a text with nothing but an integer, stands for."""
+    """Return the integer that a JSON number or string stands for; None if it does not."""
     try:
         value = _SCALAR.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -283,7 +284,7 @@ def _integer(raw: msgspec.Raw) -> int | None:
 
 
 def _words(raw: msgspec.Raw) -> str:
-    """A text as itself, everything else as JSON."""
+    """Return a JSON string as its text, and any other value as JSON. Truncates."""
     text = bytes(compact(raw))
     words = msgspec.json.decode(text, type=str) if text[:1] == b'"' else text.decode()
     return words[:MESSAGE_CHARACTERS]

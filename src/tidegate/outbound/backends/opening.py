@@ -1,4 +1,4 @@
-"""From what a plan says of reaching a backend to the backend."""
+"""Makes a backend from what the plan says about it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +12,8 @@ from tidegate.ports import Backend
 from tidegate.runtime.exchange import close
 
 
-class Reached(msgspec.Struct, frozen=True):
-    """How the backend `name` is reached: by which protocol, and how that is carried."""
+class BackendEndpoint(msgspec.Struct, frozen=True):
+    """How to connect to the backend `name`: its protocol, and the options of the HTTP client under it."""
 
     name: str
     protocol: Literal["jsonrpc", "http"]
@@ -21,24 +21,24 @@ class Reached(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def opened(reached: Reached) -> AsyncIterator[Backend]:
-    """The backend; its connections are closed with the context. Raises as `made`."""
-    backend = made(reached)
+async def opened(endpoint: BackendEndpoint) -> AsyncIterator[Backend]:
+    """Yield the backend, and close its connections when the context ends. Raises as `made` does."""
+    backend = made(endpoint)
     try:
         yield backend
     finally:
-        await close(backend, reached.name)
+        await close(backend, endpoint.name)
 
 
-def made(reached: Reached) -> Backend:
-    """The backend, for its maker to close. Reads files; raises `ConfigError` naming the setting at fault."""
+def made(endpoint: BackendEndpoint) -> Backend:
+    """Make the backend; the caller closes it. Reads files. Raises `ConfigError`, which names the setting at fault."""
     try:
-        match reached.protocol:
+        match endpoint.protocol:
             case "jsonrpc":
-                return JsonRpcBackend(reached.options)
+                return JsonRpcBackend(endpoint.options)
             case "http":
-                return HttpJsonBackend(reached.options)
+                return HttpJsonBackend(endpoint.options)
     except ConfigError as error:
-        settings = f"backends.{reached.name}"
+        settings = f"backends.{endpoint.name}"
         problems = [msgspec.structs.replace(each, path=f"{settings}.{each.path}") for each in error.problems]
         raise ConfigError(problems) from error

@@ -1,4 +1,4 @@
-"""The body of a backend's answer, read as leniently as can be done without guessing."""
+"""Parses the body of a backend's answer as leniently as possible without guessing."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,10 +10,10 @@ _T = TypeVar("_T")
 
 
 async def read_leniently(body: bytearray, read: Callable[[bytes | bytearray], _T]) -> _T:
-    """`read(body)`, without a byte order mark in front of it, and with U+FFFD for each half of a surrogate pair.
+    """Return `read(body)`, but ignore a byte order mark, and replace half surrogate pairs by U+FFFD.
 
-    `read` is called again where it raised `HalfSurrogatePair`; `body` is changed then, in steps between which others
-    have their turn. Raises what else `read` raises.
+    If `read` raises `HalfSurrogatePair`, `body` is repaired in place, yielding to the event loop between steps, and
+    `read` is called again. Any other error of `read` is passed on.
     """
     try:
         return read(without_bom(body))

@@ -1,8 +1,8 @@
-"""The gateway's own HTTP/1.1 client: one request, one whole answer, bounded in size and in time in one go.
+"""The gateway's own HTTP/1.1 client: one request, one whole answer, limited in size and in work per loop iteration.
 
-Other outbound adapters build on it: backends are called with it, the keys of a token's issuer are fetched with it.
-It knows no protocol above HTTP. What goes wrong is a `tidegate.errors.BackendError` that names the peer and no secret.
-`answer.py` reads, `connection.py` carries, `pool.py` keeps connections, `exchange.py` is the way in.
+Backends are called with it, and the keys of a token issuer are fetched with it. It knows no protocol above HTTP. Every
+failure is a `tidegate.errors.BackendError` whose message names the peer and contains no secret. Start reading at
+`exchange.py`; `pool.py` keeps connections open, `connection.py` sends and receives, and `answer.py` parses.
 """
 
 from tidegate.outbound.http_client.connection import Connect, connected

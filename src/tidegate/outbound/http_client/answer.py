@@ -1,7 +1,7 @@
-"""One answer of HTTP/1.x, read as it comes in: where it ends, and how much of it is taken.
+"""Parses one HTTP/1.x answer incrementally, and limits its size.
 
-The grammar (RFC 9112) is llhttp's, through httptools; every bound is ours, so that nothing a backend can send takes
-more memory, or more time in one go, than is said here. Pure: feeds on bytes, opens and waits for nothing.
+llhttp, through httptools, parses the grammar (RFC 9112). All limits are enforced here: whatever a backend sends, it
+cannot take more memory, or more time in one step, than the constants below allow. Pure: takes bytes, and does no I/O.
 """
 
 from collections.abc import Iterator
@@ -9,23 +9,26 @@ from collections.abc import Iterator
 import httptools
 
 FRAME_BYTES = 65_536
-"""Bytes that may come around the body: interim answers, heads, chunk sizes and extensions, trailers."""
+"""How many bytes an answer may have besides its body: interim answers, heads, chunk sizes and extensions, trailers."""
 
 FRAME_BYTES_PER_BYTE = 8
-"""How many more each byte of the body allows, never beyond `FRAME_BYTES` in a row: a chunk of one byte takes 6."""
+"""How many more of these bytes each byte of the body allows, with at most `FRAME_BYTES` unused.
+
+A chunk of a single byte needs 6, so even the least efficient chunking is accepted.
+"""
 
 INTERIM_ANSWERS = 100
-"""How many answers with a status below 200 may precede the one that counts (RFC 9110 section 15.2)."""
+"""How many interim answers (status below 200) may come before the final one (RFC 9110 section 15.2)."""
 
 REFUSAL_BYTES = 65_536
-"""How much of the body is read where the status is no success."""
+"""How much of the body is read if the status is not a success. It can only hold an error message."""
 
 PIECE_BYTES = 16_384
-"""How much llhttp is given at once: so much may be held beyond a bound before it is noticed."""
+"""How many bytes llhttp gets at once. A limit may be exceeded by this much before that is noticed."""
 
 _KEPT = frozenset({b"content-encoding", b"content-length", b"location", b"retry-after", b"transfer-encoding"})
 _IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8"})
-"""What servers write as a coding although nothing is coded. Only ``identity`` is in the RFC."""
+"""Codings that mean "not encoded". The RFC only has ``identity``; servers send the others too."""
 
 _LOWEST_STATUS = 100
 _SWITCHING_PROTOCOLS = 101
@@ -35,15 +38,15 @@ _WITHOUT_BODY = frozenset({_SWITCHING_PROTOCOLS, _NO_CONTENT, 304})
 
 
 class Unreadable(Exception):
-    """An answer that breaks HTTP or one of our bounds; the message says what was expected and what came."""
+    """The answer is not valid HTTP or exceeds a limit. The message says what was expected and what came."""
 
 
 class AnswerReader:
-    """Reads the answer to one request. Feed it until it is `whole`, tell it of the end of the stream, then look.
+    """Parses the answer to one request. Call `feed` until it is `whole`; call `end_of_stream` if the stream ends.
 
-    `status` is 0 until the head has come; what is below 200 is passed over, except 101. `body` has at most
-    `body_bytes` bytes. Where the status is no success, `body` is what came within `REFUSAL_BYTES`, or empty.
-    `reusable`: the answer has ended, nothing came behind it, and the server keeps the connection open.
+    `status` is 0 until the head is complete; interim answers (below 200, except 101) are skipped. `body` has at most
+    `body_bytes` bytes. If the status is not a success, `body` is what came within `REFUSAL_BYTES`, or empty.
+    `reusable` means that the answer is complete, no bytes follow it, and the server keeps the connection open.
     """
 
     def __init__(self, *, body_bytes: int) -> None:
@@ -61,7 +64,8 @@ class AnswerReader:
         self._is_last = False
         self._fault = ""
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        # What servers of devices are known to send, and what cannot be misunderstood on a connection of our own.
+        # Some embedded servers send these deviations. They are dangerous for a proxy, which might disagree with a
+        # server about where a message ends; here there is only this client.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -72,17 +76,17 @@ class AnswerReader:
 
     @property
     def codings(self) -> list[str]:
-        """The codings that would have to be undone to read the body, in lower case. Chunks are undone already."""
+        """The encodings of `body`, in lower case, without "chunked", which has been decoded already."""
         coded = [text for text in self._tokens(b"content-encoding") if text not in _IDENTITY]
         return coded + [text for text in self._tokens(b"transfer-encoding") if text not in _IDENTITY | {"chunked"}]
 
     def field(self, name: str) -> str | None:
-        """The value of a ``Retry-After`` or ``Location`` field, the first of several."""
+        """Return the value of a ``Retry-After`` or ``Location`` field, the first if there are several."""
         values = self._fields.get(name.lower().encode())
         return values[0].decode(errors="replace") if values else None
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take what came. Raises `Unreadable`, once; afterwards there is nothing to be fed."""
+        """Parse received bytes. If this raises `Unreadable`, do not feed any more."""
         rest = memoryview(data)
         self.begun |= len(rest) > 0
         while rest:
@@ -93,21 +97,21 @@ class AnswerReader:
             rest = rest[PIECE_BYTES:]
 
     def end_of_stream(self) -> bool:
-        """The connection has ended: whether that ended the answer as well, or all that is wanted of it."""
+        """The connection has ended. Returns whether the answer is complete, or complete enough if it is a refusal."""
         if self.status and (self._until_end or not self.is_success):
             self.cut_short()
         return self.whole
 
     def cut_short(self) -> None:
-        """Take what has come of the body for all of it."""
+        """Treat the body received so far as the whole body."""
         self.whole, self.reusable = True, False
         self.close()
 
     def close(self) -> None:
-        """Nothing more will be fed: let go of the parser, which refers to this object, and so to the body."""
+        """End parsing. Drops the parser, because it refers to this object and so keeps the body in memory."""
         self._parser = None
 
-    # What httptools calls. What is raised here ends `feed_data`, which raises an error of its own.
+    # Callbacks of httptools. An exception in one ends `feed_data`, which then raises an error of its own.
 
     def on_message_begin(self) -> None:
         if self.whole:
@@ -129,7 +133,8 @@ class AnswerReader:
         length = int(self._fields.get(b"content-length", [b"0"])[0])
         delimited = b"content-length" in self._fields or codings[-1:] == ["chunked"]
         self._until_end = not delimited and status not in _WITHOUT_BODY
-        # A 408 says goodbye (RFC 9110 section 15.5.9). A 204 may announce no body (8.6): one that does may send it too.
+        # The server closes the connection after a 408 (RFC 9110 section 15.5.9). A 204 must not announce a body (8.6);
+        # if it does, it may also send one, which must not be taken for the next answer.
         self._is_last = status == _TIMEOUT or (status == _NO_CONTENT and (length > 0 or bool(codings)))
         self._allow(length, got=str(length))
 
@@ -155,7 +160,7 @@ class AnswerReader:
             self._parser.feed_data(piece)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             error = self._fault or _words(exc)
-            self.reusable = False  # if the answer is whole: what came behind it is none, or one that nobody asked for
+            self.reusable = False  # if the answer is whole, the bytes after it are not an answer to any request
         if error and not self.whole:
             self.close()
             raise Unreadable(error)
@@ -176,7 +181,7 @@ class AnswerReader:
             raise _Enough
 
     def _broken(self, message: str) -> "_Enough":
-        # Kept as text: an error that were kept would keep its traceback, and that this object and the body.
+        # Keep the text, not the exception: its traceback would keep this object and the body in memory.
         self._fault = message
         return _Enough()
 
@@ -193,7 +198,7 @@ class AnswerReader:
 
 
 class _Enough(Exception):
-    """Nothing more of this stream is wanted."""
+    """Ends `feed_data`: the rest of the stream is not needed."""
 
 
 def _split(values: list[bytes]) -> Iterator[str]:
@@ -215,7 +220,7 @@ _WORDS = {
     "Expected dot": "a version of HTTP other than 1.0 and 1.1",
     "Invalid HTTP version": "a version of HTTP other than 1.0 and 1.1",
 }
-"""What llhttp's reasons mean for whoever keeps the server. Others are told as they are."""
+"""llhttp's reasons in words for the operator of the server. Other reasons are shown unchanged."""
 
 
 def _words(exc: Exception) -> str:

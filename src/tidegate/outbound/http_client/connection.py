@@ -1,4 +1,7 @@
-"""One connection to a backend: carries a request, feeds its answer to a reader. Knows no pool and no meaning."""
+"""One connection to a backend: sends a request, and feeds the answer to a reader.
+
+Knows nothing of the pool, or of what requests and answers mean.
+"""
 
 import asyncio
 import ipaddress
@@ -15,23 +18,23 @@ from tidegate.outbound.http_client.failures import Lost
 from tidegate.outbound.http_client.names import looked_up
 
 REFUSAL_S = 0.25
-"""How long the rest of a body may take that comes with a status that is no success, in seconds."""
+"""How many seconds the body may take if the status is not a success: the status already says that the call failed."""
 
-TLS_GOODBYE_S = 0.1
-"""How long a TLS connection that we close waits for the server to agree, in seconds."""
+TLS_CLOSE_S = 0.1
+"""How many seconds to wait for the server's part when closing a TLS connection."""
 
 _NEXT_ADDRESS_S = 0.25
-"""After so many seconds without an answer a name's next address is tried as well (RFC 8305)."""
+"""After how many seconds without a connection the next address of a name is tried in parallel (RFC 8305)."""
 
 _EARLY_BYTES = 65_536
-"""How much a server may say on a new connection before it is asked; more waits in the kernel."""
+"""How many bytes from the server are kept before the first request. Then reading stops, and the kernel keeps more."""
 
 
 class Connection(asyncio.Protocol):
-    """An HTTP/1.1 connection that asks one thing at a time.
+    """An HTTP/1.1 connection with one request at a time.
 
-    Bytes that come between two answers end it: nothing that they might say is wanted. What a server says before it
-    was asked for the first time counts as the beginning of its answer, which is how one that speaks no HTTP is known.
+    Bytes that come between two answers close it: they answer no request. But bytes that come before the first request
+    count as the beginning of its answer, so that a server of another protocol, which greets first, is recognized.
     """
 
     def __init__(self) -> None:
@@ -43,7 +46,7 @@ class Connection(asyncio.Protocol):
         self._gone: asyncio.Future[None] = loop.create_future()
         self._reader: AnswerReader | None = None
         self._answered: asyncio.Future[None] | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
         self._early = b""
         self._pending = memoryview(b"")
         self._paused = False
@@ -53,7 +56,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     async def ask(self, request: bytes, reader: AnswerReader) -> None:
-        """Send `request` and return when `reader` is whole; the connection stays open if `reader.reusable`.
+        """Send `request`, and return when `reader` is whole. The connection stays open if `reader.reusable`.
 
         Raises `Lost` or `Unreadable`. Cancelling closes the connection.
         """
@@ -64,7 +67,7 @@ class Connection(asyncio.Protocol):
             if self._early:
                 reader.feed(self._early)
                 if reader.whole:
-                    reader.cut_short()
+                    reader.cut_short()  # it answers no request of ours, so the connection is not reusable
                     return
                 self._resume()
             if self._transport.is_closing():
@@ -75,29 +78,30 @@ class Connection(asyncio.Protocol):
             self._reader = self._answered = None
             reader.close()
             self._early = b""
-            self._stop_waiting()
+            self._stop_body_timer()
             self.is_reused = True
+            # After a cancellation or an error the rest of the answer may still come, so the connection is useless.
             if self._pending or not reader.reusable:
                 self.abort()
             self._pending = memoryview(b"")
             self._resume()
 
     def close(self) -> None:
-        """Close politely: with TLS the server is told."""
+        """Close the connection, with TLS's closing handshake if it uses TLS."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
     async def gone(self) -> None:
-        """Return once the connection has been closed, by whomever."""
+        """Wait until the connection is closed, by either side."""
         await asyncio.shield(self._gone)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from it
 
     def data_received(self, data: bytes) -> None:
         if self._reader is None and not self.is_reused:
@@ -115,9 +119,9 @@ class Connection(asyncio.Protocol):
             self._gone.set_result(None)
 
     def _read(self) -> None:
-        """Read the next piece of what has come; then others have a turn, whatever there is still to be read.
+        """Parse the next piece of the received data, then yield to the event loop, even if there is more.
 
-        Without the pause, uvloop would go on in the same turn with all that the kernel has.
+        Reading is paused in between: otherwise uvloop reads everything that the kernel has in the same iteration.
         """
         reader = self._reader
         if reader is None or reader.whole or not self.is_open:
@@ -131,14 +135,14 @@ class Connection(asyncio.Protocol):
         if reader.whole:
             self._settle()
             return
-        if reader.status and not reader.is_success and self._patience is None:
-            # The status says enough; its body is worth a moment, not the call's whole time.
-            self._patience = self._loop.call_later(REFUSAL_S, self._cut_short)
+        if reader.status and not reader.is_success and self._body_timer is None:
+            # The status already says that the call failed. Wait for the body only briefly, not until the timeout.
+            self._body_timer = self._loop.call_later(REFUSAL_S, self._cut_short)
         self._pause()
         self._loop.call_soon(self._read if self._pending else self._resume)
 
     def _end(self, reader: AnswerReader, exc: Exception | None) -> None:
-        """The connection has ended, with `exc`, before `reader` was whole."""
+        """Handle the end of the connection, with `exc`, before `reader` was whole."""
         try:
             reader.feed(self._pending)
         except Unreadable as unreadable:
@@ -172,7 +176,7 @@ class Connection(asyncio.Protocol):
             self._settle()
 
     def _settle(self) -> None:
-        self._stop_waiting()
+        self._stop_body_timer()
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
 
@@ -181,29 +185,29 @@ class Connection(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(exc)
 
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
 
 Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[Connection]]
-"""Opens a connection to the host of an address, over TLS where a context is given. Raises `OSError`."""
+"""Opens a connection to the host of a URL, over TLS if a context is given. Raises `OSError`."""
 
 
 async def connected(url: URL, tls: ssl.SSLContext | None) -> Connection:
-    """A new connection over TCP. Each of the name's addresses is tried, the next one while the last is still tried.
+    """Open a TCP connection. Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305).
 
-    Raises `OSError`, of which `ssl.SSLError` and `socket.gaierror` are kinds. Cancelling leaves nothing behind.
+    Raises `OSError`, such as `ssl.SSLError` or `socket.gaierror`. Cancelling leaves nothing open.
     """
     loop = asyncio.get_running_loop()
     found = await _addresses(url)
     sock = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S)
-    # A TLS connection that is closed would otherwise stay open for 30 s where the server has stopped.
-    name, goodbye_s = (_tls_name(url), TLS_GOODBYE_S) if tls else (None, None)
+    # By default asyncio keeps a closed TLS connection open for 30 s if the server does not respond.
+    name, close_s = (_tls_name(url), TLS_CLOSE_S) if tls else (None, None)
     try:
         _, connection = await loop.create_connection(
-            Connection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=goodbye_s
+            Connection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=close_s
         )
     except BaseException:
         sock.close()
@@ -220,7 +224,7 @@ async def _addresses(url: URL) -> Sequence[AddrInfoType]:
     if isinstance(literal, ipaddress.IPv4Address):
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
     if literal.scope_id:
-        return await looked_up(url.host or "", port)  # where ``%25`` is ``%``
+        return await looked_up(url.host or "", port)  # `url.host` is decoded: a zone begins with ``%``, not ``%25``
     return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request to a backend and its whole, bounded answer. Knows nothing of what requests and answers mean."""
+"""Makes one HTTP request to a backend and reads its whole answer. Knows nothing of what requests and answers mean."""
 
 import asyncio
 import time
@@ -27,26 +27,26 @@ _REQUEST_TIMEOUT = 408
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer. `refusal` is the error that its status means, None for a success."""
+    """A whole answer. `refusal` is the error for its status, None if that is a success."""
 
     body: bytearray
     refusal: HttpStatus | None = None
 
 
 class Exchange:
-    """A pool of keep-alive connections to one backend. As many are open as the caller has calls under way.
+    """HTTP requests to one backend, over keep-alive connections. Opens as many as the caller has concurrent calls.
 
-    Reading stops at the first byte past `response_bytes`; redirects, cookies, proxies of the environment and
-    compressed bodies are not followed, kept, used or unpacked.
+    Reading stops at the first byte past `response_bytes`. Redirects are not followed, cookies are not kept, proxy
+    settings of the environment are ignored, and compressed bodies are refused.
 
-    A connection that waited in the pool may have been closed by the server a moment before it is used again. A
-    request whose *reused* connection ends before anything of an answer has come is therefore sent again, at once,
-    until it has a new connection: a server that closes idle connections closes all of them. One that is answered 408
-    on a reused connection, which is how some servers say goodbye to an idle one, is sent again once, on a new one.
-    That is safe for what is polled, which is repeatable by nature, and is part of the same call: one permit, one
-    deadline, one verdict. A new connection that ends like this is a failure, and nothing else is ever repeated.
+    A server may close an idle connection just before it is reused. So if a *reused* connection ends before any byte of
+    the answer, the request is repeated immediately, until it gets a new connection: a server that closes one idle
+    connection usually closes all. If the answer on a reused connection is 408, which some servers send before they
+    close an idle connection, the request is repeated once, on a new one. Repeating is safe, because polls only read.
+    It is part of the same call: one permit, one timeout, one verdict. On a new connection the same is a failure, and
+    nothing else is ever repeated.
 
-    Raises `ConfigError` for an address, authority or certificate that cannot be used.
+    Raises `ConfigError` for a URL, CA file or certificate that cannot be used.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Exchange:
         self._closed = False
 
     async def credentials(self) -> dict[str, str]:
-        """The headers that say who asks, for one request. Raises `NoCredentials`."""
+        """Return the headers that authenticate one request. Raises `NoCredentials`."""
         return await authorization(self._options)
 
     async def fetch(
         self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]
     ) -> bytearray:
-        """The body of the answer to one request, whose HTTP status was a success.
+        """Make one request and return the body of its answer.
 
-        Raises `HttpStatus` for another, and what `ask` raises.
+        Raises `HttpStatus` if the status is not a success, and what `ask` raises.
         """
         answer = await self.ask(method, url, body, credentials=credentials)
         if answer.refusal is not None:
@@ -83,34 +83,34 @@ class Exchange:
         return answer.body
 
     async def ask(self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]) -> Answer:
-        """The answer to one request, sent with `credentials` as one of its own gave them.
+        """Make one request and return its answer. `credentials` come from the method of that name.
 
-        Of an answer whose status is no success the body is read as far as `answer.REFUSAL_BYTES` and
-        `connection.REFUSAL_S` allow; it is empty if it is longer or coded.
+        If the status is not a success, the body is read only as far as `answer.REFUSAL_BYTES` and
+        `connection.REFUSAL_S` allow; it is empty if it is longer or encoded.
 
-        Raises `Disconnected` or `InvalidResponse` (too large, compressed, no HTTP).
-        Waits as long as it takes; cancelling closes the connection and leaves nothing behind.
+        Raises `Disconnected`, or `InvalidResponse` (too large, compressed, not HTTP).
+        Has no timeout. Cancelling closes the connection and leaves nothing behind.
         """
-        leash = asyncio.timeout(None)
+        timeout = asyncio.timeout(None)  # never expires by itself: `aclose` makes it expire
         try:
             with mapped(self._peer):
-                async with leash:
-                    self._in_flight.add(leash)
+                async with timeout:
+                    self._in_flight.add(timeout)
                     return self._read(url, await self._respond(method, url, body, dict(credentials)))
         except Disconnected as exc:
             if self._closed:
                 raise Disconnected(f"{self._peer}: the gateway closed the connection") from exc
             raise
         finally:
-            self._in_flight.discard(leash)
+            self._in_flight.discard(timeout)
 
     async def aclose(self) -> None:
-        """Close every connection, those of calls in flight too: they end with `Disconnected`, as later calls do."""
+        """Close all connections. Calls in flight, and all later ones, raise `Disconnected`."""
         if self._closed:
             return
         self._closed = True
-        for leash in self._in_flight:
-            leash.reschedule(0.0)
+        for timeout in self._in_flight:
+            timeout.reschedule(0.0)  # ends calls that are still connecting, which the pool does not know
         await self._pool.aclose()
 
     async def _respond(self, method: str, url: URL, body: bytes | None, headers: dict[str, str]) -> AnswerReader:
@@ -126,7 +126,10 @@ class Exchange:
             new = reader.whole
 
     async def _attempt(self, request: bytes, reader: AnswerReader, *, new: bool) -> bool:
-        """Ask once. Whether it was on a reused connection: then, if `reader` is not whole, it is to be asked again."""
+        """Make one attempt. Returns whether the connection was a reused one.
+
+        If it was, and `reader` is not whole, the caller must try again.
+        """
         if self._closed:
             raise Disconnected(f"{self._peer}: the gateway closed the connection")
         connection = await self._pool.take(new=new)
@@ -137,7 +140,7 @@ class Exchange:
             if lost.answer_begun or not is_reused:
                 raise
         except asyncio.CancelledError:
-            # Too late: where a kept connection leads to nobody any more, the others that are kept lead there as well.
+            # Probably the timeout. If this connection leads to a host that is gone, so do the other idle ones.
             if is_reused:
                 self._pool.clear()
             raise
@@ -162,7 +165,7 @@ class Exchange:
 
 
 def _joined(url: URL, location: str | None) -> URL | None:
-    """Where a ``Location`` field points to from `url`; None without one, and for text that is no HTTP address."""
+    """Resolve a ``Location`` field against `url`. None without the field, or if it is not an HTTP URL."""
     try:
         joined = url.join(URL(location or ""))
     except ValueError:

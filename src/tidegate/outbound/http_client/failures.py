@@ -1,7 +1,7 @@
-"""The one place where the errors of sockets, TLS and HTTP become Tidegate's.
+"""Maps the errors of sockets, TLS and HTTP to Tidegate's errors. The only place that does.
 
-Every message names the peer as host:port and says in words what happened; none repeats a header or a URL, which may
-hold secrets, but the place that a redirect points to, without what could be secret in it.
+Every message names the peer as host:port and says in words what happened. Headers and URLs may contain secrets, so no
+message repeats them, except for the target of a redirect, which is masked.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import Unreadable
 
 LOCATION_CHARACTERS = 300
-"""How much is told of the place that a redirect points to."""
+"""How much of a redirect's target is shown: enough to recognize it, and it ends up in a log line."""
 
 _NUMBER = re.compile(r"\[Errno ([0-9]{1,4})\]")
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 
 class Lost(Exception):
-    """A connection that ended before the answer did; `__cause__` is the error that ended it, None for an orderly end.
+    """The connection ended before the answer was complete. `__cause__` is the error, None if it was closed normally.
 
-    `answer_begun`: something of the answer had come. `in_body`: its head, too, was whole.
+    `answer_begun` says whether any byte of the answer had come, and `in_body` whether its head was complete.
     """
 
     def __init__(self, *, answer_begun: bool, in_body: bool = False) -> None:
@@ -40,7 +40,7 @@ class Lost(Exception):
 
 @contextlib.contextmanager
 def mapped(peer: str) -> Iterator[None]:
-    """Raise what sockets, TLS and the reading of answers raise in the block as `Disconnected` or `InvalidResponse`."""
+    """Turn errors of sockets, TLS and parsing in the block into `Disconnected` or `InvalidResponse`."""
     try:
         yield
     except Unreadable as exc:
@@ -52,9 +52,9 @@ def mapped(peer: str) -> Iterator[None]:
 def status_error(
     peer: str, status: int, retry_after: str | None, *, wall: float, location: URL | None = None
 ) -> HttpStatus:
-    """The error for an HTTP status that is no success; `wall` is now in Unix seconds, for dates in `retry_after`.
+    """Make the error for an HTTP status that is not a success.
 
-    `location` is where a redirect points to.
+    `wall` is the current time in Unix seconds, for a date in `retry_after`. `location` is the target of a redirect.
     """
     try:
         phrase = f" {http.HTTPStatus(status).phrase}"
@@ -66,16 +66,16 @@ def status_error(
 
 
 def shown(url: URL) -> str:
-    """`url` without its user, its fragment and the values in its query, any of which may be secret."""
+    """Return `url` without its user and fragment, and with the values in its query masked: all may be secret."""
     query = "&".join(_unvalued(part) for part in url.raw_query_string.split("&") if part)
     text = f"{url.with_user(None).with_query(None).with_fragment(None)}{'?' if query else ''}{query}"
     return text if len(text) <= LOCATION_CHARACTERS else text[:LOCATION_CHARACTERS] + "…"
 
 
 def retry_after_s(text: str, *, wall: float) -> float | None:
-    """Seconds from `wall` (Unix time) that a ``Retry-After`` header asks for, RFC 9110 section 10.2.3.
+    """Parse a ``Retry-After`` header (RFC 9110 section 10.2.3) into seconds from `wall`, the current Unix time.
 
-    A moment that has passed is 0; None for text that is neither a number of seconds nor an HTTP date.
+    Returns 0.0 for a date in the past, and None for text that is neither a number of seconds nor an HTTP date.
     """
     if _SECONDS.fullmatch(text.strip()):
         return float(text)
@@ -112,6 +112,6 @@ def _words(exc: BaseException) -> str:
         case ConnectionResetError():
             return "Connection reset by peer"
         case OSError() if numbers := dict.fromkeys(_NUMBER.findall(str(exc))):
-            # A name with several addresses, each of which failed in its own way: aiohappyeyeballs keeps the texts only.
+            # All addresses of a name failed, with different errors. aiohappyeyeballs joins only their texts.
             return " and ".join(os.strerror(int(number)) for number in numbers)
     return f"the connection failed ({type(exc).__name__})"

@@ -1,4 +1,4 @@
-"""The addresses of a backend's name, as the system's resolver tells them."""
+"""Looks up the addresses of a backend's name with the system's resolver."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ _under_way: dict[_Key, asyncio.Future[_Found]] = {}
 
 
 async def looked_up(host: str, port: int) -> _Found:
-    """The addresses of `host`. Raises `OSError`, as a rule `socket.gaierror`.
+    """Look up the addresses of `host`. Raises `OSError`, usually `socket.gaierror`.
 
-    A resolver that does not answer takes half a minute to say so, and cannot be told that nobody waits any more. The
-    loop has few threads for this, four with uvloop, so that a few such names would keep every other name, ``localhost``
-    among them, from being looked up, and the process from ending. So each name that is asked for has a thread of its
-    own, one at a time: who asks meanwhile waits for the same answer. Nothing waits for it at the end.
+    If a resolver does not answer, the system call takes half a minute and cannot be cancelled. The event loop has few
+    threads for look-ups (four with uvloop), so a few such names would block the look-up of every other name, even
+    ``localhost``, and the end of the process. Therefore each name gets its own daemon thread. Concurrent look-ups of
+    the same name share one thread. Cancelling returns at once; the thread ends by itself.
     """
     key = (asyncio.get_running_loop(), host, port)
     waiting = _under_way.get(key)
@@ -45,16 +45,16 @@ def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:  # a part of the name that is too long, or empty
         found = socket.gaierror(socket.EAI_NONAME, "no host name")
-    except Exception as exc:  # noqa: BLE001 - it is for whoever waits
+    except Exception as exc:  # noqa: BLE001 - passed on to the waiting tasks
         found = exc
     waiting = _under_way.pop((loop, host, port))
-    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-        loop.call_soon_threadsafe(_tell, waiting, found)
+    with contextlib.suppress(RuntimeError):  # the loop has been closed
+        loop.call_soon_threadsafe(_settle, waiting, found)
 
 
-def _tell(waiting: asyncio.Future[_Found], found: _Found | Exception) -> None:
+def _settle(waiting: asyncio.Future[_Found], found: _Found | Exception) -> None:
     if isinstance(found, Exception):
         waiting.set_exception(found)
-        waiting.exception()  # perhaps nobody waits any more
+        waiting.exception()  # marks it as retrieved: all waiting tasks may have been cancelled
     else:
         waiting.set_result(found)

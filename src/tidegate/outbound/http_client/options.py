@@ -1,4 +1,4 @@
-"""How a backend is reached: address, limits, headers, credentials, TLS. Turns settings into what a request needs."""
+"""The settings of one backend's HTTP: URL, limits, headers, credentials, TLS. Turns them into what a request needs."""
 
 import asyncio
 import base64
@@ -17,17 +17,17 @@ from tidegate.errors import ConfigError, NoCredentials, Problem
 from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
 _ZONE = re.compile(r"%.*(?=\])")
-"""Of an IPv6 address: it means something on this machine alone, and servers refuse it (RFC 6874 section 1)."""
+"""The zone of an IPv6 address. It has a meaning only on this machine, and servers refuse it (RFC 6874 section 1)."""
 
 
 class HttpOptions(Masked, msgspec.Struct, frozen=True):
-    """Everything about one backend's HTTP that its protocol does not decide.
+    """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
-    `response_bytes` bounds one answer's body. `headers` go with every request and win over user name and password
-    in `url`; the token in `bearer_token_file` wins over both, and is read anew for each request, so it may rotate.
-    `ca_file` replaces the system's authorities; `client_key_file` may be left out if the key lies in
-    `client_cert_file`. A connection is kept for `idle_s` seconds without a call, and not beyond the call during which
-    it becomes `connection_max_s` seconds old.
+    `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
+    name and password in `url`. The token in `bearer_token_file` takes precedence over both; the file is read for each
+    request, so that tokens can be rotated. `ca_file` replaces the system's certificate authorities. `client_key_file`
+    is not needed if the key is in `client_cert_file`. An idle connection is kept for `idle_s` seconds. One that is
+    `connection_max_s` seconds old is closed after its current call.
     """
 
     url: str
@@ -45,7 +45,7 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True):
 
 
 def address(options: HttpOptions) -> URL:
-    """Where requests go, without user name and password. Raises `ConfigError` if `url` is no HTTP address."""
+    """Return the URL for requests, without user name and password. Raises `ConfigError` if it is not an HTTP URL."""
     try:
         url = URL(options.url)
         host = url.host  # raises for a name that cannot be decoded
@@ -58,16 +58,16 @@ def address(options: HttpOptions) -> URL:
 
 
 def peer(url: URL) -> str:
-    """`url` as messages name it: host and port, and nothing that could be secret."""
+    """Return the name of `url` for messages: host and port, which are not secret."""
     host = url.host or ""
     return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
 
 
 def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
-    """The headers that are the same on every request.
+    """Return the headers that are the same for every request.
 
-    Compressed answers are not asked for: what a few bytes unpack to is not bounded by counting what came. How long a
-    body is, is not for `options` to say.
+    They ask for an uncompressed answer: a few compressed bytes can unpack to any size, so a limit on received bytes
+    would not limit memory. `options.headers` cannot set the headers that say how long the body is.
     """
     headers = CIMultiDict({"User-Agent": f"tidegate/{__version__}", "Accept": "application/json"})
     headers.update(_credentials(URL(options.url)))
@@ -80,13 +80,16 @@ def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
 
 
 def keeps_connections(headers: CIMultiDict[str]) -> bool:
-    """Whether requests with `headers` leave the connection open: not with ``Connection: close``."""
+    """Whether requests with `headers` leave the connection open, because they have no ``Connection: close``."""
     options = ",".join(headers.getall("Connection", [])).split(",")
     return "close" not in {option.strip().lower() for option in options}
 
 
 def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """A whole HTTP/1.1 request; `headers` win over `fixed`. Raises `ValueError` for a line break in a header."""
+    """Encode a whole HTTP/1.1 request. `headers` replace those in `fixed`.
+
+    Raises `ValueError` for a line break in a header, which could smuggle another header or request.
+    """
     fields = CIMultiDict(fixed)
     fields.update(headers)
     if body is not None:
@@ -99,9 +102,9 @@ def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str
 
 
 async def authorization(options: HttpOptions) -> dict[str, str]:
-    """The header with the bearer token as it lies on disk now; empty without `bearer_token_file`.
+    """Read the bearer token and return its header; no header without `bearer_token_file`.
 
-    Raises `NoCredentials` if the file cannot be read or holds no token.
+    Raises `NoCredentials` if the file cannot be read or does not contain a token.
     """
     if options.bearer_token_file is None:
         return {}
@@ -109,14 +112,14 @@ async def authorization(options: HttpOptions) -> dict[str, str]:
 
 
 def tls_context(options: HttpOptions) -> ssl.SSLContext:
-    """What a TLS handshake with the backend needs. Reads files; raises `ConfigError` naming the setting at fault."""
+    """Make the TLS context. Reads files. Raises `ConfigError`, which names the setting at fault."""
     context = _trusting(options.ca_file)
     if options.client_cert_file is not None:
         try:
             for file in (options.client_cert_file, options.client_key_file):
                 if file is not None:
                     files.check(file)
-            # The empty password keeps OpenSSL from asking the terminal for one.
+            # With an empty password, OpenSSL does not ask for one on the terminal.
             context.load_cert_chain(options.client_cert_file, options.client_key_file, password="")
         except OSError as exc:
             expected = "a PEM file with a certificate and its unencrypted key"
@@ -135,7 +138,7 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _credentials(url: URL) -> dict[str, str]:
-    """The header for user and password in `url`. Raises `ValueError` for a user with a colon (RFC 7617, section 2)."""
+    """Return the header for user and password in `url`. Raises `ValueError` for a colon in the user (RFC 7617, 2)."""
     if url.user is None:
         return {}
     if ":" in url.user:

@@ -1,4 +1,4 @@
-"""The connections to one backend that wait for the next call."""
+"""The pool of idle connections to one backend."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,11 @@ from tidegate.outbound.http_client.connection import Connection
 
 
 class Pool:
-    """Keeps connections open between calls, the one that was used last in front.
+    """Keeps connections open between calls, and reuses the most recently used one first.
 
-    One that has been idle for `idle_s` seconds is closed. One that is older than `age_s` seconds when a call is over
-    is closed then, never under a call: the next one looks the name up anew, so that a name which has moved is
-    followed although the old address still answers. `idle_s` of 0 keeps nothing.
+    A connection is closed after `idle_s` seconds without a call. One that is older than `age_s` seconds is closed at
+    the end of its call, never during one. The next connection looks up the name again, so that the client follows a
+    changed DNS entry even if the old address still answers. With an `idle_s` of 0, no connection is kept.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], *, idle_s: float, age_s: float) -> None:
@@ -19,23 +19,26 @@ class Pool:
         self._idle_s = idle_s
         self._age_s = age_s
         self._idle: dict[Connection, asyncio.TimerHandle] = {}
-        self._taken: set[Connection] = set()
+        self._in_use: set[Connection] = set()
 
     async def take(self, *, new: bool = False) -> Connection:
-        """A connection for one call, a `new` one if need be. Raises what opening one raises; give it back."""
+        """Return a connection for one call, which the caller must give back. If `new`, do not reuse an idle one.
+
+        Raises what opening a connection raises.
+        """
         while self._idle and not new:
             connection, timer = self._idle.popitem()
             timer.cancel()
             if connection.is_open:
-                self._taken.add(connection)
+                self._in_use.add(connection)
                 return connection
         connection = await self._connect()
-        self._taken.add(connection)
+        self._in_use.add(connection)
         return connection
 
     def give_back(self, connection: Connection) -> None:
-        """The call is over."""
-        self._taken.discard(connection)
+        """Take back the connection after its call."""
+        self._in_use.discard(connection)
         loop = asyncio.get_running_loop()
         if not connection.is_open:
             return
@@ -45,17 +48,17 @@ class Pool:
         self._idle[connection] = loop.call_later(self._idle_s, self._drop, connection)
 
     def clear(self) -> None:
-        """Keep none of the connections that wait."""
+        """Close all idle connections."""
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
             connection.close()
 
     async def aclose(self) -> None:
-        """Close every connection, also those that are taken, and wait until they are closed."""
+        """Close all connections, including those in use, and wait until they are closed."""
         for timer in self._idle.values():
             timer.cancel()
-        closing = [*self._idle, *self._taken]
+        closing = [*self._idle, *self._in_use]
         self._idle.clear()
         for connection in closing:
             connection.abort()

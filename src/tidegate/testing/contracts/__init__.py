@@ -1,6 +1,6 @@
-"""What each port of `tidegate.ports` promises, as tests that any implementation can be put through.
+"""Contract tests: what each port of `tidegate.ports` promises, as tests that you can run on any implementation.
 
-Subclass the contract of a port in a test module, and override `opened`, which makes the implementation::
+In a test module, subclass the contract of a port and override `opened`, which makes the implementation::
 
     class TestMyStore(StoreContract):
         @asynccontextmanager
@@ -9,8 +9,8 @@ Subclass the contract of a port in a test module, and override `opened`, which m
             yield store
             await store.aclose()
 
-The methods are tests for pytest with an asyncio plugin, but nothing here imports one. Each test calls `opened` itself.
-Tidegate's own suite puts every implementation through these contracts, the fakes of `tidegate.testing` among them.
+The methods are tests for pytest with an asyncio plugin, but this package imports neither. Each test calls `opened`.
+Tidegate's own test suite runs these contracts on its adapters and on the fakes of `tidegate.testing`.
 """
 
 from tidegate.testing.contracts.authenticator import AuthenticatorContract

@@ -11,22 +11,22 @@ from tidegate.ports import Authenticator
 
 LONG = 100_000
 LONGEST_MESSAGE = 400
-"""The message of a refusal goes into an answer and a log line."""
+"""Most characters in the message of a refusal: it goes into an HTTP answer and a log line."""
 
 
 class AuthenticatorContract(ABC):
-    """Tests of an authenticator. `tokens` gives tokens that it knows, and what their bearers may do."""
+    """Tests for an authenticator. Override `opened` and `tokens`."""
 
     is_open = False
-    """Whether it lets everybody in, with any token and with none."""
+    """Whether the authenticator accepts any token, and requests without one."""
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Authenticator]:
-        """The authenticator."""
+        """Make the authenticator."""
 
     @abstractmethod
     def tokens(self) -> Mapping[str, Grant]:
-        """Tokens that are good now."""
+        """Return tokens that are valid now, and what the bearer of each may do."""
 
     async def test_a_token_is_its_bearers_each_time(self) -> None:
         async with self.opened() as authenticator:
@@ -58,7 +58,7 @@ class AuthenticatorContract(ABC):
             raise unittest.SkipTest("this authenticator lets everybody in")
 
     def _others(self) -> list[str]:
-        """Tokens that are nearly right, and text that is none: what a client sends is checked by nobody before."""
+        """Invalid tokens: nearly valid ones, and text that is no token. Nothing checks a client's text before this."""
         good = list(self.tokens())
         near = [other for token in good for other in (token[:-1], f"{token}x", f" {token}", f"{token} ", token[::-1])]
         odd = ["nobody's", "\x00\x7f\n", "äöü-täken", "\udcff\udcff", "a.b.c", "....", "x" * LONG, "." * LONG]

@@ -1,4 +1,4 @@
-"""The contract of `tidegate.ports.Backend`, and of what a backend may offer besides."""
+"""The contract of `tidegate.ports.Backend`, and of its optional extensions."""
 
 import asyncio
 import unittest
@@ -15,16 +15,16 @@ from tidegate.ports import Backend, Call, Checked, Prepares
 from tidegate.testing.contracts.expectations import raises, until
 
 IN_FLIGHT_S = 0.05
-"""A call that never ends has surely begun by then."""
+"""How long to wait until a call that never ends has certainly started."""
 
 
 class BackendContract(ABC):
-    """Tests of a backend against a service that answers as the attributes say.
+    """Tests for a backend, and a service that answers as the attributes say.
 
-    `answers` are some methods and the exact JSON that each is answered with. A service that can also do one of the
-    following should name the method for it; the tests for what is None are skipped. `error` is answered with an
-    application error, `breaks` breaks the exchange off, `hangs` is never answered. `batches` says whether the backend
-    takes several calls at once.
+    `answers` maps methods to the exact JSON that answers them. The next three name a method each, if the service has
+    one that behaves so; the tests for an attribute that is None are skipped. `error` is answered with an application
+    error, `breaks` breaks off the exchange, `hangs` is never answered. `batches` says whether the backend accepts
+    several calls in one exchange.
     """
 
     answers: ClassVar[Mapping[str, bytes]]
@@ -35,7 +35,7 @@ class BackendContract(ABC):
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Backend]:
-        """The backend, and the service that it asks; both end with the context."""
+        """Make the backend, and the service that it calls. Close both when the context ends."""
 
     async def test_an_answer_is_the_json_that_the_service_gave(self) -> None:
         async with self.opened() as backend:

@@ -18,7 +18,7 @@ WITHIN_S = 10.0
 
 
 class HeardEvents:
-    """Implements `tidegate.ports.Receiver`: what was delivered, without what had been delivered before."""
+    """Implements `tidegate.ports.Receiver`. Records each event once, even if the bus delivers it again."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -26,8 +26,8 @@ class HeardEvents:
         self.epochs: list[Position] = []
 
     def deliver(self, events: Sequence[Event]) -> None:
-        """Note `events`, and that a position which comes again tells the same."""
-        assert events, "nothing is delivered for nothing"
+        """Record `events`. Check that they ascend, and that a repeated position has the same event."""
+        assert events, "expected at least one event"
         for event in events:
             assert event.seq is not None
             known = {each.seq: each for each in self.events}
@@ -39,30 +39,30 @@ class HeardEvents:
                 self.events.append(event)
 
     def epoch_changed(self, position: Position) -> None:
-        """Note it."""
+        """Record the new epoch."""
         self.epochs.append(position)
 
     def lost(self, why: str) -> None:
-        """Not asked of a bus here."""
+        """Not tested here."""
 
     def regained(self) -> None:
-        """Not asked of a bus here."""
+        """Not tested here."""
 
     @property
     def types(self) -> list[str]:
-        """The types of what was delivered, in order."""
+        """The types of the delivered events, in order."""
         return [event.type for event in self.events]
 
 
 class BusContract(ABC):
-    """Tests of a bus. `opened` makes a new one each time. It may be slow, refuse, or not know what became of a publish.
+    """Tests for a bus. `opened` makes a new one each time.
 
-    Each publish is repeated until its outcome is known, as a publisher does.
+    The bus may be slow, refuse a publish, or not know its outcome: the tests repeat each publish until it succeeds.
     """
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Bus]:
-        """A bus on which nothing was published."""
+        """Make a bus on which nothing has been published."""
 
     async def test_a_publish_is_delivered_in_one_piece_before_it_is_done(self) -> None:
         heard = HeardEvents()
@@ -137,7 +137,7 @@ def drafts(*event_types: str) -> list[EncodedDraft]:
 
 
 async def published(session: BusSession, handed: Sequence[EncodedDraft], *, id: str) -> Position:  # noqa: A002
-    """Publish until the outcome is known to be good; what is refused was not published, so another id does as well."""
+    """Publish `handed`, and repeat until it succeeds. The same `id` makes the repetition safe after `BusUnknown`."""
     async with asyncio.timeout(WITHIN_S):
         for attempt in count():
             try:

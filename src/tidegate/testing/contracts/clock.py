@@ -9,24 +9,24 @@ from tidegate.ports import Clock
 from tidegate.testing.contracts.expectations import until
 
 STEP_S = 0.05
-"""Long enough for a real clock to keep two moments apart, short enough to wait for."""
+"""How long a test waits at a time: long enough for a real clock to measure, short enough for a test."""
 
 EARLY_S = 0.002
-"""Event loops count in milliseconds."""
+"""How much too early a sleeper may wake: event loops round to milliseconds."""
 
 TOLERANCE_S = 1.0
-"""A wall clock is being adjusted all the time."""
+"""How far the two clocks may move apart during a test: the system adjusts a wall clock all the time."""
 
 
 class ClockContract(ABC):
-    """Tests of a clock. Override `passes` where time does not pass by itself."""
+    """Tests for a clock. Override `passes` if time does not pass by itself."""
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Clock]:
-        """The clock."""
+        """Make the clock."""
 
     async def passes(self, clock: Clock, seconds: float) -> None:
-        """Let time pass. By default the event loop's passes, which is a real clock's too."""
+        """Let `seconds` pass. By default, sleep on the event loop, which suits a real clock."""
         del clock
         await asyncio.sleep(seconds)
 

@@ -1,18 +1,18 @@
-"""What the contracts need of a test framework, so that they need none."""
+"""The few assertions that the contracts would otherwise need a test framework for."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 20.0
-"""How long something may take that must happen: a busy machine is no failure."""
+"""How long to wait for a condition: generous, so that a test does not fail because the machine is busy."""
 
-LOOK_AGAIN_S = 0.005
+CHECK_EVERY_S = 0.005
 
 
 @contextmanager
 def raises(expected: type[BaseException]) -> Iterator[None]:
-    """Fail with `AssertionError` unless the block raises `expected`. Any other exception goes on."""
+    """Raise `AssertionError` unless the block raises `expected`. Any other exception is passed on."""
     try:
         yield
     except expected:
@@ -23,5 +23,5 @@ def raises(expected: type[BaseException]) -> Iterator[None]:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until `condition` holds. Raises `TimeoutError` if it does not within `PATIENCE_S`."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - nobody announces it
-            await asyncio.sleep(LOOK_AGAIN_S)
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(CHECK_EVERY_S)

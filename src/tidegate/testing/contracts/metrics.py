@@ -1,4 +1,4 @@
-"""The contract of `tidegate.ports.Metrics`, and of metrics that can be shown."""
+"""The contract of `tidegate.ports.Metrics`, and of `RenderedMetrics`."""
 
 import asyncio
 import re
@@ -28,21 +28,21 @@ NOTHING = Coverage(types=PatternSet([]), breakers=frozenset(), backends=frozense
 ODD_NAMES = ("a.b", "", 'q"\n\\', "ä" * 300)
 
 _LINE = re.compile(r'[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="([^"\\\n]|\\["\\n])*",?)*\})? \S+( [0-9]+)?')
-"""A sample in Prometheus' text format, version 0.0.4."""
+"""One sample in Prometheus' text format, version 0.0.4."""
 
 
-class _Unheard(Measurement, frozen=True):
-    """A measurement of a later version."""
+class _Unknown(Measurement, frozen=True):
+    """A measurement of a later version of Tidegate."""
 
     n: int = 1
 
 
 class MetricsContract(ABC):
-    """Tests of metrics. Those of `RenderedMetrics` are skipped for metrics that cannot be shown."""
+    """Tests for metrics. The tests of `render` are skipped for metrics without it."""
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Metrics]:
-        """New metrics, which have seen nothing."""
+        """Make new metrics, with nothing recorded."""
 
     async def test_it_takes_every_measurement_whatever_its_labels(self) -> None:
         async with self.opened() as metrics:
@@ -50,7 +50,7 @@ class MetricsContract(ABC):
 
     async def test_it_ignores_a_measurement_that_it_does_not_know(self) -> None:
         async with self.opened() as metrics:
-            metrics.observe(_Unheard())
+            metrics.observe(_Unknown())
             metrics.observe(EventPublished("a.b", 1))
 
     async def test_it_is_shown_in_the_text_format_of_prometheus(self) -> None:

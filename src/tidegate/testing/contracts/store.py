@@ -10,11 +10,11 @@ AGENT = SavedValue("agent.status", "a-1", '{"id":"ä\\n"}'.encode(), 1_795_000_0
 
 
 class StoreContract(ABC):
-    """Tests of a store. `opened` opens the same store each time within one test, empty at first, and closes it."""
+    """Tests for a store. Within one test, `opened` must open the same store each time; it is empty at first."""
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Store]:
-        """The store of this test."""
+        """Open the store of this test, and close it when the context ends."""
 
     async def test_a_new_store_is_empty(self) -> None:
         async with self.opened() as store:

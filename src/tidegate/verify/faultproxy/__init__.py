@@ -1,4 +1,4 @@
-"""A TCP and HTTP proxy that fails on command, in front of a backend or of the gateway itself.
+"""A TCP and HTTP proxy that injects faults, for use in front of a backend or of the gateway itself.
 
 ::
 
@@ -8,7 +8,7 @@
         proxy.clear()
         assert proxy.calls.max_concurrent == 1
 
-`run` is the program, steered over the control API of `control`.
+`run` is the program, which is controlled over the HTTP API of `control`.
 """
 
 from tidegate.verify.faultproxy.calls import CallLog, CallRecord, How

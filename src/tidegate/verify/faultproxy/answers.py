@@ -1,6 +1,6 @@
-"""Answers: made up by a fault, or upstream's own after a fault has changed it. Pure.
+"""Answers that a fault makes up, and answers of upstream that a fault changes. Pure.
 
-The body of a made-up answer is an iterator, so that 100 MB take the memory of one piece.
+The body of a made-up answer is an iterator, so that an answer of 100 MB needs the memory of one piece only.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from tidegate.verify.faultproxy.jsonrpc import Asked, around_result, error_answe
 
 PIECE_BYTES: Final = 65536
 STALLED_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: appl"
-"""Where an answer stops that never gets to the end of its headers."""
+"""The incomplete head that the fault `StalledHeaders` sends."""
 
 _JSON: Final = b"application/json"
 _PAGE: Final = b"<!doctype html><title>Sign in</title><p>This is not the answer you are looking for.</p>\n"
@@ -42,7 +42,7 @@ class AnswerBody(Protocol):
 
 
 class MadeUp(msgspec.Struct, frozen=True):
-    """A head and the pieces of a body. `read` is how upstream's own answers are read too."""
+    """A made-up answer: its head and the pieces of its body. Implements `AnswerBody`, like `Upstream`."""
 
     head: ResponseHead
     body: Iterator[bytes]
@@ -53,7 +53,7 @@ class MadeUp(msgspec.Struct, frozen=True):
 
 
 def made_up(fault: AnswerFault, request: Asked) -> MadeUp:
-    """The answer that `fault` gives to `request` without asking upstream."""
+    """Return the answer of `fault` to `request`, without a call to upstream."""
     match fault:
         case Status():
             return plain_status(fault.code)
@@ -80,14 +80,14 @@ def made_up(fault: AnswerFault, request: Asked) -> MadeUp:
 
 
 def plain_status(status: int, *headers: tuple[bytes, bytes]) -> MadeUp:
-    """An answer that is an HTTP error and nothing else."""
+    """Return an answer with an HTTP error status, and problem details as its body."""
     reason = responses.get(status, "Made Up")
     problem = {"type": "about:blank", "title": reason, "status": status, "detail": "made up by the fault proxy"}
     return _whole(status, b"application/problem+json", msgspec.json.encode(problem), *headers)
 
 
 def changed(fault: SpoilFault, head: ResponseHead, body: bytes) -> MadeUp:
-    """Upstream's answer after `fault`, framed as what it has become."""
+    """Return upstream's answer as changed by `fault`, with the right Content-Length for the new body."""
     spoilt = spoiled(fault, body)
     length = (b"Content-Length", b"%d" % len(spoilt))
     return MadeUp(head.replacing(length, dropping=frozenset({b"transfer-encoding"})), iter((spoilt,)))
@@ -108,7 +108,7 @@ def _head(status: int, *headers: tuple[bytes, bytes]) -> ResponseHead:
 
 
 def _huge(request: Asked, size: int) -> MadeUp:
-    """A valid answer of `size` bytes, or of what its frame needs if that is more."""
+    """Return a valid answer of `size` bytes, or more if its JSON frame alone is longer."""
     before, after = around_result(request)
     filler = max(size - len(before) - len(after) - 2, 0)
     pieces = itertools.chain([before + b'"'], _pieces(b"x", filler), [b'"' + after])

@@ -1,4 +1,4 @@
-"""The log of what came: how many calls, how many at once, when, and how each ended. Reads no clock."""
+"""The log of calls: when each came, how it ended, and how many were in flight. Times are arguments."""
 
 import collections
 import enum
@@ -15,25 +15,25 @@ class How(enum.StrEnum):
     """How a call ended."""
 
     ANSWERED = "answered"
-    """The whole answer was handed to the kernel, or the stream ended."""
+    """The whole answer was passed to the kernel, or the stream ended."""
     RESET = "reset"
     """A fault reset the connection."""
     CLOSED = "closed"
     """A fault closed the connection without an answer."""
     CLIENT_LEFT = "client_left"
-    """The client closed the connection before the answer was whole."""
+    """The client closed the connection before the answer was complete."""
     UPSTREAM_FAILED = "upstream_failed"
-    """Upstream was not there, or broke off; the connection was reset."""
+    """Upstream could not be reached, or its connection failed. The client's connection was reset."""
     STOPPED = "stopped"
-    """The proxy went down, or was closed."""
+    """The fault `down` was switched on, or the proxy was closed."""
 
 
 class CallRecord(msgspec.Struct, kw_only=True):
     """One HTTP request. While it is in flight, `ended_mono` and `how` are None.
 
-    `path` is without the query, which may carry a token. `methods` are the JSON-RPC methods, several for a batch.
-    `status` is the HTTP status that the client was sent, `faults` the names of those that hit the call. Times are in
-    seconds: `came_mono` and `ended_mono` of the monotonic clock, `came_wall` Unix time.
+    `path` excludes the query, which may contain a token. `methods` are the JSON-RPC methods, several for a batch.
+    `status` is the HTTP status that was sent to the client. `faults` are the names of the faults that hit the call.
+    Times are in seconds: `came_mono` and `ended_mono` are monotonic, `came_wall` is Unix time.
     """
 
     number: int
@@ -49,7 +49,7 @@ class CallRecord(msgspec.Struct, kw_only=True):
 
 
 class CallLog:
-    """The newest 100,000 calls in the order in which they came, and counts of all."""
+    """The newest 100,000 calls in the order in which they came, and counts of all calls."""
 
     __slots__ = ("_concurrent", "_max_concurrent", "_numbers", "_records", "_total")
 
@@ -85,13 +85,13 @@ class CallLog:
         return len(self._records)
 
     def clear(self) -> None:
-        """Forget what came. Calls in flight stay counted in `concurrent`; numbers are never given twice."""
+        """Clear the log. Calls in flight still count in `concurrent`. Numbers are never used twice."""
         self._records.clear()
         self._total = 0
         self._max_concurrent = self._concurrent
 
     def begin(self, *, http_method: str, path: str, methods: tuple[str, ...], mono: float, wall: float) -> CallRecord:
-        """Note a call that came at `mono` on the monotonic clock, `wall` in Unix time; `end` must follow."""
+        """Record a call that came at the monotonic time `mono` and the Unix time `wall`. `end` must follow."""
         record = CallRecord(
             number=next(self._numbers),
             http_method=http_method,
@@ -107,7 +107,7 @@ class CallLog:
         return record
 
     def end(self, record: CallRecord, *, how: How, mono: float) -> None:
-        """Note how the call of `record` ended, once for each `begin`."""
+        """Record how the call of `record` ended. Call it once for each `begin`."""
         record.how = how
         record.ended_mono = mono
         self._concurrent -= 1

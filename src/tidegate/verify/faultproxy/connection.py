@@ -1,7 +1,7 @@
-"""One client's connection: requests in, answers out, or a stream once it is upgraded.
+"""One client's connection: requests in, answers out, or a stream after an upgrade.
 
-Two tasks: one reads, so that a client that leaves is noticed at once; one answers, a call after the other. The end
-of either is the end of both.
+Two tasks serve it. One reads, so that a disconnect is noticed at once. The other answers the calls, one after the
+other. When either ends, both end.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Final
 
 from tidegate.verify.faultproxy.answers import STALLED_HEAD, AnswerBody, MadeUp, changed, made_up, plain_status
 from tidegate.verify.faultproxy.calls import CallRecord, How
+from tidegate.verify.faultproxy.context import ProxyContext
 from tidegate.verify.faultproxy.delivery import Cut, Delivery
 from tidegate.verify.faultproxy.drawing import Plan
 from tidegate.verify.faultproxy.faults import (
@@ -29,12 +30,14 @@ from tidegate.verify.faultproxy.faults import (
 )
 from tidegate.verify.faultproxy.framing import BadHttp, Request, RequestReader, ResponseHead
 from tidegate.verify.faultproxy.jsonrpc import Asked, asked
-from tidegate.verify.faultproxy.site import Site
 from tidegate.verify.faultproxy.upstream import Upstream
 
 MAX_WAITING_REQUESTS: Final = 16
+"""Limit on pipelined requests."""
 MAX_EARLY_BYTES: Final = 65536
+"""Limit on bytes that a client sends before the answer to its upgrade."""
 MAX_SPOILT_BYTES: Final = 16 * 1024 * 1024
+"""Limit on an answer of upstream that a fault changes, since it is held in memory."""
 
 _READ_BYTES: Final = 65536
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -42,16 +45,16 @@ _ENCODINGS: Final = frozenset({b"accept-encoding"})
 
 
 class _Mode(enum.Enum):
-    """What the client's bytes are."""
+    """How to treat bytes from the client."""
 
     HTTP = enum.auto()
     UNDECIDED = enum.auto()
-    """An upgrade was asked for and not yet answered: the bytes wait."""
+    """An upgrade was requested and is not answered yet: keep the bytes."""
     STREAM = enum.auto()
     SWALLOWED = enum.auto()
-    """A black hole has them, for the rest of the connection's life."""
+    """A black hole hit the connection: drop the bytes from now on."""
     REFUSED = enum.auto()
-    """They are no HTTP; what came before is still answered."""
+    """The bytes were not HTTP: drop the rest. Earlier requests are still answered."""
 
 
 class Connection:
@@ -60,22 +63,22 @@ class Connection:
     __slots__ = (
         "_answered",
         "_client_left",
+        "_context",
         "_early",
         "_mode",
         "_reader",
         "_requests",
-        "_site",
         "_sock",
         "_stopped",
         "_upstream",
         "_writer",
     )
 
-    def __init__(self, sock: socket.socket, *, site: Site) -> None:
+    def __init__(self, sock: socket.socket, *, context: ProxyContext) -> None:
         self._sock = sock
-        self._site = site
+        self._context = context
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._upstream = Upstream(site.upstream)
+        self._upstream = Upstream(context.upstream)
         self._reader = RequestReader()
         self._requests: asyncio.Queue[Request | BadHttp] = asyncio.Queue(MAX_WAITING_REQUESTS)
         self._mode = _Mode.HTTP
@@ -84,7 +87,7 @@ class Connection:
         self._client_left = False
 
     async def serve(self) -> None:
-        """Serve until the client leaves, an exchange ends the connection, or `stop`; then close it."""
+        """Serve until the client leaves, an exchange ends the connection, or `stop` is called. Then close it."""
         client, self._writer = await asyncio.open_connection(sock=self._sock)
         self._writer.transport.set_write_buffer_limits(high=0)
         tasks = (asyncio.create_task(self._receive(client)), asyncio.create_task(self._answer_all()))
@@ -97,7 +100,10 @@ class Connection:
                 task.result()
 
     def stop(self, *, rst: bool) -> None:
-        """Make `serve` close the connection now, with RST if so told. Cancelling it could hit a close that goes on."""
+        """Make `serve` close the connection now, with RST if `rst`.
+
+        Do not cancel `serve` instead: that could interrupt a close in progress.
+        """
         if rst:
             self._reset_on_close()
         if not self._stopped.done():
@@ -108,7 +114,7 @@ class Connection:
             task.cancel()
         await asyncio.wait(tasks)
         await self._upstream.aclose()
-        # A whole answer has left the transport already: see `Delivery.send`.
+        # This loses no answer: `Delivery.send` waits until its bytes have left the transport.
         self._writer.transport.abort()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -169,17 +175,17 @@ class Connection:
             await self._deliver(answer.head, answer, self._delivery(Plan()))
 
     async def _call(self, request: Request) -> float | None:
-        """Answer `request` and log it. None keeps the connection; else it closes after so many seconds."""
+        """Answer `request` and log it. Return the seconds after which to close the connection; None to keep it."""
         question = asked(request.body)
         path = request.target.partition("?")[0][:200]
-        record = self._site.calls.begin(
+        record = self._context.calls.begin(
             http_method=request.method,
             path=path,
             methods=question.methods,
             mono=time.monotonic(),
             wall=time.time(),
         )
-        self._site.changed()
+        self._context.changed()
         how = How.STOPPED
         try:
             close_after_s = await self._exchange(request, question, record)
@@ -196,14 +202,14 @@ class Connection:
             how = How.CLIENT_LEFT if self._client_left else How.STOPPED
             raise
         finally:
-            self._site.calls.end(record, how=how, mono=time.monotonic())
-            self._site.changed()
+            self._context.calls.end(record, how=how, mono=time.monotonic())
+            self._context.changed()
         self._answered += 1
         return close_after_s
 
     async def _exchange(self, request: Request, question: Asked, record: CallRecord) -> float | None:
         kinds = REUSED_CALL_FAULTS if self._answered else CALL_FAULTS
-        plan = self._site.faults.draw(kinds, called=question.methods or (record.path,))
+        plan = self._context.faults.draw(kinds, called=question.methods or (record.path,))
         record.faults = plan.names
         delivery = self._delivery(plan)
         match plan.answer:
@@ -223,7 +229,7 @@ class Connection:
         record.status = head.status
         await self._deliver(head, answer, delivery)
         if head.is_stream:
-            slow_close = slow_close or self._site.faults.draw(CLOSE_FAULTS).get(SlowClose)
+            slow_close = slow_close or self._context.faults.draw(CLOSE_FAULTS).get(SlowClose)
         self._return_to_http()
         if slow_close:
             return slow_close.delay_s
@@ -267,8 +273,8 @@ class Connection:
         await delivery.finish(chunked=head.chunked)
 
     async def _redraw(self, delivery: Delivery) -> None:
-        """Draw the faults for one more piece of a stream, and wait as they say."""
-        delivery.plan = self._site.faults.draw(PIECE_FAULTS)
+        """Draw the faults for the next piece of a stream, and wait as they demand."""
+        delivery.plan = self._context.faults.draw(PIECE_FAULTS)
         if isinstance(delivery.plan.answer, BlackHole):
             self._mode = _Mode.SWALLOWED
         await delivery.wait()
@@ -280,17 +286,17 @@ class Connection:
         await self._upstream.write(early)
 
     def _return_to_http(self) -> None:
-        """After an upgrade that was refused: what came early is the next request."""
+        """Continue with HTTP after a refused upgrade. The early bytes are the start of the next request."""
         if self._mode is _Mode.UNDECIDED:
             self._mode = _Mode.HTTP
             self._parse(bytes(self._early))
 
     def _reset_on_close(self) -> None:
-        with contextlib.suppress(OSError):  # the client was faster, and the socket is closed
+        with contextlib.suppress(OSError):  # the socket is closed already
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
     def _delivery(self, plan: Plan) -> Delivery:
-        return Delivery(self._writer, plan=plan, held=self._site.held, jitter=self._site.jitter)
+        return Delivery(self._writer, plan=plan, held=self._context.held, jitter=self._context.jitter)
 
 
 async def _for_ever() -> None:

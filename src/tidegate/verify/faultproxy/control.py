@@ -1,6 +1,6 @@
-"""The control API: every switch of a fault proxy over HTTP, in JSON. Errors are problem+json (RFC 9457).
+"""The control API: controls a fault proxy over HTTP, in JSON. Errors are problem+json (RFC 9457).
 
-It has no authentication, so it answers only who asks for it by a name that nobody can rebind, and no page of elsewhere.
+It has no authentication. So it checks the Host header against DNS rebinding, and refuses pages of other origins.
 """
 
 import http
@@ -20,7 +20,7 @@ from tidegate.verify.faultproxy.proxy import FaultProxy
 
 MAX_CALLS_PER_PAGE: Final = 1000
 SHUTDOWN_S: Final = 0.5
-"""How long a request to the control API may go on after the end."""
+"""How long requests to the control API may still take when it is closed."""
 
 _Default = TypeVar("_Default", int, None)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -29,7 +29,7 @@ _PORT: Final = re.compile(r":[0-9]+$")
 
 @asynccontextmanager
 async def control_server(proxy: FaultProxy, *, listen: tuple[str, int] = ("127.0.0.1", 0)) -> AsyncIterator[str]:
-    """Serve the control API of `proxy`; gives its URL. Raises `OSError` if the address cannot be had."""
+    """Serve the control API of `proxy` while the context is open. Yields its URL. Raises `OSError`."""
     runner = web.AppRunner(control_app(proxy, host=listen[0]), access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
@@ -41,7 +41,7 @@ async def control_server(proxy: FaultProxy, *, listen: tuple[str, int] = ("127.0
 
 
 def control_app(proxy: FaultProxy, *, host: str = "127.0.0.1") -> web.Application:
-    """The control API as an application that listens on `host`."""
+    """Return the control API as an application, for a server that listens on `host`."""
     api = _Control(proxy)
     app = web.Application(middlewares=[_only_for(frozenset((*LOOPBACK_NAMES, _bracketed(host.lower())))), _problems])
     app.add_routes(
@@ -131,7 +131,10 @@ def _whole(request: web.Request, name: str, default: _Default) -> int | _Default
 
 
 def _only_for(names: frozenset[str]) -> Middleware:
-    """Refuses who asks for another host than `names` and the address of the connection, or for a page of elsewhere."""
+    """Return a middleware that refuses requests with another Host than `names` or the connection's own address.
+
+    It also refuses requests from pages of other origins.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -149,7 +152,7 @@ def _only_for(names: frozenset[str]) -> Middleware:
 
 
 def _bracketed(host: str) -> str:
-    """`host` as a Host field has it."""
+    """Return `host` as it appears in a Host header: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 

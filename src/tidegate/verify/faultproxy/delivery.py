@@ -1,4 +1,4 @@
-"""Bytes on their way to the client, through the faults of a plan; and the answers that are held back."""
+"""Sends bytes to a client, subject to the faults of a plan, and holds answers back."""
 
 import asyncio
 import collections
@@ -12,11 +12,11 @@ from tidegate.verify.faultproxy.drawing import Plan
 from tidegate.verify.faultproxy.faults import Bandwidth, Late, Latency, Reset, Slicing
 
 WRITES_PER_S: Final = 50
-"""Into how many writes a limited bandwidth divides a second."""
+"""How many writes per second to make if the bandwidth is limited."""
 
 
 class Cut(Exception):
-    """The exchange ends here and its connection with it; `how` is for the log, `rst` whether with a reset."""
+    """Ends the exchange and its connection, with a reset if `rst`. `how` is what the log says."""
 
     def __init__(self, how: How, *, rst: bool = True) -> None:
         self.how = how
@@ -25,7 +25,7 @@ class Cut(Exception):
 
 
 class HeldAnswers:
-    """Answers that wait to be released, in the order in which they came. `changed` is told of each."""
+    """Answers that wait to be released, in the order in which they came. `changed` is called for each new one."""
 
     __slots__ = ("_changed", "_waiting")
 
@@ -37,7 +37,7 @@ class HeldAnswers:
         return len(self._waiting)
 
     async def wait(self) -> None:
-        """Return once released. Cancellation takes the answer out of the queue."""
+        """Wait until released. Cancellation removes the answer from the queue."""
         released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(released)
         self._changed()
@@ -48,7 +48,7 @@ class HeldAnswers:
                 self._waiting.remove(released)
 
     def release(self, count: int | None = None) -> int:
-        """Let the oldest `count` answers go, or all; how many went."""
+        """Release the oldest `count` answers, or all. Return how many were released."""
         going = len(self) if count is None else min(count, len(self))
         for _ in range(going):
             self._waiting.popleft().set_result(None)
@@ -56,7 +56,7 @@ class HeldAnswers:
 
 
 class Delivery:
-    """Writes to one client as `plan` has it. The transport never holds more than one write."""
+    """Writes to one client, subject to the faults in `plan`. The transport never buffers more than one write."""
 
     __slots__ = ("_body_bytes", "_held", "_jitter", "_writer", "plan")
 
@@ -68,24 +68,24 @@ class Delivery:
         self._body_bytes = 0
 
     async def wait(self) -> None:
-        """Latency, and the wait for a release."""
+        """Wait for the latency and the release that the plan demands."""
         if latency := self.plan.get(Latency):
             await asyncio.sleep(self._jitter.uniform(latency.delay_s, latency.delay_s + latency.jitter_s))
         if self.plan.get(Late):
             await self._held.wait()
 
     async def send(self, data: bytes) -> None:
-        """Hand `data` to the kernel, sliced and paced. Raises `ConnectionError` where the client has gone."""
+        """Pass `data` to the kernel, sliced and paced. Raises `ConnectionError` if the client is gone."""
         size, pause_s, s_per_byte = self._pace()
         for start in range(0, len(data), size):
             piece = data[start : start + size]
             self._writer.write(piece)
             await self._writer.drain()
-            # Even without a pause: a client that reads as fast as we write must not keep the loop to itself.
+            # Sleep even for 0 s: otherwise a client that reads as fast as this writes would starve other tasks.
             await asyncio.sleep(pause_s + s_per_byte * len(piece))
 
     async def send_body(self, piece: bytes, *, chunked: bool = False) -> None:
-        """`send` a piece of the body, as a chunk if so told. Raises `Cut` where the plan resets the connection."""
+        """Send a piece of the body, as a chunk if `chunked`. Raises `Cut` where the plan resets the connection."""
         opening, closing = (b"%x\r\n" % len(piece), b"\r\n") if chunked else (b"", b"")
         if (room := self._room(piece)) is not None and room < len(piece):
             await self.send(opening + piece[:room])
@@ -94,14 +94,14 @@ class Delivery:
         await self.send(opening + piece + closing)
 
     async def finish(self, *, chunked: bool) -> None:
-        """The end of the body; a reset that found no place before comes here, instead of the end."""
+        """End the body. If the plan has a reset and the body was too short for it, raise `Cut` instead."""
         if self.plan.get(Reset):
             raise Cut(How.RESET)
         if chunked:
             await self.send(b"0\r\n\r\n")
 
     def _pace(self) -> tuple[int, float, float]:
-        """The largest write, the pause after each, and what each byte adds to that, in seconds."""
+        """Return the largest write in bytes, the pause after each write, and the extra pause per byte, in seconds."""
         slicing, bandwidth = self.plan.get(Slicing), self.plan.get(Bandwidth)
         size = slicing.size_bytes if slicing else PIECE_BYTES
         if bandwidth:
@@ -109,7 +109,7 @@ class Delivery:
         return size, slicing.pause_s if slicing else 0.0, 1 / bandwidth.bytes_per_s if bandwidth else 0.0
 
     def _room(self, piece: bytes) -> int | None:
-        """How much of `piece` goes out before a reset; None if there is none."""
+        """Return how many bytes of `piece` to send before a reset; None if there is no reset."""
         if (reset := self.plan.get(Reset)) is None:
             return None
         return len(piece) // 2 if reset.after_bytes is None else max(reset.after_bytes - self._body_bytes, 0)

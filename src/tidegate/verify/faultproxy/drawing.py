@@ -1,4 +1,4 @@
-"""Which of the faults that are switched on hit a call, or a piece of a stream."""
+"""Decides which of the active faults hit a call, or a piece of a stream."""
 
 import random
 from collections.abc import Collection
@@ -25,12 +25,12 @@ class Plan(msgspec.Struct, frozen=True):
         return self.get(AnswerFault)
 
     def get(self, kind: type[_Kind]) -> _Kind | None:
-        """The fault of that kind, if one was drawn."""
+        """Return the fault of this kind, if one was drawn."""
         return next((fault for fault in self.faults if isinstance(fault, kind)), None)
 
 
 class FaultSet:
-    """The faults that are switched on, at most one of each name. Chance comes from `rng` alone."""
+    """The faults that are switched on, at most one of each name. `rng` is the only source of randomness."""
 
     __slots__ = ("_active", "_rng")
 
@@ -40,17 +40,17 @@ class FaultSet:
 
     @property
     def active(self) -> tuple[AnyFault, ...]:
-        """What is switched on, oldest first, each with the `count` that is left to it."""
+        """The active faults, oldest first, each with its remaining `count`."""
         return tuple(self._active.values())
 
     def set(self, fault: AnyFault) -> None:
-        """Switch `fault` on, in place of an earlier one of its name. Raises `msgspec.ValidationError`."""
+        """Switch `fault` on. It replaces an earlier fault of the same name. Raises `msgspec.ValidationError`."""
         msgspec.convert(msgspec.to_builtins(fault), type=type(fault))
         self._active.pop(name_of(fault), None)
         self._active[name_of(fault)] = fault
 
     def clear(self, name: str | None = None) -> None:
-        """Switch the fault called `name` off, or all. Raises `UnknownName`; one that is not on is no error."""
+        """Switch off the fault called `name`, or all. Raises `UnknownName`, but not for a fault that is off."""
         if name is None:
             self._active.clear()
         else:
@@ -58,7 +58,7 @@ class FaultSet:
             self._active.pop(name, None)
 
     def draw(self, among: Collection[type[AnyFault]], *, called: Collection[str] = ()) -> Plan:
-        """Decide which faults of the kinds `among` hit the call at hand, of the methods `called`, and count them."""
+        """Draw the faults, of the kinds `among`, that hit a call of the methods `called`. Count them down."""
         plan: list[Drawn] = []
         for fault in reversed(self.active):
             if not isinstance(fault, Drawn) or type(fault) not in among or not fault.concerns(called):

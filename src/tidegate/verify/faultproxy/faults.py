@@ -1,7 +1,7 @@
-"""The faults as values, and which of them hit one call.
+"""The faults as values, and which kinds may hit a call.
 
-A fault's name on the control API is its class's name in snake case; its fields are the parameters, with defaults.
-Knows nothing of sockets: what a fault does is in `jsonrpc`, `answers` and `delivery`.
+The name of a fault in the control API is its class name in snake case; its fields are the parameters. This module must
+not know sockets: `jsonrpc`, `answers` and `delivery` implement the effects.
 """
 
 import re
@@ -21,13 +21,13 @@ def _snake(name: str) -> str:
 
 
 class Down(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag=_snake):
-    """The listening socket is closed: connecting is refused. Connections that are open are reset."""
+    """The listening socket is closed, so connections are refused. Open connections are reset."""
 
 
 class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="name", tag=_snake):
-    """A fault that hits each call with `probability`, and with `count` set only that many calls, then never again.
+    """A fault that hits each call with `probability`. With `count`, it is switched off after that many hits.
 
-    With `methods` it hits only calls of one of them: JSON-RPC methods, or paths of plain HTTP. A batch is hit whole.
+    With `methods`, it hits only calls of these JSON-RPC methods or HTTP paths. A batch is hit as a whole.
     """
 
     probability: Annotated[float, Meta(gt=0, le=1)] = 1.0
@@ -35,60 +35,60 @@ class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     methods: tuple[str, ...] = ()
 
     def concerns(self, called: Collection[str]) -> bool:
-        """Whether it may hit a call of the methods `called`."""
+        """Return whether it may hit a call of the methods `called`."""
         return not self.methods or not set(self.methods).isdisjoint(called)
 
 
 class AnswerFault(Drawn, frozen=True):
-    """Decides what the answer is. One call meets at most one of these: the one set last that was drawn."""
+    """Determines the answer. At most one hits a call: of those drawn, the one that was set last."""
 
 
 class DeliveryFault(Drawn, frozen=True):
-    """Decides how the answer gets to the client. All that were drawn act together."""
+    """Determines how the answer is delivered. All that were drawn take effect together."""
 
 
 class Reset(DeliveryFault, frozen=True):
-    """RST after the head and `after_bytes` of the body; None means half of the body's first piece."""
+    """RST after the head and `after_bytes` of the body; None means half of the first piece of the body."""
 
     after_bytes: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Latency(DeliveryFault, frozen=True):
-    """The answer waits `delay_s` and up to `jitter_s` more; on a stream every piece does."""
+    """The answer is delayed by `delay_s` and up to `jitter_s` more. In a stream, every piece is."""
 
     delay_s: Seconds = 0.1
     jitter_s: Seconds = 0.0
 
 
 class Bandwidth(DeliveryFault, frozen=True):
-    """Bytes for the client go out at no more than `bytes_per_s`, and are taken from upstream no faster."""
+    """Bytes are sent to the client, and read from upstream, at no more than `bytes_per_s`."""
 
     bytes_per_s: Annotated[float, Meta(gt=0)] = 1024.0
 
 
 class Slicing(DeliveryFault, frozen=True):
-    """Bytes for the client go out in writes of `size_bytes`, with `pause_s` between them."""
+    """Bytes are sent to the client in writes of `size_bytes`, with `pause_s` between them."""
 
     size_bytes: Annotated[int, Meta(ge=1)] = 1
     pause_s: Seconds = 0.0
 
 
 class SlowClose(DeliveryFault, frozen=True):
-    """The answer announces ``Connection: close``, and the close comes `delay_s` after it. Also the end of a stream."""
+    """The answer says ``Connection: close``, but the close comes `delay_s` later. Also at the end of a stream."""
 
     delay_s: Seconds = 1.0
 
 
 class Late(DeliveryFault, frozen=True):
-    """Upstream is asked at once, its answer is held until it is released."""
+    """Upstream is called at once, but its answer is held until it is released."""
 
 
 class BlackHole(AnswerFault, frozen=True):
-    """Everything is read, nothing is passed on or answered: for the rest of the connection's life."""
+    """Everything is read and nothing is answered, until the connection ends."""
 
 
 class DeadKeepAlive(AnswerFault, frozen=True):
-    """A connection that has carried an answer is closed at its next request, which gets none."""
+    """A kept-alive connection is closed without an answer at its next request."""
 
 
 class StalledHeaders(AnswerFault, frozen=True):
@@ -123,17 +123,17 @@ class RpcError(AnswerFault, frozen=True):
 
 
 class HugeBody(AnswerFault, frozen=True):
-    """A valid answer of `size_bytes` in all, of which no more than a piece is ever held."""
+    """A valid answer of `size_bytes` in total. The proxy holds only one piece of it in memory."""
 
     size_bytes: Annotated[int, Meta(ge=256)] = 100 * 1024 * 1024
 
 
 class EndlessBody(AnswerFault, frozen=True):
-    """A chunked answer that begins well and never ends."""
+    """A chunked answer with a valid start that never ends."""
 
 
 class DeepJson(AnswerFault, frozen=True):
-    """A valid answer whose result is `depth` arrays inside one another."""
+    """A valid answer whose result is `depth` nested arrays."""
 
     depth: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
 
@@ -147,7 +147,7 @@ class TruncatedJson(SpoilFault, frozen=True):
 
 
 class WrongId(SpoilFault, frozen=True):
-    """Every answer carries an id that nobody asked with."""
+    """Every answer has an id that no request had."""
 
 
 class ResultAndError(SpoilFault, frozen=True):
@@ -159,7 +159,7 @@ class NoResultNoError(SpoilFault, frozen=True):
 
 
 class PartialBatch(SpoilFault, frozen=True):
-    """A batch comes back without its first `drop` answers; a single answer stays whole."""
+    """A batch is answered without its first `drop` answers. A single answer is not changed."""
 
     drop: Annotated[int, Meta(ge=1)] = 1
 
@@ -169,7 +169,7 @@ class Nan(SpoilFault, frozen=True):
 
 
 class Fault:
-    """Every fault under its name: ``Fault.latency(delay_s=0.2, probability=0.5)``."""
+    """All faults by name: ``Fault.latency(delay_s=0.2, probability=0.5)``."""
 
     down = Down
     reset = Reset
@@ -202,20 +202,20 @@ AnyFault = Down | Drawn
 FAULTS: Mapping[str, type[AnyFault]] = {name: kind for name, kind in vars(Fault).items() if isinstance(kind, type)}
 
 CALL_FAULTS: frozenset[type[AnyFault]] = frozenset(FAULTS.values()) - {Down, DeadKeepAlive}
-"""What may hit a call on a connection that has answered none yet."""
+"""The faults that may hit the first call on a connection."""
 
 REUSED_CALL_FAULTS = CALL_FAULTS | {DeadKeepAlive}
-"""What may hit a call on a connection that was kept alive."""
+"""The faults that may hit a later call on a connection."""
 
 PIECE_FAULTS: frozenset[type[AnyFault]] = frozenset({BlackHole, Reset, Latency, Bandwidth, Slicing})
-"""What may hit one piece of a stream on its way to the client."""
+"""The faults that may hit one piece of a stream to the client."""
 
 CLOSE_FAULTS: frozenset[type[AnyFault]] = frozenset({SlowClose})
-"""What may hit the end of a stream."""
+"""The faults that may hit the end of a stream."""
 
 
 def fault_kind(name: str) -> type[AnyFault]:
-    """The class of the fault called `name`; raises `UnknownName`."""
+    """Return the class of the fault called `name`. Raises `UnknownName`."""
     try:
         return FAULTS[name]
     except KeyError:
@@ -223,10 +223,10 @@ def fault_kind(name: str) -> type[AnyFault]:
 
 
 def fault_from(name: str, parameters: Mapping[str, Any]) -> AnyFault:
-    """The fault called `name`. Raises `UnknownName`, and `msgspec.ValidationError` for parameters that do not fit."""
+    """Make the fault called `name`. Raises `UnknownName`, and `msgspec.ValidationError` for invalid parameters."""
     return msgspec.convert({"name": name, **parameters}, type=fault_kind(name))
 
 
 def name_of(fault: AnyFault) -> str:
-    """The name of `fault` on the control API."""
+    """Return the name of `fault` in the control API."""
     return str(fault.__struct_config__.tag)

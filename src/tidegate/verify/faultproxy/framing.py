@@ -1,6 +1,6 @@
-"""Where HTTP/1.1 messages begin and end: httptools behind two sans-I/O readers, and the way back to bytes.
+"""Reads and writes HTTP/1.1 messages: two sans-I/O readers on top of httptools, and encoding to bytes.
 
-Feed bytes, take messages. Requests come whole, responses in parts. Bodies are without their transfer coding.
+Feed bytes, get messages. Requests are returned whole, responses in parts. Bodies are decoded (not chunked).
 """
 
 import enum
@@ -16,7 +16,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class BadHttp(Exception):
-    """Bytes that are no HTTP/1.1 message, or one over the limits; `status` is what a server answers to that."""
+    """Bytes that are not an HTTP/1.1 message, or a message over the limits. `status` is the status to answer with."""
 
     def __init__(self, message: str, *, status: int = 400) -> None:
         self.status = status
@@ -34,7 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     upgrade: bool = False
 
     def encode(self, *, without: frozenset[bytes] = frozenset()) -> bytes:
-        """The request as it goes upstream: the body in one piece, and no header named in `without` (lower case)."""
+        """Encode the request for upstream, with the body in one piece, less the headers in `without` (lower case)."""
         dropped = without | {b"content-length", b"transfer-encoding", b"expect"}
         headers = tuple(h for h in self.headers if h[0].lower() not in dropped)
         if self.body or self.method in {"POST", "PUT", "PATCH"}:
@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
-    """A response up to its body. `keep_alive` is whether the connection outlives it."""
+    """The head of a response. `keep_alive` is whether the connection stays open after the response."""
 
     status: int
     reason: bytes = b""
@@ -52,7 +52,7 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_stream(self) -> bool:
-        """Whether what follows is a conversation rather than one answer (an upgrade, or server-sent events)."""
+        """Whether a stream follows (after an upgrade, or server-sent events) rather than one answer."""
         return self.status == 101 or self.header(b"content-type").lower().startswith(b"text/event-stream")
 
     @property
@@ -60,11 +60,11 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
         return b"chunked" in self.header(b"transfer-encoding").lower()
 
     def header(self, name: bytes) -> bytes:
-        """The value of the header called `name` (lower case), empty if there is none."""
+        """Return the value of the header called `name` (lower case), empty if there is none."""
         return next((value for key, value in self.headers if key.lower() == name), b"")
 
     def replacing(self, *headers: tuple[bytes, bytes], dropping: frozenset[bytes] = frozenset()) -> "ResponseHead":
-        """The same head with `headers` in the place of those of their names, and without those in `dropping`."""
+        """Return a copy in which `headers` replace those of the same names, and those in `dropping` are removed."""
         gone = dropping | {name.lower() for name, _ in headers}
         kept = tuple(h for h in self.headers if h[0].lower() not in gone)
         return msgspec.structs.replace(self, headers=kept + headers)
@@ -74,7 +74,7 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(enum.Enum):
-    """The response is whole."""
+    """The response is complete."""
 
     END = enum.auto()
 
@@ -83,7 +83,7 @@ Part = ResponseHead | bytes | End
 
 
 class RequestReader:
-    """What a client sends, until it upgrades: `feed` bytes, get whole requests."""
+    """Reads requests of a client until an upgrade: `feed` bytes, get whole requests."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
@@ -92,7 +92,7 @@ class RequestReader:
         self._begin()
 
     def feed(self, data: bytes) -> tuple[list[Request], bytes]:
-        """The requests that `data` completes, and the bytes after one that asks for an upgrade. Raises `BadHttp`."""
+        """Return the requests that `data` completes, and the bytes after a request for an upgrade. Raises `BadHttp`."""
         self._head_bytes += len(data) if self._in_head else 0
         if self._head_bytes > MAX_HEAD_BYTES and self._in_head:
             raise BadHttp(f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more", status=431)
@@ -139,9 +139,9 @@ class RequestReader:
 
 
 class ResponseReader:
-    """The response to one request: `feed` bytes, get its head, pieces of its body, and its end.
+    """Reads the response to one request: `feed` bytes, get its head, pieces of its body, and its end.
 
-    Informational responses are left out. After a 101 every byte is body. `bodiless` is for answers to HEAD.
+    Informational responses are left out. After a 101 all bytes are body. `bodiless` is for responses to HEAD.
     """
 
     def __init__(self, *, bodiless: bool) -> None:
@@ -154,7 +154,7 @@ class ResponseReader:
         self._begin()
 
     def feed(self, data: bytes) -> list[Part]:
-        """What `data` adds. Raises `BadHttp`."""
+        """Return the parts that `data` adds. Raises `BadHttp`."""
         if self._head is None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES + len(data):
@@ -166,7 +166,7 @@ class ResponseReader:
         return [*parts, rest] if rest else parts
 
     def eof(self) -> list[Part]:
-        """What the end of the stream adds. Raises `BadHttp` in the middle of a response."""
+        """Return the parts that the end of the stream adds. Raises `BadHttp` in the middle of a response."""
         if self._ended:
             return []
         if self._head is None or not (self._upgraded or self._until_eof):
@@ -223,7 +223,7 @@ class ResponseReader:
 
 
 def _feed(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, data: bytes) -> bytes:
-    """Parse `data`; the bytes after an upgrade come back. Raises `BadHttp`, also what a callback raised."""
+    """Parse `data`. Return the bytes after an upgrade. Raises `BadHttp`, also that of a callback."""
     try:
         parser.feed_data(data)
     except httptools.HttpParserUpgrade as upgrade:

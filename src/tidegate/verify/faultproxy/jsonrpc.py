@@ -1,7 +1,7 @@
-"""What faults do to JSON-RPC 2.0 bodies. Pure functions from bytes to bytes.
+"""The effects of faults on JSON-RPC 2.0 bodies. Pure functions from bytes to bytes.
 
-Members that a fault does not touch keep their text, so that numbers keep their digits. A body that is no JSON-RPC
-answer passes unchanged wherever a fault is about its members.
+Members that a fault does not change keep their exact text, including the digits of numbers. Faults that change members
+leave a body unchanged if it is not a JSON-RPC answer.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ _Answer = dict[str, Raw]
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a request body asked: the methods and the ids as JSON text, one each per call, and whether it was a batch.
+    """The content of a request body: methods and ids (as JSON text), one per call, and whether it was a batch.
 
-    Both are empty for a body that is no JSON-RPC request.
+    `methods` and `ids` are empty if the body is not a JSON-RPC request.
     """
 
     methods: tuple[str, ...] = ()
@@ -56,9 +56,9 @@ def asked(body: bytes) -> Asked:
 
 
 def around_result(request: Asked) -> tuple[bytes, bytes]:
-    """The text before and after the first result of a valid answer to `request`; further results are null.
+    """Return the text before and after the first result of a valid answer to `request`. Further results are null.
 
-    Both are empty where nothing was asked by JSON-RPC: then the result is the whole body.
+    Both are empty if the request was not JSON-RPC: then the result is the whole body.
     """
     if not request.ids:
         return b"", b""
@@ -68,14 +68,14 @@ def around_result(request: Asked) -> tuple[bytes, bytes]:
 
 
 def error_answer(request: Asked, *, code: int, message: str) -> bytes:
-    """A JSON-RPC error for every call of `request`; with the id null where there was none."""
+    """Return a JSON-RPC error for every call of `request`, with id null if the request was not JSON-RPC."""
     error = {"code": code, "message": message}
     errors = [{"jsonrpc": "2.0", "id": Raw(i), "error": error} for i in request.ids or (b"null",)]
     return msgspec.json.encode(errors if request.batch else errors[0])
 
 
 def spoiled(fault: SpoilFault, body: bytes) -> bytes:
-    """`body`, an answer from upstream, as `fault` leaves it."""
+    """Return `body`, an answer of upstream, as changed by `fault`."""
     match fault:
         case TruncatedJson():
             return _truncated(body)
@@ -94,7 +94,7 @@ def spoiled(fault: SpoilFault, body: bytes) -> bytes:
 
 
 def _truncated(body: bytes) -> bytes:
-    """Half of `body`, never valid JSON: half of a bare number could be, so it leaves nothing."""
+    """Return half of `body`, which is never valid JSON. Half of a bare number could be valid: then return nothing."""
     text = body.strip()
     return text[: len(text) // 2] if text[:1] in {b"{", b"[", b'"'} else b""
 
@@ -133,7 +133,7 @@ def _is_rpc(body: bytes) -> bool:
 
 
 def _read(body: bytes) -> _Answer | list[_Answer] | None:
-    """The answer or answers in `body`; None if it is no JSON-RPC answer."""
+    """Return the answer or answers in `body`; None if it is not a JSON-RPC answer."""
     try:
         found = _answers.decode(body)
     except _UNREADABLE:

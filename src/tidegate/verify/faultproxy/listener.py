@@ -7,11 +7,11 @@ from typing import Any, Final
 
 BACKLOG: Final = 1024
 ACCEPT_PAUSE_S: Final = 0.5
-"""How long nothing is accepted after the process ran out of file descriptors."""
+"""How long to pause accepting after the process ran out of file descriptors, instead of retrying in a busy loop."""
 
 
 class Listener:
-    """Owns one port from `bind` to `close`: while it does not listen, nobody who asks for a free port is given it."""
+    """Owns one port from `bind` to `close`. While it does not listen, the system assigns the port to nobody else."""
 
     __slots__ = ("_accepted", "_loop", "_socket", "address", "listening")
 
@@ -24,7 +24,7 @@ class Listener:
 
     @classmethod
     async def bind(cls, address: tuple[str, int], *, accepted: Callable[[socket.socket], None]) -> "Listener":
-        """Take the port; connections are refused until `start`. Raises `OSError`."""
+        """Bind the port. Connections are refused until `start`. Raises `OSError`."""
         found = await asyncio.get_running_loop().getaddrinfo(*address, type=socket.SOCK_STREAM)
         return cls(_bound(found[0][4]), accepted=accepted)
 
@@ -40,7 +40,7 @@ class Listener:
         self._socket = _bound(self.address)
 
     def close(self) -> None:
-        """Give the port up."""
+        """Release the port."""
         self._loop.remove_reader(self._socket)
         self._socket.close()
         self.listening = False
@@ -68,7 +68,7 @@ class Listener:
 
 
 def _bound(address: Any) -> socket.socket:
-    """A socket that has `address` and does not listen. Raises `OSError`."""
+    """Return a socket that is bound to `address` and does not listen. Raises `OSError`."""
     bound = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

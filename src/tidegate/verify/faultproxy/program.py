@@ -11,11 +11,11 @@ from tidegate.verify.faultproxy.proxy import FaultProxy
 
 
 def run(listen: str, upstream: str, control: str, *, seed: int | None = None) -> int:
-    """Run a fault proxy until SIGTERM or SIGINT; the exit code. A second signal ends the process at once.
+    """Run a fault proxy until SIGTERM or SIGINT. A second signal ends the process immediately.
 
-    `listen` and `control` are ``HOST:PORT``, port 0 for any free one; `upstream` is ``http://HOST:PORT``. Once both
-    accept connections, one line of JSON on standard output names their URLs: ``{"url":…,"control":…}``.
-    0 after a signal, 1 if an address cannot be had, 2 for arguments that make no sense.
+    `listen` and `control` are ``HOST:PORT``, with port 0 for any free one. `upstream` is ``http://HOST:PORT``. When
+    both accept connections, their URLs are printed as one line of JSON on standard output: ``{"url":…,"control":…}``.
+    Return the exit code: 0 after a signal, 1 if an address cannot be bound, 2 for invalid arguments.
     """
     try:
         proxy = FaultProxy(listen=_address(listen), upstream=upstream, seed=seed)

@@ -10,31 +10,31 @@ from typing import Any, Self
 
 from tidegate.verify.faultproxy.calls import CallLog
 from tidegate.verify.faultproxy.connection import Connection
+from tidegate.verify.faultproxy.context import ProxyContext
 from tidegate.verify.faultproxy.delivery import HeldAnswers
 from tidegate.verify.faultproxy.drawing import FaultSet
 from tidegate.verify.faultproxy.faults import AnyFault, Down
 from tidegate.verify.faultproxy.listener import Listener
-from tidegate.verify.faultproxy.site import Site
 from tidegate.verify.faultproxy.upstream import Address
 
 
 class FaultProxy:
-    """A proxy in front of one HTTP server that passes everything on, except where a fault says otherwise.
+    """A proxy in front of one HTTP server. It passes everything through, except when a fault hits.
 
-    ``async with`` opens and closes it, once. WebSockets and event streams pass through, with the faults of the
-    transport only. Switches act at once: what is set applies to the next call, and to the next piece of a stream.
-    `seed` makes the draws of a sequence of calls repeatable. Not thread-safe: every method belongs to the event loop.
+    Use it once, with ``async with``. WebSockets and event streams pass through too, subject to transport faults only.
+    A fault that is set applies to the next call and to the next piece of a stream. `seed` makes the random choices for
+    a sequence of calls repeatable. Not thread-safe: call all methods in the event loop.
     """
 
     def __init__(
         self, *, upstream: str, listen: tuple[str, int] = ("127.0.0.1", 0), seed: float | str | None = None
     ) -> None:
-        """`upstream` is ``http://HOST:PORT``, else `ValueError`. Port 0 means any free one."""
+        """`upstream` is ``http://HOST:PORT``; anything else raises `ValueError`. Port 0 in `listen` is any free one."""
         self.upstream = upstream
         self.calls = CallLog()
         self._faults = FaultSet(random.Random(seed))
         self._held = HeldAnswers(self._notify)
-        self._site = Site(
+        self._context = ProxyContext(
             upstream=Address.parse(upstream),
             faults=self._faults,
             calls=self.calls,
@@ -49,7 +49,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Where clients connect; the same before, while and after it is down."""
+        """The URL for clients. It stays the same while the proxy is down and after."""
         host, port = self._address[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -59,7 +59,7 @@ class FaultProxy:
 
     @property
     def faults(self) -> tuple[AnyFault, ...]:
-        """What is switched on, oldest first, each with the `count` that is left to it."""
+        """The active faults, oldest first, each with its remaining `count`."""
         return self._faults.active
 
     @property
@@ -73,11 +73,11 @@ class FaultProxy:
 
     @property
     def held(self) -> int:
-        """How many answers wait for `release`."""
+        """The number of answers that wait for `release`."""
         return len(self._held)
 
     def set(self, fault: AnyFault) -> None:
-        """Switch `fault` on, in place of an earlier one of its name. When this returns, `Down` refuses connections.
+        """Switch `fault` on. It replaces an earlier fault of the same name. `Down` takes effect before this returns.
 
         Raises `msgspec.ValidationError` for parameters out of range.
         """
@@ -85,19 +85,19 @@ class FaultProxy:
         self._follow()
 
     def clear(self, name: str | None = None) -> None:
-        """Switch off the fault called `name`, or all. Raises `UnknownName`; one that is not on is no error.
+        """Switch off the fault called `name`, or all. Raises `UnknownName`, but not for a fault that is off.
 
-        Held answers stay held, and a connection that fell into a black hole stays there.
+        Held answers stay held, and connections that were hit by a black hole stay dead.
         """
         self._faults.clear(name)
         self._follow()
 
     def release(self, count: int | None = None) -> int:
-        """Let the oldest `count` held answers go, or all of them; how many went."""
+        """Release the oldest `count` held answers, or all. Return how many were released."""
         return self._held.release(count)
 
     async def until(self, condition: Callable[[Self], bool]) -> None:
-        """Return once `condition` holds; looked at whenever a call comes, ends or is held, or a client has gone."""
+        """Wait until `condition` holds. It is checked when a call comes, ends or is held, and when a client leaves."""
         while not condition(self):
             changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.add(changed)
@@ -107,7 +107,7 @@ class FaultProxy:
                 self._waiters.discard(changed)
 
     async def __aenter__(self) -> Self:
-        """Listen. Raises `OSError` if the address cannot be had."""
+        """Listen. Raises `OSError` if the address cannot be bound."""
         self._listener = await Listener.bind(self._address, accepted=self._accept)
         self._address = self._listener.address
         self._follow()
@@ -124,7 +124,7 @@ class FaultProxy:
             await asyncio.wait(list(self._connections))
 
     def _follow(self) -> None:
-        """Bring the listener and the connections to what `is_down` says; before and after ``async with``, nothing."""
+        """Apply `is_down` to the listener and the connections. Does nothing outside of ``async with``."""
         if self._listener is None or self._listener.listening != self.is_down:
             return
         if not self.is_down:
@@ -138,14 +138,14 @@ class FaultProxy:
             connection.stop(rst=rst)
 
     def _accept(self, accepted: socket.socket) -> None:
-        connection = Connection(accepted, site=self._site)
+        connection = Connection(accepted, context=self._context)
         task = asyncio.create_task(connection.serve())
         self._connections[task] = connection
         task.add_done_callback(functools.partial(self._forget, accepted))
 
     def _forget(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
         del self._connections[task]
-        accepted.close()  # a task that was cancelled before it ran has not
+        accepted.close()  # needed if the task was cancelled before it ran, and so has not closed the socket
         self._notify()
         if not task.cancelled() and (error := task.exception()):
             context = {"message": "a connection of the fault proxy failed", "exception": error}

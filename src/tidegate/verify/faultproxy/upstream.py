@@ -1,4 +1,4 @@
-"""The connection to upstream that stands behind one client's connection."""
+"""The connection to upstream that belongs to one client's connection."""
 
 import asyncio
 import collections
@@ -17,14 +17,14 @@ _READ_BYTES: Final = 65536
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where upstream listens."""
+    """The address of upstream."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, url: str) -> "Address":
-        """Read ``http://HOST[:PORT]``; raises `ValueError` for anything else."""
+        """Parse ``http://HOST[:PORT]``. Raises `ValueError` for anything else."""
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"} or parts.query:
             raise ValueError(f"expected an upstream of the form http://HOST:PORT, got {url[:200]!r}")
@@ -32,9 +32,9 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Upstream:
-    """One connection, opened when first needed and again after upstream has closed it.
+    """A connection that is opened when it is needed, and again after upstream has closed it.
 
-    Every failure of upstream is a `Cut`, so that the client sees its connection break as upstream's would.
+    Every failure of upstream raises `Cut`, so that the client's connection breaks as one to upstream would.
     """
 
     __slots__ = ("_address", "_parts", "_reader", "_response", "_writer")
@@ -47,7 +47,7 @@ class Upstream:
         self._parts: collections.deque[Part] = collections.deque()
 
     async def ask(self, request: Request, *, without: frozenset[bytes] = frozenset()) -> ResponseHead:
-        """Send `request` less the headers named in `without`; the head of the answer. `read` gives its body."""
+        """Send `request` without the headers in `without`. Return the head of the answer; `read` returns its body."""
         self._response = ResponseReader(bodiless=request.method == "HEAD")
         with _failing_as_cut():
             if self._reader is None or self._reader.at_eof():
@@ -58,13 +58,13 @@ class Upstream:
         return head
 
     async def read(self) -> bytes:
-        """The next piece of the answer's body, or of the stream after an upgrade; empty at its end."""
+        """Return the next piece of the answer's body, or of the stream after an upgrade; empty at the end."""
         with _failing_as_cut():
             part = await self._next()
         return part if isinstance(part, bytes) else b""
 
     async def write(self, data: bytes) -> None:
-        """Send bytes of an upgraded connection, at the pace at which upstream takes them."""
+        """Send bytes of an upgraded connection. Waits until upstream has room for them."""
         assert self._writer is not None, "there was an answer on this connection"
         with _failing_as_cut():
             self._writer.write(data)
@@ -76,7 +76,7 @@ class Upstream:
             self._writer.write_eof()
 
     async def aclose(self) -> None:
-        """Drop the connection."""
+        """Close the connection without waiting for pending data."""
         if self._writer is None:
             return
         self._writer.transport.abort()

@@ -10,7 +10,7 @@ from tidegate.verify.trial import Trial
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A way for a backend to fail, and what the gateway promises then. `play` drives it and checks that."""
+    """A way in which a backend can fail, and the gateway's promise for it. `play` runs the scenario and checks it."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Scenario 5: the last good values, read in every way while the backend is away, and after the gateway was killed."""
+"""Scenario 5: the last good values, read in every way while the backend is down and after the gateway was killed."""
 
 import asyncio
 import time
@@ -11,17 +11,17 @@ from tidegate.verify.observer import Observer
 from tidegate.verify.trial import Good, Trial
 
 SAVED_S: Final = 1.0
-"""A good value is on disk so long after it came."""
+"""How long after its arrival a good value is on disk for certain."""
 
 READS: Final = 100
 FAST_S: Final = 0.1
-"""The median of reads on a busy machine; they take about a millisecond."""
+"""Limit on the median time of a read. Reads take about a millisecond; the rest is for a busy machine."""
 
 TRIES: Final = 5
-"""How often the breaker may move between two looks at it."""
+"""How often to repeat a comparison because the breaker moved during it."""
 
 OVERWRITERS: Final[tuple[AnyFault, ...]] = (Fault.rpc_error(), Fault.html(), Fault.no_result_no_error(), Fault.status())
-"""Answers that are none, one of each kind."""
+"""Unusable answers, one of each kind. None of them may overwrite a good value."""
 
 Content = dict[Name, tuple[object, ...]]
 
@@ -48,7 +48,7 @@ async def _no_error_overwrites(trial: Trial, watcher: Observer) -> None:
 
 
 async def _loses_the_backend(trial: Trial, watcher: Observer) -> Good:
-    """The last good values, once they must be on disk and the breaker is open."""
+    """Make the backend fail. Return the last good values, when they are on disk and the breaker is open."""
     mark = watcher.mark
     await trial.proxy.set(Fault.status(code=503))
     await trial.see_stale("the backend answers 503: every source is stale", watcher, after=mark)
@@ -59,19 +59,22 @@ async def _loses_the_backend(trial: Trial, watcher: Observer) -> Good:
 
 
 async def _unchanged(trial: Trial, good: Good, claim: str) -> None:
-    """REST shows the values of `good`, stale."""
+    """Check that REST shows the values of `good`, as stale."""
     shown = {frame.name: frame for frame in (await trial.gateway.snapshot()).events}
     trial.check_none(claim, _differences(trial, shown, good), f"{len(good)} values, all of them stale")
 
 
 def _differences(trial: Trial, shown: Good, good: Good) -> list[str]:
-    """What is missing of `good`, or is not a stale repeat of it."""
+    """Return the values of `good` that are missing in `shown`, or that are not stale repeats."""
     missing = [f"{event_type} {key}: no value" for event_type, key in good if (event_type, key) not in shown]
     return missing + trial.falsehoods(shown.values(), good)
 
 
 async def _rest_equals_websocket(trial: Trial) -> None:
-    """Both are read between two moves of the breaker, so that they must agree but for which repeat they show."""
+    """Check that REST and the WebSocket agree. Both are read between two moves of the breaker.
+
+    They may show different repeats of the same stale event.
+    """
     for _ in range(TRIES):
         before = await trial.gateway.breaker(trial.breaker)
         rest, told = await _both(trial)
@@ -89,7 +92,7 @@ async def _rest_equals_websocket(trial: Trial) -> None:
 
 
 async def _both(trial: Trial) -> tuple[Content, Content]:
-    """What REST shows, and what a new client is handed."""
+    """Return the values that REST shows, and the snapshots of a new client."""
     async with trial.visiting("a new client") as visitor:
         rest = {frame.name: _content(frame) for frame in (await trial.gateway.snapshot()).events}
         await visitor.when(lambda: len(visitor.snapshots()) >= len(rest), within_s=trial.patience_s)
@@ -97,7 +100,7 @@ async def _both(trial: Trial) -> tuple[Content, Content]:
 
 
 def _content(frame: Frame) -> tuple[object, ...]:
-    """What a retained event says, whichever repeat of it."""
+    """Return the content of a retained event that is the same in all its repeats."""
     return (
         frame.value,
         frame.source,
@@ -154,7 +157,7 @@ async def _survives_a_kill(trial: Trial, good: Good) -> None:
 
 
 async def _restored_at_first(trial: Trial, epoch: str, good: Good) -> None:
-    """The new epoch from its very beginning: the saved values come before any poll has ended."""
+    """Read the new epoch from its start: the saved values come before the first poll has ended."""
     async with trial.visiting("a client that asks for all since the start", since=f"{epoch}:0") as reader:
         wanted = set(good)
 

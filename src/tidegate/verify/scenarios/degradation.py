@@ -1,4 +1,4 @@
-"""Scenario 3: what subscribers have while the backend is away, and what the backend has of it."""
+"""Scenario 3: what subscribers get while the backend is down, and how often the gateway calls the backend then."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ from tidegate.verify.trial import Good, Trial
 
 NEWCOMERS: Final = 5
 ASKED_S: Final = 1.0
-"""A request reaches the backend at most so much later than the gateway says that it was sent."""
+"""How much later than `as_of` a request may reach the backend."""
 
 HTTP_OK: Final = 200
 PROBES: Final = 2
@@ -42,7 +42,7 @@ async def play(trial: Trial) -> None:
 
 
 def _first_word(trial: Trial, watcher: Observer, mark: int) -> None:
-    """The failure that is told first has made its source stale in the same breath, and nothing is fresh after it."""
+    """Check that the first reported failure makes its source stale at once, and that nothing is fresh after it."""
     frames = watcher.frames[mark:]
     errors = [frame for frame in frames if frame.type == "rpc_error" and read_error(frame).source in trial.sources]
     if not errors:
@@ -60,7 +60,7 @@ def _first_word(trial: Trial, watcher: Observer, mark: int) -> None:
 
 
 async def _newcomers_know(trial: Trial, good: Good, *, when: str) -> None:
-    """New clients are handed the last good data, marked stale."""
+    """Check that new clients get the last good data, marked as stale."""
     claim = f"{NEWCOMERS} new clients have the last good data {when}, marked stale"
     began = time.monotonic()
     found = await asyncio.gather(*(_ignorance(trial, f"newcomer {n + 1}", good) for n in range(NEWCOMERS)))
@@ -69,7 +69,7 @@ async def _newcomers_know(trial: Trial, good: Good, *, when: str) -> None:
 
 
 async def _ignorance(trial: Trial, label: str, good: Good) -> list[str]:
-    """What a new client is not told, or is told wrong, by its snapshots."""
+    """Return what is missing or wrong in the snapshots of a new client."""
     async with trial.visiting(label, types=trial.sources) as newcomer:
         try:
             await newcomer.when(lambda: set(newcomer.snapshots()) >= set(good), within_s=SLACK_S)
@@ -79,7 +79,7 @@ async def _ignorance(trial: Trial, label: str, good: Good) -> list[str]:
 
 
 async def _nothing_but_probes(trial: Trial, watcher: Observer, opening: Frame) -> None:
-    """The backend answers 503 from now on, so that what reaches it can be counted."""
+    """Make the backend answer 503 from now on instead of refusing connections, so that calls can be counted."""
     call = await trial.proxy.last_call()
     await trial.proxy.set(Fault.status(code=503))
     await trial.proxy.clear(Fault.down)
@@ -119,7 +119,7 @@ def _check_calls(trial: Trial, watcher: Observer, opening: Frame, calls: list[Ca
 
 
 def _had_the_truth(trial: Trial, observer: Observer, good: Good, *, since: float) -> None:
-    """From the first stale event of each source to now: the last good data, stale, again and again."""
+    """Check all events since the first stale event of each source: they must repeat the last good data as stale."""
     wrong: list[str] = []
     counts: list[str] = []
     for name in good:
@@ -134,14 +134,14 @@ def _had_the_truth(trial: Trial, observer: Observer, good: Good, *, since: float
 
 
 def _silences(frames: list[Frame], interval_s: float) -> list[str]:
-    """Where a source was silent for longer than two of its ticks."""
+    """Return the places where a source was silent for more than two ticks."""
     pairs = itertools.pairwise(frames)
     longest_s = 2 * interval_s + SLACK_S
     return [f"{b.type}: silent for {b.at - a.at:.3f} s" for a, b in pairs if b.at - a.at > longest_s]
 
 
 def _true_age(trial: Trial, good: Good, calls: list[CallRecord]) -> None:
-    """The `as_of` that stale events carry is when a call was sent that the backend answered well."""
+    """Check that `as_of` of stale events is the time of a call that the backend answered successfully."""
     claim = "their as_of is when the last good answer was asked for"
     if trial.settings is None:
         trial.skip(claim, "which call a source makes is not public, nor is the clock of the deployment ours")

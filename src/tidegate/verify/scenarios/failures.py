@@ -1,4 +1,4 @@
-"""Scenario 2: every way in which a call can fail, one after the other."""
+"""Scenario 2: all the ways in which a call can fail, one after the other."""
 
 import asyncio
 from typing import Final
@@ -12,18 +12,18 @@ from tidegate.verify.observer import Observer
 from tidegate.verify.trial import Trial
 
 GROWTH_BYTES: Final = 64 * 1024 * 1024
-"""How much memory the gateway may need beyond what it held before, whatever the backend sends."""
+"""Limit on the extra memory of the gateway, whatever the backend sends."""
 
 WRONG_REQUEST: Final = -32601
-"""A JSON-RPC error code that is not held against the backend: proof of life."""
+"""A JSON-RPC error code that does not count as a failure of the backend: it proves that the backend is alive."""
 
 RETRY_AFTER_S: Final = 1
 REPORTS: Final = 3
-"""How many `rpc_error` of one episode are waited for to see the limit at work."""
+"""How many `rpc_error` events of one episode to wait for, to see the rate limit take effect."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A fault, what it is called, and the code that it must have."""
+    """A fault, its name in the report, and the error code that must result."""
 
     name: str
     fault: AnyFault
@@ -72,7 +72,7 @@ async def play(trial: Trial) -> None:
 
 
 async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure) -> None:
-    """Every source fails in that way and says so; then the fault goes and everything is fresh again."""
+    """Check that every source reports this failure, and that everything is fresh after the fault is switched off."""
     mark = watcher.mark
     await trial.proxy.set(failure.fault)
 
@@ -101,7 +101,7 @@ async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure)
 
 
 async def _is_told_when_to_come_back(trial: Trial, watcher: Observer) -> None:
-    """429 counts as a failure, and its Retry-After is a floor for the open period."""
+    """Check that 429 counts as a failure, and that the open period is at least its Retry-After."""
     mark = watcher.mark
     await trial.proxy.set(Fault.too_many_requests(retry_after_s=RETRY_AFTER_S))
     _, move = await trial.see_move("HTTP 429 opens the breaker", watcher, "open", after=mark)
@@ -128,7 +128,7 @@ async def _a_connection_that_died_idle_is_no_failure(trial: Trial, watcher: Obse
 
 
 async def _speaks_up_at_a_bounded_rate(trial: Trial, watcher: Observer) -> None:
-    """An error of the caller's making fails at every tick and never opens the breaker."""
+    """Check that an error caused by the caller is reported at every tick and never opens the breaker."""
     claim = f"JSON-RPC error {WRONG_REQUEST} is reported again and again, and never opens the breaker"
     if trial.settings is None:
         trial.skip(claim, "the limit of a deployment is not public, and may be long")
@@ -168,7 +168,10 @@ def _errors(trial: Trial, watcher: Observer, mark: int) -> list[ReportedError]:
 
 
 def _is_because(frame: Frame, code: str) -> bool:
-    """The failure itself, or the breaker that it opened; a value may be overdue just before its renewal times out."""
+    """Return whether an event is stale because of the failure `code`, directly or through the opened breaker.
+
+    A value may also become overdue shortly before its poll times out.
+    """
     match frame.error_code:
         case "CIRCUIT_BREAKER_OPEN":
             return frame.cause == code

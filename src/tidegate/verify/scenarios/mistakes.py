@@ -1,6 +1,6 @@
-"""Scenario 6: our own mistakes: what a source asks for is wrong, or what it makes of the answer; the backend is well.
+"""Scenario 6: mistakes in our own configuration: a source's request or mapping is wrong, and the backend is healthy.
 
-The fault proxy plays it: it answers some methods as a healthy backend answers a request that is wrong.
+The fault proxy simulates this: it answers some methods as a healthy backend answers a wrong request.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from tidegate.verify.trial import Trial
 METHOD_NOT_FOUND: Final = -32601
 
 ENOUGH_FAILURES: Final = 6
-"""More than the default threshold of a breaker: what a deployment's is, is not public."""
+"""More failures than the default threshold of a breaker. The threshold of a running deployment is not public."""
 
 INTERVALS_WATCHED: Final = 2
-"""For how many intervals after a recovery the breaker is watched."""
+"""How many intervals to watch the breaker after a recovery."""
 
 
 class Mistake(msgspec.Struct, frozen=True):
-    """A mistake, how a backend answers it, and the code that the source tells of it.
+    """A mistake, how a backend answers it, and the error code that the source reports.
 
-    `backs_off`: the source is then asked less and less.
+    `backs_off` says that the source is then polled less and less often.
     """
 
     name: str
@@ -51,7 +51,7 @@ async def play(trial: Trial) -> None:
 
 
 async def _methods(trial: Trial) -> list[str]:
-    """What the backend is asked for: JSON-RPC methods, or the paths of plain HTTP."""
+    """Return the methods that the gateway calls: JSON-RPC methods, or paths of plain HTTP."""
     if trial.settings is not None:
         return list(trial.settings.methods.values())
     before = await trial.proxy.last_call()
@@ -80,7 +80,7 @@ def _mistakes(trial: Trial, methods: Sequence[str]) -> list[Mistake]:
 
 
 async def _hurts_no_neighbour(trial: Trial, watcher: Observer, mistake: Mistake, method: str) -> None:
-    """One method is answered like that, again and again: one source says so, and nothing else happens."""
+    """Answer one method like that repeatedly. Check that one source reports it, and that nothing else happens."""
     mark, call = watcher.mark, await trial.proxy.last_call()
     await trial.proxy.set(msgspec.structs.replace(mistake.fault, methods=(method,)))
 
@@ -108,7 +108,7 @@ async def _hurts_no_neighbour(trial: Trial, watcher: Observer, mistake: Mistake,
 async def _is_not_held_against_the_backend(
     trial: Trial, watcher: Observer, mistake: Mistake, methods: Sequence[str]
 ) -> None:
-    """Every method is answered like that: still no word of the breaker, for the backend is well."""
+    """Answer every method like that. Check that the breaker does not move, because the backend is healthy."""
     mark, call = watcher.mark, await trial.proxy.last_call()
     await trial.proxy.set(msgspec.structs.replace(mistake.fault, methods=tuple(methods)))
     await trial.see_stale(f"{mistake.name} of every source: all are stale", watcher, after=mark)
@@ -130,7 +130,7 @@ async def _is_over(trial: Trial, watcher: Observer, mistake: Mistake) -> None:
 
 
 async def _fail_often(trial: Trial, mistake: Mistake, method: str, *, after: int) -> None:
-    """Wait until `method` was asked for often enough to open a breaker, or for as long as that would take."""
+    """Wait until `method` was called often enough to open a breaker, or for the time that this would take."""
     wanted = 2 * trial.settings.failure_threshold if trial.settings else ENOUGH_FAILURES
     deadline = time.monotonic() + (wanted + 1) * trial.deployment.interval_s
     while mistake.backs_off or not _asked_for(method, await trial.proxy.calls(after=after), times=wanted):
@@ -146,7 +146,7 @@ def _asked_for(method: str, calls: Sequence[CallRecord], *, times: int) -> bool:
 async def _does_not_keep_a_recovered_backend_out(
     trial: Trial, watcher: Observer, mistake: Mistake, methods: Sequence[str]
 ) -> None:
-    """After an outage every probe meets the mistake: it shows that the backend is back all the same."""
+    """Check that after an outage, a probe closes the breaker although its source has the mistake."""
     await trial.proxy.set(msgspec.structs.replace(mistake.fault, methods=tuple(methods)))
     mark = watcher.mark
     await trial.proxy.set(Fault.down())
@@ -169,14 +169,14 @@ async def _does_not_keep_a_recovered_backend_out(
 async def _check_probes(
     trial: Trial, watcher: Observer, mistake: Mistake, closing: Frame, *, after: int, call: int
 ) -> None:
-    """The first call that reaches the backend closes the breaker, whatever its source makes of the answer."""
+    """Check that the first call to reach the backend closes the breaker, whatever the source makes of the answer."""
     claim = f"{mistake.name}: the first probe that reaches the backend closes the breaker"
     if trial.settings is None:
         trial.skip(claim, "how many probes must succeed is not public")
         return
     first = min(await trial.proxy.calls(after=call), key=lambda one: one.came_mono)
     moves = [frame for frame in watcher.moves(trial.breaker, after=after) if frame.at <= closing.at]
-    # Before that the probes found nobody; after the closing the others are asked, perhaps in the same millisecond.
+    # Earlier probes found the backend down. After the closing, other sources are polled, maybe in the same millisecond.
     reopened = [frame for frame in moves if is_move(frame, trial.breaker, "open") and _is_after(frame, first)]
     told = " → ".join(read_move(frame).state for frame in moves)
     trial.check(

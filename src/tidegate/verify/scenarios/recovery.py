@@ -1,4 +1,4 @@
-"""Scenario 4: the backend comes back, and nobody has to do anything."""
+"""Scenario 4: the backend recovers, and the gateway recovers without any action."""
 
 import asyncio
 import itertools
@@ -12,13 +12,13 @@ from tidegate.verify.observer import Observer
 from tidegate.verify.trial import Trial
 
 INTERVALS_HELD: Final = 2.5
-"""For how many intervals a probe is held: every source is due at least twice meanwhile."""
+"""How many intervals to hold a probe. In this time every source is due at least twice."""
 
 INTERVALS_WATCHED: Final = 2
-"""For how many intervals after the recovery nothing else may happen."""
+"""How many intervals to watch after the recovery, in which nothing else may happen."""
 
 BURST_SHARE: Final = 0.25
-"""Calls that are spread come at least this share of their even distance apart, however busy the machine is."""
+"""The smallest distance between spread calls, as a share of the even distance. Below 1 because of busy machines."""
 
 
 async def play(trial: Trial) -> None:
@@ -51,7 +51,7 @@ async def _recovers_by_itself(trial: Trial, watcher: Observer) -> None:
 
 
 def _check_times(trial: Trial, watcher: Observer, opening: Frame, fresh: dict[str, Frame]) -> None:
-    """Fresh within `retry_at` and an interval; `retry_at` of the last opening, if a probe still found it gone."""
+    """Check that everything is fresh one interval after `retry_at`: that of the last opening, if a probe failed."""
     openings = [opening, *watcher.moves(trial.breaker, after=watcher.after(opening))]
     retry_at = max(seconds(at) for frame in openings if (at := read_move(frame).retry_at) is not None)
     last = max(frame.at for frame in fresh.values())
@@ -65,7 +65,10 @@ def _check_times(trial: Trial, watcher: Observer, opening: Frame, fresh: dict[st
 
 
 def _check_single_flight(trial: Trial, calls: list[CallRecord]) -> None:
-    """Each local source has a method of its own; of a deployment only the number of sources is known."""
+    """Check how many calls were in flight at once.
+
+    In a local deployment each source has its own method. In a running one, only the number of sources is known.
+    """
     limit = 1 if trial.settings else len(trial.sources)
     most = {"+".join(methods): most_at_once(calls, methods=methods) for methods in {call.methods for call in calls}}
     wrong = [f"{method}: {count} at once" for method, count in most.items() if count > limit]
@@ -73,7 +76,7 @@ def _check_single_flight(trial: Trial, calls: list[CallRecord]) -> None:
 
 
 def _check_spread(trial: Trial, calls: list[CallRecord], closing: Frame) -> None:
-    """After the probe the other sources are polled evenly over one interval."""
+    """Check that after the probe, the polls of the other sources are spread evenly over one interval."""
     claim = "after the probe the calls are spread"
     if trial.settings is None or len(trial.sources) < 3:
         trial.skip(claim, "which call a source makes, and whether they are batched, is not public")
@@ -91,7 +94,7 @@ def _check_spread(trial: Trial, calls: list[CallRecord], closing: Frame) -> None
 
 
 async def _one_probe_at_a_time(trial: Trial, watcher: Observer) -> None:
-    """The answer to the probe is held while the other sources come due: none of them may call."""
+    """Hold the answer to the probe until the other sources are due. Check that none of them calls the backend."""
     mark = watcher.mark
     await trial.proxy.set(Fault.down())
     opening, _ = await trial.see_move("it opens once more", watcher, "open", after=mark)

@@ -1,4 +1,4 @@
-"""Scenario 1: every move of the breaker, when and why, as clients and REST tell it."""
+"""Scenario 1: all moves of the breaker, their times and reasons, as clients and REST show them."""
 
 import asyncio
 import itertools
@@ -14,14 +14,14 @@ from tidegate.verify.obstacles import CouldNotTest
 from tidegate.verify.trial import Trial
 
 LATE_TRIES: Final = 3
-"""How often the machine may be too slow to let a held answer arrive within its timeout."""
+"""How often to try again because a busy machine delivered a held answer only after its timeout."""
 
 HINTS: Final = 50
 HINT_S: Final = 0.02
-"""How often the gateway is told to poll at once, and how far apart: a source is never asked twice at a time."""
+"""The number of hints to send, and the pause between them. A source must never have two calls in flight."""
 
 IN_FLIGHT_S: Final = 0.1
-"""A call that was sent before the breaker opened may still arrive so much later."""
+"""How long after the opening a call may still arrive that was sent before it."""
 
 
 async def play(trial: Trial) -> None:
@@ -55,7 +55,7 @@ async def _stays_closed_below_the_threshold(trial: Trial, watcher: Observer) -> 
 
 
 async def _opens(trial: Trial, watcher: Observer) -> Frame:
-    """Only so many calls fail as are needed; what comes after them is never answered."""
+    """Check that the breaker opens after exactly as many failures as needed. Later calls are never answered."""
     threshold = trial.settings.failure_threshold if trial.settings else None
     mark, call = watcher.mark, await trial.proxy.last_call()
     await trial.proxy.set(Fault.black_hole())
@@ -77,7 +77,7 @@ async def _opens(trial: Trial, watcher: Observer) -> Frame:
 
 
 async def _probes_and_opens_for_longer(trial: Trial, watcher: Observer, opening: Frame) -> Frame:
-    """The probe meets a black hole: half-open lasts until the call's timeout."""
+    """Let the probe meet a black hole. Check that half-open lasts until the timeout of the call."""
     opened, call = read_move(opening), await trial.proxy.last_call()
     frame, move = await trial.see_move("it becomes half-open", watcher, "half_open", after=watcher.after(opening))
     await trial.agree(move)
@@ -104,7 +104,7 @@ async def _probes_and_opens_for_longer(trial: Trial, watcher: Observer, opening:
 
 
 async def _probes_and_closes(trial: Trial, watcher: Observer, opening: Frame) -> None:
-    """The probe's answer is held: half-open lasts until it is let go."""
+    """Hold the answer to the probe. Check that half-open lasts until it is released."""
     mark = watcher.after(opening)
     frame, move = await trial.see_move("it becomes half-open again", watcher, "half_open", after=mark)
     await _check_probe_time(trial, read_move(opening), frame)
@@ -138,7 +138,7 @@ async def _everyone_heard_the_same(trial: Trial, watcher: Observer, second: Obse
 
 
 async def _a_late_success_moves_nothing(trial: Trial, watcher: Observer) -> None:
-    """A call that was admitted before the breaker opened succeeds while a probe is under way."""
+    """Let a call that was admitted before the breaker opened succeed while a probe is in flight."""
     claim = "a success from before the trip does not close a half-open breaker"
     if trial.settings is None:
         trial.skip(claim, "the timeout of a deployment is not public, and its intervals may be longer")
@@ -159,9 +159,9 @@ async def _a_late_success_moves_nothing(trial: Trial, watcher: Observer) -> None
 
 
 async def _hold_a_call_and_trip(trial: Trial, watcher: Observer) -> tuple[CallRecord, str]:
-    """Hold one answer, fail the other sources until it opens, and wait for the probe, which is never answered.
+    """Hold one answer, fail the other sources until the breaker opens, and wait for the probe, which gets no answer.
 
-    The call, and the newest `as_of` before it.
+    Return the held call, and the newest `as_of` before it.
     """
     assert trial.settings is not None
     mark, last = watcher.mark, await trial.proxy.last_call()
@@ -180,7 +180,7 @@ async def _hold_a_call_and_trip(trial: Trial, watcher: Observer) -> tuple[CallRe
 
 
 async def _was_taken(trial: Trial, watcher: Observer, call: CallRecord, known: str) -> bool:
-    """Whether the answer of `call` reached the gateway in time, which then tells its data, newer than `known`."""
+    """Return whether the answer of `call` reached the gateway in time: it then publishes data newer than `known`."""
     assert trial.settings is not None
     own = [_type_of(trial, call)]
     try:
@@ -209,7 +209,7 @@ def _check_period(trial: Trial, frame: Frame, move: Move, *, nth: int) -> None:
 
 
 async def _check_probe_time(trial: Trial, opened: Move, probe: Frame) -> None:
-    """Between the opening and `retry_at` nothing comes; then the probe does."""
+    """Check that no call comes between the opening and `retry_at`, and that the probe comes then."""
     assert opened.opened_at is not None
     assert opened.retry_at is not None
     due = seconds(opened.retry_at)

@@ -1,1 +1,1 @@
-"""The API's own descriptions: OpenAPI for its requests, AsyncAPI for its streams."""
+"""The descriptions of the API: OpenAPI for its requests, AsyncAPI for its streams."""

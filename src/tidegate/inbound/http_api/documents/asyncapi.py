@@ -1,4 +1,4 @@
-"""The streams as an AsyncAPI 3 document, made from the message structs, so that it cannot lag behind them."""
+"""Describes the streams as an AsyncAPI 3 document. It is generated from the message structs, so it is up to date."""
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Token(msgspec.Struct, kw_only=True):
 class Subscribe(msgspec.Struct, kw_only=True, tag_field="type", tag="subscribe"):
     """Add patterns, all or none. Answered with `subscribed`, then snapshots, then `synced`.
 
-    `types` may stand beside `type` too.
+    `types` may also be next to `type` instead of in `data`.
     """
 
     id: _Id | UnsetType = UNSET
@@ -51,17 +51,17 @@ class Ping(msgspec.Struct, kw_only=True, tag_field="type", tag="ping"):
 
 
 class Auth(msgspec.Struct, kw_only=True, tag_field="type", tag="auth"):
-    """Renew the token of the open connection. Answered with `authenticated`; patterns that it does not cover end."""
+    """Renew the connection's token. Answered with `authenticated`. Patterns that it does not cover are removed."""
 
     id: _Id | UnsetType = UNSET
     data: Token
 
 
 REPLIES = {Subscribe: wire.Subscribed, Unsubscribe: wire.Unsubscribed, Ping: wire.Pong, Auth: wire.Authenticated}
-"""What a client may send, and what answers it, unless that is `error`."""
+"""The messages of a client, and the reply to each if it is not `error`."""
 
 NOTICES = (wire.Welcome, wire.Synced, wire.Gap, wire.ConnectionError)
-"""What concerns one connection alone and answers nothing; a notification to one alone looks like the event."""
+"""Messages to a single connection that are not replies. A notification to a single one looks like the event."""
 
 BUILT_IN = {
     "circuit_breaker.state": built_in.BreakerState,
@@ -70,22 +70,22 @@ BUILT_IN = {
     "heartbeat": built_in.Heartbeat,
     "notification": wire.NotificationData,
 }
-"""The data of the events that the gateway itself publishes; that of all others is whatever was polled or published."""
+"""The data of the gateway's own events. The data of all other events is what was polled or published."""
 
 CLOSE_CODES = {
-    CloseCode.NORMAL: "the client said goodbye",
-    CloseCode.GOING_AWAY: "the gateway ends",
+    CloseCode.NORMAL: "the client closed the connection",
+    CloseCode.GOING_AWAY: "the gateway is stopping",
     1002: "protocol error (RFC 6455)",
     1007: "a text message that is not UTF-8 (RFC 6455)",
     1009: "a message over limits.message_bytes (RFC 6455)",
-    CloseCode.INTERNAL_ERROR: "the gateway failed at something unforeseen on this connection; its log says at what",
+    CloseCode.INTERNAL_ERROR: "an unexpected error of the gateway on this connection; its log has the details",
     CloseCode.DRAINING: "the gateway is draining: reconnect after retry_after_ms of the notification",
     CloseCode.UNAUTHENTICATED: "the token is missing, invalid or expired",
-    CloseCode.FORBIDDEN: "the renewed token has not the role subscriber any more",
+    CloseCode.FORBIDDEN: "the renewed token does not have the role subscriber",
     CloseCode.TOO_SLOW: "the client read too slowly",
-    CloseCode.TOO_MANY_MESSAGES: "messages went on coming after RATE_LIMITED was ignored for 5 s",
+    CloseCode.TOO_MANY_MESSAGES: "the client ignored RATE_LIMITED for 5 s",
 }
-"""Every close code that a client should know, and why it comes."""
+"""Every close code that a client should know, and its meaning."""
 
 REFUSALS = {
     400: "the handshake, the query or a pattern is malformed",
@@ -93,30 +93,30 @@ REFUSALS = {
     403: "the Origin is not allowed, or the token lacks the role or does not cover a pattern",
     404: "there is no stream at this path",
     421: "the Host is not allowed",
-    426: "the request is no WebSocket handshake, or one of another version",
-    503: "there is no room, the gateway drains, or nobody can check tokens yet: Retry-After says when to come back",
+    426: "the request is not a WebSocket handshake, or one of another version",
+    503: "there are too many clients, the gateway is draining, or tokens cannot be checked yet: see Retry-After",
 }
-"""The statuses with which a stream is refused before it begins."""
+"""The statuses that refuse a stream before it begins."""
 
 _SCHEMA = "#/components/schemas/"
 _MESSAGE = "#/components/messages/"
 _OPENING = {
     "types": "Initial patterns, separated by commas; empty: none; absent: the default types",
     "since": "EPOCH:SEQ, the position to resume from",
-    "token": "A bearer token, where headers cannot be set",
-    "protocol": "The protocol's number: another one than is served is refused",
+    "token": "A bearer token, if headers cannot be set",
+    "protocol": "The protocol's version number. Any version that is not served is refused",
 }
-_LAST_EVENT_ID = {"lastEventId": "As `Last-Event-ID`, for an `EventSource` that is made anew"}
+_LAST_EVENT_ID = {"lastEventId": "As `Last-Event-ID`, for a new `EventSource`"}
 _HEADERS = {
-    "Sec-WebSocket-Protocol": "`tidegate.v1`, and beside it, where the token can go into no other header, "
-    "`tidegate.token.` with the token in base64url without padding: it wins over `token`"
+    "Sec-WebSocket-Protocol": "`tidegate.v1` and, if the token cannot be in another header, `tidegate.token.` followed"
+    " by the token in base64url without padding, which takes precedence over `token`"
 }
 
 Json = dict[str, Any]
 
 
 def asyncapi_document(*, version: str, url: str, root_path: str = "", auth_required: bool = False) -> bytes:
-    """The document as JSON. `url` is where the gateway listens; `auth_required`: whether tokens are asked for."""
+    """Make the document, as JSON. `url` is where the gateway listens; `auth_required`: whether a token is needed."""
     scheme, _, host = url.partition("://")
     structs = (*REPLIES, *REPLIES.values(), wire.Error, *NOTICES)
     of_events = _of_events()
@@ -154,8 +154,8 @@ def asyncapi_document(*, version: str, url: str, root_path: str = "", auth_requi
                 "eventStream": {
                     **_channel("/api/v1/events", "http", pushed),
                     "description": "Server-sent events: `event` is the message's type, `data` the message, `id` the "
-                    "position. `Last-Event-ID` resumes as `since` does, and wins over it; what is no position there is "
-                    "answered with a `gap` and the current values.",
+                    "position. `Last-Event-ID` resumes as `since` does, and takes precedence over it. If it is not a "
+                    "position, the stream begins with a `gap` and the current values.",
                 },
             },
             "operations": {
@@ -230,7 +230,7 @@ def _message(struct: type) -> Json:
 
 
 def _of_events() -> dict[str, Json]:
-    """The messages that are events: those of the built-in types, and `event` for all others."""
+    """Describe the messages that are events: one for each built-in type, and `event` for all others."""
     envelope = {"$ref": _SCHEMA + wire.EventEnvelope.__name__}
     found: dict[str, Json] = {"event": {"name": "event", "summary": _summary(wire.EventEnvelope), "payload": envelope}}
     for event_type, data in BUILT_IN.items():
@@ -248,7 +248,7 @@ def _summary(struct: type) -> str:
 
 
 def _name(struct: type) -> str:
-    """The message's name: its type on the wire."""
+    """Return the name of a message, which is its type on the wire."""
     return str(getattr(struct, "__struct_config__").tag)  # noqa: B009 - no public way to ask a type
 
 
@@ -259,5 +259,5 @@ def _description() -> str:
     return (
         "A subscribe is acknowledged, followed by the current values, then by `synced`, then by live events.\n\n"
         f"Codes of `error`: {errors}.\n\nClose codes of the WebSocket:\n{codes}\n\n"
-        f"A refusal before the stream is an HTTP answer with a body of {MEDIA_TYPE}:\n{refusals}\n"
+        f"A refused stream is an HTTP answer with a body of type {MEDIA_TYPE}:\n{refusals}\n"
     )

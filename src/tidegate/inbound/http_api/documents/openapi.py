@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, from what the routes declare of themselves."""
+"""Generates the OpenAPI 3.1 document from the declarations of the routes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,7 +23,10 @@ Json = dict[str, Any]
 def openapi_document(
     handlers: Iterable[HTTPRouteHandler], *, version: str, root_path: str, auth_required: bool
 ) -> bytes:
-    """The document as JSON. `handlers` are those with an operation; `auth_required`: whether tokens are asked for."""
+    """Make the document, as JSON. Handlers without an operation are left out.
+
+    `auth_required` says whether tokens are needed.
+    """
     described = [(handler, operation) for handler in handlers if (operation := handler.opt.get(OPERATION))]
     types = _types(operation for _, operation in described)
     schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template=SCHEMA_REF)
@@ -54,14 +57,14 @@ def openapi_document(
 
 
 def _schema_of(kind: type) -> Json:
-    """What msgspec asks for where it has no schema: raw JSON may be anything."""
+    """Return the schema of a type that msgspec does not know: raw JSON may be anything."""
     if kind is msgspec.Raw:
         return {}
     raise NotImplementedError(kind)
 
 
 def _types(operations: Iterable[Operation]) -> list[Any]:
-    """Every type that an answer or a body has, once."""
+    """Return the types of all responses and bodies, each once."""
     types: dict[str, Any] = {repr(Problem): Problem}
     for operation in operations:
         for content in (*operation.answers.values(), operation.body):
@@ -93,7 +96,7 @@ def _operation(operation: Operation, schemas: Mapping[str, Json], *, auth_requir
         }
     if operation.role is not None and auth_required:
         described["security"] = [{"bearer": [operation.role]}]
-        described["description"] = f"Asks for the role `{operation.role}`."
+        described["description"] = f"Needs the role `{operation.role}`."
     return described
 
 
@@ -102,7 +105,7 @@ def _refusals(operation: Operation) -> dict[int, str]:
     if operation.role is not None:
         refusals[401] = "The token is missing or not valid"
         refusals[403] += f", or the token lacks the role `{operation.role}`"
-        refusals[503] = "Nobody can check tokens yet; `Retry-After` says when to come back"
+        refusals[503] = "Tokens cannot be checked yet; `Retry-After` says when to retry"
     for status, why in operation.refusals.items():
         refusals[status] = f"{refusals[status]}, or: {why}" if status in refusals else why
     return refusals
@@ -133,5 +136,5 @@ def _content(content: Content, schemas: Mapping[str, Json]) -> Json:
 
 
 def _plain(path: str) -> str:
-    """Litestar's ``{name:type}`` as OpenAPI's ``{name}``."""
+    """Convert Litestar's ``{name:type}`` to OpenAPI's ``{name}``."""
     return path.replace(":str}", "}").replace(":path}", "}")

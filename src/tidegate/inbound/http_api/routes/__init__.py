@@ -1,4 +1,4 @@
-"""The routes. Each declares its operation, asks the services, and answers with a struct."""
+"""The routes. Each declares its `Operation`, calls the services, and returns a struct."""
 
 from tidegate.inbound.http_api.routes import events, probes, status
 

@@ -45,7 +45,7 @@ async def snapshots(request: ApiRequest) -> ASGIApp:
     opt=documented(
         Operation(
             name="snapshot",
-            summary="The retained events of one type; none if it is known and has no value yet",
+            summary="The retained events of one type; an empty list if the type is known but has no value yet",
             role=Role.SUBSCRIBER,
             answers={200: Content("The same events as a new subscriber's snapshots", answers.Snapshot)},
             refusals={404: "The type was never retained, or the token does not cover it"},
@@ -63,18 +63,18 @@ async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> ASGIApp:
     opt=documented(
         Operation(
             name="forget",
-            summary="Forget a published retained value; one event says that it is gone",
+            summary="Delete a retained value that was published; an event announces this",
             role=Role.PUBLISHER,
             answers={200: Content("The position of that event", answers.Published)},
             refusals={
-                400: "That is no event type",
+                400: "Not an event type",
                 403: "The type is built in or polled, or the token does not cover it",
                 404: "There is no such value",
-                429: "More events than the publisher may send now; `Retry-After` says when to come back",
+                429: "More events than the publisher may send now; `Retry-After` says when to retry",
             },
             parameters=(
                 EVENT_TYPE,
-                Parameter(name="key", place="query", description="The value's key, where the type has keys"),
+                Parameter(name="key", place="query", description="The value's key, if the type has keys"),
             ),
         )
     ),
@@ -92,11 +92,11 @@ async def forget(
     opt=documented(
         Operation(
             name="publish",
-            summary="Publish one event or several in one go: all of them or none",
+            summary="Publish one or more events: all of them or none",
             role=Role.PUBLISHER,
             answers={202: Content("The position of the last one", answers.Published)},
             refusals={
-                400: "The body is not what it should be",
+                400: "The body is malformed",
                 403: "The type is built in or polled, or the token does not cover it",
                 408: "The body did not arrive in time",
                 413: "The body, the list, or an event's data is too long",
@@ -123,7 +123,7 @@ async def publish(request: ApiRequest) -> ASGIApp:
             refusals={
                 400: "The query is malformed",
                 403: "The token does not cover a pattern",
-                503: "There is no room, or the gateway drains; `Retry-After` says when to come back",
+                503: "There are too many clients, or the gateway is draining; `Retry-After` says when to retry",
             },
             parameters=(
                 TYPES,
@@ -149,8 +149,8 @@ async def event_stream(request: ApiRequest) -> ASGIApp:
             name="poll",
             summary="Something changed at a backend: poll its sources now, as far as the token covers them",
             role=Role.PUBLISHER,
-            answers={202: Content("They are polled, its breaker permitting", answers.Polled)},
-            refusals={404: "There is no backend of that name with a source that the token covers"},
+            answers={202: Content("They are being polled, if the breaker permits", answers.Polled)},
+            refusals={404: "There is no backend with this name and a source that the token covers"},
             parameters=(Parameter(name="name", place="path", description="A backend's name"),),
         )
     ),
@@ -166,14 +166,14 @@ async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
         Operation(
             name="websocket",
             summary="The WebSocket, for the role `subscriber`; asyncapi.json describes what it carries",
-            answers={101: Content("The connection is a WebSocket from here on", media_type="")},
+            answers={101: Content("From here on, the connection is a WebSocket", media_type="")},
             refusals={
                 400: "The query or the handshake is malformed",
                 401: "The token is missing or not valid",
                 403: "The token lacks the role, or does not cover a pattern",
-                426: "The request is no WebSocket handshake",
-                503: "There is no room, the gateway drains, or nobody can check tokens yet; `Retry-After` says when to"
-                " come back",
+                426: "The request is not a WebSocket handshake",
+                503: "There are too many clients, the gateway is draining, or tokens cannot be checked yet;"
+                " `Retry-After` says when to retry",
             },
             parameters=(
                 TYPES,
@@ -191,10 +191,10 @@ async def websocket() -> None:
 
 
 def _snapshot(request: ApiRequest, event_type: str | None) -> ASGIApp:
-    around = services(request)
+    context = services(request)
     return SnapshotAnswer(
-        around.gateway.position,
-        around.gateway.snapshot_pieces(event_type, allowed=request.auth.grant.allowed),
-        transport_of=around.transport_of,
-        grace_s=around.gateway.options.send_limits.grace_s,
+        context.gateway.position,
+        context.gateway.snapshot_pieces(event_type, allowed=request.auth.grant.allowed),
+        transport_of=context.transport_of,
+        grace_s=context.gateway.options.send_limits.grace_s,
     )

@@ -1,4 +1,4 @@
-"""Parameters that several routes take, as the OpenAPI document describes them."""
+"""Parameters of several routes, as the OpenAPI document describes them."""
 
 from tidegate.core.envelope import PROTOCOL_VERSION
 from tidegate.core.topics import MAX_SEGMENTS
@@ -29,23 +29,26 @@ SINCE = Parameter(
 LAST_EVENT_ID = Parameter(
     name="Last-Event-ID",
     place="header",
-    description="The position, as browsers send it: it wins over the query; what is none gets a `gap` and snapshots",
+    description="The position, as browsers send it. Takes precedence over the query. If malformed, the stream begins"
+    " with a `gap` and snapshots",
 )
 LAST_EVENT_ID_QUERY = Parameter(
     name="lastEventId",
     place="query",
-    description="The same, for an `EventSource` that is made anew; it wins over `since`",
+    description="The same, for a new `EventSource`. Takes precedence over `since`",
 )
 PROTOCOL = Parameter(
     name="protocol",
     place="query",
-    description="The protocol's number: another one than is served is refused",
+    description="The protocol's version number. Any version that is not served is refused",
     schema={"enum": ["", str(PROTOCOL_VERSION)]},
 )
 SUBPROTOCOL = Parameter(
     name="Sec-WebSocket-Protocol",
     place="header",
-    description="`tidegate.v1`, and beside it `tidegate.token.` with a token in base64url, where headers cannot be set:"
-    " it wins over `token`",
+    description="`tidegate.v1` and, if no other header can be set, `tidegate.token.` followed by a token in base64url."
+    " Takes precedence over `token`",
 )
-TOKEN = Parameter(name="token", place="query", description="A token, where headers cannot be set; a header wins")
+TOKEN = Parameter(
+    name="token", place="query", description="A token, if headers cannot be set. A header takes precedence"
+)

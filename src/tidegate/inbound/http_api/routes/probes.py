@@ -1,4 +1,4 @@
-"""Whether the gateway serves, is ready, and would let the caller in: asked without a token, or with a bad one."""
+"""Health, readiness, and what the client may do. These routes need no token, and accept an invalid one."""
 
 from litestar import Response, get
 
@@ -17,7 +17,7 @@ from tidegate.runtime.gateway import Gateway
     opt=documented(
         Operation(
             name="health",
-            summary="Whether the process serves",
+            summary="Whether the process answers requests",
             answers={200: Content("It does", answers.Health)},
         )
     ),
@@ -40,8 +40,8 @@ async def health() -> answers.Health:
     ),
 )
 async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.NotReady]:
-    around = services(request)
-    status, content, fields = readiness_content(around.supervisor, around.gateway)
+    context = services(request)
+    status, content, fields = readiness_content(context.supervisor, context.gateway)
     return Response(content, status_code=status, headers=fields)
 
 
@@ -50,30 +50,30 @@ async def readiness(request: ApiRequest) -> Response[answers.Ready | answers.Not
     opt=documented(
         Operation(
             name="session",
-            summary="What the caller may do, and whether a stream would be let in now; a bad token is no refusal here",
-            answers={200: Content("Always, where host and origin are allowed", answers.Session)},
+            summary="What the client may do, and whether a stream would be admitted now; an invalid token is accepted",
+            answers={200: Content("Always, if host and origin are allowed", answers.Session)},
         )
     ),
 )
 async def session(request: ApiRequest) -> answers.Session:
-    around = services(request)
+    context = services(request)
     grant, waits = _introduced(request)
     roles, types, expires_at = answers.what_is_granted(grant)
     return answers.Session(
-        version=around.options.version,
-        auth=around.options.auth,
+        version=context.options.version,
+        auth=context.options.auth,
         authenticated=None if waits else grant is not None,
         roles=roles,
         types=types,
         expires_at=expires_at,
-        status=around.supervisor.readiness().status,
-        retry_after_s=max(waits, _room_after_s(around.gateway)) or None,
-        now=rfc3339(around.gateway.clock.now().wall),
+        status=context.supervisor.readiness().status,
+        retry_after_s=max(waits, _room_after_s(context.gateway)) or None,
+        now=rfc3339(context.gateway.clock.now().wall),
     )
 
 
 def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
-    """What the caller is granted, None without a valid token, and in how many seconds that can be told; 0: now."""
+    """Return the client's grant, None without a valid token, and after how many seconds to retry; 0: no need to."""
     try:
         return services(request).admissions.identify(request.scope["state"][ASKED]), 0
     except AccessRefused as refused:
@@ -81,7 +81,7 @@ def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
 
 
 def _room_after_s(gateway: Gateway) -> int:
-    """In how many seconds a stream may be let in again; 0: now."""
+    """Return after how many seconds a stream may be admitted; 0: now."""
     try:
         gateway.check_room()
     except AccessRefused as refused:

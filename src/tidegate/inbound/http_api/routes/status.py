@@ -1,4 +1,4 @@
-"""What operators see: the status, circuit breakers, clients and metrics; and what they do about breakers."""
+"""Routes for operators: status, circuit breakers and commands for them, clients, and metrics."""
 
 import asyncio
 
@@ -28,18 +28,18 @@ METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
     ),
 )
 async def status(request: ApiRequest) -> shown.Status:
-    around, allowed = services(request), request.auth.grant.allowed
-    gateway = around.gateway
+    context, allowed = services(request), request.auth.grant.allowed
+    gateway = context.gateway
     position, now = gateway.position, gateway.clock.now()
     return shown.Status(
-        version=around.options.version,
+        version=context.options.version,
         epoch=position.epoch,
         seq=position.seq,
         started_at=rfc3339(gateway.started.seen_at(now).wall),
         uptime_s=round(now.mono - gateway.started.mono, 3),
         clients=len(gateway.connections),
-        sources=[shown.source_status(view) for view in around.supervisor.sources(allowed)],
-        breakers=[shown.breaker_record(view) for view in around.supervisor.breakers(allowed)],
+        sources=[shown.source_status(view) for view in context.supervisor.sources(allowed)],
+        breakers=[shown.breaker_record(view) for view in context.supervisor.breakers(allowed)],
     )
 
 
@@ -67,7 +67,7 @@ async def breakers(request: ApiRequest) -> shown.Breakers:
             summary="One circuit breaker",
             role=Role.SUBSCRIBER,
             answers={200: Content("The breaker", shown.BreakerStatus)},
-            refusals={404: "There is no breaker of that name"},
+            refusals={404: "There is no breaker with this name"},
             parameters=(BREAKER,),
         )
     ),
@@ -83,12 +83,12 @@ async def breaker(request: ApiRequest, name: FromPath[str]) -> shown.BreakerStat
     opt=documented(
         Operation(
             name="command_breaker",
-            summary="Force a breaker open or closed until it is reset; reset closes it and zeroes its counts",
+            summary="Force a breaker open or closed until it is reset; a reset closes it and clears its counts",
             role=Role.ADMIN,
             answers={200: Content("The breaker afterwards", shown.BreakerStatus)},
             refusals={
                 403: "The token does not cover every source of the breaker",
-                404: "There is no breaker, or no action, of that name",
+                404: "There is no breaker or no action with this name",
             },
             parameters=(
                 BREAKER,
@@ -116,10 +116,10 @@ async def command_breaker(request: ApiRequest, command: FromPath[str]) -> shown.
     opt=documented(
         Operation(
             name="clients",
-            summary="Who is connected",
+            summary="The connected clients",
             role=Role.ADMIN,
             answers={200: Content("The clients, oldest first", shown.Clients)},
-            refusals={403: "The token lacks the role, or has types"},
+            refusals={403: "The token lacks the role, or is limited to some types"},
             unrestricted=True,
         )
     ),
@@ -135,14 +135,14 @@ async def clients(request: ApiRequest) -> shown.Clients:
     opt=documented(
         Operation(
             name="metrics",
-            summary="Metrics in Prometheus' text format, of what the token covers",
+            summary="Metrics that the token covers, in Prometheus' text format",
             role=Role.SUBSCRIBER,
             answers={200: Content("The metrics", media_type="text/plain")},
         )
     ),
 )
 async def metrics(request: ApiRequest) -> Response[bytes]:
-    around = services(request)
-    coverage = around.supervisor.coverage(request.auth.grant.allowed)
-    text = await asyncio.to_thread(around.render_metrics, coverage)
+    context = services(request)
+    coverage = context.supervisor.coverage(request.auth.grant.allowed)
+    text = await asyncio.to_thread(context.render_metrics, coverage)
     return Response(text, headers={"Content-Type": METRICS_MEDIA_TYPE})

@@ -1,4 +1,4 @@
-"""What all connections of one proxy share."""
+"""The context that all connections of one proxy share."""
 
 import random
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from tidegate.verify.faultproxy.drawing import FaultSet
 from tidegate.verify.faultproxy.upstream import Address
 
 
-class Site(msgspec.Struct, frozen=True):
-    """What all connections of one proxy share. `changed` is told whenever a call has come or ended.
+class ProxyContext(msgspec.Struct, frozen=True):
+    """The context that all connections of one proxy share. `changed` is called whenever a call has come or ended.
 
-    Jitter has a source of chance of its own, so that timing has no say in which calls are hit.
+    Jitter has its own random generator. Otherwise the timing of writes would influence which calls are hit.
     """
 
     upstream: Address

@@ -1,6 +1,6 @@
-"""Where a client is in the sequence, and how it comes back to there: the rule of `docs/protocol.md`.
+"""Tracks the position of a client and how to resume from it: the rule of `docs/protocol.md`.
 
-Without any code of the gateway or of its client; the test vectors in `docs/vectors` are run on it.
+An implementation of its own, without code of the gateway or its client. The test vectors in `docs/vectors` cover it.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from tidegate.verify.frames import Frame
 
 
 class _Data(msgspec.Struct):
-    """What counts in the data of a message."""
+    """The fields of a message's data that matter here."""
 
     epoch: str = ""
     seq: int = 0
@@ -21,10 +21,11 @@ class _Data(msgspec.Struct):
     reason: str = ""
 
 
-class Whereabouts:
-    """`position` is where a client is, ``EPOCH:SEQ``, or None; `types` are the patterns for which that holds.
+class StreamPosition:
+    """The position of a client. Pass each message to `take`, in order.
 
-    A client begins with `types` (None: the gateway's defaults) and `since`. Give it each message, in order.
+    `position` is ``EPOCH:SEQ`` or None, and `types` are the patterns for which it is valid. A client starts with the
+    arguments `types` (None: the gateway's defaults) and `since`.
     """
 
     def __init__(self, types: Iterable[str] | None, since: str | None = None) -> None:
@@ -38,13 +39,13 @@ class Whereabouts:
 
     @property
     def opening(self) -> tuple[frozenset[str] | None, str | None, frozenset[str]]:
-        """How it connects: with which types, from where, and what it subscribes to once it has been synced."""
+        """How to connect: the types, the position to resume from, and the types to subscribe to after `synced`."""
         if self.position is None:
             return self._wanted, None, frozenset()
         return self.types, self.position, (self._wanted or frozenset()) - (self.types or frozenset())
 
     def take(self, frame: Frame) -> None:
-        """A message has come."""
+        """Process a message."""
         match frame.type:
             case "welcome" | "synced" | "subscribed" | "unsubscribed" | "authenticated" | "heartbeat" | "gap":
                 self._told(frame.type, msgspec.json.decode(frame.data, type=_Data))
