@@ -56,11 +56,8 @@ SHARED_NAMES = {
     "the gateway: Clients",
     "the gateway: Connection",
     "the gateway: Exchange",
-    "the gateway: Ping",
     "the gateway: Problem",
     "the gateway: Session",
-    "the gateway: Subscribe",
-    "the gateway: Unsubscribe",
 }
 
 PUBLIC_MODULES = (

@@ -25,7 +25,7 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     messages_burst: int
 
 
-class Subscribe(msgspec.Struct, frozen=True):
+class AddPatterns(msgspec.Struct, frozen=True):
     """Acknowledge with `subscribed`, then snapshots of what `patterns` matches beyond the patterns before."""
 
     id: Raw | UnsetType
@@ -33,7 +33,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     patterns: PatternSet
 
 
-class Unsubscribe(msgspec.Struct, frozen=True):
+class RemovePatterns(msgspec.Struct, frozen=True):
     """Acknowledge with `unsubscribed`."""
 
     id: Raw | UnsetType
@@ -41,7 +41,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     patterns: PatternSet
 
 
-class Ping(msgspec.Struct, frozen=True):
+class SendPong(msgspec.Struct, frozen=True):
     """Answer with `pong`."""
 
     id: Raw | UnsetType
@@ -68,7 +68,7 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Subscribe | Unsubscribe | Ping | Authenticate | Refuse | Close
+Effect = AddPatterns | RemovePatterns | SendPong | Authenticate | Refuse | Close
 
 
 class Session:
@@ -120,9 +120,9 @@ class Session:
             case "unsubscribe":
                 removed = PatternSet(self.patterns.patterns.intersection(_types(fields)))
                 self.patterns -= removed
-                return Unsubscribe(request_id, removed, self.patterns)
+                return RemovePatterns(request_id, removed, self.patterns)
             case "ping":
-                return Ping(request_id)
+                return SendPong(request_id)
             case "auth":
                 return Authenticate(request_id, _text(_data(fields), "token", "data.token"))
             case unknown:
@@ -146,7 +146,7 @@ class Session:
             )
         added = wanted - self.patterns
         self.patterns = patterns
-        return Subscribe(request_id, added, patterns)
+        return AddPatterns(request_id, added, patterns)
 
     def _may(self, pattern: str) -> bool:
         return may_subscribe(self.allowed, pattern)

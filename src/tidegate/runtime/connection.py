@@ -23,7 +23,7 @@ from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.requests import WaitingRequests
-from tidegate.core.session import Authenticate, Close, Effect, Ping, Refuse, Subscribe, Unsubscribe
+from tidegate.core.session import AddPatterns, Authenticate, Close, Effect, Refuse, RemovePatterns, SendPong
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.runtime.conversation import Conversation, Surroundings
@@ -223,13 +223,13 @@ class Connection:
     def _apply(self, effect: Effect) -> None:
         now = self._around.clock.now()
         match effect:
-            case Subscribe():
+            case AddPatterns():
                 self._conversation.subscribe(effect, now)
                 if effect.added:
                     self._interested()
-            case Unsubscribe():
+            case RemovePatterns():
                 self._conversation.unsubscribe(effect, now)
-            case Ping():
+            case SendPong():
                 self._conversation.pong(effect.id, now)
             case Refuse():
                 self._conversation.refuse(effect.id, effect.error, now)
