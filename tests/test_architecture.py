@@ -57,7 +57,6 @@ SHARED_NAMES = {
     "the gateway: Connection",
     "the gateway: Exchange",
     "the gateway: Problem",
-    "the gateway: Session",
 }
 
 PUBLIC_MODULES = (

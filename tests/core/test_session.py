@@ -16,8 +16,8 @@ from tidegate.core.session import (
     Refuse,
     RemovePatterns,
     SendPong,
-    Session,
     SessionLimits,
+    StreamSession,
 )
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageErrorCode
@@ -25,11 +25,11 @@ from tidegate.errors import CloseCode, MessageErrorCode
 DEEP = b"[" * 10_000 + b"]" * 10_000
 
 
-def session(*patterns: str, allowed: PatternSet = EVERYTHING, limits: SessionLimits = SESSION_LIMITS) -> Session:
-    return Session(PatternSet(patterns), allowed=allowed, limits=limits, now=0.0)
+def session(*patterns: str, allowed: PatternSet = EVERYTHING, limits: SessionLimits = SESSION_LIMITS) -> StreamSession:
+    return StreamSession(PatternSet(patterns), allowed=allowed, limits=limits, now=0.0)
 
 
-def send(to: Session, message: Any, now: float = 0.0) -> Effect:
+def send(to: StreamSession, message: Any, now: float = 0.0) -> Effect:
     return to.receive(message if isinstance(message, bytes) else json.dumps(message).encode(), now)
 
 
@@ -235,7 +235,7 @@ class TestAuthentication:
 class TestRate:
     LIMITS = SessionLimits(patterns=8, messages_per_s=2.0, messages_burst=3)
 
-    def limited(self) -> Session:
+    def limited(self) -> StreamSession:
         client = session(limits=self.LIMITS)
         for _ in range(3):
             assert isinstance(send(client, {"type": "ping"}), SendPong)
@@ -275,7 +275,7 @@ class TestRate:
     def test_binary_messages_count(self) -> None:
         assert refused(self.limited().receive_binary(0.0))[0] is MessageErrorCode.RATE_LIMITED
 
-    def flood(self, client: Session, start: float, end: float) -> list[Effect]:
+    def flood(self, client: StreamSession, start: float, end: float) -> list[Effect]:
         """100 messages a second, by when each comes."""
         return [send(client, {"type": "ping"}, start + n / 100) for n in range(int((end - start) * 100))]
 

@@ -71,7 +71,7 @@ class Close(msgspec.Struct, frozen=True):
 Effect = AddPatterns | RemovePatterns | SendPong | Authenticate | Refuse | Close
 
 
-class Session:
+class StreamSession:
     """One client's patterns, what it may see, and its message allowance.
 
     `allowed` is what its token covers; `now` is monotonic time in seconds.

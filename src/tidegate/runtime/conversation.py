@@ -19,7 +19,7 @@ from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant
 from tidegate.core.instant import Instant
 from tidegate.core.retained import Name
-from tidegate.core.session import AddPatterns, Effect, RemovePatterns, Session, SessionLimits
+from tidegate.core.session import AddPatterns, Effect, RemovePatterns, SessionLimits, StreamSession
 from tidegate.core.stream import Stream
 from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
@@ -72,7 +72,7 @@ class Conversation:
         self._around = around
         self._client_id = client_id
         self._framing = framing
-        self._session = Session(patterns, allowed=allowed, limits=around.session_limits, now=now.mono)
+        self._session = StreamSession(patterns, allowed=allowed, limits=around.session_limits, now=now.mono)
         self.subscriber = Subscriber(
             channel,
             stream=around.stream,
