@@ -53,7 +53,6 @@ SHARED_NAMES = {
     "the client: Disconnected",  # what a stream yields, and an error of a backend: both are public
     "verify: Disconnected",
     "the gateway: Answer",
-    "the gateway: Clients",
     "the gateway: Connection",
     "the gateway: Exchange",
     "the gateway: Problem",
