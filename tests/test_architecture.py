@@ -52,9 +52,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
 SHARED_NAMES = {
     "the client: Disconnected",  # what a stream yields, and an error of a backend: both are public
     "verify: Disconnected",
-    "the gateway: Answer",
-    "the gateway: Connection",
-    "the gateway: Exchange",
     "the gateway: Problem",
 }
 

@@ -27,7 +27,7 @@ _EARLY_BYTES = 65_536
 """How much a server may say on a new connection before it is asked; more waits in the kernel."""
 
 
-class Connection(asyncio.Protocol):
+class PooledConnection(asyncio.Protocol):
     """An HTTP/1.1 connection that asks one thing at a time.
 
     Bytes that come between two answers end it: nothing that they might say is wanted. What a server says before it
@@ -187,11 +187,11 @@ class Connection(asyncio.Protocol):
             self._patience = None
 
 
-Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[Connection]]
+Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[PooledConnection]]
 """Opens a connection to the host of an address, over TLS where a context is given. Raises `OSError`."""
 
 
-async def connected(url: URL, tls: ssl.SSLContext | None) -> Connection:
+async def connected(url: URL, tls: ssl.SSLContext | None) -> PooledConnection:
     """A new connection over TCP. Each of the name's addresses is tried, the next one while the last is still tried.
 
     Raises `OSError`, of which `ssl.SSLError` and `socket.gaierror` are kinds. Cancelling leaves nothing behind.
@@ -203,7 +203,7 @@ async def connected(url: URL, tls: ssl.SSLContext | None) -> Connection:
     name, goodbye_s = (_tls_name(url), TLS_GOODBYE_S) if tls else (None, None)
     try:
         _, connection = await loop.create_connection(
-            Connection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=goodbye_s
+            PooledConnection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=goodbye_s
         )
     except BaseException:
         sock.close()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tidegate.outbound.http_client.connection import Connection
+from tidegate.outbound.http_client.connection import PooledConnection
 
 
 class Pool:
@@ -14,14 +14,14 @@ class Pool:
     followed although the old address still answers. `idle_s` of 0 keeps nothing.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, idle_s: float, age_s: float) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[PooledConnection]], *, idle_s: float, age_s: float) -> None:
         self._connect = connect
         self._idle_s = idle_s
         self._age_s = age_s
-        self._idle: dict[Connection, asyncio.TimerHandle] = {}
-        self._taken: set[Connection] = set()
+        self._idle: dict[PooledConnection, asyncio.TimerHandle] = {}
+        self._taken: set[PooledConnection] = set()
 
-    async def take(self, *, new: bool = False) -> Connection:
+    async def take(self, *, new: bool = False) -> PooledConnection:
         """A connection for one call, a `new` one if need be. Raises what opening one raises; give it back."""
         while self._idle and not new:
             connection, timer = self._idle.popitem()
@@ -33,7 +33,7 @@ class Pool:
         self._taken.add(connection)
         return connection
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: PooledConnection) -> None:
         """The call is over."""
         self._taken.discard(connection)
         loop = asyncio.get_running_loop()
@@ -62,6 +62,6 @@ class Pool:
         for connection in closing:
             await connection.gone()
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: PooledConnection) -> None:
         del self._idle[connection]
         connection.close()

@@ -26,14 +26,14 @@ from tidegate.outbound.http_client.pool import Pool
 _REQUEST_TIMEOUT = 408
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True):
     """A whole answer. `refusal` is the error that its status means, None for a success."""
 
     body: bytearray
     refusal: HttpStatus | None = None
 
 
-class Exchange:
+class HttpClient:
     """A pool of keep-alive connections to one backend. As many are open as the caller has calls under way.
 
     Reading stops at the first byte past `response_bytes`; redirects, cookies, proxies of the environment and
@@ -82,7 +82,9 @@ class Exchange:
             raise answer.refusal
         return answer.body
 
-    async def ask(self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]) -> Answer:
+    async def ask(
+        self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]
+    ) -> HttpAnswer:
         """The answer to one request, sent with `credentials` as one of its own gave them.
 
         Of an answer whose status is no success the body is read as far as `answer.REFUSAL_BYTES` and
@@ -145,7 +147,7 @@ class Exchange:
             self._pool.give_back(connection)
         return is_reused
 
-    def _read(self, url: URL, reader: AnswerReader) -> Answer:
+    def _read(self, url: URL, reader: AnswerReader) -> HttpAnswer:
         codings = reader.codings
         if not reader.is_success:
             refusal = status_error(
@@ -155,10 +157,10 @@ class Exchange:
                 wall=self._wall_clock(),
                 location=_joined(url, reader.field("Location")),
             )
-            return Answer(bytearray() if codings else reader.body, refusal)
+            return HttpAnswer(bytearray() if codings else reader.body, refusal)
         if codings:
             raise InvalidResponse(f"{self._peer}: expected an uncompressed body, got coding {codings[0][:32]!r}")
-        return Answer(reader.body)
+        return HttpAnswer(reader.body)
 
 
 def _joined(url: URL, location: str | None) -> URL | None:
