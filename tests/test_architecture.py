@@ -52,7 +52,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
 SHARED_NAMES = {
     "the client: Disconnected",  # what a stream yields, and an error of a backend: both are public
     "verify: Disconnected",
-    "the gateway: Problem",
 }
 
 PUBLIC_MODULES = (

@@ -27,7 +27,7 @@ _FIELDS = {
 _PUBLISHING_REASONS = {400: RefusalReason.MALFORMED, 403: RefusalReason.PATTERN, 413: RefusalReason.TOO_LARGE}
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ProblemDetails(msgspec.Struct, frozen=True):
     """The body of every HTTP error. `detail` says what was expected and what came."""
 
     status: int
@@ -49,8 +49,8 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
 
     @property
     def body(self) -> bytes:
-        """A `Problem`, as JSON."""
-        return msgspec.json.encode(Problem(self.status, http.HTTPStatus(self.status).phrase, self.detail))
+        """A `ProblemDetails`, as JSON."""
+        return msgspec.json.encode(ProblemDetails(self.status, http.HTTPStatus(self.status).phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
         """The whole answer in HTTP/1.1, after which the connection is closed. `common` are more lines of its head."""
