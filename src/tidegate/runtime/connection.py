@@ -204,7 +204,7 @@ class Connection:
         if self._is_closed:
             return
         arrived = self._around.clock.now().mono
-        if self._requests is None and self.subscriber.settle():
+        if self._requests is None and self.subscriber.flush():
             self._apply(self._conversation.judge(text, arrived))
             return
         if self._requests is None:
@@ -215,7 +215,7 @@ class Connection:
 
     def _answer_waiting(self) -> None:
         """Answer as many waiting requests as can be. An answer may fill the channel, or end the connection."""
-        while self._requests and self.subscriber.settle():
+        while self._requests and self.subscriber.flush():
             self._apply(self._conversation.judge(*self._requests.take()))
         if not self._requests:
             self._requests = None
