@@ -70,7 +70,7 @@ class CarriedSource(msgspec.Struct, frozen=True, kw_only=True):
     freshness: CarriedFreshness
     reports: CarriedReports
     requests: int
-    settled: bool
+    attempted: bool
     idle: bool
     auth_refusals: int
     backs_off_until: float | None
@@ -90,6 +90,7 @@ class Source:
         "_reports",
         "_requests",
         "about",
+        "attempted",
         "auth_refusals",
         "backs_off_until",
         "idle",
@@ -97,7 +98,6 @@ class Source:
         "last_sent",
         "missed_told",
         "plan",
-        "settled",
         "type",
     )
 
@@ -107,7 +107,7 @@ class Source:
         self.about = frozenset({plan.spec.type})
         self.in_flight = False
         """Whether it waits for a place, or is being asked."""
-        self.settled = False
+        self.attempted = False
         """Whether its first attempt has ended, well or not."""
         self.idle = False
         """Whether it is asked at its idle interval."""
@@ -132,7 +132,7 @@ class Source:
         resumed._freshness = Freshness.resumed(plan.spec, carried.freshness, now=now)
         resumed._reports = ErrorReports.resumed(backend.rpc_error_interval_s, carried.reports, now=now)
         resumed._requests = carried.requests + REQUESTS_SKIPPED
-        resumed.settled = carried.settled
+        resumed.attempted = carried.attempted
         resumed.idle = carried.idle
         resumed.auth_refusals = carried.auth_refusals
         resumed.backs_off_until = _mono(now, carried.backs_off_until)
@@ -146,7 +146,7 @@ class Source:
             freshness=self._freshness.carried(now),
             reports=self._reports.carried(now),
             requests=self._requests,
-            settled=self.settled,
+            attempted=self.attempted,
             idle=self.idle,
             auth_refusals=self.auth_refusals,
             backs_off_until=_wall(now, self.backs_off_until),
@@ -243,7 +243,7 @@ class Source:
         `breaker` has heard of it already. `draw` gives a number in [0, 1) where chance is needed.
         """
         self._requests += 1
-        self.settled = True
+        self.attempted = True
         code = outcome.code if isinstance(outcome, Fault) else None
         into.measurements.append(PollEnded(self.type, code, now.mono - sent.mono))
         if isinstance(outcome, Fault):
@@ -264,8 +264,8 @@ class Source:
 
     def repeat(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
         """A due tick on which it is not asked, or is being asked; with `only_news`, nothing is said again."""
-        self.settled = self.settled or not self.in_flight
-        if self.settled and not self._awaits_end(now):
+        self.attempted = self.attempted or not self.in_flight
+        if self.attempted and not self._awaits_end(now):
             said = self._freshness
             self._say(said.review(now, breaker) if only_news else said.repeat(now, breaker), into)
 
