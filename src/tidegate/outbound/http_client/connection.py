@@ -129,7 +129,7 @@ class PooledConnection(asyncio.Protocol):
             return
         self._pending = self._pending[PIECE_BYTES:]
         if reader.whole:
-            self._settle()
+            self._finish()
             return
         if reader.status and not reader.is_success and self._patience is None:
             # The status says enough; its body is worth a moment, not the call's whole time.
@@ -145,7 +145,7 @@ class PooledConnection(asyncio.Protocol):
             self._fail(unreadable)
             return
         if reader.whole or reader.end_of_stream():
-            self._settle()
+            self._finish()
             return
         lost = Lost(answer_begun=reader.begun, in_body=bool(reader.status))
         lost.__cause__ = exc
@@ -169,9 +169,9 @@ class PooledConnection(asyncio.Protocol):
     def _cut_short(self) -> None:
         if self._reader is not None and not self._reader.whole:
             self._reader.cut_short()
-            self._settle()
+            self._finish()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         self._stop_waiting()
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
