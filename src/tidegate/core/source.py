@@ -20,7 +20,7 @@ from tidegate.core.envelope import raw
 from tidegate.core.episodes import CarriedReports, ErrorReports, Report
 from tidegate.core.events import Draft
 from tidegate.core.freshness import CarriedFreshness, Freshness, Told, Update, Value
-from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, rfc3339
 from tidegate.core.measurements import PollEnded
 from tidegate.core.outcome import Fault, Outcome
 from tidegate.errors import ErrorCode
@@ -35,7 +35,6 @@ longer."""
 REQUESTS_SKIPPED = 1000
 """So many request numbers are left out when a source is resumed: whoever had it before may have used some since."""
 
-_LONG_AGO = float("-inf")
 _NEVER = float("inf")
 
 
@@ -112,8 +111,8 @@ class Source:
         self.idle = False
         """Whether it is asked at its idle interval."""
         self.auth_refusals = 0
-        self.backs_off_until = _LONG_AGO
-        self.last_sent = _LONG_AGO
+        self.backs_off_until = LONG_AGO
+        self.last_sent = LONG_AGO
         self.missed_told = 0
         self._backend = backend
         self._keeps = keeps
@@ -135,8 +134,8 @@ class Source:
         resumed.attempted = carried.attempted
         resumed.idle = carried.idle
         resumed.auth_refusals = carried.auth_refusals
-        resumed.backs_off_until = _mono(now, carried.backs_off_until)
-        resumed.last_sent = _mono(now, carried.last_sent)
+        resumed.backs_off_until = now.resumed(carried.backs_off_until)
+        resumed.last_sent = now.resumed(carried.last_sent)
         resumed.missed_told = carried.missed_told
         return resumed
 
@@ -149,8 +148,8 @@ class Source:
             attempted=self.attempted,
             idle=self.idle,
             auth_refusals=self.auth_refusals,
-            backs_off_until=_wall(now, self.backs_off_until),
-            last_sent=_wall(now, self.last_sent),
+            backs_off_until=now.carried(self.backs_off_until),
+            last_sent=now.carried(self.last_sent),
             missed_told=self.missed_told,
         )
 
@@ -385,11 +384,3 @@ def _restored(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:
 def _restored_as_of(values: Mapping[str, SavedValue]) -> float:
     """When the saved value was last seen: the row without a key tells, which is written with each answer."""
     return values[""].as_of if "" in values else max(value.as_of for value in values.values())
-
-
-def _wall(now: Instant, mono: float) -> float | None:
-    return None if mono == _LONG_AGO else now.wall_at(mono)
-
-
-def _mono(now: Instant, wall: float | None) -> float:
-    return _LONG_AGO if wall is None else now.when(wall).mono
