@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from bench.load import LoadError, Subscribers, publish, publishing, settle, subscribers
+from bench.load import LoadError, Subscribers, publish, publishing, subscribers, until_subscribed
 from bench.measure import core_busy_us, counting_system_calls, cpu_us, ticks, user_share
 from bench.results import Row
 from bench.servers import Running, Server, Setup, Unavailable, running
@@ -14,7 +14,7 @@ from bench.servers import Running, Server, Setup, Unavailable, running
 LOAD_LIMIT = 0.85
 """Share of its core above which the load, not the server, may be what was measured."""
 
-SETTLE_S = 0.5
+QUIET_S = 0.5
 
 
 def undisturbed(_running: Running) -> AbstractContextManager[Row]:
@@ -82,7 +82,7 @@ def opened(lanes: Sequence[Lane]) -> Iterator[list[OpenLane]]:
             began = time.monotonic()
             load.open(lane.subscribers)
             opened_s = time.monotonic() - began
-            settle(host, load, lane.subscribers)
+            until_subscribed(host, load, lane.subscribers)
             ready.append(OpenLane(lane, host, load, opened_s))
         yield ready
 
@@ -125,7 +125,7 @@ def detail(ready: OpenLane) -> Row:
     with counting_system_calls(pid) as counted:
         row = run_block(ready, 1.0)
     ready.load.tell("close")
-    time.sleep(SETTLE_S)
+    time.sleep(QUIET_S)
     publication = lane.server.publication(lane.burst, lane.setup.payload_bytes)
     count = 100
     before = cpu_us(pid)

@@ -113,7 +113,7 @@ def publish(running: Running, publication: Publication, *, count: int = 1, per_s
         return publisher.wait()
 
 
-def settle(running: Running, load: Subscribers, total: int) -> None:
+def until_subscribed(running: Running, load: Subscribers, total: int) -> None:
     """Publish until one event reached all `total` subscribers, as many as it takes for the last to be subscribed."""
     publication = running.server.publication(1, running.place.setup.payload_bytes)
     for _ in range(50):

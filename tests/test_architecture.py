@@ -52,15 +52,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
 SHARED_NAMES = {
     "the client: Disconnected",  # what a stream yields, and an error of a backend: both are public
     "verify: Disconnected",
-    "the gateway: Answer",
-    "the gateway: Clients",
-    "the gateway: Connection",
-    "the gateway: Exchange",
-    "the gateway: Ping",
-    "the gateway: Problem",
-    "the gateway: Session",
-    "the gateway: Subscribe",
-    "the gateway: Unsubscribe",
 }
 
 PUBLIC_MODULES = (

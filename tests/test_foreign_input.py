@@ -31,7 +31,7 @@ from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
 from tidegate.core.grant import Grant, Role
 from tidegate.core.payload import check_pointer, compact, keyed_items, select
 from tidegate.core.query import parse_event_stream_query, parse_stream_query
-from tidegate.core.session import Close, Effect, Session, SessionLimits
+from tidegate.core.session import Close, Effect, SessionLimits, StreamSession
 from tidegate.core.topics import PatternSet, check_event_type, check_pattern
 from tidegate.errors import (
     AccessRefused,
@@ -74,7 +74,7 @@ def read_session(data: bytes) -> None:
         data.decode()
     except UnicodeDecodeError:
         return  # the transport closes with 1007
-    session = Session(PatternSet(["a"]), allowed=PatternSet(["a", "b.*"]), limits=UNLIMITED, now=0.0)
+    session = StreamSession(PatternSet(["a"]), allowed=PatternSet(["a", "b.*"]), limits=UNLIMITED, now=0.0)
     for effect in (session.receive(data, 0.0), session.receive(data, 1.0)):
         assert isinstance(effect, Effect)
         assert not isinstance(effect, Close)

@@ -79,7 +79,7 @@ static void end(struct connection *connection) {
     *connection = (struct connection){0};
 }
 
-static void settle(struct connection *connection) {
+static void note_ready(struct connection *connection) {
     if (connection->ready || connection->state != OPEN || connection->events < (uint32_t)events_until_ready) return;
     connection->ready = true;
     ready++;
@@ -247,7 +247,7 @@ static void read_from(struct connection *connection, size_t at_most) {
     if (connection->state == OPEN) done += take_frames(connection, buffer + done, bytes - done, now);
     if (connection->state == CLOSED) return;
     if (held || done < bytes) keep(connection, buffer + done, bytes - done);
-    settle(connection);
+    note_ready(connection);
 }
 
 static void handle(struct connection *connection, uint32_t events) {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.load import LoadError, Subscribers, publish, settle, subscribers
+from bench.load import LoadError, Subscribers, publish, subscribers, until_subscribed
 from bench.results import Choice, Row
 from bench.scenario import Scenario, Table
 from bench.servers import Running, Server, Setup, Unavailable, running, servers_named
@@ -53,7 +53,7 @@ def _counted(server: Server, counts: list[int]) -> list[Row]:
             _control(host, "-i", "on")
             for number, total in enumerate(counts):
                 load.open(total)
-                settle(host, load, total)
+                until_subscribed(host, load, total)
                 _control(host, "-d")
                 _deliver(host, load, total)
                 _control(host, "-d")

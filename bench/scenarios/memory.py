@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.comparison import slope
-from bench.load import publish, settle, subscribers
+from bench.load import publish, subscribers, until_subscribed
 from bench.measure import private_dirty_bytes
 from bench.results import Choice, Row
 from bench.scenario import Scenario, Table
 from bench.servers import Server, Setup, Unavailable, running, servers_named
 
-SETTLE_S = 1.5
+QUIET_S = 1.5
 
 BURSTS = 10
 
@@ -71,10 +71,10 @@ def _steps(server: Server, state: str, counts: list[int]) -> list[Row]:
         for connections in counts:
             load.open(connections)
             if state == "after bursts":
-                settle(host, load, connections)
+                until_subscribed(host, load, connections)
                 publish(host, server.publication(5, setup.payload_bytes), count=BURSTS, per_s=5.0)
                 load.tell(f"await {connections * 5 * BURSTS} 20000")
-            time.sleep(SETTLE_S)
+            time.sleep(QUIET_S)
             rows.append(
                 {
                     "server": server.name,

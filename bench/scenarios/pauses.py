@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import publish, settle, subscribers
+from bench.load import publish, subscribers, until_subscribed
 from bench.programs import HERE
 from bench.results import Choice, Row
 from bench.scenario import Scenario, Table
@@ -65,7 +65,7 @@ def _phases(server: Server, setup: Setup, choice: Choice) -> list[float]:
         marks = [time.monotonic()]
         load.open(choice.subscribers)
         marks.append(time.monotonic())
-        settle(host, load, choice.subscribers)
+        until_subscribed(host, load, choice.subscribers)
         publication = server.publication(1, choice.payload_bytes)
         marks.append(time.monotonic())
         publish(host, publication, count=round(choice.per_s * choice.seconds), per_s=choice.per_s)

@@ -189,7 +189,7 @@ class Life:
             for view in self.state.breakers(self.now)
             for move in view.history
         ]
-        return breakers, history, self.state.sources(self.now), self.state.settled
+        return breakers, history, self.state.sources(self.now), self.state.attempted
 
 
 STEPS = st.one_of(

@@ -402,7 +402,7 @@ class Delivery(RuleBasedStateMachine):
         self.fabric.hub.flush()
         self.read_everything()
         for client in self.clients:
-            client.reader.settled()
+            client.reader.check_complete()
             stream = client.connection.subscriber
             assert stream.clear
             assert client.channel.unsent() == 0

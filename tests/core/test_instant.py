@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.instant import Instant, from_rfc3339, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, from_rfc3339, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,9 @@ def test_it_is_moved_by_a_step_once_so_that_its_age_stays_true(
     assert moved.mono == NOON.mono
     assert moved.wall == pytest.approx(NOON.wall + step_s, abs=1e-5)
     assert moved.seen_at(later(seconds + more, set_by=step_s + slewed)) is moved
+
+
+@pytest.mark.parametrize(("mono", "wall"), [(NOON.mono - 40.0, NOON.wall - 40.0), (LONG_AGO, None)])
+def test_a_monotonic_time_is_carried_as_a_wall_time_and_back(mono: float, wall: float | None) -> None:
+    assert NOON.carried(mono) == wall
+    assert NOON.resumed(wall) == mono

@@ -101,7 +101,7 @@ class Phases(RuleBasedStateMachine):
         client = self.clients[who]
         subscriber = client.subscriber
         is_new = subscriber.phase is Phase.CATCHING_UP and not self.fed[who]
-        may = is_new or subscriber.settle()
+        may = is_new or subscriber.flush()
         before = self.fingerprint(client)
 
         def act() -> None:

@@ -9,15 +9,15 @@ from msgspec import UNSET
 from tidegate.core.grant import EVERYTHING
 from tidegate.core.session import (
     PATIENCE_S,
+    AddPatterns,
     Authenticate,
     Close,
     Effect,
-    Ping,
     Refuse,
-    Session,
+    RemovePatterns,
+    SendPong,
     SessionLimits,
-    Subscribe,
-    Unsubscribe,
+    StreamSession,
 )
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageErrorCode
@@ -25,11 +25,11 @@ from tidegate.errors import CloseCode, MessageErrorCode
 DEEP = b"[" * 10_000 + b"]" * 10_000
 
 
-def session(*patterns: str, allowed: PatternSet = EVERYTHING, limits: SessionLimits = SESSION_LIMITS) -> Session:
-    return Session(PatternSet(patterns), allowed=allowed, limits=limits, now=0.0)
+def session(*patterns: str, allowed: PatternSet = EVERYTHING, limits: SessionLimits = SESSION_LIMITS) -> StreamSession:
+    return StreamSession(PatternSet(patterns), allowed=allowed, limits=limits, now=0.0)
 
 
-def send(to: Session, message: Any, now: float = 0.0) -> Effect:
+def send(to: StreamSession, message: Any, now: float = 0.0) -> Effect:
     return to.receive(message if isinstance(message, bytes) else json.dumps(message).encode(), now)
 
 
@@ -56,18 +56,18 @@ class TestSubscribe:
     def test_adds_patterns(self, message: dict[str, Any]) -> None:
         client = session("a")
         effect = send(client, message)
-        assert isinstance(effect, Subscribe)
+        assert isinstance(effect, AddPatterns)
         assert effect.added == PatternSet(["b", "c.*"])
         assert effect.patterns == client.patterns == PatternSet(["a", "b", "c.*"])
 
     def test_to_a_pattern_again_adds_nothing(self) -> None:
         effect = send(session("a", "b"), {"type": "subscribe", "types": ["a"]})
-        assert isinstance(effect, Subscribe)
+        assert isinstance(effect, AddPatterns)
         assert (effect.added, effect.patterns) == (PatternSet(), PatternSet(["a", "b"]))
 
     def test_to_nothing_changes_nothing(self) -> None:
         effect = send(session("a"), {"type": "subscribe", "data": {"types": []}})
-        assert isinstance(effect, Subscribe)
+        assert isinstance(effect, AddPatterns)
         assert (effect.added, effect.patterns) == (PatternSet(), PatternSet(["a"]))
 
     @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ class TestSubscribe:
     def test_what_needs_no_coverage(self) -> None:
         types = ["heartbeat", "notification", "rpc_error", "source.freshness"]
         effect = send(session(allowed=PatternSet()), {"type": "subscribe", "types": types})
-        assert isinstance(effect, Subscribe)
+        assert isinstance(effect, AddPatterns)
         assert effect.added.sorted() == types
 
     def test_as_many_patterns_as_are_allowed(self) -> None:
         client = session("a")
-        assert isinstance(send(client, {"type": "subscribe", "types": [f"b.{n}" for n in range(7)]}), Subscribe)
-        assert isinstance(send(client, {"type": "subscribe", "types": ["a"]}), Subscribe)
+        assert isinstance(send(client, {"type": "subscribe", "types": [f"b.{n}" for n in range(7)]}), AddPatterns)
+        assert isinstance(send(client, {"type": "subscribe", "types": ["a"]}), AddPatterns)
         code, message = refused(send(client, {"type": "subscribe", "types": ["c"]}))
         assert code is MessageErrorCode.TOO_MANY_SUBSCRIPTIONS
         assert message == "expected at most 8 patterns on a connection, this would make 9"
@@ -114,7 +114,7 @@ class TestUnsubscribe:
     def test_removes_by_exact_text(self, types: list[str], removed: list[str]) -> None:
         client = session("a", "a.b", "*")
         effect = send(client, {"type": "unsubscribe", "data": {"types": types}})
-        assert isinstance(effect, Unsubscribe)
+        assert isinstance(effect, RemovePatterns)
         assert effect.removed.sorted() == removed
         assert effect.patterns == client.patterns == PatternSet({"a", "a.b", "*"} - set(removed))
 
@@ -126,7 +126,7 @@ class TestIds:
     )
     def test_a_string_or_an_integer_comes_back_as_it_was_sent(self, request_id: bytes) -> None:
         effect = send(session(), b'{ "id" : %b , "type" : "ping" }' % request_id)
-        assert isinstance(effect, Ping)
+        assert isinstance(effect, SendPong)
         assert echoed(effect) == request_id
 
     def test_an_id_may_be_left_out(self) -> None:
@@ -201,7 +201,7 @@ class TestBadMessages:
         assert "secret" not in words
 
     def test_a_byte_order_mark_in_front_is_skipped(self) -> None:
-        assert isinstance(send(session(), b'\xef\xbb\xbf{"type":"ping"}'), Ping)
+        assert isinstance(send(session(), b'\xef\xbb\xbf{"type":"ping"}'), SendPong)
 
     @pytest.mark.parametrize("tail", [b'"type":1', b'"type":"nope"', b'"type":"subscribe"', b'"other":1'])
     def test_the_id_comes_back_where_it_is_readable(self, tail: bytes) -> None:
@@ -235,23 +235,23 @@ class TestAuthentication:
 class TestRate:
     LIMITS = SessionLimits(patterns=8, messages_per_s=2.0, messages_burst=3)
 
-    def limited(self) -> Session:
+    def limited(self) -> StreamSession:
         client = session(limits=self.LIMITS)
         for _ in range(3):
-            assert isinstance(send(client, {"type": "ping"}), Ping)
+            assert isinstance(send(client, {"type": "ping"}), SendPong)
         return client
 
     def test_a_burst_then_a_steady_rate(self) -> None:
         client = self.limited()
         assert isinstance(send(client, {"type": "ping"}, 0.49), Refuse)
-        assert isinstance(send(client, {"type": "ping"}, 0.5), Ping)
+        assert isinstance(send(client, {"type": "ping"}, 0.5), SendPong)
         assert isinstance(send(client, {"type": "ping"}, 0.99), Refuse)
-        assert isinstance(send(client, {"type": "ping"}, 1.0), Ping)
+        assert isinstance(send(client, {"type": "ping"}, 1.0), SendPong)
 
     def test_an_unused_allowance_grows_no_larger_than_the_burst(self) -> None:
         client = self.limited()
         sent = [send(client, {"type": "ping"}, 1000.0) for _ in range(4)]
-        assert [type(effect) for effect in sent] == [Ping, Ping, Ping, Refuse]
+        assert [type(effect) for effect in sent] == [SendPong, SendPong, SendPong, Refuse]
 
     @pytest.mark.parametrize("message", [b'{"type":"subscribe","id":9,"types":["a"]}', b'{"type":"no","id":9}'])
     def test_what_is_too_much_is_refused_and_not_done(self, message: bytes) -> None:
@@ -275,7 +275,7 @@ class TestRate:
     def test_binary_messages_count(self) -> None:
         assert refused(self.limited().receive_binary(0.0))[0] is MessageErrorCode.RATE_LIMITED
 
-    def flood(self, client: Session, start: float, end: float) -> list[Effect]:
+    def flood(self, client: StreamSession, start: float, end: float) -> list[Effect]:
         """100 messages a second, by when each comes."""
         return [send(client, {"type": "ping"}, start + n / 100) for n in range(int((end - start) * 100))]
 
@@ -284,7 +284,7 @@ class TestRate:
         assert PATIENCE_S == 5.0
         assert not any(isinstance(effect, Close) for effect in self.flood(client, 0.0, 4.99))
         effects = self.flood(client, 5.0, 5.1)
-        assert next(effect for effect in effects if not isinstance(effect, Ping)) == Close(
+        assert next(effect for effect in effects if not isinstance(effect, SendPong)) == Close(
             CloseCode.TOO_MANY_MESSAGES, "messages went on coming after RATE_LIMITED"
         )
 
@@ -295,6 +295,6 @@ class TestRate:
 
 
 def test_effects_are_values() -> None:
-    assert Ping(UNSET) == Ping(UNSET)
+    assert SendPong(UNSET) == SendPong(UNSET)
     with pytest.raises(AttributeError):
-        Ping(UNSET).id = msgspec.Raw(b"1")  # type: ignore[misc]
+        SendPong(UNSET).id = msgspec.Raw(b"1")  # type: ignore[misc]

@@ -13,7 +13,7 @@ from tidegate import client
 from tidegate.core.envelope import Error, EventEnvelope, encode
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.session import Refuse, Session, SessionLimits
+from tidegate.core.session import Refuse, SessionLimits, StreamSession
 from tidegate.core.topics import PatternSet
 from tidegate.errors import Disconnected, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import BUILT_IN, CLOSE_CODES, NOTICES, REFUSALS, REPLIES
@@ -52,7 +52,7 @@ def test_a_message_to_one_client_is_its_struct(example: dict[str, Any]) -> None:
 @named(FROM_CLIENTS)
 def test_a_message_of_a_client_is_understood(example: dict[str, Any]) -> None:
     limits = SessionLimits(patterns=9, messages_per_s=9, messages_burst=9)
-    session = Session(PatternSet(), allowed=PatternSet(["*"]), limits=limits, now=0.0)
+    session = StreamSession(PatternSet(), allowed=PatternSet(["*"]), limits=limits, now=0.0)
     assert not isinstance(session.receive(json.dumps(example).encode(), 0.0), Refuse)
     message = msgspec.json.decode(json.dumps(example), type=FROM_CLIENTS[example["type"]])
     assert json.loads(encode(message)) == example

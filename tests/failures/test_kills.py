@@ -73,8 +73,8 @@ async def live_and_die(directory: Path, *, seed: int) -> None:
                 backend.go_on()
                 heard, killed_at = await heard_until_killed(websocket, pid, length_s)
             seen = {backend_number(frame): frame.as_of or "" for _, frame in heard}
-            settled = [backend_number(frame) for at, frame in heard if at < killed_at - SAVED_S]
-            saved = max([saved, *settled])
+            surely_saved = [backend_number(frame) for at, frame in heard if at < killed_at - SAVED_S]
+            saved = max([saved, *surely_saved])
         assert saved > 0, "no gateway lived for long enough"
 
 

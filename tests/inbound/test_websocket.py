@@ -19,7 +19,7 @@ from websockets.uri import parse_uri
 from tidegate.core.envelope import Pong
 from tidegate.core.grant import Grant, Role
 from tidegate.core.rate import Rate
-from tidegate.core.session import Session, SessionLimits
+from tidegate.core.session import SessionLimits, StreamSession
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -480,7 +480,7 @@ class TestFailuresOfOurs:
             await opened(client)
             await opened(other)
             with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
-                patch.setattr(Session, "receive", _fails)
+                patch.setattr(StreamSession, "receive", _fails)
                 await client.send('{"type":"ping"}')
                 told = (await received(client))[0]
                 assert await ended(client) == (1011, "the gateway failed at something unforeseen on this connection")

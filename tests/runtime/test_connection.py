@@ -21,7 +21,7 @@ from tidegate.core.envelope import Pong
 from tidegate.core.events import Position
 from tidegate.core.framing import EVENT_STREAM
 from tidegate.core.grant import Grant, Role
-from tidegate.core.session import Session, SessionLimits
+from tidegate.core.session import SessionLimits, StreamSession
 from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -483,7 +483,7 @@ class TestEnd:
             else:
                 connection.start(None)
             if step == "a request":
-                patch.setattr(Session, "receive", fails)
+                patch.setattr(StreamSession, "receive", fails)
                 ask(connection, {"type": "ping"})
             elif step == "snapshots":
                 await house.gateway.publish([draft("b", retain=True)])

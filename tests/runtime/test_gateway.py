@@ -31,15 +31,15 @@ class Sleep:
 
     async def advance(self, seconds: float) -> None:
         end = self._clock.elapsed + seconds
-        await self._settle()
+        await self._let_run()
         while (due := self._clock.next_due_in) is not None and self._clock.elapsed + due <= end:
             self._clock.advance(due)
-            await self._settle()
+            await self._let_run()
         self._clock.advance(end - self._clock.elapsed)
-        await self._settle()
+        await self._let_run()
 
     @staticmethod
-    async def _settle() -> None:
+    async def _let_run() -> None:
         """Whoever was woken, and whoever waits for that one in turn, runs up to the next sleep."""
         for _ in range(6):
             await asyncio.sleep(0)

@@ -138,7 +138,7 @@ class Reader:
             case _:
                 self._event(message)
 
-    def settled(self) -> None:
+    def check_complete(self) -> None:
         """Nothing waits any more: all that was published must be here or counted, and nothing more be counted."""
         assert not self.asked
         assert self._synced_from is None

@@ -223,7 +223,7 @@ def endings(proxy: FaultProxy) -> list[tuple[str | None, int | None, tuple[str, 
     return [(call.how, call.status, call.faults) for call in proxy.calls]
 
 
-async def settled(proxy: FaultProxy) -> None:
+async def until_idle(proxy: FaultProxy) -> None:
     """No call is in flight."""
     async with asyncio.timeout(PATIENCE_S):
         await proxy.until(lambda p: p.calls.concurrent == 0)
@@ -339,7 +339,7 @@ async def test_a_client_that_leaves_is_noticed(proxy: FaultProxy) -> None:
     async with Client(proxy.port) as client:
         await client.send(rpc())
         await proxy.until(lambda p: p.held == 1)
-    await settled(proxy)
+    await until_idle(proxy)
     assert (proxy.held, endings(proxy)) == (0, [(How.CLIENT_LEFT, None, ("late",))])
 
 
@@ -423,7 +423,7 @@ async def test_black_hole_reads_everything_and_answers_nothing(proxy: FaultProxy
         proxy.clear()
         await client.send(rpc() * 20_000)
         assert await client.is_silent()
-    await settled(proxy)
+    await until_idle(proxy)
     assert backend.connections == 0
     assert endings(proxy) == [(How.CLIENT_LEFT, None, ("black_hole",))]
 
@@ -652,7 +652,7 @@ async def test_endless_body_goes_on_until_the_client_leaves(proxy: FaultProxy) -
             seen += await client.receive()
         assert b"\r\n0\r\n" not in seen
         assert b"}" not in seen
-    await settled(proxy)
+    await until_idle(proxy)
     assert endings(proxy) == [(How.CLIENT_LEFT, 200, ("endless_body",))]
 
 
@@ -693,7 +693,7 @@ async def test_stalled_headers_stop_before_their_end(proxy: FaultProxy) -> None:
         await client.send(rpc())
         assert await client.until(b"appl") == b"HTTP/1.1 200 OK\r\nContent-Type: appl"
         assert await client.is_silent()
-    await settled(proxy)
+    await until_idle(proxy)
     assert endings(proxy) == [(How.CLIENT_LEFT, None, ("stalled_headers",))]
 
 
@@ -780,7 +780,7 @@ async def test_a_reset_of_a_stream_is_passed_on(proxy: FaultProxy, backend: Back
         await client.send(WEBSOCKET)
         await client.until(b"\r\n\r\n")
         client.leave(rst=True)
-    await settled(proxy)
+    await until_idle(proxy)
     assert endings(proxy) == [(How.CLIENT_LEFT, 101, ())]
 
 
@@ -816,7 +816,7 @@ async def test_a_client_that_leaves_ends_its_stream_upstream(proxy: FaultProxy, 
     async with Client(proxy.port) as client:
         await client.send(get(b"/events"))
         await client.until(b"\r\n\r\n")
-    await settled(proxy)
+    await until_idle(proxy)
     assert endings(proxy) == [(How.CLIENT_LEFT, 200, ())]
 
 

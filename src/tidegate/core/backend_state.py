@@ -112,9 +112,9 @@ class BackendState:
         return self._sources.keys()
 
     @property
-    def settled(self) -> bool:
+    def attempted(self) -> bool:
         """Whether every source's first attempt has ended, well or not."""
-        return all(source.settled for source in self._sources.values())
+        return all(source.attempted for source in self._sources.values())
 
     def breakers(self, now: Instant) -> list[BreakerView]:
         return [self._shown(breaker, now) for breaker in self._breakers.values()]
@@ -237,7 +237,7 @@ class BackendState:
         """Nothing could be sent, since something of our own is missing. The breaker hears nothing of that."""
         out = Decision()
         self._lineup.is_over(turn)
-        self._settle(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
+        self._record_outcomes(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
         return self._finished(out, now)
 
     def ended(self, turn: Turn, outcomes: Sequence[tuple[Outcome, Value | None]], now: Instant) -> Decision:
@@ -254,7 +254,7 @@ class BackendState:
             turn.permit, verdict, now=now, jitter=self._draw(), fault=fault, came_from=came_from
         )
         self._lineup.is_over(turn)
-        self._settle(turn, outcomes, turn.sent, now, out)
+        self._record_outcomes(turn, outcomes, turn.sent, now, out)
         if transition is not None:
             self._moved(transition, now, out, told=turn.group)
         return self._finished(out, now)
@@ -304,7 +304,7 @@ class BackendState:
             out.drafts[:0] = [self._move_draft(move) for move in out.moves]
         return out
 
-    def _settle(
+    def _record_outcomes(
         self,
         turn: Turn,
         outcomes: Sequence[tuple[Outcome, Value | None]],

@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from tidegate.core.instant import Instant
+from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.outcome import Fault
 
 
@@ -53,16 +53,15 @@ class ErrorReports:
         resumed._suppressed = carried.suppressed
         if carried.began_at is not None:
             resumed._began_at = now.when(carried.began_at).mono
-        resumed._reported_at = _LONG_AGO if carried.reported_at is None else now.when(carried.reported_at).mono
+        resumed._reported_at = now.resumed(carried.reported_at)
         return resumed
 
     def carried(self, now: Instant) -> CarriedReports:
         """The whole state at `now`."""
         if not self._failures:
             return CarriedReports(0, self._suppressed, None, None)
-        told = self._reported_at > _LONG_AGO
-        reported_at = now.wall_at(self._reported_at) if told else None
-        return CarriedReports(self._failures, self._suppressed, now.wall_at(self._began_at), reported_at)
+        began_at, reported_at = now.wall_at(self._began_at), now.carried(self._reported_at)
+        return CarriedReports(self._failures, self._suppressed, began_at, reported_at)
 
     @property
     def consecutive_failures(self) -> int:
@@ -86,7 +85,7 @@ class ErrorReports:
         """Nobody was told `report`: what it counts is suppressed, and the next failure of its episode is told."""
         if self._failures >= report.consecutive_failures:
             self._suppressed += report.suppressed + 1
-            self._reported_at = _LONG_AGO
+            self._reported_at = LONG_AGO
 
     def recovered(self, now: float) -> Recovery | None:
         """A good answer at `now`; None if no episode was going on."""
@@ -95,6 +94,3 @@ class ErrorReports:
         recovery = Recovery(self._failures, now - self._began_at)
         self._failures = 0
         return recovery
-
-
-_LONG_AGO = float("-inf")

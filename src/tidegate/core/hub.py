@@ -128,7 +128,7 @@ class Hub:
             self._hand_out(events[:half], framing, cohorts)
             self._hand_out(events[half:], framing, cohorts)
             return
-        # Who is written to and who is offered is settled before anything is sent. A write may fill its channel, which
+        # Who is written to and who is offered is decided before anything is sent. A write may fill its channel, which
         # files its member behind: that member has had these events and must not be offered them as well. It also means
         # that no dictionary changes while it is iterated.
         writes = [each for cohort in cohorts for each in cohort.writes.items()]

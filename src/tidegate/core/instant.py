@@ -19,6 +19,9 @@ Time = Annotated[
 _WITHOUT_OFFSET = -len("+00:00")
 
 
+LONG_AGO = float("-inf")
+"""The monotonic time of what has not happened yet: earlier than every other."""
+
 STEP_S = 1.0
 """The wall clock was set if it has moved against the monotonic one by more than this.
 
@@ -53,6 +56,14 @@ class Instant(msgspec.Struct, frozen=True, gc=False):
     def wall_at(self, mono: float) -> float:
         """Return the monotonic time `mono` in Unix seconds, by the wall clock of this moment."""
         return self.wall - (self.mono - mono)
+
+    def carried(self, mono: float) -> float | None:
+        """The monotonic time `mono` in Unix seconds, as another process can read it; None for `LONG_AGO`."""
+        return None if mono == LONG_AGO else self.wall_at(mono)
+
+    def resumed(self, wall: float | None) -> float:
+        """The inverse of `carried`: the monotonic time here."""
+        return LONG_AGO if wall is None else self.when(wall).mono
 
 
 @lru_cache(maxsize=8)  # messages of one moment have the same time: `welcome` and `synced`, all events of a burst

@@ -11,12 +11,10 @@ import msgspec
 
 from tidegate.core.backend_plan import BackendPlan
 from tidegate.core.breaker import Breaker, BreakerView, Permit
-from tidegate.core.instant import Instant
+from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.places import Places
 from tidegate.core.schedule import CarriedTicks, Schedule
 from tidegate.core.source import Source
-
-_LONG_AGO = float("-inf")
 
 
 class Turn:
@@ -222,7 +220,7 @@ class Lineup:
     def _hold_ends_at(self) -> float:
         """Monotonic time at which the backend's newest hold ends or ended; it is the same for all its breakers."""
         held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
-        return _LONG_AGO if held_until is None else held_until.mono
+        return LONG_AGO if held_until is None else held_until.mono
 
     def _carried_ticks(self, source: Source, now: Instant) -> CarriedTicks:
         ticks = self._schedule.carried(source.type, now)

@@ -26,7 +26,7 @@ _FIELDS = {
 _PUBLISHING_REASONS = {400: RefusalReason.MALFORMED, 403: RefusalReason.PATTERN, 413: RefusalReason.TOO_LARGE}
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ProblemDetails(msgspec.Struct, frozen=True):
     """The body of every HTTP error. `detail` says what was expected and what was received."""
 
     status: int
@@ -48,8 +48,8 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
 
     @property
     def body(self) -> bytes:
-        """The `Problem` as JSON."""
-        return msgspec.json.encode(Problem(self.status, http.HTTPStatus(self.status).phrase, self.detail))
+        """The `ProblemDetails` as JSON."""
+        return msgspec.json.encode(ProblemDetails(self.status, http.HTTPStatus(self.status).phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
         """Return the whole HTTP/1.1 answer, which announces that the connection closes.

@@ -10,7 +10,7 @@ from tidegate.core import envelope as wire
 from tidegate.core.events import GapReason, Position
 from tidegate.core.framing import Framing
 from tidegate.core.instant import rfc3339
-from tidegate.core.session import Subscribe, Unsubscribe
+from tidegate.core.session import AddPatterns, RemovePatterns
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 
@@ -47,7 +47,7 @@ def cannot_resume(framing: Framing, reason: GapReason, *, wall: float, requested
     return framing.message("gap", wire.encode_gap(reason, timestamp=wall, requested=requested, skipped={}))
 
 
-def subscribed(framing: Framing, effect: Subscribe, *, wall: float, position: Position) -> bytes:
+def subscribed(framing: Framing, effect: AddPatterns, *, wall: float, position: Position) -> bytes:
     """The answer to a subscribe at `position`."""
     data = wire.SubscribedData(
         types=effect.patterns.sorted(), added=effect.added.sorted(), epoch=position.epoch, seq=position.seq
@@ -55,7 +55,7 @@ def subscribed(framing: Framing, effect: Subscribe, *, wall: float, position: Po
     return message(framing, "subscribed", wire.Subscribed(timestamp=rfc3339(wall), id=effect.id, data=data))
 
 
-def unsubscribed(framing: Framing, effect: Unsubscribe, *, wall: float) -> bytes:
+def unsubscribed(framing: Framing, effect: RemovePatterns, *, wall: float) -> bytes:
     """The answer to an unsubscribe."""
     data = wire.UnsubscribedData(types=effect.patterns.sorted(), removed=effect.removed.sorted())
     return message(framing, "unsubscribed", wire.Unsubscribed(timestamp=rfc3339(wall), id=effect.id, data=data))

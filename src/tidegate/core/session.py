@@ -28,7 +28,7 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     messages_burst: int
 
 
-class Subscribe(msgspec.Struct, frozen=True):
+class AddPatterns(msgspec.Struct, frozen=True):
     """Reply `subscribed`, then send snapshots of types that `patterns` match and the earlier patterns did not.
 
     `added` are the new patterns; `patterns` are all that the client has now.
@@ -39,7 +39,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     patterns: PatternSet
 
 
-class Unsubscribe(msgspec.Struct, frozen=True):
+class RemovePatterns(msgspec.Struct, frozen=True):
     """Reply `unsubscribed`. `patterns` are those that the client still has."""
 
     id: Raw | UnsetType
@@ -47,7 +47,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     patterns: PatternSet
 
 
-class Ping(msgspec.Struct, frozen=True):
+class SendPong(msgspec.Struct, frozen=True):
     """Reply `pong`."""
 
     id: Raw | UnsetType
@@ -74,10 +74,10 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Subscribe | Unsubscribe | Ping | Authenticate | Refuse | Close
+Effect = AddPatterns | RemovePatterns | SendPong | Authenticate | Refuse | Close
 
 
-class Session:
+class StreamSession:
     """One client's patterns, permissions and rate limit.
 
     `allowed` is what its token covers; `now` is the monotonic time in seconds.
@@ -127,9 +127,9 @@ class Session:
             case "unsubscribe":
                 removed = PatternSet(self.patterns.patterns.intersection(_types(fields)))
                 self.patterns -= removed
-                return Unsubscribe(request_id, removed, self.patterns)
+                return RemovePatterns(request_id, removed, self.patterns)
             case "ping":
-                return Ping(request_id)
+                return SendPong(request_id)
             case "auth":
                 return Authenticate(request_id, _text(_data(fields), "token", "data.token"))
             case unknown:
@@ -153,7 +153,7 @@ class Session:
             )
         added = wanted - self.patterns
         self.patterns = patterns
-        return Subscribe(request_id, added, patterns)
+        return AddPatterns(request_id, added, patterns)
 
     def _may(self, pattern: str) -> bool:
         return may_subscribe(self.allowed, pattern)

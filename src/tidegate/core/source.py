@@ -20,7 +20,7 @@ from tidegate.core.envelope import raw
 from tidegate.core.episodes import CarriedReports, ErrorReports, Report
 from tidegate.core.events import Draft
 from tidegate.core.freshness import CarriedFreshness, Freshness, Told, Update, Value
-from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, rfc3339
 from tidegate.core.measurements import PollEnded
 from tidegate.core.outcome import Fault, Outcome
 from tidegate.errors import ErrorCode
@@ -35,7 +35,6 @@ longer."""
 REQUESTS_SKIPPED = 1000
 """So many request numbers are left out when a source is resumed: whoever had it before may have used some since."""
 
-_LONG_AGO = float("-inf")
 _NEVER = float("inf")
 
 
@@ -70,7 +69,7 @@ class CarriedSource(msgspec.Struct, frozen=True, kw_only=True):
     freshness: CarriedFreshness
     reports: CarriedReports
     requests: int
-    settled: bool
+    attempted: bool
     idle: bool
     auth_refusals: int
     backs_off_until: float | None
@@ -90,6 +89,7 @@ class Source:
         "_reports",
         "_requests",
         "about",
+        "attempted",
         "auth_refusals",
         "backs_off_until",
         "idle",
@@ -97,7 +97,6 @@ class Source:
         "last_sent",
         "missed_told",
         "plan",
-        "settled",
         "type",
     )
 
@@ -107,13 +106,13 @@ class Source:
         self.about = frozenset({plan.spec.type})
         self.in_flight = False
         """Whether it waits for a place, or is being asked."""
-        self.settled = False
+        self.attempted = False
         """Whether its first attempt has ended, well or not."""
         self.idle = False
         """Whether it is asked at its idle interval."""
         self.auth_refusals = 0
-        self.backs_off_until = _LONG_AGO
-        self.last_sent = _LONG_AGO
+        self.backs_off_until = LONG_AGO
+        self.last_sent = LONG_AGO
         self.missed_told = 0
         self._backend = backend
         self._keeps = keeps
@@ -132,11 +131,11 @@ class Source:
         resumed._freshness = Freshness.resumed(plan.spec, carried.freshness, now=now)
         resumed._reports = ErrorReports.resumed(backend.rpc_error_interval_s, carried.reports, now=now)
         resumed._requests = carried.requests + REQUESTS_SKIPPED
-        resumed.settled = carried.settled
+        resumed.attempted = carried.attempted
         resumed.idle = carried.idle
         resumed.auth_refusals = carried.auth_refusals
-        resumed.backs_off_until = _mono(now, carried.backs_off_until)
-        resumed.last_sent = _mono(now, carried.last_sent)
+        resumed.backs_off_until = now.resumed(carried.backs_off_until)
+        resumed.last_sent = now.resumed(carried.last_sent)
         resumed.missed_told = carried.missed_told
         return resumed
 
@@ -146,11 +145,11 @@ class Source:
             freshness=self._freshness.carried(now),
             reports=self._reports.carried(now),
             requests=self._requests,
-            settled=self.settled,
+            attempted=self.attempted,
             idle=self.idle,
             auth_refusals=self.auth_refusals,
-            backs_off_until=_wall(now, self.backs_off_until),
-            last_sent=_wall(now, self.last_sent),
+            backs_off_until=now.carried(self.backs_off_until),
+            last_sent=now.carried(self.last_sent),
             missed_told=self.missed_told,
         )
 
@@ -243,7 +242,7 @@ class Source:
         `breaker` has heard of it already. `draw` gives a number in [0, 1) where chance is needed.
         """
         self._requests += 1
-        self.settled = True
+        self.attempted = True
         code = outcome.code if isinstance(outcome, Fault) else None
         into.measurements.append(PollEnded(self.type, code, now.mono - sent.mono))
         if isinstance(outcome, Fault):
@@ -264,8 +263,8 @@ class Source:
 
     def repeat(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
         """A due tick on which it is not asked, or is being asked; with `only_news`, nothing is said again."""
-        self.settled = self.settled or not self.in_flight
-        if self.settled and not self._awaits_end(now):
+        self.attempted = self.attempted or not self.in_flight
+        if self.attempted and not self._awaits_end(now):
             said = self._freshness
             self._say(said.review(now, breaker) if only_news else said.repeat(now, breaker), into)
 
@@ -385,11 +384,3 @@ def _restored(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:
 def _restored_as_of(values: Mapping[str, SavedValue]) -> float:
     """When the saved value was last seen: the row without a key tells, which is written with each answer."""
     return values[""].as_of if "" in values else max(value.as_of for value in values.values())
-
-
-def _wall(now: Instant, mono: float) -> float | None:
-    return None if mono == _LONG_AGO else now.wall_at(mono)
-
-
-def _mono(now: Instant, wall: float | None) -> float:
-    return _LONG_AGO if wall is None else now.when(wall).mono

@@ -44,10 +44,10 @@ class Subscriber(Member):
         "_broken",
         "_channel",
         "_counted_from",
+        "_delivered_before",
         "_feed",
         "_limits",
         "_outbox",
-        "_settled",
         "_stalled",
         "_stream",
         "_told_skipped",
@@ -82,7 +82,7 @@ class Subscriber(Member):
         """Dropped events by type, as far as gaps have reported them."""
         self._stalled: tuple[int, float] | None = None
         """The fewest unsent bytes that `review` has seen since the pause, and since when."""
-        self._settled = 0
+        self._delivered_before = 0
         """Events of former feeds and cohorts, less what was dropped of them."""
         self._counted_from = 0
         """What the cohort had flushed when this member joined it."""
@@ -104,7 +104,7 @@ class Subscriber(Member):
         or live.
         """
         is_new = self.phase is CATCHING_UP and self._feed is None
-        if not is_new and not self.settle():
+        if not is_new and not self.flush():
             raise PhaseError(f"one feed at a time: only a new or live subscriber is fed, not one {self.phase.value}")
         if not is_new:
             self._leave()
@@ -131,7 +131,7 @@ class Subscriber(Member):
             self._stream.hub.flush_cohort(self.cohort)
         self.write(data)
 
-    def settle(self) -> bool:
+    def flush(self) -> bool:
         """Send what was published so far; whether all of it is with the channel, and the channel takes more.
 
         Only then may a request be answered: the position in the answer counts everything before it.
@@ -210,7 +210,7 @@ class Subscriber(Member):
         live = 0 if self.cohort is None else self.cohort.flushed - self._counted_from
         fed = 0 if self._feed is None else self._feed.count
         held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
-        return self._settled + live + fed - held_back
+        return self._delivered_before + live + fed - held_back
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -245,7 +245,7 @@ class Subscriber(Member):
                 if self._told_skipped is None:
                     self._told_skipped = {}
                 count_skipped(self._told_skipped, skipped.items())
-                self._settled -= sum(skipped.values())
+                self._delivered_before -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
             event = self._outbox.pop()
@@ -264,7 +264,7 @@ class Subscriber(Member):
 
     def _end_feed(self) -> None:
         if self._feed is not None:
-            self._settled += self._feed.count
+            self._delivered_before += self._feed.count
             self._feed.close()
             self._feed = None
             del self._stream.catching_up[self]
@@ -279,4 +279,4 @@ class Subscriber(Member):
     def _leave(self) -> None:
         if (cohort := self.cohort) is not None:
             self._stream.hub.leave(self)
-            self._settled += cohort.flushed - self._counted_from
+            self._delivered_before += cohort.flushed - self._counted_from

@@ -30,7 +30,7 @@ DEFAULTS = 256
 log = structlog.get_logger("tidegate.gateway")
 
 
-class Clients:
+class ClientRegistry:
     """Everyone who is connected, up to `max_clients`, of whom so many may come at once as `connects` says.
 
     `interested` is called when somebody may have become interested in more types.

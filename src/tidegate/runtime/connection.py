@@ -23,7 +23,7 @@ from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.requests import WaitingRequests
-from tidegate.core.session import Authenticate, Close, Effect, Ping, Refuse, Subscribe, Unsubscribe
+from tidegate.core.session import AddPatterns, Authenticate, Close, Effect, Refuse, RemovePatterns, SendPong
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.runtime.conversation import Conversation, Surroundings
@@ -204,7 +204,7 @@ class Connection:
         if self._is_closed:
             return
         arrived = self._around.clock.now().mono
-        if self._requests is None and self.subscriber.settle():
+        if self._requests is None and self.subscriber.flush():
             self._apply(self._conversation.judge(text, arrived))
             return
         if self._requests is None:
@@ -215,7 +215,7 @@ class Connection:
 
     def _answer_waiting(self) -> None:
         """Answer as many waiting requests as can be. An answer may fill the channel, or end the connection."""
-        while self._requests and self.subscriber.settle():
+        while self._requests and self.subscriber.flush():
             self._apply(self._conversation.judge(*self._requests.take()))
         if not self._requests:
             self._requests = None
@@ -223,13 +223,13 @@ class Connection:
     def _apply(self, effect: Effect) -> None:
         now = self._around.clock.now()
         match effect:
-            case Subscribe():
+            case AddPatterns():
                 self._conversation.subscribe(effect, now)
                 if effect.added:
                     self._interested()
-            case Unsubscribe():
+            case RemovePatterns():
                 self._conversation.unsubscribe(effect, now)
-            case Ping():
+            case SendPong():
                 self._conversation.pong(effect.id, now)
             case Refuse():
                 self._conversation.refuse(effect.id, effect.error, now)

@@ -19,7 +19,7 @@ from tidegate.core.framing import Framing
 from tidegate.core.grant import Grant
 from tidegate.core.instant import Instant
 from tidegate.core.retained import Name
-from tidegate.core.session import Effect, Session, SessionLimits, Subscribe, Unsubscribe
+from tidegate.core.session import AddPatterns, Effect, RemovePatterns, SessionLimits, StreamSession
 from tidegate.core.stream import Stream
 from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
@@ -72,7 +72,7 @@ class Conversation:
         self._around = around
         self._client_id = client_id
         self._framing = framing
-        self._session = Session(patterns, allowed=allowed, limits=around.session_limits, now=now.mono)
+        self._session = StreamSession(patterns, allowed=allowed, limits=around.session_limits, now=now.mono)
         self.subscriber = Subscriber(
             channel,
             stream=around.stream,
@@ -119,7 +119,7 @@ class Conversation:
         """What a request leads to that came at `arrived` (monotonic); None is a binary message."""
         return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
 
-    def subscribe(self, effect: Subscribe, now: Instant) -> None:
+    def subscribe(self, effect: AddPatterns, now: Instant) -> None:
         """Acknowledge, then send the current values of what was added."""
         before, position = self.subscriber.interest, self._around.position()
         head = replies.subscribed(self._framing, effect, wall=now.wall, position=position)
@@ -133,7 +133,7 @@ class Conversation:
             "subscribed", client_id=self._client_id, added=effect.added.sorted(), patterns=effect.patterns.sorted()
         )
 
-    def unsubscribe(self, effect: Unsubscribe, now: Instant) -> None:
+    def unsubscribe(self, effect: RemovePatterns, now: Instant) -> None:
         """Acknowledge; nothing that only the removed patterns matched is sent after that."""
         head = replies.unsubscribed(self._framing, effect, wall=now.wall)
         position = self._around.position()

@@ -12,7 +12,7 @@ from tidegate.core.envelope import Notification, NotificationData
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.errors import CloseCode
 from tidegate.ports import Clock
-from tidegate.runtime.clients import Clients
+from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.connection import Connection
 
 RETURN_MS = 500
@@ -25,7 +25,7 @@ CLOSED_WITHIN = 0.8
 log = structlog.get_logger("tidegate.gateway")
 
 
-async def drain(clients: Clients, clock: Clock, drain_s: float, *, at_least_s: float = 0.0) -> None:
+async def drain(clients: ClientRegistry, clock: Clock, drain_s: float, *, at_least_s: float = 0.0) -> None:
     """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds.
 
     It is over as soon as nobody is connected, but not before `at_least_s`. Nobody is told to come back before
@@ -50,7 +50,7 @@ async def drain(clients: Clients, clock: Clock, drain_s: float, *, at_least_s: f
         await clock.sleep_until(now.mono + at_least_s)
 
 
-async def send_away(leaving: Sequence[Connection], clients: Clients, clock: Clock, within_s: float) -> None:
+async def send_away(leaving: Sequence[Connection], clients: ClientRegistry, clock: Clock, within_s: float) -> None:
     """Close those of `leaving` who have not left by themselves, spread over `within_s` seconds.
 
     Call `Connection.detach` of each before.
@@ -62,7 +62,7 @@ async def send_away(leaving: Sequence[Connection], clients: Clients, clock: Cloc
             connection.hang_up(CloseCode.DRAINING, "another sequence of events has begun: connect again")
 
 
-async def _until_empty(clients: Clients, clock: Clock, at: float) -> None:
+async def _until_empty(clients: ClientRegistry, clock: Clock, at: float) -> None:
     """Until nobody is connected, or the monotonic time is `at`."""
     if clients.empty.is_set():
         return

@@ -29,7 +29,7 @@ from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BusError
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
-from tidegate.runtime.clients import Clients
+from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import Surroundings
 from tidegate.runtime.draining import drain, send_away
@@ -127,7 +127,7 @@ class Gateway:
             publisher=self._publisher,
             clock=clock,
         )
-        self.clients = Clients(
+        self.clients = ClientRegistry(
             max_clients=options.max_clients,
             connects=options.connects,
             default_types=options.default_types,

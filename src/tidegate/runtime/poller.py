@@ -70,9 +70,9 @@ class BackendPoller:
         return self._state.serves
 
     @property
-    def settled(self) -> bool:
+    def attempted(self) -> bool:
         """Whether every source's first attempt has ended, well or not."""
-        return self._state.settled
+        return self._state.attempted
 
     def breakers(self) -> list[BreakerView]:
         return self._state.breakers(self._clock.now())

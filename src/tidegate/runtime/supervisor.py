@@ -71,7 +71,7 @@ class Supervisor:
         stale = sum(source.stale for source in self.sources())
         if self._gateway.draining:
             return Readiness("draining", stale)
-        if not all(poller.settled for poller in self._pollers.values()):
+        if not all(poller.attempted for poller in self._pollers.values()):
             return Readiness("starting", stale)
         return Readiness("degraded" if stale else "ready", stale)
 

@@ -146,14 +146,14 @@ class House:
     def process(self) -> FakeProcess:
         return self.processes[-1]
 
-    async def settled(self) -> None:
+    async def let_run(self) -> None:
         for _ in range(20):
             await asyncio.sleep(0)
 
     async def ready(self) -> None:
-        await self.settled()
+        await self.let_run()
         self.process.say(Ready())
-        await self.settled()
+        await self.let_run()
 
     async def close(self) -> None:
         self.task.cancel()
@@ -170,7 +170,7 @@ def virtually(test: Callable[[], Awaitable[None]]) -> None:
 def test_an_agent_is_idle_once_its_process_is_ready() -> None:
     async def test() -> None:
         house = House()
-        await house.settled()
+        await house.let_run()
         assert (house.agent.state, house.agent.pid) == (AgentState.STARTING, 100)
         await house.ready()
         assert (house.agent.state, house.agent.heartbeat_age_s) == (AgentState.IDLE, 0)
@@ -187,9 +187,9 @@ def test_a_job_from_its_order_to_its_end() -> None:
         await house.ready()
         assert (house.agent.state, house.agent.job) == (AgentState.BUSY, "j1")
         house.process.say(Beat("j1"), Beat("other"), Beat(), VERIFIED)
-        await house.settled()
+        await house.let_run()
         house.process.say(Done("j1"))
-        await house.settled()
+        await house.let_run()
         assert [type(message) for message in house.process.told] == [Run, Publish]
         assert house.work.heard == [Beat("j1"), VERIFIED, Done("j1")]
         assert (house.agent.state, house.agent.job, house.agent.jobs_done) == (AgentState.IDLE, None, 1)
@@ -204,9 +204,9 @@ def test_a_failed_job_leaves_the_agent_to_others() -> None:
         await house.ready()
         failed, cancelled = Failed(job="j1", code=Code.DISK_FULL, message="no room"), Failed(job="j2")
         house.process.say(failed, cancelled)
-        await house.settled()
+        await house.let_run()
         house.process.say(cancelled)
-        await house.settled()
+        await house.let_run()
         assert house.work.heard == [failed, cancelled]
         assert (house.agent.job, house.agent.jobs_failed, house.agent.jobs_done) == ("j3", 1, 0)
         await house.close()
@@ -220,7 +220,7 @@ def test_what_is_not_to_be_published_is_cancelled() -> None:
         house.work.publishes = False
         await house.ready()
         house.process.say(VERIFIED)
-        await house.settled()
+        await house.let_run()
         assert house.process.told[1:] == [Cancel("j1")]
         await house.close()
 
@@ -244,7 +244,7 @@ def test_a_lost_process_is_replaced_and_its_job_told() -> None:
         house = House("j1")
         await house.ready()
         house.process.end(-9)
-        await house.settled()
+        await house.let_run()
         assert house.work.heard == [("j1", "agent-1 (process 100) was ended by signal 9")]
         assert (house.agent.state, house.agent.error) == (AgentState.ERROR, "was ended by signal 9")
         assert (house.agent.job, house.agent.jobs_failed, house.agent.restarts) == (None, 1, 1)
@@ -287,7 +287,7 @@ def test_a_process_that_was_well_is_replaced_soon() -> None:
                 await asyncio.sleep(1)
                 process.say(Beat())
             process.end(0)
-            await house.settled()
+            await house.let_run()
             await asyncio.sleep(REPLACEMENTS.first_s)
             await house.ready()
             assert house.agent.state is AgentState.IDLE
@@ -379,7 +379,7 @@ def test_a_job_that_is_cancelled_is_let_go_or_taken_away() -> None:
         house.agent.cancel("j1")
         assert house.process.told[1:] == [Cancel("j1")]
         house.process.say(Failed(job="j1"))
-        await house.settled()
+        await house.let_run()
         house.agent.cancel("j2")
         await asyncio.sleep(agents.CANCEL_S - 1)
         house.process.say(Beat("j2"))

@@ -280,10 +280,10 @@ async def test_a_dead_issuer_leaves_the_keys_that_are_there() -> None:
     issuer = Issuer(rsa_key("old"))
     async with fetching(issuer) as (keys, server):
         await eventually(lambda: finds(keys, "RS256", "old"))
-        keys._exchange.url = keys._exchange.url.with_port(1)
+        keys._client.url = keys._client.url.with_port(1)
         await asyncio.sleep(0.05)
         assert finds(keys, "RS256", "old")
-        keys._exchange.url = keys._exchange.url.with_port(server.port)
+        keys._client.url = keys._client.url.with_port(server.port)
         issuer.publish(rsa_key("new"))
         await eventually(lambda: finds(keys, "RS256", "new"))
 

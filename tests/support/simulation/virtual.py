@@ -17,7 +17,7 @@ from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[i
 from yarl import URL
 
 from tidegate.core.instant import Instant
-from tidegate.outbound.http_client.connection import Connection
+from tidegate.outbound.http_client.connection import PooledConnection
 
 EPOCH_WALL = 1_795_000_000.0
 """Unix time at the beginning of every run."""
@@ -105,12 +105,12 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
         return await super().make_connection(peername)
 
 
-async def connected(url: URL, tls: object) -> Connection:
+async def connected(url: URL, tls: object) -> PooledConnection:
     """A connection to a backend over virtual sockets: `tidegate.outbound.http_client.connection.Connect`."""
     assert tls is None
     assert url.raw_host is not None
     assert url.port is not None
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, url.raw_host, url.port)
+    _, connection = await asyncio.get_running_loop().create_connection(PooledConnection, url.raw_host, url.port)
     return connection
 
 

@@ -114,7 +114,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.connection.detach()
             if self._wire is not None:
                 self._wire.receive_eof()
-                self._settle(self._wire, self.connection)
+                self._after_reading(self._wire, self.connection)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended(self, _reason(self._wire, exc))
@@ -177,9 +177,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 connection.receive_binary(data)
             else:
                 self._transport.write(data)
-        self._settle(wire, connection)
+        self._after_reading(wire, connection)
 
-    def _settle(self, wire: Wire, connection: Connection) -> None:
+    def _after_reading(self, wire: Wire, connection: Connection) -> None:
         """After something came: send what it asks for, stop streaming if it was the end, keep nothing for nothing."""
         if not wire.is_open:
             connection.detach()

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, RSAKey
 
 from tidegate.errors import BackendError, ConfigError, HttpStatus, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
-from tidegate.outbound.http_client import Exchange, HttpOptions
+from tidegate.outbound.http_client import HttpClient, HttpOptions
 
 SECRET_BYTES = 32
 """The minimum length of a secret for HS256 (RFC 7518 section 3.2)."""
@@ -106,7 +106,7 @@ class JwksKeys:
     def __init__(
         self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
     ) -> None:
-        self._exchange = _exchange_with(url, setting)
+        self._client = _client_for(url, setting)
         self._refresh_s = refresh_s
         self._pause_s = pause_s
         self._keys: list[Key] | None = None
@@ -133,13 +133,13 @@ class JwksKeys:
                     async with asyncio.timeout(self._refresh_s if self._keys is not None else 0):
                         await self._wanted.wait()
         finally:
-            await self._exchange.aclose()
+            await self._client.aclose()
 
     async def _fetch(self) -> None:
-        host = self._exchange.url.host
+        host = self._client.url.host
         try:
             async with asyncio.timeout(FETCH_S):
-                body = await self._exchange.fetch("GET", self._exchange.url, credentials={})
+                body = await self._client.fetch("GET", self._client.url, credentials={})
             keys = _key_set(body)
         except (BackendError, TimeoutError, _Unusable) as error:
             log.warning("keys not fetched", host=host, reason=_reason(error), kept=len(self._keys or ()))
@@ -152,10 +152,10 @@ class _Unusable(Exception):
     """The answer is not a JWK set."""
 
 
-def _exchange_with(url: str, setting: str) -> Exchange:
+def _client_for(url: str, setting: str) -> HttpClient:
     """Make the HTTP client for the issuer at `url`. Fetches are rare, so it keeps no connection open."""
     try:
-        return Exchange(HttpOptions(url=url, response_bytes=BODY_BYTES, idle_s=0.0))
+        return HttpClient(HttpOptions(url=url, response_bytes=BODY_BYTES, idle_s=0.0))
     except ConfigError as error:
         raise ConfigError([msgspec.structs.replace(each, path=setting) for each in error.problems]) from error
 

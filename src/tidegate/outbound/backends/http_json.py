@@ -10,7 +10,7 @@ from yarl import URL
 from tidegate.core.payload import compact
 from tidegate.errors import BackendError
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.http_client import Connect, Exchange, HttpOptions, connected
+from tidegate.outbound.http_client import Connect, HttpClient, HttpOptions, connected
 from tidegate.ports import Ask, Call
 
 
@@ -30,11 +30,11 @@ class HttpJsonBackend:
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        self._exchange = Exchange(options, wall_clock=wall_clock, connect=connect)
+        self._client = HttpClient(options, wall_clock=wall_clock, connect=connect)
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`: reads the bearer token."""
-        return partial(self._ask, await self._exchange.credentials())
+        return partial(self._ask, await self._client.credentials())
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`. Raises `ValueError` unless it is one call: plain HTTP has no batches."""
@@ -42,12 +42,12 @@ class HttpJsonBackend:
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
-        await self._exchange.aclose()
+        await self._client.aclose()
 
     async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         (call,) = calls
-        url = below(self._exchange.url, call.method)
-        body = await self._exchange.fetch("GET", url, credentials=credentials)
+        url = below(self._client.url, call.method)
+        body = await self._client.fetch("GET", url, credentials=credentials)
         return [await read_leniently(body, compact)]
 
 

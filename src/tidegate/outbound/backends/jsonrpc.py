@@ -16,7 +16,7 @@ import msgspec
 from tidegate.core.payload import HalfSurrogatePair, compact, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.http_client import Answer, Connect, Exchange, HttpOptions, connected
+from tidegate.outbound.http_client import Connect, HttpAnswer, HttpClient, HttpOptions, connected
 from tidegate.ports import Ask, Call
 
 _T = TypeVar("_T")
@@ -49,12 +49,12 @@ class JsonRpcBackend:
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        self._exchange = Exchange(options, wall_clock=wall_clock, connect=connect)
+        self._client = HttpClient(options, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`: reads the bearer token."""
-        return partial(self._ask, await self._exchange.credentials())
+        return partial(self._ask, await self._client.credentials())
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`.
@@ -67,7 +67,7 @@ class JsonRpcBackend:
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
-        await self._exchange.aclose()
+        await self._client.aclose()
 
     async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         requests = [_Request(id=next(self._ids), method=call.method, params=call.params) for call in calls]
@@ -81,9 +81,9 @@ class JsonRpcBackend:
         ids = [request.id for request in requests]
         return await read_leniently(answer.body, lambda body: _of_batch(body, ids, answer.refusal))
 
-    async def _post(self, body: "_Request | list[_Request]", credentials: Mapping[str, str]) -> Answer:
+    async def _post(self, body: "_Request | list[_Request]", credentials: Mapping[str, str]) -> HttpAnswer:
         encoded = msgspec.json.encode(body)
-        return await self._exchange.ask("POST", self._exchange.url, encoded, credentials=credentials)
+        return await self._client.ask("POST", self._client.url, encoded, credentials=credentials)
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ _EARLY_BYTES = 65_536
 """How many bytes from the server are kept before the first request. Then reading stops, and the kernel keeps more."""
 
 
-class Connection(asyncio.Protocol):
+class PooledConnection(asyncio.Protocol):
     """An HTTP/1.1 connection with one request at a time.
 
     Bytes that come between two answers close it: they answer no request. But bytes that come before the first request
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             return
         self._pending = self._pending[PIECE_BYTES:]
         if reader.whole:
-            self._settle()
+            self._finish()
             return
         if reader.status and not reader.is_success and self._body_timer is None:
             # The status already says that the call failed. Wait for the body only briefly, not until the timeout.
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             self._fail(unreadable)
             return
         if reader.whole or reader.end_of_stream():
-            self._settle()
+            self._finish()
             return
         lost = Lost(answer_begun=reader.begun, in_body=bool(reader.status))
         lost.__cause__ = exc
@@ -173,9 +173,9 @@ class Connection(asyncio.Protocol):
     def _cut_short(self) -> None:
         if self._reader is not None and not self._reader.whole:
             self._reader.cut_short()
-            self._settle()
+            self._finish()
 
-    def _settle(self) -> None:
+    def _finish(self) -> None:
         self._stop_body_timer()
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(None)
@@ -191,11 +191,11 @@ class Connection(asyncio.Protocol):
             self._body_timer = None
 
 
-Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[Connection]]
+Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[PooledConnection]]
 """Opens a connection to the host of a URL, over TLS if a context is given. Raises `OSError`."""
 
 
-async def connected(url: URL, tls: ssl.SSLContext | None) -> Connection:
+async def connected(url: URL, tls: ssl.SSLContext | None) -> PooledConnection:
     """Open a TCP connection. Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305).
 
     Raises `OSError`, such as `ssl.SSLError` or `socket.gaierror`. Cancelling leaves nothing open.
@@ -207,7 +207,7 @@ async def connected(url: URL, tls: ssl.SSLContext | None) -> Connection:
     name, close_s = (_tls_name(url), TLS_CLOSE_S) if tls else (None, None)
     try:
         _, connection = await loop.create_connection(
-            Connection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=close_s
+            PooledConnection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=close_s
         )
     except BaseException:
         sock.close()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tidegate.outbound.http_client.connection import Connection
+from tidegate.outbound.http_client.connection import PooledConnection
 
 
 class Pool:
@@ -14,14 +14,14 @@ class Pool:
     changed DNS entry even if the old address still answers. With an `idle_s` of 0, no connection is kept.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], *, idle_s: float, age_s: float) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[PooledConnection]], *, idle_s: float, age_s: float) -> None:
         self._connect = connect
         self._idle_s = idle_s
         self._age_s = age_s
-        self._idle: dict[Connection, asyncio.TimerHandle] = {}
-        self._in_use: set[Connection] = set()
+        self._idle: dict[PooledConnection, asyncio.TimerHandle] = {}
+        self._in_use: set[PooledConnection] = set()
 
-    async def take(self, *, new: bool = False) -> Connection:
+    async def take(self, *, new: bool = False) -> PooledConnection:
         """Return a connection for one call, which the caller must give back. If `new`, do not reuse an idle one.
 
         Raises what opening a connection raises.
@@ -36,7 +36,7 @@ class Pool:
         self._in_use.add(connection)
         return connection
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: PooledConnection) -> None:
         """Take back the connection after its call."""
         self._in_use.discard(connection)
         loop = asyncio.get_running_loop()
@@ -65,6 +65,6 @@ class Pool:
         for connection in closing:
             await connection.gone()
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: PooledConnection) -> None:
         del self._idle[connection]
         connection.close()

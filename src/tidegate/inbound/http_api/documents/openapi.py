@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
-from tidegate.core.problem import MEDIA_TYPE, Problem
+from tidegate.core.problem import MEDIA_TYPE, ProblemDetails
 from tidegate.inbound.http_api.operation import OPERATION, Content, Operation, Parameter
 
 EVERYWHERE = {
@@ -16,6 +16,9 @@ EVERYWHERE = {
 }
 
 SCHEMA_REF = "#/components/schemas/{name}"
+
+PROBLEM = "Problem"
+"""The schema of `ProblemDetails`. Generated clients know it by this name, so it does not follow the struct's."""
 
 Json = dict[str, Any]
 
@@ -31,6 +34,8 @@ def openapi_document(
     types = _types(operation for _, operation in described)
     schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of, ref_template=SCHEMA_REF)
     by_type = dict(zip(map(repr, types), schemas, strict=True))
+    by_type[repr(ProblemDetails)] = {"$ref": SCHEMA_REF.format(name=PROBLEM)}
+    components = {PROBLEM: {**components.pop(ProblemDetails.__name__), "title": PROBLEM}, **components}
     paths: dict[str, Json] = {}
     for handler, operation in described:
         for path in handler.paths:
@@ -65,7 +70,7 @@ def _schema_of(kind: type) -> Json:
 
 def _types(operations: Iterable[Operation]) -> list[Any]:
     """Return the types of all responses and bodies, each once."""
-    types: dict[str, Any] = {repr(Problem): Problem}
+    types: dict[str, Any] = {repr(ProblemDetails): ProblemDetails}
     for operation in operations:
         for content in (*operation.answers.values(), operation.body):
             if content is not None and content.type is not None:
@@ -126,7 +131,7 @@ def _response(content: Content, schemas: Mapping[str, Json]) -> Json:
 
 
 def _problem(why: str, schemas: Mapping[str, Json]) -> Json:
-    return _response(Content(why, Problem, MEDIA_TYPE), schemas)
+    return _response(Content(why, ProblemDetails, MEDIA_TYPE), schemas)
 
 
 def _content(content: Content, schemas: Mapping[str, Json]) -> Json:

@@ -26,14 +26,14 @@ from tidegate.outbound.http_client.pool import Pool
 _REQUEST_TIMEOUT = 408
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True):
     """A whole answer. `refusal` is the error for its status, None if that is a success."""
 
     body: bytearray
     refusal: HttpStatus | None = None
 
 
-class Exchange:
+class HttpClient:
     """HTTP requests to one backend, over keep-alive connections. Opens as many as the caller has concurrent calls.
 
     Reading stops at the first byte past `response_bytes`. Redirects are not followed, cookies are not kept, proxy
@@ -82,7 +82,9 @@ class Exchange:
             raise answer.refusal
         return answer.body
 
-    async def ask(self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]) -> Answer:
+    async def ask(
+        self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]
+    ) -> HttpAnswer:
         """Make one request and return its answer. `credentials` come from the method of that name.
 
         If the status is not a success, the body is read only as far as `answer.REFUSAL_BYTES` and
@@ -148,7 +150,7 @@ class Exchange:
             self._pool.give_back(connection)
         return is_reused
 
-    def _read(self, url: URL, reader: AnswerReader) -> Answer:
+    def _read(self, url: URL, reader: AnswerReader) -> HttpAnswer:
         codings = reader.codings
         if not reader.is_success:
             refusal = status_error(
@@ -158,10 +160,10 @@ class Exchange:
                 wall=self._wall_clock(),
                 location=_joined(url, reader.field("Location")),
             )
-            return Answer(bytearray() if codings else reader.body, refusal)
+            return HttpAnswer(bytearray() if codings else reader.body, refusal)
         if codings:
             raise InvalidResponse(f"{self._peer}: expected an uncompressed body, got coding {codings[0][:32]!r}")
-        return Answer(reader.body)
+        return HttpAnswer(reader.body)
 
 
 def _joined(url: URL, location: str | None) -> URL | None:
