@@ -8,14 +8,13 @@ import asyncio
 import contextlib
 import enum
 import socket
-import struct
 import time
 from typing import Final
 
 from tidegate.verify.faultproxy.answers import STALLED_HEAD, AnswerBody, MadeUp, changed, made_up, plain_status
 from tidegate.verify.faultproxy.calls import CallRecord, How
 from tidegate.verify.faultproxy.context import ProxyContext
-from tidegate.verify.faultproxy.delivery import Cut, Delivery
+from tidegate.verify.faultproxy.delivery import Cut, Delivery, reset_on_close
 from tidegate.verify.faultproxy.drawing import Plan
 from tidegate.verify.faultproxy.faults import (
     CALL_FAULTS,
@@ -40,7 +39,6 @@ MAX_SPOILT_BYTES: Final = 16 * 1024 * 1024
 """Limit on an answer of upstream that a fault changes, since it is held in memory."""
 
 _READ_BYTES: Final = 65536
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
 _ENCODINGS: Final = frozenset({b"accept-encoding"})
 
 
@@ -105,7 +103,7 @@ class Connection:
         Do not cancel `serve` instead: that could interrupt a close in progress.
         """
         if rst:
-            self._reset_on_close()
+            reset_on_close(self._sock)
         if not self._stopped.done():
             self._stopped.set_result(None)
 
@@ -193,7 +191,7 @@ class Connection:
         except Cut as cut:
             how = cut.how
             if cut.rst:
-                self._reset_on_close()
+                reset_on_close(self._sock)
             return 0.0
         except OSError:
             how = How.CLIENT_LEFT
@@ -290,10 +288,6 @@ class Connection:
         if self._mode is _Mode.UNDECIDED:
             self._mode = _Mode.HTTP
             self._parse(bytes(self._early))
-
-    def _reset_on_close(self) -> None:
-        with contextlib.suppress(OSError):  # the socket is closed already
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
     def _delivery(self, plan: Plan) -> Delivery:
         return Delivery(self._writer, plan=plan, held=self._context.held, jitter=self._context.jitter)

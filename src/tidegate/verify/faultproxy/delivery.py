@@ -2,7 +2,10 @@
 
 import asyncio
 import collections
+import contextlib
 import random
+import socket
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +16,14 @@ from tidegate.verify.faultproxy.faults import Bandwidth, Late, Latency, Reset, S
 
 WRITES_PER_S: Final = 50
 """How many writes per second to make if the bandwidth is limited."""
+
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    """Have the kernel send a reset when `sock` is closed, instead of ending the stream in good order."""
+    with contextlib.suppress(OSError):  # the socket is closed already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
 class Cut(Exception):
