@@ -14,7 +14,7 @@ from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownN
 
 MEDIA_TYPE = "application/problem+json"
 
-Refused = AccessRefused | PublishError | UnknownName
+RefusingError = AccessRefused | PublishError | UnknownName
 """The errors that refuse a request."""
 
 _FIELDS = {
@@ -67,7 +67,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (self.status, phrase.encode(), common, head.encode("latin-1"), body)
 
 
-def refusal(error: Refused, more: Mapping[str, str] = {}) -> ProblemAnswer:
+def refusal(error: RefusingError, more: Mapping[str, str] = {}) -> ProblemAnswer:
     """The answer to a request that `error` refuses; `more` are header fields that only the caller knows of."""
     match error:
         case AccessRefused():
