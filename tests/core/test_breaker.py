@@ -11,9 +11,9 @@ from tidegate.core.breaker import (
     BreakerView,
     LastFailure,
     Move,
+    NoPermit,
     Permit,
     Reason,
-    Refused,
     State,
     Transition,
     open_period_s,
@@ -192,8 +192,8 @@ class TestFailureRate:
 class TestOpen:
     def test_nothing_is_admitted_before_the_announced_time(self) -> None:
         breaker = tripped(10.0)
-        assert breaker.permit(at(10.0)) == Refused(WALL + 12.5)
-        assert breaker.permit(at(math.nextafter(12.5, 0))) == Refused(WALL + 12.5)
+        assert breaker.permit(at(10.0)) == NoPermit(WALL + 12.5)
+        assert breaker.permit(at(math.nextafter(12.5, 0))) == NoPermit(WALL + 12.5)
         assert breaker.retry_at_mono == 12.5
 
     def test_the_first_caller_then_is_the_probe(self) -> None:
@@ -228,7 +228,7 @@ class TestHold:
         breaker = new()
         breaker.hold(at(20.0))
         assert breaker.is_closed
-        assert breaker.permit(at(0.0)) == breaker.permit(at(19.9)) == Refused(WALL + 20.0)
+        assert breaker.permit(at(0.0)) == breaker.permit(at(19.9)) == NoPermit(WALL + 20.0)
         assert isinstance(breaker.permit(at(20.0)), Permit)
 
     def test_the_failure_that_brought_it_counts_as_any_other(self) -> None:
@@ -247,7 +247,7 @@ class TestHold:
         assert transition is not None
         assert transition.retry_at == breaker.view().retry_at == WALL + 100.0, "open_max_s has no say in it"
         assert breaker.retry_at_mono == breaker.probe_at_mono == 100.0
-        assert isinstance(breaker.permit(at(99.9)), Refused)
+        assert isinstance(breaker.permit(at(99.9)), NoPermit)
         assert isinstance(breaker.permit(at(100.0)), Permit)
 
     def test_a_shorter_one_shortens_nothing(self) -> None:
@@ -258,7 +258,7 @@ class TestHold:
         breaker.hold(at(9.0))
         breaker.hold(at(7.0))
         assert breaker.retry_at_mono == breaker.probe_at_mono == 9.0
-        assert breaker.permit(at(2.5)) == Refused(WALL + 9.0)
+        assert breaker.permit(at(2.5)) == NoPermit(WALL + 9.0)
 
     def test_it_keeps_the_next_probe_of_a_half_open_breaker_waiting(self) -> None:
         breaker = tripped(half_open_successes=2)
@@ -266,7 +266,7 @@ class TestHold:
         breaker.hold(at(9.0))
         assert breaker.probe_at_mono == 9.0
         assert breaker.view().next_try_at(at(5.0)) == WALL + 9.0
-        assert isinstance(breaker.permit(at(8.9)), Refused)
+        assert isinstance(breaker.permit(at(8.9)), NoPermit)
         assert end(breaker, Verdict.SUCCESS, 9.0) is not None
 
     def test_a_probe_that_is_out_is_judged_all_the_same(self) -> None:
@@ -274,7 +274,7 @@ class TestHold:
         probe = admitted(breaker, 5.0)
         breaker.hold(at(9.0))
         assert breaker.record(probe, Verdict.SUCCESS, now=at(5.1), jitter=0.0) is not None
-        assert isinstance(breaker.permit(at(8.9)), Refused), "closed, and still held"
+        assert isinstance(breaker.permit(at(8.9)), NoPermit), "closed, and still held"
 
     @pytest.mark.parametrize("command", ["reset", "force_closed"])
     def test_an_operator_ends_it(self, command: str) -> None:
@@ -288,7 +288,7 @@ class TestHold:
         breaker = new()
         breaker.force_closed(at(0.0))
         breaker.hold(at(20.0))
-        assert isinstance(breaker.permit(at(1.0)), Refused), "a wish of the backend, whatever the breaker"
+        assert isinstance(breaker.permit(at(1.0)), NoPermit), "a wish of the backend, whatever the breaker"
         assert breaker.force_closed(at(1.0)) is None
         assert isinstance(breaker.permit(at(1.0)), Permit)
 
@@ -302,7 +302,7 @@ class TestHold:
         breaker = new()
         breaker.hold(at(20.0))
         breaker.force_open(at(1.0))
-        assert breaker.permit(at(30.0)) == Refused(None)
+        assert breaker.permit(at(30.0)) == NoPermit(None)
         assert breaker.view().next_try_at(at(2.0)) is None, "held open, nothing is asked at its end either"
         assert breaker.view().held_until == at(20.0)
 
@@ -339,11 +339,11 @@ class TestNextProbe:
 
     def test_a_refusal_is_foretold_without_a_move(self) -> None:
         breaker = tripped()
-        assert breaker.refusal(at(2.4)) == Refused(WALL + 2.5)
+        assert breaker.refusal(at(2.4)) == NoPermit(WALL + 2.5)
         assert breaker.refusal(at(2.5)) is None
         assert breaker.view().state is State.OPEN
         admitted(breaker, 2.5)
-        assert breaker.refusal(at(2.5)) == Refused(None)
+        assert breaker.refusal(at(2.5)) == NoPermit(None)
         assert new().refusal(at(0.0)) is None
 
 
@@ -351,7 +351,7 @@ class TestHalfOpen:
     def test_one_probe_at_a_time(self) -> None:
         breaker = tripped()
         admitted(breaker, 5.0)
-        assert [breaker.permit(at(5.0)) for _ in range(3)] == [Refused(None)] * 3
+        assert [breaker.permit(at(5.0)) for _ in range(3)] == [NoPermit(None)] * 3
 
     def test_a_success_closes_it(self) -> None:
         breaker = tripped()
@@ -416,10 +416,10 @@ class TestHalfOpen:
     def test_a_leaked_probe_loses_its_place(self) -> None:
         breaker = tripped(probe_deadline_s=3.0)
         leaked = admitted(breaker, 5.0)
-        assert breaker.permit(at(7.999)) == Refused(None)
+        assert breaker.permit(at(7.999)) == NoPermit(None)
         second = admitted(breaker, 8.0)
         assert second.transition is None
-        assert breaker.permit(at(8.0)) == Refused(None)
+        assert breaker.permit(at(8.0)) == NoPermit(None)
         assert breaker.record(leaked, Verdict.SUCCESS, now=at(8.1), jitter=0.0) is None
         assert breaker.late_results == 1
         assert breaker.record(second, Verdict.SUCCESS, now=at(8.2), jitter=0.0) is not None
@@ -501,7 +501,7 @@ class TestOperator:
             retry_at=None,
             cause=None,
         )
-        assert breaker.permit(at(1e9)) == Refused(None)
+        assert breaker.permit(at(1e9)) == NoPermit(None)
         assert breaker.retry_at_mono is None
         assert not breaker.is_closed
         breaker.reset(at(1e9))
@@ -540,7 +540,7 @@ class TestOperator:
         probe = admitted(breaker, 5.0)
         breaker.force_open(at(5.1))
         assert breaker.record(probe, Verdict.SUCCESS, now=at(5.2), jitter=0.0) is None
-        assert breaker.permit(at(100.0)) == Refused(None)
+        assert breaker.permit(at(100.0)) == NoPermit(None)
 
     def test_reset_closes_and_zeroes_the_counts(self) -> None:
         breaker = tripped(5.0)
@@ -645,7 +645,7 @@ class TestView:
         assert [move.at.wall for move in view.history] == pytest.approx([WALL + step_s, WALL + 3.0 + step_s])
         breaker.follow_clock(Instant(5.0, WALL + 5.9 + step_s))
         assert breaker.view() == view, "moved once"
-        assert isinstance(breaker.permit(at(5.4)), Refused)
+        assert isinstance(breaker.permit(at(5.4)), NoPermit)
         breaker.follow_clock(at(5.4))
         assert breaker.view() == before, "there and back again"
         assert isinstance(breaker.permit(at(5.5)), Permit), "what is shown decides nothing"

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate.core.breaker import Breaker, BreakerRules, LastFailure, Permit, Reason, Refused, State, Transition
+from tidegate.core.breaker import Breaker, BreakerRules, LastFailure, NoPermit, Permit, Reason, State, Transition
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault, Verdict
 from tidegate.errors import ErrorCode
@@ -154,7 +154,7 @@ class BreakerMachine(RuleBasedStateMachine):
             self.move(State.HALF_OPEN, Reason.RETRY_DUE, cause=self.cause)
         admission = self.breaker.permit(self.now)
         if not may:
-            assert admission == Refused(self.next_try_at)
+            assert admission == NoPermit(self.next_try_at)
             return None
         assert isinstance(admission, Permit)
         self.check_told(admission.transition)

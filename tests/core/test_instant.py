@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.core.instant import LONG_AGO, Instant, from_rfc3339, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, carried_time, from_rfc3339, resumed_time, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -56,5 +56,5 @@ def test_it_is_moved_by_a_step_once_so_that_its_age_stays_true(
 
 @pytest.mark.parametrize(("mono", "wall"), [(NOON.mono - 40.0, NOON.wall - 40.0), (LONG_AGO, None)])
 def test_a_monotonic_time_is_carried_as_a_wall_time_and_back(mono: float, wall: float | None) -> None:
-    assert NOON.carried(mono) == wall
-    assert NOON.resumed(wall) == mono
+    assert carried_time(mono, NOON) == wall
+    assert resumed_time(wall, NOON) == mono

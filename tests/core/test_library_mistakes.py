@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tidegate.core.breaker import Breaker, BreakerRules, Permit, Reason, Refused, State
+from tidegate.core.breaker import Breaker, BreakerRules, NoPermit, Permit, Reason, State
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict, classify
 from tidegate.errors import ApplicationError, ErrorCode
@@ -34,7 +34,7 @@ def test_fifty_callers_at_once_are_not_fifty_probes() -> None:
     """purgatory, aiobreaker, circuitbreaker, hyx: half-open admits every concurrent caller."""
     breaker = tripped()
     admissions = [breaker.permit(at(2.5)) for _ in range(50)]
-    assert [type(admission) for admission in admissions] == [Permit] + [Refused] * 49
+    assert [type(admission) for admission in admissions] == [Permit] + [NoPermit] * 49
 
 
 def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
@@ -45,7 +45,7 @@ def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
     probe = admitted(breaker, 2.5)
     assert breaker.record(slow, Verdict.SUCCESS, now=at(2.6), jitter=0.0) is None
     assert breaker.view().state is State.HALF_OPEN
-    assert isinstance(breaker.permit(at(2.6)), Refused), "the probe keeps its place"
+    assert isinstance(breaker.permit(at(2.6)), NoPermit), "the probe keeps its place"
     assert breaker.record(probe, Verdict.FAILURE, now=at(2.7), jitter=0.0) is not None
 
 
@@ -115,7 +115,7 @@ def test_jitter_is_drawn_once_when_it_opens() -> None:
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.9)
     announced = breaker.retry_at_mono
     refusals = {breaker.permit(at(second / 1000)) for second in range(4750)}
-    assert refusals == {Refused(WALL + 4.75)}
+    assert refusals == {NoPermit(WALL + 4.75)}
     assert breaker.retry_at_mono == announced == 4.75
 
 
@@ -123,7 +123,7 @@ def test_jitter_is_drawn_once_when_it_opens() -> None:
 def test_the_wall_clock_decides_nothing(jump: float) -> None:
     """purgatory: a clock that is set back keeps the breaker open for as long, one that is set forward closes it."""
     breaker = tripped()
-    assert isinstance(breaker.permit(at(2.4, wall=WALL + jump)), Refused)
+    assert isinstance(breaker.permit(at(2.4, wall=WALL + jump)), NoPermit)
     assert isinstance(breaker.permit(at(2.5, wall=WALL + jump)), Permit)
 
 
@@ -131,7 +131,7 @@ def test_a_refusal_is_a_value_of_constant_size() -> None:
     """purgatory: one exception object is raised for every refusal, and its traceback grows with each."""
     breaker = tripped()
     first, *_, last = [breaker.permit(at(1.0)) for _ in range(1000)]
-    assert first == last == Refused(WALL + 2.5)
+    assert first == last == NoPermit(WALL + 2.5)
     assert not isinstance(last, BaseException)
 
 
@@ -141,7 +141,7 @@ def test_the_caller_publishes_and_may_come_back_from_there() -> None:
     transition = breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     assert transition is not None
     assert transition.state is breaker.view().state, "it is over before anyone hears of it"
-    assert breaker.permit(at(0.0)) == Refused(transition.retry_at)
+    assert breaker.permit(at(0.0)) == NoPermit(transition.retry_at)
     assert breaker.force_closed(at(0.0)) is not None
 
 

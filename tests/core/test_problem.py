@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tidegate.core.problem import Refused, refusal
+from tidegate.core.problem import RefusingError, refusal
 from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
 
 
@@ -22,7 +22,7 @@ from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownN
     ],
 )
 def test_what_refuses_a_request_says_so_with_the_fields_of_its_status(
-    error: Refused, status: int, fields: dict[str, str], reason: str | None
+    error: RefusingError, status: int, fields: dict[str, str], reason: str | None
 ) -> None:
     answer = refusal(error)
     assert (answer.status, answer.detail, answer.fields, answer.reason) == (status, "x", fields, reason)

@@ -12,7 +12,7 @@ import msgspec
 
 from tidegate import cli
 from tidegate.core import outcome
-from tidegate.core.breaker import Breaker, Permit, Refused, State, Transition
+from tidegate.core.breaker import Breaker, NoPermit, Permit, State, Transition
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.feed import Feed
 from tidegate.core.freshness import Freshness, Update
@@ -67,8 +67,8 @@ def no_snapshot() -> None:
 def probe_stampede() -> None:
     """Whoever asks while it is half-open is a probe (purgatory, aiobreaker, circuitbreaker, hyx)."""
 
-    def admitting(right: Callable[..., Refused | None]) -> Callable[..., Refused | None]:
-        def refusal(self: Breaker, now: Instant) -> Refused | None:
+    def admitting(right: Callable[..., NoPermit | None]) -> Callable[..., NoPermit | None]:
+        def refusal(self: Breaker, now: Instant) -> NoPermit | None:
             return None if self.view().state is State.HALF_OPEN else right(self, now)
 
         return refusal

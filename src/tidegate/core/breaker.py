@@ -101,16 +101,13 @@ class Permit:
         self.transition = transition
 
 
-class Refused(msgspec.Struct, frozen=True):
+class NoPermit(msgspec.Struct, frozen=True):
     """No call now. `retry_at` in Unix seconds; None while a probe is out or the breaker is forced open.
 
     A hold that has not ended is at least as long.
     """
 
     retry_at: float | None
-
-
-Admission = Permit | Refused
 
 
 class LastFailure(msgspec.Struct, frozen=True):
@@ -350,7 +347,7 @@ class Breaker:
             self._last_error_at = self._last_error_at.seen_at(now)
             self._last_error = msgspec.structs.replace(self._last_error, at=self._last_error_at.wall)
 
-    def refusal(self, now: Instant) -> Refused | None:
+    def refusal(self, now: Instant) -> NoPermit | None:
         """What `permit` would refuse a call with at `now`; None where it would admit one. Changes nothing."""
         match self._mode:
             case _Mode.OPEN if self._retry_at is not None:
@@ -359,9 +356,9 @@ class Breaker:
                 admits = self._live_probe(now) is None
             case mode:
                 admits = mode is not _Mode.FORCED_OPEN
-        return None if admits and not self._is_held(now) else Refused(self.view().next_try_at(now))
+        return None if admits and not self._is_held(now) else NoPermit(self.view().next_try_at(now))
 
-    def permit(self, now: Instant) -> Admission:
+    def permit(self, now: Instant) -> Permit | NoPermit:
         """Ask to make one call now. Whoever gets a `Permit` must record it, or a probe's place is lost for a while."""
         refused = self.refusal(now)
         if refused is not None:

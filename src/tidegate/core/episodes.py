@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from tidegate.core.instant import LONG_AGO, Instant
+from tidegate.core.instant import LONG_AGO, Instant, carried_time, resumed_time
 from tidegate.core.outcome import Fault
 
 
@@ -53,14 +53,14 @@ class ErrorReports:
         resumed._suppressed = carried.suppressed
         if carried.began_at is not None:
             resumed._began_at = now.when(carried.began_at).mono
-        resumed._reported_at = now.resumed(carried.reported_at)
+        resumed._reported_at = resumed_time(carried.reported_at, now)
         return resumed
 
     def carried(self, now: Instant) -> CarriedReports:
         """The whole state at `now`."""
         if not self._failures:
             return CarriedReports(0, self._suppressed, None, None)
-        began_at, reported_at = now.wall_at(self._began_at), now.carried(self._reported_at)
+        began_at, reported_at = now.wall_at(self._began_at), carried_time(self._reported_at, now)
         return CarriedReports(self._failures, self._suppressed, began_at, reported_at)
 
     @property

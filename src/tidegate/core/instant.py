@@ -57,13 +57,15 @@ class Instant(msgspec.Struct, frozen=True, gc=False):
         """Return the monotonic time `mono` in Unix seconds, by the wall clock of this moment."""
         return self.wall - (self.mono - mono)
 
-    def carried(self, mono: float) -> float | None:
-        """The monotonic time `mono` in Unix seconds, as another process can read it; None for `LONG_AGO`."""
-        return None if mono == LONG_AGO else self.wall_at(mono)
 
-    def resumed(self, wall: float | None) -> float:
-        """The inverse of `carried`: the monotonic time here."""
-        return LONG_AGO if wall is None else self.when(wall).mono
+def carried_time(mono: float, now: Instant) -> float | None:
+    """The monotonic time `mono` in Unix seconds, as another process can read it; None for `LONG_AGO`."""
+    return None if mono == LONG_AGO else now.wall_at(mono)
+
+
+def resumed_time(wall: float | None, now: Instant) -> float:
+    """The inverse of `carried_time`: monotonic time of this process."""
+    return LONG_AGO if wall is None else now.when(wall).mono
 
 
 @lru_cache(maxsize=8)  # messages of one moment have the same time: `welcome` and `synced`, all events of a burst

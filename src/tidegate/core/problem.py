@@ -13,7 +13,7 @@ from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownN
 
 MEDIA_TYPE = "application/problem+json"
 
-Refused = AccessRefused | PublishError | UnknownName
+RefusingError = AccessRefused | PublishError | UnknownName
 """The errors that refuse a request."""
 
 _FIELDS = {
@@ -69,7 +69,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (self.status, phrase.encode(), common, head.encode("latin-1"), body)
 
 
-def refusal(error: Refused, more: Mapping[str, str] = {}) -> ProblemAnswer:
+def refusal(error: RefusingError, more: Mapping[str, str] = {}) -> ProblemAnswer:
     """Return the answer to a request that `error` refuses, with the caller's header fields `more`."""
     match error:
         case AccessRefused():

@@ -20,7 +20,7 @@ from tidegate.core.envelope import raw
 from tidegate.core.episodes import CarriedReports, ErrorReports, Report
 from tidegate.core.events import Draft
 from tidegate.core.freshness import CarriedFreshness, Freshness, Told, Update, Value
-from tidegate.core.instant import LONG_AGO, Instant, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, carried_time, resumed_time, rfc3339
 from tidegate.core.measurements import PollEnded
 from tidegate.core.outcome import Fault, Outcome
 from tidegate.errors import ErrorCode
@@ -134,8 +134,8 @@ class Source:
         resumed.attempted = carried.attempted
         resumed.idle = carried.idle
         resumed.auth_refusals = carried.auth_refusals
-        resumed.backs_off_until = now.resumed(carried.backs_off_until)
-        resumed.last_sent = now.resumed(carried.last_sent)
+        resumed.backs_off_until = resumed_time(carried.backs_off_until, now)
+        resumed.last_sent = resumed_time(carried.last_sent, now)
         resumed.missed_told = carried.missed_told
         return resumed
 
@@ -148,8 +148,8 @@ class Source:
             attempted=self.attempted,
             idle=self.idle,
             auth_refusals=self.auth_refusals,
-            backs_off_until=now.carried(self.backs_off_until),
-            last_sent=now.carried(self.last_sent),
+            backs_off_until=carried_time(self.backs_off_until, now),
+            last_sent=carried_time(self.last_sent, now),
             missed_told=self.missed_told,
         )
 

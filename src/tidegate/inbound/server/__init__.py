@@ -8,7 +8,7 @@ the two pure ones: `reading` and `answering`. Why it is our own: docs/design/fro
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.handlers import AtOnce, Upgrade, transport_of
 from tidegate.inbound.server.listening import serve
-from tidegate.inbound.server.shared import Refused
+from tidegate.inbound.server.shared import OnRefused
 from tidegate.inbound.server.tls import tls_context
 
-__all__ = ["AsgiApp", "AtOnce", "Refused", "Upgrade", "serve", "tls_context", "transport_of"]
+__all__ = ["AsgiApp", "AtOnce", "OnRefused", "Upgrade", "serve", "tls_context", "transport_of"]

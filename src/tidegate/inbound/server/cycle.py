@@ -15,7 +15,7 @@ from tidegate.inbound.server.answering import CONTINUE, AnswerWriter, CommonFiel
 from tidegate.inbound.server.reading import Fields, RequestHead
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 WholeAnswer = tuple[int, Fields, bytes]
@@ -26,7 +26,7 @@ HELD_BODY_BYTES = 65536
 
 UNFORESEEN = "the request failed for a reason that only the server's log tells"
 
-DISCONNECT: Message = {"type": "http.disconnect"}
+DISCONNECT: AsgiMessage = {"type": "http.disconnect"}
 
 log = structlog.get_logger("tidegate.http")
 
@@ -142,7 +142,7 @@ class RequestCycle:
         if not self.disconnected:
             self.tell(*answer)
 
-    async def receive(self) -> Message:
+    async def receive(self) -> AsgiMessage:
         """ASGI's: a piece of the body, or the end of the connection or of the answer."""
         if self._expects_continue and not self.started and not self.disconnected:
             self._expects_continue = False
@@ -160,7 +160,7 @@ class RequestCycle:
             await self._news.wait()
         return DISCONNECT
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: AsgiMessage) -> None:
         """ASGI's. The head is held back for the first piece of the body, as the specification asks for.
 
         Waits only before it has written anything. Raises `ValueError` for what does not follow from what came before.

@@ -17,7 +17,7 @@ from tidegate.inbound.server.connection import HttpConnection
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
-from tidegate.inbound.server.shared import Refused, Shared
+from tidegate.inbound.server.shared import OnRefused, Shared
 
 BODY_BYTES = 1048576
 SLOW_GRACE_S = 10.0
@@ -56,7 +56,7 @@ async def serve(
     slow_grace_s: float = SLOW_GRACE_S,
     keep_alive_s: float = KEEP_ALIVE_S,
     finish_s: float = FINISH_S,
-    refused: Refused = lambda _, __: None,
+    refused: OnRefused = lambda _, __: None,
 ) -> AsyncIterator[None]:
     """Answer on `sock`, bound and not yet listening, while the context is open.
 

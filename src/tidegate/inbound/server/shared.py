@@ -11,7 +11,7 @@ from tidegate.inbound.server.answering import CommonFields
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import Handlers
 
-Refused = Callable[[RefusalReason, str], None]
+OnRefused = Callable[[RefusalReason, str], None]
 """Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
 
 
@@ -37,7 +37,7 @@ class Shared(msgspec.Struct, kw_only=True):
     """What the connections of one server share. `gone` is called when one ended or became a WebSocket."""
 
     handlers: Handlers
-    refused: Refused
+    refused: OnRefused
     scheme: Literal["http", "https"]
     body_bytes: int
     slow_grace_s: float
