@@ -140,15 +140,18 @@ class BusSession(Protocol):
         ...
 
     def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002 - what every bus calls it
-        """Publish `drafts`, at least one, all or none, with ascending positions and nothing of others between them.
+        """Publish `drafts`, at least one: all or none, with ascending positions and no other event between them.
 
-        A plain call, so that nothing comes between a decision and its hand-over: what is handed over first gets the
-        earlier positions, unless its outcome is unknown. Never raises; the future tells the outcome. It is done once
-        the drafts are stored and have been delivered to this session's receiver, with the position of the last. Or it
-        fails with `BusRefused` (certainly not published) or `BusUnknown` (perhaps, or yet to be). After `BusUnknown`
-        the same drafts and `id` may be given again, and are published once; also where that `id` was taken before.
-        With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over.
-        Cancelling the future changes nothing but who hears of it.
+        Publishes that are in flight at the same time may get their positions in any order. To keep an order, wait for
+        an outcome before the next publish, as `tidegate.runtime.publishing.Lane` does.
+
+        A plain call that never raises; the future tells the outcome. Its result is the position of the last draft,
+        once all are stored and were delivered to this session's receiver. It fails with `BusRefused` (certainly not
+        published) or `BusUnknown` (perhaps published, now or later). After `BusUnknown` the same drafts may be given
+        again with the same `id`: they are published once. That holds for any `id` that was taken before.
+
+        With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over. Cancelling the
+        future does not stop the publish.
         """
         ...
 

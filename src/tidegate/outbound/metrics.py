@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from tidegate.core.grant import Coverage
 from tidegate.core.measurements import (
     BreakerMoved,
+    BusConnected,
     ClientConnected,
     ClientLeft,
     EventPublished,
@@ -114,6 +115,9 @@ class PrometheusMetrics:
         for transport, why in product(TRANSPORTS, RefusalReason):
             self._refusals(transport, why.value)  # there from the start: `increase` misses the first of any other
         self._clients = gauge("tidegate_clients", "Clients that are connected", "transport", seen=by_everybody)
+        self._bus_connected = gauge(
+            "tidegate_bus_connected", "1 while the bus is connected, else 0", seen=by_everybody
+        )()
         self._breakers = gauge(
             "tidegate_breaker_state",
             "1 for the state that a breaker is in",
@@ -138,6 +142,7 @@ class PrometheusMetrics:
             ClientConnected: self._client_connected,
             ClientLeft: self._client_left,
             RequestRefused: self._request_refused,
+            BusConnected: self._bus_changed,
         }
 
     def render(self, coverage: Coverage) -> bytes:
@@ -184,6 +189,9 @@ class PrometheusMetrics:
     def _request_refused(self, measured: RequestRefused) -> None:
         self._refusals(measured.transport, measured.reason.value).inc()
 
+    def _bus_changed(self, measured: BusConnected) -> None:
+        self._bus_connected.set(measured.connected)
+
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
         """The counter of given label values. They are few, so each is looked up under the library's lock once."""
         self._seen[name] = seen
@@ -191,7 +199,8 @@ class PrometheusMetrics:
 
     def _gauge(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Gauge]:
         self._seen[name] = seen
-        return cache(Gauge(name, text, labels, registry=self.registry).labels)
+        gauge = Gauge(name, text, labels, registry=self.registry)
+        return cache(gauge.labels) if labels else lambda: gauge  # the library has no `labels()` without labels
 
 
 class _Vocabulary:

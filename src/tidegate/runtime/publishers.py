@@ -1,5 +1,6 @@
 """Publishing from outside: what publishers may send, how much of it, and what they are told came of it."""
 
+import asyncio
 import itertools
 import math
 from collections.abc import Collection, Coroutine, Iterable, Sequence
@@ -58,6 +59,8 @@ class Publishers:
         self._allowances = Allowances(publishes)
         self._numbers = itertools.count()
         self._under_way: dict[int, Sequence[Draft]] = {}
+        """Handed to the bus, and neither answered nor given up."""
+        self._awaited: set[int] = set()
 
     @property
     def in_debt(self) -> int:
@@ -131,9 +134,12 @@ class Publishers:
             return position
         number = next(self._numbers)
         self._under_way[number] = drafts
+        # A task that is cancelled before its first step never runs the coroutine, so its `finally` is not enough.
+        attempt.outcome.add_done_callback(lambda outcome: self._end_unawaited(number, outcome))
         return self._outcome(number, attempt)
 
     async def _outcome(self, number: int, attempt: Attempt) -> Position:
+        self._awaited.add(number)
         try:
             return await self._publisher.outcome_within(attempt, self._timeout_s)
         except BusUnknown as error:
@@ -142,7 +148,14 @@ class Publishers:
         except BusError as error:
             raise _not_taken(str(error)) from error
         finally:
-            del self._under_way[number]
+            self._awaited.discard(number)
+            self._under_way.pop(number, None)
+
+    def _end_unawaited(self, number: int, outcome: asyncio.Future[Position]) -> None:
+        if number not in self._awaited:
+            self._under_way.pop(number, None)
+            if not outcome.cancelled():
+                outcome.exception()  # asyncio logs an exception that nobody has asked for
 
     def _check_retained(self, drafts: Sequence[Draft]) -> None:
         # What the bus has not delivered yet will be retained too, so it counts.

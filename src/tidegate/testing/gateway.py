@@ -43,7 +43,7 @@ class RunningGateway:
     async def publish(self, event_type: str, data: object, *, key: str | None = None, retain: bool = False) -> Position:
         """Publish one event, as a publisher may. Raises `PublishError`."""
         draft = Draft(type=event_type, data=raw(data), key=key, retain=retain)
-        return await self.app.gateway.publish_from_outside([draft], UNRESTRICTED)
+        return await self.app.gateway.publishers.publish([draft], UNRESTRICTED)
 
     async def poll(self, backend: str) -> None:
         """Have the sources of `backend` asked now, if its breaker permits; what comes of it comes as events.
