@@ -1,4 +1,4 @@
-"""The bus of a gateway that stands alone: positions are counted in this process and delivered at once."""
+"""The bus of a single gateway: it counts positions in this process and delivers events at once."""
 
 import asyncio
 import secrets
@@ -10,13 +10,13 @@ from tidegate.core.events import EncodedDraft, Position
 from tidegate.ports import Receiver
 
 REMEMBERED = 1000
-"""At least so many of the newest ids are remembered, so that what is published again is published once."""
+"""At least this many of the newest publish ids are remembered, so that a retry publishes nothing twice."""
 
 
 class MemoryBus:
-    """Implements `tidegate.ports.Bus` with a sequence that lives as long as the process: a new epoch each time.
+    """Implements `tidegate.ports.Bus`. The sequence ends with the process, so every start has a new epoch.
 
-    It delivers inside `publish` and is never lost. `fence` is ignored: nobody else publishes here.
+    Delivers inside `publish`, and is never lost. Ignores `fence`: no other gateway publishes here.
     """
 
     def __init__(self, epoch: str | None = None) -> None:
@@ -27,7 +27,7 @@ class MemoryBus:
         self._taken_before: dict[str, int] = {}
 
     def open(self, receiver: Receiver) -> "_Opened":
-        """See `tidegate.ports.Bus`. Whoever comes later is delivered what is published from then on."""
+        """See `tidegate.ports.Bus`. A receiver gets what is published after it was opened."""
         return _Opened(self, receiver)
 
     @property
@@ -41,8 +41,10 @@ class MemoryBus:
         outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         seq = self._taken.get(id) or self._taken_before.get(id)
         if seq is None:
+            # Here an event gets its position.
             first = self._seq + 1
             seq = self._seq = self._seq + len(drafts)
+            # Two generations: the older one is dropped as a whole, which is cheaper than dropping ids one by one.
             if len(self._taken) == REMEMBERED:
                 self._taken_before, self._taken = self._taken, {}
             self._taken[id] = seq
@@ -54,7 +56,7 @@ class MemoryBus:
 
 
 class _Opened(AbstractAsyncContextManager[MemoryBus]):
-    """A receiver that is delivered to while this is open."""
+    """The receiver gets events while this context is open."""
 
     def __init__(self, bus: MemoryBus, receiver: Receiver) -> None:
         self._bus = bus

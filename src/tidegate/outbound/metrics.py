@@ -1,7 +1,8 @@
 """The runtime's counters and gauges for Prometheus, on a registry of their own.
 
-Labels are bounded: event types that publishers invent and reasons that clients give share ``other`` once there are
-too many of them. What a token with types sees of a metric is declared with it; where nothing is, nothing.
+The number of label values is limited: event types that publishers invent, and reasons that clients give, are counted
+as ``other`` once there are too many. What a token with types sees of a metric is declared with the metric; by default
+it sees nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,7 +32,7 @@ from tidegate.core.topics import BUILT_IN_TYPES
 from tidegate.errors import RefusalReason
 
 INVENTED_TYPES = 256
-"""Event types beside the known ones that get a label value of their own."""
+"""Most event types, besides the known ones, that get their own label value. A publisher may invent any number."""
 
 REASONS = 64
 
@@ -44,36 +45,36 @@ BREAKER_STATES = ("closed", "half_open", "open")
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 CREATED = "_created"
-"""What the library adds to every counter: a series more for each, that nobody asked for."""
+"""The library adds a series with this suffix to every counter. It is left out: nobody needs it."""
 
 START_TIME = "process_start_time_seconds"
 
 Seen = Callable[[Coverage, Mapping[str, str]], bool]
-"""Whether a token sees the series with some labels, by what it covers. Asked of tokens with types only."""
+"""Whether a token sees the series with these labels, by what it covers. Only asked for tokens with types."""
 
 
 def by_nobody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """Of a metric of which nobody has decided otherwise."""
+    """The default of a metric."""
     return False
 
 
 def by_everybody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """Of a metric that tells nothing of what is polled and published."""
+    """For a metric that reveals nothing about what is polled or published."""
     return True
 
 
 def by_type(label: str) -> Seen:
-    """Where `label` is an event type that is covered; what is counted under `OTHER` is of many types."""
+    """Seen if `label` is a covered event type. `OTHER` is never seen: it counts many types."""
     return lambda coverage, labels: labels[label] != OTHER and coverage.types.matches(labels[label])
 
 
 def by_breaker(label: str) -> Seen:
-    """Where `label` is a breaker that serves a covered source."""
+    """Seen if `label` is a breaker that serves a covered source."""
     return lambda coverage, labels: labels[label] in coverage.breakers
 
 
 def by_backend(label: str) -> Seen:
-    """Where `label` is a backend all of whose sources are covered."""
+    """Seen if `label` is a backend whose sources are all covered."""
     return lambda coverage, labels: labels[label] in coverage.backends
 
 
@@ -113,7 +114,7 @@ class PrometheusMetrics:
         self._left = counter("tidegate_clients_left", "Clients that left", "transport", "reason")
         self._refusals = counter("tidegate_refusals", "Requests that were not let in", "transport", "reason")
         for transport, why in product(TRANSPORTS, RefusalReason):
-            self._refusals(transport, why.value)  # there from the start: `increase` misses the first of any other
+            self._refusals(transport, why.value)  # `increase` misses the first count of a new series
         self._clients = gauge("tidegate_clients", "Clients that are connected", "transport", seen=by_everybody)
         self._bus_connected = gauge(
             "tidegate_bus_connected", "1 while the bus is connected, else 0", seen=by_everybody
@@ -146,14 +147,11 @@ class PrometheusMetrics:
         }
 
     def render(self, coverage: Coverage) -> bytes:
-        """What who covers `coverage` may see, in Prometheus' text format: all of it, where that is everything.
-
-        May be called in another thread.
-        """
+        """Return what a token with `coverage` may see, in Prometheus' text format. May be called in another thread."""
         return generate_latest(_Covered(self.registry, self._seen, coverage))
 
     def observe(self, measured: Measurement) -> None:
-        """Count what is known here."""
+        """Count `measured`, if its kind is known here."""
         take = self._takers.get(type(measured))
         if take is not None:
             take(measured)
@@ -193,7 +191,7 @@ class PrometheusMetrics:
         self._bus_connected.set(measured.connected)
 
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
-        """The counter of given label values. They are few, so each is looked up under the library's lock once."""
+        """A counter, looked up by label values. The library locks for each lookup, so the few results are cached."""
         self._seen[name] = seen
         return cache(Counter(name, text, labels, registry=self.registry).labels)
 
@@ -204,7 +202,7 @@ class PrometheusMetrics:
 
 
 class _Vocabulary:
-    """Label values: `known` ones, the first `limit` others, then `OTHER`."""
+    """Limits label values: the `known` ones, the first `limit` others, and `OTHER` for the rest."""
 
     def __init__(self, limit: int, known: Iterable[str] = ()) -> None:
         self._values = set(known)
@@ -220,7 +218,7 @@ class _Vocabulary:
 
 
 class _Covered(Collector):
-    """What of `inner` may be seen: by its family's name, the samples for which `seen` says so."""
+    """The samples of `inner` that `coverage` may see. `seen` decides by the name of their family."""
 
     def __init__(self, inner: Collector, seen: Mapping[str, Seen], coverage: Coverage) -> None:
         self._inner = inner

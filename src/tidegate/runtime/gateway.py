@@ -84,14 +84,7 @@ class Gateway:
         self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
         self.publishers = self._make_publishers()
         self.clients = self._make_clients(authenticator)
-        self._housekeeping = Housekeeping(
-            clients=self.clients,
-            publishers=self.publishers,
-            expires=self._expires,
-            publish=self.publish,
-            clock_set=self._tell_of_clock_set,
-            clock=clock,
-        )
+        self._housekeeping = self._make_housekeeping()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -114,7 +107,8 @@ class Gateway:
         """Send heartbeats, and do what is due by time, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
-            tasks.create_task(self._housekeeping.run())
+            tasks.create_task(self._housekeeping.review())
+            tasks.create_task(self._housekeeping.expire_values())
 
     async def drain(self, drain_s: float, *, at_least_s: float = 0.0) -> None:
         """See `tidegate.runtime.draining.drain`."""
@@ -228,6 +222,16 @@ class Gateway:
             clock=self.clock,
             metrics=self._metrics,
             interested=self._tell_of_interest,
+        )
+
+    def _make_housekeeping(self) -> Housekeeping:
+        return Housekeeping(
+            clients=self.clients,
+            publishers=self.publishers,
+            expires=self._expires,
+            publish=self.publish,
+            clock_set=self._tell_of_clock_set,
+            clock=self.clock,
         )
 
     def _begin_at(self, position: Position) -> None:

@@ -1,7 +1,7 @@
 """What a gateway looks through about once a second: slow clients, expired tokens and values, and its wall clock.
 
-Two loops, because expiring a value means publishing, and the bus may take its time: that must not keep a stuck client
-from being ended.
+Two loops, because expiring a value means publishing, and the bus may take its time. Meanwhile a stuck client must still
+be closed.
 """
 
 import asyncio
@@ -53,13 +53,8 @@ class Housekeeping:
         self._clock = clock
         self._clock_held = clock.now()
 
-    async def run(self) -> None:
-        """Go round until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._review())
-            tasks.create_task(self._expire_values())
-
-    async def _review(self) -> None:
+    async def review(self) -> None:
+        """Review connections, the wall clock and idle publishers once a second, until cancelled."""
         while True:
             now = await self._next_round()
             self._follow_clock(now)
@@ -69,7 +64,8 @@ class Housekeeping:
                     connection.review(now)
             self._publishers.forget_idle(now.mono)
 
-    async def _expire_values(self) -> None:
+    async def expire_values(self) -> None:
+        """Remove the retained values whose time is over once a second, until cancelled."""
         while True:
             now = await self._next_round()
             with suppress(BusError):  # the next round tries again
