@@ -147,7 +147,7 @@ class TestRefusalsOfAHandshake:
             answer = await upgrade(app, path, **headers)
             assert_problem(answer, status, *says)
             assert ("www-authenticate" in answer.headers) == (status == 401)
-            assert app.gateway.connections == []
+            assert app.gateway.clients.connections == []
 
     async def test_a_plain_get_is_told_to_upgrade(self) -> None:
         async with gateway() as app:
@@ -724,7 +724,7 @@ class TestFloods:
             others_id = (await message(other))["data"]["client_id"]
             flooder.transport.set_write_buffer_limits(high=1 << 24)
             flooder.transport.write(beginning + frames(flood) * 50_000)
-            [flooded] = [each for each in app.gateway.connections if each.id != others_id]
+            [flooded] = [each for each in app.gateway.clients.connections if each.id != others_id]
             transport = flooded._channel._transport  # type: ignore[attr-defined]
             async with asyncio.timeout(PATIENCE_S):
                 while transport.is_reading():
@@ -833,7 +833,7 @@ class TestLimits:
             await message(client)
             client.transport.pause_reading()
             async with asyncio.timeout(PATIENCE_S):
-                while app.gateway.connections:
+                while app.gateway.clients.connections:
                     await app.gateway.publish([draft("a.b", "x" * 4000)])
                     await asyncio.sleep(0.001)
             client.transport.resume_reading()

@@ -124,7 +124,9 @@ class Traces(NamedTuple):
     @classmethod
     def now(cls, running: RunningGateway) -> "Traces":
         return cls(
-            len(running.app.gateway.connections), len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir()))
+            len(running.app.gateway.clients.connections),
+            len(asyncio.all_tasks()),
+            len(list(Path("/proc/self/fd").iterdir())),
         )
 
 

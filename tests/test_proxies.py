@@ -206,7 +206,7 @@ def leave(response: aiohttp.ClientResponse) -> None:
 
 async def until_left(app: App) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while app.gateway.connections:
+        while app.gateway.clients.connections:
             await asyncio.sleep(0.01)
 
 

@@ -23,7 +23,8 @@ from tidegate.plan import Plan, PlannedBackend, TlsFiles
 from tidegate.ports import Authenticator, Backend, Clock, Metrics, RenderedMetrics, Store
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.exchange import close
-from tidegate.runtime.gateway import Gateway, GatewayOptions
+from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 

@@ -166,17 +166,18 @@ class BusSession(Protocol):
         ...
 
     def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002 - what every bus calls it
-        """Publish one or more `drafts` atomically: all or none, at consecutive positions.
+        """Publish `drafts`, at least one: all or none, with ascending positions and no other event between them.
 
-        Synchronous, so that no other task runs between a decision and its publication. Drafts of an earlier call get
-        earlier positions, unless the outcome of that call is unknown. Never raises: the future has the outcome. When
-        the drafts are stored and delivered to this session's receiver, its result is the position of the last one.
-        Otherwise it fails with `BusRefused` (not published) or `BusUnknown` (may have been published, or may yet be).
+        Publishes that are in flight at the same time may get their positions in any order. To keep an order, wait for
+        an outcome before the next publish, as `tidegate.runtime.publishing.Lane` does.
 
-        `id` makes a retry safe: the bus publishes drafts with the same `id` only once, and reports the first position
-        again. After `BusUnknown` the caller may therefore repeat the call with the same drafts and `id`.
-        On a bus that several gateways share, `fence` is the publisher's term; the bus refuses a term that is over.
-        Cancelling the future does not undo the publish.
+        A plain call that never raises; the future tells the outcome. Its result is the position of the last draft,
+        once all are stored and were delivered to this session's receiver. It fails with `BusRefused` (certainly not
+        published) or `BusUnknown` (perhaps published, now or later). After `BusUnknown` the same drafts may be given
+        again with the same `id`: they are published once. That holds for any `id` that was taken before.
+
+        With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over. Cancelling the
+        future does not stop the publish.
         """
         ...
 

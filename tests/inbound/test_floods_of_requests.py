@@ -94,10 +94,10 @@ async def leave(client: RawClient, served: Serving) -> None:
     """Close `client`, and see the server notice."""
     client.writer.transport.abort()
     await client.close()
-    for connection in served.house.gateway.connections:
+    for connection in served.house.gateway.clients.connections:
         connection.abort(CloseCode.GOING_AWAY, "the test is over")
     async with asyncio.timeout(20):
-        while served.house.gateway.connections:
+        while served.house.gateway.clients.connections:
             await asyncio.sleep(0.005)
 
 

@@ -641,7 +641,7 @@ async def test_head_of_a_stream_ends_and_leaves_nobody(caplog: pytest.LogCapture
     async with serving() as gate:
         answer = await gate.ask("HEAD", "/api/v1/events")
         assert (answer.status, answer.headers["content-type"], answer.body) == (200, "text/event-stream", b"")
-        while gate.house.gateway.connections:
+        while gate.house.gateway.clients.connections:
             await asyncio.sleep(0)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
@@ -667,8 +667,7 @@ async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(
 
     with structlog.testing.capture_logs() as logs:
         async with serving() as gate:
-            for where, name in ((gate.house.gateway, "begin_from_outside"), (gate.house.gateway.publishers, "begin")):
-                monkeypatch.setattr(where, name, fails)
+            monkeypatch.setattr(gate.house.gateway.publishers, "begin", fails)
             sent = request("POST", "/api/v1/events", b'{"type":"app.a","data":1}', host="localhost")
             answer = await (gate.send_in_two(sent) if in_two else gate.send(sent))
     check_problem(answer, 500)

@@ -20,7 +20,7 @@ async def test_an_upgrade_while_an_answer_is_under_way_ends_the_connection_and_l
         await client.until(b"welcome")
         client.writer.write(UPGRADE)
         async with asyncio.timeout(20):
-            while served.house.gateway.connections:
+            while served.house.gateway.clients.connections:
                 await asyncio.sleep(0.005)
         await client.close()
         assert served.house.metrics.named("client_connected") == [("sse",)]

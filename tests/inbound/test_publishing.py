@@ -82,7 +82,9 @@ async def test_others_have_their_turn_while_a_long_list_is_read(monkeypatch: pyt
             if gateway.position.seq == 0:
                 asyncio.get_running_loop().call_soon(count_turns)
 
-        monkeypatch.setattr(gateway, "check_count", lambda _: asyncio.get_running_loop().call_soon(count_turns))
+        monkeypatch.setattr(
+            gateway.publishers, "check_count", lambda _: asyncio.get_running_loop().call_soon(count_turns)
+        )
         assert (await gate.ask("POST", EVENTS, [ONE] * 50)).status == 202
     assert turns >= 50
 

@@ -594,7 +594,7 @@ async def test_an_event_stream_in_http_1_0_has_no_chunks_and_ends_with_the_conne
         welcome = await client.until(b'"welcome"')
         await served.house.gateway.publish([draft("a", 1)])
         event = await client.until(b'"data":1}\n\n')
-        for connection in served.house.gateway.connections:
+        for connection in served.house.gateway.clients.connections:
             connection.close(CloseCode.DRAINING, "the test is over")
         rest = await client.rest()
         await client.close()

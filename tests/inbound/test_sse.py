@@ -247,8 +247,8 @@ async def test_a_client_that_leaves_leaves_nothing() -> None:
         for _ in range(3):
             async with stream(gate, "?types=app.*") as reader:
                 await reader.block()
-                assert len(gate.house.gateway.connections) == 1
-            await until(lambda: not gate.house.gateway.connections)
+                assert len(gate.house.gateway.clients.connections) == 1
+            await until(lambda: not gate.house.gateway.clients.connections)
         await until(lambda: asyncio.all_tasks() == before)
     assert gate.house.metrics.named("client_connected") == [("sse",)] * 3
     assert gate.house.metrics.named("client_left") == [("sse", "closed by the client")] * 3
@@ -263,7 +263,7 @@ async def test_draining_says_so_and_ends_the_stream() -> None:
         notice = json.loads(block["data"])
         assert await reader.end() == ""
         assert (await gate.ask("GET", "/api/v1/events")).status == 503
-        await until(lambda: not gate.house.gateway.connections)
+        await until(lambda: not gate.house.gateway.clients.connections)
     assert notice["data"]["code"] == "DRAINING"
     assert int(block["retry"]) == notice["data"]["retry_after_ms"], (
         "a browser comes back by itself, and gives up at 503"
@@ -327,14 +327,14 @@ async def slow(gate: Serving) -> RawClient:
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", gate.port))
     client = RawClient(*await asyncio.open_connection(sock=sock, limit=4096))
     client.writer.write(request("GET", "/api/v1/events?types=*", host="127.0.0.1"))
-    await until(lambda: len(gate.house.gateway.connections) == 1)
+    await until(lambda: len(gate.house.gateway.clients.connections) == 1)
     return client
 
 
 async def test_a_slow_reader_gets_a_gap_and_the_newest() -> None:
     async with serving(soft_bytes=65536) as gate:
         client = await slow(gate)
-        connection = gate.house.gateway.connections[0]
+        connection = gate.house.gateway.clients.connections[0]
         await fill(gate, 100)
         await until(lambda: not connection.subscriber.clear)
         assert connection.subscriber.waiting_bytes < 1 << 20
@@ -388,7 +388,7 @@ async def test_a_reader_that_takes_nothing_is_dropped() -> None:
         for n in range(200):
             await publish(gate, draft(f"app.t{n}", "x" * 50_000, retain=True))
             await asyncio.sleep(0)
-        await until(lambda: not gate.house.gateway.connections)
+        await until(lambda: not gate.house.gateway.clients.connections)
         await until(lambda: asyncio.all_tasks() == before)
         await client.close()
     [(_, reason)] = gate.house.metrics.named("client_left")
@@ -404,6 +404,6 @@ async def test_a_stream_that_is_closed_is_not_kept_by_a_reader_that_takes_nothin
         client = await slow(gate)
         await fill(gate, 100)
         await gate.house.gateway.drain(0)
-        await until(lambda: not gate.house.gateway.connections)
+        await until(lambda: not gate.house.gateway.clients.connections)
         await until(lambda: asyncio.all_tasks() == before)
         await client.close()

@@ -54,7 +54,7 @@ async def publish(app: App, data: int) -> None:
 
 def stream_of(app: App) -> Any:
     """The page's event stream; the page follows everything over a WebSocket too."""
-    [found] = [each for each in app.gateway.connections if each.patterns.sorted() == ["app.*"]]
+    [found] = [each for each in app.gateway.clients.connections if each.patterns.sorted() == ["app.*"]]
     return found
 
 
@@ -167,5 +167,5 @@ async def block(stream: asyncio.StreamReader) -> dict[str, str]:
 
 async def until_left(gate: Serving) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while gate.house.gateway.connections:
+        while gate.house.gateway.clients.connections:
             await asyncio.sleep(0.01)

@@ -103,7 +103,7 @@ async def serving(
         try:
             yield served
         finally:
-            for connection in house.gateway.connections:
+            for connection in house.gateway.clients.connections:
                 connection.abort(CloseCode.GOING_AWAY, "the test is over")
             await served.until_left(len(house.metrics.named("client_connected")))
 
@@ -395,7 +395,7 @@ class TestClosing:
                 await client.close(4000, "enough")
             assert (client.close_code, client.close_reason) == (4000, "enough")
             assert await served.until_left() == ["closed by the client with 4000"]
-            assert served.house.gateway.connections == []
+            assert served.house.gateway.clients.connections == []
             assert not any(served.server._slots)
 
     async def test_a_client_that_vanishes_is_forgotten(self) -> None:
@@ -415,7 +415,7 @@ class TestClosing:
             serving(soft_bytes=1 << 16) as served,
             RawClient.open(served.port, "?types=a", receive_buffer=4096) as slow,
         ):
-            [connection] = served.house.gateway.connections
+            [connection] = served.house.gateway.clients.connections
             while not connection.subscriber.waiting_bytes:
                 await served.house.gateway.publish([draft("a", KIB * 16)])
                 await asyncio.sleep(0)
@@ -440,7 +440,7 @@ class TestClosing:
     async def test_the_server_waits_for_the_answer_to_its_close(self) -> None:
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
             await client.opened()
-            [connection] = served.house.gateway.connections
+            [connection] = served.house.gateway.clients.connections
             connection.close(CloseCode.UNAUTHENTICATED, "ü" * 200)
             connection.send("pong", Pong(timestamp=""))
             assert (await client.message())["data"]["code"] == 4401
@@ -455,7 +455,7 @@ class TestClosing:
         monkeypatch.setattr(protocol_module, "LINGER_S", 0.01)
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
             await client.opened()
-            served.house.gateway.connections[0].close(CloseCode.DRAINING, "draining")
+            served.house.gateway.clients.connections[0].close(CloseCode.DRAINING, "draining")
             assert await served.until_left() == ["closed by the server with 1012: draining"]
 
     async def test_a_drain_says_so_and_closes_with_1012(self) -> None:
@@ -585,7 +585,7 @@ class TestSlowReaders:
             serving(soft_bytes=1 << 16) as served,
             RawClient.open(served.port, "?types=a", receive_buffer=4096) as slow,
         ):
-            [connection] = served.house.gateway.connections
+            [connection] = served.house.gateway.clients.connections
             count = 0
             while connection.subscriber.skipped.get("a", 0) < 10:
                 count += 1
@@ -606,7 +606,7 @@ class TestSlowReaders:
         async with serving(soft_bytes=1 << 16, hard_bytes=1 << 18, history_bytes=1 << 22) as served:
             await served.house.gateway.publish([draft("a", KIB * 16) for _ in range(128)])
             async with RawClient.open(served.port, f"?types=a&since={EPOCH}:0", receive_buffer=4096) as slow:
-                [connection] = served.house.gateway.connections
+                [connection] = served.house.gateway.clients.connections
                 assert connection.subscriber.waiting_bytes < 1 << 18
                 assert (await slow.message())["data"]["resumed"] is True
                 assert [(await slow.message())["seq"] for _ in range(128)] == [*range(1, 129)]
@@ -699,14 +699,14 @@ class TestFloods:
             async with asyncio.timeout(PATIENCE_S):
                 while transport.is_reading():
                     await asyncio.sleep(0)
-            served.house.gateway.connections[0].abort(CloseCode.GOING_AWAY, "enough")
+            served.house.gateway.clients.connections[0].abort(CloseCode.GOING_AWAY, "enough")
             await served.until_left()
             served.server.made[0]._read_on(b"more")
 
     async def test_what_comes_after_our_close_is_read_without_a_pause(self) -> None:
         async with serving(frames=self.SLOW) as served, RawClient.open(served.port) as client:
             await client.opened()
-            served.house.gateway.connections[0].close(CloseCode.DRAINING, "bye")
+            served.house.gateway.clients.connections[0].close(CloseCode.DRAINING, "bye")
             client.send(*[Frame(Opcode.PING, b"")] * 10)
             while (frame := await client.next()) is not None and frame.opcode is not Opcode.CLOSE:
                 pass

@@ -5,6 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tidegate.core.grant import EVERYTHING, Coverage
 from tidegate.core.measurements import (
     BreakerMoved,
+    BusConnected,
     ClientConnected,
     ClientLeft,
     EventPublished,
@@ -112,6 +113,19 @@ def test_build_info() -> None:
     assert samples(made(), "tidegate_build_info") == {("0.1.0",): 1}
 
 
+def test_the_bus_is_connected_or_not_and_every_token_sees_it() -> None:
+    metrics = made()
+    seen = []
+    for connected in (True, False, True):
+        metrics.observe(BusConnected(connected))
+        seen.append(samples(metrics, "tidegate_bus_connected", NARROW)[()])
+    assert seen == [1, 0, 1]
+
+
+def test_before_the_bus_was_opened_it_is_not_connected() -> None:
+    assert samples(made(), "tidegate_bus_connected") == {(): 0}
+
+
 def test_what_outsiders_name_does_not_grow_for_ever() -> None:
     metrics = made()
     for n in range(INVENTED_TYPES + 10):
@@ -155,12 +169,17 @@ def test_a_narrow_token_sees_what_it_covers() -> None:
         assert hidden in metrics.render(ALL)
 
 
-def test_of_the_gateway_itself_a_narrow_token_sees_its_version_start_and_clients() -> None:
+def test_of_the_gateway_itself_a_narrow_token_sees_its_version_start_bus_and_clients() -> None:
     metrics = made()
     metrics.observe(ClientConnected("sse"))
     metrics.observe(ClientLeft("sse", "closed by the client"))
     families = {family.name for family in text_string_to_metric_families(metrics.render(NARROW).decode())}
-    assert families == {"tidegate_build_info", "tidegate_clients", "process_start_time_seconds"}
+    assert families == {
+        "tidegate_build_info",
+        "tidegate_clients",
+        "tidegate_bus_connected",
+        "process_start_time_seconds",
+    }
     everything = {family.name for family in text_string_to_metric_families(metrics.render(ALL).decode())}
     assert {"process_cpu_seconds", "tidegate_clients_left", "tidegate_polls"} < everything
 

@@ -6,7 +6,7 @@ from fanout import House, knowing
 
 from tidegate.core.events import NOT_OURS, Position
 from tidegate.core.grant import UNRESTRICTED, Grant, Role
-from tidegate.core.measurements import RequestRefused
+from tidegate.core.measurements import BusConnected, RequestRefused
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.runtime.access import Gate, Request
@@ -166,4 +166,4 @@ async def test_who_was_refused_is_counted_where_it_is_to_be() -> None:
         noting.note_refused(request(), "sse", None)
     house.gateway.refusals.close()
     assert [line["address"] for line in logs] == ["203.0.113.9"]
-    assert house.metrics.observed == [RequestRefused("sse", RefusalReason.ROLE)]
+    assert house.metrics.observed == [BusConnected(connected=True), RequestRefused("sse", RefusalReason.ROLE)]

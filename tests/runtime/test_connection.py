@@ -515,7 +515,7 @@ class TestEnd:
         def fails(data: bytes) -> None:
             raise RuntimeError("unforeseen")
 
-        writing = house.gateway.connections[1].subscriber
+        writing = house.gateway.clients.connections[1].subscriber
         writing.write = fails
         assert writing.cohort is not None
         writing.cohort.file(writing)
@@ -536,7 +536,7 @@ class TestEnd:
             connection, channel, _ = house.started("*")
             house_stream = connection.subscriber._stream
             ask(connection, {"type": "subscribe", "types": ["a"]})
-            house.gateway.disconnect(connection, "gone")
+            house.gateway.clients.disconnect(connection, "gone")
             seen = weakref.ref(connection)
             channel.on_pause = channel.on_resume = lambda: None
             del connection

@@ -98,10 +98,10 @@ class TestPublish:
         ]
         for each, status in bad:
             with pytest.raises(PublishError) as caught:
-                await house.gateway.publish_from_outside([draft("a"), each], UNRESTRICTED)
+                await house.gateway.publishers.publish([draft("a"), each], UNRESTRICTED)
             assert caught.value.status == status
         assert house.gateway.position.seq == 0
-        assert (await house.gateway.publish_from_outside([draft("a", "x" * 8)], UNRESTRICTED)).seq == 1
+        assert (await house.gateway.publishers.publish([draft("a", "x" * 8)], UNRESTRICTED)).seq == 1
 
 
 class TestRetained:
@@ -109,8 +109,8 @@ class TestRetained:
         house = House()
         await house.gateway.publish([draft("a", 1, key="k", retain=True), draft("b", 2, retain=True)])
         _, channel, _ = house.started("*")
-        assert (await house.gateway.forget("a", "k", UNRESTRICTED)).seq == 3
-        await house.gateway.forget("b", "", UNRESTRICTED)
+        assert (await house.gateway.publishers.forget("a", "k", UNRESTRICTED)).seq == 3
+        await house.gateway.publishers.forget("b", "", UNRESTRICTED)
         await turn()
         keyed, plain = channel.received()
         assert (keyed["type"], keyed["key"], keyed["gone"], keyed["data"]) == ("a", "k", True, None)
@@ -132,7 +132,7 @@ class TestRetained:
         house = House()
         await house.gateway.publish([draft("a", key="k", retain=True), draft("system.status", retain=True)])
         with pytest.raises(error):
-            await house.gateway.forget(event_type, key, UNRESTRICTED)
+            await house.gateway.publishers.forget(event_type, key, UNRESTRICTED)
         assert house.gateway.position.seq == 2
 
     async def test_a_value_is_forgotten_when_its_time_is_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ class TestRetained:
         house.gateway.refresh("system.status", 60.0)
         _, channel = house.connect("*")
         channel.taken.clear()
-        house.gateway.connections[0].start(None)
+        house.gateway.clients.connections[0].start(None)
         [snapshot] = house.gateway.snapshots("system.status", allowed=EVERYTHING)
         assert snapshot in bytes(channel.taken)
         assert b'"as_of":"1970-01-01T00:01:00.000Z"' in snapshot
@@ -189,65 +189,65 @@ class TestAdmission:
         house = House(max_clients=1)
         connection, _, _ = house.started()
         with pytest.raises(AccessRefused, match=r"server\.max_clients") as caught:
-            house.gateway.check_room()
+            house.gateway.clients.check_room()
         assert (caught.value.status, caught.value.retry_after_s) == (503, 2)
-        house.gateway.disconnect(connection, "left")
-        house.gateway.check_room()
+        house.gateway.clients.disconnect(connection, "left")
+        house.gateway.clients.check_room()
 
     async def test_no_more_at_once_than_the_pace_allows_and_each_comes_back_at_its_own_time(self) -> None:
         house = House(connects=Rate(per_s=2.0, burst=3))
         for _ in range(3):
-            house.gateway.check_room()
+            house.gateway.clients.check_room()
             house.started()
         waits = []
         for _ in range(5):
             with pytest.raises(AccessRefused, match=r"limits\.connects_per_s") as caught:
-                house.gateway.check_room()
+                house.gateway.clients.check_room()
             assert caught.value.status == 503
             waits.append(caught.value.retry_after_s)
         assert set(waits) == {1, 2, 3, 4, 5}
         house.clock.advance(0.5)
-        house.gateway.check_room()
+        house.gateway.clients.check_room()
         house.started()
         with pytest.raises(AccessRefused):
-            house.gateway.check_room()
+            house.gateway.clients.check_room()
 
     async def test_whoever_is_not_let_in_uses_none_of_the_pace_up(self) -> None:
         house = House(connects=Rate(per_s=1.0, burst=1))
         for _ in range(100):
-            house.gateway.check_room()
+            house.gateway.clients.check_room()
 
     async def test_the_defaults_are_cut_down_to_what_is_covered(self) -> None:
         gateway = House().gateway
         narrow = Grant(allowed=PatternSet(["system.*"]))
-        assert gateway.patterns_for(None, narrow).sorted() == [
+        assert gateway.clients.patterns_for(None, narrow).sorted() == [
             "heartbeat",
             "notification",
             "rpc_error",
             "system.status",
         ]
-        assert gateway.patterns_for(PatternSet(), narrow) == PatternSet()
-        assert gateway.patterns_for(PatternSet(["system.a"]), narrow) == PatternSet(["system.a"])
+        assert gateway.clients.patterns_for(PatternSet(), narrow) == PatternSet()
+        assert gateway.clients.patterns_for(PatternSet(["system.a"]), narrow) == PatternSet(["system.a"])
 
     @pytest.mark.parametrize(
         ("patterns", "status"), [(["system.a", "b"], 403), ([f"system.x{n}" for n in range(9)], 400)]
     )
     async def test_what_is_asked_for_is_all_or_nothing(self, patterns: list[str], status: int) -> None:
         with pytest.raises(AccessRefused) as caught:
-            House().gateway.patterns_for(PatternSet(patterns), Grant(allowed=PatternSet(["system.*"])))
+            House().gateway.clients.patterns_for(PatternSet(patterns), Grant(allowed=PatternSet(["system.*"])))
         assert caught.value.status == status
 
     async def test_who_comes_and_goes_is_counted_once(self) -> None:
         house = House()
         first, _, _ = house.started("*")
         second, _, _ = house.started("*", framing=EVENT_STREAM, transport="sse", channel=SilentChannel())
-        assert house.gateway.connections == [first, second]
+        assert house.gateway.clients.connections == [first, second]
         assert first.id != second.id
-        house.gateway.disconnect(second, "closed by the client")
-        house.gateway.disconnect(second, "again")
+        house.gateway.clients.disconnect(second, "closed by the client")
+        house.gateway.clients.disconnect(second, "again")
         assert house.metrics.named("client_connected") == [("websocket",), ("sse",)]
         assert house.metrics.named("client_left") == [("sse", "closed by the client")]
-        assert house.gateway.connections == [first]
+        assert house.gateway.clients.connections == [first]
 
     async def test_interest_is_noticed(self) -> None:
         house = House()
@@ -395,7 +395,7 @@ class TestDrain:
             draining = asyncio.create_task(house.gateway.drain(5.0))
             await sleep.advance(0.0)
             with pytest.raises(AccessRefused) as caught:
-                house.gateway.check_room()
+                house.gateway.clients.check_room()
             assert (caught.value.status, caught.value.retry_after_s) == (503, 5)
             notices = [channel.received() for channel in channels]
             assert [types(each) for each in notices] == [["notification"]] * 4
@@ -428,7 +428,7 @@ class TestDrain:
     async def test_with_nobody_connected_it_is_over_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         house = House()
         left = house.started("a")[0]
-        house.gateway.disconnect(left, "left")
+        house.gateway.clients.disconnect(left, "left")
         with sleeping(house, monkeypatch) as sleep:
             draining = asyncio.create_task(house.gateway.drain(5.0))
             await sleep.advance(0.0)
@@ -442,7 +442,7 @@ class TestDrain:
             for connection in connections:
                 await sleep.advance(1.0)
                 assert not draining.done()
-                house.gateway.disconnect(connection, "left")
+                house.gateway.clients.disconnect(connection, "left")
             await sleep.advance(0.0)
             assert draining.done()
 
@@ -455,7 +455,7 @@ class TestDrain:
         with sleeping(house, monkeypatch) as sleep:
             draining = asyncio.create_task(house.gateway.drain(5.0, at_least_s=3.0))
             await sleep.advance(leaves_after_s)
-            house.gateway.disconnect(connection, "left")
+            house.gateway.clients.disconnect(connection, "left")
             await sleep.advance(0.0)
             assert draining.done() == (leaves_after_s > 3.0)
             await sleep.advance(max(0.0, 2.9 - leaves_after_s))
@@ -474,7 +474,7 @@ class TestDrain:
             for _ in range(5):
                 await sleep.advance(0.9)
                 with pytest.raises(AccessRefused) as caught:
-                    house.gateway.check_room()
+                    house.gateway.clients.check_room()
                 told.append(caught.value.retry_after_s)
             assert told == [4, 3, 2, 1, 1], "rounded up, and never at once"
             await draining
@@ -485,7 +485,7 @@ class TestDrain:
         with sleeping(house, monkeypatch) as sleep:
             draining = asyncio.create_task(house.gateway.drain(1.0))
             await sleep.advance(0.0)
-            house.gateway.disconnect(connections[1], "left")
+            house.gateway.clients.disconnect(connections[1], "left")
             await sleep.advance(1.0)
             await draining
 

@@ -30,7 +30,7 @@ def house(**changes: Any) -> House:
 
 async def status(of: House, drafts: list[Draft], grant: Grant = NARROW) -> int:
     try:
-        await of.gateway.publish_from_outside(drafts, grant)
+        await of.gateway.publishers.publish(drafts, grant)
     except PublishError as error:
         return error.status
     return 202
@@ -61,9 +61,9 @@ async def test_the_first_reason_is_told_and_nothing_is_published_kept_or_charged
 
 async def test_whoever_comes_back_when_told_has_the_whole_array_published() -> None:
     served = house()
-    await served.gateway.publish_from_outside([FINE] * 10, NARROW)
+    await served.gateway.publishers.publish([FINE] * 10, NARROW)
     with pytest.raises(PublishError) as caught:
-        await served.gateway.publish_from_outside([FINE] * 9, NARROW)
+        await served.gateway.publishers.publish([FINE] * 9, NARROW)
     assert (caught.value.status, caught.value.retry_after_s) == (429, 5)
     served.clock.advance(5.0)
     assert await status(served, [FINE] * 9) == 202
@@ -80,20 +80,20 @@ async def test_each_publisher_is_charged_apart_and_those_without_a_name_together
 
 async def test_a_delete_is_one_event() -> None:
     served = house()
-    await served.gateway.publish_from_outside([KEPT[0], KEPT[1], *[FINE] * 7], NARROW)
-    await served.gateway.forget("app.a", "0", NARROW)
+    await served.gateway.publishers.publish([KEPT[0], KEPT[1], *[FINE] * 7], NARROW)
+    await served.gateway.publishers.forget("app.a", "0", NARROW)
     with pytest.raises(PublishError) as caught:
-        await served.gateway.forget("app.a", "1", NARROW)
+        await served.gateway.publishers.forget("app.a", "1", NARROW)
     assert (caught.value.status, caught.value.retry_after_s) == (429, 1)
     served.clock.advance(0.5)
-    await served.gateway.forget("app.a", "1", NARROW)
+    await served.gateway.publishers.forget("app.a", "1", NARROW)
 
 
 async def test_a_value_that_is_gone_makes_room() -> None:
     served = house(publishes=Rate(2.0, 100))
     assert await status(served, KEPT[:3]) == 202
     assert await status(served, KEPT[3:]) == 507
-    await served.gateway.forget("app.a", "0", NARROW)
+    await served.gateway.publishers.forget("app.a", "0", NARROW)
     assert await status(served, KEPT[3:]) == 202
 
 
@@ -104,7 +104,7 @@ async def test_what_is_polled_takes_no_room_of_publishers() -> None:
 
 
 async def test_values_whose_time_is_over_go_some_at_a_time_and_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidegate.runtime.gateway.EXPIRED_AT_ONCE", 2)
+    monkeypatch.setattr("tidegate.runtime.housekeeping.EXPIRED_AT_ONCE", 2)
     served = house(retained_keys=5, publishes=Rate(2.0, 100))
     keep = draft("app.a", key="4", retain=True)
     _, channel, _ = served.started("app.*")

@@ -35,7 +35,7 @@ class UnsteadyHouse(House):
     async def told(self, drafts: Sequence[Draft] = (NEWS,)) -> int:
         """What a publisher of `drafts` is told."""
         try:
-            await self.gateway.publish_from_outside(drafts, UNRESTRICTED)
+            await self.gateway.publishers.publish(drafts, UNRESTRICTED)
         except PublishError as error:
             return error.status
         return 202
@@ -162,12 +162,12 @@ class TestAnotherSequence:
         await turn()
         ask(left, {"type": "ping"})
         assert gone.received() == []
-        house.gateway.disconnect(left, "left")
+        house.gateway.clients.disconnect(left, "left")
         house.clock.advance(3.0)
         await turn()
         assert gone.ended is None
         assert channel.ended is not None
-        house.gateway.disconnect(asking, "closed")
+        house.gateway.clients.disconnect(asking, "closed")
 
     async def test_nothing_of_before_is_kept(self) -> None:
         house = UnsteadyHouse()
@@ -253,7 +253,7 @@ class TestPublishingFromOutside:
         assert await house.told() == 503
         house.bus.regain()
         assert await house.told() == 202
-        assert house.metrics.named("bus_connected") == [(False,), (True,)]
+        assert house.metrics.named("bus_connected") == [(True,), (False,), (True,)]
 
     async def test_what_is_under_way_counts_against_the_limits(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01), retained_keys=1)
@@ -272,6 +272,26 @@ class TestPublishingFromOutside:
         assert house.gateway.publishers.names_under_way() == set()
         await asyncio.sleep(0.02)
         assert [event.type for event in house.bus.log] == ["app.news"]
+
+    async def test_cancelling_it_before_it_is_waited_for_leaves_nothing_behind_once_the_bus_has_answered(self) -> None:
+        house = UnsteadyHouse(Troubles(latency_s=0.01), retained_keys=1)
+        begun = house.gateway.publishers.begin([draft("app.a", retain=True)], UNRESTRICTED)
+        assert not isinstance(begun, Position)
+        waiting = asyncio.create_task(begun)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert house.gateway.publishers.names_under_way() == {("app.a", "")}, "the bus has it, so it counts"
+        await asyncio.sleep(0.02)
+        assert house.gateway.publishers.names_under_way() == set()
+        assert [event.type for event in house.bus.log] == ["app.a"]
+
+    async def test_a_refusal_that_nobody_waits_for_any_more_leaves_nothing_behind(self) -> None:
+        house = UnsteadyHouse(Troubles(latency_s=0.01, refused=1.0))
+        begun = house.gateway.publishers.begin([NEWS], UNRESTRICTED)
+        assert not isinstance(begun, Position)
+        begun.close()
+        await asyncio.sleep(0.02)
+        assert house.gateway.publishers.names_under_way() == set()
 
 
 class TestExpiry:

@@ -25,7 +25,8 @@ from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthentic
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.ports import Authenticator, Bus
 from tidegate.runtime.connection import Connection
-from tidegate.runtime.gateway import Gateway, GatewayOptions
+from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.testing import ManualClock, RecordingMetrics
 
 EPOCH = "e1"
@@ -300,7 +301,7 @@ class House:
     ) -> tuple[Connection, FakeChannel]:
         """A client that `start` was not called for yet."""
         channel = channel or FakeChannel()
-        connection = self.gateway.connect(
+        connection = self.gateway.clients.connect(
             channel,
             transport=transport,
             address="192.0.2.1",

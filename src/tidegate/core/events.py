@@ -1,6 +1,6 @@
 """What is published: drafts without a position, events with one, and positions themselves.
 
-A draft becomes an event when the bus has given it its place in the sequence. Both are values; nothing here knows
+A draft becomes an event when the bus gives it a position (`envelope.event_at`). Both are values; nothing here knows
 how they look on the wire. They hold no cycles, so the garbage collector is spared them (`gc=False`): thousands are
 kept, and every full collection would look at each.
 """
@@ -12,10 +12,10 @@ import msgspec
 from tidegate.errors import ErrorCode, PositionError
 
 About = frozenset[str] | None
-"""The event types that an event speaks of; None where it speaks of nothing but its own."""
+"""The event types that a built-in event is about; None if it is about its own type alone."""
 
 GapReason = Literal["epoch_changed", "history_truncated", "slow_consumer"]
-"""Why events are missing: another sequence, too long ago, or a reader that was too slow."""
+"""Why events are missing: the epoch changed, the history is too short, or the client was too slow."""
 
 
 SEQ_DIGITS = 1000

@@ -27,7 +27,7 @@ Returns, for each socket that did not take all of them, its index in the sequenc
 """
 
 WRITE_BYTES = 262144
-"""At most so much is joined into one write, unless one event alone is larger."""
+"""Most bytes joined into one write, unless one event alone is larger. Larger bursts are sent in halves."""
 
 
 class Hub:

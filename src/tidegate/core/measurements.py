@@ -88,6 +88,6 @@ class RequestRefused(Measurement, frozen=True):
 
 
 class BusConnected(Measurement, frozen=True):
-    """The bus was lost, or is back."""
+    """The bus was connected at start, was lost, or is back."""
 
     connected: bool

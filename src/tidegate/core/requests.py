@@ -6,7 +6,7 @@ Bytes are counted here; what to do about too many is the connection's business.
 from collections import deque
 
 REQUEST_BYTES = 64
-"""What a waiting request counts for beside its text, so that many empty ones are too many as well."""
+"""Bytes that a waiting request counts besides its text, so that many empty requests reach the limit too."""
 
 
 class WaitingRequests:

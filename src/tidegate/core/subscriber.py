@@ -4,8 +4,9 @@ What a subscriber does is its `Phase`. *Catching up*, it reads from a feed (`cor
 drains; it goes live when the feed has reached the newest event. *Live*, the hub sends to it at once. *Backlogged*, its
 channel is over the soft limit: the outbox keeps the newest, and is sent in pieces once the channel has drained.
 
-A client that does not read is given up: when more than the hard limit waits for it, or when the kernel took no byte
-for the grace period. Knows nothing of requests, tokens or how a channel sends.
+Here a slow client is detected: more than the hard limit waits for it (`_check_hard_limit`), or the kernel took no byte
+for the grace period (`review`). `too_slow` reports it; `runtime/clients.py` closes the connection (4408). Knows nothing
+of requests, tokens or how a channel sends.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -164,6 +165,7 @@ class Subscriber(Member):
             return
         unsent = self._channel.unsent()
         if self._stalled is None or unsent < self._stalled[0]:
+            # The kernel took some bytes since the last review: the client is slow but reads. The period begins anew.
             self._stalled = (unsent, now.mono)
         elif now.mono - self._stalled[1] >= self._limits.grace_s:
             self._give_up(f"the connection took no byte for {self._limits.grace_s:g} s")
@@ -259,6 +261,7 @@ class Subscriber(Member):
 
     def _give_up(self, reason: str) -> None:
         if self._too_slow is not None:
+            # Once only: until the connection is closed, every further event passes the limit again.
             too_slow, self._too_slow = self._too_slow, None
             too_slow(reason)
 

@@ -104,7 +104,7 @@ class EventStream:
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
-            self._streams.gateway.disconnect(self._connection, self._reason)
+            self._streams.gateway.clients.disconnect(self._connection, self._reason)
             del self._connection  # it refers to this channel: without the cycle, both are freed at once
 
     # ClosableChannel
@@ -129,7 +129,7 @@ class EventStream:
         self._transport.abort()
 
     def _connect(self) -> Connection:
-        return self._streams.gateway.connect(
+        return self._streams.gateway.clients.connect(
             self,
             transport="sse",
             address=self._admission.address,

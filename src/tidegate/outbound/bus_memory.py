@@ -42,6 +42,7 @@ class MemoryBus:
         outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         seq = self._taken.get(id) or self._taken_before.get(id)
         if seq is None:
+            # Here an event gets its position.
             first = self._seq + 1
             seq = self._seq = self._seq + len(drafts)
             # Two generations instead of one ordered dict: forgetting the old ids then costs nothing per publish.

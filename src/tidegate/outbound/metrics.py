@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from tidegate.core.grant import Coverage
 from tidegate.core.measurements import (
     BreakerMoved,
+    BusConnected,
     ClientConnected,
     ClientLeft,
     EventPublished,
@@ -118,6 +119,9 @@ class PrometheusMetrics:
             # Create every series now: PromQL's `increase` misses the first count of a series that appears later.
             self._refusals(transport, why.value)
         self._clients = gauge("tidegate_clients", "Clients that are connected", "transport", seen=by_everybody)
+        self._bus_connected = gauge(
+            "tidegate_bus_connected", "1 while the bus is connected, else 0", seen=by_everybody
+        )()
         self._breakers = gauge(
             "tidegate_breaker_state",
             "1 for the state that a breaker is in",
@@ -142,6 +146,7 @@ class PrometheusMetrics:
             ClientConnected: self._client_connected,
             ClientLeft: self._client_left,
             RequestRefused: self._request_refused,
+            BusConnected: self._bus_changed,
         }
 
     def render(self, coverage: Coverage) -> bytes:
@@ -192,6 +197,9 @@ class PrometheusMetrics:
     def _request_refused(self, measured: RequestRefused) -> None:
         self._refusals(measured.transport, measured.reason.value).inc()
 
+    def _bus_changed(self, measured: BusConnected) -> None:
+        self._bus_connected.set(measured.connected)
+
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
         """Make a counter. Returns a function from label values to the counter of one series.
 
@@ -202,11 +210,12 @@ class PrometheusMetrics:
 
     def _gauge(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Gauge]:
         self._seen[name] = seen
-        return cache(Gauge(name, text, labels, registry=self.registry).labels)
+        gauge = Gauge(name, text, labels, registry=self.registry)
+        return cache(gauge.labels) if labels else lambda: gauge  # the library has no `labels()` without labels
 
 
 class _Vocabulary:
-    """Label values: `known` ones, the first `limit` others, then `OTHER`."""
+    """Limits label values: the `known` ones, the first `limit` others, and `OTHER` for the rest."""
 
     def __init__(self, limit: int, known: Iterable[str] = ()) -> None:
         self._values = set(known)

@@ -48,7 +48,7 @@ from tidegate.plan.model import (
     TlsFiles,
 )
 from tidegate.ports import Call
-from tidegate.runtime.gateway import GatewayOptions
+from tidegate.runtime.gateway_options import GatewayOptions
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
 

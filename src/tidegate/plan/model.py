@@ -14,7 +14,7 @@ from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
 from tidegate.outbound.backends.opening import BackendEndpoint
-from tidegate.runtime.gateway import GatewayOptions
+from tidegate.runtime.gateway_options import GatewayOptions
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,20 +71,20 @@ class Admissions:
         match transport:
             case "websocket":
                 # Check capacity first: after a restart all clients connect at once, and refusing one must be cheap.
-                self._gateway.check_room()
+                self._gateway.clients.check_room()
                 wanted = parse_stream_query(query)
                 grant = self._gate.authenticate(request, _offered_token(request, wanted.token), role)
             case "sse":
                 # An event stream is an HTTP route: like all of them, it checks the token first.
                 grant = self._gate.authenticate(request, parse_query_token(query), role)
                 wanted = parse_event_stream_query(query, request.headers.get("last-event-id", ""))
-                self._gateway.check_room()
+                self._gateway.clients.check_room()
             case "http":
                 grant = self._gate.authenticate(request, None, role)
                 if is_unrestricted and not grant.allowed.is_everything:
                     raise _needs_full_coverage()
                 return Admission(grant, self._gate.address(request))
-        patterns = self._gateway.patterns_for(wanted.types, grant)
+        patterns = self._gateway.clients.patterns_for(wanted.types, grant)
         return Admission(grant, self._gate.address(request), patterns, wanted.types is None, wanted.since)
 
     def identify(self, request: Request) -> Grant:

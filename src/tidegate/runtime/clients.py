@@ -1,4 +1,4 @@
-"""Who is let in, who is connected, and who is ended for being too slow.
+"""Which clients are connected, whether there is room for another, and the end of those that are too slow.
 
 Knows nothing of how one client's stream works (`tidegate.runtime.connection`), nor of what is published.
 """
@@ -22,10 +22,10 @@ from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import Surroundings
 
 RETRY_SPREAD_S = 5
-"""Clients that find no room are told to come back after 1 to this many seconds, in turn."""
+"""Refused clients get a `Retry-After` of 1 to this many seconds, in turn, so that they do not all retry at once."""
 
 DEFAULTS = 256
-"""For how many kinds of tokens the default subscriptions are remembered."""
+"""Size of the cache of default subscriptions, by what a token covers. Few sites have more kinds of tokens."""
 
 log = structlog.get_logger("tidegate.gateway")
 
@@ -33,7 +33,7 @@ log = structlog.get_logger("tidegate.gateway")
 class ClientRegistry:
     """Everyone who is connected, up to `max_clients`, of whom so many may come at once as `connects` says.
 
-    `interested` is called when somebody may have become interested in more types.
+    `interested` is called, once in a turn of the loop, after clients may have subscribed to further types.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ClientRegistry:
         self.draining = False
         self.drain_ends = 0.0  # monotonic, while draining
         self.empty = asyncio.Event()
-        """While draining: nobody is connected."""
+        """Set while draining, once nobody is connected."""
         self._max_clients = max_clients
         self._connects = connects
         self._around = around
@@ -68,7 +68,7 @@ class ClientRegistry:
 
     @property
     def connections(self) -> list[Connection]:
-        """Everyone who is connected now, oldest first."""
+        """All open connections, oldest first."""
         return list(self._connections.values())
 
     def __len__(self) -> int:
@@ -79,11 +79,11 @@ class ClientRegistry:
 
     @property
     def drain_left_s(self) -> int:
-        """While draining: seconds until it is over at the latest, rounded up, and no less than 1."""
+        """While draining: seconds until the drain ends at the latest, rounded up, at least 1."""
         return max(1, math.ceil(self.drain_ends - self._clock.now().mono))
 
     def check_room(self) -> None:
-        """Raise `AccessRefused` (503) while no further client is let in."""
+        """Raise `AccessRefused` (503) if no further client may connect now."""
         if self.draining:
             raise AccessRefused(
                 503,
@@ -100,7 +100,7 @@ class ClientRegistry:
             raise self._turn_away(message, RefusalReason.CONNECTS_RATE)
 
     def patterns_for(self, wanted: PatternSet | None, grant: Grant) -> PatternSet:
-        """The first subscriptions of a client; None asks for the defaults, cut down to what is wholly covered.
+        """Return a client's first subscriptions. `wanted` None means those defaults that the token covers.
 
         Raises `AccessRefused`: 403 for a pattern that the token does not cover, 400 for too many.
         """
@@ -125,7 +125,7 @@ class ClientRegistry:
         grant: Grant,
         patterns: PatternSet,
     ) -> Connection:
-        """Take a client in. Call its `start` next, and `disconnect` once its stream has ended, for whatever reason."""
+        """Add a client. Call `Connection.start` next, and `disconnect` once its stream has ended for any reason."""
         now = self._clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
@@ -151,7 +151,7 @@ class ClientRegistry:
         return connection
 
     def disconnect(self, connection: Connection, reason: str) -> None:
-        """Forget a client whose stream has ended. May be called again."""
+        """Remove a client whose stream has ended. May be called again."""
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
             self._metrics.observe(ClientLeft(connection.transport, reason))
@@ -160,7 +160,7 @@ class ClientRegistry:
             self._debug("client left", client_id=connection.id, reason=reason)
 
     def end_the_slow(self) -> None:
-        """End those who were found too slow; not while the hub hands out, which may not be left in the midst."""
+        """Close the clients that were found too slow (4408). Not while the hub sends: no member may leave it then."""
         slow, self._too_slow = self._too_slow, {}
         for connection, reason in slow.items():
             log.warning(
@@ -169,11 +169,13 @@ class ClientRegistry:
             connection.abort(CloseCode.TOO_SLOW, reason)
 
     def _note_too_slow(self, connection: Connection, reason: str) -> None:
+        # The hub may be sending right now, and this client is one of its members: close it in the next turn.
         if not self._too_slow:
             asyncio.get_running_loop().call_soon(self.end_the_slow)
         self._too_slow[connection] = reason
 
     def _notice_interest(self) -> None:
+        # A thousand clients that reconnect at once are one change of interest.
         if not self._interest_noted:
             self._interest_noted = True
             asyncio.get_running_loop().call_soon(self._tell_of_interest)

@@ -1,6 +1,6 @@
-"""How everybody is seen off: in a drain, and where another sequence of events has begun.
+"""Closing all clients: in a drain, and after the epoch changed.
 
-Clients are closed one after the other, so that they do not come back all at once.
+They are closed one by one, so that they do not all reconnect at the same moment.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from tidegate.runtime.connection import Connection
 
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
-"""A drained client comes back `RETURN_MS` after the drain, and a share of the spread that is its own."""
+"""Clients are told to reconnect this long after the drain, each a different part of the spread later."""
 
 CLOSED_WITHIN = 0.8
-"""The last client is closed after this share of the drain, so that it has the rest to go."""
+"""The last client is closed after this share of the drain. In the rest it can finish its close handshake."""
 
 log = structlog.get_logger("tidegate.gateway")
 
@@ -28,8 +28,8 @@ log = structlog.get_logger("tidegate.gateway")
 async def drain(clients: ClientRegistry, clock: Clock, drain_s: float, *, at_least_s: float = 0.0) -> None:
     """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds.
 
-    It is over as soon as nobody is connected, but not before `at_least_s`. Nobody is told to come back before
-    `drain_s` have passed, and no two at the same moment.
+    Returns as soon as nobody is connected, but not before `at_least_s`. Every client is told to reconnect after
+    `drain_s`, each at a different moment.
     """
     now = clock.now()
     clients.drain_ends = now.mono + drain_s
@@ -42,7 +42,7 @@ async def drain(clients: ClientRegistry, clock: Clock, drain_s: float, *, at_lea
         retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))
         connection.send("notification", _notice(retry_after_ms, now), retry_ms=retry_after_ms)
     for n, connection in enumerate(leaving):
-        if n > 0:  # the first is closed at once: no event comes between what it is told and its close
+        if n > 0:  # close the first at once, so that no event comes between its notification and its close
             await _until_empty(clients, clock, now.mono + CLOSED_WITHIN * drain_s * n / len(leaving))
         connection.close(CloseCode.DRAINING, "the gateway is draining")
     await _until_empty(clients, clock, clients.drain_ends)

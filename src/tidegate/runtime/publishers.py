@@ -1,5 +1,6 @@
-"""Publishing from outside: what publishers may send, how much of it, and what they are told came of it."""
+"""What publishers (clients that send events) may publish, how much of it, and which answer they get."""
 
+import asyncio
 import itertools
 import math
 from collections.abc import Collection, Coroutine, Iterable, Sequence
@@ -16,21 +17,21 @@ from tidegate.ports import Clock
 from tidegate.runtime.publishing import Attempt, EventPublisher, gone
 
 EVENT_TYPES = 1024
-"""So many event types are known to be well formed, and not looked at again."""
+"""Size of the cache of well-formed event types, so that most publishes need not parse theirs."""
 
 SHOWN = 10
-"""Of the types in one POST that a token does not cover, so many are named."""
+"""Most types that an error names, of those that the token does not cover."""
 
 RETRY_AFTER_S = 1
-"""When a publisher is to try again whose events the bus did not take."""
+"""The `Retry-After` of an answer that says that the bus did not take the events."""
 
 
 class Publishers:
-    """Everyone who publishes from outside, by the name of their grant.
+    """All publishers, told apart by the name of their grant.
 
-    `source_types` are polled, so nobody else may publish them. `event_bytes` bounds the data of one event, `publishes`
-    how many events each may send, `published` what is retained for all of them together. An answer is waited for
-    `timeout_s`.
+    `source_types` are polled, so publishers may not publish them. `event_bytes` limits the data of one event,
+    `publishes` the events of each publisher, `published` the retained values of all of them together. `timeout_s` is
+    how long to wait for the bus.
     """
 
     def __init__(
@@ -54,29 +55,32 @@ class Publishers:
         self._publisher = publisher
         self._clock = clock
         self.refused_for: str | None = None
-        """Why nothing can be published now: the bus is lost; None while it is there."""
+        """While the bus is lost: why. Every publish is then refused at once. None while the bus is there."""
         self._allowances = Allowances(publishes)
         self._numbers = itertools.count()
         self._under_way: dict[int, Sequence[Draft]] = {}
+        """Handed to the bus, and neither answered nor given up."""
+        self._awaited: set[int] = set()
 
     @property
     def in_debt(self) -> int:
-        """How many publishers have sent something that the allowed rate has not made good yet."""
+        """How many publishers have used up some of their rate, and have not earned it back yet."""
         return len(self._allowances)
 
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
-        """Publish what a publisher with `grant` sent, as `begin` does, and wait for the outcome."""
+        """Publish `drafts` as `begin` does, wait for the outcome, and return the last position."""
         begun = self.begin(drafts, grant)
         return begun if isinstance(begun, Position) else await begun
 
     def begin(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
-        """Publish what a publisher with `grant` sent, all or nothing; what is refused is charged to nobody.
+        """Publish `drafts` for a publisher with `grant`: all or none. A refusal does not count against its rate.
 
-        Returns the position of the last event or, where the bus takes its time, how to wait for it.
+        Returns the position of the last event or, if the bus has not answered yet, a coroutine that waits for it.
+
         Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
         403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
-        retained, 429 for more than the publisher may send now, 503 while the bus is lost. Waiting raises it too: 503
-        where the bus did not take it, 504 where that is not known: it may have been published, or may be yet.
+        retained, 429 for more than the publisher may send now, 503 while the bus is lost. The coroutine raises it too:
+        503 if the bus refused, 504 if the outcome is unknown (perhaps published, now or later).
         """
         self.check_count(len(drafts))
         event_types = dict.fromkeys([draft.type for draft in drafts])
@@ -95,13 +99,13 @@ class Publishers:
         return self._begin(drafts)
 
     def check_count(self, count: int) -> None:
-        """Raise `PublishError` (413) for more events in one go than a publisher may ever send at once."""
+        """Raise `PublishError` (413) for more events in one request than a publisher may ever send at once."""
         most = self._publishes.burst
         if count > most:
             raise PublishError(f"expected at most {most} events (limits.publishes_burst), got {count}", status=413)
 
     async def forget(self, event_type: str, key: str, grant: Grant) -> Position:
-        """Take a published retained value away, for a publisher with `grant`, and say so with one event.
+        """Remove a retained value for a publisher with `grant`, by publishing an event with `gone`.
 
         Raises `PublishError` for a type that is malformed, not covered, polled or built in, (429) for more than the
         publisher may send now, or (503, 504) as `publish` does; `UnknownName` where there is no such value.
@@ -116,11 +120,11 @@ class Publishers:
         return begun if isinstance(begun, Position) else await begun
 
     def names_under_way(self) -> set[Name]:
-        """The names of what was handed to the bus, which has not answered yet."""
+        """Return the names of all values that were handed to the bus and not answered yet."""
         return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
 
     def forget_idle(self, now: float) -> None:
-        """Call now and then (monotonic `now`): forget the publishers who owe nothing any more."""
+        """Forget publishers that have their whole rate back. Call now and then; `now` is monotonic."""
         self._allowances.forget_idle(now)
 
     def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
@@ -131,9 +135,12 @@ class Publishers:
             return position
         number = next(self._numbers)
         self._under_way[number] = drafts
+        # A task that is cancelled before its first step never runs the coroutine, so its `finally` is not enough.
+        attempt.outcome.add_done_callback(lambda outcome: self._end_unawaited(number, outcome))
         return self._outcome(number, attempt)
 
     async def _outcome(self, number: int, attempt: Attempt) -> Position:
+        self._awaited.add(number)
         try:
             return await self._publisher.outcome_within(attempt, self._timeout_s)
         except BusUnknown as error:
@@ -142,7 +149,14 @@ class Publishers:
         except BusError as error:
             raise _not_taken(str(error)) from error
         finally:
-            del self._under_way[number]
+            self._awaited.discard(number)
+            self._under_way.pop(number, None)
+
+    def _end_unawaited(self, number: int, outcome: asyncio.Future[Position]) -> None:
+        if number not in self._awaited:
+            self._under_way.pop(number, None)
+            if not outcome.cancelled():
+                outcome.exception()  # asyncio logs an exception that nobody has asked for
 
     def _check_retained(self, drafts: Sequence[Draft]) -> None:
         # What the bus has not delivered yet will be retained too, so it counts.
@@ -170,9 +184,10 @@ def _not_taken(why: str) -> PublishError:
 
 
 def _check_covered(event_types: Iterable[str], grant: Grant) -> None:
-    """Raise `PublishError` (403) unless `grant` covers all that is published. Asked first of what leads to a 403.
+    """Raise `PublishError` (403) unless `grant` covers all of `event_types`.
 
-    So whoever may not publish a type does not learn whether it is polled.
+    The first of the checks that lead to a 403: a publisher must not learn whether a type that it may not publish is
+    polled.
     """
     allowed: PatternSet = grant.allowed
     if uncovered := [each for each in event_types if not allowed.matches(each)]:

@@ -1,7 +1,8 @@
-"""The way of drafts to the bus: each encoded once, and in the order in which they were decided, whatever the bus does.
+"""How drafts reach the bus: encoded once, and from each poller in the order of its decisions, whatever the bus does.
 
-A `Lane` belongs to one decider. It has one batch in flight at a time; what is submitted meanwhile joins the next one.
-So nothing overtakes, and whoever submits hears in the same order what was taken. Knows nothing of what is published.
+The bus gives a draft its position, here in `Attempt`. A `Lane` belongs to one poller and has one batch in flight at a
+time; drafts submitted meanwhile join the next batch. So they keep their order, and so do the outcomes that the poller
+is told. Knows nothing of what the events mean.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from tidegate.errors import BusError, BusUnknown
 from tidegate.ports import BusSession, Clock
 
 REPEAT_S = 0.5
-"""After an unknown outcome the same is handed over again so many seconds later."""
+"""Seconds after an unknown outcome until the same batch is published again, with the same id."""
 
 log = structlog.get_logger("tidegate.publishing")
 
@@ -35,16 +36,16 @@ class EventPublisher:
         self._lanes: dict[str, Lane] = {}
 
     def begin(self, session: BusSession) -> None:
-        """Publish on `session` from now on."""
+        """Use `session` from now on."""
         self._session = session
 
     def close(self) -> None:
-        """The session is about to end: hand nothing over again."""
+        """Stop all retries: the session is about to end."""
         for lane in self._lanes.values():
             lane.close()
 
     def lane(self, name: str) -> "Lane":
-        """Where the decider `name` publishes; always the same one."""
+        """Return the lane of poller `name`. Always the same one."""
         lane = self._lanes.get(name)
         if lane is None:
             lane = Lane(name, self._attempt, clock=self._clock, stuck_after_s=self._stuck_after_s)
@@ -52,21 +53,21 @@ class EventPublisher:
         return lane
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
-        """Publish `drafts`, at least one, in one go; the position of the last.
+        """Publish `drafts`, at least one, in one batch and return the position of the last.
 
-        Cancelling it publishes all of them or none. Raises `BusError`.
+        Raises `BusError`. If it is cancelled, all of them are published or none.
         """
         outcome = self.attempt(drafts).outcome
         return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
     def attempt(self, drafts: Sequence[Draft]) -> "Attempt":
-        """Hand `drafts`, at least one, over in one go; see `outcome_within` for what comes of it."""
+        """Hand `drafts`, at least one, to the bus in one batch. Wait for the outcome with `outcome_within`."""
         return self._attempt(encoded(drafts, self._clock.now()))
 
     async def outcome_within(self, attempt: "Attempt", within_s: float) -> Position:
-        """What came of `attempt`: repeated where that is unknown, and given up `within_s` seconds from now.
+        """Wait for the position of `attempt`; retry while the outcome is unknown, for at most `within_s` seconds.
 
-        Raises `BusRefused`, or `BusUnknown` in the end: then they may have been published, or may be yet.
+        Raises `BusRefused`, or after that time `BusUnknown` (perhaps published, now or later).
         """
         ends = self._clock.now().mono + within_s
         while True:
@@ -91,7 +92,7 @@ class EventPublisher:
 
 
 class Attempt:
-    """One publish, however often it is handed over: always with the same `id`. `outcome` is that of the last time."""
+    """One publish and its retries, all with the same `id`. `outcome` is that of the last try."""
 
     __slots__ = ("_drafts", "_id", "_session", "outcome")
 
@@ -103,17 +104,17 @@ class Attempt:
 
     @property
     def position(self) -> Position | None:
-        """Where it was published, if that is known already."""
+        """The position of the last draft, if it is known already."""
         outcome = self.outcome
         return outcome.result() if outcome.done() and outcome.exception() is None else None
 
     def repeat(self) -> None:
-        """Hand the same over again: it is published once."""
+        """Try again. The bus knows the `id`, so the drafts are published once."""
         self.outcome = self._session.publish(self._drafts, id=self._id)
 
 
 def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
-    """`drafts` as they are published `now`."""
+    """Encode `drafts` with `now` as their timestamp."""
     return [encode_draft(draft, timestamp=now.wall) for draft in drafts]
 
 
@@ -123,30 +124,30 @@ def gone(event_type: str, key: str) -> Draft:
 
 
 def is_unknown(error: BaseException) -> bool:
-    """Whether what a publish failed with leaves open what became of it.
+    """Whether the drafts may have been published although the publish failed with `error`.
 
-    Whatever a bus fails with besides its own errors tells as little as `BusUnknown`; to repeat is always safe.
+    An error that is no `BusError` says as little as `BusUnknown`. A retry is always safe.
     """
     return isinstance(error, BusUnknown) or not isinstance(error, BusError)
 
 
 async def done_by(outcome: asyncio.Future[Position], clock: Clock, at: float) -> bool:
-    """Wait for `outcome` until the monotonic time `at`, whatever it is; whether it has come. It is never cancelled."""
+    """Wait for `outcome`, success or failure, until the monotonic time `at`. Whether it is done. Never cancels it."""
     slept = asyncio.ensure_future(clock.sleep_until(at))
     try:
         await asyncio.wait((outcome, slept), return_when=asyncio.FIRST_COMPLETED)
     finally:
         slept.cancel()
-        # Nobody may be left to ask for it.
+        # After a timeout nobody asks for its exception, and asyncio would log that.
         outcome.add_done_callback(_note_heard)
     return outcome.done()
 
 
 class Lane:
-    """Publishes what one decider submits, in that order.
+    """Publishes what one poller submits, in that order.
 
-    `begin` hands a batch over for the first time. A batch may wait for its outcome for `stuck_after_s` before the lane
-    `is_stuck`.
+    `begin` makes the first attempt at a batch. The lane `is_stuck` once a batch has waited for its outcome for longer
+    than `stuck_after_s`.
     """
 
     def __init__(
@@ -168,13 +169,15 @@ class Lane:
     def submit(
         self, drafts: Sequence[Draft], *, taken: Callable[[], None], refused: Callable[[BusError], None]
     ) -> None:
-        """Publish `drafts`, which may be none, after everything that was submitted before.
+        """Publish `drafts`, perhaps none, after everything submitted before. Their `timestamp` is now.
 
-        Their `timestamp` is now. Exactly one of `taken` and `refused` is called, once, in the order of `submit`;
-        where the bus answers at once, before this returns. `taken`: they have been published, and delivered to this
-        gateway. `refused`: they have not been, and will not be; all that waited behind them is refused too, since it
-        was decided in the belief that they would be told. `taken` may submit again; `refused` may not, or it would go
-        on for ever. They should not raise: that is logged, and the next one has its turn.
+        Exactly one of `taken` and `refused` is called, once, in the order of `submit`; if the bus answers at once,
+        before this returns. `taken`: the drafts were published and delivered to this gateway. `refused`: they were not
+        and will not be. Everything that waited behind them is refused too, because it was decided in the belief that
+        they would be published.
+
+        `taken` may submit again; `refused` must not, or a bus that refuses everything would make an endless loop.
+        Neither should raise: an exception is logged, and the next one is called.
         """
         now = self._clock.now()
         self._waiting.append(_Submitted(encoded(drafts, now), taken, refused, now.mono))
@@ -182,22 +185,22 @@ class Lane:
             self._advance()
 
     def is_stuck(self, now: Instant) -> bool:
-        """Whether a batch has been waiting for its outcome for longer than the time-out: then decide nothing new."""
+        """Whether a batch has waited for its outcome longer than the timeout. The poller then starts no polls."""
         return bool(self._in_flight) and now.mono - self._in_flight[0].since > self._stuck_after_s
 
     async def settled(self) -> None:
-        """Wait until everything that was submitted so far has been taken or refused."""
+        """Wait until everything submitted so far was taken or refused."""
         done = asyncio.Event()
         self.submit([], taken=done.set, refused=lambda _: done.set())
         await done.wait()
 
     def close(self) -> None:
-        """Hand nothing over again. What is under way ends as it may, and nobody is told."""
+        """Stop retrying. A publish that is under way may still succeed; nobody is told."""
         if self._repeating is not None:
             self._repeating.cancel()
 
     def _advance(self) -> None:
-        """Hand over what waits, batch by batch, for as long as the outcome comes at once."""
+        """Publish what waits, batch by batch, while the bus answers at once."""
         while self._waiting and not self._in_flight:
             self._in_flight, self._waiting = self._waiting, []
             drafts = [draft for each in self._in_flight for draft in each.drafts]
@@ -229,7 +232,7 @@ class Lane:
         else:
             assert isinstance(error, BusError)
             log.warning("publish refused", lane=self._name, error=str(error))
-            # Decided in the belief that the batch before would be told: so it is not published either.
+            # What waits was decided in the belief that this batch would be published: refuse it too.
             self._in_flight += self._waiting
             self._waiting = []
             self._end(error)
@@ -241,8 +244,8 @@ class Lane:
         self._advance()
 
     def _end(self, error: BusError | None) -> None:
-        """Tell the batch in flight what became of it. The lane is free only after that: what is submitted in answer
-        comes after everything that was submitted before."""
+        """Call back for each part of the batch in flight. The lane stays busy until the last one returns: drafts that a
+        callback submits must come after everything submitted before."""
         for each in self._in_flight:
             try:
                 if error is None:
@@ -255,7 +258,7 @@ class Lane:
 
 
 class _Submitted:
-    """What was submitted at once, when (monotonic), and who is told of its outcome."""
+    """The drafts of one `submit`, when it was called (monotonic), and its callbacks."""
 
     __slots__ = ("drafts", "refused", "since", "taken")
 

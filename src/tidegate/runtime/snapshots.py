@@ -1,4 +1,4 @@
-"""The retained values on request, in pieces, so that many of them do not keep the event loop to themselves."""
+"""The retained values on request, in pieces, so that a request for many of them does not block the event loop."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,16 +11,16 @@ from tidegate.ports import Clock
 
 SNAPSHOT_EVENTS = 250
 SNAPSHOT_BYTES = 65536
-"""A piece of a snapshot looks at so many retained values, and ends with the one that takes it over so many bytes."""
+"""A piece covers at most this many retained values, and ends early once it has this many bytes."""
 
 
 def snapshot_pieces(
     retained: Retained, clock: Clock, event_type: str | None, *, allowed: PatternSet
 ) -> Iterator[list[bytes]]:
-    """The envelopes that a new subscriber would be handed, of one type or of all that `allowed` matches, in pieces.
+    """Yield the snapshots that a new subscriber would get, of one type or of all that `allowed` matches, in pieces.
 
-    Each envelope is the newest when its piece is asked for, and one that is gone by then is left out. Raises
-    `UnknownName`, at once, for a type that was never retained, or that may not be seen.
+    Each is the newest at the time its piece is asked for; values that are gone by then are left out. Raises
+    `UnknownName`, at once, for a type that was never retained or that `allowed` does not let see.
     """
     if event_type is not None and (event_type not in retained or not _has_visible(event_type, allowed)):
         raise UnknownName(f"expected a retained event type, got {event_type!r}")
@@ -42,5 +42,5 @@ def _pieces(retained: Retained, clock: Clock, names: Iterator[Name], allowed: Pa
 
 
 def _has_visible(event_type: str, allowed: PatternSet) -> bool:
-    """Whether there may be events of `event_type` that who covers `allowed` may see."""
+    """Whether a token that covers `allowed` may see events of `event_type`."""
     return event_type in UNCOVERED_PATTERNS or allowed.matches(event_type)

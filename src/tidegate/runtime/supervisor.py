@@ -69,7 +69,7 @@ class Supervisor:
     def readiness(self) -> Readiness:
         """Whether the gateway is ready: a dead backend makes it degraded, not unready."""
         stale = sum(source.stale for source in self.sources())
-        if self._gateway.draining:
+        if self._gateway.clients.draining:
             return Readiness("draining", stale)
         if not all(poller.attempted for poller in self._pollers.values()):
             return Readiness("starting", stale)

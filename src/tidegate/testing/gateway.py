@@ -46,7 +46,7 @@ class RunningGateway:
     async def publish(self, event_type: str, data: object, *, key: str | None = None, retain: bool = False) -> Position:
         """Publish one event, as a client with the role publisher would. Raises `PublishError`."""
         draft = Draft(type=event_type, data=raw(data), key=key, retain=retain)
-        return await self.app.gateway.publish_from_outside([draft], UNRESTRICTED)
+        return await self.app.gateway.publishers.publish([draft], UNRESTRICTED)
 
     async def poll(self, backend: str) -> None:
         """Poll the sources of `backend` now, if its breaker permits. The results come as events.

@@ -31,7 +31,7 @@ from tidegate.inbound.websocket.server import PING_S
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.plan import plan
-from tidegate.runtime import gateway as gateway_module
+from tidegate.runtime import housekeeping
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
@@ -85,7 +85,7 @@ def live_through(scenario: Scenario, troubles: Troubles | None = None) -> Report
     thresholds = gc.get_threshold()
     gc.set_threshold(COLLECT_AFTER)
     try:
-        with mock.patch.object(gateway_module, "REVIEW_S", HOUSEKEEPING_S):
+        with mock.patch.object(housekeeping, "REVIEW_S", HOUSEKEEPING_S):
             digest, messages = run_in_virtual_time(lambda loop: _World(scenario, record, loop, troubles).run())
         if troubles is None:
             check(record)

@@ -32,4 +32,4 @@ def readiness_content(supervisor: Steering, gateway: Gateway) -> tuple[int, Read
         case "starting":
             return 503, NotReady("starting"), {"Retry-After": "1"}
         case _:
-            return 503, NotReady("draining"), {"Retry-After": str(gateway.drain_left_s)}
+            return 503, NotReady("draining"), {"Retry-After": str(gateway.clients.drain_left_s)}

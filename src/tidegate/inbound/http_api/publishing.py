@@ -30,7 +30,7 @@ class PublishEndpoint:
     """Publishes the events in a request. An ASGI application, with `begin` as its fast path."""
 
     def __init__(self, gateway: Gateway, admissions: Admissions, options: ApiOptions) -> None:
-        self._gateway = gateway
+        self._publishers = gateway.publishers
         self._admissions = admissions
         self._options = options
 
@@ -44,9 +44,9 @@ class PublishEndpoint:
             return None
         admission = self._admissions.admit(asked, Role.PUBLISHER)
         check_encoding(asked.headers)
-        pieces = iter(parse_publications(body, check_count=self._gateway.check_count))
+        pieces = iter(parse_publications(body, check_count=self._publishers.check_count))
         drafts = next(pieces, [])
-        return None if next(pieces, None) else self._gateway.begin_from_outside(drafts, admission.grant)
+        return None if next(pieces, None) else self._publishers.begin(drafts, admission.grant)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         asked = scope["state"][ASKED]
@@ -56,11 +56,11 @@ class PublishEndpoint:
                 receive, asked.headers, limit_bytes=self._options.publish_bytes, within_s=self._options.body_s
             )
             drafts: list[Draft] = []
-            for some in parse_publications(body, check_count=self._gateway.check_count):
+            for some in parse_publications(body, check_count=self._publishers.check_count):
                 if drafts:
                     await asyncio.sleep(0)
                 drafts += some
-            begun = self._gateway.begin_from_outside(drafts, admission.grant)
+            begun = self._publishers.begin(drafts, admission.grant)
             position = begun if isinstance(begun, Position) else await begun
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
             await refuse(error, scope, receive, send)

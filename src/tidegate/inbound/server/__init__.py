@@ -1,4 +1,4 @@
-"""The HTTP server for all that clients and operators ask: ours, over httptools' parser and asyncio's transports.
+"""The HTTP server of the gateway, our own, on httptools' parser and asyncio's transports.
 
 Reads requests within limits, runs an ASGI application for each, and hands upgrades on. `serve` is all that others
 need; `transport_of` finds the transport under a request. Read `listening`, `connection`, `handlers`, `cycle`, then

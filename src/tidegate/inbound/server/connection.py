@@ -1,7 +1,7 @@
 """One HTTP connection on its transport: requests in, their answers out one after the other, and its end.
 
-What a request is, is read in `reading`; what an answer is, is written in `cycle`. Here is what they share: the
-transport, whose turn it is, how long anybody waits, and what becomes of a connection that broke a rule.
+`reading` parses the requests, `handlers` decides who answers each, and `cycle` writes the answer. This module owns what
+they share: the transport, the order of answers, the timeouts, and the end of a connection that broke a rule.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tidegate.inbound.server.shared import Shared, Use
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
 LINGER_S = 2.0
-"""How long a connection whose request was refused is read on."""
+"""Seconds to read on after a refused request. Closing with unread bytes is a reset, which may destroy the answer."""
 
 log = structlog.get_logger("tidegate.http")
 
@@ -62,7 +62,7 @@ class HttpConnection(asyncio.Protocol):
         self._peer = Peer(self._transport, (name[0], name[1]) if name else None, self._shared.scheme)
         self._shared.connections.add(self)
         self._shared.heads.begin(self)
-        if self._shared.is_ending:  # it was on its way when the rest were told
+        if self._shared.is_ending:  # it was accepted after the others were told
             self.shutdown()
 
     def data_received(self, data: bytes) -> None:
@@ -75,7 +75,7 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(bad)
         if self._held is not None:
             self._start_held()
-        if self._use is Use.HANDED_ON and data:
+        if self._use is Use.HANDED_ON and data:  # frames may come in the same read as the upgrade request
             cast("asyncio.Protocol", self._transport.get_protocol()).data_received(data)
         elif self._waits_for_request():
             self._shared.heads.begin(self)
@@ -126,7 +126,7 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.add(cycle):
             self._start_or_hold(cycle)
         else:
-            self.pause_reading()
+            self.pause_reading()  # it has to wait, and so must the peer: else it fills our memory with requests
 
     def request_body(self, piece: bytes) -> None:
         if self._turns.last is not None:
@@ -215,10 +215,10 @@ class HttpConnection(asyncio.Protocol):
     # in order
 
     def _start_or_hold(self, cycle: RequestCycle) -> None:
-        """Hold it back for as long as the read goes on that it came with, if it could be answered at once.
+        """Start the answer, or hold it until the end of this read, if it may then be answered without a task.
 
-        One of a read is: with more, a peer that sends many could keep others waiting. Nor is any while the transport
-        is full: for room somebody has to wait.
+        At most one request of a read is answered that way: a peer that sends many must not delay others. None is while
+        the transport is full, because waiting for room needs a task.
         """
         if self._may_hold and not self.is_full and self._shared.handlers.answers_at_once(cycle.head):
             self._may_hold = False
@@ -227,13 +227,13 @@ class HttpConnection(asyncio.Protocol):
             self._shared.handlers.start(cycle, self._peer)
 
     def _start_held(self) -> None:
-        """The rest of its body is still to come, unless it was none."""
+        """The read is over, and the rest of the held request's body has not come: let the application wait for it."""
         held, self._held = self._held, None
         if held is not None and self._use is Use.READ:
             self._shared.handlers.start(held, self._peer)
 
     def _waits_for_request(self) -> bool:
-        """Whether the peer owes the rest of a request."""
+        """Whether the peer has to send the rest of a request, within the timeout for heads."""
         is_over = self._use is not Use.READ or self._transport.is_closing()
         return not (is_over or self._turns.is_answering or self in self._shared.idle)
 
@@ -244,7 +244,7 @@ class HttpConnection(asyncio.Protocol):
     # out of order
 
     def _refuse(self, bad: BadRequest) -> None:
-        """Answer what cannot be read as a request and close. Where no answer has its place, only close."""
+        """Answer a malformed request and close. Only close if an answer would end up inside another one."""
         reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
         self._shared.refused(reason, self._peer.address)
         is_of_a_body, last = self._reader.stage is Stage.BODY, self._turns.last

@@ -22,7 +22,7 @@ WholeAnswer = tuple[int, Fields, bytes]
 """Status, header fields and body of an answer."""
 
 HELD_BODY_BYTES = 65536
-"""What is held of a body before no more is read until it has been asked for."""
+"""Most bytes of a body that wait for the application. Then reading pauses until it asks for them."""
 
 UNFORESEEN = "the request failed for a reason that only the server's log tells"
 
@@ -109,7 +109,7 @@ class RequestCycle:
         self._tell()
 
     async def run(self, answering: Awaitable[None]) -> None:
-        """Await what answers. However it ends, the request has an answer then, or its connection ends."""
+        """Await `answering`. However it ends, the request then has an answer, or its connection is closed."""
         try:
             await answering
         except Exception as error:  # noqa: BLE001 - every error is answered
@@ -148,7 +148,7 @@ class RequestCycle:
             self._expects_continue = False
             self._carrier.write(CONTINUE)
         while not (self.disconnected or self.complete):
-            # What has come is told in one piece, and its end with it.
+            # One message for everything that has come, with the end: each message costs the application a turn.
             if self._body or (self.is_whole and not self._end_is_told):
                 body, self._body = bytes(self._body), bytearray()
                 self._end_is_told = self.is_whole
@@ -194,6 +194,7 @@ class RequestCycle:
         self._carrier.answered()
 
     def _give_up(self) -> None:
+        # Nothing was sent yet (a head is held back), so there is room for an answer that says so.
         if not self.started or self._head_bytes:
             self._carrier.write(ProblemAnswer(500, UNFORESEEN).closing(self._common.block()))
             self.answer.keep_alive = False

@@ -30,15 +30,15 @@ ABORTED_S = 1.0
 """How long a request may take to notice that its connection was aborted, before its task is cancelled."""
 
 BACKLOG = 65535
-"""As many as the kernel allows (`net.core.somaxconn`): who finds no place tries again a second later, then three."""
+"""As many as the kernel allows (`net.core.somaxconn`). A client whose SYN finds no room retries after 1 s, then 3 s."""
 
 TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16384
-"""What the kernel holds unsent before it says EAGAIN; without it a stuck reader hides 3.9 MB in the kernel."""
+"""Unsent bytes that the kernel holds before EAGAIN. Without it, up to 3.9 MB of a stuck reader wait unseen there."""
 
 TCP_USER_TIMEOUT = 18
 UNACKNOWLEDGED_MS = 40_000
-"""A peer that took nothing for so long is gone, as is a WebSocket that answers no ping: the kernel waits 15 minutes."""
+"""A peer that acknowledged nothing for this long is gone, as for a WebSocket ping. The kernel's default is 15 min."""
 
 log = structlog.get_logger("tidegate.http")
 
@@ -60,16 +60,17 @@ async def serve(
 ) -> AsyncIterator[None]:
     """Answer on `sock`, bound and not yet listening, while the context is open.
 
-    `upgrade` answers each request for a WebSocket, `at_once` those that it wants and that come whole in one read, and
-    `app` (ASGI 3) every other; `refused` is told of each head that is
-    none, too large or late. A connection that has not sent a whole request head `handshake_s` seconds after it opened,
-    or after its first byte of a later one, is closed; an idle one after `keep_alive_s`.
-    No route reads a body of more than `body_bytes`: what a peer sends beyond that ends its connection
-    (`tidegate.core.intake`). One that takes nothing of a whole answer for `slow_grace_s` is aborted; an answer in
-    pieces is for whoever sends them to give up.
+    `upgrade` answers requests for a WebSocket. `at_once` answers the requests that it wants and that come whole in one
+    read. `app` (ASGI 3) answers all others. `refused` is told of each request head that is malformed, too large or
+    late.
 
-    On leaving, the socket is closed, then running responses have `finish_s` seconds to end, then connections are
-    aborted. Upgraded connections are for whoever took them over to close.
+    A connection is closed if a whole request head has not come `handshake_s` seconds after it opened, or after the
+    first byte of a later head, and if it is idle for `keep_alive_s`. A peer that sends more than `body_bytes` that no
+    route reads is cut off (`tidegate.core.intake`). A peer that takes nothing of a whole answer for `slow_grace_s` is
+    cut off; an answer in pieces is left to its sender.
+
+    On leaving, the socket is closed, running responses have `finish_s` seconds to end, and then connections are
+    aborted. Upgraded connections must be closed by their new owner.
     """
     idle = asyncio.Event()
     shared = Shared(

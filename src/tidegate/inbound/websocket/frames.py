@@ -1,4 +1,4 @@
-"""Frames of a client (RFC 6455 section 5.2), out of bytes that come in any pieces. Knows nothing of messages."""
+"""Parse a client's frames (RFC 6455 section 5.2) from bytes in any pieces. Knows nothing of messages."""
 
 from enum import IntEnum
 
@@ -75,6 +75,7 @@ class FrameReader:
             if len(buffer) < at:
                 return None
             size = int.from_bytes(buffer[2:at], "big")
+        # Judged by the length in the head: a frame that is too big is refused before its payload is collected.
         if size > self.limit and opcode not in CONTROL:
             raise FrameError(TOO_BIG, f"frame of {size} bytes where at most {self.limit} may follow")
         end = at + 4 + size
@@ -108,7 +109,7 @@ def _checked_opcode(first: int, second: int) -> Opcode:
 
 
 def _unmasked(data: bytes, mask: bytes) -> bytes:
-    """`data` XOR `mask`, over and over, as one operation on two long numbers."""
+    """XOR `data` with the repeated `mask`, as one operation on two long integers: a loop over bytes is far slower."""
     size = len(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")

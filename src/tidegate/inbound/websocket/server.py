@@ -55,7 +55,7 @@ class WebSocketServer:
             protocol.refuse(answer.closing())
             self._admissions.note_refused(asked, "websocket", answer.reason)
             return protocol
-        connection = self._gateway.connect(
+        connection = self._gateway.clients.connect(
             protocol,
             transport="websocket",
             address=admission.address,
@@ -88,7 +88,7 @@ class WebSocketServer:
     def _ended(self, protocol: WebSocketProtocol, reason: str) -> None:
         self._slots[protocol.slot].pop(protocol, None)
         if protocol.connection is not None:
-            self._gateway.disconnect(protocol.connection, reason)
+            self._gateway.clients.disconnect(protocol.connection, reason)
 
     def _admit(self, target: str, asked: Request) -> Admission:
         path, _, query = target.partition("?")

@@ -1,7 +1,7 @@
 """What a client's frames mean: messages in fragments, pings, and the closing handshake (RFC 6455 sections 5 to 7).
 
-An idle connection has nothing to read: so a wire is made when bytes come or a close frame goes, and let go as soon as
-it holds nothing. Everything that outlives it is in the connection's protocol object.
+To save memory, an idle connection has no wire. It is made when bytes come or a close frame is sent, and dropped as soon
+as it holds nothing (`at_rest`). Everything that must outlive it is in the connection's protocol object.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ NO_STATUS = 1005
 """Stands for the code of a close frame without one."""
 
 END = b""
-"""Among what is to be sent: end our direction of the connection here."""
+"""An item of `data_to_send` that means: end our direction of the connection here."""
 
 _DATA = {Opcode.TEXT, Opcode.BINARY}
 _CONTENT = {*_DATA, Opcode.CONT}
@@ -84,7 +84,7 @@ class Wire:
                 self._held -= frame.least_bytes
                 frames.append(frame)
                 if frame.opcode is Opcode.CLOSE:
-                    break
+                    break  # nothing after a close frame is read (RFC 6455 section 5.5.1)
         except FrameError as error:
             self._fail(error.code, error.reason)
         return frames
@@ -141,6 +141,7 @@ class Wire:
                 raise FrameError(PROTOCOL_ERROR, "unexpected continuation frame")
             case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
                 self._is_in_message = not frame.fin
+                # Checked while fragments come in: a message must not grow beyond the limit before its last one.
                 self._reader.limit = self._limit if frame.fin else self._reader.limit - len(frame.data)
             case Opcode.PING:
                 self._writes.append(control_frame(Opcode.PONG, frame.data))

@@ -82,7 +82,7 @@ async def snapshot(request: ApiRequest, event_type: FromPath[str]) -> ASGIApp:
 async def forget(
     request: ApiRequest, event_type: FromPath[str], value_key: Annotated[str, QueryParameter(name="key")] = ""
 ) -> answers.Published:
-    position = await services(request).gateway.forget(event_type, value_key, request.auth.grant)
+    position = await services(request).gateway.publishers.forget(event_type, value_key, request.auth.grant)
     return answers.published(position)
 
 

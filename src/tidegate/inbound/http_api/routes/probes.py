@@ -83,7 +83,7 @@ def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
 def _room_after_s(gateway: Gateway) -> int:
     """Return after how many seconds a stream may be admitted; 0: now."""
     try:
-        gateway.check_room()
+        gateway.clients.check_room()
     except AccessRefused as refused:
         return refused.retry_after_s or 0
     return 0

@@ -37,7 +37,7 @@ async def status(request: ApiRequest) -> shown.Status:
         seq=position.seq,
         started_at=rfc3339(gateway.started.seen_at(now).wall),
         uptime_s=round(now.mono - gateway.started.mono, 3),
-        clients=len(gateway.connections),
+        clients=len(gateway.clients.connections),
         sources=[shown.source_status(view) for view in context.supervisor.sources(allowed)],
         breakers=[shown.breaker_record(view) for view in context.supervisor.breakers(allowed)],
     )
@@ -127,7 +127,7 @@ async def command_breaker(request: ApiRequest, command: FromPath[str]) -> shown.
 async def clients(request: ApiRequest) -> shown.Clients:
     gateway = services(request).gateway
     now = gateway.clock.now()
-    return shown.Clients([shown.client(connection, now) for connection in gateway.connections])
+    return shown.Clients([shown.client(connection, now) for connection in gateway.clients.connections])
 
 
 @get(

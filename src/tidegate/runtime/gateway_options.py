@@ -1,0 +1,35 @@
+"""What a gateway is told at start: limits and intervals, made by the plan from the configuration."""
+
+import msgspec
+
+from tidegate.core.rate import Rate
+from tidegate.core.session import SessionLimits
+from tidegate.core.subscriber import SendLimits
+
+
+class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of one `tidegate.runtime.gateway.Gateway`.
+
+    `source_types` are the polled event types: publishers may not publish them. `retained_keys` and `retained_bytes`
+    (of data) limit the retained values of all publishers together; `publishes` limits the events of each publisher.
+
+    `publish_timeout_s`: how long a publisher waits for the bus, and after what time without an answer a poller starts
+    no new polls. `drain_s`: when the epoch changes, all clients are closed one by one over this many seconds.
+    """
+
+    server: str
+    source_types: frozenset[str]
+    default_types: tuple[str, ...]
+    heartbeat_interval_s: float
+    history_events: int
+    history_bytes: int
+    event_bytes: int
+    retained_keys: int = 100_000
+    retained_bytes: int = 268_435_456
+    publishes: Rate = Rate(per_s=2000.0, burst=5000)
+    max_clients: int
+    connects: Rate = Rate(per_s=1000.0, burst=5000)
+    publish_timeout_s: float = 5.0
+    drain_s: float = 5.0
+    session_limits: SessionLimits
+    send_limits: SendLimits

@@ -1,0 +1,92 @@
+"""What a gateway looks through about once a second: slow clients, expired tokens and values, and its wall clock.
+
+Two loops, because expiring a value means publishing, and the bus may take its time. Meanwhile a stuck client must still
+be closed.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+
+from tidegate.core.events import Draft
+from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.retained import Name
+from tidegate.errors import BusError
+from tidegate.ports import Clock
+from tidegate.runtime.clients import ClientRegistry
+from tidegate.runtime.publishers import Publishers
+from tidegate.runtime.publishing import gone
+
+REVIEW_S = 1.0
+"""Seconds between two rounds. Limits in seconds, such as `slow_grace_s`, are kept to within one round."""
+
+EXPIRED_AT_ONCE = 500
+"""Most values that are expired in one publish. Other tasks run between two of them."""
+
+log = structlog.get_logger("tidegate.gateway")
+
+
+class Housekeeping:
+    """The rounds of one gateway. `expires` says at which monotonic time each retained value with a `ttl_s` ends.
+
+    `publish` publishes the events that take expired values away. `clock_set` is called after the wall clock was set.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients: ClientRegistry,
+        publishers: Publishers,
+        expires: Mapping[Name, float],
+        publish: Callable[[Sequence[Draft]], Awaitable[object]],
+        clock_set: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._clients = clients
+        self._publishers = publishers
+        self._expires = expires
+        self._publish = publish
+        self._clock_set = clock_set
+        self._clock = clock
+        self._clock_held = clock.now()
+
+    async def review(self) -> None:
+        """Review connections, the wall clock and idle publishers once a second, until cancelled."""
+        while True:
+            now = await self._next_round()
+            self._follow_clock(now)
+            for connection in self._clients.connections:
+                # There are thousands of them, and nearly all have nothing to review: skip those without a call.
+                if connection.subscriber.paused or connection.grant.expires_at is not None:
+                    connection.review(now)
+            self._publishers.forget_idle(now.mono)
+
+    async def expire_values(self) -> None:
+        """Remove the retained values whose time is over once a second, until cancelled."""
+        while True:
+            now = await self._next_round()
+            with suppress(BusError):  # the next round tries again
+                await self._expire(now.mono)
+
+    async def _next_round(self) -> Instant:
+        await self._clock.sleep_until(self._clock.now().mono + REVIEW_S)
+        return self._clock.now()
+
+    async def _expire(self, now: float) -> None:
+        due = [name for name, at in self._expires.items() if at <= now]
+        for at in range(0, len(due), EXPIRED_AT_ONCE):
+            # While the bus took the last batch, a value may have been published anew: it lives on.
+            renewed = self._publishers.names_under_way()
+            batch = [name for name in due[at : at + EXPIRED_AT_ONCE] if self._expires.get(name, math.inf) <= now]
+            await self._publish([gone(*name) for name in batch if name not in renewed])
+            await asyncio.sleep(0)
+
+    def _follow_clock(self, now: Instant) -> None:
+        step_s = self._clock_held.step_to(now)
+        if step_s:
+            self._clock_held = now
+            log.warning("wall clock set", by_s=round(step_s, 3), now=rfc3339(now.wall))
+            self._clock_set()
