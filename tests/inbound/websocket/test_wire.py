@@ -84,6 +84,19 @@ def test_what_came_in_more_bytes_than_it_needed_is_never_taken_for_the_end() -> 
     assert not reader.at_rest
 
 
+@pytest.mark.parametrize("length", [b"\xfe\x00\x01", b"\xff\x00\x00\x00\x00\x00\x00\x00\x01"])
+def test_a_ping_with_its_length_in_more_bytes_than_it_needs_is_answered(length: bytes) -> None:
+    assert read(wire(), b"\x89" + length + bytes(4) + b"?") == [(Opcode.PONG, b"\x8a\x01?")]
+
+
+@pytest.mark.parametrize("length", [b"\xfe\x00\x7e", b"\xff\x00\x00\x00\x00\x00\x01\x00\x00"])
+def test_a_ping_that_is_too_long_fails_with_1002(length: bytes) -> None:
+    reader = wire()
+    assert read(reader, b"\x89" + length) == []
+    assert reader.close_sent is not None
+    assert reader.close_sent.code == 1002
+
+
 def test_text_that_is_none_fails_with_1007_and_the_rest_is_not_heard() -> None:
     reader = wire()
     assert read(reader, masked(Opcode.TEXT, b"\xff") + masked(Opcode.TEXT, b"later")) == []

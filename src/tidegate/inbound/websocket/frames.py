@@ -76,7 +76,10 @@ class FrameReader:
                 return None
             size = int.from_bytes(buffer[2:at], "big")
         # Judged by the length in the head: a frame that is too big is refused before its payload is collected.
-        if size > self.limit and opcode not in CONTROL:
+        if opcode in CONTROL:
+            if size > CONTROL_BYTES:
+                raise FrameError(PROTOCOL_ERROR, "control frame too long")
+        elif size > self.limit:
             raise FrameError(TOO_BIG, f"frame of {size} bytes where at most {self.limit} may follow")
         end = at + 4 + size
         if len(buffer) < end:
@@ -101,8 +104,6 @@ def _checked_opcode(first: int, second: int) -> Opcode:
         raise FrameError(PROTOCOL_ERROR, "incorrect masking")
     if first & 0x70:
         raise FrameError(PROTOCOL_ERROR, "reserved bits must be 0")
-    if opcode in CONTROL and second & 0x7F > CONTROL_BYTES:
-        raise FrameError(PROTOCOL_ERROR, "control frame too long")
     if opcode in CONTROL and first < 0x80:
         raise FrameError(PROTOCOL_ERROR, "fragmented control frame")
     return opcode
