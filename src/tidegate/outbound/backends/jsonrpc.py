@@ -8,16 +8,16 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, compact, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
+from tidegate.outbound.backends.http_backend import HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.http_client import Connect, HttpAnswer, HttpClient, HttpOptions, connected
-from tidegate.ports import Ask, Call
+from tidegate.outbound.http_client import Connect, HttpAnswer, HttpOptions, connected
+from tidegate.ports import Call
 
 _T = TypeVar("_T")
 
@@ -25,7 +25,7 @@ MESSAGE_CHARACTERS = 500
 """How much of a backend's error message is kept: a few sentences. It is published and logged, so it is limited."""
 
 
-class JsonRpcBackend:
+class JsonRpcBackend(HttpBackend):
     """A backend that speaks JSON-RPC 2.0 or 1.0: the `tidegate.ports.Backend` for ``protocol = "jsonrpc"``.
 
     Requests are of version 2.0. Their ids are integers that count up from 1 and are never reused. Answers may deviate
@@ -37,10 +37,10 @@ class JsonRpcBackend:
     is an error with a ``jsonrpc`` member; otherwise the status is the error. For 401 and 403, the result is always
     `HttpStatus`, with the message of the error. For 429 and 503, the error carries the ``Retry-After`` of the answer.
 
-    Raises `ConfigError` for options that cannot be used.
+    An error object becomes an `ApplicationError` in the place of its call. In a batch, `InvalidResponse` is in the
+    place of a call that got no answer or a malformed one. `call` raises `InvalidResponse` if answers cannot be matched
+    to calls. Raises `ConfigError` for options that cannot be used.
     """
-
-    answers_are_compact = True
 
     def __init__(
         self,
@@ -49,25 +49,8 @@ class JsonRpcBackend:
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        self._client = HttpClient(options, wall_clock=wall_clock, connect=connect)
+        super().__init__(options, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
-
-    async def prepare(self) -> Ask:
-        """See `tidegate.ports.Prepares`: reads the bearer token."""
-        return partial(self._ask, await self._client.credentials())
-
-    async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
-        """See `tidegate.ports.Backend.call`.
-
-        An error object becomes an `ApplicationError` in the place of its call. In a batch, `InvalidResponse` is in the
-        place of a call that got no answer or a malformed one. Raises `InvalidResponse` if answers cannot be matched to
-        calls.
-        """
-        return await (await self.prepare())(calls)
-
-    async def aclose(self) -> None:
-        """See `tidegate.ports.Backend.aclose`."""
-        await self._client.aclose()
 
     async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         requests = [_Request(id=next(self._ids), method=call.method, params=call.params) for call in calls]
