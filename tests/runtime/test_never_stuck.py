@@ -127,6 +127,9 @@ class Life:
             case "passes", seconds:
                 await asyncio.sleep(seconds)
         await asyncio.sleep(0.005)
+        # A turn may end at this very instant: whoever is next is chosen in it too, a few turns of the loop later.
+        for _ in range(5):
+            await asyncio.sleep(0)
         assert self._task is not None
         assert not self._task.done(), self._task
         self.check()
