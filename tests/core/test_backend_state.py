@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.core.backend_plan import BackendPlan, Call, SourcePlan
-from tidegate.core.backend_state import BackendState, CarriedBackend
-from tidegate.core.breaker import BreakerConfig
+from tidegate.core.backend_state import BackendState
+from tidegate.core.breaker_values import BreakerConfig
+from tidegate.core.carried import CarriedBackend
 from tidegate.core.decision import Decision, SavedValue
-from tidegate.core.freshness import SourceSpec, Value
 from tidegate.core.instant import Instant
 from tidegate.core.lineup import Turn
 from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
+from tidegate.core.source_values import SourceSpec, Value
 from tidegate.errors import ErrorCode
 
 BEGINNING = Instant(1024.0, 1_795_000_064.0)

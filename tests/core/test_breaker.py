@@ -4,16 +4,14 @@ import math
 
 import pytest
 
-from tidegate.core.breaker import (
-    HISTORY,
-    Breaker,
+from tidegate.core.breaker import Breaker, Permit, Refused
+from tidegate.core.breaker_data import HISTORY
+from tidegate.core.breaker_values import (
     BreakerConfig,
     BreakerView,
     LastError,
     Move,
-    Permit,
     Reason,
-    Refused,
     State,
     Transition,
     open_period_s,

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate.core.breaker import Breaker, BreakerConfig, LastError, Permit, Reason, Refused, State, Transition
+from tidegate.core.breaker import Breaker, Permit, Refused
+from tidegate.core.breaker_values import BreakerConfig, LastError, Reason, State, Transition
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault, Verdict
 from tidegate.errors import ErrorCode

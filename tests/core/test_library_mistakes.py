@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tidegate.core.breaker import Breaker, BreakerConfig, Permit, Reason, Refused, State
+from tidegate.core.breaker import Breaker, Permit, Refused
+from tidegate.core.breaker_values import BreakerConfig, Reason, State
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict, classify
 from tidegate.errors import ApplicationError, ErrorCode

@@ -7,6 +7,7 @@ from typing import Self
 
 import msgspec
 
+from tidegate.core.carried import LONG_AGO, CarriedReports, carried_time, resumed_time
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault
 
@@ -24,15 +25,6 @@ class Recovery(msgspec.Struct, frozen=True):
 
     failures: int
     duration_s: float
-
-
-class CarriedReports(msgspec.Struct, frozen=True):
-    """The whole state of an `ErrorReports`, as JSON can carry it: times are Unix seconds, None between episodes."""
-
-    failures: int
-    suppressed: int
-    began_at: float | None
-    reported_at: float | None
 
 
 class ErrorReports:
@@ -53,15 +45,14 @@ class ErrorReports:
         resumed._suppressed = carried.suppressed
         if carried.began_at is not None:
             resumed._began_at = now.when(carried.began_at).mono
-        resumed._reported_at = _LONG_AGO if carried.reported_at is None else now.when(carried.reported_at).mono
+        resumed._reported_at = resumed_time(carried.reported_at, now)
         return resumed
 
     def carried(self, now: Instant) -> CarriedReports:
         """The whole state at `now`."""
         if not self._failures:
             return CarriedReports(0, self._suppressed, None, None)
-        told = self._reported_at > _LONG_AGO
-        reported_at = now.wall_at(self._reported_at) if told else None
+        reported_at = carried_time(self._reported_at, now)
         return CarriedReports(self._failures, self._suppressed, now.wall_at(self._began_at), reported_at)
 
     @property
@@ -86,7 +77,7 @@ class ErrorReports:
         """Nobody was told `report`: what it counts is suppressed, and the next failure of its episode is told."""
         if self._failures >= report.consecutive_failures:
             self._suppressed += report.suppressed + 1
-            self._reported_at = _LONG_AGO
+            self._reported_at = LONG_AGO
 
     def recovered(self, now: float) -> Recovery | None:
         """A good answer at `now`; None if no episode was going on."""
@@ -95,6 +86,3 @@ class ErrorReports:
         recovery = Recovery(self._failures, now - self._began_at)
         self._failures = 0
         return recovery
-
-
-_LONG_AGO = float("-inf")

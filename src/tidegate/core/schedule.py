@@ -9,21 +9,10 @@ import heapq
 import math
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
+from tidegate.core.carried import CarriedTicks
 from tidegate.core.instant import Instant
 
 FIRST_POLL_WITHIN_S = 1.0
-
-
-class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
-    """The ticks of one source, as JSON can carry them: times are Unix seconds."""
-
-    interval_s: float
-    anchor: float
-    next_at: float
-    off_grid: bool
-    missed: int
 
 
 class Schedule:

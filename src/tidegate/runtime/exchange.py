@@ -11,9 +11,9 @@ import msgspec
 import structlog
 
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.freshness import Value
 from tidegate.core.outcome import Fault, Outcome, classify
 from tidegate.core.payload import compact, keyed_items, select, within
+from tidegate.core.source_values import Value
 from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
 from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.runtime.deadline import deadline

@@ -14,12 +14,12 @@ import structlog
 
 from tidegate.core.backend_plan import BackendPlan
 from tidegate.core.backend_state import BackendState, Command
-from tidegate.core.breaker import BreakerView
+from tidegate.core.breaker_values import BreakerView
 from tidegate.core.decision import Decision, SavedValue
 from tidegate.core.events import Draft
 from tidegate.core.lineup import Turn
 from tidegate.core.outcome import Fault
-from tidegate.core.source import SourceView
+from tidegate.core.source_values import SourceView
 from tidegate.errors import BusError
 from tidegate.ports import Backend, Clock, Metrics, Store
 from tidegate.runtime.deadline import Deadline

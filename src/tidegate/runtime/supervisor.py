@@ -12,10 +12,10 @@ import msgspec
 import structlog
 
 from tidegate.core.backend_state import Command
-from tidegate.core.breaker import BreakerView
+from tidegate.core.breaker_values import BreakerView
 from tidegate.core.events import Draft
 from tidegate.core.grant import EVERYTHING, Coverage
-from tidegate.core.source import SourceView
+from tidegate.core.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store
