@@ -107,16 +107,6 @@ async def test_the_trail_of_a_breaker_goes_on_from_there() -> None:
     ]
 
 
-@virtual
-async def test_an_epoch_that_changes_while_the_gateway_starts_is_told_everything() -> None:
-    house, bus = unsteady(source("a.status"), troubles=Troubles(latency_s=1.0))
-    asyncio.get_running_loop().call_soon(bus.change_epoch, EPOCH)
-    async with house.supervisor.running():
-        await asyncio.sleep(5.0)
-        after = values(connected(house))
-    assert {("a.status", None), ("source.freshness", "a.status"), ("circuit_breaker.state", "engine")} <= after.keys()
-
-
 @pytest.mark.parametrize(
     "troubles",
     [Troubles(latency_s=0.5), Troubles(latency_s=0.1, refused=0.5), Troubles(unknown=0.5, late_s=1.0)],

@@ -1,6 +1,6 @@
-"""What the end of a call means, for the breaker that judges the backend and for the data that is published.
+"""What the end of a call means: for the breaker that judges the backend, and for the data that is published.
 
-`classify` is the only place that knows this. It is total: whatever a call ended with, it answers.
+`classify` is the only place that decides this. It is total: it has an outcome for everything a call may end with.
 """
 
 import enum
@@ -11,23 +11,23 @@ import msgspec
 from tidegate.errors import ApplicationError, BackendError, ErrorCode, HttpStatus, MappingFailed, NoCredentials
 
 CALLER_ERRORS = frozenset({-32600, -32601, -32602, -32700})
-"""JSON-RPC 2.0, section 5.1: the request is at fault, so the backend is alive. Never held against it."""
+"""JSON-RPC 2.0, section 5.1: the request is at fault, so the backend is alive. Never counted against the backend."""
 
 MESSAGE_CHARACTERS = 1000
-"""How much of an error's message is told."""
+"""How much of an error's message is published. A backend may send any text, and every subscriber gets it."""
 
 _BUSY = frozenset({408, 425, 429})
-"""4xx that speak of the backend's state, not of the request."""
+"""4xx statuses that are about the backend's state, not about the request."""
 
 _HOLDING = frozenset({429, 503})
-"""Statuses whose ``Retry-After`` is a wish to be left alone (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
+"""Statuses whose ``Retry-After`` asks for no calls (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
 
 
 class Verdict(enum.Enum):
     """What an outcome says about the backend.
 
-    ALIVE: it answered, in time and in order, and what is wrong is this one call. That neither ends nor continues a
-    run of failures; as a probe it is a success. IGNORED: nothing at all, since the call was cancelled or never sent.
+    ALIVE: it answered, in time and correctly, but refused this one call. That neither ends nor continues a run of
+    failures; as a probe it is a success. IGNORED: nothing, since the call was cancelled or never sent.
     """
 
     SUCCESS = enum.auto()
@@ -37,7 +37,7 @@ class Verdict(enum.Enum):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A valid result. One that came too slowly is good data and a failure of the backend."""
+    """A valid result. If it came too slowly, the data is good, but it counts as a failure of the backend."""
 
     data: msgspec.Raw
     slow: bool = False
@@ -48,7 +48,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """No usable result. `retry_after_s` is for how many seconds from now the backend wants no call at all."""
+    """No usable result. `retry_after_s` is how long the backend wants no call at all, in seconds from now."""
 
     code: ErrorCode
     message: str
@@ -62,9 +62,9 @@ Outcome = Answer | Fault
 class ClassifyPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What a backend's configuration adds to the rules.
 
-    Answers that took longer than `slow_s` seconds are slow; `ignored_codes` are codes of JSON-RPC error objects,
-    beside `CALLER_ERRORS`, that are not held against the backend. A backend is left alone for at most
-    `retry_after_max_s` seconds because of one answer, however long it asks for.
+    Answers that took longer than `slow_s` seconds are slow. `ignored_codes` are more codes of JSON-RPC error objects
+    that, like `CALLER_ERRORS`, do not count against the backend. One answer can hold off calls for at most
+    `retry_after_max_s` seconds, however long it asks for.
     """
 
     slow_s: float | None = None
@@ -73,11 +73,10 @@ class ClassifyPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def classify(result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: ClassifyPolicy) -> Outcome:
-    """What a call that ended with `result` after `elapsed_s` seconds means. Never raises.
+    """Return what it means that a call ended with `result` after `elapsed_s` seconds. Never raises.
 
-    `TimeoutError` is the caller's own deadline. What is no `Exception` at all (a cancellation that the caller did not
-    keep to itself) is ignored; any other error that is not a `BackendError` with an `ErrorCode` is a failure,
-    RPC_INVALID_RESPONSE.
+    `TimeoutError` is the caller's own deadline. A `BaseException` that is no `Exception`, such as a cancellation, is
+    ignored. Any other error that is not a `BackendError` with an `ErrorCode` is a failure, RPC_INVALID_RESPONSE.
     """
     try:
         if isinstance(result, BaseException):
@@ -90,10 +89,9 @@ def classify(result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: C
 
 
 def batch_verdict(outcomes: Iterable[Outcome]) -> tuple[Verdict, Fault | None]:
-    """The one verdict of a batch, and the first fault that has this verdict.
+    """Return the verdict of a whole batch, and the first fault that has this verdict.
 
-    One success is a success; else a failure if any element failed; else alive if any was; else ignored, as is a batch
-    of nothing.
+    It is the first of these that any element has: success, failure, alive. Otherwise, or without elements, ignored.
     """
     outcomes = list(outcomes)
     verdicts = {outcome.verdict for outcome in outcomes}
@@ -105,7 +103,7 @@ def batch_verdict(outcomes: Iterable[Outcome]) -> tuple[Verdict, Fault | None]:
 
 
 def hold_s(outcomes: Iterable[Outcome]) -> float:
-    """For how many seconds from now the backend wants no call, as the longest wish among `outcomes` says; 0: none."""
+    """Return for how many seconds the backend wants no call: the longest request among `outcomes`, or 0."""
     return max((outcome.retry_after_s or 0.0 for outcome in outcomes if isinstance(outcome, Fault)), default=0.0)
 
 
@@ -132,7 +130,7 @@ def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
 
 
 def _told(code: ErrorCode, message: str, verdict: Verdict, retry_after_s: float | None = None) -> Fault:
-    """The fault with a message that can be published: of bounded length, and text that UTF-8 can carry."""
+    """Return the fault with a message that can be published: of bounded length, and valid in UTF-8."""
     shown = message[:MESSAGE_CHARACTERS].encode(errors="replace").decode()
     return Fault(code, shown, verdict, retry_after_s)
 
@@ -143,6 +141,6 @@ def _status_verdict(status: int) -> Verdict:
 
 
 def _wish(error: BackendError, policy: ClassifyPolicy) -> float | None:
-    """How long the backend asks to be left alone, cut to what is granted; None also for what is no time to come."""
+    """Return how long the backend asks for no calls, limited by the policy; None if that is no time in the future."""
     wish = error.retry_after_s
     return min(wish, policy.retry_after_max_s) if wish is not None and wish > 0 else None

@@ -1,8 +1,8 @@
-"""Who is next where a backend takes only so many calls at once.
+"""The queue for a backend's connections: who is next if the backend takes a limited number of calls at once.
 
-Whoever has to wait is asked in this order: a probe first, then who was asked longest ago, then who came first. So a
-device that serves one connection at a time serves each of its sources in turn, however short their intervals are.
-Knows nothing of calls, and nothing of time beyond comparing it.
+The order is: a probe first, then the one that was asked longest ago, then the one that came first. So even a device
+with a single connection serves each of its sources in turn, however short their intervals are. Knows nothing of calls,
+and only compares times.
 """
 
 import heapq
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Places(Generic[T]):
-    """The places of one backend. Each is taken with `next` and given back with `leave`, once."""
+    """The connections of one backend, `count` of them. Take one with `next`, and give it back with `leave`, once."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -21,23 +21,23 @@ class Places(Generic[T]):
         self._came = 0
 
     def wait(self, who: T, *, asked_at: float, probes: bool) -> None:
-        """Line up. `asked_at` is when `who` was asked last, on any clock: the least is next, after those that probe."""
+        """Join the queue. `asked_at` is when `who` was asked last, on any clock: the lowest is next, after probes."""
         self._came += 1
         heapq.heappush(self._waiting, _Waiting(not probes, asked_at, self._came, who))
 
     def next(self) -> T | None:
-        """Whose turn it is, who has a place from now on; None without a free place, or with nobody waiting."""
+        """Return the next in the queue, which has a connection from now on; None if none is free, or nobody waits."""
         if not self._free or not self._waiting:
             return None
         self._free -= 1
         return heapq.heappop(self._waiting).who
 
     def leave(self) -> None:
-        """A place is free again."""
+        """A connection is free again."""
         self._free += 1
 
     def withdraw(self, leaves: Callable[[T], bool]) -> list[T]:
-        """Take those who `leaves` names out of the line, without a place; they are returned in its order."""
+        """Remove those for which `leaves` is true from the queue. Return them in its order."""
         line, self._waiting = sorted(self._waiting), []
         gone = []
         for waiting in line:
@@ -49,7 +49,7 @@ class Places(Generic[T]):
 
 
 class _Waiting(NamedTuple, Generic[T]):
-    """A place in the line. No two have the same number, so that comparing never gets as far as `who`."""
+    """An entry in the queue. No two have the same number, so comparing them never reaches `who`."""
 
     follows_probes: bool
     asked_at: float
