@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.core.backend_plan import BackendPlan, Call, SourcePlan
-from tidegate.core.backend_state import BackendState, CarriedBackend
-from tidegate.core.breaker import BreakerRules
+from tidegate.core.backend_state import BackendState
+from tidegate.core.breaker_values import BreakerRules
+from tidegate.core.carried import CarriedBackend
 from tidegate.core.decision import Decision, SavedValue
-from tidegate.core.freshness import SourceSpec, Value
 from tidegate.core.instant import Instant
 from tidegate.core.lineup import Turn
 from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
+from tidegate.core.source_values import SourceSpec, Value
 from tidegate.errors import ErrorCode
 
 BEGINNING = Instant(1024.0, 1_795_000_064.0)
@@ -399,3 +400,62 @@ def test_what_was_being_asked_is_due_at_once_where_it_is_resumed(life: Life) -> 
     life.resume()
     life.passes(0.1)
     assert [source.type for turn in life.turns for source in turn.group] == ["a.x"]
+
+
+# another epoch
+
+
+ANEW: list[tuple[str, str | None, bool | None]] = [
+    ("circuit_breaker.state", "engine", None),
+    ("a.x", None, False),
+    ("source.freshness", "a.x", None),
+    ("b.x", None, False),
+    ("source.freshness", "b.x", None),
+]
+
+
+def test_in_another_epoch_everything_is_told_again_from_nothing(life: Life) -> None:
+    life.waiting = None
+    life.state.epoch_changed(life.now)
+    assert life.state.wake_at() == life.now.mono, "nobody waits for a value until it is polled again"
+    life.passes(0.0)
+    (decision,) = (each for each in life.said if each.drafts)
+    assert list(published([decision])) == ANEW
+    assert [(move.from_state, move.state, move.reason) for move in decision.moves] == [(None, "closed", "start")]
+    said = len(life.said)
+    life.passes(10.0)
+    assert list(published(life.said[said:])) == [], "once"
+
+
+def test_a_move_in_another_epoch_follows_the_state_that_it_began_with(life: Life) -> None:
+    life.take(life.state.command("engine", "force-open", life.now))
+    life.state.epoch_changed(life.now)
+    decision = life.take(life.state.command("engine", "reset", life.now))
+    assert [(move.from_state, move.state) for move in decision.moves] == [(None, "open"), ("open", "closed")]
+    assert {"a.x", "b.x"} <= {event_type for event_type, _, _ in published([decision])}
+
+
+@pytest.mark.parametrize("becomes_of_it", ["taken", "refused"])
+def test_what_was_under_way_when_the_epoch_changed_tells_nobody_anything(life: Life, becomes_of_it: str) -> None:
+    before = life.take(life.state.command("engine", "force-open", life.now))
+    life.state.epoch_changed(life.now)
+    life.passes(0.0)
+    if becomes_of_it == "taken":
+        life.state.taken(before)
+    else:
+        life.state.refused(before, life.now)
+    assert life.waiting is not None
+    for decision in life.waiting[1:]:
+        life.state.refused(decision, life.now)
+    life.said.clear()
+    life.waiting = None
+    life.passes(1.0)
+    assert list(published(life.said)) == [(name, key, stale if stale is None else True) for name, key, stale in ANEW]
+    assert [move.from_state for decision in life.said for move in decision.moves] == [None]
+
+
+def test_an_epoch_that_changes_before_the_beginning_is_begun_once() -> None:
+    life = Life(plan(source("a.x", 3600.0)))
+    life.state.epoch_changed(life.now)
+    decision = life.take(life.state.begin({}, life.now))
+    assert [move.from_state for move in decision.moves] == [None]

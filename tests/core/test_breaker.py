@@ -4,15 +4,13 @@ import math
 
 import pytest
 
-from tidegate.core.breaker import (
-    HISTORY,
-    Breaker,
+from tidegate.core.breaker import Breaker, NoPermit, Permit
+from tidegate.core.breaker_data import HISTORY
+from tidegate.core.breaker_values import (
     BreakerRules,
     BreakerView,
     LastFailure,
     Move,
-    NoPermit,
-    Permit,
     Reason,
     State,
     Transition,

@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate.core.breaker import Breaker, BreakerRules, LastFailure, NoPermit, Permit, Reason, State, Transition
+from tidegate.core.breaker import Breaker, NoPermit, Permit
+from tidegate.core.breaker_values import BreakerRules, LastFailure, Reason, State, Transition
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import Fault, Verdict
 from tidegate.errors import ErrorCode

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidegate.core.breaker import BreakerView, State
+from tidegate.core.breaker_values import BreakerView, State
 from tidegate.core.events import Draft
-from tidegate.core.freshness import Freshness, FreshnessStatus, SourceSpec, Update, Value
+from tidegate.core.freshness import Freshness
 from tidegate.core.instant import Instant
+from tidegate.core.source_values import FreshnessStatus, SourceSpec, Update, Value
 from tidegate.errors import ErrorCode
 
 WALL = 1_700_000_000.0

@@ -16,10 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from tidegate.core.breaker import BreakerView, State
+from tidegate.core.breaker_values import BreakerView, State
 from tidegate.core.events import Draft
-from tidegate.core.freshness import Freshness, SourceSpec, Update, Value
+from tidegate.core.freshness import Freshness
 from tidegate.core.instant import Instant, from_rfc3339
+from tidegate.core.source_values import SourceSpec, Update, Value
 from tidegate.errors import ErrorCode
 
 INTERVAL_S = 5.0

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tidegate.core.breaker import Breaker, BreakerRules, NoPermit, Permit, Reason, State
+from tidegate.core.breaker import Breaker, NoPermit, Permit
+from tidegate.core.breaker_values import BreakerRules, Reason, State
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict, classify
 from tidegate.errors import ApplicationError, ErrorCode

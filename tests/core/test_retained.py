@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from fanout import NOW, WALL, event
 
-from tidegate.core.breaker import Reason, State
+from tidegate.core.breaker_values import Reason, State
 from tidegate.core.built_in import BreakerState, SourceFreshness
 from tidegate.core.events import About, Draft
 from tidegate.core.instant import Instant

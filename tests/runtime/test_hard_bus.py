@@ -12,7 +12,7 @@ import pytest
 from house import INTERVAL_S, TIMEOUT_S, HardBus, House, source, times, virtual
 from structlog.testing import capture_logs
 
-from tidegate.core.breaker import BreakerRules
+from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.events import Draft
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from house import TIMEOUT_S, House, source, times, virtual
 
-from tidegate.core.breaker import BreakerRules
+from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.instant import from_rfc3339
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, BackendError, HttpStatus

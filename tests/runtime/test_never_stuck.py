@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from simulation.virtual import VirtualLoop
 
-from tidegate.core.breaker import BreakerRules, State
+from tidegate.core.breaker_values import BreakerRules, State
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
 from tidegate.ports import Ask, Call

@@ -27,7 +27,8 @@ from simulation.world import Report, live
 
 from tidegate.core import outcome
 from tidegate.core.backend_state import BackendState
-from tidegate.core.breaker import Breaker, Permit, State
+from tidegate.core.breaker import Breaker, Permit
+from tidegate.core.breaker_values import State
 from tidegate.core.cohort import Cohort
 from tidegate.core.decision import Decision
 from tidegate.core.freshness import Freshness

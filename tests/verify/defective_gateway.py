@@ -12,14 +12,16 @@ import msgspec
 
 from tidegate import cli
 from tidegate.core import outcome
-from tidegate.core.breaker import Breaker, NoPermit, Permit, State, Transition
+from tidegate.core.breaker import Breaker, NoPermit, Permit
+from tidegate.core.breaker_values import State, Transition
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.feed import Feed
-from tidegate.core.freshness import Freshness, Update
+from tidegate.core.freshness import Freshness
 from tidegate.core.hub import Hub
 from tidegate.core.instant import Instant
 from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict
 from tidegate.core.retained import Name, Retained
+from tidegate.core.source_values import Update
 from tidegate.errors import MappingFailed
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.core.breaker import BreakerRules
-from tidegate.core.freshness import SourceSpec
+from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.source_values import SourceSpec
 
 
 class Call(Masked, frozen=True):

@@ -1,7 +1,7 @@
-"""What the rules decided, as values: to be published, kept on disk, logged and measured.
+"""What the rules decided, as values: what to publish, to save, to log and to measure.
 
-Whoever runs the rules carries a `Decision` out. It also says what counts as told once its drafts are published, so
-that it can be handed back either way: see `tidegate.core.backend_state.BackendState.taken` and `refused`.
+The runtime carries a `Decision` out. The decision also names what counts as told once its drafts are published, so it
+is given back then: see `tidegate.core.backend_state.BackendState.taken` and `refused`.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidegate.core.breaker import Transition
+from tidegate.core.breaker_values import Transition
 from tidegate.core.episodes import Report
 from tidegate.core.events import Draft
-from tidegate.core.freshness import Told
 from tidegate.core.measurements import Measurement
+from tidegate.core.source_values import Told
 
 
 class SavedValue(msgspec.Struct, frozen=True):
-    """A source's last good value as it lies on disk. `key` is "" where the type has no keys; `as_of` is Unix time."""
+    """A row on disk with a source's last good value. `key` is "" if the type has no keys; `as_of` is Unix time."""
 
     type: str
     key: str
@@ -26,7 +26,7 @@ class SavedValue(msgspec.Struct, frozen=True):
 
 
 class Save(msgspec.Struct, frozen=True):
-    """Values to keep on disk, and the (type, key) pairs of those to forget."""
+    """Values to keep on disk, and the (type, key) pairs of values to delete."""
 
     values: list[SavedValue]
     gone: list[tuple[str, str]]
@@ -41,11 +41,12 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct):
-    """Everything that one thing which happened brings about.
+    """Everything that follows from one thing that happened.
 
-    `drafts` are published in one go; the moves of breakers come first. `told`, `moves` and `reports` are what those
-    drafts say, by source. `refreshed` is the newer `as_of`, in Unix seconds, of values that did not change: it is good
-    as soon as all drafts up to these are published. The rest does not wait for that.
+    `drafts` are published in one go, the moves of breakers first. `told`, `moves` and `reports` are what those drafts
+    say; `told` and `reports` name the source. `refreshed` is the newer `as_of`, in Unix seconds, of values that did not
+    change: it applies once all drafts up to these are published. Everything else is carried out at once. `epoch` counts
+    the epochs since the process started: a decision of an earlier epoch tells nobody anything any more.
     """
 
     drafts: list[Draft] = []
@@ -56,3 +57,4 @@ class Decision(msgspec.Struct):
     saves: list[Save] = []
     notes: list[Note] = []
     measurements: list[Measurement] = []
+    epoch: int = 0

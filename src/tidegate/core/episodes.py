@@ -1,18 +1,19 @@
-"""When a failing source is spoken of: at once, then at a bounded rate, and once more when it is over.
+"""When the failures of a source are reported: the first at once, then at a bounded rate, and finally its recovery.
 
-An episode is a run of failures of one source. Times are seconds of the monotonic clock.
+An episode is a run of failures of one source. Times are in seconds of the monotonic clock.
 """
 
 from typing import Self
 
 import msgspec
 
+from tidegate.core.carried import CarriedReports
 from tidegate.core.instant import LONG_AGO, Instant, carried_time, resumed_time
 from tidegate.core.outcome import Fault
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A failure to tell. `suppressed` counts the failures since the last report that were not told."""
+    """A failure to report. `suppressed` counts the failures since the last report that were not reported."""
 
     fault: Fault
     consecutive_failures: int
@@ -20,29 +21,20 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """The end of an episode: how many failures, over how many seconds since the first."""
+    """The end of an episode: its failures, and the seconds since the first of them."""
 
     failures: int
     duration_s: float
 
 
-class CarriedReports(msgspec.Struct, frozen=True):
-    """The whole state of an `ErrorReports`, as JSON can carry it: times are Unix seconds, None between episodes."""
-
-    failures: int
-    suppressed: int
-    began_at: float | None
-    reported_at: float | None
-
-
 class ErrorReports:
-    """The episodes of one source, at most one report in `interval_s` after the first of each."""
+    """The episodes of one source. After the first failure of each, there is at most one report in `interval_s`."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._failures = 0
         self._suppressed = 0
-        self._began_at: float  # both of the present episode
+        self._began_at: float  # these two are of the current episode
         self._reported_at: float
 
     @classmethod
@@ -60,16 +52,16 @@ class ErrorReports:
         """The whole state at `now`."""
         if not self._failures:
             return CarriedReports(0, self._suppressed, None, None)
-        began_at, reported_at = now.wall_at(self._began_at), carried_time(self._reported_at, now)
-        return CarriedReports(self._failures, self._suppressed, began_at, reported_at)
+        reported_at = carried_time(self._reported_at, now)
+        return CarriedReports(self._failures, self._suppressed, now.wall_at(self._began_at), reported_at)
 
     @property
     def consecutive_failures(self) -> int:
-        """Failures of the present episode; 0 between episodes."""
+        """Failures of the current episode; 0 between episodes."""
         return self._failures
 
     def failed(self, now: float, fault: Fault) -> Report | None:
-        """A failure at `now`; its report, unless another was made too recently in this episode."""
+        """A call failed at `now`. Return a report, unless there was one too recently in this episode."""
         self._failures += 1
         if self._failures == 1:
             self._began_at = now
@@ -82,13 +74,13 @@ class ErrorReports:
         return report
 
     def refused(self, report: Report) -> None:
-        """Nobody was told `report`: what it counts is suppressed, and the next failure of its episode is told."""
+        """Nobody was told `report`: it counts as suppressed, and the next failure of its episode is reported."""
         if self._failures >= report.consecutive_failures:
             self._suppressed += report.suppressed + 1
             self._reported_at = LONG_AGO
 
     def recovered(self, now: float) -> Recovery | None:
-        """A good answer at `now`; None if no episode was going on."""
+        """A good answer came at `now`. Return the end of the episode; None if there was none."""
         if not self._failures:
             return None
         recovery = Recovery(self._failures, now - self._began_at)

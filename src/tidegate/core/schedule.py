@@ -1,42 +1,33 @@
 """When each source of one backend is due.
 
-Every source has a fixed grid: ``anchor + n * interval``. A tick re-arms on that grid, strictly in the future, so that
-lateness neither adds up nor piles up. What is polled off the grid (a hint, a recovery) returns to it, half an
-interval later at the earliest. All times are seconds of the monotonic clock. Knows nothing of calls or breakers.
+Every source has a fixed grid: ``anchor + n * interval``. After a tick, the next one is on that grid and strictly in the
+future, so a late tick neither delays the following ones nor leads to a burst. After a poll off the grid (a hint, a
+recovery) the source returns to its grid, half an interval later at the earliest. All times are in seconds of the
+monotonic clock. Knows nothing of calls or breakers.
 """
 
 import heapq
 import math
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
+from tidegate.core.carried import CarriedTicks
 from tidegate.core.instant import Instant
 
 FIRST_POLL_WITHIN_S = 1.0
-
-
-class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
-    """The ticks of one source, as JSON can carry them: times are Unix seconds."""
-
-    interval_s: float
-    anchor: float
-    next_at: float
-    off_grid: bool
-    missed: int
+"""First polls are spread over this many seconds: soon, but a backend is not asked for everything at once."""
 
 
 class Schedule:
-    """The ticks of all sources of one backend, the soonest first. An unknown name raises `KeyError`."""
+    """The ticks of all sources of one backend. An unknown name raises `KeyError`."""
 
     def __init__(self) -> None:
         self._sources: dict[str, _Ticks] = {}
-        self._heap: list[tuple[float, str]] = []  # may hold times that a source has left since
+        self._heap: list[tuple[float, str]] = []  # may hold outdated times, which `next_at` skips
 
     def add(self, name: str, *, interval_s: float, phase: float, now: float) -> None:
-        """Poll `name` every `interval_s`, for the first time within that or 1 s, as `phase` in [0, 1) says.
+        """Poll `name` every `interval_s`. The first poll is within that or 1 s, at the share `phase`, in [0, 1).
 
-        Sources that are added at the same `now` with the same interval and phase are due together ever after.
+        Sources that are added at the same `now` with the same interval and phase are always due together.
         """
         assert name not in self._sources, f"{name} is in the schedule already"
         anchor = now + phase * min(interval_s, FIRST_POLL_WITHIN_S)
@@ -44,7 +35,7 @@ class Schedule:
         self._arm(name, anchor)
 
     def resume(self, name: str, carried: CarriedTicks, *, now: Instant) -> None:
-        """Go on with the ticks of `name` where `carried` left off, in place of `add`."""
+        """Go on with the ticks of `name` where `carried` left off, instead of `add`."""
         ticks = self._sources[name] = _Ticks(carried.interval_s, now.when(carried.anchor).mono)
         ticks.missed = carried.missed
         self._arm(name, now.when(carried.next_at).mono, off_grid=carried.off_grid)
@@ -72,9 +63,9 @@ class Schedule:
         return self._sources[name].next_at
 
     def due(self, now: float) -> list[str]:
-        """All that are due, the longest due first, each armed for its next time.
+        """Return the sources that are due, longest due first, and arm each for its next time.
 
-        Ticks of the grid that passed without anyone asking are counted as missed.
+        Ticks of the grid that passed unnoticed in between are counted as missed.
         """
         names = []
         while (at := self.next_at) is not None and at <= now:
@@ -90,33 +81,34 @@ class Schedule:
         return names
 
     def miss(self, name: str) -> None:
-        """A tick of `name` was of no use: its last call is still under way."""
+        """Count a tick of `name` as missed: its last call is still under way."""
         self._sources[name].missed += 1
 
     def missed(self, name: str) -> int:
-        """Ticks of `name` that led to no poll because the backend, or this process, was too slow."""
+        """Return how many ticks of `name` led to no poll because the backend, or this process, was too slow."""
         return self._sources[name].missed
 
     def hint(self, names: Iterable[str], now: float) -> None:
-        """Something has changed: `names` are due now."""
+        """Something has changed at the backend: `names` are due now."""
         for name in names:
             self._arm(name, now, off_grid=True)
 
     def spread(self, names: Sequence[str], now: float, *, jitter: float) -> None:
         """The backend is back: poll each of `names` once, in this order, spread evenly over its interval.
 
-        `jitter`, in [0, 1), is the place inside each one's share of the interval. Leave out what was just polled.
-        What waits off the grid already is not put off again: a backend that comes and goes would never be asked for it.
+        `jitter`, in [0, 1), is the position in each source's share of the interval. Leave out sources that were just
+        polled.
         """
         for index, name in enumerate(names):
             share = (index + jitter) / len(names)
             source = self._sources[name]
             at = now + share * source.interval_s
+            # Never later than before: while a backend comes and goes, a source would be put off again and again.
             if not source.off_grid or at < source.next_at:
                 self._arm(name, at, off_grid=True)
 
     def set_interval(self, name: str, interval_s: float, now: float) -> None:
-        """Poll `name` every `interval_s` from now on: the grid keeps its anchor. What is due off the grid stays due."""
+        """Poll `name` every `interval_s` from now on. The grid keeps its anchor; a poll off the grid stays due."""
         source = self._sources[name]
         if source.interval_s == interval_s:
             return
@@ -129,6 +121,7 @@ class Schedule:
         source.next_at = at
         source.off_grid = off_grid
         heapq.heappush(self._heap, (at, name))
+        # Each hint leaves an outdated entry behind: without this, many hints would grow the heap without bound.
         if len(self._heap) > 2 * len(self._sources):
             self._heap = [(source.next_at, name) for name, source in self._sources.items()]
             heapq.heapify(self._heap)
@@ -140,7 +133,7 @@ class Schedule:
 class _Ticks:
     __slots__ = ("anchor", "interval_s", "missed", "next_at", "off_grid")
 
-    next_at: float  # both set by whoever arms it
+    next_at: float  # `_arm` sets both
     off_grid: bool
 
     def __init__(self, interval_s: float, anchor: float) -> None:
@@ -149,8 +142,8 @@ class _Ticks:
         self.missed = 0
 
     def tick_after(self, time: float) -> float:
-        """The first tick of the grid after `time`."""
+        """Return the first tick of the grid after `time`."""
         tick = math.floor((time - self.anchor) / self.interval_s) + 1
         at = self.anchor + tick * self.interval_s
-        # The quotient may have been rounded down; a tick is always computed the same way, so that none comes twice.
+        # The quotient may have been rounded down. Each tick is computed in the same way, so that none comes twice.
         return at if at > time else self.anchor + (tick + 1) * self.interval_s

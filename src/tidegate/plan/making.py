@@ -14,13 +14,13 @@ from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
 from tidegate.config.model import Section
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker import BreakerRules
+from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.envelope import raw
-from tidegate.core.freshness import SourceSpec
 from tidegate.core.grant import EVERYTHING, Grant, Role
 from tidegate.core.outcome import ClassifyPolicy
 from tidegate.core.rate import Rate
 from tidegate.core.session import SessionLimits
+from tidegate.core.source_values import SourceSpec
 from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address

@@ -1,7 +1,7 @@
-"""One exchange with a backend: what it needs first, its calls under a deadline, what each source's part came to.
+"""One exchange with a backend: its preparation, its calls with a deadline, and the outcome for each source.
 
-A `Backend` may be anybody's. This is the one place where all that it returns or raises is checked: nothing of it gets
-past here but outcomes, and no exception but a cancellation of ours.
+Anybody may write a `Backend`. This is the only place that checks what it returns or raises: only outcomes leave this
+module, and no exception except our own cancellation.
 """
 
 import asyncio
@@ -11,28 +11,28 @@ import msgspec
 import structlog
 
 from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.freshness import Value
 from tidegate.core.outcome import Fault, Outcome, classify
 from tidegate.core.payload import compact, keyed_items, select, within
+from tidegate.core.source_values import Value
 from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
 from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.runtime.deadline import deadline
 
 CLOSE_S = 5.0
-"""How long a backend may take to close its connections."""
+"""How long a backend may take to close its connections, in seconds: the end of the process waits for it."""
 
 log = structlog.get_logger("tidegate.exchange")
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A backend that may be asked now. Where `checks`, its answers are not believed to be JSON before they are read."""
+    """A backend that may be asked now. With `checks`, its answers are parsed before they are trusted to be JSON."""
 
     ask: Ask
     checks: bool
 
 
 async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared | Fault:
-    """Get what an exchange with `backend` needs of our own; a fault where that is missing, and nothing may be sent."""
+    """Get what an exchange with `backend` needs, such as credentials. A fault means that nothing may be sent."""
     # As `isinstance(backend, Prepares)`, which is slow on Python 3.11: it reads the protocol anew each time.
     get_ready: Callable[[], Awaitable[Ask]] | None = getattr(backend, "prepare", None)
     if get_ready is None:
@@ -51,11 +51,11 @@ async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared
 async def exchange(
     prepared: Prepared, plan: BackendPlan, sources: Sequence[SourcePlan], clock: Clock
 ) -> list[tuple[Outcome, Value | None]]:
-    """Ask a backend for `sources` at once: what each came to, in their order, and its value where that is good.
+    """Ask a backend for all `sources` at once. Return an outcome for each, in their order, and a value for each answer.
 
-    Failures are outcomes here, not exceptions; none is kept beyond its
-    classification: its traceback holds the answer that was read, however large.
+    A failure is an outcome, not an exception. Cancelling it cancels the call.
     """
+    # Exceptions are classified and dropped at once: a traceback keeps the answer that was read alive, however large.
     began = clock.now().mono
 
     def classified(result: msgspec.Raw | Exception) -> Outcome:
@@ -79,9 +79,9 @@ async def exchange(
 
 
 async def close(backend: Backend, name: str) -> None:
-    """Close `backend`, within `CLOSE_S`. One that cannot is logged, and nobody else's end is the worse for it."""
+    """Close `backend`, within `CLOSE_S`. If that fails it is logged, and never raised: others are closed after it."""
     try:
-        # By the machine's clock: a program ends though somebody holds the gateway's clock still.
+        # By the machine's clock: a program must end even if a test has stopped the gateway's clock.
         async with asyncio.timeout(CLOSE_S):
             await backend.aclose()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
@@ -90,7 +90,7 @@ async def close(backend: Backend, name: str) -> None:
 
 
 async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Clock) -> Sequence[object]:
-    """What came back for each of `calls`. Raises an `Exception` for all else that a backend may end a call with."""
+    """Return what came back for each of `calls`. Raises an `Exception` for any other end of the call."""
     try:
         async with deadline(clock, plan.timeout_s) as limit:
             answers: object = await ask(calls)
@@ -101,7 +101,7 @@ async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Cl
         if isinstance(error, Exception):
             raise
         raise InvalidResponse(f"expected an answer or an error, got {type(error).__name__} raised") from error
-    if limit.expired():  # it kept the cancellation to itself
+    if limit.expired():  # the backend swallowed the cancellation
         raise _late(plan)
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
         raise InvalidResponse(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
@@ -111,14 +111,14 @@ async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Cl
 
 
 def _json(answer: object, *, checks: bool) -> msgspec.Raw:
-    """The JSON of an answer. Raises `InvalidResponse` for what is none."""
+    """Return the JSON of an answer. Raises `InvalidResponse` if it is none."""
     if not isinstance(answer, msgspec.Raw):
         raise InvalidResponse(f"expected a msgspec.Raw or a BackendError as an answer, got {type(answer).__name__}")
     return compact(answer) if checks else answer
 
 
 def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
-    """The part of a `result` that the source wants. Raises `MappingFailed` where it isn't there or is too long."""
+    """Return the part of `result` that the source selects. Raises `MappingFailed` if it is missing or too long."""
     try:
         return _mapped(plan, result, event_bytes=event_bytes)
     except Exception as error:
@@ -134,7 +134,7 @@ def _mapped(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value
 
 
 def _go_on_with_cancellation(error: BaseException | None) -> None:
-    """End as cancelled if somebody cancelled this task, whatever a backend made of that; as does Ctrl-C."""
+    """Raise if this task was cancelled, even if the backend turned that into another error; or if it was Ctrl-C."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError from error

@@ -1,8 +1,8 @@
-"""The polling of one backend on asyncio: wait, take a turn, call under a deadline, and carry out what is decided.
+"""The polling of one backend on asyncio: wait, take a turn, call with a deadline, and carry out what is decided.
 
 Everything is decided by `tidegate.core.backend_state`, which this module tells of time, calls and the bus. One task
-waits for the next thing that is due. What has a turn is a task of its own, from getting ready to the end of its call.
-Decisions go to the bus through a lane, in the order in which they were made, whatever the bus does.
+waits for the next thing that is due. Each turn is a task of its own, from its preparation to the end of its call.
+Decisions go to the bus through a lane, which keeps their order.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import structlog
 
 from tidegate.core.backend_plan import BackendPlan
 from tidegate.core.backend_state import BackendState, Command
-from tidegate.core.breaker import BreakerView
+from tidegate.core.breaker_values import BreakerView
 from tidegate.core.decision import Decision, SavedValue
 from tidegate.core.events import Draft
 from tidegate.core.lineup import Turn
 from tidegate.core.outcome import Fault
-from tidegate.core.source import SourceView
+from tidegate.core.source_values import SourceView
 from tidegate.errors import BusError
 from tidegate.ports import Backend, Clock, Metrics, Store
 from tidegate.runtime.deadline import Deadline
@@ -32,7 +32,7 @@ log = structlog.get_logger("tidegate.poller")
 class BackendPoller:
     """Polls one backend until `run` is cancelled.
 
-    `rng` draws phases and jitter. `store` is None where nothing is kept on disk.
+    `rng` draws phases and jitter. `store` is None if nothing is kept on disk.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BackendPoller:
 
     @property
     def attempted(self) -> bool:
-        """Whether every source's first attempt has ended, well or not."""
+        """Whether the first attempt of every source has ended, successful or not."""
         return self._state.attempted
 
     def breakers(self) -> list[BreakerView]:
@@ -81,55 +81,60 @@ class BackendPoller:
         return self._state.sources(self._clock.now())
 
     def restated(self, draft: Draft) -> Draft | None:
-        """What a retained draft of one of this backend's sources has to say now; None for any other draft."""
+        """Return what a retained draft of one of this backend's sources has to say now; None for any other draft."""
         return self._state.restated(draft, self._clock.now())
 
     # what others tell
 
     async def restore(self, saved: Mapping[str, Mapping[str, SavedValue]]) -> None:
-        """Publish the values that were read back from disk, by type and key, and the state of each breaker."""
+        """Publish the state of each breaker and the `saved` values, by type and key. Wait for the bus to answer."""
         self._carry_out(self._state.begin(saved, self._clock.now()))
         await self._lane.settled()
 
     async def command(self, breaker_name: str, action: Command) -> BreakerView:
-        """Carry out an operator's command and publish it; `KeyError` for a breaker that this backend has not."""
+        """Carry out an operator's command and publish it. Raises `KeyError` for a breaker of another backend."""
         self._carry_out(self._state.command(breaker_name, action, self._clock.now()))
         self._woken.set()
         await self._lane.settled()
         return self._state.breaker(breaker_name, self._clock.now())
 
     def poll_now(self, event_types: Iterable[str]) -> None:
-        """Something changed at the backend: these sources of it are due now."""
+        """Something changed at the backend: these sources are due now."""
         self._state.hint(event_types, self._clock.now())
         self._woken.set()
 
     def interest_changed(self) -> None:
-        """Somebody came or went: sources with an idle interval that are wanted again are due now."""
+        """A client came or left: idle sources that are wanted again are due now."""
         if self._state.interest_changed(self._gateway.is_wanted, self._clock.now()):
             self._woken.set()
 
     def clock_set(self) -> None:
-        """The wall clock was set: what is on disk gets its `as_of` as that tells it now."""
+        """The wall clock was set: save all values again, with their `as_of` by the new time."""
         self._carry_out(self._state.clock_set(self._clock.now()))
+
+    def epoch_changed(self) -> None:
+        """Another sequence of events begins: tell everything again, for those who connect from now on."""
+        self._state.epoch_changed(self._clock.now())
+        self._woken.set()
 
     # the loop
 
     async def run(self) -> None:
-        """Poll until cancelled. Calls under way are cancelled too, and say nothing about the backend."""
+        """Poll until cancelled. Calls under way are cancelled too, and do not count against the backend."""
         async with asyncio.TaskGroup() as turns:
             while True:
                 await self._wait()
                 now = self._clock.now()
                 is_stuck = self._lane.is_stuck(now)
                 self._carry_out(self._state.tick(now, is_wanted=self._gateway.is_wanted, only_news=is_stuck))
-                # A bus that takes nothing gets nothing new to be decided: whoever is due waits in the line.
+                # While the bus takes nothing, nothing new is decided: sources that are due wait for their turn.
                 while not is_stuck and (turn := self._state.next_turn(now)) is not None:
                     task = turns.create_task(self._take(turn), name=f"poll {self.name}")
-                    # All that is heard of a task that was cancelled before it began.
+                    # A task that is cancelled before it starts never reaches its `finally`.
                     task.add_done_callback(partial(self._abandoned, turn))
 
     async def _wait(self) -> None:
-        """Until something is due, or `_woken`."""
+        """Wait until something is due, or `_woken` is set."""
         if not self._woken.is_set():
             wake_at = self._state.wake_at()
             try:
@@ -143,13 +148,13 @@ class BackendPoller:
         self._woken.clear()
 
     async def _take(self, turn: Turn) -> None:
-        """One turn at the backend: from what has to be there first to what the end of the call brings about."""
+        """Take one turn at the backend: prepare the call, send it, and carry out what follows from its end."""
         try:
             prepared = await prepare(self._backend, self._plan, self._clock)
             if isinstance(prepared, Fault):
                 self._carry_out(self._state.unprepared(turn, prepared, self._clock.now()))
                 return
-            # Nothing is awaited between the permit and the call that it is for.
+            # Nothing is awaited between the permit and its call: a breaker may move at any await.
             self._carry_out(self._state.admit(turn, self._clock.now()))
             if turn.permit is None:
                 return
@@ -161,7 +166,7 @@ class BackendPoller:
             self._woken.set()
 
     def _abandoned(self, turn: Turn, _: object = None) -> None:
-        """If the turn did not get to its end, it was cancelled. May be called again."""
+        """If the turn is not over, it was cancelled. May be called more than once."""
         if not turn.is_over:
             self._state.abandoned(turn, self._clock.now())
             self._woken.set()
@@ -169,6 +174,7 @@ class BackendPoller:
     # what is decided
 
     def _carry_out(self, decision: Decision) -> None:
+        # A newer `as_of` goes through the lane too, so that it cannot overtake the value that it belongs to.
         if decision.drafts or decision.refreshed:
             taken, refused = partial(self._taken, decision), partial(self._refused, decision)
             self._lane.submit(decision.drafts, taken=taken, refused=refused)
@@ -179,7 +185,7 @@ class BackendPoller:
         if self._store is not None:
             for save in decision.saves:
                 self._store.save(save.values, gone=save.gone)
-        if decision.moves:
+        if decision.moves:  # a breaker that has moved changes when there is something to do next
             self._woken.set()
 
     def _taken(self, decision: Decision) -> None:

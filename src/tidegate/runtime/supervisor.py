@@ -1,7 +1,7 @@
-"""What runs, in which order it starts, whether it is ready, and how it ends.
+"""What runs, the order in which it starts, whether it is ready, and how it ends.
 
-Start: saved values are published as stale, then the pollers ask for fresh ones. End: the gateway drains, then what
-runs is cancelled; whoever made the parts closes them.
+Start: saved values are published as stale, then the pollers ask for fresh ones. End: the gateway drains, then
+everything that runs is cancelled. Whoever made the parts closes them.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -12,10 +12,10 @@ import msgspec
 import structlog
 
 from tidegate.core.backend_state import Command
-from tidegate.core.breaker import BreakerView
+from tidegate.core.breaker_values import BreakerView
 from tidegate.core.events import Draft
 from tidegate.core.grant import EVERYTHING, Coverage
-from tidegate.core.source import SourceView
+from tidegate.core.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store
@@ -24,7 +24,7 @@ from tidegate.runtime.keeping import kept_running
 from tidegate.runtime.poller import BackendPoller
 
 COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
-"""By the name that an operator gives."""
+"""The commands by the name that an operator gives."""
 
 log = structlog.get_logger("tidegate.supervisor")
 
@@ -33,14 +33,14 @@ ReadinessStatus = Literal["ready", "degraded", "starting", "draining"]
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """How far the gateway is, and `stale`, how many sources are stale."""
+    """Whether the gateway is ready. `stale` is how many sources are stale."""
 
     status: ReadinessStatus
     stale: int
 
 
 class Supervisor:
-    """The running whole."""
+    """The gateway and its pollers as one: started, asked, commanded and ended together."""
 
     def __init__(self, gateway: Gateway, pollers: Sequence[BackendPoller], *, store: Store | None) -> None:
         self._gateway = gateway
@@ -49,13 +49,15 @@ class Supervisor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Everything runs while the context is open. On leaving, what runs is cancelled."""
+        """Run everything while the context is open. On leaving, everything is cancelled."""
         async with self._gateway.open(), self._started():
             yield
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[None]:
         saved = await self._saved()
+        # Before the first event is published: the epoch may change while saved values are on their way to the bus.
+        self._gateway.on_epoch_changed = self._epoch_changed
         for poller in self._pollers.values():
             await poller.restore(saved)
         self._gateway.on_interest = self._interest_changed
@@ -67,7 +69,7 @@ class Supervisor:
             yield
 
     def readiness(self) -> Readiness:
-        """Whether the gateway is ready: a dead backend makes it degraded, not unready."""
+        """Return whether the gateway is ready. A dead backend makes it degraded, not unready."""
         stale = sum(source.stale for source in self.sources())
         if self._gateway.clients.draining:
             return Readiness("draining", stale)
@@ -75,10 +77,10 @@ class Supervisor:
             return Readiness("starting", stale)
         return Readiness("degraded" if stale else "ready", stale)
 
-    # Who asks for less than everything is shown, and may do, what its `allowed` covers.
+    # A token may cover only some event types: `allowed`. It sees, and may command, only what these cover.
 
     def coverage(self, allowed: PatternSet) -> Coverage:
-        """What a token that covers `allowed` covers of what is configured."""
+        """Return which of the configured breakers and backends a token for `allowed` covers."""
         serves = [each for poller in self._pollers.values() for each in poller.serves.items()]
         polled = [(name, poller.event_types) for name, poller in self._pollers.items() if poller.event_types]
         return Coverage(
@@ -88,12 +90,12 @@ class Supervisor:
         )
 
     def sources(self, allowed: PatternSet = EVERYTHING) -> list[SourceView]:
-        """Every source that is covered, in the order of the configuration's backends."""
+        """Return every source that is covered, in the order of the configuration's backends."""
         found = (source for poller in self._pollers.values() for source in poller.sources())
         return [source for source in found if allowed.matches(source.type)]
 
     def breakers(self, allowed: PatternSet = EVERYTHING) -> list[BreakerView]:
-        """Every breaker that serves a covered source, without an error that came from another."""
+        """Return every breaker that serves a covered source, without an error that came from a source that is not."""
         return [
             _seen(view, allowed)
             for poller in self._pollers.values()
@@ -102,7 +104,7 @@ class Supervisor:
         ]
 
     def breaker(self, name: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
-        """One of them. Raises `UnknownName`."""
+        """Return one of them. Raises `UnknownName`."""
         views = self.breakers(allowed)
         for view in views:
             if view.name == name:
@@ -141,6 +143,10 @@ class Supervisor:
         for poller in self._pollers.values():
             poller.clock_set()
 
+    def _epoch_changed(self) -> None:
+        for poller in self._pollers.values():
+            poller.epoch_changed()
+
     def _restated(self, draft: Draft) -> Draft:
         return next((said for poller in self._pollers.values() if (said := poller.restated(draft))), draft)
 
@@ -160,7 +166,7 @@ def _covers_all(allowed: PatternSet, event_types: Iterable[str]) -> bool:
 
 
 def _seen(view: BreakerView, allowed: PatternSet) -> BreakerView:
-    """`view` as it is shown to who covers `allowed`: an error's text may name the source that it came from."""
+    """Return what a token for `allowed` may see of `view`: an error's text may name the source that it came from."""
     if view.last_error is None or _covers_one(allowed, view.last_error.came_from) or allowed.is_everything:
         return view
     return msgspec.structs.replace(view, last_error=None)

@@ -9,7 +9,7 @@ import msgspec
 from tidegate import client
 from tidegate.app import App, Parts, running
 from tidegate.config import Config, from_document
-from tidegate.core.breaker import BreakerView
+from tidegate.core.breaker_values import BreakerView
 from tidegate.core.envelope import raw
 from tidegate.core.events import Draft, Position
 from tidegate.core.grant import UNRESTRICTED
