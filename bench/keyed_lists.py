@@ -9,12 +9,12 @@ import time
 
 import msgspec
 
-from tidegate.core.breaker import Breaker
-from tidegate.core.breaker_values import BreakerRules
-from tidegate.core.freshness import Freshness
 from tidegate.core.instant import Instant
 from tidegate.core.payload import compact, keyed_items
-from tidegate.core.source_values import SourceSpec
+from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.freshness import Freshness
+from tidegate.core.polling.source_values import SourceSpec
 
 BREAKER = BreakerRules(failure_threshold=5, open_s=5.0, open_max_s=300.0, probe_deadline_s=3.0)
 SPEC = SourceSpec(type="compression.update", source="engine", interval_s=1.0, timeout_s=2.0, on_change=True, keyed=True)

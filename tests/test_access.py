@@ -25,7 +25,7 @@ from websockets.frames import Frame, Opcode
 
 from tidegate.app import App, running
 from tidegate.config import from_document
-from tidegate.core import session
+from tidegate.core.delivery import session
 from tidegate.inbound.websocket import protocol
 
 PATIENCE_S = 20.0

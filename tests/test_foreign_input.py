@@ -24,14 +24,15 @@ from signing import jwks, rsa_key, secret, signed
 
 from tidegate.client.items import UNREADABLE, decode_message, event_of
 from tidegate.config import EXAMPLE, load
-from tidegate.core import envelope, subprotocol, topics
+from tidegate.core import envelope, topics
+from tidegate.core.access import subprotocol
+from tidegate.core.access.grant import Grant, Role
+from tidegate.core.access.query import parse_event_stream_query, parse_stream_query
+from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET
+from tidegate.core.delivery.session import Close, Effect, SessionLimits, StreamSession
 from tidegate.core.envelope import encode_draft, encode_snapshot, event_at
 from tidegate.core.events import Draft, Position
-from tidegate.core.framing import EVENT_STREAM, WEBSOCKET
-from tidegate.core.grant import Grant, Role
 from tidegate.core.payload import check_pointer, compact, keyed_items, select
-from tidegate.core.query import parse_event_stream_query, parse_stream_query
-from tidegate.core.session import Close, Effect, SessionLimits, StreamSession
 from tidegate.core.topics import PatternSet, check_event_type, check_pattern
 from tidegate.errors import (
     AccessRefused,

@@ -11,12 +11,12 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from tidegate.core.backend_plan import Call
-from tidegate.core.decision import SavedValue
+from tidegate.core.access.grant import Coverage, Grant, Role
 from tidegate.core.events import EncodedDraft, Event, Position
-from tidegate.core.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
+from tidegate.core.polling.backend_plan import Call
+from tidegate.core.polling.decision import SavedValue
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
 

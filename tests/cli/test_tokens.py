@@ -13,7 +13,7 @@ from signing import ec_key, rsa_key
 
 from tidegate.cli import main, tokens
 from tidegate.config import from_document
-from tidegate.core.grant import EVERYTHING, Grant, Role
+from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.errors import MessageError
 from tidegate.outbound.auth import opening

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.config import Config, TokenConfig, from_document
-from tidegate.core.grant import RoleName
+from tidegate.core.access.grant import RoleName
 
 Problems = Callable[..., dict[str, str]]
 ALL_ROLES: tuple[RoleName, ...] = ("subscriber", "publisher", "admin")

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from tidegate import client
+from tidegate.core.delivery.framing import EVENT_STREAM
+from tidegate.core.delivery.session import Refuse, SessionLimits, StreamSession
 from tidegate.core.envelope import Error, EventEnvelope, encode
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.session import Refuse, SessionLimits, StreamSession
 from tidegate.core.topics import PatternSet
 from tidegate.errors import Disconnected, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import BUILT_IN, CLOSE_CODES, NOTICES, REFUSALS, REPLIES

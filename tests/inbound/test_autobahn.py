@@ -13,10 +13,10 @@ import pytest
 from serving import serving
 from websockets.frames import Frame, Opcode
 
+from tidegate.core.delivery.framing import text_frame
+from tidegate.core.delivery.subscriber import SendLimits
 from tidegate.core.events import Position
-from tidegate.core.framing import text_frame
 from tidegate.core.rate import Rate
-from tidegate.core.subscriber import SendLimits
 from tidegate.runtime import clients
 from tidegate.runtime.connection import Connection
 

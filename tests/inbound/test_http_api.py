@@ -11,9 +11,9 @@ import structlog
 from fanout import FakeChannel, draft
 from serving import GRANTS, WALL, WALL_TEXT, Answer, RawClient, Serving, request, serving
 
-from tidegate.core.breaker_values import BreakerFacts
-from tidegate.core.grant import Grant, Role
-from tidegate.core.source_values import SourceView
+from tidegate.core.access.grant import Grant, Role
+from tidegate.core.polling.breaker_values import BreakerFacts
+from tidegate.core.polling.source_values import SourceView
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus

@@ -16,11 +16,11 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from tidegate.core.access.grant import Grant, Role
+from tidegate.core.delivery.session import SessionLimits, StreamSession
+from tidegate.core.delivery.subscriber import SendLimits
 from tidegate.core.envelope import Pong
-from tidegate.core.grant import Grant, Role
 from tidegate.core.rate import Rate
-from tidegate.core.session import SessionLimits, StreamSession
-from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 from tidegate.inbound.server import serve

@@ -2,7 +2,8 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.access.grant import EVERYTHING, Coverage
+from tidegate.core.delivery.outbox import OTHER_TYPES
 from tidegate.core.measurements import (
     BreakerMoved,
     BusConnected,
@@ -15,7 +16,6 @@ from tidegate.core.measurements import (
     RequestRefused,
     TicksMissed,
 )
-from tidegate.core.outbox import OTHER_TYPES
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, RefusalReason
 from tidegate.outbound.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_backend

@@ -1,7 +1,7 @@
 import pytest
 from fanout import knowing
 
-from tidegate.core.grant import UNRESTRICTED, Grant, Role
+from tidegate.core.access.grant import UNRESTRICTED, Grant, Role
 from tidegate.errors import AccessRefused, MessageError, MessageErrorCode, RefusalReason
 from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.runtime.access import Gate, Request

@@ -4,8 +4,8 @@ import pytest
 import structlog
 from fanout import House, knowing
 
+from tidegate.core.access.grant import UNRESTRICTED, Grant, Role
 from tidegate.core.events import NOT_OURS, Position
-from tidegate.core.grant import UNRESTRICTED, Grant, Role
 from tidegate.core.measurements import BusConnected, RequestRefused
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, RefusalReason

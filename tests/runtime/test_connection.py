@@ -17,12 +17,12 @@ from fanout import (
     types,
 )
 
+from tidegate.core.access.grant import Grant, Role
+from tidegate.core.delivery.framing import EVENT_STREAM
+from tidegate.core.delivery.session import SessionLimits, StreamSession
+from tidegate.core.delivery.subscriber import SendLimits, Subscriber
 from tidegate.core.envelope import Pong
 from tidegate.core.events import Position
-from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.grant import Grant, Role
-from tidegate.core.session import SessionLimits, StreamSession
-from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 

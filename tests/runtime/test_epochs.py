@@ -9,8 +9,8 @@ from fanout import FakeChannel
 from house import INTERVAL_S, House, source, virtual
 from simulation.bus import NONE, Troubles, UnsteadyBus
 
-from tidegate.core.framing import WEBSOCKET
-from tidegate.core.grant import UNRESTRICTED
+from tidegate.core.access.grant import UNRESTRICTED
+from tidegate.core.delivery.framing import WEBSOCKET
 from tidegate.core.topics import PatternSet
 from tidegate.errors import Disconnected
 

@@ -10,7 +10,7 @@ from house import INTERVAL_S, TIMEOUT_S, House, source, virtual
 from msgspec import Raw
 from structlog.testing import capture_logs
 
-from tidegate.core.breaker_values import BreakerRules
+from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BackendError, Disconnected, HttpStatus, NoCredentials
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.ports import Ask, Backend, Call, Checked, Prepares

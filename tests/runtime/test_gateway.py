@@ -7,11 +7,11 @@ import pytest
 from fanout import EPOCH, KIB, FakeChannel, House, ask, draft, types
 from msgspec import Raw
 
+from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
+from tidegate.core.delivery.framing import EVENT_STREAM
+from tidegate.core.delivery.subscriber import SendLimits
 from tidegate.core.events import Draft
-from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.rate import Rate
-from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, PublishError, UnknownName
 from tidegate.runtime.gateway import Gateway

@@ -12,8 +12,8 @@ import pytest
 from house import INTERVAL_S, TIMEOUT_S, HardBus, House, source, times, virtual
 from structlog.testing import capture_logs
 
-from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.events import Draft
+from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
 
 RULES = BreakerRules(

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from house import TIMEOUT_S, House, source, times, virtual
 
-from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.instant import from_rfc3339
-from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, BackendError, HttpStatus
 from tidegate.ports import Call, SavedValue
 from tidegate.testing import MemoryStore

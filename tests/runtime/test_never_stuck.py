@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from simulation.virtual import VirtualLoop
 
-from tidegate.core.breaker_values import BreakerRules, State
-from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.polling.breaker_values import BreakerRules, State
+from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
 from tidegate.ports import Ask, Call
 

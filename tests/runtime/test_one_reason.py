@@ -9,7 +9,7 @@ import pytest
 from house import INTERVAL_S, TIMEOUT_S, House, source, stall, times, virtual
 from msgspec import Raw
 
-from tidegate.core.grant import EVERYTHING
+from tidegate.core.access.grant import EVERYTHING
 from tidegate.errors import Disconnected
 from tidegate.ports import Call
 

@@ -10,7 +10,7 @@ from house import BREAKER, INTERVAL_S, TIMEOUT_S, House, source, stall, times, v
 from msgspec import Raw
 from structlog.testing import capture_logs
 
-from tidegate.core.grant import EVERYTHING
+from tidegate.core.access.grant import EVERYTHING
 from tidegate.core.instant import from_rfc3339, rfc3339
 from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from house import TIMEOUT_S, House, source, stall, times, virtual
 
-from tidegate.core.breaker_values import BreakerRules
+from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import (
     ApplicationError,
     BackendError,

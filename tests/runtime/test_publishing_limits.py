@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from fanout import House, draft
 
+from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.events import Draft
-from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.rate import Rate
 from tidegate.core.topics import PatternSet
 from tidegate.errors import PublishError

@@ -7,7 +7,7 @@ import pytest
 from fanout import open_at_once
 from house import TIMEOUT_S, House, source, times, virtual
 
-from tidegate.core.breaker_values import BreakerRules
+from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import Disconnected, HttpStatus
 
 WALL = 1_795_000_000.0

@@ -9,10 +9,10 @@ import pytest
 from fanout import EPOCH, FakeChannel, House, ask, draft, types
 from simulation.bus import Troubles, UnsteadyBus
 
+from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED
+from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.framing import EVENT_STREAM
-from tidegate.core.grant import EVERYTHING, UNRESTRICTED
 from tidegate.errors import BusRefused, CloseCode, PublishError
 from tidegate.runtime.publishing import REPEAT_S
 

@@ -8,7 +8,7 @@ import pytest
 from house import INTERVAL_S, House, source, times, virtual
 from structlog.testing import capture_logs
 
-from tidegate.core.grant import EVERYTHING
+from tidegate.core.access.grant import EVERYTHING
 from tidegate.core.instant import from_rfc3339, rfc3339
 from tidegate.errors import Disconnected
 from tidegate.ports import SavedValue

@@ -25,20 +25,20 @@ import msgspec
 import pytest
 from simulation.world import Report, live
 
-from tidegate.core import outcome
-from tidegate.core.backend_state import BackendState
-from tidegate.core.breaker import Breaker, Permit
-from tidegate.core.breaker_values import State
-from tidegate.core.cohort import Cohort
-from tidegate.core.decision import Decision
-from tidegate.core.freshness import Freshness
-from tidegate.core.history import History
+from tidegate.core.delivery.cohort import Cohort
+from tidegate.core.delivery.history import History
+from tidegate.core.delivery.outbox import Outbox
+from tidegate.core.delivery.retained import Retained
 from tidegate.core.instant import Instant
-from tidegate.core.outbox import Outbox
-from tidegate.core.outcome import Verdict
 from tidegate.core.payload import decode
-from tidegate.core.retained import Retained
-from tidegate.core.source import Source
+from tidegate.core.polling import outcome
+from tidegate.core.polling.backend_state import BackendState
+from tidegate.core.polling.breaker import Breaker, Permit
+from tidegate.core.polling.breaker_values import State
+from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.freshness import Freshness
+from tidegate.core.polling.outcome import Verdict
+from tidegate.core.polling.source import Source
 from tidegate.errors import MappingFailed
 from tidegate.outbound.backends import jsonrpc
 from tidegate.runtime.conversation import Conversation

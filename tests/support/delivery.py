@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from resuming import Rule
 
+from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET, Framing
 from tidegate.core.events import Event, Position
-from tidegate.core.framing import EVENT_STREAM, WEBSOCKET, Framing
 from tidegate.core.topics import UNCOVERED_PATTERNS, UNRESTRICTED_TYPES, PatternSet
 
 Message = dict[str, Any]

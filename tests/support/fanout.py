@@ -7,17 +7,17 @@ from typing import Any
 
 from msgspec import Raw
 
-from tidegate.core.cohort import Interest
+from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
+from tidegate.core.delivery.cohort import Interest
+from tidegate.core.delivery.framing import WEBSOCKET, Framing
+from tidegate.core.delivery.history import History
+from tidegate.core.delivery.hub import Hub
+from tidegate.core.delivery.retained import Retained
+from tidegate.core.delivery.session import SessionLimits
+from tidegate.core.delivery.stream import Stream
+from tidegate.core.delivery.subscriber import SendLimits, Subscriber
 from tidegate.core.envelope import encode_draft, event_at, unplaced_event
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.framing import WEBSOCKET, Framing
-from tidegate.core.grant import EVERYTHING, UNRESTRICTED, Grant
-from tidegate.core.history import History
-from tidegate.core.hub import Hub
-from tidegate.core.retained import Retained
-from tidegate.core.session import SessionLimits
-from tidegate.core.stream import Stream
-from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
 from tidegate.inbound.multicast import send_to_all
@@ -165,7 +165,7 @@ def _raise(error: Exception) -> None:
 
 
 class Sockets:
-    """The sockets of channels. Implements `tidegate.core.hub.Multicast`."""
+    """The sockets of channels. Implements `tidegate.core.delivery.hub.Multicast`."""
 
     def __init__(self) -> None:
         self._channels: list[FakeChannel] = []

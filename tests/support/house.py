@@ -9,12 +9,12 @@ import msgspec
 from fanout import options
 from simulation.virtual import VirtualLoop
 
-from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker_values import BreakerRules
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.instant import Instant
-from tidegate.core.outcome import ClassifyPolicy
-from tidegate.core.source_values import SourceSpec
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.outcome import ClassifyPolicy
+from tidegate.core.polling.source_values import SourceSpec
 from tidegate.errors import BusError, BusUnknown
 from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import OpenAuthenticator

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from fanout import House, knowing
 
-from tidegate.core.breaker_values import BreakerView, LastFailure, Move, Reason, State
-from tidegate.core.grant import Coverage, Grant, Role
+from tidegate.core.access.grant import Coverage, Grant, Role
 from tidegate.core.instant import Instant
-from tidegate.core.source_values import SourceView
+from tidegate.core.polling.breaker_values import BreakerView, LastFailure, Move, Reason, State
+from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
 from tidegate.inbound.http_api import ApiOptions, http_api

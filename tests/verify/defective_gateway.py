@@ -11,17 +11,17 @@ from typing import Any, Final
 import msgspec
 
 from tidegate import cli
-from tidegate.core import outcome
-from tidegate.core.breaker import Breaker, NoPermit, Permit
-from tidegate.core.breaker_values import State, Transition
+from tidegate.core.delivery.feed import Feed
+from tidegate.core.delivery.hub import Hub
+from tidegate.core.delivery.retained import Name, Retained
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.feed import Feed
-from tidegate.core.freshness import Freshness
-from tidegate.core.hub import Hub
 from tidegate.core.instant import Instant
-from tidegate.core.outcome import ClassifyPolicy, Fault, Verdict
-from tidegate.core.retained import Name, Retained
-from tidegate.core.source_values import Update
+from tidegate.core.polling import outcome
+from tidegate.core.polling.breaker import Breaker, NoPermit, Permit
+from tidegate.core.polling.breaker_values import State, Transition
+from tidegate.core.polling.freshness import Freshness
+from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict
+from tidegate.core.polling.source_values import Update
 from tidegate.errors import MappingFailed
 
 

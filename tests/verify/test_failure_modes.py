@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 from scripted_http import answering, http_response, scripted
 
-from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker_values import BreakerRules
-from tidegate.core.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
-from tidegate.core.source_values import SourceSpec
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
+from tidegate.core.polling.source_values import SourceSpec
 from tidegate.errors import DeadlineExceeded, ErrorCode
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.clock import SystemClock

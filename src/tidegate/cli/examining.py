@@ -21,9 +21,9 @@ from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
-from tidegate.core.authority import is_unspecified
-from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.outcome import Fault
+from tidegate.core.access.authority import is_unspecified
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.outcome import Fault
 from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
 from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tidegate.core.authority import parse_host, parse_origin
+from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.payload import check_pointer
 from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
 

@@ -18,7 +18,7 @@ from tidegate.config.model import (
     ServerConfig,
 )
 from tidegate.config.reader import KeyPath, Mistake, Outside, dotted, table_of
-from tidegate.core.grant import Role
+from tidegate.core.access.grant import Role
 
 PREFIX = "TIDEGATE_"
 _TABLES: dict[str, type[Section]] = {

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from tidegate.config import formats
-from tidegate.core.grant import RoleName
+from tidegate.core.access.grant import RoleName
 from tidegate.core.masking import MASK, Masked, mask_headers, mask_strings, mask_url
 
 Algorithm = Literal["HS256", "RS256", "ES256"]

@@ -8,9 +8,9 @@ from typing import get_args, get_type_hints
 
 import msgspec
 
-from tidegate.core.breaker_values import Reason, State
 from tidegate.core.events import DRAFT_TIMES, Draft
 from tidegate.core.instant import Time, from_rfc3339, rfc3339
+from tidegate.core.polling.breaker_values import Reason, State
 from tidegate.errors import ErrorCode
 
 

@@ -1,7 +1,7 @@
 """The wire: every message that leaves or enters, as msgspec structs, and their encoding.
 
 An event is encoded once, when it is published; a snapshot of it is spliced from the same bytes. Knows nothing of
-frames (`tidegate.core.framing`) or of who receives what.
+frames (`tidegate.core.delivery.framing`) or of who receives what.
 """
 
 from typing import Any, Literal

@@ -1,7 +1,7 @@
 """Writes the same bytes to many sockets, bypassing their transports.
 
-`send_to_all` implements `tidegate.core.hub.Multicast`. It does not distinguish a full socket from a broken or closed
-one: neither takes any bytes, and the transport detects the difference later.
+`send_to_all` implements `tidegate.core.delivery.hub.Multicast`. It does not distinguish a full socket from a broken or
+closed one: neither takes any bytes, and the transport detects the difference later.
 
 It is written in C. In Python, the loop costs as much per socket as writing to a transport; in C, it costs nothing
 compared with the system call. If no C compiler was found at installation, the loop in Python is used.

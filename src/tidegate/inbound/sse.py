@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from tidegate.core.framing import EVENT_STREAM
+from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.errors import CloseCode
 from tidegate.runtime.admission import Admission
 from tidegate.runtime.connection import Connection

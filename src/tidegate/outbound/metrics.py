@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tidegate.core.grant import Coverage
+from tidegate.core.access.grant import Coverage
+from tidegate.core.delivery.outbox import OTHER_TYPES
 from tidegate.core.measurements import (
     BreakerMoved,
     BusConnected,
@@ -27,7 +28,6 @@ from tidegate.core.measurements import (
     RequestRefused,
     TicksMissed,
 )
-from tidegate.core.outbox import OTHER_TYPES
 from tidegate.core.topics import BUILT_IN_TYPES
 from tidegate.errors import RefusalReason
 

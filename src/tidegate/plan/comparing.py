@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.core.backend_plan import SourcePlan
 from tidegate.core.masking import Masked
+from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.plan.model import Plan
 
 

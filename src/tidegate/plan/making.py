@@ -13,15 +13,15 @@ import msgspec
 from tidegate import __version__
 from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
 from tidegate.config.model import Section
-from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.breaker_values import BreakerRules
+from tidegate.core.access.grant import EVERYTHING, Grant, Role
+from tidegate.core.delivery.session import SessionLimits
+from tidegate.core.delivery.subscriber import SendLimits
 from tidegate.core.envelope import raw
-from tidegate.core.grant import EVERYTHING, Grant, Role
-from tidegate.core.outcome import ClassifyPolicy
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.outcome import ClassifyPolicy
+from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.rate import Rate
-from tidegate.core.session import SessionLimits
-from tidegate.core.source_values import SourceSpec
-from tidegate.core.subscriber import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.core.backend_plan import BackendPlan
+from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions

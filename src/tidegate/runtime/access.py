@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from tidegate.core.authority import (
+from tidegate.core.access.authority import (
     DEFAULT_PORTS,
     Authority,
     Origin,
@@ -20,7 +20,7 @@ from tidegate.core.authority import (
     parse_host,
     parse_origin,
 )
-from tidegate.core.grant import Grant, Role
+from tidegate.core.access.grant import Grant, Role
 from tidegate.errors import AccessRefused, MessageError, RefusalReason
 from tidegate.loopback import LOOPBACK_NAMES
 from tidegate.ports import Authenticator

@@ -1,17 +1,18 @@
 """Admission: makes all checks of a request, in one fixed order for each transport, and records refusals.
 
 The rules themselves are elsewhere: host, origin and token in `runtime/access.py`, capacity and patterns in the gateway,
-the query in `core/query.py`. `core/problem.py` turns an `AccessRefused` into an answer. Knows no server and no route.
+the query in `core/access/query.py`. `core/problem.py` turns an `AccessRefused` into an answer. Knows no server and no
+route.
 """
 
 from typing import Literal
 
 import msgspec
 
-from tidegate.core import subprotocol
+from tidegate.core.access import subprotocol
+from tidegate.core.access.grant import Grant, Role
+from tidegate.core.access.query import parse_event_stream_query, parse_query_token, parse_stream_query
 from tidegate.core.events import Position
-from tidegate.core.grant import Grant, Role
-from tidegate.core.query import parse_event_stream_query, parse_query_token, parse_stream_query
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.runtime.access import Gate, Request, bearer_token

@@ -10,9 +10,9 @@ from functools import lru_cache, partial
 
 import structlog
 
-from tidegate.core.channel import ClosableChannel
-from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant, may_subscribe
+from tidegate.core.access.grant import Grant, may_subscribe
+from tidegate.core.delivery.channel import ClosableChannel
+from tidegate.core.delivery.framing import Framing
 from tidegate.core.measurements import ClientConnected, ClientLeft
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet

@@ -15,15 +15,15 @@ from typing import Concatenate, ParamSpec
 
 import structlog
 
-from tidegate.core.channel import ClosableChannel
-from tidegate.core.cohort import CLOSED
+from tidegate.core.access.grant import Grant, Role
+from tidegate.core.delivery.channel import ClosableChannel
+from tidegate.core.delivery.cohort import CLOSED
+from tidegate.core.delivery.framing import Framing
+from tidegate.core.delivery.requests import WaitingRequests
+from tidegate.core.delivery.session import AddPatterns, Authenticate, Close, Effect, Refuse, RemovePatterns, SendPong
 from tidegate.core.envelope import Message
 from tidegate.core.events import Position
-from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Instant
-from tidegate.core.requests import WaitingRequests
-from tidegate.core.session import AddPatterns, Authenticate, Close, Effect, Refuse, RemovePatterns, SendPong
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.runtime.conversation import Conversation, Surroundings

@@ -10,18 +10,18 @@ import msgspec
 import structlog
 from msgspec import Raw, UnsetType
 
-from tidegate.core import replies
-from tidegate.core.channel import Channel
-from tidegate.core.cohort import Interest
+from tidegate.core.access.grant import Grant
+from tidegate.core.delivery import replies
+from tidegate.core.delivery.channel import Channel
+from tidegate.core.delivery.cohort import Interest
+from tidegate.core.delivery.framing import Framing
+from tidegate.core.delivery.retained import Name
+from tidegate.core.delivery.session import AddPatterns, Effect, RemovePatterns, SessionLimits, StreamSession
+from tidegate.core.delivery.stream import Stream
+from tidegate.core.delivery.subscriber import SendLimits, Subscriber
 from tidegate.core.envelope import Message
 from tidegate.core.events import Position
-from tidegate.core.framing import Framing
-from tidegate.core.grant import Grant
 from tidegate.core.instant import Instant
-from tidegate.core.retained import Name
-from tidegate.core.session import AddPatterns, Effect, RemovePatterns, SessionLimits, StreamSession
-from tidegate.core.stream import Stream
-from tidegate.core.subscriber import SendLimits, Subscriber
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.ports import Clock

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import structlog
 
-from tidegate.core.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.outcome import Fault, Outcome, classify
 from tidegate.core.payload import compact, keyed_items, select, within
-from tidegate.core.source_values import Value
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.outcome import Fault, Outcome, classify
+from tidegate.core.polling.source_values import Value
 from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
 from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.runtime.deadline import deadline

@@ -15,15 +15,15 @@ from contextlib import asynccontextmanager
 import structlog
 
 from tidegate.core.built_in import RETAINED, Heartbeat
+from tidegate.core.delivery.history import History
+from tidegate.core.delivery.hub import Hub, Multicast
+from tidegate.core.delivery.published import PublishedValues
+from tidegate.core.delivery.retained import Name, Retained
+from tidegate.core.delivery.stream import Stream
 from tidegate.core.envelope import raw, unplaced_event
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.history import History
-from tidegate.core.hub import Hub, Multicast
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipped
-from tidegate.core.published import PublishedValues
-from tidegate.core.retained import Name, Retained
-from tidegate.core.stream import Stream
 from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import ClientRegistry

@@ -2,9 +2,9 @@
 
 import msgspec
 
+from tidegate.core.delivery.session import SessionLimits
+from tidegate.core.delivery.subscriber import SendLimits
 from tidegate.core.rate import Rate
-from tidegate.core.session import SessionLimits
-from tidegate.core.subscriber import SendLimits
 
 
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):

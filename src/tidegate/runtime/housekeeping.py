@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import structlog
 
+from tidegate.core.delivery.retained import Name
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant, rfc3339
-from tidegate.core.retained import Name
 from tidegate.errors import BusError
 from tidegate.ports import Clock
 from tidegate.runtime.clients import ClientRegistry

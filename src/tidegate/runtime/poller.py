@@ -1,7 +1,7 @@
 """The polling of one backend on asyncio: wait, take a turn, call with a deadline, and carry out what is decided.
 
-Everything is decided by `tidegate.core.backend_state`, which this module tells of time, calls and the bus. One task
-waits for the next thing that is due. Each turn is a task of its own, from its preparation to the end of its call.
+Everything is decided by `tidegate.core.polling.backend_state`, which this module tells of time, calls and the bus. One
+task waits for the next thing that is due. Each turn is a task of its own, from its preparation to the end of its call.
 Decisions go to the bus through a lane, which keeps their order.
 """
 
@@ -12,14 +12,14 @@ from functools import partial
 
 import structlog
 
-from tidegate.core.backend_plan import BackendPlan
-from tidegate.core.backend_state import BackendState, Command
-from tidegate.core.breaker_values import BreakerView
-from tidegate.core.decision import Decision, SavedValue
 from tidegate.core.events import Draft
-from tidegate.core.lineup import Turn
-from tidegate.core.outcome import Fault
-from tidegate.core.source_values import SourceView
+from tidegate.core.polling.backend_plan import BackendPlan
+from tidegate.core.polling.backend_state import BackendState, Command
+from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.lineup import Turn
+from tidegate.core.polling.outcome import Fault
+from tidegate.core.polling.source_values import SourceView
 from tidegate.errors import BusError
 from tidegate.ports import Backend, Clock, Metrics, Store
 from tidegate.runtime.deadline import Deadline

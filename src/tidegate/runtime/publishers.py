@@ -6,11 +6,11 @@ import math
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from functools import lru_cache
 
+from tidegate.core.access.grant import Grant
+from tidegate.core.delivery.published import PublishedValues
+from tidegate.core.delivery.retained import Name, Retained
 from tidegate.core.events import Draft, Position
-from tidegate.core.grant import Grant
-from tidegate.core.published import PublishedValues
 from tidegate.core.rate import Allowances, Rate
-from tidegate.core.retained import Name, Retained
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from tidegate.core.grant import may_see
-from tidegate.core.retained import Name, Retained
+from tidegate.core.access.grant import may_see
+from tidegate.core.delivery.retained import Name, Retained
 from tidegate.core.topics import UNCOVERED_PATTERNS, PatternSet
 from tidegate.errors import UnknownName
 from tidegate.ports import Clock

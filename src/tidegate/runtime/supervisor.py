@@ -11,11 +11,11 @@ from typing import Literal, get_args
 import msgspec
 import structlog
 
-from tidegate.core.backend_state import Command
-from tidegate.core.breaker_values import BreakerView
+from tidegate.core.access.grant import EVERYTHING, Coverage
 from tidegate.core.events import Draft
-from tidegate.core.grant import EVERYTHING, Coverage
-from tidegate.core.source_values import SourceView
+from tidegate.core.polling.backend_state import Command
+from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store

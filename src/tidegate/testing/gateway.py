@@ -9,10 +9,10 @@ import msgspec
 from tidegate import client
 from tidegate.app import App, Parts, running
 from tidegate.config import Config, from_document
-from tidegate.core.breaker_values import BreakerView
+from tidegate.core.access.grant import UNRESTRICTED
 from tidegate.core.envelope import raw
 from tidegate.core.events import Draft, Position
-from tidegate.core.grant import UNRESTRICTED
+from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.ports import Backend, Clock, RenderedMetrics, Store
 from tidegate.testing.following import Follower
 

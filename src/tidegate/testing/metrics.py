@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.core.grant import Coverage
+from tidegate.core.access.grant import Coverage
 from tidegate.core.measurements import Measurement
 
 

@@ -8,7 +8,7 @@ import signing
 from joserfc.jwk import Key
 from signing import NOW, ec_key, forged, rsa_key, signed
 
-from tidegate.core.grant import Role
+from tidegate.core.access.grant import Role
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.outbound.auth import JwtAuthenticator, JwtOptions
 from tidegate.outbound.auth.keys import _chosen

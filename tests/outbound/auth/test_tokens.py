@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.core.grant import UNRESTRICTED, Grant, Role
+from tidegate.core.access.grant import UNRESTRICTED, Grant, Role
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode
 from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile, files
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted
 
-from tidegate.core.outcome import ClassifyPolicy, Fault, classify
 from tidegate.core.payload import HalfSurrogatePair
+from tidegate.core.polling.outcome import ClassifyPolicy, Fault, classify
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, HttpStatus, InvalidResponse
 from tidegate.outbound.backends import jsonrpc
 from tidegate.outbound.backends.jsonrpc import MESSAGE_CHARACTERS, JsonRpcBackend

@@ -22,7 +22,7 @@ from simulation.order import LOOK_S, Order
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
-from tidegate.core.grant import UNRESTRICTED, Grant
+from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
 from tidegate.inbound import server
 from tidegate.inbound.multicast import send_to_all

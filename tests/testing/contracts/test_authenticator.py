@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import signing
 
-from tidegate.core.grant import UNRESTRICTED, Grant, Role
+from tidegate.core.access.grant import UNRESTRICTED, Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.outbound.auth import (
     JwtAuthenticator,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from msgspec import Raw
 
-from tidegate.core.grant import UNRESTRICTED, Coverage, Grant
+from tidegate.core.access.grant import UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import EventPublished, Measurement
 from tidegate.errors import ApplicationError, BackendError, Disconnected, MessageError, MessageErrorCode

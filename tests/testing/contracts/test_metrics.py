@@ -3,7 +3,7 @@ from contextlib import asynccontextmanager
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.access.grant import EVERYTHING, Coverage
 from tidegate.core.measurements import EventPublished
 from tidegate.outbound.metrics import PrometheusMetrics
 from tidegate.ports import Metrics, RenderedMetrics

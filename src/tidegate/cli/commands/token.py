@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from tidegate.core.grant import RoleName
+from tidegate.core.access.grant import RoleName
 
 app = App(name="token", help="Make tokens for clients.")
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
+from tidegate.core.access.grant import Grant, Role
 from tidegate.core.envelope import EventEnvelope
 from tidegate.core.events import Position
-from tidegate.core.grant import Grant, Role
 from tidegate.core.instant import Time, rfc3339
 from tidegate.core.topics import MAX_CHARACTERS, MAX_SEGMENTS
 from tidegate.inbound.http_api.services import AuthMode

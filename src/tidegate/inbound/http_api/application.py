@@ -8,7 +8,7 @@ from litestar import HttpMethod, Litestar, Response, route
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
-from tidegate.core.grant import Coverage
+from tidegate.core.access.grant import Coverage
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document

@@ -9,7 +9,7 @@ import msgspec
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from tidegate.core.grant import Role
+from tidegate.core.access.grant import Role
 from tidegate.inbound.http_api.body import check_encoding
 from tidegate.inbound.http_api.services import SERVICES, Services
 from tidegate.runtime.access import Request

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from tidegate.core.access.grant import Role
 from tidegate.core.events import Draft, Position
-from tidegate.core.grant import Role
 from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.body import check_encoding, parse_publications, receive_body
 from tidegate.inbound.http_api.operation import ASKED

@@ -8,9 +8,9 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import State
 
-from tidegate.core.breaker_values import BreakerView
-from tidegate.core.grant import Coverage
-from tidegate.core.source_values import SourceView
+from tidegate.core.access.grant import Coverage
+from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tidegate.core.breaker_values import BreakerFacts, BreakerView, Reason, State
 from tidegate.core.instant import Instant, Time, rfc3339
-from tidegate.core.source_values import SourceFacts, SourceView
+from tidegate.core.polling.breaker_values import BreakerFacts, BreakerView, Reason, State
+from tidegate.core.polling.source_values import SourceFacts, SourceView
 from tidegate.errors import ErrorCode
 from tidegate.runtime.connection import Connection
 

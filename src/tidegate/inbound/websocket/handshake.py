@@ -5,7 +5,8 @@ import binascii
 import hashlib
 from collections.abc import Mapping
 
-from tidegate.core import problem, subprotocol
+from tidegate.core import problem
+from tidegate.core.access import subprotocol
 from tidegate.errors import AccessRefused, RefusalReason
 
 VERSION = "13"

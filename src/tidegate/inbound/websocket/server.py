@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tidegate.core.framing import WEBSOCKET
-from tidegate.core.grant import Role
+from tidegate.core.access.grant import Role
+from tidegate.core.delivery.framing import WEBSOCKET
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
 from tidegate.inbound.websocket import handshake
 from tidegate.inbound.websocket.protocol import ProtocolOptions, WebSocketProtocol

@@ -16,7 +16,7 @@ from joserfc.jws import JWSRegistry
 from joserfc.jwt import ClaimsOption, JWTClaimsRegistry
 from msgspec import UNSET, UnsetType
 
-from tidegate.core.grant import EVERYTHING, Grant, Role
+from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.topics import PatternSet
 from tidegate.errors import MessageError, MessageErrorCode, TopicError
 

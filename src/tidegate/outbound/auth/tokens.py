@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.core.grant import UNRESTRICTED, Grant
+from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.masking import MASK, Masked
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files

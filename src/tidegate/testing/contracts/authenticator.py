@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 
-from tidegate.core.grant import Grant
+from tidegate.core.access.grant import Grant
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.ports import Authenticator
 

@@ -6,7 +6,7 @@ import unittest
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 
-from tidegate.core.grant import EVERYTHING, Coverage
+from tidegate.core.access.grant import EVERYTHING, Coverage
 from tidegate.core.measurements import (
     BreakerMoved,
     ClientConnected,

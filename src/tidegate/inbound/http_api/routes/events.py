@@ -6,7 +6,7 @@ from litestar import delete, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ASGIApp
 
-from tidegate.core.grant import Role
+from tidegate.core.access.grant import Role
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented

@@ -2,7 +2,7 @@
 
 from litestar import Response, get
 
-from tidegate.core.grant import Grant
+from tidegate.core.access.grant import Grant
 from tidegate.core.instant import rfc3339
 from tidegate.errors import AccessRefused
 from tidegate.inbound.http_api import answers

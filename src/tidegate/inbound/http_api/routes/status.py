@@ -5,7 +5,7 @@ import asyncio
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from tidegate.core.grant import Role
+from tidegate.core.access.grant import Role
 from tidegate.core.instant import rfc3339
 from tidegate.inbound.http_api import shown
 from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented

@@ -1,0 +1,1 @@
+"""Who gets which event, and in what order: history, retained values, cohorts, subscribers."""

@@ -1,0 +1,50 @@
+"""The state that all subscribers of a gateway read: what is published, kept and retained.
+
+Owns the order "into the history first, past every subscriber that still reads from it". Knows nothing of channels or of
+how a subscriber is fed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from tidegate.core.delivery.cohort import Interest
+from tidegate.core.delivery.history import History
+from tidegate.core.delivery.hub import Hub
+from tidegate.core.delivery.retained import Retained
+from tidegate.core.events import Event
+
+
+class HistoryReader(Protocol):
+    """A subscriber that still reads from the history."""
+
+    interest: Interest
+
+    def evicted(self, event: Event) -> None:
+        """The history is dropping `event`. If it was not read yet, this is the last chance to keep it."""
+        ...
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One per gateway.
+
+    `count_skipped` is called with the number of events, by type, that one `gap` message reports. `catching_up` holds
+    the subscribers that still read from the history.
+    """
+
+    hub: Hub
+    history: History
+    retained: Retained
+    count_skipped: Callable[[Mapping[str, int]], None]
+    catching_up: dict[HistoryReader, None] = msgspec.field(default_factory=dict)
+
+    def is_wanted(self, event_type: str) -> bool:
+        """Whether anyone is subscribed to `event_type`."""
+        return self.hub.is_wanted(event_type) or any(each.interest.matches(event_type) for each in self.catching_up)
+
+    def append(self, event: Event) -> None:
+        """Add the next event to the history. Whoever has not read what it drops for that is told."""
+        for dropped in self.history.append(event):
+            for reader in self.catching_up:
+                reader.evicted(dropped)

@@ -1,0 +1,56 @@
+"""What is known of a backend and its sources before the first call: how they are asked, how often, by which rules.
+
+Values that are made from the configuration and never change. Nothing here knows what came of a call.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tidegate.core.masking import Masked, mask_strings, mask_url
+from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.outcome import ClassifyPolicy
+from tidegate.core.polling.source_values import SourceSpec
+
+
+class Call(Masked, frozen=True):
+    """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
+
+    method: str
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def public(self) -> dict[str, object]:
+        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
+
+
+class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How one source is polled. `select` and `items` are JSON Pointers; `key` names the items of a keyed source.
+
+    `breaker` is the name of the breaker that it stands behind. With `idle_interval_s` it is asked at that interval
+    while nobody is subscribed to it.
+    """
+
+    spec: SourceSpec
+    call: Call
+    breaker: str
+    select: str = ""
+    items: str = ""
+    key: str | None = None
+    idle_interval_s: float | None = None
+
+
+class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How one backend is polled. At most `connections` calls are under way at once.
+
+    With `batch`, sources that are due together are asked in one exchange.
+    """
+
+    name: str
+    timeout_s: float
+    batch: bool
+    connections: int
+    breaker: BreakerRules
+    policy: ClassifyPolicy
+    event_bytes: int
+    rpc_error_interval_s: float
+    sources: Sequence[SourcePlan]

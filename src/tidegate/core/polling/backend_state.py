@@ -1,0 +1,300 @@
+"""Where every poll is decided: all that is known of one backend, and what follows from each thing that happens to it.
+
+`tick` lines up who is due, `next_turn` says who is asked next, `admit` asks the breaker, and `ended` takes in what came
+of the call. The parts are `lineup` (who is asked when), `breaker` (whether the backend may be asked), `source` with `freshness`
+(what is known of the data) and `telling` (what subscribers have been told).
+
+The poller tells it what happens, and carries out each `Decision` that comes back, in that order: see
+`tidegate.runtime.poller`. It is one object because a breaker's move concerns all sources behind that breaker, and a
+hold all breakers of the backend. Time and chance are arguments. Nothing in here waits, calls out or raises.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal, Self
+
+from tidegate.core.events import Draft
+from tidegate.core.instant import Instant
+from tidegate.core.measurements import BreakerMoved
+from tidegate.core.polling.backend_parts import BackendParts
+from tidegate.core.polling.backend_plan import BackendPlan
+from tidegate.core.polling.breaker import Permit
+from tidegate.core.polling.breaker_values import BreakerView, State, Transition
+from tidegate.core.polling.carried import CarriedBackend
+from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.lineup import Lineup, Turn
+from tidegate.core.polling.notes import backend_held, breaker_moved
+from tidegate.core.polling.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s
+from tidegate.core.polling.source import Source
+from tidegate.core.polling.source_values import SourceView, Value
+from tidegate.core.polling.telling import Telling
+
+Command = Literal["force-open", "force-closed", "reset"]
+"""What an operator may do to a breaker."""
+
+
+class BackendState:
+    """One backend, while it is polled. Call `begin` first, or make it with `resumed`.
+
+    Give each `Decision` that has drafts back to `taken` or `refused`, in order. `draw` returns a random number in
+    [0, 1). With `keeps`, decisions say what to save.
+    """
+
+    def __init__(
+        self,
+        plan: BackendPlan,
+        *,
+        now: Instant,
+        draw: Callable[[], float],
+        keeps: bool,
+        carried: CarriedBackend | None = None,
+    ) -> None:
+        self._plan = plan
+        self._draw = draw
+        self._parts = parts = BackendParts(plan, keeps=keeps, carried=carried, now=now)
+        self._sources = parts.sources
+        self._breakers = parts.breakers
+        self.serves: Mapping[str, frozenset[str]] = parts.serves
+        """The sources that stand behind each breaker, by its name."""
+        self._lineup = Lineup(plan, sources=parts.sources, breakers=parts.breakers, behind=parts.behind)
+        self._telling = Telling(parts)
+        if carried is None:
+            self._lineup.begin(now, draw)
+        else:
+            self._lineup.resume(carried.ticks, carried.held_back, now)
+            self._telling.resume(carried.untold, now)
+
+    @classmethod
+    def resumed(
+        cls, plan: BackendPlan, carried: CarriedBackend, *, now: Instant, draw: Callable[[], float], keeps: bool
+    ) -> Self:
+        """Go on where `carried`, of the same `plan`, left off. What was not told then is told soon."""
+        return cls(plan, now=now, draw=draw, keeps=keeps, carried=carried)
+
+    def carried(self, now: Instant) -> CarriedBackend:
+        """The whole state at `now`. A call under way, or an event on its way to the bus, counts as if it never was."""
+        return CarriedBackend(
+            breakers={name: breaker.carried(now) for name, breaker in self._breakers.items()},
+            sources={name: source.carried(now) for name, source in self._sources.items()},
+            ticks=self._lineup.carried(now),
+            held_back=list(self._lineup.held_back),
+            untold=self._telling.untold,
+        )
+
+    # what is asked of it
+
+    @property
+    def event_types(self) -> Collection[str]:
+        """The backend's sources."""
+        return self._sources.keys()
+
+    @property
+    def attempted(self) -> bool:
+        """Whether the first attempt of every source has ended, successful or not."""
+        return all(source.attempted for source in self._sources.values())
+
+    def breakers(self, now: Instant) -> list[BreakerView]:
+        return self._parts.views(now)
+
+    def breaker(self, name: str, now: Instant) -> BreakerView:
+        """One of them. Raises `KeyError` for any other name."""
+        return self._parts.view(name, now)
+
+    def sources(self, now: Instant) -> list[SourceView]:
+        return [self._source_view(source, now) for source in self._sources.values()]
+
+    def restated(self, draft: Draft, now: Instant) -> Draft | None:
+        """Return what a retained draft of one of this backend's sources has to say now; None for any other draft."""
+        return self._parts.restated(draft, now)
+
+    def wake_at(self) -> float | None:
+        """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
+        times = [self._lineup.wake_at(), self._telling.restate_at]
+        if self._telling.restate_at is None:  # else age is reviewed then: earlier, the bus would be tried in a loop
+            times += [source.review_at for source in self._sources.values()]
+        return min((at for at in times if at is not None), default=None)
+
+    # what happens to it, from outside
+
+    def begin(self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant) -> Decision:
+        """The process has started: breakers are closed, and `saved` was read back from disk, by type and key."""
+        out = Decision()
+        self._telling.begin(self._parts.first_moves(), now)
+        out.measurements += [BreakerMoved(breaker.name, State.CLOSED.value) for breaker in self._breakers.values()]
+        for source in self._sources.values():
+            source.restore(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
+        return self._telling.finished(out, now)
+
+    def epoch_changed(self, now: Instant) -> None:
+        """Another sequence of events begins, in which nothing was told: the next `tick` tells everything."""
+        self._telling.epoch_changed(self._parts.first_moves(), now)
+
+    def command(self, breaker_name: str, action: Command, now: Instant) -> Decision:
+        """Carry out an operator's command on a breaker. Raises `KeyError` for a name that no breaker has."""
+        out = Decision()
+        breaker = self._breakers[breaker_name]
+        match action:
+            case "force-open":
+                transition = breaker.force_open(now)
+            case "force-closed":
+                transition = breaker.force_closed(now)
+            case "reset":
+                transition = breaker.reset(now)
+        if action != "force-open":  # whoever lets calls through again means the whole backend
+            self._parts.release()
+        if transition is not None:
+            self._moved(transition, now, out)
+        return self._telling.finished(out, now)
+
+    def hint(self, event_types: Iterable[str], now: Instant) -> None:
+        """Something changed at the backend: these sources are due now."""
+        self._lineup.hint(event_types, now)
+
+    def interest_changed(self, is_wanted: Callable[[str], bool], now: Instant) -> bool:
+        """A client came or left: idle sources that are wanted again are due now. Return whether there are any."""
+        wanted = [source.type for source in self._sources.values() if source.idle and is_wanted(source.type)]
+        self._lineup.hint(wanted, now)
+        return bool(wanted)
+
+    def clock_set(self, now: Instant) -> Decision:
+        """The wall clock was set: save all values again, with their `as_of` by the new time."""
+        out = Decision()
+        for source in self._sources.values():
+            source.save(now, self._parts.seen_by(source, now), out)
+        return self._telling.finished(out, now)
+
+    # what happens to it, by time and calls
+
+    def tick(self, now: Instant, *, is_wanted: Callable[[str], bool], only_news: bool = False) -> Decision:
+        """Time has passed: line up the sources that are due, and say what follows for those that are not asked.
+
+        `is_wanted` tells whether any client is subscribed to a type. With `only_news`, while the bus is stuck, stale
+        events are not repeated.
+        """
+        out = Decision()
+        self._lineup.make_up_for_hold(now)
+        for name, ticking in self._lineup.ticking(now).items():
+            for source in ticking:
+                self._follow_interest(source, is_wanted, now)
+                self._lineup.count_missed(source, out)
+            asked = set(self._lineup.line_up(name, ticking, now))
+            self._parts.repeat((source for source in ticking if source not in asked), now, out, only_news=only_news)
+        if self._telling.restate_at is None:
+            self._parts.review_ages(now, out)
+        return self._telling.finished(out, now)
+
+    def next_turn(self, now: Instant) -> Turn | None:
+        """Return who is asked next, and occupies one of the backend's connections from now on; None if nobody.
+
+        Every turn ends with one call of `ended`, `unprepared` or `abandoned`, or with an `admit` that gives no permit.
+        """
+        return self._lineup.next(now)
+
+    def admit(self, turn: Turn, now: Instant) -> Decision:
+        """The call is ready. Send it at once if there is a `Turn.permit` after this; otherwise the turn is over."""
+        out = Decision()
+        permit = turn.breaker.permit(now)
+        self._lineup.no_longer_waits(turn)
+        if isinstance(permit, Permit):
+            turn.permit, turn.sent = permit, now
+            if permit.transition is not None:
+                self._moved(permit.transition, now, out)
+            for source in turn.group:
+                source.sent(now)
+        else:
+            self._lineup.is_over(turn)
+            self._lineup.note_held_back(turn.group, turn.breaker, now)
+            self._parts.repeat(turn.group, now, out)
+        return self._telling.finished(out, now)
+
+    def unprepared(self, turn: Turn, fault: Fault, now: Instant) -> Decision:
+        """Nothing could be sent, since credentials are missing, say. No breaker counts that: it is our own fault."""
+        out = Decision()
+        self._lineup.is_over(turn)
+        self._record_outcomes(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
+        return self._telling.finished(out, now)
+
+    def ended(self, turn: Turn, outcomes: Sequence[tuple[Outcome, Value | None]], now: Instant) -> Decision:
+        """The call has ended, with an outcome for each source of the turn, and a value for each answer."""
+        assert turn.permit is not None, "no call without a permit"
+        out = Decision()
+        verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
+        came_from = frozenset(
+            source.type for source, (outcome, _) in zip(turn.group, outcomes, strict=True) if outcome == fault
+        )
+        if wish_s := hold_s(outcome for outcome, _ in outcomes):
+            self._hold(Instant(now.mono + wish_s, now.wall + wish_s), out)
+        transition = turn.breaker.record(
+            turn.permit, verdict, now=now, jitter=self._draw(), fault=fault, came_from=came_from
+        )
+        self._lineup.is_over(turn)
+        self._record_outcomes(turn, outcomes, turn.sent, now, out)
+        if transition is not None:
+            self._moved(transition, now, out, told=turn.group)
+        return self._telling.finished(out, now)
+
+    def abandoned(self, turn: Turn, now: Instant) -> None:
+        """The turn was cancelled, at whatever stage: that says nothing about the backend. Counts once."""
+        if turn.is_over:
+            return
+        if turn.permit is not None:
+            turn.breaker.record(turn.permit, Verdict.IGNORED, now=now, jitter=self._draw())
+        self._lineup.is_over(turn)
+        self._telling.owe(now)  # sources may have waited for the end of this call to speak
+
+    # what became of what it said
+
+    def taken(self, decision: Decision) -> None:
+        """The bus has published the drafts of `decision`."""
+        self._telling.taken(decision)
+
+    def refused(self, decision: Decision, now: Instant) -> None:
+        """The bus has not published the drafts of `decision`, and will not. See `Telling.refused`."""
+        self._telling.refused(decision, now)
+
+    def _record_outcomes(
+        self,
+        turn: Turn,
+        outcomes: Sequence[tuple[Outcome, Value | None]],
+        sent: Instant,
+        now: Instant,
+        out: Decision,
+    ) -> None:
+        for source, (outcome, value) in zip(turn.group, outcomes, strict=True):
+            seen = self._parts.seen_by(source, now)
+            source.ended(outcome, value, sent=sent, now=now, breaker=seen, draw=self._draw, into=out)
+
+    def _hold(self, until: Instant, out: Decision) -> None:
+        """The backend asks to be left alone, so each of its breakers is told.
+
+        Those who wait for a connection need no word: the call that brought this gives its connection back, so their
+        turn comes at once, and the breaker refuses it.
+        """
+        self._parts.hold(until)
+        out.notes.append(backend_held(self._plan.name, until))
+
+    def _moved(self, transition: Transition, now: Instant, out: Decision, told: Sequence[Source] = ()) -> None:
+        """A breaker moved: say so, and what that means for the sources behind it.
+
+        `told` are the sources of the call that moved it, which have spoken already.
+        """
+        out.moves.append(transition)
+        out.notes.append(breaker_moved(transition))
+        out.measurements.append(BreakerMoved(transition.breaker, transition.state.value))
+        others = [source for source in self._parts.behind[transition.breaker] if source not in told]
+        if transition.state is State.CLOSED:
+            self._lineup.spread(others, now, self._draw)
+        withdrawn = self._lineup.withdraw(now)
+        self._parts.repeat(withdrawn, now, out)
+        for source in others:
+            # If its call is at its deadline, the end of that will say what the move means for it.
+            if source not in withdrawn and not source.is_at_deadline(now):
+                source.review(now, self._parts.seen_by(source, now), out)
+
+    def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
+        if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):
+            self._lineup.follow_interval(source, now)
+
+    def _source_view(self, source: Source, now: Instant) -> SourceView:
+        breaker = self._parts.seen_by(source, now)
+        next_poll_at = now.wall_at(self._lineup.next_poll_at(source, breaker, now))
+        return source.view(now, breaker, next_poll_at=next_poll_at, missed_ticks=self._lineup.missed(source))

@@ -1,0 +1,222 @@
+"""What a breaker remembers, and how that is shown, carried to another process and moved with the wall clock.
+
+The data alone: `breaker` decides when a breaker moves and what counts, and nobody else changes this.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Self
+
+import msgspec
+
+from tidegate.core.instant import Instant
+from tidegate.core.polling.breaker_values import (
+    BreakerRules,
+    BreakerView,
+    LastFailure,
+    Mode,
+    Move,
+    Reason,
+    State,
+    Transition,
+)
+from tidegate.core.polling.carried import CarriedBreaker, CarriedMove
+from tidegate.errors import ErrorCode
+
+HISTORY = 32
+"""How many of its newest moves a breaker remembers. Every status answer shows them all, so they must stay few."""
+
+
+class BreakerData:
+    """Everything that a breaker remembers, except the calls under way.
+
+    `generation` grows with each move. `failures` and `successes` are the current runs, `openings` how many times in a
+    row the breaker has opened. `retry_at` ends the open period, `held_until` the backend's newest hold.
+    """
+
+    __slots__ = (
+        "cause",
+        "failures",
+        "generation",
+        "held_until",
+        "history",
+        "last_error",
+        "last_error_at",
+        "mode",
+        "name",
+        "openings",
+        "retry_at",
+        "since",
+        "successes",
+        "window",
+    )
+
+    last_error_at: Instant  # set together with `last_error`
+
+    def __init__(self, name: str, config: BreakerRules, *, now: Instant) -> None:
+        self.name = name
+        self.mode = Mode.CLOSED
+        self.generation = 0
+        self.since = now
+        self.failures = 0
+        self.successes = 0
+        self.openings = 0
+        self.retry_at: Instant | None = None
+        self.held_until: Instant | None = None
+        self.cause: ErrorCode | None = None
+        self.last_error: LastFailure | None = None
+        self.history: tuple[Move, ...] = (Move(now, None, State.CLOSED, Reason.START),)
+        self.window = CallWindow(config.rate_window_s)
+
+    @classmethod
+    def resumed(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
+        """Go on where `carried` left off, in a new generation: calls that were admitted before no longer count."""
+        resumed = cls(name, config, now=now)
+        resumed.mode = Mode[carried.mode]
+        resumed.generation = carried.generation + 1
+        resumed.since = now.when(carried.since)
+        resumed.failures = carried.failures
+        resumed.successes = carried.successes
+        resumed.openings = carried.openings
+        resumed.retry_at = _when(now, carried.retry_at)
+        resumed.held_until = _when(now, carried.held_until)
+        resumed.cause = carried.cause
+        if carried.last_error is not None:
+            resumed.last_error = carried.last_error
+            resumed.last_error_at = now.when(carried.last_error.at)
+        resumed.history = tuple(
+            Move(now.when(move.at), move.from_state, move.to, move.reason) for move in carried.history
+        )
+        for at, failed in carried.window:
+            resumed.window.add(now.when(at).mono, failed=failed)
+        return resumed
+
+    def carried(self, now: Instant) -> CarriedBreaker:
+        """The whole state at `now`."""
+        self.follow_clock(now)
+        return CarriedBreaker(
+            mode=self.mode.name,
+            generation=self.generation,
+            since=self.since.wall,
+            failures=self.failures,
+            successes=self.successes,
+            openings=self.openings,
+            retry_at=None if self.retry_at is None else self.retry_at.wall,
+            held_until=None if self.held_until is None else self.held_until.wall,
+            cause=self.cause,
+            last_error=self.last_error,
+            history=[CarriedMove(move.at.wall, move.from_state, move.to, move.reason) for move in self.history],
+            window=[(now.wall_at(at), failed) for at, failed in self.window],
+        )
+
+    def enter(
+        self, mode: Mode, reason: Reason, now: Instant, *, retry_at: Instant | None, cause: ErrorCode | None
+    ) -> Transition:
+        """Move to `mode`, in a new generation and with an empty window."""
+        before = self.mode.shown
+        self.mode = mode
+        self.generation += 1
+        self.since = now
+        self.retry_at = retry_at
+        self.cause = cause
+        self.window.clear()
+        self.history = (*self.history, Move(now, before, mode.shown, reason))[-HISTORY:]
+        return self.transition(before, reason)
+
+    def is_held(self, now: Instant) -> bool:
+        """Whether the backend has asked to be left alone, and that has not ended."""
+        return self.held_until is not None and now.mono < self.held_until.mono
+
+    @property
+    def probe_admitted_at(self) -> Instant | None:
+        """When a probe is admitted: the end of the open period, or of a hold if that is later; None unless open."""
+        if self.retry_at is None or self.held_until is None:
+            return self.retry_at
+        return max(self.retry_at, self.held_until, key=lambda instant: instant.mono)
+
+    def view(self) -> BreakerView:
+        """The breaker as others see it."""
+        return BreakerView(
+            name=self.name,
+            state=self.mode.shown,
+            forced=self.mode.forced,
+            since=self.since.wall,
+            failure_count=self.failures,
+            success_count=self.successes,
+            open_count=self.openings,
+            retry_at=self._retry_at_wall,
+            last_error=self.last_error,
+            cause=self.cause,
+            history=self.history,
+            held_until=self.held_until,
+        )
+
+    def transition(self, from_state: State | None, reason: Reason) -> Transition:
+        """The move from `from_state` to the current state."""
+        is_open = self.mode.shown is State.OPEN
+        return Transition(
+            breaker=self.name,
+            state=self.mode.shown,
+            from_state=from_state,
+            reason=reason,
+            forced=self.mode.forced,
+            failure_count=self.failures,
+            open_count=self.openings,
+            opened_at=self.since.wall if is_open else None,
+            retry_at=self._retry_at_wall,
+            cause=self.cause,
+        )
+
+    def follow_clock(self, now: Instant) -> None:
+        """If the wall clock was set, move the times that are shown. Decisions use monotonic time, so none changes."""
+        self.since = self.since.seen_at(now)
+        if any(move.at.step_to(now) for move in self.history):
+            self.history = tuple(msgspec.structs.replace(move, at=move.at.seen_at(now)) for move in self.history)
+        if self.retry_at is not None:
+            self.retry_at = self.retry_at.seen_at(now)
+        if self.held_until is not None:
+            self.held_until = self.held_until.seen_at(now)
+        if self.last_error is not None:
+            self.last_error_at = self.last_error_at.seen_at(now)
+            self.last_error = msgspec.structs.replace(self.last_error, at=self.last_error_at.wall)
+
+    @property
+    def _retry_at_wall(self) -> float | None:
+        retry_at = self.probe_admitted_at
+        return None if retry_at is None else retry_at.wall
+
+
+class CallWindow:
+    """The calls of the last `span_s` seconds, and how many of them failed."""
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s = span_s
+        self._calls: deque[tuple[float, bool]] = deque()
+        self._failed = 0
+
+    def add(self, now: float, *, failed: bool) -> None:
+        """Count a call that ended `now`, in monotonic seconds, and forget the calls that are too old."""
+        self._calls.append((now, failed))
+        self._failed += failed
+        while self._calls[0][0] <= now - self._span_s:
+            self._failed -= self._calls.popleft()[1]
+
+    def clear(self) -> None:
+        """Forget every call."""
+        self._calls.clear()
+        self._failed = 0
+
+    def __iter__(self) -> Iterator[tuple[float, bool]]:
+        return iter(self._calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def failure_rate(self) -> float:
+        """The share of calls that failed. Asked only of a window with calls in it."""
+        return self._failed / len(self._calls)
+
+
+def _when(now: Instant, wall: float | None) -> Instant | None:
+    return None if wall is None else now.when(wall)

@@ -1,0 +1,136 @@
+"""The whole state of a backend as JSON can carry it, so that another process can go on with it.
+
+One struct for each part that has state. Every time is in Unix seconds, since another process has another monotonic
+clock. Calls under way are left out: whatever becomes of them, the process that takes over must not count it.
+
+Values only. Each part makes its own with `carried(now)` and starts from one with `resumed(...)`.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from tidegate.core.polling.breaker_values import LastFailure, Reason, State, Transition
+from tidegate.core.polling.source_values import FreshnessStatus, Items, Told
+from tidegate.errors import ErrorCode
+
+
+class CarriedMove(msgspec.Struct, frozen=True):
+    """A `Move` of a breaker's history."""
+
+    at: float
+    from_state: State | None
+    to: State
+    reason: Reason
+
+
+class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a `Breaker`.
+
+    `mode` is the name of a `Mode`. `window` are the calls that `failure_rate` counts: when each ended, and whether it
+    failed.
+    """
+
+    mode: str
+    generation: int
+    since: float
+    failures: int
+    successes: int
+    openings: int
+    retry_at: float | None
+    held_until: float | None
+    cause: ErrorCode | None
+    last_error: LastFailure | None
+    history: list[CarriedMove]
+    window: list[tuple[float, bool]]
+
+
+class CarriedTold(msgspec.Struct, frozen=True):
+    """A `Told`. An item without a key has the key ""."""
+
+    status: FreshnessStatus
+    items: dict[str, msgspec.Raw] | None
+    request: int
+
+
+class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a `Freshness`. An item without a key has the key "".
+
+    `told` is what the bus has published. Its `items` are None if they are the same as `items` here.
+    """
+
+    interval_s: float
+    limit_s: float
+    items: dict[str, msgspec.Raw]
+    sent_at: float | None
+    held_request: int
+    attempt: int
+    failure: ErrorCode | None
+    is_known: bool
+    told: CarriedTold | None
+
+
+class CarriedReports(msgspec.Struct, frozen=True):
+    """The state of an `ErrorReports`. The times are None between episodes."""
+
+    failures: int
+    suppressed: int
+    began_at: float | None
+    reported_at: float | None
+
+
+class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
+    """The ticks of one source in a `Schedule`."""
+
+    interval_s: float
+    anchor: float
+    next_at: float
+    off_grid: bool
+    missed: int
+
+
+class CarriedSource(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a `Source`. `backs_off_until` and `last_sent` are None if that never happened."""
+
+    freshness: CarriedFreshness
+    reports: CarriedReports
+    requests: int
+    attempted: bool
+    idle: bool
+    auth_refusals: int
+    backs_off_until: float | None
+    last_sent: float | None
+    missed_told: int
+
+
+class CarriedBackend(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a `BackendState`. `untold` are the moves of breakers not published yet, oldest first."""
+
+    breakers: dict[str, CarriedBreaker]
+    sources: dict[str, CarriedSource]
+    ticks: dict[str, CarriedTicks]
+    held_back: list[str]
+    untold: list[Transition]
+
+
+def carried_told(told: Told, held: Items) -> CarriedTold:
+    """Return `told` as JSON can carry it; `held` are the items that its source holds now."""
+    # The items are mostly the same, and may be large: they are carried once.
+    items = None if told.items is held else carried_items(told.items)
+    return CarriedTold(told.status, items, told.request)
+
+
+def resumed_told(carried: CarriedTold, held: Items) -> Told:
+    """The inverse of `carried_told`."""
+    items = held if carried.items is None else resumed_items(carried.items)
+    return Told(carried.status, items, carried.request)
+
+
+def carried_items(items: Items) -> dict[str, msgspec.Raw]:
+    """Return `items` as JSON can carry them: "" stands for no key."""
+    return {key or "": data for key, data in items.items()}
+
+
+def resumed_items(items: Mapping[str, msgspec.Raw]) -> Items:
+    """The inverse of `carried_items`."""
+    return {key or None: data for key, data in items.items()}

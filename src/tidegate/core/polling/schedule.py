@@ -1,0 +1,149 @@
+"""When each source of one backend is due.
+
+Every source has a fixed grid: ``anchor + n * interval``. After a tick, the next one is on that grid and strictly in the
+future, so a late tick neither delays the following ones nor leads to a burst. After a poll off the grid (a hint, a
+recovery) the source returns to its grid, half an interval later at the earliest. All times are in seconds of the
+monotonic clock. Knows nothing of calls or breakers.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+
+from tidegate.core.instant import Instant
+from tidegate.core.polling.carried import CarriedTicks
+
+FIRST_POLL_WITHIN_S = 1.0
+"""First polls are spread over this many seconds: soon, but a backend is not asked for everything at once."""
+
+
+class Schedule:
+    """The ticks of all sources of one backend. An unknown name raises `KeyError`."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, _Ticks] = {}
+        self._heap: list[tuple[float, str]] = []  # may hold outdated times, which `next_at` skips
+
+    def add(self, name: str, *, interval_s: float, phase: float, now: float) -> None:
+        """Poll `name` every `interval_s`. The first poll is within that or 1 s, at the share `phase`, in [0, 1).
+
+        Sources that are added at the same `now` with the same interval and phase are always due together.
+        """
+        assert name not in self._sources, f"{name} is in the schedule already"
+        anchor = now + phase * min(interval_s, FIRST_POLL_WITHIN_S)
+        self._sources[name] = _Ticks(interval_s, anchor)
+        self._arm(name, anchor)
+
+    def resume(self, name: str, carried: CarriedTicks, *, now: Instant) -> None:
+        """Go on with the ticks of `name` where `carried` left off, instead of `add`."""
+        ticks = self._sources[name] = _Ticks(carried.interval_s, now.when(carried.anchor).mono)
+        ticks.missed = carried.missed
+        self._arm(name, now.when(carried.next_at).mono, off_grid=carried.off_grid)
+
+    def carried(self, name: str, now: Instant) -> CarriedTicks:
+        """The whole state of `name` at `now`."""
+        ticks = self._sources[name]
+        return CarriedTicks(
+            interval_s=ticks.interval_s,
+            anchor=now.wall_at(ticks.anchor),
+            next_at=now.wall_at(ticks.next_at),
+            off_grid=ticks.off_grid,
+            missed=ticks.missed,
+        )
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next source is due; None without sources."""
+        while self._heap and self._left(*self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def next_due(self, name: str) -> float:
+        """When `name` is due next."""
+        return self._sources[name].next_at
+
+    def due(self, now: float) -> list[str]:
+        """Return the sources that are due, longest due first, and arm each for its next time.
+
+        Ticks of the grid that passed unnoticed in between are counted as missed.
+        """
+        names = []
+        while (at := self.next_at) is not None and at <= now:
+            name = self._heap[0][1]
+            source = self._sources[name]
+            if source.off_grid:
+                following = source.tick_after(now + source.interval_s / 2)
+            else:
+                following = source.tick_after(now)
+                source.missed += round((following - at) / source.interval_s) - 1
+            self._arm(name, following)
+            names.append(name)
+        return names
+
+    def miss(self, name: str) -> None:
+        """Count a tick of `name` as missed: its last call is still under way."""
+        self._sources[name].missed += 1
+
+    def missed(self, name: str) -> int:
+        """Return how many ticks of `name` led to no poll because the backend, or this process, was too slow."""
+        return self._sources[name].missed
+
+    def hint(self, names: Iterable[str], now: float) -> None:
+        """Something has changed at the backend: `names` are due now."""
+        for name in names:
+            self._arm(name, now, off_grid=True)
+
+    def spread(self, names: Sequence[str], now: float, *, jitter: float) -> None:
+        """The backend is back: poll each of `names` once, in this order, spread evenly over its interval.
+
+        `jitter`, in [0, 1), is the position in each source's share of the interval. Leave out sources that were just
+        polled.
+        """
+        for index, name in enumerate(names):
+            share = (index + jitter) / len(names)
+            source = self._sources[name]
+            at = now + share * source.interval_s
+            # Never later than before: while a backend comes and goes, a source would be put off again and again.
+            if not source.off_grid or at < source.next_at:
+                self._arm(name, at, off_grid=True)
+
+    def set_interval(self, name: str, interval_s: float, now: float) -> None:
+        """Poll `name` every `interval_s` from now on. The grid keeps its anchor; a poll off the grid stays due."""
+        source = self._sources[name]
+        if source.interval_s == interval_s:
+            return
+        source.interval_s = interval_s
+        if not source.off_grid:
+            self._arm(name, source.tick_after(now))
+
+    def _arm(self, name: str, at: float, *, off_grid: bool = False) -> None:
+        source = self._sources[name]
+        source.next_at = at
+        source.off_grid = off_grid
+        heapq.heappush(self._heap, (at, name))
+        # Each hint leaves an outdated entry behind: without this, many hints would grow the heap without bound.
+        if len(self._heap) > 2 * len(self._sources):
+            self._heap = [(source.next_at, name) for name, source in self._sources.items()]
+            heapq.heapify(self._heap)
+
+    def _left(self, at: float, name: str) -> bool:
+        return self._sources[name].next_at != at
+
+
+class _Ticks:
+    __slots__ = ("anchor", "interval_s", "missed", "next_at", "off_grid")
+
+    next_at: float  # `_arm` sets both
+    off_grid: bool
+
+    def __init__(self, interval_s: float, anchor: float) -> None:
+        self.interval_s = interval_s
+        self.anchor = anchor
+        self.missed = 0
+
+    def tick_after(self, time: float) -> float:
+        """Return the first tick of the grid after `time`."""
+        tick = math.floor((time - self.anchor) / self.interval_s) + 1
+        at = self.anchor + tick * self.interval_s
+        # The quotient may have been rounded down. Each tick is computed in the same way, so that none comes twice.
+        return at if at > time else self.anchor + (tick + 1) * self.interval_s

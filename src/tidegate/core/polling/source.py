@@ -1,0 +1,299 @@
+"""One polled source: what is known of its data and its calls, and what each end of a call brings about.
+
+It owns the source's freshness, its error episodes, its back-off after a refused account, and whether it is being asked
+now. Its breaker judges the whole backend, so the breaker's view comes as an argument. Which source is asked when is
+decided in `lineup`; what a breaker's move means for other sources, in `backend_state`.
+
+Every method adds what it brings about to the `Decision` that it is given.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Self
+
+from tidegate.core.events import Draft
+from tidegate.core.instant import LONG_AGO, Instant, carried_time, resumed_time
+from tidegate.core.measurements import PollEnded
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.breaker_values import BreakerView, open_period_s
+from tidegate.core.polling.call_end import CallEnd
+from tidegate.core.polling.carried import CarriedSource
+from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.drafts import error_draft
+from tidegate.core.polling.episodes import ErrorReports, Report
+from tidegate.core.polling.freshness import Freshness
+from tidegate.core.polling.notes import source_failing, source_recovered
+from tidegate.core.polling.outcome import Fault, Outcome
+from tidegate.core.polling.saving import restored, restored_as_of, to_save
+from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
+from tidegate.errors import ErrorCode
+
+REQUESTS_SKIPPED = 1000
+"""Request numbers that a resumed source leaves out: the process that had it before may have used some since it told."""
+
+
+class Source:
+    """One source, while it is polled. `backend` is its backend's plan. With `keeps`, good values are saved to disk."""
+
+    __slots__ = (
+        "_backend",
+        "_end",
+        "_freshness",
+        "_keeps",
+        "_reports",
+        "_requests",
+        "about",
+        "attempted",
+        "auth_refusals",
+        "backs_off_until",
+        "idle",
+        "in_flight",
+        "last_sent",
+        "missed_told",
+        "plan",
+        "type",
+    )
+
+    def __init__(self, plan: SourcePlan, backend: BackendPlan, *, keeps: bool) -> None:
+        self.plan = plan
+        self.type = plan.spec.type
+        self.about = frozenset({plan.spec.type})
+        self.in_flight = False
+        """Whether it waits for a connection, or is being asked."""
+        self.attempted = False
+        """Whether its first attempt has ended, successful or not."""
+        self.idle = False
+        """Whether it is asked at its idle interval."""
+        self.auth_refusals = 0
+        self.backs_off_until = LONG_AGO
+        self.last_sent = LONG_AGO
+        self.missed_told = 0
+        self._backend = backend
+        self._keeps = keeps
+        self._freshness = Freshness(plan.spec)
+        self._reports = ErrorReports(backend.rpc_error_interval_s)
+        self._requests = 0
+        self._end = CallEnd()
+
+    @classmethod
+    def resumed(
+        cls, plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, keeps: bool, now: Instant
+    ) -> Self:
+        """Go on where `carried` left off, without the call that was under way then."""
+        resumed = cls(plan, backend, keeps=keeps)
+        resumed._freshness = Freshness.resumed(plan.spec, carried.freshness, now=now)
+        resumed._reports = ErrorReports.resumed(backend.rpc_error_interval_s, carried.reports, now=now)
+        resumed._requests = carried.requests + REQUESTS_SKIPPED
+        resumed.attempted = carried.attempted
+        resumed.idle = carried.idle
+        resumed.auth_refusals = carried.auth_refusals
+        resumed.backs_off_until = resumed_time(carried.backs_off_until, now)
+        resumed.last_sent = resumed_time(carried.last_sent, now)
+        resumed.missed_told = carried.missed_told
+        return resumed
+
+    def carried(self, now: Instant) -> CarriedSource:
+        """The whole state at `now`, except a call under way."""
+        return CarriedSource(
+            freshness=self._freshness.carried(now),
+            reports=self._reports.carried(now),
+            requests=self._requests,
+            attempted=self.attempted,
+            idle=self.idle,
+            auth_refusals=self.auth_refusals,
+            backs_off_until=carried_time(self.backs_off_until, now),
+            last_sent=carried_time(self.last_sent, now),
+            missed_told=self.missed_told,
+        )
+
+    # what may be asked
+
+    @property
+    def interval_s(self) -> float:
+        """The interval at which it is asked now, in seconds."""
+        idle_s = self.plan.idle_interval_s
+        return idle_s if self.idle and idle_s is not None else self.plan.spec.interval_s
+
+    @property
+    def review_at(self) -> float | None:
+        """Monotonic time at which age alone makes what was said untrue, or later if the end of its call is awaited."""
+        due = self._freshness.due_review_at
+        awaited_until = self._end.awaited_until
+        return due if due is None or awaited_until is None else max(due, awaited_until)
+
+    def may_be_asked(self, now: Instant) -> bool:
+        """Whether it has no turn already, and does not back off after a refused account."""
+        return not self.in_flight and self.backs_off_until <= now.mono
+
+    def is_at_deadline(self, now: Instant) -> bool:
+        """Whether its call has reached its deadline, so that its end is about to say what there is to say."""
+        return self._end.is_overdue(now)
+
+    def restated(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
+        """Return what a retained `draft` of this source has to say at `now`. See `Freshness.restated`."""
+        return self._freshness.restated(draft, now, breaker)
+
+    def view(self, now: Instant, breaker: BreakerView, *, next_poll_at: float, missed_ticks: int) -> SourceView:
+        """Return the source as it is shown. `next_poll_at` is in Unix seconds."""
+        status = self._freshness.status(now, breaker)
+        return SourceView(
+            type=self.type,
+            backend=self._backend.name,
+            interval_s=self.interval_s,
+            max_age_s=self._freshness.max_age_s,
+            on_change=self.plan.spec.on_change,
+            stale=status.stale,
+            error_code=status.error_code,
+            missed_ticks=missed_ticks,
+            as_of=status.as_of,
+            next_poll_at=next_poll_at,
+        )
+
+    # what happens to it
+
+    def restore(self, values: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Its values were read back from disk, by key. They are published as stale until the backend answers."""
+        value = restored(values, keyed=self.plan.key is not None)
+        if value is None:
+            return
+        as_of = restored_as_of(values)
+        self._say(self._freshness.restored(value, as_of=as_of, now=now, breaker=breaker), into)
+        if as_of > now.wall:  # the clock was wrong when they were saved: what is on disk would stay wrong
+            self.save(now, breaker, into)
+
+    def set_idle(self, idle: bool) -> bool:
+        """Ask at the idle interval from now on, or no longer. Return whether that is a change."""
+        if self.idle == idle:
+            return False
+        self.idle = idle
+        self._freshness.set_interval(self.interval_s)
+        return True
+
+    def sent(self, now: Instant) -> None:
+        """Its call is sent now."""
+        self.last_sent = now.mono
+        self._end.begin(now.mono + self._backend.timeout_s)
+
+    def is_back(self) -> None:
+        """Its turn has ended or was withdrawn, so it may be asked again."""
+        self.in_flight = False
+        self._end.clear()
+
+    def ended(
+        self,
+        outcome: Outcome,
+        value: Value | None,
+        *,
+        sent: Instant,
+        now: Instant,
+        breaker: BreakerView,
+        draw: Callable[[], float],
+        into: Decision,
+    ) -> None:
+        """Its call, which was sent at `sent`, ended with `outcome`. An answer comes with its `value`.
+
+        `breaker` is the view after the outcome was recorded. `draw` returns a random number in [0, 1).
+        """
+        self._requests += 1
+        self.attempted = True
+        code = outcome.code if isinstance(outcome, Fault) else None
+        into.measurements.append(PollEnded(self.type, code, now.mono - sent.mono))
+        if isinstance(outcome, Fault):
+            self._back_off(outcome, now, draw)
+            update = self._freshness.failed(self._requests, code=outcome.code, now=now, breaker=breaker)
+            self._say(update, into)
+            self._report(outcome, now, breaker, into)
+            return
+        assert value is not None, "an answer has a value"
+        self.auth_refusals = 0
+        self._recover(now, into)
+        update = self._freshness.answered(self._requests, sent=sent, value=value, now=now, breaker=breaker)
+        self._say(update, into)
+        if self._keeps:
+            drafts = [draft for draft in update.drafts if draft.type == self.type]
+            changed = {draft.key for draft in drafts} if self.plan.key else {None}
+            self._save(changed, [draft.key for draft in drafts if draft.gone], now, breaker, into)
+
+    def repeat(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
+        """It was due, but is not asked, or is still being asked. With `only_news`, nothing is repeated."""
+        self.attempted = self.attempted or not self.in_flight
+        if self.attempted and not self._awaits_end(now):
+            said = self._freshness
+            self._say(said.review(now, breaker) if only_news else said.repeat(now, breaker), into)
+
+    def review(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Its breaker moved: say what that changes for its data."""
+        self._say(self._freshness.review(now, breaker), into)
+
+    def review_age(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Say what time alone has made stale or expired, if anything."""
+        at = self.review_at
+        if at is not None and at <= now.mono and not self._awaits_end(now):
+            self._say(self._freshness.review(now, breaker), into)
+
+    def restate(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Say what differs from what was told, unless the end of its call is about to. See `Freshness.restate`."""
+        if not self._awaits_end(now):
+            self._say(self._freshness.restate(now, breaker), into)
+
+    def save(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Save all its values, with their `as_of` by the present wall clock."""
+        if self._keeps:
+            self._save(self._freshness.items, (), now, breaker, into)
+
+    # what became of what it said
+
+    def taken(self, told: Told) -> None:
+        """The bus has published events that say `told`."""
+        self._freshness.taken(told)
+
+    def refused(self) -> None:
+        """The bus refused what this source said last. Call `restate` later."""
+        self._freshness.refused()
+
+    def forget_told(self) -> None:
+        """Another epoch has begun, in which nothing was told. Call `restate` then."""
+        self._freshness.forget_told()
+
+    def report_refused(self, report: Report) -> None:
+        """The bus refused an `rpc_error`."""
+        self._reports.refused(report)
+
+    def _awaits_end(self, now: Instant) -> bool:
+        """Whether the end of its call is about to say what there is to say."""
+        return self._end.is_awaited(now)
+
+    def _say(self, update: Update, into: Decision) -> None:
+        if update.told is not None:
+            into.drafts += update.drafts
+            into.told[self.type] = update.told
+        if update.as_of is not None:
+            into.refreshed[self.type] = update.as_of
+
+    def _back_off(self, fault: Fault, now: Instant, draw: Callable[[], float]) -> None:
+        """Ask less and less often with an account that is refused: too many attempts may lock it."""
+        if fault.code is ErrorCode.RPC_AUTH:
+            self.auth_refusals += 1
+            rules = self._backend.breaker
+            self.backs_off_until = now.mono + open_period_s(
+                self.auth_refusals, open_s=rules.open_s, open_max_s=rules.open_max_s, jitter=draw()
+            )
+
+    def _report(self, fault: Fault, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        report = self._reports.failed(now.mono, fault)
+        if report is None:
+            return
+        if report.consecutive_failures == 1:
+            into.notes.append(source_failing(self._backend.name, self.type, fault, breaker))
+        into.drafts.append(error_draft(self._backend.name, self.type, self.about, report, now, breaker))
+        into.reports.append((self.type, report))
+
+    def _recover(self, now: Instant, into: Decision) -> None:
+        recovery = self._reports.recovered(now.mono)
+        if recovery is not None:
+            into.notes.append(source_recovered(self._backend.name, self.type, recovery))
+
+    def _save(self, keys: Keys, gone: Keys, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        as_of = self._freshness.status(now, breaker).as_of
+        if as_of is not None:
+            keyed = self.plan.key is not None
+            into.saves.append(to_save(self.type, self._freshness.items, keys=keys, gone=gone, as_of=as_of, keyed=keyed))

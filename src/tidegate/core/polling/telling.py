@@ -1,0 +1,105 @@
+"""What was told of one backend, what is on its way to the bus, and what is still owed.
+
+Every decision about a backend leaves through `finished`, and comes back through `taken` or `refused` once the bus has
+answered. Three things can go wrong with what was said, and each is made good by the next decision, or by the next tick
+after `restate_at`:
+
+- The bus refuses it. Then it was never said, and all that was decided after it is refused too.
+- The backend was taken over from another process, which could not publish everything.
+- Another epoch begins: nobody who connects now has heard anything.
+
+Then everything that differs from what was told is said again, the moves of breakers first and without a hole.
+"""
+
+from collections.abc import Collection, Iterable
+
+from tidegate.core.instant import Instant
+from tidegate.core.polling.backend_parts import BackendParts
+from tidegate.core.polling.breaker_values import Transition
+from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.drafts import move_draft
+
+RESTATE_S = 0.5
+"""How long after a refusal it is said again, unless something else is said before: a bus in trouble is not flooded."""
+
+
+class Telling:
+    """What subscribers know of one backend and its `parts`."""
+
+    def __init__(self, parts: BackendParts) -> None:
+        self.restate_at: float | None = None
+        """Monotonic time at which what is owed is said, unless something else is said before; None if nothing is."""
+        self._parts = parts
+        self._sources = parts.sources
+        self._epoch = 0
+        self._moves_under_way: list[Transition] = []
+        self._moves_owed: list[Transition] = []
+
+    @property
+    def untold(self) -> list[Transition]:
+        """The moves of breakers that the bus has not published yet, oldest first."""
+        return [*self._moves_owed, *self._moves_under_way]
+
+    def resume(self, untold: Collection[Transition], now: Instant) -> None:
+        """Another process has told of this backend before, except the moves in `untold`."""
+        self._moves_owed += untold
+        self.restate_at = now.mono
+
+    def begin(self, firsts: Iterable[Transition], now: Instant) -> None:
+        """Nothing was told yet: everything is owed, the `firsts` of the breakers before all else."""
+        self._moves_under_way.clear()
+        self._moves_owed[:] = firsts
+        for source in self._sources.values():
+            source.forget_told()
+        self.restate_at = now.mono
+
+    def epoch_changed(self, firsts: Iterable[Transition], now: Instant) -> None:
+        """Another sequence of events begins, in which nothing was told. Otherwise as `begin`."""
+        # What is on its way to the bus was decided for the epoch before. If it is taken, subscribers of this epoch may
+        # not have heard it; if it is refused, what it said is owed anyway. By this number its end is ignored.
+        self._epoch += 1
+        self.begin(firsts, now)
+
+    def owe(self, now: Instant) -> None:
+        """Somebody who was about to say something will not: say it soon."""
+        if self.restate_at is None:
+            self.restate_at = now.mono
+
+    def finished(self, out: Decision, now: Instant) -> Decision:
+        """Complete a decision: add what is owed, and put the moves of breakers before what they mean."""
+        if self.restate_at is not None and (out.drafts or out.moves or now.mono >= self.restate_at):
+            self.restate_at = None
+            out.moves[:0] = self._moves_owed
+            self._moves_owed.clear()
+            for source in self._sources.values():
+                source.restate(now, self._parts.seen_by(source, now), out)
+        if out.moves:
+            self._moves_under_way += out.moves
+            # A client that hears of stale data must have heard before that the breaker is open.
+            out.drafts[:0] = [move_draft(move, self._parts.serves[move.breaker]) for move in out.moves]
+        out.epoch = self._epoch
+        return out
+
+    def taken(self, decision: Decision) -> None:
+        """The bus has published the drafts of `decision`: what they say counts as told from now on."""
+        if decision.epoch != self._epoch:
+            return
+        del self._moves_under_way[: len(decision.moves)]
+        for name, told in decision.told.items():
+            self._sources[name].taken(told)
+
+    def refused(self, decision: Decision, now: Instant) -> None:
+        """The bus has not published the drafts of `decision` and will not, nor any that were decided after it.
+
+        All those decisions are given to this one after the other, with nothing else in between.
+        """
+        for name, report in decision.reports:
+            self._sources[name].report_refused(report)
+        if decision.epoch != self._epoch:
+            return
+        refused = len(decision.moves)
+        self._moves_owed += self._moves_under_way[:refused]
+        del self._moves_under_way[:refused]
+        for name in decision.told:
+            self._sources[name].refused()
+        self.restate_at = now.mono + RESTATE_S

@@ -1,0 +1,59 @@
+"""Reports of a failing source: at once, then at a bounded rate."""
+
+from tidegate.core.polling.episodes import ErrorReports, Recovery, Report
+from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.errors import ErrorCode
+
+DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
+LATE = Fault(ErrorCode.RPC_TIMEOUT, "after 2 s", Verdict.FAILURE)
+
+
+def test_the_first_failure_of_an_episode_is_reported_at_once() -> None:
+    assert ErrorReports(30.0).failed(0.0, DOWN) == Report(DOWN, 1, 0)
+
+
+def test_then_at_most_one_in_each_interval() -> None:
+    reports = ErrorReports(30.0)
+    reports.failed(100.0, DOWN)
+    assert reports.failed(110.0, DOWN) is None
+    assert reports.failed(129.9, LATE) is None
+    assert reports.failed(130.0, LATE) == Report(LATE, 4, 2)
+    assert reports.failed(159.9, DOWN) is None
+    assert reports.failed(200.0, DOWN) == Report(DOWN, 6, 1)
+    assert reports.failed(229.9, DOWN) is None
+
+
+def test_a_recovery_tells_what_it_ends() -> None:
+    reports = ErrorReports(30.0)
+    reports.failed(100.0, DOWN)
+    reports.failed(105.0, DOWN)
+    assert reports.recovered(107.5) == Recovery(2, 7.5)
+    assert reports.recovered(108.0) is None
+
+
+def test_there_is_nothing_to_recover_from_at_first() -> None:
+    assert ErrorReports(30.0).recovered(1.0) is None
+
+
+def test_a_new_episode_is_reported_at_once_with_all_that_was_suppressed() -> None:
+    reports = ErrorReports(30.0)
+    reports.failed(0.0, DOWN)
+    reports.failed(1.0, DOWN)
+    reports.recovered(2.0)
+    assert reports.failed(3.0, LATE) == Report(LATE, 1, 1)
+    assert reports.recovered(5.0) == Recovery(1, 2.0)
+
+
+def test_the_run_of_failures_is_counted() -> None:
+    reports = ErrorReports(30.0)
+    assert reports.consecutive_failures == 0
+    reports.failed(0.0, DOWN)
+    reports.failed(0.1, DOWN)
+    assert reports.consecutive_failures == 2
+    reports.recovered(1.0)
+    assert reports.consecutive_failures == 0
+
+
+def test_an_interval_of_zero_reports_everything() -> None:
+    reports = ErrorReports(0.0)
+    assert [reports.failed(1.0, DOWN) for _ in range(2)] == [Report(DOWN, 1, 0), Report(DOWN, 2, 0)]
