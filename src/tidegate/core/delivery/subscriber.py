@@ -1,7 +1,7 @@
 """One client's stream of events: in order, and complete, or with a `gap` message where events were dropped.
 
-What a subscriber does is its `Phase`. *Catching up*, it reads from a feed (`feed.py`), in pieces, as its channel drains;
-it goes live when the feed has reached the newest event. *Live*, the hub sends to it at once. *Backlogged*, its channel
+What a subscriber does is its `Phase`. *Catching up*, it reads from a feed (`feed.py`) as its channel drains, in pieces,
+and goes live when the feed has reached the newest event. *Live*, the hub sends to it at once. *Backlogged*, its channel
 is over the soft limit: the outbox keeps the newest, and is sent in pieces once the channel has drained.
 
 Here a slow client is detected: more than the hard limit waits for it (`_check_hard_limit`), or the kernel took no byte

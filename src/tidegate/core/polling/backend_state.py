@@ -1,8 +1,8 @@
 """Where every poll is decided: all that is known of one backend, and what follows from each thing that happens to it.
 
 `tick` lines up who is due, `next_turn` says who is asked next, `admit` asks the breaker, and `ended` takes in what came
-of the call. The parts are `lineup` (who is asked when), `breaker` (whether the backend may be asked), `source` with `freshness`
-(what is known of the data) and `telling` (what subscribers have been told).
+of the call. The parts are `lineup` (who is asked when), `breaker` (whether the backend may be asked), `source` with
+`freshness` (what is known of the data) and `telling` (what subscribers have been told).
 
 The poller tells it what happens, and carries out each `Decision` that comes back, in that order: see
 `tidegate.runtime.poller`. It is one object because a breaker's move concerns all sources behind that breaker, and a
