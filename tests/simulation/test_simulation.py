@@ -272,7 +272,7 @@ def heartbeats_stop(original: Original) -> Any:
         (Retained, "refresh", snapshots_are_of_an_older_time),
         (Outbox, "take_skipped", what_is_skipped_is_not_told),
         (Cohort, "take_pending", an_event_is_dropped),
-        (History, "refuses", a_replay_with_a_hole),
+        (History, "gap_reason", a_replay_with_a_hole),
         (Gateway, "_beat", heartbeats_stop),
     ],
     ids=lambda it: it.__name__ if callable(it) and not isinstance(it, type) else "",

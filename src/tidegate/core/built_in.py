@@ -70,7 +70,7 @@ _TIMES = {
 }
 
 
-def moved(draft: Draft, step_s: float) -> Draft:
+def with_times_moved(draft: Draft, step_s: float) -> Draft:
     """What a retained `draft` says once the wall clock was set by `step_s` seconds: its times are moved too."""
     data = draft.data
     if (told_as := RETAINED.get(draft.type)) is not None:

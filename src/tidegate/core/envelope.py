@@ -181,26 +181,26 @@ _SEQ_AT = len(b'{"type":"","timestamp":"2026-01-01T00:00:00.000Z",')
 """Where ``seq`` goes in, without the event type, which needs no escapes."""
 
 
-_NAMES = tuple(
+_SHARED_FIELDS = tuple(
     name for name in Draft.__struct_fields__ if name in EventEnvelope.__struct_fields__ and name not in {"type", "data"}
 )
-_FIRST = Draft.__struct_fields__.index(_NAMES[0])
-_TOLD = slice(_FIRST, _FIRST + len(_NAMES))
+_FIRST = Draft.__struct_fields__.index(_SHARED_FIELDS[0])
+_SHARED = slice(_FIRST, _FIRST + len(_SHARED_FIELDS))
 """What an envelope tells of its draft under the same name, unless that is the draft's default.
 
 It stands together in a draft, so that it is taken in one piece: to look up each field takes as long as to encode them.
 """
-assert Draft.__struct_fields__[_TOLD] == _NAMES, "what is told stands together in a draft"
+assert Draft.__struct_fields__[_SHARED] == _SHARED_FIELDS, "what is told stands together in a draft"
 
-_TIMES = tuple((_NAMES.index(name), name) for name in DRAFT_TIMES)
+_TIMES = tuple((_SHARED_FIELDS.index(name), name) for name in DRAFT_TIMES)
 
-_Untyped = msgspec.defstruct(
-    "_Untyped",
+_LooseEnvelope = msgspec.defstruct(
+    "_LooseEnvelope",
     [
         ("type", Any),
         ("timestamp", Any),
         ("seq", Any, UNSET),
-        *zip(_NAMES, [Any] * len(_NAMES), astuple(Draft(type="", data=Raw(b"")))[_TOLD], strict=True),
+        *zip(_SHARED_FIELDS, [Any] * len(_SHARED_FIELDS), astuple(Draft(type="", data=Raw(b"")))[_SHARED], strict=True),
         ("snapshot", Any, UNSET),
         ("data", Any, UNSET),
     ],
@@ -236,7 +236,7 @@ def event_at(seq: int, encoded: EncodedDraft, *, age_s: float = 0.0) -> Event:
     return Event(encoded.draft, seq, encoded.timestamp, b'%b"seq":%d,%b' % (json[:at], seq, json[at:]), age_s)
 
 
-def unplaced_event(draft: Draft, *, timestamp: float) -> Event:
+def event_without_position(draft: Draft, *, timestamp: float) -> Event:
     """`draft` as an event that has no position, such as a heartbeat."""
     encoded = encode_draft(draft, timestamp=timestamp)
     return Event(encoded.draft, None, timestamp, encoded.json)
@@ -271,8 +271,8 @@ def encode_gap(
 
 
 def _envelope(draft: Draft, *, seq: int | UnsetType, timestamp: float) -> Any:
-    told = astuple(draft)[_TOLD]
-    envelope = _Untyped(draft.type, rfc3339(timestamp), seq, *told, UNSET, draft.data)
+    told = astuple(draft)[_SHARED]
+    envelope = _LooseEnvelope(draft.type, rfc3339(timestamp), seq, *told, UNSET, draft.data)
     for at, name in _TIMES:
         if (moment := told[at]) is not None:
             setattr(envelope, name, rfc3339(moment))

@@ -17,7 +17,7 @@ FIELD_BYTES = 64
 READ_BYTES = 262144
 """The largest single read of a socket. A body may exceed its limit by this much before its reader can refuse it."""
 
-SPARE = 8
+BODY_PER_FRAMING = 8
 """How many bytes of a body allow one more byte of chunked framing, in addition to `HELD_BYTES`."""
 
 
@@ -33,29 +33,29 @@ class Intake:
         self._waiting: list[int] = []
         self._waiting_bytes = 0
 
-    def came(self, count: int) -> None:
+    def bytes_received(self, count: int) -> None:
         """Count `count` received bytes. They count in full until `head` or `body` says what they are."""
         self._loose += count
 
-    def begin(self) -> None:
+    def request_begun(self) -> None:
         """A request has begun."""
         self._loose = self._body = 0
 
-    def head(self, text_bytes: int, fields: int) -> None:
+    def head_received(self, text_bytes: int, fields: int) -> None:
         """The head of the request is complete, with `text_bytes` of text and `fields` header fields."""
         cost = text_bytes + FIELD_BYTES * fields
         self._waiting.append(cost)
         self._waiting_bytes += cost
         self._loose = 0
 
-    def body(self, count: int) -> None:
+    def body_received(self, count: int) -> None:
         """`count` of the received bytes belong to the body. They stop counting, unless the body is too long already."""
         self._body += count
         if self._body <= self._body_bytes + READ_BYTES:
-            spared = self._loose - count - count // SPARE
+            spared = self._loose - count - count // BODY_PER_FRAMING
             self._loose = max(0, spared)
 
-    def answered(self) -> None:
+    def request_answered(self) -> None:
         """The oldest unanswered request has been answered."""
         self._waiting_bytes -= self._waiting.pop(0)
 

@@ -43,11 +43,11 @@ _HIGH = b"89abAB"
 _LOW = b"cdefCDEF"
 _REPLACEMENT = rb"\ufffd"
 _SLICE = 1024
-"""How many surrogates `mended` examines between two yields: one or two milliseconds of work."""
+"""How many surrogates `mend_surrogates` examines between two yields: one or two milliseconds of work."""
 
 
 class HalfSurrogatePair(InvalidResponse):
-    """The JSON has a string with half a surrogate pair (RFC 7493 section 2.1). `mended` repairs that."""
+    """The JSON has a string with half a surrogate pair (RFC 7493 section 2.1). `mend_surrogates` repairs that."""
 
 
 def without_bom(raw: _Bytes) -> _Bytes:
@@ -55,7 +55,7 @@ def without_bom(raw: _Bytes) -> _Bytes:
     return raw.removeprefix(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else raw
 
 
-def mended(raw: bytearray) -> Iterator[None]:
+def mend_surrogates(raw: bytearray) -> Iterator[None]:
     """Replace each half surrogate pair in the JSON `raw` by U+FFFD, in place, while the caller iterates.
 
     Such halves occur when a server truncates text inside a character, or for file names that are not Unicode. Each
@@ -87,7 +87,7 @@ def compact(raw: bytes | bytearray) -> msgspec.Raw:
     try:
         return msgspec.Raw(msgspec.json.format(raw, indent=-1))
     except (msgspec.DecodeError, RecursionError) as exc:
-        raise explained(raw, exc) from exc
+        raise decoding_error(raw, exc) from exc
 
 
 def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -95,10 +95,10 @@ def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise explained(raw, exc) from exc
+        raise decoding_error(raw, exc) from exc
 
 
-def explained(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
+def decoding_error(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
     """Make an error that says what is wrong with `raw`, and where. `exc` is what decoding it raised."""
     text = memoryview(raw)
     at = _half_pair(text, exc)
@@ -130,7 +130,7 @@ def check_utf8(raw: bytes | bytearray) -> None:
             raise InvalidResponse(_not_utf8(exc, at)) from exc
 
 
-def within(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
+def check_size(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
     """Return `raw` if it has at most `limit_bytes` bytes. Raises `InvalidResponse` otherwise."""
     size = len(raw)
     if size > limit_bytes:

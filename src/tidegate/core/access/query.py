@@ -25,7 +25,7 @@ class StreamQuery(msgspec.Struct, frozen=True):
     token: str | None = None
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _ParsedQuery(msgspec.Struct, frozen=True):
     """A parsed query, before the transport's rules. `wrong_since` is the error of a bad ``since``, or ""."""
 
     query: StreamQuery
@@ -35,10 +35,10 @@ class _Asked(msgspec.Struct, frozen=True):
 
 def parse_stream_query(query: str) -> StreamQuery:
     """Parse a query string. Raises `AccessRefused` (400), which names the part that is malformed."""
-    asked = _asked(query)
-    if asked.wrong_since:
-        raise _malformed(asked.wrong_since)
-    return asked.query
+    parsed = _parsed(query)
+    if parsed.wrong_since:
+        raise _malformed(parsed.wrong_since)
+    return parsed.query
 
 
 def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
@@ -48,22 +48,22 @@ def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
     `parse_stream_query` does, except for the first two: an `EventSource` sends those, and it would not reconnect after
     a 400. If one of them is malformed, the position is `NOT_OURS`.
     """
-    asked = _asked(query)
-    sent = last_event_id or asked.last_event_id
+    parsed = _parsed(query)
+    sent = last_event_id or parsed.last_event_id
     if not sent:
         return parse_stream_query(query)
-    return StreamQuery(asked.query.types, _browsers_position(sent), asked.query.token)
+    return StreamQuery(parsed.query.types, _browsers_position(sent), parsed.query.token)
 
 
 def parse_query_token(query: str) -> str | None:
     """Return the token of a query string, None without one. Raises `AccessRefused` (400), but not for ``since``."""
-    return _asked(query).query.token
+    return _parsed(query).query.token
 
 
-def _asked(query: str) -> _Asked:
+def _parsed(query: str) -> _ParsedQuery:
     found = _cache.get(query)
     if found is None:
-        found = _read(query)
+        found = _parse(query)
         if found.query.token is None and len(query) <= CACHED_CHARACTERS:
             if len(_cache) >= CACHED:
                 _cache.clear()
@@ -71,7 +71,7 @@ def _asked(query: str) -> _Asked:
     return found
 
 
-def _read(query: str) -> _Asked:
+def _parse(query: str) -> _ParsedQuery:
     if not query.isascii():
         raise _malformed("expected a query in ASCII, other characters percent-encoded in UTF-8")
     try:
@@ -87,10 +87,10 @@ def _read(query: str) -> _Asked:
             wrong_since = f"since: {error}"
     types = _types(fields["types"]) if "types" in fields else None
     token = fields.get("token", [None])[-1]
-    return _Asked(StreamQuery(types, since, token), wrong_since, _last(fields, "lastEventId"))
+    return _ParsedQuery(StreamQuery(types, since, token), wrong_since, _last(fields, "lastEventId"))
 
 
-_cache: dict[str, _Asked] = {}
+_cache: dict[str, _ParsedQuery] = {}
 """Parsed queries by their text. Never one with a token, so that no secret stays in memory."""
 
 

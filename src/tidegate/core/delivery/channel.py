@@ -2,7 +2,7 @@
 
 A channel reports two facts about itself to its `Connection` when they change; saying one again does no harm:
 
-- it holds bytes, or none any more: `holding` (not needed where `socket` is None);
+- it holds bytes, or none any more: `set_holding` (not needed where `socket` is None);
 - it is over its soft limit: `pause`, and `resume` once it has drained.
 
 Everything else follows from these.

@@ -108,7 +108,7 @@ class Member:
         self._holds = False
 
     @property
-    def clear(self) -> bool:
+    def is_live(self) -> bool:
         """Whether everything published so far is with the channel, and the channel takes more."""
         return self.phase is LIVE
 
@@ -117,7 +117,7 @@ class Member:
         """The descriptor that may be sent to now; None while bytes wait in the channel, which are to come first."""
         return None if self._holds else self._descriptor
 
-    def holding(self, holds: bool) -> None:
+    def set_holding(self, holds: bool) -> None:
         """The channel began to hold bytes that the kernel has not taken, or holds none any more."""
         self._holds = holds
         # Without a descriptor the member is never sent to past its channel, so its place does not depend on this.

@@ -20,20 +20,20 @@ class Feed:
     `synced` comes once, when everything is sent up to `synced_from` and up to what was newest when the last snapshot
     was taken. `synced_from` is None if the head promises nothing; then `names` must be empty.
 
-    `placed`: the client has a position, and events move it. If not, events carry no position before `synced`: a client
-    that comes back with one would never get the snapshots that were still to come.
+    `has_position`: the client has a position already, and events move it. If not, events carry no position before
+    `synced`: a client that resumed from one would never get the snapshots that were still to come.
 
-    `kept` gives the outbox's frames, oldest first. Call `close` in the end: a feed refers to itself.
+    `outbox_frames` gives the outbox's frames, oldest first. Call `close` in the end: a feed refers to itself.
     """
 
     __slots__ = (
         "_cursor",
         "_frames",
-        "_kept",
+        "_has_position",
         "_newest_sent",
         "_now",
+        "_outbox_frames",
         "_overrun",
-        "_placed",
         "_stream",
         "count",
         "interest",
@@ -49,16 +49,16 @@ class Feed:
         names: list[Name],
         position: Position,
         synced_from: int | None,
-        placed: bool,
+        has_position: bool,
         stream: Stream,
-        kept: Callable[[Instant], Iterator[bytes]],
+        outbox_frames: Callable[[Instant], Iterator[bytes]],
     ) -> None:
         self.interest = interest
         self.count = 0
         """Events taken from the history so far, sent or passed to the outbox."""
-        self._placed = placed
+        self._has_position = has_position
         self._stream = stream
-        self._kept = kept
+        self._outbox_frames = outbox_frames
         self._cursor = position.seq
         """Every event up to here was sent, is in the outbox, or is of no interest."""
         self._newest_sent = 0
@@ -68,9 +68,9 @@ class Feed:
     def take(self, size: int, now: Instant) -> tuple[bytes, bool]:
         """The next frames, about `size` bytes of them, and whether that is everything up to the newest event."""
         self._now = now
-        return joined(self._frames, size)
+        return take_piece(self._frames, size)
 
-    def evicted(self, event: Event) -> bool:
+    def pass_over(self, event: Event) -> bool:
         """The history drops `event`. Whether it is still to be sent: the caller must offer it to the outbox."""
         assert event.seq is not None
         if self._cursor >= event.seq:
@@ -82,12 +82,12 @@ class Feed:
         self._overrun = True
         return True
 
-    def framed(self, event: Event) -> bytes:
+    def frame(self, event: Event) -> bytes:
         """`event` as a frame of this feed, which the caller sends next."""
         framing, self._newest_sent = self.interest.framing, event.seq or 0
         return (
             framing.event(event, self._stream.history.epoch)
-            if self._placed
+            if self._has_position
             else framing.message(event.type, event.json)
         )
 
@@ -113,7 +113,7 @@ class Feed:
             if self._overrun:
                 # What the history dropped is older than all that it still has.
                 self._overrun = False
-                yield from self._kept(self._now)
+                yield from self._outbox_frames(self._now)
             if synced_from is not None and self._cursor >= synced_from:
                 # After an overrun, later events than `synced_from` had to come before it.
                 yield self._synced(max(synced_from, self._newest_sent))
@@ -124,20 +124,20 @@ class Feed:
                 # The newest event is reached, but only for now: more may come before a full channel has drained.
                 yield b""
                 continue
-            assert event.seq is not None, "only what has a place is kept"
+            assert event.seq is not None, "only what has a position is kept"
             self._cursor = event.seq
             if self.interest.matches(event.type, event.draft.about):
                 self.count += 1
-                yield self.framed(event)
+                yield self.frame(event)
 
     def _synced(self, seq: int) -> bytes:
         """Everything up to `seq` was sent, or a gap has reported it."""
-        self._placed = True
+        self._has_position = True
         position = Position(self._stream.history.epoch, seq)
         return self.interest.framing.synced(position, encode_synced(position, timestamp=self._now.wall))
 
 
-def joined(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
+def take_piece(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
     """The next frames as one piece of about `size` bytes, and whether an empty frame ended it: nothing more for now."""
     piece: list[bytes] = []
     for frame in frames:

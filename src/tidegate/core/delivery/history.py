@@ -54,7 +54,7 @@ class History:
             evicted.append(self._evict())
         return evicted
 
-    def refuses(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
+    def gap_reason(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
         """Why a replay from `since` up to `newest` cannot be whole: the reason of a gap, or None if it can.
 
         `not_before`: what the client is subscribed to was something else before this position.

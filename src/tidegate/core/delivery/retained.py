@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.core.built_in import moved
+from tidegate.core.built_in import with_times_moved
 from tidegate.core.envelope import encode_restated, encode_snapshot
 from tidegate.core.events import About, Draft, Event
 from tidegate.core.instant import STEP_S, Instant
@@ -149,7 +149,7 @@ class _Slot:
     def follow_clock(self, offset: float) -> None:
         step_s = offset - self.offset
         self.offset = offset
-        self.draft = moved(self.draft, step_s)
+        self.draft = with_times_moved(self.draft, step_s)
         self.as_of = None if self.as_of is None else self.as_of + step_s
         self.snapshot = None
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tidegate.core.access.grant import may_subscribe
-from tidegate.core.payload import HalfSurrogatePair, explained, without_bom
+from tidegate.core.payload import HalfSurrogatePair, decoding_error, without_bom
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet, check_pattern
 from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
@@ -54,7 +54,7 @@ class SendPong(msgspec.Struct, frozen=True):
 
 
 class Authenticate(msgspec.Struct, frozen=True):
-    """Check `token`. If it is valid, call `Session.renewed`; otherwise reply with the error `UNAUTHENTICATED`."""
+    """Check `token`. If it is valid, call `StreamSession.renew`; otherwise reply with the error `UNAUTHENTICATED`."""
 
     id: Raw | UnsetType
     token: str
@@ -114,7 +114,7 @@ class StreamSession:
             return Refuse(UNSET, _invalid("expected a text message, got a binary one"))
         return self._limited(UNSET, now)
 
-    def renewed(self, allowed: PatternSet) -> PatternSet:
+    def renew(self, allowed: PatternSet) -> PatternSet:
         """Apply a new token that covers `allowed`: drop the patterns that it does not cover. Return the others."""
         self.allowed = allowed
         self.patterns = PatternSet(p for p in self.patterns.patterns if self._may(p))
@@ -191,7 +191,7 @@ def _decode(text: bytes) -> dict[str, Raw]:
     except msgspec.ValidationError:
         raise _invalid("expected a JSON object, got another JSON value") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        known = explained(text, error)
+        known = decoding_error(text, error)
         # Do not use the general explanation: it quotes the text, which may contain a token.
         words = known if isinstance(known, HalfSurrogatePair) else f"expected a JSON object: {error}"
         raise MessageError(MessageErrorCode.INVALID_JSON, str(words)) from None

@@ -21,7 +21,7 @@ class HistoryReader(Protocol):
 
     interest: Interest
 
-    def evicted(self, event: Event) -> None:
+    def keep_if_unread(self, event: Event) -> None:
         """The history is dropping `event`. If it was not read yet, this is the last chance to keep it."""
         ...
 
@@ -47,4 +47,4 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         """Add the next event to the history. Whoever has not read what it drops for that is told."""
         for dropped in self.history.append(event):
             for reader in self.catching_up:
-                reader.evicted(dropped)
+                reader.keep_if_unread(dropped)

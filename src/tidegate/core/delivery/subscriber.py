@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.core.delivery.channel import Channel
 from tidegate.core.delivery.cohort import BACKLOGGED, CATCHING_UP, CLOSED, LIVE, Interest, Member, PhaseError
-from tidegate.core.delivery.feed import Feed, joined
+from tidegate.core.delivery.feed import Feed, take_piece
 from tidegate.core.delivery.outbox import Outbox, count_skipped
 from tidegate.core.delivery.retained import Name
 from tidegate.core.delivery.stream import Stream
@@ -44,14 +44,14 @@ class Subscriber(Member):
     __slots__ = (
         "_broken",
         "_channel",
-        "_counted_from",
         "_delivered_before",
         "_feed",
+        "_flushed_at_join",
         "_limits",
         "_outbox",
+        "_reported_skipped",
         "_stalled",
         "_stream",
-        "_told_skipped",
         "_too_slow",
         "interest",
         "paused",
@@ -79,13 +79,13 @@ class Subscriber(Member):
         # Made when needed and dropped after: an idle connection has neither.
         self._feed: Feed | None = None
         self._outbox: Outbox | None = None
-        self._told_skipped: dict[str, int] | None = None
+        self._reported_skipped: dict[str, int] | None = None
         """Dropped events by type, as far as gaps have reported them."""
         self._stalled: tuple[int, float] | None = None
         """The fewest unsent bytes that `review` has seen since the pause, and since when."""
         self._delivered_before = 0
         """Events of former feeds and cohorts, less what was dropped of them."""
-        self._counted_from = 0
+        self._flushed_at_join = 0
         """What the cohort had flushed when this member joined it."""
 
     def feed(
@@ -97,7 +97,7 @@ class Subscriber(Member):
         position: Position,
         synced_from: int | None,
         now: Instant,
-        placed: bool = True,
+        has_position: bool = True,
     ) -> None:
         """Send `head`, then the snapshots of `names`, then every event after `position`, then go live.
 
@@ -117,9 +117,9 @@ class Subscriber(Member):
             names=list(names),
             position=position,
             synced_from=synced_from,
-            placed=placed,
+            has_position=has_position,
             stream=self._stream,
-            kept=self._kept,
+            outbox_frames=self._outbox_frames,
         )
         self._stream.catching_up[self] = None
         self._pump(now)
@@ -139,7 +139,7 @@ class Subscriber(Member):
         """
         if self.cohort is not None:
             self._stream.hub.flush_cohort(self.cohort)
-        return self.clear
+        return self.is_live
 
     def pause(self) -> None:
         """The channel is over its soft limit."""
@@ -170,9 +170,9 @@ class Subscriber(Member):
         elif now.mono - self._stalled[1] >= self._limits.grace_s:
             self._give_up(f"the connection took no byte for {self._limits.grace_s:g} s")
 
-    def evicted(self, event: Event) -> None:
+    def keep_if_unread(self, event: Event) -> None:
         """The history drops `event`: if it is still to be sent, the outbox keeps it as long as the bounds allow."""
-        if self._feed is not None and self._feed.evicted(event):
+        if self._feed is not None and self._feed.pass_over(event):
             self.offer([event])
 
     def offer(self, events: list[Event]) -> None:
@@ -209,7 +209,7 @@ class Subscriber(Member):
     @property
     def delivered(self) -> int:
         """Live and replayed events handed to the channel so far."""
-        live = 0 if self.cohort is None else self.cohort.flushed - self._counted_from
+        live = 0 if self.cohort is None else self.cohort.flushed - self._flushed_at_join
         fed = 0 if self._feed is None else self._feed.count
         held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
         return self._delivered_before + live + fed - held_back
@@ -217,7 +217,7 @@ class Subscriber(Member):
     @property
     def skipped(self) -> dict[str, int]:
         """Events dropped so far, by type as far as types are counted, also those that no gap has reported yet."""
-        skipped = {**(self._told_skipped or {})}
+        skipped = {**(self._reported_skipped or {})}
         if self._outbox is not None:
             count_skipped(skipped, self._outbox.skipped.items())
         return skipped
@@ -235,25 +235,25 @@ class Subscriber(Member):
                 self._end_feed()
                 self._join()
         while self._outbox is not None and not self.paused:
-            self.write(joined(self._kept(now), piece_bytes)[0])
+            self.write(take_piece(self._outbox_frames(now), piece_bytes)[0])
         if self.phase is BACKLOGGED and not self.paused:
             self._transition(LIVE)
 
-    def _kept(self, now: Instant) -> Iterator[bytes]:
+    def _outbox_frames(self, now: Instant) -> Iterator[bytes]:
         """Empty the outbox: what it had to drop, as a gap, then what it kept."""
         framing, epoch = self.interest.framing, self._stream.history.epoch
         while self._outbox is not None:
             if skipped := self._outbox.take_skipped():
-                if self._told_skipped is None:
-                    self._told_skipped = {}
-                count_skipped(self._told_skipped, skipped.items())
+                if self._reported_skipped is None:
+                    self._reported_skipped = {}
+                count_skipped(self._reported_skipped, skipped.items())
                 self._delivered_before -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None
-            yield framing.event(event, epoch) if self._feed is None else self._feed.framed(event)
+            yield framing.event(event, epoch) if self._feed is None else self._feed.frame(event)
 
     def _check_hard_limit(self) -> None:
         if self.waiting_bytes > self._limits.hard_bytes:
@@ -277,9 +277,9 @@ class Subscriber(Member):
         cohort = self._stream.hub.join(self, self.interest)
         # Of equal interests one is kept: else ten thousand clients hold ten thousand copies.
         self.interest = cohort.interest
-        self._counted_from = cohort.flushed
+        self._flushed_at_join = cohort.flushed
 
     def _leave(self) -> None:
         if (cohort := self.cohort) is not None:
             self._stream.hub.leave(self)
-            self._delivered_before += cohort.flushed - self._counted_from
+            self._delivered_before += cohort.flushed - self._flushed_at_join
