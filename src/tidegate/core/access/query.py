@@ -11,14 +11,15 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, PositionError, RefusalReason, TopicError
 
 MAX_PARAMETERS = 64
+"""How many parameters a query may have. Far more than there are, but few enough to parse quickly."""
 
 CACHED = 512
 CACHED_CHARACTERS = 256
-"""How many parsed queries are cached, and the longest one: most clients send one of a few short queries."""
+"""How many parsed queries are cached, and how long their texts may be. Most clients send one of a few short queries."""
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """A parsed query. `types` is None if absent, which means the default types; empty means no types."""
+    """A parsed query. `types` is None if the parameter is absent: the default types. An empty set means no types."""
 
     types: PatternSet | None = None
     since: Position | None = None
@@ -26,7 +27,11 @@ class StreamQuery(msgspec.Struct, frozen=True):
 
 
 class _ParsedQuery(msgspec.Struct, frozen=True):
-    """A parsed query, before the transport's rules. `wrong_since` is the error of a bad ``since``, or ""."""
+    """A parsed query, before the rules of WebSocket or SSE are applied.
+
+    `wrong_since` says what is wrong with ``since``; "" if nothing is. It is no error yet, because an event stream that
+    has another position ignores ``since``.
+    """
 
     query: StreamQuery
     wrong_since: str
@@ -42,21 +47,21 @@ def parse_stream_query(query: str) -> StreamQuery:
 
 
 def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
-    """Parse the query of an event stream, whose header field Last-Event-ID is `last_event_id`, "" if absent.
+    """Parse the query of an event stream. `last_event_id` is its header field Last-Event-ID, "" if absent.
 
-    The position to resume from is that field, or else ``lastEventId``, or else ``since``. Raises as
-    `parse_stream_query` does, except for the first two: an `EventSource` sends those, and it would not reconnect after
-    a 400. If one of them is malformed, the position is `NOT_OURS`.
+    The position to resume from is that field, or else ``lastEventId``, or else ``since``. Raises the same errors as
+    `parse_stream_query`, but not for the first two: `EventSource` sends them, and it would not reconnect after a 400.
+    If the one that is used is malformed, the position is `NOT_OURS`.
     """
     parsed = _parsed(query)
     sent = last_event_id or parsed.last_event_id
     if not sent:
         return parse_stream_query(query)
-    return StreamQuery(parsed.query.types, _browsers_position(sent), parsed.query.token)
+    return StreamQuery(parsed.query.types, _position_or_not_ours(sent), parsed.query.token)
 
 
 def parse_query_token(query: str) -> str | None:
-    """Return the token of a query string, None without one. Raises `AccessRefused` (400), but not for ``since``."""
+    """Return the token of a query string, or None. Raises `AccessRefused` (400), but not for a malformed ``since``."""
     return _parsed(query).query.token
 
 
@@ -65,6 +70,7 @@ def _parsed(query: str) -> _ParsedQuery:
     if found is None:
         found = _parse(query)
         if found.query.token is None and len(query) <= CACHED_CHARACTERS:
+            # Empty the whole cache: that is rare, and keeping track of the oldest entry would cost at each connect.
             if len(_cache) >= CACHED:
                 _cache.clear()
             _cache[query] = found
@@ -91,7 +97,7 @@ def _parse(query: str) -> _ParsedQuery:
 
 
 _cache: dict[str, _ParsedQuery] = {}
-"""Parsed queries by their text. Never one with a token, so that no secret stays in memory."""
+"""Parsed queries by their text. Queries with a token are never kept, so that no secret stays in memory."""
 
 
 def _last(fields: Mapping[str, Sequence[str]], name: str) -> str:
@@ -103,7 +109,7 @@ def _check_protocol(text: str) -> None:
         raise _malformed(f"protocol: expected {PROTOCOL_VERSION}, the only one that is served, got {text[:80]!r}")
 
 
-def _browsers_position(text: str) -> Position:
+def _position_or_not_ours(text: str) -> Position:
     try:
         return Position.parse(text)
     except PositionError:

@@ -13,7 +13,7 @@ from tidegate.core.events import Event
 QUEUE = 256
 """How many events of types that are not retained are kept for one connection.
 
-Enough for a short pause of the client. A longer backlog of such events is of little use to it.
+Enough for a short pause of the client.
 """
 
 COUNTED_TYPES = 100
