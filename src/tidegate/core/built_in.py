@@ -73,12 +73,12 @@ _TIMES = {
 def with_times_moved(draft: Draft, step_s: float) -> Draft:
     """Return `draft` with all its times moved by `step_s` seconds, because the wall clock was set by that much."""
     data = draft.data
-    if (told_as := RETAINED.get(draft.type)) is not None:
-        told = msgspec.json.decode(data, type=told_as)
+    if (data_type := RETAINED.get(draft.type)) is not None:
+        content = msgspec.json.decode(data, type=data_type)
         for name in _TIMES[draft.type]:
-            if (time := getattr(told, name)) is not None:
-                setattr(told, name, rfc3339(from_rfc3339(time) + step_s))
-        data = msgspec.Raw(msgspec.json.encode(told))
+            if (time := getattr(content, name)) is not None:
+                setattr(content, name, rfc3339(from_rfc3339(time) + step_s))
+        data = msgspec.Raw(msgspec.json.encode(content))
     moments = {name: moment for name in DRAFT_TIMES if (moment := getattr(draft, name)) is not None}
     later = {name: moment + step_s for name, moment in moments.items()}
     return msgspec.structs.replace(draft, data=data, **later)

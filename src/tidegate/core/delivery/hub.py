@@ -169,5 +169,5 @@ def _attempt(member: Member, step: Callable[[T], None], what: T) -> None:
     """Call `step`, which concerns `member` alone. An error is passed to that member and does not stop the others."""
     try:
         step(what)
-    except Exception as error:  # noqa: BLE001 - the member tells its connection, which closes
+    except Exception as error:  # noqa: BLE001 - the member reports it to its connection, which closes
         member.failed(error)

@@ -196,8 +196,8 @@ def _decode(text: bytes) -> dict[str, Raw]:
     except (msgspec.DecodeError, RecursionError) as error:
         explained = decoding_error(text, error)
         # Use only this one explanation. The general one quotes the text, which may contain a token.
-        told = explained if isinstance(explained, HalfSurrogatePair) else f"expected a JSON object: {error}"
-        raise MessageError(MessageErrorCode.INVALID_JSON, str(told)) from None
+        message = explained if isinstance(explained, HalfSurrogatePair) else f"expected a JSON object: {error}"
+        raise MessageError(MessageErrorCode.INVALID_JSON, str(message)) from None
 
 
 def _request_id(fields: dict[str, Raw]) -> Raw | UnsetType:

@@ -107,8 +107,8 @@ class Subscriber(Member):
         `interest` replaces the current one. `Feed` explains the other arguments. Raises `PhaseError` unless the
         subscriber is new or live.
         """
-        # A live subscriber is flushed first. The feed reads from the history, so nothing may be pending in the cohort.
         is_new = self.phase is CATCHING_UP and self._feed is None
+        # The feed begins at a position in the history. So a live subscriber must first be sent what its cohort holds.
         if not is_new and not self.flush():
             raise PhaseError(f"one feed at a time: only a new or live subscriber is fed, not one {self.phase.value}")
         if not is_new:
@@ -256,6 +256,7 @@ class Subscriber(Member):
                 self._delivered_before -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
+            # There is an event: the outbox drops one only for a newer one, and is removed when it is empty.
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None
