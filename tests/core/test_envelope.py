@@ -133,7 +133,7 @@ class TestSplicing:
         handed = wire.encode_draft(published, timestamp=WALL)
         assert handed.json == wire.encode(as_told(published, None))
         assert wire.event_at(seq, handed).json == wire.encode(as_told(published, seq))
-        assert wire.unplaced_event(published, timestamp=WALL).json == handed.json
+        assert wire.event_without_position(published, timestamp=WALL).json == handed.json
 
     @given(DRAFTS)
     def test_so_are_those_of_a_snapshot_that_says_something_else(self, published: Draft) -> None:

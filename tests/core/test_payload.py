@@ -12,12 +12,12 @@ from msgspec import Raw
 from tidegate.core.payload import (
     HalfSurrogatePair,
     check_pointer,
+    check_size,
     compact,
     decode,
     keyed_items,
-    mended,
+    mend_surrogates,
     select,
-    within,
     without_bom,
 )
 from tidegate.errors import InvalidResponse
@@ -100,7 +100,7 @@ class TestCompact:
 
 def _mended(raw: bytes) -> bytes:
     text = bytearray(raw)
-    for _ in mended(text):
+    for _ in mend_surrogates(text):
         pass
     return bytes(text)
 
@@ -142,7 +142,7 @@ class TestMended:
                 compact(raw)
 
     def test_takes_a_long_text_in_steps(self) -> None:
-        assert sum(1 for _ in mended(bytearray(rb'"\ud83d"' * 100_000))) > 20
+        assert sum(1 for _ in mend_surrogates(bytearray(rb'"\ud83d"' * 100_000))) > 20
 
     def test_makes_two_names_one_of_which_the_last_counts(self) -> None:
         assert bytes(select(Raw(_mended(rb'{"\ud83d":1,"\ud83e":2}')), "/\ufffd")) == b"2"
@@ -181,11 +181,11 @@ class TestDecode:
 class TestWithin:
     def test_lets_the_limit_itself_pass(self) -> None:
         raw = Raw(b"12345")
-        assert within(raw, 5) is raw
+        assert check_size(raw, 5) is raw
 
     def test_refuses_one_byte_more(self) -> None:
         with pytest.raises(InvalidResponse, match="expected at most 4 bytes of data, got 5"):
-            within(Raw(b"12345"), 4)
+            check_size(Raw(b"12345"), 4)
 
 
 # RFC 6901 section 5.

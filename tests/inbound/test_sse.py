@@ -336,14 +336,14 @@ async def test_a_slow_reader_gets_a_gap_and_the_newest() -> None:
         client = await slow(gate)
         connection = gate.house.gateway.clients.connections[0]
         await fill(gate, 100)
-        await until(lambda: not connection.subscriber.clear)
+        await until(lambda: not connection.subscriber.is_live)
         assert connection.subscriber.waiting_bytes < 1 << 20
         await fill(gate, 100)
         received = bytearray()
         async with asyncio.timeout(20):
             while b"id: e1:400\n" not in received:
                 received += await client.reader.read(65536)
-            await until(lambda: connection.subscriber.clear)
+            await until(lambda: connection.subscriber.is_live)
         await client.close()
     assert b"event: gap\n" in received
     assert b'"reason":"slow_consumer"' in received

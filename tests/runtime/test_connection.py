@@ -331,7 +331,7 @@ class TestStalledTransport:
         channel.block()
         await house.gateway.publish([draft("big", KIB * 2)])
         await turn()
-        assert not connection.subscriber.clear
+        assert not connection.subscriber.is_live
         return connection, channel
 
     async def test_requests_wait_and_are_answered_in_order_when_it_drained(self) -> None:
@@ -478,7 +478,7 @@ class TestEnd:
         channel.may_fail = True
         with structlog.testing.capture_logs() as logs, monkeypatch.context() as patch:
             if step == "a welcome":
-                patch.setattr(house.gateway._stream.history, "refuses", fails)
+                patch.setattr(house.gateway._stream.history, "gap_reason", fails)
                 connection.start(house.gateway.position)
             else:
                 connection.start(None)

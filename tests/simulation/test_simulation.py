@@ -221,7 +221,7 @@ def no_snapshot_of_the_last_name(original: Original) -> Any:
 
 
 def snapshots_are_of_an_older_time(original: Original) -> Any:
-    return lambda self, event_type, as_of: None
+    return lambda self, event_type, as_of, now: None
 
 
 def what_is_skipped_is_not_told(original: Original) -> Any:
@@ -237,7 +237,7 @@ def an_event_is_dropped(original: Original) -> Any:
 
 
 def a_replay_with_a_hole(original: Original) -> Any:
-    return lambda self, since, newest: "epoch_changed" if since.epoch != newest.epoch else None
+    return lambda self, since, newest, **_: "epoch_changed" if since.epoch != newest.epoch else None
 
 
 def heartbeats_stop(original: Original) -> Any:
@@ -272,7 +272,7 @@ def heartbeats_stop(original: Original) -> Any:
         (Retained, "refresh", snapshots_are_of_an_older_time),
         (Outbox, "take_skipped", what_is_skipped_is_not_told),
         (Cohort, "take_pending", an_event_is_dropped),
-        (History, "refuses", a_replay_with_a_hole),
+        (History, "gap_reason", a_replay_with_a_hole),
         (Gateway, "_beat", heartbeats_stop),
     ],
     ids=lambda it: it.__name__ if callable(it) and not isinstance(it, type) else "",

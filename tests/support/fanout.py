@@ -16,7 +16,7 @@ from tidegate.core.delivery.retained import Retained
 from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.stream import Stream
 from tidegate.core.delivery.subscriber import SendLimits, Subscriber
-from tidegate.core.envelope import encode_draft, event_at, unplaced_event
+from tidegate.core.envelope import encode_draft, event_at, event_without_position
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -44,7 +44,11 @@ def draft(event_type: str, data: Any = None, **fields: Any) -> Draft:
 def event(event_type: str, seq: int | None, data: Any = None, **fields: Any) -> Event:
     """An event at `seq`, published at `WALL`."""
     made = draft(event_type, data, **fields)
-    return unplaced_event(made, timestamp=WALL) if seq is None else event_at(seq, encode_draft(made, timestamp=WALL))
+    return (
+        event_without_position(made, timestamp=WALL)
+        if seq is None
+        else event_at(seq, encode_draft(made, timestamp=WALL))
+    )
 
 
 def interest(*patterns: str, allowed: PatternSet = EVERYTHING, framing: Framing = WEBSOCKET) -> Interest:
@@ -181,7 +185,7 @@ class Sockets:
 
 def follow_socket(subscriber: Subscriber, channel: FakeChannel) -> None:
     """Let `subscriber` know while `channel` holds bytes."""
-    channel.on_holding = subscriber.holding
+    channel.on_holding = subscriber.set_holding
 
 
 class Fabric:

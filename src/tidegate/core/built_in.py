@@ -1,6 +1,6 @@
-"""What the gateway itself tells in events: the `data` of the built-in types.
+"""The `data` of the built-in event types, which only the gateway publishes.
 
-Whoever publishes one of them fills one of these, and the AsyncAPI document is made from them.
+The AsyncAPI document is made from these classes: their docstrings are its descriptions.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from tidegate.errors import ErrorCode
 
 
 class BreakerState(msgspec.Struct, kw_only=True):
-    """A breaker moved, or is there from the start; an operator's command is a move too. The key is its name."""
+    """A circuit breaker changed its state, began in it, or got an operator's command. The key is the breaker's name."""
 
     breaker: str
     state: State
@@ -29,7 +29,7 @@ class BreakerState(msgspec.Struct, kw_only=True):
 
 
 class SourceFreshness(msgspec.Struct, kw_only=True):
-    """The data of a source became stale, fresh or known. The key is its event type."""
+    """The data of a source became stale or fresh, or arrived for the first time. The key is the source's event type."""
 
     type: str
     stale: bool
@@ -38,7 +38,7 @@ class SourceFreshness(msgspec.Struct, kw_only=True):
 
 
 class RpcError(msgspec.Struct, kw_only=True):
-    """Calls of a source fail; `suppressed` counts the errors that were not told since the last one."""
+    """Calls of a source fail. `suppressed` counts the failures since the last such event that were not published."""
 
     backend: str
     source: str
@@ -50,7 +50,7 @@ class RpcError(msgspec.Struct, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, kw_only=True):
-    """The gateway lives, and this is the newest position."""
+    """The gateway is alive. `epoch` and `seq` are the newest position."""
 
     epoch: str
     seq: int
@@ -62,7 +62,7 @@ RETAINED: Mapping[str, type[msgspec.Struct]] = {
     "circuit_breaker.state": BreakerState,
     "source.freshness": SourceFreshness,
 }
-"""The built-in types of which the newest event of each key is kept, and their data."""
+"""The built-in types that are retained, with the class of their data."""
 
 _TIMES = {
     event_type: [name for name, hint in get_type_hints(data, include_extras=True).items() if Time in get_args(hint)]
@@ -70,15 +70,15 @@ _TIMES = {
 }
 
 
-def moved(draft: Draft, step_s: float) -> Draft:
-    """What a retained `draft` says once the wall clock was set by `step_s` seconds: its times are moved too."""
+def with_times_moved(draft: Draft, step_s: float) -> Draft:
+    """Return `draft` with all its times moved by `step_s` seconds, because the wall clock was set by that much."""
     data = draft.data
-    if (told_as := RETAINED.get(draft.type)) is not None:
-        told = msgspec.json.decode(data, type=told_as)
+    if (data_type := RETAINED.get(draft.type)) is not None:
+        content = msgspec.json.decode(data, type=data_type)
         for name in _TIMES[draft.type]:
-            if (time := getattr(told, name)) is not None:
-                setattr(told, name, rfc3339(from_rfc3339(time) + step_s))
-        data = msgspec.Raw(msgspec.json.encode(told))
+            if (time := getattr(content, name)) is not None:
+                setattr(content, name, rfc3339(from_rfc3339(time) + step_s))
+        data = msgspec.Raw(msgspec.json.encode(content))
     moments = {name: moment for name in DRAFT_TIMES if (moment := getattr(draft, name)) is not None}
     later = {name: moment + step_s for name, moment in moments.items()}
     return msgspec.structs.replace(draft, data=data, **later)

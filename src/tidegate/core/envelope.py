@@ -1,7 +1,8 @@
-"""The wire: every message that leaves or enters, as msgspec structs, and their encoding.
+"""Every message that the gateway sends to its clients, as msgspec structs, and how it is encoded.
 
-An event is encoded once, when it is published; a snapshot of it is spliced from the same bytes. Knows nothing of
-frames (`tidegate.core.delivery.framing`) or of who receives what.
+An event is encoded once, when it is published. Its snapshot is made from the same bytes. The AsyncAPI document is made
+from these classes: their docstrings are its descriptions. Knows nothing of frames (`tidegate.core.delivery.framing`) or
+of who receives what.
 """
 
 from typing import Any, Literal
@@ -37,7 +38,7 @@ class EventEnvelope(msgspec.Struct, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True, tag_field="type", tag=str.lower):
-    """What concerns one connection alone: it has no `seq` and is in no history."""
+    """A message to one connection alone. It has no `seq` and is not kept in the history."""
 
     timestamp: Time
 
@@ -54,7 +55,7 @@ class WelcomeData(msgspec.Struct, kw_only=True):
 
 
 class Welcome(Message, kw_only=True):
-    """The first message of every connection. `data.seq` is where it begins; `synced` says when that is complete."""
+    """The first message of every connection. The stream begins at `data.seq`; `synced` says when that is complete."""
 
     data: WelcomeData
 
@@ -65,10 +66,9 @@ class SyncedData(msgspec.Struct, kw_only=True):
 
 
 class Synced(Message, kw_only=True):
-    """Everything up to this position that the subscription matches has been handed over, or is named in a gap.
+    """Everything up to this position that the subscription matches has been sent, or is named in a gap.
 
-    It follows every message that hands over current values or a replay: `welcome`, `subscribed`, `authenticated`, and
-    a gap that snapshots follow.
+    It comes after the snapshots or the replay that follow `welcome`, `subscribed`, `authenticated` or a gap.
     """
 
     data: SyncedData
@@ -82,7 +82,7 @@ class SubscribedData(msgspec.Struct, kw_only=True):
 
 
 class Subscribed(Message, kw_only=True):
-    """The acknowledgement of a subscribe; the snapshots of what it added follow."""
+    """The answer to a subscribe. The snapshots of the added types follow."""
 
     id: Raw | UnsetType = UNSET
     data: SubscribedData
@@ -94,7 +94,7 @@ class UnsubscribedData(msgspec.Struct, kw_only=True):
 
 
 class Unsubscribed(Message, kw_only=True):
-    """The acknowledgement of an unsubscribe; nothing that only the removed patterns matched comes after it."""
+    """The answer to an unsubscribe. No event that only the removed patterns match comes after it."""
 
     id: Raw | UnsetType = UNSET
     data: UnsubscribedData
@@ -105,7 +105,7 @@ class AuthenticatedData(msgspec.Struct, kw_only=True):
 
 
 class Authenticated(Message, kw_only=True):
-    """The token of the connection was renewed; `data.types` are the patterns that the new token still covers."""
+    """The connection's token was renewed. `data.types` are the patterns that the new token still covers."""
 
     id: Raw | UnsetType = UNSET
     data: AuthenticatedData
@@ -129,7 +129,7 @@ class ErrorData(msgspec.Struct, kw_only=True):
 
 
 class Error(Message, kw_only=True):
-    """A client's message was refused; the connection stays open."""
+    """A client's message was refused. The connection stays open."""
 
     id: Raw | UnsetType = UNSET
     data: ErrorData
@@ -142,7 +142,7 @@ class GapData(msgspec.Struct, kw_only=True):
 
 
 class Gap(Message, kw_only=True):
-    """Events are missing here; `data.skipped` counts them by type, as far as they can be counted."""
+    """Events are missing here. `data.skipped` counts them by type, as far as they can be counted."""
 
     data: GapData
 
@@ -154,13 +154,13 @@ class ConnectionErrorData(msgspec.Struct, kw_only=True):
 
 
 class ConnectionError(Message, kw_only=True, tag="connection_error"):  # noqa: A001 - the contract's name
-    """The connection ends: `data.code` is the close code that follows."""
+    """The connection is about to be closed. `data.code` is the close code that follows."""
 
     data: ConnectionErrorData
 
 
 class NotificationData(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A notice; `retry_after_ms` is there where the gateway drains."""
+    """A notice. `retry_after_ms` is present if the gateway is draining."""
 
     level: Literal["info", "warning", "error"]
     message: str
@@ -169,7 +169,7 @@ class NotificationData(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Notification(Message, kw_only=True):
-    """A notice to one connection alone, as the draining one; published notices are events of the same type."""
+    """A notice to one connection alone, such as that the gateway drains. Published notices are events of this type."""
 
     data: NotificationData
 
@@ -178,51 +178,51 @@ _encoder = msgspec.json.Encoder()
 
 
 _SEQ_AT = len(b'{"type":"","timestamp":"2026-01-01T00:00:00.000Z",')
-"""Where ``seq`` goes in, without the event type, which needs no escapes."""
+"""The offset in an envelope at which ``seq`` is inserted, less the length of the type, which needs no escapes."""
 
 
-_NAMES = tuple(
+_SHARED_FIELDS = tuple(
     name for name in Draft.__struct_fields__ if name in EventEnvelope.__struct_fields__ and name not in {"type", "data"}
 )
-_FIRST = Draft.__struct_fields__.index(_NAMES[0])
-_TOLD = slice(_FIRST, _FIRST + len(_NAMES))
-"""What an envelope tells of its draft under the same name, unless that is the draft's default.
+_FIRST = Draft.__struct_fields__.index(_SHARED_FIELDS[0])
+_SHARED = slice(_FIRST, _FIRST + len(_SHARED_FIELDS))
+"""The fields of a draft that the envelope has under the same name.
 
-It stands together in a draft, so that it is taken in one piece: to look up each field takes as long as to encode them.
+They are together in a draft, so that one slice takes them all. Looking up each one takes as long as encoding them.
 """
-assert Draft.__struct_fields__[_TOLD] == _NAMES, "what is told stands together in a draft"
+assert Draft.__struct_fields__[_SHARED] == _SHARED_FIELDS, "a draft has the fields of its envelope together"
 
-_TIMES = tuple((_NAMES.index(name), name) for name in DRAFT_TIMES)
+_TIMES = tuple((_SHARED_FIELDS.index(name), name) for name in DRAFT_TIMES)
 
-_Untyped = msgspec.defstruct(
-    "_Untyped",
+_LooseEnvelope = msgspec.defstruct(
+    "_LooseEnvelope",
     [
         ("type", Any),
         ("timestamp", Any),
         ("seq", Any, UNSET),
-        *zip(_NAMES, [Any] * len(_NAMES), astuple(Draft(type="", data=Raw(b"")))[_TOLD], strict=True),
+        *zip(_SHARED_FIELDS, [Any] * len(_SHARED_FIELDS), astuple(Draft(type="", data=Raw(b"")))[_SHARED], strict=True),
         ("snapshot", Any, UNSET),
         ("data", Any, UNSET),
     ],
     omit_defaults=True,
 )
-"""`EventEnvelope` with a draft's defaults, which msgspec leaves out: so no field of it is looked at in Python."""
+"""`EventEnvelope` with the defaults of `Draft`. msgspec leaves these out, so Python code need not look at any field."""
 
 
 def encode(value: Any) -> bytes:
-    """Any message or data struct as compact JSON."""
+    """Return any message or data struct as compact JSON."""
     return _encoder.encode(value)
 
 
 def raw(value: Any) -> Raw:
-    """A data struct or plain value as the `data` of a draft."""
+    """Return a data struct or plain value as compact JSON, for the `data` of a draft."""
     return Raw(_encoder.encode(value))
 
 
 def encode_draft(draft: Draft, *, timestamp: float) -> EncodedDraft:
-    """`draft` as its publisher hands it to the bus at `timestamp` (Unix seconds).
+    """Encode `draft` as its publisher passes it to the bus at `timestamp` (Unix seconds).
 
-    Its `as_of` is told no later than `timestamp`: the clock may have been set back since the draft was made.
+    Its `as_of` becomes at most `timestamp`: the clock may have been set back since the draft was made.
     """
     if draft.as_of is not None and draft.as_of > timestamp:
         draft = msgspec.structs.replace(draft, as_of=timestamp)
@@ -231,31 +231,31 @@ def encode_draft(draft: Draft, *, timestamp: float) -> EncodedDraft:
 
 
 def event_at(seq: int, encoded: EncodedDraft, *, age_s: float = 0.0) -> Event:
-    """`encoded` at its position, delivered `age_s` seconds after the bus took it."""
+    """Return `encoded` as an event at position `seq`, delivered `age_s` seconds after the bus took it."""
     json, at = encoded.json, encoded.seq_at
     return Event(encoded.draft, seq, encoded.timestamp, b'%b"seq":%d,%b' % (json[:at], seq, json[at:]), age_s)
 
 
-def unplaced_event(draft: Draft, *, timestamp: float) -> Event:
-    """`draft` as an event that has no position, such as a heartbeat."""
+def event_without_position(draft: Draft, *, timestamp: float) -> Event:
+    """Return `draft` as an event that has no position, such as a heartbeat."""
     encoded = encode_draft(draft, timestamp=timestamp)
     return Event(encoded.draft, None, timestamp, encoded.json)
 
 
 def encode_snapshot(event: Event) -> bytes:
-    """`event` as it is handed to a new subscriber, saying what it said when it was published."""
+    """Return the snapshot of `event` as it was published."""
     return event.json[:-1] + b',"snapshot":true}'
 
 
 def encode_restated(event: Event, draft: Draft) -> bytes:
-    """`event` as it is handed to a new subscriber, saying what `draft` says."""
+    """Return the snapshot of `event`, but with the content of `draft`."""
     envelope = _envelope(draft, seq=UNSET if event.seq is None else event.seq, timestamp=event.timestamp)
     envelope.snapshot = True
     return _encoder.encode(envelope)
 
 
 def encode_synced(position: Position, *, timestamp: float) -> bytes:
-    """Everything up to `position` has been handed over."""
+    """Return the `synced` message: everything up to `position` was sent."""
     return _encoder.encode(
         Synced(timestamp=rfc3339(timestamp), data=SyncedData(epoch=position.epoch, seq=position.seq))
     )
@@ -264,16 +264,16 @@ def encode_synced(position: Position, *, timestamp: float) -> bytes:
 def encode_gap(
     reason: GapReason, *, timestamp: float, requested: Position | str | None = None, skipped: dict[str, int]
 ) -> bytes:
-    """A gap; `skipped` counts the events left out by type, as far as they can be counted."""
-    asked = None if requested in (None, NOT_OURS) else str(requested)
-    data = GapData(reason=reason, requested=asked, skipped=skipped)
+    """Return a `gap` message. `skipped` counts the missing events by type, as far as they can be counted."""
+    shown = None if requested in (None, NOT_OURS) else str(requested)
+    data = GapData(reason=reason, requested=shown, skipped=skipped)
     return _encoder.encode(Gap(timestamp=rfc3339(timestamp), data=data))
 
 
 def _envelope(draft: Draft, *, seq: int | UnsetType, timestamp: float) -> Any:
-    told = astuple(draft)[_TOLD]
-    envelope = _Untyped(draft.type, rfc3339(timestamp), seq, *told, UNSET, draft.data)
+    shared = astuple(draft)[_SHARED]
+    envelope = _LooseEnvelope(draft.type, rfc3339(timestamp), seq, *shared, UNSET, draft.data)
     for at, name in _TIMES:
-        if (moment := told[at]) is not None:
+        if (moment := shared[at]) is not None:
             setattr(envelope, name, rfc3339(moment))
     return envelope

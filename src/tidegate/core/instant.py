@@ -1,4 +1,4 @@
-"""A moment on the monotonic and the wall clock, and how it is written as text.
+"""A moment on the monotonic and the wall clock, and its text form.
 
 Decisions compare `Instant.mono`; `Instant.wall` is only for display. The clocks are read once, at the edge of the
 runtime, and the instant is passed down. To display an instant later, keep both times and use `Instant.seen_at`: if
@@ -14,18 +14,18 @@ import msgspec
 Time = Annotated[
     str, msgspec.Meta(description="RFC 3339, UTC, milliseconds", extra_json_schema={"format": "date-time"})
 ]
-"""A time as text in messages, made by `rfc3339`."""
+"""A time in a message, as text made by `rfc3339`."""
 
 _WITHOUT_OFFSET = -len("+00:00")
 
 
 LONG_AGO = float("-inf")
-"""The monotonic time of what has not happened yet: earlier than every other."""
+"""The monotonic time of something that has never happened: earlier than every other time."""
 
 STEP_S = 1.0
-"""The wall clock was set if it has moved against the monotonic one by more than this.
+"""If the wall clock moves against the monotonic clock by more than this, it was set.
 
-Smaller differences are clock drift and are ignored, so that a time that is shown twice is shown the same.
+Smaller differences are drift. They are ignored, so that the same time is always shown the same.
 """
 
 
@@ -59,16 +59,16 @@ class Instant(msgspec.Struct, frozen=True, gc=False):
 
 
 def carried_time(mono: float, now: Instant) -> float | None:
-    """The monotonic time `mono` in Unix seconds, as another process can read it; None for `LONG_AGO`."""
+    """Return the monotonic time `mono` in Unix seconds, for another process to read. None for `LONG_AGO`."""
     return None if mono == LONG_AGO else now.wall_at(mono)
 
 
 def resumed_time(wall: float | None, now: Instant) -> float:
-    """The inverse of `carried_time`: monotonic time of this process."""
+    """Return `wall`, made by `carried_time`, in the monotonic time of this process."""
     return LONG_AGO if wall is None else now.when(wall).mono
 
 
-@lru_cache(maxsize=8)  # messages of one moment have the same time: `welcome` and `synced`, all events of a burst
+@lru_cache(maxsize=8)  # many messages have the same time: `welcome` and `synced`, or all events of a burst
 def rfc3339(wall: float) -> str:
     """Format `wall`, in Unix seconds, as RFC 3339 in UTC with milliseconds and ``Z``."""
     second, microseconds = divmod(round(wall * 1e6), 1_000_000)

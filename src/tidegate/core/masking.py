@@ -43,9 +43,9 @@ _HINTS = (
     *("auth", "cookie", "token", "secret", "passw", "pwd", "credential", "session", "key", "private", "signature"),
     *("sec-websocket-protocol", "bearer", "basic", "digest"),
 )
-"""`_HEADER_LINE` and `_IN_TEXT` match nothing in a text that, in lower case, contains none of these.
+"""If a text, in lower case, contains none of these, `_HEADER_LINE` and `_IN_TEXT` match nothing in it.
 
-Looking for them is much faster than matching the two expressions, and nearly all lines of a log contain none.
+To search for them is much faster than to match the two expressions, and nearly all lines of a log contain none.
 """
 
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
@@ -118,7 +118,7 @@ def mask_strings(values: Any) -> Any:
 
 def mask_url(url: str) -> str:
     """Return `url`, which may be just a path and query, with its userinfo and all values in its query masked."""
-    return _QUERY.sub(lambda query: "&".join(map(_nameless, query[0].split("&"))), _USERINFO.sub(f"{MASK}@", url))
+    return _QUERY.sub(lambda query: "&".join(map(_mask_parameter, query[0].split("&"))), _USERINFO.sub(f"{MASK}@", url))
 
 
 def mask_refused(text: str) -> str:
@@ -127,10 +127,10 @@ def mask_refused(text: str) -> str:
 
 
 def mask_text(text: str) -> str:
-    """Return `text`, such as a line of a log, with everything masked that looks like a credential."""
+    """Return `text`, such as a line of a log, with everything that looks like a credential masked."""
     text = _USERINFO.sub(f"{MASK}@", text)
     lowered = text.lower()
-    if not any(hint in lowered for hint in _HINTS):  # nearly every line
+    if not any(hint in lowered for hint in _HINTS):  # true for nearly every line, and much faster than what follows
         return text
     text = _HEADER_LINE.sub(rf"\g<1>{MASK}", text)
     return _IN_TEXT.sub(rf"\g<1>{MASK}", text)
@@ -139,7 +139,7 @@ def mask_text(text: str) -> str:
 def mask_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return named values, such as those of a log line, with secrets masked by name and inside texts, at any depth.
 
-    A value that is not a text, number, table or list becomes text.
+    A value that is not text, a number, a mapping or a list becomes text.
     """
     return {name: _masked(name, value) for name, value in fields.items()}
 
@@ -168,9 +168,10 @@ def _text(value: str | bytes) -> str:
 
 
 def _holds_secret(name: object, value: object) -> bool:
+    # A mapping or list under a secret name is searched instead, and a bool says too little to be a secret.
     return isinstance(value, str | int | float) and not isinstance(value, bool) and is_secret_name(str(name))
 
 
-def _nameless(parameter: str) -> str:
+def _mask_parameter(parameter: str) -> str:
     name, equals, _ = parameter.partition("=")
     return f"{name}={MASK}" if equals else MASK if parameter else ""

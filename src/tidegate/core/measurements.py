@@ -1,6 +1,7 @@
-"""What is worth counting, as values: whoever keeps metrics takes those that it knows and ignores the rest.
+"""What the gateway counts and measures, as values for `tidegate.ports.Metrics`.
 
-So a new figure breaks no implementation of `tidegate.ports.Metrics`. Each has a tag, its name in snake case.
+An implementation handles the measurements that it knows and ignores the others, so a new one breaks none. The tag of a
+measurement is its class name in snake case.
 """
 
 import re
@@ -28,25 +29,25 @@ def _snake_case(name: str) -> str:
 
 
 class Measurement(msgspec.Struct, frozen=True, tag_field="measured", tag=_snake_case):
-    """Something that was counted or measured."""
+    """Something that was counted or measured: one of the classes below."""
 
 
 class EventPublished(Measurement, frozen=True):
-    """An event went to so many clients."""
+    """An event was published. `deliveries` is the number of clients that get it."""
 
     type: str
     deliveries: int
 
 
 class EventsSkipped(Measurement, frozen=True):
-    """So many events of a type were dropped for a slow client."""
+    """`count` events of a type were dropped for a slow client."""
 
     type: str
     count: int
 
 
 class PollEnded(Measurement, frozen=True):
-    """A poll of a source ended after so many seconds; `code` is why it failed, None if it did not."""
+    """A poll of a source ended after `elapsed_s` seconds. `code` says why it failed; None if it did not."""
 
     source: str
     code: ErrorCode | None
@@ -54,40 +55,40 @@ class PollEnded(Measurement, frozen=True):
 
 
 class TicksMissed(Measurement, frozen=True):
-    """So many polls of a source were not made in time."""
+    """`count` polls of a source were not made in time."""
 
     source: str
     count: int
 
 
 class BreakerMoved(Measurement, frozen=True):
-    """A circuit breaker is in another state now, or in its first."""
+    """A circuit breaker changed its state to `state`, or began in it."""
 
     breaker: str
     state: str
 
 
 class ClientConnected(Measurement, frozen=True):
-    """A client was let in; `transport` is ``websocket`` or ``sse``."""
+    """A client connected. `transport` is ``websocket`` or ``sse``."""
 
     transport: str
 
 
 class ClientLeft(Measurement, frozen=True):
-    """A client's stream ended; `reason` is text, which a client may have chosen."""
+    """A client's stream ended. `reason` is a text that the client may have chosen."""
 
     transport: str
     reason: str
 
 
 class RequestRefused(Measurement, frozen=True):
-    """A request was not let in; `transport` is ``websocket``, ``sse`` or ``http``."""
+    """A request was refused. `transport` is ``websocket``, ``sse`` or ``http``."""
 
     transport: str
     reason: RefusalReason
 
 
 class BusConnected(Measurement, frozen=True):
-    """The bus was connected at start, was lost, or is back."""
+    """The bus was connected, at the start or again, or the connection to it was lost."""
 
     connected: bool

@@ -3,8 +3,8 @@
 Values are never turned into Python objects and back, so numbers keep their digits. Results never share memory with the
 response that they were cut from, so a small part does not keep a large response alive. Knows neither HTTP nor JSON-RPC.
 
-An object may have the same name twice. Both members are kept; where one is selected, the last one counts. The same
-holds for names that become equal when half surrogate pairs are replaced. But a keyed list with a repeated key is
+An object may have the same name twice. Both members are kept. If one of them is selected, it is the last one. The same
+is true of names that become equal when half surrogate pairs are replaced. But a keyed list with a repeated key is
 refused.
 """
 
@@ -36,6 +36,7 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 _POSITION = re.compile(r"\(byte ([0-9]+)\)")
 _PIECE_BYTES = 65536
+"""How much of a response `check_utf8` decodes at once, so that it never holds a large one as a string."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _SURROGATE_BYTES = 6
 _BACKSLASH = ord("\\")
@@ -43,24 +44,25 @@ _HIGH = b"89abAB"
 _LOW = b"cdefCDEF"
 _REPLACEMENT = rb"\ufffd"
 _SLICE = 1024
-"""How many surrogates `mended` examines between two yields: one or two milliseconds of work."""
+"""How many surrogates `mend_surrogates` examines between two yields: one or two milliseconds of work."""
 
 
 class HalfSurrogatePair(InvalidResponse):
-    """The JSON has a string with half a surrogate pair (RFC 7493 section 2.1). `mended` repairs that."""
+    """The JSON has a string with half a surrogate pair (RFC 7493 section 2.1). `mend_surrogates` repairs that."""
 
 
 def without_bom(raw: _Bytes) -> _Bytes:
-    """Return `raw` without a UTF-8 byte order mark, which some programs put before JSON (RFC 8259 section 8.1)."""
+    """Return `raw` without the UTF-8 byte order mark that some programs put before JSON (RFC 8259 section 8.1)."""
     return raw.removeprefix(codecs.BOM_UTF8) if raw.startswith(codecs.BOM_UTF8) else raw
 
 
-def mended(raw: bytearray) -> Iterator[None]:
+def mend_surrogates(raw: bytearray) -> Iterator[None]:
     """Replace each half surrogate pair in the JSON `raw` by U+FFFD, in place, while the caller iterates.
 
     Such halves occur when a server truncates text inside a character, or for file names that are not Unicode. Each
     step takes at most a few milliseconds, however long `raw` is, so that the caller can yield to the event loop.
     """
+    # `high` is where a high half was found, as long as its low half may still follow.
     high: int | None = None
     for seen, match in enumerate(_SURROGATE.finditer(raw), start=1):
         at = match.start()
@@ -87,7 +89,7 @@ def compact(raw: bytes | bytearray) -> msgspec.Raw:
     try:
         return msgspec.Raw(msgspec.json.format(raw, indent=-1))
     except (msgspec.DecodeError, RecursionError) as exc:
-        raise explained(raw, exc) from exc
+        raise decoding_error(raw, exc) from exc
 
 
 def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
@@ -95,11 +97,11 @@ def decode(raw: bytes | bytearray, decoder: msgspec.json.Decoder[_T]) -> _T:
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise explained(raw, exc) from exc
+        raise decoding_error(raw, exc) from exc
 
 
-def explained(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
-    """Make an error that says what is wrong with `raw`, and where. `exc` is what decoding it raised."""
+def decoding_error(raw: bytes | bytearray, exc: Exception) -> InvalidResponse:
+    """Return an error that says what is wrong with `raw`, and where. `exc` is what decoding it raised."""
     text = memoryview(raw)
     at = _half_pair(text, exc)
     if at is not None:
@@ -122,6 +124,7 @@ def check_utf8(raw: bytes | bytearray) -> None:
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(whole), _PIECE_BYTES):
+        # The bytes of a character that the last piece began: positions in an error count from these.
         begun, _ = decoder.getstate()
         try:
             decoder.decode(whole[start : start + _PIECE_BYTES], final=start + _PIECE_BYTES >= len(whole))
@@ -130,7 +133,7 @@ def check_utf8(raw: bytes | bytearray) -> None:
             raise InvalidResponse(_not_utf8(exc, at)) from exc
 
 
-def within(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
+def check_size(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
     """Return `raw` if it has at most `limit_bytes` bytes. Raises `InvalidResponse` otherwise."""
     size = len(raw)
     if size > limit_bytes:
@@ -151,22 +154,23 @@ def select(raw: msgspec.Raw, pointer: str) -> msgspec.Raw:
     """Return the part of `raw` at the JSON Pointer `pointer`, byte for byte. The pointer "" names the whole.
 
     Raises `InvalidResponse` if there is nothing at the pointer; the message names the step. Raises `ValueError` if
-    `pointer` is not a JSON Pointer. If an object has a name twice, the last one counts.
+    `pointer` is not a JSON Pointer. If an object has a name twice, the last one is used.
     """
     if not pointer:
         return raw
     part = raw
     for depth, step in enumerate(_steps(pointer)):
         part = _child(part, step, pointer=pointer, depth=depth)
+    # A `Raw` that msgspec decodes is a view of the whole response, which it would keep alive.
     return part.copy()
 
 
 def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.Raw]:
-    """Return the objects of the list at pointer `items` by the text of their field `key`, in the list's order.
+    """Return the objects of the list at JSON Pointer `items`, by the text of their field `key`, in the list's order.
 
-    A key is a non-empty string, or an integer, of which the decimal text is used. Raises `InvalidResponse` if there is
-    no such list, if an item is not an object, and if a key is missing, of another type, repeated, or contains control
-    or format characters.
+    A key is a non-empty string or an integer, which is used as decimal text. Raises `InvalidResponse` if there is no
+    such list, if an item is not an object, or if a key is missing, of another type, repeated, or contains control or
+    format characters.
     """
     found: dict[str, msgspec.Raw] = {}
     for index, item in enumerate(_list_at(raw, items)):
@@ -268,6 +272,7 @@ def _is_escaped(raw: bytearray | memoryview, at: int) -> bool:
     """Whether the backslash at `at` is itself escaped: it is after an odd number of backslashes."""
     if at == 0 or raw[at - 1] != _BACKSLASH:
         return False
+    # Look back a little first, then farther: nearly all runs of backslashes are short, but a run may be any length.
     size = 16
     while True:
         before = bytes(raw[max(0, at - size) : at])

@@ -1,7 +1,7 @@
 """HTTP answers to refused requests: problem details (RFC 9457), and the header fields that belong to each status.
 
-Every refusal over HTTP is made here: of a WebSocket handshake, a route, an event stream, or a request that could not
-be parsed. Knows no server and no framework; they receive a status, fields and a body, or bytes.
+Every HTTP answer that refuses something is made here: a WebSocket handshake, a route, an event stream, or a request
+that could not be parsed. Knows no server and no framework. They receive a status, fields and a body, or bytes.
 """
 
 import http
@@ -24,6 +24,7 @@ _FIELDS = {
 """The header fields that HTTP requires with a status (RFC 9110)."""
 
 _PUBLISHING_REASONS = {400: RefusalReason.MALFORMED, 403: RefusalReason.PATTERN, 413: RefusalReason.TOO_LARGE}
+"""The reason under which metrics count a refused publish, by its status. Other statuses are not counted."""
 
 
 class ProblemDetails(msgspec.Struct, frozen=True):
@@ -36,9 +37,9 @@ class ProblemDetails(msgspec.Struct, frozen=True):
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True):
-    """An HTTP error. `fields` are header fields other than those that describe the body.
+    """The HTTP answer to a refused request. `fields` are its header fields, except those that describe the body.
 
-    `reason` is the label under which metrics count the refusal; None if they do not.
+    `reason` is the label under which metrics count the refusal. None if they do not count it.
     """
 
     status: int
@@ -52,7 +53,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
         return msgspec.json.encode(ProblemDetails(self.status, http.HTTPStatus(self.status).phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
-        """Return the whole HTTP/1.1 answer, which announces that the connection closes.
+        """Return the whole answer as HTTP/1.1 bytes, with the field ``Connection: close``.
 
         `common` are further header lines, each with its line end.
         """
@@ -70,7 +71,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
 
 
 def refusal(error: RefusingError, more: Mapping[str, str] = {}) -> ProblemAnswer:
-    """Return the answer to a request that `error` refuses, with the caller's header fields `more`."""
+    """Return the answer to the request that `error` refuses. `more` are header fields to add."""
     match error:
         case AccessRefused():
             status, reason = error.status, error.reason

@@ -11,17 +11,17 @@ import msgspec
 NOTHING_OWED = -math.inf
 
 _TOLERANCE_S = 1e-6
-"""How much a sum may exceed the limit because adding fractions of seconds is inexact."""
+"""How much the debt may exceed the limit, because adding fractions of seconds is inexact."""
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """A limit: `per_s` per second sustained, and `burst` at once. Times are monotonic seconds."""
+    """A limit: `per_s` per second on average, and `burst` at once. Times are in monotonic seconds."""
 
     per_s: float
     burst: int
 
     def charged(self, owed_until: float, now: float, *, count: int = 1) -> float:
-        """Return the new `owed_until` after `count` more."""
+        """Return the new `owed_until` after counting `count` more."""
         # Idle time counts only up to one burst: a client must not save up more by being quiet for a long time.
         return max(owed_until, now - self.burst / self.per_s) + count / self.per_s
 
@@ -38,9 +38,10 @@ class Allowances:
         self._owed_until: dict[str, float] = {}
 
     def charge(self, name: str, now: float, count: int) -> float:
-        """Count `count` more for `name`, and return 0.0, if the rate allows all of them.
+        """If the rate allows `count` more for `name`, count them and return 0.0.
 
-        Otherwise count nothing, and return after how many seconds it would. `count` must not be more than a burst.
+        Otherwise count nothing, and return after how many seconds it will allow them. `count` must not exceed the
+        burst: more would never be allowed.
         """
         charged = self.rate.charged(self._owed_until.get(name, NOTHING_OWED), now, count=count)
         if self.rate.is_over(charged, now):
@@ -49,11 +50,11 @@ class Allowances:
         return 0.0
 
     def forget_idle(self, now: float) -> None:
-        """Forget the names that owe nothing any more."""
+        """Forget the names whose debt has been paid for long enough to have a full burst again."""
         paid_by = now - self.rate.burst / self.rate.per_s
         for name in [name for name, owed_until in self._owed_until.items() if owed_until <= paid_by]:
             del self._owed_until[name]
 
     def __len__(self) -> int:
-        """The number of names that are kept."""
+        """How many names are kept."""
         return len(self._owed_until)

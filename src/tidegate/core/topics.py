@@ -13,9 +13,10 @@ from tidegate.errors import TopicError
 
 MAX_SEGMENTS = 8
 MAX_CHARACTERS = 128
+"""The limits of an event type and of a pattern. Part of the wire protocol."""
 
 BUILT_IN_TYPES = frozenset({"circuit_breaker.state", "source.freshness", "rpc_error", "heartbeat", "notification"})
-"""Types that only the gateway publishes."""
+"""Types that only the gateway itself publishes."""
 
 RESERVED_TYPES = BUILT_IN_TYPES | {
     "welcome",
@@ -41,8 +42,8 @@ UNCOVERED_PATTERNS = UNRESTRICTED_TYPES | {
 }
 """Patterns that any token may subscribe to.
 
-Events of the four patterns that are not in `UNRESTRICTED_TYPES` tell about other types, and a client only gets those
-that tell about a type that it may see.
+The four patterns that are not in `UNRESTRICTED_TYPES` match events about other types. A client only gets those events
+that are about a type that it may see.
 """
 
 _INVISIBLE = frozenset({"Cc", "Cf"})
@@ -74,7 +75,7 @@ def check_key(text: str) -> str:
 
     Control and format characters (Unicode Cc and Cf) are refused: they are invisible, or change how a text is shown.
     """
-    if text.isprintable():  # fast; false for every text with a Cc or Cf character, but also for some others
+    if text.isprintable():  # fast, but also false for some texts without a Cc or Cf character
         return text
     if invisible := next((each for each in text if unicodedata.category(each) in _INVISIBLE), None):
         raise TopicError(
@@ -128,6 +129,7 @@ class PatternSet:
         return hash(self.patterns)
 
     def __len__(self) -> int:
+        """How many patterns there are."""
         return len(self.patterns)
 
     def __repr__(self) -> str:

@@ -138,9 +138,9 @@ class Connection:
         del data
         self._take(None)
 
-    def holding(self, holds: bool) -> None:
+    def set_holding(self, holds: bool) -> None:
         """The channel began to hold bytes that the kernel has not taken, or holds none any more. Never raises."""
-        self.subscriber.holding(holds)
+        self.subscriber.set_holding(holds)
 
     def pause(self) -> None:
         """The channel is over its soft limit. May be called again. Never raises."""

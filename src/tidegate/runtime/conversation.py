@@ -96,7 +96,7 @@ class Conversation:
         refused = None
         if since is not None:
             not_before = self._around.defaults_since if by_default else 0
-            refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
+            refused = self._around.stream.history.gap_reason(since, newest, not_before=not_before)
         resumed = since is not None and refused is None
         begin = since if since is not None and resumed else newest
         head = preamble + replies.welcome(
@@ -113,7 +113,7 @@ class Conversation:
             head += replies.cannot_resume(self._framing, refused, wall=now.wall, requested=since)
         interest = self.subscriber.interest
         names = () if resumed else self._names(interest, without=None)
-        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, placed=resumed)
+        self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, has_position=resumed)
 
     def judge(self, text: bytes | None, arrived: float) -> Effect:
         """What a request leads to that came at `arrived` (monotonic); None is a binary message."""
@@ -143,7 +143,7 @@ class Conversation:
     def renew(self, request_id: Raw | UnsetType, *, allowed: PatternSet, now: Instant) -> None:
         """Acknowledge a new token, which covers `allowed`, then send the current values that it lets the client see."""
         before, position = self.subscriber.interest, self._around.position()
-        left = self._session.renewed(allowed)
+        left = self._session.renew(allowed)
         head = replies.authenticated(self._framing, request_id, wall=now.wall, left=left)
         interest = self._interest()
         names = self._names(interest, without=before)
@@ -176,7 +176,7 @@ class Conversation:
         position: Position,
         synced_from: int | None,
         now: Instant,
-        placed: bool = True,
+        has_position: bool = True,
     ) -> None:
         self.subscriber.feed(
             head,
@@ -185,7 +185,7 @@ class Conversation:
             position=position,
             synced_from=synced_from,
             now=now,
-            placed=placed,
+            has_position=has_position,
         )
         # Of a cohort's equal interests only one is kept, and only its patterns.
         self._session.patterns = self.subscriber.interest.wanted

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import structlog
 
-from tidegate.core.payload import compact, keyed_items, select, within
+from tidegate.core.payload import check_size, compact, keyed_items, select
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.outcome import Fault, Outcome, classify
 from tidegate.core.polling.source_values import Value
@@ -128,9 +128,9 @@ def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
 def _mapped(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
     wanted = select(result, plan.select)
     if plan.key is None:
-        return within(wanted, event_bytes)
+        return check_size(wanted, event_bytes)
     found = keyed_items(wanted, items=plan.items, key=plan.key)
-    return {key: within(item, event_bytes) for key, item in found.items()}
+    return {key: check_size(item, event_bytes) for key, item in found.items()}
 
 
 def _go_on_with_cancellation(error: BaseException | None) -> None:

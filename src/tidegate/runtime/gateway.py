@@ -20,7 +20,7 @@ from tidegate.core.delivery.hub import Hub, Multicast
 from tidegate.core.delivery.published import PublishedValues
 from tidegate.core.delivery.retained import Name, Retained
 from tidegate.core.delivery.stream import Stream
-from tidegate.core.envelope import raw, unplaced_event
+from tidegate.core.envelope import event_without_position, raw
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipped
@@ -287,4 +287,4 @@ class Gateway:
                 uptime_s=round(now.mono - self.started.mono, 3),
                 clients=len(self.clients),
             )
-            self._send(unplaced_event(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))
+            self._send(event_without_position(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))

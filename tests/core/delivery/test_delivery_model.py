@@ -404,7 +404,7 @@ class Delivery(RuleBasedStateMachine):
         for client in self.clients:
             client.reader.check_complete()
             stream = client.connection.subscriber
-            assert stream.clear
+            assert stream.is_live
             assert client.channel.unsent() == 0
             assert stream.delivered == client.reader.events
             assert Counter(stream.skipped) == client.reader.skipped

@@ -56,9 +56,9 @@ def test_an_event_larger_than_all_of_it_falls_out_at_once_and_nothing_before_it_
     large = event("a", 4, "x" * 1000)
     assert [e.seq for e in history.append(large)] == [1, 2, 3, 4]
     assert (len(history), history.bytes) == (0, 0)
-    assert history.refuses(at(3), at(4)) == "history_truncated"
+    assert history.gap_reason(at(3), at(4)) == "history_truncated"
     history.append(event("a", 5))
-    assert history.refuses(at(4), at(5)) is None
+    assert history.gap_reason(at(4), at(5)) is None
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,14 @@ def test_an_event_larger_than_all_of_it_falls_out_at_once_and_nothing_before_it_
     ],
 )
 def test_says_why_a_replay_cannot_be_whole(since: Position, reason: str | None) -> None:
-    assert filled(10, max_events=3).refuses(since, at(10)) == reason
+    assert filled(10, max_events=3).gap_reason(since, at(10)) == reason
 
 
 def test_a_place_from_before_the_patterns_were_what_they_are_is_refused() -> None:
     history = filled(10)
-    assert history.refuses(at(6), at(10), not_before=7) == "history_truncated"
-    assert history.refuses(at(7), at(10), not_before=7) is None
-    assert history.refuses(at(6, "e2"), at(10), not_before=7) == "epoch_changed"
+    assert history.gap_reason(at(6), at(10), not_before=7) == "history_truncated"
+    assert history.gap_reason(at(7), at(10), not_before=7) is None
+    assert history.gap_reason(at(6, "e2"), at(10), not_before=7) == "epoch_changed"
 
 
 @pytest.mark.parametrize(("count", "max_events", "newest"), [(0, 5, 0), (3, 5, 3), (10, 5, 10), (10, 0, 10)])
@@ -90,7 +90,7 @@ def test_knows_the_newest_position_whatever_fell_out(count: int, max_events: int
 
 
 def test_before_the_first_event_there_is_nothing_to_miss() -> None:
-    assert History(max_events=1, max_bytes=1).refuses(at(0), at(0)) is None
+    assert History(max_events=1, max_bytes=1).gap_reason(at(0), at(0)) is None
 
 
 @given(st.lists(st.integers(0, 300), max_size=20), st.integers(0, 10), st.integers(0, 2000), st.integers(0, 3).map(str))

@@ -195,11 +195,11 @@ class TestSockets:
         sockets = Sockets()
         hub = Hub(EPOCH, sockets)
         member, channel = connected(hub, sockets, "a")
-        member.holding(True)
+        member.set_holding(True)
         hub.publish(event("a", 1))
         hub.flush()
         assert (member.heard(), bytes(channel.taken)) == ([1], b"")
-        member.holding(False)
+        member.set_holding(False)
         hub.publish(event("a", 2))
         hub.flush()
         assert (member.heard(), [m["seq"] for m in channel.received()]) == ([1], [2])
@@ -223,7 +223,7 @@ class TestSockets:
         hub.publish(event("a", 2))
         hub.flush()
         assert [m["seq"] for m in channel.received()] == [1]
-        member.holding(False)
+        member.set_holding(False)
         assert len(hub) == 0
 
 

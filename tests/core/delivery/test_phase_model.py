@@ -182,7 +182,7 @@ class Phases(RuleBasedStateMachine):
         """One that the subscriber has read, or never reads because it has no feed."""
         client = self.clients[who]
         before = self.fingerprint(client)
-        client.subscriber.evicted(event("a", 0))
+        client.subscriber.keep_if_unread(event("a", 0))
         assert self.fingerprint(client) == before
 
     @rule(seconds=st.sampled_from([1.0, GRACE_S]))
@@ -224,7 +224,7 @@ class Phases(RuleBasedStateMachine):
         for client, was_fed in zip(self.clients, self.fed, strict=True):
             subscriber, channel = client.subscriber, client.channel
             assert subscriber.phase is client.expected(self.fabric, was_fed)
-            assert subscriber.clear is (subscriber.phase is Phase.LIVE)
+            assert subscriber.is_live is (subscriber.phase is Phase.LIVE)
             assert (
                 filed(subscriber)
                 == {

@@ -226,7 +226,7 @@ class TestAuthentication:
 
     def test_patterns_that_a_new_token_does_not_cover_end(self) -> None:
         client = session("a", "b.c", "b.*", "*", "heartbeat")
-        left = client.renewed(PatternSet(["a", "b.c"]))
+        left = client.renew(PatternSet(["a", "b.c"]))
         assert left == client.patterns == PatternSet(["a", "b.c", "heartbeat"])
         assert client.allowed == PatternSet(["a", "b.c"])
         assert refused(send(client, {"type": "subscribe", "types": ["b.*"]}))[0] is MessageErrorCode.FORBIDDEN

@@ -47,7 +47,7 @@ class TestLive:
         received = channel.received()
         assert types(received) == ["hello", "a", "a"]
         assert [m.get("seq") for m in received] == [None, 2, 4]
-        assert subscriber.clear
+        assert subscriber.is_live
         assert subscriber.delivered == 2
 
     def test_a_message_of_its_own_comes_after_what_was_published_before(self) -> None:
@@ -153,7 +153,7 @@ class TestSynced:
             "data": {"epoch": EPOCH, "seq": 1},
         }
         assert subscriber.delivered == 0
-        assert subscriber.clear
+        assert subscriber.is_live
 
     def test_does_not_come_where_nothing_was_promised(self) -> None:
         fabric = Fabric()
@@ -203,7 +203,7 @@ class TestSynced:
         subscriber, channel = self.stalled(fabric, "a", names=True)
         for _ in range(3):
             fabric.publish("a", KB)
-        assert not subscriber.clear
+        assert not subscriber.is_live
         channel.unblock()
         received = channel.received()
         assert [m.get("seq") for m in received] == [None, 1, None, 2, 3, 4]
@@ -250,7 +250,7 @@ class TestSynced:
         channel.unblock()
         fabric.publish("b")
         assert types(channel.received()).count("synced") == 1
-        assert subscriber.clear
+        assert subscriber.is_live
 
 
 class TestCatchingUp:
@@ -277,11 +277,11 @@ class TestCatchingUp:
         assert PIECE_BYTES <= channel.unsent() < PIECE_BYTES + 1200
         channel.take()
         assert channel.writes == 2
-        assert not subscriber.clear
+        assert not subscriber.is_live
         channel.unblock()
         assert channel.writes == 5
         assert seqs(channel) == list(range(1, 301))
-        assert subscriber.clear
+        assert subscriber.is_live
 
     def test_a_piece_stays_within_a_low_hard_limit(self) -> None:
         fabric = Fabric()
@@ -321,7 +321,7 @@ class TestCatchingUp:
         channel.unblock()
         fabric.publish("a")
         assert seqs(channel) == list(range(1, 10))
-        assert subscriber.clear
+        assert subscriber.is_live
 
     def test_what_fell_out_under_its_cursor_is_kept_or_counted_exactly(self) -> None:
         fabric = Fabric(max_events=100)
@@ -383,7 +383,7 @@ class TestBacklogged:
         feed(subscriber, fabric, "*")
         channel.block()
         fabric.publish("big", KB)
-        assert not subscriber.clear
+        assert not subscriber.is_live
         return subscriber, channel, reasons
 
     def test_is_given_no_new_frame_until_it_drained(self) -> None:
@@ -440,13 +440,13 @@ class TestBacklogged:
             fabric.publish("state", KB, retain=True, key=str(n))
         channel.take()
         assert PIECE_BYTES <= channel.unsent() < PIECE_BYTES + 1200
-        assert not subscriber.clear
+        assert not subscriber.is_live
         fabric.publish("state", "newer", retain=True, key="199")
         channel.unblock()
         received = channel.received()
         assert [m["seq"] for m in received if "seq" in m] == [*range(1, 201), 202]
         assert received[types(received).index("gap")]["data"]["skipped"] == {"state": 1}
-        assert subscriber.clear
+        assert subscriber.is_live
 
     def test_says_no_gap_when_nothing_was_skipped(self) -> None:
         fabric = Fabric()

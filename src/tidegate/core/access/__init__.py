@@ -1,1 +1,1 @@
-"""What a client asks for, and what it may have: its query, its token, the patterns that it may see."""
+"""What a client asks for and what it may have: hosts and origins, queries, subprotocols, and grants."""

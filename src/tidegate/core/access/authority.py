@@ -21,6 +21,7 @@ _AUTHORITY = re.compile(rf"(?:\[([0-9a-f:.]+){_ZONE}\]|([a-z0-9_.-]+))(?::([0-9]
 _NAME = re.compile(r"[a-z0-9_-](?:[a-z0-9._-]*[a-z0-9_-])?")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""What browsers take for a number in the last label of a host. See `_is_broken_address`."""
 
 
 class Authority(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class Authority(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """The origin of a page (RFC 6454). `port` is the scheme's default if none was given; None if it has no default."""
+    """The origin of a page (RFC 6454). `port` defaults to that of the scheme; None if the scheme has no default."""
 
     scheme: str
     host: str
@@ -70,6 +71,7 @@ def parse_origin(text: str) -> Origin | None:
     authority = parse_authority(rest)
     if not separator or not _SCHEME.fullmatch(scheme) or authority is None or authority.port == 0:
         return None
+    # A configured origin that no browser can send would never match, so it must be reported as an error.
     return origin_of(scheme, authority) if not _is_broken_address(scheme, authority.host) else None
 
 
@@ -94,7 +96,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_unspecified(host: str) -> bool:
-    """Whether `host` means every address of the machine to a server that listens on it."""
+    """Whether a server that listens on `host` listens on every address of the machine."""
     address = parse_address(host)
     return address is not None and address.is_unspecified
 

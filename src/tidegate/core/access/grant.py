@@ -26,7 +26,7 @@ RoleName = Literal["subscriber", "publisher", "admin"]
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """What the bearer of a token may do.
 
-    `allowed` are the event types that it may see and publish. `expires_at` is in Unix seconds; None means never.
+    `allowed` are the event types that it may see and publish. `expires_at` is in Unix seconds; None: it never expires.
     `name` identifies the token in logs.
     """
 
@@ -46,9 +46,9 @@ def may_subscribe(allowed: PatternSet, pattern: str) -> bool:
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """Which of the configured things a token covers.
+    """Which types, breakers and backends of the configuration a token covers.
 
-    A breaker is covered if the token covers at least one of its sources; a backend, if it covers all of its sources.
+    A token covers a breaker if it covers at least one of its sources. It covers a backend if it covers all its sources.
     """
 
     types: PatternSet
@@ -59,8 +59,8 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 def may_see(allowed: PatternSet, event_type: str, about: About) -> bool:
     """Whether a token that covers `allowed` may see an event of `event_type`.
 
-    `about` are the types that the event gives information about, such as the type of a source; it may be seen if one
-    of them is covered. If None, its own type decides.
+    `about` are the types that the event gives information about, such as the type of a source. The event may be seen if
+    the token covers one of them. If `about` is None, the event's own type decides.
     """
     if about is None:
         return event_type in UNRESTRICTED_TYPES or allowed.matches(event_type)

@@ -11,22 +11,27 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, PositionError, RefusalReason, TopicError
 
 MAX_PARAMETERS = 64
+"""How many parameters a query may have. Far more than there are, but few enough to parse quickly."""
 
 CACHED = 512
 CACHED_CHARACTERS = 256
-"""How many parsed queries are cached, and the longest one: most clients send one of a few short queries."""
+"""How many parsed queries are cached, and how long their texts may be. Most clients send one of a few short queries."""
 
 
 class StreamQuery(msgspec.Struct, frozen=True):
-    """A parsed query. `types` is None if absent, which means the default types; empty means no types."""
+    """A parsed query. `types` is None if the parameter is absent: the default types. An empty set means no types."""
 
     types: PatternSet | None = None
     since: Position | None = None
     token: str | None = None
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """A parsed query, before the transport's rules. `wrong_since` is the error of a bad ``since``, or ""."""
+class _ParsedQuery(msgspec.Struct, frozen=True):
+    """A parsed query, before the rules of WebSocket or SSE are applied.
+
+    `wrong_since` says what is wrong with ``since``; "" if nothing is. It is no error yet, because an event stream that
+    has another position ignores ``since``.
+    """
 
     query: StreamQuery
     wrong_since: str
@@ -35,43 +40,44 @@ class _Asked(msgspec.Struct, frozen=True):
 
 def parse_stream_query(query: str) -> StreamQuery:
     """Parse a query string. Raises `AccessRefused` (400), which names the part that is malformed."""
-    asked = _asked(query)
-    if asked.wrong_since:
-        raise _malformed(asked.wrong_since)
-    return asked.query
+    parsed = _parsed(query)
+    if parsed.wrong_since:
+        raise _malformed(parsed.wrong_since)
+    return parsed.query
 
 
 def parse_event_stream_query(query: str, last_event_id: str) -> StreamQuery:
-    """Parse the query of an event stream, whose header field Last-Event-ID is `last_event_id`, "" if absent.
+    """Parse the query of an event stream. `last_event_id` is its header field Last-Event-ID, "" if absent.
 
-    The position to resume from is that field, or else ``lastEventId``, or else ``since``. Raises as
-    `parse_stream_query` does, except for the first two: an `EventSource` sends those, and it would not reconnect after
-    a 400. If one of them is malformed, the position is `NOT_OURS`.
+    The position to resume from is that field, or else ``lastEventId``, or else ``since``. Raises the same errors as
+    `parse_stream_query`, but not for the first two: `EventSource` sends them, and it would not reconnect after a 400.
+    If the one that is used is malformed, the position is `NOT_OURS`.
     """
-    asked = _asked(query)
-    sent = last_event_id or asked.last_event_id
+    parsed = _parsed(query)
+    sent = last_event_id or parsed.last_event_id
     if not sent:
         return parse_stream_query(query)
-    return StreamQuery(asked.query.types, _browsers_position(sent), asked.query.token)
+    return StreamQuery(parsed.query.types, _position_or_not_ours(sent), parsed.query.token)
 
 
 def parse_query_token(query: str) -> str | None:
-    """Return the token of a query string, None without one. Raises `AccessRefused` (400), but not for ``since``."""
-    return _asked(query).query.token
+    """Return the token of a query string, or None. Raises `AccessRefused` (400), but not for a malformed ``since``."""
+    return _parsed(query).query.token
 
 
-def _asked(query: str) -> _Asked:
+def _parsed(query: str) -> _ParsedQuery:
     found = _cache.get(query)
     if found is None:
-        found = _read(query)
+        found = _parse(query)
         if found.query.token is None and len(query) <= CACHED_CHARACTERS:
+            # Empty the whole cache: that is rare, and keeping track of the oldest entry would cost at each connect.
             if len(_cache) >= CACHED:
                 _cache.clear()
             _cache[query] = found
     return found
 
 
-def _read(query: str) -> _Asked:
+def _parse(query: str) -> _ParsedQuery:
     if not query.isascii():
         raise _malformed("expected a query in ASCII, other characters percent-encoded in UTF-8")
     try:
@@ -87,11 +93,11 @@ def _read(query: str) -> _Asked:
             wrong_since = f"since: {error}"
     types = _types(fields["types"]) if "types" in fields else None
     token = fields.get("token", [None])[-1]
-    return _Asked(StreamQuery(types, since, token), wrong_since, _last(fields, "lastEventId"))
+    return _ParsedQuery(StreamQuery(types, since, token), wrong_since, _last(fields, "lastEventId"))
 
 
-_cache: dict[str, _Asked] = {}
-"""Parsed queries by their text. Never one with a token, so that no secret stays in memory."""
+_cache: dict[str, _ParsedQuery] = {}
+"""Parsed queries by their text. Queries with a token are never kept, so that no secret stays in memory."""
 
 
 def _last(fields: Mapping[str, Sequence[str]], name: str) -> str:
@@ -103,7 +109,7 @@ def _check_protocol(text: str) -> None:
         raise _malformed(f"protocol: expected {PROTOCOL_VERSION}, the only one that is served, got {text[:80]!r}")
 
 
-def _browsers_position(text: str) -> Position:
+def _position_or_not_ours(text: str) -> Position:
     try:
         return Position.parse(text)
     except PositionError:

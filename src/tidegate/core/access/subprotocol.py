@@ -1,4 +1,4 @@
-"""WebSocket subprotocols: Tidegate's own, and tokens that browsers send as one (RFC 6455 section 4.1).
+"""WebSocket subprotocols: Tidegate's own, and tokens that browsers send as a subprotocol (RFC 6455 section 4.1).
 
 A page cannot set the Authorization field of a WebSocket handshake, but it can name subprotocols.
 """
@@ -18,14 +18,14 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def is_offered(headers: Mapping[str, str]) -> bool:
-    """Whether a handshake offers Tidegate's protocol. `headers` has lower-case names."""
+    """Whether a handshake offers Tidegate's protocol. The names of `headers` must be in lower case."""
     return FIELD in headers and PROTOCOL in _offers(headers)
 
 
 def offered_token(headers: Mapping[str, str]) -> str | None:
-    """Return the token among the offered subprotocols, None without one.
+    """Return the token among the offered subprotocols, or None.
 
-    Raises `AccessRefused` (401) if there are several, or if one is not correctly encoded.
+    Raises `AccessRefused` (401) if there is more than one token, or if it is not encoded correctly.
     """
     if FIELD not in headers:
         return None
@@ -43,7 +43,7 @@ def _offers(headers: Mapping[str, str]) -> list[str]:
 
 
 def _decoded(text: str) -> str:
-    """Decode a token. Only its canonical encoding is accepted, so that each token has exactly one spelling."""
+    """Decode a token. Only the canonical encoding is accepted, so that each token can be written in only one way."""
     try:
         token = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) if _BASE64URL.fullmatch(text) else b""
     except ValueError:

@@ -1,11 +1,11 @@
-"""What carries one connection's bytes, as the code above it sees it. Adapters implement it.
+"""What carries one connection's bytes: a WebSocket or an event stream. Adapters implement it.
 
-A channel reports two facts about itself to its `Connection` when they change; saying one again does no harm:
+A channel reports two facts to its `Connection` when they change. Reporting the same again does no harm:
 
-- it holds bytes, or none any more: `holding` (not needed where `socket` is None);
-- it is over its soft limit: `pause`, and `resume` once it has drained.
+- whether it holds bytes that the kernel has not taken: `set_holding` (not needed if `socket` is None);
+- whether it is over its soft limit: `pause`, and `resume` once it has drained.
 
-Everything else follows from these.
+Everything else follows from these two.
 """
 
 from typing import Protocol
@@ -18,7 +18,7 @@ class Channel(Protocol):
 
     @property
     def socket(self) -> int | None:
-        """The descriptor that the hub may send to while the channel holds nothing; None: only `write` is allowed."""
+        """The descriptor that the hub may send to while the channel holds nothing. None if it must use `write`."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -34,9 +34,9 @@ class ClosableChannel(Channel, Protocol):
     """A channel that the gateway can end."""
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the stream in good order: what was written goes out, and nothing is written afterwards."""
+        """End the stream in order: send what was written, then the close code. Nothing may be written afterwards."""
         ...
 
     def abort(self, code: CloseCode, reason: str) -> None:
-        """End the stream now: the close code goes out as far as the kernel takes it, the rest is thrown away."""
+        """End the stream now: send the close code if the kernel takes it, and throw away all other unsent bytes."""
         ...

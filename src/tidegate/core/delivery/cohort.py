@@ -1,7 +1,7 @@
-"""Who a connection is to the hub: what it wants, which phase its stream is in, and where it is filed.
+"""What the hub knows of a connection: its interest, its phase, and its cohort.
 
-Connections with equal interests share a cohort. A cohort files each member in one of three places, by two things only:
-the member's `Phase`, and whether its channel holds bytes. The hub reads these places and asks a member nothing.
+Connections with equal interests share a cohort. A cohort files each member in one of three places. The place depends
+only on the member's `Phase` and on whether its channel holds bytes. The hub reads the places and never asks a member.
 Knows nothing of what a subscriber does in a phase (`subscriber.py`) or of when things are sent (`hub.py`).
 """
 
@@ -23,7 +23,7 @@ class Phase(Enum):
         CATCHING_UP ------------> LIVE <------------------------> BACKLOGGED
               ^                    |      drained, outbox empty
               +--------------------+
-                       fed
+                    a new feed
 
     Every phase may change to CLOSED, which is the last.
     """
@@ -38,14 +38,14 @@ class Phase(Enum):
     """In a cohort, but its channel is over the soft limit: what is published goes to its outbox."""
 
     CLOSED = "closed"
-    """The stream has ended: nothing is written any more."""
+    """The stream has ended: nothing more is written."""
 
     # Enum's own hash is Python code, and runs for each connection.
     __hash__ = object.__hash__
 
 
 CATCHING_UP, LIVE, BACKLOGGED, CLOSED = Phase
-# By these names: `Phase.LIVE` runs Python code in 3.11, and a connect would do that ten times.
+# Use these names. In Python 3.11, each `Phase.LIVE` runs Python code, and a connect would run it ten times.
 
 _NEXT = {
     CATCHING_UP: (LIVE, CLOSED),
@@ -56,7 +56,7 @@ _NEXT = {
 
 
 class PhaseError(AssertionError):
-    """Something was asked of a subscriber that its phase does not allow: a mistake of ours, never of a client's."""
+    """A call that the subscriber's phase does not allow: a bug in the gateway, never a client's mistake."""
 
 
 class Interest:
@@ -69,10 +69,11 @@ class Interest:
         self.allowed = allowed
         self.framing = framing
         self._sees_everything = allowed.is_everything
+        # Computed once, because the hub looks up the interest at each connect. There is one object for each framing.
         self._hash = hash((wanted.patterns, allowed.patterns, id(framing)))
 
     def matches(self, event_type: str, about: About = None) -> bool:
-        """Whether an event of `event_type`, which speaks of the types `about`, goes to this connection."""
+        """Whether this connection gets an event of `event_type` that is about the types `about` (see `Draft`)."""
         return self.wanted.matches(event_type) and (self._sees_everything or may_see(self.allowed, event_type, about))
 
     def __eq__(self, other: object) -> bool:
@@ -90,11 +91,11 @@ class Interest:
 class Member:
     """A connection as the hub sees it.
 
-    In phase LIVE, events are sent at once: to `socket`, or with `write` while that is None. In phase BACKLOGGED they
-    are given to `offer`. `write` and `offer` may change the phase and what the channel holds, but must not make a
-    member join or leave a cohort: the hub is in the middle of handing out when it calls them.
+    In phase LIVE, events are sent at once: to `socket`, or with `write` while `socket` is None. In phase BACKLOGGED
+    they are passed to `offer`. `write` and `offer` may change the phase and what the channel holds. They must not make
+    a member join or leave a cohort, because the hub calls them while it is handing out events.
 
-    `socket` is the descriptor under the channel, or None where bytes may not be sent past it (TLS, an HTTP stream).
+    `socket` is the descriptor under the channel. It is None if bytes must not bypass the channel (TLS, an HTTP stream).
     """
 
     __slots__ = ("_descriptor", "_holds", "cohort", "phase", "write")
@@ -103,37 +104,37 @@ class Member:
         self.write = write
         self.cohort: Cohort | None = None
         self.phase = CATCHING_UP
-        """Changed by `_transition` alone."""
+        """Only `_transition` changes it."""
         self._descriptor = socket
         self._holds = False
 
     @property
-    def clear(self) -> bool:
-        """Whether everything published so far is with the channel, and the channel takes more."""
+    def is_live(self) -> bool:
+        """Whether the phase is LIVE: every event that the hub has flushed was written, and the channel takes more."""
         return self.phase is LIVE
 
     @property
     def socket(self) -> int | None:
-        """The descriptor that may be sent to now; None while bytes wait in the channel, which are to come first."""
+        """The descriptor that may be sent to now; None while the channel holds bytes, which must go out first."""
         return None if self._holds else self._descriptor
 
-    def holding(self, holds: bool) -> None:
-        """The channel began to hold bytes that the kernel has not taken, or holds none any more."""
+    def set_holding(self, holds: bool) -> None:
+        """Note whether the channel holds bytes that the kernel has not taken. Call it when that changes."""
         self._holds = holds
-        # Without a descriptor the member is never sent to past its channel, so its place does not depend on this.
+        # Without a descriptor, everything goes through the channel, so the member's place does not depend on this.
         if self._descriptor is not None and self.cohort is not None:
             self.cohort.file(self)
 
     def offer(self, events: list[Event]) -> None:
-        """Take note of `events`, which cannot be written now."""
+        """Keep `events`, which cannot be written now."""
         raise NotImplementedError
 
     def failed(self, error: Exception) -> None:
-        """`write` or `offer` raised `error`, which the hub caught for the sake of the others. Must not call the hub."""
+        """Handle `error`, which `write` or `offer` raised. The hub went on with the other members. Must not call it."""
         raise NotImplementedError
 
     def _transition(self, to: Phase) -> None:
-        """Change the phase, and with it the place in the cohort. Raises `PhaseError` where that cannot follow."""
+        """Change the phase, and with it the place in the cohort. Raises `PhaseError` if `to` cannot follow."""
         if to not in _NEXT[self.phase]:
             raise PhaseError(f"a subscriber that is {self.phase.value} cannot become {to.value}")
         self.phase = to
@@ -142,24 +143,26 @@ class Member:
 
 
 class Cohort:
-    """The members of one interest, and what was published to them in this turn of the event loop."""
+    """The members with one interest, and the events that were published to them in this turn of the event loop."""
 
     __slots__ = ("behind", "flushed", "interest", "pending", "sockets", "writes")
 
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
+        # Dictionaries keep the order of the members, and remove one quickly.
         self.sockets: dict[Member, int] = {}
-        """Live members that may be sent to directly, and their sockets."""
+        """Live members whose sockets may be sent to directly, with their sockets."""
         self.writes: dict[Member, Callable[[bytes], None]] = {}
-        """The other live members, and how to write to each."""
+        """The other live members, with the function that writes to each."""
         self.behind: dict[Member, None] = {}
-        """Members that are not live: they are offered the events."""
+        """Members that are not live. Events are passed to their `offer`."""
         self.pending: list[Event] = []
+        """Events that were published since the last flush."""
         self.flushed = 0
         """Events written or offered to the members so far."""
 
     def file(self, member: Member) -> None:
-        """Put `member` where it belongs now. No other code decides that."""
+        """Put `member` into the place where it belongs now. No other code decides that."""
         self.remove(member)
         if member.phase is not LIVE:
             self.behind[member] = None
@@ -169,13 +172,13 @@ class Cohort:
             self.writes[member] = member.write
 
     def remove(self, member: Member) -> None:
-        """Forget where `member` is."""
+        """Take `member` out of its place, if it has one."""
         self.sockets.pop(member, None)
         self.writes.pop(member, None)
         self.behind.pop(member, None)
 
     def take_pending(self) -> list[Event]:
-        """What was published since the last call, to be handed out at once."""
+        """Return the events published since the last flush. They count as flushed: hand them out at once."""
         events, self.pending = self.pending, []
         self.flushed += len(events)
         return events

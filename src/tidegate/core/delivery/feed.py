@@ -1,7 +1,8 @@
-"""What a subscriber is sent before it goes live: a reply, snapshots, then the history, with `synced` in its place.
+"""What a subscriber is sent before it goes live: a reply, snapshots, then the history, with `synced` at its point.
 
-A feed decides the order and nothing else. It is read in pieces, as the channel drains; what is published meanwhile
-waits in the history, and what the history drops meanwhile waits in the subscriber's outbox, which the feed sends first.
+A feed decides only the order. It is read in pieces, as the channel drains. Events that are published in the meantime
+wait in the history. Events that the history drops in the meantime wait in the subscriber's outbox, and the feed sends
+those before it goes on with the history.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -15,31 +16,31 @@ from tidegate.core.instant import Instant
 
 
 class Feed:
-    """One feed: `head`, the snapshots of `names`, then every event after `position` that is of interest.
+    """The frames of one feed: `head`, the snapshots of `names`, then every event after `position` that is of interest.
 
-    `synced` comes once, when everything is sent up to `synced_from` and up to what was newest when the last snapshot
-    was taken. `synced_from` is None if the head promises nothing; then `names` must be empty.
+    `synced` is sent once, when everything was sent up to `synced_from` and up to the newest event at the time when the
+    last snapshot was taken. `synced_from` is None if `head` needs no `synced`; then `names` must be empty.
 
-    `placed`: the client has a position, and events move it. If not, events carry no position before `synced`: a client
-    that comes back with one would never get the snapshots that were still to come.
+    `has_position`: the client has a position already, and events move it. If not, events carry no position before
+    `synced`: a client that resumed from one would never get the snapshots that were still to come.
 
-    `kept` gives the outbox's frames, oldest first. Call `close` in the end: a feed refers to itself.
+    `outbox_frames` returns the outbox's frames, oldest first. Call `close` when done, because a feed refers to itself.
     """
 
     __slots__ = (
         "_cursor",
         "_frames",
-        "_kept",
+        "_has_position",
         "_newest_sent",
         "_now",
+        "_outbox_frames",
         "_overrun",
-        "_placed",
         "_stream",
         "count",
         "interest",
     )
 
-    _now: Instant  # when the piece is taken that is made now
+    _now: Instant  # the time of the current piece
 
     def __init__(
         self,
@@ -49,29 +50,30 @@ class Feed:
         names: list[Name],
         position: Position,
         synced_from: int | None,
-        placed: bool,
+        has_position: bool,
         stream: Stream,
-        kept: Callable[[Instant], Iterator[bytes]],
+        outbox_frames: Callable[[Instant], Iterator[bytes]],
     ) -> None:
         self.interest = interest
         self.count = 0
-        """Events taken from the history so far, sent or passed to the outbox."""
-        self._placed = placed
+        """How many events were taken from the history so far, to be sent or to go to the outbox."""
+        self._has_position = has_position
         self._stream = stream
-        self._kept = kept
+        self._outbox_frames = outbox_frames
         self._cursor = position.seq
         """Every event up to here was sent, is in the outbox, or is of no interest."""
         self._newest_sent = 0
         self._overrun = False
+        """Whether the history dropped events before this feed could read them."""
         self._frames = self._generate(head, names, position, synced_from)
 
     def take(self, size: int, now: Instant) -> tuple[bytes, bool]:
-        """The next frames, about `size` bytes of them, and whether that is everything up to the newest event."""
+        """Return the next frames, about `size` bytes, and whether that is everything up to the newest event."""
         self._now = now
-        return joined(self._frames, size)
+        return take_piece(self._frames, size)
 
-    def evicted(self, event: Event) -> bool:
-        """The history drops `event`. Whether it is still to be sent: the caller must offer it to the outbox."""
+    def pass_over(self, event: Event) -> bool:
+        """Go past `event`, which the history drops. Return whether the caller must offer it to the outbox."""
         assert event.seq is not None
         if self._cursor >= event.seq:
             return False
@@ -82,17 +84,18 @@ class Feed:
         self._overrun = True
         return True
 
-    def framed(self, event: Event) -> bytes:
-        """`event` as a frame of this feed, which the caller sends next."""
+    def frame(self, event: Event) -> bytes:
+        """Return `event` as a frame of this feed. The caller must send it next."""
         framing, self._newest_sent = self.interest.framing, event.seq or 0
         return (
             framing.event(event, self._stream.history.epoch)
-            if self._placed
+            if self._has_position
             else framing.message(event.type, event.json)
         )
 
     def close(self) -> None:
-        """Nothing more is taken."""
+        """End the feed. Nothing more may be taken."""
+        # The generator holds the feed, and the feed holds the generator. Closing it ends this cycle at once.
         self._frames.close()
 
     def _generate(
@@ -102,8 +105,8 @@ class Feed:
         yield head
         for name in names:
             found = self._stream.retained.snapshot(name, self._now)
-            # A value that changed or went after `position` follows as an event of the history, so it is no snapshot
-            # any more; and `synced` must not come before that event.
+            # A value that changed or was removed after `position` follows as an event of the history. So it is not sent
+            # as a snapshot, and `synced` must not come before that event.
             assert synced_from is not None, "snapshots are always followed by `synced`"
             if history.newest > synced_from:
                 synced_from = history.newest
@@ -111,34 +114,37 @@ class Feed:
                 yield framing.snapshot(*found)
         while True:
             if self._overrun:
-                # What the history dropped is older than all that it still has.
+                # The dropped events are older than everything that the history still has.
                 self._overrun = False
-                yield from self._kept(self._now)
+                yield from self._outbox_frames(self._now)
             if synced_from is not None and self._cursor >= synced_from:
-                # After an overrun, later events than `synced_from` had to come before it.
+                # After an overrun, events later than `synced_from` may have been sent already.
                 yield self._synced(max(synced_from, self._newest_sent))
                 synced_from = None
                 continue
             event = history.after(self._cursor)
             if event is None:
-                # The newest event is reached, but only for now: more may come before a full channel has drained.
+                # All events were sent, but only for now: more may be published before a full channel has drained.
                 yield b""
                 continue
-            assert event.seq is not None, "only what has a place is kept"
+            assert event.seq is not None, "only what has a position is kept"
             self._cursor = event.seq
             if self.interest.matches(event.type, event.draft.about):
                 self.count += 1
-                yield self.framed(event)
+                yield self.frame(event)
 
     def _synced(self, seq: int) -> bytes:
-        """Everything up to `seq` was sent, or a gap has reported it."""
-        self._placed = True
+        """Return the `synced` message: everything up to `seq` was sent, or a gap has reported it."""
+        self._has_position = True
         position = Position(self._stream.history.epoch, seq)
         return self.interest.framing.synced(position, encode_synced(position, timestamp=self._now.wall))
 
 
-def joined(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
-    """The next frames as one piece of about `size` bytes, and whether an empty frame ended it: nothing more for now."""
+def take_piece(frames: Iterator[bytes], size: int) -> tuple[bytes, bool]:
+    """Return the next of `frames`, joined, about `size` bytes, and whether an empty frame ended them.
+
+    An empty frame means that there is nothing more for now.
+    """
     piece: list[bytes] = []
     for frame in frames:
         if not frame:

@@ -1,7 +1,7 @@
-"""Frames encoded envelopes for a stream: WebSocket text frames (RFC 6455 section 5.2) or server-sent events.
+"""Frames encoded envelopes for a stream: as WebSocket text frames (RFC 6455 section 5.2) or as server-sent events.
 
-The result can be joined with others and written as it is. A server never masks WebSocket frames, so the same bytes
-serve every client.
+Frames can be joined and written without changes. A server never masks WebSocket frames, so all clients can be sent the
+same bytes.
 """
 
 from typing import Protocol
@@ -13,7 +13,7 @@ class Framing(Protocol):
     """How to frame the five kinds of things that a stream carries. Methods return the bytes to write."""
 
     def event(self, event: Event, epoch: str) -> bytes:
-        """Frame a live or replayed event. On an event stream, its id becomes the client's position."""
+        """Frame a live or replayed event. On an event stream, its ``id`` becomes the client's position."""
         ...
 
     def snapshot(self, event: Event, json: bytes) -> bytes:
@@ -29,7 +29,7 @@ class Framing(Protocol):
         ...
 
     def retry(self, retry_ms: int) -> bytes:
-        """Frame the reconnection delay, to be written before a message. Empty if the framing has no such field."""
+        """Frame the delay before a reconnect. Write it before a message. Empty if the framing has no such field."""
         ...
 
 
@@ -59,8 +59,8 @@ class EventStreamFraming:
     """
 
     def event(self, event: Event, epoch: str) -> bytes:
-        place = b"" if event.seq is None else b"id: %b:%d\n" % (epoch.encode(), event.seq)
-        return b"event: %b\n%bdata: %b\n\n" % (event.type.encode(), place, event.json)
+        id_line = b"" if event.seq is None else b"id: %b:%d\n" % (epoch.encode(), event.seq)
+        return b"event: %b\n%bdata: %b\n\n" % (event.type.encode(), id_line, event.json)
 
     def snapshot(self, event: Event, json: bytes) -> bytes:
         return self.message(event.type, json)

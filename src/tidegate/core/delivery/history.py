@@ -1,7 +1,7 @@
-"""The newest events, so that a client that comes back is replayed what it missed, or told that it cannot be.
+"""Keeps the newest events, so that a client that resumes is sent what it missed, or is told that it cannot be.
 
-A ring bounded by count and by bytes. A position that is missing between two others is a hole of the sequence, where
-nothing was published; so a replay is whole or it is refused.
+The history is limited by count and by bytes. If a number is missing between two positions, no event has it: nothing is
+lost there. So a replay is either complete or refused.
 """
 
 from bisect import bisect_right
@@ -13,8 +13,8 @@ from tidegate.core.events import Event, GapReason, Position
 class History:
     """Events of one epoch, in the order of their positions.
 
-    `max_events` and `max_bytes` (of encoded envelopes) bound it; the newest event is dropped too if it alone is
-    larger than `max_bytes`.
+    At most `max_events` events and `max_bytes` bytes (of encoded envelopes) are kept. Even the newest event is dropped
+    if it alone is larger than `max_bytes`.
     """
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
@@ -23,26 +23,26 @@ class History:
         self.begin(Position("", 0))
 
     def begin(self, position: Position) -> None:
-        """Forget every event: the sequence is that of `position`, and what comes next comes after it."""
+        """Forget every event. Take the epoch of `position`; the next event comes after `position`."""
         self.epoch = position.epoch
         self._events: dict[int, Event] = {}
         self._order: deque[int] = deque()
-        self._after_holes: list[int] = []  # events whose predecessor in number does not exist
+        self._after_holes: list[int] = []  # positions of events whose predecessor has not the number before
         self._bytes = 0
-        self._whole_after = position.seq  # every event after this one is here
+        self._whole_after = position.seq  # every event after this position is kept
         self.newest = position.seq
-        """The position of the newest event that was ever taken, or where the history began."""
+        """`seq` of the newest event that was ever appended, or of the position where the history began."""
 
     @property
     def position(self) -> Position:
-        """Where `newest` is, with its epoch."""
+        """`newest` with its epoch."""
         return Position(self.epoch, self.newest)
 
     def append(self, event: Event) -> list[Event]:
-        """Take the next event, whose position is after `newest`; the events that fell out for it, oldest first."""
+        """Add the next event, whose position is after `newest`. Return the events dropped for it, oldest first."""
         seq = event.seq
-        assert seq is not None, "only what has a position is kept"
-        assert seq > self.newest, "and only once"
+        assert seq is not None, "an event without a position is never kept"
+        assert seq > self.newest, "events come in the order of their positions, each once"
         if seq != self.newest + 1:
             self._after_holes.append(seq)
         self._events[seq] = event
@@ -54,10 +54,11 @@ class History:
             evicted.append(self._evict())
         return evicted
 
-    def refuses(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
-        """Why a replay from `since` up to `newest` cannot be whole: the reason of a gap, or None if it can.
+    def gap_reason(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
+        """Return why a replay from `since` up to `newest` would be incomplete. None if it would be complete.
 
-        `not_before`: what the client is subscribed to was something else before this position.
+        `not_before` is the position at which the client's patterns became what they are now. From before that, a replay
+        would lack values of types that the client was not subscribed to then.
         """
         if since.epoch != newest.epoch or since.seq > newest.seq:
             return "epoch_changed"
@@ -66,12 +67,14 @@ class History:
         return None
 
     def after(self, seq: int) -> Event | None:
-        """The oldest event after `seq` that is here, or None if there is none yet."""
+        """Return the oldest kept event after position `seq`. None if there is none yet."""
+        # Nearly always the next number: holes are rare.
         event = self._events.get(seq + 1)
         if event is not None or seq >= self.newest:
             return event
         if seq < self._whole_after:
             return self._events[self._order[0]] if self._order else None
+        # There is a hole after `seq`: go on behind it.
         return self._events[self._after_holes[bisect_right(self._after_holes, seq)]]
 
     def __len__(self) -> int:
@@ -79,13 +82,13 @@ class History:
 
     @property
     def bytes(self) -> int:
-        """Bytes of envelopes held."""
+        """Bytes of the envelopes that are kept."""
         return self._bytes
 
     def _evict(self) -> Event:
         seq = self._whole_after = self._order.popleft()
         if self._after_holes and self._after_holes[0] == seq:
             del self._after_holes[0]
-        fallen = self._events.pop(seq)
-        self._bytes -= len(fallen.json)
-        return fallen
+        dropped = self._events.pop(seq)
+        self._bytes -= len(dropped.json)
+        return dropped

@@ -1,9 +1,10 @@
-"""Who gets an event, and the one write that brings it: the fast path of the gateway.
+"""Finds the connections that want an event, and sends it to them: the fast path of the gateway.
 
-`Hub.publish` only notes an event for each cohort that wants it. `Hub.flush`, at the end of the event loop's turn, joins
-what a cohort got and sends it once per connection. The kernel's send costs more than all the rest, so fewer sends is
-what makes it fast. Per connection nothing is touched but the number of its socket: with a thousand connections their
-objects are out of the cache, and each one read would be a miss. `docs/design/performance.md` has the measurements.
+`Hub.publish` only adds an event to each cohort that wants it. `Hub.flush`, at the end of the event loop's turn, joins
+the events of a cohort and sends them with one write per connection. A send by the kernel costs more than everything
+else together, so few sends make the hub fast. For each connection, the hub reads nothing but the number of its socket:
+the objects of a thousand connections do not stay in the CPU's cache, so reading them would mean a cache miss for each.
+`docs/design/performance.md` has the measurements.
 
 Knows nothing of what a member does with events while it is not live, or of where events come from.
 """
@@ -18,22 +19,26 @@ from tidegate.core.events import About, Event
 T = TypeVar("T")
 
 ROUTES = 4096
-"""Event types whose cohorts are remembered. Publishers may invent types, so there must be a limit."""
+"""For how many event types the hub remembers the cohorts. Publishers may invent types, so there must be a limit."""
 
 Multicast = Callable[[Sequence[int], bytes], Sequence[tuple[int, int]]]
 """Sends the same bytes to each of the sockets (descriptors). Never raises and never waits.
 
-Returns, for each socket that did not take all of them, its index in the sequence and how many bytes it took.
+For each socket that did not take all bytes, it returns the socket's index and how many bytes the socket took.
 """
 
 WRITE_BYTES = 262144
-"""Most bytes joined into one write, unless one event alone is larger. Larger bursts are sent in halves."""
+"""Most bytes joined into one write, unless a single event is larger. A larger burst is sent in halves.
+
+As large as the default of `limits.send_buffer_soft_bytes`: one write does not take a channel far past its soft limit.
+"""
 
 
 class Hub:
     """All cohorts. `multicast` sends to members' sockets.
 
-    Positions of events belong to `epoch`. Set it anew when another sequence begins, after a flush.
+    `epoch` is the epoch of the events' positions; event streams write it. When another epoch begins, call `flush`
+    first and then set `epoch`.
     """
 
     def __init__(self, epoch: str, multicast: Multicast) -> None:
@@ -44,10 +49,10 @@ class Hub:
         self._dirty: list[Cohort] = []
 
     def publish(self, event: Event) -> int:
-        """Note `event` for everyone who wants it, to be sent by `flush`. Returns how many connections that is."""
+        """Add `event` to every cohort that wants it. `flush` sends it. Returns how many connections will get it."""
         reached = 0
         for cohort in self._route(event.draft.type, event.draft.about):
-            # Nothing is sent here: five events of one poll become one send of five frames, not five sends.
+            # Nothing is sent here, so that five events of one poll become one send of five frames, not five sends.
             if not cohort.pending:
                 self._dirty.append(cohort)
             cohort.pending.append(event)
@@ -60,33 +65,33 @@ class Hub:
         return bool(self._dirty)
 
     def flush(self) -> None:
-        """Send everything that was noted: once per connection."""
+        """Send everything that was published since the last flush, with one write per connection."""
         dirty, self._dirty = self._dirty, []
-        # Cohorts that got the same events, in the same framing, share one join and one call to the sockets: so ten
-        # thousand different subscriptions cost hardly more than one.
+        # Cohorts that got the same events, in the same framing, share one join and one multicast. So ten thousand
+        # different subscriptions cost hardly more than one.
         alike: dict[tuple[Framing, *tuple[Event, ...]], list[Cohort]] = {}
         for cohort in dirty:
-            # One that was flushed alone since (`flush_cohort`) has nothing left.
+            # A cohort that `flush_cohort` has flushed in the meantime has nothing left.
             if cohort.pending:
                 alike.setdefault((cohort.interest.framing, *cohort.take_pending()), []).append(cohort)
         for (framing, *events), cohorts in alike.items():
             self._hand_out(events, framing, cohorts)
 
     def flush_cohort(self, cohort: Cohort) -> None:
-        """Send now what was noted for one cohort, so that something else may follow it."""
+        """Send what was published to one cohort now, so that something else may be written after it."""
         if cohort.pending:
             self._hand_out(cohort.take_pending(), cohort.interest.framing, [cohort])
 
     def join(self, member: Member, interest: Interest) -> Cohort:
-        """Let `member` have what is published from now on, and nothing that was published before."""
+        """Put `member` into the cohort of `interest`: it gets all events from now on, and none from before."""
         cohort = self._cohorts.get(interest)
         if cohort is None:
             cohort = self._cohorts[interest] = Cohort(interest)
-            # Routes that are remembered would pass the new cohort by.
+            # The remembered routes do not contain the new cohort yet.
             for (event_type, about), cohorts in self._routes.items():
                 if interest.matches(event_type, about):
                     cohorts[cohort] = None
-        # Before it joins: the newcomer has read these events from the history.
+        # Flush before the member joins: it has read the pending events from the history already.
         if cohort.pending:
             self.flush_cohort(cohort)
         member.cohort = cohort
@@ -94,13 +99,13 @@ class Hub:
         return cohort
 
     def leave(self, member: Member) -> None:
-        """Take `member` out of its cohort, after it was given all that was published until now."""
+        """Take `member` out of its cohort, after sending it everything that was published so far."""
         cohort = member.cohort
         assert cohort is not None, "only a member that has joined can leave"
         self.flush_cohort(cohort)
         member.cohort = None
         cohort.remove(member)
-        # An empty cohort would still be routed to, and count as somebody's interest.
+        # Delete an empty cohort: events would still be added to it, and `is_wanted` would count it as an interest.
         if not len(cohort):
             del self._cohorts[cohort.interest]
             for cohorts in self._routes.values():
@@ -119,25 +124,26 @@ class Hub:
         return len(self._cohorts)
 
     def _hand_out(self, events: list[Event], framing: Framing, cohorts: list[Cohort]) -> None:
-        # Each event was encoded when it was published; here it only gets a frame's head. Once for everybody.
+        """Send or offer `events` to every member of `cohorts`, which all use `framing`."""
+        # Each event was encoded when it was published. Here it only gets its frame, once for all members.
         data = b"".join([framing.event(event, self.epoch) for event in events])
         if len(data) > WRITE_BYTES and len(events) > 1:
-            # In halves: a channel that the first half fills is offered the second, and its outbox conflates it. In one
-            # piece, a burst could take a client that reads well over its hard limit.
+            # If the first half fills a channel, the second half goes to the member's outbox, which conflates it. Sent
+            # in one piece, a burst could take even a client that reads well over its hard limit.
             half = len(events) // 2
             self._hand_out(events[:half], framing, cohorts)
             self._hand_out(events[half:], framing, cohorts)
             return
-        # Who is written to and who is offered is decided before anything is sent. A write may fill its channel, which
-        # files its member behind: that member has had these events and must not be offered them as well. It also means
-        # that no dictionary changes while it is iterated.
+        # Decide who is written to and who is offered before anything is sent. A write may fill its channel, which moves
+        # the member to `behind`. That member has been sent these events, so it must not be offered them too. These
+        # copies also keep the dictionaries from changing while they are iterated.
         writes = [each for cohort in cohorts for each in cohort.writes.items()]
         behind = [member for cohort in cohorts for member in cohort.behind]
-        # The common case is this one call into C, with nothing but descriptors: no member is touched. Their channels
-        # hold nothing (else they would be in `writes`), so nothing is overtaken.
+        # In the common case, everything is this one call into C. It takes only descriptors and touches no member. The
+        # channels hold no bytes (else their members would be in `writes`), so nothing is overtaken.
         if left := self._multicast([socket for cohort in cohorts for socket in cohort.sockets.values()], data):
-            # Only if a socket was full or broken is it worth finding out whose it is. Nothing has moved yet, so the
-            # indexes still fit. The channel takes the rest, and tells us that it holds bytes.
+            # Some sockets were full or broken: only now look up their members. No member has moved since the call, so
+            # the indexes still fit. The channel takes the rest, and reports that it holds bytes (`set_holding`).
             members = [member for cohort in cohorts for member in cohort.sockets]
             for index, taken in left:
                 _attempt(members[index], members[index].write, data[taken:])
@@ -147,10 +153,10 @@ class Hub:
             _attempt(member, member.offer, events)
 
     def _route(self, event_type: str, about: About) -> Collection[Cohort]:
-        # Matching patterns against every cohort costs more than a send: the answer is remembered for each type.
+        # Matching patterns against every cohort costs more than a send, so the result is remembered for each type.
         route = self._routes.get((event_type, about))
         if route is None:
-            # All at once: keeping count of what is used least would cost something on every publish.
+            # Forget all routes at once: finding the least used one would need bookkeeping on every publish.
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
             route = self._routes[event_type, about] = {
@@ -160,8 +166,8 @@ class Hub:
 
 
 def _attempt(member: Member, step: Callable[[T], None], what: T) -> None:
-    """Do what concerns `member` alone. If it raises, that member is told, and the next one has its turn."""
+    """Call `step`, which concerns `member` alone. An error is passed to that member and does not stop the others."""
     try:
         step(what)
-    except Exception as error:  # noqa: BLE001 - the member tells its connection, which closes
+    except Exception as error:  # noqa: BLE001 - the member reports it to its connection, which closes
         member.failed(error)

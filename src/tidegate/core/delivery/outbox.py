@@ -1,8 +1,8 @@
 """Events that wait for one connection that cannot take more right now.
 
 Retained types are conflated: only the newest event of a key is kept. Of all other types together, the newest `QUEUE`
-events are kept. What is dropped is counted by type, and the client is told the counts in a `gap` message. As in
-centrifuge's client writer, the bounds are here, and what happens when a client is too slow is decided by the caller.
+events are kept. Dropped events are counted by type, and a `gap` message tells the client the counts. The outbox only
+limits what it keeps; its caller decides when a client is too slow (as in centrifuge's client writer).
 """
 
 from collections import OrderedDict, deque
@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from tidegate.core.events import Event
 
 QUEUE = 256
-"""Events of types that are not retained, kept per connection."""
+"""How many events of types that are not retained are kept for one connection.
+
+Enough for a short pause of the client.
+"""
 
 COUNTED_TYPES = 100
 OTHER_TYPES = "*"
-"""So many types are counted by name. Dropped events of further types are counted together as `*`, which is no type."""
+"""How many types are counted by name. Further types are counted together as `*`, which cannot be a type's name."""
 
 
 class Outbox:
@@ -24,14 +27,17 @@ class Outbox:
     __slots__ = ("_kept", "_offered", "_queued", "_skipped", "bytes")
 
     def __init__(self) -> None:
+        # By type and key if they are retained; the others by a number of their own, since they replace nothing.
         self._kept: OrderedDict[tuple[str, str | None] | int, Event] = OrderedDict()
         self._offered = 0
         self._queued: deque[int] = deque()
         self._skipped: dict[str, int] = {}
         self.bytes = 0
+        """Bytes of the envelopes that are kept."""
 
     def offer(self, event: Event) -> None:
         """Keep `event`. An older one may be dropped for it."""
+        # An event that replaces another goes to the end: events must be sent in the order of their positions.
         if event.draft.retain:
             name = (event.type, event.key)
             self._skip(self._kept.pop(name, None))
@@ -45,12 +51,12 @@ class Outbox:
         self.bytes += len(event.json)
 
     def take_skipped(self) -> dict[str, int]:
-        """How many events were dropped since the last call, by type."""
+        """Return how many events were dropped since the last call, by type."""
         skipped, self._skipped = self._skipped, {}
         return skipped
 
     def pop(self) -> Event:
-        """Take the oldest event out. Raises `KeyError` when there is none."""
+        """Remove and return the oldest event. Raises `KeyError` if there is none."""
         name, event = self._kept.popitem(last=False)
         if isinstance(name, int):
             self._queued.popleft()
@@ -72,9 +78,9 @@ class Outbox:
 
 
 def count_skipped(counts: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
-    """Add `more` events, by type, to `counts`.
+    """Add the numbers of `more` events, by type, to `counts`. Beyond `COUNTED_TYPES`, count them as `OTHER_TYPES`.
 
-    Publishers may invent types, and a gap is one frame: so the number of types is limited.
+    Publishers may invent types, and a gap is one frame, so the number of types must be limited.
     """
     for event_type, count in more:
         known = event_type in counts or len(counts) < COUNTED_TYPES

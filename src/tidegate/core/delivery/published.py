@@ -1,4 +1,4 @@
-"""Counts the retained values of publishers, and limits them. Polled and built-in types do not count."""
+"""Counts and limits the retained values of publishers. Values of polled and built-in types do not count."""
 
 from collections.abc import Collection, Iterable
 
@@ -7,11 +7,11 @@ from tidegate.core.events import Draft
 from tidegate.errors import PublishError
 
 EMPTY_TYPES = 1000
-"""How many types without a value any more are remembered. Publishers may invent types, so their number is limited."""
+"""How many types that have lost their last value are remembered. Publishers may invent types, so it must be limited."""
 
 
 class PublishedValues:
-    """Counts the values in `retained` whose types are not in `ours`.
+    """The count of the values in `retained` whose types are not in `ours`, the gateway's own.
 
     `max_keys` limits their number, and `max_bytes` the total size of their data.
     """
@@ -27,6 +27,7 @@ class PublishedValues:
 
     def check(self, drafts: Iterable[Draft]) -> None:
         """Raise `PublishError` (507) if the limits do not allow all of `drafts` to be retained."""
+        # Of several drafts with the same key, only the last one stays.
         kept: dict[tuple[str, str], int] = {}
         for draft in drafts:
             if draft.retain:
@@ -38,7 +39,7 @@ class PublishedValues:
             replaced = self._size(name)
             keys += replaced is None
             size += added - (replaced or 0)
-        # Compare with what is there, too: above a limit, a publish that does not add anything is still allowed.
+        # The present count may be above a limit already. A publish that does not add to it is still allowed.
         if keys > max(self._max_keys, self.keys):
             raise PublishError(
                 f"expected at most {self._max_keys} retained values (limits.retained_keys), got {keys}", status=507
@@ -50,7 +51,7 @@ class PublishedValues:
             )
 
     def note(self, draft: Draft) -> None:
-        """Count `draft`, which retains or removes a value. Call this before `retained` is updated."""
+        """Count `draft`, which retains or removes a value. Call this before updating `retained`."""
         if draft.type in self._ours:
             return
         replaced = self._size((draft.type, draft.key or ""))
@@ -63,7 +64,7 @@ class PublishedValues:
             self._empty.pop(draft.type, None)
 
     def forget_empty_types(self, draft: Draft) -> None:
-        """Forget the oldest type without a value, if `draft` made one too many. Call this after updating `retained`."""
+        """If `draft` left one type too many without a value, forget the oldest. Call this after updating `retained`."""
         if draft.gone and draft.type not in self._ours and not self._retained.has_values(draft.type):
             self._empty[draft.type] = None
             if len(self._empty) > EMPTY_TYPES:

@@ -1,7 +1,7 @@
-"""The newest event of every retained type and key: what a new subscriber is handed.
+"""The newest event of every retained type and key. A new subscriber is sent these as snapshots.
 
-An event keeps its position and its `timestamp`. The other times that it tells are held, so they follow a wall clock
-that is set: age is what counts, and a subscriber knows no clock but the present one.
+In a snapshot, an event keeps its position and its `timestamp`. The other times in it are corrected if the wall clock
+was set since then: a client compares them with the present clock, and they must show the true age.
 """
 
 import math
@@ -10,13 +10,13 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.core.built_in import moved
+from tidegate.core.built_in import with_times_moved
 from tidegate.core.envelope import encode_restated, encode_snapshot
 from tidegate.core.events import About, Draft, Event
 from tidegate.core.instant import STEP_S, Instant
 
 Name = tuple[str, str]
-"""An event type and a key, "" where the type has none."""
+"""An event type and a key, "" if the type has none."""
 
 
 class Retained:
@@ -28,13 +28,13 @@ class Retained:
     def __init__(self, known_types: Iterable[str] = ()) -> None:
         self._known_types = tuple(known_types)
         self._slots: dict[str, dict[str, _Slot]] = {event_type: {} for event_type in self._known_types}
-        self._now: Instant | None = None  # the newest that anyone came with
-        self._offset = 0.0  # of the wall clock to the monotonic one, then
+        self._now: Instant | None = None  # the moment of the latest call
+        self._offset = 0.0  # wall clock minus monotonic clock, at that moment
         self.restated: Callable[[Draft], Draft] = lambda draft: draft
-        """Asked what a draft has to say whose `fresh_s` has passed: itself, if it is still true."""
+        """Called with a draft whose `fresh_s` has passed. Returns what is true now: the draft itself if it still is."""
 
     def apply(self, event: Event, now: Instant) -> None:
-        """Keep `event`, which is published `now`, or forget the value that it says is gone."""
+        """Keep `event`, which was published `now`. If it says that a value is gone, remove that value."""
         if now is not self._now:
             self._follow_clock(now)
         slots = self._slots.setdefault(event.type, {})
@@ -44,7 +44,10 @@ class Retained:
             slots[event.key or ""] = _Slot(event, self._offset, now.mono)
 
     def refresh(self, event_type: str, as_of: float, now: Instant) -> None:
-        """Unchanged values of `event_type` are as of `as_of` (Unix seconds, as told `now`): snapshots say so."""
+        """A poll left the values of `event_type` unchanged: their snapshots show the new `as_of` from now on.
+
+        `as_of` is in Unix seconds by the wall clock of `now`.
+        """
         if now is not self._now:
             self._follow_clock(now)
         for slot in self._slots.get(event_type, {}).values():
@@ -55,15 +58,18 @@ class Retained:
         return (slot.event for slots in self._slots.values() for slot in slots.values())
 
     def walk(self, event_types: Iterable[str] | None = None) -> Iterator[Name]:
-        """Where all events are, or those of `event_types`. Others may come and go meanwhile; what is gone is passed."""
+        """Iterate over the names of all retained events, or of those of `event_types`.
+
+        Events may be added and removed between two steps. A name that was yielded may have no event any more.
+        """
         for event_type in list(self._slots) if event_types is None else event_types:
             for key in list(self._slots.get(event_type, ())):
                 yield event_type, key
 
     def names(self, wanted: Callable[[str, About], bool]) -> list[Name]:
-        """Where the events are that are `wanted`: asked with an event's type and the types that it speaks of.
+        """Return the names of the events for which `wanted(type, about)` is true (see `Draft.about`).
 
-        Of a type's events, which mostly speak of the same, neighbours are asked for once.
+        It is called once for a run of events with the same `about`, since most events of a type share one.
         """
         found: list[Name] = []
         for event_type, slots in self._slots.items():
@@ -78,14 +84,15 @@ class Retained:
         return found
 
     def get(self, event_type: str, key: str = "") -> Event | None:
-        """The retained event, as it was published."""
+        """Return the retained event as it was published, or None."""
         slot = self._slots.get(event_type, {}).get(key)
         return slot.event if slot else None
 
     def snapshot(self, name: Name, now: Instant) -> tuple[Event, bytes] | None:
-        """The retained event and its envelope as a snapshot, encoded once; None if there is none any more.
+        """Return the retained event and its envelope as a snapshot, which is encoded once. None if there is no event.
 
-        What age has made untrue by `now` is told as it is now, though the event that says so may be yet to come.
+        If age has made the event untrue by `now`, the snapshot says what is true now, even if the event that says so
+        has not been published yet.
         """
         event_type, key = name
         slot = self._slots.get(event_type, {}).get(key)
@@ -107,32 +114,34 @@ class Retained:
         return bool(self._slots.get(event_type))
 
     def forget_type(self, event_type: str) -> None:
-        """Know nothing of `event_type` any more, which has no values."""
-        assert not self.has_values(event_type), "what is retained stays known"
+        """Forget that `event_type` was ever retained. It must have no values."""
+        assert not self.has_values(event_type), "a type that has values stays known"
         self._slots.pop(event_type, None)
 
     def clear(self) -> None:
-        """Forget every value, and every type that was not known from the start."""
+        """Remove every value, and every type that was not known from the start."""
         self._slots = {event_type: {} for event_type in self._known_types}
 
     def _follow_clock(self, now: Instant) -> None:
-        """Look at the clock: once for each moment, not for each event."""
+        """Compute the offset of the clocks. Called once for each moment, not for each event."""
         self._now = now
         self._offset = now.wall - now.mono
 
     def __contains__(self, event_type: str) -> bool:
+        """Whether `event_type` is known: it is retained, or once was."""
         return event_type in self._slots
 
     def __len__(self) -> int:
+        """How many events are retained."""
         return sum(map(len, self._slots.values()))
 
 
 class _Slot:
-    """One retained event, what it has to say now, and that as a snapshot once somebody wanted it.
+    """One retained event, what it says now (`draft`), and its snapshot, once one was needed.
 
-    `as_of` is set where later answers left the value unchanged; without it the event's own is told, which is never
-    later than its `timestamp`. `draft` and `as_of` tell times of a wall clock that is ahead of the monotonic one by
-    `offset`. From `fresh_until` on (monotonic), age alone may have made the event untrue.
+    `as_of` is set if later answers left the value unchanged. If it is None, the snapshot shows the event's own `as_of`,
+    but never one later than its `timestamp`. The times in `draft` and `as_of` are by a wall clock that is ahead of the
+    monotonic clock by `offset`. From `fresh_until` (monotonic), age alone may have made the event untrue.
     """
 
     __slots__ = ("as_of", "draft", "event", "fresh_until", "offset", "snapshot")
@@ -147,22 +156,26 @@ class _Slot:
         self.snapshot: bytes | None = None
 
     def follow_clock(self, offset: float) -> None:
+        """Correct the times, because the wall clock was set."""
         step_s = offset - self.offset
         self.offset = offset
-        self.draft = moved(self.draft, step_s)
+        self.draft = with_times_moved(self.draft, step_s)
         self.as_of = None if self.as_of is None else self.as_of + step_s
         self.snapshot = None
 
     def refresh(self, as_of: float, offset: float) -> None:
+        """Show `as_of` from now on, a time of the wall clock that is ahead of the monotonic one by `offset`."""
         if abs(offset - self.offset) > STEP_S:
             self.follow_clock(offset)
         self.as_of = as_of
         self.snapshot = None
 
     def encoded(self, draft: Draft) -> bytes:
+        """Return the snapshot that says what `draft` says."""
         as_of = draft.as_of if self.as_of is None else self.as_of
         if as_of is not None and self.as_of is None:
             as_of = min(as_of, self.event.timestamp)
         if draft is self.event.draft and as_of == draft.as_of:
+            # Nothing has changed since it was published, so the published bytes serve. That is much faster.
             return encode_snapshot(self.event)
         return encode_restated(self.event, msgspec.structs.replace(draft, as_of=as_of))

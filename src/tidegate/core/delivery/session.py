@@ -8,15 +8,15 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tidegate.core.access.grant import may_subscribe
-from tidegate.core.payload import HalfSurrogatePair, explained, without_bom
+from tidegate.core.payload import HalfSurrogatePair, decoding_error, without_bom
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet, check_pattern
 from tidegate.errors import CloseCode, MessageError, MessageErrorCode, TopicError
 
 PATIENCE_S = 5.0
-"""How long a client may ignore `RATE_LIMITED` before it is disconnected. As long a time within the limits resets this.
+"""How long a client may ignore `RATE_LIMITED` before it is disconnected.
 
-Enough for a client to notice the error and slow down.
+Enough time to notice the error and slow down. A client that stays within the limits for as long is forgiven.
 """
 
 
@@ -54,7 +54,7 @@ class SendPong(msgspec.Struct, frozen=True):
 
 
 class Authenticate(msgspec.Struct, frozen=True):
-    """Check `token`. If it is valid, call `Session.renewed`; otherwise reply with the error `UNAUTHENTICATED`."""
+    """Check `token`. If it is valid, call `StreamSession.renew`; otherwise reply with the error `UNAUTHENTICATED`."""
 
     id: Raw | UnsetType
     token: str
@@ -114,10 +114,10 @@ class StreamSession:
             return Refuse(UNSET, _invalid("expected a text message, got a binary one"))
         return self._limited(UNSET, now)
 
-    def renewed(self, allowed: PatternSet) -> PatternSet:
+    def renew(self, allowed: PatternSet) -> PatternSet:
         """Apply a new token that covers `allowed`: drop the patterns that it does not cover. Return the others."""
         self.allowed = allowed
-        self.patterns = PatternSet(p for p in self.patterns.patterns if self._may(p))
+        self.patterns = PatternSet(p for p in self.patterns.patterns if self._may_subscribe(p))
         return self.patterns
 
     def _dispatch(self, fields: dict[str, Raw], request_id: Raw | UnsetType) -> Effect:
@@ -143,7 +143,7 @@ class StreamSession:
             wanted = PatternSet(map(check_pattern, types))
         except TopicError as error:
             raise MessageError(MessageErrorCode.INVALID_PATTERN, str(error)) from error
-        if refused := sorted(p for p in wanted.patterns if not self._may(p)):
+        if refused := sorted(p for p in wanted.patterns if not self._may_subscribe(p)):
             raise MessageError(MessageErrorCode.FORBIDDEN, f"the token does not cover {', '.join(refused)}")
         patterns = self.patterns | wanted
         if len(patterns) > self._limits.patterns:
@@ -155,18 +155,21 @@ class StreamSession:
         self.patterns = patterns
         return AddPatterns(request_id, added, patterns)
 
-    def _may(self, pattern: str) -> bool:
+    def _may_subscribe(self, pattern: str) -> bool:
         return may_subscribe(self.allowed, pattern)
 
     def _admit(self, now: float) -> bool:
+        """Count a message. Return whether the rate limit allows it."""
         rate = Rate(self._limits.messages_per_s, self._limits.messages_burst)
         owed_until = rate.charged(self._owed_until, now)
         if rate.is_over(owed_until, now):
-            return False  # a refused message is not charged, or a client that keeps sending could never recover
+            # Do not charge a refused message, or a client that keeps sending could never recover.
+            return False
         self._owed_until = owed_until
         return True
 
     def _limited(self, request_id: Raw | UnsetType, now: float) -> Effect:
+        """Return the effect of a message that the rate limit refused."""
         # A new period begins unless the client was limited recently.
         if self._last_limited is None or now - self._last_limited > PATIENCE_S:
             self._limited_since = now
@@ -191,10 +194,10 @@ def _decode(text: bytes) -> dict[str, Raw]:
     except msgspec.ValidationError:
         raise _invalid("expected a JSON object, got another JSON value") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        known = explained(text, error)
-        # Do not use the general explanation: it quotes the text, which may contain a token.
-        words = known if isinstance(known, HalfSurrogatePair) else f"expected a JSON object: {error}"
-        raise MessageError(MessageErrorCode.INVALID_JSON, str(words)) from None
+        explained = decoding_error(text, error)
+        # Use only this one explanation. The general one quotes the text, which may contain a token.
+        message = explained if isinstance(explained, HalfSurrogatePair) else f"expected a JSON object: {error}"
+        raise MessageError(MessageErrorCode.INVALID_JSON, str(message)) from None
 
 
 def _request_id(fields: dict[str, Raw]) -> Raw | UnsetType:

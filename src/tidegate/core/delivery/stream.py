@@ -1,7 +1,7 @@
 """The state that all subscribers of a gateway read: what is published, kept and retained.
 
-Owns the order "into the history first, past every subscriber that still reads from it". Knows nothing of channels or of
-how a subscriber is fed.
+Makes sure that what the history drops is first offered to every subscriber that still reads from it. Knows nothing of
+channels or of how a subscriber is fed.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,16 +21,16 @@ class HistoryReader(Protocol):
 
     interest: Interest
 
-    def evicted(self, event: Event) -> None:
-        """The history is dropping `event`. If it was not read yet, this is the last chance to keep it."""
+    def keep_if_unread(self, event: Event) -> None:
+        """The history drops `event`. Keep it now if it was not read yet: there is no later chance."""
         ...
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """One per gateway.
+    """What subscribers read. There is one for each gateway.
 
-    `count_skipped` is called with the number of events, by type, that one `gap` message reports. `catching_up` holds
-    the subscribers that still read from the history.
+    `count_skipped` is called for each `gap` message, with the number of dropped events by type that it reports.
+    `catching_up` holds the subscribers that still read from the history.
     """
 
     hub: Hub
@@ -44,7 +44,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         return self.hub.is_wanted(event_type) or any(each.interest.matches(event_type) for each in self.catching_up)
 
     def append(self, event: Event) -> None:
-        """Add the next event to the history. Whoever has not read what it drops for that is told."""
+        """Add the next event to the history. Offer what it drops to the subscribers that still read from it."""
         for dropped in self.history.append(event):
             for reader in self.catching_up:
-                reader.evicted(dropped)
+                reader.keep_if_unread(dropped)

@@ -1,12 +1,12 @@
 """One client's stream of events: in order, and complete, or with a `gap` message where events were dropped.
 
-What a subscriber does is its `Phase`. *Catching up*, it reads from a feed (`feed.py`) as its channel drains, in pieces,
-and goes live when the feed has reached the newest event. *Live*, the hub sends to it at once. *Backlogged*, its channel
-is over the soft limit: the outbox keeps the newest, and is sent in pieces once the channel has drained.
+What a subscriber does depends on its `Phase`. *Catching up*: it sends the pieces of a feed (`feed.py`) as its channel
+drains, and goes live when the feed has reached the newest event. *Live*: the hub sends to it at once. *Backlogged*: its
+channel is over the soft limit. New events go to the outbox, which is sent in pieces once the channel has drained.
 
-Here a slow client is detected: more than the hard limit waits for it (`_check_hard_limit`), or the kernel took no byte
-for the grace period (`review`). `too_slow` reports it; `runtime/clients.py` closes the connection (4408). Knows nothing
-of requests, tokens or how a channel sends.
+This module detects a client that is too slow: more bytes wait for it than the hard limit allows (`_check_hard_limit`),
+or the kernel took no byte for the grace period (`review`). `too_slow` reports that, and `runtime/clients.py` closes the
+connection (4408). Knows nothing of requests, tokens or how a channel sends.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.core.delivery.channel import Channel
 from tidegate.core.delivery.cohort import BACKLOGGED, CATCHING_UP, CLOSED, LIVE, Interest, Member, PhaseError
-from tidegate.core.delivery.feed import Feed, joined
+from tidegate.core.delivery.feed import Feed, take_piece
 from tidegate.core.delivery.outbox import Outbox, count_skipped
 from tidegate.core.delivery.retained import Name
 from tidegate.core.delivery.stream import Stream
@@ -24,11 +24,14 @@ from tidegate.core.events import Event, Position
 from tidegate.core.instant import Instant
 
 PIECE_BYTES = 65536
-"""What waits for a connection is written in pieces of about this size, or of a quarter of its hard limit if smaller."""
+"""Feeds and outboxes are written in pieces of about this size, or of a quarter of the hard limit if that is smaller.
+
+Large enough that a piece costs few calls, and small enough that many clients that catch up at once need little memory.
+"""
 
 
 class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may wait for one connection, and for how long (seconds) its kernel may take nothing."""
+    """How many bytes may wait for one connection, and for how many seconds the kernel may take none of them."""
 
     hard_bytes: int
     grace_s: float
@@ -37,21 +40,21 @@ class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Subscriber(Member):
     """One connection's stream.
 
-    `too_slow` is called once, with the reason, when a limit is passed; `broken` when the hub could not send or offer
-    something, with the error. Neither may call back into the hub.
+    `too_slow` is called once, with the reason, when the client passes a limit. `broken` is called with the error when
+    the hub could not send or offer something. Neither may call back into the hub.
     """
 
     __slots__ = (
         "_broken",
         "_channel",
-        "_counted_from",
         "_delivered_before",
         "_feed",
+        "_flushed_at_join",
         "_limits",
         "_outbox",
+        "_reported_skipped",
         "_stalled",
         "_stream",
-        "_told_skipped",
         "_too_slow",
         "interest",
         "paused",
@@ -70,23 +73,23 @@ class Subscriber(Member):
         super().__init__(channel.write, socket=channel.socket)
         self.interest = interest
         self.paused = False
-        """The channel is over its soft limit. Only then does `review` have anything to do."""
+        """Whether the channel is over its soft limit. Otherwise `review` has nothing to do."""
         self._channel = channel
         self._stream = stream
         self._limits = limits
         self._too_slow: Callable[[str], None] | None = too_slow
         self._broken: Callable[[Exception], None] | None = broken
-        # Made when needed and dropped after: an idle connection has neither.
+        # Made when needed and removed afterwards, so that an idle connection holds neither.
         self._feed: Feed | None = None
         self._outbox: Outbox | None = None
-        self._told_skipped: dict[str, int] | None = None
-        """Dropped events by type, as far as gaps have reported them."""
+        self._reported_skipped: dict[str, int] | None = None
+        """Dropped events that gaps have reported, by type. None if there are none, as for most clients."""
         self._stalled: tuple[int, float] | None = None
-        """The fewest unsent bytes that `review` has seen since the pause, and since when."""
+        """The fewest unsent bytes that `review` has seen since the pause, and the monotonic time when it saw them."""
         self._delivered_before = 0
-        """Events of former feeds and cohorts, less what was dropped of them."""
-        self._counted_from = 0
-        """What the cohort had flushed when this member joined it."""
+        """Events of earlier feeds and cohorts, less those that gaps have reported as dropped."""
+        self._flushed_at_join = 0
+        """`flushed` of the cohort when this member joined it."""
 
     def feed(
         self,
@@ -97,14 +100,15 @@ class Subscriber(Member):
         position: Position,
         synced_from: int | None,
         now: Instant,
-        placed: bool = True,
+        has_position: bool = True,
     ) -> None:
         """Send `head`, then the snapshots of `names`, then every event after `position`, then go live.
 
-        `interest` replaces the one before. For the rest see `Feed`. Raises `PhaseError` unless the subscriber is new
-        or live.
+        `interest` replaces the current one. `Feed` explains the other arguments. Raises `PhaseError` unless the
+        subscriber is new or live.
         """
         is_new = self.phase is CATCHING_UP and self._feed is None
+        # The feed begins at a position in the history. So a live subscriber must first be sent what its cohort holds.
         if not is_new and not self.flush():
             raise PhaseError(f"one feed at a time: only a new or live subscriber is fed, not one {self.phase.value}")
         if not is_new:
@@ -117,15 +121,15 @@ class Subscriber(Member):
             names=list(names),
             position=position,
             synced_from=synced_from,
-            placed=placed,
+            has_position=has_position,
             stream=self._stream,
-            kept=self._kept,
+            outbox_frames=self._outbox_frames,
         )
         self._stream.catching_up[self] = None
         self._pump(now)
 
     def send(self, data: bytes) -> None:
-        """Send framed `data` to this connection alone, after everything published before. `PhaseError` if closed."""
+        """Send framed `data` to this connection alone, after all earlier events. Raises `PhaseError` if closed."""
         if self.phase is CLOSED:
             raise PhaseError("nothing can be sent to a subscriber that is closed")
         if self.cohort is not None and self.cohort.pending:
@@ -133,26 +137,26 @@ class Subscriber(Member):
         self.write(data)
 
     def flush(self) -> bool:
-        """Send what was published so far; whether all of it is with the channel, and the channel takes more.
+        """Send what was published so far. Return whether the channel has all of it and takes more.
 
-        Only then may a request be answered: the position in the answer counts everything before it.
+        Answer a request only if it returns True: the position in an answer promises every event up to it.
         """
         if self.cohort is not None:
             self._stream.hub.flush_cohort(self.cohort)
-        return self.clear
+        return self.is_live
 
     def pause(self) -> None:
-        """The channel is over its soft limit."""
+        """Stop sending, because the channel is over its soft limit. Safe to call again."""
         if self.paused or self.phase is CLOSED:
             return
         self.paused = True
-        # A feed that is paused just waits, and its subscriber is in no cohort: the phase stays.
+        # In CATCHING_UP the phase stays: the subscriber is in no cohort, and its feed waits until it is read again.
         if self.phase is LIVE:
             self._transition(BACKLOGGED)
         self._check_hard_limit()
 
     def resume(self, now: Instant) -> None:
-        """The channel has drained."""
+        """Go on sending, because the channel has drained. Safe to call again."""
         if not self.paused or self.phase is CLOSED:
             return
         self.paused = False
@@ -160,23 +164,23 @@ class Subscriber(Member):
         self._pump(now)
 
     def review(self, now: Instant) -> None:
-        """Give up on a client whose kernel took no byte for the grace period. Call about once a second."""
+        """Give up on the client if the kernel took no byte for the grace period. Call about once a second."""
         if not self.paused or self.phase is CLOSED:
             return
         unsent = self._channel.unsent()
         if self._stalled is None or unsent < self._stalled[0]:
-            # The kernel took some bytes since the last review: the client is slow but reads. The period begins anew.
+            # The kernel took some bytes since the last review, so the client reads, if slowly. The period starts again.
             self._stalled = (unsent, now.mono)
         elif now.mono - self._stalled[1] >= self._limits.grace_s:
             self._give_up(f"the connection took no byte for {self._limits.grace_s:g} s")
 
-    def evicted(self, event: Event) -> None:
-        """The history drops `event`: if it is still to be sent, the outbox keeps it as long as the bounds allow."""
-        if self._feed is not None and self._feed.evicted(event):
+    def keep_if_unread(self, event: Event) -> None:
+        """The history drops `event`. If the feed has not read it yet, keep it in the outbox."""
+        if self._feed is not None and self._feed.pass_over(event):
             self.offer([event])
 
     def offer(self, events: list[Event]) -> None:
-        """Keep what the bounds allow of `events`, until the channel has drained."""
+        """Keep `events` in the outbox, as far as its limits allow, until the channel has drained."""
         if self.phase is CLOSED:
             return
         if self._outbox is None:
@@ -186,15 +190,15 @@ class Subscriber(Member):
         self._check_hard_limit()
 
     def failed(self, error: Exception) -> None:
-        """The hub could not send or offer something."""
+        """Report that the hub could not send or offer something."""
         if self._broken is not None:
             self._broken(error)
 
     def detach(self) -> None:
-        """The connection has ended: nothing is written any more. May be called again."""
+        """Close the stream, because the connection has ended. Nothing more is written. Safe to call again."""
         if self.phase is CLOSED:
             return
-        # First, because leaving flushes the cohort: with this, nothing of that is written behind a close frame.
+        # Change the phase first. Leaving flushes the cohort, and nothing of that may follow a close frame.
         self._transition(CLOSED)
         self._too_slow = self._broken = None
         self._leave()
@@ -208,52 +212,55 @@ class Subscriber(Member):
 
     @property
     def delivered(self) -> int:
-        """Live and replayed events handed to the channel so far."""
-        live = 0 if self.cohort is None else self.cohort.flushed - self._counted_from
+        """How many live and replayed events the channel was given so far."""
+        # Counted by subtraction, so that the hub need not touch each member: a cohort counts its flushes, once for all.
+        live = 0 if self.cohort is None else self.cohort.flushed - self._flushed_at_join
         fed = 0 if self._feed is None else self._feed.count
         held_back = len(self._outbox) + sum(self._outbox.skipped.values()) if self._outbox else 0
         return self._delivered_before + live + fed - held_back
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Events dropped so far, by type as far as types are counted, also those that no gap has reported yet."""
-        skipped = {**(self._told_skipped or {})}
+        """How many events were dropped so far, by type (see `count_skipped`), reported by a gap or not."""
+        skipped = {**(self._reported_skipped or {})}
         if self._outbox is not None:
             count_skipped(skipped, self._outbox.skipped.items())
         return skipped
 
     def _pump(self, now: Instant) -> None:
-        """Send what waits until the channel is full again, and go live if it is not. `write` may call `pause`."""
-        # A piece lies in the channel whole, on top of what is there: that alone must not pass the hard limit.
+        """Send what waits until the channel is full. If everything could be sent, go live. `write` may call `pause`."""
+        # A whole piece is added to what the channel holds. That alone must not pass the hard limit.
         piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
         while self._feed is not None and not self.paused:
             piece, is_all = self._feed.take(piece_bytes, now)
             if piece:
                 self.write(piece)
-            # If that filled the channel, the feed stays: more may come into the history before it has drained.
+            # If this piece filled the channel, keep the feed: the history may get more events before it has drained.
             if is_all and not self.paused:
                 self._end_feed()
                 self._join()
         while self._outbox is not None and not self.paused:
-            self.write(joined(self._kept(now), piece_bytes)[0])
+            # A generator that is left half-way loses nothing: it takes out an event only when it yields its frame.
+            self.write(take_piece(self._outbox_frames(now), piece_bytes)[0])
         if self.phase is BACKLOGGED and not self.paused:
             self._transition(LIVE)
 
-    def _kept(self, now: Instant) -> Iterator[bytes]:
-        """Empty the outbox: what it had to drop, as a gap, then what it kept."""
+    def _outbox_frames(self, now: Instant) -> Iterator[bytes]:
+        """Empty the outbox as frames: a gap that reports what it dropped, then the events that it kept."""
         framing, epoch = self.interest.framing, self._stream.history.epoch
         while self._outbox is not None:
             if skipped := self._outbox.take_skipped():
-                if self._told_skipped is None:
-                    self._told_skipped = {}
-                count_skipped(self._told_skipped, skipped.items())
+                if self._reported_skipped is None:
+                    self._reported_skipped = {}
+                count_skipped(self._reported_skipped, skipped.items())
                 self._delivered_before -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
+            # There is an event: the outbox drops one only for a newer one, and is removed when it is empty.
             event = self._outbox.pop()
             if not self._outbox:
                 self._outbox = None
-            yield framing.event(event, epoch) if self._feed is None else self._feed.framed(event)
+            yield framing.event(event, epoch) if self._feed is None else self._feed.frame(event)
 
     def _check_hard_limit(self) -> None:
         if self.waiting_bytes > self._limits.hard_bytes:
@@ -261,7 +268,7 @@ class Subscriber(Member):
 
     def _give_up(self, reason: str) -> None:
         if self._too_slow is not None:
-            # Once only: until the connection is closed, every further event passes the limit again.
+            # Report it only once: until the connection is closed, every further event passes the limit again.
             too_slow, self._too_slow = self._too_slow, None
             too_slow(reason)
 
@@ -275,11 +282,11 @@ class Subscriber(Member):
     def _join(self) -> None:
         self._transition(LIVE)
         cohort = self._stream.hub.join(self, self.interest)
-        # Of equal interests one is kept: else ten thousand clients hold ten thousand copies.
+        # Share the cohort's object, so that ten thousand clients with equal interests do not hold ten thousand copies.
         self.interest = cohort.interest
-        self._counted_from = cohort.flushed
+        self._flushed_at_join = cohort.flushed
 
     def _leave(self) -> None:
         if (cohort := self.cohort) is not None:
             self._stream.hub.leave(self)
-            self._delivered_before += cohort.flushed - self._counted_from
+            self._delivered_before += cohort.flushed - self._flushed_at_join

@@ -176,7 +176,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def answered(self) -> None:
-        self._intake.answered()
+        self._intake.request_answered()
         if self._transport.is_closing():
             return
         self.resume_reading()

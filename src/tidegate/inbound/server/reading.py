@@ -119,7 +119,7 @@ class RequestReader:
         Raises `BadRequest`, after which nothing can be read any more.
         """
         piece, rest = data[:PIECE_BYTES], data[PIECE_BYTES:]
-        self._intake.came(len(piece))
+        self._intake.bytes_received(len(piece))
         was_in_head, self._new_head = self.stage is Stage.HEAD, False
         try:
             self._parser.feed_data(piece)
@@ -147,7 +147,7 @@ class RequestReader:
         self._fields = []
         self._codings = []
         self._expects_continue = False
-        self._intake.begin()
+        self._intake.request_begun()
         self._sink.request_begins()
 
     def on_url(self, url: bytes) -> None:
@@ -195,11 +195,11 @@ class RequestReader:
                     query=query,
                 )
             )
-            self._intake.head(self._head_bytes, len(fields))
+            self._intake.head_received(self._head_bytes, len(fields))
         self.stage = Stage.BODY
 
     def on_body(self, piece: bytes) -> None:
-        self._intake.body(len(piece))
+        self._intake.body_received(len(piece))
         self._sink.request_body(piece)
 
     def on_message_complete(self) -> None:

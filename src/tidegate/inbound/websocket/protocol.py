@@ -122,12 +122,12 @@ class WebSocketProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The transport holds bytes, which have to go out first. Whether they are too many is seen in `write`."""
         if self.connection is not None:
-            self.connection.holding(True)
+            self.connection.set_holding(True)
 
     def resume_writing(self) -> None:
         """The transport has drained: wholly if there is a socket, else to a quarter of the soft limit."""
         if self.connection is not None:
-            self.connection.holding(False)
+            self.connection.set_holding(False)
             self.connection.resume()
 
     # ClosableChannel

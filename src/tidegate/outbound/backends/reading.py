@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from tidegate.core.payload import HalfSurrogatePair, mended, without_bom
+from tidegate.core.payload import HalfSurrogatePair, mend_surrogates, without_bom
 
 _T = TypeVar("_T")
 
@@ -19,6 +19,6 @@ async def read_leniently(body: bytearray, read: Callable[[bytes | bytearray], _T
         return read(without_bom(body))
     except HalfSurrogatePair:
         pass
-    for _ in mended(body):
+    for _ in mend_surrogates(body):
         await asyncio.sleep(0)
     return read(without_bom(body))
