@@ -371,6 +371,16 @@ class TestSlowClients:
         assert stuck.ended == ("abort", CloseCode.TOO_SLOW)
         assert len(other.received()) == 30
 
+    async def test_a_burst_does_not_take_a_client_over_a_small_hard_limit(self) -> None:
+        house = House(send_limits=SendLimits(hard_bytes=20_000, grace_s=10.0))
+        _, channel, _ = house.started("a", channel=FakeChannel(soft_bytes=1000))
+        channel.block()
+        await house.gateway.publish([draft("a", KIB, retain=True) for _ in range(30)])
+        await turn()
+        assert channel.ended is None
+        channel.unblock()
+        assert types(channel.received())[-2:] == ["gap", "a"]
+
     async def test_what_a_gap_skips_is_counted(self) -> None:
         house = House()
         _, channel, _ = house.started("*", channel=FakeChannel(soft_bytes=1000))

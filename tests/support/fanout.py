@@ -11,7 +11,7 @@ from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.delivery.cohort import Interest
 from tidegate.core.delivery.framing import WEBSOCKET, Framing
 from tidegate.core.delivery.history import History
-from tidegate.core.delivery.hub import Hub
+from tidegate.core.delivery.hub import WRITE_BYTES, Hub
 from tidegate.core.delivery.retained import Retained
 from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.stream import Stream
@@ -191,9 +191,9 @@ def follow_socket(subscriber: Subscriber, channel: FakeChannel) -> None:
 class Fabric:
     """A `Stream` and everything that a gateway does around it, without an event loop."""
 
-    def __init__(self, *, max_events: int = 1000, max_bytes: int = 1 << 20) -> None:
+    def __init__(self, *, max_events: int = 1000, max_bytes: int = 1 << 20, write_bytes: int = WRITE_BYTES) -> None:
         self.sockets = Sockets()
-        self.hub = Hub(EPOCH, self.sockets)
+        self.hub = Hub(EPOCH, self.sockets, write_bytes=write_bytes)
         self.retained = Retained()
         self.history = History(max_events=max_events, max_bytes=max_bytes)
         self.history.begin(Position(EPOCH, 0))

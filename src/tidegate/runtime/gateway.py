@@ -16,7 +16,7 @@ import structlog
 
 from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.delivery.history import History
-from tidegate.core.delivery.hub import Hub, Multicast
+from tidegate.core.delivery.hub import WRITE_BYTES, Hub, Multicast
 from tidegate.core.delivery.published import PublishedValues
 from tidegate.core.delivery.retained import Name, Retained
 from tidegate.core.delivery.stream import Stream
@@ -74,7 +74,8 @@ class Gateway:
             self.retained, ours=built_in_and_polled, max_keys=options.retained_keys, max_bytes=options.retained_bytes
         )
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
-        self._hub = Hub(self._history.epoch, multicast)
+        write_bytes = options.send_limits.at_once(WRITE_BYTES)
+        self._hub = Hub(self._history.epoch, multicast, write_bytes=write_bytes)
         self._stream = Stream(
             hub=self._hub, history=self._history, retained=self.retained, count_skipped=self._count_skipped
         )

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from resuming import FirstRule, Resuming, Rule
 
 from tidegate.core.access.grant import EVERYTHING, Grant
-from tidegate.core.delivery import hub, outbox, subscriber
+from tidegate.core.delivery import outbox, subscriber
 from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET, Framing
 from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.subscriber import SendLimits
@@ -153,8 +153,8 @@ class Delivery(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.before = outbox.QUEUE, hub.WRITE_BYTES, subscriber.PIECE_BYTES
-        outbox.QUEUE, hub.WRITE_BYTES = QUEUE, WRITE_BYTES
+        self.before = outbox.QUEUE, subscriber.PIECE_BYTES
+        outbox.QUEUE = QUEUE
         self.requests = 0
         self.clients: list[Client] = []
         self.slow: dict[Connection, str] = {}
@@ -172,7 +172,7 @@ class Delivery(RuleBasedStateMachine):
         subscriber.PIECE_BYTES = piece_bytes
         max_events, max_bytes = history
         self.world = World(EPOCH, max_events=max_events, max_bytes=max_bytes)
-        self.fabric = Fabric(max_events=max_events, max_bytes=max_bytes)
+        self.fabric = Fabric(max_events=max_events, max_bytes=max_bytes, write_bytes=WRITE_BYTES)
         self.hard_bytes = hard_bytes
         self.around = Surroundings(
             stream=self.fabric.stream,
@@ -394,7 +394,7 @@ class Delivery(RuleBasedStateMachine):
             if self.clients:
                 self.all_is_well_in_the_end()
         finally:
-            outbox.QUEUE, hub.WRITE_BYTES, subscriber.PIECE_BYTES = self.before
+            outbox.QUEUE, subscriber.PIECE_BYTES = self.before
 
     def all_is_well_in_the_end(self) -> None:
         for client in self.clients:

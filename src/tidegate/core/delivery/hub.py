@@ -31,6 +31,7 @@ WRITE_BYTES = 262144
 """Most bytes joined into one write, unless a single event is larger. A larger burst is sent in halves.
 
 As large as the default of `limits.send_buffer_soft_bytes`: one write does not take a channel far past its soft limit.
+Where the hard limit is small, a hub is made with less (`SendLimits.at_once`).
 """
 
 
@@ -38,12 +39,13 @@ class Hub:
     """All cohorts. `multicast` sends to members' sockets.
 
     `epoch` is the epoch of the events' positions; event streams write it. When another epoch begins, call `flush`
-    first and then set `epoch`.
+    first and then set `epoch`. `write_bytes`: see `WRITE_BYTES`.
     """
 
-    def __init__(self, epoch: str, multicast: Multicast) -> None:
+    def __init__(self, epoch: str, multicast: Multicast, *, write_bytes: int = WRITE_BYTES) -> None:
         self.epoch = epoch
         self._multicast = multicast
+        self._write_bytes = write_bytes
         self._cohorts: dict[Interest, Cohort] = {}
         self._routes: dict[tuple[str, About], dict[Cohort, None]] = {}
         self._dirty: list[Cohort] = []
@@ -127,7 +129,7 @@ class Hub:
         """Send or offer `events` to every member of `cohorts`, which all use `framing`."""
         # Each event was encoded when it was published. Here it only gets its frame, once for all members.
         data = b"".join([framing.event(event, self.epoch) for event in events])
-        if len(data) > WRITE_BYTES and len(events) > 1:
+        if len(data) > self._write_bytes and len(events) > 1:
             # If the first half fills a channel, the second half goes to the member's outbox, which conflates it. Sent
             # in one piece, a burst could take even a client that reads well over its hard limit.
             half = len(events) // 2

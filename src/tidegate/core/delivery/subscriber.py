@@ -36,6 +36,10 @@ class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
     hard_bytes: int
     grace_s: float
 
+    def at_once(self, most: int) -> int:
+        """Return how many bytes to write at once: `most`, or less where that much could pass the hard limit alone."""
+        return min(most, self.hard_bytes // 4)
+
 
 class Subscriber(Member):
     """One connection's stream.
@@ -229,8 +233,7 @@ class Subscriber(Member):
 
     def _pump(self, now: Instant) -> None:
         """Send what waits until the channel is full. If everything could be sent, go live. `write` may call `pause`."""
-        # A whole piece is added to what the channel holds. That alone must not pass the hard limit.
-        piece_bytes = min(PIECE_BYTES, self._limits.hard_bytes // 4)
+        piece_bytes = self._limits.at_once(PIECE_BYTES)
         while self._feed is not None and not self.paused:
             piece, is_all = self._feed.take(piece_bytes, now)
             if piece:
