@@ -20,8 +20,7 @@ from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
 LINGER_S = 2.0
-"""Seconds for which a refused client is still read. Closing a socket with unread bytes sends a reset instead of the
-end of the stream, and a reset may destroy the answer before the client has read it."""
+"""Seconds to read on after a refusal. Closing with unread bytes sends a reset, which may destroy the answer."""
 
 log = structlog.get_logger("tidegate.http")
 
@@ -146,8 +145,8 @@ class HttpConnection(asyncio.Protocol):
     def upgrade(self, head: RequestHead) -> None:
         self._shared.heads.stop(self)
         if self._turns.is_answering or self.is_full or self._transport.is_closing():
-            # A transport reports only once that it is full, so the WebSocket's protocol would not learn of it. And
-            # frames must not mix with an answer. Both need a client that does not wait for its answers.
+            # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
+            # protocol would not learn of it. Only a client that does not wait for its answers gets here.
             self._cut_off()
             return
         self._input = Input.HANDED_ON

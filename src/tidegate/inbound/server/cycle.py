@@ -22,8 +22,10 @@ WholeAnswer = tuple[int, Fields, bytes]
 """Status, header fields and body of an answer."""
 
 HELD_BODY_BYTES = 65536
-"""Limit on the part of a body that waits for the application. Beyond it, reading pauses until the application has
-taken it. Most bodies fit, and need no pause."""
+"""Limit on the part of a body that waits for the application. Beyond it, reading pauses until the application takes it.
+
+Most bodies fit, and need no pause.
+"""
 
 UNFORESEEN = "the request failed for a reason that only the server's log tells"
 
@@ -120,7 +122,7 @@ class RequestCycle:
             self.fail(error)
         else:
             if not self.complete and not self.disconnected:
-                log.error("a request has no whole answer", method=self.head.method, path=self.head.path)
+                log.error("handler ended without a complete answer", method=self.head.method, path=self.head.path)
         finally:
             if not self.complete and not self.disconnected:
                 self._give_up()

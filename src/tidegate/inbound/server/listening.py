@@ -35,13 +35,17 @@ BACKLOG = 65535
 
 TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16384
-"""How many unsent bytes the kernel takes before a send fails with EAGAIN. Without this limit it takes up to 3.9 MB for
-a client that does not read, and the gateway does not notice."""
+"""How many unsent bytes the kernel takes before a send fails with EAGAIN.
+
+Without this limit it takes up to 3.9 MB for a client that does not read, and the gateway does not notice.
+"""
 
 TCP_USER_TIMEOUT = 18
 UNACKNOWLEDGED_MS = 40_000
-"""The kernel ends a connection if the client acknowledges nothing for this long: as long as two pings of a WebSocket.
-By default that takes about 15 minutes."""
+"""The kernel ends a connection if the client acknowledges nothing for this long. Its default is about 15 minutes.
+
+As long as two pings of a WebSocket: by then, a WebSocket's client that does not answer has been given up too.
+"""
 
 log = structlog.get_logger("tidegate.http")
 

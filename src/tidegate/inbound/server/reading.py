@@ -14,8 +14,10 @@ import msgspec
 from tidegate.core.intake import HELD_BYTES, Intake
 
 HEAD_BYTES = 32768
-"""Limit on a request head: request line and header fields. Room for large cookies and tokens. An incomplete head may
-exceed it by `PIECE_BYTES` before it is refused."""
+"""Limit on a request head: request line and header fields. Room for large cookies and tokens.
+
+An incomplete head may exceed it by `PIECE_BYTES` before it is refused.
+"""
 
 HEAD_FIELDS = 1000
 """Limit on the number of header fields. The shortest field is 4 bytes on the wire, but takes far more memory here."""

@@ -5,8 +5,10 @@ from collections import deque
 from tidegate.inbound.server.cycle import RequestCycle
 
 PIPELINED = 100
-"""How many requests of one connection may wait for the answers to earlier ones. Clients that pipeline send a few; each
-waiting request keeps its head and body in memory."""
+"""How many requests of one connection may wait for the answers to earlier ones.
+
+Clients that pipeline send a few. Each waiting request keeps its head and body in memory.
+"""
 
 
 class Turns:

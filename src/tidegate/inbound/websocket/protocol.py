@@ -17,12 +17,16 @@ from tidegate.inbound.websocket.wire import Wire
 from tidegate.runtime.connection import Connection
 
 LINGER_S = 2.0
-"""Seconds for which the server still reads after it has sent a close frame or a refusal. Closing a socket with unread
-bytes sends a reset, which may destroy what was sent."""
+"""Seconds to read on after a close frame or a refusal has been sent.
+
+Closing a socket with unread bytes sends a reset, which may destroy what was sent.
+"""
 
 PIECE_BYTES = 2048
-"""How many bytes are handled at once; then other connections have their turn. Small, because every frame takes time,
-and a client's smallest frame has 6 bytes."""
+"""How many bytes are handled at once; then other connections have their turn.
+
+Small, because every frame takes the same time, and a client's smallest frame has 6 bytes.
+"""
 
 PING_FRAME = b"\x89\x00"
 

@@ -15,8 +15,10 @@ from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
 
 PING_S = 20.0
-"""Seconds between pings. A connection from which nothing was received since the last ping is closed. Shorter than the
-idle timeouts of proxies (nginx 60 s)."""
+"""Seconds between pings. A connection from which nothing was received since the last ping is closed.
+
+Shorter than the idle timeouts of proxies (nginx 60 s).
+"""
 
 PATHS = ("/ws", "/ws/")
 
