@@ -53,7 +53,7 @@ class Peer(msgspec.Struct, frozen=True):
 
     @property
     def local_address(self) -> Callable[[], str]:
-        """Returns the address of our end. A function, because it takes a system call, and few requests need it."""
+        """A function that returns the address of our end. It makes a system call, and few requests need it."""
         return functools.partial(_local_address, self.transport)
 
 

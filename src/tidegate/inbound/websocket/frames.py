@@ -36,7 +36,10 @@ class ClientFrame(msgspec.Struct, frozen=True):
 
     @property
     def least_bytes(self) -> int:
-        """Its size on the wire, if its length was written in the shortest form: mostly, but nobody checks that."""
+        """Its size on the wire, if its length was written in the shortest form (RFC 6455 section 5.2).
+
+        That is not checked. A client that uses a longer form only keeps its `Wire` in memory.
+        """
         size = len(self.data)
         return size + (6 if size < 126 else 8 if size < 65536 else 14)
 
