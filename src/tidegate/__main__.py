@@ -5,8 +5,8 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; its exit code."""
-    # Until a command says what it wants, Ctrl-C ends the process as quietly as SIGTERM does, also in mid-import.
+    """Run the command line. Return the exit code."""
+    # Until a command handles signals itself, Ctrl-C ends the process without a traceback, even during an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from tidegate.errors import MissingExtra
     from tidegate.extras import require

@@ -13,7 +13,7 @@ from tidegate.inbound.websocket import WebSocketServer
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.metrics import PrometheusMetrics
-from tidegate.parts import DEFAULTS, Parts, api, closing_all, opened_gateway, opened_pollers, opened_store, tls_context
+from tidegate.parts import DEFAULTS, Parts, api, opened_gateway, opened_pollers, opened_store, owned_parts, tls_context
 from tidegate.plan import plan
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
@@ -52,7 +52,7 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        await enter(closing_all(parts))  # first, so that they are closed even if the start fails
+        await enter(owned_parts(parts))  # first, so that they are closed even if the start fails
         wanted = plan(config)
         clock = SystemClock() if parts.clock is None else parts.clock
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics

@@ -47,8 +47,8 @@ DEFAULTS = Parts()
 
 
 @asynccontextmanager
-async def closing_all(parts: Parts) -> AsyncIterator[None]:
-    """Close the supplied store and backends when the context ends, whether the gateway used them or not."""
+async def owned_parts(parts: Parts) -> AsyncIterator[None]:
+    """Own the supplied store and backends: close them when the context ends, whether the gateway used them or not."""
     async with AsyncExitStack() as stack:
         if parts.store is not None:
             stack.push_async_callback(parts.store.aclose)

@@ -71,9 +71,9 @@ class Clock(Protocol):
         ...
 
     def call_at(self, mono: float, callback: Callable[[], None]) -> Timer:
-        """Have the event loop call `callback` when the monotonic time is `mono`; in its next turn where that is past.
+        """Have the event loop call `callback` when the monotonic time is `mono`, or as soon as possible if it is past.
 
-        For what waits so often that a task for each would cost too much, as the deadline of every call does.
+        Cheaper than a task that waits. The deadline of every call uses it.
         """
         ...
 

@@ -18,7 +18,7 @@ from tidegate.core.measurements import (
 )
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, RefusalReason
-from tidegate.outbound.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_backend
+from tidegate.outbound.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_breaker
 from tidegate.ports import Metrics
 
 LABELS = ("version", "type", "source", "outcome", "breaker", "state", "transport", "reason")
@@ -187,12 +187,12 @@ def test_of_the_gateway_itself_a_narrow_token_sees_its_version_start_bus_and_cli
 def test_a_metric_of_which_nobody_decided_what_it_shows_is_hidden() -> None:
     metrics = made()
     metrics._counter("tidegate_new", "Nobody has decided", "type")("system.status").inc()
-    metrics._counter("tidegate_decided", "Somebody has", "backend", seen=by_backend("backend"))("engine").inc()
-    metrics._counter("tidegate_decided_too", "Again", "backend", seen=by_backend("backend"))("disks").inc()
+    metrics._counter("tidegate_decided", "Somebody has", "breaker", seen=by_breaker("breaker"))("disks").inc()
+    metrics._counter("tidegate_decided_too", "Again", "breaker", seen=by_breaker("breaker"))("engine").inc()
     assert samples(metrics, "tidegate_new_total") == {("system.status",): 1}
     assert b"tidegate_new" not in metrics.render(NARROW)
-    assert b'tidegate_decided_total{backend="engine"}' in metrics.render(NARROW)
-    assert b"disks" not in metrics.render(NARROW)
+    assert b'tidegate_decided_total{breaker="disks"}' in metrics.render(NARROW)
+    assert b"engine" not in metrics.render(NARROW)
 
 
 def test_what_is_counted_under_other_is_of_types_that_a_narrow_token_may_not_see() -> None:

@@ -158,7 +158,10 @@ async def supervise(
 
 
 def free_port(*, preferred: int) -> int:
-    """Return the port `preferred` if it is free on the loopback, else any other free port."""
+    """Return the port `preferred` if it is free on the loopback, else any other free port.
+
+    The port is not reserved. If another process takes it before the caller binds it, binding fails with an `OSError`.
+    """
     for port in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -132,7 +132,7 @@ async def retried(call: Callable[[], Awaitable[Job]], *, retry_s: float = RETRY_
 
 
 def path_text(path: Path) -> str:
-    """`path` as an engine takes it: absolute, and as a ``file:`` URI where its name is not UTF-8."""
+    """Return `path` in the form that the engine accepts: absolute, and as a ``file:`` URI if it is not UTF-8."""
     absolute = path.absolute()
     try:
         str(absolute).encode()
@@ -169,6 +169,7 @@ def job_table(jobs: Sequence[Job]) -> RenderableType:
 
 
 def agent_table(agents: Sequence[AgentStatus]) -> RenderableType:
+    """Return a table with a line for each agent."""
     table = _table("Agent", "State", "Process", "Job", "Done", "Failed", "CPU", "Memory", "Last trouble")
     for agent in agents:
         table.add_row(

@@ -1,7 +1,8 @@
 """The types of configuration values: kinds of text, numbers and JSON.
 
 Each is an annotated type with its own validation rule. The reader, the error messages and the JSON Schema all use it,
-so they agree. A rule here checks one value. Rules between keys are in `rules`.
+so they agree. A rule here checks one value. Rules between keys are in `rules`. The values stay text and numbers: the
+types that they become elsewhere, such as `Rate` and `Origin`, are not known here.
 """
 
 import contextlib
@@ -129,11 +130,11 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 SizeOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
-Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+PerSecond = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
-Name = Annotated[str, msgspec.Meta(min_length=1)]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
@@ -146,7 +147,7 @@ EventType = Annotated[
 Pattern = Annotated[str, _format("a pattern: an event type, a prefix ending in '.*', or '*'", _is_pattern)]
 Pointer = Annotated[str, _format('a JSON Pointer (RFC 6901), such as "" or "/agents"', _is_pointer)]
 Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
-Origin = Annotated[
+OriginText = Annotated[
     str,
     _format(
         'an origin as browsers send it, scheme://host[:port] with no path, the host in ASCII (xn--…), or "null"',
@@ -156,12 +157,12 @@ Origin = Annotated[
 HostName = Annotated[
     str, _format("a host name or address, with neither scheme nor port, in ASCII (xn--…)", _is_host_name)
 ]
-Address = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
+AddressOrNetwork = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
 RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
-Token = Annotated[str, _format("printable text without spaces", _is_token)]
-Json = Annotated[
+TokenText = Annotated[str, _format("printable text without spaces", _is_token)]
+JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
 ]

@@ -41,12 +41,12 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     `max_clients`: Limit on connections. More are refused with 503.
     """
 
-    host: formats.Name = "127.0.0.1"
+    host: formats.NonEmpty = "127.0.0.1"
     port: formats.Port = 12080
     state_dir: formats.DirectoryPath | None = None
     allowed_hosts: tuple[formats.HostName, ...] = ()
-    allowed_origins: tuple[formats.Origin, ...] = ()
-    trusted_proxies: tuple[formats.Address, ...] = ()
+    allowed_origins: tuple[formats.OriginText, ...] = ()
+    trusted_proxies: tuple[formats.AddressOrNetwork, ...] = ()
     root_path: formats.RootPath = ""
     tls_cert_file: formats.FilePath | None = None
     tls_key_file: formats.FilePath | None = None
@@ -83,13 +83,13 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     publish_bytes: formats.Size = 1048576
     retained_keys: formats.Count = 100000
     retained_bytes: formats.Size = 268435456
-    publishes_per_s: formats.Rate = 2000.0
+    publishes_per_s: formats.PerSecond = 2000.0
     publishes_burst: formats.Count = 5000
     event_bytes: formats.Size = 1048576
-    messages_per_s: formats.Rate = 50.0
+    messages_per_s: formats.PerSecond = 50.0
     messages_burst: formats.Count = 100
     patterns: formats.Count = 128
-    connects_per_s: formats.Rate = 1000.0
+    connects_per_s: formats.PerSecond = 1000.0
     connects_burst: formats.Count = 5000
     send_buffer_soft_bytes: formats.Size = 262144
     send_buffer_hard_bytes: formats.Size = 4194304
@@ -131,7 +131,7 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
     heal_s: formats.SecondsOrZero = 30.0
     slow_s: formats.Seconds | None = None
     ignored_codes: tuple[int, ...] = ()
-    failure_rate: formats.Share | None = None
+    failure_rate: formats.Fraction | None = None
     rate_window_s: formats.Seconds = 60.0
     rate_minimum_calls: formats.Count = 10
 
@@ -192,15 +192,15 @@ class SourceConfig(Section, frozen=True, kw_only=True):
     `breaker`: "backend" to share the backend's circuit breaker, "own" for a separate one.
     """
 
-    backend: formats.Name
-    method: formats.Name
-    params: formats.Json = {}
+    backend: formats.NonEmpty
+    method: formats.NonEmpty
+    params: formats.JsonParams = {}
     interval_s: formats.Seconds = 5.0
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False
     select: formats.Pointer = ""
     items: formats.Pointer | None = None
-    key: formats.Name | None = None
+    key: formats.NonEmpty | None = None
     stale_repeat: bool = True
     max_stale_s: formats.Seconds | None = None
     breaker: Literal["backend", "own"] = "backend"
@@ -218,7 +218,7 @@ class TokenConfig(Section, frozen=True, kw_only=True):
     `types`: Patterns of the types that the token allows to see, publish, forget and poll; default: everything.
     """
 
-    token: formats.Token | None = None
+    token: formats.TokenText | None = None
     token_file: formats.FilePath | None = None
     roles: Annotated[tuple[RoleName, ...], msgspec.Meta(min_length=1)] = ("subscriber",)
     types: tuple[formats.Pattern, ...] | None = None
@@ -242,8 +242,8 @@ class JwtConfig(Section, frozen=True, kw_only=True):
     key_file: formats.FilePath | None = None
     jwks_url: formats.Url | None = None
     secret_file: formats.FilePath | None = None
-    audience: formats.Name | None = None
-    issuer: formats.Name | None = None
+    audience: formats.NonEmpty | None = None
+    issuer: formats.NonEmpty | None = None
 
     def public(self) -> dict[str, object]:
         return super().public() | {"jwks_url": None if self.jwks_url is None else mask_url(self.jwks_url)}

@@ -75,11 +75,6 @@ def by_breaker(label: str) -> Seen:
     return lambda coverage, labels: labels[label] in coverage.breakers
 
 
-def by_backend(label: str) -> Seen:
-    """Visible if the backend in `label` is covered."""
-    return lambda coverage, labels: labels[label] in coverage.backends
-
-
 class PrometheusMetrics:
     """Implements `tidegate.ports.RenderedMetrics`. Each of `known_types` always has its own label value."""
 

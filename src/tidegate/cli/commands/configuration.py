@@ -1,11 +1,15 @@
 """The ``config`` commands: write, check, show and describe configurations."""
 
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from tidegate.cli.commands.parameters import CONFIG_FILE
 from tidegate.errors import ConfigError, Problem
+
+ConfigPath = Annotated[Path | None, Parameter(help="Configuration file; by default tidegate.toml.")]
+SamePath = Annotated[Path | None, Parameter(help="The same as PATH, under the name that other commands use.")]
 
 app = App(name="config", help="Write, check, show and describe configurations.")
 
@@ -25,32 +29,16 @@ def init(path: Path = CONFIG_FILE, /) -> int:
 
 
 @app.command(name="check")
-def check(path: Path | None = None, /, *, config: Path | None = None) -> int:
-    """Check a configuration and the files that it names, and report all problems.
-
-    Parameters
-    ----------
-    path
-        File to check; by default tidegate.toml.
-    config
-        The same as PATH, under the name that other commands use.
-    """
+def check(path: ConfigPath = None, /, *, config: SamePath = None) -> int:
+    """Check a configuration and the files that it names, and report all problems."""
     from tidegate.cli import configuring
 
     return configuring.check(_one_file(path, config))
 
 
 @app.command(name="show")
-def show(path: Path | None = None, /, *, config: Path | None = None) -> int:
-    """Print the effective configuration, including defaults and the environment. Secrets are masked.
-
-    Parameters
-    ----------
-    path
-        File to show; by default tidegate.toml.
-    config
-        The same as PATH, under the name that other commands use.
-    """
+def show(path: ConfigPath = None, /, *, config: SamePath = None) -> int:
+    """Print the effective configuration, including defaults and the environment. Secrets are masked."""
     from tidegate.cli import configuring
 
     return configuring.print_whole(_one_file(path, config))

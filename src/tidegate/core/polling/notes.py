@@ -44,4 +44,4 @@ def breaker_moved(move: Transition) -> Note:
 
 def backend_held(backend: str, until: Instant) -> Note:
     """The backend asks for no call before `until`."""
-    return Note("info", "backend asks to be left alone", {"backend": backend, "until": rfc3339(until.wall)})
+    return Note("info", "backend asked for a pause", {"backend": backend, "until": rfc3339(until.wall)})

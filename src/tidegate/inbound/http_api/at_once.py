@@ -49,7 +49,7 @@ class QuickRoutes:
         """Whether a request is a publish or a probe."""
         return path in self._publishing if method == "POST" else method == "GET" and path in self._probes
 
-    def answer(self, asked: Request, method: str, path: bytes, body: bytes) -> Answered | Awaitable[Answered] | None:
+    def answer(self, request: Request, method: str, path: bytes, body: bytes) -> Answered | Awaitable[Answered] | None:
         """Answer a whole request. Returns the answer, or an awaitable for it.
 
         Returns None, and has done nothing, if the request is too large to be handled in one step.
@@ -57,33 +57,33 @@ class QuickRoutes:
         began = asyncio.get_running_loop().time()
         origin, probe = None, self._probes.get(path)
         try:
-            self._admissions.arrive(asked, at_any_host=probe is not None)
-            origin = asked.headers.get("origin")  # only now: a page of a refused origin must not read the answer
+            self._admissions.arrive(request, at_any_host=probe is not None)
+            origin = request.headers.get("origin")  # only now: a page of a refused origin must not read the answer
             if probe is not None:
                 answered = probe()
             else:
-                outcome = self._publish.begin(asked, body)
+                outcome = self._publish.begin(request, body)
                 if outcome is None:
                     return None
                 if not isinstance(outcome, Position):
-                    return self._later(asyncio.ensure_future(outcome), asked, origin, began)
+                    return self._later(asyncio.ensure_future(outcome), request, origin, began)
                 answered = published(outcome)
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
-            answered = self._refused(error, asked, method, path)
+            answered = self._refused(error, request, method, path)
         return self._finished(answered, method, path, origin, began)
 
     async def _later(
-        self, outcome: asyncio.Future[Position], asked: Request, origin: str | None, began: float
+        self, outcome: asyncio.Future[Position], request: Request, origin: str | None, began: float
     ) -> Answered:
         try:
             answered = published(await asyncio.shield(outcome))  # the publish goes on if the client leaves
         except Exception as error:  # noqa: BLE001 - every error is answered
-            answered = self._refused(error, asked, "POST", PATH.encode())
+            answered = self._refused(error, request, "POST", PATH.encode())
         return self._finished(answered, "POST", PATH.encode(), origin, began)
 
-    def _refused(self, error: Exception, asked: Request, method: str, path: bytes) -> Answered:
+    def _refused(self, error: Exception, request: Request, method: str, path: bytes) -> Answered:
         answer = answer_to(error, method=method, path=path.decode("ascii"))
-        self._admissions.note_refused(asked, "http", answer.reason)
+        self._admissions.note_refused(request, "http", answer.reason)
         body = answer.body
         fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **answer.fields}
         return answer.status, [(name.encode(), value.encode("latin-1")) for name, value in fields.items()], body

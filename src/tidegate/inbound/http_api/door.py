@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.common_fields import with_common
-from tidegate.inbound.http_api.operation import ASKED
+from tidegate.inbound.http_api.operation import REQUEST
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.inbound.http_api.refusals import REASON, refuse
 from tidegate.inbound.http_api.services import ASGIApp
@@ -65,20 +65,20 @@ class Door:
         began = asyncio.get_running_loop().time()
         peer = (scope.get("client") or ("",))[0]
         local_address = scope["state"][LOCAL_ADDRESS]
-        asked = Request.read(peer, scope["scheme"], scope["headers"], local_address=local_address)
-        inner = self._inner_scope(scope, asked)
+        request = Request.read(peer, scope["scheme"], scope["headers"], local_address=local_address)
+        inner = self._inner_scope(scope, request)
         reply = _Reply(
             send,
             is_head=scope["method"] == "HEAD",
             state=inner["state"],
-            refused=lambda reason: self._count(reason, inner, asked),
+            refused=lambda reason: self._count(reason, inner, request),
         )
         try:
-            self._admissions.arrive(asked, at_any_host=inner["path"] in PROBES)
+            self._admissions.arrive(request, at_any_host=inner["path"] in PROBES)
         except AccessRefused as refused:
             await refuse(refused, inner, receive, reply)
         else:
-            reply.allowed_origin = asked.headers.get("origin")  # only now: a refused origin must not read the answer
+            reply.allowed_origin = request.headers.get("origin")  # only now: a refused origin must not read the answer
             await self._route(scope, inner)(inner, receive, reply)
         log.debug(
             "request",
@@ -91,24 +91,24 @@ class Door:
     def _route(self, scope: dict[str, Any], inner: dict[str, Any]) -> ASGIApp:
         if inner["path"] == PUBLISH_PATH and inner["method"] == "POST":
             return self._publish
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in inner["state"][ASKED].headers:
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in inner["state"][REQUEST].headers:
             return ASGIResponse(status_code=204, headers=PREFLIGHT)
         if self._root_path and scope["path"] == self._root_path:
             # Without the slash, the relative URLs of the dashboard would be wrong.
             return ASGIResponse(status_code=308, headers={"Location": f"{self._root_path}/"})
         return self._inside
 
-    def _count(self, reason: RefusalReason, inner: dict[str, Any], asked: Request) -> None:
-        self._admissions.note_refused(asked, STREAMS.get((inner["method"], inner["path"]), "http"), reason)
+    def _count(self, reason: RefusalReason, inner: dict[str, Any], request: Request) -> None:
+        self._admissions.note_refused(request, STREAMS.get((inner["method"], inner["path"]), "http"), reason)
 
-    def _inner_scope(self, scope: dict[str, Any], asked: Request) -> dict[str, Any]:
+    def _inner_scope(self, scope: dict[str, Any], request: Request) -> dict[str, Any]:
         path = scope["path"]
         if path.startswith(f"{self._root_path}/"):
             path = path[len(self._root_path) :]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         # Hide the host from Litestar, which would check it again, by its own rules.
         headers = [field for field in scope["headers"] if field[0] != b"host"]
-        state = {**scope["state"], ASKED: asked}
+        state = {**scope["state"], REQUEST: request}
         return {**scope, "method": method, "path": path, "headers": headers, "state": state}
 
 

@@ -15,7 +15,7 @@ from tidegate.inbound.http_api.services import SERVICES, Services
 from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Transport
 
-ASKED = "tidegate.request"
+REQUEST = "tidegate.request"
 """The key in the scope's state under which the door stores the `tidegate.runtime.access.Request`."""
 
 OPERATION = "operation"
@@ -73,14 +73,14 @@ async def authorize(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     if operation is None or operation.role is None:
         return
     admissions = cast("Services", connection.app.state[SERVICES]).admissions
-    asked: Request = connection.scope["state"][ASKED]
+    request: Request = connection.scope["state"][REQUEST]
     admission = admissions.admit(
-        asked,
+        request,
         operation.role,
         operation.transport,
         query=connection.scope["query_string"].decode("latin-1"),
         is_unrestricted=operation.unrestricted,
     )
     if connection.scope.get("method") == "POST":
-        check_encoding(asked.headers)
+        check_encoding(request.headers)
     connection.scope["auth"] = admission

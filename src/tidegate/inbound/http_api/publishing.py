@@ -13,7 +13,7 @@ from tidegate.core.access.grant import Role
 from tidegate.core.events import Draft, Position
 from tidegate.inbound.http_api import answers
 from tidegate.inbound.http_api.body import check_encoding, parse_publications, receive_body
-from tidegate.inbound.http_api.operation import ASKED
+from tidegate.inbound.http_api.operation import REQUEST
 from tidegate.inbound.http_api.refusals import refuse
 from tidegate.inbound.http_api.services import ApiOptions
 from tidegate.runtime.access import Request
@@ -34,26 +34,26 @@ class PublishEndpoint:
         self._admissions = admissions
         self._options = options
 
-    def begin(self, asked: Request, body: bytes) -> Position | Coroutine[None, None, Position] | None:
-        """Publish the events in `body`, the whole body of the request `asked`.
+    def begin(self, request: Request, body: bytes) -> Position | Coroutine[None, None, Position] | None:
+        """Publish the events in `body`, the whole body of `request`.
 
         Returns the position of the last event, or a coroutine for it. Returns None, and has done nothing, if there are
         so many events that the caller must yield in between. Raises the error that refuses the request.
         """
         if len(body) > self._options.publish_bytes:
             return None
-        admission = self._admissions.admit(asked, Role.PUBLISHER)
-        check_encoding(asked.headers)
+        admission = self._admissions.admit(request, Role.PUBLISHER)
+        check_encoding(request.headers)
         pieces = iter(parse_publications(body, check_count=self._publishers.check_count))
         drafts = next(pieces, [])
         return None if next(pieces, None) else self._publishers.begin(drafts, admission.grant)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        asked = scope["state"][ASKED]
+        request = scope["state"][REQUEST]
         try:
-            admission = self._admissions.admit(asked, Role.PUBLISHER)
+            admission = self._admissions.admit(request, Role.PUBLISHER)
             body = await receive_body(
-                receive, asked.headers, limit_bytes=self._options.publish_bytes, within_s=self._options.body_s
+                receive, request.headers, limit_bytes=self._options.publish_bytes, within_s=self._options.body_s
             )
             drafts: list[Draft] = []
             for some in parse_publications(body, check_count=self._publishers.check_count):

@@ -73,7 +73,7 @@ class SnapshotAnswer:
             if self._is_over:
                 return
             if body and not await self._is_taken(body, transport, send):
-                log.debug("a snapshot is not taken", slow_grace_s=self._grace_s)
+                log.debug("client does not read a snapshot", slow_grace_s=self._grace_s)
                 transport.abort()
                 return
             await asyncio.sleep(0)

@@ -1,8 +1,9 @@
-"""The HTTP server of the gateway, our own, on httptools' parser and asyncio's transports.
+"""The gateway's own HTTP/1.1 server, built on httptools' parser and asyncio's transports.
 
-Reads requests within limits, runs an ASGI application for each, and hands upgrades on. `serve` is all that others
-need; `transport_of` finds the transport under a request. Read `listening`, `connection`, `handlers`, `cycle`, then
-the two pure ones: `reading` and `answering`. Why it is our own: docs/design/front-door.md.
+Reads requests within limits, runs an ASGI application for each, and hands upgrades to the WebSocket server. `serve` is
+the entry point; `transport_of` returns the transport of a request. Read `listening`, `connection`, `handlers` and
+`cycle` first, then the two modules without I/O: `reading` and `answering`. docs/design/front-door.md says why the
+gateway has its own server.
 """
 
 from tidegate.inbound.server.cycle import AsgiApp

@@ -1,6 +1,6 @@
-"""The bytes of an answer (RFC 9112): its head, and how whoever reads it can tell where its body ends.
+"""Makes the bytes of an answer (RFC 9112): its head, and its body with the framing that marks its end.
 
-Pure: gives bytes back, and knows neither transports nor ASGI.
+Without I/O: returns bytes, and knows neither transports nor ASGI.
 """
 
 import functools
@@ -16,6 +16,7 @@ from tidegate.inbound.server.reading import RequestHead
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 BODILESS = frozenset({204, 304})
+"""Statuses whose answers have no body (RFC 9110, section 6.4.1)."""
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -26,18 +27,18 @@ _STATUS_LINES = {
 
 
 class BodyEnd(Enum):
-    """How the end of a body is told."""
+    """How the client recognizes the end of a body."""
 
     LENGTH = auto()
     CHUNKS = auto()
     CLOSE = auto()
-    """By the end of the connection: HTTP/1.0 knows no chunks."""
+    """The end of the connection. HTTP/1.0 has no chunks."""
     HEAD = auto()
-    """There is none, whatever the head says of it."""
+    """There is no body: the answer is to a HEAD request. Its fields still describe the body that GET would get."""
 
 
 class CommonFields:
-    """The fields that every answer begins with. The date is of the second in which it is asked for."""
+    """The header fields that every answer begins with. They are formatted once a second, when the date changes."""
 
     __slots__ = ("_block", "_second")
 
@@ -46,7 +47,7 @@ class CommonFields:
         self._block = b""
 
     def block(self) -> bytes:
-        """As they are sent."""
+        """Return the fields as they are sent, with the current date."""
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -55,7 +56,7 @@ class CommonFields:
 
 
 class AnswerWriter:
-    """Writes the answer to one request. `keep_alive` says whether the connection outlives it."""
+    """Formats the answer to one request. `keep_alive` says whether the connection stays open after it."""
 
     __slots__ = ("_end", "_is_head", "_is_old", "_left", "keep_alive")
 
@@ -67,7 +68,10 @@ class AnswerWriter:
         self._left = 0
 
     def head(self, status: int, fields: Iterable[tuple[bytes, bytes]], *, common: CommonFields) -> bytes:
-        """The head. Raises `ValueError` for a field that would end early, or take another's place."""
+        """Return the head. Chooses the framing of the body if `fields` do not.
+
+        Raises `ValueError` for a field name or value that could be read as another field, or as the end of the head.
+        """
         end, says_close = None, False
         lines = [_status_line(status), common.block()]
         for given, value in fields:
@@ -92,9 +96,9 @@ class AnswerWriter:
         return b"".join(lines)
 
     def body(self, piece: bytes, *, more: bool) -> bytes:
-        """A piece of the body, the last one unless there is `more`.
+        """Return a piece of the body in its framing. It is the last piece unless `more`.
 
-        Raises `ValueError` where the body is longer or shorter than the head said.
+        Raises `ValueError` if the body is longer or shorter than the head said.
         """
         match self._end:
             case BodyEnd.LENGTH:
@@ -115,7 +119,7 @@ def _status_line(status: int) -> bytes:
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)  # the application uses few names, and each answer has several
 def _name(given: bytes) -> bytes:
     if not _NAME.fullmatch(given):
         raise ValueError(f"expected the name of a header field (RFC 9110, section 5.1), got {given!r}")

@@ -1,7 +1,7 @@
-"""One HTTP connection on its transport: requests in, their answers out one after the other, and its end.
+"""One HTTP connection: reads requests from its transport, and has them answered one after the other.
 
-`reading` parses the requests, `handlers` decides who answers each, and `cycle` writes the answer. This module owns what
-they share: the transport, the order of answers, the timeouts, and the end of a connection that broke a rule.
+`reading` parses the requests, `handlers` chooses who answers each, `turns` keeps the order, and `cycle` writes the
+answer. This module owns the rest: the transport, the timeouts, and how the connection ends.
 """
 
 import asyncio
@@ -16,22 +16,23 @@ from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
 from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
-from tidegate.inbound.server.shared import Shared, Use
+from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
 LINGER_S = 2.0
-"""Seconds to read on after a refused request. Closing with unread bytes is a reset, which may destroy the answer."""
+"""Seconds to read on after a refusal. Closing with unread bytes sends a reset, which may destroy the answer."""
 
 log = structlog.get_logger("tidegate.http")
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection until it ends or becomes a WebSocket."""
+    """One connection, until it ends or becomes a WebSocket."""
 
     __slots__ = (
         "__weakref__",
         "_full",
         "_held",
+        "_input",
         "_intake",
         "_may_hold",
         "_peer",
@@ -40,12 +41,11 @@ class HttpConnection(asyncio.Protocol):
         "_shared",
         "_transport",
         "_turns",
-        "_use",
     )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._use = Use.READ
+        self._input = Input.PARSED
         self._intake = Intake(shared.body_bytes)
         self._reader: RequestReader = RequestReader(self, self._intake)
         self._turns = Turns()
@@ -62,29 +62,29 @@ class HttpConnection(asyncio.Protocol):
         self._peer = Peer(self._transport, (name[0], name[1]) if name else None, self._shared.scheme)
         self._shared.connections.add(self)
         self._shared.heads.begin(self)
-        if self._shared.is_ending:  # it was accepted after the others were told
+        if self._shared.is_ending:  # accepted after the server had told all connections to end
             self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         self._shared.idle.stop(self)
         self._may_hold = True
-        while data and self._use is Use.READ:
+        while data and self._input is Input.PARSED:
             try:
                 data = self._reader.feed(data)
             except BadRequest as bad:
                 self._refuse(bad)
         if self._held is not None:
             self._start_held()
-        if self._use is Use.HANDED_ON and data:  # frames may come in the same read as the upgrade request
+        if self._input is Input.HANDED_ON and data:  # a client may send frames together with its upgrade request
             cast("asyncio.Protocol", self._transport.get_protocol()).data_received(data)
-        elif self._waits_for_request():
+        elif self._needs_more_input():
             self._shared.heads.begin(self)
 
     def eof_received(self) -> bool:
-        """A client that ends its own direction alone, behind a whole request, still gets the answer.
+        """The client sends nothing more. Return whether the connection stays open, to answer its last request.
 
-        Of an answer that has begun it is the end: a stream has no other way to see its client leave. TLS has no half
-        of an end.
+        It does if the request is complete and the answer has not begun. An answer that has begun is cut short: it may
+        be an endless stream, which has no other way to notice that the client has left. TLS cannot be half-closed.
         """
         last = self._turns.last
         if last is None or last.complete or last.started or not last.is_whole or self._shared.scheme == "https":
@@ -105,17 +105,20 @@ class HttpConnection(asyncio.Protocol):
         )
 
     def resume_writing(self) -> None:
-        self._end_full()
+        if self._full is not None:
+            self._full.end()
+            self._full = None
 
     # RequestSink
 
     def request_begins(self) -> None:
-        if not self._may_hold:  # one before it was answered within this read
+        # An earlier request of this read may have been answered already, which started the idle timeout.
+        if not self._may_hold:
             self._shared.idle.stop(self)
 
     def request_head(self, head: RequestHead) -> None:
-        if self._transport.is_closing():  # behind one that was answered at once, and was the last
-            self._use = Use.THROWN_AWAY
+        if self._transport.is_closing():  # an earlier request of this read was answered, and closed the connection
+            self._input = Input.DISCARDED
             return
         if self._turns.are_full:
             raise BadRequest(400, f"expected at most {PIPELINED} requests to wait for their turn")
@@ -126,7 +129,7 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.add(cycle):
             self._start_or_hold(cycle)
         else:
-            self.pause_reading()  # it has to wait, and so must the peer: else it fills our memory with requests
+            self.pause_reading()  # or else the client could fill our memory with waiting requests
 
     def request_body(self, piece: bytes) -> None:
         if self._turns.last is not None:
@@ -142,10 +145,11 @@ class HttpConnection(asyncio.Protocol):
     def upgrade(self, head: RequestHead) -> None:
         self._shared.heads.stop(self)
         if self._turns.is_answering or self.is_full or self._transport.is_closing():
-            # The next protocol would not hear from a transport that is full already that it is.
+            # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
+            # protocol would not learn of it. Only a client that does not wait for its answers gets here.
             self._cut_off()
             return
-        self._use = Use.HANDED_ON
+        self._input = Input.HANDED_ON
         self._leave()
         self._shared.handlers.upgrade(head, self._peer)
 
@@ -186,10 +190,10 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._shared.idle.begin(self)
 
-    # the server's
+    # called by the server
 
     def shutdown(self) -> None:
-        """End with the answers that are under way, or now if there are none."""
+        """Close after the answers to the requests that have come, or now if there are none."""
         last = self._turns.last
         if last is None or last.complete:
             self._transport.close()
@@ -197,28 +201,28 @@ class HttpConnection(asyncio.Protocol):
             last.answer.keep_alive = False
 
     def abort(self) -> None:
-        """End now, whatever is under way."""
+        """Close now, and drop what has not been sent."""
         self._transport.abort()
 
-    def head_overdue(self) -> None:
-        """A whole request head should have come by now."""
-        log.debug("no whole request in time", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
+    def head_timed_out(self) -> None:
+        """The client did not send a whole request head in time."""
+        log.debug("request head timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
         self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
-        self.idle_overdue()
+        self.close_within_timeout()
 
-    def idle_overdue(self) -> None:
-        """Close once what is written has been taken, or without that if nobody takes it."""
+    def close_within_timeout(self) -> None:
+        """Close when all has been sent, or after `heads.after_s` seconds if the client does not read it."""
         if not self._transport.is_closing():
             self._transport.close()
             asyncio.get_running_loop().call_later(self._shared.heads.after_s, self._transport.abort)
 
-    # in order
+    # answering
 
     def _start_or_hold(self, cycle: RequestCycle) -> None:
-        """Start the answer, or hold it until the end of this read, if it may then be answered without a task.
+        """Start a task that answers, or hold the request: it is answered without a task if it is complete in this read.
 
-        At most one request of a read is answered that way: a peer that sends many must not delay others. None is while
-        the transport is full, because waiting for room needs a task.
+        At most one request of a read is held, because a client that sends many must not delay others. None is held
+        while the transport is full, because only a task can wait for room.
         """
         if self._may_hold and not self.is_full and self._shared.handlers.answers_at_once(cycle.head):
             self._may_hold = False
@@ -227,33 +231,33 @@ class HttpConnection(asyncio.Protocol):
             self._shared.handlers.start(cycle, self._peer)
 
     def _start_held(self) -> None:
-        """The read is over, and the rest of the held request's body has not come: let the application wait for it."""
+        """The read ended before the body of the held request was complete: start a task that can wait for the rest."""
         held, self._held = self._held, None
-        if held is not None and self._use is Use.READ:
+        if held is not None and self._input is Input.PARSED:
             self._shared.handlers.start(held, self._peer)
 
-    def _waits_for_request(self) -> bool:
-        """Whether the peer has to send the rest of a request, within the timeout for heads."""
-        is_over = self._use is not Use.READ or self._transport.is_closing()
+    def _needs_more_input(self) -> bool:
+        """Whether nothing can happen before the client sends more, so that the timeout for heads applies."""
+        is_over = self._input is not Input.PARSED or self._transport.is_closing()
         return not (is_over or self._turns.is_answering or self in self._shared.idle)
 
     def _answers_in_pieces(self) -> bool:
         running = self._turns.running
         return running is not None and running.started and not running.complete
 
-    # out of order
+    # ending
 
     def _refuse(self, bad: BadRequest) -> None:
-        """Answer a malformed request and close. Only close if an answer would end up inside another one."""
+        """Answer a request that broke a rule and close. Close without an answer if it would end up inside another."""
         reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
         self._shared.refused(reason, self._peer.address)
         is_of_a_body, last = self._reader.stage is Stage.BODY, self._turns.last
         if not is_of_a_body and not self._turns.is_answering:
             self._answer(bad)
         elif is_of_a_body and not self._turns.is_answering:
-            self._linger()
+            self._linger()  # the request was answered before its body was complete, and must not be answered twice
         elif is_of_a_body and last is not None and last is self._turns.running and not last.started:
-            self._turns.disconnect()
+            self._turns.disconnect()  # its handler must not answer too
             self._answer(bad)
         else:
             self._cut_off()
@@ -264,8 +268,8 @@ class HttpConnection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """End our side and throw away what still comes: closing at once would be a reset, and take the answer back."""
-        self._use = Use.THROWN_AWAY
+        """End our side of the connection, and discard what the client still sends, for up to `LINGER_S`."""
+        self._input = Input.DISCARDED
         self._shared.heads.stop(self)
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -274,25 +278,20 @@ class HttpConnection(asyncio.Protocol):
         asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
 
     def _cut_off(self) -> None:
-        """End the connection now. Running answers hear of it before they could write to what is closed."""
-        self._use = Use.THROWN_AWAY
-        self._turns.disconnect()
+        """Close the connection now."""
+        self._input = Input.DISCARDED
+        self._turns.disconnect()  # first: `connection_lost` comes later, and until then handlers would write
         self._transport.abort()
 
     def _answer_is_stuck(self) -> None:
-        log.debug("an answer is not taken", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)
+        log.debug("client does not read an answer", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)
         self._cut_off()
 
-    def _end_full(self) -> None:
-        if self._full is not None:
-            self._full.end()
-            self._full = None
-
     def _leave(self) -> None:
-        """Nothing comes here any more. What refers to this object is let go, so that no cycle is left to collect."""
+        """Release everything: nothing comes here any more. Without reference cycles, the memory is freed at once."""
         self._shared.heads.stop(self)
         self._shared.idle.stop(self)
-        self._end_full()
+        self.resume_writing()  # whoever waits for room waits no longer
         self._reader.release()
         self._turns.clear()
         self._held = None

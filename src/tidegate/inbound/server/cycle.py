@@ -1,6 +1,6 @@
 """One request and its answer, as an ASGI application sees them (ASGI 3, HTTP 2.3).
 
-Knows neither how a request is read nor what else goes on on its connection.
+Knows neither how a request is parsed nor anything about the other requests of its connection.
 """
 
 import asyncio
@@ -22,7 +22,10 @@ WholeAnswer = tuple[int, Fields, bytes]
 """Status, header fields and body of an answer."""
 
 HELD_BODY_BYTES = 65536
-"""Most bytes of a body that wait for the application. Then reading pauses until it asks for them."""
+"""Limit on the part of a body that waits for the application. Beyond it, reading pauses until the application takes it.
+
+Most bodies fit, and need no pause.
+"""
 
 UNFORESEEN = "the request failed for a reason that only the server's log tells"
 
@@ -32,19 +35,19 @@ log = structlog.get_logger("tidegate.http")
 
 
 class Carrier(Protocol):
-    """What a cycle needs of its connection."""
+    """What a request cycle needs of its connection."""
 
     def write(self, data: bytes) -> None: ...
 
     @property
     def is_full(self) -> bool:
-        """Whether so much of what was written has not gone out that there is no room for more."""
+        """Whether the transport's write buffer is over its high-water mark."""
 
     async def drained(self) -> None:
-        """Until there is room again, or the connection is lost."""
+        """Wait until the buffer is below its low-water mark, or the connection is lost."""
 
     def close(self) -> None:
-        """End the connection once what was written has gone out."""
+        """Close the connection once everything written has been sent."""
 
     def pause_reading(self) -> None: ...
 
@@ -55,7 +58,10 @@ class Carrier(Protocol):
 
 
 class RequestCycle:
-    """One request. `started` and `complete` tell of its answer, `is_whole` whether the whole request has come."""
+    """One request and its answer.
+
+    `is_whole` says whether the whole request has been received. `started` and `complete` are about the answer.
+    """
 
     __slots__ = (
         "_body",
@@ -64,7 +70,7 @@ class RequestCycle:
         "_end_is_told",
         "_expects_continue",
         "_head_bytes",
-        "_news",
+        "_wake",
         "answer",
         "complete",
         "disconnected",
@@ -83,87 +89,89 @@ class RequestCycle:
         self._end_is_told = False
         self._expects_continue = head.expects_continue
         self._head_bytes = b""
-        self._news: asyncio.Event | None = None
+        self._wake: asyncio.Event | None = None  # made when somebody waits: most requests need none
 
     @property
     def body(self) -> bytes:
-        """What of the body has come and was not told yet."""
+        """The part of the body that has been received, and that the application has not taken."""
         return bytes(self._body)
 
     def take(self, piece: bytes) -> None:
-        """A piece of the body came. One of a request that has its answer is thrown away."""
+        """Take a piece of the body that was received. It is discarded if the answer is complete already."""
         if not self.complete:
             self._body += piece
             if len(self._body) > HELD_BODY_BYTES:
                 self._carrier.pause_reading()
-            self._tell()
+            self._notify()
 
     def end(self) -> None:
-        """The whole request has come."""
+        """The whole request has been received."""
         self.is_whole = True
-        self._tell()
+        self._notify()
 
     def disconnect(self) -> None:
-        """The connection ends: nothing is written any more, and whoever answers hears of it."""
+        """The connection ends: the handler is notified, and nothing more is written."""
         self.disconnected = True
-        self._tell()
+        self._notify()
 
     async def run(self, answering: Awaitable[None]) -> None:
-        """Await `answering`. However it ends, the request then has an answer, or its connection is closed."""
+        """Await the handler. However it ends, the request has an answer afterwards, or its connection is closed."""
         try:
             await answering
         except Exception as error:  # noqa: BLE001 - every error is answered
             self.fail(error)
         else:
             if not self.complete and not self.disconnected:
-                log.error("a request has no whole answer", method=self.head.method, path=self.head.path)
+                log.error("handler ended without a complete answer", method=self.head.method, path=self.head.path)
         finally:
             if not self.complete and not self.disconnected:
                 self._give_up()
 
     def fail(self, error: Exception) -> None:
-        """`error` was raised in place of an answer."""
+        """Log `error`, which was raised by the handler, and answer with 500 if that is still possible."""
         log.error("a request failed", method=self.head.method, path=self.head.path, exc_info=error)
         if not self.complete and not self.disconnected:
             self._give_up()
 
-    def tell(self, status: int, fields: Fields, body: bytes) -> None:
-        """The whole answer in one go."""
+    def send_whole(self, status: int, fields: Fields, body: bytes) -> None:
+        """Send the whole answer in one write."""
         self.started = True
         head = self.answer.head(status, fields, common=self._common)
         self._carrier.write(head + self.answer.body(body, more=False))
         self._complete()
 
-    async def tell_later(self, outcome: Awaitable[WholeAnswer]) -> None:
-        """The whole answer once it is known, and once there is room for it."""
+    async def send_whole_later(self, outcome: Awaitable[WholeAnswer]) -> None:
+        """Await the whole answer, and send it as soon as there is room."""
         answer = await outcome
         if self._carrier.is_full and not self.disconnected:
             await self._carrier.drained()
         if not self.disconnected:
-            self.tell(*answer)
+            self.send_whole(*answer)
 
     async def receive(self) -> AsgiMessage:
-        """ASGI's: a piece of the body, or the end of the connection or of the answer."""
+        """ASGI's `receive`: wait for a piece of the body, or for the end of the connection or of the answer."""
         if self._expects_continue and not self.started and not self.disconnected:
             self._expects_continue = False
             self._carrier.write(CONTINUE)
         while not (self.disconnected or self.complete):
-            # One message for everything that has come, with the end: each message costs the application a turn.
+            # Everything received goes into one message, with the end of the body if it has come: each message costs
+            # the application a step of its task.
             if self._body or (self.is_whole and not self._end_is_told):
                 body, self._body = bytes(self._body), bytearray()
                 self._end_is_told = self.is_whole
                 return {"type": "http.request", "body": body, "more_body": not self.is_whole}
             self._carrier.resume_reading()
-            if self._news is None:
-                self._news = asyncio.Event()
-            self._news.clear()
-            await self._news.wait()
+            if self._wake is None:
+                self._wake = asyncio.Event()
+            self._wake.clear()
+            await self._wake.wait()
         return DISCONNECT
 
     async def send(self, message: AsgiMessage) -> None:
-        """ASGI's. The head is held back for the first piece of the body, as the specification asks for.
+        """ASGI's `send`. The head is sent with the first piece of the body, as the ASGI specification requires.
 
-        Waits only before it has written anything. Raises `ValueError` for what does not follow from what came before.
+        Waits only before it writes, so a cancelled call has sent nothing and may be repeated. Raises `ValueError` for a
+        message that may not follow the previous one.
         """
         if self._carrier.is_full and not self.disconnected:
             await self._carrier.drained()
@@ -188,13 +196,14 @@ class RequestCycle:
     def _complete(self) -> None:
         self.complete = True
         self._body.clear()
-        self._tell()
+        self._notify()
         if not self.answer.keep_alive:
             self._carrier.close()
         self._carrier.answered()
 
     def _give_up(self) -> None:
-        # Nothing was sent yet (a head is held back), so there is room for an answer that says so.
+        # As long as the head is held back, nothing has been sent, and another answer can take its place. Later, closing
+        # is the only way to tell the client that the answer is incomplete.
         if not self.started or self._head_bytes:
             self._carrier.write(ProblemAnswer(500, UNFORESEEN).closing(self._common.block()))
             self.answer.keep_alive = False
@@ -202,13 +211,13 @@ class RequestCycle:
         else:
             self._carrier.close()
 
-    def _tell(self) -> None:
-        if self._news is not None:
-            self._news.set()
+    def _notify(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
 
 
 def scope_of(head: RequestHead, *, scheme: str, client: tuple[str, int] | None, state: dict[str, Any]) -> Scope:
-    """The ASGI scope of a request."""
+    """Make the ASGI scope of a request."""
     path = head.path.decode("ascii")
     return {
         "type": "http",

@@ -1,4 +1,4 @@
-"""Times at which a connection is ended: one timer for all that wait for the same thing, and one for a stuck answer."""
+"""Timeouts of connections: one timer for all that wait for the same thing, and one for each transport that is full."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -9,9 +9,10 @@ Waiting = TypeVar("Waiting", bound=Hashable)
 
 
 class Deadlines(Generic[Waiting]):
-    """Calls `overdue` with each that waits for longer than `after_s`.
+    """Calls `overdue` with each object that has waited for `after_s` seconds.
 
-    All have the same time, so the first to come is the first to be due, and one timer serves them all.
+    All wait equally long, so the first to begin is the first to be due, and one timer serves them all. A timer for each
+    of 10,000 connections would cost more.
     """
 
     def __init__(self, after_s: float, overdue: Callable[[Waiting], None]) -> None:
@@ -25,18 +26,19 @@ class Deadlines(Generic[Waiting]):
         return waiting in self._due
 
     def begin(self, waiting: Waiting) -> None:
-        """Its time runs from now on, unless it does already."""
+        """Start the timeout of `waiting`, unless it is running already."""
         if waiting not in self._due:
             self._due[waiting] = due = self._loop.time() + self.after_s
             if self._timer is None:
                 self._timer = self._loop.call_at(due, self._end_overdue)
 
     def stop(self, waiting: Waiting) -> None:
-        """Its time does not run any more."""
+        """Stop the timeout of `waiting`, if it is running."""
+        # The timer stays: it finds nobody overdue, and is set again for the next.
         self._due.pop(waiting, None)
 
     def cancel(self) -> None:
-        """Nothing is ended any more."""
+        """Stop all timeouts for good."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -50,9 +52,10 @@ class Deadlines(Generic[Waiting]):
 
 
 class FullTransport:
-    """A transport that has no room, until `end`: calls `stuck` once its peer took nothing for `grace_s`.
+    """Watches a transport whose write buffer is full, until `end`.
 
-    `is_excused` is asked first: while it says yes, that is for somebody else to judge.
+    Calls `stuck` if the client reads nothing for `grace_s` seconds, unless `is_excused` returns true then: somebody
+    else has a timeout for it.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class FullTransport:
         self._look_again()
 
     async def ended(self) -> None:
-        """Return once there is room again, or the transport is lost."""
+        """Wait until there is room again, or the transport is lost."""
         await self._ended.wait()
 
     def end(self) -> None:

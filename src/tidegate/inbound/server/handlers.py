@@ -1,4 +1,7 @@
-"""Who answers the requests of a server: the ASGI application, what needs neither task nor scope, or a WebSocket."""
+"""Hands each request to its handler: `AtOnce` if it can answer without waiting, else the ASGI application.
+
+Connections that become WebSockets go to the `Upgrade` callback. Knows nothing of how requests are read.
+"""
 
 import asyncio
 import functools
@@ -14,23 +17,26 @@ from tidegate.runtime.access import LOCAL_ADDRESS, Request
 TRANSPORT = "tidegate.transport"
 
 Upgrade = Callable[[asyncio.Transport, str, str, Request], object]
-"""Takes the connection of an upgrade request over: its transport, method, target and what else is asked."""
+"""Takes over the connection of an upgrade request. Gets its transport, the method and target, and the request."""
 
 
 class AtOnce(Protocol):
-    """Answers some requests without waiting, which then need no task and no ASGI scope."""
+    """Answers the cheapest and most frequent requests directly.
+
+    For those, a task and an ASGI scope would cost more than the answer (docs/design/front-door.md).
+    """
 
     def wants(self, method: str, path: bytes) -> bool:
-        """Whether such a request is for it, if the whole of it has come."""
+        """Whether it may answer such a request, once the whole request has been received."""
 
     def answer(
-        self, asked: Request, method: str, path: bytes, body: bytes
+        self, request: Request, method: str, path: bytes, body: bytes
     ) -> WholeAnswer | Awaitable[WholeAnswer] | None:
-        """The answer, or how to wait for it; None, and nothing done, to have the application answer."""
+        """Return the answer, or an awaitable of it. Return None, without any effect, to leave it to the application."""
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Whose requests they are. `client` is the address and port of the other end, None where it has none."""
+    """The client at the other end of a connection. `client` is its address and port, None if it has none."""
 
     transport: asyncio.Transport
     client: tuple[str, int] | None
@@ -38,21 +44,21 @@ class Peer(msgspec.Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """The address alone, "" where it has none."""
+        """The IP address alone; "" if there is none, as on a Unix socket."""
         return self.client[0] if self.client else ""
 
-    def asks(self, head: RequestHead) -> Request:
-        """What the rules of admission judge."""
+    def request(self, head: RequestHead) -> Request:
+        """Make the part of a request that admission needs."""
         return Request.read(self.address, self.scheme, head.fields, local_address=self.local_address)
 
     @property
     def local_address(self) -> Callable[[], str]:
-        """Tells the address of our end: few requests are asked for it, and the kernel has to be."""
+        """A function that returns the address of our end. It makes a system call, and few requests need it."""
         return functools.partial(_local_address, self.transport)
 
 
 class Handlers:
-    """Starts the answers. `tasks` are those that run."""
+    """Starts the handlers of requests. `tasks` are the running ones."""
 
     def __init__(self, app: AsgiApp, upgrade: Upgrade, at_once: AtOnce | None) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
@@ -61,42 +67,42 @@ class Handlers:
         self._at_once = at_once
 
     def answers_at_once(self, head: RequestHead) -> bool:
-        """Whether the request could be answered at once, if the whole of it has come."""
+        """Whether the request can be answered at once, if the whole request is received in this read."""
         return self._at_once is not None and self._at_once.wants(head.method, head.path)
 
     def answer_at_once(self, cycle: RequestCycle, peer: Peer) -> None:
-        """Answer a request that has come as a whole, and for which `answers_at_once`."""
-        assert self._at_once is not None, "somebody wanted it"
+        """Answer a request for which `answers_at_once` is true, and which has been received whole."""
+        assert self._at_once is not None, "answers_at_once was true"
         head = cycle.head
         try:
-            outcome = self._at_once.answer(peer.asks(head), head.method, head.path, cycle.body)
+            outcome = self._at_once.answer(peer.request(head), head.method, head.path, cycle.body)
             if outcome is None:
                 self.start(cycle, peer)
             elif isinstance(outcome, tuple):
-                cycle.tell(*outcome)
+                cycle.send_whole(*outcome)
             else:
-                self._run(cycle.run(cycle.tell_later(outcome)))
+                self._run(cycle.run(cycle.send_whole_later(outcome)))
         except Exception as error:  # noqa: BLE001 - every error is answered
             cycle.fail(error)
 
     def start(self, cycle: RequestCycle, peer: Peer) -> None:
-        """Have the application answer."""
+        """Start a task in which the application answers."""
         state = {TRANSPORT: peer.transport, LOCAL_ADDRESS: peer.local_address}
         scope = scope_of(cycle.head, scheme=peer.scheme, client=peer.client, state=state)
         self._run(cycle.run(self._app(scope, cycle.receive, cycle.send)))
 
     def upgrade(self, head: RequestHead, peer: Peer) -> None:
-        """Hand the connection on to whoever answers upgrades."""
-        self._upgrade(peer.transport, head.method, head.target.decode("latin-1"), peer.asks(head))
+        """Hand the connection over to become a WebSocket."""
+        self._upgrade(peer.transport, head.method, head.target.decode("latin-1"), peer.request(head))
 
     def _run(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)
-        self.tasks.add(task)
+        self.tasks.add(task)  # asyncio keeps only a weak reference
         task.add_done_callback(self.tasks.discard)
 
 
 def transport_of(scope: Mapping[str, Any]) -> asyncio.Transport:
-    """The transport under an ASGI scope that came from here: to see what it holds unsent, or to abort it."""
+    """Return the transport of an ASGI scope that this server made, to see how much is unsent, or to abort it."""
     return cast("asyncio.Transport", scope["state"][TRANSPORT])
 
 

@@ -1,4 +1,4 @@
-"""The listening socket: connections are accepted while a context is open, and ended in order when it is left.
+"""The listening socket: accepts connections while a context is open, and ends them when it is left.
 
 Knows nothing of routes, events or clients.
 """
@@ -19,26 +19,33 @@ from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
 from tidegate.inbound.server.shared import OnRefused, Shared
 
+# Defaults of `serve`; its docstring says what they limit.
 BODY_BYTES = 1048576
 SLOW_GRACE_S = 10.0
 FINISH_S = 5.0
 
 KEEP_ALIVE_S = 75.0
-"""Longer than proxies keep idle connections to us, so that they never send into one that we just closed."""
+"""Longer than proxies keep idle connections (nginx 60 s), so that they send no request on one that we just closed."""
 
 ABORTED_S = 1.0
-"""How long a request may take to notice that its connection was aborted, before its task is cancelled."""
+"""How many seconds the handler of a request has to end after its connection was aborted. Then it is cancelled."""
 
 BACKLOG = 65535
-"""As many as the kernel allows (`net.core.somaxconn`). A client whose SYN finds no room retries after 1 s, then 3 s."""
+"""As many as the kernel allows (`net.core.somaxconn`). If the queue is full, a client retries after 1 s, then 3 s."""
 
 TCP_NOTSENT_LOWAT = 25
 NOTSENT_BYTES = 16384
-"""Unsent bytes that the kernel holds before EAGAIN. Without it, up to 3.9 MB of a stuck reader wait unseen there."""
+"""How many unsent bytes the kernel takes before a send fails with EAGAIN.
+
+Without this limit it takes up to 3.9 MB for a client that does not read, and the gateway does not notice.
+"""
 
 TCP_USER_TIMEOUT = 18
 UNACKNOWLEDGED_MS = 40_000
-"""A peer that acknowledged nothing for this long is gone, as for a WebSocket ping. The kernel's default is 15 min."""
+"""The kernel ends a connection if the client acknowledges nothing for this long. Its default is about 15 minutes.
+
+As long as two pings of a WebSocket: by then, a WebSocket's client that does not answer has been given up too.
+"""
 
 log = structlog.get_logger("tidegate.http")
 
@@ -58,19 +65,20 @@ async def serve(
     finish_s: float = FINISH_S,
     refused: OnRefused = lambda _, __: None,
 ) -> AsyncIterator[None]:
-    """Answer on `sock`, bound and not yet listening, while the context is open.
+    """Serve HTTP on `sock` while the context is open. The socket must be bound, and not listen yet.
 
-    `upgrade` answers requests for a WebSocket. `at_once` answers the requests that it wants and that come whole in one
-    read. `app` (ASGI 3) answers all others. `refused` is told of each request head that is malformed, too large or
-    late.
+    `upgrade` takes over the connections that become WebSockets. `at_once` answers the requests that it wants, if they
+    are received whole in one read. `app` (ASGI 3) answers all others. `refused` is called for each request head that is
+    malformed, too large or late.
 
-    A connection is closed if a whole request head has not come `handshake_s` seconds after it opened, or after the
-    first byte of a later head, and if it is idle for `keep_alive_s`. A peer that sends more than `body_bytes` that no
-    route reads is cut off (`tidegate.core.intake`). A peer that takes nothing of a whole answer for `slow_grace_s` is
-    cut off; an answer in pieces is left to its sender.
+    A connection is closed if a whole request head has not come `handshake_s` seconds after it was opened, or after the
+    first byte of a later head. It is also closed if it is idle for `keep_alive_s`. `body_bytes` is the longest body
+    that any route accepts; a client that sends too much beyond it is cut off (`tidegate.core.intake`). So is a client
+    that reads nothing of an answer for `slow_grace_s`. An answer that is sent in pieces has no such limit: its sender
+    must have one.
 
-    On leaving, the socket is closed, running responses have `finish_s` seconds to end, and then connections are
-    aborted. Upgraded connections must be closed by their new owner.
+    Leaving closes the socket, and gives running answers `finish_s` seconds to end. Then their connections are aborted.
+    Upgraded connections must be closed by their new owner.
     """
     idle = asyncio.Event()
     shared = Shared(
@@ -79,8 +87,8 @@ async def serve(
         scheme="https" if ssl else "http",
         body_bytes=body_bytes,
         slow_grace_s=slow_grace_s,
-        heads=Deadlines(handshake_s, HttpConnection.head_overdue),
-        idle=Deadlines(keep_alive_s, HttpConnection.idle_overdue),
+        heads=Deadlines(handshake_s, HttpConnection.head_timed_out),
+        idle=Deadlines(keep_alive_s, HttpConnection.close_within_timeout),
         common=CommonFields(),
         gone=lambda: None if shared.connections else idle.set(),
     )
@@ -97,7 +105,7 @@ async def serve(
 async def _listen(
     shared: Shared, sock: socket.socket, ssl: tls.SSLContext | None, handshake_s: float
 ) -> asyncio.AbstractServer:
-    _set_limits_of_kernel(sock)
+    _set_kernel_limits(sock)
     return await asyncio.get_running_loop().create_server(
         functools.partial(HttpConnection, shared),
         sock=sock,
@@ -120,6 +128,7 @@ async def _finish(shared: Shared, idle: asyncio.Event, finish_s: float) -> None:
             log.warning("connections aborted", count=len(shared.connections), finish_s=finish_s)
     for connection in list(shared.connections):
         connection.abort()
+    # Aborted connections make their handlers end by themselves; only what does not end is cancelled.
     if tasks := list(shared.handlers.tasks):
         _, running = await asyncio.wait(tasks, timeout=ABORTED_S)
         for task in running:
@@ -127,8 +136,8 @@ async def _finish(shared: Shared, idle: asyncio.Event, finish_s: float) -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _set_limits_of_kernel(listener: socket.socket) -> None:
-    """Connections have them from their listener."""
+def _set_kernel_limits(listener: socket.socket) -> None:
+    """Limit how long the kernel waits for clients, and how much it holds. Accepted connections inherit this."""
     if listener.family in {socket.AF_INET, socket.AF_INET6}:
         listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_BYTES)
         listener.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)

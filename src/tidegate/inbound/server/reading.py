@@ -1,7 +1,7 @@
-"""The requests in the bytes of one connection: heads, bodies in pieces, ends. The grammar is llhttp's, by httptools.
+"""Parses the requests in the bytes of one connection. The grammar is that of llhttp, through httptools.
 
-What the grammar leaves open is decided here: how much a head may hold, which bodies have an end that can be known, and
-what asks for an upgrade. Knows neither transports nor answers.
+Decides what the grammar leaves open: how long a head may be, which transfer codings are accepted, and which requests
+are upgrades. Knows neither transports nor answers.
 """
 
 from contextlib import suppress
@@ -14,19 +14,22 @@ import msgspec
 from tidegate.core.intake import HELD_BYTES, Intake
 
 HEAD_BYTES = 32768
-"""Longest request head: request line and header fields. One piece of `PIECE_BYTES` may go beyond it."""
+"""Limit on a request head: request line and header fields. Room for large cookies and tokens.
+
+An incomplete head may exceed it by `PIECE_BYTES` before it is refused.
+"""
 
 HEAD_FIELDS = 1000
-"""Most fields of a request head: a field takes more memory than its few bytes on the wire."""
+"""Limit on the number of header fields. The shortest field is 4 bytes on the wire, but takes far more memory here."""
 
 PIECE_BYTES = 16384
-"""What is parsed before it is asked again whether that was too much."""
+"""How many bytes are parsed at once. The limits are checked after each piece, since the parser itself has none."""
 
 Fields = list[tuple[bytes, bytes]]
 
 
 class BadRequest(Exception):
-    """What was sent cannot be read as a request: the answer's status, and what was expected."""
+    """The client sent something that is not an acceptable request. `status` and `detail` are for the answer."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -35,9 +38,10 @@ class BadRequest(Exception):
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
-    """A request without its body. `target` is as it came; `fields` have names in lower case, and no white space around.
+    """A request without its body.
 
-    `path` and `query` are the parts of `target`, empty where the request is an upgrade.
+    `target` is as the client sent it. `path` and `query` are its parts, and empty if the request is an upgrade.
+    `fields` have names in lower case, and values without surrounding white space.
     """
 
     method: str
@@ -51,27 +55,31 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_old(self) -> bool:
-        """Whether it is in HTTP/1.0, which knows neither chunks nor interim answers."""
+        """Whether it is HTTP/1.0, which has neither chunked bodies nor interim answers."""
         return self.version == "1.0"
 
 
 class RequestSink(Protocol):
-    """Who is told what was read, in its order. May raise `BadRequest` from `request_head`."""
+    """Receives the parts of requests in the order in which they are parsed."""
 
-    def request_begins(self) -> None: ...
+    def request_begins(self) -> None:
+        """The first byte of a request was read. Its head may still be incomplete."""
 
-    def request_head(self, head: RequestHead) -> None: ...
+    def request_head(self, head: RequestHead) -> None:
+        """The head is complete. May raise `BadRequest`."""
 
-    def request_body(self, piece: bytes) -> None: ...
+    def request_body(self, piece: bytes) -> None:
+        """A piece of the body was read."""
 
-    def request_ends(self) -> None: ...
+    def request_ends(self) -> None:
+        """The request is complete, with its body."""
 
     def upgrade(self, head: RequestHead) -> None:
-        """`head` asks for a WebSocket. Nothing else is told after it."""
+        """The request asks for a WebSocket. No other method is called after this one."""
 
 
 class Stage(Enum):
-    """Where in a request the last byte was."""
+    """The part of a request to which the last byte belonged."""
 
     BETWEEN = auto()
     HEAD = auto()
@@ -79,9 +87,9 @@ class Stage(Enum):
 
 
 class RequestReader:
-    """Reads one connection. Everything that comes is counted against `intake`.
+    """Parses the requests of one connection, and counts everything that is received in `intake`.
 
-    `release` it in the end: it and its parser refer to each other.
+    Call `release` at the end: this object and its parser refer to each other.
     """
 
     __slots__ = (
@@ -114,9 +122,10 @@ class RequestReader:
         self._websocket: RequestHead | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Read some of `data`, and return what is left: to be fed again, or behind an upgrade for whoever reads on.
+        """Parse a first piece of `data`, and return the rest.
 
-        Raises `BadRequest`, after which nothing can be read any more.
+        Call again with the rest, until it is empty. After an upgrade, the rest belongs to the WebSocket. Raises
+        `BadRequest`; then nothing more can be parsed.
         """
         piece, rest = data[:PIECE_BYTES], data[PIECE_BYTES:]
         self._intake.bytes_received(len(piece))
@@ -131,13 +140,13 @@ class RequestReader:
         else:
             self._check_size(len(piece) if was_in_head and not self._new_head else 0)
             return rest
-        return self._behind_upgrade(piece[end:] + rest)
+        return self._after_upgrade(piece[end:] + rest)
 
     def release(self) -> None:
-        """Nothing is read any more."""
+        """Break the reference cycle. Nothing can be parsed afterwards."""
         del self._parser, self._sink
 
-    # what httptools calls
+    # called by httptools
 
     def on_message_begin(self) -> None:
         self.stage = Stage.HEAD
@@ -154,11 +163,8 @@ class RequestReader:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """White space behind the value is no part of it (RFC 9112, section 5).
-
-        A trailer is no field of the head, and nobody here wants one.
-        """
-        if self.stage is not Stage.HEAD:
+        """White space after a value does not belong to it (RFC 9112, section 5)."""
+        if self.stage is not Stage.HEAD:  # a trailer field, after a chunked body: nobody uses them
             return
         if len(self._fields) >= HEAD_FIELDS:
             raise _head_too_large()
@@ -173,7 +179,7 @@ class RequestReader:
         parser, fields = self._parser, self._fields
         method, version = parser.get_method(), parser.get_http_version()
         if method == b"CONNECT":
-            # The parser takes all that follows for a tunnel's: read again as a plain request it would never end.
+            # The parser treats everything after the head as the data of a tunnel, and sees no end of the request.
             raise BadRequest(400, "expected another method than CONNECT, which is for proxies")
         self._head_bytes = len(self._target) + sum([len(name) + len(value) + 4 for name, value in fields])
         if self._head_bytes > HEAD_BYTES:
@@ -209,40 +215,42 @@ class RequestReader:
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
-        # Requests behind one that asks for the end are read: it may be answered while they come.
+        # By default the parser fails on data after a request with `Connection: close`. A client may send such data
+        # before it has read the answer, and it must still get the answer.
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
     def _check_size(self, more_of_head: int) -> None:
-        """Raise `BadRequest` for too much: `more_of_head` bytes belong to a head that had begun before."""
+        """Raise `BadRequest` if a limit is exceeded. `more_of_head` bytes continue the head of an earlier piece."""
         if self.stage is Stage.HEAD:
             self._head_bytes += more_of_head
             if self._head_bytes > HEAD_BYTES:
                 raise _head_too_large()
         if self._intake.is_over:
-            raise BadRequest(413, f"expected at most {HELD_BYTES} bytes beside a body that is wanted")
+            raise BadRequest(413, f"expected at most {HELD_BYTES} bytes besides a body that a route accepts")
 
     def _judge_upgrade(self, method: bytes, version: str) -> None:
-        """Whether the head asks for another protocol, and whether for our WebSocket: Java's client asks for HTTP/2.
+        """Find out whether the head asks for an upgrade, and whether that is to a WebSocket.
 
-        HTTP/1.0 knows no upgrades (RFC 9110, section 7.8).
+        Upgrades to other protocols are ignored, as are those in HTTP/1.0 (RFC 9110, section 7.8). Java's client, for
+        example, offers HTTP/2 with each first request.
         """
         self._is_upgrade, self._websocket = self._parser.should_upgrade(), None
         if self._is_upgrade:
-            asked = [value.lower() for name, value in self._fields if name == b"upgrade"]
-            self._is_upgrade = bool(asked)
-            if b"websocket" in asked and version != "1.0":
+            protocols = [value.lower() for name, value in self._fields if name == b"upgrade"]
+            self._is_upgrade = bool(protocols)
+            if b"websocket" in protocols and version != "1.0":
                 self._websocket = RequestHead(
                     method=method.decode(), target=self._target, version=version, fields=self._fields, keep_alive=False
                 )
 
-    def _behind_upgrade(self, rest: bytes) -> bytes:
-        """Hand the connection on to our WebSocket, or read the request once more as one without an upgrade."""
+    def _after_upgrade(self, rest: bytes) -> bytes:
+        """Hand the connection over to the WebSocket server, or parse the request again as one without an upgrade."""
         if self._websocket is not None:
             self._sink.upgrade(self._websocket)
             return rest
         again = self._head_without_upgrade() + rest
-        self._parser = self._new_parser()  # the old one reads nothing behind a `Connection: close`
+        self._parser = self._new_parser()  # the old one has left HTTP, and parses nothing more
         return again
 
     def _head_without_upgrade(self) -> bytes:
@@ -252,17 +260,20 @@ class RequestReader:
 
 
 def _parts(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request's target (RFC 9112, section 3.2). Raises `BadRequest`."""
+    """Split the target of a request into path and query (RFC 9112, section 3.2). Raises `BadRequest`."""
     with suppress(httptools.HttpParserInvalidURLError):
         url = httptools.parse_url(target)
-        path: bytes | None = url.path  # none in `host:80` and `*`
+        path: bytes | None = url.path  # None for `host:80` and `*`
         if path is not None and path.isascii():
             return path, url.query or b""
     raise BadRequest(400, "expected HTTP/1.1")
 
 
 def _check_transfer_coding(codings: list[bytes], version: str) -> None:
-    """Raise `BadRequest` for a body whose end cannot be known (RFC 9112, section 6.1)."""
+    """Raise `BadRequest` for a body whose end cannot be determined (RFC 9112, section 6.1).
+
+    A proxy in front of us could see the end elsewhere, and then take part of the body for a request (smuggling).
+    """
     if codings != [b"chunked"] or version == "1.0":
         got = b", ".join(codings)[:64].decode("latin-1")
         raise BadRequest(400, f"expected the transfer coding chunked, in HTTP/1.1, or none, got {got!r}")

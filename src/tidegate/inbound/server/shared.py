@@ -1,4 +1,4 @@
-"""What the connections of one server have in common: who answers, how long anybody waits, what is read and ended."""
+"""What the connections of one server share: the handlers, the limits and the timeouts."""
 
 from collections.abc import Callable
 from enum import Enum, auto
@@ -12,21 +12,22 @@ from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import Handlers
 
 OnRefused = Callable[[RefusalReason, str], None]
-"""Told of a connection that was ended before it had sent a whole request: why, and the address of its peer."""
+"""Called when a connection is refused before a whole request came: with the reason, and the client's IP address."""
 
 
-class Use(Enum):
-    """What is done with the bytes that come."""
+class Input(Enum):
+    """What a connection does with the bytes that it receives."""
 
-    READ = auto()
+    PARSED = auto()
+    """Parses requests."""
     HANDED_ON = auto()
-    """The connection is a WebSocket's."""
-    THROWN_AWAY = auto()
-    """It was refused, and ends."""
+    """Passes them to the WebSocket that it has become."""
+    DISCARDED = auto()
+    """Discards them: it has been refused, and ends."""
 
 
 class Served(Protocol):
-    """A connection, as its server ends it."""
+    """A connection, as far as the server needs it at its own end."""
 
     def shutdown(self) -> None: ...
 
@@ -34,7 +35,11 @@ class Served(Protocol):
 
 
 class Shared(msgspec.Struct, kw_only=True):
-    """What the connections of one server share. `gone` is called when one ended or became a WebSocket."""
+    """What the connections of one server share.
+
+    `heads` closes connections that send no whole request head in time, and `idle` those between two requests. `gone` is
+    called when a connection has ended or become a WebSocket. `is_ending` is set when the server shuts down.
+    """
 
     handlers: Handlers
     refused: OnRefused

@@ -1,4 +1,4 @@
-"""What a TLS handshake with clients needs."""
+"""The TLS context of the server."""
 
 import ssl
 from pathlib import Path
@@ -8,12 +8,12 @@ from tidegate.errors import ConfigError, Problem
 
 
 def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
-    """The context of a certificate and its key. Raises `ConfigError` for files that are not such."""
+    """Make the context from a certificate chain and its key. Raises `ConfigError` if the files cannot be used."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         files.check(cert_file)
         files.check(key_file)
-        # The empty password keeps OpenSSL from asking the terminal for one.
+        # Without a password, OpenSSL would ask for one on the terminal if the key is encrypted.
         context.load_cert_chain(cert_file, key_file, password="")
     except OSError as error:
         reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror

@@ -1,17 +1,20 @@
-"""Whose turn it is on one connection: answers go out in the order in which their requests came (RFC 9112, 9.3.2)."""
+"""The order of answers on one connection: that of the requests, also if the client pipelines (RFC 9112, 9.3.2)."""
 
 from collections import deque
 
 from tidegate.inbound.server.cycle import RequestCycle
 
 PIPELINED = 100
-"""Requests that may wait on one connection for those before them."""
+"""How many requests of one connection may wait for the answers to earlier ones.
+
+Clients that pipeline send a few. Each waiting request keeps its head and body in memory.
+"""
 
 
 class Turns:
-    """The requests of one connection that have no whole answer yet.
+    """The requests of one connection that are not answered yet.
 
-    `last` is the one that was read last, also after its answer; `running` is the one whose answer is being written.
+    `running` is the request that is being answered. `last` is the newest one, even if it has been answered.
     """
 
     __slots__ = ("_waiting", "last", "running")
@@ -23,7 +26,7 @@ class Turns:
 
     @property
     def is_answering(self) -> bool:
-        """Whether some request has no whole answer yet."""
+        """Whether any request has not been answered completely."""
         return self.last is not None and not self.last.complete
 
     @property
@@ -32,7 +35,7 @@ class Turns:
         return self._waiting is not None and len(self._waiting) >= PIPELINED
 
     def add(self, cycle: RequestCycle) -> bool:
-        """A request came. Whether it is its turn already."""
+        """Add a request that was received. Return whether it can be answered now."""
         is_free = not self.is_answering
         self.last = cycle
         if is_free:
@@ -44,16 +47,16 @@ class Turns:
         return is_free
 
     def advance(self) -> RequestCycle | None:
-        """The running one has its answer. Whose turn it is now."""
+        """The running request has been answered. Return the next one, which is running now, or None."""
         self.running = self._waiting.popleft() if self._waiting else None
         return self.running
 
     def disconnect(self) -> None:
-        """The connection ends: whoever answers, or waits for its turn, writes nothing any more."""
+        """The connection ends: tell the handlers of all requests, so that they write nothing more."""
         for cycle in [self.running, *(self._waiting or ())]:
             if cycle is not None:
                 cycle.disconnect()
 
     def clear(self) -> None:
-        """Let go of them all."""
+        """Forget all requests."""
         self.last = self.running = self._waiting = None

@@ -1,4 +1,4 @@
-"""WebSocket at ``/ws`` (RFC 6455): the opening handshake, frames in, ready frames out, and life and death."""
+"""The WebSocket endpoint ``/ws`` (RFC 6455): the opening handshake, frames, pings, and the closing handshake."""
 
 from tidegate.inbound.websocket.protocol import WebSocketProtocol
 from tidegate.inbound.websocket.server import WebSocketOptions, WebSocketServer

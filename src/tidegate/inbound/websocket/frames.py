@@ -1,4 +1,4 @@
-"""Parse a client's frames (RFC 6455 section 5.2) from bytes in any pieces. Knows nothing of messages."""
+"""Parses a client's frames (RFC 6455 section 5.2) from bytes in pieces of any size. Knows nothing of messages."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Opcode(IntEnum):
-    """What a frame is."""
+    """The type of a frame."""
 
     CONT = 0x0
     TEXT = 0x1
@@ -18,7 +18,7 @@ class Opcode(IntEnum):
 
 CONTROL = frozenset({Opcode.CLOSE, Opcode.PING, Opcode.PONG})
 CONTROL_BYTES = 125
-"""Longest payload of a control frame."""
+"""Limit on the payload of a control frame (RFC 6455 section 5.5)."""
 
 PROTOCOL_ERROR = 1002
 INVALID_DATA = 1007
@@ -28,7 +28,7 @@ _OPCODES = {opcode.value: opcode for opcode in Opcode}
 
 
 class ClientFrame(msgspec.Struct, frozen=True):
-    """A whole frame, unmasked."""
+    """A complete frame. `data` is unmasked; `fin` says whether it is the last frame of its message."""
 
     opcode: Opcode
     data: bytes
@@ -36,13 +36,16 @@ class ClientFrame(msgspec.Struct, frozen=True):
 
     @property
     def least_bytes(self) -> int:
-        """What it takes on the wire, if its length is written in the shortest form."""
+        """Its size on the wire, if its length was written in the shortest form (RFC 6455 section 5.2).
+
+        That is not checked. A client that uses a longer form only keeps its `Wire` in memory.
+        """
         size = len(self.data)
         return size + (6 if size < 126 else 8 if size < 65536 else 14)
 
 
 class FrameError(Exception):
-    """What came breaks the protocol: the close code that says so, and why."""
+    """The client broke the protocol. `code` and `reason` are for the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         self.code = code
@@ -51,7 +54,7 @@ class FrameError(Exception):
 
 
 class FrameReader:
-    """Takes bytes with `feed`; `next` gives the next whole frame. `limit` is the longest payload of a data frame."""
+    """Takes bytes with `feed`, and returns complete frames from `next`. `limit` is for the payload of a data frame."""
 
     __slots__ = ("_buffer", "limit")
 
@@ -60,11 +63,11 @@ class FrameReader:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """More bytes came."""
+        """Add received bytes."""
         self._buffer += data
 
     def next(self) -> ClientFrame | None:
-        """The next frame, None until the whole of it has come. Raises `FrameError` as soon as it cannot be one."""
+        """Return the next frame, or None if it is incomplete. Raises `FrameError` as soon as it cannot be valid."""
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -75,7 +78,7 @@ class FrameReader:
             if len(buffer) < at:
                 return None
             size = int.from_bytes(buffer[2:at], "big")
-        # Judged by the length in the head: a frame that is too big is refused before its payload is collected.
+        # The length in the head is checked, so that a frame that is too big is refused before its payload takes memory.
         if opcode in CONTROL:
             if size > CONTROL_BYTES:
                 raise FrameError(PROTOCOL_ERROR, "control frame too long")
@@ -91,12 +94,12 @@ class FrameReader:
 
 
 def control_frame(opcode: Opcode, data: bytes) -> bytes:
-    """A server's control frame with at most `CONTROL_BYTES` of `data`."""
+    """Make a server's control frame. `data` must be at most `CONTROL_BYTES` long."""
     return bytes((0x80 | opcode, len(data))) + data
 
 
 def _checked_opcode(first: int, second: int) -> Opcode:
-    """The opcode of a frame that begins with two such bytes."""
+    """Return the opcode of a frame that begins with these two bytes. Raises `FrameError`."""
     opcode = _OPCODES.get(first & 0x0F)
     if opcode is None:
         raise FrameError(PROTOCOL_ERROR, "invalid opcode")

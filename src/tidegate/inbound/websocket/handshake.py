@@ -1,4 +1,4 @@
-"""The opening handshake (RFC 6455 section 4.2): what a request asks for in, the bytes of the answer out."""
+"""The opening handshake (RFC 6455 section 4.2). Checks the request and returns the bytes of the answer. No I/O."""
 
 import base64
 import binascii
@@ -15,17 +15,17 @@ KEY_BYTES = 16
 
 
 def check_version(headers: Mapping[str, str]) -> None:
-    """Raise `AccessRefused` (426) unless the request, with `headers` by lower-case name, is for our protocol."""
+    """Raise `AccessRefused` (426) unless the request is for version 13. `headers` have names in lower case."""
     version = headers.get("sec-websocket-version")
     if version != VERSION:
         raise _malformed(426, f"expected Sec-WebSocket-Version {VERSION} (RFC 6455), got {version!r}")
 
 
 def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
-    """The answer that opens the connection; no extension is taken up, and no subprotocol but our own.
+    """Make the answer that opens the connection. It accepts no extension, and no subprotocol except our own.
 
-    Raises `AccessRefused`: 405 for another method than GET, 400 for a key that is none, or for a body: that would be
-    read as frames.
+    Raises `AccessRefused`: 405 if the method is not GET; 400 if the key is invalid, or if there is a body, which would
+    be read as frames.
     """
     if method != "GET":
         raise _malformed(405, f"expected GET, got {method}")
@@ -41,12 +41,12 @@ def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
 
 
 def refusal(refused: AccessRefused) -> problem.ProblemAnswer:
-    """The answer that says why not, after which the connection is closed."""
+    """Make the answer that refuses the upgrade. The connection must be closed after it."""
     return problem.refusal(refused, _MORE.get(refused.status, {}))
 
 
 def _accept(key: str) -> bytes:
-    """The proof that the key was read, and by somebody who knows the protocol."""
+    """Compute `Sec-WebSocket-Accept`. It proves to the client that the server speaks WebSocket."""
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
 
 

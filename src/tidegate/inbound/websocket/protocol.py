@@ -1,7 +1,8 @@
-"""One WebSocket connection on its transport, from its opening on.
+"""One WebSocket connection on its transport, after the upgrade request.
 
-Outgoing messages are ready frames: the hub joins them, and they go to the transport or past it as they are. The
-sans-I/O state does not see them. So nothing may be written after a close frame; the connection's phase sees to that.
+Outgoing messages are complete frames, which the hub joins and sends through the transport, or directly to the socket.
+They bypass the protocol state (`Wire`), so it cannot prevent that a message follows a close frame. The phase of the
+subscriber does (`tidegate.core.delivery.cohort`).
 """
 
 import asyncio
@@ -16,20 +17,32 @@ from tidegate.inbound.websocket.wire import Wire
 from tidegate.runtime.connection import Connection
 
 LINGER_S = 2.0
-"""How long the server reads on after its last word, so that it arrives before a reset could."""
+"""Seconds to read on after a close frame or a refusal has been sent.
+
+Closing a socket with unread bytes sends a reset, which may destroy what was sent.
+"""
 
 PIECE_BYTES = 2048
-"""How much is taken in before others have their turn: a frame costs the same time however small it is."""
+"""How many bytes are handled at once; then other connections have their turn.
+
+Small, because every frame takes the same time, and a client's smallest frame has 6 bytes.
+"""
 
 PING_FRAME = b"\x89\x00"
 
 PONG_BYTES = 6
 PONG_HEAD = b"\x8a\x80"
-"""A client's answer to `PING_FRAME`, before its mask."""
+"""How a client's answer to `PING_FRAME` begins: an empty masked pong. The four bytes of the mask follow."""
 
 
 class ProtocolOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of a connection. A client whose frames, of any kind, pass `frames` is read more slowly."""
+    """Limits of one connection, in bytes.
+
+    `message_bytes` is for a received message. A client that sends more frames, of any type, than the rate `frames` is
+    read more slowly. If more than `send_buffer_soft_bytes` are unsent, the client gets no events until the transport
+    has drained. If it is more than `send_buffer_hard_bytes` after control frames were answered, the connection is
+    aborted.
+    """
 
     message_bytes: int
     frames: Rate = Rate(per_s=1000.0, burst=2000)
@@ -38,10 +51,10 @@ class ProtocolOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebSocketProtocol(asyncio.Protocol):
-    """A connection that asked to be a WebSocket: opened or refused, then read until it is lost.
+    """A connection that asked for an upgrade. Call `open` or `refuse` next.
 
-    It is its connection's channel. `ended` is called once it is lost, with it and the reason. `slot` is its place on
-    the timer that pings it.
+    It is the channel of its `Connection`. `ended` is called when the transport is lost, with this object and the reason
+    for logs. `slot` is for `WebSocketServer`.
     """
 
     __slots__ = (
@@ -76,15 +89,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self._lingering = False
         self.socket = _socket_under(transport)
         transport.set_protocol(self)
-        # With a socket, the transport must say at once that it holds a byte: what the hub sends goes past it.
+        # If the hub may write directly to the socket, the transport must report its first unsent byte at once: a direct
+        # write would overtake it.
         transport.set_write_buffer_limits(high=options.send_buffer_soft_bytes if self.socket is None else 0)
 
     def open(self, connection: Connection) -> None:
-        """Be `connection`'s channel. The answer to the upgrade request is the first thing that it writes."""
+        """Become the channel of `connection`, whose first write must be the answer to the upgrade request."""
         self.connection = connection
 
     def refuse(self, answer: bytes) -> None:
-        """Send `answer` and close; what still comes is thrown away."""
+        """Send `answer` and close. What the client still sends is discarded."""
         self._transport.write(answer)
         self._linger(half_close=True)
 
@@ -100,6 +114,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _take_in(self, data: bytes, connection: Connection) -> None:
         self._alive = True
+        # The most frequent input is the answer to our ping. It needs no `Wire`, unless it is inside a message.
         if self._wire is None and len(data) == PONG_BYTES and data.startswith(PONG_HEAD):
             self._charge(1)
         else:
@@ -120,12 +135,12 @@ class WebSocketProtocol(asyncio.Protocol):
         self._ended(self, _reason(self._wire, exc))
 
     def pause_writing(self) -> None:
-        """The transport holds bytes, which have to go out first. Whether they are too many is seen in `write`."""
+        """The transport holds unsent bytes, which must be sent first. `write` checks whether they are too many."""
         if self.connection is not None:
             self.connection.set_holding(True)
 
     def resume_writing(self) -> None:
-        """The transport has drained: wholly if there is a socket, else to a quarter of the soft limit."""
+        """The transport has drained: completely if the hub knows the socket, else to a quarter of the soft limit."""
         if self.connection is not None:
             self.connection.set_holding(False)
             self.connection.resume()
@@ -134,7 +149,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
-        # Not by `pause_writing`: where there is a socket, that comes with the first byte.
+        # Not in `pause_writing`: with a socket, that is called for the first unsent byte.
         if self.unsent() > self._options.send_buffer_soft_bytes and self.connection is not None:
             self.connection.pause()
 
@@ -152,7 +167,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def check_alive(self) -> None:
-        """Once in a while: ping, or close a connection that gave no sign of life since the last ping."""
+        """Send a ping, or abort if nothing has been received since the last one. Called every `PING_S` seconds."""
         if not self._alive:
             self._transport.abort()
         elif self.connection is not None and (self._wire is None or self._wire.is_open):
@@ -180,7 +195,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._after_reading(wire, connection)
 
     def _after_reading(self, wire: Wire, connection: Connection) -> None:
-        """After something came: send what it asks for, stop streaming if it was the end, keep nothing for nothing."""
+        """Send what the wire has queued, stop streaming if it closes, and drop the wire if it holds no state."""
         if not wire.is_open:
             connection.detach()
         self._send_waiting(wire)
@@ -192,7 +207,10 @@ class WebSocketProtocol(asyncio.Protocol):
         self._frames_owed_until = self._options.frames.charged(self._frames_owed_until, now, count=frames)
 
     def _owed_s(self) -> float:
-        """How long to read nothing, so that frames are within their rate; a closing connection is only thrown away."""
+        """Return for how long to pause reading, so that the client keeps to the rate of frames.
+
+        0 for a closing connection: what it sends is discarded, which costs nothing.
+        """
         if self._wire is not None and not self._wire.is_open:
             return 0.0
         return max(0.0, self._frames_owed_until - asyncio.get_running_loop().time())
@@ -210,13 +228,13 @@ class WebSocketProtocol(asyncio.Protocol):
             if data:
                 self._transport.write(data)
             else:
-                # TLS cannot end one direction alone; after the peer's close frame there is nothing more to read.
+                # TLS cannot half-close. After the client's close frame nothing more is read, so it can close fully.
                 self._linger(half_close=True, all_is_read=wire.close_rcvd is not None)
         if self._transport.get_write_buffer_size() > self._options.send_buffer_hard_bytes:
             self._transport.abort()
 
     def _linger(self, *, half_close: bool, all_is_read: bool = False) -> None:
-        """Read on until the peer has ended the stream, for `LINGER_S` at the longest."""
+        """Read until the client has closed the connection, and abort after `LINGER_S`."""
         if half_close and self._transport.can_write_eof():
             self._transport.write_eof()
         elif half_close and all_is_read:
@@ -227,7 +245,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
 
 def _socket_under(transport: asyncio.Transport) -> int | None:
-    """The descriptor to which bytes may be sent past `transport`: not under TLS, nor where there is no real socket."""
+    """Return the descriptor to which the hub may write directly. None under TLS, or without a real socket."""
     if transport.get_extra_info("sslcontext") is not None:
         return None
     sock = transport.get_extra_info("socket")
@@ -236,7 +254,7 @@ def _socket_under(transport: asyncio.Transport) -> int | None:
 
 
 def _reason(wire: Wire | None, error: Exception | None) -> str:
-    """How the connection ended, for logs and metrics: the first close frame, or what broke."""
+    """Say how the connection ended, for logs and metrics: by the first close frame, or by an error."""
     if wire is not None and wire.close_rcvd is not None and not (wire.close_sent and not wire.close_rcvd_then_sent):
         return f"closed by the client with {wire.close_rcvd.code}"
     if wire is not None and wire.close_sent is not None:

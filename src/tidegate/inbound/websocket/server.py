@@ -1,4 +1,4 @@
-"""Upgrades: who is let in, and one timer that pings everybody."""
+"""The WebSocket server: admits or refuses upgrade requests, and pings all connections from one timer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,21 +15,25 @@ from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
 
 PING_S = 20.0
-"""A connection is pinged this often, and closed if nothing came from it between two pings."""
+"""Seconds between pings. A connection from which nothing was received since the last ping is closed.
+
+Shorter than the idle timeouts of proxies (nginx 60 s).
+"""
 
 PATHS = ("/ws", "/ws/")
 
 
 class WebSocketOptions(ProtocolOptions, frozen=True, kw_only=True):
-    """What the adapter itself needs to know. `root_path` is the prefix of a proxy, "" without one."""
+    """The options of each connection, and `root_path`: the path prefix that a proxy adds, "" if none."""
 
     root_path: str = ""
 
 
 class WebSocketServer:
-    """Takes over the connections that ask for an upgrade, and pings them all from one timer.
+    """Takes over the connections that ask for an upgrade, and pings them.
 
-    `running` must be entered while connections are open.
+    `running` must be entered before the first one. The connections are spread over slots, one for each second of
+    `PING_S`. Each second one slot is pinged: a timer for each connection would cost more.
     """
 
     def __init__(self, gateway: Gateway, admissions: Admissions, options: WebSocketOptions) -> None:
@@ -40,20 +44,20 @@ class WebSocketServer:
         self._slot = 0
         self._ended_callback = self._ended  # one bound method for all connections
 
-    def __call__(self, transport: asyncio.Transport, method: str, target: str, asked: Request) -> WebSocketProtocol:
-        """Answer an upgrade request that came on `transport`, which is the result's from now on.
+    def __call__(self, transport: asyncio.Transport, method: str, target: str, request: Request) -> WebSocketProtocol:
+        """Answer an upgrade request. The returned protocol owns `transport` from then on, also if it was refused.
 
-        `target` is the request's path with its query.
+        `target` is the path with its query.
         """
         protocol = WebSocketProtocol(transport, self._options, slot=self._slot, ended=self._ended_callback)
         self._slots[self._slot][protocol] = None
         try:
-            admission = self._admit(target, asked)
-            acceptance = handshake.acceptance(method, asked.headers)
+            admission = self._admit(target, request)
+            acceptance = handshake.acceptance(method, request.headers)
         except AccessRefused as refused:
             answer = handshake.refusal(refused)
             protocol.refuse(answer.closing())
-            self._admissions.note_refused(asked, "websocket", answer.reason)
+            self._admissions.note_refused(request, "websocket", answer.reason)
             return protocol
         connection = self._gateway.clients.connect(
             protocol,
@@ -69,12 +73,12 @@ class WebSocketServer:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Connections are pinged while the context is open. Leaving it ends them all."""
+        """Ping the connections while the context is open. Leaving closes them all."""
         async with kept_running({"websocket": self.run}, self._gateway.clock):
             yield
 
     async def run(self) -> None:
-        """Ping connections, each once in `PING_S`, a slot of them each second, until cancelled; then end them all."""
+        """Ping one slot of connections each second, until cancelled. Then close all connections."""
         try:
             while True:
                 await asyncio.sleep(PING_S / len(self._slots))
@@ -90,12 +94,12 @@ class WebSocketServer:
         if protocol.connection is not None:
             self._gateway.clients.disconnect(protocol.connection, reason)
 
-    def _admit(self, target: str, asked: Request) -> Admission:
+    def _admit(self, target: str, request: Request) -> Admission:
         path, _, query = target.partition("?")
-        self._admissions.arrive(asked)
+        self._admissions.arrive(request)  # host and origin first: to others, not even the path is checked
         if path.removeprefix(self._options.root_path) not in PATHS:
             raise AccessRefused(
                 404, f"expected the path {PATHS[0]}, got {path[:200]!r}", reason=RefusalReason.MALFORMED
             )
-        handshake.check_version(asked.headers)
-        return self._admissions.admit(asked, Role.SUBSCRIBER, "websocket", query=query)
+        handshake.check_version(request.headers)
+        return self._admissions.admit(request, Role.SUBSCRIBER, "websocket", query=query)

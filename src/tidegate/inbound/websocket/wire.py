@@ -1,7 +1,8 @@
-"""What a client's frames mean: messages in fragments, pings, and the closing handshake (RFC 6455 sections 5 to 7).
+"""The protocol state of a connection: fragmented messages, pings, and the closing handshake (RFC 6455 sections 5 to 7).
 
-To save memory, an idle connection has no wire. It is made when bytes come or a close frame is sent, and dropped as soon
-as it holds nothing (`at_rest`). Everything that must outlive it is in the connection's protocol object.
+No I/O: it takes received bytes, and collects the bytes to send. To save memory, an idle connection has no `Wire`. One
+is made when bytes are received or a close frame is sent, and dropped as soon as it holds no state (`at_rest`). What
+must last longer is in `WebSocketProtocol`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,29 +20,33 @@ from tidegate.inbound.websocket.frames import (
 )
 
 MAX_REASON_BYTES = 123
-"""What fits into a close frame beside its code (RFC 6455 section 5.5)."""
+"""Limit on the reason in a close frame: a control frame's 125 bytes, less two for the code (RFC 6455 section 5.5)."""
 
 NO_STATUS = 1005
-"""Stands for the code of a close frame without one."""
+"""Stands for the code of a close frame that has none. It is never sent."""
 
 END = b""
-"""An item of `data_to_send` that means: end our direction of the connection here."""
+"""An item of `data_to_send` that means: half-close the connection here."""
 
 _DATA = {Opcode.TEXT, Opcode.BINARY}
 _CONTENT = {*_DATA, Opcode.CONT}
 _CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
-"""Those of the registry that may be sent; 3000 to 4999 are free for others (RFC 6455 section 7.4)."""
+"""The registered close codes that may be sent. 3000 to 4999 are for applications (RFC 6455 section 7.4)."""
 
 
 class CloseFrame(msgspec.Struct, frozen=True):
-    """What a close frame says."""
+    """The content of a close frame."""
 
     code: int
     reason: str
 
 
 class Wire:
-    """The server's end of an open connection, between two frames. What it has to send is collected: `data_to_send`."""
+    """The server's side of an open connection.
+
+    For each read, call `frames`, then iterate over `received`, then send `data_to_send`. `close_rcvd` and `close_sent`
+    are the close frames; `close_rcvd_then_sent` says whether the client's came first.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -65,14 +70,17 @@ class Wire:
         self._limit = message_bytes
         self._reader = FrameReader(message_bytes)
         self._writes: list[bytes] = []
-        self._ends = False  # nothing more is heard
+        self._ends = False  # whatever is received now is ignored
         self._is_in_message = False
         self._held = 0
         self._opcode = Opcode.TEXT
         self._fragments: bytearray | None = None
 
     def frames(self, data: bytes) -> list[ClientFrame]:
-        """The frames that `data` completes. Answers pings and closes, and fails on what breaks the protocol."""
+        """Return the frames that `data` completes. Queues the answers to pings and to a close frame.
+
+        If the client breaks the protocol, a close frame is queued, and only the frames before the mistake are returned.
+        """
         frames: list[ClientFrame] = []
         if self._ends:
             return frames
@@ -90,13 +98,14 @@ class Wire:
         return frames
 
     def received(self, frames: Iterable[ClientFrame]) -> Iterator[tuple[Opcode, bytes]]:
-        """What `frames` complete, in their order: TEXT or BINARY with a message, PONG with the frame to answer by.
+        """Yield what `frames` complete, in order: TEXT or BINARY with a message, or PONG with a frame to send.
 
-        Fails (1007) on text that is none; what came after it is not heard.
+        If a text is not UTF-8, a close frame (1007) is queued, and the remaining frames are ignored.
         """
         for frame in frames:
             if frame.opcode is Opcode.PING and self._writes:
-                # What waits begins with one pong for each ping among the frames, unless it was sent in the meantime.
+                # The queue begins with one pong for each ping in `frames`. Each is sent between the messages around it,
+                # so that it does not overtake answers. If a message closed the connection, all were sent then.
                 yield Opcode.PONG, self._writes.pop(0)
             elif frame.opcode in _DATA:
                 self._opcode = frame.opcode
@@ -114,23 +123,23 @@ class Wire:
         self._end()
 
     def end(self, code: int, reason: str) -> None:
-        """Send a close frame, its reason cut to what fits."""
+        """Queue a close frame. The reason is cut to `MAX_REASON_BYTES`."""
         text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
         self._close(CloseFrame(code, text), code.to_bytes(2, "big") + text.encode())
 
     def data_to_send(self) -> list[bytes]:
-        """What has to be sent now, in this order."""
+        """Return the queued bytes, in the order in which they must be sent, and empty the queue. See `END`."""
         writes, self._writes = self._writes, []
         return writes
 
     @property
     def is_open(self) -> bool:
-        """Whether no close frame has come or gone, and the stream not ended."""
+        """Whether no close frame has been sent or received, and the client has not ended the connection."""
         return self.close_sent is None and not self._ends
 
     @property
     def at_rest(self) -> bool:
-        """Whether a new wire would do as well: open, between two messages, and every byte was part of a whole frame."""
+        """Whether a new `Wire` would behave the same: it is open, and no message or frame is incomplete."""
         return self.is_open and self._fragments is None and self._held == 0
 
     def _take(self, frame: ClientFrame) -> None:
@@ -141,7 +150,7 @@ class Wire:
                 raise FrameError(PROTOCOL_ERROR, "unexpected continuation frame")
             case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
                 self._is_in_message = not frame.fin
-                # Checked while fragments come in: a message must not grow beyond the limit before its last one.
+                # Lower the limit for the next fragment, so that a message is refused as soon as it is too long.
                 self._reader.limit = self._limit if frame.fin else self._reader.limit - len(frame.data)
             case Opcode.PING:
                 self._writes.append(control_frame(Opcode.PONG, frame.data))
@@ -149,11 +158,11 @@ class Wire:
                 self._take_close(frame.data)
 
     def _take_close(self, data: bytes) -> None:
-        """A close may come between the fragments of a message (RFC 6455 section 5.4), which ends it."""
+        """A close frame may come between the fragments of a message (RFC 6455 section 5.4). The message is dropped."""
         self.close_rcvd = _read_close(data)
         if self.close_sent is None:
             self.close_rcvd_then_sent = True
-            self._close(self.close_rcvd, data)  # the same in return
+            self._close(self.close_rcvd, data)  # the answer repeats the code (RFC 6455 section 5.5.1)
         self._end()
 
     def _close(self, close: CloseFrame, data: bytes) -> None:
@@ -161,7 +170,7 @@ class Wire:
         self._writes.append(control_frame(Opcode.CLOSE, data))
 
     def _fail(self, code: int, reason: str) -> None:
-        """Say what is wrong, and end the connection without waiting for an answer (RFC 6455 section 7.1.7)."""
+        """Queue a close frame with the error, and end without waiting for the client's (RFC 6455 section 7.1.7)."""
         if self.close_sent is None:
             self.end(code, reason)
         self._end()
@@ -181,7 +190,7 @@ class Wire:
 
 
 def _read_close(data: bytes) -> CloseFrame:
-    """What a client's close frame with `data` says. Raises `FrameError`."""
+    """Parse the payload of a client's close frame. Raises `FrameError`."""
     if not data:
         return CloseFrame(NO_STATUS, "")
     code = int.from_bytes(data[:2], "big")

@@ -47,4 +47,4 @@ async def keep_reading(read: Callable[[], T], keep: Callable[[T], None]) -> None
         except ConfigError as error:
             if str(error) != known:
                 known = str(error)
-                log.warning("what was read before stays", problem=known)
+                log.warning("not reloaded, the earlier content stays in use", problem=known)

@@ -116,7 +116,9 @@ class JwksKeys:
         """See `tidegate.outbound.auth.jwt.Keys`. The error is retryable until the first keys have been fetched."""
         if self._keys is None:
             raise MessageError(
-                MessageErrorCode.UNAUTHENTICATED, "the issuer's keys are not there yet: try again", retryable=True
+                MessageErrorCode.UNAUTHENTICATED,
+                "the issuer's keys have not been fetched yet: try again",
+                retryable=True,
             )
         if kid is not None and all(key.kid != kid for key in self._keys):
             self._wanted.set()

@@ -6,7 +6,7 @@ from tidegate.core.access.grant import Grant
 from tidegate.core.instant import rfc3339
 from tidegate.errors import AccessRefused
 from tidegate.inbound.http_api import answers
-from tidegate.inbound.http_api.operation import ASKED, Content, Operation, documented
+from tidegate.inbound.http_api.operation import REQUEST, Content, Operation, documented
 from tidegate.inbound.http_api.probes import readiness_content
 from tidegate.inbound.http_api.services import ApiRequest, services
 from tidegate.runtime.gateway import Gateway
@@ -75,7 +75,7 @@ async def session(request: ApiRequest) -> answers.Session:
 def _introduced(request: ApiRequest) -> tuple[Grant | None, int]:
     """Return the client's grant, None without a valid token, and after how many seconds to retry; 0: no need to."""
     try:
-        return services(request).admissions.identify(request.scope["state"][ASKED]), 0
+        return services(request).admissions.identify(request.scope["state"][REQUEST]), 0
     except AccessRefused as refused:
         return None, refused.retry_after_s or 0
 
