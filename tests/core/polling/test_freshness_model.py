@@ -276,7 +276,8 @@ class FreshnessMachine(RuleBasedStateMachine):
         moved = told is None or (told["stale"], self.believes_expired) != (self.stale, self.expired)
         moved = moved or (anew and reason[0] == "CIRCUIT_BREAKER_OPEN")
         moved = moved or (anew and self.reason[0] == "RESTORED")
-        repeats = tick and self.stale and self.spec.stale_repeat and not self.spec.keyed
+        # Without a value nothing is repeated: `source.freshness` alone was published, and is not for another reason.
+        repeats = tick and self.stale and self.spec.stale_repeat and not self.spec.keyed and bool(self.value)
         data = [draft for draft in update.drafts if draft.type == "a.b"]
         all_of_them = moved or repeats or (anew and (changed or gone))
         expected = self.value if self.known and all_of_them else changed
@@ -322,7 +323,8 @@ class FreshnessMachine(RuleBasedStateMachine):
             assert draft.data == (msgspec.Raw(b"null") if self.expired else self.value[key])
             assert draft.error_code == self.freshness["error_code"], "an outage has one reason"
             assert draft.as_of is not None
-            as_of, then = max((draft.as_of, told_at), self.refreshed, key=lambda told: told[1].mono)
+            # At the same instant the refresh is the newer of the two: nothing is refreshed before it was told.
+            as_of, then = max(self.refreshed, (draft.as_of, told_at), key=lambda told: told[1].mono)
             believed_s = then.wall - as_of + self.mono - then.mono
             assert abs(believed_s - self.age_s) < 1.001, "9: its age is known, whatever becomes of the clock"
 
