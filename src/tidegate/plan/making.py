@@ -182,7 +182,6 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
         SourceSpec,
         source,
         type=event_type,
-        source=source.backend,
         timeout_s=timeout_s,
         keyed=source.key is not None,
     )

@@ -39,7 +39,9 @@ def raw(value: object) -> msgspec.Raw:
 
 def source(name: str, interval_s: float, *, breaker: str = "engine", **fields: Any) -> SourcePlan:
     key, idle_interval_s = fields.pop("key", None), fields.pop("idle_interval_s", None)
-    spec = SourceSpec(type=name, source="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields)
+    spec = SourceSpec(
+        type=name, backend="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields
+    )
     return SourcePlan(spec=spec, call=Call(name), breaker=breaker, key=key, idle_interval_s=idle_interval_s)
 
 

@@ -63,7 +63,7 @@ def items(**values: object) -> dict[str, msgspec.Raw]:
 
 
 def new(**settings: Any) -> Freshness:
-    spec: dict[str, Any] = {"type": "system.status", "source": "engine", "interval_s": 5.0, "timeout_s": 2.0}
+    spec: dict[str, Any] = {"type": "system.status", "backend": "engine", "interval_s": 5.0, "timeout_s": 2.0}
     return Freshness(SourceSpec(**(spec | settings)))
 
 

@@ -62,7 +62,7 @@ class FreshnessMachine(RuleBasedStateMachine):
     ) -> MultipleResults[Request]:
         self.spec = SourceSpec(
             type="a.b",
-            source="engine",
+            backend="engine",
             interval_s=INTERVAL_S,
             timeout_s=TIMEOUT_S,
             keyed=keyed,

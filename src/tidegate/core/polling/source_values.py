@@ -21,7 +21,7 @@ Keys = Collection[str | None]
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source's configuration says of its data. `type` is the event type, `source` the backend's name.
+    """What the configuration says of a source's data. `type` is the event type; `backend` is the name of the backend.
 
     Durations are in seconds. A stale value older than `max_stale_s` is no longer handed out. With `on_change`, good
     answers that change nothing are not published. With `stale_repeat`, a stale event is published again at each due
@@ -29,7 +29,7 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     type: str
-    source: str
+    backend: str
     interval_s: float
     timeout_s: float
     max_stale_s: float | None = None
