@@ -47,7 +47,7 @@ DEFAULTS = Parts()
 
 
 @asynccontextmanager
-async def closing_all(parts: Parts) -> AsyncIterator[None]:
+async def closing_supplied(parts: Parts) -> AsyncIterator[None]:
     """Close the supplied store and backends when the context ends, whether the gateway used them or not."""
     async with AsyncExitStack() as stack:
         if parts.store is not None:
@@ -79,7 +79,7 @@ async def opened_store(directory: Path | None, supplied: Store | None) -> AsyncI
 
 
 @asynccontextmanager
-async def opened_gateway(
+async def new_gateway(
     options: GatewayOptions, authenticator: Authenticator, *, clock: Clock, metrics: Metrics
 ) -> AsyncIterator[Gateway]:
     """Yield a gateway on an in-memory bus, for a supervisor to run. Logs the last summary of refusals at the end."""
@@ -96,7 +96,7 @@ async def opened_gateway(
 
 
 @asynccontextmanager
-async def opened_pollers(
+async def new_pollers(
     plans: Iterable[PlannedBackend],
     supplied: Mapping[str, Backend],
     *,
