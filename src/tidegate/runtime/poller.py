@@ -80,9 +80,9 @@ class BackendPoller:
     def sources(self) -> list[SourceView]:
         return self._state.sources(self._clock.now())
 
-    def restated(self, draft: Draft) -> Draft | None:
+    def corrected_for_age(self, draft: Draft) -> Draft | None:
         """Return what a retained draft of one of this backend's sources has to say now; None for any other draft."""
-        return self._state.restated(draft, self._clock.now())
+        return self._state.corrected_for_age(draft, self._clock.now())
 
     # what others tell
 

@@ -62,7 +62,7 @@ class Supervisor:
             await poller.restore(saved)
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
-        self._gateway.retained.restated = self._restated
+        self._gateway.retained.restated = self._corrected_for_age
         works = {"gateway": self._gateway.run}
         works |= {f"poller {name}": poller.run for name, poller in self._pollers.items()}
         async with kept_running(works, self._gateway.clock):
@@ -147,8 +147,9 @@ class Supervisor:
         for poller in self._pollers.values():
             poller.epoch_changed()
 
-    def _restated(self, draft: Draft) -> Draft:
-        return next((said for poller in self._pollers.values() if (said := poller.restated(draft))), draft)
+    def _corrected_for_age(self, draft: Draft) -> Draft:
+        corrected = (poller.corrected_for_age(draft) for poller in self._pollers.values())
+        return next(filter(None, corrected), draft)
 
     async def _saved(self) -> dict[str, dict[str, SavedValue]]:
         saved: dict[str, dict[str, SavedValue]] = {}

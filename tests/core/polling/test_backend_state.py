@@ -158,7 +158,7 @@ class Life:
         carried = msgspec.json.decode(msgspec.json.encode(self.state.carried(self.now)), type=CarriedBackend)
         self.turns.clear()
         self.now = Instant(self.now.mono - 512.0, self.now.wall)
-        self.state = BackendState.resumed(self.plan, carried, now=self.now, draw=self.draw, keeps=True)
+        self.state = BackendState.from_carried(self.plan, carried, now=self.now, draw=self.draw, keeps=True)
 
     def live(self, step: tuple[str, Any]) -> None:
         match step:

@@ -53,7 +53,7 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
     cause: ErrorCode | None
     expired: bool
 
-    def moved_since(self, said: "FreshnessStatus") -> bool:
+    def verdict_changed_since(self, said: "FreshnessStatus") -> bool:
         """Whether all items have to be published after `said`: the verdict changed, or the outage that made them stale.
 
         While a breaker is not closed, all stale data behind it says so, with the same cause. And data that was polled
@@ -66,8 +66,8 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
         return tells_why and said.reason != self.reason
 
     @property
-    def known(self) -> tuple[bool, bool, ErrorCode | None]:
-        """The part that `source.freshness` tells: a change of it is published."""
+    def in_freshness_event(self) -> tuple[bool, bool, ErrorCode | None]:
+        """What the event `source.freshness` says: stale or not, known or not, and why. A change of it is published."""
         return self.stale, self.as_of is None, self.error_code
 
     @property
