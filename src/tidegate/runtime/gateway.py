@@ -94,7 +94,7 @@ class Gateway:
         Raises `BusError` if the bus cannot be used.
         """
         async with self._bus.open(self) as session:
-            self._publisher.begin(session)
+            self._publisher.open(session)
             self._begin_at(session.position)
             self._metrics.observe(BusConnected(connected=True))
             try:
@@ -160,7 +160,7 @@ class Gateway:
                 # The history first: a client that is still catching up reads from it, and would miss the event.
                 self._stream.append(event)
                 self._keep(event, now)
-                self._send(event)
+                self._hand_to_hub(event)
             # Otherwise it was delivered before: after a reconnect, a bus may start a little too early.
 
     def epoch_changed(self, position: Position) -> None:
@@ -251,12 +251,13 @@ class Gateway:
             if draft.ttl_s is not None and not draft.gone:
                 self._expires[name] = now.mono - event.age_s + draft.ttl_s
 
-    def _send(self, event: Event) -> None:
+    def _hand_to_hub(self, event: Event) -> None:
+        """Queue `event` for the clients that are subscribed to it. They are sent it at the end of this turn."""
         reached = self._hub.publish(event)
         draft = event.draft
         self._metrics.observe(EventPublished(draft.type, reached))
         self._debug("published", type=draft.type, key=draft.key, seq=event.seq, clients=reached)
-        # Send at the end of this turn of the loop: all events of one poll then cost each client one write.
+        # Not at once: all events of one turn of the loop then cost each client one write.
         if self._hub.dirty and not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -287,4 +288,4 @@ class Gateway:
                 uptime_s=round(now.mono - self.started.mono, 3),
                 clients=len(self.clients),
             )
-            self._send(unplaced_event(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))
+            self._hand_to_hub(unplaced_event(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))
