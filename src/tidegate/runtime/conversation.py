@@ -1,7 +1,8 @@
-"""What one client is told: the welcome, the answers to its requests, and the values that follow each of them.
+"""What one client is sent: the welcome, the answers to its requests, and the current values that follow an answer.
 
-Owns the client's session and its subscriber, and keeps their subscriptions the same. Knows nothing of when a request
-may be answered, or of how a connection ends: `runtime/connection.py` decides both.
+Owns the client's session (its patterns and what it may do) and its subscriber (its stream of events), and keeps the
+subscriptions of both the same. `runtime/connection.py` decides when a request may be answered, and how a connection
+ends.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,8 +33,8 @@ log = structlog.get_logger("tidegate.connection")
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of a gateway share.
 
-    `position` gives the newest one; `authenticate` turns a token into a grant or raises `MessageError`.
-    `defaults_since` is the position at which the default subscriptions became what they are.
+    `position` returns the position of the newest event. `authenticate` returns the grant of a token, or raises
+    `MessageError`. `defaults_since` is the `seq` since which the default subscriptions have been the same.
     """
 
     stream: Stream
@@ -50,8 +51,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 class Conversation:
     """The gateway's half of the conversation with one client. Its methods send at once.
 
-    `too_slow` and `broken` are the subscriber's: see there. `start` needs a subscriber that is new, the answers one
-    that is live, and `tell` and `explain_end` one that is not closed; else they raise `PhaseError`.
+    Call `start` once, first. The answers to requests need a subscriber that is live, `tell` and `explain_end` one that
+    is not closed. Otherwise they raise `PhaseError`. For `too_slow` and `broken` see `Subscriber`.
     """
 
     __slots__ = ("_around", "_client_id", "_framing", "_session", "subscriber")
@@ -98,6 +99,7 @@ class Conversation:
             not_before = self._around.defaults_since if by_default else 0
             refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
         resumed = since is not None and refused is None
+        # A resumed client has seen everything up to `since`, and nothing after it until the replay has been sent.
         begin = since if since is not None and resumed else newest
         head = preamble + replies.welcome(
             self._framing,
@@ -112,15 +114,20 @@ class Conversation:
         if refused is not None:
             head += replies.cannot_resume(self._framing, refused, wall=now.wall, requested=since)
         interest = self.subscriber.interest
+        # A resumed client has the values of before: every change since then is in the replay.
         names = () if resumed else self._names(interest, without=None)
         self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, placed=resumed)
 
     def judge(self, text: bytes | None, arrived: float) -> Effect:
-        """What a request leads to that came at `arrived` (monotonic); None is a binary message."""
+        """Return the effect of a request that came at `arrived` (monotonic). `text` None means a binary message.
+
+        The session has changed its own patterns by then; carry out the effect before the next request.
+        """
         return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
 
     def subscribe(self, effect: AddPatterns, now: Instant) -> None:
-        """Acknowledge, then send the current values of what was added."""
+        """Acknowledge, then send the current values of the types that were added."""
+        # The session has the new patterns already, but the subscriber still has those before: their difference is new.
         before, position = self.subscriber.interest, self._around.position()
         head = replies.subscribed(self._framing, effect, wall=now.wall, position=position)
         if not effect.added:
@@ -134,14 +141,14 @@ class Conversation:
         )
 
     def unsubscribe(self, effect: RemovePatterns, now: Instant) -> None:
-        """Acknowledge; nothing that only the removed patterns matched is sent after that."""
+        """Acknowledge. After that, events that only the removed patterns matched are not sent any more."""
         head = replies.unsubscribed(self._framing, effect, wall=now.wall)
         position = self._around.position()
         self._feed(head, self._interest(), names=(), position=position, synced_from=None, now=now)
         log.debug("unsubscribed", client_id=self._client_id, removed=effect.removed.sorted())
 
     def renew(self, request_id: Raw | UnsetType, *, allowed: PatternSet, now: Instant) -> None:
-        """Acknowledge a new token, which covers `allowed`, then send the current values that it lets the client see."""
+        """Acknowledge a new token, which covers `allowed`. Then send the current values that become visible."""
         before, position = self.subscriber.interest, self._around.position()
         left = self._session.renewed(allowed)
         head = replies.authenticated(self._framing, request_id, wall=now.wall, left=left)
@@ -158,7 +165,7 @@ class Conversation:
         self.subscriber.send(replies.error(self._framing, request_id, error, wall=now.wall))
 
     def tell(self, name: str, message: Message, *, retry_ms: int | None) -> None:
-        """Send a message that concerns this client alone; `retry_ms`: when it is to come back."""
+        """Send a message to this client alone. For `retry_ms` see `Connection.send`."""
         preamble = b"" if retry_ms is None else self._framing.retry(retry_ms)
         self.subscriber.send(preamble + replies.message(self._framing, name, message))
 
@@ -187,11 +194,11 @@ class Conversation:
             now=now,
             placed=placed,
         )
-        # Of a cohort's equal interests only one is kept, and only its patterns.
+        # The subscriber may have taken over an equal interest of its cohort. Sharing its patterns, too, saves memory.
         self._session.patterns = self.subscriber.interest.wanted
 
     def _names(self, interest: Interest, *, without: Interest | None) -> list[Name]:
-        """The retained values that a change of interest adds: their snapshots are due."""
+        """Return the names of the retained values that `interest` matches and `without` does not."""
         names = self._around.stream.retained.names
         if without is None:
             return names(interest.matches)
