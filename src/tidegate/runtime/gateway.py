@@ -1,11 +1,11 @@
-"""The gateway in the middle: what the bus delivers goes into the history, to the retained values, and to the clients.
+"""The gateway in the middle: keeps the events that the bus delivers, and sends them to the clients.
 
 Everything runs on one event loop, and no method here awaits between reading shared state and changing it. So a
 subscribe cannot race with a publish.
 
-Where to look: who may connect and who is too slow, `runtime/clients.py`; what publishers may send,
-`runtime/publishers.py`; when an event gets its position, `runtime/publishing.py` and the bus; who answers a client's
-requests, `runtime/connection.py`; what happens once a second, `runtime/housekeeping.py`.
+The rest is elsewhere: who may connect and who is too slow in `runtime/clients.py`, what publishers may send in
+`runtime/publishers.py`, how events reach the bus in `runtime/publishing.py`, how a client's requests are answered in
+`runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
 """
 
 import asyncio
@@ -105,7 +105,7 @@ class Gateway:
                     self._sending_away.cancel()
 
     async def run(self) -> None:
-        """Send heartbeats, and do what is due by time, until cancelled."""
+        """Send heartbeats, and make the regular checks of `Housekeeping`, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
             tasks.create_task(self._housekeeping.review())
@@ -121,7 +121,7 @@ class Gateway:
         return self._history.position
 
     def lane(self, name: str) -> Lane:
-        """Return the lane of poller `name`, which publishes in the order of its decisions. Always the same one."""
+        """Return the lane of poller `name`, always the same one. It publishes in the order of its decisions."""
         return self._publisher.lane(name)
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
@@ -132,10 +132,10 @@ class Gateway:
         return await self._publisher.publish(drafts) if drafts else self.position
 
     def refresh(self, event_type: str, as_of: float) -> None:
-        """Note that the values of `event_type` were polled again, unchanged: snapshots show the newer `as_of`.
+        """Show the newer `as_of` in snapshots of `event_type`: its values were polled again, and are unchanged.
 
-        `as_of` is in Unix seconds. No event is published. Call it only after the lane has reported everything decided
-        before as taken; otherwise an older value would get the new time.
+        `as_of` is in Unix seconds. No event is published. Call this only when everything that was decided before has
+        been taken by the bus. Otherwise an older value would get the new time.
         """
         self.retained.refresh(event_type, as_of, self.clock.now())
 
@@ -161,7 +161,7 @@ class Gateway:
                 self._stream.append(event)
                 self._keep(event, now)
                 self._hand_to_hub(event)
-            # Otherwise it was delivered before: after a reconnect, a bus may start a little too early.
+            # Otherwise it was delivered before: after a reconnect, a bus may deliver a few events again.
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))
@@ -172,7 +172,7 @@ class Gateway:
         self._expires.clear()
         leaving = self.clients.connections
         for connection in leaving:
-            connection.detach()  # now, so that none of them is sent events of both epochs
+            connection.detach()  # at once, so that none of them is sent events of both epochs
         self._begin_at(position)
         if self._sending_away is not None:
             self._sending_away.cancel()
@@ -236,7 +236,7 @@ class Gateway:
         )
 
     def _begin_at(self, position: Position) -> None:
-        """Continue the sequence of `position` from there."""
+        """Take the next event as the one that follows `position`."""
         self._history.begin(position)
         self._hub.epoch = position.epoch
 
