@@ -19,7 +19,7 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
 from tidegate.ports import Clock, Metrics
 from tidegate.runtime.connection import Connection
-from tidegate.runtime.conversation import Surroundings
+from tidegate.runtime.conversation import ConnectionContext
 
 RETRY_SPREAD_S = 5
 """Refused clients get a `Retry-After` of 1 to this many seconds, in turn, so that they do not all retry at once."""
@@ -43,7 +43,7 @@ class ClientRegistry:
         max_clients: int,
         connects: Rate,
         default_types: Sequence[str],
-        around: Surroundings,
+        context: ConnectionContext,
         clock: Clock,
         metrics: Metrics,
         interested: Callable[[], None],
@@ -54,7 +54,7 @@ class ClientRegistry:
         """Set during a drain, once nobody is connected."""
         self._max_clients = max_clients
         self._connects = connects
-        self._around = around
+        self._context = context
         self._clock = clock
         self._metrics = metrics
         self._interested = interested
@@ -110,7 +110,7 @@ class ClientRegistry:
         if refused := [pattern for pattern in wanted.patterns if not grant.covers(pattern)]:
             message = f"types: the token does not cover {', '.join(sorted(refused))}"
             raise AccessRefused(403, message, reason=RefusalReason.PATTERN)
-        most = self._around.session_limits.patterns
+        most = self._context.session_limits.patterns
         if len(wanted) > most:
             message = f"types: expected at most {most} patterns, got {len(wanted)}"
             raise AccessRefused(400, message, reason=RefusalReason.MALFORMED)
@@ -130,7 +130,7 @@ class ClientRegistry:
         now = self._clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
-        client_id = f"c{self._numbered}-{self._around.stream.history.epoch[:4]}"
+        client_id = f"c{self._numbered}-{self._context.stream.history.epoch[:4]}"
         connection = Connection(
             channel,
             client_id=client_id,
@@ -140,13 +140,13 @@ class ClientRegistry:
             grant=grant,
             patterns=patterns,
             now=now,
-            around=self._around,
+            context=self._context,
             too_slow=self._note_too_slow,
             interested=self._notice_interest,
         )
         self._connections[client_id] = connection
         self._metrics.observe(ClientConnected(transport))
-        if connection.subscriber.interest not in self._around.stream.hub:
+        if connection.subscriber.interest not in self._context.stream.hub:
             self._notice_interest()
         self._debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
         return connection

@@ -28,9 +28,9 @@ from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
-from tidegate.runtime.conversation import Conversation, Surroundings
+from tidegate.runtime.conversation import ConnectionContext, Conversation
 
-__all__ = ["Connection", "Surroundings"]
+__all__ = ["Connection", "ConnectionContext"]
 
 log = structlog.get_logger("tidegate.connection")
 
@@ -63,8 +63,8 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_around",
         "_channel",
+        "_context",
         "_conversation",
         "_interested",
         "_requests",
@@ -88,7 +88,7 @@ class Connection:
         grant: Grant,
         patterns: PatternSet,
         now: Instant,
-        around: Surroundings,
+        context: ConnectionContext,
         too_slow: Callable[["Connection", str], None],
         interested: Callable[[], None],
     ) -> None:
@@ -97,7 +97,7 @@ class Connection:
         self.address = address
         self.connected = now
         self.grant = grant
-        self._around = around
+        self._context = context
         self._channel = channel
         # Only while requests wait: a gateway has thousands of connections, and on nearly all of them nothing waits.
         self._requests: WaitingRequests | None = None
@@ -110,7 +110,7 @@ class Connection:
             allowed=grant.allowed,
             patterns=patterns,
             now=now,
-            around=around,
+            context=context,
             too_slow=self._note_too_slow,
             broken=self._note_broken,
         )
@@ -152,7 +152,7 @@ class Connection:
     @contained
     def resume(self) -> None:
         """Go on sending: the channel has drained. May be called again. Never raises."""
-        self.subscriber.resume(self._around.clock.now())
+        self.subscriber.resume(self._context.clock.now())
         self._answer_waiting()
 
     @contained
@@ -209,7 +209,7 @@ class Connection:
     def _take(self, text: bytes | None) -> None:
         if self._is_closed:
             return
-        arrived = self._around.clock.now().mono
+        arrived = self._context.clock.now().mono
         # If others wait already, this one must queue behind them: requests are answered in their order.
         if self._requests is None and self.subscriber.flush():
             self._apply(self._conversation.judge(text, arrived))
@@ -217,7 +217,7 @@ class Connection:
         if self._requests is None:
             self._requests = WaitingRequests()
         self._requests.add(text, arrived)
-        if self._requests.bytes > self._around.send_limits.hard_bytes:
+        if self._requests.bytes > self._context.send_limits.hard_bytes:
             self._note_too_slow("too many messages wait for a connection that does not read")
 
     def _answer_waiting(self) -> None:
@@ -229,7 +229,7 @@ class Connection:
             self._requests = None
 
     def _apply(self, effect: Effect) -> None:
-        now = self._around.clock.now()
+        now = self._context.clock.now()
         match effect:
             case AddPatterns():
                 self._conversation.subscribe(effect, now)
@@ -248,7 +248,7 @@ class Connection:
 
     def _authenticate(self, effect: Authenticate, now: Instant) -> None:
         try:
-            grant = self._around.authenticate(effect.token)
+            grant = self._context.authenticate(effect.token)
         except MessageError as error:
             self._conversation.refuse(effect.id, error, now)
             return

@@ -30,7 +30,7 @@ from tidegate.ports import Clock
 log = structlog.get_logger("tidegate.connection")
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionContext(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of a gateway share.
 
     `position` returns the position of the newest event. `authenticate` returns the grant of a token, or raises
@@ -55,7 +55,7 @@ class Conversation:
     is not closed. Otherwise they raise `PhaseError`. For `too_slow` and `broken` see `Subscriber`.
     """
 
-    __slots__ = ("_around", "_client_id", "_framing", "_session", "subscriber")
+    __slots__ = ("_client_id", "_context", "_framing", "_session", "subscriber")
 
     def __init__(
         self,
@@ -66,19 +66,19 @@ class Conversation:
         allowed: PatternSet,
         patterns: PatternSet,
         now: Instant,
-        around: Surroundings,
+        context: ConnectionContext,
         too_slow: Callable[[str], None],
         broken: Callable[[Exception], None],
     ) -> None:
-        self._around = around
+        self._context = context
         self._client_id = client_id
         self._framing = framing
-        self._session = StreamSession(patterns, allowed=allowed, limits=around.session_limits, now=now.mono)
+        self._session = StreamSession(patterns, allowed=allowed, limits=context.session_limits, now=now.mono)
         self.subscriber = Subscriber(
             channel,
-            stream=around.stream,
+            stream=context.stream,
             interest=self._interest(),
-            limits=around.send_limits,
+            limits=context.send_limits,
             too_slow=too_slow,
             broken=broken,
         )
@@ -93,11 +93,11 @@ class Conversation:
 
         For `by_default` and `preamble` see `Connection.start`.
         """
-        now, newest = self._around.clock.now(), self._around.position()
+        now, newest = self._context.clock.now(), self._context.position()
         refused = None
         if since is not None:
-            not_before = self._around.defaults_since if by_default else 0
-            refused = self._around.stream.history.refuses(since, newest, not_before=not_before)
+            not_before = self._context.defaults_since if by_default else 0
+            refused = self._context.stream.history.refuses(since, newest, not_before=not_before)
         resumed = since is not None and refused is None
         # A resumed client has seen everything up to `since`, and nothing after it until the replay has been sent.
         begin = since if since is not None and resumed else newest
@@ -105,11 +105,11 @@ class Conversation:
             self._framing,
             wall=now.wall,
             client_id=self._client_id,
-            server=self._around.server,
+            server=self._context.server,
             begin=begin,
             resumed=resumed,
             patterns=self.patterns,
-            heartbeat_interval_s=self._around.heartbeat_interval_s,
+            heartbeat_interval_s=self._context.heartbeat_interval_s,
         )
         if refused is not None:
             head += replies.cannot_resume(self._framing, refused, wall=now.wall, requested=since)
@@ -128,7 +128,7 @@ class Conversation:
     def subscribe(self, effect: AddPatterns, now: Instant) -> None:
         """Acknowledge, then send the current values of the types that were added."""
         # The session has the new patterns already, but the subscriber still has those before: their difference is new.
-        before, position = self.subscriber.interest, self._around.position()
+        before, position = self.subscriber.interest, self._context.position()
         head = replies.subscribed(self._framing, effect, wall=now.wall, position=position)
         if not effect.added:
             self.subscriber.send(head + replies.synced(self._framing, position, wall=now.wall))
@@ -143,13 +143,13 @@ class Conversation:
     def unsubscribe(self, effect: RemovePatterns, now: Instant) -> None:
         """Acknowledge. After that, events that only the removed patterns matched are not sent any more."""
         head = replies.unsubscribed(self._framing, effect, wall=now.wall)
-        position = self._around.position()
+        position = self._context.position()
         self._feed(head, self._interest(), names=(), position=position, synced_from=None, now=now)
         log.debug("unsubscribed", client_id=self._client_id, removed=effect.removed.sorted())
 
     def renew(self, request_id: Raw | UnsetType, *, allowed: PatternSet, now: Instant) -> None:
         """Acknowledge a new token, which covers `allowed`. Then send the current values that become visible."""
-        before, position = self.subscriber.interest, self._around.position()
+        before, position = self.subscriber.interest, self._context.position()
         left = self._session.renewed(allowed)
         head = replies.authenticated(self._framing, request_id, wall=now.wall, left=left)
         interest = self._interest()
@@ -171,7 +171,7 @@ class Conversation:
 
     def explain_end(self, code: CloseCode, reason: str) -> None:
         """Tell the client why its connection is about to be closed with `code`."""
-        wall = self._around.clock.now().wall
+        wall = self._context.clock.now().wall
         self.subscriber.send(replies.connection_error(self._framing, code, reason, wall=wall))
 
     def _feed(
@@ -199,7 +199,7 @@ class Conversation:
 
     def _names(self, interest: Interest, *, without: Interest | None) -> list[Name]:
         """Return the names of the retained values that `interest` matches and `without` does not."""
-        names = self._around.stream.retained.names
+        names = self._context.stream.retained.names
         if without is None:
             return names(interest.matches)
         return names(lambda *event: interest.matches(*event) and not without.matches(*event))

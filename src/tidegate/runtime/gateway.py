@@ -27,7 +27,7 @@ from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipp
 from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import ClientRegistry
-from tidegate.runtime.conversation import Surroundings
+from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
@@ -210,7 +210,7 @@ class Gateway:
             max_clients=options.max_clients,
             connects=options.connects,
             default_types=options.default_types,
-            around=Surroundings(
+            context=ConnectionContext(
                 stream=self._stream,
                 clock=self.clock,
                 position=lambda: self._history.position,
