@@ -39,9 +39,9 @@ class CallEnd:
         return now.mono >= self._deadline
 
     def wait_at_deadline(self, now: Instant) -> bool:
-        """If the call is at its deadline, wait for its end, `END_S` at most. Return whether to wait (on).
+        """If the call is at its deadline, start to wait for its end, or go on with that. Return whether to wait now.
 
-        The first call with an answer of True starts the wait.
+        The wait lasts `END_S` at most, from the first time that this is asked at the deadline.
         """
         if now.mono < self._deadline - AT_DEADLINE_S:
             return False
