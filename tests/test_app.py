@@ -27,7 +27,7 @@ MAKERS = [
     (authentication, "made"),
     (app, "opened_store"),
     (SqliteStore, "open"),
-    (app, "opened_gateway"),
+    (app, "new_gateway"),
     (parts, "Gateway"),
     (backends, "made"),
     (parts, "BackendPoller"),

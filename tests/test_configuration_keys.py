@@ -200,7 +200,7 @@ KEYS: Final[dict[str, Wired]] = {
             "Poller 2.plan.sources.1": {
                 "spec": {
                     "type": "u",
-                    "source": "c",
+                    "backend": "c",
                     "interval_s": 5.0,
                     "timeout_s": 2.0,
                     "max_stale_s": None,

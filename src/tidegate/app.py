@@ -13,7 +13,7 @@ from tidegate.inbound.websocket import WebSocketServer
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.metrics import PrometheusMetrics
-from tidegate.parts import DEFAULTS, Parts, api, opened_gateway, opened_pollers, opened_store, owned_parts, tls_context
+from tidegate.parts import DEFAULTS, Parts, api, new_gateway, new_pollers, opened_store, owned_parts, tls_context
 from tidegate.plan import plan
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
@@ -61,9 +61,9 @@ async def running(
         url = url_of(listener, tls=tls is not None)
         authenticator = await enter(authentication.opened(wanted.authentication, clock))
         store = await enter(opened_store(wanted.store, parts.store))
-        gateway = await enter(opened_gateway(wanted.gateway, authenticator, clock=clock, metrics=metrics))
+        gateway = await enter(new_gateway(wanted.gateway, authenticator, clock=clock, metrics=metrics))
         pollers = await enter(
-            opened_pollers(wanted.backends, parts.backends, gateway=gateway, clock=clock, metrics=metrics, store=store)
+            new_pollers(wanted.backends, parts.backends, gateway=gateway, clock=clock, metrics=metrics, store=store)
         )
         supervisor = Supervisor(gateway, pollers, store=store)
         admissions = Admissions(gateway, Gate(authenticator=authenticator, **asdict(wanted.access)))

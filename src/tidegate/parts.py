@@ -1,7 +1,6 @@
 """The parts of a gateway: those that an embedding program supplies, and how the others are made from a plan.
 
-Each function that opens something is a context manager that closes it again. The order in which parts are opened is
-decided in `tidegate.app`.
+What has to be closed again is yielded by a context manager. `tidegate.app` decides in which order parts are made.
 """
 
 import random
@@ -30,10 +29,10 @@ from tidegate.runtime.supervisor import Supervisor
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """Implementations that an embedding program supplies.
+    """The parts that an embedding program supplies.
 
-    The gateway makes a part that is None, and each backend that `backends` does not name. It closes the `store` and
-    the `backends` when it ends, and also when it fails to start.
+    The gateway makes the parts that are None, and the backends that are not in `backends`. It closes the `store` and
+    the `backends` when it ends, and also if it fails to start.
     """
 
     backends: Mapping[str, Backend] = {}
@@ -79,10 +78,10 @@ async def opened_store(directory: Path | None, supplied: Store | None) -> AsyncI
 
 
 @asynccontextmanager
-async def opened_gateway(
+async def new_gateway(
     options: GatewayOptions, authenticator: Authenticator, *, clock: Clock, metrics: Metrics
 ) -> AsyncIterator[Gateway]:
-    """Yield a gateway on an in-memory bus, for a supervisor to run. Logs the last summary of refusals at the end."""
+    """Yield a new gateway on an in-memory bus; a supervisor opens it. Logs the last summary of refusals at the end."""
     gateway = Gateway(
         options,
         bus=MemoryBus(),
@@ -96,7 +95,7 @@ async def opened_gateway(
 
 
 @asynccontextmanager
-async def opened_pollers(
+async def new_pollers(
     plans: Iterable[PlannedBackend],
     supplied: Mapping[str, Backend],
     *,
@@ -105,7 +104,7 @@ async def opened_pollers(
     metrics: Metrics,
     store: Store | None,
 ) -> AsyncIterator[list[BackendPoller]]:
-    """Yield a poller for each backend, for a supervisor to run. A backend that is not in `supplied` is made.
+    """Yield a new poller for each backend; a supervisor runs them. A backend that is not in `supplied` is made.
 
     Closes only the backends that it has made. Raises `ConfigError` if a file that a backend needs cannot be used.
     """

@@ -49,10 +49,10 @@ __all__ = [
 
 
 class Timer(Protocol):
-    """A call that is due at some time."""
+    """A callback that is going to be called at some time."""
 
     def cancel(self) -> None:
-        """Do not make the call. Has no effect once it was made. May be called again."""
+        """Do not call it. Has no effect after it was called. May be repeated."""
         ...
 
 
@@ -71,9 +71,9 @@ class Clock(Protocol):
         ...
 
     def call_at(self, mono: float, callback: Callable[[], None]) -> Timer:
-        """Have the event loop call `callback` when the monotonic time is `mono`, or as soon as possible if it is past.
+        """Have the event loop call `callback` when the monotonic time is `mono`, or in its next turn if that is past.
 
-        Cheaper than a task that waits. The deadline of every call uses it.
+        Cheaper than a task that sleeps. The deadline of every call uses it.
         """
         ...
 
@@ -82,8 +82,8 @@ class Backend(Protocol):
     """A service that answers calls.
 
     The gateway does not trust a backend. If a method returns or raises anything that is not described here, such as an
-    answer that is not JSON, that counts as a failure of the backend: its sources get the error `RPC_INVALID_RESPONSE`,
-    an `rpc_error` is published, and the breaker records one failure. See `runtime/exchange.py`.
+    answer that is not JSON, the backend has failed: its sources get the error `RPC_INVALID_RESPONSE`, an `rpc_error` is
+    published, and the breaker records one failure. See `runtime/exchange.py`.
     """
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
@@ -91,6 +91,7 @@ class Backend(Protocol):
 
         An answer is the call's whole result as JSON in valid UTF-8. Several calls are a batch; only backends with
         batching enabled are given one. Raises `BackendError` if the exchange fails as a whole.
+
         The caller sets the timeout and limits concurrent calls; an implementation need not. On timeout the caller
         cancels the call. A cancelled call must not leave a request or a task behind.
         """
@@ -121,13 +122,13 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class Checked(Protocol):
-    """An optional extension of `Backend`: if true, `core.payload.compact` made its answers; they are not rechecked."""
+    """An optional extension of `Backend`: if true, `core.payload.compact` has checked its answers already."""
 
     answers_are_compact: bool
 
 
 class Store(Protocol):
-    """Keeps last good values across restarts."""
+    """Keeps the last good values across restarts."""
 
     async def load(self) -> Sequence[SavedValue]:
         """Return all saved values."""

@@ -100,7 +100,7 @@ async def test_a_probe_is_found_under_the_prefix_of_a_proxy(path: str) -> None:
 async def test_an_answer_that_has_to_wait_for_the_bus_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as served:
         outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        monkeypatch.setattr(served.house.gateway.publishers, "begin", lambda *_: outcome)
+        monkeypatch.setattr(served.house.gateway.publishers, "start_publish", lambda *_: outcome)
         asking = asyncio.create_task(served.send(publish()))
         assert (await served.ask("GET", "/healthz")).status == 200
         assert not asking.done()
@@ -114,7 +114,7 @@ async def test_a_publish_that_the_bus_refuses_later_is_answered_alike(monkeypatc
         for send in (served.send, served.send_in_two):
             outcome: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
             publishers = served.house.gateway.publishers
-            monkeypatch.setattr(publishers, "begin", lambda *_, outcome=outcome: outcome)
+            monkeypatch.setattr(publishers, "start_publish", lambda *_, outcome=outcome: outcome)
             asking = asyncio.create_task(send(publish()))
             await served.ask("GET", "/healthz")
             await served.ask("GET", "/healthz")

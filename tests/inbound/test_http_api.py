@@ -667,7 +667,7 @@ async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(
 
     with structlog.testing.capture_logs() as logs:
         async with serving() as gate:
-            monkeypatch.setattr(gate.house.gateway.publishers, "begin", fails)
+            monkeypatch.setattr(gate.house.gateway.publishers, "start_publish", fails)
             sent = request("POST", "/api/v1/events", b'{"type":"app.a","data":1}', host="localhost")
             answer = await (gate.send_in_two(sent) if in_two else gate.send(sent))
     check_problem(answer, 500)

@@ -111,8 +111,8 @@ class TestStart:
         """The client would never get the values of what has become a default since."""
         house = House()
         await house.gateway.publish([draft("a", 1, **RETAINED), draft("a", 2, **RETAINED)])
-        changed = msgspec.structs.replace(house.gateway.clients._around, defaults_since=2)
-        house.gateway.clients._around = changed
+        changed = msgspec.structs.replace(house.gateway.clients._context, defaults_since=2)
+        house.gateway.clients._context = changed
         told = {}
         for seq in (1, 2):
             for by_default in (True, False):

@@ -8,7 +8,7 @@ from fanout import draft
 
 from tidegate.core.events import EncodedDraft, Position
 from tidegate.errors import BusError, BusRefused, BusUnknown
-from tidegate.runtime.publishing import REPEAT_S, EventPublisher, Lane
+from tidegate.runtime.publishing import RETRY_S, EventPublisher, Lane
 from tidegate.testing import ManualClock
 
 AT_ONCE = Position("e1", 1)
@@ -54,7 +54,7 @@ class Decider:
     def __init__(self, session: ScriptedSession) -> None:
         self.clock = ManualClock()
         publisher = EventPublisher(self.clock, stuck_after_s=5.0)
-        publisher.begin(session)
+        publisher.open(session)
         self.lane: Lane = publisher.lane("engine")
         self.told: list[str] = []
         self.errors: list[BusError] = []
@@ -118,7 +118,7 @@ async def test_an_unknown_outcome_is_repeated_with_the_same_id_and_nothing_overt
     for _ in range(3):
         session.answer(BusUnknown("no answer"))
         await turn()
-        decider.clock.advance(REPEAT_S)
+        decider.clock.advance(RETRY_S)
         await turn()
     assert (session.batches, decider.told) == ([["a"]] * 4, [])
     assert len({each for each, _ in session.asked}) == 1
@@ -135,7 +135,7 @@ async def test_what_a_bus_should_not_fail_with_leaves_the_outcome_unknown(error:
     decider.submit("a")
     session.answer(error)
     await turn()
-    decider.clock.advance(REPEAT_S)
+    decider.clock.advance(RETRY_S)
     await turn()
     assert session.batches == [["a"], ["a"]]
 

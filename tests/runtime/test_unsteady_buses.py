@@ -14,7 +14,7 @@ from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
 from tidegate.errors import BusRefused, CloseCode, PublishError
-from tidegate.runtime.publishing import REPEAT_S
+from tidegate.runtime.publishing import RETRY_S
 
 NEWS = draft("app.news", 1)
 KEPT = draft("app.kept", 1, retain=True)
@@ -234,7 +234,7 @@ class TestPublishingFromOutside:
         assert [event.type for event in house.bus.log] == ["app.news"]
 
     async def test_what_stays_unknown_is_504_and_published_once_or_never(self) -> None:
-        house = UnsteadyHouse(Troubles(unknown=1.0, late_s=0.001), publish_timeout_s=5 * REPEAT_S)
+        house = UnsteadyHouse(Troubles(unknown=1.0, late_s=0.001), publish_timeout_s=5 * RETRY_S)
         async with passing(house):
             assert await house.told() == 504
         await asyncio.sleep(0.01)
@@ -275,7 +275,7 @@ class TestPublishingFromOutside:
 
     async def test_cancelling_it_before_it_is_waited_for_leaves_nothing_behind_once_the_bus_has_answered(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01), retained_keys=1)
-        begun = house.gateway.publishers.begin([draft("app.a", retain=True)], UNRESTRICTED)
+        begun = house.gateway.publishers.start_publish([draft("app.a", retain=True)], UNRESTRICTED)
         assert not isinstance(begun, Position)
         waiting = asyncio.create_task(begun)
         waiting.cancel()
@@ -287,7 +287,7 @@ class TestPublishingFromOutside:
 
     async def test_a_refusal_that_nobody_waits_for_any_more_leaves_nothing_behind(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01, refused=1.0))
-        begun = house.gateway.publishers.begin([NEWS], UNRESTRICTED)
+        begun = house.gateway.publishers.start_publish([NEWS], UNRESTRICTED)
         assert not isinstance(begun, Position)
         begun.close()
         await asyncio.sleep(0.02)

@@ -134,7 +134,7 @@ async def test_a_value_from_the_future_is_as_of_the_restart_on_disk_too() -> Non
 
 
 @virtual
-async def test_items_are_restored_as_of_when_they_were_last_seen_though_one_was_saved_by_a_wrong_clock() -> None:
+async def test_items_are_saved_as_of_when_they_were_last_seen_though_one_was_saved_by_a_wrong_clock() -> None:
     store = MemoryStore()
     wall = 1_795_000_000.0
     store.save(

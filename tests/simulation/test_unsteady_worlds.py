@@ -61,7 +61,7 @@ def past_the_lane(
         else:
             taken()
 
-    self._begin(encoded(drafts, self._clock.now())).outcome.add_done_callback(conclude)
+    self._start(encoded(drafts, self._clock.now())).outcome.add_done_callback(conclude)
 
 
 def whatever_became_of_it(

@@ -195,6 +195,6 @@ def stall(seconds: float) -> None:
 
 def source(event_type: str = "a.status", *, breaker: str = "engine", **fields: Any) -> SourcePlan:
     plan = {name: fields.pop(name) for name in ("select", "items", "key", "idle_interval_s") if name in fields}
-    spec = {"type": event_type, "source": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
+    spec = {"type": event_type, "backend": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
     spec["keyed"] = "key" in plan
     return SourcePlan(spec=SourceSpec(**spec), call=Call(event_type), breaker=breaker, **plan)

@@ -158,7 +158,7 @@ async def nothing_there(upstream: str, _: Path) -> Outcome:
 
 async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") -> Outcome:
     """What one poll comes to, the mapping included."""
-    spec = SourceSpec(type="a", source="engine", interval_s=1.0, timeout_s=TIMEOUT_S)
+    spec = SourceSpec(type="a", backend="engine", interval_s=1.0, timeout_s=TIMEOUT_S)
     source = SourcePlan(spec=spec, call=Call("system.status"), breaker="engine", select=select)
     plan = BackendPlan(
         name="engine",

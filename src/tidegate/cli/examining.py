@@ -270,7 +270,7 @@ async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tu
 
 
 def _faulty(what: str, source: SourcePlan, fault: Fault) -> Finding:
-    name, event_type = source.spec.source, source.spec.type
+    name, event_type = source.spec.backend, source.spec.type
     remedy = {
         ErrorCode.RPC_DISCONNECT: f"start it, or correct backends.{name}.url",
         ErrorCode.RPC_TIMEOUT: f"find out why it takes so long, or raise backends.{name}.timeout_s",

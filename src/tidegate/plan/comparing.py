@@ -11,9 +11,9 @@ from tidegate.plan.model import Plan
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A value that differs: its dotted `path`, and its text in each plan, None if the plan does not have it.
+    """A value that differs: its dotted `path`, and its text in each plan; None if the plan does not have it.
 
-    Secrets are masked, so `before` and `after` may be the same text.
+    Secrets are masked, so `before` and `after` may be the same text although the values differ.
     """
 
     path: str
@@ -48,7 +48,7 @@ def _leaves(path: str, value: object, shown: object) -> Iterator[tuple[str, Leaf
                 yield from _leaves(f"{path}.{name}".lstrip("."), inner, seen.get(name, inner))
         case tuple() if all(isinstance(each, msgspec.Struct) for each in value):
             named = {_name(each, number): each for number, each in enumerate(value)}
-            yield path, Leaf(list(named), ", ".join(named))  # a change of their order alone is a change too
+            yield path, Leaf(list(named), ", ".join(named))  # so that a change of only their order is found too
             for name, each in named.items():
                 yield from _leaves(f"{path}.{name}", each, each)
         case _:
@@ -56,7 +56,7 @@ def _leaves(path: str, value: object, shown: object) -> Iterator[tuple[str, Leaf
 
 
 def _name(value: object, number: int) -> str:
-    """A path segment for one of several: its own name if it has one, so that removing one does not renumber others."""
+    """Return the path segment of a list item: its name if it has one, so that removing an item renumbers no other."""
     match value:
         case SourcePlan():
             return value.spec.type

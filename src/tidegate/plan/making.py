@@ -1,6 +1,6 @@
 """Makes the plan from a configuration.
 
-Most keys reach a part by name: a field of the part's options takes the value of the configuration key with the same
+Most configuration keys reach a part by name: a field of the part's options takes the value of the key with the same
 name (`_filled`). Only fields that are named differently, or computed, are written out here.
 """
 
@@ -51,28 +51,29 @@ from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
+"""The built-in types among the default subscriptions, unless `server.default_types` names others."""
 
 FRAMES_PER_S = 1000.0
 FRAMES_BURST = 2000
 FRAMES_PER_MESSAGE = 10
 """How many WebSocket frames a client may send, control frames and fragments included.
 
-Ten frames for each message that its limits allow, but at least 1000 a second and 2000 at once: far more than an honest
-client sends, and few enough to read.
+Ten frames for each message that its limits allow, but at least 1000 a second and 2000 at once. A well-behaved client
+sends far fewer, and the gateway can read that many without being slowed down.
 """
 
 IDLE_MARGIN_S = 5.0
 IDLE_MAX_S = 120.0
 """An idle connection to a backend is kept for the longest interval of its sources plus the margin, up to the maximum.
 
-So a connection is normally reused by the next poll, but rare polls do not hold connections of a backend for hours.
+So the next poll normally reuses the connection, but a source with a long interval does not keep one open for hours.
 """
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 def plan(config: Config) -> Plan:
-    """Make the plan of the gateway that `config` describes. Pure: equal configurations make equal plans."""
+    """Make the plan of the gateway that `config` describes. Pure: equal configurations lead to equal plans."""
     server, limits, auth = config.server, config.limits, config.auth
     tables = (server, limits)
     return Plan(
@@ -172,7 +173,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
 
 
 def _idle_s(sources: Iterable[SourceConfig]) -> float:
-    """How many seconds an idle connection is kept: until the source with the longest interval is due again."""
+    """Return for how many seconds an idle connection is kept: until the source with the longest interval is due."""
     longest_s = max((max(source.interval_s, source.idle_interval_s or 0.0) for source in sources), default=0.0)
     return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
@@ -182,7 +183,6 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
         SourceSpec,
         source,
         type=event_type,
-        source=source.backend,
         timeout_s=timeout_s,
         keyed=source.key is not None,
     )
@@ -197,7 +197,7 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
 
 
 def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
-    """Make a `kind`. Each field is taken from `given`, or else from the key of that name in `tables`, or its default.
+    """Make a `kind`. Each field comes from `given`, or else from the key of that name in `tables`, or is the default.
 
     The value of a key that ends in ``_file`` becomes a path. No two of `tables` may have a key of the same name.
     """

@@ -1,4 +1,4 @@
-"""The rules at work: asyncio, the core and the ports. No network library is known here."""
+"""Runs the rules of `tidegate.core` on asyncio, over the ports. Knows no network library."""
 
 from tidegate.extras import require
 

@@ -1,4 +1,4 @@
-"""Which clients are connected, whether there is room for another, and the end of those that are too slow.
+"""The connected clients: whether another may connect, who is connected, and closing those that are too slow.
 
 Knows nothing of how one client's stream works (`tidegate.runtime.connection`), nor of what is published.
 """
@@ -19,21 +19,22 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
 from tidegate.ports import Clock, Metrics
 from tidegate.runtime.connection import Connection
-from tidegate.runtime.conversation import Surroundings
+from tidegate.runtime.conversation import ConnectionContext
 
 RETRY_SPREAD_S = 5
 """Refused clients get a `Retry-After` of 1 to this many seconds, in turn, so that they do not all retry at once."""
 
 DEFAULTS = 256
-"""Size of the cache of default subscriptions, by what a token covers. Few sites have more kinds of tokens."""
+"""Size of the cache of default subscriptions, by what a token covers. Few sites have more different tokens."""
 
 log = structlog.get_logger("tidegate.gateway")
 
 
 class ClientRegistry:
-    """Everyone who is connected, up to `max_clients`, of whom so many may come at once as `connects` says.
+    """The connected clients of a gateway: at most `max_clients`, and at most `connects` new ones per second.
 
-    `interested` is called, once in a turn of the loop, after clients may have subscribed to further types.
+    `interested` is called after clients may have subscribed to types that nobody watched before, at most once in a turn
+    of the loop.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class ClientRegistry:
         max_clients: int,
         connects: Rate,
         default_types: Sequence[str],
-        around: Surroundings,
+        context: ConnectionContext,
         clock: Clock,
         metrics: Metrics,
         interested: Callable[[], None],
@@ -50,16 +51,16 @@ class ClientRegistry:
         self.draining = False
         self.drain_ends = 0.0  # monotonic, while draining
         self.empty = asyncio.Event()
-        """Set while draining, once nobody is connected."""
+        """Set during a drain, once nobody is connected."""
         self._max_clients = max_clients
         self._connects = connects
-        self._around = around
+        self._context = context
         self._clock = clock
         self._metrics = metrics
         self._interested = interested
         self._debug = log.debug  # looked up once: structlog takes long to find it, and many may connect at once
         self._connections: dict[str, Connection] = {}
-        self._numbered = 0
+        self._numbered = 0  # how many clients have connected so far: each gets a number of its own
         self._connects_owed_until = NOTHING_OWED
         self._turned_away = 0
         self._too_slow: dict[Connection, str] = {}
@@ -79,7 +80,7 @@ class ClientRegistry:
 
     @property
     def drain_left_s(self) -> int:
-        """While draining: seconds until the drain ends at the latest, rounded up, at least 1."""
+        """Seconds until the drain ends at the latest, rounded up, at least 1. Only meaningful while draining."""
         return max(1, math.ceil(self.drain_ends - self._clock.now().mono))
 
     def check_room(self) -> None:
@@ -109,7 +110,7 @@ class ClientRegistry:
         if refused := [pattern for pattern in wanted.patterns if not grant.covers(pattern)]:
             message = f"types: the token does not cover {', '.join(sorted(refused))}"
             raise AccessRefused(403, message, reason=RefusalReason.PATTERN)
-        most = self._around.session_limits.patterns
+        most = self._context.session_limits.patterns
         if len(wanted) > most:
             message = f"types: expected at most {most} patterns, got {len(wanted)}"
             raise AccessRefused(400, message, reason=RefusalReason.MALFORMED)
@@ -129,7 +130,7 @@ class ClientRegistry:
         now = self._clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
-        client_id = f"c{self._numbered}-{self._around.stream.history.epoch[:4]}"
+        client_id = f"c{self._numbered}-{self._context.stream.history.epoch[:4]}"
         connection = Connection(
             channel,
             client_id=client_id,
@@ -139,13 +140,13 @@ class ClientRegistry:
             grant=grant,
             patterns=patterns,
             now=now,
-            around=self._around,
+            context=self._context,
             too_slow=self._note_too_slow,
             interested=self._notice_interest,
         )
         self._connections[client_id] = connection
         self._metrics.observe(ClientConnected(transport))
-        if connection.subscriber.interest not in self._around.stream.hub:
+        if connection.subscriber.interest not in self._context.stream.hub:
             self._notice_interest()
         self._debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
         return connection
@@ -175,7 +176,7 @@ class ClientRegistry:
         self._too_slow[connection] = reason
 
     def _notice_interest(self) -> None:
-        # A thousand clients that reconnect at once are one change of interest.
+        # Once for all clients that reconnect in this turn: looking through all sources for each would cost too much.
         if not self._interest_noted:
             self._interest_noted = True
             asyncio.get_running_loop().call_soon(self._tell_of_interest)

@@ -1,11 +1,13 @@
 """One client's connection: when its requests are answered, what its channel reports, and how it ends.
 
-Requests are answered while the subscriber is live. Those that come while it catches up, or while its channel is full,
-wait: an answer must not overtake the events before it. How many bytes may wait is limited, and the rate of messages is
-judged by when they came.
+Requests are answered while the subscriber is live. While it catches up, or while its channel is full, they wait: an
+answer must not overtake the events before it. The bytes that may wait are limited. The rate limit goes by the time at
+which a message arrived, not by when it is answered.
 
-A failure of ours in any of this closes the connection on which it happened (1011), and no other. So the adapters that
-call a connection need not expect it to raise.
+If our own code fails, the connection on which that happened is closed (1011), and no other. So the methods that
+adapters call do not raise.
+
+What is sent in answer is in `runtime/conversation.py`.
 """
 
 import asyncio
@@ -26,9 +28,9 @@ from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
-from tidegate.runtime.conversation import Conversation, Surroundings
+from tidegate.runtime.conversation import ConnectionContext, Conversation
 
-__all__ = ["Connection", "Surroundings"]
+__all__ = ["Connection", "ConnectionContext"]
 
 log = structlog.get_logger("tidegate.connection")
 
@@ -40,7 +42,7 @@ UNFORESEEN = "the gateway failed at something unforeseen on this connection"
 def contained(
     step: Callable[Concatenate["Connection", P], None],
 ) -> Callable[Concatenate["Connection", P], None]:
-    """Make a method of `Connection` one that never raises: whatever it raises closes the connection with 1011."""
+    """Decorate a method of `Connection` so that it never raises. An exception closes the connection with 1011."""
 
     @functools.wraps(step)
     def attempt(self: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -53,16 +55,16 @@ def contained(
 
 
 class Connection:
-    """One client's connection over any channel; `transport` names the kind, "websocket" or "sse".
+    """One client's connection over any channel. `transport` is the kind of channel: "websocket" or "sse".
 
-    `too_slow` is called once, with this connection and the reason, when the client must be closed for being slow;
-    `interested` whenever the client subscribes to more.
+    Call `start` first. `too_slow` is called with this connection and the reason when the client must be closed for
+    being slow. `interested` is called whenever the client subscribes to more.
     """
 
     __slots__ = (
         "__weakref__",
-        "_around",
         "_channel",
+        "_context",
         "_conversation",
         "_interested",
         "_requests",
@@ -86,7 +88,7 @@ class Connection:
         grant: Grant,
         patterns: PatternSet,
         now: Instant,
-        around: Surroundings,
+        context: ConnectionContext,
         too_slow: Callable[["Connection", str], None],
         interested: Callable[[], None],
     ) -> None:
@@ -95,9 +97,10 @@ class Connection:
         self.address = address
         self.connected = now
         self.grant = grant
-        self._around = around
+        self._context = context
         self._channel = channel
-        self._requests: WaitingRequests | None = None  # made for the first that has to wait
+        # Only while requests wait: a gateway has thousands of connections, and on nearly all of them nothing waits.
+        self._requests: WaitingRequests | None = None
         self._too_slow = too_slow
         self._interested = interested
         self._conversation = Conversation(
@@ -107,7 +110,7 @@ class Connection:
             allowed=grant.allowed,
             patterns=patterns,
             now=now,
-            around=around,
+            context=context,
             too_slow=self._note_too_slow,
             broken=self._note_broken,
         )
@@ -122,61 +125,64 @@ class Connection:
     def start(self, since: Position | None, *, by_default: bool = False, preamble: bytes = b"") -> None:
         """Welcome the client, then replay what it missed since `since`, or send it the current values.
 
-        `by_default`: the client named no patterns, so a position from before the defaults changed cannot be resumed.
-        `preamble` is what the channel has to say first; it goes out in the same write.
+        `by_default`: the client named no patterns and gets the default ones. It cannot resume from a position before
+        the defaults changed. `preamble` is what the channel has to send first; it goes out in the same write.
         """
         self._conversation.start(since, by_default=by_default, preamble=preamble)
 
     @contained
     def receive(self, text: bytes) -> None:
-        """Take one text message of the client. Never raises."""
+        """Handle a text message from the client, or queue it if it cannot be answered yet. Never raises."""
         self._take(text)
 
     @contained
     def receive_binary(self, data: bytes) -> None:
-        """Take one binary message of the client, which is refused whatever it holds. Never raises."""
+        """Refuse a binary message from the client, in its turn. Never raises."""
         del data
         self._take(None)
 
     def set_holding(self, holds: bool) -> None:
-        """The channel began to hold bytes that the kernel has not taken, or holds none any more. Never raises."""
+        """Note whether the channel holds bytes that the kernel has not taken. Call it at each change. Never raises."""
         self.subscriber.set_holding(holds)
 
     def pause(self) -> None:
-        """The channel is over its soft limit. May be called again. Never raises."""
+        """Stop sending: the channel is over its soft limit. May be called again. Never raises."""
         self.subscriber.pause()
 
     @contained
     def resume(self) -> None:
-        """The channel has drained. May be called again. Never raises."""
-        self.subscriber.resume(self._around.clock.now())
+        """Go on sending: the channel has drained. May be called again. Never raises."""
+        self.subscriber.resume(self._context.clock.now())
         self._answer_waiting()
 
     @contained
     def review(self, now: Instant) -> None:
-        """Do what time decides: call about once a second. Never raises."""
+        """Close the client if it is stuck, or if its token has expired. Call about once a second. Never raises."""
         self.subscriber.review(now)
         if self.grant.expires_at is not None and self.grant.expires_at <= now.wall:
             self._end(self._channel.close, CloseCode.UNAUTHENTICATED, "the token has expired")
 
     @contained
     def send(self, name: str, message: Message, *, retry_ms: int | None = None) -> None:
-        """Send a message that concerns this connection alone; `retry_ms`: when the client is to come back."""
+        """Send a message to this client alone. `retry_ms` tells it in how many milliseconds to reconnect, once closed.
+
+        Does nothing if the stream has ended.
+        """
         if not self._is_closed:
             self._conversation.tell(name, message, retry_ms=retry_ms)
 
     @contained
     def close(self, code: CloseCode, reason: str) -> None:
-        """Say goodbye and end the stream. Nothing happens if it has ended."""
+        """Tell the client why, if `code` is an error, and end the stream. Does nothing if it has ended."""
         self._end(self._channel.close, code, reason)
 
     @contained
     def abort(self, code: CloseCode, reason: str) -> None:
-        """End the stream without waiting for the client to take what is queued. Nothing happens if it has ended."""
+        """As `close`, but without waiting for the client to read what is queued."""
         self._end(self._channel.abort, code, reason)
 
     def fail(self, error: Exception) -> None:
-        """Log a failure of ours and end the stream for it. Never raises."""
+        """Log `error`, a failure of our own code, and close the connection for it (1011). Never raises."""
         if self._is_closed:
             return
         log.error("a connection failed", client_id=self.id, transport=self.transport, exc_info=error)
@@ -188,11 +194,11 @@ class Connection:
             self.detach()
 
     def hang_up(self, code: CloseCode, reason: str) -> None:
-        """Close the channel of a connection that was detached while its channel was still open."""
+        """Close the channel of a connection that was detached before. Use `close` if it was not."""
         self._channel.close(code, reason)
 
     def detach(self) -> None:
-        """The stream has ended: drop what waits for it. May be called again."""
+        """End the stream on our side: nothing is sent any more, and what waits is dropped. May be called again."""
         self._requests = None
         self.subscriber.detach()
 
@@ -203,25 +209,27 @@ class Connection:
     def _take(self, text: bytes | None) -> None:
         if self._is_closed:
             return
-        arrived = self._around.clock.now().mono
+        arrived = self._context.clock.now().mono
+        # If others wait already, this one must queue behind them: requests are answered in their order.
         if self._requests is None and self.subscriber.flush():
             self._apply(self._conversation.judge(text, arrived))
             return
         if self._requests is None:
             self._requests = WaitingRequests()
         self._requests.add(text, arrived)
-        if self._requests.bytes > self._around.send_limits.hard_bytes:
+        if self._requests.bytes > self._context.send_limits.hard_bytes:
             self._note_too_slow("too many messages wait for a connection that does not read")
 
     def _answer_waiting(self) -> None:
-        """Answer as many waiting requests as can be. An answer may fill the channel, or end the connection."""
+        """Answer the waiting requests until none is left or the channel is full."""
+        # `_requests` is looked up each time: an answer may end the connection, and `detach` drops the others.
         while self._requests and self.subscriber.flush():
             self._apply(self._conversation.judge(*self._requests.take()))
         if not self._requests:
             self._requests = None
 
     def _apply(self, effect: Effect) -> None:
-        now = self._around.clock.now()
+        now = self._context.clock.now()
         match effect:
             case AddPatterns():
                 self._conversation.subscribe(effect, now)
@@ -240,7 +248,7 @@ class Connection:
 
     def _authenticate(self, effect: Authenticate, now: Instant) -> None:
         try:
-            grant = self._around.authenticate(effect.token)
+            grant = self._context.authenticate(effect.token)
         except MessageError as error:
             self._conversation.refuse(effect.id, error, now)
             return
@@ -255,11 +263,12 @@ class Connection:
         self._too_slow(self, reason)
 
     def _note_broken(self, error: Exception) -> None:
-        # The hub is in the middle of handing out: no member may leave it before that is over.
+        # The hub is in the middle of sending to its members. None may leave before it has finished, so fail later.
         asyncio.get_running_loop().call_soon(self.fail, error)
 
     def _end(self, end: Callable[[CloseCode, str], None], code: CloseCode, reason: str) -> None:
         if not self._is_closed:
+            # The other codes mean "reconnect" or an orderly end: the close frame says enough.
             if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.INTERNAL_ERROR:
                 self._conversation.explain_end(code, reason)
             end(code, reason)

@@ -1,7 +1,8 @@
-"""What one client is told: the welcome, the answers to its requests, and the values that follow each of them.
+"""What one client is sent: the welcome, the answers to its requests, and the current values that follow an answer.
 
-Owns the client's session and its subscriber, and keeps their subscriptions the same. Knows nothing of when a request
-may be answered, or of how a connection ends: `runtime/connection.py` decides both.
+Owns the client's session (its patterns and what it may do) and its subscriber (its stream of events), and keeps the
+subscriptions of both the same. `runtime/connection.py` decides when a request may be answered, and how a connection
+ends.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,11 +30,11 @@ from tidegate.ports import Clock
 log = structlog.get_logger("tidegate.connection")
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionContext(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of a gateway share.
 
-    `position` gives the newest one; `authenticate` turns a token into a grant or raises `MessageError`.
-    `defaults_since` is the position at which the default subscriptions became what they are.
+    `position` returns the position of the newest event. `authenticate` returns the grant of a token, or raises
+    `MessageError`. `defaults_since` is the `seq` since which the default subscriptions have been the same.
     """
 
     stream: Stream
@@ -50,11 +51,11 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 class Conversation:
     """The gateway's half of the conversation with one client. Its methods send at once.
 
-    `too_slow` and `broken` are the subscriber's: see there. `start` needs a subscriber that is new, the answers one
-    that is live, and `tell` and `explain_end` one that is not closed; else they raise `PhaseError`.
+    Call `start` once, first. The answers to requests need a subscriber that is live, `tell` and `explain_end` one that
+    is not closed. Otherwise they raise `PhaseError`. For `too_slow` and `broken` see `Subscriber`.
     """
 
-    __slots__ = ("_around", "_client_id", "_framing", "_session", "subscriber")
+    __slots__ = ("_client_id", "_context", "_framing", "_session", "subscriber")
 
     def __init__(
         self,
@@ -65,19 +66,19 @@ class Conversation:
         allowed: PatternSet,
         patterns: PatternSet,
         now: Instant,
-        around: Surroundings,
+        context: ConnectionContext,
         too_slow: Callable[[str], None],
         broken: Callable[[Exception], None],
     ) -> None:
-        self._around = around
+        self._context = context
         self._client_id = client_id
         self._framing = framing
-        self._session = StreamSession(patterns, allowed=allowed, limits=around.session_limits, now=now.mono)
+        self._session = StreamSession(patterns, allowed=allowed, limits=context.session_limits, now=now.mono)
         self.subscriber = Subscriber(
             channel,
-            stream=around.stream,
+            stream=context.stream,
             interest=self._interest(),
-            limits=around.send_limits,
+            limits=context.send_limits,
             too_slow=too_slow,
             broken=broken,
         )
@@ -92,36 +93,42 @@ class Conversation:
 
         For `by_default` and `preamble` see `Connection.start`.
         """
-        now, newest = self._around.clock.now(), self._around.position()
+        now, newest = self._context.clock.now(), self._context.position()
         refused = None
         if since is not None:
-            not_before = self._around.defaults_since if by_default else 0
-            refused = self._around.stream.history.gap_reason(since, newest, not_before=not_before)
+            not_before = self._context.defaults_since if by_default else 0
+            refused = self._context.stream.history.gap_reason(since, newest, not_before=not_before)
         resumed = since is not None and refused is None
+        # A resumed client has seen everything up to `since`, and nothing after it until the replay has been sent.
         begin = since if since is not None and resumed else newest
         head = preamble + replies.welcome(
             self._framing,
             wall=now.wall,
             client_id=self._client_id,
-            server=self._around.server,
+            server=self._context.server,
             begin=begin,
             resumed=resumed,
             patterns=self.patterns,
-            heartbeat_interval_s=self._around.heartbeat_interval_s,
+            heartbeat_interval_s=self._context.heartbeat_interval_s,
         )
         if refused is not None:
             head += replies.cannot_resume(self._framing, refused, wall=now.wall, requested=since)
         interest = self.subscriber.interest
+        # A resumed client has the values of before: every change since then is in the replay.
         names = () if resumed else self._names(interest, without=None)
         self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, has_position=resumed)
 
     def judge(self, text: bytes | None, arrived: float) -> Effect:
-        """What a request leads to that came at `arrived` (monotonic); None is a binary message."""
+        """Return the effect of a request that came at `arrived` (monotonic). `text` None means a binary message.
+
+        The session has changed its own patterns by then; carry out the effect before the next request.
+        """
         return self._session.receive_binary(arrived) if text is None else self._session.receive(text, arrived)
 
     def subscribe(self, effect: AddPatterns, now: Instant) -> None:
-        """Acknowledge, then send the current values of what was added."""
-        before, position = self.subscriber.interest, self._around.position()
+        """Acknowledge, then send the current values of the types that were added."""
+        # The session has the new patterns already, but the subscriber still has those before: their difference is new.
+        before, position = self.subscriber.interest, self._context.position()
         head = replies.subscribed(self._framing, effect, wall=now.wall, position=position)
         if not effect.added:
             self.subscriber.send(head + replies.synced(self._framing, position, wall=now.wall))
@@ -134,15 +141,15 @@ class Conversation:
         )
 
     def unsubscribe(self, effect: RemovePatterns, now: Instant) -> None:
-        """Acknowledge; nothing that only the removed patterns matched is sent after that."""
+        """Acknowledge. After that, events that only the removed patterns matched are not sent any more."""
         head = replies.unsubscribed(self._framing, effect, wall=now.wall)
-        position = self._around.position()
+        position = self._context.position()
         self._feed(head, self._interest(), names=(), position=position, synced_from=None, now=now)
         log.debug("unsubscribed", client_id=self._client_id, removed=effect.removed.sorted())
 
     def renew(self, request_id: Raw | UnsetType, *, allowed: PatternSet, now: Instant) -> None:
-        """Acknowledge a new token, which covers `allowed`, then send the current values that it lets the client see."""
-        before, position = self.subscriber.interest, self._around.position()
+        """Acknowledge a new token, which covers `allowed`. Then send the current values that become visible."""
+        before, position = self.subscriber.interest, self._context.position()
         left = self._session.renew(allowed)
         head = replies.authenticated(self._framing, request_id, wall=now.wall, left=left)
         interest = self._interest()
@@ -158,13 +165,13 @@ class Conversation:
         self.subscriber.send(replies.error(self._framing, request_id, error, wall=now.wall))
 
     def tell(self, name: str, message: Message, *, retry_ms: int | None) -> None:
-        """Send a message that concerns this client alone; `retry_ms`: when it is to come back."""
+        """Send a message to this client alone. For `retry_ms` see `Connection.send`."""
         preamble = b"" if retry_ms is None else self._framing.retry(retry_ms)
         self.subscriber.send(preamble + replies.message(self._framing, name, message))
 
     def explain_end(self, code: CloseCode, reason: str) -> None:
         """Tell the client why its connection is about to be closed with `code`."""
-        wall = self._around.clock.now().wall
+        wall = self._context.clock.now().wall
         self.subscriber.send(replies.connection_error(self._framing, code, reason, wall=wall))
 
     def _feed(
@@ -187,12 +194,12 @@ class Conversation:
             now=now,
             has_position=has_position,
         )
-        # Of a cohort's equal interests only one is kept, and only its patterns.
+        # The subscriber may have taken over an equal interest of its cohort. Sharing its patterns, too, saves memory.
         self._session.patterns = self.subscriber.interest.wanted
 
     def _names(self, interest: Interest, *, without: Interest | None) -> list[Name]:
-        """The retained values that a change of interest adds: their snapshots are due."""
-        names = self._around.stream.retained.names
+        """Return the names of the retained values that `interest` matches and `without` does not."""
+        names = self._context.stream.retained.names
         if without is None:
             return names(interest.matches)
         return names(lambda *event: interest.matches(*event) and not without.matches(*event))

@@ -1,7 +1,7 @@
-"""A deadline over what may take too long, by the gateway's clock.
+"""A timeout by the gateway's clock.
 
-The same as `asyncio.timeout`, except that it asks `tidegate.ports.Clock` for time. So a test's clock ends a call when
-the test says so. The same task must enter and leave it.
+Like `asyncio.timeout`, but the time comes from `tidegate.ports.Clock`. So a test that moves its clock can make a call
+time out. The same task must enter and leave the context.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ from tidegate.ports import Clock, Timer
 
 
 def deadline(clock: Clock, seconds: float) -> "Deadline":
-    """Cancel what runs inside after `seconds`, and raise `TimeoutError` in its place once it has ended."""
+    """Cancel the body of the context after `seconds`, and raise `TimeoutError` when it has ended."""
     return Deadline(clock, clock.now().mono + seconds)
 
 
 class Deadline:
     """An async context manager, entered once. `at` is a monotonic time.
 
-    What is inside sees a cancellation. If it ends with that, leaving the context raises `TimeoutError`. If somebody
-    else cancelled the task too, or an outer deadline has passed, it stays a cancellation. Any other error that leaves
-    the context is left alone.
+    At the deadline the body sees a cancellation. If it ends with that, leaving the context raises `TimeoutError`. If
+    others cancelled the task too, or an outer deadline has passed, it stays a cancellation. Any other error passes
+    through.
     """
 
     __slots__ = ("_at", "_cancelling", "_clock", "_expired", "_task", "_timer")
 
-    _task: "asyncio.Task[object]"  # these three from when it is entered
+    _task: "asyncio.Task[object]"  # this and the next two are set on entering
     _cancelling: int
     _timer: Timer
 
@@ -44,7 +44,7 @@ class Deadline:
         if task is None:
             raise RuntimeError("expected to be entered in a task")
         self._task = task
-        # Cancellations of others that are under way already are not ours to turn into a timeout.
+        # The task may have been cancelled by others already: that must not be turned into a timeout.
         self._cancelling = task.cancelling()
         self._timer = self._clock.call_at(self._at, self._expire)
         return self
@@ -53,7 +53,7 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        # Taken back also where the cancellation was swallowed: it was ours, and must not end what comes after.
+        # `uncancel` even if the body swallowed our cancellation: it must not count for what the task does next.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 

@@ -17,19 +17,19 @@ from tidegate.runtime.connection import Connection
 
 RETURN_MS = 500
 RETURN_SPREAD_MS = 5000
-"""Clients are told to reconnect this long after the drain, each a different part of the spread later."""
+"""Milliseconds after the drain at which the first client is told to reconnect; the others follow over the spread."""
 
 CLOSED_WITHIN = 0.8
-"""The last client is closed after this share of the drain. In the rest it can finish its close handshake."""
+"""The last client is closed after this share of the drain, so that it has time to finish its close handshake."""
 
 log = structlog.get_logger("tidegate.gateway")
 
 
 async def drain(clients: ClientRegistry, clock: Clock, drain_s: float, *, at_least_s: float = 0.0) -> None:
-    """Take nobody new, tell everyone when to come back, and close them one by one within `drain_s` seconds.
+    """Refuse new clients, tell the others when to reconnect, and close them one by one within `drain_s` seconds.
 
-    Returns as soon as nobody is connected, but not before `at_least_s`. Every client is told to reconnect after
-    `drain_s`, each at a different moment.
+    Returns as soon as nobody is connected, but not before `at_least_s`. Clients are told to reconnect after `drain_s`,
+    each at a different moment.
     """
     now = clock.now()
     clients.drain_ends = now.mono + drain_s
@@ -51,9 +51,9 @@ async def drain(clients: ClientRegistry, clock: Clock, drain_s: float, *, at_lea
 
 
 async def send_away(leaving: Sequence[Connection], clients: ClientRegistry, clock: Clock, within_s: float) -> None:
-    """Close those of `leaving` who have not left by themselves, spread over `within_s` seconds.
+    """Close those of `leaving` that have not left by themselves, spread over `within_s` seconds.
 
-    Call `Connection.detach` of each before.
+    Call `Connection.detach` of each first: none of them may be sent events of the new epoch.
     """
     began = clock.now().mono
     for n, connection in enumerate(leaving):
@@ -63,7 +63,7 @@ async def send_away(leaving: Sequence[Connection], clients: ClientRegistry, cloc
 
 
 async def _until_empty(clients: ClientRegistry, clock: Clock, at: float) -> None:
-    """Until nobody is connected, or the monotonic time is `at`."""
+    """Wait until nobody is connected, or the monotonic time is `at`."""
     if clients.empty.is_set():
         return
     either = [asyncio.create_task(clients.empty.wait()), asyncio.create_task(_slept(clock, at))]

@@ -1,7 +1,7 @@
 """One exchange with a backend: its preparation, its calls with a deadline, and the outcome for each source.
 
-Anybody may write a `Backend`. This is the only place that checks what it returns or raises: only outcomes leave this
-module, and no exception except our own cancellation.
+A `Backend` may be other people's code, so it is not trusted. This is the only place that checks what it returns or
+raises. The functions here return outcomes, and raise nothing but our own cancellation.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ log = structlog.get_logger("tidegate.exchange")
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A backend that may be asked now. With `checks`, its answers are parsed before they are trusted to be JSON."""
+    """A backend that can be asked now. If `checks`, its answers have yet to be checked: they may not be JSON."""
 
     ask: Ask
     checks: bool
 
 
 async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared | Fault:
-    """Get what an exchange with `backend` needs, such as credentials. A fault means that nothing may be sent."""
-    # As `isinstance(backend, Prepares)`, which is slow on Python 3.11: it reads the protocol anew each time.
+    """Get what an exchange with `backend` needs, such as credentials. If that fails, return the fault: send nothing."""
+    # Not `isinstance(backend, Prepares)`: Python 3.11 inspects the whole protocol at each call, which is slow.
     get_ready: Callable[[], Awaitable[Ask]] | None = getattr(backend, "prepare", None)
     if get_ready is None:
         return Prepared(backend.call, checks=_is_to_be_checked(backend))
@@ -51,11 +51,12 @@ async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared
 async def exchange(
     prepared: Prepared, plan: BackendPlan, sources: Sequence[SourcePlan], clock: Clock
 ) -> list[tuple[Outcome, Value | None]]:
-    """Ask a backend for all `sources` at once. Return an outcome for each, in their order, and a value for each answer.
+    """Make one call to a backend for all `sources`.
 
-    A failure is an outcome, not an exception. Cancelling it cancels the call.
+    Return an outcome for each, in their order, with the value if it is an answer. A failure is an outcome, not an
+    exception. If this is cancelled, the call is too.
     """
-    # Exceptions are classified and dropped at once: a traceback keeps the answer that was read alive, however large.
+    # Exceptions are classified and dropped at once: their tracebacks keep the answers alive, however large those are.
     began = clock.now().mono
 
     def classified(result: msgspec.Raw | Exception) -> Outcome:
@@ -79,7 +80,7 @@ async def exchange(
 
 
 async def close(backend: Backend, name: str) -> None:
-    """Close `backend`, within `CLOSE_S`. If that fails it is logged, and never raised: others are closed after it."""
+    """Close `backend`, within `CLOSE_S`. A failure is logged, not raised: the caller has others to close."""
     try:
         # By the machine's clock: a program must end even if a test has stopped the gateway's clock.
         async with asyncio.timeout(CLOSE_S):
@@ -90,7 +91,7 @@ async def close(backend: Backend, name: str) -> None:
 
 
 async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Clock) -> Sequence[object]:
-    """Return what came back for each of `calls`. Raises an `Exception` for any other end of the call."""
+    """Return what came back for each of `calls`; only the number is checked. Any other end raises an `Exception`."""
     try:
         async with deadline(clock, plan.timeout_s) as limit:
             answers: object = await ask(calls)
@@ -101,7 +102,7 @@ async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Cl
         if isinstance(error, Exception):
             raise
         raise InvalidResponse(f"expected an answer or an error, got {type(error).__name__} raised") from error
-    if limit.expired():  # the backend swallowed the cancellation
+    if limit.expired():  # the backend swallowed the cancellation, and its answer comes too late
         raise _late(plan)
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
         raise InvalidResponse(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
@@ -118,7 +119,7 @@ def _json(answer: object, *, checks: bool) -> msgspec.Raw:
 
 
 def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
-    """Return the part of `result` that the source selects. Raises `MappingFailed` if it is missing or too long."""
+    """Return the part of `result` that the source selects. Raises `MappingFailed` if it is missing or too large."""
     try:
         return _mapped(plan, result, event_bytes=event_bytes)
     except Exception as error:
@@ -134,7 +135,7 @@ def _mapped(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value
 
 
 def _go_on_with_cancellation(error: BaseException | None) -> None:
-    """Raise if this task was cancelled, even if the backend turned that into another error; or if it was Ctrl-C."""
+    """Raise `CancelledError` if this task was cancelled, whatever error the backend made of it. Also raise Ctrl-C."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError from error

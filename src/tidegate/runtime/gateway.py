@@ -1,11 +1,11 @@
-"""The gateway in the middle: what the bus delivers goes into the history, to the retained values, and to the clients.
+"""The gateway in the middle: keeps the events that the bus delivers, and sends them to the clients.
 
 Everything runs on one event loop, and no method here awaits between reading shared state and changing it. So a
 subscribe cannot race with a publish.
 
-Where to look: who may connect and who is too slow, `runtime/clients.py`; what publishers may send,
-`runtime/publishers.py`; when an event gets its position, `runtime/publishing.py` and the bus; who answers a client's
-requests, `runtime/connection.py`; what happens once a second, `runtime/housekeeping.py`.
+The rest is elsewhere: who may connect and who is too slow in `runtime/clients.py`, what publishers may send in
+`runtime/publishers.py`, how events reach the bus in `runtime/publishing.py`, how a client's requests are answered in
+`runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipp
 from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Bus, Clock, Metrics
 from tidegate.runtime.clients import ClientRegistry
-from tidegate.runtime.conversation import Surroundings
+from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
@@ -74,8 +74,7 @@ class Gateway:
             self.retained, ours=built_in_and_polled, max_keys=options.retained_keys, max_bytes=options.retained_bytes
         )
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
-        write_bytes = options.send_limits.at_once(WRITE_BYTES)
-        self._hub = Hub(self._history.epoch, multicast, write_bytes=write_bytes)
+        self._hub = Hub(self._history.epoch, multicast, write_bytes=options.send_limits.at_once(WRITE_BYTES))
         self._stream = Stream(
             hub=self._hub, history=self._history, retained=self.retained, count_skipped=self._count_skipped
         )
@@ -95,7 +94,7 @@ class Gateway:
         Raises `BusError` if the bus cannot be used.
         """
         async with self._bus.open(self) as session:
-            self._publisher.begin(session)
+            self._publisher.open(session)
             self._begin_at(session.position)
             self._metrics.observe(BusConnected(connected=True))
             try:
@@ -106,7 +105,7 @@ class Gateway:
                     self._sending_away.cancel()
 
     async def run(self) -> None:
-        """Send heartbeats, and do what is due by time, until cancelled."""
+        """Send heartbeats, and make the regular checks of `Housekeeping`, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
             tasks.create_task(self._housekeeping.review())
@@ -122,7 +121,7 @@ class Gateway:
         return self._history.position
 
     def lane(self, name: str) -> Lane:
-        """Return the lane of poller `name`, which publishes in the order of its decisions. Always the same one."""
+        """Return the lane of poller `name`, always the same one. It publishes in the order of its decisions."""
         return self._publisher.lane(name)
 
     async def publish(self, drafts: Sequence[Draft]) -> Position:
@@ -133,10 +132,10 @@ class Gateway:
         return await self._publisher.publish(drafts) if drafts else self.position
 
     def refresh(self, event_type: str, as_of: float) -> None:
-        """Note that the values of `event_type` were polled again, unchanged: snapshots show the newer `as_of`.
+        """Show the newer `as_of` in snapshots of `event_type`: its values were polled again, and are unchanged.
 
-        `as_of` is in Unix seconds. No event is published. Call it only after the lane has reported everything decided
-        before as taken; otherwise an older value would get the new time.
+        `as_of` is in Unix seconds. No event is published. Call this only when everything that was decided before has
+        been taken by the bus. Otherwise an older value would get the new time.
         """
         self.retained.refresh(event_type, as_of, self.clock.now())
 
@@ -161,8 +160,8 @@ class Gateway:
                 # The history first: a client that is still catching up reads from it, and would miss the event.
                 self._stream.append(event)
                 self._keep(event, now)
-                self._send(event)
-            # Otherwise it was delivered before: after a reconnect, a bus may start a little too early.
+                self._hand_to_hub(event)
+            # Otherwise it was delivered before: after a reconnect, a bus may deliver a few events again.
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))
@@ -173,7 +172,7 @@ class Gateway:
         self._expires.clear()
         leaving = self.clients.connections
         for connection in leaving:
-            connection.detach()  # now, so that none of them is sent events of both epochs
+            connection.detach()  # at once, so that none of them is sent events of both epochs
         self._begin_at(position)
         if self._sending_away is not None:
             self._sending_away.cancel()
@@ -211,7 +210,7 @@ class Gateway:
             max_clients=options.max_clients,
             connects=options.connects,
             default_types=options.default_types,
-            around=Surroundings(
+            context=ConnectionContext(
                 stream=self._stream,
                 clock=self.clock,
                 position=lambda: self._history.position,
@@ -237,7 +236,7 @@ class Gateway:
         )
 
     def _begin_at(self, position: Position) -> None:
-        """Continue the sequence of `position` from there."""
+        """Take the next event as the one that follows `position`."""
         self._history.begin(position)
         self._hub.epoch = position.epoch
 
@@ -252,12 +251,13 @@ class Gateway:
             if draft.ttl_s is not None and not draft.gone:
                 self._expires[name] = now.mono - event.age_s + draft.ttl_s
 
-    def _send(self, event: Event) -> None:
+    def _hand_to_hub(self, event: Event) -> None:
+        """Queue `event` for the clients that are subscribed to it. They are sent it at the end of this turn."""
         reached = self._hub.publish(event)
         draft = event.draft
         self._metrics.observe(EventPublished(draft.type, reached))
         self._debug("published", type=draft.type, key=draft.key, seq=event.seq, clients=reached)
-        # Send at the end of this turn of the loop: all events of one poll then cost each client one write.
+        # Not at once: all events of one turn of the loop then cost each client one write.
         if self._hub.dirty and not self._flush_due:
             self._flush_due = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -288,4 +288,4 @@ class Gateway:
                 uptime_s=round(now.mono - self.started.mono, 3),
                 clients=len(self.clients),
             )
-            self._send(event_without_position(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))
+            self._hand_to_hub(event_without_position(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))

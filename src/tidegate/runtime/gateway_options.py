@@ -1,4 +1,4 @@
-"""What a gateway is told at start: limits and intervals, made by the plan from the configuration."""
+"""The options of a gateway: limits and intervals. The plan makes them from the configuration."""
 
 import msgspec
 
@@ -10,11 +10,11 @@ from tidegate.core.rate import Rate
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of one `tidegate.runtime.gateway.Gateway`.
 
-    `source_types` are the polled event types: publishers may not publish them. `retained_keys` and `retained_bytes`
-    (of data) limit the retained values of all publishers together; `publishes` limits the events of each publisher.
+    `source_types` are the polled event types, which publishers may not publish. `retained_keys` and `retained_bytes`
+    (of data) limit the retained values of all publishers together. `publishes` limits the events of each publisher.
 
-    `publish_timeout_s`: how long a publisher waits for the bus, and after what time without an answer a poller starts
-    no new polls. `drain_s`: when the epoch changes, all clients are closed one by one over this many seconds.
+    `publish_timeout_s` is how long a publisher waits for the bus. A poller that has waited longer for the bus starts no
+    new polls. `drain_s` is over how many seconds the clients are closed, one by one, when the epoch changes.
     """
 
     server: str

@@ -1,7 +1,7 @@
-"""What a gateway looks through about once a second: slow clients, expired tokens and values, and its wall clock.
+"""What a gateway checks about once a second: slow clients, expired tokens and values, and its wall clock.
 
-Two loops, because expiring a value means publishing, and the bus may take its time. Meanwhile a stuck client must still
-be closed.
+There are two loops, because expiring a value means publishing, and the bus may take long. Meanwhile a stuck client must
+still be closed.
 """
 
 import asyncio
@@ -18,21 +18,22 @@ from tidegate.errors import BusError
 from tidegate.ports import Clock
 from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.publishers import Publishers
-from tidegate.runtime.publishing import gone
+from tidegate.runtime.publishing import gone_draft
 
 REVIEW_S = 1.0
-"""Seconds between two rounds. Limits in seconds, such as `slow_grace_s`, are kept to within one round."""
+"""Seconds between two rounds. Limits in seconds, such as `slow_grace_s`, are exact to one round."""
 
 EXPIRED_AT_ONCE = 500
-"""Most values that are expired in one publish. Other tasks run between two of them."""
+"""Most values that are expired in one publish. Other tasks run between two publishes, so clients do not wait long."""
 
 log = structlog.get_logger("tidegate.gateway")
 
 
 class Housekeeping:
-    """The rounds of one gateway. `expires` says at which monotonic time each retained value with a `ttl_s` ends.
+    """The regular checks of one gateway.
 
-    `publish` publishes the events that take expired values away. `clock_set` is called after the wall clock was set.
+    `expires` is the monotonic time at which each retained value with a `ttl_s` ends. `publish` publishes the
+    events that remove expired values. `clock_set` is called after the wall clock was set.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Housekeeping:
             self._publishers.forget_idle(now.mono)
 
     async def expire_values(self) -> None:
-        """Remove the retained values whose time is over once a second, until cancelled."""
+        """Once a second, remove the retained values whose `ttl_s` has passed, until cancelled."""
         while True:
             now = await self._next_round()
             with suppress(BusError):  # the next round tries again
@@ -78,10 +79,10 @@ class Housekeeping:
     async def _expire(self, now: float) -> None:
         due = [name for name, at in self._expires.items() if at <= now]
         for at in range(0, len(due), EXPIRED_AT_ONCE):
-            # While the bus took the last batch, a value may have been published anew: it lives on.
+            # A value that was published again, or is about to be, has a new `ttl_s`: it must not be removed now.
             renewed = self._publishers.names_under_way()
             batch = [name for name in due[at : at + EXPIRED_AT_ONCE] if self._expires.get(name, math.inf) <= now]
-            await self._publish([gone(*name) for name in batch if name not in renewed])
+            await self._publish([gone_draft(*name) for name in batch if name not in renewed])
             await asyncio.sleep(0)
 
     def _follow_clock(self, now: Instant) -> None:

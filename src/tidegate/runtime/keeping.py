@@ -1,4 +1,4 @@
-"""Runs background tasks while a context is open, and restarts a task that fails."""
+"""Keeps background tasks running while a context is open: a task that fails is restarted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -9,7 +9,7 @@ import structlog
 from tidegate.ports import Clock
 
 RESTART_S = 1.0
-"""The delay before a failed task is restarted, so that one that fails at once does not use all of the processor."""
+"""Seconds before a failed task is restarted: a task that always fails at once must not use up the processor."""
 
 log = structlog.get_logger("tidegate.supervisor")
 
@@ -18,7 +18,7 @@ log = structlog.get_logger("tidegate.supervisor")
 async def kept_running(jobs: Mapping[str, Callable[[], Awaitable[None]]], clock: Clock) -> AsyncIterator[None]:
     """Run each of `jobs`, by name, as a task while the context is open. Leaving it cancels and awaits all of them.
 
-    A job that raises is logged, and started again after `RESTART_S`. So is, without a log line, a job that returns.
+    A job that raises or returns is started again after `RESTART_S`. An exception is logged.
     """
     tasks = [asyncio.create_task(_keep_running(name, run, clock), name=name) for name, run in jobs.items()]
     try:

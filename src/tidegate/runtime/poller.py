@@ -1,8 +1,8 @@
-"""The polling of one backend on asyncio: wait, take a turn, call with a deadline, and carry out what is decided.
+"""The polling of one backend on asyncio: wait until something is due, make the calls, carry out what is decided.
 
-Everything is decided by `tidegate.core.polling.backend_state`, which this module tells of time, calls and the bus. One
-task waits for the next thing that is due. Each turn is a task of its own, from its preparation to the end of its call.
-Decisions go to the bus through a lane, which keeps their order.
+`tidegate.core.polling.backend_state` decides everything. This module tells it the time, the outcomes of calls, and what
+the bus took or refused. One task waits for the next thing that is due. Each turn is a task of its own, from its
+preparation to the end of its call. Decisions are published through a lane, which keeps their order.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ log = structlog.get_logger("tidegate.poller")
 class BackendPoller:
     """Polls one backend until `run` is cancelled.
 
-    `rng` draws phases and jitter. `store` is None if nothing is kept on disk.
+    `rng` is the source of phases and jitter. `store` is None if nothing is kept on disk.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class BackendPoller:
         self._lane = gateway.lane(f"poller {plan.name}")
         self._woken = asyncio.Event()
 
-    # what others ask
+    # questions, which change nothing
 
     @property
     def event_types(self) -> Collection[str]:
-        """The backend's sources."""
+        """The event types of the backend's sources."""
         return self._state.event_types
 
     @property
     def serves(self) -> Mapping[str, frozenset[str]]:
-        """The sources that stand behind each breaker, by its name."""
+        """The event types of the sources behind each breaker, by the breaker's name."""
         return self._state.serves
 
     @property
@@ -80,11 +80,11 @@ class BackendPoller:
     def sources(self) -> list[SourceView]:
         return self._state.sources(self._clock.now())
 
-    def restated(self, draft: Draft) -> Draft | None:
+    def corrected_for_age(self, draft: Draft) -> Draft | None:
         """Return what a retained draft of one of this backend's sources has to say now; None for any other draft."""
-        return self._state.restated(draft, self._clock.now())
+        return self._state.corrected_for_age(draft, self._clock.now())
 
-    # what others tell
+    # what happens elsewhere
 
     async def restore(self, saved: Mapping[str, Mapping[str, SavedValue]]) -> None:
         """Publish the state of each breaker and the `saved` values, by type and key. Wait for the bus to answer."""
@@ -99,39 +99,40 @@ class BackendPoller:
         return self._state.breaker(breaker_name, self._clock.now())
 
     def poll_now(self, event_types: Iterable[str]) -> None:
-        """Something changed at the backend: these sources are due now."""
+        """Poll the sources of `event_types` now: somebody says that something changed at the backend."""
         self._state.hint(event_types, self._clock.now())
         self._woken.set()
 
     def interest_changed(self) -> None:
-        """A client came or left: idle sources that are wanted again are due now."""
+        """Poll the idle sources that are wanted again, now. Call it after a client has subscribed to more."""
         if self._state.interest_changed(self._gateway.is_wanted, self._clock.now()):
             self._woken.set()
 
     def clock_set(self) -> None:
-        """The wall clock was set: save all values again, with their `as_of` by the new time."""
+        """Save all values again, with their `as_of` by the new time. Call it after the wall clock was set."""
         self._carry_out(self._state.clock_set(self._clock.now()))
 
     def epoch_changed(self) -> None:
-        """Another sequence of events begins: tell everything again, for those who connect from now on."""
+        """Publish everything again, soon, for those who connect from now on. Call it when another epoch has begun."""
         self._state.epoch_changed(self._clock.now())
         self._woken.set()
 
     # the loop
 
     async def run(self) -> None:
-        """Poll until cancelled. Calls under way are cancelled too, and do not count against the backend."""
+        """Poll until cancelled. That cancels the calls under way, too; they do not count against the backend."""
         async with asyncio.TaskGroup() as turns:
             while True:
                 await self._wait()
                 now = self._clock.now()
                 is_stuck = self._lane.is_stuck(now)
                 self._carry_out(self._state.tick(now, is_wanted=self._gateway.is_wanted, only_news=is_stuck))
-                # While the bus takes nothing, nothing new is decided: sources that are due wait for their turn.
+                # No call while the lane is stuck: its outcome could not be published, and decisions would pile up.
+                # Turns that are due stay in the line.
                 while not is_stuck and (turn := self._state.next_turn(now)) is not None:
                     task = turns.create_task(self._take(turn), name=f"poll {self.name}")
-                    # A task that is cancelled before it starts never reaches its `finally`.
-                    task.add_done_callback(partial(self._abandoned, turn))
+                    # A task that is cancelled before its first step never runs `_take`, nor its `finally`.
+                    task.add_done_callback(partial(self._ensure_ended, turn))
 
     async def _wait(self) -> None:
         """Wait until something is due, or `_woken` is set."""
@@ -148,13 +149,13 @@ class BackendPoller:
         self._woken.clear()
 
     async def _take(self, turn: Turn) -> None:
-        """Take one turn at the backend: prepare the call, send it, and carry out what follows from its end."""
+        """Take one turn at the backend: prepare the call, make it, and carry out what its outcome leads to."""
         try:
             prepared = await prepare(self._backend, self._plan, self._clock)
             if isinstance(prepared, Fault):
                 self._carry_out(self._state.unprepared(turn, prepared, self._clock.now()))
                 return
-            # Nothing is awaited between the permit and its call: a breaker may move at any await.
+            # Nothing is awaited between the permit and the call: during an await the breaker could open.
             self._carry_out(self._state.admit(turn, self._clock.now()))
             if turn.permit is None:
                 return
@@ -162,19 +163,19 @@ class BackendPoller:
             outcomes = await exchange(prepared, self._plan, plans, self._clock)
             self._carry_out(self._state.ended(turn, outcomes, self._clock.now()))
         finally:
-            self._abandoned(turn)
-            self._woken.set()
+            self._ensure_ended(turn)
+            self._woken.set()  # a connection of the backend is free: another turn may begin
 
-    def _abandoned(self, turn: Turn, _: object = None) -> None:
-        """If the turn is not over, it was cancelled. May be called more than once."""
+    def _ensure_ended(self, turn: Turn, _: object = None) -> None:
+        """Called after every turn, perhaps twice. A turn that is not over by now was cancelled: give it up."""
         if not turn.is_over:
             self._state.abandoned(turn, self._clock.now())
             self._woken.set()
 
-    # what is decided
+    # carrying out what is decided
 
     def _carry_out(self, decision: Decision) -> None:
-        # A newer `as_of` goes through the lane too, so that it cannot overtake the value that it belongs to.
+        # A newer `as_of` goes through the lane too, even alone: it must not overtake the value that it belongs to.
         if decision.drafts or decision.refreshed:
             taken, refused = partial(self._taken, decision), partial(self._refused, decision)
             self._lane.submit(decision.drafts, taken=taken, refused=refused)

@@ -14,20 +14,20 @@ from tidegate.core.rate import Allowances, Rate
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
-from tidegate.runtime.publishing import Attempt, EventPublisher, gone
+from tidegate.runtime.publishing import EventPublisher, PendingPublish, gone_draft
 
 EVENT_TYPES = 1024
-"""Size of the cache of well-formed event types, so that most publishes need not parse theirs."""
+"""Size of the cache of well-formed event types: a publisher repeats the same few, and parsing them costs most."""
 
 SHOWN = 10
-"""Most types that an error names, of those that the token does not cover."""
+"""How many uncovered types an error names at most, so that it stays short."""
 
 RETRY_AFTER_S = 1
-"""The `Retry-After` of an answer that says that the bus did not take the events."""
+"""The `Retry-After`, in seconds, of an answer that says that the bus did not take the events."""
 
 
 class Publishers:
-    """All publishers, told apart by the name of their grant.
+    """All publishers of one gateway. Each is known by the name of its grant.
 
     `source_types` are polled, so publishers may not publish them. `event_bytes` limits the data of one event,
     `publishes` the events of each publisher, `published` the retained values of all of them together. `timeout_s` is
@@ -55,12 +55,13 @@ class Publishers:
         self._publisher = publisher
         self._clock = clock
         self.refused_for: str | None = None
-        """While the bus is lost: why. Every publish is then refused at once. None while the bus is there."""
+        """Why the bus is lost, while it is; every publish is then refused at once. None while the bus is there."""
         self._allowances = Allowances(publishes)
         self._numbers = itertools.count()
         self._under_way: dict[int, Sequence[Draft]] = {}
-        """Handed to the bus, and neither answered nor given up."""
+        """The drafts of each publish that the bus has not answered, and that was not given up; by number."""
         self._awaited: set[int] = set()
+        """The numbers of those whose coroutine runs, which removes them itself."""
 
     @property
     def in_debt(self) -> int:
@@ -68,17 +69,19 @@ class Publishers:
         return len(self._allowances)
 
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
-        """Publish `drafts` as `begin` does, wait for the outcome, and return the last position."""
-        begun = self.begin(drafts, grant)
-        return begun if isinstance(begun, Position) else await begun
+        """Publish `drafts` as `start_publish` does, wait for the outcome, and return the last position."""
+        started = self.start_publish(drafts, grant)
+        return started if isinstance(started, Position) else await started
 
-    def begin(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
+    def start_publish(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
         """Publish `drafts` for a publisher with `grant`: all or none. A refusal does not count against its rate.
 
         Returns the position of the last event or, if the bus has not answered yet, a coroutine that waits for it.
+        Awaiting costs a task's step, and most buses answer at once. If the coroutine is cancelled, or never awaited,
+        the events are published nevertheless.
 
-        Raises `PublishError`, in this order: 413 for more than `check_count` lets in, 400 for a type that is malformed,
-        403 for one that is not covered, polled or built in, 413 for data over the limit, 507 where too much would be
+        Raises `PublishError`, in this order: 413 for more events than `check_count` allows, 400 for a malformed type,
+        403 for one that is not covered, polled or built in, 413 for data over the limit, 507 if too much would be
         retained, 429 for more than the publisher may send now, 503 while the bus is lost. The coroutine raises it too:
         503 if the bus refused, 504 if the outcome is unknown (perhaps published, now or later).
         """
@@ -96,7 +99,7 @@ class Publishers:
                 )
         self._check_retained(drafts)
         self._charge(grant, len(drafts))
-        return self._begin(drafts)
+        return self._hand_to_bus(drafts)
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one request than a publisher may ever send at once."""
@@ -116,8 +119,8 @@ class Publishers:
         if self._retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
-        begun = self._begin([gone(event_type, key)])
-        return begun if isinstance(begun, Position) else await begun
+        started = self._hand_to_bus([gone_draft(event_type, key)])
+        return started if isinstance(started, Position) else await started
 
     def names_under_way(self) -> set[Name]:
         """Return the names of all values that were handed to the bus and not answered yet."""
@@ -127,22 +130,22 @@ class Publishers:
         """Forget publishers that have their whole rate back. Call now and then; `now` is monotonic."""
         self._allowances.forget_idle(now)
 
-    def _begin(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
+    def _hand_to_bus(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
             raise _not_taken(self.refused_for)
-        attempt = self._publisher.attempt(drafts)
-        if (position := attempt.position) is not None:
+        pending = self._publisher.hand_over(drafts)
+        if (position := pending.position) is not None:
             return position
         number = next(self._numbers)
         self._under_way[number] = drafts
         # A task that is cancelled before its first step never runs the coroutine, so its `finally` is not enough.
-        attempt.outcome.add_done_callback(lambda outcome: self._end_unawaited(number, outcome))
-        return self._outcome(number, attempt)
+        pending.outcome.add_done_callback(lambda outcome: self._forget_unawaited(number, outcome))
+        return self._wait_for_outcome(number, pending)
 
-    async def _outcome(self, number: int, attempt: Attempt) -> Position:
+    async def _wait_for_outcome(self, number: int, pending: PendingPublish) -> Position:
         self._awaited.add(number)
         try:
-            return await self._publisher.outcome_within(attempt, self._timeout_s)
+            return await self._publisher.outcome_within(pending, self._timeout_s)
         except BusUnknown as error:
             message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
             raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error
@@ -152,11 +155,12 @@ class Publishers:
             self._awaited.discard(number)
             self._under_way.pop(number, None)
 
-    def _end_unawaited(self, number: int, outcome: asyncio.Future[Position]) -> None:
+    def _forget_unawaited(self, number: int, outcome: asyncio.Future[Position]) -> None:
+        """The bus has answered a publish whose coroutine never ran: it counts no longer."""
         if number not in self._awaited:
             self._under_way.pop(number, None)
             if not outcome.cancelled():
-                outcome.exception()  # asyncio logs an exception that nobody has asked for
+                outcome.exception()  # asyncio logs an exception that nobody retrieves
 
     def _check_retained(self, drafts: Sequence[Draft]) -> None:
         # What the bus has not delivered yet will be retained too, so it counts.

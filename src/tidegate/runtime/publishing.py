@@ -1,8 +1,8 @@
-"""How drafts reach the bus: encoded once, and from each poller in the order of its decisions, whatever the bus does.
+"""How drafts reach the bus: encoded once, and those of one poller in the order in which they were decided.
 
-The bus gives a draft its position, here in `Attempt`. A `Lane` belongs to one poller and has one batch in flight at a
-time; drafts submitted meanwhile join the next batch. So they keep their order, and so do the outcomes that the poller
-is told. Knows nothing of what the events mean.
+`EventPublisher` hands drafts to the bus, which gives them their positions. A `PendingPublish` is one publish until its
+outcome is known. A `Lane` belongs to one poller and has one batch in flight at a time. Drafts that are submitted
+meanwhile join the next batch, so events and their outcomes keep their order. Knows nothing of what the events mean.
 """
 
 import asyncio
@@ -18,25 +18,29 @@ from tidegate.core.instant import Instant
 from tidegate.errors import BusError, BusUnknown
 from tidegate.ports import BusSession, Clock
 
-REPEAT_S = 0.5
-"""Seconds after an unknown outcome until the same batch is published again, with the same id."""
+RETRY_S = 0.5
+"""Seconds after an unknown outcome until the same batch is published again, with the same id.
+
+Long enough not to flood a bus in trouble, and short enough that events are late by less than a poll's usual interval.
+"""
 
 log = structlog.get_logger("tidegate.publishing")
 
 
 class EventPublisher:
-    """Publishes on one session of the bus, from `begin` to `close`."""
+    """Publishes on one session of the bus, from `open` to `close`."""
 
     def __init__(self, clock: Clock, *, stuck_after_s: float) -> None:
         self._clock = clock
         self._stuck_after_s = stuck_after_s
         self._session: BusSession | None = None
-        self._incarnation = secrets.token_hex(6)
+        # Ids must not repeat those of an earlier process: the bus would take new drafts for ones that it has.
+        self._id_prefix = secrets.token_hex(6)
         self._publishes = 0
         self._lanes: dict[str, Lane] = {}
 
-    def begin(self, session: BusSession) -> None:
-        """Use `session` from now on."""
+    def open(self, session: BusSession) -> None:
+        """Publish on `session` from now on."""
         self._session = session
 
     def close(self) -> None:
@@ -48,7 +52,7 @@ class EventPublisher:
         """Return the lane of poller `name`. Always the same one."""
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(name, self._attempt, clock=self._clock, stuck_after_s=self._stuck_after_s)
+            lane = Lane(name, self._start, clock=self._clock, stuck_after_s=self._stuck_after_s)
             self._lanes[name] = lane
         return lane
 
@@ -57,21 +61,22 @@ class EventPublisher:
 
         Raises `BusError`. If it is cancelled, all of them are published or none.
         """
-        outcome = self.attempt(drafts).outcome
+        outcome = self.hand_over(drafts).outcome
+        # Cancelling the future would not stop the publish, so the bus may go on with it alone.
         return outcome.result() if outcome.done() else await asyncio.shield(outcome)
 
-    def attempt(self, drafts: Sequence[Draft]) -> "Attempt":
+    def hand_over(self, drafts: Sequence[Draft]) -> "PendingPublish":
         """Hand `drafts`, at least one, to the bus in one batch. Wait for the outcome with `outcome_within`."""
-        return self._attempt(encoded(drafts, self._clock.now()))
+        return self._start(encoded(drafts, self._clock.now()))
 
-    async def outcome_within(self, attempt: "Attempt", within_s: float) -> Position:
-        """Wait for the position of `attempt`; retry while the outcome is unknown, for at most `within_s` seconds.
+    async def outcome_within(self, pending: "PendingPublish", within_s: float) -> Position:
+        """Wait for the position of `pending`; retry while the outcome is unknown, for at most `within_s` seconds.
 
         Raises `BusRefused`, or after that time `BusUnknown` (perhaps published, now or later).
         """
         ends = self._clock.now().mono + within_s
         while True:
-            outcome = attempt.outcome
+            outcome = pending.outcome
             if not outcome.done() and not await done_by(outcome, self._clock, ends):
                 raise BusUnknown(f"no outcome within {within_s:g} s")
             error = outcome.exception()
@@ -79,20 +84,20 @@ class EventPublisher:
                 return outcome.result()
             if not is_unknown(error):
                 raise error
-            repeat_at = self._clock.now().mono + REPEAT_S
-            if repeat_at >= ends:
+            retry_at = self._clock.now().mono + RETRY_S
+            if retry_at >= ends:
                 raise BusUnknown(f"no outcome within {within_s:g} s: {error}") from error
-            await self._clock.sleep_until(repeat_at)
-            attempt.repeat()
+            await self._clock.sleep_until(retry_at)
+            pending.retry()
 
-    def _attempt(self, drafts: Sequence[EncodedDraft]) -> "Attempt":
+    def _start(self, drafts: Sequence[EncodedDraft]) -> "PendingPublish":
         assert self._session is not None, "only an open gateway publishes"
         self._publishes += 1
-        return Attempt(self._session, f"{self._incarnation}.{self._publishes}", drafts)
+        return PendingPublish(self._session, f"{self._id_prefix}.{self._publishes}", drafts)
 
 
-class Attempt:
-    """One publish and its retries, all with the same `id`. `outcome` is that of the last try."""
+class PendingPublish:
+    """One publish of a batch, with its retries, all with the same `id`. `outcome` is that of the last try."""
 
     __slots__ = ("_drafts", "_id", "_session", "outcome")
 
@@ -108,7 +113,7 @@ class Attempt:
         outcome = self.outcome
         return outcome.result() if outcome.done() and outcome.exception() is None else None
 
-    def repeat(self) -> None:
+    def retry(self) -> None:
         """Try again. The bus knows the `id`, so the drafts are published once."""
         self.outcome = self._session.publish(self._drafts, id=self._id)
 
@@ -118,63 +123,65 @@ def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
     return [encode_draft(draft, timestamp=now.wall) for draft in drafts]
 
 
-def gone(event_type: str, key: str) -> Draft:
-    """The event that takes a retained value away; `key` is "" where the type has no keys."""
+def gone_draft(event_type: str, key: str) -> Draft:
+    """Make the event that removes a retained value. `key` is "" if the type has no keys."""
     return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
 
 
 def is_unknown(error: BaseException) -> bool:
     """Whether the drafts may have been published although the publish failed with `error`.
 
-    An error that is no `BusError` says as little as `BusUnknown`. A retry is always safe.
+    An error that is not a `BusError` is treated as `BusUnknown`: it is a defect of the bus, and says nothing about the
+    drafts. A retry is always safe, because the bus knows the id.
     """
     return isinstance(error, BusUnknown) or not isinstance(error, BusError)
 
 
 async def done_by(outcome: asyncio.Future[Position], clock: Clock, at: float) -> bool:
-    """Wait for `outcome`, success or failure, until the monotonic time `at`. Whether it is done. Never cancels it."""
+    """Wait for `outcome` until the monotonic time `at`. Return whether it is done. Never cancels `outcome`."""
     slept = asyncio.ensure_future(clock.sleep_until(at))
     try:
         await asyncio.wait((outcome, slept), return_when=asyncio.FIRST_COMPLETED)
     finally:
         slept.cancel()
-        # After a timeout nobody asks for its exception, and asyncio would log that.
-        outcome.add_done_callback(_note_heard)
+        # After a timeout nobody retrieves its exception, and asyncio would log that.
+        outcome.add_done_callback(_retrieve_exception)
     return outcome.done()
 
 
 class Lane:
-    """Publishes what one poller submits, in that order.
+    """Publishes what one poller submits, in the order in which it was submitted.
 
-    `begin` makes the first attempt at a batch. The lane `is_stuck` once a batch has waited for its outcome for longer
-    than `stuck_after_s`.
+    `start` hands a batch to the bus. The lane `is_stuck` once a batch has waited for its outcome for longer than
+    `stuck_after_s` seconds.
     """
 
     def __init__(
         self,
         name: str,
-        begin: Callable[[Sequence[EncodedDraft]], Attempt],
+        start: Callable[[Sequence[EncodedDraft]], PendingPublish],
         *,
         clock: Clock,
         stuck_after_s: float,
     ) -> None:
         self._name = name
-        self._begin = begin
+        self._start = start
         self._clock = clock
         self._stuck_after_s = stuck_after_s
         self._waiting: list[_Submitted] = []
         self._in_flight: list[_Submitted] = []
-        self._repeating: asyncio.Task[None] | None = None
+        self._retrying: asyncio.Task[None] | None = None
 
     def submit(
         self, drafts: Sequence[Draft], *, taken: Callable[[], None], refused: Callable[[BusError], None]
     ) -> None:
         """Publish `drafts`, perhaps none, after everything submitted before. Their `timestamp` is now.
 
-        Exactly one of `taken` and `refused` is called, once, in the order of `submit`; if the bus answers at once,
-        before this returns. `taken`: the drafts were published and delivered to this gateway. `refused`: they were not
-        and will not be. Everything that waited behind them is refused too, because it was decided in the belief that
-        they would be published.
+        Exactly one of `taken` and `refused` is called, once, and in the order of the calls of `submit`. If the bus
+        answers at once, it is called before `submit` returns.
+
+        `taken`: the drafts were published and delivered to this gateway. `refused`: they were not published and will
+        not be. Everything that waited behind them is refused too: it was decided in the belief that they would be.
 
         `taken` may submit again; `refused` must not, or a bus that refuses everything would make an endless loop.
         Neither should raise: an exception is logged, and the next one is called.
@@ -182,10 +189,10 @@ class Lane:
         now = self._clock.now()
         self._waiting.append(_Submitted(encoded(drafts, now), taken, refused, now.mono))
         if not self._in_flight:
-            self._advance()
+            self._publish_waiting()
 
     def is_stuck(self, now: Instant) -> bool:
-        """Whether a batch has waited for its outcome longer than the timeout. The poller then starts no polls."""
+        """Whether a batch has waited for its outcome too long. The poller then starts no polls."""
         return bool(self._in_flight) and now.mono - self._in_flight[0].since > self._stuck_after_s
 
     async def settled(self) -> None:
@@ -195,57 +202,58 @@ class Lane:
         await done.wait()
 
     def close(self) -> None:
-        """Stop retrying. A publish that is under way may still succeed; nobody is told."""
-        if self._repeating is not None:
-            self._repeating.cancel()
+        """Stop retrying. A publish that is under way may still succeed; then no callback is called."""
+        if self._retrying is not None:
+            self._retrying.cancel()
 
-    def _advance(self) -> None:
-        """Publish what waits, batch by batch, while the bus answers at once."""
+    def _publish_waiting(self) -> None:
+        """Publish what waits, batch by batch, for as long as the bus answers at once."""
         while self._waiting and not self._in_flight:
             self._in_flight, self._waiting = self._waiting, []
             drafts = [draft for each in self._in_flight for draft in each.drafts]
             if drafts:
-                self._await_outcome(self._begin(drafts))
+                self._conclude_when_done(self._start(drafts))
             else:
-                self._end(None)
+                self._call_back(None)
 
-    def _await_outcome(self, attempt: Attempt) -> None:
-        if attempt.outcome.done():
-            self._conclude(attempt)
+    def _conclude_when_done(self, pending: PendingPublish) -> None:
+        if pending.outcome.done():
+            self._conclude(pending)
             return
 
         def conclude(_: asyncio.Future[Position]) -> None:
-            self._conclude(attempt)
-            self._advance()
+            self._conclude(pending)
+            self._publish_waiting()
 
-        attempt.outcome.add_done_callback(conclude)
+        pending.outcome.add_done_callback(conclude)
 
-    def _conclude(self, attempt: Attempt) -> None:
-        if attempt.outcome.cancelled():
+    def _conclude(self, pending: PendingPublish) -> None:
+        if pending.outcome.cancelled():
             return  # the session has ended
-        error = attempt.outcome.exception()
+        error = pending.outcome.exception()
         if error is None:
-            self._end(None)
+            self._call_back(None)
         elif is_unknown(error):
             log.warning("publish outcome unknown", lane=self._name, error=repr(error))
-            self._repeating = asyncio.create_task(self._repeat(attempt))
+            self._retrying = asyncio.create_task(self._retry(pending))
         else:
             assert isinstance(error, BusError)
             log.warning("publish refused", lane=self._name, error=str(error))
             # What waits was decided in the belief that this batch would be published: refuse it too.
             self._in_flight += self._waiting
             self._waiting = []
-            self._end(error)
+            self._call_back(error)
 
-    async def _repeat(self, attempt: Attempt) -> None:
-        await self._clock.sleep_until(self._clock.now().mono + REPEAT_S)
-        attempt.repeat()
-        self._await_outcome(attempt)
-        self._advance()
+    async def _retry(self, pending: PendingPublish) -> None:
+        await self._clock.sleep_until(self._clock.now().mono + RETRY_S)
+        pending.retry()
+        self._conclude_when_done(pending)
+        self._publish_waiting()
 
-    def _end(self, error: BusError | None) -> None:
-        """Call back for each part of the batch in flight. The lane stays busy until the last one returns: drafts that a
-        callback submits must come after everything submitted before."""
+    def _call_back(self, error: BusError | None) -> None:
+        """Tell everyone whose drafts are in the batch in flight what became of it: no `error` means taken."""
+        # The batch stays in flight until the last callback returns: `submit` in a callback must only queue its drafts,
+        # or they would overtake those that were submitted before.
         for each in self._in_flight:
             try:
                 if error is None:
@@ -275,6 +283,6 @@ class _Submitted:
         self.since = since
 
 
-def _note_heard(outcome: asyncio.Future[Position]) -> None:
+def _retrieve_exception(outcome: asyncio.Future[Position]) -> None:
     if not outcome.cancelled():
         outcome.exception()

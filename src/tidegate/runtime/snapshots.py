@@ -1,4 +1,4 @@
-"""The retained values on request, in pieces, so that a request for many of them does not block the event loop."""
+"""Snapshots of the retained values, in pieces, so that a request for many of them does not block the event loop."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -19,8 +19,8 @@ def snapshot_pieces(
 ) -> Iterator[list[bytes]]:
     """Yield the snapshots that a new subscriber would get, of one type or of all that `allowed` matches, in pieces.
 
-    Each is the newest at the time its piece is asked for; values that are gone by then are left out. Raises
-    `UnknownName`, at once, for a type that was never retained or that `allowed` does not let see.
+    Each snapshot is the newest at the time when its piece is taken. Values that are gone by then are left out. Raises
+    `UnknownName`, before the first piece, for a type that was never retained or that `allowed` does not cover.
     """
     if event_type is not None and (event_type not in retained or not _has_visible(event_type, allowed)):
         raise UnknownName(f"expected a retained event type, got {event_type!r}")

@@ -1,7 +1,7 @@
-"""What runs, the order in which it starts, whether it is ready, and how it ends.
+"""Runs the gateway and its pollers, answers questions about them, and passes on the commands of operators.
 
-Start: saved values are published as stale, then the pollers ask for fresh ones. End: the gateway drains, then
-everything that runs is cancelled. Whoever made the parts closes them.
+At the start, saved values are published as stale. Then the pollers ask for fresh ones. At the end, everything that runs
+is cancelled. A drain comes before that, and closing the parts after it; `tidegate.app` does both.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -24,7 +24,7 @@ from tidegate.runtime.keeping import kept_running
 from tidegate.runtime.poller import BackendPoller
 
 COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
-"""The commands by the name that an operator gives."""
+"""The commands, by the name that an operator uses."""
 
 log = structlog.get_logger("tidegate.supervisor")
 
@@ -40,7 +40,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Supervisor:
-    """The gateway and its pollers as one: started, asked, commanded and ended together."""
+    """The gateway and its pollers as one."""
 
     def __init__(self, gateway: Gateway, pollers: Sequence[BackendPoller], *, store: Store | None) -> None:
         self._gateway = gateway
@@ -49,20 +49,20 @@ class Supervisor:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run everything while the context is open. On leaving, everything is cancelled."""
+        """Run everything while the context is open. Leaving it cancels everything, and waits for the end."""
         async with self._gateway.open(), self._started():
             yield
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[None]:
         saved = await self._saved()
-        # Before the first event is published: the epoch may change while saved values are on their way to the bus.
+        # Set before the first event is published: the epoch may change while saved values are on their way to the bus.
         self._gateway.on_epoch_changed = self._epoch_changed
         for poller in self._pollers.values():
             await poller.restore(saved)
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
-        self._gateway.retained.restated = self._restated
+        self._gateway.retained.restated = self._corrected_for_age
         works = {"gateway": self._gateway.run}
         works |= {f"poller {name}": poller.run for name, poller in self._pollers.items()}
         async with kept_running(works, self._gateway.clock):
@@ -77,10 +77,10 @@ class Supervisor:
             return Readiness("starting", stale)
         return Readiness("degraded" if stale else "ready", stale)
 
-    # A token may cover only some event types: `allowed`. It sees, and may command, only what these cover.
+    # `allowed` are the event types that a token covers. Its bearer sees and commands only what belongs to them.
 
     def coverage(self, allowed: PatternSet) -> Coverage:
-        """Return which of the configured breakers and backends a token for `allowed` covers."""
+        """Return what a token for `allowed` covers: breakers with a covered source, and backends with no other."""
         serves = [each for poller in self._pollers.values() for each in poller.serves.items()]
         polled = [(name, poller.event_types) for name, poller in self._pollers.items() if poller.event_types]
         return Coverage(
@@ -104,7 +104,7 @@ class Supervisor:
         ]
 
     def breaker(self, name: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
-        """Return one of them. Raises `UnknownName`."""
+        """Return the breaker of that name, as `breakers` shows it. Raises `UnknownName` if there is none."""
         views = self.breakers(allowed)
         for view in views:
             if view.name == name:
@@ -112,11 +112,11 @@ class Supervisor:
         raise UnknownName(f"expected the name of a breaker{_listed(view.name for view in views)}, got {name[:255]!r}")
 
     async def command(self, name: str, action: str, *, by: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
-        """Carry out an operator's command, one of `COMMANDS`, on a breaker; `by` is who asked, for the audit log.
+        """Carry out an operator's command, one of `COMMANDS`, on a breaker. `by` is who asked, for the audit log.
 
-        Raises `UnknownName`; `AccessRefused` (403) for a breaker that also serves a source that is not covered.
+        Raises `UnknownName`, or `AccessRefused` (403) if the breaker also serves a source that is not covered.
         """
-        self.breaker(name, allowed)
+        self.breaker(name, allowed)  # raises for a name that is unknown, or that must not be seen
         poller = self._pollers[name.partition("/")[0]]
         if not _covers_all(allowed, poller.serves[name]):
             raise AccessRefused(403, f"expected a token that covers every source of the breaker {name!r}")
@@ -128,7 +128,7 @@ class Supervisor:
         return view
 
     async def poll(self, backend: str, allowed: PatternSet = EVERYTHING) -> None:
-        """Something changed at `backend`: its covered sources are polled now. Raises `UnknownName` without any."""
+        """Poll the covered sources of `backend` now. Raises `UnknownName` if there are none."""
         covered = {name: list(filter(allowed.matches, poller.event_types)) for name, poller in self._pollers.items()}
         if not covered.get(backend):
             known = sorted(name for name, types in covered.items() if types)
@@ -147,8 +147,9 @@ class Supervisor:
         for poller in self._pollers.values():
             poller.epoch_changed()
 
-    def _restated(self, draft: Draft) -> Draft:
-        return next((said for poller in self._pollers.values() if (said := poller.restated(draft))), draft)
+    def _corrected_for_age(self, draft: Draft) -> Draft:
+        corrected = (poller.corrected_for_age(draft) for poller in self._pollers.values())
+        return next(filter(None, corrected), draft)
 
     async def _saved(self) -> dict[str, dict[str, SavedValue]]:
         saved: dict[str, dict[str, SavedValue]] = {}
@@ -166,13 +167,13 @@ def _covers_all(allowed: PatternSet, event_types: Iterable[str]) -> bool:
 
 
 def _seen(view: BreakerView, allowed: PatternSet) -> BreakerView:
-    """Return what a token for `allowed` may see of `view`: an error's text may name the source that it came from."""
+    """Leave out an error that came from sources that are not covered: its text may contain their data."""
     if view.last_error is None or _covers_one(allowed, view.last_error.came_from) or allowed.is_everything:
         return view
     return msgspec.structs.replace(view, last_error=None)
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Names as an error lists them, if there are any."""
+    """Return `names` as an error message lists them: in parentheses, or nothing if there are none."""
     listed = ", ".join(names)
     return f" ({listed})" if listed else ""

@@ -26,7 +26,7 @@ from tidegate.core.delivery.subscriber import SendLimits
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
-from tidegate.runtime.connection import Connection, Surroundings
+from tidegate.runtime.connection import Connection, ConnectionContext
 from tidegate.testing import ManualClock
 
 FRAMINGS: list[Framing] = [WEBSOCKET, WEBSOCKET, WEBSOCKET, EVENT_STREAM, EVENT_STREAM]
@@ -126,8 +126,8 @@ class Client:
             framing=framing,
             grant=Grant(allowed=interest.allowed),
             patterns=interest.wanted,
-            now=machine.around.clock.now(),
-            around=machine.around,
+            now=machine.context.clock.now(),
+            context=machine.context,
             too_slow=machine.note_too_slow,
             interested=lambda: None,
         )
@@ -174,7 +174,7 @@ class Delivery(RuleBasedStateMachine):
         self.world = World(EPOCH, max_events=max_events, max_bytes=max_bytes)
         self.fabric = Fabric(max_events=max_events, max_bytes=max_bytes, write_bytes=WRITE_BYTES)
         self.hard_bytes = hard_bytes
-        self.around = Surroundings(
+        self.context = ConnectionContext(
             stream=self.fabric.stream,
             clock=self.clock,
             position=lambda: self.fabric.position,

@@ -39,7 +39,9 @@ def raw(value: object) -> msgspec.Raw:
 
 def source(name: str, interval_s: float, *, breaker: str = "engine", **fields: Any) -> SourcePlan:
     key, idle_interval_s = fields.pop("key", None), fields.pop("idle_interval_s", None)
-    spec = SourceSpec(type=name, source="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields)
+    spec = SourceSpec(
+        type=name, backend="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields
+    )
     return SourcePlan(spec=spec, call=Call(name), breaker=breaker, key=key, idle_interval_s=idle_interval_s)
 
 
@@ -156,7 +158,7 @@ class Life:
         carried = msgspec.json.decode(msgspec.json.encode(self.state.carried(self.now)), type=CarriedBackend)
         self.turns.clear()
         self.now = Instant(self.now.mono - 512.0, self.now.wall)
-        self.state = BackendState.resumed(self.plan, carried, now=self.now, draw=self.draw, keeps=True)
+        self.state = BackendState.from_carried(self.plan, carried, now=self.now, draw=self.draw, keeps=True)
 
     def live(self, step: tuple[str, Any]) -> None:
         match step:

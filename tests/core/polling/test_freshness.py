@@ -63,7 +63,7 @@ def items(**values: object) -> dict[str, msgspec.Raw]:
 
 
 def new(**settings: Any) -> Freshness:
-    spec: dict[str, Any] = {"type": "system.status", "source": "engine", "interval_s": 5.0, "timeout_s": 2.0}
+    spec: dict[str, Any] = {"type": "system.status", "backend": "engine", "interval_s": 5.0, "timeout_s": 2.0}
     return Freshness(SourceSpec(**(spec | settings)))
 
 
@@ -173,10 +173,10 @@ class TestTheWallClockIsSet:
     @pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
     def test_a_held_value_keeps_its_age(self, step_s: float) -> None:
         source = answered()
-        assert source.review(at(3.0, step_s), CLOSED) == Update(), "nothing is published for that alone"
+        assert source.publish_changes(at(3.0, step_s), CLOSED) == Update(), "nothing is published for that alone"
         (draft,) = data_events(source.failed(2, code=TIMEOUT, now=at(5.0, step_s), breaker=CLOSED))
         assert draft.as_of == pytest.approx(WALL + step_s)
-        (again,) = data_events(source.repeat(at(10.0, step_s + 0.4), CLOSED))
+        (again,) = data_events(source.not_asked(at(10.0, step_s + 0.4), CLOSED))
         assert again.as_of == draft.as_of, "moved once, and no more for what is no step"
 
     def test_small_corrections_do_not_make_it_jitter(self) -> None:
@@ -217,7 +217,7 @@ class TestOnChange:
         source = answered(on_change=True, stale_repeat=stale_repeat)
         fail(source, 2, 5.0)
         assert len(fail(source, 3, 10.0).drafts) == stale_repeat
-        source.review(at(10.0), OPEN)
+        source.publish_changes(at(10.0), OPEN)
         update = answer(source, 4, raw({"n": 1}), 15.0, breaker=HALF_OPEN)
         assert len(update.drafts) == stale_repeat, "good data while half-open is a stale event too"
         assert update.as_of == (None if stale_repeat else WALL + 15.0)
@@ -259,10 +259,10 @@ class TestFailing:
         source = answered(stale_repeat=False)
         assert len(data_events(fail(source, 2, 5.0))) == 1
         assert fail(source, 3, 10.0, code=TIMEOUT) == Update()
-        update = source.repeat(at(15.0), OPEN)
+        update = source.not_asked(at(15.0), OPEN)
         assert [draft.error_code for draft in data_events(update)] == [BREAKER_OPEN]
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
-        assert source.repeat(at(20.0), OPEN) == Update()
+        assert source.not_asked(at(20.0), OPEN) == Update()
 
     def test_a_failure_that_trips_the_breaker_says_so_and_names_the_cause(self) -> None:
         source = answered()
@@ -270,7 +270,7 @@ class TestFailing:
         (first,) = data_events(update)
         assert (first.error_code, first.retry_at, first.cause) == (BREAKER_OPEN, RETRY_AT, DISCONNECT)
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
-        update = source.repeat(at(10.0), OPEN)
+        update = source.not_asked(at(10.0), OPEN)
         (second,) = data_events(update)
         assert (second.error_code, second.retry_at, second.cause) == (BREAKER_OPEN, RETRY_AT, DISCONNECT)
         assert announced(update) is None
@@ -319,45 +319,45 @@ class TestFailing:
     def test_ticks_of_a_source_that_backs_off_repeat_its_code(self) -> None:
         source = answered()
         fail(source, 2, 5.0, code=ErrorCode.RPC_AUTH)
-        (draft,) = source.repeat(at(10.0), CLOSED).drafts
+        (draft,) = source.not_asked(at(10.0), CLOSED).drafts
         assert draft.error_code is ErrorCode.RPC_AUTH
 
     def test_a_fresh_source_has_nothing_to_repeat(self) -> None:
-        assert answered().repeat(at(1.0), CLOSED) == Update()
+        assert answered().not_asked(at(1.0), CLOSED) == Update()
 
 
 class TestBreaker:
     def test_another_source_trips_it(self) -> None:
         source = answered()
-        update = source.review(at(3.0), OPEN)
+        update = source.publish_changes(at(3.0), OPEN)
         (draft,) = data_events(update)
         assert (draft.stale, draft.error_code, draft.retry_at) == (True, BREAKER_OPEN, RETRY_AT)
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
 
     def test_it_moves_on_without_a_change_of_staleness(self) -> None:
         source = answered()
-        source.review(at(3.0), OPEN)
-        assert source.review(at(5.0), HALF_OPEN) == Update()
-        assert source.review(at(5.1), OPEN) == Update()
+        source.publish_changes(at(3.0), OPEN)
+        assert source.publish_changes(at(5.0), HALF_OPEN) == Update()
+        assert source.publish_changes(at(5.1), OPEN) == Update()
 
     def test_it_closes_before_the_data_is_old(self) -> None:
         source = answered()
-        source.review(at(3.0), OPEN)
-        update = source.review(at(6.0), CLOSED)
+        source.publish_changes(at(3.0), OPEN)
+        update = source.publish_changes(at(6.0), CLOSED)
         (draft,) = data_events(update)
         assert (draft.stale, draft.error_code, draft.retry_at, draft.cause) == (False, None, None, None)
         assert announced(update) is not None
 
     def test_it_closes_when_the_data_is_old(self) -> None:
         source = answered()
-        source.review(at(3.0), OPEN)
-        assert source.review(at(60.0), CLOSED) == Update()
+        source.publish_changes(at(3.0), OPEN)
+        assert source.publish_changes(at(60.0), CLOSED) == Update()
         assert source.status(at(60.0), CLOSED).error_code is ErrorCode.OVERDUE
 
     def test_a_source_whose_own_call_failed_stays_stale_when_it_closes(self) -> None:
         source = answered()
         fail(source, 2, 3.0, breaker=OPEN)
-        assert source.review(at(4.0), CLOSED) == Update()
+        assert source.publish_changes(at(4.0), CLOSED) == Update()
         assert source.status(at(4.0), CLOSED).error_code is DISCONNECT
 
     def test_good_data_while_half_open_is_new_and_stale(self) -> None:
@@ -388,7 +388,7 @@ class TestNeverAnswered:
         }
 
     def test_a_refused_first_tick_does_so_too(self) -> None:
-        update = new().repeat(at(0.0), OPEN)
+        update = new().not_asked(at(0.0), OPEN)
         assert data_events(update) == []
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
 
@@ -396,15 +396,15 @@ class TestNeverAnswered:
         source = new()
         fail(source, 1, 0.0)
         assert fail(source, 2, 5.0, code=TIMEOUT) == Update()
-        assert (announced(source.repeat(at(10.0), OPEN)) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
-        assert source.repeat(at(10.5), OPEN) == Update()
-        assert source.review(at(11.0), CLOSED) == Update()
-        assert source.due_review_at is None
+        assert (announced(source.not_asked(at(10.0), OPEN)) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
+        assert source.not_asked(at(10.5), OPEN) == Update()
+        assert source.publish_changes(at(11.0), CLOSED) == Update()
+        assert source.untrue_at is None
 
     def test_before_it_nothing_is_said(self) -> None:
         source = new()
-        assert source.review(at(0.0), OPEN) == Update()
-        assert source.due_review_at is None
+        assert source.publish_changes(at(0.0), OPEN) == Update()
+        assert source.untrue_at is None
         assert source.status(at(0.0), CLOSED) == FreshnessStatus(
             stale=True, error_code=None, as_of=None, retry_at=None, cause=None, expired=False
         )
@@ -414,7 +414,7 @@ class TestNeverAnswered:
         source = new(max_stale_s=1.0)
         fail(source, 1, 0.0)
         assert not source.status(at(100.0), CLOSED).expired
-        assert source.due_review_at is None
+        assert source.untrue_at is None
 
 
 class TestAge:
@@ -423,18 +423,18 @@ class TestAge:
         self, interval_s: float, timeout_s: float, limit_s: float
     ) -> None:
         source = answered(interval_s=interval_s, timeout_s=timeout_s)
-        assert source.due_review_at == limit_s
-        assert source.review(at(math.nextafter(limit_s, 0)), CLOSED) == Update()
-        update = source.review(at(limit_s), CLOSED)
+        assert source.untrue_at == limit_s
+        assert source.publish_changes(at(math.nextafter(limit_s, 0)), CLOSED) == Update()
+        update = source.publish_changes(at(limit_s), CLOSED)
         (draft,) = data_events(update)
         assert (draft.stale, draft.error_code) == (True, ErrorCode.OVERDUE)
         assert (announced(update) or {})["error_code"] == "OVERDUE"
-        assert source.due_review_at is None
+        assert source.untrue_at is None
 
     def test_the_age_counts_from_the_sending(self) -> None:
         source = new()
         source.answered(1, sent=at(0.0), value=raw(1), now=at(4.0), breaker=CLOSED)
-        assert source.due_review_at == 10.0
+        assert source.untrue_at == 10.0
 
     def test_a_failure_is_to_blame_before_age_is(self) -> None:
         source = answered()
@@ -444,21 +444,21 @@ class TestAge:
     def test_a_slower_pace_holds_for_the_value_at_hand(self) -> None:
         source = answered()
         source.set_interval(60.0)
-        assert source.due_review_at == 120.0
+        assert source.untrue_at == 120.0
 
     def test_the_pace_may_change_before_the_first_answer(self) -> None:
         source = new()
         source.set_interval(60.0)
         answer(source, 1, raw(1), 0.0)
-        assert source.due_review_at == 120.0
+        assert source.untrue_at == 120.0
 
     def test_a_faster_pace_holds_from_the_next_answer_on(self) -> None:
         source = answered()
         source.set_interval(60.0)
         source.set_interval(5.0)
-        assert source.due_review_at == 120.0
+        assert source.untrue_at == 120.0
         answer(source, 2, raw(2), 50.0)
-        assert source.due_review_at == 60.0
+        assert source.untrue_at == 60.0
 
     def test_the_limit_that_is_told_is_that_of_the_pace_now(self) -> None:
         source = answered()
@@ -472,11 +472,11 @@ class TestAge:
 class TestExpiry:
     def test_a_stale_value_past_its_limit_is_withheld(self) -> None:
         source = answered(max_stale_s=60.0)
-        assert source.due_review_at == 10.0
+        assert source.untrue_at == 10.0
         fail(source, 2, 5.0)
-        assert source.due_review_at == 60.0
-        assert source.review(at(math.nextafter(60.0, 0)), CLOSED) == Update()
-        update = source.review(at(60.0), CLOSED)
+        assert source.untrue_at == 60.0
+        assert source.publish_changes(at(math.nextafter(60.0, 0)), CLOSED) == Update()
+        update = source.publish_changes(at(60.0), CLOSED)
         assert update.drafts == [
             Draft(
                 type="system.status",
@@ -489,7 +489,7 @@ class TestExpiry:
                 expired=True,
             )
         ]
-        assert source.due_review_at is None
+        assert source.untrue_at is None
 
     def test_it_is_repeated_too(self) -> None:
         source = answered(max_stale_s=60.0)
@@ -502,7 +502,7 @@ class TestExpiry:
     def test_a_fresh_value_does_not_expire(self) -> None:
         source = answered(max_stale_s=1.0)
         assert not source.status(at(9.0), CLOSED).expired
-        (draft,) = data_events(source.review(at(10.0), CLOSED))
+        (draft,) = data_events(source.publish_changes(at(10.0), CLOSED))
         assert (draft.error_code, draft.expired) == (ErrorCode.OVERDUE, True)
 
     def test_it_is_held_all_the_same(self) -> None:
@@ -528,22 +528,24 @@ class TestRestated:
 
     def test_before_its_time_it_is_what_was_published(self) -> None:
         source, drafts = self.told()
-        assert all(source.restated(draft, at(math.nextafter(10.0, 0)), CLOSED) is draft for draft in drafts)
+        assert all(source.corrected_for_age(draft, at(math.nextafter(10.0, 0)), CLOSED) is draft for draft in drafts)
 
     @pytest.mark.parametrize("keyed", [False, True])
     def test_from_then_on_it_is_what_the_review_will_publish(self, keyed: bool) -> None:
         source, drafts = self.told(keyed=keyed)
-        restated = [source.restated(draft, at(10.0), CLOSED) for draft in drafts]
+        corrected = [source.corrected_for_age(draft, at(10.0), CLOSED) for draft in drafts]
         assert [draft.fresh_s for draft in drafts] == [9.9] * len(drafts)
-        assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in restated[:-1])
-        assert restated == source.review(at(10.0), CLOSED).drafts
+        assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in corrected[:-1])
+        assert corrected == source.publish_changes(at(10.0), CLOSED).drafts
 
     def test_a_stale_value_expires(self) -> None:
         source, _ = self.told(max_stale_s=60.0)
         (stale, freshness) = fail(source, 2, 5.0).drafts
         assert (stale.fresh_s, freshness.fresh_s) == (55.0, 55.0)
-        (expired,) = source.review(at(60.0), CLOSED).drafts
-        assert source.restated(stale, at(60.0), CLOSED) is stale, "it was published: who asks now has the newer one"
+        (expired,) = source.publish_changes(at(60.0), CLOSED).drafts
+        assert source.corrected_for_age(stale, at(60.0), CLOSED) is stale, (
+            "it was published: who asks now has the newer one"
+        )
         assert expired.fresh_s is None
 
     def test_a_stale_value_that_never_expires_stays_true(self) -> None:
@@ -553,9 +555,9 @@ class TestRestated:
     def test_a_newer_answer_or_a_slower_pace_keeps_it_true(self) -> None:
         source, (draft, _) = self.told(on_change=True)
         assert not answer(source, 2, raw({"n": 1}), 5.0).drafts
-        assert source.restated(draft, at(11.0), CLOSED) is draft
+        assert source.corrected_for_age(draft, at(11.0), CLOSED) is draft
         source.set_interval(60.0)
-        assert source.restated(draft, at(100.0), CLOSED) is draft
+        assert source.corrected_for_age(draft, at(100.0), CLOSED) is draft
 
     def test_what_is_gone_has_no_age(self) -> None:
         source, _ = self.told(keyed=True)
@@ -565,7 +567,7 @@ class TestRestated:
 
 class TestRestored:
     def restore(self, source: Freshness, *, as_of: float, value: Value | None = None) -> Update:
-        return source.restored(value or raw("old"), as_of=as_of, now=at(0.0), breaker=CLOSED)
+        return source.load_saved(value or raw("old"), as_of=as_of, now=at(0.0), breaker=CLOSED)
 
     def test_it_is_published_as_stale_with_its_own_as_of(self) -> None:
         source = new()
@@ -578,7 +580,7 @@ class TestRestored:
     def test_it_does_not_become_overdue(self) -> None:
         source = new()
         self.restore(source, as_of=WALL - 500.0)
-        assert source.due_review_at is None
+        assert source.untrue_at is None
         assert source.status(at(100.0), CLOSED).error_code is ErrorCode.RESTORED
 
     def test_a_failure_takes_over(self) -> None:
@@ -603,8 +605,8 @@ class TestRestored:
     def test_it_expires_by_its_age_on_disk(self) -> None:
         source = new(max_stale_s=600.0)
         self.restore(source, as_of=WALL - 500.0)
-        assert source.due_review_at == 100.0
-        (draft,) = source.review(at(100.0), CLOSED).drafts
+        assert source.untrue_at == 100.0
+        (draft,) = source.publish_changes(at(100.0), CLOSED).drafts
         assert draft.expired
         assert data_events(self.restore(new(max_stale_s=400.0), as_of=WALL - 500.0))[0].expired
 
@@ -612,7 +614,7 @@ class TestRestored:
         source = new(max_stale_s=600.0)
         (draft,) = data_events(self.restore(source, as_of=WALL + 500.0))
         assert draft.as_of == WALL
-        assert source.due_review_at == 600.0
+        assert source.untrue_at == 600.0
         (draft,) = data_events(answer(source, 1, raw(1), 1.0))
         assert draft.as_of == WALL + 1.0
 
@@ -623,7 +625,7 @@ class TestRestored:
 
     def test_after_a_first_tick_it_is_published_all_the_same(self) -> None:
         source = new()
-        source.repeat(at(0.0), OPEN)
+        source.not_asked(at(0.0), OPEN)
         assert len(data_events(self.restore(source, as_of=WALL))) == 1
 
     def test_keyed_values_come_back_as_such(self) -> None:
@@ -686,15 +688,15 @@ class TestKeyed:
     def test_the_outage_behind_which_they_are_stale_is_told_of_each_item_once(self) -> None:
         source = answered(keyed=True)
         fail(source, 2, 5.0, code=TIMEOUT)
-        update = source.review(at(6.0), OPEN)
+        update = source.publish_changes(at(6.0), OPEN)
         assert [(draft.key, draft.error_code, draft.cause) for draft in data_events(update)] == [
             ("a", BREAKER_OPEN, DISCONNECT),
             ("b", BREAKER_OPEN, DISCONNECT),
         ]
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
-        assert source.repeat(at(15.0), OPEN) == Update()
-        assert source.review(at(16.0), HALF_OPEN) == Update()
-        update = source.review(at(17.0), view(State.OPEN, cause=TIMEOUT, retry_at=RETRY_AT))
+        assert source.not_asked(at(15.0), OPEN) == Update()
+        assert source.publish_changes(at(16.0), HALF_OPEN) == Update()
+        update = source.publish_changes(at(17.0), view(State.OPEN, cause=TIMEOUT, retry_at=RETRY_AT))
         assert [(draft.key, draft.cause) for draft in update.drafts] == [("a", TIMEOUT), ("b", TIMEOUT)]
 
     def test_no_two_items_are_stale_for_different_reasons(self) -> None:
@@ -716,7 +718,7 @@ class TestKeyed:
 
     def test_while_half_open_what_changed_is_stale(self) -> None:
         source = answered(keyed=True)
-        source.review(at(1.0), OPEN)
+        source.publish_changes(at(1.0), OPEN)
         update = answer(source, 2, items(a=9, b=2), 5.0, breaker=HALF_OPEN)
         assert [(draft.key, draft.stale, draft.error_code) for draft in update.drafts] == [("a", True, BREAKER_OPEN)]
         assert update.as_of == WALL + 5.0
@@ -779,12 +781,12 @@ class TestHold:
 
     def test_a_fresh_value_stays_fresh_and_says_no_time(self) -> None:
         freshness = self.answered()
-        assert freshness.repeat(at(9.9), self.HELD).drafts == []
+        assert freshness.not_asked(at(9.9), self.HELD).drafts == []
         status = freshness.status(at(9.9), self.HELD)
         assert (status.stale, status.error_code, status.retry_at) == (False, None, None)
 
     def test_what_grows_too_old_says_why_and_until_when(self) -> None:
-        data, known = self.answered().review(at(10.0), self.HELD).drafts
+        data, known = self.answered().publish_changes(at(10.0), self.HELD).drafts
         assert (data.stale, data.error_code, data.retry_at, data.cause) == (
             True,
             ErrorCode.RPC_HTTP_STATUS,
@@ -797,13 +799,13 @@ class TestHold:
         freshness = self.answered()
         data, _ = freshness.failed(2, code=ErrorCode.RPC_HTTP_STATUS, now=at(5.0), breaker=self.HELD).drafts
         assert (data.error_code, data.retry_at) == (ErrorCode.RPC_HTTP_STATUS, WALL + 100.0)
-        (again,) = freshness.repeat(at(9.0), self.HELD).drafts
+        (again,) = freshness.not_asked(at(9.0), self.HELD).drafts
         assert (again.error_code, again.retry_at) == (ErrorCode.RPC_HTTP_STATUS, WALL + 100.0)
 
     def test_one_outage_keeps_its_reason_when_the_hold_is_over(self) -> None:
         freshness = self.answered()
-        freshness.review(at(10.0), self.HELD)
-        (again,) = freshness.repeat(at(100.1), self.HELD).drafts
+        freshness.publish_changes(at(10.0), self.HELD)
+        (again,) = freshness.not_asked(at(100.1), self.HELD).drafts
         assert (again.error_code, again.retry_at) == (ErrorCode.RPC_HTTP_STATUS, None)
 
     def test_a_value_that_was_asked_for_after_the_hold_is_overdue_as_any_other(self) -> None:
@@ -812,7 +814,7 @@ class TestHold:
         assert freshness.status(at(111.0), self.HELD).error_code is ErrorCode.OVERDUE
 
     def test_what_was_never_answered_says_why_it_is_not_asked(self) -> None:
-        (known,) = new().repeat(at(5.0), self.HELD).drafts
+        (known,) = new().not_asked(at(5.0), self.HELD).drafts
         assert json.loads(bytes(known.data)) == {
             "type": "system.status",
             "stale": True,
@@ -824,5 +826,5 @@ class TestHold:
     def test_an_open_breaker_is_the_reason_where_there_is_one(self) -> None:
         freshness = self.answered()
         held_open = view(State.HALF_OPEN, cause=DISCONNECT, held_until=at(100.0))
-        (data, _) = freshness.review(at(5.0), held_open).drafts
+        (data, _) = freshness.publish_changes(at(5.0), held_open).drafts
         assert (data.error_code, data.retry_at, data.cause) == (BREAKER_OPEN, WALL + 100.0, DISCONNECT)

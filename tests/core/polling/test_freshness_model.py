@@ -62,7 +62,7 @@ class FreshnessMachine(RuleBasedStateMachine):
     ) -> MultipleResults[Request]:
         self.spec = SourceSpec(
             type="a.b",
-            source="engine",
+            backend="engine",
             interval_s=INTERVAL_S,
             timeout_s=TIMEOUT_S,
             keyed=keyed,
@@ -83,8 +83,8 @@ class FreshnessMachine(RuleBasedStateMachine):
         self.offset = 0.0
         self.known = False
         # the client
-        self.retained: dict[str | None, tuple[Draft, Instant]] = {}
-        self.refreshed = (0.0, Instant(0.0, 0.0))
+        self.retained: dict[str | None, Draft] = {}
+        self.as_ofs: dict[str | None, tuple[float, Instant]] = {}  # the newest told of each, and when
         self.freshness: dict[str, Any] | None = None
         self.reason: tuple[ErrorCode | None, ErrorCode | None] = None, None
         self.believes_expired = False
@@ -124,11 +124,11 @@ class FreshnessMachine(RuleBasedStateMachine):
         """The caller keeps its promise: it reviews when a review is due, and at no other time."""
         self.wall += jump
         until = self.mono + seconds
-        while (due := self.source.due_review_at) is not None and due <= until:
+        while (due := self.source.untrue_at) is not None and due <= until:
             self.wall += max(0.0, due - self.mono)
             self.mono = max(self.mono, due)
-            self.hear(self.source.review(self.now, self.breaker))
-            following = self.source.due_review_at
+            self.hear(self.source.publish_changes(self.now, self.breaker))
+            following = self.source.untrue_at
             assert following is None or following > self.mono, "a review leaves nothing to review"
         self.wall += until - self.mono
         self.mono = until
@@ -197,19 +197,19 @@ class FreshnessMachine(RuleBasedStateMachine):
             self.offset = self.wall - self.mono
             self.value = held(value)
             self.known = True
-        update = self.source.restored(value, as_of=self.wall - age, now=self.now, breaker=self.breaker)
+        update = self.source.load_saved(value, as_of=self.wall - age, now=self.now, breaker=self.breaker)
         self.hear(update, changed=self.value if is_news else ())
 
     @rule(state=st.sampled_from(State), code=CODES)
     def breaker_moves(self, state: State, code: ErrorCode) -> None:
         self.state = state
         self.opened_by = code
-        self.hear(self.source.review(self.now, self.breaker))
+        self.hear(self.source.publish_changes(self.now, self.breaker))
 
     @rule()
     def refused_tick(self) -> None:
         self.known = True
-        self.hear(self.source.repeat(self.now, self.breaker), tick=True)
+        self.hear(self.source.not_asked(self.now, self.breaker), tick=True)
 
     # the model
 
@@ -276,7 +276,8 @@ class FreshnessMachine(RuleBasedStateMachine):
         moved = told is None or (told["stale"], self.believes_expired) != (self.stale, self.expired)
         moved = moved or (anew and reason[0] == "CIRCUIT_BREAKER_OPEN")
         moved = moved or (anew and self.reason[0] == "RESTORED")
-        repeats = tick and self.stale and self.spec.stale_repeat and not self.spec.keyed
+        # Without a value nothing is repeated: `source.freshness` alone was published, and is not for another reason.
+        repeats = tick and self.stale and self.spec.stale_repeat and not self.spec.keyed and bool(self.value)
         data = [draft for draft in update.drafts if draft.type == "a.b"]
         all_of_them = moved or repeats or (anew and (changed or gone))
         expected = self.value if self.known and all_of_them else changed
@@ -293,7 +294,8 @@ class FreshnessMachine(RuleBasedStateMachine):
             if draft.gone:
                 del self.retained[draft.key]
             else:
-                self.retained[draft.key] = draft, self.now
+                self.retained[draft.key] = draft
+                self.as_ofs[draft.key] = draft.as_of, self.now
         announcements = [announced(draft) for draft in update.drafts if draft.type == "source.freshness"]
         was_known = None if told is None else (told["stale"], told["as_of"] is None, told["error_code"])
         if self.known and was_known != (self.stale, self.since is None, code):
@@ -307,7 +309,7 @@ class FreshnessMachine(RuleBasedStateMachine):
         self.believes_expired = self.known and self.expired
         if update.as_of is not None:
             assert update.as_of == pytest.approx(self.as_of, abs=1e-5)
-            self.refreshed = update.as_of, self.now
+            self.as_ofs = dict.fromkeys(self.retained, (update.as_of, self.now))
 
     @invariant()
     def the_client_believes_the_truth(self) -> None:
@@ -317,12 +319,12 @@ class FreshnessMachine(RuleBasedStateMachine):
         assert self.freshness is not None
         assert self.freshness["stale"] == self.stale
         assert self.retained.keys() == self.value.keys()
-        for key, (draft, told_at) in self.retained.items():
+        for key, draft in self.retained.items():
             assert (draft.stale, draft.expired) == (self.stale, self.expired)
             assert draft.data == (msgspec.Raw(b"null") if self.expired else self.value[key])
             assert draft.error_code == self.freshness["error_code"], "an outage has one reason"
             assert draft.as_of is not None
-            as_of, then = max((draft.as_of, told_at), self.refreshed, key=lambda told: told[1].mono)
+            as_of, then = self.as_ofs[key]
             believed_s = then.wall - as_of + self.mono - then.mono
             assert abs(believed_s - self.age_s) < 1.001, "9: its age is known, whatever becomes of the clock"
 

@@ -32,7 +32,7 @@ def drain(schedule: Schedule, until: float) -> list[tuple[float, str]]:
     """Everything that is due up to `until`, asked for exactly on time."""
     seen = []
     while (at := next_at(schedule)) <= until:
-        seen += [(at, name) for name in schedule.due(at)]
+        seen += [(at, name) for name in schedule.take_due(at)]
     return seen
 
 
@@ -40,7 +40,7 @@ class TestGrid:
     def test_without_sources_nothing_is_due(self) -> None:
         schedule = Schedule()
         assert schedule.next_at is None
-        assert schedule.due(NOW) == []
+        assert schedule.take_due(NOW) == []
 
     def test_the_first_poll_comes_within_a_second(self) -> None:
         assert one(60.0, phase=0.25).next_at == NOW + 0.25
@@ -50,21 +50,21 @@ class TestGrid:
 
     def test_nothing_is_due_before_its_time(self) -> None:
         schedule = one(5.0, phase=0.5)
-        assert schedule.due(math.nextafter(NOW + 0.5, 0)) == []
-        assert schedule.due(NOW + 0.5) == ["a"]
-        assert schedule.due(NOW + 0.5) == []
+        assert schedule.take_due(math.nextafter(NOW + 0.5, 0)) == []
+        assert schedule.take_due(NOW + 0.5) == ["a"]
+        assert schedule.take_due(NOW + 0.5) == []
 
     def test_lateness_does_not_add_up(self) -> None:
         schedule = one(5.0)
         for tick in range(1000):
             late = NOW + 5.0 * tick + 4.9
-            assert schedule.due(late) == ["a"]
+            assert schedule.take_due(late) == ["a"]
             assert schedule.next_at == NOW + 5.0 * (tick + 1)
         assert schedule.missed("a") == 0
 
     def test_ticks_do_not_pile_up(self) -> None:
         schedule = one(5.0)
-        assert schedule.due(NOW + 52.0) == ["a"]
+        assert schedule.take_due(NOW + 52.0) == ["a"]
         assert schedule.next_at == NOW + 55.0
         assert schedule.missed("a") == 10
 
@@ -79,14 +79,14 @@ class TestGrid:
         for name in "dbca":
             schedule.add(name, interval_s=2.0, phase=0.5, now=NOW)
         schedule.add("slow", interval_s=60.0, phase=0.5, now=NOW)
-        assert schedule.due(NOW + 0.5) == ["a", "b", "c", "d", "slow"]
-        assert schedule.due(NOW + 2.5) == ["a", "b", "c", "d"]
+        assert schedule.take_due(NOW + 0.5) == ["a", "b", "c", "d", "slow"]
+        assert schedule.take_due(NOW + 2.5) == ["a", "b", "c", "d"]
 
     def test_the_longest_due_come_first(self) -> None:
         schedule = Schedule()
         schedule.add("a", interval_s=2.0, phase=0.9, now=NOW)
         schedule.add("b", interval_s=2.0, phase=0.1, now=NOW)
-        assert schedule.due(NOW + 1.0) == ["b", "a"]
+        assert schedule.take_due(NOW + 1.0) == ["b", "a"]
 
     def test_a_name_is_added_once(self) -> None:
         with pytest.raises(AssertionError, match="a is in the schedule already"):
@@ -100,38 +100,38 @@ class TestGrid:
 class TestHint:
     def test_it_makes_due_now(self) -> None:
         schedule = one(60.0, phase=0.0)
-        schedule.due(NOW)
+        schedule.take_due(NOW)
         schedule.hint(["a"], NOW + 10.0)
         assert schedule.next_due("a") == NOW + 10.0
-        assert schedule.due(NOW + 10.0) == ["a"]
+        assert schedule.take_due(NOW + 10.0) == ["a"]
 
     @pytest.mark.parametrize(("hinted", "following"), [(29.9, 60.0), (30.0, 120.0), (59.0, 120.0)])
     def test_then_back_to_the_grid_half_an_interval_later_at_the_earliest(
         self, hinted: float, following: float
     ) -> None:
         schedule = one(60.0)
-        schedule.due(NOW)
+        schedule.take_due(NOW)
         schedule.hint(["a"], NOW + hinted)
-        assert schedule.due(NOW + hinted) == ["a"]
+        assert schedule.take_due(NOW + hinted) == ["a"]
         assert schedule.next_at == NOW + following
-        schedule.due(NOW + following)
+        schedule.take_due(NOW + following)
         assert schedule.next_at == NOW + following + 60.0
         assert schedule.missed("a") == 0
 
     def test_several_hints_are_one_poll(self) -> None:
         schedule = one(60.0)
-        schedule.due(NOW)
+        schedule.take_due(NOW)
         for _ in range(3):
             schedule.hint(["a"], NOW + 10.0)
-        assert schedule.due(NOW + 10.1) == ["a"]
-        assert schedule.due(NOW + 30.0) == []
+        assert schedule.take_due(NOW + 10.1) == ["a"]
+        assert schedule.take_due(NOW + 30.0) == []
 
     def test_many_hints_hold_no_memory(self) -> None:
         schedule = one(3600.0)
         for n in range(10_000):
             schedule.hint(["a"], NOW + n * 0.1)
             assert len(schedule._heap) <= 2
-            schedule.due(NOW + n * 0.1)
+            schedule.take_due(NOW + n * 0.1)
             assert len(schedule._heap) <= 2
 
 
@@ -140,7 +140,7 @@ class TestSpread:
         schedule = Schedule()
         for name in "abcd":
             schedule.add(name, interval_s=8.0, phase=0.0, now=NOW)
-        schedule.due(NOW)
+        schedule.take_due(NOW)
         schedule.spread(["c", "a", "d", "b"], NOW + 3.0, jitter=0.5)
         assert drain(schedule, NOW + 16.0) == [
             (NOW + 4.0, "c"),
@@ -161,7 +161,7 @@ class TestSpread:
         schedule = Schedule()
         for name in "ab":
             schedule.add(name, interval_s=8.0, phase=0.0, now=NOW)
-        schedule.due(NOW)
+        schedule.take_due(NOW)
         schedule.spread(["a", "b"], NOW + 6.0, jitter=0.5)
         assert (schedule.next_due("a"), schedule.next_due("b")) == (NOW + 8.0, NOW + 12.0)
         schedule.spread(["b", "a"], NOW + 7.0, jitter=0.5)
@@ -176,7 +176,7 @@ class TestSpread:
 class TestInterval:
     def test_a_slower_pace_keeps_the_anchor(self) -> None:
         schedule = one(5.0, phase=0.5)
-        schedule.due(NOW + 0.5)
+        schedule.take_due(NOW + 0.5)
         schedule.set_interval("a", 60.0, NOW + 2.0)
         assert schedule.next_at == NOW + 60.5
         schedule.set_interval("a", 5.0, NOW + 33.0)
@@ -194,11 +194,11 @@ class TestInterval:
 
     def test_what_is_due_off_the_grid_stays_due(self) -> None:
         schedule = one(60.0)
-        schedule.due(NOW)
+        schedule.take_due(NOW)
         schedule.spread(["a"], NOW + 3.0, jitter=0.5)
         schedule.set_interval("a", 5.0, NOW + 4.0)
         assert schedule.next_at == NOW + 33.0
-        schedule.due(NOW + 33.0)
+        schedule.take_due(NOW + 33.0)
         assert schedule.next_at == NOW + 40.0
 
     def test_changing_pace_holds_no_memory(self) -> None:
@@ -214,7 +214,7 @@ def test_a_thousand_sources_stay_in_step() -> None:
         schedule.add(f"s{n:04}", interval_s=5.0, phase=0.5, now=NOW)
     expected = sorted(f"s{n:04}" for n in range(1000))
     for tick in range(3):
-        assert schedule.due(NOW + 0.5 + 5.0 * tick) == expected
+        assert schedule.take_due(NOW + 0.5 + 5.0 * tick) == expected
 
 
 @SETTINGS
@@ -224,7 +224,7 @@ def test_every_time_lies_on_the_grid_and_in_the_future(interval_s: float, phase:
     anchor = next_at(schedule)
     for polls, late in enumerate(lateness, start=1):
         now = next_at(schedule) + late * interval_s
-        assert schedule.due(now) == ["a"]
+        assert schedule.take_due(now) == ["a"]
         tick = (next_at(schedule) - anchor) / interval_s
         assert now < next_at(schedule) <= now + interval_s * 1.000001
         assert tick == pytest.approx(round(tick), abs=1e-6)

@@ -59,22 +59,22 @@ class BackendParts:
         """The moves that tell of each breaker to those who have heard nothing."""
         return [breaker.initial() for breaker in self.breakers.values()]
 
-    def repeat(self, sources: Iterable[Source], now: Instant, into: Decision, *, only_news: bool = False) -> None:
-        """These `sources` were due, but are not asked. See `Source.repeat`."""
+    def not_asked(self, sources: Iterable[Source], now: Instant, into: Decision, *, only_news: bool = False) -> None:
+        """These `sources` were due, but are not asked. See `Source.not_asked`."""
         for source in sources:
-            source.repeat(now, self.seen_by(source, now), into, only_news=only_news)
+            source.not_asked(now, self.seen_by(source, now), into, only_news=only_news)
 
-    def review_ages(self, now: Instant, into: Decision) -> None:
-        """Say of every source what time alone has changed."""
+    def check_ages(self, now: Instant, into: Decision) -> None:
+        """Publish what time alone has changed, for every source."""
         for source in self.sources.values():
-            at = source.review_at
+            at = source.check_age_at
             if at is not None and at <= now.mono:  # a view of the breaker costs more than this look
-                source.review_age(now, self.seen_by(source, now), into)
+                source.check_age(now, self.seen_by(source, now), into)
 
-    def restated(self, draft: Draft, now: Instant) -> Draft | None:
+    def corrected_for_age(self, draft: Draft, now: Instant) -> Draft | None:
         """Return what a retained draft of one of the sources has to say at `now`; None for any other draft."""
         source = self.sources.get((draft.key or "") if draft.type == FRESHNESS_TYPE else draft.type)
-        return None if source is None else source.restated(draft, now, self.seen_by(source, now))
+        return None if source is None else source.corrected_for_age(draft, now, self.seen_by(source, now))
 
 
 def _shown(breaker: Breaker, now: Instant) -> BreakerView:
@@ -87,7 +87,8 @@ def _sources(plan: BackendPlan, keeps: bool, carried: CarriedBackend | None, now
         return {each.spec.type: Source(each, plan, keeps=keeps) for each in plan.sources}
     parts = carried.sources
     return {
-        each.spec.type: Source.resumed(each, plan, parts[each.spec.type], keeps=keeps, now=now) for each in plan.sources
+        each.spec.type: Source.from_carried(each, plan, parts[each.spec.type], keeps=keeps, now=now)
+        for each in plan.sources
     }
 
 
@@ -95,4 +96,4 @@ def _breakers(plan: BackendPlan, carried: CarriedBackend | None, now: Instant) -
     names = dict.fromkeys(each.breaker for each in plan.sources)
     if carried is None:
         return {name: Breaker(name, plan.breaker, now=now) for name in names}
-    return {name: Breaker.resumed(name, plan.breaker, carried.breakers[name], now=now) for name in names}
+    return {name: Breaker.from_carried(name, plan.breaker, carried.breakers[name], now=now) for name in names}

@@ -33,7 +33,7 @@ Command = Literal["force-open", "force-closed", "reset"]
 
 
 class BackendState:
-    """One backend, while it is polled. Call `begin` first, or make it with `resumed`.
+    """One backend, while it is polled. Call `begin` first, or make it with `from_carried`.
 
     Give each `Decision` that has drafts back to `taken` or `refused`, in order. `draw` returns a random number in
     [0, 1). With `keeps`, decisions say what to save.
@@ -64,10 +64,10 @@ class BackendState:
             self._telling.resume(carried.untold, now)
 
     @classmethod
-    def resumed(
+    def from_carried(
         cls, plan: BackendPlan, carried: CarriedBackend, *, now: Instant, draw: Callable[[], float], keeps: bool
     ) -> Self:
-        """Go on where `carried`, of the same `plan`, left off. What was not told then is told soon."""
+        """Make one that goes on where `carried`, of the same `plan`, left off. What was not told then is told soon."""
         return cls(plan, now=now, draw=draw, keeps=keeps, carried=carried)
 
     def carried(self, now: Instant) -> CarriedBackend:
@@ -102,15 +102,15 @@ class BackendState:
     def sources(self, now: Instant) -> list[SourceView]:
         return [self._source_view(source, now) for source in self._sources.values()]
 
-    def restated(self, draft: Draft, now: Instant) -> Draft | None:
+    def corrected_for_age(self, draft: Draft, now: Instant) -> Draft | None:
         """Return what a retained draft of one of this backend's sources has to say now; None for any other draft."""
-        return self._parts.restated(draft, now)
+        return self._parts.corrected_for_age(draft, now)
 
     def wake_at(self) -> float | None:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
-        times = [self._lineup.wake_at(), self._telling.restate_at]
-        if self._telling.restate_at is None:  # else age is reviewed then: earlier, the bus would be tried in a loop
-            times += [source.review_at for source in self._sources.values()]
+        times = [self._lineup.wake_at(), self._telling.owed_due_at]
+        if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
+            times += [source.check_age_at for source in self._sources.values()]
         return min((at for at in times if at is not None), default=None)
 
     # what happens to it, from outside
@@ -121,7 +121,7 @@ class BackendState:
         self._telling.begin(self._parts.first_moves(), now)
         out.measurements += [BreakerMoved(breaker.name, State.CLOSED.value) for breaker in self._breakers.values()]
         for source in self._sources.values():
-            source.restore(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
+            source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
         return self._telling.finished(out, now)
 
     def epoch_changed(self, now: Instant) -> None:
@@ -172,14 +172,14 @@ class BackendState:
         """
         out = Decision()
         self._lineup.make_up_for_hold(now)
-        for name, ticking in self._lineup.ticking(now).items():
-            for source in ticking:
+        for name, due in self._lineup.take_due(now).items():
+            for source in due:
                 self._follow_interest(source, is_wanted, now)
                 self._lineup.count_missed(source, out)
-            asked = set(self._lineup.line_up(name, ticking, now))
-            self._parts.repeat((source for source in ticking if source not in asked), now, out, only_news=only_news)
-        if self._telling.restate_at is None:
-            self._parts.review_ages(now, out)
+            asked = set(self._lineup.line_up(name, due, now))
+            self._parts.not_asked((source for source in due if source not in asked), now, out, only_news=only_news)
+        if self._telling.owed_due_at is None:
+            self._parts.check_ages(now, out)
         return self._telling.finished(out, now)
 
     def next_turn(self, now: Instant) -> Turn | None:
@@ -193,7 +193,7 @@ class BackendState:
         """The call is ready. Send it at once if there is a `Turn.permit` after this; otherwise the turn is over."""
         out = Decision()
         permit = turn.breaker.permit(now)
-        self._lineup.no_longer_waits(turn)
+        self._lineup.forget_probe(turn)
         if isinstance(permit, Permit):
             turn.permit, turn.sent = permit, now
             if permit.transition is not None:
@@ -201,15 +201,15 @@ class BackendState:
             for source in turn.group:
                 source.sent(now)
         else:
-            self._lineup.is_over(turn)
+            self._lineup.end_turn(turn)
             self._lineup.note_held_back(turn.group, turn.breaker, now)
-            self._parts.repeat(turn.group, now, out)
+            self._parts.not_asked(turn.group, now, out)
         return self._telling.finished(out, now)
 
     def unprepared(self, turn: Turn, fault: Fault, now: Instant) -> Decision:
         """Nothing could be sent, since credentials are missing, say. No breaker counts that: it is our own fault."""
         out = Decision()
-        self._lineup.is_over(turn)
+        self._lineup.end_turn(turn)
         self._record_outcomes(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
         return self._telling.finished(out, now)
 
@@ -226,7 +226,7 @@ class BackendState:
         transition = turn.breaker.record(
             turn.permit, verdict, now=now, jitter=self._draw(), fault=fault, came_from=came_from
         )
-        self._lineup.is_over(turn)
+        self._lineup.end_turn(turn)
         self._record_outcomes(turn, outcomes, turn.sent, now, out)
         if transition is not None:
             self._moved(transition, now, out, told=turn.group)
@@ -238,7 +238,7 @@ class BackendState:
             return
         if turn.permit is not None:
             turn.breaker.record(turn.permit, Verdict.IGNORED, now=now, jitter=self._draw())
-        self._lineup.is_over(turn)
+        self._lineup.end_turn(turn)
         self._telling.owe(now)  # sources may have waited for the end of this call to speak
 
     # what became of what it said
@@ -284,11 +284,11 @@ class BackendState:
         if transition.state is State.CLOSED:
             self._lineup.spread(others, now, self._draw)
         withdrawn = self._lineup.withdraw(now)
-        self._parts.repeat(withdrawn, now, out)
+        self._parts.not_asked(withdrawn, now, out)
         for source in others:
             # If its call is at its deadline, the end of that will say what the move means for it.
-            if source not in withdrawn and not source.is_at_deadline(now):
-                source.review(now, self._parts.seen_by(source, now), out)
+            if source not in withdrawn and not source.is_past_deadline(now):
+                source.publish_changes(now, self._parts.seen_by(source, now), out)
 
     def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
         if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):

@@ -69,10 +69,13 @@ class Breaker:
         self._probe_expires: float  # of the probe
 
     @classmethod
-    def resumed(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
-        """Go on where `carried` left off. A probe that was out then is not known here: the next one may go at once."""
+    def from_carried(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
+        """Make one that goes on where `carried` left off.
+
+        A probe that was out then is not known here: the next one may go at once.
+        """
         resumed = cls(name, config, now=now)
-        resumed._data = BreakerData.resumed(name, config, carried, now=now)
+        resumed._data = BreakerData.from_carried(name, config, carried, now=now)
         return resumed
 
     def carried(self, now: Instant) -> CarriedBreaker:

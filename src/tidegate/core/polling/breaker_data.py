@@ -69,7 +69,7 @@ class BreakerData:
         self.window = CallWindow(config.rate_window_s)
 
     @classmethod
-    def resumed(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
+    def from_carried(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
         """Go on where `carried` left off, in a new generation: calls that were admitted before no longer count."""
         resumed = cls(name, config, now=now)
         resumed.mode = Mode[carried.mode]

@@ -18,11 +18,11 @@ _NEVER = float("inf")
 class CallEnd:
     """The end of one source's call. Times are monotonic."""
 
-    __slots__ = ("_deadline", "awaited_until")
+    __slots__ = ("_deadline", "wait_until")
 
     def __init__(self) -> None:
-        self.awaited_until: float | None = None
-        """Until when its end is awaited; None if nobody has asked for that yet."""
+        self.wait_until: float | None = None
+        """Until when to wait for its end at the deadline; None before that wait has begun."""
         self._deadline = _NEVER
 
     def begin(self, deadline: float) -> None:
@@ -32,16 +32,19 @@ class CallEnd:
     def clear(self) -> None:
         """There is no call any more."""
         self._deadline = _NEVER
-        self.awaited_until = None
+        self.wait_until = None
 
-    def is_overdue(self, now: Instant) -> bool:
+    def is_past_deadline(self, now: Instant) -> bool:
         """Whether the call has reached its deadline."""
         return now.mono >= self._deadline
 
-    def is_awaited(self, now: Instant) -> bool:
-        """Whether the call is at its deadline, and its end is still worth waiting for."""
+    def wait_at_deadline(self, now: Instant) -> bool:
+        """If the call is at its deadline, start to wait for its end, or go on with that. Return whether to wait now.
+
+        The wait lasts `END_S` at most, from the first time that this is asked at the deadline.
+        """
         if now.mono < self._deadline - AT_DEADLINE_S:
             return False
-        if self.awaited_until is None:
-            self.awaited_until = now.mono + END_S
-        return now.mono < self.awaited_until
+        if self.wait_until is None:
+            self.wait_until = now.mono + END_S
+        return now.mono < self.wait_until

@@ -3,7 +3,7 @@
 One struct for each part that has state. Every time is in Unix seconds, since another process has another monotonic
 clock. Calls under way are left out: whatever becomes of them, the process that takes over must not count it.
 
-Values only. Each part makes its own with `carried(now)` and starts from one with `resumed(...)`.
+Values only. Each part makes its own with `carried(now)` and starts from one with `from_carried(...)`.
 """
 
 from collections.abc import Mapping
@@ -120,9 +120,9 @@ def carried_told(told: Told, held: Items) -> CarriedTold:
     return CarriedTold(told.status, items, told.request)
 
 
-def resumed_told(carried: CarriedTold, held: Items) -> Told:
+def told_from(carried: CarriedTold, held: Items) -> Told:
     """The inverse of `carried_told`."""
-    items = held if carried.items is None else resumed_items(carried.items)
+    items = held if carried.items is None else items_from(carried.items)
     return Told(carried.status, items, carried.request)
 
 
@@ -131,6 +131,6 @@ def carried_items(items: Items) -> dict[str, msgspec.Raw]:
     return {key or "": data for key, data in items.items()}
 
 
-def resumed_items(items: Mapping[str, msgspec.Raw]) -> Items:
+def items_from(items: Mapping[str, msgspec.Raw]) -> Items:
     """The inverse of `carried_items`."""
     return {key or None: data for key, data in items.items()}

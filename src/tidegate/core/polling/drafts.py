@@ -37,7 +37,7 @@ def value_draft(
         key=key,
         retain=True,
         gone=gone,
-        source=spec.source,
+        source=spec.backend,
         stale=status.stale,
         as_of=status.as_of,
         error_code=status.error_code,

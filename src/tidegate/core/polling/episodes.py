@@ -38,8 +38,8 @@ class ErrorReports:
         self._reported_at: float
 
     @classmethod
-    def resumed(cls, interval_s: float, carried: CarriedReports, *, now: Instant) -> Self:
-        """Go on where `carried` left off."""
+    def from_carried(cls, interval_s: float, carried: CarriedReports, *, now: Instant) -> Self:
+        """Make one that goes on where `carried` left off."""
         resumed = cls(interval_s)
         resumed._failures = carried.failures
         resumed._suppressed = carried.suppressed

@@ -5,11 +5,12 @@ last is stored, so that every change is published exactly once. A failed call ne
 
 What was *said* last and what was *told* are two things. Said is the newest decision: its events are published, or on
 their way to the bus. Told is what the bus has published (`taken`). Each decision is made against what was said. If the
-bus refuses something, it was never said: `restate` decides again. In a new epoch nothing was told (`forget_told`).
+bus refuses something, it was never said. In a new epoch nothing was told (`forget_told`). In both cases `publish_owed`
+decides again.
 
 For each call the caller first records the outcome in the breaker, then tells it here with the resulting view, and only
-then lets the other sources of that breaker `review`. Ages are monotonic. `as_of` is wall time and only shown: if the
-wall clock is set, it moves too, even backwards, but the data never goes back to an older value.
+then calls `publish_changes` of the other sources of that breaker. Ages are monotonic. `as_of` is wall time and only
+shown: if the wall clock is set, it moves too, even backwards, but the data never goes back to an older value.
 """
 
 from typing import Self
@@ -19,7 +20,7 @@ import msgspec
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker_values import BreakerView
-from tidegate.core.polling.carried import CarriedFreshness, carried_items, carried_told, resumed_items, resumed_told
+from tidegate.core.polling.carried import CarriedFreshness, carried_items, carried_told, items_from, told_from
 from tidegate.core.polling.drafts import FRESHNESS_TYPE, freshness_draft, value_draft
 from tidegate.core.polling.source_values import FreshnessStatus, Items, Keys, SourceSpec, Told, Update, Value, by_key
 from tidegate.errors import ErrorCode
@@ -45,19 +46,22 @@ class Freshness:
         self._told: Told | None = None  # the newest that the bus has published
 
     @classmethod
-    def resumed(cls, spec: SourceSpec, carried: CarriedFreshness, *, now: Instant) -> Self:
-        """Go on where `carried` left off. What was on its way to the bus then is decided again: call `restate`."""
+    def from_carried(cls, spec: SourceSpec, carried: CarriedFreshness, *, now: Instant) -> Self:
+        """Make one that goes on where `carried` left off.
+
+        Call `publish_owed` next: what was on its way to the bus then counts as not said.
+        """
         resumed = cls(spec)
         resumed._interval_s = carried.interval_s
         resumed._limit_s = carried.limit_s
-        resumed._items = resumed_items(carried.items)
+        resumed._items = items_from(carried.items)
         resumed._sent = None if carried.sent_at is None else now.when(carried.sent_at)
         resumed._held_request = carried.held_request
         resumed._attempt = carried.attempt
         resumed._failure = carried.failure
         resumed._is_known = carried.is_known
         if carried.told is not None:
-            resumed._said = resumed._told = resumed_told(carried.told, resumed._items)
+            resumed._said = resumed._told = told_from(carried.told, resumed._items)
         return resumed
 
     def carried(self, now: Instant) -> CarriedFreshness:
@@ -79,83 +83,83 @@ class Freshness:
         """The last good value, also where it is stale or expired."""
         return self._items
 
-    def restored(self, value: Value, *, as_of: float, now: Instant, breaker: BreakerView) -> Update:
-        """A value was read back from disk. It is stale until the backend answers, and dropped if it has answered.
+    def load_saved(self, value: Value, *, as_of: float, now: Instant, breaker: BreakerView) -> Update:
+        """Take a value that was read from disk. It is stale until the backend answers, and dropped if it has answered.
 
         An `as_of` (Unix seconds) in the future means that the clock was wrong when the value was saved: `now` is used.
         """
         if self._sent is not None:
-            return self.review(now, breaker)
+            return self.publish_changes(now, breaker)
         self._items = by_key(value)
         as_of = min(as_of, now.wall)
         self._sent = Instant(now.mono - (now.wall - as_of), as_of)
-        return self._tell(self.status(now, breaker), self._items, now=now)
+        return self._say(self.status(now, breaker), self._items, now=now)
 
     def answered(self, request: int, *, sent: Instant, value: Value, now: Instant, breaker: BreakerView) -> Update:
         """`request`, which was sent at `sent`, brought a good answer. An answer older than the held one is dropped."""
         if request <= self._held_request:
-            return self.review(now, breaker)
+            return self.publish_changes(now, breaker)
         self._hold(request, sent, value)
         self._end_attempt(request, None)
         status = self.status(now, breaker)
-        return self._tell_news(status, self._news(status), now)
+        return self._say_news(status, self._keys_of_news(status), now)
 
     def failed(self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView) -> Update:
         """`request` brought no usable answer. `code` is why the data is stale, unless the breaker is not closed now."""
         if request <= self._attempt:
-            return self.review(now, breaker)
+            return self.publish_changes(now, breaker)
         self._end_attempt(request, code)
-        return self._tick(self.status(now, breaker), now)
+        return self._say_at_tick(self.status(now, breaker), now)
 
-    def repeat(self, now: Instant, breaker: BreakerView) -> Update:
-        """The source was due but not asked: the breaker refused, or the source backs off."""
-        return self._tick(self.status(now, breaker), now)
+    def not_asked(self, now: Instant, breaker: BreakerView) -> Update:
+        """The source was due but not asked: the breaker refused, or the source backs off. Repeats what is stale."""
+        return self._say_at_tick(self.status(now, breaker), now)
 
-    def review(self, now: Instant, breaker: BreakerView) -> Update:
-        """The breaker moved, or time passed. Publishes if staleness, expiry or the outage has changed, and only then.
+    def publish_changes(self, now: Instant, breaker: BreakerView) -> Update:
+        """The breaker moved, or time passed. Publish if staleness, expiry or the outage has changed, and only then.
 
         Before the first outcome nothing is known, so nothing is published.
         """
         if not self._is_known:
             return Update()
         status = self.status(now, breaker)
-        return self._tell(status, self._items if self._moved(status) else (), now=now)
+        return self._say(status, self._items if self._verdict_changed(status) else (), now=now)
 
     def taken(self, told: Told) -> None:
         """The bus has published an update that says `told`. Updates are taken in the order in which they were made."""
         self._told = told
 
     def refused(self) -> None:
-        """The bus refused every update that was on its way. Call `restate` later."""
+        """The bus refused every update that was on its way. Call `publish_owed` later."""
         self._said = self._told
 
     def forget_told(self) -> None:
-        """Another epoch has begun, in which nothing was told. Call `restate` then."""
+        """Another epoch has begun, in which nothing was told. Call `publish_owed` then."""
         self._said = self._told = None
 
-    def restate(self, now: Instant, breaker: BreakerView) -> Update:
-        """After `refused`, `resumed` or `forget_told`: say where the truth differs from what was told."""
+    def publish_owed(self, now: Instant, breaker: BreakerView) -> Update:
+        """After `refused`, `from_carried` or `forget_told`: publish where the truth differs from what was told."""
         if not self._is_known:
             return Update()
         status = self.status(now, breaker)
         told = self._said
         is_lost = told is not None and told.request != self._held_request
         every_answer = not self._spec.on_change and not self._spec.keyed
-        if self._moved(status) or (is_lost and every_answer):
-            return self._tell_news(status, self._items, now)
-        return self._tell_news(status, self._changed(), now) if is_lost else Update()
+        if self._verdict_changed(status) or (is_lost and every_answer):
+            return self._say_news(status, self._items, now)
+        return self._say_news(status, self._changed_keys(), now) if is_lost else Update()
 
     @property
-    def due_review_at(self) -> float | None:
+    def untrue_at(self) -> float | None:
         """Monotonic time at which age alone makes what was said last untrue; None if that never happens."""
         return None if self._said is None else self._true_until(self._said.status)
 
-    def restated(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
+    def corrected_for_age(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
         """Return what a retained `draft` of this source has to say at `now`: itself, unless age has made it untrue.
 
-        The change is published by the next `review`. A snapshot may be asked for before that, if the process was late.
+        `publish_changes` publishes the change soon. A snapshot may be asked for before that, if the process is late.
         """
-        if self.due_review_at is None or now.mono < self.due_review_at:
+        if self.untrue_at is None or now.mono < self.untrue_at:
             return draft
         status = self.status(now, breaker)
         if draft.type == FRESHNESS_TYPE:
@@ -235,46 +239,51 @@ class Freshness:
         max_stale_s = self._spec.max_stale_s
         return self._sent is not None and max_stale_s is not None and now.mono >= self._sent.mono + max_stale_s
 
-    def _moved(self, status: FreshnessStatus) -> bool:
-        return self._said is None or status.moved_since(self._said.status)
+    def _verdict_changed(self, status: FreshnessStatus) -> bool:
+        """Whether every item has to be published, because `status` is another verdict than what was said last."""
+        return self._said is None or status.verdict_changed_since(self._said.status)
 
-    def _news(self, status: FreshnessStatus) -> Keys:
+    def _keys_of_news(self, status: FreshnessStatus) -> Keys:
         """The keys that a good answer publishes: all if the verdict on the data changed, else those it changed."""
         spec = self._spec
         repeats = not spec.on_change or (status.stale and spec.stale_repeat)
-        if self._moved(status) or (repeats and not spec.keyed):
+        if self._verdict_changed(status) or (repeats and not spec.keyed):
             return self._items
-        return self._changed()
+        return self._changed_keys()
 
-    def _changed(self) -> Keys:
+    def _changed_keys(self) -> Keys:
         """The keys of items that are new, or whose data differs from what was said last."""
         before = {} if self._said is None else self._said.items
         return [key for key, data in self._items.items() if before.get(key) != data]
 
-    def _tick(self, status: FreshnessStatus, now: Instant) -> Update:
-        """A due tick without an answer: `stale_repeat` publishes a stale value again. Keyed values are too many."""
+    def _say_at_tick(self, status: FreshnessStatus, now: Instant) -> Update:
+        """A due tick brought no answer. With `stale_repeat`, publish a stale value again, but no long list."""
         again = status.stale and self._spec.stale_repeat and not self._spec.keyed
-        return self._tell(status, self._items if again or self._moved(status) else (), now=now)
+        return self._say(status, self._items if again or self._verdict_changed(status) else (), now=now)
 
-    def _tell_news(self, status: FreshnessStatus, news: Keys, now: Instant) -> Update:
-        """Publish the items of `news` and those that are gone. The other items are unchanged, but as new as these."""
+    def _say_news(self, status: FreshnessStatus, news: Keys, now: Instant) -> Update:
+        """Publish the items of `news`, and the removal of those that are gone. The others only get the new `as_of`."""
         before: Keys = () if self._said is None else self._said.items
-        update = self._tell(status, news, [key for key in before if key not in self._items], now=now)
+        update = self._say(status, news, [key for key in before if key not in self._items], now=now)
         if len(news) < len(self._items):
             update.as_of = status.as_of
         return update
 
-    def _tell(self, status: FreshnessStatus, keys: Keys, gone: Keys = (), *, now: Instant) -> Update:
+    def _say(self, status: FreshnessStatus, keys: Keys, gone: Keys = (), *, now: Instant) -> Update:
+        """Publish the items of `keys` with `status`, and the removal of the keys in `gone`. From now on, that is said.
+
+        `source.freshness` is published too if what it says has changed. The only place where `_said` moves forward.
+        """
         said = None if self._said is None else self._said.status
         if said is not None and said.stale and status.stale and said.reason != status.reason:
             if keys or gone:
                 keys = self._items  # all items of a source show the same reason
-            elif not self._moved(status):
+            elif not self._verdict_changed(status):
                 # No event tells the new reason, so what is said keeps the old one: the events and this agree.
                 status = msgspec.structs.replace(status, error_code=said.error_code, cause=said.cause)
         drafts = [self._draft(status, key, self._items[key], now) for key in keys]
         drafts += [self._draft(status, key, _NULL, now, gone=True) for key in gone]
-        if said is None or said.known != status.known:
+        if said is None or said.in_freshness_event != status.in_freshness_event:
             drafts.append(self._freshness_draft(status, now))
         self._is_known = True
         self._said = Told(status, self._items, self._held_request)

@@ -134,22 +134,25 @@ class Lineup:
         else:
             self._schedule.spread(names, now.mono, jitter=0.0)
 
-    def ticking(self, now: Instant) -> dict[str, list[Source]]:
-        """Return the sources whose tick it is, by breaker. A source that is still being asked has missed its tick."""
-        ticking: dict[str, list[Source]] = {name: [] for name in self._breakers}
-        for event_type in self._schedule.due(now.mono):
+    def take_due(self, now: Instant) -> dict[str, list[Source]]:
+        """Take the sources that are due from the schedule, by breaker. Each is armed for its next tick.
+
+        A source that is still being asked has missed its tick: that is counted.
+        """
+        due: dict[str, list[Source]] = {name: [] for name in self._breakers}
+        for event_type in self._schedule.take_due(now.mono):
             source = self._sources[event_type]
-            ticking[source.plan.breaker].append(source)
+            due[source.plan.breaker].append(source)
             if source.in_flight:
                 self._schedule.miss(event_type)
-        return ticking
+        return due
 
-    def line_up(self, breaker_name: str, ticking: Sequence[Source], now: Instant) -> list[Source]:
+    def line_up(self, breaker_name: str, due: Sequence[Source], now: Instant) -> list[Source]:
         """Queue the sources of a breaker that are to be asked now, for a connection. Return them.
 
-        If the breaker is closed, these are all of `ticking` that may be asked; otherwise a probe alone.
+        If the breaker is closed, these are all of `due` that may be asked; otherwise a probe alone.
         """
-        asked = self._asked(breaker_name, ticking, now)
+        asked = self._asked(breaker_name, due, now)
         breaker = self._breakers[breaker_name]
         for group in ([asked] if asked else []) if self._batch else [[source] for source in asked]:
             turn = Turn(group, breaker)
@@ -175,7 +178,7 @@ class Lineup:
         for turn in self._places.withdraw(lambda turn: turn.breaker.refusal(now) is not None):
             sources += turn.group
             self.note_held_back(turn.group, turn.breaker, now)
-            self.is_over(turn)
+            self.end_turn(turn)
         return sources
 
     def note_held_back(self, sources: Iterable[Source], breaker: Breaker, now: Instant) -> None:
@@ -183,31 +186,31 @@ class Lineup:
         if breaker.is_closed and breaker.refusal(now) is not None:
             self._held_back |= dict.fromkeys(source.type for source in sources)
 
-    def no_longer_waits(self, turn: Turn) -> None:
-        """The breaker was asked for a permit: from here on it knows itself whether a probe is out."""
+    def forget_probe(self, turn: Turn) -> None:
+        """The breaker was asked for a permit for `turn`: from now on the breaker knows whether a probe is out."""
         if self._probes.get(turn.breaker.name) is turn:
             del self._probes[turn.breaker.name]
 
-    def is_over(self, turn: Turn) -> None:
-        """The turn has ended, or was withdrawn: its connection is free, its sources may be asked again. Counts once."""
+    def end_turn(self, turn: Turn) -> None:
+        """Free the connection of `turn` and let its sources be asked again. Has no effect if it is over already."""
         if turn.is_over:
             return
         turn.is_over = True
-        self.no_longer_waits(turn)
+        self.forget_probe(turn)
         if turn.has_place:
             self._places.leave()
         for source in turn.group:
-            source.is_back()
+            source.end_turn()
 
     @property
     def held_back(self) -> Sequence[str]:
         """The sources that are asked as soon as the backend's hold ends."""
         return list(self._held_back)
 
-    def _asked(self, breaker_name: str, ticking: Sequence[Source], now: Instant) -> list[Source]:
+    def _asked(self, breaker_name: str, due: Sequence[Source], now: Instant) -> list[Source]:
         breaker = self._breakers[breaker_name]
         refused = breaker.refusal(now) is not None
-        ready = [source for source in ticking if source.may_be_asked(now)]
+        ready = [source for source in due if source.may_be_asked(now)]
         if breaker.is_closed:
             self.note_held_back(ready, breaker, now)
             return [] if refused else ready

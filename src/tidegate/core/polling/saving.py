@@ -20,13 +20,13 @@ def to_save(event_type: str, items: Items, *, keys: Keys, gone: Keys, as_of: flo
     return Save(values, [(event_type, key or "") for key in gone])
 
 
-def restored(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:
+def saved_value(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:
     """Return the saved value; None if it was saved when the configuration had the other shape."""
     if keyed:
         return {key: msgspec.Raw(value.data) for key, value in values.items() if key} or None
     return msgspec.Raw(values[""].data) if "" in values else None
 
 
-def restored_as_of(values: Mapping[str, SavedValue]) -> float:
+def saved_as_of(values: Mapping[str, SavedValue]) -> float:
     """Return when the saved value was last seen, in Unix seconds. There must be at least one value."""
     return values[""].as_of if "" in values else max(value.as_of for value in values.values())

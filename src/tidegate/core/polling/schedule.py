@@ -62,7 +62,7 @@ class Schedule:
         """When `name` is due next."""
         return self._sources[name].next_at
 
-    def due(self, now: float) -> list[str]:
+    def take_due(self, now: float) -> list[str]:
         """Return the sources that are due, longest due first, and arm each for its next time.
 
         Ticks of the grid that passed unnoticed in between are counted as missed.

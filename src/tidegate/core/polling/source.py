@@ -23,7 +23,7 @@ from tidegate.core.polling.episodes import ErrorReports, Report
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.notes import source_failing, source_recovered
 from tidegate.core.polling.outcome import Fault, Outcome
-from tidegate.core.polling.saving import restored, restored_as_of, to_save
+from tidegate.core.polling.saving import saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
 from tidegate.errors import ErrorCode
 
@@ -75,13 +75,13 @@ class Source:
         self._end = CallEnd()
 
     @classmethod
-    def resumed(
+    def from_carried(
         cls, plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, keeps: bool, now: Instant
     ) -> Self:
-        """Go on where `carried` left off, without the call that was under way then."""
+        """Make one that goes on where `carried` left off, without the call that was under way then."""
         resumed = cls(plan, backend, keeps=keeps)
-        resumed._freshness = Freshness.resumed(plan.spec, carried.freshness, now=now)
-        resumed._reports = ErrorReports.resumed(backend.rpc_error_interval_s, carried.reports, now=now)
+        resumed._freshness = Freshness.from_carried(plan.spec, carried.freshness, now=now)
+        resumed._reports = ErrorReports.from_carried(backend.rpc_error_interval_s, carried.reports, now=now)
         resumed._requests = carried.requests + REQUESTS_SKIPPED
         resumed.attempted = carried.attempted
         resumed.idle = carried.idle
@@ -114,23 +114,23 @@ class Source:
         return idle_s if self.idle and idle_s is not None else self.plan.spec.interval_s
 
     @property
-    def review_at(self) -> float | None:
-        """Monotonic time at which age alone makes what was said untrue, or later if the end of its call is awaited."""
-        due = self._freshness.due_review_at
-        awaited_until = self._end.awaited_until
-        return due if due is None or awaited_until is None else max(due, awaited_until)
+    def check_age_at(self) -> float | None:
+        """Monotonic time at which age alone makes what was said untrue, or later while it waits for its call to end."""
+        due = self._freshness.untrue_at
+        wait_until = self._end.wait_until
+        return due if due is None or wait_until is None else max(due, wait_until)
 
     def may_be_asked(self, now: Instant) -> bool:
         """Whether it has no turn already, and does not back off after a refused account."""
         return not self.in_flight and self.backs_off_until <= now.mono
 
-    def is_at_deadline(self, now: Instant) -> bool:
+    def is_past_deadline(self, now: Instant) -> bool:
         """Whether its call has reached its deadline, so that its end is about to say what there is to say."""
-        return self._end.is_overdue(now)
+        return self._end.is_past_deadline(now)
 
-    def restated(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
-        """Return what a retained `draft` of this source has to say at `now`. See `Freshness.restated`."""
-        return self._freshness.restated(draft, now, breaker)
+    def corrected_for_age(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
+        """Return what a retained `draft` of this source has to say at `now`. See `Freshness.corrected_for_age`."""
+        return self._freshness.corrected_for_age(draft, now, breaker)
 
     def view(self, now: Instant, breaker: BreakerView, *, next_poll_at: float, missed_ticks: int) -> SourceView:
         """Return the source as it is shown. `next_poll_at` is in Unix seconds."""
@@ -150,13 +150,13 @@ class Source:
 
     # what happens to it
 
-    def restore(self, values: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Its values were read back from disk, by key. They are published as stale until the backend answers."""
-        value = restored(values, keyed=self.plan.key is not None)
+    def load_saved(self, rows: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Publish the values of `rows`, by key, read from disk. They are stale until the backend answers."""
+        value = saved_value(rows, keyed=self.plan.key is not None)
         if value is None:
             return
-        as_of = restored_as_of(values)
-        self._say(self._freshness.restored(value, as_of=as_of, now=now, breaker=breaker), into)
+        as_of = saved_as_of(rows)
+        self._publish(self._freshness.load_saved(value, as_of=as_of, now=now, breaker=breaker), into)
         if as_of > now.wall:  # the clock was wrong when they were saved: what is on disk would stay wrong
             self.save(now, breaker, into)
 
@@ -173,8 +173,8 @@ class Source:
         self.last_sent = now.mono
         self._end.begin(now.mono + self._backend.timeout_s)
 
-    def is_back(self) -> None:
-        """Its turn has ended or was withdrawn, so it may be asked again."""
+    def end_turn(self) -> None:
+        """Its turn has ended or was withdrawn: it may be asked again."""
         self.in_flight = False
         self._end.clear()
 
@@ -200,40 +200,41 @@ class Source:
         if isinstance(outcome, Fault):
             self._back_off(outcome, now, draw)
             update = self._freshness.failed(self._requests, code=outcome.code, now=now, breaker=breaker)
-            self._say(update, into)
+            self._publish(update, into)
             self._report(outcome, now, breaker, into)
             return
         assert value is not None, "an answer has a value"
         self.auth_refusals = 0
         self._recover(now, into)
         update = self._freshness.answered(self._requests, sent=sent, value=value, now=now, breaker=breaker)
-        self._say(update, into)
+        self._publish(update, into)
         if self._keeps:
             drafts = [draft for draft in update.drafts if draft.type == self.type]
             changed = {draft.key for draft in drafts} if self.plan.key else {None}
             self._save(changed, [draft.key for draft in drafts if draft.gone], now, breaker, into)
 
-    def repeat(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
-        """It was due, but is not asked, or is still being asked. With `only_news`, nothing is repeated."""
+    def not_asked(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
+        """It was due, but is not asked now, or is still being asked. With `only_news`, nothing is repeated."""
         self.attempted = self.attempted or not self.in_flight
-        if self.attempted and not self._awaits_end(now):
-            said = self._freshness
-            self._say(said.review(now, breaker) if only_news else said.repeat(now, breaker), into)
+        if self.attempted and not self._wait_for_end(now):
+            freshness = self._freshness
+            update = freshness.publish_changes(now, breaker) if only_news else freshness.not_asked(now, breaker)
+            self._publish(update, into)
 
-    def review(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Its breaker moved: say what that changes for its data."""
-        self._say(self._freshness.review(now, breaker), into)
+    def publish_changes(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Its breaker moved: publish what that changes for its data."""
+        self._publish(self._freshness.publish_changes(now, breaker), into)
 
-    def review_age(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Say what time alone has made stale or expired, if anything."""
-        at = self.review_at
-        if at is not None and at <= now.mono and not self._awaits_end(now):
-            self._say(self._freshness.review(now, breaker), into)
+    def check_age(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Publish what time alone has made stale or expired, if anything."""
+        at = self.check_age_at
+        if at is not None and at <= now.mono and not self._wait_for_end(now):
+            self._publish(self._freshness.publish_changes(now, breaker), into)
 
-    def restate(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Say what differs from what was told, unless the end of its call is about to. See `Freshness.restate`."""
-        if not self._awaits_end(now):
-            self._say(self._freshness.restate(now, breaker), into)
+    def publish_owed(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
+        """Publish what differs from what was told, unless the end of its call is about to."""
+        if not self._wait_for_end(now):
+            self._publish(self._freshness.publish_owed(now, breaker), into)
 
     def save(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Save all its values, with their `as_of` by the present wall clock."""
@@ -247,22 +248,22 @@ class Source:
         self._freshness.taken(told)
 
     def refused(self) -> None:
-        """The bus refused what this source said last. Call `restate` later."""
+        """The bus refused what this source said last. Call `publish_owed` later."""
         self._freshness.refused()
 
     def forget_told(self) -> None:
-        """Another epoch has begun, in which nothing was told. Call `restate` then."""
+        """Another epoch has begun, in which nothing was told. Call `publish_owed` then."""
         self._freshness.forget_told()
 
     def report_refused(self, report: Report) -> None:
         """The bus refused an `rpc_error`."""
         self._reports.refused(report)
 
-    def _awaits_end(self, now: Instant) -> bool:
-        """Whether the end of its call is about to say what there is to say."""
-        return self._end.is_awaited(now)
+    def _wait_for_end(self, now: Instant) -> bool:
+        """Wait for the end of its call if that is about to say what there is to say. Return whether it waits."""
+        return self._end.wait_at_deadline(now)
 
-    def _say(self, update: Update, into: Decision) -> None:
+    def _publish(self, update: Update, into: Decision) -> None:
         if update.told is not None:
             into.drafts += update.drafts
             into.told[self.type] = update.told

@@ -21,7 +21,7 @@ Keys = Collection[str | None]
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source's configuration says of its data. `type` is the event type, `source` the backend's name.
+    """What the configuration says of a source's data. `type` is the event type; `backend` is the name of the backend.
 
     Durations are in seconds. A stale value older than `max_stale_s` is no longer handed out. With `on_change`, good
     answers that change nothing are not published. With `stale_repeat`, a stale event is published again at each due
@@ -29,7 +29,7 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     type: str
-    source: str
+    backend: str
     interval_s: float
     timeout_s: float
     max_stale_s: float | None = None
@@ -53,7 +53,7 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
     cause: ErrorCode | None
     expired: bool
 
-    def moved_since(self, said: "FreshnessStatus") -> bool:
+    def verdict_changed_since(self, said: "FreshnessStatus") -> bool:
         """Whether all items have to be published after `said`: the verdict changed, or the outage that made them stale.
 
         While a breaker is not closed, all stale data behind it says so, with the same cause. And data that was polled
@@ -66,8 +66,8 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
         return tells_why and said.reason != self.reason
 
     @property
-    def known(self) -> tuple[bool, bool, ErrorCode | None]:
-        """The part that `source.freshness` tells: a change of it is published."""
+    def in_freshness_event(self) -> tuple[bool, bool, ErrorCode | None]:
+        """What the event `source.freshness` says: stale or not, known or not, and why. A change of it is published."""
         return self.stale, self.as_of is None, self.error_code
 
     @property

@@ -2,7 +2,7 @@
 
 Every decision about a backend leaves through `finished`, and comes back through `taken` or `refused` once the bus has
 answered. Three things can go wrong with what was said, and each is made good by the next decision, or by the next tick
-after `restate_at`:
+after `owed_due_at`:
 
 - The bus refuses it. Then it was never said, and all that was decided after it is refused too.
 - The backend was taken over from another process, which could not publish everything.
@@ -19,7 +19,7 @@ from tidegate.core.polling.breaker_values import Transition
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.drafts import move_draft
 
-RESTATE_S = 0.5
+PUBLISH_OWED_S = 0.5
 """How long after a refusal it is said again, unless something else is said before: a bus in trouble is not flooded."""
 
 
@@ -27,7 +27,7 @@ class Telling:
     """What subscribers know of one backend and its `parts`."""
 
     def __init__(self, parts: BackendParts) -> None:
-        self.restate_at: float | None = None
+        self.owed_due_at: float | None = None
         """Monotonic time at which what is owed is said, unless something else is said before; None if nothing is."""
         self._parts = parts
         self._sources = parts.sources
@@ -43,7 +43,7 @@ class Telling:
     def resume(self, untold: Collection[Transition], now: Instant) -> None:
         """Another process has told of this backend before, except the moves in `untold`."""
         self._moves_owed += untold
-        self.restate_at = now.mono
+        self.owed_due_at = now.mono
 
     def begin(self, firsts: Iterable[Transition], now: Instant) -> None:
         """Nothing was told yet: everything is owed, the `firsts` of the breakers before all else."""
@@ -51,7 +51,7 @@ class Telling:
         self._moves_owed[:] = firsts
         for source in self._sources.values():
             source.forget_told()
-        self.restate_at = now.mono
+        self.owed_due_at = now.mono
 
     def epoch_changed(self, firsts: Iterable[Transition], now: Instant) -> None:
         """Another sequence of events begins, in which nothing was told. Otherwise as `begin`."""
@@ -62,17 +62,17 @@ class Telling:
 
     def owe(self, now: Instant) -> None:
         """Somebody who was about to say something will not: say it soon."""
-        if self.restate_at is None:
-            self.restate_at = now.mono
+        if self.owed_due_at is None:
+            self.owed_due_at = now.mono
 
     def finished(self, out: Decision, now: Instant) -> Decision:
         """Complete a decision: add what is owed, and put the moves of breakers before what they mean."""
-        if self.restate_at is not None and (out.drafts or out.moves or now.mono >= self.restate_at):
-            self.restate_at = None
+        if self.owed_due_at is not None and (out.drafts or out.moves or now.mono >= self.owed_due_at):
+            self.owed_due_at = None
             out.moves[:0] = self._moves_owed
             self._moves_owed.clear()
             for source in self._sources.values():
-                source.restate(now, self._parts.seen_by(source, now), out)
+                source.publish_owed(now, self._parts.seen_by(source, now), out)
         if out.moves:
             self._moves_under_way += out.moves
             # A client that hears of stale data must have heard before that the breaker is open.
@@ -102,4 +102,4 @@ class Telling:
         del self._moves_under_way[:refused]
         for name in decision.told:
             self._sources[name].refused()
-        self.restate_at = now.mono + RESTATE_S
+        self.owed_due_at = now.mono + PUBLISH_OWED_S

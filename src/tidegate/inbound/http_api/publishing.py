@@ -46,7 +46,7 @@ class PublishEndpoint:
         check_encoding(request.headers)
         pieces = iter(parse_publications(body, check_count=self._publishers.check_count))
         drafts = next(pieces, [])
-        return None if next(pieces, None) else self._publishers.begin(drafts, admission.grant)
+        return None if next(pieces, None) else self._publishers.start_publish(drafts, admission.grant)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         request = scope["state"][REQUEST]
@@ -60,7 +60,7 @@ class PublishEndpoint:
                 if drafts:
                     await asyncio.sleep(0)
                 drafts += some
-            begun = self._publishers.begin(drafts, admission.grant)
+            begun = self._publishers.start_publish(drafts, admission.grant)
             position = begun if isinstance(begun, Position) else await begun
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
             await refuse(error, scope, receive, send)
