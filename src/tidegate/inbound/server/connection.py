@@ -1,7 +1,8 @@
 """One HTTP connection: reads requests from its transport, and has them answered one after the other.
 
 `reading` parses the requests, `handlers` chooses who answers each, `turns` keeps the order, and `cycle` writes the
-answer. This module owns the rest: the transport, the timeouts, and how the connection ends.
+answer. `endings` has the ways in which a connection ends. This module owns the rest: the transport, what becomes of its
+input, and which timeout it has.
 """
 
 import asyncio
@@ -10,17 +11,14 @@ from typing import cast
 import structlog
 
 from tidegate.core.intake import Intake
-from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import RefusalReason
+from tidegate.inbound.server import endings
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
-from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
+from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader
 from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
-
-LINGER_S = 2.0
-"""Seconds to read on after a refusal. Closing with unread bytes sends a reset, which may destroy the answer."""
 
 log = structlog.get_logger("tidegate.http")
 
@@ -212,9 +210,7 @@ class HttpConnection(asyncio.Protocol):
 
     def close_within_timeout(self) -> None:
         """Close when all has been sent, or after `heads.after_s` seconds if the client does not read it."""
-        if not self._transport.is_closing():
-            self._transport.close()
-            asyncio.get_running_loop().call_later(self._shared.heads.after_s, self._transport.abort)
+        endings.close_within(self._transport, self._shared.heads.after_s)
 
     # answering
 
@@ -248,40 +244,16 @@ class HttpConnection(asyncio.Protocol):
     # ending
 
     def _refuse(self, bad: BadRequest) -> None:
-        """Answer a request that broke a rule and close. Close without an answer if it would end up inside another."""
         reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
         self._shared.refused(reason, self._peer.address)
-        is_of_a_body, last = self._reader.stage is Stage.BODY, self._turns.last
-        if not is_of_a_body and not self._turns.is_answering:
-            self._answer(bad)
-        elif is_of_a_body and not self._turns.is_answering:
-            self._linger()  # the request was answered before its body was complete, and must not be answered twice
-        elif is_of_a_body and last is not None and last is self._turns.running and not last.started:
-            self._turns.disconnect()  # its handler must not answer too
-            self._answer(bad)
-        else:
-            self._cut_off()
-
-    def _answer(self, bad: BadRequest) -> None:
-        answer = ProblemAnswer(bad.status, bad.detail)
-        self._transport.write(answer.closing(self._shared.common.block()))
-        self._linger()
-
-    def _linger(self) -> None:
-        """End our side of the connection, and discard what the client still sends, for up to `LINGER_S`."""
         self._input = Input.DISCARDED
         self._shared.heads.stop(self)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-        asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+        common = self._shared.common.block()
+        endings.refuse(bad, self._transport, turns=self._turns, stage=self._reader.stage, common=common)
 
     def _cut_off(self) -> None:
-        """Close the connection now."""
         self._input = Input.DISCARDED
-        self._turns.disconnect()  # first: `connection_lost` comes later, and until then handlers would write
-        self._transport.abort()
+        endings.cut_off(self._transport, self._turns)
 
     def _answer_is_stuck(self) -> None:
         log.debug("client does not read an answer", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)
