@@ -20,7 +20,7 @@ from fanout import draft
 from serving import RawClient, read_answer, request, serving
 
 from tidegate.core.problem import UNFORESEEN
-from tidegate.errors import CloseCode, ConfigError
+from tidegate.errors import CloseCode, ConfigError, RefusalReason
 from tidegate.inbound.server import AsgiApp, serve, tls_context, transport_of
 from tidegate.inbound.server.connection import HttpConnection
 from tidegate.inbound.server.deadlines import Deadlines
@@ -79,7 +79,7 @@ async def test_a_slow_head_is_ended(sent: bytes) -> None:
         await client.close()
 
 
-@pytest.mark.parametrize("sent", [b"\r\n", b"G"])
+@pytest.mark.parametrize("sent", [b"G", b"\r\nG"])
 async def test_a_slow_head_on_a_used_connection_is_ended(sent: bytes) -> None:
     async with server(Application(), handshake_s=0.05) as port:
         client = await RawClient.open(port)
@@ -88,6 +88,21 @@ async def test_a_slow_head_on_a_used_connection_is_ended(sent: bytes) -> None:
         client.writer.write(sent)
         assert await client.rest() == b""
         await client.close()
+
+
+@pytest.mark.parametrize(("began", "rest"), [(b"", b"\r\n"), (b"Content-Length: 2\r\n", b"xx")])
+async def test_a_used_connection_is_idle_again_behind_what_is_no_request(began: bytes, rest: bytes) -> None:
+    refused: list[RefusalReason] = []
+    async with server(
+        Application(), handshake_s=3600.0, keep_alive_s=0.05, refused=lambda reason, _: refused.append(reason)
+    ) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON[:-2] + began + b"\r\n")
+        await client.until(b"done")
+        client.writer.write(rest)
+        assert await ended(client) == b""
+        await client.close()
+    assert refused == []
 
 
 async def test_a_head_in_drips_is_ended_too() -> None:

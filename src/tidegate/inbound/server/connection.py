@@ -16,7 +16,7 @@ from tidegate.inbound.server import endings
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
-from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader
+from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
 from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
@@ -24,7 +24,14 @@ log = structlog.get_logger("tidegate.http")
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection, until it ends or becomes a WebSocket."""
+    """One connection, until it ends or becomes a WebSocket.
+
+    It has at most one timeout, none while a request is answered, and only whole requests renew it:
+
+    - `heads` for the first head from the beginning; for a later head from its first byte, or from the end of the answer
+      before it; and for the rest of a request from the end of its answer, if that came first;
+    - `idle` between two requests. Empty lines (RFC 9112, section 2.2) are no request.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -64,7 +71,6 @@ class HttpConnection(asyncio.Protocol):
             self.shutdown()
 
     def data_received(self, data: bytes) -> None:
-        self._shared.idle.stop(self)
         self._may_hold = True
         while data and self._input is Input.PARSED:
             try:
@@ -75,7 +81,7 @@ class HttpConnection(asyncio.Protocol):
             self._start_held()
         if self._input is Input.HANDED_ON and data:  # a client may send frames together with its upgrade request
             cast("asyncio.Protocol", self._transport.get_protocol()).data_received(data)
-        elif self._needs_more_input():
+        elif self._reader.stage is Stage.HEAD and self._waits_for_client():
             self._shared.heads.begin(self)
 
     def eof_received(self) -> bool:
@@ -110,9 +116,7 @@ class HttpConnection(asyncio.Protocol):
     # RequestSink
 
     def request_begins(self) -> None:
-        # An earlier request of this read may have been answered already, which started the idle timeout.
-        if not self._may_hold:
-            self._shared.idle.stop(self)
+        self._shared.idle.stop(self)
 
     def request_head(self, head: RequestHead) -> None:
         if self._transport.is_closing():  # an earlier request of this read was answered, and closed the connection
@@ -134,11 +138,15 @@ class HttpConnection(asyncio.Protocol):
             self._turns.last.take(piece)
 
     def request_ends(self) -> None:
-        if self._turns.last is not None:
-            self._turns.last.end()
+        last = self._turns.last
+        if last is not None:
+            last.end()
         if self._held is not None:
             held, self._held = self._held, None
             self._shared.handlers.answer_at_once(held, self._peer)
+        elif last is not None and last.complete:  # answered early: its rest had a timeout until now
+            self._shared.heads.stop(self)
+            self._shared.idle.begin(self)
 
     def upgrade(self, head: RequestHead) -> None:
         self._shared.heads.stop(self)
@@ -185,8 +193,10 @@ class HttpConnection(asyncio.Protocol):
         following = self._turns.advance()
         if following is not None:
             self._shared.handlers.start(following, self._peer)
-        else:
+        elif self._reader.stage is Stage.BETWEEN:
             self._shared.idle.begin(self)
+        else:  # part of a request has come: the rest of this one, or of the head of the next
+            self._shared.heads.begin(self)
 
     # called by the server
 
@@ -202,10 +212,11 @@ class HttpConnection(asyncio.Protocol):
         """Close now, and drop what has not been sent."""
         self._transport.abort()
 
-    def head_timed_out(self) -> None:
-        """The client did not send a whole request head in time."""
-        log.debug("request head timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
-        self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
+    def request_timed_out(self) -> None:
+        """The client did not send a whole request head in time, or not the rest of a request that has its answer."""
+        log.debug("request timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
+        if self._reader.stage is not Stage.BODY:  # a request with an answer is not refused once more
+            self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
         self.close_within_timeout()
 
     def close_within_timeout(self) -> None:
@@ -232,10 +243,10 @@ class HttpConnection(asyncio.Protocol):
         if held is not None and self._input is Input.PARSED:
             self._shared.handlers.start(held, self._peer)
 
-    def _needs_more_input(self) -> bool:
-        """Whether nothing can happen before the client sends more, so that the timeout for heads applies."""
+    def _waits_for_client(self) -> bool:
+        """Whether nothing can happen before the client sends more."""
         is_over = self._input is not Input.PARSED or self._transport.is_closing()
-        return not (is_over or self._turns.is_answering or self in self._shared.idle)
+        return not (is_over or self._turns.is_answering)
 
     def _answers_in_pieces(self) -> bool:
         running = self._turns.running

@@ -37,8 +37,9 @@ class Served(Protocol):
 class Shared(msgspec.Struct, kw_only=True):
     """What the connections of one server share.
 
-    `heads` closes connections that send no whole request head in time, and `idle` those between two requests. `gone` is
-    called when a connection has ended or become a WebSocket. `is_ending` is set when the server shuts down.
+    `heads` closes connections that send no whole request head in time, or not the rest of a request that is answered.
+    `idle` closes those between two requests. `gone` is called when a connection has ended or become a WebSocket.
+    `is_ending` is set when the server shuts down.
     """
 
     handlers: Handlers
