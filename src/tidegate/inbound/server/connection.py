@@ -79,10 +79,13 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(bad)
         if self._held is not None:
             self._start_held()
-        if self._input is Input.HANDED_ON and data:  # a client may send frames together with its upgrade request
+        if self._input is Input.PARSED:
+            if self._reader.stage is Stage.HEAD and not self._turns.is_answering:
+                self._shared.heads.begin(self)
+        elif self._input is Input.DISCARDED:
+            self._discarded(len(data))
+        elif data:  # a client may send frames together with its upgrade request
             cast("asyncio.Protocol", self._transport.get_protocol()).data_received(data)
-        elif self._reader.stage is Stage.HEAD and self._waits_for_client():
-            self._shared.heads.begin(self)
 
     def eof_received(self) -> bool:
         """The client sends nothing more. Return whether the connection stays open, to answer its last request.
@@ -119,8 +122,7 @@ class HttpConnection(asyncio.Protocol):
         self._shared.idle.stop(self)
 
     def request_head(self, head: RequestHead) -> None:
-        if self._transport.is_closing():  # an earlier request of this read was answered, and closed the connection
-            self._input = Input.DISCARDED
+        if self._input is not Input.PARSED:
             return
         if self._turns.are_full:
             raise BadRequest(400, f"expected at most {PIPELINED} requests to wait for their turn")
@@ -134,23 +136,28 @@ class HttpConnection(asyncio.Protocol):
             self.pause_reading()  # or else the client could fill our memory with waiting requests
 
     def request_body(self, piece: bytes) -> None:
-        if self._turns.last is not None:
+        if self._turns.last is not None and self._input is Input.PARSED:
             self._turns.last.take(piece)
 
     def request_ends(self) -> None:
         last = self._turns.last
-        if last is not None:
-            last.end()
+        if last is None or self._input is not Input.PARSED:
+            return
+        last.end()
+        if not last.answer.keep_alive:
+            self._input = Input.DISCARDED
         if self._held is not None:
             held, self._held = self._held, None
             self._shared.handlers.answer_at_once(held, self._peer)
-        elif last is not None and last.complete:  # answered early: its rest had a timeout until now
+        elif last.complete:  # answered early: its rest had a timeout until now
             self._shared.heads.stop(self)
             self._shared.idle.begin(self)
 
     def upgrade(self, head: RequestHead) -> None:
+        if self._input is not Input.PARSED:
+            return
         self._shared.heads.stop(self)
-        if self._turns.is_answering or self.is_full or self._transport.is_closing():
+        if self._turns.is_answering or self.is_full:
             # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
             # protocol would not learn of it. Only a client that does not wait for its answers gets here.
             self._cut_off()
@@ -173,6 +180,7 @@ class HttpConnection(asyncio.Protocol):
             await self._full.ended()
 
     def close(self) -> None:
+        self._input = Input.DISCARDED
         self._transport.close()
 
     def pause_reading(self) -> None:
@@ -204,9 +212,11 @@ class HttpConnection(asyncio.Protocol):
         """Close after the answers to the requests that have come, or now if there are none."""
         last = self._turns.last
         if last is None or last.complete:
-            self._transport.close()
+            self.close()
         else:
             last.answer.keep_alive = False
+            if last.is_whole:
+                self._input = Input.DISCARDED
 
     def abort(self) -> None:
         """Close now, and drop what has not been sent."""
@@ -221,6 +231,7 @@ class HttpConnection(asyncio.Protocol):
 
     def close_within_timeout(self) -> None:
         """Close when all has been sent, or after `heads.after_s` seconds if the client does not read it."""
+        self._input = Input.DISCARDED
         endings.close_within(self._transport, self._shared.heads.after_s)
 
     # answering
@@ -243,18 +254,23 @@ class HttpConnection(asyncio.Protocol):
         if held is not None and self._input is Input.PARSED:
             self._shared.handlers.start(held, self._peer)
 
-    def _waits_for_client(self) -> bool:
-        """Whether nothing can happen before the client sends more."""
-        is_over = self._input is not Input.PARSED or self._transport.is_closing()
-        return not (is_over or self._turns.is_answering)
-
     def _answers_in_pieces(self) -> bool:
         running = self._turns.running
         return running is not None and running.started and not running.complete
 
     # ending
 
+    def _discarded(self, count: int) -> None:
+        """Limit what comes behind a request that ends its connection: it must not keep us busy during a long answer."""
+        if self._turns.is_answering:
+            self._intake.bytes_received(count)
+            if self._intake.is_over:
+                self._shared.refused(RefusalReason.TOO_LARGE, self._peer.address)
+                self._cut_off()
+
     def _refuse(self, bad: BadRequest) -> None:
+        if self._input is not Input.PARSED:
+            return
         reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
         self._shared.refused(reason, self._peer.address)
         self._input = Input.DISCARDED

@@ -23,7 +23,7 @@ class Input(Enum):
     HANDED_ON = auto()
     """Passes them to the WebSocket that it has become."""
     DISCARDED = auto()
-    """Discards them: it has been refused, and ends."""
+    """Discards them: it ends. It was refused, or the last request that will be answered has come whole."""
 
 
 class Served(Protocol):
