@@ -734,3 +734,27 @@ async def test_a_slow_reader_of_a_whole_answer_gets_all_of_it() -> None:
             await asyncio.sleep(0.005)
         await client.close()
     assert got > 2_000_000
+
+
+STREAM = b"GET /api/v1/events?types=a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PROBE = request("GET", "/healthz", host="localhost").replace(b"Connection: close\r\n", b"")
+
+
+@pytest.mark.parametrize("behind", [b"", PROBE, PROBE * 3, b"GET / HT"])
+@pytest.mark.parametrize("is_together", [True, False])
+async def test_a_stream_ends_with_its_clients_direction_whatever_waits_behind_it(
+    behind: bytes, is_together: bool
+) -> None:
+    async with serving() as served:
+        client = await RawClient.open(served.port)
+        client.writer.write(STREAM + behind if is_together else STREAM)
+        await client.until(b'"welcome"')
+        if not is_together:
+            client.writer.write(behind)
+            assert (await served.ask("GET", "/healthz")).status == 200  # by now what waits has been read
+        client.writer.write_eof()
+        await client.rest()
+        await client.close()
+        async with asyncio.timeout(20):
+            while served.house.gateway.clients.connections:
+                await asyncio.sleep(0.005)

@@ -90,11 +90,12 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends nothing more. Return whether the connection stays open, to answer its last request.
 
-        It does if the request is complete and the answer has not begun. An answer that has begun is cut short: it may
-        be an endless stream, which has no other way to notice that the client has left. TLS cannot be half-closed.
+        It does if the request is complete and no answer is being sent in pieces. Such an answer is cut short, whatever
+        waits behind it: it may be an endless stream, which has no other way to notice at once that the client has left.
+        TLS cannot be half-closed.
         """
-        last = self._turns.last
-        if last is None or last.complete or last.started or not last.is_whole or self._shared.scheme == "https":
+        last, is_https = self._turns.last, self._shared.scheme == "https"
+        if last is None or last.complete or not last.is_whole or self._answers_in_pieces() or is_https:
             return False
         last.answer.keep_alive = False
         return True
@@ -132,8 +133,10 @@ class HttpConnection(asyncio.Protocol):
             cycle.answer.keep_alive = False
         if self._turns.add(cycle):
             self._start_or_hold(cycle)
-        else:
-            self.pause_reading()  # or else the client could fill our memory with waiting requests
+        elif not self._answers_in_pieces():
+            # A client that does not wait for its answers is slowed down before it reaches a limit. But not behind a
+            # stream: that has to be told when the client leaves, so reading goes on.
+            self.pause_reading()
 
     def request_body(self, piece: bytes) -> None:
         if self._turns.last is not None and self._input is Input.PARSED:
