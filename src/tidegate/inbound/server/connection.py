@@ -95,7 +95,7 @@ class HttpConnection(asyncio.Protocol):
         TLS cannot be half-closed.
         """
         last, is_https = self._turns.last, self._shared.scheme == "https"
-        if last is None or last.complete or not last.is_whole or self._answers_in_pieces() or is_https:
+        if last is None or last.complete or not last.is_whole or self._turns.answers_in_pieces() or is_https:
             return False
         last.answer.keep_alive = False
         return True
@@ -108,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
         self._full = FullTransport(
             self._transport,
             grace_s=self._shared.slow_grace_s,
-            is_excused=self._answers_in_pieces,
+            is_excused=self._turns.answers_in_pieces,
             stuck=self._answer_is_stuck,
         )
 
@@ -133,7 +133,7 @@ class HttpConnection(asyncio.Protocol):
             cycle.answer.keep_alive = False
         if self._turns.add(cycle):
             self._start_or_hold(cycle)
-        elif not self._answers_in_pieces():
+        elif not self._turns.answers_in_pieces():
             # A client that does not wait for its answers is slowed down before it reaches a limit. But not behind a
             # stream: that has to be told when the client leaves, so reading goes on.
             self.pause_reading()
@@ -256,10 +256,6 @@ class HttpConnection(asyncio.Protocol):
         held, self._held = self._held, None
         if held is not None and self._input is Input.PARSED:
             self._shared.handlers.start(held, self._peer)
-
-    def _answers_in_pieces(self) -> bool:
-        running = self._turns.running
-        return running is not None and running.started and not running.complete
 
     # ending
 
