@@ -15,6 +15,7 @@ import structlog.testing
 from tidegate import __version__
 from tidegate.cli import configuring, main, serving
 from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
+from tidegate.cli.following import Following
 from tidegate.config import EXAMPLE
 from tidegate.errors import ConfigError
 
@@ -261,6 +262,20 @@ def test_a_file_brings_its_own_backends() -> None:
 def test_an_engine_port_that_is_taken_is_refused() -> None:
     with Recorder() as server, pytest.raises(serving.CannotListen, match=f"port {server.server_port} is taken"):
         serving.configured(None, {}, server.server_port)
+
+
+def test_a_demo_that_loses_the_port_of_its_engine_names_no_option_that_it_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def demonstrate() -> None:
+        await serving.demo(asyncio.Event(), Following(json=True))
+
+    with Recorder() as server:
+        monkeypatch.setattr(serving, "free_port", lambda **_: server.server_port)
+        with pytest.raises(serving.CannotListen, match=f"port {server.server_port}, which was free") as caught:
+            asyncio.run(demonstrate())
+    assert "run the command again" in str(caught.value)
+    assert "--" not in str(caught.value)
 
 
 def test_a_port_that_is_taken_is_named() -> None:

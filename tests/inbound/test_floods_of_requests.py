@@ -53,6 +53,11 @@ ENDED = {
     "an endless line": (b"GET /", b"x"),
     "requests whose answers nobody takes": (b"", GET + b"\r\n"),
     "requests behind a stream": (STREAM + b"\r\n", GET + b"a:\r\n" * 900 + b"\r\n"),
+    "bytes behind a stream that ends its connection": (STREAM + b"Connection: close\r\n\r\n", b"x"),
+    "requests behind a stream in HTTP/1.0": (
+        STREAM.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\n\r\n",
+        GET + b"\r\n",
+    ),
     "bytes behind an upgrade that is not ours": (GET + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n", b"x"),
     "upgrades that are not ours": (b"", GET + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
     "a preface of HTTP/2 and its frames": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0"),

@@ -19,7 +19,8 @@ from certificates import written_to
 from fanout import draft
 from serving import RawClient, read_answer, request, serving
 
-from tidegate.errors import CloseCode, ConfigError
+from tidegate.core.problem import UNFORESEEN
+from tidegate.errors import CloseCode, ConfigError, RefusalReason
 from tidegate.inbound.server import AsgiApp, serve, tls_context, transport_of
 from tidegate.inbound.server.connection import HttpConnection
 from tidegate.inbound.server.deadlines import Deadlines
@@ -78,7 +79,7 @@ async def test_a_slow_head_is_ended(sent: bytes) -> None:
         await client.close()
 
 
-@pytest.mark.parametrize("sent", [b"\r\n", b"G"])
+@pytest.mark.parametrize("sent", [b"G", b"\r\nG"])
 async def test_a_slow_head_on_a_used_connection_is_ended(sent: bytes) -> None:
     async with server(Application(), handshake_s=0.05) as port:
         client = await RawClient.open(port)
@@ -87,6 +88,21 @@ async def test_a_slow_head_on_a_used_connection_is_ended(sent: bytes) -> None:
         client.writer.write(sent)
         assert await client.rest() == b""
         await client.close()
+
+
+@pytest.mark.parametrize(("began", "rest"), [(b"", b"\r\n"), (b"Content-Length: 2\r\n", b"xx")])
+async def test_a_used_connection_is_idle_again_behind_what_is_no_request(began: bytes, rest: bytes) -> None:
+    refused: list[RefusalReason] = []
+    async with server(
+        Application(), handshake_s=3600.0, keep_alive_s=0.05, refused=lambda reason, _: refused.append(reason)
+    ) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON[:-2] + began + b"\r\n")
+        await client.until(b"done")
+        client.writer.write(rest)
+        assert await ended(client) == b""
+        await client.close()
+    assert refused == []
 
 
 async def test_a_head_in_drips_is_ended_too() -> None:
@@ -287,7 +303,7 @@ async def test_an_application_that_fails_behind_its_head_is_answered_with_500_al
         client.writer.write(GET_ON)
         answer = read_answer(await client.rest())
         await client.close()
-    assert (answer.status, answer.json["status"]) == (500, 500)
+    assert (answer.status, answer.body) == (500, UNFORESEEN.body)
     assert "unforeseen" not in answer.json["detail"]
 
 
@@ -630,13 +646,87 @@ async def test_a_reader_that_takes_nothing_of_a_whole_answer_is_given_up() -> No
         await client.close()
 
 
+BEHIND = {
+    "an upgrade": GET_ON.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+    "another upgrade": GET_ON.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
+    "garbage": b"garbage\r\n\r\n",
+    "a head that is too large": b"GET / HTTP/1.1\r\n" + b"X: 1\r\n" * (HEAD_BYTES // 6 + 1),
+    "more requests than may wait": GET_ON * (PIPELINED + 1),
+    "a body": request("POST", "/", b"x" * 100, host="127.0.0.1"),
+    "half a head": b"GET / HT",
+}
+
+
+GET_OLD = GET_ON.replace(b"1.1\r\n", b"1.0\r\nConnection: keep-alive\r\n")
+
+
+@pytest.mark.parametrize(("first", "at_once"), [(GET, False), (GET_OLD, False), (GET_ON, True)])
+@pytest.mark.parametrize("behind", BEHIND)
+async def test_nothing_behind_a_request_that_ends_its_connection_harms_its_answer(
+    behind: str, first: bytes, at_once: bool
+) -> None:
+    body = b"x" * 2_000_000
+    application, refused = Application(body), list[RefusalReason]()
+    options: dict[str, Any] = {"at_once": Whole(body)} if at_once else {}
+    async with server(application, refused=lambda reason, _: refused.append(reason), **options) as port:
+        client = await slow_reader(port)
+        client.writer.write(first + BEHIND[behind])
+        assert read_answer(await client.rest()).body == body
+        await client.close()
+    assert refused == []
+
+
+async def test_a_body_behind_a_request_that_ends_its_connection_is_not_taken_for_its_own() -> None:
+    sent = request("POST", "/", b"hello", host="127.0.0.1")
+    old = sent.replace(b"1.1\r\n", b"1.0\r\n").replace(b"Connection: close", b"Connection: keep-alive")
+    async with server(Echo()) as port:
+        client = await RawClient.open(port)
+        client.writer.write(old + sent)
+        assert (await client.rest()).endswith(b"\r\n\r\n<hello>")
+        await client.close()
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+async def test_nothing_behind_the_last_request_harms_its_answer_when_the_server_leaves(behind: str) -> None:
+    application = Application()
+    application.may_answer.clear()
+
+    async with server(application) as port:
+        client = await RawClient.open(port)
+        client.writer.write(GET_ON)
+        await application.asked.wait()
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.05, client.writer.write, BEHIND[behind])
+        loop.call_later(0.1, application.may_answer.set)
+    assert read_answer(await client.rest()).body == b"done"
+    await client.close()
+
+
+class Whole:
+    """Answers at once with `body`, and ends the connection."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    def wants(self, method: str, path: bytes) -> bool:
+        return True
+
+    def answer(self, *_: object) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        return 200, [(b"content-length", b"%d" % len(self.body)), (b"connection", b"close")], self.body
+
+
+async def slow_reader(port: int) -> RawClient:
+    """A client whose kernel takes little before it reads."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    return RawClient(*await asyncio.open_connection(sock=sock, limit=1024))
+
+
 async def test_a_slow_reader_of_a_whole_answer_gets_all_of_it() -> None:
     application = Application(b"x" * 2_000_000)
     async with server(application, slow_grace_s=0.3) as port:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.connect(("127.0.0.1", port))
-        client = RawClient(*await asyncio.open_connection(sock=sock, limit=1024))
+        client = await slow_reader(port)
         client.writer.write(GET)
         got = 0
         while data := await client.reader.read(20_000):
@@ -644,3 +734,27 @@ async def test_a_slow_reader_of_a_whole_answer_gets_all_of_it() -> None:
             await asyncio.sleep(0.005)
         await client.close()
     assert got > 2_000_000
+
+
+STREAM = b"GET /api/v1/events?types=a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PROBE = request("GET", "/healthz", host="localhost").replace(b"Connection: close\r\n", b"")
+
+
+@pytest.mark.parametrize("behind", [b"", PROBE, PROBE * 3, b"GET / HT"])
+@pytest.mark.parametrize("is_together", [True, False])
+async def test_a_stream_ends_with_its_clients_direction_whatever_waits_behind_it(
+    behind: bytes, is_together: bool
+) -> None:
+    async with serving() as served:
+        client = await RawClient.open(served.port)
+        client.writer.write(STREAM + behind if is_together else STREAM)
+        await client.until(b'"welcome"')
+        if not is_together:
+            client.writer.write(behind)
+            assert (await served.ask("GET", "/healthz")).status == 200  # by now what waits has been read
+        client.writer.write_eof()
+        await client.rest()
+        await client.close()
+        async with asyncio.timeout(20):
+            while served.house.gateway.clients.connections:
+                await asyncio.sleep(0.005)

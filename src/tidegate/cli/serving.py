@@ -78,7 +78,7 @@ def configured(
         return load(config_file, environ=environ, overrides=overrides), None
     port = free_port(preferred=engine_port or DEFAULT_PORT)
     if engine_port and port != engine_port:
-        raise _taken(engine_port)
+        raise CannotListen(f"port {engine_port} is taken: choose another for the engine with --engine-port")
     return demo_config(_engine_url(port), environ=environ, overrides=overrides), port
 
 
@@ -133,12 +133,9 @@ def hint_url(config: Config) -> str | None:
 def _held(port: int) -> HeldPort:
     try:
         return HeldPort(port)
-    except OSError as error:  # somebody took the port after it was found free
-        raise _taken(port) from error
-
-
-def _taken(port: int) -> CannotListen:
-    return CannotListen(f"port {port} is taken: choose another for the engine with --engine-port")
+    except OSError as error:
+        remedy = "run the command again, and it looks for a free one"
+        raise CannotListen(f"port {port}, which was free for the engine a moment ago, is taken: {remedy}") from error
 
 
 def _engine_url(port: int) -> str:

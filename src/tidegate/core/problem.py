@@ -70,6 +70,10 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
         return b"HTTP/1.1 %d %b\r\n%b%b\r\n%b" % (self.status, phrase.encode(), common, head.encode("latin-1"), body)
 
 
+UNFORESEEN = ProblemAnswer(500, "the request failed for a reason that only the server's log tells")
+"""The answer to a request that failed for a reason that nobody foresaw. Log the reason: the client is not told."""
+
+
 def refusal(error: RefusingError, more: Mapping[str, str] = {}) -> ProblemAnswer:
     """Return the answer to the request that `error` refuses. `more` are header fields to add."""
     match error:

@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFou
 from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 
-from tidegate.core.problem import MEDIA_TYPE, ProblemAnswer, refusal
+from tidegate.core.problem import MEDIA_TYPE, UNFORESEEN, ProblemAnswer, refusal
 from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
 
 REASON = "tidegate.refusal_reason"
@@ -33,7 +33,7 @@ def answer_to(error: Exception, *, method: str, path: str) -> ProblemAnswer:
             reason = RefusalReason.MALFORMED if error.status_code == http.HTTPStatus.BAD_REQUEST else None
             return ProblemAnswer(error.status_code, error.detail, {**(error.headers or {})}, reason)
     log.error("a request failed", method=method, path=path, exc_info=error)
-    return ProblemAnswer(500, "the request failed for a reason that only the server's log tells")
+    return UNFORESEEN
 
 
 async def refuse(error: Exception, scope: Any, receive: Any, send: Any) -> None:

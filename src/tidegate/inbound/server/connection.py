@@ -1,7 +1,8 @@
 """One HTTP connection: reads requests from its transport, and has them answered one after the other.
 
 `reading` parses the requests, `handlers` chooses who answers each, `turns` keeps the order, and `cycle` writes the
-answer. This module owns the rest: the transport, the timeouts, and how the connection ends.
+answer. `endings` has the ways in which a connection ends. This module owns the rest: the transport, what becomes of its
+input, and which timeout it has.
 """
 
 import asyncio
@@ -10,8 +11,8 @@ from typing import cast
 import structlog
 
 from tidegate.core.intake import Intake
-from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import RefusalReason
+from tidegate.inbound.server import endings
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
@@ -19,14 +20,18 @@ from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestRead
 from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
-LINGER_S = 2.0
-"""Seconds to read on after a refusal. Closing with unread bytes sends a reset, which may destroy the answer."""
-
 log = structlog.get_logger("tidegate.http")
 
 
 class HttpConnection(asyncio.Protocol):
-    """One connection, until it ends or becomes a WebSocket."""
+    """One connection, until it ends or becomes a WebSocket.
+
+    It has at most one timeout, none while a request is answered, and only whole requests renew it:
+
+    - `heads` for the first head from the beginning; for a later head from its first byte, or from the end of the answer
+      before it; and for the rest of a request from the end of its answer, if that came first;
+    - `idle` between two requests. Empty lines (RFC 9112, section 2.2) are no request.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -66,7 +71,6 @@ class HttpConnection(asyncio.Protocol):
             self.shutdown()
 
     def data_received(self, data: bytes) -> None:
-        self._shared.idle.stop(self)
         self._may_hold = True
         while data and self._input is Input.PARSED:
             try:
@@ -75,19 +79,23 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(bad)
         if self._held is not None:
             self._start_held()
-        if self._input is Input.HANDED_ON and data:  # a client may send frames together with its upgrade request
+        if self._input is Input.PARSED:
+            if self._reader.stage is Stage.HEAD and not self._turns.is_answering:
+                self._shared.heads.begin(self)
+        elif self._input is Input.DISCARDED:
+            self._discarded(len(data))
+        elif data:  # a client may send frames together with its upgrade request
             cast("asyncio.Protocol", self._transport.get_protocol()).data_received(data)
-        elif self._needs_more_input():
-            self._shared.heads.begin(self)
 
     def eof_received(self) -> bool:
         """The client sends nothing more. Return whether the connection stays open, to answer its last request.
 
-        It does if the request is complete and the answer has not begun. An answer that has begun is cut short: it may
-        be an endless stream, which has no other way to notice that the client has left. TLS cannot be half-closed.
+        It does if the request is complete and no answer is being sent in pieces. Such an answer is cut short, whatever
+        waits behind it: it may be an endless stream, which has no other way to notice at once that the client has left.
+        TLS cannot be half-closed.
         """
-        last = self._turns.last
-        if last is None or last.complete or last.started or not last.is_whole or self._shared.scheme == "https":
+        last, is_https = self._turns.last, self._shared.scheme == "https"
+        if last is None or last.complete or not last.is_whole or self._turns.answers_in_pieces() or is_https:
             return False
         last.answer.keep_alive = False
         return True
@@ -100,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
         self._full = FullTransport(
             self._transport,
             grace_s=self._shared.slow_grace_s,
-            is_excused=self._answers_in_pieces,
+            is_excused=self._turns.answers_in_pieces,
             stuck=self._answer_is_stuck,
         )
 
@@ -112,13 +120,10 @@ class HttpConnection(asyncio.Protocol):
     # RequestSink
 
     def request_begins(self) -> None:
-        # An earlier request of this read may have been answered already, which started the idle timeout.
-        if not self._may_hold:
-            self._shared.idle.stop(self)
+        self._shared.idle.stop(self)
 
     def request_head(self, head: RequestHead) -> None:
-        if self._transport.is_closing():  # an earlier request of this read was answered, and closed the connection
-            self._input = Input.DISCARDED
+        if self._input is not Input.PARSED:
             return
         if self._turns.are_full:
             raise BadRequest(400, f"expected at most {PIPELINED} requests to wait for their turn")
@@ -128,23 +133,34 @@ class HttpConnection(asyncio.Protocol):
             cycle.answer.keep_alive = False
         if self._turns.add(cycle):
             self._start_or_hold(cycle)
-        else:
-            self.pause_reading()  # or else the client could fill our memory with waiting requests
+        elif not self._turns.answers_in_pieces():
+            # A client that does not wait for its answers is slowed down before it reaches a limit. But not behind a
+            # stream: that has to be told when the client leaves, so reading goes on.
+            self.pause_reading()
 
     def request_body(self, piece: bytes) -> None:
-        if self._turns.last is not None:
+        if self._turns.last is not None and self._input is Input.PARSED:
             self._turns.last.take(piece)
 
     def request_ends(self) -> None:
-        if self._turns.last is not None:
-            self._turns.last.end()
+        last = self._turns.last
+        if last is None or self._input is not Input.PARSED:
+            return
+        last.end()
+        if not last.answer.keep_alive:
+            self._input = Input.DISCARDED
         if self._held is not None:
             held, self._held = self._held, None
             self._shared.handlers.answer_at_once(held, self._peer)
+        elif last.complete:  # answered early: its rest had a timeout until now
+            self._shared.heads.stop(self)
+            self._shared.idle.begin(self)
 
     def upgrade(self, head: RequestHead) -> None:
+        if self._input is not Input.PARSED:
+            return
         self._shared.heads.stop(self)
-        if self._turns.is_answering or self.is_full or self._transport.is_closing():
+        if self._turns.is_answering or self.is_full:
             # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
             # protocol would not learn of it. Only a client that does not wait for its answers gets here.
             self._cut_off()
@@ -167,6 +183,7 @@ class HttpConnection(asyncio.Protocol):
             await self._full.ended()
 
     def close(self) -> None:
+        self._input = Input.DISCARDED
         self._transport.close()
 
     def pause_reading(self) -> None:
@@ -187,8 +204,10 @@ class HttpConnection(asyncio.Protocol):
         following = self._turns.advance()
         if following is not None:
             self._shared.handlers.start(following, self._peer)
-        else:
+        elif self._reader.stage is Stage.BETWEEN:
             self._shared.idle.begin(self)
+        else:  # part of a request has come: the rest of this one, or of the head of the next
+            self._shared.heads.begin(self)
 
     # called by the server
 
@@ -196,25 +215,27 @@ class HttpConnection(asyncio.Protocol):
         """Close after the answers to the requests that have come, or now if there are none."""
         last = self._turns.last
         if last is None or last.complete:
-            self._transport.close()
+            self.close()
         else:
             last.answer.keep_alive = False
+            if last.is_whole:
+                self._input = Input.DISCARDED
 
     def abort(self) -> None:
         """Close now, and drop what has not been sent."""
         self._transport.abort()
 
-    def head_timed_out(self) -> None:
-        """The client did not send a whole request head in time."""
-        log.debug("request head timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
-        self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
+    def request_timed_out(self) -> None:
+        """The client did not send a whole request head in time, or not the rest of a request that has its answer."""
+        log.debug("request timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
+        if self._reader.stage is not Stage.BODY:  # a request with an answer is not refused once more
+            self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
         self.close_within_timeout()
 
     def close_within_timeout(self) -> None:
         """Close when all has been sent, or after `heads.after_s` seconds if the client does not read it."""
-        if not self._transport.is_closing():
-            self._transport.close()
-            asyncio.get_running_loop().call_later(self._shared.heads.after_s, self._transport.abort)
+        self._input = Input.DISCARDED
+        endings.close_within(self._transport, self._shared.heads.after_s)
 
     # answering
 
@@ -236,52 +257,29 @@ class HttpConnection(asyncio.Protocol):
         if held is not None and self._input is Input.PARSED:
             self._shared.handlers.start(held, self._peer)
 
-    def _needs_more_input(self) -> bool:
-        """Whether nothing can happen before the client sends more, so that the timeout for heads applies."""
-        is_over = self._input is not Input.PARSED or self._transport.is_closing()
-        return not (is_over or self._turns.is_answering or self in self._shared.idle)
-
-    def _answers_in_pieces(self) -> bool:
-        running = self._turns.running
-        return running is not None and running.started and not running.complete
-
     # ending
 
+    def _discarded(self, count: int) -> None:
+        """Limit what comes behind a request that ends its connection: it must not keep us busy during a long answer."""
+        if self._turns.is_answering:
+            self._intake.bytes_received(count)
+            if self._intake.is_over:
+                self._shared.refused(RefusalReason.TOO_LARGE, self._peer.address)
+                self._cut_off()
+
     def _refuse(self, bad: BadRequest) -> None:
-        """Answer a request that broke a rule and close. Close without an answer if it would end up inside another."""
+        if self._input is not Input.PARSED:
+            return
         reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
         self._shared.refused(reason, self._peer.address)
-        is_of_a_body, last = self._reader.stage is Stage.BODY, self._turns.last
-        if not is_of_a_body and not self._turns.is_answering:
-            self._answer(bad)
-        elif is_of_a_body and not self._turns.is_answering:
-            self._linger()  # the request was answered before its body was complete, and must not be answered twice
-        elif is_of_a_body and last is not None and last is self._turns.running and not last.started:
-            self._turns.disconnect()  # its handler must not answer too
-            self._answer(bad)
-        else:
-            self._cut_off()
-
-    def _answer(self, bad: BadRequest) -> None:
-        answer = ProblemAnswer(bad.status, bad.detail)
-        self._transport.write(answer.closing(self._shared.common.block()))
-        self._linger()
-
-    def _linger(self) -> None:
-        """End our side of the connection, and discard what the client still sends, for up to `LINGER_S`."""
         self._input = Input.DISCARDED
         self._shared.heads.stop(self)
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-        asyncio.get_running_loop().call_later(LINGER_S, self._transport.abort)
+        common = self._shared.common.block()
+        endings.refuse(bad, self._transport, turns=self._turns, stage=self._reader.stage, common=common)
 
     def _cut_off(self) -> None:
-        """Close the connection now."""
         self._input = Input.DISCARDED
-        self._turns.disconnect()  # first: `connection_lost` comes later, and until then handlers would write
-        self._transport.abort()
+        endings.cut_off(self._transport, self._turns)
 
     def _answer_is_stuck(self) -> None:
         log.debug("client does not read an answer", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from tidegate.core.problem import ProblemAnswer
+from tidegate.core.problem import UNFORESEEN
 from tidegate.inbound.server.answering import CONTINUE, AnswerWriter, CommonFields
 from tidegate.inbound.server.reading import Fields, RequestHead
 
@@ -26,8 +26,6 @@ HELD_BODY_BYTES = 65536
 
 Most bodies fit, and need no pause.
 """
-
-UNFORESEEN = "the request failed for a reason that only the server's log tells"
 
 DISCONNECT: AsgiMessage = {"type": "http.disconnect"}
 
@@ -205,7 +203,7 @@ class RequestCycle:
         # As long as the head is held back, nothing has been sent, and another answer can take its place. Later, closing
         # is the only way to tell the client that the answer is incomplete.
         if not self.started or self._head_bytes:
-            self._carrier.write(ProblemAnswer(500, UNFORESEEN).closing(self._common.block()))
+            self._carrier.write(UNFORESEEN.closing(self._common.block()))
             self.answer.keep_alive = False
             self._complete()
         else:

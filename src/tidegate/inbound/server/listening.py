@@ -72,7 +72,8 @@ async def serve(
     malformed, too large or late.
 
     A connection is closed if a whole request head has not come `handshake_s` seconds after it was opened, or after the
-    first byte of a later head. It is also closed if it is idle for `keep_alive_s`. `body_bytes` is the longest body
+    first byte of a later head, and if a request that was answered early is not whole `handshake_s` after its answer. It
+    is also closed if no request begins for `keep_alive_s`. `body_bytes` is the longest body
     that any route accepts; a client that sends too much beyond it is cut off (`tidegate.core.intake`). So is a client
     that reads nothing of an answer for `slow_grace_s`. An answer that is sent in pieces has no such limit: its sender
     must have one.
@@ -87,7 +88,7 @@ async def serve(
         scheme="https" if ssl else "http",
         body_bytes=body_bytes,
         slow_grace_s=slow_grace_s,
-        heads=Deadlines(handshake_s, HttpConnection.head_timed_out),
+        heads=Deadlines(handshake_s, HttpConnection.request_timed_out),
         idle=Deadlines(keep_alive_s, HttpConnection.close_within_timeout),
         common=CommonFields(),
         gone=lambda: None if shared.connections else idle.set(),

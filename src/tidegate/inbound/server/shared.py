@@ -23,7 +23,7 @@ class Input(Enum):
     HANDED_ON = auto()
     """Passes them to the WebSocket that it has become."""
     DISCARDED = auto()
-    """Discards them: it has been refused, and ends."""
+    """Discards them: it ends. It was refused, or the last request that will be answered has come whole."""
 
 
 class Served(Protocol):
@@ -37,8 +37,9 @@ class Served(Protocol):
 class Shared(msgspec.Struct, kw_only=True):
     """What the connections of one server share.
 
-    `heads` closes connections that send no whole request head in time, and `idle` those between two requests. `gone` is
-    called when a connection has ended or become a WebSocket. `is_ending` is set when the server shuts down.
+    `heads` closes connections that send no whole request head in time, or not the rest of a request that is answered.
+    `idle` closes those between two requests. `gone` is called when a connection has ended or become a WebSocket.
+    `is_ending` is set when the server shuts down.
     """
 
     handlers: Handlers

@@ -34,6 +34,10 @@ class Turns:
         """Whether no further request may wait."""
         return self._waiting is not None and len(self._waiting) >= PIPELINED
 
+    def answers_in_pieces(self) -> bool:
+        """Whether a part of an answer was sent, and more is to come: it may be an endless stream."""
+        return self.running is not None and self.running.started and not self.running.complete
+
     def add(self, cycle: RequestCycle) -> bool:
         """Add a request that was received. Return whether it can be answered now."""
         is_free = not self.is_answering
