@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.instant import Instant
+from tidegate.core.events import Draft
+from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
-from tidegate.core.polling.backend_state import BackendState
-from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.backend_state import BackendState, Command
+from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.carried import CarriedBackend
-from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
 from tidegate.core.polling.lineup import Turn
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
 from tidegate.core.polling.source_values import SourceSpec, Value
@@ -105,7 +107,7 @@ class Life:
     def passes(self, seconds: float) -> None:
         """Time passes, tick by tick; who gets a turn is asked, until `ends` says what that came to."""
         until = self.now.mono + seconds
-        while True:
+        for _ in range(10_000):
             wake_at = self.state.wake_at()
             at = until if wake_at is None else min(until, max(self.now.mono, wake_at))
             self.now = Instant(at, self.now.wall + at - self.now.mono)
@@ -114,6 +116,7 @@ class Life:
                 self.begin_turns()
             if self.now.mono >= until and (self.state.wake_at() or until + 1) > until:
                 return
+        pytest.fail("it wakes again and again")
 
     def begin_turns(self) -> None:
         while (turn := self.state.next_turn(self.now)) is not None:
@@ -404,6 +407,15 @@ def test_what_was_being_asked_is_due_at_once_where_it_is_resumed(life: Life) -> 
     assert [source.type for turn in life.turns for source in turn.group] == ["a.x"]
 
 
+def test_what_was_carried_stays_as_it_was_when_it_is_resumed(life: Life) -> None:
+    life.take(life.state.command("engine", "force-open", life.now))
+    carried = life.state.carried(life.now)
+    assert [move.state for move in carried.untold] == [State.OPEN]
+    resumed = BackendState.from_carried(life.plan, carried, now=life.now, draw=life.draw, keeps=True)
+    assert resumed.tick(life.now, is_wanted=life.is_wanted).moves == carried.untold
+    assert [move.state for move in carried.untold] == [State.OPEN]
+
+
 # another epoch
 
 
@@ -461,3 +473,155 @@ def test_an_epoch_that_changes_before_the_beginning_is_begun_once() -> None:
     life.state.epoch_changed(life.now)
     decision = life.take(life.state.begin({}, life.now))
     assert [move.from_state for move in decision.moves] == [None]
+
+
+@pytest.mark.parametrize("becomes_of_it", ["taken", "refused"])
+def test_each_epoch_forgets_what_was_under_way_in_the_one_before(life: Life, becomes_of_it: str) -> None:
+    life.state.epoch_changed(life.now)
+    of_the_first = life.take(life.state.command("engine", "force-open", life.now))
+    life.state.epoch_changed(life.now)
+    life.waiting = None
+    life.passes(0.0)
+    if becomes_of_it == "taken":
+        life.state.taken(of_the_first)
+    else:
+        life.state.refused(of_the_first, life.now)
+    said = len(life.said)
+    life.passes(1.0)
+    assert list(published(life.said[said:])) == []
+
+
+# what an operator, clients, a clock and the end of a call bring about
+
+
+def later(now: Instant, seconds: float, *, set_by: float = 0.0) -> Instant:
+    return Instant(now.mono + seconds, now.wall + seconds + set_by)
+
+
+@pytest.fixture
+def busy() -> Life:
+    """A backend with two breakers, which has just asked for three seconds without a call."""
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0, breaker="other"), batch=True))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("same")
+    life.ends("busy")
+    return life
+
+
+def test_a_backend_that_asks_for_a_pause_is_noted_and_all_its_breakers_know(busy: Life) -> None:
+    ends = later(busy.now, 3.0)
+    assert [view.held_until for view in busy.state.breakers(busy.now)] == [ends, ends]
+    (note,) = [note for note in busy.said[-1].notes if note.event == "backend asked for a pause"]
+    assert note == Note("info", "backend asked for a pause", {"backend": "engine", "until": rfc3339(ends.wall)})
+    busy.state.hint(["a.x"], busy.now)
+    assert {view.type: view.next_poll_at for view in busy.state.sources(busy.now)}["a.x"] == ends.wall
+
+
+@pytest.mark.parametrize(("action", "is_held"), [("force-open", True), ("force-closed", False), ("reset", False)])
+def test_an_operator_who_lets_calls_through_at_one_breaker_ends_the_pause_at_all(
+    busy: Life, action: Command, is_held: bool
+) -> None:
+    busy.take(busy.state.command("other", action, busy.now))
+    assert [view.held_until is not None for view in busy.state.breakers(busy.now)] == [is_held, is_held]
+
+
+def test_a_breaker_that_moves_is_noted_measured_and_told_first(life: Life) -> None:
+    decision = life.take(life.state.command("engine", "force-open", life.now))
+    assert decision.measurements == [BreakerMoved("engine", "open")]
+    moved = {"breaker": "engine", "state": "open", "reason": "force_open", "failures": 0, "retry_at": None}
+    assert decision.notes == [Note("info", "breaker moved", moved)]
+    assert [move.breaker for move in decision.moves] == ["engine"]
+    first = life.take(Life(life.plan).state.begin({}, life.now))
+    assert first.measurements == [BreakerMoved("engine", "closed")]
+
+
+def test_only_idle_sources_that_somebody_wants_again_are_due_at_once() -> None:
+    life = Life(plan(*(source(name, 4.0, idle_interval_s=3600.0) for name in ("a.x", "b.x")), source("c.x", 3600.0)))
+    life.wanted = False
+    life.take(life.state.begin({}, life.now))
+    life.passes(8.0)
+    while life.turns:
+        life.ends("same")
+    assert [view.interval_s for view in life.state.sources(life.now)] == [3600.0, 3600.0, 3600.0]
+    assert not life.state.interest_changed(lambda name: name == "c.x", life.now)
+    assert life.state.interest_changed(lambda name: name == "b.x", life.now)
+    life.take(life.state.tick(life.now, is_wanted=lambda name: name == "b.x"))
+    life.begin_turns()
+    assert [source.type for turn in life.turns for source in turn.group] == ["b.x"]
+    assert [view.interval_s for view in life.state.sources(life.now)] == [3600.0, 4.0, 3600.0]
+
+
+def test_a_clock_that_is_set_has_every_value_saved_again_with_its_time_by_that_clock(life: Life) -> None:
+    as_of = [view.as_of for view in life.state.sources(life.now)]
+    assert None not in as_of
+    decision = life.state.clock_set(later(life.now, 1.0, set_by=3600.0))
+    assert decision.saves == [
+        Save([SavedValue(name, "", b"0", (at or 0.0) + 3600.0)], [])
+        for name, at in zip(("a.x", "b.x"), as_of, strict=True)
+    ]
+    assert decision.drafts == []
+
+
+def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_breaker() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), batch=True, connections=1))
+    life.take(life.state.begin({}, life.now))
+    life.now = later(life.now, 2.0)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    turn = life.state.next_turn(life.now)
+    assert turn is not None
+    decision = life.take(life.state.unprepared(turn, DOWN, later(life.now, 0.5)))
+    assert decision.measurements == [PollEnded(name, ErrorCode.RPC_DISCONNECT, 0.5) for name in ("a.x", "b.x")]
+    assert [name for name, _ in decision.reports] == ["a.x", "b.x"]
+    assert (life.state.attempted, life.state.breaker("engine", life.now).failure_count) == (True, 0)
+    life.state.hint(["a.x"], life.now)
+    life.passes(1.0)
+    assert len(life.turns) == 1, "its connection is free again"
+
+
+def test_a_probe_that_is_cancelled_judges_nothing_and_the_next_goes_at_once() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), connections=1))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    life.passes(4.0)
+    (probe,) = life.turns
+    before = life.state.breaker("engine", life.now)
+    assert before.state is State.HALF_OPEN
+    life.now = later(life.now, 0.5)
+    for _ in range(2):
+        life.state.abandoned(probe, life.now)
+    assert life.state.breaker("engine", life.now) == before
+    assert life.state.wake_at() is not None
+    life.turns.clear()
+    life.passes(0.0)
+    assert len(life.turns) == 1, "one connection, one probe"
+    assert life.turns[0] is not probe
+
+
+def test_age_corrects_what_is_retained_of_the_sources_of_this_backend_and_nothing_else(life: Life) -> None:
+    far = later(life.now, 3 * 3600.0)
+    value, freshness = (
+        Draft(type=event_type, data=raw(0), key=key, retain=True, source="engine", stale=False)
+        for event_type, key in (("a.x", None), ("source.freshness", "b.x"))
+    )
+    assert life.state.corrected_for_age(value, life.now) is value
+    corrected = [life.state.corrected_for_age(draft, far) for draft in (value, freshness)]
+    assert [draft and (draft.type, draft.key) for draft in corrected] == [("a.x", None), ("source.freshness", "b.x")]
+    assert corrected[0] is not None
+    assert (corrected[0].stale, corrected[0].error_code) == (True, ErrorCode.OVERDUE)
+    assert corrected[1] is not None
+    assert msgspec.json.decode(corrected[1].data)["stale"] is True
+    for event_type, key in (("z.x", None), ("source.freshness", "z.x"), ("source.freshness", None)):
+        other = Draft(type=event_type, data=raw(0), key=key, retain=True)
+        assert life.state.corrected_for_age(other, far) is None
+
+
+def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
+    life = Life(plan(source("a.x", 4.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(9.0)
+    (view,) = life.state.sources(life.now)
+    first = life.turns[0].began
+    assert (view.missed_ticks, view.next_poll_at) == (2, first.wall + 12.0)
