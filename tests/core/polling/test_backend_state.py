@@ -342,6 +342,17 @@ def test_an_answer_that_was_refused_is_said_though_it_did_not_change_since(life:
     assert (draft.type, draft.data, draft.stale) == ("b.x", raw(2), False), "what is true now, once"
 
 
+def test_every_answer_of_a_source_that_says_each_is_said_though_the_data_is_the_same(life: Life) -> None:
+    for name in ("a.x", "b.x"):  # b.x says only changes
+        life.state.hint([name], life.now)
+        life.passes(0.1)
+        life.ends("same")
+    refuse_all(life)
+    life.said.clear()
+    life.passes(1.0)
+    assert list(published(life.said)) == [("a.x", None, False)]
+
+
 def test_an_item_that_went_while_the_bus_refused_is_said_to_be_gone() -> None:
     life = Life(plan(source("a.x", 3600.0, key="id")))
     life.take(life.state.begin({}, life.now))
@@ -416,6 +427,45 @@ def test_what_was_carried_stays_as_it_was_when_it_is_resumed(life: Life) -> None
     assert [move.state for move in carried.untold] == [State.OPEN]
 
 
+def test_a_backend_in_trouble_is_carried_whole() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), source("c.x", 64.0, key="id")))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    for _ in range(3):
+        life.ends("same")
+    life.waiting = []  # what the bus has not taken yet is carried as not told: the items, too
+    for kind in ("well", "down", "busy"):
+        life.state.hint(["c.x" if kind == "well" else "a.x"], life.now)
+        life.passes(0.5)
+        life.ends(kind)
+    (before,) = life.state.breakers(life.now)
+    carried = life.state.carried(life.now)
+    assert (before.state, before.cause) == (State.OPEN, ErrorCode.RPC_HTTP_STATUS)
+    assert None not in (before.retry_at, before.held_until)
+    told, reports = carried.sources["c.x"].freshness.told, carried.sources["a.x"].reports
+    assert told is not None
+    assert (told.items, told.request) == ({"k": raw(0), "k0": raw(0)}, 1)
+    assert (reports.failures, reports.began_at) == (2, life.now.wall - 0.5)
+    life.resume()
+    (after,) = life.state.breakers(life.now)
+    assert (after.name, after.state, after.cause, after.retry_at) == (
+        "engine",
+        before.state,
+        before.cause,
+        before.retry_at,
+    )
+    assert after.held_until is not None
+    assert after.held_until.mono == life.now.mono + 3.0
+    again = life.state.carried(life.now)
+    assert again.breakers["engine"] == msgspec.structs.replace(
+        carried.breakers["engine"], generation=again.breakers["engine"].generation
+    )
+    assert again.sources["c.x"].freshness == carried.sources["c.x"].freshness
+    life.passes(0.0)
+    said = [(draft.key, draft.data) for draft in life.said[-1].drafts if draft.type == "c.x"]
+    assert dict(said) == {"k": raw(1), "k1": raw(0), "k0": raw(None)}
+
+
 # another epoch
 
 
@@ -450,7 +500,12 @@ def test_a_move_in_another_epoch_follows_the_state_that_it_began_with(life: Life
 
 
 @pytest.mark.parametrize("becomes_of_it", ["taken", "refused"])
-def test_what_was_under_way_when_the_epoch_changed_tells_nobody_anything(life: Life, becomes_of_it: str) -> None:
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_what_was_under_way_when_the_epoch_changed_tells_nobody_anything(
+    life: Life, becomes_of_it: str, epochs_before: int
+) -> None:
+    for _ in range(epochs_before):
+        life.state.epoch_changed(life.now)
     before = life.take(life.state.command("engine", "force-open", life.now))
     life.state.epoch_changed(life.now)
     life.passes(0.0)
@@ -473,22 +528,6 @@ def test_an_epoch_that_changes_before_the_beginning_is_begun_once() -> None:
     life.state.epoch_changed(life.now)
     decision = life.take(life.state.begin({}, life.now))
     assert [move.from_state for move in decision.moves] == [None]
-
-
-@pytest.mark.parametrize("becomes_of_it", ["taken", "refused"])
-def test_each_epoch_forgets_what_was_under_way_in_the_one_before(life: Life, becomes_of_it: str) -> None:
-    life.state.epoch_changed(life.now)
-    of_the_first = life.take(life.state.command("engine", "force-open", life.now))
-    life.state.epoch_changed(life.now)
-    life.waiting = None
-    life.passes(0.0)
-    if becomes_of_it == "taken":
-        life.state.taken(of_the_first)
-    else:
-        life.state.refused(of_the_first, life.now)
-    said = len(life.said)
-    life.passes(1.0)
-    assert list(published(life.said[said:])) == []
 
 
 # what an operator, clients, a clock and the end of a call bring about
@@ -536,6 +575,32 @@ def test_a_breaker_that_moves_is_noted_measured_and_told_first(life: Life) -> No
     assert first.measurements == [BreakerMoved("engine", "closed")]
 
 
+def test_the_event_of_a_breaker_that_opens_says_why_and_until_when_and_so_does_the_error() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    retry_at = life.state.breaker("engine", life.now).retry_at
+    assert retry_at is not None
+    move = life.said[-1].drafts[0]
+    about = frozenset({"a.x", "b.x"})
+    assert move == Draft(type="circuit_breaker.state", data=move.data, key="engine", retain=True, about=about)
+    assert msgspec.json.decode(move.data) == {
+        "breaker": "engine",
+        "state": "open",
+        "from": "closed",
+        "reason": "failure_threshold",
+        "forced": False,
+        "failure_count": 2,
+        "open_count": 1,
+        "opened_at": rfc3339(life.now.wall),
+        "retry_at": rfc3339(retry_at),
+    }
+    errors = [draft for draft in life.said[-1].drafts if draft.type == "rpc_error"]
+    assert [msgspec.json.decode(draft.data)["retry_at"] for draft in errors] == [rfc3339(retry_at)]
+
+
 def test_only_idle_sources_that_somebody_wants_again_are_due_at_once() -> None:
     life = Life(plan(*(source(name, 4.0, idle_interval_s=3600.0) for name in ("a.x", "b.x")), source("c.x", 3600.0)))
     life.wanted = False
@@ -561,6 +626,38 @@ def test_a_clock_that_is_set_has_every_value_saved_again_with_its_time_by_that_c
         for name, at in zip(("a.x", "b.x"), as_of, strict=True)
     ]
     assert decision.drafts == []
+
+
+def test_what_is_owed_is_said_whatever_happens_next(life: Life) -> None:
+    def becomes_owed() -> None:
+        life.take(life.state.command("engine", "force-open", life.now))
+        refuse_all(life)
+        life.now = later(life.now, 0.5)
+
+    becomes_owed()
+    saves = life.take(life.state.clock_set(later(life.now, 0.0, set_by=3600.0)))
+    assert [move.state for move in saves.moves] == [State.OPEN]
+    life.take(life.state.command("engine", "reset", life.now))
+    life.state.hint(["a.x"], life.now)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    turn = life.state.next_turn(life.now)
+    assert turn is not None
+    becomes_owed()
+    fault = life.take(life.state.unprepared(turn, DOWN, life.now))
+    assert [move.state for move in fault.moves][-1] == State.OPEN
+    assert "b.x" in [event_type for event_type, _, _ in published([fault])]
+
+
+def test_the_sources_of_a_breaker_are_spread_when_it_closes_and_only_then(life: Life) -> None:
+    def due_in() -> list[float]:
+        return [view.next_poll_at - life.now.wall for view in life.state.sources(life.now)]
+
+    before = due_in()
+    life.take(life.state.command("engine", "force-open", life.now))
+    assert due_in() == before
+    life.take(life.state.command("engine", "force-closed", life.now))
+    first, second = due_in()
+    assert 0.0 <= first < 1800.0 <= second == first + 1800.0
 
 
 def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_breaker() -> None:
@@ -625,3 +722,105 @@ def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
     (view,) = life.state.sources(life.now)
     first = life.turns[0].began
     assert (view.missed_ticks, view.next_poll_at) == (2, first.wall + 12.0)
+
+
+def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_made_up_for() -> None:
+    rules = msgspec.structs.replace(RULES, failure_threshold=9)
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), connections=2, rules=rules))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("same")
+    life.ends("same")
+    life.state.hint(["b.x"], life.now)
+    life.passes(0.0)
+    life.ends("down")
+    life.state.hint(["a.x"], life.now)
+    life.passes(0.0)
+    life.state.hint(["b.x"], life.now)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    turn = life.state.next_turn(life.now)
+    assert turn is not None
+    life.ends("busy")
+    decision = life.take(life.state.admit(turn, life.now))
+    assert (turn.permit, turn.is_over) == (None, True)
+    assert list(published([decision])) == [("b.x", None, True)], "stale as before: said again, as at each due tick"
+    assert life.state.carried(life.now).held_back == ["b.x"]
+    life.passes(2.9)
+    assert life.turns == []
+    life.passes(0.2)
+    assert [source.type for turn in life.turns for source in turn.group] == ["b.x"]
+
+
+def test_when_a_breaker_opens_whoever_waits_is_sent_away_and_says_so_but_not_a_call_that_is_about_to_end() -> None:
+    names = ("a.x", "b.x", "c.x", "d.x", "e.x")
+    life = Life(plan(*(source(name, 64.0) for name in names), connections=3))
+    life.take(life.state.begin({}, life.now))
+    life.passes(1.5)
+    first, second, third = (turn.group[0].type for turn in life.turns)
+    waiting = sorted(set(names) - {first, second, third})
+    life.now = later(life.now, 2.0)  # all three are at their deadline
+    for _ in range(2):
+        turn = life.turns.pop(0)
+        decision = life.take(life.state.ended(turn, [(DOWN, None)], life.now))
+    assert [move.state for move in decision.moves] == [State.OPEN]
+    said = [draft.key for draft in decision.drafts if draft.type == "source.freshness"]
+    assert sorted(filter(None, said)) == sorted([first, second, *waiting])
+    assert life.state.next_turn(life.now) is None
+    (error,) = [view.last_error for view in life.state.breakers(life.now)]
+    assert error is not None
+    assert (error.code, error.message, error.came_from) == (ErrorCode.RPC_DISCONNECT, "refused", frozenset({second}))
+    assert third in {source.type for turn in life.turns for source in turn.group}
+
+
+def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), batch=True))
+    life.take(life.state.begin({"a.x": {"": SavedValue("a.x", "", b"7", BEGINNING.wall - 2.0)}}, life.now))
+    assert [(draft.type, draft.data) for draft in life.said[0].drafts if draft.type == "a.x"] == [("a.x", raw(7))]
+    assert life.said[0].drafts[0].about == frozenset({"a.x", "b.x"})
+    assert life.state.serves == {"engine": frozenset({"a.x", "b.x"})}
+    life.passes(2.0)
+    (turn,) = life.turns
+    life.take(life.state.ended(turn, [(REFUSED_ACCOUNT, None), (DOWN, None)], life.now))
+    error = life.state.breaker("engine", life.now).last_error
+    assert error is not None
+    assert (error.code, error.came_from) == (ErrorCode.RPC_DISCONNECT, frozenset({"b.x"}))
+
+
+def test_who_was_the_probe_that_closed_the_breaker_stays_on_its_grid() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    life.passes(1.0)
+    life.ends("same")
+    life.passes(1.0)
+    (probe,) = life.turns
+    name = probe.group[0].type
+    before = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
+    life.ends("same")
+    after = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
+    assert life.state.breaker("engine", life.now).state is State.CLOSED
+    assert [each for each in before if before[each] == after[each]] == [name]
+
+
+def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as_well() -> None:
+    life = Life(plan(source("a.x", 16.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(5.0)
+    life.ends("same")
+    life.state.hint(["a.x"], life.now)  # off the grid, so that age and ticks differ
+    life.passes(1.0)
+    life.ends("same")
+    life.state.hint(["a.x"], life.now)
+    life.passes(1.0)  # this call does not end
+    (view,) = life.state.sources(life.now)
+    assert view.as_of is not None
+    too_old_at = life.now.mono + view.as_of - life.now.wall + 32.0
+    life.passes(too_old_at - life.now.mono - 0.25)
+    assert life.state.wake_at() == too_old_at
+    life.waiting = []
+    life.take(life.state.command("engine", "reset", life.now))
+    refuse_all(life)
+    assert life.state.wake_at() == life.now.mono + 0.5
+    assert Life(plan()).state.wake_at() is None, "without sources time changes nothing"

@@ -538,6 +538,17 @@ class TestRestated:
         assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in corrected[:-1])
         assert corrected == source.publish_changes(at(10.0), CLOSED).drafts
 
+    def test_it_says_for_how_long_that_is_true_and_an_item_that_went_keeps_its_data(self) -> None:
+        source, (first, *_) = self.told(keyed=True, max_stale_s=60.0)
+        old = msgspec.structs.replace(first, key="old", data=raw("old"))
+        corrected = [source.corrected_for_age(draft, at(10.0), CLOSED) for draft in (first, old)]
+        assert [(draft.key, draft.data, draft.fresh_s) for draft in corrected] == [
+            (first.key, first.data, 50.0),
+            ("old", raw("old"), 50.0),
+        ]
+        freshness = self.told(max_stale_s=60.0)[1][-1]
+        assert source.corrected_for_age(freshness, at(10.0), CLOSED).fresh_s == 50.0
+
     def test_a_stale_value_expires(self) -> None:
         source, _ = self.told(max_stale_s=60.0)
         (stale, freshness) = fail(source, 2, 5.0).drafts

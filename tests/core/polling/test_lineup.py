@@ -309,14 +309,16 @@ def test_nobody_is_held_back_without_a_hold_or_by_another_reason() -> None:
 
 
 def test_a_hold_withdraws_who_waits_and_asks_them_later() -> None:
-    house = House(planned("a.x"), planned("b.x"), planned("c.x", breaker="other"), connections=1)
+    others = [planned("b.x"), planned("d.x")]
+    house = House(planned("a.x"), *others, planned("c.x", breaker="other"), connections=1)
     house.tick(0.0)
     (first,) = house.begin_turns(0.0)
     house.breaker.hold(at(8.0))
-    withdrawn = [name for name in ("a.x", "b.x") if house.source(name) not in first.group]
+    withdrawn = [name for name in ("a.x", "b.x", "d.x") if house.source(name) not in first.group]
     assert names(house.lineup.withdraw(at(1.0))) == withdrawn
     assert house.lineup.held_back == withdrawn
-    assert [house.source(name).in_flight for name in withdrawn] == [False]
+    assert [house.source(name).in_flight for name in withdrawn] == [False, False]
+    assert house.begin_turns(1.0) == [], "they had no connection to give back"
     house.lineup.end_turn(first)
     assert [names(turn.group) for turn in house.begin_turns(1.0)] == [["c.x"]], "its breaker lets it through"
 

@@ -132,6 +132,13 @@ def test_each_good_answer_is_saved_as_of_when_it_was_asked_for() -> None:
     assert answers(new(), raw(1), 10.0).saves == [Save([saved("", 1, 10.0)], [])]
 
 
+def test_an_answer_that_changes_nothing_is_not_said_but_its_time_is_saved() -> None:
+    source = new(on_change=True)
+    answers(source, raw(1), 10.0)
+    again = answers(source, raw(1), 20.0)
+    assert (again.drafts, again.saves) == ([], [Save([saved("", 1, 20.0)], [])])
+
+
 def test_of_a_keyed_source_what_changed_and_what_went_is_saved_and_when_all_of_it_was_last_seen() -> None:
     source = new(key="id")
     (first,) = answers(source, {"x": raw(1), "y": raw(2)}, 10.0).saves
@@ -165,6 +172,8 @@ def test_what_was_saved_is_said_and_saved_anew_only_if_it_claims_to_come_from_th
     assert (restored.error_code, out.saves) == (ErrorCode.RESTORED, [])
     new().load_saved({"": saved("", 1, HOUR_S)}, now=at(60.0), breaker=CLOSED, into=too_new)
     assert (too_new.drafts[0].as_of, too_new.saves) == (WALL + 60.0, [Save([saved("", 1, 60.0)], [])])
+    new().load_saved({"": saved("", 1, 60.0)}, now=at(60.0), breaker=CLOSED, into=out)
+    assert out.saves == [], "it is as of now: that is no mistake"
     new().load_saved({}, now=at(60.0), breaker=CLOSED, into=nothing)
     new(key="id").load_saved({"": saved("", 1, 0.0)}, now=at(60.0), breaker=CLOSED, into=nothing)
     assert nothing == Decision()
@@ -286,7 +295,7 @@ def test_the_end_of_a_turn_ends_the_wait(at_deadline: Source) -> None:
     source.check_age(at(DEADLINE_S), CLOSED, out)
     assert said(out) == [("a.x", None, True), ("source.freshness", "a.x", None)]
     source.sent(at(HOUR_S))
-    late = [source._end.wait_at_deadline(at(HOUR_S + 2.0 - AT_DEADLINE_S + step_s)) for step_s in (-0.01, 0.01, END_S)]
+    late = [source._end.wait_at_deadline(at(HOUR_S + 2.0 - AT_DEADLINE_S + step_s)) for step_s in (-0.01, 0.0, 0.01)]
     assert late == [False, True, True], "the next call has a wait of its own"
 
 
