@@ -444,6 +444,9 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
     assert None not in (before.retry_at, before.held_until)
     told, reports = carried.sources["c.x"].freshness.told, carried.sources["a.x"].reports
     assert told is not None
+    same = carried.sources["b.x"].freshness.told
+    assert same is not None
+    assert same.items is None, "what is held and told is carried once"
     assert (told.items, told.request) == ({"k": raw(0), "k0": raw(0)}, 1)
     assert (reports.failures, reports.began_at) == (2, life.now.wall - 0.5)
     life.resume()
@@ -464,6 +467,22 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
     life.passes(0.0)
     said = [(draft.key, draft.data) for draft in life.said[-1].drafts if draft.type == "c.x"]
     assert dict(said) == {"k": raw(1), "k1": raw(0), "k0": raw(None)}
+
+
+def test_a_half_open_breaker_has_another_probe_at_once_where_it_is_resumed() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    life.passes(1.0)
+    assert life.state.breaker("engine", life.now).state is State.HALF_OPEN
+    life.resume()
+    for _ in range(2):
+        life.passes(0.0)
+        assert len(life.turns) == 1
+        life.ends("same")
+    assert life.state.breaker("engine", life.now).state is State.CLOSED
 
 
 # another epoch
@@ -770,6 +789,16 @@ def test_when_a_breaker_opens_whoever_waits_is_sent_away_and_says_so_but_not_a_c
     assert error is not None
     assert (error.code, error.message, error.came_from) == (ErrorCode.RPC_DISCONNECT, "refused", frozenset({second}))
     assert third in {source.type for turn in life.turns for source in turn.group}
+
+
+def test_a_call_at_its_deadline_says_itself_what_a_move_of_the_breaker_means(life: Life) -> None:
+    life.state.hint(["a.x"], life.now)
+    life.passes(0.0)
+    life.now = later(life.now, 2.0)
+    move = life.take(life.state.command("engine", "force-open", life.now))
+    assert {event_type for event_type, _, _ in published([move])} & {"a.x", "b.x"} == {"b.x"}
+    life.ends("down")
+    assert ("a.x", None, True) in published([life.said[-1]])
 
 
 def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
