@@ -1,8 +1,14 @@
-"""How long a test may take: an ordinary one what pyproject.toml says, one with real processes longer."""
+"""How long a test may take: an ordinary one what pyproject.toml says, one with real processes longer.
+
+The Hypothesis profile `mutants` is for mutmut: it does not look for the smallest example that kills a mutant.
+"""
 
 import pytest
+from hypothesis import Phase, settings
 
 REAL_TIMEOUT_S = 900
+
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.core.instant import Instant
+from tidegate.core.events import Draft
+from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
-from tidegate.core.polling.backend_state import BackendState
-from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.backend_state import BackendState, Command
+from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.carried import CarriedBackend
-from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
 from tidegate.core.polling.lineup import Turn
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
 from tidegate.core.polling.source_values import SourceSpec, Value
@@ -105,7 +107,7 @@ class Life:
     def passes(self, seconds: float) -> None:
         """Time passes, tick by tick; who gets a turn is asked, until `ends` says what that came to."""
         until = self.now.mono + seconds
-        while True:
+        for _ in range(10_000):
             wake_at = self.state.wake_at()
             at = until if wake_at is None else min(until, max(self.now.mono, wake_at))
             self.now = Instant(at, self.now.wall + at - self.now.mono)
@@ -114,6 +116,7 @@ class Life:
                 self.begin_turns()
             if self.now.mono >= until and (self.state.wake_at() or until + 1) > until:
                 return
+        pytest.fail("it wakes again and again")
 
     def begin_turns(self) -> None:
         while (turn := self.state.next_turn(self.now)) is not None:
@@ -339,6 +342,17 @@ def test_an_answer_that_was_refused_is_said_though_it_did_not_change_since(life:
     assert (draft.type, draft.data, draft.stale) == ("b.x", raw(2), False), "what is true now, once"
 
 
+def test_every_answer_of_a_source_that_says_each_is_said_though_the_data_is_the_same(life: Life) -> None:
+    for name in ("a.x", "b.x"):  # b.x says only changes
+        life.state.hint([name], life.now)
+        life.passes(0.1)
+        life.ends("same")
+    refuse_all(life)
+    life.said.clear()
+    life.passes(1.0)
+    assert list(published(life.said)) == [("a.x", None, False)]
+
+
 def test_an_item_that_went_while_the_bus_refused_is_said_to_be_gone() -> None:
     life = Life(plan(source("a.x", 3600.0, key="id")))
     life.take(life.state.begin({}, life.now))
@@ -404,6 +418,73 @@ def test_what_was_being_asked_is_due_at_once_where_it_is_resumed(life: Life) -> 
     assert [source.type for turn in life.turns for source in turn.group] == ["a.x"]
 
 
+def test_what_was_carried_stays_as_it_was_when_it_is_resumed(life: Life) -> None:
+    life.take(life.state.command("engine", "force-open", life.now))
+    carried = life.state.carried(life.now)
+    assert [move.state for move in carried.untold] == [State.OPEN]
+    resumed = BackendState.from_carried(life.plan, carried, now=life.now, draw=life.draw, keeps=True)
+    assert resumed.tick(life.now, is_wanted=life.is_wanted).moves == carried.untold
+    assert [move.state for move in carried.untold] == [State.OPEN]
+
+
+def test_a_backend_in_trouble_is_carried_whole() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), source("c.x", 64.0, key="id")))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    for _ in range(3):
+        life.ends("same")
+    life.waiting = []  # what the bus has not taken yet is carried as not told: the items, too
+    for kind in ("well", "down", "busy"):
+        life.state.hint(["c.x" if kind == "well" else "a.x"], life.now)
+        life.passes(0.5)
+        life.ends(kind)
+    (before,) = life.state.breakers(life.now)
+    carried = life.state.carried(life.now)
+    assert (before.state, before.cause) == (State.OPEN, ErrorCode.RPC_HTTP_STATUS)
+    assert None not in (before.retry_at, before.held_until)
+    told, reports = carried.sources["c.x"].freshness.told, carried.sources["a.x"].reports
+    assert told is not None
+    same = carried.sources["b.x"].freshness.told
+    assert same is not None
+    assert same.items is None, "what is held and told is carried once"
+    assert (told.items, told.request) == ({"k": raw(0), "k0": raw(0)}, 1)
+    assert (reports.failures, reports.began_at) == (2, life.now.wall - 0.5)
+    life.resume()
+    (after,) = life.state.breakers(life.now)
+    assert (after.name, after.state, after.cause, after.retry_at) == (
+        "engine",
+        before.state,
+        before.cause,
+        before.retry_at,
+    )
+    assert after.held_until is not None
+    assert after.held_until.mono == life.now.mono + 3.0
+    again = life.state.carried(life.now)
+    assert again.breakers["engine"] == msgspec.structs.replace(
+        carried.breakers["engine"], generation=again.breakers["engine"].generation
+    )
+    assert again.sources["c.x"].freshness == carried.sources["c.x"].freshness
+    life.passes(0.0)
+    said = [(draft.key, draft.data) for draft in life.said[-1].drafts if draft.type == "c.x"]
+    assert dict(said) == {"k": raw(1), "k1": raw(0), "k0": raw(None)}
+
+
+def test_a_half_open_breaker_has_another_probe_at_once_where_it_is_resumed() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    life.passes(1.0)
+    assert life.state.breaker("engine", life.now).state is State.HALF_OPEN
+    life.resume()
+    for _ in range(2):
+        life.passes(0.0)
+        assert len(life.turns) == 1
+        life.ends("same")
+    assert life.state.breaker("engine", life.now).state is State.CLOSED
+
+
 # another epoch
 
 
@@ -438,7 +519,12 @@ def test_a_move_in_another_epoch_follows_the_state_that_it_began_with(life: Life
 
 
 @pytest.mark.parametrize("becomes_of_it", ["taken", "refused"])
-def test_what_was_under_way_when_the_epoch_changed_tells_nobody_anything(life: Life, becomes_of_it: str) -> None:
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_what_was_under_way_when_the_epoch_changed_tells_nobody_anything(
+    life: Life, becomes_of_it: str, epochs_before: int
+) -> None:
+    for _ in range(epochs_before):
+        life.state.epoch_changed(life.now)
     before = life.take(life.state.command("engine", "force-open", life.now))
     life.state.epoch_changed(life.now)
     life.passes(0.0)
@@ -461,3 +547,309 @@ def test_an_epoch_that_changes_before_the_beginning_is_begun_once() -> None:
     life.state.epoch_changed(life.now)
     decision = life.take(life.state.begin({}, life.now))
     assert [move.from_state for move in decision.moves] == [None]
+
+
+# what an operator, clients, a clock and the end of a call bring about
+
+
+def later(now: Instant, seconds: float, *, set_by: float = 0.0) -> Instant:
+    return Instant(now.mono + seconds, now.wall + seconds + set_by)
+
+
+@pytest.fixture
+def busy() -> Life:
+    """A backend with two breakers, which has just asked for three seconds without a call."""
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0, breaker="other"), batch=True))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("same")
+    life.ends("busy")
+    return life
+
+
+def test_a_backend_that_asks_for_a_pause_is_noted_and_all_its_breakers_know(busy: Life) -> None:
+    ends = later(busy.now, 3.0)
+    assert [view.held_until for view in busy.state.breakers(busy.now)] == [ends, ends]
+    (note,) = [note for note in busy.said[-1].notes if note.event == "backend asked for a pause"]
+    assert note == Note("info", "backend asked for a pause", {"backend": "engine", "until": rfc3339(ends.wall)})
+    busy.state.hint(["a.x"], busy.now)
+    assert {view.type: view.next_poll_at for view in busy.state.sources(busy.now)}["a.x"] == ends.wall
+
+
+@pytest.mark.parametrize(("action", "is_held"), [("force-open", True), ("force-closed", False), ("reset", False)])
+def test_an_operator_who_lets_calls_through_at_one_breaker_ends_the_pause_at_all(
+    busy: Life, action: Command, is_held: bool
+) -> None:
+    busy.take(busy.state.command("other", action, busy.now))
+    assert [view.held_until is not None for view in busy.state.breakers(busy.now)] == [is_held, is_held]
+
+
+def test_a_breaker_that_moves_is_noted_measured_and_told_first(life: Life) -> None:
+    decision = life.take(life.state.command("engine", "force-open", life.now))
+    assert decision.measurements == [BreakerMoved("engine", "open")]
+    moved = {"breaker": "engine", "state": "open", "reason": "force_open", "failures": 0, "retry_at": None}
+    assert decision.notes == [Note("info", "breaker moved", moved)]
+    assert [move.breaker for move in decision.moves] == ["engine"]
+    first = life.take(Life(life.plan).state.begin({}, life.now))
+    assert first.measurements == [BreakerMoved("engine", "closed")]
+
+
+def test_the_event_of_a_breaker_that_opens_says_why_and_until_when_and_so_does_the_error() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    retry_at = life.state.breaker("engine", life.now).retry_at
+    assert retry_at is not None
+    move = life.said[-1].drafts[0]
+    about = frozenset({"a.x", "b.x"})
+    assert move == Draft(type="circuit_breaker.state", data=move.data, key="engine", retain=True, about=about)
+    assert msgspec.json.decode(move.data) == {
+        "breaker": "engine",
+        "state": "open",
+        "from": "closed",
+        "reason": "failure_threshold",
+        "forced": False,
+        "failure_count": 2,
+        "open_count": 1,
+        "opened_at": rfc3339(life.now.wall),
+        "retry_at": rfc3339(retry_at),
+    }
+    errors = [draft for draft in life.said[-1].drafts if draft.type == "rpc_error"]
+    assert [msgspec.json.decode(draft.data)["retry_at"] for draft in errors] == [rfc3339(retry_at)]
+
+
+def test_only_idle_sources_that_somebody_wants_again_are_due_at_once() -> None:
+    life = Life(plan(*(source(name, 4.0, idle_interval_s=3600.0) for name in ("a.x", "b.x")), source("c.x", 3600.0)))
+    life.wanted = False
+    life.take(life.state.begin({}, life.now))
+    life.passes(8.0)
+    while life.turns:
+        life.ends("same")
+    assert [view.interval_s for view in life.state.sources(life.now)] == [3600.0, 3600.0, 3600.0]
+    assert not life.state.interest_changed(lambda name: name == "c.x", life.now)
+    assert life.state.interest_changed(lambda name: name == "b.x", life.now)
+    life.take(life.state.tick(life.now, is_wanted=lambda name: name == "b.x"))
+    life.begin_turns()
+    assert [source.type for turn in life.turns for source in turn.group] == ["b.x"]
+    assert [view.interval_s for view in life.state.sources(life.now)] == [3600.0, 4.0, 3600.0]
+
+
+def test_a_clock_that_is_set_has_every_value_saved_again_with_its_time_by_that_clock(life: Life) -> None:
+    as_of = [view.as_of for view in life.state.sources(life.now)]
+    assert None not in as_of
+    decision = life.state.clock_set(later(life.now, 1.0, set_by=3600.0))
+    assert decision.saves == [
+        Save([SavedValue(name, "", b"0", (at or 0.0) + 3600.0)], [])
+        for name, at in zip(("a.x", "b.x"), as_of, strict=True)
+    ]
+    assert decision.drafts == []
+
+
+def test_what_is_owed_is_said_whatever_happens_next(life: Life) -> None:
+    def becomes_owed() -> None:
+        life.take(life.state.command("engine", "force-open", life.now))
+        refuse_all(life)
+        life.now = later(life.now, 0.5)
+
+    becomes_owed()
+    saves = life.take(life.state.clock_set(later(life.now, 0.0, set_by=3600.0)))
+    assert [move.state for move in saves.moves] == [State.OPEN]
+    life.take(life.state.command("engine", "reset", life.now))
+    life.state.hint(["a.x"], life.now)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    turn = life.state.next_turn(life.now)
+    assert turn is not None
+    becomes_owed()
+    fault = life.take(life.state.unprepared(turn, DOWN, life.now))
+    assert [move.state for move in fault.moves][-1] == State.OPEN
+    assert "b.x" in [event_type for event_type, _, _ in published([fault])]
+
+
+def test_the_sources_of_a_breaker_are_spread_when_it_closes_and_only_then(life: Life) -> None:
+    def due_in() -> list[float]:
+        return [view.next_poll_at - life.now.wall for view in life.state.sources(life.now)]
+
+    before = due_in()
+    life.take(life.state.command("engine", "force-open", life.now))
+    assert due_in() == before
+    life.take(life.state.command("engine", "force-closed", life.now))
+    first, second = due_in()
+    assert 0.0 <= first < 1800.0 <= second == first + 1800.0
+
+
+def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_breaker() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), batch=True, connections=1))
+    life.take(life.state.begin({}, life.now))
+    life.now = later(life.now, 2.0)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    turn = life.state.next_turn(life.now)
+    assert turn is not None
+    decision = life.take(life.state.unprepared(turn, DOWN, later(life.now, 0.5)))
+    assert decision.measurements == [PollEnded(name, ErrorCode.RPC_DISCONNECT, 0.5) for name in ("a.x", "b.x")]
+    assert [name for name, _ in decision.reports] == ["a.x", "b.x"]
+    assert (life.state.attempted, life.state.breaker("engine", life.now).failure_count) == (True, 0)
+    life.state.hint(["a.x"], life.now)
+    life.passes(1.0)
+    assert len(life.turns) == 1, "its connection is free again"
+
+
+def test_a_probe_that_is_cancelled_judges_nothing_and_the_next_goes_at_once() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), connections=1))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    life.passes(4.0)
+    (probe,) = life.turns
+    before = life.state.breaker("engine", life.now)
+    assert before.state is State.HALF_OPEN
+    life.now = later(life.now, 0.5)
+    for _ in range(2):
+        life.state.abandoned(probe, life.now)
+    assert life.state.breaker("engine", life.now) == before
+    assert life.state.wake_at() is not None
+    life.turns.clear()
+    life.passes(0.0)
+    assert len(life.turns) == 1, "one connection, one probe"
+    assert life.turns[0] is not probe
+
+
+def test_age_corrects_what_is_retained_of_the_sources_of_this_backend_and_nothing_else(life: Life) -> None:
+    far = later(life.now, 3 * 3600.0)
+    value, freshness = (
+        Draft(type=event_type, data=raw(0), key=key, retain=True, source="engine", stale=False)
+        for event_type, key in (("a.x", None), ("source.freshness", "b.x"))
+    )
+    assert life.state.corrected_for_age(value, life.now) is value
+    corrected = [life.state.corrected_for_age(draft, far) for draft in (value, freshness)]
+    assert [draft and (draft.type, draft.key) for draft in corrected] == [("a.x", None), ("source.freshness", "b.x")]
+    assert corrected[0] is not None
+    assert (corrected[0].stale, corrected[0].error_code) == (True, ErrorCode.OVERDUE)
+    assert corrected[1] is not None
+    assert msgspec.json.decode(corrected[1].data)["stale"] is True
+    for event_type, key in (("z.x", None), ("source.freshness", "z.x"), ("source.freshness", None)):
+        other = Draft(type=event_type, data=raw(0), key=key, retain=True)
+        assert life.state.corrected_for_age(other, far) is None
+
+
+def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
+    life = Life(plan(source("a.x", 4.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(9.0)
+    (view,) = life.state.sources(life.now)
+    first = life.turns[0].began
+    assert (view.missed_ticks, view.next_poll_at) == (2, first.wall + 12.0)
+
+
+def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_made_up_for() -> None:
+    rules = msgspec.structs.replace(RULES, failure_threshold=9)
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), connections=2, rules=rules))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("same")
+    life.ends("same")
+    life.state.hint(["b.x"], life.now)
+    life.passes(0.0)
+    life.ends("down")
+    life.state.hint(["a.x"], life.now)
+    life.passes(0.0)
+    life.state.hint(["b.x"], life.now)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    turn = life.state.next_turn(life.now)
+    assert turn is not None
+    life.ends("busy")
+    decision = life.take(life.state.admit(turn, life.now))
+    assert (turn.permit, turn.is_over) == (None, True)
+    assert list(published([decision])) == [("b.x", None, True)], "stale as before: said again, as at each due tick"
+    assert life.state.carried(life.now).held_back == ["b.x"]
+    life.passes(2.9)
+    assert life.turns == []
+    life.passes(0.2)
+    assert [source.type for turn in life.turns for source in turn.group] == ["b.x"]
+
+
+def test_when_a_breaker_opens_whoever_waits_is_sent_away_and_says_so_but_not_a_call_that_is_about_to_end() -> None:
+    names = ("a.x", "b.x", "c.x", "d.x", "e.x")
+    life = Life(plan(*(source(name, 64.0) for name in names), connections=3))
+    life.take(life.state.begin({}, life.now))
+    life.passes(1.5)
+    first, second, third = (turn.group[0].type for turn in life.turns)
+    waiting = sorted(set(names) - {first, second, third})
+    life.now = later(life.now, 2.0)  # all three are at their deadline
+    for _ in range(2):
+        turn = life.turns.pop(0)
+        decision = life.take(life.state.ended(turn, [(DOWN, None)], life.now))
+    assert [move.state for move in decision.moves] == [State.OPEN]
+    said = [draft.key for draft in decision.drafts if draft.type == "source.freshness"]
+    assert sorted(filter(None, said)) == sorted([first, second, *waiting])
+    assert life.state.next_turn(life.now) is None
+    (error,) = [view.last_error for view in life.state.breakers(life.now)]
+    assert error is not None
+    assert (error.code, error.message, error.came_from) == (ErrorCode.RPC_DISCONNECT, "refused", frozenset({second}))
+    assert third in {source.type for turn in life.turns for source in turn.group}
+
+
+def test_a_call_at_its_deadline_says_itself_what_a_move_of_the_breaker_means(life: Life) -> None:
+    life.state.hint(["a.x"], life.now)
+    life.passes(0.0)
+    life.now = later(life.now, 2.0)
+    move = life.take(life.state.command("engine", "force-open", life.now))
+    assert {event_type for event_type, _, _ in published([move])} & {"a.x", "b.x"} == {"b.x"}
+    life.ends("down")
+    assert ("a.x", None, True) in published([life.said[-1]])
+
+
+def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), batch=True))
+    life.take(life.state.begin({"a.x": {"": SavedValue("a.x", "", b"7", BEGINNING.wall - 2.0)}}, life.now))
+    assert [(draft.type, draft.data) for draft in life.said[0].drafts if draft.type == "a.x"] == [("a.x", raw(7))]
+    assert life.said[0].drafts[0].about == frozenset({"a.x", "b.x"})
+    assert life.state.serves == {"engine": frozenset({"a.x", "b.x"})}
+    life.passes(2.0)
+    (turn,) = life.turns
+    life.take(life.state.ended(turn, [(REFUSED_ACCOUNT, None), (DOWN, None)], life.now))
+    error = life.state.breaker("engine", life.now).last_error
+    assert error is not None
+    assert (error.code, error.came_from) == (ErrorCode.RPC_DISCONNECT, frozenset({"b.x"}))
+
+
+def test_who_was_the_probe_that_closed_the_breaker_stays_on_its_grid() -> None:
+    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.ends("down")
+    life.ends("down")
+    life.passes(1.0)
+    life.ends("same")
+    life.passes(1.0)
+    (probe,) = life.turns
+    name = probe.group[0].type
+    before = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
+    life.ends("same")
+    after = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
+    assert life.state.breaker("engine", life.now).state is State.CLOSED
+    assert [each for each in before if before[each] == after[each]] == [name]
+
+
+def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as_well() -> None:
+    life = Life(plan(source("a.x", 16.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(5.0)
+    life.ends("same")
+    life.state.hint(["a.x"], life.now)  # off the grid, so that age and ticks differ
+    life.passes(1.0)
+    life.ends("same")
+    life.state.hint(["a.x"], life.now)
+    life.passes(1.0)  # this call does not end
+    (view,) = life.state.sources(life.now)
+    assert view.as_of is not None
+    too_old_at = life.now.mono + view.as_of - life.now.wall + 32.0
+    life.passes(too_old_at - life.now.mono - 0.25)
+    assert life.state.wake_at() == too_old_at
+    life.waiting = []
+    life.take(life.state.command("engine", "reset", life.now))
+    refuse_all(life)
+    assert life.state.wake_at() == life.now.mono + 0.5
+    assert Life(plan()).state.wake_at() is None, "without sources time changes nothing"

@@ -57,3 +57,12 @@ def test_the_run_of_failures_is_counted() -> None:
 def test_an_interval_of_zero_reports_everything() -> None:
     reports = ErrorReports(0.0)
     assert [reports.failed(1.0, DOWN) for _ in range(2)] == [Report(DOWN, 1, 0), Report(DOWN, 2, 0)]
+
+
+def test_a_report_that_nobody_got_counts_as_suppressed_with_all_that_were_since() -> None:
+    reports = ErrorReports(30.0)
+    first = reports.failed(0.0, DOWN)
+    assert first is not None
+    assert reports.failed(1.0, DOWN) is None
+    reports.refused(first)
+    assert reports.failed(2.0, DOWN) == Report(DOWN, 3, 2)

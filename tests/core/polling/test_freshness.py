@@ -517,6 +517,12 @@ class TestExpiry:
         assert (bytes(draft.data), draft.expired, draft.stale) == (b'{"n":1}', False, True)
 
 
+def test_a_hold_that_ends_in_the_moment_in_which_data_is_too_old_is_not_the_reason() -> None:
+    for held_until, reason in (10.0, ErrorCode.OVERDUE), (10.5, ErrorCode.RPC_HTTP_STATUS):
+        update = answered().publish_changes(at(10.0), view(State.CLOSED, held_until=at(held_until)))
+        assert [draft.error_code for draft in data_events(update)] == [reason]
+
+
 class TestRestated:
     """What is handed over between the moment in which age makes it untrue and the review that publishes that."""
 
@@ -537,6 +543,19 @@ class TestRestated:
         assert [draft.fresh_s for draft in drafts] == [9.9] * len(drafts)
         assert all(draft.stale and draft.error_code is ErrorCode.OVERDUE for draft in corrected[:-1])
         assert corrected == source.publish_changes(at(10.0), CLOSED).drafts
+
+    def test_it_says_for_how_long_that_is_true_and_an_item_that_went_keeps_its_data(self) -> None:
+        source, (first, *_) = self.told(keyed=True, max_stale_s=60.0)
+        old = msgspec.structs.replace(first, key="old", data=raw("old"))
+        corrected = [source.corrected_for_age(draft, at(10.0), CLOSED) for draft in (first, old)]
+        assert [(draft.key, draft.data, draft.fresh_s) for draft in corrected] == [
+            (first.key, first.data, 50.0),
+            ("old", raw("old"), 50.0),
+        ]
+        outdated = msgspec.structs.replace(first, data=raw("outdated"))
+        assert source.corrected_for_age(outdated, at(10.0), CLOSED).data == first.data
+        freshness = self.told(max_stale_s=60.0)[1][-1]
+        assert source.corrected_for_age(freshness, at(10.0), CLOSED).fresh_s == 50.0
 
     def test_a_stale_value_expires(self) -> None:
         source, _ = self.told(max_stale_s=60.0)

@@ -141,7 +141,8 @@ def test_retry_after_of_any_other_status_is_no_wish_to_be_left_alone(status: int
 
 
 @pytest.mark.parametrize(
-    ("wish", "granted"), [(0.0, None), (-5.0, None), (math.nan, None), (4.0, 4.0), (60.5, 60.0), (math.inf, 60.0)]
+    ("wish", "granted"),
+    [(0.0, None), (-5.0, None), (math.nan, None), (0.5, 0.5), (4.0, 4.0), (60.5, 60.0), (math.inf, 60.0)],
 )
 def test_the_wish_is_cut_to_what_is_granted(wish: float, granted: float | None) -> None:
     policy = ClassifyPolicy(retry_after_max_s=60.0)

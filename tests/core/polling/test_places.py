@@ -28,6 +28,11 @@ def test_there_are_so_many_places_and_no_more() -> None:
     assert [places.next() for _ in range(4)] == ["a", "b", None, None]
     places.leave()
     assert [places.next() for _ in range(2)] == ["c", None]
+    for who in "defg":
+        places.wait(who, asked_at=4.0, probes=False)
+    places.leave()
+    places.leave()
+    assert [places.next() for _ in range(3)] == ["d", "e", None]
 
 
 def test_a_probe_is_first_then_who_was_asked_longest_ago_then_who_came_first() -> None:

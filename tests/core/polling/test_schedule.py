@@ -54,6 +54,12 @@ class TestGrid:
         assert schedule.take_due(NOW + 0.5) == ["a"]
         assert schedule.take_due(NOW + 0.5) == []
 
+    def test_the_next_tick_is_in_the_future_though_the_count_of_ticks_was_rounded_down(self) -> None:
+        schedule = Schedule()
+        schedule.add("a", interval_s=7.0, phase=0.0, now=1.7)
+        schedule.set_interval("a", 0.1, 1.7 + 187 * 0.1)
+        assert schedule.next_at == 1.7 + 188 * 0.1
+
     def test_lateness_does_not_add_up(self) -> None:
         schedule = one(5.0)
         for tick in range(1000):

@@ -24,7 +24,7 @@ def value_draft(
     key: str | None,
     data: msgspec.Raw,
     *,
-    gone: bool = False,
+    gone: bool,
     fresh_s: float | None,
 ) -> Draft:
     """A value of a source, or one of its items; with `gone`, an item that a good answer no longer has.

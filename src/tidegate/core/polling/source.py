@@ -226,9 +226,8 @@ class Source:
         self._publish(self._freshness.publish_changes(now, breaker), into)
 
     def check_age(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """Publish what time alone has made stale or expired, if anything."""
-        at = self.check_age_at
-        if at is not None and at <= now.mono and not self._wait_for_end(now):
+        """`check_age_at` is over: publish what time alone has changed, unless the end of its call is about to."""
+        if not self._wait_for_end(now):
             self._publish(self._freshness.publish_changes(now, breaker), into)
 
     def publish_owed(self, now: Instant, breaker: BreakerView, into: Decision) -> None:

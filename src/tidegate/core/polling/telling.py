@@ -97,9 +97,8 @@ class Telling:
             self._sources[name].report_refused(report)
         if decision.epoch != self._epoch:
             return
-        refused = len(decision.moves)
-        self._moves_owed += self._moves_under_way[:refused]
-        del self._moves_under_way[:refused]
+        self._moves_owed += self._moves_under_way  # those that were decided after it are refused too
+        self._moves_under_way.clear()
         for name in decision.told:
             self._sources[name].refused()
         self.owed_due_at = now.mono + PUBLISH_OWED_S
