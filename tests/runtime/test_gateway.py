@@ -420,6 +420,24 @@ class TestDrain:
             assert ended == [1, 2, 3, 4, 4]
             await draining
 
+    async def test_it_is_spread_as_much_if_nobody_was_connected_for_a_moment_before(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house = House()
+        house.gateway.clients.disconnect(house.started("a")[0], "left")
+        channels = [house.started("a")[1] for _ in range(4)]
+        with sleeping(house, monkeypatch) as sleep:
+            draining = asyncio.create_task(house.gateway.drain(5.0))
+            ended = []
+            for _ in range(4):
+                await sleep.advance(0.0)
+                ended.append(sum(channel.ended is not None for channel in channels))
+                await sleep.advance(1.0)
+            assert ended == [1, 2, 3, 4]
+            assert not draining.done(), "none of them has left yet"
+            await sleep.advance(1.0)
+            await draining
+
     async def test_nothing_comes_between_what_the_first_is_told_and_its_close(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
