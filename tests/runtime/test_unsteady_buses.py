@@ -13,6 +13,7 @@ from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED
 from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
+from tidegate.core.rate import Rate
 from tidegate.errors import BusRefused, CloseCode, PublishError
 from tidegate.runtime.publishing import RETRY_S
 
@@ -254,6 +255,37 @@ class TestPublishingFromOutside:
         house.bus.regain()
         assert await house.told() == 202
         assert house.metrics.named("bus_connected") == [(True,), (False,), (True,)]
+
+    @pytest.mark.parametrize("latency_s", [0.0, 0.001])
+    async def test_what_the_bus_does_not_take_does_not_count_against_the_rate(self, latency_s: float) -> None:
+        house = UnsteadyHouse(Troubles(refused=1.0, latency_s=latency_s), publishes=Rate(1.0, 3))
+        for _ in range(3):
+            assert await house.told([NEWS] * 3) == 503
+        house.bus.lose("cut")
+        for _ in range(3):
+            assert await house.told([NEWS] * 3) == 503
+        house.bus.regain()
+        house.bus.troubles = Troubles()
+        assert await house.told([NEWS] * 3) == 202
+        assert await house.told() == 429
+
+    async def test_a_delete_that_the_bus_does_not_take_does_not_count_against_the_rate(self) -> None:
+        house = UnsteadyHouse(publishes=Rate(1.0, 2))
+        assert await house.told([KEPT]) == 202
+        house.bus.lose("cut")
+        for _ in range(3):
+            with pytest.raises(PublishError, match="cut"):
+                await house.gateway.publishers.forget("app.kept", "", UNRESTRICTED)
+        house.bus.regain()
+        await house.gateway.publishers.forget("app.kept", "", UNRESTRICTED)
+
+    async def test_what_may_yet_be_published_counts_against_the_rate(self) -> None:
+        house = UnsteadyHouse(Troubles(latency_s=1e6), publishes=Rate(0.1, 1), publish_timeout_s=2.0)
+        asked = asyncio.create_task(house.told())
+        await turn()
+        house.clock.advance(2.0)
+        assert await asked == 504
+        assert await house.told() == 429
 
     async def test_what_is_under_way_counts_against_the_limits(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01), retained_keys=1)

@@ -74,7 +74,10 @@ class Publishers:
         return started if isinstance(started, Position) else await started
 
     def start_publish(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
-        """Publish `drafts` for a publisher with `grant`: all or none. A refusal does not count against its rate.
+        """Publish `drafts` for a publisher with `grant`: all or none.
+
+        What is certainly not published does not count against the rate of the publisher. A 504 counts: the events may
+        be published.
 
         Returns the position of the last event or, if the bus has not answered yet, a coroutine that waits for it.
         Awaiting costs a task's step, and most buses answer at once. If the coroutine is cancelled, or never awaited,
@@ -99,7 +102,7 @@ class Publishers:
                 )
         self._check_retained(drafts)
         self._charge(grant, len(drafts))
-        return self._hand_to_bus(drafts)
+        return self._hand_to_bus(drafts, grant)
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one request than a publisher may ever send at once."""
@@ -119,7 +122,7 @@ class Publishers:
         if self._retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
-        started = self._hand_to_bus([gone_draft(event_type, key)])
+        started = self._hand_to_bus([gone_draft(event_type, key)], grant)
         return started if isinstance(started, Position) else await started
 
     def names_under_way(self) -> set[Name]:
@@ -130,9 +133,9 @@ class Publishers:
         """Forget publishers that have their whole rate back. Call now and then; `now` is monotonic."""
         self._allowances.forget_idle(now)
 
-    def _hand_to_bus(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
+    def _hand_to_bus(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
-            raise _not_taken(self.refused_for)
+            raise self._not_taken(drafts, grant, self.refused_for)
         pending = self._publisher.hand_over(drafts)
         if (position := pending.position) is not None:
             return position
@@ -140,9 +143,11 @@ class Publishers:
         self._under_way[number] = drafts
         # A task that is cancelled before its first step never runs the coroutine, so its `finally` is not enough.
         pending.outcome.add_done_callback(lambda outcome: self._forget_unawaited(number, outcome))
-        return self._wait_for_outcome(number, pending)
+        return self._wait_for_outcome(number, drafts, grant, pending)
 
-    async def _wait_for_outcome(self, number: int, pending: PendingPublish) -> Position:
+    async def _wait_for_outcome(
+        self, number: int, drafts: Sequence[Draft], grant: Grant, pending: PendingPublish
+    ) -> Position:
         self._awaited.add(number)
         try:
             return await self._publisher.outcome_within(pending, self._timeout_s)
@@ -150,7 +155,7 @@ class Publishers:
             message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
             raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error
         except BusError as error:
-            raise _not_taken(str(error)) from error
+            raise self._not_taken(drafts, grant, str(error)) from error
         finally:
             self._awaited.discard(number)
             self._under_way.pop(number, None)
@@ -175,16 +180,17 @@ class Publishers:
                 retry_after_s=math.ceil(wait_s),
             )
 
+    def _not_taken(self, drafts: Sequence[Draft], grant: Grant, why: str) -> PublishError:
+        """Return the error of `drafts` that were charged, and that the bus did not take. They are not charged then."""
+        self._allowances.refund(grant.name, len(drafts))
+        message = f"{ErrorCode.BUS_DISCONNECTED}: nothing was published ({why})"
+        return PublishError(message, status=503, retry_after_s=RETRY_AFTER_S)
+
     def _check_publishable(self, event_type: str) -> None:
         if event_type in RESERVED_TYPES:
             raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
         if event_type in self._source_types:
             raise PublishError(f"{event_type!r} is polled from a backend: nobody else may publish it", status=403)
-
-
-def _not_taken(why: str) -> PublishError:
-    message = f"{ErrorCode.BUS_DISCONNECTED}: nothing was published ({why})"
-    return PublishError(message, status=503, retry_after_s=RETRY_AFTER_S)
 
 
 def _check_covered(event_types: Iterable[str], grant: Grant) -> None:
