@@ -359,6 +359,66 @@ class TestExpiry:
         await asyncio.gather(running, return_exceptions=True)
         assert [event.draft.gone for event in house.bus.log] == [False, False]
 
+    async def test_a_value_that_is_renewed_while_it_is_unknown_whether_the_old_one_is_gone_stays(self) -> None:
+        house = UnsteadyHouse()
+        async with expiring(house, Troubles(unknown=1.0, late_s=0.01)):
+            renewal = asyncio.create_task(house.told([draft("app.a", "renewed", retain=True)]))
+            others = [draft("app.a", key="of its own", retain=True), draft("app.a")]
+            house.bus.troubles = Troubles()
+            assert await house.told(others) == 202, "only what changes the same value waits"
+            await asyncio.sleep(0.02)
+            assert not renewal.done()
+            house.clock.advance(RETRY_S)
+            assert await renewal == 202
+            await asyncio.sleep(0.02)
+        named = [event for event in house.bus.log if event.draft.retain and event.draft.key is None]
+        assert [event.draft.gone for event in named] == [False, True, False]
+        assert house.gateway.retained.get("app.a", "") is not None
+
+    async def test_a_value_cannot_be_renewed_or_deleted_while_the_bus_does_not_answer_to_its_removal(self) -> None:
+        house = UnsteadyHouse(publish_timeout_s=2.0, publishes=Rate(1.0, 2))
+        async with expiring(house, Troubles(latency_s=1e6)):
+            renewal = asyncio.create_task(house.told([draft("app.a", "renewed", retain=True)]))
+            deletion = asyncio.create_task(house.gateway.publishers.forget("app.a", "", UNRESTRICTED))
+            await turn()
+            assert house.gateway.publishers.names_under_way() == {("app.a", "")}
+            house.clock.advance(2.0)
+            assert await renewal == 503
+            with pytest.raises(PublishError) as caught:
+                await deletion
+            assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
+            assert house.gateway.publishers.names_under_way() == set()
+            house.bus.troubles = Troubles()
+            assert await house.told([NEWS] * 2) == 202, "neither counts against the rate"
+
+    async def test_when_the_removal_is_refused_the_renewal_goes_on(self) -> None:
+        house = UnsteadyHouse()
+        async with expiring(house, Troubles(refused=1.0, latency_s=0.01)):
+            renewal = asyncio.create_task(house.told([draft("app.a", "renewed", retain=True)]))
+            await turn()
+            house.bus.troubles = Troubles()
+            assert await renewal == 202
+            for _ in range(3):
+                house.clock.advance(1.0)
+                await turn()
+        assert [event.draft.gone for event in house.bus.log] == [False, False]
+
+
+@contextlib.asynccontextmanager
+async def expiring(house: UnsteadyHouse, troubles: Troubles) -> AsyncIterator[None]:
+    """The value `app.a` has expired, and its removal has just been handed to a bus with `troubles`."""
+    await house.gateway.publish([draft("app.a", retain=True, ttl_s=5.0)])
+    house.bus.troubles = troubles
+    running = asyncio.create_task(house.gateway.run())
+    await turn()
+    house.clock.advance(5.0)
+    await turn()
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
 
 async def test_a_refused_publish_of_our_own_is_an_error() -> None:
     house = UnsteadyHouse(Troubles(refused=1.0))

@@ -9,6 +9,7 @@ The rest is elsewhere: who may connect and who is too slow in `runtime/clients.p
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -127,9 +128,12 @@ class Gateway:
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts` in one batch and return the position of the last. Does not check who publishes.
 
-        Raises `BusError`. If it is cancelled, all of them are published or none.
+        While the outcome is unknown, it is tried again, for as long as it takes. Raises `BusRefused`. If it is
+        cancelled, all of them are published or none.
         """
-        return await self._publisher.publish(drafts) if drafts else self.position
+        if not drafts:
+            return self.position
+        return await self._publisher.outcome_within(self._publisher.hand_over(drafts), math.inf)
 
     def refresh(self, event_type: str, as_of: float) -> None:
         """Show the newer `as_of` in snapshots of `event_type`: its values were polled again, and are unchanged.

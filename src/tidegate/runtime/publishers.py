@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import math
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from tidegate.core.access.grant import Grant
@@ -14,6 +15,7 @@ from tidegate.core.rate import Allowances, Rate
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
+from tidegate.runtime.deadline import deadline
 from tidegate.runtime.publishing import EventPublisher, PendingPublish, gone_draft
 
 EVENT_TYPES = 1024
@@ -62,6 +64,7 @@ class Publishers:
         """The drafts of each publish that the bus has not answered, and that was not given up; by number."""
         self._awaited: set[int] = set()
         """The numbers of those whose coroutine runs, which removes them itself."""
+        self._removal: _Removal | None = None
 
     @property
     def in_debt(self) -> int:
@@ -81,7 +84,7 @@ class Publishers:
 
         Returns the position of the last event or, if the bus has not answered yet, a coroutine that waits for it.
         Awaiting costs a task's step, and most buses answer at once. If the coroutine is cancelled, or never awaited,
-        the events are published nevertheless.
+        the events are published nevertheless, unless they wait for a removal (see `removing`).
 
         Raises `PublishError`, in this order: 413 for more events than `check_count` allows, 400 for a malformed type,
         403 for one that is not covered, polled or built in, 413 for data over the limit, 507 if too much would be
@@ -129,6 +132,20 @@ class Publishers:
         """Return the names of all values that were handed to the bus and not answered yet."""
         return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
 
+    @contextmanager
+    def removing(self, names: Collection[Name]) -> Iterator[None]:
+        """Remove the expired values `names` in this context: who publishes one of them waits until it is left.
+
+        Otherwise the bus might take the new value first, and the removal of the old one would remove the new one.
+        Only one such context is open at a time.
+        """
+        removal = self._removal = _Removal(frozenset(names))
+        try:
+            yield
+        finally:
+            self._removal = None
+            removal.over.set()
+
     def forget_idle(self, now: float) -> None:
         """Forget publishers that have their whole rate back. Call now and then; `now` is monotonic."""
         self._allowances.forget_idle(now)
@@ -136,6 +153,8 @@ class Publishers:
     def _hand_to_bus(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
             raise self._not_taken(drafts, grant, self.refused_for)
+        if self._removal is not None and self._removal.concerns(drafts):
+            return self._hand_over_after(self._removal, drafts, grant)
         pending = self._publisher.hand_over(drafts)
         if (position := pending.position) is not None:
             return position
@@ -144,6 +163,20 @@ class Publishers:
         # A task that is cancelled before its first step never runs the coroutine, so its `finally` is not enough.
         pending.outcome.add_done_callback(lambda outcome: self._forget_unawaited(number, outcome))
         return self._wait_for_outcome(number, drafts, grant, pending)
+
+    async def _hand_over_after(self, removal: "_Removal", drafts: Sequence[Draft], grant: Grant) -> Position:
+        number = next(self._numbers)
+        self._under_way[number] = drafts  # so that the next round of expiry leaves these names alone
+        try:
+            async with deadline(self._clock, self._timeout_s):
+                await removal.over.wait()
+        except TimeoutError as error:
+            why = "the bus has not said yet whether it took the removal of an expired value of the same name"
+            raise self._not_taken(drafts, grant, why) from error
+        finally:
+            del self._under_way[number]
+        started = self._hand_to_bus(drafts, grant)
+        return started if isinstance(started, Position) else await started
 
     async def _wait_for_outcome(
         self, number: int, drafts: Sequence[Draft], grant: Grant, pending: PendingPublish
@@ -191,6 +224,18 @@ class Publishers:
             raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
         if event_type in self._source_types:
             raise PublishError(f"{event_type!r} is polled from a backend: nobody else may publish it", status=403)
+
+
+class _Removal:
+    """Expired values whose removal was handed to the bus. `over` is set once its outcome is known."""
+
+    def __init__(self, names: frozenset[Name]) -> None:
+        self._names = names
+        self.over = asyncio.Event()
+
+    def concerns(self, drafts: Sequence[Draft]) -> bool:
+        """Whether one of `drafts` changes one of the values."""
+        return any(draft.retain and (draft.type, draft.key or "") in self._names for draft in drafts)
 
 
 def _check_covered(event_types: Iterable[str], grant: Grant) -> None:
