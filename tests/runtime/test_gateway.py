@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fanout import EPOCH, KIB, FakeChannel, House, ask, draft, types
+from fanout import EPOCH, KIB, FakeChannel, House, ask, draft, snapshots_of, types
 from msgspec import Raw
 
 from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
@@ -115,7 +115,7 @@ class TestRetained:
         keyed, plain = channel.received()
         assert (keyed["type"], keyed["key"], keyed["gone"], keyed["data"]) == ("a", "k", True, None)
         assert (plain["type"], plain["gone"], "key" in plain) == ("b", True, False)
-        assert house.gateway.snapshots(None, allowed=EVERYTHING) == []
+        assert snapshots_of(house.gateway, None) == []
 
     @pytest.mark.parametrize(
         ("event_type", "key", "error"),
@@ -164,13 +164,13 @@ class TestRetained:
             ]
         )
         system = PatternSet(["system.*"])
-        assert len(house.gateway.snapshots(None, allowed=EVERYTHING)) == 4
-        assert len(house.gateway.snapshots(None, allowed=system)) == 2
-        assert len(house.gateway.snapshots("source.freshness", allowed=system)) == 1
-        assert house.gateway.snapshots("storage.update", allowed=EVERYTHING) == []
+        assert len(snapshots_of(house.gateway, None)) == 4
+        assert len(snapshots_of(house.gateway, None, allowed=system)) == 2
+        assert len(snapshots_of(house.gateway, "source.freshness", allowed=system)) == 1
+        assert snapshots_of(house.gateway, "storage.update") == []
         for event_type, allowed in [("never", EVERYTHING), ("other", system)]:
             with pytest.raises(UnknownName):
-                house.gateway.snapshots(event_type, allowed=allowed)
+                snapshots_of(house.gateway, event_type, allowed=allowed)
 
     async def test_snapshots_are_those_of_a_new_subscriber(self) -> None:
         house = House()
@@ -179,7 +179,7 @@ class TestRetained:
         _, channel = house.connect("*")
         channel.taken.clear()
         house.gateway.clients.connections[0].start(None)
-        [snapshot] = house.gateway.snapshots("system.status", allowed=EVERYTHING)
+        [snapshot] = snapshots_of(house.gateway, "system.status")
         assert snapshot in bytes(channel.taken)
         assert b'"as_of":"1970-01-01T00:01:00.000Z"' in snapshot
 

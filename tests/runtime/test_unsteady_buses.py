@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from fanout import EPOCH, FakeChannel, House, ask, draft, types
+from fanout import EPOCH, FakeChannel, House, ask, draft, snapshots_of, types
 from simulation.bus import Troubles, UnsteadyBus
 
-from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED
+from tidegate.core.access.grant import UNRESTRICTED
 from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
@@ -114,7 +114,7 @@ async def test_what_was_delivered_before_is_dropped() -> None:
     house.gateway.deliver([house.at(1, "a"), house.at(3, "a")])
     await turn()
     assert seqs(channel.received()) == [1, 2, 3]
-    (snapshot,) = house.gateway.snapshots("a", allowed=EVERYTHING)
+    (snapshot,) = snapshots_of(house.gateway, "a")
     assert b"again" not in snapshot
 
 
@@ -123,9 +123,9 @@ async def test_what_came_late_is_true_for_so_much_shorter() -> None:
     house.gateway.retained.restated = lambda kept: draft("a", "untrue")
     house.gateway.deliver([house.at(1, "a", "true", retain=True, fresh_s=10.0, age_s=4.0)])
     house.clock.advance(5.9)
-    assert b'"true"' in house.gateway.snapshots("a", allowed=EVERYTHING)[0]
+    assert b'"true"' in snapshots_of(house.gateway, "a")[0]
     house.clock.advance(0.2)
-    assert b'"untrue"' in house.gateway.snapshots("a", allowed=EVERYTHING)[0]
+    assert b'"untrue"' in snapshots_of(house.gateway, "a")[0]
 
 
 async def test_the_timestamp_is_when_it_was_published_not_when_it_was_delivered() -> None:
@@ -175,7 +175,7 @@ class TestAnotherSequence:
         await house.gateway.publish([KEPT, NEWS])
         house.bus.change_epoch("e2")
         assert len(house.gateway.retained) == 0
-        assert house.gateway.snapshots(None, allowed=EVERYTHING) == []
+        assert snapshots_of(house.gateway, None) == []
         assert house.gateway.position == Position("e2", 2)
 
     async def test_who_comes_back_gets_a_gap_and_the_new_values(self) -> None:

@@ -143,10 +143,6 @@ class Gateway:
         """
         self.retained.refresh(event_type, as_of, self.clock.now())
 
-    def snapshots(self, event_type: str | None, *, allowed: PatternSet) -> list[bytes]:
-        """Return all of `snapshot_pieces` at once."""
-        return [json for piece in self.snapshot_pieces(event_type, allowed=allowed) for json in piece]
-
     def snapshot_pieces(self, event_type: str | None, *, allowed: PatternSet) -> Iterator[list[bytes]]:
         """See `tidegate.runtime.snapshots.snapshot_pieces`."""
         return snapshot_pieces(self.retained, self.clock, event_type, allowed=allowed)

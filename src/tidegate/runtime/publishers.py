@@ -66,11 +66,6 @@ class Publishers:
         """The numbers of those whose coroutine runs, which removes them itself."""
         self._removal: _Removal | None = None
 
-    @property
-    def in_debt(self) -> int:
-        """How many publishers have used up some of their rate, and have not earned it back yet."""
-        return len(self._allowances)
-
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
         """Publish `drafts` as `start_publish` does, wait for the outcome, and return the last position."""
         started = self.start_publish(drafts, grant)
