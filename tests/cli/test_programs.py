@@ -73,6 +73,25 @@ def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
         until(lambda: not is_running(engine))
 
 
+def test_clients_are_let_go_one_by_one_also_if_all_had_left_once_before() -> None:
+    with (
+        tidegate("serve", "--port", "0", TIDEGATE_LOG_LEVEL="debug", TIDEGATE_SERVER__DRAIN_S="3600") as program,
+        ExitStack() as stack,
+    ):
+        with open_websocket(websocket_url(program)):
+            pass
+        until(lambda: any(line["event"] == "client left" for line in program.log))
+        first, *others = [stack.enter_context(open_websocket(websocket_url(program))) for _ in range(3)]
+        program.signal(signal.SIGTERM)
+        assert "notification" in [json.loads(text)["type"] for text in _rest(first)]
+        assert first.close_code == 1012
+        for other in others:
+            other.send('{"type":"ping"}')
+            assert "pong" in (json.loads(text)["type"] for text in _rest(other))
+        program.signal(signal.SIGTERM)
+        assert program.wait() == 128 + signal.SIGTERM
+
+
 def test_a_killed_gateway_leaves_no_engine() -> None:
     with tidegate("serve", "--port", "0") as program:
         engine = until(lambda: program.engine)

@@ -56,6 +56,29 @@ def test_each_name_has_an_allowance_of_its_own_and_what_is_over_is_not_counted()
     assert allowances.charge("a", 0.5, 1) == 0
 
 
+def test_what_is_refunded_was_never_counted() -> None:
+    allowances = Allowances(Rate(2.0, 10))
+    for now in (0.0, 1.0, 50.0):
+        for _ in range(5):
+            assert allowances.charge("a", now, 2) == 0
+            assert allowances.charge("a", now, 8) == 0
+            allowances.refund("a", 2)
+            allowances.refund("a", 8)
+    allowances.charge("a", 50.0, 10)
+    allowances.refund("a", 3)
+    assert allowances.charge("a", 50.0, 4) == 0.5
+    assert allowances.charge("a", 50.0, 3) == 0
+
+
+def test_a_refund_to_a_name_that_is_forgotten_earns_nothing() -> None:
+    allowances = Allowances(Rate(2.0, 10))
+    allowances.charge("a", 0.0, 4)
+    allowances.forget_idle(2.0)
+    allowances.refund("a", 4)
+    assert allowances.charge("a", 2.0, 10) == 0
+    assert allowances.charge("a", 2.0, 1) == 0.5
+
+
 def test_after_the_wait_all_of_them_are_within_the_rate() -> None:
     rng = random.Random(6)
     allowances, now = Allowances(Rate(3.0, 50)), 100.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fanout import EPOCH, KIB, FakeChannel, House, ask, draft, types
+from fanout import EPOCH, KIB, FakeChannel, House, ask, draft, snapshots_of, types
 from msgspec import Raw
 
 from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
@@ -115,7 +115,7 @@ class TestRetained:
         keyed, plain = channel.received()
         assert (keyed["type"], keyed["key"], keyed["gone"], keyed["data"]) == ("a", "k", True, None)
         assert (plain["type"], plain["gone"], "key" in plain) == ("b", True, False)
-        assert house.gateway.snapshots(None, allowed=EVERYTHING) == []
+        assert snapshots_of(house.gateway, None) == []
 
     @pytest.mark.parametrize(
         ("event_type", "key", "error"),
@@ -164,13 +164,13 @@ class TestRetained:
             ]
         )
         system = PatternSet(["system.*"])
-        assert len(house.gateway.snapshots(None, allowed=EVERYTHING)) == 4
-        assert len(house.gateway.snapshots(None, allowed=system)) == 2
-        assert len(house.gateway.snapshots("source.freshness", allowed=system)) == 1
-        assert house.gateway.snapshots("storage.update", allowed=EVERYTHING) == []
+        assert len(snapshots_of(house.gateway, None)) == 4
+        assert len(snapshots_of(house.gateway, None, allowed=system)) == 2
+        assert len(snapshots_of(house.gateway, "source.freshness", allowed=system)) == 1
+        assert snapshots_of(house.gateway, "storage.update") == []
         for event_type, allowed in [("never", EVERYTHING), ("other", system)]:
             with pytest.raises(UnknownName):
-                house.gateway.snapshots(event_type, allowed=allowed)
+                snapshots_of(house.gateway, event_type, allowed=allowed)
 
     async def test_snapshots_are_those_of_a_new_subscriber(self) -> None:
         house = House()
@@ -179,7 +179,7 @@ class TestRetained:
         _, channel = house.connect("*")
         channel.taken.clear()
         house.gateway.clients.connections[0].start(None)
-        [snapshot] = house.gateway.snapshots("system.status", allowed=EVERYTHING)
+        [snapshot] = snapshots_of(house.gateway, "system.status")
         assert snapshot in bytes(channel.taken)
         assert b'"as_of":"1970-01-01T00:01:00.000Z"' in snapshot
 
@@ -418,6 +418,24 @@ class TestDrain:
                 ended.append(sum(channel.ended == ("close", CloseCode.DRAINING) for channel in channels))
                 await sleep.advance(1.0)
             assert ended == [1, 2, 3, 4, 4]
+            await draining
+
+    async def test_it_is_spread_as_much_if_nobody_was_connected_for_a_moment_before(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        house = House()
+        house.gateway.clients.disconnect(house.started("a")[0], "left")
+        channels = [house.started("a")[1] for _ in range(4)]
+        with sleeping(house, monkeypatch) as sleep:
+            draining = asyncio.create_task(house.gateway.drain(5.0))
+            ended = []
+            for _ in range(4):
+                await sleep.advance(0.0)
+                ended.append(sum(channel.ended is not None for channel in channels))
+                await sleep.advance(1.0)
+            assert ended == [1, 2, 3, 4]
+            assert not draining.done(), "none of them has left yet"
+            await sleep.advance(1.0)
             await draining
 
     async def test_nothing_comes_between_what_the_first_is_told_and_its_close(

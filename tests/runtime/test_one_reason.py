@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from fanout import snapshots_of
 from house import INTERVAL_S, TIMEOUT_S, House, source, stall, times, virtual
 from msgspec import Raw
 
-from tidegate.core.access.grant import EVERYTHING
 from tidegate.errors import Disconnected
 from tidegate.ports import Call
 
@@ -47,7 +47,7 @@ async def test_a_call_that_was_under_way_when_the_process_was_stopped_is_a_timeo
         house.backend.hang()
         await asyncio.sleep(times(house.backend)[-1] + INTERVAL_S + 0.1 - asyncio.get_running_loop().time())
         stall(3600.0)
-        (handed,) = house.gateway.snapshots("a.status", allowed=EVERYTHING)
+        (handed,) = snapshots_of(house.gateway, "a.status")
         assert msgspec.json.decode(handed)["stale"], "what is handed over before its end is known is not called fresh"
         await asyncio.sleep(0.1)
         assert house.stale("a.status") == [("RPC_TIMEOUT", None)]

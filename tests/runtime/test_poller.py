@@ -6,11 +6,11 @@ import itertools
 
 import msgspec
 import pytest
+from fanout import snapshots_of
 from house import BREAKER, INTERVAL_S, TIMEOUT_S, House, source, stall, times, virtual
 from msgspec import Raw
 from structlog.testing import capture_logs
 
-from tidegate.core.access.grant import EVERYTHING
 from tidegate.core.instant import from_rfc3339, rfc3339
 from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
@@ -168,7 +168,7 @@ async def test_what_a_held_up_process_hands_over_before_it_can_publish_is_true_a
         await asyncio.sleep(1.5)
         told = list(house.published)
         stall(3 * INTERVAL_S)
-        handed = [msgspec.json.decode(json) for json in house.gateway.snapshots(None, allowed=EVERYTHING)]
+        handed = [msgspec.json.decode(json) for json in snapshots_of(house.gateway, None)]
         assert house.published == told, "nothing had a chance to run"
         await asyncio.sleep(0.01)
         overdue = house.of("a.status")[1]
@@ -351,7 +351,7 @@ async def test_of_ten_thousand_keys_of_which_one_changes_per_tick_one_is_publish
             assert (draft.key, draft.data) == (f"job-{tick * 1000}", Raw(msgspec.json.encode(items[tick * 1000])))
         await asyncio.sleep(INTERVAL_S)
         assert len(house.of("a.status")) == 10_003
-        assert len(house.gateway.snapshots("a.status", allowed=EVERYTHING)) == 10_000
+        assert len(snapshots_of(house.gateway, "a.status")) == 10_000
 
 
 @virtual
@@ -556,7 +556,7 @@ async def test_snapshots_of_an_unchanged_value_carry_the_newer_as_of() -> None:
     house = House(source(on_change=True))
     async with house.supervisor.running():
         await asyncio.sleep(3 * INTERVAL_S)
-        (snapshot,) = house.gateway.snapshots("a.status", allowed=EVERYTHING)
+        (snapshot,) = snapshots_of(house.gateway, "a.status")
     (event,) = house.of("a.status")
     assert event.as_of is not None
     shown = from_rfc3339(msgspec.json.decode(snapshot)["as_of"])

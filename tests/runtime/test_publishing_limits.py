@@ -1,12 +1,13 @@
 """What publishers may send, in the order in which it is refused, all or nothing."""
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
-from fanout import House, draft
+from fanout import House, draft, snapshots_of
 
-from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
+from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.events import Draft
 from tidegate.core.rate import Rate
 from tidegate.core.topics import PatternSet
@@ -123,18 +124,29 @@ async def test_values_whose_time_is_over_go_some_at_a_time_and_make_room(monkeyp
         await asyncio.gather(running, return_exceptions=True)
     gone = [event["key"] for event in channel.received() if event.get("gone")]
     assert gone == ["0", "1", "2", "3"]
-    assert len(served.gateway.snapshots(None, allowed=EVERYTHING)) == 1
+    assert len(snapshots_of(served.gateway, None)) == 1
     assert await status(served, [draft("app.b", key=str(n), retain=True) for n in range(4)]) == 202
+
+
+class Name(str):
+    """A name of which the test sees whether anybody still holds it."""
+
+    __slots__ = ("__weakref__",)
 
 
 async def test_a_publisher_that_owes_nothing_is_forgotten() -> None:
     served = house()
+    held: weakref.WeakSet[Name] = weakref.WeakSet()
     for n in range(100):
-        assert await status(served, [FINE], Grant(name=f"subject {n}")) == 202
+        name = Name(f"subject {n}")
+        held.add(name)
+        assert await status(served, [FINE], Grant(name=name)) == 202
+    del name
+    assert len(held) == 100
     running = asyncio.create_task(served.gateway.run())
     try:
         async with asyncio.timeout(20):
-            while served.gateway.publishers.in_debt:
+            while held:
                 served.clock.advance(0.5)
                 await asyncio.sleep(0)
     finally:

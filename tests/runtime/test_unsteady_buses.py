@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from fanout import EPOCH, FakeChannel, House, ask, draft, types
+from fanout import EPOCH, FakeChannel, House, ask, draft, snapshots_of, types
 from simulation.bus import Troubles, UnsteadyBus
 
-from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED
+from tidegate.core.access.grant import UNRESTRICTED
 from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
+from tidegate.core.rate import Rate
 from tidegate.errors import BusRefused, CloseCode, PublishError
 from tidegate.runtime.publishing import RETRY_S
 
@@ -113,7 +114,7 @@ async def test_what_was_delivered_before_is_dropped() -> None:
     house.gateway.deliver([house.at(1, "a"), house.at(3, "a")])
     await turn()
     assert seqs(channel.received()) == [1, 2, 3]
-    (snapshot,) = house.gateway.snapshots("a", allowed=EVERYTHING)
+    (snapshot,) = snapshots_of(house.gateway, "a")
     assert b"again" not in snapshot
 
 
@@ -122,9 +123,9 @@ async def test_what_came_late_is_true_for_so_much_shorter() -> None:
     house.gateway.retained.restated = lambda kept: draft("a", "untrue")
     house.gateway.deliver([house.at(1, "a", "true", retain=True, fresh_s=10.0, age_s=4.0)])
     house.clock.advance(5.9)
-    assert b'"true"' in house.gateway.snapshots("a", allowed=EVERYTHING)[0]
+    assert b'"true"' in snapshots_of(house.gateway, "a")[0]
     house.clock.advance(0.2)
-    assert b'"untrue"' in house.gateway.snapshots("a", allowed=EVERYTHING)[0]
+    assert b'"untrue"' in snapshots_of(house.gateway, "a")[0]
 
 
 async def test_the_timestamp_is_when_it_was_published_not_when_it_was_delivered() -> None:
@@ -174,7 +175,7 @@ class TestAnotherSequence:
         await house.gateway.publish([KEPT, NEWS])
         house.bus.change_epoch("e2")
         assert len(house.gateway.retained) == 0
-        assert house.gateway.snapshots(None, allowed=EVERYTHING) == []
+        assert snapshots_of(house.gateway, None) == []
         assert house.gateway.position == Position("e2", 2)
 
     async def test_who_comes_back_gets_a_gap_and_the_new_values(self) -> None:
@@ -255,6 +256,37 @@ class TestPublishingFromOutside:
         assert await house.told() == 202
         assert house.metrics.named("bus_connected") == [(True,), (False,), (True,)]
 
+    @pytest.mark.parametrize("latency_s", [0.0, 0.001])
+    async def test_what_the_bus_does_not_take_does_not_count_against_the_rate(self, latency_s: float) -> None:
+        house = UnsteadyHouse(Troubles(refused=1.0, latency_s=latency_s), publishes=Rate(1.0, 3))
+        for _ in range(3):
+            assert await house.told([NEWS] * 3) == 503
+        house.bus.lose("cut")
+        for _ in range(3):
+            assert await house.told([NEWS] * 3) == 503
+        house.bus.regain()
+        house.bus.troubles = Troubles()
+        assert await house.told([NEWS] * 3) == 202
+        assert await house.told() == 429
+
+    async def test_a_delete_that_the_bus_does_not_take_does_not_count_against_the_rate(self) -> None:
+        house = UnsteadyHouse(publishes=Rate(1.0, 2))
+        assert await house.told([KEPT]) == 202
+        house.bus.lose("cut")
+        for _ in range(3):
+            with pytest.raises(PublishError, match="cut"):
+                await house.gateway.publishers.forget("app.kept", "", UNRESTRICTED)
+        house.bus.regain()
+        await house.gateway.publishers.forget("app.kept", "", UNRESTRICTED)
+
+    async def test_what_may_yet_be_published_counts_against_the_rate(self) -> None:
+        house = UnsteadyHouse(Troubles(latency_s=1e6), publishes=Rate(0.1, 1), publish_timeout_s=2.0)
+        asked = asyncio.create_task(house.told())
+        await turn()
+        house.clock.advance(2.0)
+        assert await asked == 504
+        assert await house.told() == 429
+
     async def test_what_is_under_way_counts_against_the_limits(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01), retained_keys=1)
         asked = asyncio.create_task(house.told([draft("app.a", retain=True)]))
@@ -326,6 +358,66 @@ class TestExpiry:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert [event.draft.gone for event in house.bus.log] == [False, False]
+
+    async def test_a_value_that_is_renewed_while_it_is_unknown_whether_the_old_one_is_gone_stays(self) -> None:
+        house = UnsteadyHouse()
+        async with expiring(house, Troubles(unknown=1.0, late_s=0.01)):
+            renewal = asyncio.create_task(house.told([draft("app.a", "renewed", retain=True)]))
+            others = [draft("app.a", key="of its own", retain=True), draft("app.a")]
+            house.bus.troubles = Troubles()
+            assert await house.told(others) == 202, "only what changes the same value waits"
+            await asyncio.sleep(0.02)
+            assert not renewal.done()
+            house.clock.advance(RETRY_S)
+            assert await renewal == 202
+            await asyncio.sleep(0.02)
+        named = [event for event in house.bus.log if event.draft.retain and event.draft.key is None]
+        assert [event.draft.gone for event in named] == [False, True, False]
+        assert house.gateway.retained.get("app.a", "") is not None
+
+    async def test_a_value_cannot_be_renewed_or_deleted_while_the_bus_does_not_answer_to_its_removal(self) -> None:
+        house = UnsteadyHouse(publish_timeout_s=2.0, publishes=Rate(1.0, 2))
+        async with expiring(house, Troubles(latency_s=1e6)):
+            renewal = asyncio.create_task(house.told([draft("app.a", "renewed", retain=True)]))
+            deletion = asyncio.create_task(house.gateway.publishers.forget("app.a", "", UNRESTRICTED))
+            await turn()
+            assert house.gateway.publishers.names_under_way() == {("app.a", "")}
+            house.clock.advance(2.0)
+            assert await renewal == 503
+            with pytest.raises(PublishError) as caught:
+                await deletion
+            assert (caught.value.status, caught.value.retry_after_s) == (503, 1)
+            assert house.gateway.publishers.names_under_way() == set()
+            house.bus.troubles = Troubles()
+            assert await house.told([NEWS] * 2) == 202, "neither counts against the rate"
+
+    async def test_when_the_removal_is_refused_the_renewal_goes_on(self) -> None:
+        house = UnsteadyHouse()
+        async with expiring(house, Troubles(refused=1.0, latency_s=0.01)):
+            renewal = asyncio.create_task(house.told([draft("app.a", "renewed", retain=True)]))
+            await turn()
+            house.bus.troubles = Troubles()
+            assert await renewal == 202
+            for _ in range(3):
+                house.clock.advance(1.0)
+                await turn()
+        assert [event.draft.gone for event in house.bus.log] == [False, False]
+
+
+@contextlib.asynccontextmanager
+async def expiring(house: UnsteadyHouse, troubles: Troubles) -> AsyncIterator[None]:
+    """The value `app.a` has expired, and its removal has just been handed to a bus with `troubles`."""
+    await house.gateway.publish([draft("app.a", retain=True, ttl_s=5.0)])
+    house.bus.troubles = troubles
+    running = asyncio.create_task(house.gateway.run())
+    await turn()
+    house.clock.advance(5.0)
+    await turn()
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_refused_publish_of_our_own_is_an_error() -> None:

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from fanout import snapshots_of
 from house import INTERVAL_S, House, source, times, virtual
 from structlog.testing import capture_logs
 
-from tidegate.core.access.grant import EVERYTHING
 from tidegate.core.instant import from_rfc3339, rfc3339
 from tidegate.errors import Disconnected
 from tidegate.ports import SavedValue
@@ -20,7 +20,7 @@ HOUR_S = 3600.0
 def ages(house: House) -> dict[tuple[str, str | None], float]:
     """How old each snapshot says that its data is, by the clock as it is now."""
     now = house.clock.now().wall
-    events = map(msgspec.json.decode, house.gateway.snapshots(None, allowed=EVERYTHING))
+    events = map(msgspec.json.decode, snapshots_of(house.gateway, None))
     return {(e["type"], e.get("key")): now - from_rfc3339(e["as_of"]) for e in events if "as_of" in e}
 
 
@@ -72,7 +72,7 @@ async def test_while_the_backend_is_down_a_clock_that_is_set_changes_no_age() ->
             assert shifted(old, -HOUR_S) == plain(new)
         assert ages(house) == pytest.approx(stale, abs=0.01)
         assert len(house.published) == told
-        opened = msgspec.json.decode(house.gateway.snapshots("circuit_breaker.state", allowed=EVERYTHING)[0])["data"]
+        opened = msgspec.json.decode(snapshots_of(house.gateway, "circuit_breaker.state")[0])["data"]
         assert opened["retry_at"] == rfc3339(after[0].retry_at or 0.0)
         assert opened["opened_at"] == rfc3339(after[0].since)
         await asyncio.sleep(INTERVAL_S)

@@ -331,6 +331,11 @@ def ask(connection: Connection, message: Any) -> None:
     connection.receive(json.dumps(message).encode())
 
 
+def snapshots_of(gateway: Gateway, event_type: str | None, *, allowed: PatternSet = EVERYTHING) -> list[bytes]:
+    """What `gateway` shows of `event_type`, or of all types, to whoever may see `allowed`."""
+    return [json for piece in gateway.snapshot_pieces(event_type, allowed=allowed) for json in piece]
+
+
 def types(received: Sequence[Mapping[str, Any]]) -> list[str]:
     """The types of messages, in order."""
     return [message["type"] for message in received]

@@ -49,6 +49,11 @@ class Allowances:
         self._owed_until[name] = charged
         return 0.0
 
+    def refund(self, name: str, count: int) -> None:
+        """Take back a `charge` of `count` for `name`, as if it had never been made."""
+        if name in self._owed_until:  # otherwise it was forgotten, and owes nothing anyway
+            self._owed_until[name] -= count / self.rate.per_s
+
     def forget_idle(self, now: float) -> None:
         """Forget the names whose debt has been paid for long enough to have a full burst again."""
         paid_by = now - self.rate.burst / self.rate.per_s

@@ -51,7 +51,8 @@ class ClientRegistry:
         self.draining = False
         self.drain_ends = 0.0  # monotonic, while draining
         self.empty = asyncio.Event()
-        """Set during a drain, once nobody is connected."""
+        """Set while nobody is connected."""
+        self.empty.set()
         self._max_clients = max_clients
         self._connects = connects
         self._context = context
@@ -145,6 +146,7 @@ class ClientRegistry:
             interested=self._notice_interest,
         )
         self._connections[client_id] = connection
+        self.empty.clear()
         self._metrics.observe(ClientConnected(transport))
         if connection.subscriber.interest not in self._context.stream.hub:
             self._notice_interest()

@@ -35,8 +35,6 @@ async def drain(clients: ClientRegistry, clock: Clock, drain_s: float, *, at_lea
     clients.drain_ends = now.mono + drain_s
     clients.draining = True
     leaving = clients.connections
-    if not leaving:
-        clients.empty.set()
     log.info("draining", clients=len(leaving), drain_s=drain_s)
     for n, connection in enumerate(leaving):
         retry_after_ms = int(1000 * drain_s) + RETURN_MS + n * max(1, RETURN_SPREAD_MS // len(leaving))

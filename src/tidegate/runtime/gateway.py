@@ -9,6 +9,7 @@ The rest is elsewhere: who may connect and who is too slow in `runtime/clients.p
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -127,9 +128,12 @@ class Gateway:
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts` in one batch and return the position of the last. Does not check who publishes.
 
-        Raises `BusError`. If it is cancelled, all of them are published or none.
+        While the outcome is unknown, it is tried again, for as long as it takes. Raises `BusRefused`. If it is
+        cancelled, all of them are published or none.
         """
-        return await self._publisher.publish(drafts) if drafts else self.position
+        if not drafts:
+            return self.position
+        return await self._publisher.outcome_within(self._publisher.hand_over(drafts), math.inf)
 
     def refresh(self, event_type: str, as_of: float) -> None:
         """Show the newer `as_of` in snapshots of `event_type`: its values were polled again, and are unchanged.
@@ -138,10 +142,6 @@ class Gateway:
         been taken by the bus. Otherwise an older value would get the new time.
         """
         self.retained.refresh(event_type, as_of, self.clock.now())
-
-    def snapshots(self, event_type: str | None, *, allowed: PatternSet) -> list[bytes]:
-        """Return all of `snapshot_pieces` at once."""
-        return [json for piece in self.snapshot_pieces(event_type, allowed=allowed) for json in piece]
 
     def snapshot_pieces(self, event_type: str | None, *, allowed: PatternSet) -> Iterator[list[bytes]]:
         """See `tidegate.runtime.snapshots.snapshot_pieces`."""

@@ -32,8 +32,9 @@ log = structlog.get_logger("tidegate.gateway")
 class Housekeeping:
     """The regular checks of one gateway.
 
-    `expires` is the monotonic time at which each retained value with a `ttl_s` ends. `publish` publishes the
-    events that remove expired values. `clock_set` is called after the wall clock was set.
+    `expires` is the monotonic time at which each retained value with a `ttl_s` ends. `publish` publishes the events
+    that remove expired values, and returns when their outcome is known. `clock_set` is called after the wall clock was
+    set.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class Housekeeping:
             # A value that was published again, or is about to be, has a new `ttl_s`: it must not be removed now.
             renewed = self._publishers.names_under_way()
             batch = [name for name in due[at : at + EXPIRED_AT_ONCE] if self._expires.get(name, math.inf) <= now]
-            await self._publish([gone_draft(*name) for name in batch if name not in renewed])
+            over = [name for name in batch if name not in renewed]
+            with self._publishers.removing(over):
+                await self._publish([gone_draft(*name) for name in over])
             await asyncio.sleep(0)
 
     def _follow_clock(self, now: Instant) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import math
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from tidegate.core.access.grant import Grant
@@ -14,6 +15,7 @@ from tidegate.core.rate import Allowances, Rate
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
+from tidegate.runtime.deadline import deadline
 from tidegate.runtime.publishing import EventPublisher, PendingPublish, gone_draft
 
 EVENT_TYPES = 1024
@@ -62,11 +64,7 @@ class Publishers:
         """The drafts of each publish that the bus has not answered, and that was not given up; by number."""
         self._awaited: set[int] = set()
         """The numbers of those whose coroutine runs, which removes them itself."""
-
-    @property
-    def in_debt(self) -> int:
-        """How many publishers have used up some of their rate, and have not earned it back yet."""
-        return len(self._allowances)
+        self._removal: _Removal | None = None
 
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
         """Publish `drafts` as `start_publish` does, wait for the outcome, and return the last position."""
@@ -74,11 +72,14 @@ class Publishers:
         return started if isinstance(started, Position) else await started
 
     def start_publish(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
-        """Publish `drafts` for a publisher with `grant`: all or none. A refusal does not count against its rate.
+        """Publish `drafts` for a publisher with `grant`: all or none.
+
+        What is certainly not published does not count against the rate of the publisher. A 504 counts: the events may
+        be published.
 
         Returns the position of the last event or, if the bus has not answered yet, a coroutine that waits for it.
         Awaiting costs a task's step, and most buses answer at once. If the coroutine is cancelled, or never awaited,
-        the events are published nevertheless.
+        the events are published nevertheless, unless they wait for a removal (see `removing`).
 
         Raises `PublishError`, in this order: 413 for more events than `check_count` allows, 400 for a malformed type,
         403 for one that is not covered, polled or built in, 413 for data over the limit, 507 if too much would be
@@ -99,7 +100,7 @@ class Publishers:
                 )
         self._check_retained(drafts)
         self._charge(grant, len(drafts))
-        return self._hand_to_bus(drafts)
+        return self._hand_to_bus(drafts, grant)
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one request than a publisher may ever send at once."""
@@ -119,20 +120,36 @@ class Publishers:
         if self._retained.get(event_type, key) is None:
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
-        started = self._hand_to_bus([gone_draft(event_type, key)])
+        started = self._hand_to_bus([gone_draft(event_type, key)], grant)
         return started if isinstance(started, Position) else await started
 
     def names_under_way(self) -> set[Name]:
         """Return the names of all values that were handed to the bus and not answered yet."""
         return {(draft.type, draft.key or "") for drafts in self._under_way.values() for draft in drafts}
 
+    @contextmanager
+    def removing(self, names: Collection[Name]) -> Iterator[None]:
+        """Remove the expired values `names` in this context: who publishes one of them waits until it is left.
+
+        Otherwise the bus might take the new value first, and the removal of the old one would remove the new one.
+        Only one such context is open at a time.
+        """
+        removal = self._removal = _Removal(frozenset(names))
+        try:
+            yield
+        finally:
+            self._removal = None
+            removal.over.set()
+
     def forget_idle(self, now: float) -> None:
         """Forget publishers that have their whole rate back. Call now and then; `now` is monotonic."""
         self._allowances.forget_idle(now)
 
-    def _hand_to_bus(self, drafts: Sequence[Draft]) -> Position | Coroutine[None, None, Position]:
+    def _hand_to_bus(self, drafts: Sequence[Draft], grant: Grant) -> Position | Coroutine[None, None, Position]:
         if self.refused_for is not None:
-            raise _not_taken(self.refused_for)
+            raise self._not_taken(drafts, grant, self.refused_for)
+        if self._removal is not None and self._removal.concerns(drafts):
+            return self._hand_over_after(self._removal, drafts, grant)
         pending = self._publisher.hand_over(drafts)
         if (position := pending.position) is not None:
             return position
@@ -140,9 +157,25 @@ class Publishers:
         self._under_way[number] = drafts
         # A task that is cancelled before its first step never runs the coroutine, so its `finally` is not enough.
         pending.outcome.add_done_callback(lambda outcome: self._forget_unawaited(number, outcome))
-        return self._wait_for_outcome(number, pending)
+        return self._wait_for_outcome(number, drafts, grant, pending)
 
-    async def _wait_for_outcome(self, number: int, pending: PendingPublish) -> Position:
+    async def _hand_over_after(self, removal: "_Removal", drafts: Sequence[Draft], grant: Grant) -> Position:
+        number = next(self._numbers)
+        self._under_way[number] = drafts  # so that the next round of expiry leaves these names alone
+        try:
+            async with deadline(self._clock, self._timeout_s):
+                await removal.over.wait()
+        except TimeoutError as error:
+            why = "the bus has not said yet whether it took the removal of an expired value of the same name"
+            raise self._not_taken(drafts, grant, why) from error
+        finally:
+            del self._under_way[number]
+        started = self._hand_to_bus(drafts, grant)
+        return started if isinstance(started, Position) else await started
+
+    async def _wait_for_outcome(
+        self, number: int, drafts: Sequence[Draft], grant: Grant, pending: PendingPublish
+    ) -> Position:
         self._awaited.add(number)
         try:
             return await self._publisher.outcome_within(pending, self._timeout_s)
@@ -150,7 +183,7 @@ class Publishers:
             message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
             raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error
         except BusError as error:
-            raise _not_taken(str(error)) from error
+            raise self._not_taken(drafts, grant, str(error)) from error
         finally:
             self._awaited.discard(number)
             self._under_way.pop(number, None)
@@ -175,6 +208,12 @@ class Publishers:
                 retry_after_s=math.ceil(wait_s),
             )
 
+    def _not_taken(self, drafts: Sequence[Draft], grant: Grant, why: str) -> PublishError:
+        """Return the error of `drafts` that were charged, and that the bus did not take. They are not charged then."""
+        self._allowances.refund(grant.name, len(drafts))
+        message = f"{ErrorCode.BUS_DISCONNECTED}: nothing was published ({why})"
+        return PublishError(message, status=503, retry_after_s=RETRY_AFTER_S)
+
     def _check_publishable(self, event_type: str) -> None:
         if event_type in RESERVED_TYPES:
             raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
@@ -182,9 +221,16 @@ class Publishers:
             raise PublishError(f"{event_type!r} is polled from a backend: nobody else may publish it", status=403)
 
 
-def _not_taken(why: str) -> PublishError:
-    message = f"{ErrorCode.BUS_DISCONNECTED}: nothing was published ({why})"
-    return PublishError(message, status=503, retry_after_s=RETRY_AFTER_S)
+class _Removal:
+    """Expired values whose removal was handed to the bus. `over` is set once its outcome is known."""
+
+    def __init__(self, names: frozenset[Name]) -> None:
+        self._names = names
+        self.over = asyncio.Event()
+
+    def concerns(self, drafts: Sequence[Draft]) -> bool:
+        """Whether one of `drafts` changes one of the values."""
+        return any(draft.retain and (draft.type, draft.key or "") in self._names for draft in drafts)
 
 
 def _check_covered(event_types: Iterable[str], grant: Grant) -> None:
