@@ -179,6 +179,10 @@ class BusSession(Protocol):
 
         With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over. Cancelling the
         future does not stop the publish.
+
+        The gateway does not trust a bus: if this raises or returns no future, or if the future is cancelled or fails
+        with any other error, the outcome counts as unknown. It is logged, and the publish is repeated. See
+        `runtime/pending_publish.py`.
         """
         ...
 

@@ -14,7 +14,8 @@ from tidegate.core.rate import Allowances, Rate
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
-from tidegate.runtime.publishing import EventPublisher, PendingPublish, gone_draft
+from tidegate.runtime.pending_publish import PendingPublish
+from tidegate.runtime.publishing import EventPublisher, gone_draft
 
 EVENT_TYPES = 1024
 """Size of the cache of well-formed event types: a publisher repeats the same few, and parsing them costs most."""
