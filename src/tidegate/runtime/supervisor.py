@@ -120,7 +120,7 @@ class Supervisor:
         Raises `UnknownName`, or `AccessRefused` (403) if the breaker also serves a source that is not covered.
         """
         self.breaker(name, allowed)  # raises for a name that is unknown, or that must not be seen
-        poller = self._pollers[name.partition("/")[0]]
+        poller = next(poller for poller in self._pollers.values() if name in poller.serves)
         if not _covers_all(allowed, poller.serves[name]):
             raise AccessRefused(403, f"expected a token that covers every source of the breaker {name!r}")
         if action not in COMMANDS:
