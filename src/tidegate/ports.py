@@ -170,7 +170,7 @@ class BusSession(Protocol):
         """Publish `drafts`, at least one: all or none, with ascending positions and no other event between them.
 
         Publishes that are in flight at the same time may get their positions in any order. To keep an order, wait for
-        an outcome before the next publish, as `tidegate.runtime.publishing.Lane` does.
+        an outcome before the next publish, as `tidegate.runtime.lanes.Lane` does.
 
         A plain call that never raises; the future tells the outcome. Its result is the position of the last draft,
         once all are stored and were delivered to this session's receiver. It fails with `BusRefused` (certainly not

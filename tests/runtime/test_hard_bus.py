@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 from tidegate.core.events import Draft
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
+from tidegate.runtime.lanes import RETRY_S
 from tidegate.runtime.poller import BackendPoller
-from tidegate.runtime.publishing import RETRY_S
 from tidegate.runtime.supervisor import Supervisor
 
 RULES = BreakerRules(

@@ -4,7 +4,7 @@ Everything runs on one event loop, and no method here awaits between reading sha
 subscribe cannot race with a publish.
 
 The rest is elsewhere: who may connect and who is too slow in `runtime/clients.py`, what publishers may send in
-`runtime/publishers.py`, how events reach the bus in `runtime/publishing.py`, how a client's requests are answered in
+`runtime/publishers.py`, how events reach the bus in `runtime/lanes.py`, how a client's requests are answered in
 `runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
 """
 
@@ -31,8 +31,8 @@ from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
+from tidegate.runtime.lanes import EventPublisher, Lane
 from tidegate.runtime.publishers import Publishers
-from tidegate.runtime.publishing import EventPublisher, Lane
 from tidegate.runtime.refusals import Refusals
 from tidegate.runtime.snapshots import snapshot_pieces
 

@@ -9,13 +9,13 @@ from functools import lru_cache
 from tidegate.core.access.grant import Grant
 from tidegate.core.delivery.published import PublishedValues
 from tidegate.core.delivery.retained import Name, Retained
-from tidegate.core.events import Draft, Position
+from tidegate.core.events import Draft, Position, gone_draft
 from tidegate.core.rate import Allowances, Rate
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
+from tidegate.runtime.lanes import EventPublisher
 from tidegate.runtime.pending_publish import PendingPublish
-from tidegate.runtime.publishing import EventPublisher, gone_draft
 
 EVENT_TYPES = 1024
 """Size of the cache of well-formed event types: a publisher repeats the same few, and parsing them costs most."""

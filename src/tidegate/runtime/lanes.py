@@ -1,4 +1,4 @@
-"""How drafts reach the bus: encoded once, and those of one poller in the order in which they were decided.
+"""The lanes on which drafts reach the bus: encoded once, and those of one poller in the order of its decisions.
 
 `EventPublisher` hands drafts to the bus, which gives them their positions. A `Lane` belongs to one poller and has one
 batch in flight at a time. Drafts that are submitted meanwhile join the next batch, so events and their outcomes keep
@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import msgspec
 import structlog
 
 from tidegate.core.envelope import encode_draft
@@ -103,11 +102,6 @@ class EventPublisher:
 def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
     """Encode `drafts` with `now` as their timestamp."""
     return [encode_draft(draft, timestamp=now.wall) for draft in drafts]
-
-
-def gone_draft(event_type: str, key: str) -> Draft:
-    """Make the event that removes a retained value. `key` is "" if the type has no keys."""
-    return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
 
 
 class Lane:
