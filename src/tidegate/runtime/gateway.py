@@ -17,8 +17,8 @@ import structlog
 from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import WRITE_BYTES, Hub, Multicast
-from tidegate.core.delivery.published import PublishedValues
 from tidegate.core.delivery.retained import Name, Retained
+from tidegate.core.delivery.retained_quota import RetainedQuota
 from tidegate.core.delivery.stream import Stream
 from tidegate.core.envelope import event_without_position, raw
 from tidegate.core.events import Draft, Event, Position
@@ -70,7 +70,7 @@ class Gateway:
         self._metrics = metrics
         built_in_and_polled = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(built_in_and_polled)
-        self._published = PublishedValues(
+        self._quota = RetainedQuota(
             self.retained, ours=built_in_and_polled, max_keys=options.retained_keys, max_bytes=options.retained_bytes
         )
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
@@ -168,7 +168,7 @@ class Gateway:
         # What is noted but not sent yet belongs to the old epoch, and the hub frames events with the current one.
         self._flush()
         self.retained.clear()
-        self._published.clear()
+        self._quota.clear()
         self._expires.clear()
         leaving = self.clients.connections
         for connection in leaving:
@@ -198,7 +198,7 @@ class Gateway:
             event_bytes=options.event_bytes,
             publishes=options.publishes,
             timeout_s=options.publish_timeout_s,
-            published=self._published,
+            quota=self._quota,
             retained=self.retained,
             publisher=self._publisher,
             clock=self.clock,
@@ -243,9 +243,9 @@ class Gateway:
     def _keep(self, event: Event, now: Instant) -> None:
         draft = event.draft
         if draft.retain or draft.gone:
-            self._published.note(draft)
+            self._quota.note(draft)
             self.retained.apply(event, now)
-            self._published.forget_empty_types(draft)
+            self._quota.forget_empty_types(draft)
             name = (draft.type, draft.key or "")
             self._expires.pop(name, None)
             if draft.ttl_s is not None and not draft.gone:
