@@ -170,7 +170,7 @@ class BusSession(Protocol):
         """Publish `drafts`, at least one: all or none, with ascending positions and no other event between them.
 
         Publishes that are in flight at the same time may get their positions in any order. To keep an order, wait for
-        an outcome before the next publish, as `tidegate.runtime.publishing.Lane` does.
+        an outcome before the next publish, as `tidegate.runtime.lanes.Lane` does.
 
         A plain call that never raises; the future tells the outcome. Its result is the position of the last draft,
         once all are stored and were delivered to this session's receiver. It fails with `BusRefused` (certainly not
@@ -179,6 +179,10 @@ class BusSession(Protocol):
 
         With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over. Cancelling the
         future does not stop the publish.
+
+        The gateway does not trust a bus: if this raises or returns no future, or if the future is cancelled or fails
+        with any other error, the outcome counts as unknown. It is logged, and the publish is repeated. See
+        `runtime/pending_publish.py`.
         """
         ...
 

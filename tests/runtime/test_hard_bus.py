@@ -6,6 +6,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,9 @@ from structlog.testing import capture_logs
 from tidegate.core.events import Draft
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
+from tidegate.runtime.lanes import RETRY_S
+from tidegate.runtime.poller import BackendPoller
+from tidegate.runtime.supervisor import Supervisor
 
 RULES = BreakerRules(
     failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, probe_deadline_s=TIMEOUT_S + 1
@@ -238,3 +242,137 @@ async def test_while_the_bus_is_stuck_nobody_is_polled_and_nothing_is_repeated()
         assert len([draft for _, draft in said if draft.type == "a.x"]) <= 12
         assert len(times(house.backend)) > len(asked) + 2
     assert house.of("a.x")[-1].stale is False
+
+
+class Silence:
+    """A bus on which every outcome is unknown while it is `on`, and nothing is published."""
+
+    def __init__(self, *, on: bool = False) -> None:
+        self.on = on
+
+    def bus(self, published: list[tuple[float, Draft]]) -> HardBus:
+        return HardBus(published, fails=lambda: BusUnknown("no answer") if self.on else None)
+
+
+@virtual
+async def test_a_probe_that_waited_for_a_stuck_bus_goes_out_when_the_bus_is_back() -> None:
+    silence = Silence()
+    rules = BreakerRules(failure_threshold=1, open_s=10.0, open_max_s=10.0, probe_deadline_s=TIMEOUT_S + 1)
+    house = House(source("a.x", interval_s=300.0), breaker=rules, bus=silence.bus)
+    loop = asyncio.get_running_loop()
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        silence.on = True
+        house.backend.fail(Disconnected("refused"))
+        house.poller.poll_now(["a.x"])
+        await asyncio.sleep(1.0)
+        house.backend.recover()
+        house.backend.exchanges.clear()
+        await asyncio.sleep(15.0)
+        assert not house.backend.exchanges
+        silence.on = False
+        back = loop.time()
+        await asyncio.sleep(2.0)
+        assert [at - back <= RETRY_S + 0.001 for at in times(house.backend)[:1]] == [True]
+    assert house.states() == ["closed", "open", "half_open", "closed"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_turns_that_waited_for_a_stuck_bus_begin_at_its_first_answer(refused: bool) -> None:
+    @virtual
+    async def run() -> None:
+        await turns_begin_at_the_first_answer(refused=refused)
+
+    run()
+
+
+async def turns_begin_at_the_first_answer(*, refused: bool) -> None:
+    answer: list[BusError | None] = []
+    silent = False
+    house = House(
+        source("a.x", interval_s=600.0),
+        source("b.x", interval_s=590.0),
+        bus=lambda to: HardBus(to, fails=lambda: BusUnknown("x") if silent else answer.pop() if answer else None),
+    )
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        silent = True
+        house.poller.poll_now(["a.x"])
+        await asyncio.sleep(8.0)
+        house.poller.poll_now(["a.x", "b.x"])
+        await asyncio.sleep(1.0)
+        house.backend.exchanges.clear()
+        if refused:
+            answer.append(BusRefused("full"))
+        silent = False
+        await asyncio.sleep(2.0)
+        assert sorted(method for exchange in house.backend.exchanges for method in exchange.methods) == ["a.x", "b.x"]
+
+
+@virtual
+async def test_a_bus_that_answers_does_not_wake_the_poller_for_each_publish() -> None:
+    house = House(source("a.x", interval_s=1.0), bus=lambda to: HardBus(to, delay_s=lambda: 0.3))
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        ticks = 0
+        tick = house.poller._state.tick
+
+        def counted(*given: Any, **named: Any) -> Any:
+            nonlocal ticks
+            ticks += 1
+            return tick(*given, **named)
+
+        house.poller._state.tick = counted  # type: ignore[method-assign]
+        await asyncio.sleep(10.0)
+    assert ticks == 20, "when it is due, and when the call has ended"
+
+
+@virtual
+async def test_a_command_on_a_silent_bus_takes_effect_and_is_answered_in_time() -> None:
+    silence = Silence()
+    house = House(source("a.x", interval_s=1.0), bus=silence.bus)
+    loop = asyncio.get_running_loop()
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        silence.on = True
+        began = loop.time()
+        with capture_logs() as lines:
+            async with asyncio.timeout(60.0):
+                view = await house.supervisor.command("engine", "force-open", by="ops")
+        assert loop.time() - began == pytest.approx(house.gateway.options.publish_timeout_s)
+        assert (view.state.value, view.forced) == ("open", True)
+        assert [line["what"] for line in lines if line["event"] == "bus does not answer: published later"] == [
+            "force-open"
+        ]
+        assert house.states() == ["closed"]
+        silence.on = False
+        await asyncio.sleep(1.0)
+        assert house.states() == ["closed", "open"]
+
+
+@virtual
+async def test_a_silent_bus_does_not_keep_the_gateway_from_starting_however_many_backends_there_are() -> None:
+    silence = Silence(on=True)
+    house = House(source("a.x", interval_s=1.0), bus=silence.bus)
+    others = [
+        BackendPoller(
+            msgspec.structs.replace(house.poller._plan, name=name, sources=[source(f"{name}.x", breaker=name)]),
+            backend=house.backend,
+            gateway=house.gateway,
+            clock=house.clock,
+            metrics=house.metrics,
+            store=None,
+            rng=random.Random(7),
+        )
+        for name in ("b", "c")
+    ]
+    supervisor = Supervisor(house.gateway, [house.poller, *others], store=None)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(60.0), supervisor.running():
+        assert loop.time() - began == pytest.approx(house.gateway.options.publish_timeout_s)
+        await asyncio.sleep(10.0)
+        silence.on = False
+        await asyncio.sleep(3.0)
+        assert house.states() == ["closed"] * 3
+        assert all(house.of(f"{name}.x")[-1].stale is False for name in "abc")

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from enum import StrEnum, auto
 
 import pytest
 from fanout import draft
+from structlog.testing import capture_logs
 
 from tidegate.core.events import EncodedDraft, Position
 from tidegate.errors import BusError, BusRefused, BusUnknown
-from tidegate.runtime.publishing import RETRY_S, EventPublisher, Lane
+from tidegate.runtime.lanes import RETRY_S, EventPublisher, Lane
 from tidegate.testing import ManualClock
 
 AT_ONCE = Position("e1", 1)
@@ -38,7 +40,9 @@ class ScriptedSession:
     def answer(self, outcome: BaseException | Position = AT_ONCE) -> None:
         """End the oldest publish that waits."""
         waiting = self._waiting.pop(0)
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, asyncio.CancelledError):
+            waiting.cancel()
+        elif isinstance(outcome, BaseException):
             waiting.set_exception(outcome)
         else:
             waiting.set_result(outcome)
@@ -217,3 +221,164 @@ async def test_it_has_settled_when_everything_before_was_answered(outcome: BaseE
     await turn()
     assert settled.done()
     assert decider.told in (["+a"], ["-a"])
+
+
+class Defect(StrEnum):
+    """What a bus may do with a publish, and must not."""
+
+    RAISES = auto()
+    RAISES_UNKNOWN = auto()
+    RETURNS_NONE = auto()
+    CANCELS = auto()
+    STOPS_ITERATION = auto()
+
+
+class DefectiveSession(ScriptedSession):
+    """Has one of the `defects` at each publish, until there are no more. From then on it answers at once."""
+
+    def __init__(self, *defects: Defect) -> None:
+        super().__init__(at_once=AT_ONCE)
+        self.defects = list(defects)
+
+    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002
+        outcome = super().publish(drafts, id=id, fence=fence)
+        match self.defects.pop(0) if self.defects else None:
+            case Defect.RAISES:
+                raise RuntimeError("a mistake of the bus's")
+            case Defect.RAISES_UNKNOWN:
+                raise BusUnknown("no answer")
+            case Defect.STOPS_ITERATION:
+                raise StopIteration
+            case Defect.RETURNS_NONE:
+                return None  # type: ignore[return-value]
+            case Defect.CANCELS:
+                outcome = asyncio.get_running_loop().create_future()
+                outcome.cancel()
+        return outcome
+
+
+@pytest.mark.parametrize("defect", Defect)
+async def test_whatever_a_bus_does_with_a_publish_it_is_repeated_until_the_outcome_is_known(defect: Defect) -> None:
+    session = DefectiveSession(defect, defect)
+    decider = Decider(session)
+    with capture_logs() as lines:
+        decider.submit("a")
+        decider.submit("b")
+        for _ in range(2):
+            await turn()
+            decider.clock.advance(RETRY_S)
+            await turn()
+    assert session.batches == [["a"], ["a"], ["a"], ["b"]]
+    assert len({each for each, _ in session.asked}) == 2
+    assert decider.told == ["+a", "+b"]
+    assert [line["event"] for line in lines].count("publish outcome unknown") == 2
+
+
+async def test_a_bus_that_raises_a_refusal_has_refused() -> None:
+    class Raising(ScriptedSession):
+        def publish(self, *_: object, **__: object) -> asyncio.Future[Position]:
+            raise BusRefused("full")
+
+    decider = Decider(Raising())
+    decider.submit("a")
+    decider.submit("b")
+    assert decider.told == ["-a", "-b"]
+
+
+@pytest.mark.parametrize("defect", Defect)
+async def test_a_publish_of_our_own_is_repeated_until_its_outcome_is_known(defect: Defect) -> None:
+    clock = ManualClock()
+    publisher = EventPublisher(clock, stuck_after_s=5.0)
+    publisher.open(DefectiveSession(defect))
+    publishing = asyncio.create_task(publisher.publish([draft("a")]))
+    await turn()
+    assert not publishing.done()
+    clock.advance(RETRY_S)
+    assert await publishing == AT_ONCE
+
+
+async def test_a_publish_of_our_own_ends_with_the_session() -> None:
+    clock = ManualClock()
+    publisher = EventPublisher(clock, stuck_after_s=5.0)
+    publisher.open(DefectiveSession(Defect.RAISES))
+    publishing = asyncio.create_task(publisher.publish([draft("a")]))
+    await turn()
+    publisher.close()
+    clock.advance(RETRY_S)
+    with pytest.raises(BusUnknown):
+        await publishing
+
+
+@pytest.mark.parametrize("defect", Defect)
+async def test_a_publisher_is_told_once_the_outcome_is_known(defect: Defect) -> None:
+    clock = ManualClock()
+    publisher = EventPublisher(clock, stuck_after_s=5.0)
+    publisher.open(DefectiveSession(defect))
+    pending = publisher.hand_over([draft("a")])
+    assert pending.position is None
+    waiting = asyncio.create_task(publisher.outcome_within(pending, 5.0))
+    await turn()
+    clock.advance(RETRY_S)
+    assert await waiting == AT_ONCE
+
+
+async def test_one_that_is_cancelled_while_it_waits_leaves_the_publish_to_the_bus() -> None:
+    session = ScriptedSession()
+    publisher = EventPublisher(ManualClock(), stuck_after_s=5.0)
+    publisher.open(session)
+    waiting = asyncio.create_task(publisher.publish([draft("a")]))
+    await turn()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    session.answer()  # raises if its future was cancelled
+
+
+@pytest.mark.parametrize("outcome", [BusUnknown("no answer"), OSError("broken"), asyncio.CancelledError()])
+async def test_a_lane_that_is_closed_repeats_nothing_and_publishes_nothing_more(outcome: BaseException) -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    decider.submit("b")
+    decider.lane.close()
+    session.answer(outcome)
+    await turn()
+    decider.clock.advance(RETRY_S)
+    await turn()
+    decider.submit("c")
+    await turn()
+    assert (session.batches, decider.told) == ([["a"]], [])
+
+
+async def test_closing_ends_the_retries_of_lanes_and_publishers() -> None:
+    session = ScriptedSession()
+    clock = ManualClock()
+    publisher = EventPublisher(clock, stuck_after_s=5.0)
+    publisher.open(session)
+    publisher.lane("engine").submit([draft("a")], taken=lambda: None, refused=lambda _: None)
+    waiting = asyncio.create_task(publisher.outcome_within(publisher.hand_over([draft("b")]), 5.0))
+    await turn()
+    for _ in range(2):
+        session.answer(BusUnknown("no answer"))
+    await turn()
+    publisher.close()
+    clock.advance(RETRY_S)
+    with pytest.raises(BusUnknown, match="left the bus"):
+        await waiting
+    assert session.batches == [["a"], ["b"]]
+
+
+async def test_it_waits_no_longer_for_a_silent_bus_than_a_publisher_does() -> None:
+    session = ScriptedSession()
+    decider = Decider(session)
+    decider.submit("a")
+    settled = asyncio.create_task(decider.lane.settled())
+    await turn()
+    decider.clock.advance(4.9)
+    await turn()
+    assert not settled.done()
+    decider.clock.advance(0.1)
+    assert await settled is False
+    session.answer()
+    await turn()
+    assert decider.told == ["+a"], "nothing is lost by that"
+    assert await decider.lane.settled()

@@ -477,6 +477,14 @@ async def test_an_operator_forces_a_breaker_open_and_resets_it() -> None:
 
 
 @virtual
+async def test_a_command_reaches_a_breaker_whatever_its_name() -> None:
+    house = House(source("a.status", breaker="any/name at all"))
+    async with house.supervisor.running():
+        forced = await house.supervisor.command("any/name at all", "force-open", by="ops")
+    assert (forced.name, forced.state.value) == ("any/name at all", "open")
+
+
+@virtual
 async def test_what_an_operator_does_is_in_the_audit_log_and_told_to_everybody() -> None:
     house = House(source())
     house.backend.fail(Disconnected("refused"))

@@ -15,7 +15,7 @@ from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.rate import Rate
 from tidegate.errors import BusRefused, CloseCode, PublishError
-from tidegate.runtime.publishing import RETRY_S
+from tidegate.runtime.lanes import RETRY_S
 
 NEWS = draft("app.news", 1)
 KEPT = draft("app.kept", 1, retain=True)

@@ -12,7 +12,7 @@ from simulation.world import Report, live
 
 from tidegate.core.events import Draft, Position
 from tidegate.errors import BusError
-from tidegate.runtime.publishing import Lane, encoded
+from tidegate.runtime.lanes import Lane, encoded
 
 HOURS = 0.3
 

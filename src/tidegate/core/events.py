@@ -86,6 +86,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fresh_s: float | None = None
 
 
+def gone_draft(event_type: str, key: str) -> Draft:
+    """Make the draft that removes a retained value. `key` is "" if the type has no keys."""
+    return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
+
+
 DRAFT_TIMES = tuple(
     name for name, hint in get_type_hints(Draft, include_extras=True).items() if UnixTime in get_args(hint)
 )

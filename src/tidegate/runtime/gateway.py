@@ -4,12 +4,11 @@ Everything runs on one event loop, and no method here awaits between reading sha
 subscribe cannot race with a publish.
 
 The rest is elsewhere: who may connect and who is too slow in `runtime/clients.py`, what publishers may send in
-`runtime/publishers.py`, how events reach the bus in `runtime/publishing.py`, how a client's requests are answered in
+`runtime/publishers.py`, how events reach the bus in `runtime/lanes.py`, how a client's requests are answered in
 `runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
 """
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,8 +17,8 @@ import structlog
 from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import WRITE_BYTES, Hub, Multicast
-from tidegate.core.delivery.published import PublishedValues
 from tidegate.core.delivery.retained import Name, Retained
+from tidegate.core.delivery.retained_quota import RetainedQuota
 from tidegate.core.delivery.stream import Stream
 from tidegate.core.envelope import event_without_position, raw
 from tidegate.core.events import Draft, Event, Position
@@ -32,8 +31,8 @@ from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
+from tidegate.runtime.lanes import EventPublisher, Lane
 from tidegate.runtime.publishers import Publishers
-from tidegate.runtime.publishing import EventPublisher, Lane
 from tidegate.runtime.refusals import Refusals
 from tidegate.runtime.snapshots import snapshot_pieces
 
@@ -71,7 +70,7 @@ class Gateway:
         self._metrics = metrics
         built_in_and_polled = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(built_in_and_polled)
-        self._published = PublishedValues(
+        self._quota = RetainedQuota(
             self.retained, ours=built_in_and_polled, max_keys=options.retained_keys, max_bytes=options.retained_bytes
         )
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
@@ -128,12 +127,11 @@ class Gateway:
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts` in one batch and return the position of the last. Does not check who publishes.
 
-        While the outcome is unknown, it is tried again, for as long as it takes. Raises `BusRefused`. If it is
-        cancelled, all of them are published or none.
+        See `EventPublisher.publish` for errors and cancellation.
         """
         if not drafts:
             return self.position
-        return await self._publisher.outcome_within(self._publisher.hand_over(drafts), math.inf)
+        return await self._publisher.publish(drafts)
 
     def refresh(self, event_type: str, as_of: float) -> None:
         """Show the newer `as_of` in snapshots of `event_type`: its values were polled again, and are unchanged.
@@ -168,7 +166,7 @@ class Gateway:
         # What is noted but not sent yet belongs to the old epoch, and the hub frames events with the current one.
         self._flush()
         self.retained.clear()
-        self._published.clear()
+        self._quota.clear()
         self._expires.clear()
         leaving = self.clients.connections
         for connection in leaving:
@@ -198,7 +196,7 @@ class Gateway:
             event_bytes=options.event_bytes,
             publishes=options.publishes,
             timeout_s=options.publish_timeout_s,
-            published=self._published,
+            quota=self._quota,
             retained=self.retained,
             publisher=self._publisher,
             clock=self.clock,
@@ -243,9 +241,9 @@ class Gateway:
     def _keep(self, event: Event, now: Instant) -> None:
         draft = event.draft
         if draft.retain or draft.gone:
-            self._published.note(draft)
+            self._quota.note(draft)
             self.retained.apply(event, now)
-            self._published.forget_empty_types(draft)
+            self._quota.forget_empty_types(draft)
             name = (draft.type, draft.key or "")
             self._expires.pop(name, None)
             if draft.ttl_s is not None and not draft.gone:

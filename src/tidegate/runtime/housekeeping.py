@@ -12,13 +12,12 @@ from contextlib import suppress
 import structlog
 
 from tidegate.core.delivery.retained import Name
-from tidegate.core.events import Draft
+from tidegate.core.events import Draft, gone_draft
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.errors import BusError
 from tidegate.ports import Clock
 from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.publishers import Publishers
-from tidegate.runtime.publishing import gone_draft
 
 REVIEW_S = 1.0
 """Seconds between two rounds. Limits in seconds, such as `slow_grace_s`, are exact to one round."""

@@ -56,6 +56,7 @@ class BackendPoller:
         self._state = BackendState(plan, now=clock.now(), draw=rng.random, keeps=store is not None)
         self._lane = gateway.lane(f"poller {plan.name}")
         self._woken = asyncio.Event()
+        self._found_stuck = False  # the lane, by `run`: turns that are due wait until the bus has answered
 
     # questions, which change nothing
 
@@ -87,15 +88,22 @@ class BackendPoller:
     # what happens elsewhere
 
     async def restore(self, saved: Mapping[str, Mapping[str, SavedValue]]) -> None:
-        """Publish the state of each breaker and the `saved` values, by type and key. Wait for the bus to answer."""
+        """Publish the state of each breaker and the `saved` values, by type and key. Wait until the bus has answered.
+
+        A bus that does not answer within `publish_timeout_s` is waited for no longer: all of it is published later.
+        """
         self._carry_out(self._state.begin(saved, self._clock.now()))
-        await self._lane.settled()
+        await self._settled("start")
 
     async def command(self, breaker_name: str, action: Command) -> BreakerView:
-        """Carry out an operator's command and publish it. Raises `KeyError` for a breaker of another backend."""
+        """Carry out an operator's command, publish it, and return the breaker as it is then.
+
+        The command takes effect at once. If the bus does not answer within `publish_timeout_s`, this returns, and the
+        command is published later. Raises `KeyError` for a breaker of another backend.
+        """
         self._carry_out(self._state.command(breaker_name, action, self._clock.now()))
         self._woken.set()
-        await self._lane.settled()
+        await self._settled(action)
         return self._state.breaker(breaker_name, self._clock.now())
 
     def poll_now(self, event_types: Iterable[str]) -> None:
@@ -125,10 +133,10 @@ class BackendPoller:
             while True:
                 await self._wait()
                 now = self._clock.now()
-                is_stuck = self._lane.is_stuck(now)
+                self._found_stuck = is_stuck = self._lane.is_stuck(now)
                 self._carry_out(self._state.tick(now, is_wanted=self._gateway.is_wanted, only_news=is_stuck))
                 # No call while the lane is stuck: its outcome could not be published, and decisions would pile up.
-                # Turns that are due stay in the line.
+                # Turns that are due stay in the line until `_taken` or `_refused` wakes this task.
                 while not is_stuck and (turn := self._state.next_turn(now)) is not None:
                     task = turns.create_task(self._take(turn), name=f"poll {self.name}")
                     # A task that is cancelled before its first step never runs `_take`, nor its `finally`.
@@ -191,9 +199,16 @@ class BackendPoller:
 
     def _taken(self, decision: Decision) -> None:
         self._state.taken(decision)
+        if self._found_stuck:  # only then: waking for each publish would cost
+            self._found_stuck = False
+            self._woken.set()
         for event_type, as_of in decision.refreshed.items():
             self._gateway.refresh(event_type, as_of)
 
     def _refused(self, decision: Decision, _: BusError) -> None:
         self._state.refused(decision, self._clock.now())
         self._woken.set()
+
+    async def _settled(self, what: str) -> None:
+        if not await self._lane.settled():
+            log.warning("bus does not answer: published later", backend=self.name, what=what)

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from tidegate.core.access.grant import Grant
-from tidegate.core.delivery.published import PublishedValues
 from tidegate.core.delivery.retained import Name, Retained
-from tidegate.core.events import Draft, Position
+from tidegate.core.delivery.retained_quota import RetainedQuota
+from tidegate.core.events import Draft, Position, gone_draft
 from tidegate.core.rate import Allowances, Rate
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
 from tidegate.runtime.deadline import deadline
-from tidegate.runtime.publishing import EventPublisher, PendingPublish, gone_draft
+from tidegate.runtime.lanes import EventPublisher
+from tidegate.runtime.pending_publish import PendingPublish
 
 EVENT_TYPES = 1024
 """Size of the cache of well-formed event types: a publisher repeats the same few, and parsing them costs most."""
@@ -32,7 +33,7 @@ class Publishers:
     """All publishers of one gateway. Each is known by the name of its grant.
 
     `source_types` are polled, so publishers may not publish them. `event_bytes` limits the data of one event,
-    `publishes` the events of each publisher, `published` the retained values of all of them together. `timeout_s` is
+    `publishes` the events of each publisher, `quota` the retained values of all of them together. `timeout_s` is
     how long to wait for the bus.
     """
 
@@ -43,7 +44,7 @@ class Publishers:
         event_bytes: int,
         publishes: Rate,
         timeout_s: float,
-        published: PublishedValues,
+        quota: RetainedQuota,
         retained: Retained,
         publisher: EventPublisher,
         clock: Clock,
@@ -52,7 +53,7 @@ class Publishers:
         self._event_bytes = event_bytes
         self._publishes = publishes
         self._timeout_s = timeout_s
-        self._published = published
+        self._quota = quota
         self._retained = retained
         self._publisher = publisher
         self._clock = clock
@@ -197,7 +198,7 @@ class Publishers:
 
     def _check_retained(self, drafts: Sequence[Draft]) -> None:
         # What the bus has not delivered yet will be retained too, so it counts.
-        self._published.check(itertools.chain(*self._under_way.values(), drafts) if self._under_way else drafts)
+        self._quota.check(itertools.chain(*self._under_way.values(), drafts) if self._under_way else drafts)
 
     def _charge(self, grant: Grant, count: int) -> None:
         if wait_s := self._allowances.charge(grant.name, self._clock.now().mono, count):

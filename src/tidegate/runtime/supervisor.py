@@ -4,6 +4,7 @@ At the start, saved values are published as stale. Then the pollers ask for fres
 is cancelled. A drain comes before that, and closing the parts after it; `tidegate.app` does both.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
@@ -58,8 +59,8 @@ class Supervisor:
         saved = await self._saved()
         # Set before the first event is published: the epoch may change while saved values are on their way to the bus.
         self._gateway.on_epoch_changed = self._epoch_changed
-        for poller in self._pollers.values():
-            await poller.restore(saved)
+        # All at once: if the bus is silent, the start waits for it once, and not for each backend.
+        await asyncio.gather(*(poller.restore(saved) for poller in self._pollers.values()))
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._corrected_for_age
@@ -114,10 +115,12 @@ class Supervisor:
     async def command(self, name: str, action: str, *, by: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
         """Carry out an operator's command, one of `COMMANDS`, on a breaker. `by` is who asked, for the audit log.
 
+        It takes effect even if the bus is silent. Then the answer comes after `publish_timeout_s`.
+
         Raises `UnknownName`, or `AccessRefused` (403) if the breaker also serves a source that is not covered.
         """
         self.breaker(name, allowed)  # raises for a name that is unknown, or that must not be seen
-        poller = self._pollers[name.partition("/")[0]]
+        poller = next(poller for poller in self._pollers.values() if name in poller.serves)
         if not _covers_all(allowed, poller.serves[name]):
             raise AccessRefused(403, f"expected a token that covers every source of the breaker {name!r}")
         if action not in COMMANDS:

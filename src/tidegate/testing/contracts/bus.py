@@ -140,8 +140,10 @@ async def published(session: BusSession, handed: Sequence[EncodedDraft], *, id: 
     """Publish `handed`, and repeat until it succeeds. The same `id` makes the repetition safe after `BusUnknown`."""
     async with asyncio.timeout(WITHIN_S):
         for attempt in count():
+            outcome = session.publish(handed, id=id)  # must not raise: whatever becomes of it, the future tells
+            assert isinstance(outcome, asyncio.Future), f"expected a future, got {type(outcome).__name__}"
             try:
-                return await session.publish(handed, id=id)
+                return await outcome
             except (BusUnknown, BusRefused):
                 await asyncio.sleep(0.001 * min(attempt, 50))
     raise AssertionError

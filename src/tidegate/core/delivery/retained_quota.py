@@ -1,4 +1,4 @@
-"""Counts and limits the retained values of publishers. Values of polled and built-in types do not count."""
+"""What publishers may have retained, all together. Values of polled and built-in types do not count."""
 
 from collections.abc import Collection, Iterable
 
@@ -10,7 +10,7 @@ EMPTY_TYPES = 1000
 """How many types that have lost their last value are remembered. Publishers may invent types, so it must be limited."""
 
 
-class PublishedValues:
+class RetainedQuota:
     """The count of the values in `retained` whose types are not in `ours`, the gateway's own.
 
     `max_keys` limits their number, and `max_bytes` the total size of their data.

@@ -4,8 +4,8 @@ from contextlib import suppress
 import pytest
 from fanout import draft
 
-from tidegate.core.delivery.published import EMPTY_TYPES, PublishedValues
 from tidegate.core.delivery.retained import Retained
+from tidegate.core.delivery.retained_quota import EMPTY_TYPES, RetainedQuota
 from tidegate.core.events import Draft, Event
 from tidegate.core.instant import Instant
 from tidegate.errors import PublishError
@@ -16,19 +16,19 @@ class Held:
 
     def __init__(self, *, max_keys: int = 10, max_bytes: int = 100) -> None:
         self.retained = Retained(["polled"])
-        self.published = PublishedValues(self.retained, ours=["polled"], max_keys=max_keys, max_bytes=max_bytes)
+        self.quota = RetainedQuota(self.retained, ours=["polled"], max_keys=max_keys, max_bytes=max_bytes)
 
     def publish(self, *drafts: Draft) -> None:
-        self.published.check(drafts)
+        self.quota.check(drafts)
         for each in drafts:
             if each.retain or each.gone:
-                self.published.note(each)
+                self.quota.note(each)
                 self.retained.apply(Event(each, 1, 0.0, b"{}"), Instant(0.0, 0.0))
-                self.published.forget_empty_types(each)
+                self.quota.forget_empty_types(each)
 
     @property
     def counts(self) -> tuple[int, int]:
-        return self.published.keys, self.published.bytes
+        return self.quota.keys, self.quota.bytes
 
 
 def value(name: str, size: int, key: str | None = None, *, retain: bool = True) -> Draft:
@@ -81,7 +81,7 @@ def test_an_array_is_judged_by_what_is_kept_after_all_of_it() -> None:
 def test_what_is_polled_does_not_count() -> None:
     held = Held(max_keys=1, max_bytes=10)
     for n in range(5):
-        held.published.note(value("polled", 50, str(n)))
+        held.quota.note(value("polled", 50, str(n)))
     assert held.counts == (0, 0)
     held.publish(value("a", 10))
 
@@ -116,5 +116,5 @@ def test_the_counts_are_those_of_what_is_retained() -> None:
             held.publish(gone(name, key) if rng.random() < 0.3 else value(name, rng.randrange(2, 60), key))
         kept = list(held.retained.events())
         assert held.counts == (len(kept), sum(len(each.draft.data) for each in kept))
-        assert held.published.keys <= 8
-        assert held.published.bytes <= 200
+        assert held.quota.keys <= 8
+        assert held.quota.bytes <= 200

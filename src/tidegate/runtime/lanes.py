@@ -1,15 +1,15 @@
-"""How drafts reach the bus: encoded once, and those of one poller in the order in which they were decided.
+"""The lanes on which drafts reach the bus: encoded once, and those of one poller in the order of its decisions.
 
-`EventPublisher` hands drafts to the bus, which gives them their positions. A `PendingPublish` is one publish until its
-outcome is known. A `Lane` belongs to one poller and has one batch in flight at a time. Drafts that are submitted
-meanwhile join the next batch, so events and their outcomes keep their order. Knows nothing of what the events mean.
+`EventPublisher` hands drafts to the bus, which gives them their positions. A `Lane` belongs to one poller and has one
+batch in flight at a time. Drafts that are submitted meanwhile join the next batch, so events and their outcomes keep
+their order. Knows nothing of what the events mean.
 """
 
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-import msgspec
 import structlog
 
 from tidegate.core.envelope import encode_draft
@@ -17,6 +17,8 @@ from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.instant import Instant
 from tidegate.errors import BusError, BusUnknown
 from tidegate.ports import BusSession, Clock
+from tidegate.runtime.deadline import deadline
+from tidegate.runtime.pending_publish import PendingPublish
 
 RETRY_S = 0.5
 """Seconds after an unknown outcome until the same batch is published again, with the same id.
@@ -34,6 +36,7 @@ class EventPublisher:
         self._clock = clock
         self._stuck_after_s = stuck_after_s
         self._session: BusSession | None = None
+        self._closed = False
         # Ids must not repeat those of an earlier process: the bus would take new drafts for ones that it has.
         self._id_prefix = secrets.token_hex(6)
         self._publishes = 0
@@ -45,6 +48,7 @@ class EventPublisher:
 
     def close(self) -> None:
         """Stop all retries: the session is about to end."""
+        self._closed = True
         for lane in self._lanes.values():
             lane.close()
 
@@ -59,94 +63,53 @@ class EventPublisher:
     async def publish(self, drafts: Sequence[Draft]) -> Position:
         """Publish `drafts`, at least one, in one batch and return the position of the last.
 
-        Raises `BusError`. If it is cancelled, all of them are published or none.
+        While the outcome is unknown, it is tried again, for as long as it takes. Raises `BusRefused`, or `BusUnknown`
+        if the gateway leaves the bus before the outcome is known. If it is cancelled, all are published or none.
         """
-        outcome = self.hand_over(drafts).outcome
-        # Cancelling the future would not stop the publish, so the bus may go on with it alone.
-        return outcome.result() if outcome.done() else await asyncio.shield(outcome)
+        pending = self.hand_over(drafts)
+        while True:
+            await pending.done()
+            failure = pending.failure()
+            if not isinstance(failure, BusUnknown):
+                return pending.result()
+            await self._clock.sleep_until(self._clock.now().mono + RETRY_S)
+            if self._closed:
+                raise failure
+            pending.retry()
 
-    def hand_over(self, drafts: Sequence[Draft]) -> "PendingPublish":
+    def hand_over(self, drafts: Sequence[Draft]) -> PendingPublish:
         """Hand `drafts`, at least one, to the bus in one batch. Wait for the outcome with `outcome_within`."""
         return self._start(encoded(drafts, self._clock.now()))
 
-    async def outcome_within(self, pending: "PendingPublish", within_s: float) -> Position:
+    async def outcome_within(self, pending: PendingPublish, within_s: float) -> Position:
         """Wait for the position of `pending`; retry while the outcome is unknown, for at most `within_s` seconds.
 
         Raises `BusRefused`, or after that time `BusUnknown` (perhaps published, now or later).
         """
         ends = self._clock.now().mono + within_s
         while True:
-            outcome = pending.outcome
-            if not outcome.done() and not await done_by(outcome, self._clock, ends):
+            if not await pending.done_by(self._clock, ends):
                 raise BusUnknown(f"no outcome within {within_s:g} s")
-            error = outcome.exception()
-            if error is None:
-                return outcome.result()
-            if not is_unknown(error):
-                raise error
+            failure = pending.failure()
+            if not isinstance(failure, BusUnknown):
+                return pending.result()
             retry_at = self._clock.now().mono + RETRY_S
             if retry_at >= ends:
-                raise BusUnknown(f"no outcome within {within_s:g} s: {error}") from error
+                raise BusUnknown(f"no outcome within {within_s:g} s: {failure}") from failure
             await self._clock.sleep_until(retry_at)
+            if self._closed:
+                raise BusUnknown(f"no outcome before the gateway left the bus: {failure}") from failure
             pending.retry()
 
-    def _start(self, drafts: Sequence[EncodedDraft]) -> "PendingPublish":
+    def _start(self, drafts: Sequence[EncodedDraft]) -> PendingPublish:
         assert self._session is not None, "only an open gateway publishes"
         self._publishes += 1
         return PendingPublish(self._session, f"{self._id_prefix}.{self._publishes}", drafts)
 
 
-class PendingPublish:
-    """One publish of a batch, with its retries, all with the same `id`. `outcome` is that of the last try."""
-
-    __slots__ = ("_drafts", "_id", "_session", "outcome")
-
-    def __init__(self, session: BusSession, id: str, drafts: Sequence[EncodedDraft]) -> None:  # noqa: A002
-        self._session = session
-        self._id = id
-        self._drafts = drafts
-        self.outcome = session.publish(drafts, id=id)
-
-    @property
-    def position(self) -> Position | None:
-        """The position of the last draft, if it is known already."""
-        outcome = self.outcome
-        return outcome.result() if outcome.done() and outcome.exception() is None else None
-
-    def retry(self) -> None:
-        """Try again. The bus knows the `id`, so the drafts are published once."""
-        self.outcome = self._session.publish(self._drafts, id=self._id)
-
-
 def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
     """Encode `drafts` with `now` as their timestamp."""
     return [encode_draft(draft, timestamp=now.wall) for draft in drafts]
-
-
-def gone_draft(event_type: str, key: str) -> Draft:
-    """Make the event that removes a retained value. `key` is "" if the type has no keys."""
-    return Draft(type=event_type, key=key or None, data=msgspec.Raw(b"null"), retain=True, gone=True)
-
-
-def is_unknown(error: BaseException) -> bool:
-    """Whether the drafts may have been published although the publish failed with `error`.
-
-    An error that is not a `BusError` is treated as `BusUnknown`: it is a defect of the bus, and says nothing about the
-    drafts. A retry is always safe, because the bus knows the id.
-    """
-    return isinstance(error, BusUnknown) or not isinstance(error, BusError)
-
-
-async def done_by(outcome: asyncio.Future[Position], clock: Clock, at: float) -> bool:
-    """Wait for `outcome` until the monotonic time `at`. Return whether it is done. Never cancels `outcome`."""
-    slept = asyncio.ensure_future(clock.sleep_until(at))
-    try:
-        await asyncio.wait((outcome, slept), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        slept.cancel()
-        # After a timeout nobody retrieves its exception, and asyncio would log that.
-        outcome.add_done_callback(_retrieve_exception)
-    return outcome.done()
 
 
 class Lane:
@@ -171,6 +134,7 @@ class Lane:
         self._waiting: list[_Submitted] = []
         self._in_flight: list[_Submitted] = []
         self._retrying: asyncio.Task[None] | None = None
+        self._closed = False
 
     def submit(
         self, drafts: Sequence[Draft], *, taken: Callable[[], None], refused: Callable[[BusError], None]
@@ -184,7 +148,7 @@ class Lane:
         not be. Everything that waited behind them is refused too: it was decided in the belief that they would be.
 
         `taken` may submit again; `refused` must not, or a bus that refuses everything would make an endless loop.
-        Neither should raise: an exception is logged, and the next one is called.
+        Neither should raise: an exception is logged, and the next one is called. After `close`, neither is called.
         """
         now = self._clock.now()
         self._waiting.append(_Submitted(encoded(drafts, now), taken, refused, now.mono))
@@ -195,20 +159,27 @@ class Lane:
         """Whether a batch has waited for its outcome too long. The poller then starts no polls."""
         return bool(self._in_flight) and now.mono - self._in_flight[0].since > self._stuck_after_s
 
-    async def settled(self) -> None:
-        """Wait until everything submitted so far was taken or refused."""
+    async def settled(self) -> bool:
+        """Wait until everything submitted so far was taken or refused, but not longer than `stuck_after_s` seconds.
+
+        Returns whether it was. What was not yet is still published, later.
+        """
         done = asyncio.Event()
         self.submit([], taken=done.set, refused=lambda _: done.set())
-        await done.wait()
+        with suppress(TimeoutError):
+            async with deadline(self._clock, self._stuck_after_s):
+                await done.wait()
+        return done.is_set()
 
     def close(self) -> None:
-        """Stop retrying. A publish that is under way may still succeed; then no callback is called."""
+        """Publish nothing more, and retry nothing. A publish that is under way may still succeed."""
+        self._closed = True
         if self._retrying is not None:
             self._retrying.cancel()
 
     def _publish_waiting(self) -> None:
         """Publish what waits, batch by batch, for as long as the bus answers at once."""
-        while self._waiting and not self._in_flight:
+        while self._waiting and not self._in_flight and not self._closed:
             self._in_flight, self._waiting = self._waiting, []
             drafts = [draft for each in self._in_flight for draft in each.drafts]
             if drafts:
@@ -228,21 +199,20 @@ class Lane:
         pending.outcome.add_done_callback(conclude)
 
     def _conclude(self, pending: PendingPublish) -> None:
-        if pending.outcome.cancelled():
-            return  # the session has ended
-        error = pending.outcome.exception()
-        if error is None:
+        failure = pending.failure()
+        if self._closed:
+            return
+        if failure is None:
             self._call_back(None)
-        elif is_unknown(error):
-            log.warning("publish outcome unknown", lane=self._name, error=repr(error))
+        elif isinstance(failure, BusUnknown):
+            log.warning("publish outcome unknown", lane=self._name, error=repr(failure))
             self._retrying = asyncio.create_task(self._retry(pending))
         else:
-            assert isinstance(error, BusError)
-            log.warning("publish refused", lane=self._name, error=str(error))
+            log.warning("publish refused", lane=self._name, error=str(failure))
             # What waits was decided in the belief that this batch would be published: refuse it too.
             self._in_flight += self._waiting
             self._waiting = []
-            self._call_back(error)
+            self._call_back(failure)
 
     async def _retry(self, pending: PendingPublish) -> None:
         await self._clock.sleep_until(self._clock.now().mono + RETRY_S)
@@ -281,8 +251,3 @@ class _Submitted:
         self.taken = taken
         self.refused = refused
         self.since = since
-
-
-def _retrieve_exception(outcome: asyncio.Future[Position]) -> None:
-    if not outcome.cancelled():
-        outcome.exception()
