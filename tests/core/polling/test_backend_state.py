@@ -461,3 +461,65 @@ def test_an_epoch_that_changes_before_the_beginning_is_begun_once() -> None:
     life.state.epoch_changed(life.now)
     decision = life.take(life.state.begin({}, life.now))
     assert [move.from_state for move in decision.moves] == [None]
+
+
+def keyed_life() -> tuple[Life, Any]:
+    """One source of items, "1" at first; and what answers it with other items."""
+    life = Life(plan(source("a.x", 3600.0, key="id")))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+
+    def answer(*keys: str) -> Decision:
+        if not life.turns:
+            life.state.hint(["a.x"], life.now)
+            life.passes(0.1)
+        items = {key: raw(0) for key in keys}
+        return life.take(life.state.ended(life.turns.pop(), [(Answer(raw(0)), items)], life.now))
+
+    answer("1")
+    life.said.clear()
+    life.waiting = []
+    return life, answer
+
+
+def items_said(decision: Decision) -> list[tuple[str | None, bool]]:
+    return [(draft.key, draft.gone) for draft in decision.drafts if draft.type == "a.x"]
+
+
+@pytest.mark.parametrize("retold", [False, True])
+def test_an_item_that_came_late_into_another_epoch_is_removed_though_its_removal_was_refused(retold: bool) -> None:
+    life, answer = keyed_life()
+    comes, goes = answer("1", "K"), answer("1")
+    life.state.epoch_changed(life.now)
+    if retold:
+        life.passes(0.0)
+    life.state.taken(comes)
+    life.state.refused(goes, life.now)
+    for decision in (life.waiting or [])[2:]:
+        life.state.refused(decision, life.now)
+    life.said.clear()
+    life.waiting = None
+    life.passes(1.0)
+    assert [said for each in life.said if (said := items_said(each))] == [[("1", False), ("K", True)]]
+
+
+def test_a_newer_as_of_that_was_refused_is_told_again() -> None:
+    life, answer = keyed_life()
+    life.take(life.state.command("engine", "reset", life.now))  # says nothing of the source
+    as_of = answer("1").refreshed["a.x"]
+    refuse_all(life)
+    life.said.clear()
+    life.waiting = None
+    life.passes(1.0)
+    assert [decision.refreshed for decision in life.said if decision.refreshed] == [{"a.x": as_of}]
+
+
+def test_what_is_on_disk_follows_the_answers_though_the_bus_refused_them() -> None:
+    life, answer = keyed_life()
+    (save,) = answer("1", "K").saves
+    assert [value.key for value in save.values] == ["K", ""]
+    refuse_all(life)
+    decision = answer("1")
+    assert items_said(decision) == []
+    (save,) = decision.saves
+    assert (save.gone, [value.key for value in save.values]) == ([("a.x", "K")], [""])
