@@ -22,7 +22,7 @@ from simulation.order import LOOK_S, Order
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
 from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
-from tidegate.core.access.grant import UNRESTRICTED, Grant
+from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
 from tidegate.inbound import server
 from tidegate.inbound.multicast import send_to_all
@@ -122,7 +122,7 @@ class _World:
             await stack.enter_async_context(_background(self._jump()))
             await stack.enter_async_context(_background(self._hint(supervisor)))
             if self._order is not None:
-                await stack.enter_async_context(_background(self._compare(self._order, supervisor)))
+                await stack.enter_async_context(_background(self._compare(self._order, supervisor, self._gateway_made)))
             await asyncio.gather(*(client.run() for client in self._clients()))
         await asyncio.sleep(30)
         self._check_leaks()
@@ -148,6 +148,7 @@ class _World:
             authenticator=door,
             multicast=send_to_all,
         )
+        self._gateway_made = gateway
         if self._troubles is not None:
             behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polling.sources}
             self._order = Order(self._record, behind)
@@ -206,10 +207,10 @@ class _World:
             self._order.heard(client, now, message)
         self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
 
-    async def _compare(self, order: Order, supervisor: Supervisor) -> None:
+    async def _compare(self, order: Order, supervisor: Supervisor, gateway: Gateway) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            order.compare(self._loop.time(), supervisor)
+            order.compare(self._loop.time(), supervisor, lambda name: gateway.snapshots(name, allowed=EVERYTHING))
 
     async def _jump(self) -> None:
         for at, seconds in self._scenario.jumps:
