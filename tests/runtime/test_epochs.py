@@ -128,3 +128,28 @@ def test_whatever_was_under_way_everything_is_there_again_soon(troubles: Trouble
                 assert after["circuit_breaker.state", "engine"]["data"]["state"] == "closed"
 
     run()
+
+
+@virtual
+async def test_an_item_that_the_bus_publishes_late_does_not_stay_when_it_is_gone() -> None:
+    house, bus = unsteady(source("j.jobs", interval_s=3600.0, items="", key="id"))
+    items = [{"id": "1"}]
+    house.backend.script = lambda call: items
+    house.backend.delay_s = 0.01
+    async with house.supervisor.running():
+        await asyncio.sleep(5.0)
+        bus.troubles = Troubles(latency_s=0.5)
+        items = [{"id": "1"}, {"id": "K"}]
+        house.poller.poll_now(["j.jobs"])
+        await asyncio.sleep(0.1)
+        items = [{"id": "1"}]
+        house.poller.poll_now(["j.jobs"])
+        await asyncio.sleep(0.1)
+        bus.change_epoch(EPOCH)  # K is on its way, and its removal waits behind it
+        bus.troubles = Troubles(latency_s=0.1, refused=1.0)
+        await asyncio.sleep(0.6)
+        assert ("j.jobs", "K") in values(connected(house))
+        bus.troubles = NONE
+        await asyncio.sleep(5.0)
+        after = values(connected(house))
+    assert [key for name, key in after if name == "j.jobs"] == ["1"]

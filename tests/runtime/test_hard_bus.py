@@ -10,10 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from fanout import snapshots_of
 from house import INTERVAL_S, TIMEOUT_S, HardBus, House, source, times, virtual
 from structlog.testing import capture_logs
 
 from tidegate.core.events import Draft
+from tidegate.core.instant import from_rfc3339
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
 from tidegate.runtime.lanes import RETRY_S
@@ -23,7 +25,8 @@ from tidegate.runtime.supervisor import Supervisor
 RULES = BreakerRules(
     failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, probe_deadline_s=TIMEOUT_S + 1
 )
-BREAKERS = {"a.x": "engine", "b.x": "engine", "c.x": "engine/c.x"}
+BREAKERS = {"a.x": "engine", "b.x": "engine", "c.x": "engine/c.x", "d.x": "engine"}
+ITEM = {"id": "1", "v": 0}
 
 Fails = Callable[[], BusError | None]
 
@@ -32,6 +35,7 @@ def judge(house: House) -> None:
     """No hole in a breaker's trail, nothing fresh behind one that isn't closed, no news twice, and the end is true."""
     states: dict[str, str | None] = dict.fromkeys(BREAKERS.values())
     told: dict[tuple[str, str | None], object] = {}
+    held: dict[tuple[str, str | None], msgspec.Raw | None] = {}
     for at, draft in house.published:
         match draft.type:
             case "circuit_breaker.state":
@@ -43,17 +47,32 @@ def judge(house: House) -> None:
                 said: object = known["stale"], known["as_of"] is None, known["error_code"]
                 assert told.get((draft.type, draft.key)) != said, f"{at}: said twice: {known}"
                 told[draft.type, draft.key] = said
-            case "a.x" | "b.x" | "c.x":
+            case "a.x" | "b.x" | "c.x" | "d.x":
                 assert draft.stale or states[BREAKERS[draft.type]] == "closed", f"{at}: fresh behind an open breaker"
                 said = draft.stale, draft.error_code, draft.cause, draft.as_of
-                assert not draft.stale or told.get((draft.type, None)) != said, f"{at}: stale twice: {said}"
-                told[draft.type, None] = said
+                name = draft.type, draft.key
+                assert not draft.stale or told.get(name) != said, f"{at}: stale twice: {said}"
+                told[name] = said
+                held[name] = None if draft.gone else draft.data
     for breaker in house.supervisor.breakers():
         assert states[breaker.name] == breaker.state.value
     for view in house.supervisor.sources():
         newest = house.of(view.type)[-1]
         assert newest.stale is view.stale
         assert house.freshness(view.type)["stale"] is view.stale
+        snapshots = shown(house, view.type)
+        assert [msgspec.json.decode(data) for (name, _), data in held.items() if data and name == view.type] == [
+            snapshot["data"] for snapshot in snapshots
+        ]
+        assert [snapshot["data"] for snapshot in snapshots] == ([ITEM] if view.type == "d.x" else [1])
+        for snapshot in snapshots:
+            assert view.as_of is not None
+            assert 0.0 <= view.as_of - from_rfc3339(snapshot["as_of"]) + 0.001 < 2.0, "of one of the last answers"
+
+
+def shown(house: House, event_type: str) -> list[dict[str, Any]]:
+    """What a new client is given of a type."""
+    return [msgspec.json.decode(each) for each in snapshots_of(house.gateway, event_type)]
 
 
 async def ups_and_downs(house: House, seed: int, *, minutes: float) -> None:
@@ -62,19 +81,39 @@ async def ups_and_downs(house: House, seed: int, *, minutes: float) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + 60 * minutes
     while loop.time() < ends:
-        broken = rng.choice([(), (), ("a.x",), ("c.x",), ("a.x", "b.x"), ("a.x", "b.x", "c.x")])
+        broken = rng.choice([(), (), ("a.x",), ("c.x",), ("a.x", "b.x"), ("a.x", "b.x", "c.x", "d.x")])
         error = rng.choice([Disconnected("refused"), HttpStatus(500, "500"), HttpStatus(401, "401")])
-        house.backend.script = lambda call, broken=broken, error=error: error if call.method in broken else rng.random()
+        house.backend.script = lambda call, broken=broken, error=error: (
+            error if call.method in broken else answer(call.method, rng)
+        )
         house.backend.delay_s = rng.choice([0.001, 0.02, 0.1, TIMEOUT_S + 1.0])
         await asyncio.sleep(rng.uniform(0.5, 6.0))
     house.backend.delay_s = 0.1
-    house.backend.script = lambda call: 1
+    house.backend.script = lambda call: [ITEM] if call.method == "d.x" else 1
+
+
+def answer(method: str, rng: random.Random) -> object:
+    """Numbers that are new each time or mostly not; and items that come and go."""
+    match method:
+        case "b.x":
+            return rng.choice([1, 1, 1, 2])
+        case "d.x":
+            return [ITEM, *({"id": key, "v": rng.randint(1, 2)} for key in "KLM" if rng.random() < 0.5)]
+        case _:
+            return rng.random()
 
 
 def live(bus: Callable[[list[tuple[float, Draft]]], HardBus], *, batch: bool, seed: int, minutes: float = 1.5) -> House:
     plans = [
-        source(name, interval_s=interval_s, breaker=breaker, stale_repeat=False, on_change=name == "b.x")
-        for (name, breaker), interval_s in zip(BREAKERS.items(), (0.5, 1.0, 0.7), strict=True)
+        source(
+            name,
+            interval_s=interval_s,
+            breaker=breaker,
+            stale_repeat=False,
+            on_change=name == "b.x",
+            **({"items": "", "key": "id"} if name == "d.x" else {}),
+        )
+        for (name, breaker), interval_s in zip(BREAKERS.items(), (0.5, 1.0, 0.7, 0.9), strict=True)
     ]
     houses = []
 
@@ -376,3 +415,42 @@ async def test_a_silent_bus_does_not_keep_the_gateway_from_starting_however_many
         await asyncio.sleep(3.0)
         assert house.states() == ["closed"] * 3
         assert all(house.of(f"{name}.x")[-1].stale is False for name in "abc")
+
+
+@virtual
+async def test_while_the_bus_is_silent_snapshots_say_what_age_has_made_stale() -> None:
+    silent = False
+    house = House(
+        source("a.x", interval_s=1.0),
+        bus=lambda to: HardBus(to, fails=lambda: BusUnknown("no answer") if silent else None),
+    )
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        silent = True
+        await asyncio.sleep(60.0)
+        (known,) = shown(house, "a.x")
+        (verdict,) = shown(house, "source.freshness")
+    assert (known["stale"], known["error_code"]) == (True, "OVERDUE")
+    assert verdict["data"]["stale"] is True
+
+
+@virtual
+async def test_a_value_that_was_refused_is_not_lost_to_a_tick_before_its_repetition() -> None:
+    """A call takes longer than the interval: there is a tick between the refusal and the next answer."""
+    refusals: list[BusError] = []
+    house = House(
+        source("a.x", interval_s=0.3, on_change=True),
+        source("j.x", interval_s=0.3, items="", key="id"),
+        bus=lambda to: HardBus(to, fails=lambda: refusals.pop() if refusals else None),
+    )
+    held: dict[str, object] = {"a.x": 1, "j.x": [{"id": "1"}, {"id": "K"}]}
+    house.backend.script = lambda call: held[call.method]
+    house.backend.delay_s = 0.45
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        held |= {"a.x": 2, "j.x": [{"id": "1"}]}
+        refusals += [BusRefused("full"), BusRefused("full")]
+        await asyncio.sleep(10.0)
+        assert not refusals
+        assert [event["data"] for event in shown(house, "a.x")] == [2]
+        assert [event["data"] for event in shown(house, "j.x")] == [{"id": "1"}]

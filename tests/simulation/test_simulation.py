@@ -37,6 +37,7 @@ from tidegate.core.polling.breaker import Breaker, Permit
 from tidegate.core.polling.breaker_values import State
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.freshness import Freshness
+from tidegate.core.polling.held_value import HeldValue
 from tidegate.core.polling.outcome import Verdict
 from tidegate.core.polling.source import Source
 from tidegate.errors import MappingFailed
@@ -107,17 +108,17 @@ def nothing_is_called_stale(original: Original) -> Any:
 
 def as_of_refreshed_by_failure(original: Original) -> Any:
     def failed(self: Freshness, request: int, **how: Any) -> Any:
-        if self._sent is not None:
-            self._sent = how["now"]
+        if self._held.sent is not None:
+            self._held.sent = how["now"]
         return original(self, request, **how)
 
     return failed
 
 
 def as_of_never_falls(original: Original) -> Any:
-    newest: dict[Freshness, float] = {}
+    newest: dict[HeldValue, float] = {}
 
-    def as_of(self: Freshness, now: Any) -> Any:
+    def as_of(self: HeldValue, now: Any) -> Any:
         told = original(self, now)
         if told is not None:
             told = newest[self] = max(told, newest.get(self, 0.0))
@@ -136,7 +137,7 @@ def age_speaks_before_the_timeout_does(original: Original) -> Any:
 
 def an_outage_is_not_told_of_what_is_stale_already(original: Original) -> Any:
     def moved(self: Freshness, status: Any) -> bool:
-        told = None if self._said is None else self._said.status
+        told = self._said.status
         return told is None or (told.stale, told.expired) != (status.stale, status.expired)
 
     return moved
@@ -144,7 +145,7 @@ def an_outage_is_not_told_of_what_is_stale_already(original: Original) -> Any:
 
 def an_error_overwrites_the_value(original: Original) -> Any:
     def failed(self: Freshness, request: int, **how: Any) -> Any:
-        self._items = dict.fromkeys(self._items, msgspec.Raw(b"null"))
+        self._held.items = dict.fromkeys(self._held.items, msgspec.Raw(b"null"))
         return original(self, request, **how)
 
     return failed
@@ -155,9 +156,9 @@ def time_alone_decides_nothing(original: Original) -> Any:
 
 
 def a_move_is_not_told_of_the_other_sources(original: Original) -> Any:
-    def moved(self: BackendState, transition: Any, now: Any, out: Decision, told: Any = ()) -> None:
+    def moved(self: BackendState, transition: Any, now: Any, out: Decision, spoken: Any = ()) -> None:
         before = len(out.drafts)
-        original(self, transition, now, out, told)
+        original(self, transition, now, out, spoken)
         del out.drafts[before : before + 1]
 
     return moved
@@ -252,7 +253,7 @@ def heartbeats_stop(original: Original) -> Any:
     [
         (Freshness, "_draft", nothing_is_called_stale),
         (Freshness, "failed", as_of_refreshed_by_failure),
-        (Freshness, "_as_of", as_of_never_falls),
+        (HeldValue, "_as_of", as_of_never_falls),
         (Instant, "seen_at", what_is_held_does_not_follow_the_clock),
         (Source, "_wait_for_end", age_speaks_before_the_timeout_does),
         (Freshness, "_verdict_changed", an_outage_is_not_told_of_what_is_stale_already),

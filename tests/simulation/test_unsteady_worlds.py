@@ -5,12 +5,15 @@ Each judge is also shown what it has to find: a gateway in which that order, or 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from simulation.bus import Troubles
 from simulation.world import Report, live
 
 from tidegate.core.events import Draft, Position
+from tidegate.core.polling.freshness import Freshness
+from tidegate.core.polling.source_values import Told, Update
 from tidegate.errors import BusError
 from tidegate.runtime.lanes import Lane, encoded
 
@@ -89,3 +92,16 @@ def test_a_gateway_that_does_not_keep_to_it_is_found(
     monkeypatch.setattr(Lane, "submit", defect)
     reports = (live(seed, hours=HOURS, troubles=troubles) for seed in range(6))
     assert any(part in each for report in reports for each in report.violations for part in found.split("|"))
+
+
+def test_a_gateway_that_loses_what_was_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is published or not: what is held counts as said."""
+    publish_owed = Freshness.publish_owed
+
+    def forgetful(self: Freshness, *args: Any) -> Update:
+        self._said = Told(self._said.status, self._held.items)
+        return publish_owed(self, *args)
+
+    monkeypatch.setattr(Freshness, "publish_owed", forgetful)
+    reports = (live(seed, hours=HOURS, troubles=REFUSING) for seed in range(6))
+    assert any("to a new client: " in each for report in reports for each in report.violations)

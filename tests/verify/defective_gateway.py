@@ -53,7 +53,7 @@ def error_overwrites_the_cache() -> None:
 
     def overwriting(right: Callable[..., Update]) -> Callable[..., Update]:
         def failed(self: Freshness, request: int, **about: Any) -> Update:
-            self._items = {None: msgspec.Raw(msgspec.json.encode({"error": about["code"]}))}
+            self._held.items = {None: msgspec.Raw(msgspec.json.encode({"error": about["code"]}))}
             return right(self, request, **about)
 
         return failed
@@ -100,7 +100,7 @@ def as_of_refreshed_by_a_failure() -> None:
 
     def refreshing(right: Callable[..., Update]) -> Callable[..., Update]:
         def failed(self: Freshness, request: int, **about: Any) -> Update:
-            self._sent = about["now"]
+            self._held.sent = about["now"]
             return right(self, request, **about)
 
         return failed

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidegate.core.built_in import SourceFreshness
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.measurements import BreakerMoved, PollEnded
@@ -447,7 +448,7 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
     same = carried.sources["b.x"].freshness.told
     assert same is not None
     assert same.items is None, "what is held and told is carried once"
-    assert (told.items, told.request) == ({"k": raw(0), "k0": raw(0)}, 1)
+    assert told.items == {"k": raw(0), "k0": raw(0)}
     assert (reports.failures, reports.began_at) == (2, life.now.wall - 0.5)
     life.resume()
     (after,) = life.state.breakers(life.now)
@@ -718,10 +719,9 @@ def test_a_probe_that_is_cancelled_judges_nothing_and_the_next_goes_at_once() ->
 
 def test_age_corrects_what_is_retained_of_the_sources_of_this_backend_and_nothing_else(life: Life) -> None:
     far = later(life.now, 3 * 3600.0)
-    value, freshness = (
-        Draft(type=event_type, data=raw(0), key=key, retain=True, source="engine", stale=False)
-        for event_type, key in (("a.x", None), ("source.freshness", "b.x"))
-    )
+    value = Draft(type="a.x", data=raw(0), retain=True, source="engine", stale=False)
+    verdict = SourceFreshness(type="b.x", stale=False, error_code=None, as_of=None)
+    freshness = Draft(type="source.freshness", data=raw(verdict), key="b.x", retain=True)
     assert life.state.corrected_for_age(value, life.now) is value
     corrected = [life.state.corrected_for_age(draft, far) for draft in (value, freshness)]
     assert [draft and (draft.type, draft.key) for draft in corrected] == [("a.x", None), ("source.freshness", "b.x")]
@@ -853,3 +853,65 @@ def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as
     refuse_all(life)
     assert life.state.wake_at() == life.now.mono + 0.5
     assert Life(plan()).state.wake_at() is None, "without sources time changes nothing"
+
+
+def keyed_life() -> tuple[Life, Any]:
+    """One source of items, "1" at first; and what answers it with other items."""
+    life = Life(plan(source("a.x", 3600.0, key="id")))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+
+    def answer(*keys: str) -> Decision:
+        if not life.turns:
+            life.state.hint(["a.x"], life.now)
+            life.passes(0.1)
+        items = {key: raw(0) for key in keys}
+        return life.take(life.state.ended(life.turns.pop(), [(Answer(raw(0)), items)], life.now))
+
+    answer("1")
+    life.said.clear()
+    life.waiting = []
+    return life, answer
+
+
+def items_said(decision: Decision) -> list[tuple[str | None, bool]]:
+    return [(draft.key, draft.gone) for draft in decision.drafts if draft.type == "a.x"]
+
+
+@pytest.mark.parametrize("retold", [False, True])
+def test_an_item_that_came_late_into_another_epoch_is_removed_though_its_removal_was_refused(retold: bool) -> None:
+    life, answer = keyed_life()
+    comes, goes = answer("1", "K"), answer("1")
+    life.state.epoch_changed(life.now)
+    if retold:
+        life.passes(0.0)
+    life.state.taken(comes)
+    life.state.refused(goes, life.now)
+    for decision in (life.waiting or [])[2:]:
+        life.state.refused(decision, life.now)
+    life.said.clear()
+    life.waiting = None
+    life.passes(1.0)
+    assert [said for each in life.said if (said := items_said(each))] == [[("1", False), ("K", True)]]
+
+
+def test_a_newer_as_of_that_was_refused_is_told_again() -> None:
+    life, answer = keyed_life()
+    life.take(life.state.command("engine", "reset", life.now))  # says nothing of the source
+    as_of = answer("1").refreshed["a.x"]
+    refuse_all(life)
+    life.said.clear()
+    life.waiting = None
+    life.passes(1.0)
+    assert [decision.refreshed for decision in life.said if decision.refreshed] == [{"a.x": as_of}]
+
+
+def test_what_is_on_disk_follows_the_answers_though_the_bus_refused_them() -> None:
+    life, answer = keyed_life()
+    (save,) = answer("1", "K").saves
+    assert [value.key for value in save.values] == ["K", ""]
+    refuse_all(life)
+    decision = answer("1")
+    assert items_said(decision) == []
+    (save,) = decision.saves
+    assert (save.gone, [value.key for value in save.values]) == ([("a.x", "K")], [""])

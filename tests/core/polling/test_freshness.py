@@ -11,7 +11,7 @@ from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker_values import BreakerView, State
 from tidegate.core.polling.freshness import Freshness
-from tidegate.core.polling.source_values import FreshnessStatus, SourceSpec, Update, Value
+from tidegate.core.polling.source_values import FreshnessStatus, SourceSpec, Told, Update, Value
 from tidegate.errors import ErrorCode
 
 WALL = 1_700_000_000.0
@@ -552,8 +552,9 @@ class TestRestated:
             (first.key, first.data, 50.0),
             ("old", raw("old"), 50.0),
         ]
-        outdated = msgspec.structs.replace(first, data=raw("outdated"))
-        assert source.corrected_for_age(outdated, at(10.0), CLOSED).data == first.data
+        outdated = msgspec.structs.replace(first, data=raw("outdated"), as_of=0.0)
+        shown = source.corrected_for_age(outdated, at(10.0), CLOSED)
+        assert (shown.data, shown.as_of) == (raw("outdated"), 0.0), "newer data has a newer time, once it is published"
         freshness = self.told(max_stale_s=60.0)[1][-1]
         assert source.corrected_for_age(freshness, at(10.0), CLOSED).fresh_s == 50.0
 
@@ -562,9 +563,9 @@ class TestRestated:
         (stale, freshness) = fail(source, 2, 5.0).drafts
         assert (stale.fresh_s, freshness.fresh_s) == (55.0, 55.0)
         (expired,) = source.publish_changes(at(60.0), CLOSED).drafts
-        assert source.corrected_for_age(stale, at(60.0), CLOSED) is stale, (
-            "it was published: who asks now has the newer one"
-        )
+        assert source.corrected_for_age(stale, at(60.0), CLOSED) == expired, "the bus may be slow to publish it"
+        assert source.corrected_for_age(freshness, at(60.0), CLOSED) is freshness, "it says the same"
+        assert source.corrected_for_age(expired, at(60.0), CLOSED) is expired
         assert expired.fresh_s is None
 
     def test_a_stale_value_that_never_expires_stays_true(self) -> None:
@@ -847,3 +848,136 @@ class TestHold:
         held_open = view(State.HALF_OPEN, cause=DISCONNECT, held_until=at(100.0))
         (data, _) = freshness.publish_changes(at(5.0), held_open).drafts
         assert (data.error_code, data.retry_at, data.cause) == (BREAKER_OPEN, WALL + 100.0, DISCONNECT)
+
+
+def taken(source: Freshness, update: Update) -> None:
+    assert update.told is not None
+    source.taken(update.told)
+
+
+def told_once(**settings: Any) -> Freshness:
+    """A source that was answered once, at 0 s, of which subscribers have heard."""
+    source = new(**settings)
+    taken(source, answer(source, 1, items(a=1, b=2) if settings.get("keyed") else raw({"n": 1}), 0.0))
+    return source
+
+
+class TestRefused:
+    """What the bus has refused is owed, whatever is asked of the source before it is said again."""
+
+    @pytest.mark.parametrize("between", ["publish_changes", "not_asked"])
+    def test_a_value_is_owed_after_a_look_that_changes_nothing(self, between: str) -> None:
+        source = told_once(on_change=True)
+        answer(source, 2, raw({"n": 2}), 5.0)
+        source.refused()
+        assert getattr(source, between)(at(5.2), CLOSED) == Update()
+        update = source.publish_owed(at(5.6), CLOSED)
+        assert [(bytes(draft.data), draft.as_of) for draft in update.drafts] == [(b'{"n":2}', WALL + 5.0)]
+        taken(source, update)
+        assert answer(source, 3, raw({"n": 2}), 10.0) == Update([], as_of=WALL + 10.0)
+
+    def test_an_unchanged_answer_does_not_date_a_value_that_nobody_holds(self) -> None:
+        source = told_once(on_change=True)
+        answer(source, 2, raw({"n": 2}), 5.0)
+        source.refused()
+        source.publish_changes(at(5.2), CLOSED)
+        update = answer(source, 3, raw({"n": 2}), 10.0)
+        assert [(bytes(draft.data), draft.as_of) for draft in update.drafts] == [(b'{"n":2}', WALL + 10.0)]
+        assert update.as_of is None
+
+    @pytest.mark.parametrize("between", ["publish_changes", "not_asked"])
+    def test_a_removal_is_owed_after_a_look_that_changes_nothing(self, between: str) -> None:
+        source = told_once(keyed=True)
+        answer(source, 2, items(a=1), 5.0)
+        source.refused()
+        assert getattr(source, between)(at(5.2), CLOSED) == Update()
+        update = source.publish_owed(at(5.6), CLOSED)
+        assert [(draft.key, draft.gone) for draft in update.drafts] == [("b", True)]
+        assert update.as_of == WALL + 5.0
+
+    @pytest.mark.parametrize("says", ["publish_changes", "not_asked", "publish_owed"])
+    def test_whoever_tells_all_items_tells_the_removal_too(self, says: str) -> None:
+        source = told_once(keyed=True)
+        answer(source, 2, items(a=1), 5.0)
+        source.refused()
+        update = getattr(source, says)(at(5.2), OPEN)
+        assert [(draft.key, draft.stale, draft.gone) for draft in data_events(update)] == [
+            ("a", True, False),
+            ("b", True, True),
+        ]
+        taken(source, update)
+        assert source.publish_owed(at(5.3), OPEN) == Update()
+
+    def test_an_answer_between_two_equal_failures_is_owed(self) -> None:
+        source = told_once(stale_repeat=False)
+        taken(source, fail(source, 2, 5.0))
+        answer(source, 3, raw({"n": 2}), 10.0)
+        source.refused()
+        assert fail(source, 4, 15.0) == Update()
+        (draft,) = source.publish_owed(at(15.1), CLOSED).drafts
+        assert (bytes(draft.data), draft.stale, draft.as_of) == (b'{"n":2}', True, WALL + 10.0)
+
+    def test_that_anything_is_known_is_not_told_before_the_data_is(self) -> None:
+        source = new(stale_repeat=False)
+        taken(source, fail(source, 1, 0.0, breaker=OPEN))
+        answer(source, 2, raw(2), 5.0, breaker=HALF_OPEN)
+        source.refused()
+        assert source.publish_changes(at(5.2), OPEN) == Update()
+        update = source.publish_owed(at(5.6), OPEN)
+        assert [bytes(draft.data) for draft in data_events(update)] == [b"2"]
+        assert announced(update) is not None
+
+    def test_a_restored_value_is_owed(self) -> None:
+        source = new()
+        taken(source, source.not_asked(at(0.0), OPEN))
+        source.load_saved(raw("old"), as_of=WALL - 5.0, now=at(0.1), breaker=OPEN)
+        source.refused()
+        assert len(data_events(source.publish_owed(at(0.6), OPEN))) == 1
+
+    @pytest.mark.parametrize("keyed", [False, True])
+    def test_while_a_change_of_age_is_on_its_way_snapshots_say_it(self, keyed: bool) -> None:
+        source = new(keyed=keyed)
+        update = answer(source, 1, items(a=1, b=2) if keyed else raw(1), 0.0)
+        taken(source, update)
+        overdue = source.publish_changes(at(10.0), CLOSED).drafts
+        assert [source.corrected_for_age(draft, at(12.0), CLOSED) for draft in update.drafts] == overdue
+        assert [source.corrected_for_age(draft, at(12.0), CLOSED) for draft in overdue] == overdue
+
+    def test_what_is_stale_by_age_is_as_old_as_its_own_data(self) -> None:
+        source = new()
+        (draft, freshness) = answer(source, 1, raw({"n": 1}), 0.0).drafts
+        source.answered(2, sent=at(5.0), value=raw({"n": 2}), now=at(5.1), breaker=CLOSED)
+        corrected = source.corrected_for_age(draft, at(16.0), CLOSED)
+        assert (bytes(corrected.data), corrected.stale, corrected.as_of) == (b'{"n":1}', True, WALL)
+        assert source.corrected_for_age(freshness, at(12.0), CLOSED) is freshness, "newer data is on its way"
+
+
+class TestAnotherEpoch:
+    def test_an_item_that_was_on_its_way_is_removed_if_it_is_gone_since(self) -> None:
+        source = told_once(keyed=True)
+        answer(source, 2, items(a=1, b=2, c=3), 5.0)
+        source.forget_told()
+        update = answer(source, 3, items(a=1, b=2), 10.0)
+        assert [(draft.key, draft.gone) for draft in data_events(update)] == [("a", False), ("b", False), ("c", True)]
+
+    def test_an_item_that_was_published_late_is_removed_though_its_removal_is_refused(self) -> None:
+        source = told_once(keyed=True)
+        late = answer(source, 2, items(a=1, b=2, c=3), 5.0)
+        answer(source, 3, items(a=1, b=2), 10.0)
+        source.forget_told()
+        source.publish_owed(at(10.2), CLOSED)
+        assert late.told is not None
+        source.taken(Told(None, late.told.items))
+        source.refused()
+        update = source.publish_owed(at(10.7), CLOSED)
+        assert [(draft.key, draft.gone) for draft in data_events(update)] == [("a", False), ("b", False), ("c", True)]
+        assert announced(update) is not None
+        taken(source, update)
+        assert source.publish_owed(at(11.0), CLOSED) == Update()
+
+    def test_of_what_was_told_before_nothing_has_to_be_removed(self) -> None:
+        source = told_once(keyed=True)
+        source.forget_told()
+        source.refused()
+        update = answer(source, 2, items(a=1), 5.0)
+        assert [(draft.key, draft.gone) for draft in data_events(update)] == [("a", False)]

@@ -129,7 +129,7 @@ def test_a_tick_during_a_call_is_missed_and_each_is_measured_once() -> None:
         house.lineup.count_missed(house.source("a.x"), measured)
         house.lineup.count_missed(house.source("a.x"), measured)
     assert measured.measurements == [TicksMissed("a.x", 1), TicksMissed("a.x", 1), TicksMissed("a.x", 3)]
-    assert (house.lineup.missed(house.source("a.x")), house.source("a.x").missed_told) == (5, 5)
+    assert (house.lineup.missed(house.source("a.x")), house.source("a.x").missed_counted) == (5, 5)
 
 
 def test_what_is_due_is_sorted_by_breaker() -> None:

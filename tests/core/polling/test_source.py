@@ -331,14 +331,14 @@ def test_a_source_goes_on_in_another_process_where_it_was() -> None:
     fails(source, 520.0, REFUSED_ACCOUNT)
     fails(source, 530.0)
     source.set_idle(True)
-    source.missed_told = 3
+    source.missed_counted = 3
     source.sent(at(544.0))
     source.in_flight = True
     resumed, there = moved(source, at(545.0), idle_interval_s=MINUTE_S)
     carried = source.carried(at(545.0))
     assert resumed.carried(there) == msgspec.structs.replace(carried, requests=3 + REQUESTS_SKIPPED)
     assert (resumed.last_sent, resumed.backs_off_until) == (-1.0, -22.5)
-    assert (resumed.auth_refusals, resumed.missed_told, resumed.idle, resumed.attempted) == (1, 3, True, True)
+    assert (resumed.auth_refusals, resumed.missed_counted, resumed.idle, resumed.attempted) == (1, 3, True, True)
     assert (resumed.in_flight, resumed.interval_s) == (False, MINUTE_S), "the call belongs to the other process"
     ask_again = [ends(resumed, DOWN, sent=there, now=Instant(seconds, there.wall)) for seconds in (5.4, 5.5)]
     assert [len(out.reports) for out in ask_again] == [0, 1], "the next report is due 30 s after the last"

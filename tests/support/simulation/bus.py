@@ -51,6 +51,7 @@ class UnsteadyBus:
         self._rng = random.Random(f"bus {seed}")
         self._stored: dict[str, Position] = {}
         self._last_at = 0.0
+        self._late: set[str] = set()  # ids that are stored soon, so they cannot be refused any more
         self._unheard: list[Event] | None = None  # while lost: what was stored meanwhile
 
     def open(self, receiver: Receiver) -> "_Opened":
@@ -64,11 +65,12 @@ class UnsteadyBus:
         fate = rng.random()
         if self._unheard is not None:
             self._fail_soon(outcome, BusRefused("the bus is lost"))
-        elif fate < troubles.refused and id not in self._stored:
+        elif fate < troubles.refused and id not in self._stored and id not in self._late:
             self._fail_soon(outcome, BusRefused("drawn"))
         elif fate < troubles.refused + troubles.unknown:
             self._fail_soon(outcome, BusUnknown("drawn"))
             if rng.random() < 0.5:
+                self._late.add(id)
                 loop.call_later(rng.uniform(0, troubles.late_s), self._store, drafts, id, None)
         elif troubles.latency_s:
             loop.call_at(self._answer_at(), self._store, drafts, id, outcome)

@@ -12,6 +12,7 @@ from unittest import mock
 
 import msgspec
 import structlog
+from fanout import snapshots_of
 from msgspec.structs import asdict
 
 from simulation.backend import ScriptedBackend, Tap
@@ -122,7 +123,7 @@ class _World:
             await stack.enter_async_context(_background(self._jump()))
             await stack.enter_async_context(_background(self._hint(supervisor)))
             if self._order is not None:
-                await stack.enter_async_context(_background(self._compare(self._order, supervisor)))
+                await stack.enter_async_context(_background(self._compare(self._order, supervisor, self._gateway_made)))
             await asyncio.gather(*(client.run() for client in self._clients()))
         await asyncio.sleep(30)
         self._check_leaks()
@@ -148,6 +149,7 @@ class _World:
             authenticator=door,
             multicast=send_to_all,
         )
+        self._gateway_made = gateway
         if self._troubles is not None:
             behind = {s.spec.type: s.breaker for each in wanted.backends for s in each.polling.sources}
             self._order = Order(self._record, behind)
@@ -206,10 +208,10 @@ class _World:
             self._order.heard(client, now, message)
         self._digest.update(b"%b %.6f %b\n" % (client.encode(), now, text))
 
-    async def _compare(self, order: Order, supervisor: Supervisor) -> None:
+    async def _compare(self, order: Order, supervisor: Supervisor, gateway: Gateway) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            order.compare(self._loop.time(), supervisor)
+            order.compare(self._loop.time(), supervisor, lambda name: snapshots_of(gateway, name))
 
     async def _jump(self) -> None:
         for at, seconds in self._scenario.jumps:

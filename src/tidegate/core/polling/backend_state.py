@@ -89,7 +89,7 @@ class BackendState:
 
     @property
     def attempted(self) -> bool:
-        """Whether the first attempt of every source has ended, successful or not."""
+        """Whether every source was `attempted`."""
         return all(source.attempted for source in self._sources.values())
 
     def breakers(self, now: Instant) -> list[BreakerView]:
@@ -122,7 +122,7 @@ class BackendState:
         out.measurements += [BreakerMoved(breaker.name, State.CLOSED.value) for breaker in self._breakers.values()]
         for source in self._sources.values():
             source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
-        return self._telling.finished(out, now)
+        return self._telling.completed(out, now)
 
     def epoch_changed(self, now: Instant) -> None:
         """Another sequence of events begins, in which nothing was told: the next `tick` tells everything."""
@@ -143,7 +143,7 @@ class BackendState:
             self._parts.release()
         if transition is not None:
             self._moved(transition, now, out)
-        return self._telling.finished(out, now)
+        return self._telling.completed(out, now)
 
     def hint(self, event_types: Iterable[str], now: Instant) -> None:
         """Something changed at the backend: these sources are due now."""
@@ -160,7 +160,7 @@ class BackendState:
         out = Decision()
         for source in self._sources.values():
             source.save(now, self._parts.seen_by(source, now), out)
-        return self._telling.finished(out, now)
+        return self._telling.completed(out, now)
 
     # what happens to it, by time and calls
 
@@ -180,7 +180,7 @@ class BackendState:
             self._parts.not_asked((source for source in due if source not in asked), now, out, only_news=only_news)
         if self._telling.owed_due_at is None:
             self._parts.check_ages(now, out)
-        return self._telling.finished(out, now)
+        return self._telling.completed(out, now)
 
     def next_turn(self, now: Instant) -> Turn | None:
         """Return who is asked next, and occupies one of the backend's connections from now on; None if nobody.
@@ -204,14 +204,14 @@ class BackendState:
             self._lineup.end_turn(turn)
             self._lineup.note_held_back(turn.group, turn.breaker, now)
             self._parts.not_asked(turn.group, now, out)
-        return self._telling.finished(out, now)
+        return self._telling.completed(out, now)
 
     def unprepared(self, turn: Turn, fault: Fault, now: Instant) -> Decision:
         """Nothing could be sent, since credentials are missing, say. No breaker counts that: it is our own fault."""
         out = Decision()
         self._lineup.end_turn(turn)
         self._record_outcomes(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
-        return self._telling.finished(out, now)
+        return self._telling.completed(out, now)
 
     def ended(self, turn: Turn, outcomes: Sequence[tuple[Outcome, Value | None]], now: Instant) -> Decision:
         """The call has ended, with an outcome for each source of the turn, and a value for each answer."""
@@ -229,8 +229,8 @@ class BackendState:
         self._lineup.end_turn(turn)
         self._record_outcomes(turn, outcomes, turn.sent, now, out)
         if transition is not None:
-            self._moved(transition, now, out, told=turn.group)
-        return self._telling.finished(out, now)
+            self._moved(transition, now, out, spoken=turn.group)
+        return self._telling.completed(out, now)
 
     def abandoned(self, turn: Turn, now: Instant) -> None:
         """The turn was cancelled, at whatever stage: that says nothing about the backend. Counts once."""
@@ -272,15 +272,15 @@ class BackendState:
         self._parts.hold(until)
         out.notes.append(backend_held(self._plan.name, until))
 
-    def _moved(self, transition: Transition, now: Instant, out: Decision, told: Sequence[Source] = ()) -> None:
+    def _moved(self, transition: Transition, now: Instant, out: Decision, spoken: Sequence[Source] = ()) -> None:
         """A breaker moved: say so, and what that means for the sources behind it.
 
-        `told` are the sources of the call that moved it, which have spoken already.
+        `spoken` are the sources of the call that moved it, which have spoken in this decision.
         """
         out.moves.append(transition)
         out.notes.append(breaker_moved(transition))
         out.measurements.append(BreakerMoved(transition.breaker, transition.state.value))
-        others = [source for source in self._parts.behind[transition.breaker] if source not in told]
+        others = [source for source in self._parts.behind[transition.breaker] if source not in spoken]
         if transition.state is State.CLOSED:
             self._lineup.spread(others, now, self._draw)
         withdrawn = self._lineup.withdraw(now)

@@ -10,7 +10,10 @@ AT_DEADLINE_S = 0.02
 """How close to its deadline a call is about to end. The timers of a loop are a few milliseconds late."""
 
 END_S = 0.25
-"""How long to wait for the end of a call at its deadline. A backend may resist cancellation, and take longer."""
+"""How long to wait for the end of a call at its deadline. A backend may resist cancellation, and take longer.
+
+So much later than it is due may stale data be told. Who cancels a call and frees its connection needs far less.
+"""
 
 _NEVER = float("inf")
 

@@ -46,17 +46,16 @@ class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CarriedTold(msgspec.Struct, frozen=True):
-    """A `Told`. An item without a key has the key ""."""
+    """A `Told`. An item without a key has the key "". `items` are None if the source holds the very same."""
 
-    status: FreshnessStatus
+    status: FreshnessStatus | None
     items: dict[str, msgspec.Raw] | None
-    request: int
 
 
 class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a `Freshness`. An item without a key has the key "".
 
-    `told` is what the bus has published. Its `items` are None if they are the same as `items` here.
+    `told` is what the bus has published.
     """
 
     interval_s: float
@@ -67,7 +66,7 @@ class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     failure: ErrorCode | None
     is_known: bool
-    told: CarriedTold | None
+    told: CarriedTold
 
 
 class CarriedReports(msgspec.Struct, frozen=True):
@@ -100,7 +99,7 @@ class CarriedSource(msgspec.Struct, frozen=True, kw_only=True):
     auth_refusals: int
     backs_off_until: float | None
     last_sent: float | None
-    missed_told: int
+    missed_counted: int
 
 
 class CarriedBackend(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,13 +116,13 @@ def carried_told(told: Told, held: Items) -> CarriedTold:
     """Return `told` as JSON can carry it; `held` are the items that its source holds now."""
     # The items are mostly the same, and may be large: they are carried once.
     items = None if told.items is held else carried_items(told.items)
-    return CarriedTold(told.status, items, told.request)
+    return CarriedTold(told.status, items)
 
 
 def told_from(carried: CarriedTold, held: Items) -> Told:
     """The inverse of `carried_told`."""
     items = held if carried.items is None else items_from(carried.items)
-    return Told(carried.status, items, carried.request)
+    return Told(carried.status, items)
 
 
 def carried_items(items: Items) -> dict[str, msgspec.Raw]:

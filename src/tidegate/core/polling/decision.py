@@ -46,7 +46,8 @@ class Decision(msgspec.Struct):
     `drafts` are published in one go, the moves of breakers first. `told`, `moves` and `reports` are what those drafts
     say; `told` and `reports` name the source. `refreshed` is the newer `as_of`, in Unix seconds, of values that did not
     change: it applies once all drafts up to these are published. Everything else is carried out at once. `epoch` counts
-    the epochs since the process started: a decision of an earlier epoch tells nobody anything any more.
+    the epochs since the process started: a decision of an earlier epoch may yet be published in this one, but whether
+    it is taken or refused, all that it tells is owed again.
     """
 
     drafts: list[Draft] = []

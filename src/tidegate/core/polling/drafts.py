@@ -59,6 +59,11 @@ def freshness_draft(event_type: str, about: About, status: FreshnessStatus, *, f
     return Draft(type=FRESHNESS_TYPE, data=raw(data), key=event_type, retain=True, about=about, fresh_s=fresh_s)
 
 
+def says_stale(draft: Draft) -> bool:
+    """Whether a `freshness_draft` says that the data is stale."""
+    return msgspec.json.decode(draft.data, type=SourceFreshness).stale
+
+
 def move_draft(move: Transition, about: About) -> Draft:
     """A move of a breaker; `about` are the sources that stand behind it."""
     data = BreakerState(

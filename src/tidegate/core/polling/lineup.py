@@ -102,9 +102,9 @@ class Lineup:
     def count_missed(self, source: Source, into: Decision) -> None:
         """Measure the ticks of `source` that were missed since the last time."""
         missed = self.missed(source)
-        if missed > source.missed_told:
-            into.measurements.append(TicksMissed(source.type, missed - source.missed_told))
-            source.missed_told = missed
+        if missed > source.missed_counted:
+            into.measurements.append(TicksMissed(source.type, missed - source.missed_counted))
+            source.missed_counted = missed
 
     # who
 

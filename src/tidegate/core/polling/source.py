@@ -23,12 +23,13 @@ from tidegate.core.polling.episodes import ErrorReports, Report
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.notes import source_failing, source_recovered
 from tidegate.core.polling.outcome import Fault, Outcome
-from tidegate.core.polling.saving import saved_as_of, saved_value, to_save
+from tidegate.core.polling.saving import changes, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
 from tidegate.errors import ErrorCode
 
 REQUESTS_SKIPPED = 1000
-"""Request numbers that a resumed source leaves out: the process that had it before may have used some since it told."""
+"""Request numbers that a resumed source leaves out: the process that had it before may have used some since it told.
+At one call a second, these last that process for a quarter of an hour."""
 
 
 class Source:
@@ -48,7 +49,7 @@ class Source:
         "idle",
         "in_flight",
         "last_sent",
-        "missed_told",
+        "missed_counted",
         "plan",
         "type",
     )
@@ -60,13 +61,14 @@ class Source:
         self.in_flight = False
         """Whether it waits for a connection, or is being asked."""
         self.attempted = False
-        """Whether its first attempt has ended, successful or not."""
+        """Whether its first attempt has ended, successful or not, or it was due and could not be asked."""
         self.idle = False
         """Whether it is asked at its idle interval."""
         self.auth_refusals = 0
         self.backs_off_until = LONG_AGO
         self.last_sent = LONG_AGO
-        self.missed_told = 0
+        self.missed_counted = 0
+        """How many of its missed ticks were measured."""
         self._backend = backend
         self._keeps = keeps
         self._freshness = Freshness(plan.spec)
@@ -88,7 +90,7 @@ class Source:
         resumed.auth_refusals = carried.auth_refusals
         resumed.backs_off_until = resumed_time(carried.backs_off_until, now)
         resumed.last_sent = resumed_time(carried.last_sent, now)
-        resumed.missed_told = carried.missed_told
+        resumed.missed_counted = carried.missed_counted
         return resumed
 
     def carried(self, now: Instant) -> CarriedSource:
@@ -102,7 +104,7 @@ class Source:
             auth_refusals=self.auth_refusals,
             backs_off_until=carried_time(self.backs_off_until, now),
             last_sent=carried_time(self.last_sent, now),
-            missed_told=self.missed_told,
+            missed_counted=self.missed_counted,
         )
 
     # what may be asked
@@ -206,27 +208,26 @@ class Source:
         assert value is not None, "an answer has a value"
         self.auth_refusals = 0
         self._recover(now, into)
+        saved = None if self._freshness.has_said_items else self._freshness.items
         update = self._freshness.answered(self._requests, sent=sent, value=value, now=now, breaker=breaker)
         self._publish(update, into)
         if self._keeps:
-            drafts = [draft for draft in update.drafts if draft.type == self.type]
-            changed = {draft.key for draft in drafts} if self.plan.key else {None}
-            self._save(changed, [draft.key for draft in drafts if draft.gone], now, breaker, into)
+            changed, gone = changes(update, self.plan.spec, saved, self._freshness.items)
+            self._save(changed, gone, now, breaker, into)
 
     def not_asked(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
         """It was due, but is not asked now, or is still being asked. With `only_news`, nothing is repeated."""
         self.attempted = self.attempted or not self.in_flight
         if self.attempted and not self._wait_for_end(now):
-            freshness = self._freshness
-            update = freshness.publish_changes(now, breaker) if only_news else freshness.not_asked(now, breaker)
-            self._publish(update, into)
+            says = self._freshness.publish_changes if only_news else self._freshness.not_asked
+            self._publish(says(now, breaker), into)
 
     def publish_changes(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Its breaker moved: publish what that changes for its data."""
         self._publish(self._freshness.publish_changes(now, breaker), into)
 
     def check_age(self, now: Instant, breaker: BreakerView, into: Decision) -> None:
-        """`check_age_at` is over: publish what time alone has changed, unless the end of its call is about to."""
+        """Publish what time alone has made stale or expired. Call it from `check_age_at` on."""
         if not self._wait_for_end(now):
             self._publish(self._freshness.publish_changes(now, breaker), into)
 
@@ -251,7 +252,7 @@ class Source:
         self._freshness.refused()
 
     def forget_told(self) -> None:
-        """Another epoch has begun, in which nothing was told. Call `publish_owed` then."""
+        """Another epoch has begun, in which no verdict was told. Call `publish_owed` then."""
         self._freshness.forget_told()
 
     def report_refused(self, report: Report) -> None:
@@ -295,5 +296,4 @@ class Source:
     def _save(self, keys: Keys, gone: Keys, now: Instant, breaker: BreakerView, into: Decision) -> None:
         as_of = self._freshness.status(now, breaker).as_of
         if as_of is not None:
-            keyed = self.plan.key is not None
-            into.saves.append(to_save(self.type, self._freshness.items, keys=keys, gone=gone, as_of=as_of, keyed=keyed))
+            into.saves.append(to_save(self.plan.spec, self._freshness.items, keys=keys, gone=gone, as_of=as_of))

@@ -77,11 +77,20 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
-    """What the events of a source say: the verdict on its data, the data, and the request that brought the data."""
+    """What subscribers hold of a source if they hear every event: the verdict on its data, and the data.
 
-    status: FreshnessStatus
+    `status` is None if they have been told no verdict, at the start and in a new epoch. In a new epoch they may hold
+    `items` all the same, which were on their way to the bus when it began.
+
+    `items` are the very mapping that `Freshness` holds, if its newest answer is what they hold. Another mapping may
+    still have the same data, of an older answer.
+    """
+
+    status: FreshnessStatus | None
     items: Items
-    request: int
+
+
+NOTHING_TOLD = Told(None, {})
 
 
 class Update(msgspec.Struct):

@@ -1,12 +1,12 @@
 """What was told of one backend, what is on its way to the bus, and what is still owed.
 
-Every decision about a backend leaves through `finished`, and comes back through `taken` or `refused` once the bus has
+Every decision about a backend leaves through `completed`, and comes back through `taken` or `refused` once the bus has
 answered. Three things can go wrong with what was said, and each is made good by the next decision, or by the next tick
 after `owed_due_at`:
 
 - The bus refuses it. Then it was never said, and all that was decided after it is refused too.
 - The backend was taken over from another process, which could not publish everything.
-- Another epoch begins: nobody who connects now has heard anything.
+- Another epoch begins: nobody who connects now has heard anything, unless the bus publishes in it what was on its way.
 
 Then everything that differs from what was told is said again, the moves of breakers first and without a hole.
 """
@@ -18,6 +18,7 @@ from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.breaker_values import Transition
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.drafts import move_draft
+from tidegate.core.polling.source_values import Told
 
 PUBLISH_OWED_S = 0.5
 """How long after a refusal it is said again, unless something else is said before: a bus in trouble is not flooded."""
@@ -55,8 +56,9 @@ class Telling:
 
     def epoch_changed(self, firsts: Iterable[Transition], now: Instant) -> None:
         """Another sequence of events begins, in which nothing was told. Otherwise as `begin`."""
-        # What is on its way to the bus was decided for the epoch before. If it is taken, subscribers of this epoch may
-        # not have heard it; if it is refused, what it said is owed anyway. By this number its end is ignored.
+        # What is on its way to the bus was decided for the epoch before, and may yet be published in this one. Whether
+        # taken or refused, all that it says is owed again, so no move and no verdict of it counts as told. But items
+        # that it publishes here have to be removed if they are gone. This number tells it from later decisions.
         self._epoch += 1
         self.begin(firsts, now)
 
@@ -65,7 +67,7 @@ class Telling:
         if self.owed_due_at is None:
             self.owed_due_at = now.mono
 
-    def finished(self, out: Decision, now: Instant) -> Decision:
+    def completed(self, out: Decision, now: Instant) -> Decision:
         """Complete a decision: add what is owed, and put the moves of breakers before what they mean."""
         if self.owed_due_at is not None and (out.drafts or out.moves or now.mono >= self.owed_due_at):
             self.owed_due_at = None
@@ -82,11 +84,10 @@ class Telling:
 
     def taken(self, decision: Decision) -> None:
         """The bus has published the drafts of `decision`: what they say counts as told from now on."""
-        if decision.epoch != self._epoch:
-            return
-        del self._moves_under_way[: len(decision.moves)]
+        if decision.epoch == self._epoch:
+            del self._moves_under_way[: len(decision.moves)]
         for name, told in decision.told.items():
-            self._sources[name].taken(told)
+            self._sources[name].taken(told if decision.epoch == self._epoch else Told(None, told.items))
 
     def refused(self, decision: Decision, now: Instant) -> None:
         """The bus has not published the drafts of `decision` and will not, nor any that were decided after it.
@@ -95,10 +96,10 @@ class Telling:
         """
         for name, report in decision.reports:
             self._sources[name].report_refused(report)
+        for name in {**decision.told, **decision.refreshed}:
+            self._sources[name].refused()
         if decision.epoch != self._epoch:
             return
         self._moves_owed += self._moves_under_way  # those that were decided after it are refused too
         self._moves_under_way.clear()
-        for name in decision.told:
-            self._sources[name].refused()
         self.owed_due_at = now.mono + PUBLISH_OWED_S
