@@ -72,7 +72,7 @@ class BackendPoller:
 
     @property
     def attempted(self) -> bool:
-        """Whether the first attempt of every source has ended, successful or not."""
+        """Whether every source was `Source.attempted`."""
         return self._state.attempted
 
     def breakers(self) -> list[BreakerView]:

@@ -1,4 +1,4 @@
-"""Where every poll is decided: all that is known of one backend, and what follows from each thing that happens to it.
+"""Everything that is known of one backend, and what follows from each thing that happens to it.
 
 `tick` lines up who is due, `next_turn` says who is asked next, `admit` asks the breaker, and `ended` takes in what came
 of the call. The parts are `lineup` (who is asked when), `breaker` (whether the backend may be asked), `source` with
