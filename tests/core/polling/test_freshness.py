@@ -660,6 +660,13 @@ class TestRestored:
 
 
 class TestKeyed:
+    def test_a_late_answer_that_changes_nothing_leaves_the_reason_as_it_was_said(self) -> None:
+        source = answered(keyed=True)
+        source.publish_changes(at(1.0), OPEN)
+        late = source.answered(2, sent=at(1.5), value=items(a=1, b=2), now=at(20.0), breaker=CLOSED)
+        assert (late.drafts, late.as_of) == ([], WALL + 1.5)
+        assert source.publish_changes(at(21.0), OPEN).drafts == [], "the events say that, and why, already"
+
     def test_each_item_is_an_event(self) -> None:
         update = answer(new(keyed=True), 1, items(a=1, b=2), 0.0)
         assert [(draft.key, bytes(draft.data)) for draft in data_events(update)] == [("a", b"1"), ("b", b"2")]
