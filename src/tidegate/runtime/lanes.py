@@ -66,27 +66,19 @@ class EventPublisher:
         While the outcome is unknown, it is tried again, for as long as it takes. Raises `BusRefused`, or `BusUnknown`
         if the gateway leaves the bus before the outcome is known. If it is cancelled, all are published or none.
         """
-        pending = self.hand_over(drafts)
-        while True:
-            await pending.done()
-            failure = pending.failure()
-            if not isinstance(failure, BusUnknown):
-                return pending.result()
-            await self._clock.sleep_until(self._clock.now().mono + RETRY_S)
-            if self._closed:
-                raise failure
-            pending.retry()
+        return await self.outcome_within(self.hand_over(drafts), None)
 
     def hand_over(self, drafts: Sequence[Draft]) -> PendingPublish:
         """Hand `drafts`, at least one, to the bus in one batch. Wait for the outcome with `outcome_within`."""
         return self._start(encoded(drafts, self._clock.now()))
 
-    async def outcome_within(self, pending: PendingPublish, within_s: float) -> Position:
+    async def outcome_within(self, pending: PendingPublish, within_s: float | None) -> Position:
         """Wait for the position of `pending`; retry while the outcome is unknown, for at most `within_s` seconds.
 
-        Raises `BusRefused`, or after that time `BusUnknown` (perhaps published, now or later).
+        None: for as long as it takes. Raises `BusRefused`; or, after that time or once the gateway leaves the bus,
+        `BusUnknown` (perhaps published, now or later).
         """
-        ends = self._clock.now().mono + within_s
+        ends = None if within_s is None else self._clock.now().mono + within_s
         while True:
             if not await pending.done_by(self._clock, ends):
                 raise BusUnknown(f"no outcome within {within_s:g} s")
@@ -94,7 +86,7 @@ class EventPublisher:
             if not isinstance(failure, BusUnknown):
                 return pending.result()
             retry_at = self._clock.now().mono + RETRY_S
-            if retry_at >= ends:
+            if ends is not None and retry_at >= ends:
                 raise BusUnknown(f"no outcome within {within_s:g} s: {failure}") from failure
             await self._clock.sleep_until(retry_at)
             if self._closed:

@@ -7,12 +7,14 @@ that looks at what comes of it. Whatever a bus does, a publish has one of three 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 
 import structlog
 
 from tidegate.core.events import EncodedDraft, Position
 from tidegate.errors import BusRefused, BusUnknown
 from tidegate.ports import BusSession, Clock
+from tidegate.runtime.deadline import Deadline
 
 log = structlog.get_logger("tidegate.publishing")
 
@@ -58,24 +60,19 @@ class PendingPublish:
         """Try again. The bus knows the `id`, so the drafts are published once."""
         self.outcome = self._hand_over()
 
-    async def done(self) -> None:
-        """Wait until the last try has an outcome. Cancelling this does not stop the publish."""
-        outcome = self.outcome
-        if not outcome.done():
-            outcome.add_done_callback(_retrieve_exception)
-            await asyncio.wait((outcome,))
+    async def done_by(self, clock: Clock, at: float | None) -> bool:
+        """Wait for the outcome until the monotonic time `at`, or without a limit. Return whether there is one.
 
-    async def done_by(self, clock: Clock, at: float) -> bool:
-        """Wait for the outcome until the monotonic time `at`. Return whether there is one. Never cancels it."""
+        Cancelling this does not stop the publish.
+        """
         outcome = self.outcome
         if outcome.done():
             return True
-        slept = asyncio.ensure_future(clock.sleep_until(at))
         outcome.add_done_callback(_retrieve_exception)
-        try:
-            await asyncio.wait((outcome, slept), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            slept.cancel()
+        # `asyncio.wait` leaves what it waits for alone when it is cancelled, unlike an `await` of the future.
+        with suppress(TimeoutError):
+            async with nullcontext() if at is None else Deadline(clock, at):
+                await asyncio.wait((outcome,))
         return outcome.done()
 
     def _hand_over(self) -> asyncio.Future[Position]:
