@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fanout import EPOCH, FakeChannel, House, ask, draft, snapshots_of, types
+from house import virtual
 from simulation.bus import Troubles, UnsteadyBus
 
 from tidegate.core.access.grant import UNRESTRICTED
@@ -224,6 +225,7 @@ class TestPublishingFromOutside:
             assert await house.told() == 503
         assert house.bus.log == []
 
+    @virtual
     async def test_what_is_unknown_is_repeated_and_published_once(self) -> None:
         house = UnsteadyHouse(Troubles(unknown=1.0, late_s=0.001))
         async with passing(house):
@@ -234,6 +236,7 @@ class TestPublishingFromOutside:
         await asyncio.sleep(0.01)
         assert [event.type for event in house.bus.log] == ["app.news"]
 
+    @virtual
     async def test_what_stays_unknown_is_504_and_published_once_or_never(self) -> None:
         house = UnsteadyHouse(Troubles(unknown=1.0, late_s=0.001), publish_timeout_s=5 * RETRY_S)
         async with passing(house):
@@ -295,6 +298,7 @@ class TestPublishingFromOutside:
         assert await house.told([draft("app.a", retain=True)]) == 202
         assert await asked == 202
 
+    @virtual
     async def test_cancelling_it_leaves_nothing_behind(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01))
         asked = asyncio.create_task(house.told())
@@ -305,6 +309,7 @@ class TestPublishingFromOutside:
         await asyncio.sleep(0.02)
         assert [event.type for event in house.bus.log] == ["app.news"]
 
+    @virtual
     async def test_cancelling_it_before_it_is_waited_for_leaves_nothing_behind_once_the_bus_has_answered(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01), retained_keys=1)
         begun = house.gateway.publishers.start_publish([draft("app.a", retain=True)], UNRESTRICTED)
@@ -317,6 +322,7 @@ class TestPublishingFromOutside:
         assert house.gateway.publishers.names_under_way() == set()
         assert [event.type for event in house.bus.log] == ["app.a"]
 
+    @virtual
     async def test_a_refusal_that_nobody_waits_for_any_more_leaves_nothing_behind(self) -> None:
         house = UnsteadyHouse(Troubles(latency_s=0.01, refused=1.0))
         begun = house.gateway.publishers.start_publish([NEWS], UNRESTRICTED)
@@ -359,6 +365,7 @@ class TestExpiry:
         await asyncio.gather(running, return_exceptions=True)
         assert [event.draft.gone for event in house.bus.log] == [False, False]
 
+    @virtual
     async def test_a_value_that_is_renewed_while_it_is_unknown_whether_the_old_one_is_gone_stays(self) -> None:
         house = UnsteadyHouse()
         async with expiring(house, Troubles(unknown=1.0, late_s=0.01)):

@@ -1,9 +1,10 @@
 """A gateway with one backend in virtual time, for tests of what polls it."""
 
 import asyncio
+import functools
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import msgspec
 from fanout import options
@@ -30,15 +31,17 @@ TIMEOUT_S = 2.0
 BREAKER = BreakerRules(failure_threshold=3, open_s=20.0, open_max_s=80.0, probe_deadline_s=TIMEOUT_S + 1)
 POLICY = ClassifyPolicy()
 
+P = ParamSpec("P")
 
-def virtual(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test on a loop whose time passes as soon as nothing else is to be done."""
 
-    def run() -> None:
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test, a function or a method, on a loop whose time passes as soon as nothing else is to be done."""
+
+    @functools.wraps(test)
+    def run(*given: P.args, **named: P.kwargs) -> None:
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(test())
+            runner.run(test(*given, **named))
 
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
 
 
