@@ -9,19 +9,20 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polling import backend_plan, raw, source_plan
 
 from tidegate.core.built_in import SourceFreshness
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant, rfc3339
 from tidegate.core.measurements import BreakerMoved, PollEnded
-from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.backend_state import BackendState, Command
 from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
 from tidegate.core.polling.lineup import Turn
-from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
-from tidegate.core.polling.source_values import SourceSpec, Value
+from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
+from tidegate.core.polling.source_values import Value
 from tidegate.errors import ErrorCode
 
 BEGINNING = Instant(1024.0, 1_795_000_064.0)
@@ -36,38 +37,16 @@ RULES = BreakerRules(
 )
 
 
-def raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
-
-
-def source(name: str, interval_s: float, *, breaker: str = "engine", **fields: Any) -> SourcePlan:
-    key, idle_interval_s = fields.pop("key", None), fields.pop("idle_interval_s", None)
-    spec = SourceSpec(
-        type=name, backend="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields
-    )
-    return SourcePlan(spec=spec, call=Call(name), breaker=breaker, key=key, idle_interval_s=idle_interval_s)
-
-
 SOURCES = (
-    source("a.x", 1.0, max_stale_s=8.0),
-    source("b.x", 2.0, on_change=True, stale_repeat=False),
-    source("c.x", 4.0, key="id", idle_interval_s=16.0),
-    source("d.x", 1.0, breaker="engine/d.x"),
+    source_plan("a.x", 1.0, max_stale_s=8.0),
+    source_plan("b.x", 2.0, on_change=True, stale_repeat=False),
+    source_plan("c.x", 4.0, key="id", idle_interval_s=16.0),
+    source_plan("d.x", 1.0, breaker="engine/d.x"),
 )
 
 
 def plan(*sources: SourcePlan, batch: bool = False, connections: int = 16, rules: BreakerRules = RULES) -> BackendPlan:
-    return BackendPlan(
-        name="engine",
-        timeout_s=2.0,
-        batch=batch,
-        connections=connections,
-        breaker=rules,
-        policy=ClassifyPolicy(),
-        event_bytes=1000,
-        rpc_error_interval_s=5.0,
-        sources=sources,
-    )
+    return backend_plan(*sources, rules=rules, batch=batch, connections=connections)
 
 
 class Draws:
@@ -274,7 +253,7 @@ def published(decisions: Sequence[Decision]) -> Iterator[tuple[str, str | None, 
 @pytest.fixture
 def life() -> Life:
     """Two sources, each with an answer; every hour is long, so that nothing happens by itself."""
-    life = Life(plan(source("a.x", 3600.0), source("b.x", 3600.0, on_change=True)))
+    life = Life(plan(source_plan("a.x", 3600.0), source_plan("b.x", 3600.0, on_change=True)))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("same")
@@ -355,7 +334,7 @@ def test_every_answer_of_a_source_that_says_each_is_said_though_the_data_is_the_
 
 
 def test_an_item_that_went_while_the_bus_refused_is_said_to_be_gone() -> None:
-    life = Life(plan(source("a.x", 3600.0, key="id")))
+    life = Life(plan(source_plan("a.x", 3600.0, key="id")))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     (turn,) = life.turns
@@ -386,7 +365,7 @@ def test_a_reported_error_that_was_refused_counts_as_suppressed_and_the_next_is_
 
 
 def test_while_only_news_is_wanted_nothing_is_said_again() -> None:
-    life = Life(plan(source("a.x", 1.0)))
+    life = Life(plan(source_plan("a.x", 1.0)))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("well")
@@ -429,7 +408,7 @@ def test_what_was_carried_stays_as_it_was_when_it_is_resumed(life: Life) -> None
 
 
 def test_a_backend_in_trouble_is_carried_whole() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), source("c.x", 64.0, key="id")))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), source_plan("c.x", 64.0, key="id")))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     for _ in range(3):
@@ -471,7 +450,7 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
 
 
 def test_a_half_open_breaker_has_another_probe_at_once_where_it_is_resumed() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0)))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("down")
@@ -544,7 +523,7 @@ def test_what_was_under_way_when_the_epoch_changed_tells_nobody_anything(
 
 
 def test_an_epoch_that_changes_before_the_beginning_is_begun_once() -> None:
-    life = Life(plan(source("a.x", 3600.0)))
+    life = Life(plan(source_plan("a.x", 3600.0)))
     life.state.epoch_changed(life.now)
     decision = life.take(life.state.begin({}, life.now))
     assert [move.from_state for move in decision.moves] == [None]
@@ -560,7 +539,7 @@ def later(now: Instant, seconds: float, *, set_by: float = 0.0) -> Instant:
 @pytest.fixture
 def busy() -> Life:
     """A backend with two breakers, which has just asked for three seconds without a call."""
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0, breaker="other"), batch=True))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0, breaker="other"), batch=True))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("same")
@@ -596,7 +575,7 @@ def test_a_breaker_that_moves_is_noted_measured_and_told_first(life: Life) -> No
 
 
 def test_the_event_of_a_breaker_that_opens_says_why_and_until_when_and_so_does_the_error() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0)))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("down")
@@ -622,7 +601,9 @@ def test_the_event_of_a_breaker_that_opens_says_why_and_until_when_and_so_does_t
 
 
 def test_only_idle_sources_that_somebody_wants_again_are_due_at_once() -> None:
-    life = Life(plan(*(source(name, 4.0, idle_interval_s=3600.0) for name in ("a.x", "b.x")), source("c.x", 3600.0)))
+    life = Life(
+        plan(*(source_plan(name, 4.0, idle_interval_s=3600.0) for name in ("a.x", "b.x")), source_plan("c.x", 3600.0))
+    )
     life.wanted = False
     life.take(life.state.begin({}, life.now))
     life.passes(8.0)
@@ -681,7 +662,7 @@ def test_the_sources_of_a_breaker_are_spread_when_it_closes_and_only_then(life: 
 
 
 def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_breaker() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), batch=True, connections=1))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), batch=True, connections=1))
     life.take(life.state.begin({}, life.now))
     life.now = later(life.now, 2.0)
     life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
@@ -697,7 +678,7 @@ def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_b
 
 
 def test_a_probe_that_is_cancelled_judges_nothing_and_the_next_goes_at_once() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), connections=1))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), connections=1))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("down")
@@ -735,7 +716,7 @@ def test_age_corrects_what_is_retained_of_the_sources_of_this_backend_and_nothin
 
 
 def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
-    life = Life(plan(source("a.x", 4.0)))
+    life = Life(plan(source_plan("a.x", 4.0)))
     life.take(life.state.begin({}, life.now))
     life.passes(9.0)
     (view,) = life.state.sources(life.now)
@@ -745,7 +726,7 @@ def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
 
 def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_made_up_for() -> None:
     rules = msgspec.structs.replace(RULES, failure_threshold=9)
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), connections=2, rules=rules))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), connections=2, rules=rules))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("same")
@@ -772,7 +753,7 @@ def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_ma
 
 def test_when_a_breaker_opens_whoever_waits_is_sent_away_and_says_so_but_not_a_call_that_is_about_to_end() -> None:
     names = ("a.x", "b.x", "c.x", "d.x", "e.x")
-    life = Life(plan(*(source(name, 64.0) for name in names), connections=3))
+    life = Life(plan(*(source_plan(name, 64.0) for name in names), connections=3))
     life.take(life.state.begin({}, life.now))
     life.passes(1.5)
     first, second, third = (turn.group[0].type for turn in life.turns)
@@ -802,7 +783,7 @@ def test_a_call_at_its_deadline_says_itself_what_a_move_of_the_breaker_means(lif
 
 
 def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0), batch=True))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), batch=True))
     life.take(life.state.begin({"a.x": {"": SavedValue("a.x", "", b"7", BEGINNING.wall - 2.0)}}, life.now))
     assert [(draft.type, draft.data) for draft in life.said[0].drafts if draft.type == "a.x"] == [("a.x", raw(7))]
     assert life.said[0].drafts[0].about == frozenset({"a.x", "b.x"})
@@ -816,7 +797,7 @@ def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
 
 
 def test_who_was_the_probe_that_closed_the_breaker_stays_on_its_grid() -> None:
-    life = Life(plan(source("a.x", 64.0), source("b.x", 64.0)))
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0)))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
     life.ends("down")
@@ -834,7 +815,7 @@ def test_who_was_the_probe_that_closed_the_breaker_stays_on_its_grid() -> None:
 
 
 def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as_well() -> None:
-    life = Life(plan(source("a.x", 16.0)))
+    life = Life(plan(source_plan("a.x", 16.0)))
     life.take(life.state.begin({}, life.now))
     life.passes(5.0)
     life.ends("same")
@@ -857,7 +838,7 @@ def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as
 
 def keyed_life() -> tuple[Life, Any]:
     """One source of items, "1" at first; and what answers it with other items."""
-    life = Life(plan(source("a.x", 3600.0, key="id")))
+    life = Life(plan(source_plan("a.x", 3600.0, key="id")))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
 

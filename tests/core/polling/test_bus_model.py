@@ -11,42 +11,26 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from polling import backend_plan, source_plan
 
 from tidegate.core.instant import Instant
-from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
 from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Turn
-from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
-from tidegate.core.polling.source_values import SourceSpec, Value, by_key
+from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
+from tidegate.core.polling.source_values import Value, by_key
 from tidegate.errors import ErrorCode
 
 DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
 NULL = msgspec.Raw(b"null")
 
 
-def planned(name: str, **fields: Any) -> SourcePlan:
-    spec = SourceSpec(type=name, backend="engine", interval_s=4.0, timeout_s=2.0, **fields)
-    return SourcePlan(
-        spec=spec, call=Call(name), breaker="engine", key="id" if spec.keyed else None, idle_interval_s=None
-    )
-
-
-PLAN = BackendPlan(
-    name="engine",
-    timeout_s=2.0,
-    batch=False,
-    connections=16,
-    breaker=BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=3.0),
-    policy=ClassifyPolicy(),
-    event_bytes=1000,
-    rpc_error_interval_s=5.0,
-    sources=(
-        planned("each", stale_repeat=False, max_stale_s=9.0),
-        planned("change", on_change=True),
-        planned("items", keyed=True),
-    ),
+PLAN = backend_plan(
+    source_plan("each", 4.0, stale_repeat=False, max_stale_s=9.0),
+    source_plan("change", 4.0, on_change=True),
+    source_plan("items", 4.0, key="id"),
+    rules=BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=3.0),
 )
 
 

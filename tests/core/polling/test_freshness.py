@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from polling import breaker_view, raw
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
@@ -22,40 +23,14 @@ TIMEOUT = ErrorCode.RPC_TIMEOUT
 BREAKER_OPEN = ErrorCode.CIRCUIT_BREAKER_OPEN
 
 
-def view(
-    state: State,
-    *,
-    cause: ErrorCode | None = None,
-    retry_at: float | None = None,
-    held_until: Instant | None = None,
-) -> BreakerView:
-    return BreakerView(
-        name="engine",
-        state=state,
-        forced=False,
-        since=WALL,
-        failure_count=0,
-        success_count=0,
-        open_count=0,
-        retry_at=retry_at,
-        last_error=None,
-        cause=cause,
-        held_until=held_until,
-    )
-
-
-CLOSED = view(State.CLOSED)
-OPEN = view(State.OPEN, cause=DISCONNECT, retry_at=RETRY_AT)
-HALF_OPEN = view(State.HALF_OPEN, cause=DISCONNECT)
+CLOSED = breaker_view(State.CLOSED)
+OPEN = breaker_view(State.OPEN, cause=DISCONNECT, retry_at=RETRY_AT)
+HALF_OPEN = breaker_view(State.HALF_OPEN, cause=DISCONNECT)
 
 
 def at(seconds: float, set_by: float = 0.0) -> Instant:
     """`seconds` later, on a wall clock that somebody has set by `set_by` meanwhile."""
     return Instant(seconds, WALL + seconds + set_by)
-
-
-def raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def items(**values: object) -> dict[str, msgspec.Raw]:
@@ -519,7 +494,7 @@ class TestExpiry:
 
 def test_a_hold_that_ends_in_the_moment_in_which_data_is_too_old_is_not_the_reason() -> None:
     for held_until, reason in (10.0, ErrorCode.OVERDUE), (10.5, ErrorCode.RPC_HTTP_STATUS):
-        update = answered().publish_changes(at(10.0), view(State.CLOSED, held_until=at(held_until)))
+        update = answered().publish_changes(at(10.0), breaker_view(State.CLOSED, held_until=at(held_until)))
         assert [draft.error_code for draft in data_events(update)] == [reason]
 
 
@@ -723,7 +698,7 @@ class TestKeyed:
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
         assert source.not_asked(at(15.0), OPEN) == Update()
         assert source.publish_changes(at(16.0), HALF_OPEN) == Update()
-        update = source.publish_changes(at(17.0), view(State.OPEN, cause=TIMEOUT, retry_at=RETRY_AT))
+        update = source.publish_changes(at(17.0), breaker_view(State.OPEN, cause=TIMEOUT, retry_at=RETRY_AT))
         assert [(draft.key, draft.cause) for draft in update.drafts] == [("a", TIMEOUT), ("b", TIMEOUT)]
 
     def test_no_two_items_are_stale_for_different_reasons(self) -> None:
@@ -799,7 +774,7 @@ class TestStatus:
 class TestHold:
     """The backend asked to be left alone until 100 s; the value was asked for at 0 s, its age limit is 10 s."""
 
-    HELD = view(State.CLOSED, held_until=at(100.0))
+    HELD = breaker_view(State.CLOSED, held_until=at(100.0))
 
     def answered(self) -> Freshness:
         freshness = new()
@@ -852,7 +827,7 @@ class TestHold:
 
     def test_an_open_breaker_is_the_reason_where_there_is_one(self) -> None:
         freshness = self.answered()
-        held_open = view(State.HALF_OPEN, cause=DISCONNECT, held_until=at(100.0))
+        held_open = breaker_view(State.HALF_OPEN, cause=DISCONNECT, held_until=at(100.0))
         (data, _) = freshness.publish_changes(at(5.0), held_open).drafts
         assert (data.error_code, data.retry_at, data.cause) == (BREAKER_OPEN, WALL + 100.0, DISCONNECT)
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from polling import breaker_view
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant, from_rfc3339
@@ -101,18 +102,7 @@ class FreshnessMachine(RuleBasedStateMachine):
     @property
     def breaker(self) -> BreakerView:
         is_open = self.state is State.OPEN
-        return BreakerView(
-            name="engine",
-            state=self.state,
-            forced=False,
-            since=0.0,
-            failure_count=0,
-            success_count=0,
-            open_count=0,
-            retry_at=START + 77.0 if is_open else None,
-            last_error=None,
-            cause=self.cause,
-        )
+        return breaker_view(self.state, cause=self.cause, retry_at=START + 77.0 if is_open else None)
 
     # what happens
 

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
+from polling import backend_plan, source_plan
 
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import TicksMissed
 from tidegate.core.polling.backend_parts import BackendParts
-from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
+from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.breaker import Breaker, Permit
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup, Turn
-from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict
+from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.source import Source
-from tidegate.core.polling.source_values import SourceSpec
 from tidegate.errors import ErrorCode
 
 WALL = 1_795_000_000.0
@@ -28,25 +28,14 @@ def at(seconds: float) -> Instant:
 
 
 def planned(name: str, interval_s: float = 64.0, *, breaker: str = "engine") -> SourcePlan:
-    spec = SourceSpec(type=name, backend="engine", interval_s=interval_s, timeout_s=2.0)
-    return SourcePlan(spec=spec, call=Call(name), breaker=breaker)
+    return source_plan(name, interval_s, breaker=breaker)
 
 
 class House:
     """The lineup of one backend, with its sources and breakers. First polls are due at 0 s: all draws are 0."""
 
     def __init__(self, *sources: SourcePlan, batch: bool = False, connections: int = 9) -> None:
-        self.plan = BackendPlan(
-            name="engine",
-            timeout_s=2.0,
-            batch=batch,
-            connections=connections,
-            breaker=RULES,
-            policy=ClassifyPolicy(),
-            event_bytes=1000,
-            rpc_error_interval_s=5.0,
-            sources=sources,
-        )
+        self.plan = backend_plan(*sources, rules=RULES, batch=batch, connections=connections)
         self.parts = BackendParts(self.plan, keeps=False, carried=None, now=at(0.0))
         self.lineup = self.new_lineup()
         self.lineup.begin(at(0.0), lambda: 0.0)

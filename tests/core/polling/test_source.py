@@ -4,16 +4,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from polling import backend_plan, breaker_view, raw, source_plan
 
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.measurements import PollEnded
-from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State
 from tidegate.core.polling.call_end import AT_DEADLINE_S, END_S
 from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
-from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict
+from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
 from tidegate.core.polling.source import REQUESTS_SKIPPED, Source
-from tidegate.core.polling.source_values import SourceSpec, SourceView, Value
+from tidegate.core.polling.source_values import SourceView, Value
 from tidegate.errors import ErrorCode
 
 WALL = 1_795_000_000.0
@@ -24,23 +25,8 @@ DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
 REFUSED_ACCOUNT = Fault(ErrorCode.RPC_AUTH, "who are you", Verdict.ALIVE)
 
 
-def view(state: State, *, cause: ErrorCode | None = None) -> BreakerView:
-    return BreakerView(
-        name="engine",
-        state=state,
-        forced=False,
-        since=WALL,
-        failure_count=0,
-        success_count=0,
-        open_count=0,
-        retry_at=None,
-        last_error=None,
-        cause=cause,
-    )
-
-
-CLOSED = view(State.CLOSED)
-OPEN = view(State.OPEN, cause=ErrorCode.RPC_DISCONNECT)
+CLOSED = breaker_view(State.CLOSED)
+OPEN = breaker_view(State.OPEN, cause=ErrorCode.RPC_DISCONNECT)
 
 
 def at(seconds: float, set_by: float = 0.0) -> Instant:
@@ -48,38 +34,10 @@ def at(seconds: float, set_by: float = 0.0) -> Instant:
     return Instant(seconds, WALL + seconds + set_by)
 
 
-def raw(value: object) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
-
-
 def plans(**fields: Any) -> tuple[SourcePlan, BackendPlan]:
-    key, idle_interval_s = fields.pop("key", None), fields.pop("idle_interval_s", None)
-    settings: dict[str, Any] = {
-        "type": "a.x",
-        "backend": "engine",
-        "interval_s": 5.0,
-        "timeout_s": 2.0,
-        "keyed": key is not None,
-    }
-    source = SourcePlan(
-        spec=SourceSpec(**(settings | fields)),
-        call=Call("a.x"),
-        breaker="engine",
-        key=key,
-        idle_interval_s=idle_interval_s,
-    )
-    backend = BackendPlan(
-        name="engine",
-        timeout_s=2.0,
-        batch=False,
-        connections=1,
-        breaker=BreakerRules(open_s=4.0, open_max_s=64.0),
-        policy=ClassifyPolicy(),
-        event_bytes=1000,
-        rpc_error_interval_s=30.0,
-        sources=[source],
-    )
-    return source, backend
+    source = source_plan("a.x", 5.0, **fields)
+    rules = BreakerRules(open_s=4.0, open_max_s=64.0)
+    return source, backend_plan(source, rules=rules, connections=1, rpc_error_interval_s=30.0)
 
 
 def new(*, keeps: bool = True, **fields: Any) -> Source:
