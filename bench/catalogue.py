@@ -1,5 +1,6 @@
 """All scenarios, in the order in which a record takes them."""
 
+from bench.scenarios.bounds import BOUNDS_HELD
 from bench.scenarios.cohorts import COHORTS
 from bench.scenarios.fanout import BURSTS, CPU
 from bench.scenarios.growth import GROWTH
@@ -9,9 +10,24 @@ from bench.scenarios.isolation import STUCK
 from bench.scenarios.memory import MEMORY
 from bench.scenarios.pauses import PAUSES
 from bench.scenarios.polling import POLL
+from bench.scenarios.recovery import RECOVERY
 from bench.scenarios.storm import STORM
 
 SCENARIOS = {
     scenario.name: scenario
-    for scenario in (CPU, BURSTS, MEMORY, IDLE, STORM, COHORTS, STUCK, POLL, PAUSES, INSTRUCTIONS, GROWTH)
+    for scenario in (
+        CPU,
+        BURSTS,
+        MEMORY,
+        IDLE,
+        STORM,
+        COHORTS,
+        STUCK,
+        POLL,
+        PAUSES,
+        INSTRUCTIONS,
+        GROWTH,
+        RECOVERY,
+        BOUNDS_HELD,
+    )
 }

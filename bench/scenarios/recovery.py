@@ -1,0 +1,73 @@
+"""How soon everything is fresh again after an outage: our gateway with default settings beside a plain loop that asks.
+
+Rows: those of `bench.recovering.Case.row`. With `tidegate@PROGRAM` another tree's gateway is measured beside ours.
+"""
+
+from collections.abc import Sequence
+
+from bench.faults import Outage
+from bench.recovering import Cell, lanes_of, measured
+from bench.results import Choice, Row
+from bench.scenario import Scenario, Table
+from bench.servers import servers_named
+
+OUTAGES = (Outage.REFUSED, Outage.HANG, Outage.ERROR, Outage.UNANSWERED)
+
+SOURCES = ((20, 1.0), (5, 60.0))
+
+LENGTHS_S = (5.0, 60.0, 600.0)
+
+PATIENCE_S = 400.0
+
+
+def run(choice: Choice) -> list[Row]:
+    """With `choice.seconds` as the longest outage. All blocks are out at the same time."""
+    cells = [
+        Cell(outage, count, interval_s, outage_s, block)
+        for outage in OUTAGES
+        for count, interval_s in SOURCES
+        for outage_s in LENGTHS_S
+        if outage_s <= choice.seconds
+        for block in range(choice.blocks)
+    ]
+    return measured(lanes_of(servers_named(choice.servers), cells, loop=True), patience_s=PATIENCE_S)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    lanes = list(dict.fromkeys(row["server"] for row in rows))
+    whose = f" ({' / '.join(lanes)})"
+    heads = [f"first fresh, s{whose}", "last fresh, s", "calls while out", "calls in the busiest second after"]
+    cells = dict.fromkeys((row["outage"], row["asked"], row["outage_s"]) for row in rows)
+    return [["outage", "sources", "out for", *heads], *(_line(rows, lanes, cell) for cell in cells)]
+
+
+def _line(rows: Sequence[Row], lanes: Sequence[str], cell: tuple[str, str, float]) -> list[str]:
+    own = [row for row in rows if (row["outage"], row["asked"], row["outage_s"]) == cell]
+    by_lane = [[row for row in own if row["server"] == lane] for lane in lanes]
+    outage, asked, outage_s = cell
+    shown = [
+        (worst(found, "first_s"), worst(found, "last_s"), _calls(found), str(max(row["busiest"] for row in found)))
+        for found in by_lane
+    ]
+    return [outage, asked, f"{outage_s:g} s", *(" / ".join(column) for column in zip(*shown, strict=True))]
+
+
+def worst(rows: Sequence[Row], field: str) -> str:
+    """The largest of a field in seconds."""
+    values = [row[field] for row in rows]
+    return f"{max(values):.1f}" if None not in values else "not in time"
+
+
+def _calls(rows: Sequence[Row]) -> str:
+    """The most, knocks apart."""
+    row = max(rows, key=lambda row: row["attempts"] + row["knocks"])
+    return f"{row['attempts']} + {row['knocks']} knocks" if row["knocks"] else str(row["attempts"])
+
+
+RECOVERY = Scenario(
+    "recovery",
+    "how soon everything is fresh again, beside a plain loop; worst of the blocks (--seconds: longest outage)",
+    Choice(("tidegate",), blocks=3, seconds=600.0),
+    run,
+    table,
+)
