@@ -6,6 +6,7 @@
 import asyncio
 import enum
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ class Outage(enum.Enum):
     HANG = "accepts, never answers"
     ERROR = "HTTP 500"
     UNANSWERED = "unanswered SYNs"
+    UNAUTHORIZED = "HTTP 401"
     ONE_POLL = "one failed poll"
     """It answers a single call with 500."""
 
@@ -37,6 +39,8 @@ class FaultyBackend:
         self.called_at: list[float] = []
         self.numbers: list[int] = []
         self.outage: Outage | None = None
+        self.connected = 0
+        """How many connections were accepted."""
         self.connections: set[_Connection] = set()
         self.on_well: Callable[[], None] = lambda: None
         """Called when the one call of `Outage.ONE_POLL` has been answered."""
@@ -44,6 +48,7 @@ class FaultyBackend:
         self.port: int = self._bound.getsockname()[1]
         self._server: asyncio.Server | None = None
         self._fillers: list[socket.socket] = []
+        self._closed = False
 
     async def start(self) -> None:
         """Listen, and answer."""
@@ -54,8 +59,8 @@ class FaultyBackend:
         """Be out. For all but the two that need them, connections that stand are reset."""
         self.outage = outage
         if outage in {Outage.REFUSED, Outage.UNANSWERED}:
-            self._stop_listening()
-            self._bound = _bound(self.port)
+            self.stop_listening()
+            self._drop_connections()
         if outage is Outage.UNANSWERED:
             # With a backlog of none, one connection that nobody accepts makes Linux drop every further SYN.
             self._bound.listen(0)
@@ -72,9 +77,21 @@ class FaultyBackend:
         self._fillers.clear()
         return returned_at
 
+    def opened(self, connection: "_Connection") -> None:
+        """A connection was accepted."""
+        self.connected += 1
+        self.connections.add(connection)
+
+    def ended(self, connection: "_Connection") -> None:
+        """A connection is no more."""
+        self.connections.discard(connection)
+
     def close(self) -> None:
         """Stop listening, and drop everything."""
-        self._stop_listening()
+        self._closed = True
+        self.stop_listening()
+        self._bound.close()
+        self._drop_connections()
         for filler in self._fillers:
             filler.close()
 
@@ -86,11 +103,15 @@ class FaultyBackend:
         """The most calls within any second that begins with a call between the two moments."""
         return busiest([at for at in self.called_at if begin <= at < end])
 
-    def _stop_listening(self) -> None:
+    def stop_listening(self) -> None:
+        """Refuse new connections, but keep the port."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self._bound.close()
+        self._bound = _bound(self.port)
+
+    def _drop_connections(self) -> None:
         for connection in list(self.connections):
             connection.abort()
 
@@ -110,6 +131,27 @@ def per_second(moments: list[float], begin: float) -> Counter[int]:
     return Counter(int(moment - begin) for moment in moments if moment >= begin)
 
 
+class Resetting(FaultyBackend):
+    """Accepts every connection, and resets it at once."""
+
+    def opened(self, connection: "_Connection") -> None:
+        super().opened(connection)
+        connection.reset()
+
+
+class OneSlot(FaultyBackend):
+    """A device with a single TCP connection: while it stands, further ones are refused."""
+
+    def opened(self, connection: "_Connection") -> None:
+        super().opened(connection)
+        self.stop_listening()
+
+    def ended(self, connection: "_Connection") -> None:
+        super().ended(connection)
+        if not self._closed and self.outage is None:
+            self._again = asyncio.ensure_future(self.start())
+
+
 class _Connection(asyncio.Protocol):
     def __init__(self, backend: FaultyBackend) -> None:
         self._backend = backend
@@ -119,17 +161,23 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._backend.connections.add(self)
+        self._backend.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._backend.connections.discard(self)
+        self._backend.ended(self)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             self._asked(int(head.split(b" ", 2)[1].strip(b"/") or 0))
+
+    def reset(self) -> None:
+        assert self._transport is not None
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -142,6 +190,8 @@ class _Connection(asyncio.Protocol):
         match backend.outage:
             case Outage.HANG:
                 return
+            case Outage.UNAUTHORIZED:
+                self._answer(b"401 Unauthorized", b"{}")
             case Outage.ERROR:
                 self._answer(b"500 Internal Server Error", b"{}")
             case Outage.ONE_POLL:

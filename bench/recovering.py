@@ -39,6 +39,7 @@ class Cell:
     interval_s: float
     outage_s: float
     block: int = 0
+    latency_s: float = 0.0
 
     @property
     def asked(self) -> str:
@@ -55,7 +56,7 @@ class Case:
 
     name: str
     cell: Cell
-    backend: FaultyBackend = field(default_factory=FaultyBackend)
+    backend: FaultyBackend
     out_at: float = float("inf")
     returned_at: float = float("inf")
     touched: set[int] = field(default_factory=set)
@@ -110,7 +111,9 @@ class Lane:
 
     def __init__(self, name: str, cells: Sequence[Cell]) -> None:
         self.name = name
-        self.cases = [Case(f"c{number}", cell) for number, cell in enumerate(cells)]
+        self.cases = [
+            Case(f"c{number}", cell, FaultyBackend(latency_s=cell.latency_s)) for number, cell in enumerate(cells)
+        ]
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -124,17 +127,18 @@ class Lane:
 
 
 class GatewayLane(Lane):
-    """A gateway. It is believed what its stream says, not what its backend has seen."""
+    """A gateway. It is believed what its stream says, not what its backend has seen. `more` is TOML of the scenario."""
 
-    def __init__(self, server: Server, cells: Sequence[Cell]) -> None:
+    def __init__(self, server: Server, cells: Sequence[Cell], *, more: str = "") -> None:
         super().__init__(server.name, cells)
         self._server = server
+        self._more = more
         self._running: Running
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
         settings = "".join(sources(it.name, it.backend.port, it.cell.sources, it.cell.interval_s) for it in self.cases)
-        async with gateway(self._server, settings) as self._running, listening(self._running, self._take):
+        async with gateway(self._server, settings + self._more) as self._running, listening(self._running, self._take):
             yield
 
     async def counts(self, case: Case) -> tuple[int, int]:
@@ -193,23 +197,25 @@ def lanes_of(servers: Sequence[Server], cells: Sequence[Cell], *, loop: bool) ->
     return [*lanes, LoopLane(cells)] if loop else lanes
 
 
-def measured(lanes: Sequence[Lane], *, patience_s: float) -> list[Row]:
-    """Let every cell go out once. A source that is not fresh `patience_s` after the return is given up."""
-    return asyncio.run(_measured(lanes, patience_s))
+async def measured(
+    lanes: Sequence[Lane], *, patience_s: float, warm_s: float = WARM_S, after_s: float = 0.0
+) -> list[Row]:
+    """Let every cell go out once, `warm_s` after the start, and go on asking for `after_s` when all is over.
 
-
-async def _measured(lanes: Sequence[Lane], patience_s: float) -> list[Row]:
+    A source that is not fresh `patience_s` after the return is given up.
+    """
     async with AsyncExitStack() as stack:
         for lane in lanes:
             for case in lane.cases:
                 await case.backend.start()
                 stack.callback(case.backend.close)
             await stack.enter_async_context(lane.asking())
-        await asyncio.sleep(WARM_S)
+        await asyncio.sleep(warm_s)
         async with asyncio.TaskGroup() as tasks:
             for lane in lanes:
                 for case in lane.cases:
                     tasks.create_task(_went_out(lane, case, patience_s))
+        await asyncio.sleep(after_s)
         return [case.row(lane.name) for lane in lanes for case in lane.cases]
 
 

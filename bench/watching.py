@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed
 
+from bench.faults import FaultyBackend
 from bench.servers import Running, Server, Setup, running
 
 Event = Mapping[str, Any]
@@ -84,6 +85,17 @@ def sources(backend: str, port: int, count: int, interval_s: float, *, host: str
     text = f'[backends.{backend}]\nurl = "http://{host}:{port}"\nprotocol = "http"\n{more}\n'
     one = '[sources."{backend}.s{n}"]\nbackend = "{backend}"\nmethod = "{n}"\ninterval_s = {interval_s}\n'
     return text + "".join(one.format(backend=backend, n=n, interval_s=interval_s) for n in range(count))
+
+
+def largest_gap(backend: FaultyBackend, interval_s: float, begin: float, end: float) -> float:
+    """How much later than its interval the latest call of any source came, of those between two moments; seconds."""
+    last: dict[int, float] = {}
+    largest = 0.0
+    for at, number in zip(backend.called_at, backend.numbers, strict=True):
+        if number in last and begin <= at < end:
+            largest = max(largest, at - last[number] - interval_s)
+        last[number] = at
+    return largest
 
 
 def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:

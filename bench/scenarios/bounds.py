@@ -3,6 +3,7 @@
 Rows: those of `bench.recovering.Case.row`, and `bound_s`.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def run(choice: Choice) -> list[Row]:
     """All blocks are out at the same time."""
     cells = [replace(cell, block=block) for block in range(choice.blocks) for cell in BOUNDS]
     bounds = {_key(cell.row_fields()): bound_s for cell, bound_s in BOUNDS.items()}
-    rows = measured(lanes_of(servers_named(choice.servers), cells, loop=False), patience_s=PATIENCE_S)
+    rows = asyncio.run(measured(lanes_of(servers_named(choice.servers), cells, loop=False), patience_s=PATIENCE_S))
     return [row | {"bound_s": bounds[_key(row)]} for row in rows]
 
 

@@ -3,6 +3,7 @@
 Rows: those of `bench.recovering.Case.row`. With `tidegate@PROGRAM` another tree's gateway is measured beside ours.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from bench.faults import Outage
@@ -30,7 +31,7 @@ def run(choice: Choice) -> list[Row]:
         if outage_s <= choice.seconds
         for block in range(choice.blocks)
     ]
-    return measured(lanes_of(servers_named(choice.servers), cells, loop=True), patience_s=PATIENCE_S)
+    return asyncio.run(measured(lanes_of(servers_named(choice.servers), cells, loop=True), patience_s=PATIENCE_S))
 
 
 def table(rows: Sequence[Row]) -> Table:
