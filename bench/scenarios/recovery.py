@@ -4,6 +4,7 @@ Rows: those of `bench.recovering.Case.row`. With `tidegate@PROGRAM` another tree
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 from bench.faults import Outage
@@ -19,6 +20,9 @@ SOURCES = ((20, 1.0), (5, 60.0))
 LENGTHS_S = (5.0, 60.0, 600.0)
 
 PATIENCE_S = 400.0
+
+LANDING_S = 60.0
+"""Shorter outages are not shown on the landing page."""
 
 
 def run(choice: Choice) -> list[Row]:
@@ -51,6 +55,31 @@ def _line(rows: Sequence[Row], lanes: Sequence[str], cell: tuple[str, str, float
         for found in by_lane
     ]
     return [outage, asked, f"{outage_s:g} s", *(" / ".join(column) for column in zip(*shown, strict=True))]
+
+
+def landing_table(rows: Sequence[Row]) -> Table:
+    """The last fresh and the calls of the longer outages, for readers who look at nothing else."""
+    lanes = list(dict.fromkeys(row["server"] for row in rows))
+    lengths = [length for length in dict.fromkeys(row["outage_s"] for row in rows) if length >= LANDING_S]
+    heads = [f"{lane}, after {_minutes(length)}" for length in lengths for lane in lanes]
+    heads += [f"{lane}, calls in {_minutes(lengths[-1])}" for lane in lanes]
+    table = [["outage", "sources", *heads]]
+    for outage, asked in dict.fromkeys((row["outage"], row["asked"]) for row in rows):
+        found = [
+            [
+                row
+                for row in rows
+                if (row["outage"], row["asked"], row["outage_s"], row["server"]) == (outage, asked, *it)
+            ]
+            for it in itertools.product(lengths, lanes)
+        ]
+        after = [f"{worst(own, 'last_s')} s" for own in found]
+        table.append([outage, asked, *after, *map(_calls, found[-len(lanes) :])])
+    return table
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:g} min"
 
 
 def worst(rows: Sequence[Row], field: str) -> str:
