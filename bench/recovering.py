@@ -133,6 +133,7 @@ class GatewayLane(Lane):
         super().__init__(server.name, cells)
         self._server = server
         self._more = more
+        self._by_name = {case.name: case for case in self.cases}
         self._running: Running
 
     @asynccontextmanager
@@ -146,9 +147,9 @@ class GatewayLane(Lane):
 
     def _take(self, event: Event) -> None:
         name, _, number = event["type"].partition(".s")
-        if not number or "stale" not in event:
+        case = self._by_name.get(name)
+        if case is None or "stale" not in event:
             return
-        case = self.cases[int(name[1:])]
         if event["stale"]:
             case.stale(int(number))
         else:

@@ -5,6 +5,7 @@ Everything here runs on one event loop, together with the backends that the gate
 
 import asyncio
 import json
+import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -19,6 +20,12 @@ from bench.servers import Running, Server, Setup, running
 
 Event = Mapping[str, Any]
 
+ROOM = {
+    "TIDEGATE_LIMITS__SEND_BUFFER_SOFT_BYTES": str(2**28),
+    "TIDEGATE_LIMITS__SEND_BUFFER_HARD_BYTES": str(2**29),
+}
+"""The client that listens shares its process with the backends: nothing may be dropped for it when it is slow."""
+
 NO_CALL = "CIRCUIT_BREAKER_OPEN"
 """The outcome of a poll that the breaker refused."""
 
@@ -28,7 +35,7 @@ async def gateway(
     server: Server, settings: str, *, drain_s: float = 0.0, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Running]:
     """`server` with these settings, started and ended off the loop. Raises `Unavailable`."""
-    surroundings = {"TIDEGATE_SERVER__DRAIN_S": str(drain_s), **(environment or {})}
+    surroundings = {"TIDEGATE_SERVER__DRAIN_S": str(drain_s), **ROOM, **(environment or {})}
     context = running(server, Setup(settings=settings, environment=surroundings))
     started = await asyncio.to_thread(context.__enter__)
     try:
@@ -47,6 +54,7 @@ async def listening(host: Running, take: Callable[[Event], None]) -> AsyncIterat
             with suppress(ConnectionClosed):
                 async for text in client:
                     take(json.loads(text))
+            print(f"{host.server.name} ended the stream", file=sys.stderr)
 
         task = asyncio.create_task(listen())
         try:
@@ -54,6 +62,8 @@ async def listening(host: Running, take: Callable[[Event], None]) -> AsyncIterat
         finally:
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
 
 async def requested(host: Running, path: str, *, method: str = "GET") -> bytes:

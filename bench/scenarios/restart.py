@@ -60,7 +60,7 @@ def _aria2(port: int, folder: Path) -> list[str]:
 
 def _stats(port: int, count: int) -> str:
     backend = f'[backends.real]\nurl = "http://{HOST}:{port}/jsonrpc"\n'
-    one = '[sources."real.s{n}"]\nbackend = "real"\nmethod = "aria2.getGlobalStat"\ninterval_s = {s}\n'
+    one = '[sources."real.s{n}"]\nbackend = "real"\nmethod = "aria2.getGlobalStat"\nparams = []\ninterval_s = {s}\n'
     return backend + "".join(one.format(n=n, s=_interval_s(n)) for n in range(count))
 
 
@@ -109,7 +109,7 @@ async def _restarts(server: Server, service: Service, choice: Choice) -> list[Ro
                         "block": block,
                         "sources": choice.subscribers,
                         "outage_s": listened_at - down_at,
-                        "first_s": min(fresh.values()) - listened_at,
+                        "first_s": min(fresh.values(), default=float("inf")) - listened_at,
                         "last_s": max(fresh.values()) - listened_at if len(fresh) == choice.subscribers else None,
                     }
                 )
