@@ -26,37 +26,33 @@ TIMEOUT_S = 2.0
 WARM_S = 8.0
 """Until every source has been asked, and the clients are connected."""
 
+REST_S = 45.0
+"""Between two outages of a backend; more than the default of `heal_s`."""
+
 MILLISECOND = 0.001
 """What `as_of` is rounded down to."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One backend with `sources`, each asked every `interval_s`, that is out once for `outage_s`."""
+    """One backend with `sources`, each asked every `interval_s`. It is out for `lengths_s`, one after the other."""
 
     outage: Outage
     sources: int
     interval_s: float
-    outage_s: float
-    block: int = 0
+    lengths_s: tuple[float, ...]
     latency_s: float = 0.0
 
     @property
     def asked(self) -> str:
         return f"{self.sources}, every {self.interval_s:g} s"
 
-    def row_fields(self) -> Row:
-        """What a row says of the cell."""
-        return {"outage": self.outage.value, "asked": self.asked, "outage_s": self.outage_s, "block": self.block}
-
 
 @dataclass
-class Case:
-    """A cell of one lane: its backend, and what was seen of it."""
+class Round:
+    """One outage of a backend, and what was seen of it."""
 
-    name: str
-    cell: Cell
-    backend: FaultyBackend
+    length_s: float
     out_at: float = float("inf")
     returned_at: float = float("inf")
     touched: set[int] = field(default_factory=set)
@@ -66,11 +62,12 @@ class Case:
     _came_fresh: asyncio.Event = field(default_factory=asyncio.Event)
 
     def failed(self, number: int, began_at: float) -> None:
-        """A call of a source failed, or the source was said to be stale, because of the outage."""
+        """A call of a source failed."""
         if self.out_at - TIMEOUT_S <= began_at < self.returned_at and number not in self.fresh_at:
             self.touched.add(number)
 
     def stale(self, number: int) -> None:
+        """A source is said to be stale."""
         if time.time() >= self.out_at and number not in self.fresh_at:
             self.touched.add(number)
 
@@ -90,19 +87,32 @@ class Case:
         """Whether all that the outage touched is fresh again."""
         return self.touched <= self.fresh_at.keys()
 
-    def row(self, server: str) -> Row:
-        cell = self.cell
-        after = sorted(self.fresh_at[number] - self.returned_at for number in self.touched & self.fresh_at.keys())
-        last_at = self.returned_at + (after[-1] if after else 0.0)
+
+class Case:
+    """A cell of one lane: its backend, and the round that is under way or was the last."""
+
+    def __init__(self, name: str, cell: Cell) -> None:
+        self.name = name
+        self.cell = cell
+        self.backend = FaultyBackend(latency_s=cell.latency_s)
+        self.round = Round(0.0)
+
+    def row(self, server: str, block: int) -> Row:
+        it = self.round
+        after = sorted(it.fresh_at[number] - it.returned_at for number in it.touched & it.fresh_at.keys())
+        last_at = it.returned_at + (after[-1] if after else 0.0)
         return {
             "server": server,
-            **cell.row_fields(),
-            "touched": len(self.touched),
+            "block": block,
+            "outage": self.cell.outage.value,
+            "asked": self.cell.asked,
+            "outage_s": it.length_s,
+            "touched": len(it.touched),
             "first_s": after[0] if after else None,
-            "last_s": after[-1] if after and self.over else None,
-            "attempts": self.attempts,
-            "knocks": self.knocks,
-            "busiest": self.backend.busiest_second(self.returned_at, max(last_at, self.returned_at + 1.0)),
+            "last_s": after[-1] if after and it.over else None,
+            "attempts": it.attempts,
+            "knocks": it.knocks,
+            "busiest": self.backend.busiest_second(it.returned_at, max(last_at, it.returned_at + 1.0)),
         }
 
 
@@ -111,9 +121,7 @@ class Lane:
 
     def __init__(self, name: str, cells: Sequence[Cell]) -> None:
         self.name = name
-        self.cases = [
-            Case(f"c{number}", cell, FaultyBackend(latency_s=cell.latency_s)) for number, cell in enumerate(cells)
-        ]
+        self.cases = [Case(f"c{number}", cell) for number, cell in enumerate(cells)]
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -151,9 +159,9 @@ class GatewayLane(Lane):
         if case is None or "stale" not in event:
             return
         if event["stale"]:
-            case.stale(int(number))
+            case.round.stale(int(number))
         else:
-            case.fresh(int(number), datetime.fromisoformat(event["as_of"]).timestamp())
+            case.round.fresh(int(number), datetime.fromisoformat(event["as_of"]).timestamp())
 
 
 class LoopLane(Lane):
@@ -187,9 +195,9 @@ class LoopLane(Lane):
             case = cases[int(port)]
             self._asked[case.name] += 1
             if answered == b"1":
-                case.fresh(int(number), float(began))
+                case.round.fresh(int(number), float(began))
             else:
-                case.failed(int(number), float(began))
+                case.round.failed(int(number), float(began))
 
 
 def lanes_of(servers: Sequence[Server], cells: Sequence[Cell], *, loop: bool) -> list[Lane]:
@@ -213,34 +221,40 @@ async def measured(
             await stack.enter_async_context(lane.asking())
         await asyncio.sleep(warm_s)
         async with asyncio.TaskGroup() as tasks:
-            for lane in lanes:
-                for case in lane.cases:
-                    tasks.create_task(_went_out(lane, case, patience_s))
+            rounds = [tasks.create_task(_rounds(lane, case, patience_s)) for lane in lanes for case in lane.cases]
         await asyncio.sleep(after_s)
-        return [case.row(lane.name) for lane in lanes for case in lane.cases]
+        return [row for task in rounds for row in task.result()]
 
 
-async def _went_out(lane: Lane, case: Case, patience_s: float) -> None:
-    """The whole outage of one case, up to where everything is fresh again."""
-    cell = case.cell
-    chance = random.Random(f"{cell}")
-    await asyncio.sleep(_until_out(case, chance) - time.time())
+async def _rounds(lane: Lane, case: Case, patience_s: float) -> list[Row]:
+    """A row for each outage of a case. Between them its breaker has time to heal."""
+    rows: list[Row] = []
+    for number, length_s in enumerate(case.cell.lengths_s):
+        await asyncio.sleep(REST_S if number else 0.0)
+        case.round = Round(length_s)
+        await _out(lane, case, patience_s)
+        rows.append(case.row(lane.name, case.cell.lengths_s[:number].count(length_s)))
+        print(f"{lane.name}: {case.cell.outage.value}, {case.cell.asked}: {rows[-1]['last_s']}", file=sys.stderr)
+    return rows
+
+
+async def _out(lane: Lane, case: Case, patience_s: float) -> None:
+    """A whole outage of one case, up to where everything is fresh again."""
+    it = case.round
+    await asyncio.sleep(_until_out(case) - time.time())
     before = await lane.counts(case)
-    case.out_at = time.time()
-    if cell.outage is Outage.ONE_POLL:
+    it.out_at = time.time()
+    if case.cell.outage is Outage.ONE_POLL:
         await _one_poll(case, patience_s)
     else:
-        await case.backend.go_out(cell.outage)
-        await asyncio.sleep(cell.outage_s)
-        case.attempts, case.knocks = (b - a for a, b in zip(before, await lane.counts(case), strict=True))
-        case.returned_at = await case.backend.come_back()
-    deadline = case.returned_at + patience_s
-    settled_at = case.returned_at + 2 * TIMEOUT_S  # what was still under way has failed by then
-    await asyncio.sleep(settled_at - time.time())
+        await case.backend.go_out(case.cell.outage)
+        await asyncio.sleep(it.length_s)
+        it.attempts, it.knocks = (b - a for a, b in zip(before, await lane.counts(case), strict=True))
+        it.returned_at = await case.backend.come_back()
+    await asyncio.sleep(2 * TIMEOUT_S)  # what was still under way has failed by then
     with suppress(TimeoutError):
-        async with asyncio.timeout(deadline - time.time()):
-            await case.until_over()
-    print(f"{lane.name}: {cell.outage.value}, {cell.asked}, {cell.outage_s:g} s: over {case.over}", file=sys.stderr)
+        async with asyncio.timeout(it.returned_at + patience_s - time.time()):
+            await it.until_over()
 
 
 async def _one_poll(case: Case, patience_s: float) -> None:
@@ -249,16 +263,15 @@ async def _one_poll(case: Case, patience_s: float) -> None:
     await case.backend.go_out(Outage.ONE_POLL)
     async with asyncio.timeout(patience_s + case.cell.interval_s):
         await answered.wait()
-    case.returned_at = time.time()
-    case.attempts = 1
+    case.round.returned_at = time.time()
+    case.round.attempts = 1
 
 
-def _until_out(case: Case, chance: random.Random) -> float:
+def _until_out(case: Case) -> float:
     """When to go out: at random, but so that a call is due meanwhile."""
-    cell = case.cell
-    last_at = case.backend.called_at[-1]
-    width_s = min(cell.outage_s, cell.interval_s)
-    begin = last_at + cell.interval_s - width_s * chance.uniform(0.02, 0.98)
+    interval_s = case.cell.interval_s
+    width_s = min(case.round.length_s, interval_s)
+    begin = case.backend.called_at[-1] + interval_s - width_s * random.uniform(0.02, 0.98)
     while begin < time.time():
-        begin += cell.interval_s
+        begin += interval_s
     return begin

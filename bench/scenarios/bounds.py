@@ -5,7 +5,6 @@ Rows: those of `bench.recovering.Case.row`, and `bound_s`.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bench.faults import Outage
 from bench.recovering import Cell, lanes_of, measured
@@ -16,34 +15,38 @@ from bench.servers import servers_named
 
 PATIENCE_S = 90.0
 
-BOUNDS = {
-    Cell(Outage.REFUSED, 20, 1.0, 60.0): 8.0,
-    Cell(Outage.REFUSED, 20, 1.0, 50.0): 3.0,
-    Cell(Outage.REFUSED, 5, 60.0, 60.0): 8.0,
-    Cell(Outage.REFUSED, 5, 60.0, 50.0): 3.0,
-    Cell(Outage.UNANSWERED, 5, 1.0, 60.0): 9.0,
-    Cell(Outage.HANG, 20, 1.0, 60.0): 20.0,
-    Cell(Outage.ERROR, 20, 1.0, 60.0): 20.0,
-    Cell(Outage.HANG, 5, 60.0, 60.0): 20.0,
-    Cell(Outage.ERROR, 5, 60.0, 60.0): 20.0,
-    Cell(Outage.ONE_POLL, 5, 20.0, 1.0): 2.0,
-}
-"""Seconds after the return within which the last source is fresh."""
+BOUNDS = (
+    (Outage.REFUSED, 20, 1.0, 60.0, 8.0),
+    (Outage.REFUSED, 20, 1.0, 50.0, 3.0),
+    (Outage.REFUSED, 5, 60.0, 60.0, 8.0),
+    (Outage.REFUSED, 5, 60.0, 50.0, 3.0),
+    (Outage.UNANSWERED, 5, 1.0, 60.0, 9.0),
+    (Outage.HANG, 20, 1.0, 60.0, 20.0),
+    (Outage.ERROR, 20, 1.0, 60.0, 20.0),
+    (Outage.HANG, 5, 60.0, 60.0, 20.0),
+    (Outage.ERROR, 5, 60.0, 60.0, 20.0),
+    (Outage.ONE_POLL, 5, 20.0, 1.0, 2.0),
+)
+"""How it is out, how many sources with which interval, for how long, and seconds until the last of them is fresh."""
 
 
 def run(choice: Choice) -> list[Row]:
-    """All blocks are out at the same time."""
-    cells = [replace(cell, block=block) for block in range(choice.blocks) for cell in BOUNDS]
-    bounds = {_key(cell.row_fields()): bound_s for cell, bound_s in BOUNDS.items()}
-    rows = asyncio.run(measured(lanes_of(servers_named(choice.servers), cells, loop=False), patience_s=PATIENCE_S))
+    """Each outage `choice.blocks` times."""
+    cells = {
+        Cell(outage, count, interval_s, (length_s,) * choice.blocks): bound_s
+        for outage, count, interval_s, length_s, bound_s in BOUNDS
+    }
+    lanes = lanes_of(servers_named(choice.servers), list(cells), loop=False)
+    rows = asyncio.run(measured(lanes, patience_s=PATIENCE_S))
+    bounds = {(cell.outage.value, cell.asked, cell.lengths_s[0]): bound_s for cell, bound_s in cells.items()}
     return [row | {"bound_s": bounds[_key(row)]} for row in rows]
 
 
 def table(rows: Sequence[Row]) -> Table:
     heads = ["server", "outage", "sources", "out for", "last fresh by, s", "bound, s", "held", "each, s"]
-    groups: dict[tuple[object, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["server"], *_key(row)), []).append(row)
+        groups.setdefault((row["server"], *map(str, _key(row))), []).append(row)
     return [heads, *map(_line, groups.values())]
 
 
@@ -56,7 +59,7 @@ def _line(rows: Sequence[Row]) -> list[str]:
     return [row["server"], row["outage"], row["asked"], lasting, *seen]
 
 
-def _key(row: Row) -> tuple[object, ...]:
+def _key(row: Row) -> tuple[str, str, float]:
     return row["outage"], row["asked"], row["outage_s"]
 
 

@@ -36,7 +36,7 @@ def run(choice: Choice) -> list[Row]:
 
 async def _run(server: Server, choice: Choice) -> list[Row]:
     cells = [
-        Cell(outage, choice.subscribers, INTERVAL_S, choice.seconds, latency_s=LATENCY_S)
+        Cell(outage, choice.subscribers, INTERVAL_S, (choice.seconds,), latency_s=LATENCY_S)
         for outage in (Outage.REFUSED, Outage.ERROR)
     ]
     calm = FaultyBackend()
@@ -45,7 +45,7 @@ async def _run(server: Server, choice: Choice) -> list[Row]:
         stack.callback(calm.close)
         lane = GatewayLane(server, cells, more=sources("calm", calm.port, CALM_SOURCES, 1.0))
         rows = await measured([lane], patience_s=PATIENCE_S, warm_s=WARM_S, after_s=SHOWN_S)
-    out_at = min(case.out_at for case in lane.cases)
+    out_at = min(case.round.out_at for case in lane.cases)
     more = {
         "latency_s": LATENCY_S,
         "normal_per_s": choice.subscribers / INTERVAL_S,
@@ -54,7 +54,7 @@ async def _run(server: Server, choice: Choice) -> list[Row]:
         "gap_ms": 1000 * largest_gap(calm, 1.0, out_at, float("inf")),
     }
     for row, case in zip(rows, lane.cases, strict=True):
-        counted = per_second(case.backend.called_at, case.returned_at)
+        counted = per_second(case.backend.called_at, case.round.returned_at)
         row |= {**more, "per_second": [counted[second] for second in range(SHOWN_S)]}
     return rows
 

@@ -26,16 +26,17 @@ LANDING_S = 60.0
 
 
 def run(choice: Choice) -> list[Row]:
-    """With `choice.seconds` as the longest outage. All blocks are out at the same time."""
+    """With `choice.seconds` as the longest outage. The shorter ones come `choice.blocks` times, the longest once."""
+    *shorter, longest = [length_s for length_s in LENGTHS_S if length_s <= choice.seconds]
     cells = [
-        Cell(outage, count, interval_s, outage_s, block)
+        Cell(outage, count, interval_s, lengths_s)
         for outage in OUTAGES
         for count, interval_s in SOURCES
-        for outage_s in LENGTHS_S
-        if outage_s <= choice.seconds
-        for block in range(choice.blocks)
+        for lengths_s in (tuple(shorter) * choice.blocks, (longest,))
+        if lengths_s
     ]
-    return asyncio.run(measured(lanes_of(servers_named(choice.servers), cells, loop=True), patience_s=PATIENCE_S))
+    lanes = lanes_of(servers_named(choice.servers), cells, loop=True)
+    return asyncio.run(measured(lanes, patience_s=PATIENCE_S))
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -83,8 +84,10 @@ def _minutes(seconds: float) -> str:
 
 
 def worst(rows: Sequence[Row], field: str) -> str:
-    """The largest of a field in seconds."""
-    values = [row[field] for row in rows]
+    """The largest of a field in seconds, of outages that touched a source."""
+    values = [row[field] for row in rows if row["touched"]]
+    if not values:
+        return "void"
     return f"{max(values):.1f}" if None not in values else "not in time"
 
 

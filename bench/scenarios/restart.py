@@ -13,11 +13,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from bench.faults import HOST
-from bench.recovering import MILLISECOND
 from bench.results import Choice, Row
 from bench.scenario import Scenario, Table
 from bench.servers import Server, Unavailable, free_port, servers_named
@@ -100,7 +98,7 @@ async def _restarts(server: Server, service: Service, choice: Choice) -> list[Ro
                 await _ended(running)
                 await asyncio.sleep(choice.seconds)
                 running = await _started(service, port, Path(folder))
-                listened_at = time.time()
+                listened_at = time.time() - POLL_S
                 fresh = await _fresh(seen, listened_at, choice.subscribers)
                 rows.append(
                     {
@@ -118,14 +116,13 @@ async def _restarts(server: Server, service: Service, choice: Choice) -> list[Ro
 
 
 async def _fresh(seen: Sequence[tuple[float, Event]], since: float, sources: int) -> dict[str, float]:
-    """When the first fresh event of each source came whose call began after `since`."""
+    """When each source was first said to be fresh after `since`."""
     fresh: dict[str, float] = {}
     done = 0
     while len(fresh) < sources and time.time() < since + PATIENCE_S:
         await asyncio.sleep(0.1)
         for at, event in seen[done:]:
-            asked = event["type"].startswith("real.") and not event["stale"]
-            if asked and datetime.fromisoformat(event["as_of"]).timestamp() >= since - MILLISECOND:
+            if at >= since and event["type"].startswith("real.") and not event["stale"]:
                 fresh.setdefault(event["type"], at)
         done = len(seen)
     return fresh
