@@ -24,11 +24,20 @@ class CarriedMove(msgspec.Struct, frozen=True):
     reason: Reason
 
 
+class CarriedEpisode(msgspec.Struct, frozen=True, kw_only=True):
+    """An `Episode` of a breaker."""
+
+    began: float
+    openings: int
+    knock_from: float
+    fruitless: int
+
+
 class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a `Breaker`.
 
     `mode` is the name of a `Mode`. `window` are the calls that `failure_rate` counts: when each ended, and whether it
-    failed.
+    failed. `run_began`, `uncounted` and `run_from` are the `Run` of failures.
     """
 
     mode: str
@@ -43,6 +52,11 @@ class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
     last_error: LastFailure | None
     history: list[CarriedMove]
     window: list[tuple[float, bool]]
+    run_began: float | None
+    uncounted: int
+    run_from: list[str]
+    unreachable: bool
+    episode: CarriedEpisode | None
 
 
 class CarriedTold(msgspec.Struct, frozen=True):
