@@ -73,7 +73,7 @@ class Results:
             turn.answered = verdict is not Verdict.FAILURE
         if repeats:
             into.measurements.append(RepetitionEnded(self._plan.name, "answered" if turn.answered else "failed"))
-        self._lineup.end_turn(turn)
+        self._lineup.line.end(turn)
         self.tell_sources(turn, ends, turn.sent, now, into)
         self._ask_next(turn, ends, now)
         if transition is not None:
