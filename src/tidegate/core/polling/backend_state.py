@@ -39,8 +39,9 @@ Command = Literal["force-open", "force-closed", "reset"]
 class BackendState:
     """One backend, while it is polled. Call `begin` first, unless it was `carried` from another process.
 
-    With `carried`, of the same `plan`, it goes on where that left off; what was not told then is told soon. Give each `Decision` that has drafts back to `taken` or `refused`, in order. `draw` returns a random number in
-    [0, 1). With `keeps`, decisions say what to save.
+    With `carried`, of the same `plan`, it goes on where that left off; what was not told then is told soon. Give each
+    `Decision` that has drafts back to `taken` or `refused`, in order. `draw` returns a random number in [0, 1). With
+    `keeps`, decisions say what to save. `can_knock` is whether there is a way to knock at the backend.
     """
 
     def __init__(

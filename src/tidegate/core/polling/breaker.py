@@ -114,9 +114,8 @@ class Breaker:
         That is so while it is open of its own accord, not held, and the newest outcome was unreachable.
         """
         data = self._data
-        if data.mode is not Mode.OPEN or not data.unreachable or data.is_held(now) or data.episode is None:
-            return None
-        return data.episode.knock_from
+        wants = data.mode is Mode.OPEN and data.unreachable and not data.is_held(now)
+        return data.episode.knock_from if wants and data.episode else None
 
     @property
     def run(self) -> Run:
