@@ -108,7 +108,7 @@ async def test_no_thread_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPa
         patched.setattr(threading.Thread, "start", start)
         with pytest.raises(NoCredentials, match="got no thread to read"):
             await backend.prepare()
-    assert await backend.prepare()
+    await backend.prepare()
 
 
 async def test_a_token_file_that_hangs_stops_its_own_backend_only(
