@@ -58,7 +58,11 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """The only source of time for the runtime, both to read it and to wait for it."""
+    """The only source of time for the runtime, both to read it and to wait for it.
+
+    Monotonic time goes on while the machine is asleep, if the system can tell. A wait whose end passed meanwhile ends
+    within a second after the machine wakes.
+    """
 
     def now(self) -> Instant:
         """Return the current monotonic and wall time, read together."""
