@@ -148,6 +148,7 @@ class House:
             metrics=self.metrics,
             authenticator=OpenAuthenticator(),
             multicast=send_to_all,
+            store=store,
         )
         plan = BackendPlan(
             name="engine",
