@@ -27,6 +27,8 @@ class Reason(enum.StrEnum):
     FAILURE_THRESHOLD = "failure_threshold"
     FAILURE_RATE = "failure_rate"
     RETRY_DUE = "retry_due"
+    REACHABLE = "reachable"
+    POKE = "poke"
     PROBE_FAILED = "probe_failed"
     PROBE_SUCCEEDED = "probe_succeeded"
     FORCE_OPEN = "force_open"
