@@ -4,6 +4,7 @@ The page's time stands still and is moved by the tests. The network's does not, 
 """
 
 import asyncio
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -228,3 +229,22 @@ async def test_a_refused_page_asks_for_a_token_and_tries_no_more() -> None:
         await page.page.fill("#token", "t-0123456789abcdef")
         await page.page.click("#login button")
         await page.is_now("live")
+
+
+async def test_an_open_breaker_says_by_when_its_backend_is_asked() -> None:
+    with socket.socket() as unheard:  # bound and not listening: connections are refused
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/"
+        document = {
+            "server": {"port": 0, "state_dir": "", "drain_s": 0.0},
+            "backends": {"nas": {"url": url, "protocol": "http", "breaker": {"failure_threshold": 1, "open_s": 60.0}}},
+            "sources": {"nas.status": {"backend": "nas", "method": "/", "interval_s": 0.2}},
+        }
+        async with running(from_document(document, environ={})) as app, opened(app.url) as page:
+            await page.passes(0.1)  # it draws
+            row = page.page.locator("#breakers tr")
+            while "open" not in await row.inner_text():
+                await asyncio.sleep(0.05)
+                await page.passes(0.1)
+            text = (await row.inner_text()).replace("\t", " ")
+    assert re.search(r"by \d.* at the latest, sooner if it can be reached", text)

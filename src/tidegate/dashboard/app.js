@@ -339,7 +339,7 @@ function breakerCells({ event }) {
     badgeCell([`${state.replace("_", "-")}${forced ? " (forced)" : ""}`, kind]),
     cell("td", time(event.timestamp)),
     cell("td", String(failures)),
-    cell("td", time(retryAt)),
+    cell("td", retryAt ? `by ${time(retryAt)} at the latest, sooner if it can be reached` : ""),
   ];
 }
 
