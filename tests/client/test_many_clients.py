@@ -21,18 +21,21 @@ LIMITS = from_document({}, environ={}).limits
 CONNECTS = Rate(LIMITS.connects_per_s, LIMITS.connects_burst)
 
 
-def attempts(backoff: Backoff, *, down_s: float, seed: int = 1) -> Iterator[tuple[float, bool | None]]:
+def attempts(
+    backoff: Backoff, *, down_s: float, connections: int = 1, seed: int = 1
+) -> Iterator[tuple[float, bool | None]]:
     """Each attempt in order: when, and whether the gateway admitted it; None while it is down.
 
     All connections are lost at time 0. The gateway admits `CONNECTS`, and refuses the others with a Retry-After of 1 to
-    5 s in turn.
+    5 s in turn. Each client needs so many `connections`, one after the other: two if it names no types, since the
+    gateway's defaults may have changed.
     """
     rng = random.Random(seed)
-    due = [(backoff.delay_s(1, jitter=rng.random()), 1) for _ in range(CLIENTS)]
+    due = [(backoff.delay_s(1, jitter=rng.random()), 1, connections) for _ in range(CLIENTS)]
     heapq.heapify(due)
     owed_until, turned_away = NOTHING_OWED, 0
     while due:
-        at, failures = heapq.heappop(due)
+        at, failures, needed = heapq.heappop(due)
         at_least_s = 0.0
         if at < down_s:
             yield at, None
@@ -43,9 +46,11 @@ def attempts(backoff: Backoff, *, down_s: float, seed: int = 1) -> Iterator[tupl
         else:
             owed_until = CONNECTS.charged(owed_until, at)
             yield at, True
+            if needed > 1:
+                heapq.heappush(due, (at, failures, needed - 1))
             continue
         delay_s = backoff.delay_s(failures + 1, jitter=rng.random(), at_least_s=at_least_s)
-        heapq.heappush(due, (at + delay_s, failures + 1))
+        heapq.heappush(due, (at + delay_s, failures + 1, needed))
 
 
 def test_a_gateway_that_stays_down_gets_1700_attempts_a_second() -> None:
@@ -63,3 +68,11 @@ def test_all_of_them_are_back_soon_and_not_at_once(down_s: float, busiest: int, 
     assert max(Counter(int(at) for at, _ in up).values()) <= busiest
     assert max(at for at, admitted in up if admitted) <= back_s
     assert sum(bool(admitted) for _, admitted in up) == CLIENTS
+
+
+@pytest.mark.parametrize(("down_s", "back_s"), [(0.5, 26), (2.0, 23), (60.0, 20)])
+def test_those_that_connect_twice_are_back_a_few_seconds_after_the_gateway_could_admit_them(down_s: float, back_s: float) -> None:
+    every = attempts(StreamOptions().backoff, down_s=down_s, connections=2)
+    admitted_at = [at - down_s for at, admitted in every if admitted]
+    assert len(admitted_at) == 2 * CLIENTS
+    assert (2 * CLIENTS - CONNECTS.burst) / CONNECTS.per_s <= max(admitted_at) <= back_s
