@@ -5,6 +5,7 @@ measurement is its class name in snake case.
 """
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -17,8 +18,11 @@ __all__ = [
     "ClientLeft",
     "EventPublished",
     "EventsSkipped",
+    "KnockEnded",
     "Measurement",
+    "OutageEnded",
     "PollEnded",
+    "RepetitionEnded",
     "RequestRefused",
     "TicksMissed",
 ]
@@ -59,6 +63,34 @@ class TicksMissed(Measurement, frozen=True):
 
     source: str
     count: int
+
+
+class KnockEnded(Measurement, frozen=True):
+    """The gateway tried to connect to a backend behind an open breaker, without making a call.
+
+    `result` is ``reachable``, ``unreachable``, or ``dropped`` if the attempt was given up before it had a result.
+    """
+
+    backend: str
+    result: Literal["reachable", "unreachable", "dropped"]
+
+
+class RepetitionEnded(Measurement, frozen=True):
+    """A failed poll was due to be repeated before its next tick.
+
+    `result` is ``answered`` or ``failed``, or ``no_room`` if the repetition was not made, since its budget was used up
+    or all places of the backend were taken.
+    """
+
+    backend: str
+    result: Literal["answered", "failed", "no_room"]
+
+
+class OutageEnded(Measurement, frozen=True):
+    """All sources of a backend are fresh again, `elapsed_s` seconds after the first failure."""
+
+    backend: str
+    elapsed_s: float
 
 
 class BreakerMoved(Measurement, frozen=True):

@@ -90,7 +90,9 @@ def plan(config: Config) -> Plan:
         stream_soft_bytes=limits.send_buffer_soft_bytes,
         backends=tuple(_backend(config, name) for name in config.backends),
         store=Path(server.state_dir) if server.state_dir else None,
-        metrics=MetricsOptions(version=__version__, known_types=tuple(config.sources)),
+        metrics=MetricsOptions(
+            version=__version__, known_types=tuple(config.sources), known_backends=tuple(config.backends)
+        ),
         drain=_filled(DrainOptions, *tables),
     )
 

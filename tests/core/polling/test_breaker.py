@@ -32,7 +32,8 @@ START = Move(at(0.0), None, State.CLOSED, Reason.START)
 
 
 def new(**config: object) -> Breaker:
-    return Breaker("engine", BreakerRules(**config), now=at(0.0))  # type: ignore[arg-type]
+    rules = {"open_s": 5.0, "open_max_s": 300.0} | config
+    return Breaker("engine", BreakerRules(**rules), now=at(0.0))  # type: ignore[arg-type]
 
 
 def admitted(breaker: Breaker, seconds: float) -> Permit:

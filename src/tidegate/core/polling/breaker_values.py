@@ -27,6 +27,8 @@ class Reason(enum.StrEnum):
     FAILURE_THRESHOLD = "failure_threshold"
     FAILURE_RATE = "failure_rate"
     RETRY_DUE = "retry_due"
+    REACHABLE = "reachable"
+    POKE = "poke"
     PROBE_FAILED = "probe_failed"
     PROBE_SUCCEEDED = "probe_succeeded"
     FORCE_OPEN = "force_open"
@@ -57,8 +59,8 @@ class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     failure_threshold: int = 5
-    open_s: float = 5.0
-    open_max_s: float = 300.0
+    open_s: float = 2.0
+    open_max_s: float = 15.0
     half_open_successes: int = 1
     heal_s: float = 30.0
     probe_deadline_s: float = 3.0
