@@ -1,4 +1,4 @@
-"""A turn at a backend: the sources that are asked together, and why they are asked now. Also a knock, which asks nothing.
+"""A turn at a backend: the sources that are asked together, and why they are asked now. A knock asks nothing.
 
 Values that several parts of the line-up share. They decide nothing.
 """
