@@ -47,15 +47,25 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     half_open_successes: int = 1
 
 
+class Latency(msgspec.Struct, frozen=True):
+    """How long good calls took, in seconds."""
+
+    worst_s: float = 0.0
+    mean_s: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.mean_s * 1000:.0f} ms, at most {self.worst_s * 1000:.0f} ms"
+
+
 def first_fresh_s(
-    outage: Outage, rules: Rules, *, latency_s: float, opening: int = 1, open_for_s: float = 0.0
+    outage: Outage, rules: Rules, *, latency: Latency, opening: int = 1, open_for_s: float = 0.0
 ) -> float:
     """Return the seconds after the return of the backend by which its first source must be fresh.
 
-    `latency_s` is how long a good call takes. `opening` counts the openings of the closed breaker in a row, from 1, and
+    `opening` counts the openings of the closed breaker in a row, from 1, and
     `open_for_s` is how long ago the last of them was, at the return.
     """
-    calls_s = rules.half_open_successes * latency_s
+    calls_s = rules.half_open_successes * latency.worst_s
     if outage is Outage.SICK:
         return rules.open_max_s + rules.timeout_s + calls_s
     is_first_minute = opening == 1 and open_for_s <= FIRST_MINUTE_S
@@ -65,7 +75,7 @@ def first_fresh_s(
     return gap_s + waits_s + connecting_s + calls_s
 
 
-def catching_up_s(sources: int, intervals_s: Collection[float], *, latency_s: float) -> float:
+def catching_up_s(sources: int, intervals_s: Collection[float], *, latency: Latency) -> float:
     """Return by how many seconds the last of so many stale `sources` may be later than the first.
 
     `intervals_s` are those of all sources of the backend.
@@ -73,8 +83,8 @@ def catching_up_s(sources: int, intervals_s: Collection[float], *, latency_s: fl
     if not sources:
         return 0.0
     slowest_per_s = _cap(sum(1 / interval_s for interval_s in set(intervals_s)))
-    s_per_call = max(1 / slowest_per_s, latency_s)
-    return sources * s_per_call + latency_s * (1 + math.log2(sources))
+    s_per_call = max(1 / slowest_per_s, latency.mean_s)
+    return sources * s_per_call + latency.worst_s * (1 + math.log2(sources))
 
 
 def busiest_calls(stale_s: Collection[float], others_s: Collection[float] = (), *, half_open_successes: int = 1) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import bisect
 import contextlib
+import statistics
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Final
 import msgspec
 
 from tidegate.verify.audit import most_at_once
-from tidegate.verify.bounds import Outage, busiest_calls, catching_up_s, first_fresh_s
+from tidegate.verify.bounds import Latency, Outage, busiest_calls, catching_up_s, first_fresh_s
 from tidegate.verify.deployment import local_deployment
 from tidegate.verify.endpoints import SourceStatus
 from tidegate.verify.faultproxy import AnyFault, CallRecord, Fault
@@ -173,29 +174,28 @@ async def _fresh_again(trial: Trial, watcher: Observer, back: Return) -> Mapping
         seen = watcher.mark
         return len(fresh) == len(known)
 
-    _, last_s = _bounds(trial, back, latency_s=0.0)
+    _, last_s = _bounds(trial, back, Latency())
     with contextlib.suppress(NotSeen):
         await watcher.when(are_all_fresh, within_s=last_s + BUSY_S + OVERDUE_S)
     return fresh
 
 
-def _bounds(trial: Trial, back: Return, *, latency_s: float) -> tuple[float, float]:
+def _bounds(trial: Trial, back: Return, latency: Latency) -> tuple[float, float]:
     """Return the seconds after the return by which the first and the last source must be fresh."""
     first_s = first_fresh_s(
         back.way.outage,
         trial.deployment.rules,
-        latency_s=latency_s,
+        latency=latency,
         opening=back.opened.open_count,
         open_for_s=back.open_for_s,
     )
     intervals_s = [source.interval_s for source in (*back.stale, *back.others)]
-    return first_s, first_s + catching_up_s(len(back.stale), intervals_s, latency_s=latency_s)
+    return first_s, first_s + catching_up_s(len(back.stale), intervals_s, latency=latency)
 
 
 def _check_times(trial: Trial, back: Return, fresh: Mapping[str, float], calls: Sequence[CallRecord]) -> None:
-    good = [call for call in calls if call.status == HTTP_OK and not call.faults]
-    latency_s = max((call.ended_mono - call.came_mono for call in good if call.ended_mono is not None), default=0.0)
-    first_bound_s, last_bound_s = _bounds(trial, back, latency_s=latency_s)
+    latency = _latency(calls)
+    first_bound_s, last_bound_s = _bounds(trial, back, latency)
     late = [source.type for source in back.stale if source.type not in fresh]
     first_s = min(fresh.values(), default=None)
     last_s = max(fresh.values()) if fresh and not late else None
@@ -204,7 +204,7 @@ def _check_times(trial: Trial, back: Return, fresh: Mapping[str, float], calls: 
         f"{name}: the first source is fresh again",
         Figure(first_s, first_bound_s, "s"),
         tolerance=BUSY_S,
-        saw=f"{allowed}; it had been open for {back.open_for_s:.1f} s, a call takes {latency_s * 1000:.0f} ms",
+        saw=f"{allowed}; it had been open for {back.open_for_s:.1f} s, a call takes {latency}",
     )
     missing = f"not fresh: {', '.join(late[:SHOWN])}, {len(late)} in all" if late else f"{len(back.others)} never stale"
     trial.measure(
@@ -219,6 +219,13 @@ def _check_times(trial: Trial, back: Return, fresh: Mapping[str, float], calls: 
         tolerance=BUSY_S,
         saw=allowed,
     )
+
+
+def _latency(calls: Sequence[CallRecord]) -> Latency:
+    """Return how long the good ones of `calls` took, as the proxy saw it."""
+    good = [call for call in calls if call.status == HTTP_OK and not call.faults]
+    took = [call.ended_mono - call.came_mono for call in good if call.ended_mono is not None]
+    return Latency(max(took), statistics.fmean(took)) if took else Latency()
 
 
 def _check_rate(trial: Trial, back: Return, calls: Sequence[CallRecord]) -> None:
@@ -241,7 +248,7 @@ def _check_moves(trial: Trial, watcher: Observer, back: Return) -> None:
     saw = " → ".join(f"{move.state} ({move.reason})" for move in moves) or "no move"
     is_over = sum(move.state == "closed" for move in moves) == 1 and moves[-1].state == "closed"
     trial.check(f"{back.way.name}: exactly one closed, and no move after it", is_over, saw)
-    soon_s, _ = _bounds(trial, back, latency_s=0.0)
+    soon_s, _ = _bounds(trial, back, Latency())
     if back.way.outage is not Outage.SICK and soon_s < back.retry_in_s:
         found = any(move.reason == "reachable" for move in moves)
         claim = f"{back.way.name}: it is probed as soon as it can be reached"
