@@ -128,7 +128,7 @@ class Breaker:
         return self.is_closed and self._counting.wants_witness
 
     def view(self) -> BreakerView:
-        return self._data.view()
+        return self._data.view(self._config)
 
     def follow_clock(self, now: Instant) -> None:
         """If the wall clock was set, move the times that `view` shows. Nothing else changes."""

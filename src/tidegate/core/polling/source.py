@@ -139,6 +139,7 @@ class Source:
             type=self.type,
             backend=self._backend.name,
             interval_s=self.interval_s,
+            timeout_s=self.plan.spec.timeout_s,
             max_age_s=self._freshness.max_age_s,
             on_change=self.plan.spec.on_change,
             stale=status.stale,
