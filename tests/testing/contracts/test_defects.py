@@ -178,13 +178,21 @@ async def test_stores(make: Callable[[], Store], found: set[str]) -> None:
 
 
 class Told(ScriptedBackend):
-    """A backend that keeps its promises; each of those below breaks one."""
+    """A backend that keeps its promises; each of those below breaks one. If `gone`, it has no service."""
+
+    gone = False
 
     def __init__(self) -> None:
         super().__init__({"a": Raw(b"1.10"), "b": {"x": [1, 2]}, "refused": ApplicationError(-32000, "no disk")})
 
+    def without_service(self) -> None:
+        self.gone = True
+        self.fail(Disconnected("refused"), unreachable=True)
+
     async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
         self.recover()
+        if self.gone:
+            self.without_service()
         if calls[0].method == "breaks":
             self.fail(Disconnected("gone"))
         if calls[0].method == "hangs":
@@ -294,6 +302,76 @@ class Unprepared(Told):
         return Rounding().call
 
 
+class Silent(Told):
+    """Does not say whether its connection stood, and does not knock: both are optional."""
+
+    knock = None  # type: ignore[assignment]
+
+    async def prepare(self) -> Ask:
+        return self.call
+
+
+class AlwaysConnected(Told):
+    def is_connected(self) -> bool:
+        return True
+
+
+class ConnectedByAnswer(Told):
+    """Takes a call without an answer for one without a connection."""
+
+    async def prepare(self) -> Ask:
+        ask = await super().prepare()
+
+        async def answered(calls: Sequence[Call]) -> Sequence[Raw | BackendError]:
+            answered.connected = False  # type: ignore[attr-defined]
+            found = await ask(calls)
+            answered.connected = True  # type: ignore[attr-defined]
+            return found
+
+        answered.connected = True  # type: ignore[attr-defined]
+        return answered
+
+
+class KnocksAnywhere(Told):
+    async def knock(self) -> None:
+        pass
+
+
+class KnocksAndHolds(Told):
+    """Keeps the only connection that it has, so that a call finds none."""
+
+    knocked = False
+
+    async def knock(self) -> None:
+        await super().knock()
+        self.knocked = True
+
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
+        if self.knocked:
+            raise Disconnected("no connection is free")
+        return await super().call(calls)
+
+
+class KnocksOn(Told):
+    """Goes on knocking when its caller has been cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: set[asyncio.Task[object]] = set()
+
+    async def knock(self) -> None:
+        knock = asyncio.ensure_future(asyncio.sleep(0.5))
+        self.requests.add(knock)
+        await super().knock()
+        await asyncio.shield(knock)
+        await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        for request in self.requests:
+            request.cancel()
+        await asyncio.gather(*self.requests, return_exceptions=True)
+
+
 AN_ANSWER = "an_answer_is_the_json_that_the_service_gave"
 ORDER = "answers_come_in_the_order_of_the_calls"
 IN_PLACE = "an_error_stands_in_the_place_of_its_call"
@@ -305,22 +383,34 @@ HANGS = "a_cancelled_call_that_hangs_leaves_no_task_behind"
 CLOSING = "closing_it_fails_the_calls_in_flight"
 COMPACT = "an_answer_is_compact_if_the_backend_says_so"
 PREPARED = "what_was_prepared_makes_the_exchange"
+STOOD = "what_was_prepared_says_that_its_connection_stood"
+NONE_STOOD = "what_was_prepared_says_that_no_connection_stood"
+KNOCK = "a_knock_finds_the_service_and_the_next_call_is_answered"
+KNOCK_FAILS = "a_knock_where_nothing_can_be_reached_raises"
+KNOCK_ANY_TURN = "a_knock_that_is_cancelled_at_any_turn_leaves_no_task_behind"
+KNOCK_CLOSED = "closing_it_ends_knocking"
 
 
 @pytest.mark.parametrize(
     ("make", "found"),
     [
         (Told, set()),
-        (Rounding, {AN_ANSWER, ORDER, IN_PLACE, WHOLE, AT_ONCE, ANY_TURN, PREPARED}),
+        (Rounding, {AN_ANSWER, ORDER, IN_PLACE, WHOLE, AT_ONCE, ANY_TURN, PREPARED, KNOCK, KNOCK_ANY_TURN}),
         (Disordered, {IN_PLACE, ORDER}),
         (AllOrNothing, {IN_PLACE, SINGLE_ERROR}),
-        (Untyped, {WHOLE, CLOSING}),
+        (Untyped, {WHOLE, CLOSING, NONE_STOOD}),
         (NeverAgain, {WHOLE}),
         (Littering, {HANGS}),
-        (LeavesHanging, {CLOSING}),
+        (LeavesHanging, {CLOSING, KNOCK_CLOSED}),
         (Boasting, {AN_ANSWER, ORDER, AT_ONCE, COMPACT}),
         (Mixed, {AT_ONCE}),
         (Unprepared, {PREPARED}),
+        (Silent, set()),
+        (AlwaysConnected, {NONE_STOOD}),
+        (ConnectedByAnswer, {STOOD}),
+        (KnocksAnywhere, {KNOCK_FAILS, KNOCK_CLOSED}),
+        (KnocksAndHolds, {KNOCK, KNOCK_ANY_TURN}),
+        (KnocksOn, {KNOCK_ANY_TURN}),
     ],
 )
 async def test_backends(make: type[Told], found: set[str]) -> None:
@@ -335,8 +425,14 @@ async def test_backends(make: type[Told], found: set[str]) -> None:
             backend = make()
             yield backend
             await backend.aclose()
-            if isinstance(backend, Littering):
+            if isinstance(backend, Littering | KnocksOn):
                 await backend.end()
+
+        @asynccontextmanager
+        async def unreachable(self) -> AsyncIterator[Backend]:
+            backend = make()
+            backend.without_service()
+            yield backend
 
     assert await broken(Contract) == found
 
