@@ -64,8 +64,8 @@ def now() -> float:
 
 def house_of(*sources: Any, **settings: Any) -> tuple[House, Listener]:
     backend = Listener()
-    settings = {"breaker": DEFAULT, "retry_s": 1.0} | settings
-    return House(*sources, backend=backend, **settings), backend
+    chosen: dict[str, Any] = {"breaker": DEFAULT, "retry_s": 1.0, **settings}
+    return House(*sources, backend=backend, **chosen), backend
 
 
 def fresh_after(house: House, returned: float) -> list[float]:
