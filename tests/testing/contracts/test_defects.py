@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from tidegate.core.access.grant import UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
-from tidegate.core.measurements import EventPublished, Measurement
+from tidegate.core.measurements import EventPublished, KnockEnded, Measurement
 from tidegate.errors import ApplicationError, BackendError, Disconnected, MessageError, MessageErrorCode
 from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, PublishedValue, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
@@ -510,6 +510,28 @@ class AllCancelled(ManualClock):
         await self.shared[mono]
 
 
+class OnALaptop(ManualClock):
+    """Its machine can be put to sleep, and makes up for it when it wakes."""
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+
+class StandsStill(OnALaptop):
+    """The time asleep does not count."""
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+class WakesLate(OnALaptop):
+    """Its timers go by a clock that stood still meanwhile."""
+
+    def sleep(self, seconds: float) -> None:
+        self.elapsed += seconds
+        self._timers = [(mono + seconds, *others) for mono, *others in self._timers]  # type: ignore[misc]
+
+
 TOGETHER = "both_clocks_go_together_and_never_back"
 PAST = "a_time_that_is_past_is_not_waited_for_but_others_have_their_turn"
 BEFORE = "nobody_is_woken_before_the_time"
@@ -518,6 +540,9 @@ CANCELLED = "one_that_is_cancelled_does_not_keep_others_asleep"
 CALLED_ONCE = "a_call_is_made_once_and_not_before_the_time"
 CALLED_LATER = "a_call_that_is_due_already_is_made_in_another_turn"
 NOT_CALLED = "a_cancelled_call_is_not_made"
+LONG = "a_long_wait_ends_at_its_time_too"
+ASLEEP = "the_time_asleep_counts"
+WOKEN = "what_became_due_while_the_machine_slept_is_made_up_for_when_it_wakes"
 
 
 @pytest.mark.parametrize(
@@ -526,13 +551,16 @@ NOT_CALLED = "a_cancelled_call_is_not_made"
         (ManualClock, set()),
         (Early, {BEFORE}),
         (Blocking, {PAST}),
-        (WallStands, {TOGETHER}),
+        (WallStands, {TOGETHER, LONG}),
         (OneByOne, {IN_ORDER}),
-        (AllCancelled, {CANCELLED}),
+        (AllCancelled, {CANCELLED, LONG}),
         (EarlyCalls, {CALLED_ONCE}),
         (CallsAtOnce, {CALLED_LATER}),
-        (NeverCancels, {NOT_CALLED}),
-        (Backwards, {TOGETHER, BEFORE, IN_ORDER, CANCELLED, CALLED_ONCE, NOT_CALLED}),
+        (NeverCancels, {NOT_CALLED, LONG}),
+        (Backwards, {TOGETHER, BEFORE, IN_ORDER, CANCELLED, CALLED_ONCE, NOT_CALLED, LONG}),
+        (OnALaptop, set()),
+        (StandsStill, {ASLEEP, WOKEN}),
+        (WakesLate, {WOKEN}),
     ],
 )
 async def test_clocks(make: type[ManualClock], found: set[str]) -> None:
@@ -545,6 +573,12 @@ async def test_clocks(make: type[ManualClock], found: set[str]) -> None:
             assert isinstance(clock, ManualClock)
             clock.advance(seconds)
             await asyncio.sleep(0)
+
+        async def sleeps(self, clock: Clock, seconds: float) -> None:
+            if isinstance(clock, OnALaptop):
+                clock.sleep(seconds)
+            else:
+                await super().sleeps(clock, seconds)
 
     assert await broken(Contract) == found
 
@@ -588,6 +622,12 @@ class Telltale(Counting):
         return "".join(_sample(each) for each in self.observed if isinstance(each, EventPublished)).encode()
 
 
+class TellsBackends(Counting):
+    def render(self, coverage: Coverage) -> bytes:
+        knocks = [each for each in self.observed if isinstance(each, KnockEnded)]
+        return super().render(coverage) + "".join(_sample(EventPublished(each.backend, 1)) for each in knocks).encode()
+
+
 class OfOneThread(Counting):
     def __init__(self) -> None:
         super().__init__()
@@ -603,6 +643,7 @@ UNKNOWN = "it_ignores_a_measurement_that_it_does_not_know"
 FORMAT = "it_is_shown_in_the_text_format_of_prometheus"
 THREAD = "it_is_shown_in_another_thread_while_more_is_measured"
 COVERED = "an_event_type_that_is_not_covered_is_not_shown"
+BACKEND = "a_backend_that_is_not_covered_is_not_shown"
 
 
 @pytest.mark.parametrize(
@@ -613,6 +654,7 @@ COVERED = "an_event_type_that_is_not_covered_is_not_shown"
         (Strict, {UNKNOWN}),
         (Unescaped, {FORMAT}),
         (Telltale, {COVERED}),
+        (TellsBackends, {BACKEND}),
         (OfOneThread, {THREAD}),
     ],
 )
