@@ -154,6 +154,7 @@ async def test_status() -> None:
         "type": "storage.update",
         "backend": "disks",
         "interval_s": 5.0,
+        "timeout_s": 2.0,
         "max_age_s": 10.0,
         "on_change": False,
         "stale": True,
@@ -181,6 +182,8 @@ async def test_breakers_and_the_worst_of_them() -> None:
         "failure_count": 5,
         "success_count": 3,
         "open_count": 0,
+        "open_max_s": 15.0,
+        "half_open_successes": 1,
         "retry_at": WALL_TEXT,
         "last_error": {"code": "RPC_TIMEOUT", "message": "no answer in 2 s", "at": WALL_TEXT},
     }
