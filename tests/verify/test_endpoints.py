@@ -94,8 +94,8 @@ async def test_commands_that_our_token_does_not_allow_are_done_without() -> None
     app.router.add_post("/{path:.*}", answer)
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         gateway = GatewayApi(session, str(server.make_url("")), name="the gateway")
-        assert await gateway.reset("engine")
-        assert not await gateway.poll("engine")
+        await gateway.reset("engine")
+        await gateway.poll("engine")
         with pytest.raises(CouldNotTest, match=r"POST /api/v1/circuit-breaker/engine/reset was answered with HTTP 500"):
             await gateway.reset("engine")
 

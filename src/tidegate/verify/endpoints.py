@@ -94,18 +94,8 @@ class _Endpoint:
         self._name = name
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    async def _ask(self, method: str, path: str, *, body: object = None) -> bytes:
-        """Send a request and return the body. Raises `CouldNotTest` unless the status is 2xx."""
-        return (await self._exchange(method, path, body=body))[1]
-
-    async def _is_allowed(self, method: str, path: str) -> bool:
-        """Send a request and return whether our token allows it. Raises `CouldNotTest` for other errors."""
-        return (await self._exchange(method, path, or_status=FORBIDDEN))[0] != FORBIDDEN
-
-    async def _exchange(
-        self, method: str, path: str, *, body: object = None, or_status: int | None = None
-    ) -> tuple[int, bytes]:
-        """Send a request. Return status and body. Raises `CouldNotTest` unless the status is 2xx or `or_status`."""
+    async def _ask(self, method: str, path: str, *, body: object = None, or_status: int | None = None) -> bytes:
+        """Send a request and return the body. Raises `CouldNotTest` unless the status is 2xx or `or_status`."""
         data = None if body is None else msgspec.json.encode(body)
         try:
             async with self._session.request(
@@ -123,7 +113,7 @@ class _Endpoint:
         status = response.status
         if status != or_status and not 200 <= status < 300:
             raise CouldNotTest(f"{self._name}: {method} {path} was answered with HTTP {status}: {content[:300]!r}")
-        return status, content
+        return content
 
     async def _read(self, path: str, kind: type[T]) -> T:
         content = await self._ask("GET", path)
@@ -163,13 +153,13 @@ class GatewayApi(_Endpoint):
         """Return all retained events."""
         return await self._read("/api/v1/snapshot", Snapshot)
 
-    async def reset(self, breaker: str) -> bool:
-        """Close `breaker` and reset its counts. Return False if the token lacks the role admin: nothing is done."""
-        return await self._is_allowed("POST", f"/api/v1/circuit-breaker/{breaker}/reset")
+    async def reset(self, breaker: str) -> None:
+        """Close `breaker` and reset its counts. Does nothing if the token lacks the role admin."""
+        await self._ask("POST", f"/api/v1/circuit-breaker/{breaker}/reset", or_status=FORBIDDEN)
 
-    async def poll(self, backend: str) -> bool:
-        """Send a hint that something changed at `backend`. Return False if the token does not allow it."""
-        return await self._is_allowed("POST", f"/api/v1/backends/{backend}/poll")
+    async def poll(self, backend: str) -> None:
+        """Send a hint that something changed at `backend`. Does nothing if the token does not allow it."""
+        await self._ask("POST", f"/api/v1/backends/{backend}/poll", or_status=FORBIDDEN)
 
 
 class ProxyApi(_Endpoint):

@@ -33,15 +33,16 @@ class Way(msgspec.Struct, frozen=True):
 class Return(msgspec.Struct, frozen=True, kw_only=True):
     """What was known when the backend came back. `at` is monotonic time, `mark` the index of the client's next message.
 
+    `began` is the index of the client's first message of the outage.
     `stale` and `others` are the sources that were stale then, and those that were not. `opened` is the move from
     closed to open, which came `open_for_s` earlier. `retry_in_s` is the rest of the open period, `call` the number of
-    the newest call. `all_noticed` says that every source was to be polled during the outage.
+    the newest call.
     """
 
     way: Way
     at: float
+    began: int
     mark: int
-    all_noticed: bool
     stale: Sequence[SourceStatus]
     others: Sequence[SourceStatus]
     opened: Move

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -36,11 +36,12 @@ HELD_S: Final = 5.0
 PROBES: Final = 2
 """How many probes must fail before the backend comes back."""
 
+QUIET_S: Final = 0.3
+QUIET_TRIES: Final = 15
+"""A moment without a call, and how often to wait for it."""
+
 WATCHED_S: Final = 1.0
 """How long to watch after everything is fresh again: nothing else may happen."""
-
-QUIET_S: Final = 2.0
-"""How long to wait for a moment in which the backend is not asked."""
 
 OVERDUE_S: Final = 10.0
 """How much longer than the bound to wait, to be able to say how late it was."""
@@ -79,6 +80,7 @@ async def _with_slow_sources(trial: Trial) -> AsyncIterator[Trial]:
 async def _is_back_at_once(trial: Trial, watcher: Observer, way: Way) -> None:
     """Take the backend away until a few probes have failed. Measure how soon everything is fresh after its return."""
     await trial.deployment.recover()
+    await _until_quiet(trial)
     back = await _away_and_back(trial, watcher, way)
     back, fresh = await _fresh_again(trial, watcher, back)
     await asyncio.sleep(WATCHED_S)
@@ -89,13 +91,20 @@ async def _is_back_at_once(trial: Trial, watcher: Observer, way: Way) -> None:
     check_single_flight(trial, way, calls)
 
 
+async def _until_quiet(trial: Trial) -> None:
+    """Wait until nobody calls for a moment. A source that is being asked would not notice that all are polled."""
+    for _ in range(QUIET_TRIES):
+        last = await trial.proxy.last_call()
+        await asyncio.sleep(QUIET_S)
+        if await trial.proxy.last_call() == last:
+            return
+
+
 async def _away_and_back(trial: Trial, watcher: Observer, way: Way) -> Return:
-    # A source that is being asked is left out when everything is polled: it would not notice.
-    await trial.proxy.until(lambda state: state.concurrent == 0, within_s=QUIET_S)
-    mark, before = watcher.mark, await trial.proxy.last_call()
+    began, before = watcher.mark, await trial.proxy.last_call()
     await trial.proxy.set(way.fault)
-    all_noticed = await trial.gateway.poll(trial.deployment.backend)
-    opening, opened = await trial.see_move(f"{way.name}: the breaker opens", watcher, "open", after=mark)
+    await trial.gateway.poll(trial.deployment.backend)  # all sources that are not being asked notice it now
+    opening, opened = await trial.see_move(f"{way.name}: the breaker opens", watcher, "open", after=began)
     first = last = await trial.see_probe_fail(watcher, opening)
     call = await trial.proxy.last_call()
     for _ in range(PROBES - 1):
@@ -108,8 +117,8 @@ async def _away_and_back(trial: Trial, watcher: Observer, way: Way) -> Return:
     return Return(
         way=way,
         at=at,
+        began=began,
         mark=mark,
-        all_noticed=all_noticed,
         stale=[source for source in sources if source.stale],
         others=[source for source in sources if not source.stale],
         opened=opened,
@@ -156,7 +165,7 @@ async def _fresh_again(trial: Trial, watcher: Observer, back: Return) -> tuple[R
                 continue
             if (frame.as_of or "") > known[frame.type]:
                 fresh.setdefault(frame.type, came - back.at)
-            elif not back.all_noticed:
+            else:
                 kept.add(frame.type)
         seen = watcher.mark
         return fresh.keys() | kept == known.keys()
@@ -164,14 +173,24 @@ async def _fresh_again(trial: Trial, watcher: Observer, back: Return) -> tuple[R
     _, last_s = bounds(trial, back, CallLatency())
     with contextlib.suppress(NotSeen):
         await watcher.when(are_all_fresh, within_s=last_s + BUSY_S + OVERDUE_S)
+    _check_kept(trial, watcher, back, kept)
     kept -= fresh.keys()
-    return (
-        msgspec.structs.replace(
-            back,
-            stale=[source for source in back.stale if source.type not in kept],
-            others=[*back.others, *(source for source in back.stale if source.type in kept)],
-        ),
-        fresh,
+    stale = [source for source in back.stale if source.type not in kept]
+    others = [*back.others, *(source for source in back.stale if source.type in kept)]
+    if trial.settings is not None:
+        saw = f"{len(stale)} of {len(trial.sources)}"
+        trial.check(f"{back.way.name}: most sources have to be asked again", len(stale) > len(others), saw)
+    return msgspec.structs.replace(back, stale=stale, others=others), fresh
+
+
+def _check_kept(trial: Trial, watcher: Observer, back: Return, kept: Collection[str]) -> None:
+    """Check the sources that were fresh again with the data that they had: none of their own calls had failed."""
+    frames = watcher.frames[back.began : back.mark]
+    failed = {frame.type for frame in frames if frame.stale and frame.error_code != "CIRCUIT_BREAKER_OPEN"}
+    trial.check_none(
+        f"{back.way.name}: no source whose call failed is fresh before it was asked again",
+        sorted(failed.intersection(kept)),
+        f"{len(failed)} said that their call had failed, {len(kept)} were fresh with the data that they had",
     )
 
 
