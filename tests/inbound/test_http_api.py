@@ -487,6 +487,7 @@ async def test_roles(method: str, path: str, token: str) -> None:
         "/",
         "/app.js",
         "/position.mjs",
+        "/reconnect.mjs",
         "/style.css",
         "/favicon.svg",
     ],
@@ -704,10 +705,12 @@ async def test_the_websocket_is_on_the_same_port() -> None:
 async def test_the_page_needs_nothing_from_elsewhere() -> None:
     async with serving() as gate:
         page = await gate.ask("GET", "/")
-        files = [await gate.ask("GET", f"/{name}") for name in ("app.js", "position.mjs", "style.css", "favicon.svg")]
+        names = ("app.js", "position.mjs", "reconnect.mjs", "style.css", "favicon.svg")
+        files = [await gate.ask("GET", f"/{name}") for name in names]
     kinds = [one.headers["content-type"] for one in (page, *files)]
     assert kinds == [
         "text/html; charset=utf-8",
+        "text/javascript; charset=utf-8",
         "text/javascript; charset=utf-8",
         "text/javascript; charset=utf-8",
         "text/css; charset=utf-8",
@@ -755,6 +758,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/"),
         ("GET", "/app.js"),
         ("GET", "/position.mjs"),
+        ("GET", "/reconnect.mjs"),
         ("GET", "/style.css"),
         ("GET", "/favicon.svg"),
     }

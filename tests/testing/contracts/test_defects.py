@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -14,7 +15,7 @@ from tidegate.core.access.grant import UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import EventPublished, Measurement
 from tidegate.errors import ApplicationError, BackendError, Disconnected, MessageError, MessageErrorCode
-from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, SavedValue, Store
+from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, PublishedValue, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
 from tidegate.testing.clock import ManualTimer
 from tidegate.testing.contracts import (
@@ -95,6 +96,47 @@ class Haunted(MemoryStore):
         super().__init__([SavedValue("a.ghost", "", b"1", 0.0)])
 
 
+class OldPort:
+    """A store that was written when only last good values were kept."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+        self.load, self.save, self.aclose = self._inner.load, self._inner.save, self._inner.aclose
+
+
+class ForgetfulOfPublished(MemoryStore):
+    async def aclose(self) -> None:
+        self.published.clear()
+
+
+class ImmortalPublished(MemoryStore):
+    def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        super().save_published(values)
+
+
+class OldestPublished(MemoryStore):
+    def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        new = [value for value in values if (value.type, value.key) not in self.published]
+        super().save_published(new, gone=gone)
+
+
+class WithoutEnds(MemoryStore):
+    async def load_published(self) -> Sequence[PublishedValue]:
+        return [msgspec.structs.replace(each, ends_at=None) for each in await super().load_published()]
+
+
+class OneForBoth(MemoryStore):
+    """What is gone of one kind is gone of the other."""
+
+    def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        names = list(gone)
+        super().save(values, gone=names)
+        super().save_published([], gone=names)
+
+
+PUBLISHED = "what_was_published_is_there_after_a_restart_and_a_run_that_saves_nothing"
+NEWEST_PUBLISHED = "the_newest_published_value_counts_and_what_is_gone_is_forgotten"
+APART = "published_and_last_good_values_of_one_name_are_apart"
 NEWEST = "the_newest_value_of_a_key_counts_and_what_is_gone_is_forgotten"
 RESTART = "what_was_saved_is_there_after_a_restart"
 RETURN = "a_value_that_comes_back_after_it_was_gone_is_there"
@@ -107,16 +149,22 @@ EMPTY = "a_new_store_is_empty"
     ("make", "found"),
     [
         (MemoryStore, set()),
-        (Forgetful, {RESTART, NEWEST, RETURN, QUIET, KEYS}),
-        (Immortal, {NEWEST, KEYS}),
+        (Forgetful, {RESTART, NEWEST, RETURN, QUIET, KEYS, APART}),
+        (Immortal, {NEWEST, KEYS, APART}),
         (FirstCounts, {NEWEST}),
         (WithoutKeys, {KEYS}),
         (Buried, {RETURN}),
-        (Wiping, {QUIET, KEYS}),
-        (Haunted, {RESTART, NEWEST, RETURN, QUIET, KEYS, EMPTY}),
+        (Wiping, {QUIET, KEYS, APART}),
+        (Haunted, {RESTART, NEWEST, RETURN, QUIET, KEYS, EMPTY, APART}),
+        (OldPort, set()),
+        (ForgetfulOfPublished, {PUBLISHED, NEWEST_PUBLISHED, APART}),
+        (ImmortalPublished, {NEWEST_PUBLISHED, APART}),
+        (OldestPublished, {NEWEST_PUBLISHED}),
+        (WithoutEnds, {PUBLISHED}),
+        (OneForBoth, {APART}),
     ],
 )
-async def test_stores(make: type[MemoryStore], found: set[str]) -> None:
+async def test_stores(make: Callable[[], Store], found: set[str]) -> None:
     class Contract(StoreContract):
         def __init__(self) -> None:
             self.store = make()
