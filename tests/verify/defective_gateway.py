@@ -112,10 +112,10 @@ def catching_up_without_a_cap() -> None:
     """After a recovery everything is asked at once."""
 
     def unlimited(right: Callable[..., None]) -> Callable[..., None]:
-        def __init__(self: CatchingUp, *, rate_per_s: float, connections: int) -> None:
+        def made(self: CatchingUp, *, rate_per_s: float, connections: int) -> None:
             right(self, rate_per_s=1e6, connections=connections)
 
-        return __init__
+        return made
 
     plant(CatchingUp, "__init__", unlimited)
 

@@ -49,7 +49,7 @@ SLOW: Final = tuple(f"slow.source{number}" for number in range(30))
 
 MIXED: Final = msgspec.structs.replace(
     LOCAL,
-    open_s=0.9,
+    open_s=1.1,
     timeout_s=0.8,
     connections=64,
     methods={**METHODS, **dict.fromkeys(SLOW, "system.status")},

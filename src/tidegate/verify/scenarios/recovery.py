@@ -12,6 +12,7 @@ import msgspec
 from tidegate.verify.audit import most_at_once
 from tidegate.verify.bounds import CallLatency, Outage
 from tidegate.verify.deployment import local_deployment
+from tidegate.verify.endpoints import POLL_S
 from tidegate.verify.faultproxy import Fault
 from tidegate.verify.frames import Frame, read_move
 from tidegate.verify.observer import NotSeen, Observer
@@ -36,9 +37,8 @@ HELD_S: Final = 5.0
 PROBES: Final = 2
 """How many probes must fail before the backend comes back."""
 
-QUIET_S: Final = 0.3
-QUIET_TRIES: Final = 15
-"""A moment without a call, and how often to wait for it."""
+PATIENCE_S: Final = 10.0
+"""How long to wait for the answers to all polls that we have asked for."""
 
 WATCHED_S: Final = 1.0
 """How long to watch after everything is fresh again: nothing else may happen."""
@@ -79,8 +79,7 @@ async def _with_slow_sources(trial: Trial) -> AsyncIterator[Trial]:
 
 async def _is_back_at_once(trial: Trial, watcher: Observer, way: Way) -> None:
     """Take the backend away until a few probes have failed. Measure how soon everything is fresh after its return."""
-    await trial.deployment.recover()
-    await _until_quiet(trial)
+    await _recovered(trial)
     back = await _away_and_back(trial, watcher, way)
     back, fresh = await _fresh_again(trial, watcher, back)
     await asyncio.sleep(WATCHED_S)
@@ -91,13 +90,25 @@ async def _is_back_at_once(trial: Trial, watcher: Observer, way: Way) -> None:
     check_single_flight(trial, way, calls)
 
 
-async def _until_quiet(trial: Trial) -> None:
-    """Wait until nobody calls for a moment. A source that is being asked would not notice that all are polled."""
-    for _ in range(QUIET_TRIES):
-        last = await trial.proxy.last_call()
-        await asyncio.sleep(QUIET_S)
-        if await trial.proxy.last_call() == last:
+async def _recovered(trial: Trial) -> None:
+    """Make everything fresh, and wait until all that was asked for that has been answered.
+
+    A source that is still being asked would not notice when all are polled. In a running deployment, whose token may
+    not allow us to poll, there is nothing to wait for.
+    """
+    before = await _as_of(trial)
+    await trial.deployment.recover()
+    deadline = time.monotonic() + PATIENCE_S
+    while trial.settings is not None and time.monotonic() < deadline:
+        now = await _as_of(trial)
+        if all(now[name] != before[name] for name in before):
             return
+        await asyncio.sleep(POLL_S)
+
+
+async def _as_of(trial: Trial) -> Mapping[str, str | None]:
+    status = await trial.gateway.status()
+    return {source.type: source.as_of for source in status.sources if source.type in trial.sources}
 
 
 async def _away_and_back(trial: Trial, watcher: Observer, way: Way) -> Return:
@@ -106,14 +117,14 @@ async def _away_and_back(trial: Trial, watcher: Observer, way: Way) -> Return:
     await trial.gateway.poll(trial.deployment.backend)  # all sources that are not being asked notice it now
     opening, opened = await trial.see_move(f"{way.name}: the breaker opens", watcher, "open", after=began)
     first = last = await trial.see_probe_fail(watcher, opening)
-    call = await trial.proxy.last_call()
+    probed = await trial.proxy.last_call()
     for _ in range(PROBES - 1):
         last = await trial.see_probe_fail(watcher, last)
-    await _check_calls_while_out(trial, watcher, way, first, before=before, call=call)
     status = await trial.gateway.status()
     sources = [source for source in status.sources if source.type in trial.sources]
     mark, call, at = watcher.mark, await trial.proxy.last_call(), time.monotonic()
     await trial.proxy.clear(type(way.fault))
+    await _check_calls_while_out(trial, watcher, way, first, calls=(before, probed, call))
     return Return(
         way=way,
         at=at,
@@ -129,19 +140,23 @@ async def _away_and_back(trial: Trial, watcher: Observer, way: Way) -> Return:
 
 
 async def _check_calls_while_out(
-    trial: Trial, watcher: Observer, way: Way, first: Frame, *, before: int, call: int
+    trial: Trial, watcher: Observer, way: Way, first: Frame, *, calls: tuple[int, int, int]
 ) -> None:
-    """Check the calls since the `first` probe had failed: then all calls of the closed breaker were over."""
+    """Check the calls since the `first` probe had failed: then all calls of the closed breaker were over.
+
+    `calls` are the numbers of the newest calls before the outage, after that probe, and at the return.
+    """
     claim = f"{way.name}: while it is out, nothing but probes"
     status = await trial.gateway.status()
     if any(breaker.name.startswith(f"{trial.breaker}/") for breaker in status.breakers):
         trial.skip(claim, "which calls are those of sources with a breaker of their own is not public")
         return
-    calls = await trial.proxy.calls(after=before)
-    since = [record for record in calls if record.number > call]
+    before, probed, last = calls
+    whole = [call for call in await trial.proxy.calls(after=before) if call.number <= last]
+    since = [call for call in whole if call.number > probed]
     moves = watcher.moves(trial.breaker, after=watcher.after(first))
     probes = sum(read_move(frame).state == "half_open" for frame in moves)
-    saw = f"{len(calls)} calls during the whole outage; since the first probe at most {most_at_once(since)} at once"
+    saw = f"{len(whole)} calls during the whole outage; since the first probe at most {most_at_once(since)} at once"
     trial.measure(claim, Figure(len(since), probes, "calls"), saw=saw)
     trial.check(f"{way.name}: one probe at a time", most_at_once(since) <= 1, saw)
 
