@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidegate.verify.bounds import Latency, Outage, Rules, busiest_calls, catching_up_s, first_fresh_s
+from tidegate.verify.bounds import CallLatency, Outage, Rules, busiest_calls, catching_up_s, first_fresh_s
 
 DEFAULTS = Rules(open_max_s=15.0, timeout_s=2.0)
 REFUSED, UNANSWERED, SICK = Outage.REFUSED, Outage.UNANSWERED, Outage.SICK
@@ -28,28 +28,28 @@ REFUSED, UNANSWERED, SICK = Outage.REFUSED, Outage.UNANSWERED, Outage.SICK
     ],
 )
 def test_first_fresh(outage: Outage, open_for_s: float, opening: int, bound_s: float) -> None:
-    found_s = first_fresh_s(outage, DEFAULTS, latency=Latency(0.1, 0.01), opening=opening, open_for_s=open_for_s)
+    found_s = first_fresh_s(outage, DEFAULTS, latency=CallLatency(0.1, 0.01), opening=opening, open_for_s=open_for_s)
     assert found_s == pytest.approx(bound_s)
 
 
 @pytest.mark.parametrize(("outage", "bound_s"), [(REFUSED, 1.5), (UNANSWERED, 6.5), (SICK, 305.3)])
 def test_it_follows_the_settings(outage: Outage, bound_s: float) -> None:
     rules = Rules(open_max_s=300.0, timeout_s=5.0, half_open_successes=3)
-    assert first_fresh_s(outage, rules, latency=Latency(0.1)) == pytest.approx(bound_s)
+    assert first_fresh_s(outage, rules, latency=CallLatency(0.1)) == pytest.approx(bound_s)
 
 
 @pytest.mark.parametrize(
     ("sources", "intervals_s", "latency", "bound_s"),
     [
-        (0, [1.0], Latency(0.1), 0.0),
-        (1, [1.0], Latency(), 0.05),
-        (20, [1.0] * 20, Latency(), 1.0),  # they may be one batch: then the normal rate is 1, and the cap 20
-        (5000, [60.0] * 5000, Latency(0.01, 0.005), 250.0 + 0.01 * 13.2877),
-        (60, [0.1, 0.2] * 30, Latency(), 1.0),  # 15 calls a second, so the cap is 60
-        (8, [5.0] * 8, Latency(0.5, 0.4), 8 * 0.4 + 0.5 * 4),  # one connection
+        (0, [1.0], CallLatency(0.1), 0.0),
+        (1, [1.0], CallLatency(), 0.05),
+        (20, [1.0] * 20, CallLatency(), 1.0),  # they may be one batch: then the normal rate is 1, and the cap 20
+        (5000, [60.0] * 5000, CallLatency(0.01, 0.005), 250.0 + 0.01 * 13.2877),
+        (60, [0.1, 0.2] * 30, CallLatency(), 1.0),  # 15 calls a second, so the cap is 60
+        (8, [5.0] * 8, CallLatency(0.5, 0.4), 8 * 0.4 + 0.5 * 4),  # one connection
     ],
 )
-def test_catching_up(sources: int, intervals_s: list[float], latency: Latency, bound_s: float) -> None:
+def test_catching_up(sources: int, intervals_s: list[float], latency: CallLatency, bound_s: float) -> None:
     assert catching_up_s(sources, intervals_s, latency=latency) == pytest.approx(bound_s, rel=1e-4)
 
 

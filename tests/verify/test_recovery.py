@@ -3,7 +3,8 @@
 import pytest
 
 from tidegate.verify.bounds import Outage
-from tidegate.verify.scenarios.recovery import WAYS, busiest_second
+from tidegate.verify.scenarios.outage import busiest_second
+from tidegate.verify.scenarios.recovery import WAYS
 
 
 @pytest.mark.parametrize(

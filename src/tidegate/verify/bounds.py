@@ -47,7 +47,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     half_open_successes: int = 1
 
 
-class Latency(msgspec.Struct, frozen=True):
+class CallLatency(msgspec.Struct, frozen=True):
     """How long good calls took, in seconds."""
 
     worst_s: float = 0.0
@@ -58,7 +58,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def first_fresh_s(
-    outage: Outage, rules: Rules, *, latency: Latency, opening: int = 1, open_for_s: float = 0.0
+    outage: Outage, rules: Rules, *, latency: CallLatency, opening: int = 1, open_for_s: float = 0.0
 ) -> float:
     """Return the seconds after the return of the backend by which its first source must be fresh.
 
@@ -75,7 +75,7 @@ def first_fresh_s(
     return gap_s + waits_s + connecting_s + calls_s
 
 
-def catching_up_s(sources: int, intervals_s: Collection[float], *, latency: Latency) -> float:
+def catching_up_s(sources: int, intervals_s: Collection[float], *, latency: CallLatency) -> float:
     """Return by how many seconds the last of so many stale `sources` may be later than the first.
 
     `intervals_s` are those of all sources of the backend.

@@ -17,6 +17,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     open_s: float
     open_max_s: float
     timeout_s: float
+    connections: int
     rpc_error_interval_s: float
     response_bytes: int
     event_bytes: int
@@ -35,6 +36,7 @@ LOCAL: Final = Settings(
     open_s=0.5,
     open_max_s=4.0,
     timeout_s=1.5,
+    connections=16,
     rpc_error_interval_s=1.0,
     response_bytes=1024 * 1024,
     event_bytes=256 * 1024,
@@ -47,12 +49,16 @@ SLOW: Final = tuple(f"slow.source{number}" for number in range(30))
 
 MIXED: Final = msgspec.structs.replace(
     LOCAL,
-    open_s=1.0,
-    timeout_s=1.0,
+    open_s=1.1,
+    timeout_s=0.8,
+    connections=64,
     methods={**METHODS, **dict.fromkeys(SLOW, "system.status")},
     intervals_s={**dict.fromkeys(METHODS, 1.0), **dict.fromkeys(SLOW, 60.0)},
 )
-"""Sources that are polled every second, and many more once a minute, whose own polls are of no help after an outage."""
+"""Sources that are polled every second, and many more once a minute, whose own polls are of no help after an outage.
+
+All can be asked at once, so that every one of them notices an outage at which all are polled.
+"""
 
 HEARTBEAT_S: Final = 0.5
 
@@ -77,6 +83,7 @@ rpc_error_interval_s = {settings.rpc_error_interval_s}
 [backends.engine]
 url = "{proxy_url}/rpc"
 timeout_s = {settings.timeout_s}
+connections = {settings.connections}
 response_bytes = {settings.response_bytes}
 
 [backends.engine.breaker]
