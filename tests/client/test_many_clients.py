@@ -71,7 +71,9 @@ def test_all_of_them_are_back_soon_and_not_at_once(down_s: float, busiest: int, 
 
 
 @pytest.mark.parametrize(("down_s", "back_s"), [(0.5, 26), (2.0, 23), (60.0, 20)])
-def test_those_that_connect_twice_are_back_a_few_seconds_after_the_gateway_could_admit_them(down_s: float, back_s: float) -> None:
+def test_those_that_connect_twice_are_back_a_few_seconds_after_the_gateway_could_admit_them(
+    down_s: float, back_s: float
+) -> None:
     every = attempts(StreamOptions().backoff, down_s=down_s, connections=2)
     admitted_at = [at - down_s for at, admitted in every if admitted]
     assert len(admitted_at) == 2 * CLIENTS

@@ -63,7 +63,9 @@ def backend_plan(
     batch: bool = False,
     connections: int = 16,
     rpc_error_interval_s: float = 5.0,
+    retry_s: float = 0.0,
 ) -> BackendPlan:
+    """Without `retry_s` no failed call is repeated, so that most tests have only the calls that they are about."""
     return BackendPlan(
         name="engine",
         timeout_s=2.0,
@@ -73,5 +75,6 @@ def backend_plan(
         policy=ClassifyPolicy(),
         event_bytes=1000,
         rpc_error_interval_s=rpc_error_interval_s,
+        retry_s=retry_s,
         sources=sources,
     )

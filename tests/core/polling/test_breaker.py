@@ -6,7 +6,6 @@ import pytest
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_data import HISTORY
 from tidegate.core.polling.breaker_values import (
     BreakerRules,
@@ -19,6 +18,7 @@ from tidegate.core.polling.breaker_values import (
     open_period_s,
 )
 from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.errors import ErrorCode
 
 WALL = 1_700_000_000.0
