@@ -35,11 +35,8 @@ __all__ = [
     "Event",
     "Grant",
     "Instant",
-<<<<<<< HEAD
-    "Knocks",
-=======
     "KeepsPublished",
->>>>>>> t-retained
+    "Knocks",
     "Measurement",
     "Metrics",
     "PatternSet",

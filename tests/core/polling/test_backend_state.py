@@ -13,16 +13,16 @@ from polling import backend_plan, raw, source_plan
 
 from tidegate.core.built_in import SourceFreshness
 from tidegate.core.events import Draft
-from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, rfc3339
 from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.backend_state import BackendState, Command
 from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
-from tidegate.core.polling.lineup import Turn
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
 from tidegate.core.polling.source_values import Value
+from tidegate.core.polling.turn import Turn
 from tidegate.errors import ErrorCode
 
 BEGINNING = Instant(1024.0, 1_795_000_064.0)
@@ -45,8 +45,14 @@ SOURCES = (
 )
 
 
-def plan(*sources: SourcePlan, batch: bool = False, connections: int = 16, rules: BreakerRules = RULES) -> BackendPlan:
-    return backend_plan(*sources, rules=rules, batch=batch, connections=connections)
+def plan(
+    *sources: SourcePlan,
+    batch: bool = False,
+    connections: int = 16,
+    rules: BreakerRules = RULES,
+    retry_s: float = 0.0,
+) -> BackendPlan:
+    return backend_plan(*sources, rules=rules, batch=batch, connections=connections, retry_s=retry_s)
 
 
 class Draws:
@@ -71,6 +77,7 @@ class Life:
         self.said: list[Decision] = []
         self.wanted = True
         self.values = itertools.count(1)
+        self.secret = b"old"
         self.waiting: list[Decision] | None = None  # what the bus has not answered; None: it answers at once
 
     def take(self, decision: Decision) -> Decision:
@@ -94,13 +101,15 @@ class Life:
             if wake_at is not None and wake_at <= at:
                 self.take(self.state.tick(self.now, is_wanted=self.is_wanted))
                 self.begin_turns()
+                if self.state.begin_reading(self.now):
+                    self.state.secret_read(self.secret, self.now)
             if self.now.mono >= until and (self.state.wake_at() or until + 1) > until:
                 return
         pytest.fail("it wakes again and again")
 
     def begin_turns(self) -> None:
         while (turn := self.state.next_turn(self.now)) is not None:
-            self.take(self.state.admit(turn, self.now))
+            self.take(self.state.admit(turn, self.now, secret=self.secret))
             if turn.permit is not None:
                 self.turns.append(turn)
 
@@ -156,6 +165,8 @@ class Life:
             case "wanted", wanted:
                 self.wanted = wanted
                 self.state.interest_changed(self.is_wanted, self.now)
+            case "secret", secret:
+                self.secret = secret
 
     def heard(self, since: int = 0) -> list[object]:
         """What was said from number `since` on, so that two lives can be compared."""
@@ -187,6 +198,7 @@ STEPS = st.one_of(
     ),
     st.tuples(st.just("hint"), st.sets(st.sampled_from([each.spec.type for each in SOURCES])).map(sorted)),
     st.tuples(st.just("wanted"), st.booleans()),
+    st.tuples(st.just("secret"), st.sampled_from([b"old", b"new"])),
 )
 
 
@@ -205,6 +217,7 @@ def begun(plan: BackendPlan, seed: int, steps: Sequence[tuple[str, Any]]) -> Lif
     batch=st.booleans(),
     connections=st.sampled_from([1, 2, 16]),
     failure_rate=st.sampled_from([None, 0.5]),
+    retry_s=st.sampled_from([0.0, 0.25, 1.0]),
     seed=st.integers(0, 3),
 )
 def test_what_is_resumed_says_the_same_as_what_was_never_carried(
@@ -213,18 +226,14 @@ def test_what_is_resumed_says_the_same_as_what_was_never_carried(
     batch: bool,
     connections: int,
     failure_rate: float | None,
+    retry_s: float,
     seed: int,
 ) -> None:
     rules = msgspec.structs.replace(RULES, failure_rate=failure_rate, rate_minimum_calls=4)
-    ours = plan(*SOURCES, batch=batch, connections=connections, rules=rules)
+    ours = plan(*SOURCES, batch=batch, connections=connections, rules=rules, retry_s=retry_s)
     stayed, moved = begun(ours, seed, before), begun(ours, seed, before)
     assert stayed.heard() == moved.heard()
-    in_turn = in_their_turn(stayed.state)
-    stayed.cut()
-    stayed.state.hint(in_turn, stayed.now)
-    # Whoever waited in the line for one of the connections has lost its place wherever this is resumed.
-    for turn in iter(lambda: stayed.state.next_turn(stayed.now), None):
-        stayed.state.abandoned(turn, stayed.now)
+    forget_what_is_not_carried(stayed)
     moved.resume()
     moved.draw._rng.setstate(stayed.draw._rng.getstate())
     assert moved.views() == stayed.views()
@@ -237,8 +246,24 @@ def test_what_is_resumed_says_the_same_as_what_was_never_carried(
     assert moved.heard(since) == stayed.heard(since)
 
 
-def in_their_turn(state: BackendState) -> list[str]:
-    return [source.type for source in state._sources.values() if source.in_flight]
+def forget_what_is_not_carried(life: Life) -> None:
+    """Whoever was being asked, or waited for it, is asked one after the other; limits and secrets are forgotten."""
+    state, lineup = life.state, life.state._lineup
+    due = [state._sources[name] for name in lineup.due]
+    life.cut()
+    for turn in iter(lambda: state.next_turn(life.now), None):
+        state.abandoned(turn, life.now)
+    lineup.stop(state._sources.values())
+    lineup._asked_for.clear()
+    fresh = BackendState(life.plan, now=life.now, draw=lambda: 0.0, keeps=True)
+    lineup._repetitions, lineup._catching_up = fresh._lineup._repetitions, fresh._lineup._catching_up
+    lineup._catch_up(due, life.now)
+    for source in state._sources.values():
+        source.calls.refused_secret = None
+    accounts = state._accounts
+    accounts._trial, accounts._poked_at, accounts._read_at = None, LONG_AGO, LONG_AGO
+    for breaker in state._breakers.values():
+        breaker._is_poked, breaker._poked_at, breaker.was_held = False, LONG_AGO, False
 
 
 # what the bus takes and refuses

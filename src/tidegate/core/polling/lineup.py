@@ -133,8 +133,9 @@ class Lineup:
         self._asked_for |= dict.fromkeys(sources)
 
     def repeat(self, failed: Sequence[Source], *, unreachable: bool, now: Instant) -> None:
-        """The calls of `failed`, which were made together, failed: repeat them soon."""
-        self._repetitions.plan(failed, now=now, unreachable=unreachable, draw=self._draw)
+        """The calls of `failed`, which were made together, failed: repeat them soon, or when a hold has ended."""
+        not_before = max(now.mono, self._hold_ends_at)
+        self._repetitions.plan(failed, now=now, not_before=not_before, unreachable=unreachable, draw=self._draw)
 
     def catch_up(self, breaker: Breaker, view: BreakerView, now: Instant) -> None:
         """`breaker` has closed: ask the sources behind it that know nothing of now, one after the other."""

@@ -106,7 +106,7 @@ class Results:
         wish_s = hold_s(outcomes)
         if is_too_many(outcomes):
             # Calls that were under way together are refused together: that is one refusal.
-            self.busy += not self._parts.is_held(now)
+            self.busy += not self.busy or not self._parts.is_held(now)
             wish_s = max(wish_s, self._hold_s.delay_s(self.busy, jitter=0.0))
         elif any(outcome.verdict is Verdict.SUCCESS for outcome in outcomes):
             self.busy = 0
@@ -119,7 +119,7 @@ class Results:
     def _ask_next(self, turn: Turn, ends: Ends, now: Instant) -> None:
         """A failed call is repeated; and if one source fails alone, another one is asked whether it fails too."""
         breaker = turn.breaker
-        if not breaker.is_closed or breaker.refusal(now) is not None:
+        if not breaker.is_closed:
             return
         failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
         unreachable = any(isinstance(outcome, Fault) and outcome.unreachable for outcome, _ in ends)
