@@ -469,8 +469,9 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
         carried.breakers["engine"], generation=again.breakers["engine"].generation
     )
     assert again.sources["c.x"].freshness == carried.sources["c.x"].freshness
+    life.said.clear()
     life.passes(0.0)
-    said = [(draft.key, draft.data) for draft in life.said[-1].drafts if draft.type == "c.x"]
+    said = [(draft.key, draft.data) for each in life.said for draft in each.drafts if draft.type == "c.x"]
     assert dict(said) == {"k": raw(1), "k1": raw(0), "k0": raw(None)}
 
 
@@ -578,6 +579,7 @@ def test_a_backend_that_asks_for_a_pause_is_noted_and_all_its_breakers_know(busy
     (note,) = [note for note in busy.said[-1].notes if note.event == "backend asked for a pause"]
     assert note == Note("info", "backend asked for a pause", {"backend": "engine", "until": rfc3339(ends.wall)})
     busy.state.hint(["a.x"], busy.now)
+    busy.passes(0.0)
     assert {view.type: view.next_poll_at for view in busy.state.sources(busy.now)}["a.x"] == ends.wall
 
 
@@ -674,16 +676,28 @@ def test_what_is_owed_is_said_whatever_happens_next(life: Life) -> None:
     assert "b.x" in [event_type for event_type, _, _ in published([fault])]
 
 
-def test_the_sources_of_a_breaker_are_spread_when_it_closes_and_only_then(life: Life) -> None:
-    def due_in() -> list[float]:
-        return [view.next_poll_at - life.now.wall for view in life.state.sources(life.now)]
-
-    before = due_in()
+def test_when_a_breaker_closes_who_is_stale_or_had_a_tick_refused_is_asked_now_and_nobody_else() -> None:
+    """Rule 5."""
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 8.0), source_plan("c.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.turns.sort(key=lambda turn: turn.group[0].type)
+    life.ends("same")
+    life.ends("same")
+    life.ends("down")
+    stale = [view.type for view in life.state.sources(life.now) if view.stale]
     life.take(life.state.command("engine", "force-open", life.now))
-    assert due_in() == before
+    life.passes(9.0)
+    assert life.turns == []
     life.take(life.state.command("engine", "force-closed", life.now))
-    first, second = due_in()
-    assert 0.0 <= first < 1800.0 <= second == first + 1800.0
+    next_poll_in = {view.type: view.next_poll_at - life.now.wall for view in life.state.sources(life.now)}
+    for _ in range(8):
+        life.passes(0.125)
+        life.ends("same")
+    asked = [view.type for view in life.state.sources(life.now) if (view.as_of or 0.0) > life.now.wall - 2.0]
+    assert asked == sorted({*stale, "b.x"})
+    assert [name for name in ("a.x", "b.x", "c.x") if next_poll_in[name] == 0.0] == asked
+    assert stale == ["c.x"], "both reasons are tested"
 
 
 def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_breaker() -> None:
@@ -749,7 +763,30 @@ def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
     assert (view.missed_ticks, view.next_poll_at) == (2, first.wall + 12.0)
 
 
-def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_made_up_for() -> None:
+def test_a_tick_that_the_breaker_refuses_at_the_last_moment_is_said_again() -> None:
+    rules = msgspec.structs.replace(RULES, failure_threshold=9)
+    life = Life(plan(source_plan("a.x", 8.0), source_plan("b.x", 8.0), connections=2, rules=rules))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    for kind in ("well", "well", "down", "down"):
+        if not life.turns:
+            life.passes(8.0)
+        life.ends(kind)
+    life.now = later(life.now, life.state.sources(life.now)[0].next_poll_at - life.now.wall)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    first, second = (life.state.next_turn(life.now) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    life.take(life.state.admit(first, life.now))
+    life.take(life.state.ended(first, [(BUSY, None)], life.now))
+    decision = life.take(life.state.admit(second, life.now))
+    assert (second.permit, second.is_over) == (None, True)
+    (name,) = (source.type for source in second.group)
+    assert list(published([decision])) == [(name, None, True)], "stale as before: said again, as at each due tick"
+    assert life.state.carried(life.now).held_back == [name]
+
+
+def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_made_up_for() -> None:
     rules = msgspec.structs.replace(RULES, failure_threshold=9)
     life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), connections=2, rules=rules))
     life.take(life.state.begin({}, life.now))
@@ -768,7 +805,7 @@ def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_ma
     life.ends("busy")
     decision = life.take(life.state.admit(turn, life.now))
     assert (turn.permit, turn.is_over) == (None, True)
-    assert list(published([decision])) == [("b.x", None, True)], "stale as before: said again, as at each due tick"
+    assert list(published([decision])) == [], "`stale_repeat` belongs to ticks, and this was none"
     assert life.state.carried(life.now).held_back == ["b.x"]
     life.passes(2.9)
     assert life.turns == []
@@ -821,22 +858,24 @@ def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
     assert (error.code, error.came_from) == (ErrorCode.RPC_DISCONNECT, frozenset({"b.x"}))
 
 
-def test_who_was_the_probe_that_closed_the_breaker_stays_on_its_grid() -> None:
-    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0)))
+def test_who_was_a_probe_before_the_breaker_closed_stays_on_its_grid_and_the_others_are_asked_now() -> None:
+    """Rule 5."""
+    life = Life(plan(*(source_plan(name, 64.0) for name in ("a.x", "b.x", "c.x")), connections=2))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
-    life.ends("down")
-    life.ends("down")
-    life.passes(1.0)
-    life.ends("same")
-    life.passes(1.0)
-    (probe,) = life.turns
-    name = probe.group[0].type
+    for _ in range(3):
+        life.ends("down")
     before = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
-    life.ends("same")
+    probes = []
+    for _ in range(2):
+        life.passes(1.0)
+        (probe,) = life.turns
+        probes.append(probe.group[0].type)
+        life.ends("same")
     after = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
     assert life.state.breaker("engine", life.now).state is State.CLOSED
-    assert [each for each in before if before[each] == after[each]] == [name]
+    assert {name: after[name] for name in probes} == {name: before[name] for name in probes}
+    assert [name for name, at in after.items() if at == life.now.wall] == sorted(set(before) - set(probes))
 
 
 def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as_well() -> None:
@@ -858,7 +897,9 @@ def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as
     life.take(life.state.command("engine", "reset", life.now))
     refuse_all(life)
     assert life.state.wake_at() == life.now.mono + 0.5
-    assert Life(plan()).state.wake_at() is None, "without sources time changes nothing"
+    nobody = Life(plan())
+    nobody.passes(0.0)
+    assert nobody.state.wake_at() is None, "without sources time changes nothing"
 
 
 def keyed_life() -> tuple[Life, Any]:
