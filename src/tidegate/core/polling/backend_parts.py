@@ -6,7 +6,8 @@ It only passes to each source what concerns it, with the view of its breaker. Th
 from collections.abc import Iterable, Mapping, Sequence
 
 from tidegate.core.events import Draft
-from tidegate.core.instant import LONG_AGO, Instant
+from tidegate.core.instant import Instant
+from tidegate.core.polling.ages import Ages
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView, Transition
@@ -32,8 +33,7 @@ class BackendParts:
         self.serves: Mapping[str, frozenset[str]] = {
             name: frozenset(source.type for source in behind) for name, behind in self.behind.items()
         }
-        self.ages_due_at: float | None = LONG_AGO
-        """Monotonic time before which the age of no source matters. It may be earlier than need be, but not later."""
+        self.ages = Ages(self.sources.values())
 
     def views(self, now: Instant) -> list[BreakerView]:
         """Every breaker as it is shown at `now`."""
@@ -70,26 +70,12 @@ class BackendParts:
         for source in sources:
             source.not_asked(now, self.seen_by(source, now), into, only_news=only_news)
 
-    def ages_changed(self, event_types: Iterable[str] | None = None) -> None:
-        """What was said of these sources, or of any, has changed: their age may matter earlier than was known."""
-        if event_types is None:
-            self.ages_due_at = LONG_AGO
-            return
-        for event_type in event_types:
-            at = self.sources[event_type].check_age_at
-            if at is not None and (self.ages_due_at is None or at < self.ages_due_at):
-                self.ages_due_at = at
-
     def check_ages(self, now: Instant, into: Decision) -> None:
-        """From `ages_due_at` on, publish what time alone has changed, for every source."""
-        if self.ages_due_at is None or now.mono < self.ages_due_at:
-            return
-        for source in self.sources.values():
-            at = source.check_age_at
-            if at is not None and at <= now.mono:  # a view of the breaker costs more than this look
-                source.check_age(now, self.seen_by(source, now), into)
-        times = (source.check_age_at for source in self.sources.values())
-        self.ages_due_at = min((at for at in times if at is not None), default=None)
+        """Publish what time alone has changed."""
+        due = self.ages.take_due(now)
+        for source in due:
+            source.check_age(now, self.seen_by(source, now), into)
+        self.ages.changed(source.type for source in due)
 
     def corrected_for_age(self, draft: Draft, now: Instant) -> Draft | None:
         """Return what a retained draft of one of the sources has to say at `now`; None for any other draft."""

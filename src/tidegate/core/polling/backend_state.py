@@ -122,7 +122,7 @@ class BackendState:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
         times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at]
         if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
-            times.append(self._parts.ages_due_at)
+            times.append(self._parts.ages.next_at)
         return min((at for at in times if at is not None), default=None)
 
     # what happens to it, from outside
