@@ -1,4 +1,4 @@
-"""Plans and views of one backend, "engine", for tests of `tidegate.core.polling`."""
+"""Plans, sources and views of one backend, "engine", for tests of `tidegate.core.polling`."""
 
 from typing import Any
 
@@ -7,7 +7,9 @@ import msgspec
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State
-from tidegate.core.polling.outcome import ClassifyPolicy
+from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Outcome
+from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.errors import ErrorCode
 
@@ -77,4 +79,33 @@ def backend_plan(
         rpc_error_interval_s=rpc_error_interval_s,
         retry_s=retry_s,
         sources=sources,
+    )
+
+
+def polled(plan: BackendPlan) -> dict[str, Source]:
+    """The sources of `plan`, by name, of which nothing was asked yet."""
+    return {each.spec.type: Source(each, plan, keeps=False) for each in plan.sources}
+
+
+def call_ended(
+    source: Source,
+    outcome: Outcome,
+    now: Instant,
+    *,
+    breaker: BreakerView | None = None,
+    secret: bytes | None = None,
+    jitter: float = 0.0,
+) -> None:
+    """A call of `source` began and ended `now`, with `outcome`; an answer has the value 0."""
+    source.calls.sent(now, at_tick=True)
+    source.calls.end_turn()
+    source.ended(
+        outcome,
+        raw(0) if isinstance(outcome, Answer) else None,
+        sent=now,
+        now=now,
+        breaker=breaker_view(State.CLOSED) if breaker is None else breaker,
+        draw=lambda: jitter,
+        into=Decision(),
+        secret=secret,
     )
