@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -133,7 +134,7 @@ def test_calls_begin_evenly_spaced_20_a_second_or_four_times_the_normal_rate(rat
         if house.take(now + 1.0 + step / 10_000):
             starts.append(step / 10_000)
             house.end()
-    steps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(starts)]
     assert steps
     assert all(step == pytest.approx(gap_s, abs=0.0002) for step in steps)
 
