@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from browser import chromium, needs_browser
-from playwright.async_api import Page, Request
+from playwright.async_api import Page, Request, WebSocketRoute
 from programs import Program, tidegate
 from websockets.asyncio.client import connect
 
@@ -55,6 +55,10 @@ class Opened:
         if request.url.endswith("/api/v1/session"):
             self._answered.set()
 
+    async def turn_away(self, route: WebSocketRoute, code: int) -> None:
+        self.handshakes += 1
+        await route.close(code=code, reason="not like this")
+
     @property
     def attempts(self) -> int:
         return self.handshakes + self.looks
@@ -78,6 +82,7 @@ class Opened:
 
     async def passes(self, seconds: float) -> None:
         await self.page.clock.run_for(round(1000 * seconds))
+        await self.page.evaluate("0")  # behind what the browser tells of attempts that have begun
 
     async def tells(self, event: str) -> None:
         await self.page.evaluate(TELL[event])
@@ -93,8 +98,13 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(url: str, *, random: float = 0.999999, state: str = "live") -> AsyncIterator[Opened]:
-    """The page at `url`, with its connection in `state`. `random` is what `Math.random` returns there."""
+async def opened(
+    url: str, *, random: float = 0.999999, state: str = "live", closed_with: int | None = None
+) -> AsyncIterator[Opened]:
+    """The page at `url`, with its connection in `state`. `random` is what `Math.random` returns there.
+
+    With `closed_with`, its connections reach no gateway and are closed with this code.
+    """
     async with chromium() as browser:
         page = await browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -102,6 +112,8 @@ async def opened(url: str, *, random: float = 0.999999, state: str = "live") -> 
         await page.clock.pause_at(1)
         await page.add_init_script(f"Math.random = () => {random}")
         it = Opened(page)
+        if closed_with is not None:
+            await page.route_web_socket("**/ws*", lambda route: it.turn_away(route, closed_with))
         await page.goto(url)
         await it.is_now(state)
         await page.evaluate("window.isTheSame = true")
@@ -135,6 +147,9 @@ async def test_the_page_comes_back_by_itself_within_8_s(port: int, tmp_path: Pat
                 await page.passes(7.9)
                 assert (page.handshakes, page.looks) == (2, 3), "it waits for up to 8 s"
                 await page.passes(0.1)
+                # It cannot resume, so it connects anew for what the defaults are now: at once, since no time passes.
+                await page.tries(4 + 4)
+                assert page.handshakes == 4
                 await page.is_now("live")
 
 
@@ -225,7 +240,7 @@ async def test_a_refused_page_asks_for_a_token_and_tries_no_more() -> None:
             for event in TELL:
                 await page.tells(event)
             await page.passes(20)
-        assert page.handshakes == 1
+        assert (page.handshakes, page.looks) == (1, 1), "it has found out why, once"
         await page.page.fill("#token", "t-0123456789abcdef")
         await page.page.click("#login button")
         await page.is_now("live")
@@ -248,3 +263,18 @@ async def test_an_open_breaker_says_by_when_its_backend_is_asked() -> None:
                 await page.passes(0.1)
             text = (await row.inner_text()).replace("\t", " ")
     assert re.search(r"by \d.* at the latest, sooner if it can be reached", text)
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "asks_for_token"),
+    [(1009, "refused: not like this", False), (4401, "disconnected", True), (4403, "disconnected", True)],
+)
+async def test_a_final_close_code_ends_the_attempts(code: int, state: str, asks_for_token: bool) -> None:
+    config = from_document({"server": {"port": 0, "state_dir": "", "drain_s": 0.0}}, environ={})
+    async with running(config) as app, opened(app.url, state=state, closed_with=code) as page:
+        for _ in range(3):
+            for event in TELL:
+                await page.tells(event)
+            await page.passes(20)
+        assert page.attempts == 1
+        assert await page.page.locator("#login").is_visible() == asks_for_token

@@ -5,7 +5,8 @@ nothing there. Polled values are saved by their pollers.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -13,8 +14,8 @@ from tidegate.core.delivery.published_value import (
     PublishedValue,
     Restoration,
     RestoreLimits,
+    judged,
     name_of,
-    restoration,
     restored_draft,
 )
 from tidegate.core.delivery.retained import Name, Retained
@@ -28,6 +29,8 @@ from tidegate.runtime.lanes import EventPublisher
 
 MOVED_AT_ONCE = 500
 """Most values that are saved again in one turn of the event loop after the wall clock was set."""
+
+T = TypeVar("T")
 
 SHOWN = 10
 """How many types a line of the log names at most."""
@@ -123,12 +126,11 @@ class PublishedValues:
         if self._store is None:
             return
         try:
-            saved = await self._store.load_published()
+            saved = list(await self._store.load_published())
         except StoreError as error:
             log.error("published values not restored, they could not be read", error=str(error))
             return
-        found = restoration(saved, self._limits, self._clock.now())
-        del saved  # `found` lets each value go once it is published: together they may take much memory
+        found = await _in_steps(judged(saved, self._limits, self._clock.now()))
         self._only_on_disk.update(found.left_out, found.malformed)
         self._hand_over([], [*found.ended, *found.taken])
         _tell_unrestored(found)
@@ -181,6 +183,17 @@ class PublishedValues:
             self._store.save_published(values, gone=gone)
         except Exception:  # other people's code: it must not keep an event from the clients
             log.exception("the store failed in a way that it must not", values=len(values), gone=len(gone))
+
+
+async def _in_steps(steps: Generator[None, None, T]) -> T:
+    """Run `steps` to the end, with a turn of the event loop after each. Return what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 def _end(event: Event, now: float) -> float | None:

@@ -3,7 +3,7 @@
 Knows nothing of how they are stored, or of who publishes them again.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_key
 from tidegate.errors import TopicError
 
 PIECE_EVENTS = 500
-"""Most values that are restored in one step of the event loop."""
+"""Most values that are judged or published in one step of the event loop."""
 
 PIECE_BYTES = 1 << 20
 """A piece with so much data is full, so that encoding it takes a few milliseconds at most."""
@@ -45,23 +45,46 @@ class RestoreLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Restoration(msgspec.Struct, kw_only=True):
-    """What becomes of the values on disk.
+    """What becomes of the values on disk: see `judged`.
 
-    `values` are restored, oldest first. `left_out` exceed the limits: they stay on disk, for a start with larger ones.
-    `malformed` have a type or key that no event may have; they stay there too. `ended` (their `ttl_s` is over) and
-    `taken` (the type is now polled or built in) are to be deleted.
+    `values` are restored, the newest first. `left_out` exceed the limits: they stay on disk, for a start with larger
+    ones. `malformed` have a type or key that no event may have; they stay there too. `ended` (their `ttl_s` is over)
+    and `taken` (the type is now polled or built in) are to be deleted.
     """
 
+    limits: RestoreLimits
     values: list[PublishedValue] = []
     left_out: list[Name] = []
     malformed: list[Name] = []
     ended: list[Name] = []
     taken: list[Name] = []
+    size: int = 0
+    is_full: bool = False
+
+    def judge(self, value: PublishedValue, now: Instant) -> None:
+        """Decide what becomes of `value`, which is not newer than those before."""
+        remaining_s = _remaining_s(value, now)
+        if value.type in self.limits.source_types or value.type in RESERVED_TYPES:
+            self.taken.append(name_of(value))
+        elif remaining_s is not None and remaining_s <= 0:
+            self.ended.append(name_of(value))
+        elif not _has_name(value):
+            self.malformed.append(name_of(value))
+        elif len(value.data) > self.limits.event_bytes or self._is_full_before(value):
+            self.left_out.append(name_of(value))
+        else:
+            self.values.append(value)
+            self.size += len(value.data)
+
+    def _is_full_before(self, value: PublishedValue) -> bool:
+        # From the first that does not fit, all are left out: no value is there while a newer one is missing.
+        self.is_full |= len(self.values) == self.limits.retained_keys
+        self.is_full |= self.size + len(value.data) > self.limits.retained_bytes
+        return self.is_full
 
     def pieces(self) -> Iterator[Sequence[PublishedValue]]:
-        """Iterate over `values` in pieces that take a few milliseconds each. What was yielded is not held any more."""
+        """Iterate over `values`, oldest first, in pieces of a few milliseconds each. What was yielded is let go."""
         values = self.values
-        values.reverse()  # so that taking from the end takes the oldest
         while values:
             piece = [values.pop()]
             size = len(piece[0].data)
@@ -71,29 +94,18 @@ class Restoration(msgspec.Struct, kw_only=True):
             yield piece
 
 
-def restoration(saved: Iterable[PublishedValue], limits: RestoreLimits, now: Instant) -> Restoration:
-    """Decide what becomes of the `saved` values. Of too many, the oldest by their `timestamp` are left out."""
-    out = Restoration()
-    size, is_full = 0, False
-    for value in sorted(saved, key=_timestamp, reverse=True):
-        remaining_s = _remaining_s(value, now)
-        if value.type in limits.source_types or value.type in RESERVED_TYPES:
-            out.taken.append(name_of(value))
-        elif remaining_s is not None and remaining_s <= 0:
-            out.ended.append(name_of(value))
-        elif not _has_name(value):
-            out.malformed.append(name_of(value))
-        elif len(value.data) > limits.event_bytes:
-            out.left_out.append(name_of(value))
-        else:
-            # From the first that does not fit, all are left out: no value is there while a newer one is missing.
-            is_full |= len(out.values) == limits.retained_keys or size + len(value.data) > limits.retained_bytes
-            if is_full:
-                out.left_out.append(name_of(value))
-            else:
-                out.values.append(value)
-                size += len(value.data)
-    out.values.reverse()
+def judged(saved: list[PublishedValue], limits: RestoreLimits, now: Instant) -> Generator[None, None, Restoration]:
+    """Decide what becomes of the `saved` values, while the caller iterates; each step takes a few milliseconds.
+
+    Of too many, the oldest by their `timestamp` are left out. Empties `saved`: together they may take much memory.
+    """
+    out = Restoration(limits=limits)
+    saved.sort(key=_timestamp)
+    while saved:
+        for value in reversed(saved[-PIECE_EVENTS:]):
+            out.judge(value, now)
+        del saved[-PIECE_EVENTS:]
+        yield
     return out
 
 

@@ -175,13 +175,14 @@ class Lineup:
         as after a recovery.
         """
         due: dict[str, list[Source]] = {name: [] for name in self._breakers}
-        late = []
-        for tick in self._schedule.take_due(now.mono):
+        ticks, late = self._schedule.take_due(now.mono), []
+        is_late = any(now.mono - tick.at > LATE_S for tick in ticks)
+        for tick in ticks:
             source = self._sources[tick.name]
             due[source.plan.breaker].append(source)
             if source.calls.in_flight:
                 self._schedule.miss(tick.name)
-            elif now.mono - tick.at > LATE_S and self._breakers[source.plan.breaker].is_closed:
+            elif is_late and self._breakers[source.plan.breaker].is_closed:
                 late.append(source)
         self._catch_up(late, now)
         return due

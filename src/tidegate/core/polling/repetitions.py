@@ -82,8 +82,11 @@ class Repetitions:
             self.drop(source)
             self._groups[source] = group
         if group:
+            at = max(now.mono + wait_s, not_before)
+            if at < self._free_at <= at + SPREAD * self._gap_s:
+                at = self._free_at  # nobody is to find no room only because the wait was short by chance
             self._planned += 1
-            heapq.heappush(self._due, (max(now.mono + wait_s, not_before), self._planned, group))
+            heapq.heappush(self._due, (at, self._planned, group))
 
     def drop(self, source: Source) -> None:
         """`source` is asked for another reason, or must not be asked: its call is not repeated."""

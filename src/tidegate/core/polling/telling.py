@@ -76,7 +76,10 @@ class Telling:
             for source in self._sources.values():
                 source.publish_owed(now, self._parts.seen_by(source, now), out)
             self._parts.ages.all_changed()
-        self._parts.ages.changed({**out.told, **out.refreshed})
+        if out.told:
+            self._parts.ages.changed(out.told)
+        if out.refreshed:
+            self._parts.ages.changed(out.refreshed)
         if out.moves:
             self._moves_under_way += out.moves
             # A client that hears of stale data must have heard before that the breaker is open.

@@ -171,7 +171,7 @@ class SqliteStore:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 closing = self._closing
                 self._being_written, self._waiting = self._waiting, {}
-            is_written = self._write(self._being_written)
+            is_written = not self._being_written or self._write(self._being_written)
             with self._changed:
                 self._conclude(is_written)
             if closing:
