@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from tidegate.core.access.grant import Coverage, Grant, Role
+from tidegate.core.delivery.published_value import PublishedValue
 from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
@@ -34,11 +35,14 @@ __all__ = [
     "Event",
     "Grant",
     "Instant",
+    "KeepsPublished",
+    "Knocks",
     "Measurement",
     "Metrics",
     "PatternSet",
     "Position",
     "Prepares",
+    "PublishedValue",
     "Receiver",
     "RenderedMetrics",
     "Role",
@@ -57,7 +61,11 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """The only source of time for the runtime, both to read it and to wait for it."""
+    """The only source of time for the runtime, both to read it and to wait for it.
+
+    Monotonic time goes on while the machine is asleep, if the system can tell. A wait whose end passed meanwhile ends
+    within a second after the machine wakes.
+    """
 
     def now(self) -> Instant:
         """Return the current monotonic and wall time, read together."""
@@ -116,6 +124,30 @@ class Prepares(Protocol):
         Must not contact the backend. The gateway calls the returned function at most once, soon, instead of
         `Backend.call`. Raises `NoCredentials` if something is missing; the breaker then records nothing, and the
         source gets the error `RPC_AUTH` and backs off. The caller sets the timeout.
+
+        The returned function may have two attributes, which the gateway reads. `connected`, a bool: whether the TCP or
+        Unix connection of its last attempt stood. It must be right when the exchange has ended, in whatever way, also
+        when it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
+        `secret`, bytes: the credentials that it sends; None or absent if it sends none. The gateway only compares
+        them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed.
+        """
+        ...
+
+
+@runtime_checkable
+class Knocks(Protocol):
+    """An optional extension of `Backend`: finds out whether the backend can be reached, without a call.
+
+    The gateway knocks, about once a second, while calls have stopped because no connection could be made: their
+    function from `Prepares.prepare` said that it was not `connected`.
+    """
+
+    async def knock(self) -> None:
+        """Make a connection in the same way as a call, with all addresses of the name, and stop there.
+
+        Sends nothing: no TLS, no login. Keeps the connection for the next call, if possible, and closes it if there is
+        no call within a few seconds. Raises `BackendError` if there is no connection. The caller sets the timeout.
+        Cancelling must leave nothing behind.
         """
         ...
 
@@ -143,6 +175,26 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Write everything that is queued, then release the directory."""
+        ...
+
+
+@runtime_checkable
+class KeepsPublished(Protocol):
+    """An optional extension of `Store`: it also keeps what publishers had retained.
+
+    These values are apart from those of `Store.load` and `Store.save`: both may have a value of the same type and key.
+    With a store that lacks these methods, published values are gone after a restart.
+    """
+
+    async def load_published(self) -> Sequence[PublishedValue]:
+        """Return all saved published values, in any order. Raises `StoreError` if they cannot be read."""
+        ...
+
+    def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        """Queue `values` to be written and the (type, key) pairs of `gone` to be deleted.
+
+        Returns immediately. The changes must be durable within 1 second, those of one call all or none.
+        """
         ...
 
 

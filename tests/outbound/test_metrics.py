@@ -1,8 +1,11 @@
 """What Prometheus reads: names, values, bounded labels, and only what a token covers."""
 
+from typing import get_args, get_type_hints
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.core.access.grant import EVERYTHING, Coverage
+from tidegate.core.access.series import by_breaker
 from tidegate.core.delivery.outbox import OTHER_TYPES
 from tidegate.core.measurements import (
     BreakerMoved,
@@ -11,17 +14,20 @@ from tidegate.core.measurements import (
     ClientLeft,
     EventPublished,
     EventsSkipped,
+    KnockEnded,
     Measurement,
+    OutageEnded,
     PollEnded,
+    RepetitionEnded,
     RequestRefused,
     TicksMissed,
 )
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, RefusalReason
-from tidegate.outbound.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics, by_breaker
+from tidegate.outbound.metrics import INVENTED_TYPES, REASONS, PrometheusMetrics
 from tidegate.ports import Metrics
 
-LABELS = ("version", "type", "source", "outcome", "breaker", "state", "transport", "reason")
+LABELS = ("version", "type", "source", "outcome", "breaker", "state", "transport", "reason", "backend", "result", "le")
 
 Samples = dict[tuple[str, ...], float]
 
@@ -40,8 +46,9 @@ def samples(metrics: PrometheusMetrics, name: str, coverage: Coverage = ALL) -> 
     }
 
 
-def made() -> PrometheusMetrics:
-    return PrometheusMetrics(version="0.1.0", known_types=["system.status", "storage.update"])
+def made(*backends: str) -> PrometheusMetrics:
+    types = ["system.status", "storage.update"]
+    return PrometheusMetrics(version="0.1.0", known_types=types, known_backends=backends)
 
 
 def test_it_is_the_port_that_the_runtime_feeds() -> None:
@@ -88,6 +95,41 @@ def test_a_breaker_is_in_one_state() -> None:
         ("engine", "half_open"): 1,
     }
     assert samples(metrics, "tidegate_breaker_transitions_total")["engine", "open"] == 1
+
+
+def test_knocks_and_repetitions_by_their_results() -> None:
+    metrics = made("engine")
+    metrics.observe(KnockEnded("engine", "unreachable"))
+    metrics.observe(KnockEnded("engine", "unreachable"))
+    metrics.observe(KnockEnded("engine", "reachable"))
+    metrics.observe(RepetitionEnded("engine", "answered"))
+    assert samples(metrics, "tidegate_knocks_total") == {
+        ("engine", "reachable"): 1,
+        ("engine", "unreachable"): 2,
+        ("engine", "dropped"): 0,
+    }
+    assert samples(metrics, "tidegate_repetitions_total") == {
+        ("engine", "answered"): 1,
+        ("engine", "failed"): 0,
+        ("engine", "no_room"): 0,
+    }
+
+
+def test_what_a_knock_and_a_repetition_can_come_to_is_counted_from_the_start() -> None:
+    metrics = made("engine")
+    for kind, name in ((KnockEnded, "tidegate_knocks_total"), (RepetitionEnded, "tidegate_repetitions_total")):
+        results = get_args(get_type_hints(kind)["result"])
+        assert samples(metrics, name) == {("engine", result): 0 for result in results}
+    assert samples(metrics, "tidegate_outage_seconds_count") == {("engine",): 0}
+
+
+def test_outages_fall_into_buckets_from_half_a_second_to_an_hour() -> None:
+    metrics = made()
+    for elapsed_s in (0.4, 61.0, 7200.0):
+        metrics.observe(OutageEnded("engine", elapsed_s))
+    assert samples(metrics, "tidegate_outage_seconds_sum") == {("engine",): 7261.4}
+    counts = samples(metrics, "tidegate_outage_seconds_bucket")
+    assert [counts["engine", le] for le in ("0.5", "60.0", "120.0", "3600.0", "+Inf")] == [1, 1, 2, 2, 3]
 
 
 def test_clients_come_and_go() -> None:
@@ -157,6 +199,12 @@ def test_a_narrow_token_sees_what_it_covers() -> None:
         metrics.observe(TicksMissed(event_type, 1))
     for breaker in ("disks", "disks/storage.update", "engine/system.status", "other"):
         metrics.observe(BreakerMoved(breaker, "open"))
+    for backend in ("engine", "other"):
+        metrics.observe(KnockEnded(backend, "reachable"))
+        metrics.observe(RepetitionEnded(backend, "failed"))
+        metrics.observe(OutageEnded(backend, 1.0))
+    for name in ("knocks_total", "repetitions_total", "outage_seconds_bucket", "outage_seconds_sum"):
+        assert {backend for backend, *_ in samples(metrics, f"tidegate_{name}", NARROW)} == {"engine"}
     for name in ("events_published_total", "deliveries_total", "events_skipped_total", "ticks_missed_total"):
         assert set(samples(metrics, f"tidegate_{name}", NARROW)) == {("system.status",)}
     assert set(samples(metrics, "tidegate_polls_total", NARROW)) == {("system.status", "ok")}

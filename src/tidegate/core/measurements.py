@@ -5,6 +5,7 @@ measurement is its class name in snake case.
 """
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -17,9 +18,13 @@ __all__ = [
     "ClientLeft",
     "EventPublished",
     "EventsSkipped",
+    "KnockEnded",
     "Measurement",
+    "OutageEnded",
     "PollEnded",
+    "RepetitionEnded",
     "RequestRefused",
+    "StoreWritten",
     "TicksMissed",
 ]
 
@@ -61,6 +66,34 @@ class TicksMissed(Measurement, frozen=True):
     count: int
 
 
+class KnockEnded(Measurement, frozen=True):
+    """The gateway tried to connect to a backend behind an open breaker, without making a call.
+
+    `result` is ``reachable``, ``unreachable``, or ``dropped`` if the attempt was given up before it had a result.
+    """
+
+    backend: str
+    result: Literal["reachable", "unreachable", "dropped"]
+
+
+class RepetitionEnded(Measurement, frozen=True):
+    """A failed poll was due to be repeated before its next tick.
+
+    `result` is ``answered`` or ``failed``, or ``no_room`` if the repetition was not made, since its budget was used up
+    or all places of the backend were taken.
+    """
+
+    backend: str
+    result: Literal["answered", "failed", "no_room"]
+
+
+class OutageEnded(Measurement, frozen=True):
+    """All sources of a backend are fresh again, `elapsed_s` seconds after the first failure."""
+
+    backend: str
+    elapsed_s: float
+
+
 class BreakerMoved(Measurement, frozen=True):
     """A circuit breaker changed its state to `state`, or began in it."""
 
@@ -92,3 +125,12 @@ class BusConnected(Measurement, frozen=True):
     """The bus was connected, at the start or again, or the connection to it was lost."""
 
     connected: bool
+
+
+class StoreWritten(Measurement, frozen=True):
+    """Values were written to the state directory, or could not be.
+
+    `unwritten` is how many could not be and wait for the next try; 0 if all were written.
+    """
+
+    unwritten: int

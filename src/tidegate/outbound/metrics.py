@@ -1,4 +1,4 @@
-"""The runtime's counters and gauges for Prometheus, in their own registry.
+"""The runtime's counters, gauges and histograms for Prometheus, in their own registry.
 
 The number of label values is limited: publishers may invent event types and clients may give any reason, so beyond a
 limit they all share the value ``other``. Each metric declares which of its series a token with limited types may see;
@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tidegate.core.access.grant import Coverage
+from tidegate.core.access.series import OTHER, Seen, by_backend, by_breaker, by_everybody, by_nobody, by_type
 from tidegate.core.delivery.outbox import OTHER_TYPES
 from tidegate.core.measurements import (
     BreakerMoved,
@@ -23,9 +24,13 @@ from tidegate.core.measurements import (
     ClientLeft,
     EventPublished,
     EventsSkipped,
+    KnockEnded,
     Measurement,
+    OutageEnded,
     PollEnded,
+    RepetitionEnded,
     RequestRefused,
+    StoreWritten,
     TicksMissed,
 )
 from tidegate.core.topics import BUILT_IN_TYPES
@@ -37,48 +42,34 @@ INVENTED_TYPES = 256
 REASONS = 64
 """How many reasons for leaving get their own label value."""
 
-OTHER = "other"
-"""The label value of everything beyond a limit."""
-
 TRANSPORTS = ("websocket", "sse", "http")
+
+WRITES = ("ok", "failed")
 
 BREAKER_STATES = ("closed", "half_open", "open")
 
+KNOCKS = ("reachable", "unreachable", "dropped")
+
+REPETITIONS = ("answered", "failed", "no_room")
+
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+OUTAGES_S = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""From one lost packet to a reboot. A longer outage is a matter for people, who look at the clock."""
 
 CREATED = "_created"
 """The suffix of the extra series that the library adds to every counter. They are left out: they only cost space."""
 
 START_TIME = "process_start_time_seconds"
 
-Seen = Callable[[Coverage, Mapping[str, str]], bool]
-"""Whether a token may see the series with these labels. Only called for tokens that are limited to some types."""
-
-
-def by_nobody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """The default: no limited token may see the metric."""
-    return False
-
-
-def by_everybody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """For metrics that reveal nothing about what is polled or published."""
-    return True
-
-
-def by_type(label: str) -> Seen:
-    """Visible if the event type in `label` is covered. `OTHER` is not: it counts types of which some may not be."""
-    return lambda coverage, labels: labels[label] != OTHER and coverage.types.matches(labels[label])
-
-
-def by_breaker(label: str) -> Seen:
-    """Visible if the breaker in `label` is covered."""
-    return lambda coverage, labels: labels[label] in coverage.breakers
-
 
 class PrometheusMetrics:
-    """Implements `tidegate.ports.RenderedMetrics`. Each of `known_types` always has its own label value."""
+    """Implements `tidegate.ports.RenderedMetrics`.
 
-    def __init__(self, *, version: str, known_types: Iterable[str] = ()) -> None:
+    Each of `known_types` always has its own label value. The series of `known_backends` are there from the start.
+    """
+
+    def __init__(self, *, version: str, known_types: Iterable[str] = (), known_backends: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self._seen: dict[str, Seen] = {START_TIME: by_everybody}
         ProcessCollector(registry=self.registry)
@@ -117,6 +108,12 @@ class PrometheusMetrics:
         self._bus_connected = gauge(
             "tidegate_bus_connected", "1 while the bus is connected, else 0", seen=by_everybody
         )()
+        self._writes = counter("tidegate_store_writes", "Writes of values to the state directory", "outcome")
+        for outcome in WRITES:
+            self._writes(outcome)
+        self._unwritten = gauge(
+            "tidegate_store_unwritten", "Values that could not be written to the state directory, and wait to be"
+        )()
         self._breakers = gauge(
             "tidegate_breaker_state",
             "1 for the state that a breaker is in",
@@ -124,24 +121,43 @@ class PrometheusMetrics:
             "state",
             seen=by_breaker("breaker"),
         )
-        self._durations = Histogram(
-            "tidegate_poll_duration_seconds",
-            "How long polls took",
-            ["source"],
-            registry=self.registry,
-            buckets=DURATIONS_S,
+        self._durations = self._histogram(
+            "tidegate_poll_duration_seconds", "How long polls took", "source", buckets=DURATIONS_S, seen=of_source
         )
-        self._seen["tidegate_poll_duration_seconds"] = of_source
+        of_backend = by_backend("backend")
+        self._knocks = counter(
+            "tidegate_knocks", "Attempts to connect while a breaker is open", "backend", "result", seen=of_backend
+        )
+        self._repetitions = counter(
+            "tidegate_repetitions", "Failed polls repeated before their next tick", "backend", "result", seen=of_backend
+        )
+        self._outages = self._histogram(
+            "tidegate_outage_seconds",
+            "From the first failure of a backend until all its sources were fresh again",
+            "backend",
+            buckets=OUTAGES_S,
+            seen=of_backend,
+        )
+        for backend in known_backends:  # now, for the same reason as `_refusals`
+            for result in KNOCKS:
+                self._knocks(backend, result)
+            for result in REPETITIONS:
+                self._repetitions(backend, result)
+            self._outages(backend)
         self._takers: dict[type[Measurement], Callable[[Any], None]] = {
             EventPublished: self._event_published,
             EventsSkipped: self._events_skipped,
             PollEnded: self._poll_ended,
             TicksMissed: self._ticks_missed,
             BreakerMoved: self._breaker_moved,
+            KnockEnded: self._knock_ended,
+            RepetitionEnded: self._repetition_ended,
+            OutageEnded: self._outage_ended,
             ClientConnected: self._client_connected,
             ClientLeft: self._client_left,
             RequestRefused: self._request_refused,
             BusConnected: self._bus_changed,
+            StoreWritten: self._store_written,
         }
 
     def render(self, coverage: Coverage) -> bytes:
@@ -171,7 +187,7 @@ class PrometheusMetrics:
 
     def _poll_ended(self, measured: PollEnded) -> None:
         self._polls(measured.source, "ok" if measured.code is None else measured.code.value).inc()
-        self._durations.labels(measured.source).observe(measured.elapsed_s)
+        self._durations(measured.source).observe(measured.elapsed_s)
 
     def _ticks_missed(self, measured: TicksMissed) -> None:
         self._missed(measured.source).inc(measured.count)
@@ -180,6 +196,15 @@ class PrometheusMetrics:
         self._moves(measured.breaker, measured.state).inc()
         for one in BREAKER_STATES:
             self._breakers(measured.breaker, one).set(one == measured.state)
+
+    def _knock_ended(self, measured: KnockEnded) -> None:
+        self._knocks(measured.backend, measured.result).inc()
+
+    def _repetition_ended(self, measured: RepetitionEnded) -> None:
+        self._repetitions(measured.backend, measured.result).inc()
+
+    def _outage_ended(self, measured: OutageEnded) -> None:
+        self._outages(measured.backend).observe(measured.elapsed_s)
 
     def _client_connected(self, measured: ClientConnected) -> None:
         self._connected(measured.transport).inc()
@@ -195,6 +220,10 @@ class PrometheusMetrics:
     def _bus_changed(self, measured: BusConnected) -> None:
         self._bus_connected.set(measured.connected)
 
+    def _store_written(self, measured: StoreWritten) -> None:
+        self._writes("failed" if measured.unwritten else "ok").inc()
+        self._unwritten.set(measured.unwritten)
+
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
         """Make a counter. Returns a function from label values to the counter of one series.
 
@@ -207,6 +236,12 @@ class PrometheusMetrics:
         self._seen[name] = seen
         gauge = Gauge(name, text, labels, registry=self.registry)
         return cache(gauge.labels) if labels else lambda: gauge  # the library has no `labels()` without labels
+
+    def _histogram(
+        self, name: str, text: str, label: str, *, buckets: tuple[float, ...], seen: Seen
+    ) -> Callable[[str], Histogram]:
+        self._seen[name] = seen
+        return cache(Histogram(name, text, [label], registry=self.registry, buckets=buckets).labels)
 
 
 class _Vocabulary:

@@ -37,6 +37,7 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     known_types: tuple[str, ...]
+    known_backends: tuple[str, ...]
 
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from tidegate.core.instant import Instant
-from tidegate.core.polling.breaker import Breaker, NoPermit, Permit
+from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerRules, Reason, State
 from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict, classify
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.errors import ApplicationError, ErrorCode
 
 WALL = 1_700_000_000.0
@@ -25,7 +26,7 @@ def admitted(breaker: Breaker, seconds: float) -> Permit:
 
 def tripped() -> Breaker:
     """Open since 0 s, to be probed from 2.5 s on."""
-    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     assert breaker.retry_at_mono == 2.5
     return breaker
@@ -40,7 +41,7 @@ def test_fifty_callers_at_once_are_not_fifty_probes() -> None:
 
 def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
     """purgatory, hyx: a slow call that was admitted while closed ends well and closes the half-open breaker."""
-    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     slow = admitted(breaker, 0.0)
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     probe = admitted(breaker, 2.5)
@@ -52,7 +53,7 @@ def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
 
 def test_a_late_failure_from_before_the_trip_does_not_open_it_again() -> None:
     """The same defect the other way round: the backend is back, and an old timeout condemns it."""
-    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     slow = admitted(breaker, 0.0)
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     breaker.record(admitted(breaker, 2.5), Verdict.SUCCESS, now=at(2.6), jitter=0.0)
@@ -112,7 +113,7 @@ def test_a_classifier_that_raises_does_not_wedge_it() -> None:
 
 def test_jitter_is_drawn_once_when_it_opens() -> None:
     """fluxgate: drawn again at each check, so that many checks find the shortest period soon."""
-    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.9)
     announced = breaker.retry_at_mono
     refusals = {breaker.permit(at(second / 1000)) for second in range(4750)}
@@ -138,7 +139,7 @@ def test_a_refusal_is_a_value_of_constant_size() -> None:
 
 def test_the_caller_publishes_and_may_come_back_from_there() -> None:
     """gobreaker #37: listeners are called inside the transition, under its lock, and deadlock if they ask again."""
-    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     transition = breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     assert transition is not None
     assert transition.state is breaker.view().state, "it is over before anyone hears of it"
@@ -157,7 +158,7 @@ def test_a_timeout_around_the_call_is_counted() -> None:
             return classify(error, elapsed_s=0.0, policy=ClassifyPolicy()).verdict
         raise AssertionError("expected a timeout")
 
-    breaker = Breaker("engine", BreakerRules(failure_threshold=1), now=at(0.0))
+    breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     permit = admitted(breaker, 0.0)
     verdict = asyncio.run(hangs())
     transition = breaker.record(permit, verdict, now=at(1.0), jitter=0.0)

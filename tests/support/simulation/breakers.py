@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from simulation.backend import Exchange
-from tidegate.config import BackendConfig
+from tidegate.config import BackendConfig, BreakerConfig
 from tidegate.core.instant import from_rfc3339
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, MappingFailed, NoCredentials
 
@@ -73,6 +73,12 @@ def _verdict(result: Result) -> Verdict:
     return Verdict.BAD
 
 
+def longest_open_s(rules: BreakerConfig) -> float:
+    """The longest open period in seconds. Every scenario sets it."""
+    assert rules.open_max_s is not None
+    return rules.open_max_s
+
+
 class Hold:
     """What a backend asked for: to be left alone until when. `states` are that before this instant, and those in it."""
 
@@ -113,7 +119,7 @@ class Model:
         self.name = name
         self.hold = hold
         self.timeout_s = settings.timeout_s
-        self.open_max_s = settings.breaker.open_max_s
+        self.open_max_s = longest_open_s(settings.breaker)
         self.state = "closed"
         self.since = 0.0
         self.retry_at = 0.0
@@ -217,7 +223,7 @@ class Model:
             return "open without a time to retry"
         period = from_rfc3339(move.retry_at) - from_rfc3339(move.opened_at)
         self.retry_at = self.since + period
-        longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self._rules.open_max_s)
+        longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self.open_max_s)
         lower, upper = (max(d, held_until - self.since) for d in (longest / 2, longest))
         if not lower - ROUNDING_S <= period <= upper + ROUNDING_S:
             return f"open for {period:.3f} s, expected {lower:g} to {upper:g}"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from simulation.backend import UNMAPPABLE, Exchange
-from simulation.breakers import Hold, Model, Move, Result, code
+from simulation.breakers import Hold, Model, Move, Result, code, longest_open_s
 from simulation.clients import Message
 from simulation.record import Published, Record
 from simulation.scenario import REFUSING, TOTAL, Fault, Phase
@@ -100,7 +100,7 @@ class Source:
     def refused(self, at: float, rules: BreakerConfig) -> None:
         """Its account was refused: it is asked less and less."""
         self.refusals += 1
-        self.able_at = at + min(rules.open_s * 2 ** (self.refusals - 1), rules.open_max_s)
+        self.able_at = at + min(rules.open_s * 2 ** (self.refusals - 1), longest_open_s(rules))
 
     def mapped(self, result: Result) -> Result:
         """What the mapping makes of an answer: itself, or its failure if what is wanted isn't there."""
@@ -482,8 +482,8 @@ class Truth:
         by = max([start, *openings[-1:], *holds[-1:]]) + 2 * source.timeout_s + SLACK_S
         by += 1.5 * source.settings.interval_s + source.wait_s
         by += (rules.half_open_successes - 1) * (source.timeout_s + source.wait_s)
-        if _any_of(REFUSING, phases, start - rules.open_max_s - max(s.tick_s for s in siblings), start):
-            by += rules.open_max_s
+        if _any_of(REFUSING, phases, start - longest_open_s(rules) - max(s.tick_s for s in siblings), start):
+            by += longest_open_s(rules)
         if by < end and self._stale_sometime(source, by, end):
             self._at = by
             self._fail(f"{source.type}: not fresh by then, though its backend is well since {start:.3f}")

@@ -17,6 +17,7 @@ from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[i
 from yarl import URL
 
 from tidegate.core.instant import Instant
+from tidegate.outbound.http_client.connecting import NewConnection
 from tidegate.outbound.http_client.connection import PooledConnection
 
 EPOCH_WALL = 1_795_000_000.0
@@ -105,13 +106,30 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
         return await super().make_connection(peername)
 
 
-async def connected(url: URL, tls: object) -> PooledConnection:
-    """A connection to a backend over virtual sockets: `tidegate.outbound.http_client.connection.Connect`."""
+async def connected(url: URL, tls: object) -> NewConnection:
+    """A connection to a backend over virtual sockets: `tidegate.outbound.http_client.connecting.Connect`."""
     assert tls is None
     assert url.raw_host is not None
     assert url.port is not None
     _, connection = await asyncio.get_running_loop().create_connection(PooledConnection, url.raw_host, url.port)
-    return connection
+    return _NewConnection(connection)
+
+
+class _NewConnection:
+    """Is ready for requests from its beginning: there is no TLS here."""
+
+    def __init__(self, connection: PooledConnection) -> None:
+        self._connection = connection
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.is_open
+
+    async def start(self) -> PooledConnection:
+        return self._connection
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def run_in_virtual_time(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:

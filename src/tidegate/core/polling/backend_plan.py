@@ -42,7 +42,8 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
 class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How one backend is polled. At most `connections` calls are under way at once.
 
-    With `batch`, sources that are due together are asked in one exchange.
+    With `batch`, sources that are due together are asked in one exchange. A failed poll is repeated after `retry_s`
+    seconds, doubled with each failure in a row; 0 waits for the next tick.
     """
 
     name: str
@@ -53,4 +54,5 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
     policy: ClassifyPolicy
     event_bytes: int
     rpc_error_interval_s: float
+    retry_s: float = 1.0
     sources: Sequence[SourcePlan]

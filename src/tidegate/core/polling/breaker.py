@@ -8,20 +8,21 @@ A hold is the backend's own request to be left alone (``Retry-After``). It is no
 breaker admits no call before the hold ends. The caller tells every breaker of the backend about a hold, before it
 records the outcome that brought it.
 
+A knock finds out whether the backend can be reached, without a call. While the newest outcome is that it could not be,
+`knocks_from_mono` says from when a knock may bring the probe forward. See `tidegate.core.polling.knocking`.
+
 Decisions use monotonic time; wall time is only shown. Knows nothing of sources, data or events. What a breaker
 remembers is in `tidegate.core.polling.breaker_data`, what others see of it in `tidegate.core.polling.breaker_values`.
 """
 
 from typing import Self
 
-import msgspec
-
-from tidegate.core.instant import Instant
+from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.breaker_data import BreakerData
+from tidegate.core.polling.breaker_runs import Episode, Run
 from tidegate.core.polling.breaker_values import (
     BreakerRules,
     BreakerView,
-    LastFailure,
     Mode,
     Reason,
     State,
@@ -29,31 +30,13 @@ from tidegate.core.polling.breaker_values import (
     open_period_s,
 )
 from tidegate.core.polling.carried import CarriedBreaker
+from tidegate.core.polling.counting import Counting
 from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.permit import NoPermit, Permit, ProbeOut
 from tidegate.errors import ErrorCode
 
-
-class Permit:
-    """The right to make one call. Give it to `Breaker.record` once, however the call ends.
-
-    `transition` is set on the probe that moved the breaker to half-open.
-    """
-
-    __slots__ = ("generation", "recorded", "transition")
-
-    def __init__(self, generation: int, transition: Transition | None = None) -> None:
-        self.generation = generation
-        self.recorded = False
-        self.transition = transition
-
-
-class NoPermit(msgspec.Struct, frozen=True):
-    """No call now. `retry_at` is in Unix seconds, and not before the end of a hold.
-
-    None while a probe is out or the breaker is forced open.
-    """
-
-    retry_at: float | None
+POKE_EVERY_S = 10.0
+"""How often a poke lets a probe go early, in seconds: whoever pokes without end must not become the retry loop."""
 
 
 class Breaker:
@@ -64,9 +47,12 @@ class Breaker:
         self.late_results = 0
         """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
         self._config = config
-        self._data = BreakerData(name, config, now=now)
-        self._probe: Permit | None = None
-        self._probe_expires: float  # of the probe
+        self._go_on(BreakerData(name, config, now=now))
+        self._probe = ProbeOut(config.probe_deadline_s)
+        self._before_knock: Instant | None = None  # `retry_at`, while half-open because of a knock
+        self._is_poked = False
+        self._poked_at = LONG_AGO
+        self.was_held = False  # when it was open last: the backend had asked to be left alone
 
     @classmethod
     def from_carried(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
@@ -75,7 +61,7 @@ class Breaker:
         A probe that was out then is not known here: the next one may go at once.
         """
         resumed = cls(name, config, now=now)
-        resumed._data = BreakerData.from_carried(name, config, carried, now=now)
+        resumed._go_on(BreakerData.from_carried(name, config, carried, now=now))
         return resumed
 
     def carried(self, now: Instant) -> CarriedBreaker:
@@ -105,45 +91,85 @@ class Breaker:
         """
         match self._data.mode:
             case Mode.OPEN:
-                return self.retry_at_mono
+                return self._data.since.mono if self._is_poked else self.retry_at_mono
             case Mode.HALF_OPEN:
-                free_at = self._data.since.mono if self._probe is None else self._probe_expires
-                return free_at if self._data.held_until is None else max(free_at, self._data.held_until.mono)
+                held_until = LONG_AGO if self._data.held_until is None else self._data.held_until.mono
+                return max(self._data.since.mono, self._probe.expires_mono, held_until)
             case _:
                 return None
 
+    @property
+    def generation(self) -> int:
+        """Grows with each move. What was begun in an earlier generation no longer counts."""
+        return self._data.generation
+
+    @property
+    def episode(self) -> Episode | None:
+        """The episode of its openings, while it is not closed."""
+        return self._data.episode
+
+    def knocks_from_mono(self, now: Instant) -> float | None:
+        """Monotonic time from which a connection that can be made lets the probe go at once; None if never now.
+
+        That is so while it is open of its own accord, not held, and the newest outcome was unreachable.
+        """
+        data = self._data
+        wants = data.mode is Mode.OPEN and data.unreachable and not data.is_held(now)
+        return data.episode.knock_from if wants and data.episode else None
+
+    @property
+    def run(self) -> Run:
+        """What is known of the current run of failures."""
+        return self._data.run
+
+    @property
+    def wants_witness(self) -> bool:
+        """Whether it is time to ask another source, since all failures of the run are one source's."""
+        return self.is_closed and self._counting.wants_witness
+
     def view(self) -> BreakerView:
-        return self._data.view()
+        return self._data.view(self._config)
 
     def follow_clock(self, now: Instant) -> None:
         """If the wall clock was set, move the times that `view` shows. Nothing else changes."""
         self._data.follow_clock(now)
 
-    def refusal(self, now: Instant) -> NoPermit | None:
+    def refusal(self, now: Instant, *, reached: bool = False) -> NoPermit | None:
         """Return what `permit` would refuse a call with at `now`; None if it would admit one. Changes nothing."""
         match self._data.mode:
-            case Mode.OPEN if self._data.retry_at is not None:
-                admits = now.mono >= self._data.retry_at.mono
+            case Mode.OPEN:
+                admits = self._why_admitted(now, reached) is not None
             case Mode.HALF_OPEN:
-                admits = self._live_probe(now) is None
+                admits = self._probe.live(now) is None
             case mode:
                 admits = mode is not Mode.FORCED_OPEN
         return None if admits and not self._data.is_held(now) else NoPermit(self.view().next_try_at(now))
 
-    def permit(self, now: Instant) -> Permit | NoPermit:
-        """Ask to make one call now. Record every `Permit`: a probe that is not recorded blocks the next for a while."""
-        refused = self.refusal(now)
+    def permit(self, now: Instant, *, reached: bool = False) -> Permit | NoPermit:
+        """Ask to make one call now. Record every `Permit`: a probe that is not recorded blocks the next for a while.
+
+        `reached` says that a knock has just found that a connection can be made.
+        """
+        refused = self.refusal(now, reached=reached)
         if refused is not None:
             return refused
         match self._data.mode:
             case Mode.OPEN:
-                half_open = self._enter(Mode.HALF_OPEN, Reason.RETRY_DUE, now, cause=self._data.cause)
-                return self._admit_probe(now, half_open)
+                reason = self._why_admitted(now, reached) or Reason.RETRY_DUE
+                opened, retry_at = self._data.since, self._data.retry_at
+                half_open = self._enter(Mode.HALF_OPEN, reason, now, cause=self._data.cause)
+                self._before_knock = retry_at if reason is Reason.REACHABLE else None
+                self.was_held = self._data.held_until is not None and self._data.held_until.mono > opened.mono
+                return self._probe.begin(Permit(self._data.generation, half_open), now)
             case Mode.HALF_OPEN:
-                return self._admit_probe(now)
+                return self._probe.begin(Permit(self._data.generation), now)
             case _:
-                self._heal(now)
+                self._counting.heal(now)
                 return Permit(self._data.generation)
+
+    def is_held(self, now: Instant) -> bool:
+        """Whether the backend has asked for no call at `now`."""
+        return self._data.is_held(now)
 
     def hold(self, until: Instant) -> None:
         """The backend asks for no call before `until`. An earlier hold that ends later stays as it is.
@@ -151,8 +177,16 @@ class Breaker:
         If the breaker is open and the hold ends later than its open period, the end of the hold becomes its
         `retry_at`, without a transition.
         """
+        self._is_poked = False
         if self._data.held_until is None or until.mono > self._data.held_until.mono:
             self._data.held_until = until
+
+    def poke(self, now: Instant) -> bool:
+        """Let the probe go now, at most once in `POKE_EVERY_S`. Return whether that changes anything."""
+        is_early = now.mono < self._poked_at + POKE_EVERY_S
+        if self._data.mode is Mode.OPEN and not self._data.is_held(now) and not is_early:
+            self._is_poked, self._poked_at = True, now.mono
+        return self._is_poked
 
     def release(self) -> None:
         """End the hold: an operator gave a command to this or another breaker of the backend."""
@@ -167,11 +201,15 @@ class Breaker:
         jitter: float,
         fault: Fault | None = None,
         came_from: frozenset[str] = frozenset(),
+        repeats: bool = False,
     ) -> Transition | None:
         """Record the end of the call that `permit` admitted. Return the transition that it caused, if any.
 
         `fault` says why the call failed, and `came_from` which sources it was for. `jitter`, in [0, 1), is used if this
         opens the breaker. A permit counts once, and only in the generation in which it was given.
+
+        `repeats` says that this was the repetition of a failed call, and that the breaker has other sources: it is not
+        counted while only one source fails. As soon as another one does, all of the run counts.
         """
         if permit.recorded:
             return None
@@ -179,18 +217,14 @@ class Breaker:
         if not self._counts(permit, now):
             self.late_results += 1
             return None
-        self._probe = None
-        match verdict:
-            case Verdict.IGNORED:
+        self._probe.end()
+        match self._counting.count(verdict, fault=fault, came_from=came_from, repeats=repeats, now=now):
+            case None:
                 return None
-            case Verdict.ALIVE:
-                # The backend answered, but refused this one call. While closed that neither ends nor continues a run of
-                # failures. A probe only asks whether the backend is there, and it is.
-                return self._succeeded(now) if self._data.mode is Mode.HALF_OPEN else None
-            case Verdict.SUCCESS:
-                return self._succeeded(now)
-            case Verdict.FAILURE:
-                return self._failed(now, jitter, fault, came_from)
+            case Reason.PROBE_SUCCEEDED as reason:
+                return self._enter(Mode.CLOSED, reason, now)
+            case reason:
+                return self._open(reason, now, jitter, fault.code if fault else None)
 
     def force_open(self, now: Instant) -> Transition | None:
         """Refuse every call until `reset`. None if it is forced open already."""
@@ -212,52 +246,40 @@ class Breaker:
         """Close, forget every count, and end an override and a hold. Calls under way no longer count."""
         self.release()
         self._data.failures = self._data.successes = self._data.openings = 0
+        self._data.run, self._data.episode, self._data.unreachable = Run(), None, False
         return self._enter(Mode.CLOSED, Reason.RESET, now)
+
+    def _go_on(self, data: BreakerData) -> None:
+        self._data = data
+        self._counting = Counting(data, self._config)
 
     def _counts(self, permit: Permit, now: Instant) -> bool:
         if permit.generation != self._data.generation:
             return False
         # A probe past its deadline has lost its place, so another one may be out: only that one decides.
-        return self._data.mode is not Mode.HALF_OPEN or permit is self._live_probe(now)
+        return self._data.mode is not Mode.HALF_OPEN or permit is self._probe.live(now)
 
-    def _succeeded(self, now: Instant) -> Transition | None:
-        self._tally(now, failed=False)
-        if self._data.mode is Mode.HALF_OPEN and self._data.successes >= self._config.half_open_successes:
-            return self._enter(Mode.CLOSED, Reason.PROBE_SUCCEEDED, now)
-        return None
-
-    def _failed(self, now: Instant, jitter: float, fault: Fault | None, came_from: frozenset[str]) -> Transition | None:
-        self._tally(now, failed=True)
-        if fault:
-            self._data.last_error = LastFailure(fault.code, fault.message, now.wall, came_from)
-            self._data.last_error_at = now
-        reason = self._reason_to_open()
-        return self._open(reason, now, jitter, fault.code if fault else None) if reason else None
-
-    def _tally(self, now: Instant, *, failed: bool) -> None:
-        self._heal(now)
-        data = self._data
-        data.failures = data.failures + 1 if failed else 0
-        data.successes = 0 if failed else data.successes + 1
-        if self._config.failure_rate is not None:
-            data.window.add(now.mono, failed=failed)
-
-    def _reason_to_open(self) -> Reason | None:
-        config, data = self._config, self._data
-        match data.mode:
-            case Mode.HALF_OPEN:
-                return Reason.PROBE_FAILED
-            case Mode.CLOSED if data.failures >= config.failure_threshold:
-                return Reason.FAILURE_THRESHOLD
-            case Mode.CLOSED if config.failure_rate is not None and len(data.window) >= config.rate_minimum_calls:
-                return Reason.FAILURE_RATE if data.window.failure_rate >= config.failure_rate else None
-            case _:
-                return None
+    def _why_admitted(self, now: Instant, reached: bool) -> Reason | None:
+        """Why a probe is admitted now, while open; None if it is not."""
+        knocks_from = self.knocks_from_mono(now) if reached else None
+        if self._data.retry_at is not None and now.mono >= self._data.retry_at.mono:
+            return Reason.RETRY_DUE
+        if self._is_poked:
+            return Reason.POKE
+        return Reason.REACHABLE if knocks_from is not None and now.mono >= knocks_from else None
 
     def _open(self, reason: Reason, now: Instant, jitter: float, cause: ErrorCode | None) -> Transition:
-        config = self._config
-        self._data.openings += 1
-        period = open_period_s(self._data.openings, open_s=config.open_s, open_max_s=config.open_max_s, jitter=jitter)
+        config, data = self._config, self._data
+        if data.mode is Mode.CLOSED:
+            data.episode = Episode.after(data.episode, now, open_max_s=config.open_max_s, jitter=jitter)
+        elif data.episode is not None and not data.unreachable:
+            data.episode = data.episode.with_fruitless(0)
+        elif data.episode is not None and self._before_knock is not None:
+            # A connection could be made, but the probe found none: that is no news.
+            data.episode = data.episode.with_fruitless(data.episode.fruitless + 1)
+            return self._enter(Mode.OPEN, reason, now, retry_at=self._before_knock.seen_at(now), cause=cause)
+        data.openings += 1
+        period = open_period_s(data.openings, open_s=config.open_s, open_max_s=config.open_max_s, jitter=jitter)
         retry_at = Instant(now.mono + period, now.wall + period)
         return self._enter(Mode.OPEN, reason, now, retry_at=retry_at, cause=cause)
 
@@ -272,18 +294,7 @@ class Breaker:
     ) -> Transition:
         """The only place where the breaker moves."""
         # The next generation: a probe that is still out belongs to the one before, and no longer counts.
-        self._probe = None
+        self._probe.end()
+        self._before_knock = None
+        self._is_poked = False
         return self._data.enter(mode, reason, now, retry_at=retry_at, cause=cause)
-
-    def _admit_probe(self, now: Instant, transition: Transition | None = None) -> Permit:
-        self._probe = Permit(self._data.generation, transition)
-        self._probe_expires = now.mono + self._config.probe_deadline_s
-        return self._probe
-
-    def _live_probe(self, now: Instant) -> Permit | None:
-        return self._probe if self._probe is not None and now.mono < self._probe_expires else None
-
-    def _heal(self, now: Instant) -> None:
-        """Forget the openings once closed for long enough, so that a flapping backend keeps its back-off."""
-        if self._data.mode is Mode.CLOSED and now.mono - self._data.since.mono >= self._config.heal_s:
-            self._data.openings = 0

@@ -3,13 +3,12 @@
 The data alone: `breaker` decides when a breaker moves and what counts, and nobody else changes this.
 """
 
-from collections import deque
-from collections.abc import Iterator
 from typing import Self
 
 import msgspec
 
-from tidegate.core.instant import Instant
+from tidegate.core.instant import Instant, carried_time, resumed_time
+from tidegate.core.polling.breaker_runs import CallWindow, Episode, Run
 from tidegate.core.polling.breaker_values import (
     BreakerRules,
     BreakerView,
@@ -32,10 +31,14 @@ class BreakerData:
 
     `generation` grows with each move. `failures` and `successes` are the current runs, `openings` how many times in a
     row the breaker has opened. `retry_at` ends the open period, `held_until` the backend's newest hold.
+
+    `run` is what is known of the current run of failures beside their count. `unreachable` is whether the newest
+    outcome that counted was. `episode` begins when a closed breaker opens, and ends when it was closed for long enough.
     """
 
     __slots__ = (
         "cause",
+        "episode",
         "failures",
         "generation",
         "held_until",
@@ -46,8 +49,10 @@ class BreakerData:
         "name",
         "openings",
         "retry_at",
+        "run",
         "since",
         "successes",
+        "unreachable",
         "window",
     )
 
@@ -67,6 +72,9 @@ class BreakerData:
         self.last_error: LastFailure | None = None
         self.history: tuple[Move, ...] = (Move(now, None, State.CLOSED, Reason.START),)
         self.window = CallWindow(config.rate_window_s)
+        self.run = Run()
+        self.unreachable = False
+        self.episode: Episode | None = None
 
     @classmethod
     def from_carried(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
@@ -89,6 +97,10 @@ class BreakerData:
         )
         for at, failed in carried.window:
             resumed.window.add(now.when(at).mono, failed=failed)
+        resumed.run = Run(resumed_time(carried.run_began, now), carried.uncounted, frozenset(carried.run_from))
+        resumed.unreachable = carried.unreachable
+        if carried.episode is not None:
+            resumed.episode = Episode.from_carried(carried.episode, now)
         return resumed
 
     def carried(self, now: Instant) -> CarriedBreaker:
@@ -107,6 +119,11 @@ class BreakerData:
             last_error=self.last_error,
             history=[CarriedMove(move.at.wall, move.from_state, move.to, move.reason) for move in self.history],
             window=[(now.wall_at(at), failed) for at, failed in self.window],
+            run_began=carried_time(self.run.began, now),
+            uncounted=self.run.uncounted,
+            run_from=sorted(self.run.came_from),
+            unreachable=self.unreachable,
+            episode=None if self.episode is None else self.episode.carried(now),
         )
 
     def enter(
@@ -134,8 +151,8 @@ class BreakerData:
             return self.retry_at
         return max(self.retry_at, self.held_until, key=lambda instant: instant.mono)
 
-    def view(self) -> BreakerView:
-        """The breaker as others see it."""
+    def view(self, rules: BreakerRules) -> BreakerView:
+        """The breaker as others see it; `rules` are those that it follows."""
         return BreakerView(
             name=self.name,
             state=self.mode.shown,
@@ -144,6 +161,8 @@ class BreakerData:
             failure_count=self.failures,
             success_count=self.successes,
             open_count=self.openings,
+            open_max_s=rules.open_max_s,
+            half_open_successes=rules.half_open_successes,
             retry_at=self._retry_at_wall,
             last_error=self.last_error,
             cause=self.cause,
@@ -184,38 +203,6 @@ class BreakerData:
     def _retry_at_wall(self) -> float | None:
         retry_at = self.probe_admitted_at
         return None if retry_at is None else retry_at.wall
-
-
-class CallWindow:
-    """The calls of the last `span_s` seconds, and how many of them failed."""
-
-    def __init__(self, span_s: float) -> None:
-        self._span_s = span_s
-        self._calls: deque[tuple[float, bool]] = deque()
-        self._failed = 0
-
-    def add(self, now: float, *, failed: bool) -> None:
-        """Count a call that ended `now`, in monotonic seconds, and forget the calls that are too old."""
-        self._calls.append((now, failed))
-        self._failed += failed
-        while self._calls[0][0] <= now - self._span_s:
-            self._failed -= self._calls.popleft()[1]
-
-    def clear(self) -> None:
-        """Forget every call."""
-        self._calls.clear()
-        self._failed = 0
-
-    def __iter__(self) -> Iterator[tuple[float, bool]]:
-        return iter(self._calls)
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    @property
-    def failure_rate(self) -> float:
-        """The share of calls that failed. Asked only of a window with calls in it."""
-        return self._failed / len(self._calls)
 
 
 def _when(now: Instant, wall: float | None) -> Instant | None:

@@ -27,6 +27,8 @@ class Reason(enum.StrEnum):
     FAILURE_THRESHOLD = "failure_threshold"
     FAILURE_RATE = "failure_rate"
     RETRY_DUE = "retry_due"
+    REACHABLE = "reachable"
+    POKE = "poke"
     PROBE_FAILED = "probe_failed"
     PROBE_SUCCEEDED = "probe_succeeded"
     FORCE_OPEN = "force_open"
@@ -57,8 +59,8 @@ class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     failure_threshold: int = 5
-    open_s: float = 5.0
-    open_max_s: float = 300.0
+    open_s: float = 2.0
+    open_max_s: float = 15.0
     half_open_successes: int = 1
     heal_s: float = 30.0
     probe_deadline_s: float = 3.0
@@ -110,6 +112,8 @@ class BreakerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What ``GET /api/v1/status/circuit-breaker`` shows of a breaker, except its times. Every field here is shown.
 
     `failure_count` and `success_count` are the current run of failures and of successes; one of them is 0.
+    `open_max_s` and `half_open_successes` are configured: with them a client can tell how soon after its return a
+    backend is known to be back.
     """
 
     name: str
@@ -118,6 +122,8 @@ class BreakerFacts(msgspec.Struct, frozen=True, kw_only=True):
     failure_count: int
     success_count: int
     open_count: int
+    open_max_s: float
+    half_open_successes: int
 
 
 class BreakerView(BreakerFacts, frozen=True, kw_only=True):

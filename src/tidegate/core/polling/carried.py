@@ -24,11 +24,20 @@ class CarriedMove(msgspec.Struct, frozen=True):
     reason: Reason
 
 
+class CarriedEpisode(msgspec.Struct, frozen=True, kw_only=True):
+    """An `Episode` of a breaker."""
+
+    began: float
+    openings: int
+    knock_from: float
+    fruitless: int
+
+
 class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a `Breaker`.
 
     `mode` is the name of a `Mode`. `window` are the calls that `failure_rate` counts: when each ended, and whether it
-    failed.
+    failed. `run_began`, `uncounted` and `run_from` are the `Run` of failures.
     """
 
     mode: str
@@ -43,6 +52,11 @@ class CarriedBreaker(msgspec.Struct, frozen=True, kw_only=True):
     last_error: LastFailure | None
     history: list[CarriedMove]
     window: list[tuple[float, bool]]
+    run_began: float | None
+    uncounted: int
+    run_from: list[str]
+    unreachable: bool
+    episode: CarriedEpisode | None
 
 
 class CarriedTold(msgspec.Struct, frozen=True):
@@ -69,13 +83,15 @@ class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
     told: CarriedTold
 
 
-class CarriedReports(msgspec.Struct, frozen=True):
-    """The state of an `ErrorReports`. The times are None between episodes."""
+class CarriedReports(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of an `ErrorReports`. Times are None if that never happened."""
 
     failures: int
     suppressed: int
     began_at: float | None
     reported_at: float | None
+    well_since: float | None
+    log_says_failing: bool
 
 
 class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,31 +100,45 @@ class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: float
     anchor: float
     next_at: float
-    off_grid: bool
     missed: int
 
 
+class CarriedCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a `SourceCalls`. Times are None if that never happened."""
+
+    last_sent: float | None
+    last_off_grid: float | None
+    tick_refused: bool
+    failed_alone: bool
+    refusals: int
+    waits_until: float | None
+
+
 class CarriedSource(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a `Source`. `backs_off_until` and `last_sent` are None if that never happened."""
+    """The state of a `Source`."""
 
     freshness: CarriedFreshness
     reports: CarriedReports
     requests: int
     attempted: bool
     idle: bool
-    auth_refusals: int
-    backs_off_until: float | None
-    last_sent: float | None
+    calls: CarriedCalls
     missed_counted: int
 
 
 class CarriedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a `BackendState`. `untold` are the moves of breakers not published yet, oldest first."""
+    """The state of a `BackendState`.
+
+    `held_back` are the sources that are asked when a hold ends, and `due` those that are asked at once. `untold` are
+    the moves of breakers not published yet, oldest first. `busy` counts the refusals in a row without a time to wait.
+    """
 
     breakers: dict[str, CarriedBreaker]
     sources: dict[str, CarriedSource]
     ticks: dict[str, CarriedTicks]
     held_back: list[str]
+    due: list[str]
+    busy: int
     untold: list[Transition]
 
 

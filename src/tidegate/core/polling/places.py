@@ -32,6 +32,18 @@ class Places(Generic[T]):
         self._free -= 1
         return heapq.heappop(self._waiting).who
 
+    def take(self) -> bool:
+        """Take a place without waiting, if one is free that nobody waits for. Return whether that is so."""
+        if not self.has_room:
+            return False
+        self._free -= 1
+        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a place is free that nobody waits for."""
+        return self._free > 0 and not self._waiting
+
     def leave(self) -> None:
         """Give a place back."""
         self._free += 1

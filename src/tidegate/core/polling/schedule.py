@@ -1,20 +1,26 @@
-"""When each source of one backend is due.
+"""When each source of one backend has its ticks.
 
 Every source has a fixed grid: ``anchor + n * interval``. After a tick, the next one is on that grid and strictly in the
-future, so a late tick neither delays the following ones nor leads to a burst. After a poll off the grid (a hint, a
-recovery) the source returns to its grid, half an interval later at the earliest. All times are in seconds of the
-monotonic clock. Knows nothing of calls or breakers.
+future, so a late tick neither delays the following ones nor leads to a burst. All times are in seconds of the monotonic
+clock. Knows nothing of calls or breakers, nor of anything that is asked between two ticks.
 """
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.carried import CarriedTicks
 
 FIRST_POLL_WITHIN_S = 1.0
 """First polls are spread over this many seconds: soon, but a backend is not asked for everything at once."""
+
+
+class Tick(NamedTuple):
+    """A tick of the source `name`, at the monotonic time `at`."""
+
+    name: str
+    at: float
 
 
 class Schedule:
@@ -38,7 +44,7 @@ class Schedule:
         """Go on with the ticks of `name` where `carried` left off, instead of `add`."""
         ticks = self._sources[name] = _Ticks(carried.interval_s, now.when(carried.anchor).mono)
         ticks.missed = carried.missed
-        self._arm(name, now.when(carried.next_at).mono, off_grid=carried.off_grid)
+        self._arm(name, now.when(carried.next_at).mono)
 
     def carried(self, name: str, now: Instant) -> CarriedTicks:
         """The whole state of `name` at `now`."""
@@ -47,7 +53,6 @@ class Schedule:
             interval_s=ticks.interval_s,
             anchor=now.wall_at(ticks.anchor),
             next_at=now.wall_at(ticks.next_at),
-            off_grid=ticks.off_grid,
             missed=ticks.missed,
         )
 
@@ -62,23 +67,20 @@ class Schedule:
         """When `name` is due next."""
         return self._sources[name].next_at
 
-    def take_due(self, now: float) -> list[str]:
-        """Return the sources that are due, longest due first, and arm each for its next time.
+    def take_due(self, now: float) -> list[Tick]:
+        """Return the ticks that are due, longest due first, one for each source, and arm each for its next time.
 
-        Ticks of the grid that passed unnoticed in between are counted as missed.
+        Ticks that passed unnoticed in between are counted as missed.
         """
-        names = []
+        ticks = []
         while (at := self.next_at) is not None and at <= now:
             name = self._heap[0][1]
             source = self._sources[name]
-            if source.off_grid:
-                following = source.tick_after(now + source.interval_s / 2)
-            else:
-                following = source.tick_after(now)
-                source.missed += round((following - at) / source.interval_s) - 1
+            following = source.tick_after(now)
+            source.missed += round((following - at) / source.interval_s) - 1
             self._arm(name, following)
-            names.append(name)
-        return names
+            ticks.append(Tick(name, at))
+        return ticks
 
     def miss(self, name: str) -> None:
         """Count a tick of `name` as missed: its last call is still under way."""
@@ -88,40 +90,17 @@ class Schedule:
         """Return how many ticks of `name` led to no poll because the backend, or this process, was too slow."""
         return self._sources[name].missed
 
-    def hint(self, names: Iterable[str], now: float) -> None:
-        """Something has changed at the backend: `names` are due now."""
-        for name in names:
-            self._arm(name, now, off_grid=True)
-
-    def spread(self, names: Sequence[str], now: float, *, jitter: float) -> None:
-        """The backend is back: poll each of `names` once, in this order, spread evenly over its interval.
-
-        `jitter`, in [0, 1), is the position in each source's share of the interval. Leave out sources that were just
-        polled.
-        """
-        for index, name in enumerate(names):
-            share = (index + jitter) / len(names)
-            source = self._sources[name]
-            at = now + share * source.interval_s
-            # Never later than before: while a backend comes and goes, a source would be put off again and again.
-            if not source.off_grid or at < source.next_at:
-                self._arm(name, at, off_grid=True)
-
     def set_interval(self, name: str, interval_s: float, now: float) -> None:
-        """Poll `name` every `interval_s` from now on. The grid keeps its anchor; a poll off the grid stays due."""
+        """Poll `name` every `interval_s` from now on. The grid keeps its anchor."""
         source = self._sources[name]
-        if source.interval_s == interval_s:
-            return
-        source.interval_s = interval_s
-        if not source.off_grid:
+        if source.interval_s != interval_s:
+            source.interval_s = interval_s
             self._arm(name, source.tick_after(now))
 
-    def _arm(self, name: str, at: float, *, off_grid: bool = False) -> None:
-        source = self._sources[name]
-        source.next_at = at
-        source.off_grid = off_grid
+    def _arm(self, name: str, at: float) -> None:
+        self._sources[name].next_at = at
         heapq.heappush(self._heap, (at, name))
-        # Each hint leaves an outdated entry behind: without this, many hints would grow the heap without bound.
+        # Each change of an interval leaves an outdated entry behind, and there may be many.
         if len(self._heap) > 2 * len(self._sources):
             self._heap = [(source.next_at, name) for name, source in self._sources.items()]
             heapq.heapify(self._heap)
@@ -131,10 +110,9 @@ class Schedule:
 
 
 class _Ticks:
-    __slots__ = ("anchor", "interval_s", "missed", "next_at", "off_grid")
+    __slots__ = ("anchor", "interval_s", "missed", "next_at")
 
-    next_at: float  # `_arm` sets both
-    off_grid: bool
+    next_at: float  # `_arm` sets it
 
     def __init__(self, interval_s: float, anchor: float) -> None:
         self.interval_s = interval_s

@@ -13,8 +13,11 @@ from tidegate.core.measurements import (
     ClientLeft,
     EventPublished,
     EventsSkipped,
+    KnockEnded,
     Measurement,
+    OutageEnded,
     PollEnded,
+    RepetitionEnded,
     RequestRefused,
     TicksMissed,
 )
@@ -75,6 +78,14 @@ class MetricsContract(ABC):
             metrics.observe(TicksMissed("very.secret", 1))
             assert b"very.secret" not in _shown(metrics).render(NOTHING)
 
+    async def test_a_backend_that_is_not_covered_is_not_shown(self) -> None:
+        async with self.opened() as metrics:
+            metrics.observe(BreakerMoved("very-secret", "open"))
+            metrics.observe(KnockEnded("very-secret", "reachable"))
+            metrics.observe(RepetitionEnded("very-secret", "answered"))
+            metrics.observe(OutageEnded("very-secret", 60.0))
+            assert b"very-secret" not in _shown(metrics).render(NOTHING)
+
 
 def _shown(metrics: Metrics) -> RenderedMetrics:
     if not isinstance(metrics, RenderedMetrics):
@@ -89,6 +100,9 @@ def _tell_all(metrics: Metrics) -> None:
         metrics.observe(PollEnded(text, ErrorCode.RPC_TIMEOUT, 2.0))
         metrics.observe(TicksMissed(text, 2))
         metrics.observe(BreakerMoved(text, "open"))
+        metrics.observe(KnockEnded(text, "unreachable"))
+        metrics.observe(RepetitionEnded(text, "no_room"))
+        metrics.observe(OutageEnded(text, 60.0))
         metrics.observe(ClientConnected(text))
         metrics.observe(ClientLeft(text, text))
         metrics.observe(EventsSkipped(text, 7))

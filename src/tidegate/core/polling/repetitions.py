@@ -1,0 +1,117 @@
+"""When a failed call is repeated, between the ticks of its source: soon, then less and less often, within a budget.
+
+One lost packet must not cost a source that is asked once a minute a whole minute. But whoever repeats without a budget
+keeps an overloaded backend overloaded. So of one backend one repetition is under way at a time, only with a connection
+that nobody waits for, and at a limited rate. Whoever finds no room waits for its next tick.
+
+Times are monotonic. Knows nothing of breakers and holds: who may be asked is decided in `lineup`.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+
+from tidegate.core.instant import LONG_AGO, Instant
+from tidegate.core.polling.backend_plan import BackendPlan
+from tidegate.core.polling.source import Source
+from tidegate.errors import ErrorCode
+
+SPREAD = 0.2
+"""How far the wait may be from what was computed, as a share of it: many clients of one backend must not agree."""
+
+SHARE = 0.1
+"""How many repetitions a backend gets, as a share of the calls that it gets at its normal rate."""
+
+LEAST_PER_S = 1.0
+"""How many repetitions a second a backend gets however seldom it is asked."""
+
+_MAX_DOUBLINGS = 64
+
+
+class Repetitions:
+    """The repetitions of one backend. `rate_per_s` is its normal rate of calls."""
+
+    def __init__(self, plan: BackendPlan, *, rate_per_s: float) -> None:
+        self._retry_s = plan.retry_s
+        self._timeout_s = plan.timeout_s
+        self._gap_s = 1 / max(LEAST_PER_S, SHARE * rate_per_s)
+        self._due: list[tuple[float, int, list[Source]]] = []  # a heap
+        self._groups: dict[Source, list[Source]] = {}
+        self._planned = 0
+        self._in_flight = False
+        self._free_at = LONG_AGO
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next repetition is due; None if none is planned."""
+        while self._due and not self._due[0][2]:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    @property
+    def waiting(self) -> Sequence[Source]:
+        """The sources whose call is going to be repeated."""
+        return list(self._groups)
+
+    def due_at(self, source: Source) -> float | None:
+        """When the call of `source` is repeated; None if it is not."""
+        group = self._groups.get(source)
+        return next((at for at, _, each in self._due if each is group), None) if group is not None else None
+
+    def plan(
+        self,
+        failed: Sequence[Source],
+        *,
+        now: Instant,
+        not_before: float,
+        unreachable: bool,
+        draw: Callable[[], float],
+    ) -> None:
+        """The calls of `failed`, which were made together, failed `now`: repeat them together.
+
+        Without `unreachable`, a run of failures doubles the wait. Sources that are asked more often than that are left
+        out. `draw` returns a random number in [0, 1).
+        """
+        if not self._retry_s or not failed:
+            return
+        doublings = 0 if unreachable else min(min(source.failures for source in failed) - 1, _MAX_DOUBLINGS)
+        wait_s = self._retry_s * 2.0**doublings * (1 - SPREAD + 2 * SPREAD * draw())
+        if any(source.failure is ErrorCode.RPC_TIMEOUT for source in failed) and not unreachable:
+            wait_s = max(wait_s, self._timeout_s)
+        group = [source for source in failed if wait_s < source.interval_s]
+        for source in group:
+            self.drop(source)
+            self._groups[source] = group
+        if group:
+            at = max(now.mono + wait_s, not_before)
+            if at < self._free_at <= at + SPREAD * self._gap_s:
+                at = self._free_at  # nobody is to find no room only because the wait was short by chance
+            self._planned += 1
+            heapq.heappush(self._due, (at, self._planned, group))
+
+    def drop(self, source: Source) -> None:
+        """`source` is asked for another reason, or must not be asked: its call is not repeated."""
+        group = self._groups.pop(source, None)
+        if group is not None:
+            group.remove(source)
+
+    def take_due(self, now: Instant) -> list[list[Source]]:
+        """Return the groups whose repetition is due, earliest first. They are planned no longer."""
+        groups = []
+        while (at := self.next_at) is not None and at <= now.mono:
+            group = heapq.heappop(self._due)[2]
+            for source in group:
+                del self._groups[source]
+            groups.append(group)
+        return groups
+
+    def begin(self, now: Instant) -> bool:
+        """Take the budget of one repetition, if there is any. Return whether that is so. It ends with `ended`."""
+        if self._in_flight or now.mono < self._free_at:
+            return False
+        self._in_flight = True
+        self._free_at = now.mono + self._gap_s
+        return True
+
+    def ended(self) -> None:
+        """The repetition that was under way has ended."""
+        self._in_flight = False
