@@ -9,8 +9,8 @@ from bench.faults import Outage, busiest
 from bench.recovering import Cell, GatewayLane, measured
 from bench.servers import Tidegate
 
-REFUSED = Cell(Outage.REFUSED, sources=20, interval_s=1.0, outage_s=10.0)
-ONE_POLL = Cell(Outage.ONE_POLL, sources=3, interval_s=20.0, outage_s=1.0)
+REFUSED = Cell(Outage.REFUSED, sources=20, interval_s=1.0, lengths_s=(10.0,))
+ONE_POLL = Cell(Outage.ONE_POLL, sources=3, interval_s=20.0, lengths_s=(1.0,))
 
 SLACK_S = 3.0
 
