@@ -160,7 +160,7 @@ class Checked(Protocol):
 
 
 class Store(Protocol):
-    """Keeps the last good values across restarts."""
+    """Keeps the last good values across restarts. See `KeepsPublished` for an extension."""
 
     async def load(self) -> Sequence[SavedValue]:
         """Return all saved values."""
