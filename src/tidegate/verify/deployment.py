@@ -79,7 +79,9 @@ class Deployment:
         self.interval_s = max(source.interval_s for source in sources)
         self.settings = settings
         self.programs = programs
-        self.patience_s = 10.0 + 8 * self.interval_s
+        # The sources of a gateway of our own that are polled seldom are asked when we say so.
+        waited_s = self.interval_s if settings is None else min(settings.intervals_s.values())
+        self.patience_s = 10.0 + 8 * waited_s
 
     @property
     def is_local(self) -> bool:
