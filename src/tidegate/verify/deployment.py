@@ -111,6 +111,16 @@ class Deployment:
             await asyncio.sleep(POLL_S)
             problem = await self._trouble()
 
+    async def recover_fully(self) -> None:
+        """Like `recover`, and then wait until the next failure of a source is the first one of an episode.
+
+        Its episodes of errors are over when it was well for `rpc_error_interval_s`. Nothing is waited for if that is
+        unknown.
+        """
+        await self.recover()
+        if self.settings is not None:
+            await asyncio.sleep(self.settings.rpc_error_interval_s)
+
     async def heal(self) -> None:
         """Switch off all faults and release all held answers. Raises `CouldNotTest`."""
         await self.proxy.clear()

@@ -97,10 +97,8 @@ async def _fails_and_recovers(trial: Trial, watcher: Observer, failure: Failure)
     ]
     trial.check_none(f"{failure.name}: no other code is told", odd, f"{failure.code} in {len(errors)} rpc_error")
     mark = watcher.mark
-    await trial.deployment.recover()
+    await trial.deployment.recover_fully()
     await trial.see_fresh(f"{failure.name} is over: every source is fresh", watcher, after=mark)
-    if trial.settings is not None:  # an episode is over when the source was well for so long
-        await asyncio.sleep(trial.settings.rpc_error_interval_s)
 
 
 async def _is_told_when_to_come_back(trial: Trial, watcher: Observer) -> None:
@@ -115,7 +113,7 @@ async def _is_told_when_to_come_back(trial: Trial, watcher: Observer) -> None:
     saw = f"Retry-After {RETRY_AFTER_S} s, open for {move.period_s:.3f} s"
     trial.check("HTTP 429: not before Retry-After", move.period_s >= RETRY_AFTER_S - audit.RESOLUTION_S, saw)
     mark = watcher.mark
-    await trial.deployment.recover()
+    await trial.deployment.recover_fully()
     await trial.see_fresh("HTTP 429 is over: every source is fresh", watcher, after=mark)
 
 
