@@ -1,0 +1,49 @@
+"""What a backend asked for: to be left alone until when."""
+
+from simulation.tap import Exchange
+from simulation.verdicts import Verdict, verdict
+from tidegate.config import BackendConfig
+from tidegate.errors import HttpStatus
+
+HOLDING_STATUSES = {429, 503}
+FIRST_S, LONGEST_S = 5.0, 300.0
+"""How long a 429 without a wish holds, doubled each time, and the longest that it does."""
+
+
+class Hold:
+    """The hold of one backend. `states` are when it ended before this instant, and after each call that ended in it."""
+
+    def __init__(self, settings: BackendConfig) -> None:
+        self.states = [float("-inf")]
+        self.spans: list[tuple[float, float]] = []
+        self._believed_s = settings.retry_after_max_s
+        self._too_many = 0
+
+    @property
+    def until(self) -> float:
+        return self.states[-1]
+
+    def begin_instant(self) -> None:
+        del self.states[:-1]
+
+    def ended(self, exchange: Exchange) -> None:
+        """A call ended, maybe with ``Retry-After``."""
+        assert exchange.ended is not None
+        wish = min(self._wish_s(exchange), self._believed_s)
+        if wish and exchange.ended + wish > self.until:
+            self.states.append(exchange.ended + wish)
+            self.spans.append((exchange.ended, self.until))
+
+    def was_on(self, start: float, end: float) -> bool:
+        """Whether the backend was to be left alone at any time between these two."""
+        return any(since < end and until > start for since, until in self.spans)
+
+    def _wish_s(self, exchange: Exchange) -> float:
+        refusals = [r for r in exchange.results or () if isinstance(r, HttpStatus) and r.status in HOLDING_STATUSES]
+        wish = max((refusal.retry_after_s or 0.0 for refusal in refusals), default=0.0)
+        if not wish and any(refusal.status == 429 for refusal in refusals):
+            self._too_many += 1
+            wish = min(FIRST_S * 2 ** (self._too_many - 1), LONGEST_S)
+        elif exchange.results is not None and verdict(exchange.results) is Verdict.GOOD:
+            self._too_many = 0
+        return wish
