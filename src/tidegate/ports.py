@@ -34,6 +34,7 @@ __all__ = [
     "Event",
     "Grant",
     "Instant",
+    "Knocks",
     "Measurement",
     "Metrics",
     "PatternSet",
@@ -116,6 +117,30 @@ class Prepares(Protocol):
         Must not contact the backend. The gateway calls the returned function at most once, soon, instead of
         `Backend.call`. Raises `NoCredentials` if something is missing; the breaker then records nothing, and the
         source gets the error `RPC_AUTH` and backs off. The caller sets the timeout.
+
+        The returned function may have two attributes, which the gateway reads. `connected`, a bool: whether the TCP or
+        Unix connection of its last attempt stood. It must be right when the exchange has ended, in whatever way, also
+        when it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
+        `secret`, bytes: the credentials that it sends; None or absent if it sends none. The gateway only compares
+        them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed.
+        """
+        ...
+
+
+@runtime_checkable
+class Knocks(Protocol):
+    """An optional extension of `Backend`: finds out whether the backend can be reached, without a call.
+
+    The gateway knocks, about once a second, while calls have stopped because no connection could be made: their
+    function from `Prepares.prepare` said that it was not `connected`.
+    """
+
+    async def knock(self) -> None:
+        """Make a connection in the same way as a call, with all addresses of the name, and stop there.
+
+        Sends nothing: no TLS, no login. Keeps the connection for the next call, if possible, and closes it if there is
+        no call within a few seconds. Raises `BackendError` if there is no connection. The caller sets the timeout.
+        Cancelling must leave nothing behind.
         """
         ...
 

@@ -21,14 +21,21 @@ from tidegate.runtime.deadline import deadline
 CLOSE_S = 5.0
 """How long a backend may take to close its connections, in seconds: the end of the process waits for it."""
 
+KNOCK_S = 3.0
+"""How long a knock may take, in seconds, if the calls of the backend may take longer."""
+
 log = structlog.get_logger("tidegate.exchange")
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A backend that can be asked now. If `checks`, its answers have yet to be checked: they may not be JSON."""
+    """A backend that can be asked now. If `checks`, its answers have yet to be checked: they may not be JSON.
+
+    `secret` is the credentials that `ask` sends, to be compared with others; None if there are none.
+    """
 
     ask: Ask
     checks: bool
+    secret: bytes | None = None
 
 
 async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared | Fault:
@@ -45,7 +52,7 @@ async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared
         return _fault(_unprepared(error, plan), plan)
     if not callable(ask):
         return _fault(NoCredentials(f"expected something to call from prepare(), got {type(ask).__name__}"), plan)
-    return Prepared(ask, checks=_is_to_be_checked(backend))
+    return Prepared(ask, checks=_is_to_be_checked(backend), secret=_secret(ask))
 
 
 async def exchange(
@@ -60,7 +67,8 @@ async def exchange(
     began = clock.now().mono
 
     def classified(result: msgspec.Raw | Exception) -> Outcome:
-        return classify(result, elapsed_s=clock.now().mono - began, policy=plan.policy)
+        unreachable = not _has_connected(prepared.ask)
+        return classify(result, elapsed_s=clock.now().mono - began, policy=plan.policy, unreachable=unreachable)
 
     def judged(source: SourcePlan, answer: object) -> tuple[Outcome, Value | None]:
         if isinstance(answer, Exception):
@@ -77,6 +85,28 @@ async def exchange(
     except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome
         return [(classified(error), None)] * len(sources)
     return [judged(source, answer) for source, answer in zip(sources, answers, strict=True)]
+
+
+def can_knock(backend: Backend) -> bool:
+    """Return whether `reached` can find out anything about `backend`."""
+    return callable(getattr(backend, "knock", None))
+
+
+async def reached(backend: Backend, plan: BackendPlan, clock: Clock) -> bool:
+    """Knock at `backend`. Return whether it could be reached within `KNOCK_S`, or `timeout_s` if that is less.
+
+    Whatever a knock raises is a no. If this is cancelled, the knock is too.
+    """
+    knock: Callable[[], Awaitable[object]] | None = getattr(backend, "knock", None)
+    if knock is None:
+        return False
+    try:
+        async with deadline(clock, min(plan.timeout_s, KNOCK_S)) as limit:
+            await knock()
+    except BaseException as error:  # noqa: BLE001 - whatever a backend raises
+        _go_on_with_cancellation(error)
+        return False
+    return not limit.expired()  # a knock that swallows its cancellation comes too late
 
 
 async def close(backend: Backend, name: str) -> None:
@@ -163,3 +193,19 @@ def _late(plan: BackendPlan) -> DeadlineExceeded:
 
 def _is_to_be_checked(backend: Backend) -> bool:
     return getattr(backend, "answers_are_compact", False) is not True
+
+
+def _has_connected(ask: Ask) -> bool:
+    return _attribute(ask, "connected") is not False
+
+
+def _secret(ask: Ask) -> bytes | None:
+    secret = _attribute(ask, "secret")
+    return secret if isinstance(secret, bytes) else None
+
+
+def _attribute(ask: Ask, name: str) -> object:
+    try:
+        return getattr(ask, name, None)
+    except Exception:  # noqa: BLE001 - an attribute may be computed, by code that is not ours
+        return None

@@ -17,13 +17,13 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.backend_state import BackendState, Command
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.decision import Decision, SavedValue
-from tidegate.core.polling.lineup import Turn
 from tidegate.core.polling.outcome import Fault
 from tidegate.core.polling.source_values import SourceView
+from tidegate.core.polling.turn import Knock, Turn
 from tidegate.errors import BusError
 from tidegate.ports import Backend, Clock, Metrics, Store
 from tidegate.runtime.deadline import Deadline
-from tidegate.runtime.exchange import exchange, prepare
+from tidegate.runtime.exchange import can_knock, exchange, prepare, reached
 from tidegate.runtime.gateway import Gateway
 
 log = structlog.get_logger("tidegate.poller")
@@ -53,9 +53,12 @@ class BackendPoller:
         self._clock = clock
         self._metrics = metrics
         self._store = store
-        self._state = BackendState(plan, now=clock.now(), draw=rng.random, keeps=store is not None)
+        self._state = BackendState(
+            plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
+        )
         self._lane = gateway.lane(f"poller {plan.name}")
         self._woken = asyncio.Event()
+        self._knocks: dict[Knock, asyncio.Task[None]] = {}  # until they have found out what they are made for
         self._found_stuck = False  # the lane, by `run`: turns that are due wait until the bus has answered
 
     # questions, which change nothing
@@ -107,13 +110,16 @@ class BackendPoller:
         return self._state.breaker(breaker_name, self._clock.now())
 
     def poll_now(self, event_types: Iterable[str]) -> None:
-        """Poll the sources of `event_types` now: somebody says that something changed at the backend."""
+        """Poll the sources of `event_types` now: somebody says that something changed at the backend.
+
+        If their breaker is open, its probe goes now, unless that was asked for a moment ago.
+        """
         self._state.hint(event_types, self._clock.now())
         self._woken.set()
 
     def interest_changed(self) -> None:
         """Poll the idle sources that are wanted again, now. Call it after a client has subscribed to more."""
-        if self._state.interest_changed(self._gateway.is_wanted, self._clock.now()):
+        if self._state.interest_changed(self._gateway.is_wanted):
             self._woken.set()
 
     def clock_set(self) -> None:
@@ -141,6 +147,14 @@ class BackendPoller:
                     task = turns.create_task(self._take(turn), name=f"poll {self.name}")
                     # A task that is cancelled before its first step never runs `_take`, nor its `finally`.
                     task.add_done_callback(partial(self._ensure_ended, turn))
+                if (knock := self._state.next_knock()) is not None:
+                    self._knocks[knock] = task = turns.create_task(self._knock(knock), name=f"knock at {self.name}")
+                    task.add_done_callback(partial(self._ensure_knock_ended, knock))
+                if self._state.begin_reading(now):
+                    turns.create_task(self._read_secret(), name=f"read the secret of {self.name}")
+                for knock, task in self._knocks.items():
+                    if knock.is_over:  # it was dropped
+                        task.cancel()
 
     async def _wait(self) -> None:
         """Wait until something is due, or `_woken` is set."""
@@ -164,7 +178,7 @@ class BackendPoller:
                 self._carry_out(self._state.unprepared(turn, prepared, self._clock.now()))
                 return
             # Nothing is awaited between the permit and the call: during an await the breaker could open.
-            self._carry_out(self._state.admit(turn, self._clock.now()))
+            self._carry_out(self._state.admit(turn, self._clock.now(), secret=prepared.secret or b""))
             if turn.permit is None:
                 return
             plans = [source.plan for source in turn.group]
@@ -173,6 +187,29 @@ class BackendPoller:
         finally:
             self._ensure_ended(turn)
             self._woken.set()  # a connection of the backend is free: another turn may begin
+
+    async def _knock(self, knock: Knock) -> None:
+        """See whether the backend can be reached. If so, its probe goes at once."""
+        found = await reached(self._backend, self._plan, self._clock)
+        del self._knocks[knock]
+        log.debug("knocked", backend=self.name, reached=found)
+        turn, decision = self._state.knocked(knock, self._clock.now(), reached=found)
+        self._carry_out(decision)
+        if turn is not None:
+            await self._take(turn)
+
+    async def _read_secret(self) -> None:
+        """Read what the backend is asked with: a source whose account was refused may try again with another one."""
+        prepared = await prepare(self._backend, self._plan, self._clock)
+        if not isinstance(prepared, Fault):
+            self._state.secret_read(prepared.secret or b"", self._clock.now())
+            self._woken.set()
+
+    def _ensure_knock_ended(self, knock: Knock, _: object) -> None:
+        """Called after every knock. If it has not ended by itself, it was cancelled, perhaps before its first step."""
+        if self._knocks.pop(knock, None) is not None:
+            self._state.knock_abandoned(knock, self._clock.now())
+        self._woken.set()
 
     def _ensure_ended(self, turn: Turn, _: object = None) -> None:
         """Called after every turn, perhaps twice. A turn that is not over by now was cancelled: give it up."""

@@ -1,5 +1,6 @@
 """The classifier, row by row of its table, and the verdict of a batch."""
 
+import asyncio
 import math
 
 import msgspec
@@ -14,6 +15,7 @@ from tidegate.core.polling.outcome import (
     batch_verdict,
     classify,
     hold_s,
+    is_too_many,
 )
 from tidegate.errors import (
     ApplicationError,
@@ -195,3 +197,65 @@ IGNORED = Fault(ErrorCode.RPC_AUTH, "nothing was sent", Verdict.IGNORED)
 )
 def test_a_batch_has_one_verdict(outcomes: list[Answer | Fault], verdict: Verdict, fault: Fault | None) -> None:
     assert batch_verdict(outcomes) == (verdict, fault)
+
+
+@pytest.mark.parametrize("error", [Disconnected("refused"), DeadlineExceeded("after 2 s"), TimeoutError()])
+def test_a_failure_before_the_connection_stood_is_unreachable(error: Exception) -> None:
+    outcome = classify(error, elapsed_s=0.1, policy=POLICY, unreachable=True)
+    assert isinstance(outcome, Fault)
+    assert (outcome.verdict, outcome.unreachable) == (Verdict.FAILURE, True)
+    outcome = classify(error, elapsed_s=0.1, policy=POLICY)
+    assert isinstance(outcome, Fault)
+    assert not outcome.unreachable
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        DATA,
+        NoCredentials("no such file"),
+        asyncio.CancelledError(),
+        HttpStatus(500, ""),
+        ApplicationError(-32000, "busy"),
+        InvalidResponse("not JSON"),
+        MappingFailed("nothing at /a"),
+        ValueError("from nowhere"),
+        Unprintable(),
+    ],
+    ids=repr,
+)
+def test_whatever_shows_a_connection_or_says_nothing_is_not_unreachable(result: msgspec.Raw | BaseException) -> None:
+    policy = ClassifyPolicy(slow_s=0.01)
+    outcome = classify(result, elapsed_s=0.1, policy=policy, unreachable=True)
+    assert not (isinstance(outcome, Fault) and outcome.unreachable)
+
+
+@pytest.mark.parametrize(
+    ("error", "too_many"),
+    [
+        (HttpStatus(429, ""), True),
+        (HttpStatus(429, "", retry_after_s=0.0), True),
+        (HttpStatus(429, "", retry_after_s=math.nan), True),
+        (HttpStatus(429, "", retry_after_s=7.0), False),
+        (HttpStatus(503, ""), False),
+        (ApplicationError(-32000, "busy", status=429), True),
+        (ApplicationError(-32601, "unknown", status=429), True),
+        (ApplicationError(-32000, "busy", status=429, retry_after_s=7.0), False),
+        (ApplicationError(-32000, "busy", status=503), False),
+        (ApplicationError(429, "busy"), False),
+        (Disconnected("refused"), False),
+    ],
+    ids=repr,
+)
+def test_a_429_that_does_not_say_for_how_long_is_too_many(error: BackendError, too_many: bool) -> None:
+    outcome = classify(error, elapsed_s=0.1, policy=POLICY)
+    assert isinstance(outcome, Fault)
+    assert outcome.too_many is too_many
+    assert is_too_many([Answer(DATA), outcome]) is too_many
+
+
+def test_where_no_wish_is_granted_nothing_is_too_many() -> None:
+    outcome = classify(HttpStatus(429, ""), elapsed_s=0.1, policy=ClassifyPolicy(retry_after_max_s=0.0))
+    assert isinstance(outcome, Fault)
+    assert not outcome.too_many
+    assert hold_s([outcome]) == 0.0

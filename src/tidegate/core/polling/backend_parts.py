@@ -50,6 +50,10 @@ class BackendParts:
         for breaker in self.breakers.values():
             breaker.hold(until)
 
+    def is_held(self, now: Instant) -> bool:
+        """Whether the backend has asked for no call at `now`."""
+        return any(breaker.is_held(now) for breaker in self.breakers.values())
+
     def release(self) -> None:
         """End the hold."""
         for breaker in self.breakers.values():

@@ -2,31 +2,35 @@
 
 `tick` lines up who is due, `next_turn` says who is asked next, `admit` asks the breaker, and `ended` takes in what came
 of the call. The parts are `lineup` (who is asked when), `breaker` (whether the backend may be asked), `source` with
-`freshness` (what is known of the data) and `telling` (what subscribers have been told).
+`freshness` (what is known of the data), `results` (what the end of a call means) and `telling` (what subscribers have
+been told).
 
 The poller tells it what happens, and carries out each `Decision` that comes back, in that order: see
 `tidegate.runtime.poller`. It is one object because a breaker's move concerns all sources behind that breaker, and a
 hold all breakers of the backend. Time and chance are arguments. Nothing in here waits, calls out or raises.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, Self
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import BreakerMoved
+from tidegate.core.polling.accounts import Accounts
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.breaker import Permit
-from tidegate.core.polling.breaker_values import BreakerView, State, Transition
+from tidegate.core.polling.breaker_values import BreakerView, State
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
-from tidegate.core.polling.lineup import Lineup, Turn
-from tidegate.core.polling.notes import backend_held, breaker_moved
-from tidegate.core.polling.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s
+from tidegate.core.polling.lineup import Lineup
+from tidegate.core.polling.moves import Moves
+from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.permit import Permit
+from tidegate.core.polling.results import Ends, Results
 from tidegate.core.polling.source import Source
-from tidegate.core.polling.source_values import SourceView, Value
+from tidegate.core.polling.source_values import SourceView
 from tidegate.core.polling.telling import Telling
+from tidegate.core.polling.turn import Knock, Turn
 
 Command = Literal["force-open", "force-closed", "reset"]
 """What an operator may do to a breaker."""
@@ -46,37 +50,58 @@ class BackendState:
         now: Instant,
         draw: Callable[[], float],
         keeps: bool,
+        can_knock: bool = False,
         carried: CarriedBackend | None = None,
     ) -> None:
-        self._plan = plan
         self._draw = draw
         self._parts = parts = BackendParts(plan, keeps=keeps, carried=carried, now=now)
         self._sources = parts.sources
         self._breakers = parts.breakers
         self.serves: Mapping[str, frozenset[str]] = parts.serves
         """The sources that stand behind each breaker, by its name."""
-        self._lineup = Lineup(plan, sources=parts.sources, breakers=parts.breakers, behind=parts.behind)
+        self._lineup = lineup = Lineup(
+            plan,
+            sources=parts.sources,
+            breakers=parts.breakers,
+            behind=parts.behind,
+            draw=draw,
+            can_knock=can_knock,
+        )
+        self._accounts = accounts = Accounts(parts.sources.values())
+        busy = 0 if carried is None else carried.busy
+        self._moves = moves = Moves(plan, parts, lineup)
+        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw, busy=busy)
+        self._begun: Knock | None = None  # a knock that `next_knock` has yet to return
         self._telling = Telling(parts)
         if carried is None:
-            self._lineup.begin(now, draw)
+            lineup.begin(now)
         else:
-            self._lineup.resume(carried.ticks, carried.held_back, now)
+            lineup.resume(carried.ticks, held_back=carried.held_back, due=carried.due, now=now)
             self._telling.resume(carried.untold, now)
 
     @classmethod
     def from_carried(
-        cls, plan: BackendPlan, carried: CarriedBackend, *, now: Instant, draw: Callable[[], float], keeps: bool
+        cls,
+        plan: BackendPlan,
+        carried: CarriedBackend,
+        *,
+        now: Instant,
+        draw: Callable[[], float],
+        keeps: bool,
+        can_knock: bool = False,
     ) -> Self:
         """Make one that goes on where `carried`, of the same `plan`, left off. What was not told then is told soon."""
-        return cls(plan, now=now, draw=draw, keeps=keeps, carried=carried)
+        return cls(plan, now=now, draw=draw, keeps=keeps, can_knock=can_knock, carried=carried)
 
     def carried(self, now: Instant) -> CarriedBackend:
         """The whole state at `now`. A call under way, or an event on its way to the bus, counts as if it never was."""
         return CarriedBackend(
             breakers={name: breaker.carried(now) for name, breaker in self._breakers.items()},
             sources={name: source.carried(now) for name, source in self._sources.items()},
-            ticks=self._lineup.carried(now),
-            held_back=list(self._lineup.held_back),
+            ticks=self._lineup.carried_ticks(now),
+            held_back=self._lineup.held_back,
+            due=self._lineup.due,
+            busy=self._results.busy,
             untold=self._telling.untold,
         )
 
@@ -108,7 +133,7 @@ class BackendState:
 
     def wake_at(self) -> float | None:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
-        times = [self._lineup.wake_at(), self._telling.owed_due_at]
+        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at]
         if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
             times += [source.check_age_at for source in self._sources.values()]
         return min((at for at in times if at is not None), default=None)
@@ -142,18 +167,35 @@ class BackendState:
         if action != "force-open":  # whoever lets calls through again means the whole backend
             self._parts.release()
         if transition is not None:
-            self._moved(transition, now, out)
+            self._moves.take_in(transition, now, out)
         return self._telling.completed(out, now)
 
     def hint(self, event_types: Iterable[str], now: Instant) -> None:
-        """Something changed at the backend: these sources are due now."""
-        self._lineup.hint(event_types, now)
+        """Something changed at the backend: ask these sources now, and let the probe of an open breaker go."""
+        covered = [self._sources[name] for name in event_types]
+        for name in dict.fromkeys(source.plan.breaker for source in covered):
+            self._breakers[name].poke(now)
+        self._accounts.poke(covered, now)
+        self._lineup.ask(covered)
 
-    def interest_changed(self, is_wanted: Callable[[str], bool], now: Instant) -> bool:
+    def interest_changed(self, is_wanted: Callable[[str], bool]) -> bool:
         """A client came or left: idle sources that are wanted again are due now. Return whether there are any."""
-        wanted = [source.type for source in self._sources.values() if source.idle and is_wanted(source.type)]
-        self._lineup.hint(wanted, now)
+        wanted = [source for source in self._sources.values() if source.idle and is_wanted(source.type)]
+        self._lineup.ask(wanted)
         return bool(wanted)
+
+    def begin_reading(self, now: Instant) -> bool:
+        """Return whether the secret for the backend has to be read now: give it to `secret_read`."""
+        read_at = self._accounts.read_at
+        if read_at is None or now.mono < read_at:
+            return False
+        self._accounts.reading(now)
+        return True
+
+    def secret_read(self, secret: bytes, now: Instant) -> None:
+        """The secret was read, for sources that wait since another may have been refused. It is empty without one."""
+        trial = self._accounts.read(secret, now)
+        self._lineup.ask([] if trial is None else [trial])
 
     def clock_set(self, now: Instant) -> Decision:
         """The wall clock was set: save all values again, with their `as_of` by the new time."""
@@ -171,13 +213,14 @@ class BackendState:
         events are not repeated.
         """
         out = Decision()
-        self._lineup.make_up_for_hold(now)
-        for name, due in self._lineup.take_due(now).items():
-            for source in due:
+        for name, ticked in self._lineup.take_due(now).items():
+            for source in ticked:
                 self._follow_interest(source, is_wanted, now)
                 self._lineup.count_missed(source, out)
-            asked = set(self._lineup.line_up(name, due, now))
-            self._parts.not_asked((source for source in due if source not in asked), now, out, only_news=only_news)
+            asked = set(self._lineup.line_up(name, ticked, now, out))
+            self._parts.not_asked((source for source in ticked if source not in asked), now, out, only_news=only_news)
+        self._lineup.line_up_others(now, out)
+        self._begun = self._lineup.probing.knock(now, out, may_begin=not only_news)
         if self._telling.owed_due_at is None:
             self._parts.check_ages(now, out)
         return self._telling.completed(out, now)
@@ -189,47 +232,52 @@ class BackendState:
         """
         return self._lineup.next(now)
 
-    def admit(self, turn: Turn, now: Instant) -> Decision:
-        """The call is ready. Send it at once if there is a `Turn.permit` after this; otherwise the turn is over."""
+    def next_knock(self) -> Knock | None:
+        """Return the knock that begins now; None if there is none. It ends with `knocked`, or is over before that."""
+        begun, self._begun = self._begun, None
+        return begun
+
+    def knocked(self, knock: Knock, now: Instant, *, reached: bool) -> tuple[Turn | None, Decision]:
+        """`knock` has ended, and the backend was `reached` or not. Return the turn that goes on with its connection."""
         out = Decision()
-        permit = turn.breaker.permit(now)
+        turn = self._lineup.probing.knocked(knock, reached=reached, now=now, into=out)
+        return turn, self._telling.completed(out, now)
+
+    def knock_abandoned(self, knock: Knock, now: Instant) -> None:
+        """The knock was cancelled. Counts once."""
+        self._lineup.probing.abandoned(knock, now)
+
+    def admit(self, turn: Turn, now: Instant, *, secret: bytes = b"") -> Decision:
+        """The call is ready, and authenticates with `secret`. Send it at once if there is a `Turn.permit` after this.
+
+        Otherwise the turn is over.
+        """
+        out = Decision()
+        permit = turn.breaker.permit(now, reached=turn.reached)
         self._lineup.forget_probe(turn)
         if isinstance(permit, Permit):
-            turn.permit, turn.sent = permit, now
+            turn.permit, turn.sent, turn.secret = permit, now, secret
             if permit.transition is not None:
-                self._moved(permit.transition, now, out)
+                self._moves.take_in(permit.transition, now, out)
             for source in turn.group:
-                source.sent(now)
+                source.calls.sent(now, at_tick=source in turn.ticks)
         else:
             self._lineup.end_turn(turn)
-            self._lineup.note_held_back(turn.group, turn.breaker, now)
-            self._parts.not_asked(turn.group, now, out)
+            self._lineup.refused(turn.group, turn.breaker, now)
+            self._moves.not_asked(turn, now, out)
         return self._telling.completed(out, now)
 
     def unprepared(self, turn: Turn, fault: Fault, now: Instant) -> Decision:
         """Nothing could be sent, since credentials are missing, say. No breaker counts that: it is our own fault."""
         out = Decision()
         self._lineup.end_turn(turn)
-        self._record_outcomes(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
+        self._results.tell_sources(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
         return self._telling.completed(out, now)
 
-    def ended(self, turn: Turn, outcomes: Sequence[tuple[Outcome, Value | None]], now: Instant) -> Decision:
+    def ended(self, turn: Turn, ends: Ends, now: Instant) -> Decision:
         """The call has ended, with an outcome for each source of the turn, and a value for each answer."""
-        assert turn.permit is not None, "no call without a permit"
         out = Decision()
-        verdict, fault = batch_verdict(outcome for outcome, _ in outcomes)
-        came_from = frozenset(
-            source.type for source, (outcome, _) in zip(turn.group, outcomes, strict=True) if outcome == fault
-        )
-        if wish_s := hold_s(outcome for outcome, _ in outcomes):
-            self._hold(Instant(now.mono + wish_s, now.wall + wish_s), out)
-        transition = turn.breaker.record(
-            turn.permit, verdict, now=now, jitter=self._draw(), fault=fault, came_from=came_from
-        )
-        self._lineup.end_turn(turn)
-        self._record_outcomes(turn, outcomes, turn.sent, now, out)
-        if transition is not None:
-            self._moved(transition, now, out, spoken=turn.group)
+        self._results.take_in(turn, ends, now, out)
         return self._telling.completed(out, now)
 
     def abandoned(self, turn: Turn, now: Instant) -> None:
@@ -250,45 +298,6 @@ class BackendState:
     def refused(self, decision: Decision, now: Instant) -> None:
         """The bus has not published the drafts of `decision`, and will not. See `Telling.refused`."""
         self._telling.refused(decision, now)
-
-    def _record_outcomes(
-        self,
-        turn: Turn,
-        outcomes: Sequence[tuple[Outcome, Value | None]],
-        sent: Instant,
-        now: Instant,
-        out: Decision,
-    ) -> None:
-        for source, (outcome, value) in zip(turn.group, outcomes, strict=True):
-            seen = self._parts.seen_by(source, now)
-            source.ended(outcome, value, sent=sent, now=now, breaker=seen, draw=self._draw, into=out)
-
-    def _hold(self, until: Instant, out: Decision) -> None:
-        """The backend asks to be left alone, so each of its breakers is told.
-
-        Those who wait for a connection need no word: the call that brought this gives its connection back, so their
-        turn comes at once, and the breaker refuses it.
-        """
-        self._parts.hold(until)
-        out.notes.append(backend_held(self._plan.name, until))
-
-    def _moved(self, transition: Transition, now: Instant, out: Decision, spoken: Sequence[Source] = ()) -> None:
-        """A breaker moved: say so, and what that means for the sources behind it.
-
-        `spoken` are the sources of the call that moved it, which have spoken in this decision.
-        """
-        out.moves.append(transition)
-        out.notes.append(breaker_moved(transition))
-        out.measurements.append(BreakerMoved(transition.breaker, transition.state.value))
-        others = [source for source in self._parts.behind[transition.breaker] if source not in spoken]
-        if transition.state is State.CLOSED:
-            self._lineup.spread(others, now, self._draw)
-        withdrawn = self._lineup.withdraw(now)
-        self._parts.not_asked(withdrawn, now, out)
-        for source in others:
-            # If its call is at its deadline, the end of that will say what the move means for it.
-            if source not in withdrawn and not source.is_past_deadline(now):
-                source.publish_changes(now, self._parts.seen_by(source, now), out)
 
     def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
         if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):

@@ -53,6 +53,8 @@ class Breaker:
         self._before_knock: Instant | None = None  # `retry_at`, while half-open because of a knock
         self._is_poked = False
         self._poked_at = LONG_AGO
+        self.was_held = False
+        """Whether it was open last because the backend had asked to be left alone."""
 
     @classmethod
     def from_carried(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
@@ -157,14 +159,20 @@ class Breaker:
         match self._data.mode:
             case Mode.OPEN:
                 reason, retry_at = self._why_admitted(now, reached) or Reason.RETRY_DUE, self._data.retry_at
+                opened = self._data.since
                 half_open = self._enter(Mode.HALF_OPEN, reason, now, cause=self._data.cause)
                 self._before_knock = retry_at if reason is Reason.REACHABLE else None
+                self.was_held = self._data.held_until is not None and self._data.held_until.mono > opened.mono
                 return self._admit_probe(now, half_open)
             case Mode.HALF_OPEN:
                 return self._admit_probe(now)
             case _:
                 self._counting.heal(now)
                 return Permit(self._data.generation)
+
+    def is_held(self, now: Instant) -> bool:
+        """Whether the backend has asked for no call at `now`."""
+        return self._data.is_held(now)
 
     def hold(self, until: Instant) -> None:
         """The backend asks for no call before `until`. An earlier hold that ends later stays as it is.
@@ -268,12 +276,11 @@ class Breaker:
         config, data = self._config, self._data
         if data.mode is Mode.CLOSED:
             data.episode = Episode.after(data.episode, now, open_max_s=config.open_max_s, jitter=jitter)
-        elif data.episode is not None:
-            data.episode = data.episode.probe_failed(
-                reached=not data.unreachable, knocked=self._before_knock is not None
-            )
-        if data.unreachable and self._before_knock is not None:
+        elif data.episode is not None and not data.unreachable:
+            data.episode = data.episode.with_fruitless(0)
+        elif data.episode is not None and self._before_knock is not None:
             # A connection could be made, but the probe found none: that is no news.
+            data.episode = data.episode.with_fruitless(data.episode.fruitless + 1)
             return self._enter(Mode.OPEN, reason, now, retry_at=self._before_knock.seen_at(now), cause=cause)
         data.openings += 1
         period = open_period_s(data.openings, open_s=config.open_s, open_max_s=config.open_max_s, jitter=jitter)

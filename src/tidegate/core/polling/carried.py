@@ -98,31 +98,45 @@ class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: float
     anchor: float
     next_at: float
-    off_grid: bool
     missed: int
 
 
+class CarriedCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a `SourceCalls`. Times are None if that never happened."""
+
+    last_sent: float | None
+    last_off_grid: float | None
+    tick_refused: bool
+    failed_alone: bool
+    refusals: int
+    waits_until: float | None
+
+
 class CarriedSource(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a `Source`. `backs_off_until` and `last_sent` are None if that never happened."""
+    """The state of a `Source`."""
 
     freshness: CarriedFreshness
     reports: CarriedReports
     requests: int
     attempted: bool
     idle: bool
-    auth_refusals: int
-    backs_off_until: float | None
-    last_sent: float | None
+    calls: CarriedCalls
     missed_counted: int
 
 
 class CarriedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a `BackendState`. `untold` are the moves of breakers not published yet, oldest first."""
+    """The state of a `BackendState`.
+
+    `held_back` are the sources that are asked when a hold ends, and `due` those that are asked at once. `untold` are
+    the moves of breakers not published yet, oldest first. `busy` counts the refusals in a row without a time to wait.
+    """
 
     breakers: dict[str, CarriedBreaker]
     sources: dict[str, CarriedSource]
     ticks: dict[str, CarriedTicks]
     held_back: list[str]
+    due: list[str]
+    busy: int
     untold: list[Transition]
 
 

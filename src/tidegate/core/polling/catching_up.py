@@ -8,10 +8,11 @@ Times are monotonic. Who is asked, and in which order, is decided in `lineup`.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.source import Source
+from tidegate.core.polling.turn import Turn
 
 LEAST_PER_S = 20.0
 SHARE = 4.0
@@ -28,41 +29,35 @@ class CatchingUp:
 
     def __init__(self, *, rate_per_s: float, connections: int) -> None:
         # The lateness that is made up for must not lift any second above the limit, so the gaps are that much longer.
-        self._gap_s = (1 + LATE_S) / max(LEAST_PER_S, SHARE * rate_per_s)
-        self._gap_after_hold_s = (1 + LATE_S) / max(LEAST_AFTER_HOLD_PER_S, rate_per_s)
+        self._short_gap_s = (1 + LATE_S) / max(LEAST_PER_S, SHARE * rate_per_s)
+        self._long_gap_s = (1 + LATE_S) / max(LEAST_AFTER_HOLD_PER_S, rate_per_s)
         self._connections = connections
         self._waiting: deque[list[Source]] = deque()
         self._sources: set[Source] = set()
-        self._in_flight = 0
+        self._under_way: set[Turn] = set()
         self._allowed = 1
-        self._gap = self._gap_s
+        self._gap_s = self._short_gap_s
         self._next_at = LONG_AGO
 
     @property
     def is_over(self) -> bool:
         """Whether nobody waits, and no call of it is under way."""
-        return not self._waiting and not self._in_flight
+        return not self._waiting and not self._under_way
 
     @property
     def next_at(self) -> float | None:
         """When the next call may begin; None if nobody waits, or the end of a call comes first."""
-        return self._next_at if self._waiting and self._in_flight < self._allowed else None
+        return self._next_at if self._waiting and len(self._under_way) < self._allowed else None
 
     @property
-    def waiting(self) -> Sequence[Source]:
+    def waiting(self) -> Collection[Source]:
         """The sources that are yet to be asked."""
-        return [source for group in self._waiting for source in group]
-
-    def awaits(self, source: Source) -> bool:
-        """Whether `source` is yet to be asked."""
-        return source in self._sources
+        return self._sources
 
     def begin(self, groups: Iterable[Sequence[Source]], now: Instant, *, after_hold: bool) -> None:
         """Ask `groups` one after the other, each with one call. Sources that wait already are asked once."""
-        if self.is_over:
-            self._gap = LONG_AGO
-        gap = self._gap_after_hold_s if after_hold else self._gap_s
-        self._gap = max(self._gap, gap)
+        gap_s = self._long_gap_s if after_hold else self._short_gap_s
+        self._gap_s = gap_s if self.is_over else max(self._gap_s, gap_s)
         self._allowed = 1
         self._next_at = max(self._next_at, now.mono)
         for group in groups:
@@ -71,14 +66,16 @@ class CatchingUp:
                 self._waiting.append(new)
                 self._sources.update(new)
 
-    def drop(self, sources: Iterable[Source]) -> None:
-        """These are not asked: their breaker is open, or the backend is held."""
+    def stop(self, sources: Iterable[Source]) -> None:
+        """These are not asked any more: their breaker has opened, or the backend is held."""
         self._sources.difference_update(sources)
         kept = ([source for source in group if source in self._sources] for group in self._waiting)
         self._waiting = deque(group for group in kept if group)
+        if not self._waiting:  # whatever is still under way says nothing about the next time
+            self._under_way.clear()
 
     def take(self, now: Instant) -> list[Source] | None:
-        """Return the group that is to be asked now, which has begun; None if none is. It ends with `ended`."""
+        """Return the group that is to be asked now; None if none is."""
         at = self.next_at
         if at is None or now.mono < at:
             return None
@@ -86,13 +83,15 @@ class CatchingUp:
         self._sources.difference_update(group)
         return group
 
-    def began(self, now: Instant) -> None:
-        """A group that was taken is lined up for its call. Each ends with `ended`."""
-        self._in_flight += 1
-        self._next_at = max(self._next_at, now.mono - LATE_S) + self._gap
+    def began(self, turn: Turn, now: Instant) -> None:
+        """A group that was taken has its `turn`."""
+        self._under_way.add(turn)
+        self._next_at = max(self._next_at, now.mono - LATE_S) + self._gap_s
 
-    def ended(self, *, answered: bool | None) -> None:
-        """A call has ended, with or without an answer in time; None if it was never sent or says nothing."""
-        self._in_flight -= 1
-        if answered is not None:
-            self._allowed = min(self._allowed + 1, self._connections) if answered else 1
+    def ended(self, turn: Turn) -> None:
+        """A turn has ended. Any turn may be given: those of others say nothing."""
+        if turn not in self._under_way:
+            return
+        self._under_way.discard(turn)
+        if turn.answered is not None:
+            self._allowed = min(self._allowed + 1, self._connections) if turn.answered else 1

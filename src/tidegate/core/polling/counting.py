@@ -7,7 +7,8 @@ one source's call while no other source fails. It knows nothing of probes, open 
 import msgspec
 
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.polling.breaker_data import BreakerData, Run
+from tidegate.core.polling.breaker_data import BreakerData
+from tidegate.core.polling.breaker_runs import Run
 from tidegate.core.polling.breaker_values import BreakerRules, LastFailure, Mode, Reason
 from tidegate.core.polling.outcome import Fault, Verdict
 

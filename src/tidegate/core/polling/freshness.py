@@ -19,7 +19,7 @@ from typing import Self
 import msgspec
 
 from tidegate.core.events import Draft
-from tidegate.core.instant import Instant
+from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedFreshness, carried_items, carried_told, told_from
 from tidegate.core.polling.drafts import FRESHNESS_TYPE, freshness_draft, says_stale, value_draft
@@ -83,6 +83,16 @@ class Freshness:
         return self._held.items
 
     @property
+    def failure(self) -> ErrorCode | None:
+        """The error that the newest request ended with, if any."""
+        return self._held.failure
+
+    @property
+    def sent_at(self) -> float:
+        """Monotonic time at which the value was asked for; `LONG_AGO` if there is none."""
+        return LONG_AGO if self._held.sent is None else self._held.sent.mono
+
+    @property
     def max_age_s(self) -> float:
         """The age at which a value is stale without a failed call, at the current interval."""
         return self._held.max_age_s
@@ -118,12 +128,22 @@ class Freshness:
         status = self._held.status(now, breaker)
         return self._say(status, self._keys_of_news(status), now)
 
-    def failed(self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView) -> Update:
-        """`request` brought no usable answer. `code` is why the data is stale, unless the breaker is not closed now."""
+    def failed(
+        self, request: int, *, code: ErrorCode, now: Instant, breaker: BreakerView, at_tick: bool = True
+    ) -> Update:
+        """`request` brought no usable answer. `code` is why the data is stale, unless the breaker is not closed now.
+
+        If it was not made `at_tick`, only a change is published: of the verdict, or of the reason if there is one item.
+        """
         if request <= self._held.attempt:
             return self.publish_changes(now, breaker)
         self._held.end_attempt(request, code)
-        return self._say_at_tick(self._held.status(now, breaker), now)
+        status = self._held.status(now, breaker)
+        if at_tick:
+            return self._say_at_tick(status, now)
+        said = self._said.status
+        is_news = not self._spec.keyed and said is not None and said.reason != status.reason
+        return self._say(status, self._held.items, now) if is_news or self._verdict_changed(status) else Update()
 
     def not_asked(self, now: Instant, breaker: BreakerView) -> Update:
         """The source was due but not asked. Repeats what is stale.

@@ -36,10 +36,9 @@ class Knocking:
         self._open_max_s = open_max_s
         self._due: dict[str, _Due] = {}
 
-    @property
-    def next_at(self) -> float | None:
-        """When the next knock is due; None if none is, or one is under way."""
-        return None if self.current else min((due.at for due in self._due.values()), default=None)
+    def due(self) -> list[tuple[str, float]]:
+        """The breakers that want a knock, and when; none while one is under way."""
+        return [] if self.current else [(name, due.at) for name, due in self._due.items()]
 
     def follow(self, breakers: Iterable[Breaker], now: Instant, draw: Callable[[], float]) -> None:
         """Note which of `breakers` want a knock, and from when on. Call it whenever one of them may have moved."""
@@ -68,6 +67,10 @@ class Knocking:
         for due in self._due.values():
             due.at = max(due.at, now.mono)
         return [name for name in self._due if self._wants(name, knock.generations)]
+
+    def drop(self) -> None:
+        """The knock that is under way counts no longer."""
+        self.current = None
 
     def _wants(self, name: str, generations: Mapping[str, int]) -> bool:
         return self._due[name].generation == generations.get(name)

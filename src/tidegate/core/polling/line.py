@@ -31,7 +31,7 @@ class Line:
     def add(self, turn: Turn) -> None:
         """Let `turn` wait for a connection. Its sources are in flight from now on."""
         is_probe = self._enter(turn)
-        asked_at = min(source.last_sent for source in turn.group)
+        asked_at = min(source.calls.last_sent for source in turn.group)
         self._places.wait(turn, asked_at=asked_at, probes=is_probe)
 
     def next(self, now: Instant) -> Turn | None:
@@ -79,13 +79,13 @@ class Line:
         if turn.has_place:
             self._places.leave()
         for source in turn.group:
-            source.end_turn()
+            source.calls.end_turn()
         self._over(turn)
 
     def _enter(self, turn: Turn) -> bool:
         """Return whether `turn` is a probe."""
         for source in turn.group:
-            source.in_flight = True
+            source.calls.in_flight = True
         is_probe = not turn.breaker.is_closed
         if is_probe:
             self._probes[turn.breaker.name] = turn

@@ -1,47 +1,39 @@
-"""Which source of a backend is asked next: on its tick, as the probe of a breaker, or because a hold has ended.
+"""Which source of a backend is asked next, and why: every reason to ask one comes together here.
 
-It owns the schedule, the queue for the backend's connections, and which turn in that queue is a probe. A breaker that
-is not closed has at most one turn in the queue. What is said of a source that is not asked is decided in
-`tidegate.core.polling.backend_state`.
+A source is asked on its tick, as the probe of a breaker, because somebody asked for it, once more after a failed call
+(`repetitions`), or because the backend is back (`catching_up`). A knock (`knocking`) asks nothing, but takes a
+connection too. Who waits for a connection, and who has one, is kept in `line`.
+
+What is said of a source that is not asked is decided in `tidegate.core.polling.backend_state`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.measurements import TicksMissed
+from tidegate.core.measurements import RepetitionEnded, TicksMissed
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.breaker import Breaker, Permit
+from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedTicks
+from tidegate.core.polling.catching_up import CatchingUp
 from tidegate.core.polling.decision import Decision
-from tidegate.core.polling.places import Places
+from tidegate.core.polling.line import Line
+from tidegate.core.polling.probing import Probing
+from tidegate.core.polling.repetitions import Repetitions
 from tidegate.core.polling.schedule import Schedule
 from tidegate.core.polling.source import Source
+from tidegate.core.polling.turn import Turn, Why
 
-
-class Turn:
-    """Sources that are asked together, from waiting for a connection to the end of their call.
-
-    `began` is when it got its connection. `sent` and `permit` are set once the breaker has admitted it.
-    """
-
-    __slots__ = ("began", "breaker", "group", "has_place", "is_over", "permit", "sent")
-
-    began: Instant  # set together with `has_place`
-    sent: Instant  # set together with `permit`
-
-    def __init__(self, group: Sequence[Source], breaker: Breaker) -> None:
-        self.group = group
-        self.breaker = breaker
-        self.has_place = False
-        self.is_over = False
-        self.permit: Permit | None = None
+LATE_S = 1.0
+"""A tick that comes so much late, in seconds, was missed: the machine slept, or this process was stopped. Its source is
+asked as after a recovery, since all others are late too."""
 
 
 class Lineup:
-    """The turns of one backend. `sources` and `breakers` are by name; `behind` are the sources of each breaker."""
+    """The turns of one backend. `sources` and `breakers` are by name; `behind` are the sources of each breaker.
+
+    `draw` returns a random number in [0, 1). `can_knock` says whether there is a way to knock.
+    """
 
     def __init__(
         self,
@@ -50,50 +42,74 @@ class Lineup:
         sources: Mapping[str, Source],
         breakers: Mapping[str, Breaker],
         behind: Mapping[str, Sequence[Source]],
+        draw: Callable[[], float],
+        can_knock: bool,
     ) -> None:
-        self._batch = plan.batch
+        self._plan = plan
         self._sources = sources
         self._breakers = breakers
         self._behind = behind
+        self._draw = draw
         self._schedule = Schedule()
-        self._places: Places[Turn] = Places(plan.connections)
-        self._probes: dict[str, Turn] = {}  # by breaker, until it has a permit: from then on the breaker knows of it
-        self._held_back: dict[str, None] = {}  # sources that missed a tick only because of a hold
+        rate_per_s = normal_rate_per_s(plan)
+        self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
+        self._catching_up = CatchingUp(rate_per_s=rate_per_s, connections=1 if plan.batch else plan.connections)
+        self._line = Line(plan.connections, over=self._over)
+        self.probing = Probing(plan, line=self._line, breakers=breakers, behind=behind, draw=draw, can_knock=can_knock)
+        self._asked_for: dict[Source, None] = {}
+        self._held_back: dict[Source, None] = {}  # they missed a call only because of a hold
 
-    def begin(self, now: Instant, draw: Callable[[], float]) -> None:
+    def begin(self, now: Instant) -> None:
         """Schedule the first poll of every source, soon; sources with the same interval are due together."""
         phases: dict[float, float] = {}
         for source in self._sources.values():
             interval_s = source.plan.spec.interval_s
-            phase = phases.setdefault(interval_s, draw())
+            phase = phases.setdefault(interval_s, self._draw())
             self._schedule.add(source.type, interval_s=interval_s, phase=phase, now=now.mono)
 
-    def resume(self, ticks: Mapping[str, CarriedTicks], held_back: Iterable[str], now: Instant) -> None:
-        """Go on with ticks from another process, instead of `begin`."""
+    def resume(
+        self, ticks: Mapping[str, CarriedTicks], *, held_back: Iterable[str], due: Iterable[str], now: Instant
+    ) -> None:
+        """Go on with ticks from another process, instead of `begin`. Ask those that are `due` one after the other."""
         for event_type, carried in ticks.items():
             self._schedule.resume(event_type, carried, now=now)
-        self._held_back = dict.fromkeys(held_back)
+        self._held_back = dict.fromkeys(self._sources[name] for name in held_back)
+        self._catch_up([self._sources[name] for name in due], now)
 
-    def carried(self, now: Instant) -> dict[str, CarriedTicks]:
-        """The ticks of every source. A source that is being asked now is due at once after `resume`."""
-        return {name: self._carried_ticks(source, now) for name, source in self._sources.items()}
+    def carried_ticks(self, now: Instant) -> dict[str, CarriedTicks]:
+        """The ticks of every source."""
+        return {name: self._schedule.carried(name, now) for name in self._sources}
+
+    @property
+    def held_back(self) -> list[str]:
+        """The sources that are asked as soon as the backend's hold ends."""
+        return [source.type for source in self._held_back]
+
+    @property
+    def due(self) -> list[str]:
+        """The sources that are to be asked before their next tick, or are being asked."""
+        waiting = {*self._asked_for, *self._repetitions.waiting, *self._catching_up.waiting}
+        return [each.type for each in self._sources.values() if each in waiting or each.calls.in_flight]
 
     # when
 
     def wake_at(self) -> float | None:
-        """Monotonic time at which a source is due: by a tick, as a probe, or at the end of a hold; None for never."""
-        times = [self._schedule.next_at]
-        times += [self._probe_at(name) for name in self._breakers]
+        """Monotonic time at which there is a source to ask or a knock to make; None for never."""
+        times = [self._schedule.next_at, self._repetitions.next_at, self._catching_up.next_at, self.probing.wake_at()]
+        if self._asked_for:
+            times.append(LONG_AGO)
         if self._held_back:
             times.append(self._hold_ends_at)
         return min((at for at in times if at is not None), default=None)
 
     def next_poll_at(self, source: Source, breaker: BreakerView, now: Instant) -> float:
         """Return the monotonic time at which `source` is asked next, unless its breaker refuses it."""
-        at = max(self._schedule.next_due(source.type), source.backs_off_until)
+        at = self._schedule.next_due(source.type)
+        repeated_at = self._repetitions.due_at(source)
+        at = max(at if repeated_at is None else min(at, repeated_at), source.calls.waits_until)
         if breaker.held_until is None or now.mono >= breaker.held_until.mono:
-            return at
-        return breaker.held_until.mono if source.type in self._held_back else max(at, breaker.held_until.mono)
+            return now.mono if source in self._catching_up.waiting else at
+        return breaker.held_until.mono if source in self._held_back else max(at, breaker.held_until.mono)
 
     def missed(self, source: Source) -> int:
         """Return how many ticks of `source` led to no poll because the backend, or this process, was too slow."""
@@ -106,128 +122,175 @@ class Lineup:
             into.measurements.append(TicksMissed(source.type, missed - source.missed_counted))
             source.missed_counted = missed
 
-    # who
-
-    def hint(self, event_types: Iterable[str], now: Instant) -> None:
-        """Something changed at the backend: these sources are due now."""
-        self._schedule.hint(event_types, now.mono)
-
-    def spread(self, sources: Iterable[Source], now: Instant, draw: Callable[[], float]) -> None:
-        """Their breaker has closed: ask `sources` one after the other within their intervals."""
-        if not self._batch:  # a batch is one call anyway: its next tick is soon enough
-            self._schedule.spread([source.type for source in sources], now.mono, jitter=draw())
-
     def follow_interval(self, source: Source, now: Instant) -> None:
         """`source` is asked at another interval from now on."""
         self._schedule.set_interval(source.type, source.interval_s, now.mono)
 
-    def make_up_for_hold(self, now: Instant) -> None:
-        """If a hold has ended, ask the sources that missed a tick because of it, one after the other."""
-        if not self._held_back or now.mono < self._hold_ends_at:
-            return
-        # A breaker that is not closed gets its probe, and its sources are spread when it closes.
-        names = [name for name in self._held_back if self._breakers[self._sources[name].plan.breaker].is_closed]
-        names.sort(key=lambda name: self._sources[name].last_sent)
-        self._held_back.clear()
-        if self._batch:
-            self._schedule.hint(names, now.mono)
-        else:
-            self._schedule.spread(names, now.mono, jitter=0.0)
+    # reasons to ask
+
+    def ask(self, sources: Iterable[Source]) -> None:
+        """Somebody wants these to be asked now. Those that may not be asked then are left out."""
+        self._asked_for |= dict.fromkeys(sources)
+
+    def repeat(self, failed: Sequence[Source], *, unreachable: bool, now: Instant) -> None:
+        """The calls of `failed`, which were made together, failed: repeat them soon."""
+        self._repetitions.plan(failed, now=now, unreachable=unreachable, draw=self._draw)
+
+    def catch_up(self, breaker: Breaker, view: BreakerView, now: Instant) -> None:
+        """`breaker` has closed: ask the sources behind it that know nothing of now, one after the other."""
+        wanted = [
+            source
+            for source in self._behind[breaker.name]
+            if source.calls.may_begin(now) and (source.calls.tick_refused or source.is_stale(now, view))
+        ]
+        self._catch_up(wanted, now, after_hold=breaker.was_held)
+
+    def follow(self, sources: Iterable[Source], now: Instant) -> None:
+        """The account of `sources` is not refused any more: ask them one after the other."""
+        self._catch_up(list(sources), now)
+
+    def stop(self, sources: Collection[Source]) -> None:
+        """The breaker of `sources` has opened, or the backend is held: they are not asked between two ticks."""
+        self._catching_up.stop(sources)
+        for source in sources:
+            self._repetitions.drop(source)
+
+    def hold(self) -> None:
+        """The backend asks to be left alone: those that are yet to be asked are asked when that is over."""
+        self._held_back |= dict.fromkeys(self._catching_up.waiting)
+        self.stop(self._sources.values())
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether nobody is yet to be asked because the backend is back."""
+        return self._catching_up.is_over
+
+    # who
 
     def take_due(self, now: Instant) -> dict[str, list[Source]]:
-        """Take the sources that are due from the schedule, by breaker. Each is armed for its next tick.
+        """Take the sources whose tick is due from the schedule, by breaker.
 
-        A source that is still being asked has missed its tick: that is counted.
+        A source that is still being asked has missed its tick: that is counted. One whose tick comes very late is asked
+        as after a recovery.
         """
         due: dict[str, list[Source]] = {name: [] for name in self._breakers}
-        for event_type in self._schedule.take_due(now.mono):
-            source = self._sources[event_type]
+        late = []
+        for tick in self._schedule.take_due(now.mono):
+            source = self._sources[tick.name]
             due[source.plan.breaker].append(source)
-            if source.in_flight:
-                self._schedule.miss(event_type)
+            if source.calls.in_flight:
+                self._schedule.miss(tick.name)
+            elif now.mono - tick.at > LATE_S and self._breakers[source.plan.breaker].is_closed:
+                late.append(source)
+        self._catch_up(late, now)
         return due
 
-    def line_up(self, breaker_name: str, due: Sequence[Source], now: Instant) -> list[Source]:
-        """Queue the sources of a breaker that are to be asked now, for a connection. Return them.
-
-        If the breaker is closed, these are all of `due` that may be asked; otherwise a probe alone.
-        """
-        asked = self._asked(breaker_name, due, now)
+    def line_up(self, breaker_name: str, ticked: Sequence[Source], now: Instant, into: Decision) -> Collection[Source]:
+        """Line up those sources of a breaker that are asked now because of their tick, or as its probe. Return them."""
         breaker = self._breakers[breaker_name]
-        for group in ([asked] if asked else []) if self._batch else [[source] for source in asked]:
-            turn = Turn(group, breaker)
-            for source in group:
-                source.in_flight = True
-            if not breaker.is_closed:
-                self._probes[breaker_name] = turn
-            asked_at = min(source.last_sent for source in group)
-            self._places.wait(turn, asked_at=asked_at, probes=not breaker.is_closed)
-        return asked
+        if not breaker.is_closed:
+            asked = self.probing.line_up(breaker, ticked, now, into)
+            self.refused((source for source in ticked if source not in asked), breaker, now)
+            return asked
+        ready = [source for source in ticked if source.calls.may_begin(now) and not self._is_asked_soon(source, now)]
+        if breaker.refusal(now) is not None:
+            self.refused(ready, breaker, now)
+            return []
+        self._add(ready, breaker, Why.TICK, ticks=ready)
+        return set(ready)
+
+    def line_up_others(self, now: Instant, into: Decision) -> None:
+        """Line up the sources that are asked now for another reason than their tick."""
+        self._make_up_for_hold(now)
+        for name in self._breakers if self._asked_for else ():
+            asked_for = [source for source in self._asked_for if source.plan.breaker == name]
+            self._add(self._askable(asked_for, now), self._breakers[name], Why.ASKED_FOR)
+        self._asked_for.clear()
+        for group in self._repetitions.take_due(now):
+            if ready := self._askable(group, now):
+                if self._line.has_room and self._repetitions.begin(now):
+                    self._line.add(Turn(ready, self._breakers[ready[0].plan.breaker], Why.REPETITION))
+                else:
+                    into.measurements.append(RepetitionEnded(self._plan.name, "no_room"))
+        while (behind := self._catching_up.take(now)) is not None:
+            if ready := self._askable(behind, now):
+                turn = Turn(ready, self._breakers[ready[0].plan.breaker], Why.CATCHING_UP)
+                self._catching_up.began(turn, now)
+                self._line.add(turn)
 
     def next(self, now: Instant) -> Turn | None:
         """Return the next turn, which has a connection from now on; None if none is free, or nobody waits."""
-        turn = self._places.next()
-        if turn is not None:
-            turn.has_place = True
-            turn.began = now
-        return turn
+        return self._line.next(now)
 
-    def withdraw(self, now: Instant) -> list[Source]:
-        """Take the turns out of the queue that their breaker refuses now. Return their sources."""
-        sources: list[Source] = []
-        for turn in self._places.withdraw(lambda turn: turn.breaker.refusal(now) is not None):
-            sources += turn.group
-            self.note_held_back(turn.group, turn.breaker, now)
-            self.end_turn(turn)
-        return sources
+    def withdraw(self, now: Instant) -> list[Turn]:
+        """Take the turns out of the line that their breaker refuses now. Return them."""
+        turns = self._line.withdraw(now)
+        for turn in turns:
+            self.refused(turn.group, turn.breaker, now)
+        return turns
 
-    def note_held_back(self, sources: Iterable[Source], breaker: Breaker, now: Instant) -> None:
-        """If only a hold keeps `sources` from being asked, ask them as soon as it ends."""
-        if breaker.is_closed and breaker.refusal(now) is not None:
-            self._held_back |= dict.fromkeys(source.type for source in sources)
+    def refused(self, sources: Iterable[Source], breaker: Breaker, now: Instant) -> None:
+        """`breaker` does not let these be asked: ask them as soon as it does, or when the hold is over."""
+        if not breaker.is_closed:
+            for source in sources:
+                source.calls.tick_refused = True
+        elif breaker.refusal(now) is not None:
+            self._held_back |= dict.fromkeys(sources)
 
     def forget_probe(self, turn: Turn) -> None:
         """The breaker was asked for a permit for `turn`: from now on the breaker knows whether a probe is out."""
-        if self._probes.get(turn.breaker.name) is turn:
-            del self._probes[turn.breaker.name]
+        self._line.forget_probe(turn)
 
     def end_turn(self, turn: Turn) -> None:
         """Free the connection of `turn` and let its sources be asked again. Has no effect if it is over already."""
-        if turn.is_over:
-            return
-        turn.is_over = True
-        self.forget_probe(turn)
-        if turn.has_place:
-            self._places.leave()
-        for source in turn.group:
-            source.end_turn()
+        self._line.end(turn)
 
-    @property
-    def held_back(self) -> Sequence[str]:
-        """The sources that are asked as soon as the backend's hold ends."""
-        return list(self._held_back)
+    def _over(self, turn: Turn) -> None:
+        match turn.why:
+            case Why.REPETITION:
+                self._repetitions.ended()
+            case Why.CATCHING_UP:
+                self._catching_up.ended(turn)
 
-    def _asked(self, breaker_name: str, due: Sequence[Source], now: Instant) -> list[Source]:
-        breaker = self._breakers[breaker_name]
-        refused = breaker.refusal(now) is not None
-        ready = [source for source in due if source.may_be_asked(now)]
-        if breaker.is_closed:
-            self.note_held_back(ready, breaker, now)
-            return [] if refused else ready
-        able = [source for source in self._behind[breaker_name] if source.may_be_asked(now)]
-        if refused or not able or breaker_name in self._probes:
-            return []
-        # The source that was asked longest ago: a source whose own call always fails must not be the probe each time.
-        probe = min(able, key=lambda source: source.last_sent)
-        return [probe, *(source for source in ready if source is not probe)] if self._batch else [probe]
+    def _add(self, ready: Sequence[Source], breaker: Breaker, why: Why, *, ticks: Collection[Source] = ()) -> None:
+        for group in [ready] if self._plan.batch and ready else [[source] for source in ready]:
+            for source in group:
+                self._repetitions.drop(source)  # this call takes its place
+            self._line.add(Turn(group, breaker, why, ticks=ticks))
 
-    def _probe_at(self, breaker_name: str) -> float | None:
-        """Monotonic time at which a source has to be chosen as the probe; None if time alone does not decide that."""
-        at = self._breakers[breaker_name].probe_at_mono
-        if at is None or breaker_name in self._probes:
-            return None
-        able_at = [source.backs_off_until for source in self._behind[breaker_name] if not source.in_flight]
-        return max(at, min(able_at)) if able_at else None
+    def _askable(self, sources: Iterable[Source], now: Instant) -> list[Source]:
+        """Those of `sources` that may be asked between two ticks. If only a hold keeps one from it, it is held back."""
+        able = []
+        for source in sources:
+            breaker = self._breakers[source.plan.breaker]
+            if not breaker.is_closed or not source.calls.may_begin(now):
+                continue
+            if breaker.refusal(now) is None:
+                able.append(source)
+            else:
+                self.refused([source], breaker, now)
+        return able
+
+    def _is_asked_soon(self, source: Source, now: Instant) -> bool:
+        """Whether its tick makes no call: it was asked since the tick before, or is about to be."""
+        return source in self._catching_up.waiting or now.mono < source.calls.last_off_grid + source.interval_s / 2
+
+    def _make_up_for_hold(self, now: Instant) -> None:
+        """If a hold has ended, ask the sources that missed a call because of it."""
+        if self._held_back and now.mono >= self._hold_ends_at:
+            # A breaker that is not closed gets its probe, and catches up when it closes.
+            closed = [source for source in self._held_back if self._breakers[source.plan.breaker].is_closed]
+            self._held_back.clear()
+            self._catch_up(closed, now, after_hold=True)
+
+    def _catch_up(self, sources: Sequence[Source], now: Instant, *, after_hold: bool = False) -> None:
+        """Ask `sources` once: longest ago first, those never answered last, and after them those that fail alone."""
+        groups: dict[object, list[Source]] = {}
+        for source in sorted(sources, key=_turn_in_catching_up):
+            together = (source.plan.breaker, source.interval_s) if self._plan.batch else source
+            groups.setdefault(together, []).append(source)
+        if groups:
+            self._catching_up.begin(groups.values(), now, after_hold=after_hold)
 
     @property
     def _hold_ends_at(self) -> float:
@@ -235,8 +298,12 @@ class Lineup:
         held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
         return LONG_AGO if held_until is None else held_until.mono
 
-    def _carried_ticks(self, source: Source, now: Instant) -> CarriedTicks:
-        ticks = self._schedule.carried(source.type, now)
-        if not source.in_flight:
-            return ticks
-        return msgspec.structs.replace(ticks, next_at=now.wall, off_grid=True)
+
+def normal_rate_per_s(plan: BackendPlan) -> float:
+    """Return how many calls a second a backend gets in good times."""
+    intervals = [source.spec.interval_s for source in plan.sources]
+    return sum(1 / interval_s for interval_s in (set(intervals) if plan.batch else intervals))
+
+
+def _turn_in_catching_up(source: Source) -> tuple[bool, bool, float]:
+    return source.calls.failed_alone, source.answered_at == LONG_AGO, source.answered_at

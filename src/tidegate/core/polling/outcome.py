@@ -22,6 +22,11 @@ _BUSY = frozenset({408, 425, 429})
 _HOLDING = frozenset({429, 503})
 """Statuses whose ``Retry-After`` asks for no further calls (RFC 9110 section 10.2.3, RFC 6585 section 4)."""
 
+_TOO_MANY_REQUESTS = 429
+
+_WITHOUT_ANSWER = frozenset({ErrorCode.RPC_DISCONNECT, ErrorCode.RPC_TIMEOUT})
+"""Codes of failures that may have come before a connection stood."""
+
 
 class Verdict(enum.Enum):
     """What an outcome says about the backend.
@@ -49,12 +54,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """No usable result. `retry_after_s` is how many seconds the backend asks us not to call it; None if it does not."""
+    """No usable result. `retry_after_s` is how many seconds the backend asks us not to call it; None if it does not.
+
+    `too_many`: it asks us not to call it, with a status 429, but not for how long. `unreachable`: the last attempt of
+    the call ended before its TCP or Unix connection stood. Only a failure can be unreachable.
+    """
 
     code: ErrorCode
     message: str
     verdict: Verdict
     retry_after_s: float | None = None
+    too_many: bool = False
+    unreachable: bool = False
 
 
 Outcome = Answer | Fault
@@ -65,7 +76,7 @@ class ClassifyPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     An answer is slow if it took longer than `slow_s` seconds. `ignored_codes` are JSON-RPC error codes that do not
     count as failures, in addition to `CALLER_ERRORS`. `retry_after_max_s` limits, in seconds, how long one answer can
-    stop calls to the backend.
+    stop calls to the backend. If it is 0, no answer can, and no fault is `too_many`.
     """
 
     slow_s: float | None = None
@@ -73,8 +84,13 @@ class ClassifyPolicy(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_max_s: float = 300.0
 
 
-def classify(result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: ClassifyPolicy) -> Outcome:
+def classify(
+    result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: ClassifyPolicy, unreachable: bool = False
+) -> Outcome:
     """Classify a call that ended with `result` after `elapsed_s` seconds. Never raises.
+
+    `unreachable` says that the last attempt of the call ended before its connection stood. It counts only for failures
+    with the code RPC_DISCONNECT or RPC_TIMEOUT: every other result shows that something was received.
 
     `TimeoutError` means that the caller's timeout expired. A `BaseException` that is not an `Exception`, such as a
     cancellation, is ignored. Any other error that is not a `BackendError` with an `ErrorCode` is a failure with the
@@ -82,7 +98,7 @@ def classify(result: msgspec.Raw | BaseException, *, elapsed_s: float, policy: C
     """
     try:
         if isinstance(result, BaseException):
-            return _fault(result, policy)
+            return _reached_or_not(_fault(result, policy), unreachable)
         return Answer(result, slow=policy.slow_s is not None and elapsed_s > policy.slow_s)
     except Exception as error:  # noqa: BLE001 - a classifier that raises would leave its permit unrecorded
         return Fault(
@@ -110,17 +126,24 @@ def hold_s(outcomes: Iterable[Outcome]) -> float:
     return max((outcome.retry_after_s or 0.0 for outcome in outcomes if isinstance(outcome, Fault)), default=0.0)
 
 
+def is_too_many(outcomes: Iterable[Outcome]) -> bool:
+    """Return whether the backend asks us not to call it, but not for how long: whether one outcome is `too_many`."""
+    return any(isinstance(outcome, Fault) and outcome.too_many for outcome in outcomes)
+
+
 def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
     message = str(error) or type(error).__name__
     match error:
         case HttpStatus(status=status, code=ErrorCode() as code):
-            return _published_fault(
-                code, message, _status_verdict(status), _asked_hold_s(error, policy) if status in _HOLDING else None
-            )
-        case ApplicationError(rpc_code=rpc_code, code=ErrorCode() as code):
+            asked_s = _asked_hold_s(error, policy) if status in _HOLDING else None
+            too_many = _is_too_many(status, asked_s, policy)
+            return _published_fault(code, message, _status_verdict(status), asked_s, too_many=too_many)
+        case ApplicationError(rpc_code=rpc_code, status=status, code=ErrorCode() as code):
             alive = rpc_code in CALLER_ERRORS or rpc_code in policy.ignored_codes
+            asked_s = _asked_hold_s(error, policy)
+            too_many = _is_too_many(status, asked_s, policy)
             return _published_fault(
-                code, message, Verdict.ALIVE if alive else Verdict.FAILURE, _asked_hold_s(error, policy)
+                code, message, Verdict.ALIVE if alive else Verdict.FAILURE, asked_s, too_many=too_many
             )
         case MappingFailed(code=ErrorCode() as code):
             return _published_fault(code, message, Verdict.ALIVE)
@@ -136,10 +159,18 @@ def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
             return _published_fault(ErrorCode.RPC_DISCONNECT, message, Verdict.IGNORED)
 
 
-def _published_fault(code: ErrorCode, message: str, verdict: Verdict, retry_after_s: float | None = None) -> Fault:
+def _published_fault(
+    code: ErrorCode, message: str, verdict: Verdict, retry_after_s: float | None = None, *, too_many: bool = False
+) -> Fault:
     """Make a fault whose message can be published: truncated, and without characters that UTF-8 cannot encode."""
     shown = message[:MESSAGE_CHARACTERS].encode(errors="replace").decode()
-    return Fault(code, shown, verdict, retry_after_s)
+    return Fault(code, shown, verdict, retry_after_s, too_many)
+
+
+def _reached_or_not(fault: Fault, unreachable: bool) -> Fault:
+    if unreachable and fault.verdict is Verdict.FAILURE and fault.code in _WITHOUT_ANSWER:
+        return msgspec.structs.replace(fault, unreachable=True)
+    return fault
 
 
 def _status_verdict(status: int) -> Verdict:
@@ -151,3 +182,8 @@ def _asked_hold_s(error: BackendError, policy: ClassifyPolicy) -> float | None:
     """Return how many seconds the backend asks for, up to the limit of `policy`; None if it asks for none."""
     asked_s = error.retry_after_s
     return min(asked_s, policy.retry_after_max_s) if asked_s is not None and asked_s > 0 else None
+
+
+def _is_too_many(status: int | None, asked_s: float | None, policy: ClassifyPolicy) -> bool:
+    # A Retry-After of 0, or of a moment in the past, asks for no time either: it often comes from rounding down.
+    return status == _TOO_MANY_REQUESTS and asked_s is None and policy.retry_after_max_s > 0

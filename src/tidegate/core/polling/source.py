@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from tidegate.core.events import Draft
-from tidegate.core.instant import LONG_AGO, Instant, carried_time, resumed_time
+from tidegate.core.instant import Instant
 from tidegate.core.measurements import PollEnded
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.polling.breaker_values import BreakerView, open_period_s
-from tidegate.core.polling.call_end import CallEnd
+from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedSource
 from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.drafts import error_draft
@@ -24,6 +23,7 @@ from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.notes import source_failing, source_recovered
 from tidegate.core.polling.outcome import Fault, Outcome
 from tidegate.core.polling.saving import changes, saved_as_of, saved_value, to_save
+from tidegate.core.polling.source_calls import SourceCalls
 from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
 from tidegate.errors import ErrorCode
 
@@ -37,18 +37,14 @@ class Source:
 
     __slots__ = (
         "_backend",
-        "_end",
         "_freshness",
         "_keeps",
         "_reports",
         "_requests",
         "about",
         "attempted",
-        "auth_refusals",
-        "backs_off_until",
+        "calls",
         "idle",
-        "in_flight",
-        "last_sent",
         "missed_counted",
         "plan",
         "type",
@@ -58,15 +54,11 @@ class Source:
         self.plan = plan
         self.type = plan.spec.type
         self.about = frozenset({plan.spec.type})
-        self.in_flight = False
-        """Whether it waits for a connection, or is being asked."""
+        self.calls = SourceCalls(backend.timeout_s)
         self.attempted = False
         """Whether its first attempt has ended, successful or not, or it was due and could not be asked."""
         self.idle = False
         """Whether it is asked at its idle interval."""
-        self.auth_refusals = 0
-        self.backs_off_until = LONG_AGO
-        self.last_sent = LONG_AGO
         self.missed_counted = 0
         """How many of its missed ticks were measured."""
         self._backend = backend
@@ -74,7 +66,6 @@ class Source:
         self._freshness = Freshness(plan.spec)
         self._reports = ErrorReports(backend.rpc_error_interval_s)
         self._requests = 0
-        self._end = CallEnd()
 
     @classmethod
     def from_carried(
@@ -87,9 +78,7 @@ class Source:
         resumed._requests = carried.requests + REQUESTS_SKIPPED
         resumed.attempted = carried.attempted
         resumed.idle = carried.idle
-        resumed.auth_refusals = carried.auth_refusals
-        resumed.backs_off_until = resumed_time(carried.backs_off_until, now)
-        resumed.last_sent = resumed_time(carried.last_sent, now)
+        resumed.calls = SourceCalls.from_carried(backend.timeout_s, carried.calls, now=now)
         resumed.missed_counted = carried.missed_counted
         return resumed
 
@@ -101,9 +90,7 @@ class Source:
             requests=self._requests,
             attempted=self.attempted,
             idle=self.idle,
-            auth_refusals=self.auth_refusals,
-            backs_off_until=carried_time(self.backs_off_until, now),
-            last_sent=carried_time(self.last_sent, now),
+            calls=self.calls.carried(now),
             missed_counted=self.missed_counted,
         )
 
@@ -119,16 +106,27 @@ class Source:
     def check_age_at(self) -> float | None:
         """Monotonic time at which age alone makes what was said untrue, or later while it waits for its call to end."""
         due = self._freshness.untrue_at
-        wait_until = self._end.wait_until
+        wait_until = self.calls.end.wait_until
         return due if due is None or wait_until is None else max(due, wait_until)
 
-    def may_be_asked(self, now: Instant) -> bool:
-        """Whether it has no turn already, and does not back off after a refused account."""
-        return not self.in_flight and self.backs_off_until <= now.mono
+    @property
+    def failures(self) -> int:
+        """Its failed calls in a row."""
+        return self._reports.consecutive_failures
 
-    def is_past_deadline(self, now: Instant) -> bool:
-        """Whether its call has reached its deadline, so that its end is about to say what there is to say."""
-        return self._end.is_past_deadline(now)
+    @property
+    def failure(self) -> ErrorCode | None:
+        """The error that its newest call ended with, if any."""
+        return self._freshness.failure
+
+    @property
+    def answered_at(self) -> float:
+        """Monotonic time at which its value was asked for; `LONG_AGO` if there is none."""
+        return self._freshness.sent_at
+
+    def is_stale(self, now: Instant, breaker: BreakerView) -> bool:
+        """Whether its data is stale, whether or not that was published."""
+        return self._freshness.status(now, breaker).stale
 
     def corrected_for_age(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
         """Return what a retained `draft` of this source has to say at `now`. See `Freshness.corrected_for_age`."""
@@ -170,16 +168,6 @@ class Source:
         self._freshness.set_interval(self.interval_s)
         return True
 
-    def sent(self, now: Instant) -> None:
-        """Its call is sent now."""
-        self.last_sent = now.mono
-        self._end.begin(now.mono + self._backend.timeout_s)
-
-    def end_turn(self) -> None:
-        """Its turn has ended or was withdrawn: it may be asked again."""
-        self.in_flight = False
-        self._end.clear()
-
     def ended(
         self,
         outcome: Outcome,
@@ -190,23 +178,29 @@ class Source:
         breaker: BreakerView,
         draw: Callable[[], float],
         into: Decision,
+        at_tick: bool = True,
+        secret: bytes | None = None,
     ) -> None:
         """Its call, which was sent at `sent`, ended with `outcome`. An answer comes with its `value`.
 
-        `breaker` is the view after the outcome was recorded. `draw` returns a random number in [0, 1).
+        `breaker` is the view after the outcome was recorded. `draw` returns a random number in [0, 1). `at_tick` is
+        whether the call was made because a tick was due, and `secret` what it authenticated with.
         """
         self._requests += 1
         self.attempted = True
         code = outcome.code if isinstance(outcome, Fault) else None
         into.measurements.append(PollEnded(self.type, code, now.mono - sent.mono))
+        self.calls.failed_alone = isinstance(outcome, Fault) and breaker.is_closed
         if isinstance(outcome, Fault):
-            self._back_off(outcome, now, draw)
-            update = self._freshness.failed(self._requests, code=outcome.code, now=now, breaker=breaker)
+            if outcome.code is ErrorCode.RPC_AUTH:
+                self.calls.refused(secret, now, draw)
+            code = outcome.code
+            update = self._freshness.failed(self._requests, code=code, now=now, breaker=breaker, at_tick=at_tick)
             self._publish(update, into)
             self._report(outcome, now, breaker, into)
             return
         assert value is not None, "an answer has a value"
-        self.auth_refusals = 0
+        self.calls.refusals = 0
         self._recover(now, into)
         saved = None if self._freshness.has_said_items else self._freshness.items
         update = self._freshness.answered(self._requests, sent=sent, value=value, now=now, breaker=breaker)
@@ -217,7 +211,7 @@ class Source:
 
     def not_asked(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
         """It was due, but is not asked now, or is still being asked. With `only_news`, nothing is repeated."""
-        self.attempted = self.attempted or not self.in_flight
+        self.attempted = self.attempted or not self.calls.in_flight
         if self.attempted and not self._wait_for_end(now):
             says = self._freshness.publish_changes if only_news else self._freshness.not_asked
             self._publish(says(now, breaker), into)
@@ -261,7 +255,7 @@ class Source:
 
     def _wait_for_end(self, now: Instant) -> bool:
         """Wait for the end of its call if that is about to say what there is to say. Return whether it waits."""
-        return self._end.wait_at_deadline(now)
+        return self.calls.end.wait_at_deadline(now)
 
     def _publish(self, update: Update, into: Decision) -> None:
         if update.told is not None:
@@ -269,15 +263,6 @@ class Source:
             into.told[self.type] = update.told
         if update.as_of is not None:
             into.refreshed[self.type] = update.as_of
-
-    def _back_off(self, fault: Fault, now: Instant, draw: Callable[[], float]) -> None:
-        """Ask less and less often with an account that is refused: too many attempts may lock it."""
-        if fault.code is ErrorCode.RPC_AUTH:
-            self.auth_refusals += 1
-            rules = self._backend.breaker
-            self.backs_off_until = now.mono + open_period_s(
-                self.auth_refusals, open_s=rules.open_s, open_max_s=rules.open_max_s, jitter=draw()
-            )
 
     def _report(self, fault: Fault, now: Instant, breaker: BreakerView, into: Decision) -> None:
         report = self._reports.failed(now.mono, fault)

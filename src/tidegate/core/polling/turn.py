@@ -1,4 +1,4 @@
-"""A turn at a backend: the sources that are asked together, and why they are asked now. Also a knock, which asks nothing.
+"""A turn at a backend: the sources that are asked together, and why they are asked now. A knock asks nothing.
 
 Values that several parts of the line-up share. They decide nothing.
 """
@@ -27,10 +27,11 @@ class Turn:
 
     `ticks` are those of its sources whose tick this is. `reached` says that a knock has just found that a connection
     can be made. `began` is when it got its connection. `sent` and `permit` are set once the breaker has admitted it,
-    and `secret` is what it authenticates with.
+    and `secret` is what it authenticates with. `answered` is whether the call was answered in time, once it has ended.
     """
 
     __slots__ = (
+        "answered",
         "began",
         "breaker",
         "group",
@@ -65,6 +66,7 @@ class Turn:
         self.is_over = False
         self.permit: Permit | None = None
         self.secret: bytes | None = None
+        self.answered: bool | None = None
 
 
 class Knock:

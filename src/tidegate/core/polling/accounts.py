@@ -1,0 +1,73 @@
+"""When sources whose account was refused are asked again before their wait is over.
+
+Only two things end such a wait early: another secret than the one that was refused, and a poke, which comes seldom.
+Even then one source tries first, and the others follow when it was answered: many attempts may lock an account.
+
+Times are monotonic.
+"""
+
+from collections.abc import Collection, Sequence
+
+from tidegate.core.instant import LONG_AGO, Instant
+from tidegate.core.polling.source import Source
+
+READ_EVERY_S = 1.0
+"""How often the secret is read while a source waits, in seconds."""
+
+POKE_EVERY_S = 60.0
+"""How often a poke ends a wait, in seconds."""
+
+
+class Accounts:
+    """The waits of the `sources` of one backend."""
+
+    def __init__(self, sources: Collection[Source]) -> None:
+        self._sources = sources
+        self._trial: Source | None = None
+        self._read_at = LONG_AGO
+        self._poked_at = LONG_AGO
+
+    @property
+    def read_at(self) -> float | None:
+        """When the secret has to be read again; None if no wait lasts that long."""
+        waits_until = max((source.calls.waits_until for source in self._sources), default=LONG_AGO)
+        return self._read_at if waits_until > self._read_at else None
+
+    def reading(self, now: Instant) -> None:
+        """The secret is read now."""
+        self._read_at = now.mono + READ_EVERY_S
+
+    def read(self, secret: bytes, now: Instant) -> Source | None:
+        """The `secret` was read; empty if there is none. Return the source that tries it, if it is another one."""
+        return self._try(
+            [source for source in self._sources if source.calls.waits(now) and source.calls.refused_secret != secret]
+        )
+
+    def poke(self, covered: Collection[Source], now: Instant) -> Source | None:
+        """Somebody says that something changed at the backend. Return the source that tries its account again."""
+        waiting = [source for source in covered if source.calls.waits(now)]
+        if not waiting or now.mono < self._poked_at + POKE_EVERY_S:
+            return None
+        self._poked_at = now.mono
+        return self._try(waiting)
+
+    def ended(self, source: Source, *, answered: bool, now: Instant) -> list[Source]:
+        """A call of `source` ended. If it was the trial, and was answered, return the sources that follow now."""
+        if source is not self._trial:
+            return []
+        if source.calls.waits(now):  # it was refused again
+            self._trial = None
+        if not answered:
+            return []
+        self._trial = None
+        following = [each for each in self._sources if each.calls.waits(now)]
+        for each in following:
+            each.calls.end_wait()
+        return following
+
+    def _try(self, waiting: Sequence[Source]) -> Source | None:
+        if not waiting or self._trial is not None:
+            return None
+        self._trial = trial = min(waiting, key=lambda source: source.calls.last_sent)
+        trial.calls.end_wait()
+        return trial

@@ -1,0 +1,28 @@
+"""How long a backend was out, from the first failed call to the last source that is fresh again.
+
+Times are monotonic.
+"""
+
+from tidegate.core.instant import Instant
+
+
+class Outage:
+    """The outage of one backend, if there is one."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._answered_at: float
+
+    def begin(self, failing_since: float) -> None:
+        """A breaker has opened after failures since then. If there is an outage already, it goes on."""
+        if self._began is None:
+            self._began = self._answered_at = failing_since
+
+    def answered(self, now: Instant) -> None:
+        """A call was answered now."""
+        self._answered_at = now.mono
+
+    def end(self) -> float | None:
+        """Everybody was asked again. Return how many seconds the outage lasted; None if there was none."""
+        began, self._began = self._began, None
+        return None if began is None else max(0.0, self._answered_at - began)

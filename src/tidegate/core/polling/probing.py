@@ -1,0 +1,143 @@
+"""Which source is the probe of a breaker that is not closed, and when a knock brings it forward.
+
+A probe is due when the breaker says so. A knock occupies a connection, and leaves it to the probe if the backend can be
+reached. When knocks are due is decided in `knocking`.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from tidegate.core.instant import Instant
+from tidegate.core.measurements import KnockEnded
+from tidegate.core.polling.backend_plan import BackendPlan
+from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.knocking import Knocking
+from tidegate.core.polling.line import Line
+from tidegate.core.polling.source import Source
+from tidegate.core.polling.turn import Knock, Turn, Why
+
+
+class Probing:
+    """The probes and knocks of one backend, which wait in `line` with all other turns."""
+
+    def __init__(
+        self,
+        plan: BackendPlan,
+        *,
+        line: Line,
+        breakers: Mapping[str, Breaker],
+        behind: Mapping[str, Sequence[Source]],
+        draw: Callable[[], float],
+        can_knock: bool,
+    ) -> None:
+        self._plan = plan
+        self._line = line
+        self._breakers = breakers
+        self._behind = behind
+        self._draw = draw
+        self._can_knock = can_knock
+        self._knocking = Knocking(open_max_s=plan.breaker.open_max_s)
+
+    def wake_at(self) -> float | None:
+        """Monotonic time at which there is a probe or a knock to begin; None if time alone does not decide that."""
+        times = [self._probe_at(name) for name in self._breakers]
+        if self._line.has_room:
+            times.append(self._knock_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def line_up(self, breaker: Breaker, ticked: Sequence[Source], now: Instant, into: Decision) -> Collection[Source]:
+        """Line up the probe of `breaker` if it is due. Return its sources, which with batches are all of `ticked` too.
+
+        A knock that is under way is dropped: the probe needs its connection.
+        """
+        able = [source for source in self._behind[breaker.name] if source.calls.may_begin(now)]
+        if breaker.refusal(now) is not None or not able or self._line.has_probe(breaker.name):
+            return []
+        self._drop_knock(into)
+        turn = self._probe(breaker, able, ticked, now)
+        self._line.add(turn)
+        return turn.group
+
+    def knock(self, now: Instant, into: Decision, *, may_begin: bool = True) -> Knock | None:
+        """Begin a knock if one is due and `may_begin`, and drop the one under way if nobody wants it any more.
+
+        Call it whenever a breaker may have moved. A knock ends with `knocked`.
+        """
+        if not self._can_knock:
+            return None
+        self._knocking.follow(self._breakers.values(), now, self._draw)
+        current = self._knocking.current
+        if current is not None and not self._knocking.is_wanted(current):
+            self._drop_knock(into)
+        at = self._knock_at()
+        if not may_begin or at is None or now.mono < at or not self._line.occupy():
+            return None
+        return self._knocking.begin(self._breakers, now, self._draw)
+
+    def knocked(self, knock: Knock, *, reached: bool, now: Instant, into: Decision) -> Turn | None:
+        """`knock` has ended. If the backend was `reached`, return the probe, which has the connection of the knock.
+
+        The probes of other breakers that wanted the same knock are lined up.
+        """
+        if knock.is_over:
+            return None
+        names = self._knocking.end(knock, now)
+        into.measurements.append(KnockEnded(self._plan.name, "reachable" if reached else "unreachable"))
+        probes = [turn for name in names if reached and (turn := self._reached_probe(name, now)) is not None]
+        if not probes:
+            self._line.end_knock(knock)
+            return None
+        first, *others = probes
+        knock.is_over = True
+        self._line.hand_over(first, now)
+        for turn in others:
+            self._line.add(turn)
+        return first
+
+    def abandoned(self, knock: Knock, now: Instant) -> None:
+        """`knock` was cancelled before it found anything. Has no effect if it is over already."""
+        if not knock.is_over:
+            self._knocking.end(knock, now)
+            self._line.end_knock(knock)
+
+    def _probe_at(self, breaker_name: str) -> float | None:
+        at = self._breakers[breaker_name].probe_at_mono
+        if at is None or self._line.has_probe(breaker_name):
+            return None
+        able_at = self._able_at(breaker_name)
+        return None if able_at is None else max(at, able_at)
+
+    def _knock_at(self) -> float | None:
+        times = []
+        for name, at in self._knocking.due():
+            able_at = self._able_at(name)
+            if able_at is not None:
+                times.append(max(at, able_at))
+        return min(times, default=None)
+
+    def _able_at(self, breaker_name: str) -> float | None:
+        """Monotonic time from which a source can be the probe; None while all of them are being asked."""
+        times = [source.calls.waits_until for source in self._behind[breaker_name] if not source.calls.in_flight]
+        return min(times, default=None)
+
+    def _reached_probe(self, breaker_name: str, now: Instant) -> Turn | None:
+        breaker = self._breakers[breaker_name]
+        able = [source for source in self._behind[breaker_name] if source.calls.may_begin(now)]
+        if breaker.refusal(now, reached=True) is not None or not able or self._line.has_probe(breaker_name):
+            return None
+        return self._probe(breaker, able, [], now, reached=True)
+
+    def _probe(
+        self, breaker: Breaker, able: Sequence[Source], ticked: Sequence[Source], now: Instant, *, reached: bool = False
+    ) -> Turn:
+        # The source that was asked longest ago: a source whose own call always fails must not be the probe each time.
+        probe = min(able, key=lambda source: source.calls.last_sent)
+        others = [source for source in ticked if source is not probe and source.calls.may_begin(now)]
+        group = [probe, *others] if self._plan.batch else [probe]
+        return Turn(group, breaker, Why.PROBE, ticks={*group} & {*ticked}, reached=reached)
+
+    def _drop_knock(self, into: Decision) -> None:
+        if (knock := self._knocking.current) is not None:
+            self._knocking.drop()
+            self._line.end_knock(knock)
+            into.measurements.append(KnockEnded(self._plan.name, "dropped"))

@@ -1,0 +1,144 @@
+"""Takes in how a call ended: for the breaker, for the backend as a whole, for its sources, and for what is asked next.
+
+The order matters: a hold is noted before the breaker counts the call, and the breaker counts it before a source says
+what it means for its data. What a move of the breaker means for other sources is decided in `moves`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from tidegate.backoff import Backoff
+from tidegate.core.instant import Instant
+from tidegate.core.measurements import RepetitionEnded
+from tidegate.core.polling.accounts import Accounts
+from tidegate.core.polling.backend_parts import BackendParts
+from tidegate.core.polling.backend_plan import BackendPlan
+from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.lineup import Lineup
+from tidegate.core.polling.moves import Moves
+from tidegate.core.polling.notes import backend_held
+from tidegate.core.polling.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s, is_too_many
+from tidegate.core.polling.source_values import Value
+from tidegate.core.polling.turn import Turn, Why
+from tidegate.errors import ErrorCode
+
+FIRST_HOLD_S = 5.0
+"""The hold after a first 429 that does not say how long to wait, in seconds. It doubles with each further one."""
+
+Ends = Sequence[tuple[Outcome, Value | None]]
+"""How the call of a turn ended, for each of its sources: an outcome, and the value of an answer."""
+
+
+class Results:
+    """Takes in the ends of the calls of one backend. `busy` is how many 429s in a row did not say how long to wait."""
+
+    def __init__(
+        self,
+        plan: BackendPlan,
+        *,
+        parts: BackendParts,
+        lineup: Lineup,
+        moves: Moves,
+        accounts: Accounts,
+        draw: Callable[[], float],
+        busy: int,
+    ) -> None:
+        self.busy = busy
+        self._plan = plan
+        self._parts = parts
+        self._lineup = lineup
+        self._moves = moves
+        self._accounts = accounts
+        self._draw = draw
+        self._hold_s = Backoff(first_s=FIRST_HOLD_S, max_s=plan.policy.retry_after_max_s, least=1.0)
+
+    def take_in(self, turn: Turn, ends: Ends, now: Instant, into: Decision) -> None:
+        """The call of `turn` has ended."""
+        assert turn.permit is not None, "no call without a permit"
+        verdict, fault = batch_verdict(outcome for outcome, _ in ends)
+        came_from = frozenset(
+            source.type for source, (outcome, _) in zip(turn.group, ends, strict=True) if outcome == fault
+        )
+        self._hold([outcome for outcome, _ in ends], now, into)
+        repeats = turn.why is Why.REPETITION
+        transition = turn.breaker.record(
+            turn.permit,
+            verdict,
+            now=now,
+            jitter=self._draw(),
+            fault=fault,
+            came_from=came_from,
+            repeats=repeats and len(self._parts.behind[turn.breaker.name]) > 1,
+        )
+        if verdict is not Verdict.IGNORED:
+            turn.answered = verdict is not Verdict.FAILURE
+        if repeats:
+            into.measurements.append(RepetitionEnded(self._plan.name, "answered" if turn.answered else "failed"))
+        self._lineup.end_turn(turn)
+        self.tell_sources(turn, ends, turn.sent, now, into)
+        self._ask_next(turn, ends, now)
+        if transition is not None:
+            self._moves.take_in(transition, now, into, spoken=turn.group)
+        self._moves.end_outage(turn, now, into)
+
+    def tell_sources(self, turn: Turn, ends: Ends, sent: Instant, now: Instant, into: Decision) -> None:
+        """Tell each source of `turn` how its call, begun at `sent`, ended."""
+        for source, (outcome, value) in zip(turn.group, ends, strict=True):
+            source.ended(
+                outcome,
+                value,
+                sent=sent,
+                now=now,
+                breaker=self._parts.seen_by(source, now),
+                draw=self._draw,
+                into=into,
+                at_tick=source in turn.ticks,
+                secret=turn.secret,
+            )
+            was_answered = outcome.verdict in {Verdict.SUCCESS, Verdict.ALIVE} and not _is_refusal(outcome)
+            self._lineup.follow(self._accounts.ended(source, answered=was_answered, now=now), now)
+
+    def _hold(self, outcomes: Sequence[Outcome], now: Instant, into: Decision) -> None:
+        """If the backend asks to be left alone, tell each of its breakers.
+
+        Those who wait for a connection need no word: the call that brought this gives its connection back, so their
+        turn comes at once, and the breaker refuses it.
+        """
+        wish_s = hold_s(outcomes)
+        if is_too_many(outcomes):
+            # Calls that were under way together are refused together: that is one refusal.
+            self.busy += not self._parts.is_held(now)
+            wish_s = max(wish_s, self._hold_s.delay_s(self.busy, jitter=0.0))
+        elif any(outcome.verdict is Verdict.SUCCESS for outcome in outcomes):
+            self.busy = 0
+        if wish_s:
+            until = Instant(now.mono + wish_s, now.wall + wish_s)
+            self._parts.hold(until)
+            self._lineup.hold()
+            into.notes.append(backend_held(self._plan.name, until))
+
+    def _ask_next(self, turn: Turn, ends: Ends, now: Instant) -> None:
+        """A failed call is repeated; and if one source fails alone, another one is asked whether it fails too."""
+        breaker = turn.breaker
+        if not breaker.is_closed or breaker.refusal(now) is not None:
+            return
+        failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
+        unreachable = any(isinstance(outcome, Fault) and outcome.unreachable for outcome, _ in ends)
+        self._lineup.repeat(failed, unreachable=unreachable, now=now)
+        if breaker.wants_witness:
+            others = [
+                source
+                for source in self._parts.behind[breaker.name]
+                if source.type not in breaker.run.came_from and source.calls.may_begin(now)
+            ]
+            if others:
+                self._lineup.ask([min(others, key=lambda source: source.calls.last_sent)])
+
+
+def _is_refusal(outcome: Outcome) -> bool:
+    return isinstance(outcome, Fault) and outcome.code is ErrorCode.RPC_AUTH
+
+
+def _is_repeated(outcome: Outcome) -> bool:
+    if not isinstance(outcome, Fault) or _is_refusal(outcome):
+        return False
+    return outcome.verdict in {Verdict.FAILURE, Verdict.ALIVE}

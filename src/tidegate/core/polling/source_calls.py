@@ -1,0 +1,106 @@
+"""The calls of one source: when it was asked last, whether it is being asked, and whether it may be asked now.
+
+What its calls brought is kept in `tidegate.core.polling.source`. Times are monotonic.
+"""
+
+from collections.abc import Callable
+from typing import Self
+
+from tidegate.backoff import Backoff
+from tidegate.core.instant import LONG_AGO, Instant, carried_time, resumed_time
+from tidegate.core.polling.call_end import CallEnd
+from tidegate.core.polling.carried import CarriedCalls
+
+REFUSED_WAIT = Backoff(first_s=5.0, max_s=300.0, least=0.5, most=1.0)
+"""How long a source waits after its account was refused, however its breaker is set: many attempts may lock it."""
+
+
+class SourceCalls:
+    """The calls of one source, each of which may take `timeout_s`."""
+
+    __slots__ = (
+        "_timeout_s",
+        "end",
+        "failed_alone",
+        "in_flight",
+        "last_off_grid",
+        "last_sent",
+        "refusals",
+        "refused_secret",
+        "tick_refused",
+        "waits_until",
+    )
+
+    def __init__(self, timeout_s: float) -> None:
+        self.in_flight = False
+        """Whether it waits for a connection, or is being asked."""
+        self.end = CallEnd()
+        """When the call under way has to end."""
+        self.last_sent = LONG_AGO
+        self.last_off_grid = LONG_AGO
+        """When it was last asked between two ticks."""
+        self.tick_refused = False
+        """Whether a tick led to no call because the breaker was not closed, since it was last asked."""
+        self.failed_alone = False
+        """Whether its newest call failed, and its breaker was closed all the same."""
+        self.refusals = 0
+        """How many of its calls in a row were refused for its account."""
+        self.refused_secret: bytes | None = None
+        """What the newest of them authenticated with; None if that could not be read."""
+        self.waits_until = LONG_AGO
+        """Until when it waits because of that."""
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def from_carried(cls, timeout_s: float, carried: CarriedCalls, *, now: Instant) -> Self:
+        """Make one that goes on where `carried` left off, without the call that was under way then."""
+        resumed = cls(timeout_s)
+        resumed.last_sent = resumed_time(carried.last_sent, now)
+        resumed.last_off_grid = resumed_time(carried.last_off_grid, now)
+        resumed.tick_refused = carried.tick_refused
+        resumed.failed_alone = carried.failed_alone
+        resumed.refusals = carried.refusals
+        resumed.waits_until = resumed_time(carried.waits_until, now)
+        return resumed
+
+    def carried(self, now: Instant) -> CarriedCalls:
+        """The whole state at `now`, except a call under way, and secrets."""
+        return CarriedCalls(
+            last_sent=carried_time(self.last_sent, now),
+            last_off_grid=carried_time(self.last_off_grid, now),
+            tick_refused=self.tick_refused,
+            failed_alone=self.failed_alone,
+            refusals=self.refusals,
+            waits_until=carried_time(self.waits_until, now),
+        )
+
+    def may_begin(self, now: Instant) -> bool:
+        """Whether it has no turn already, and does not wait after a refused account."""
+        return not self.in_flight and self.waits_until <= now.mono
+
+    def waits(self, now: Instant) -> bool:
+        """Whether it waits after a refused account."""
+        return now.mono < self.waits_until
+
+    def sent(self, now: Instant, *, at_tick: bool) -> None:
+        """A call is sent now, because a tick was due or between two ticks."""
+        self.last_sent = now.mono
+        self.tick_refused = False
+        if not at_tick:
+            self.last_off_grid = now.mono
+        self.end.begin(now.mono + self._timeout_s)
+
+    def end_turn(self) -> None:
+        """Its turn has ended or was withdrawn: it may be asked again."""
+        self.in_flight = False
+        self.end.clear()
+
+    def refused(self, secret: bytes | None, now: Instant, draw: Callable[[], float]) -> None:
+        """Its account was refused, with this `secret`; None if that could not be read."""
+        self.refusals += 1
+        self.refused_secret = secret
+        self.waits_until = now.mono + REFUSED_WAIT.delay_s(self.refusals, jitter=draw())
+
+    def end_wait(self) -> None:
+        """There is a reason to try the account again now. If it is refused again, the wait is longer still."""
+        self.waits_until = LONG_AGO
