@@ -157,6 +157,7 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.batch": at(True, "Poller.plan.batch"),
     "backends.*.connections": at(7, "Poller.plan.connections"),
     "backends.*.connection_max_s": at(7.5, "Backend.options.connection_max_s"),
+    "backends.*.retry_s": at(7.5, "Poller.plan.retry_s"),
     "backends.*.retry_after_max_s": at(7.5, "Poller.plan.policy.retry_after_max_s"),
     "backends.*.headers": at({"X-Api-Key": "k"}, "Backend.options.headers"),
     "backends.*.bearer_token_file": at("new", "Backend.options.bearer_token_file"),

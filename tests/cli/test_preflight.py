@@ -13,6 +13,7 @@ from tidegate.cli import main, preflight, serving
 from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
 from tidegate.cli.preflight import Caution
 from tidegate.config import load
+from tidegate.plan import plan
 
 LONG = "abcdefghijklmnop"
 
@@ -119,7 +120,8 @@ def secret(name: str, text: str = LONG, mode: int = 0o600) -> str:
 def cautions(text: str, mode: int = 0o600) -> list[Caution]:
     path = written(text)
     path.chmod(mode)
-    return preflight.cautions(load(path, environ=dict(os.environ)), path)
+    config = load(path, environ=dict(os.environ))
+    return preflight.cautions(config, plan(config), path)
 
 
 TOKENS = '[auth]\nmode = "token"\n[[auth.tokens]]\n'
@@ -171,6 +173,37 @@ def test_a_configuration_that_holds_secrets_itself_is_such_a_file(text: str, war
     assert cautions(text, mode=0o600) == []
 
 
+SOURCE = '[sources.s]\nbackend = "b"\nmethod = "m"\n'
+
+
+def test_a_breaker_that_may_be_open_for_over_a_minute_is_warned_of_with_what_it_costs() -> None:
+    [set_] = cautions(BACKEND + "timeout_s = 3\nbreaker.open_max_s = 300")
+    assert set_.setting == "backends.b.breaker.open_max_s"
+    assert set_.found == "after an outage, data may stay stale for up to 303 s after the backend is back"
+    assert "at most 60 s" in set_.remedy
+    [first] = cautions(BACKEND + "breaker.open_s = 90")
+    assert (first.setting, "92 s" in first.found) == ("backends.b.breaker.open_s", True)
+    assert cautions(BACKEND + "breaker.open_max_s = 60") == []
+
+
+def test_a_source_that_is_polled_rarely_may_wait_longer() -> None:
+    hourly = f"{SOURCE}interval_s = 3600"
+    assert cautions(f"{BACKEND}\n{hourly}") == []
+    assert cautions(f"{BACKEND}breaker.open_max_s = 300\n{hourly}") == []
+    [longer] = cautions(f"{BACKEND}breaker.open_max_s = 400\n{hourly}")
+    assert "402 s" in longer.found
+
+
+def test_publishers_without_a_state_directory_are_warned_of() -> None:
+    listed = f'state_dir = ""\n{TOKENS}token = "{LONG}"\n[[auth.tokens]]\ntoken = "{LONG}2"\nroles = ["ROLE"]'
+    [caution] = cautions(listed.replace("ROLE", "publisher"))
+    assert caution.setting == "server.state_dir"
+    assert caution.found == "auth.tokens[1] may publish, but what is published with `retain` is gone after a restart"
+    assert cautions(listed.replace("ROLE", "admin")) == []
+    assert cautions(listed.replace("ROLE", "publisher").replace('state_dir = ""', 'state_dir = "state"')) == []
+    assert cautions('state_dir = ""') == [], "everybody may publish, but hardly anybody does"
+
+
 async def test_check_start_and_doctor_all_warn(capsys: pytest.CaptureFixture[str]) -> None:
     path = written(f'state_dir = ""\n{TOKENS}token_file = "t"')
     secret("t", "short", mode=0o644)
@@ -193,6 +226,19 @@ def test_check_and_doctor_print_the_warnings_and_succeed(capsys: pytest.CaptureF
     assert "no problem" in captured.out
     assert main(["doctor", "--config", path]) == 0
     assert capsys.readouterr().out.count("warn  tokens and certificates: auth.tokens[0].token_file") == 2
+
+
+def test_check_start_and_doctor_warn_of_what_has_a_price(capsys: pytest.CaptureFixture[str]) -> None:
+    secret("t")
+    path = written(f'state_dir = ""\n{TOKENS}token_file = "t"\nroles = ["publisher"]')
+    config = load(path, environ=dict(os.environ))
+    with capture_logs() as lines:
+        serving._check_files(config, path)
+    assert [(line["log_level"], line["setting"]) for line in lines] == [("warning", "server.state_dir")]
+    assert main(["config", "check", str(path)]) == 0
+    assert "tidegate: warning: server.state_dir: auth.tokens[0] may publish" in capsys.readouterr().err
+    assert main(["doctor", "--config", str(path)]) == 0
+    assert "warn  configuration: server.state_dir: auth.tokens[0] may publish" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["c.toml"], ["--config", "c.toml"], ["--config=c.toml"]])

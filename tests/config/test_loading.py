@@ -56,7 +56,7 @@ headers = {}
 
 [backends.engine.breaker]
 failure_threshold = 5
-open_s = 5.0
+open_s = 2.0
 open_max_s = 300.0
 half_open_successes = 1
 heal_s = 30.0

@@ -62,8 +62,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
     HistoryConfig: {"events": 10000, "bytes": 67108864},
     BreakerConfig: {
         "failure_threshold": 5,
-        "open_s": 5.0,
-        "open_max_s": 300.0,
+        "open_s": 2.0,
+        "open_max_s": None,
         "half_open_successes": 1,
         "heal_s": 30.0,
         "slow_s": None,
@@ -79,6 +79,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "batch": False,
         "connections": 16,
         "connection_max_s": 300.0,
+        "retry_s": 1.0,
         "retry_after_max_s": 300.0,
         "headers": {},
         "bearer_token_file": None,

@@ -146,3 +146,42 @@ def test_a_token_is_named_by_its_place_in_the_list() -> None:
     made = plan(from_document({"auth": {"mode": "token", "tokens": tokens}}, environ={})).authentication
     assert isinstance(made, ListedTokens)
     assert [token.grant.name for token in made.tokens] == ["token 0", "token 1"]
+
+
+def open_periods(*intervals: float, **rules: float) -> tuple[float, float]:
+    sources = {f"s{n}": {"backend": "b", "method": "m", "interval_s": each} for n, each in enumerate(intervals)}
+    document = {
+        "backends": {"b": {"url": "http://b:1", "breaker": rules}, "c": {"url": "http://c:1"}},
+        "sources": sources | {"of-another": {"backend": "c", "method": "m", "interval_s": 0.5}},
+    }
+    breaker = plan(from_document(document, environ={})).backends[0].polling.breaker
+    return breaker.open_s, breaker.open_max_s
+
+
+@pytest.mark.parametrize(
+    ("intervals", "longest_s"),
+    [
+        ((), 15.0),
+        ((1.0, 5.0), 15.0),
+        ((150.0,), 15.0),
+        ((200.0, 3600.0), 20.0),
+        ((3000.0,), 300.0),
+        ((86400.0,), 300.0),
+    ],
+)
+def test_the_longest_open_period_follows_the_shortest_interval_of_the_backend(
+    intervals: tuple[float, ...], longest_s: float
+) -> None:
+    assert open_periods(*intervals) == (2.0, longest_s)
+
+
+def test_one_that_is_set_is_taken_as_it_is() -> None:
+    assert open_periods(3600.0, open_max_s=4.0) == (2.0, 4.0)
+    assert open_periods(1.0, open_max_s=600.0) == (2.0, 600.0)
+
+
+def test_a_first_open_period_above_the_default_of_the_longest_is_the_longest_too() -> None:
+    """It is never cut short without a word."""
+    assert open_periods(1.0, open_s=40.0) == (40.0, 40.0)
+    assert open_periods(500.0, open_s=40.0) == (40.0, 50.0)
+    assert open_periods(1.0, open_s=400.0) == (400.0, 400.0)

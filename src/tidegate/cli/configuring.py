@@ -36,9 +36,10 @@ def check(path: Path) -> int:
     from tidegate.plan import plan
 
     config = _loaded(path)
-    if found := preflight.problems(plan(config)):
+    wanted = plan(config)
+    if found := preflight.problems(wanted):
         raise ConfigError(found)
-    for caution in preflight.cautions(config, path):
+    for caution in preflight.cautions(config, wanted, path):
         sys.stderr.write(f"tidegate: warning: {printable(str(caution))}\n")
     sys.stdout.write(f"{path}: {len(config.backends)} backend(s), {len(config.sources)} source(s), no problem\n")
     return 0

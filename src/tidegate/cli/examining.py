@@ -96,6 +96,8 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     wanted = plan(config)
     for finding in _files(wanted, config, config_file):
         yield finding
+    for caution in preflight.prices(config, wanted):
+        yield _warning(what, caution)
     if is_unspecified(wanted.address.host):
         yield _names(wanted.access.hosts)
     yield _fan_out(compiled=IS_COMPILED)
@@ -117,10 +119,14 @@ def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[F
     problems = preflight.access_problems(wanted)
     for problem in problems:
         yield Finding(Level.FAIL, what, str(problem), "give it such a file")
-    for caution in [] if problems else preflight.cautions(config, config_file):
-        yield Finding(Level.WARN, what, f"{caution.setting}: {caution.found}", caution.remedy)
+    for caution in [] if problems else preflight.exposures(config, config_file):
+        yield _warning(what, caution)
     if not problems:
         yield Finding(Level.OK, what, f'auth.mode = "{wanted.api.auth}", TLS {"off" if wanted.tls is None else "on"}')
+
+
+def _warning(what: str, caution: preflight.Caution) -> Finding:
+    return Finding(Level.WARN, what, f"{caution.setting}: {caution.found}", caution.remedy)
 
 
 def _names(allowed_hosts: Sequence[str]) -> Finding:
@@ -187,7 +193,7 @@ def _free(address: Address, unreachable: Unreachable) -> Finding:
 def _state(directory: Path | None, *, a_gateway_runs: bool) -> Finding:
     what = "state directory"
     if directory is None:
-        return Finding(Level.OK, what, 'server.state_dir = "": last good values do not outlive a restart')
+        return Finding(Level.OK, what, 'server.state_dir = "": no value outlives a restart')
     if found := obstacle(directory):
         remedy = "give it to the gateway's user, or choose another server.state_dir"
         return Finding(Level.FAIL, what, found, remedy)

@@ -25,8 +25,15 @@ TOKEN_CHARACTERS = 16
 """The shortest token without a warning. A shorter one could be guessed."""
 
 
+LONG_OPEN_S = 60.0
+"""The longest open period of a breaker without a warning, unless the backend's sources are polled that rarely."""
+
+LONG_OPEN_SHARE = 0.1
+"""The share of a backend's shortest interval up to which an open period is not long: its data is that old anyway."""
+
+
 class Caution(msgspec.Struct, frozen=True):
-    """A warning about a setting that works but is not secure. `setting` is its key, or the configuration file."""
+    """A warning about a setting that works but has a price. `setting` is its key, or the configuration file."""
 
     setting: str
     found: str
@@ -70,9 +77,19 @@ def state_problems(plan: Plan) -> list[Problem]:
     return [Problem("server.state_dir", "a directory that can be written, with files of its own", got)] if got else []
 
 
-def cautions(config: Config, file: Path | None) -> list[Caution]:
-    """Return the warnings for a `config` without problems. `file` is the file from which it was loaded."""
+def cautions(config: Config, plan: Plan, file: Path | None) -> list[Caution]:
+    """Return all warnings for a `config` without problems, whose plan is `plan`, and which was loaded from `file`."""
+    return exposures(config, file) + prices(config, plan)
+
+
+def exposures(config: Config, file: Path | None) -> list[Caution]:
+    """Return the warnings about tokens that can be guessed, and about secrets that others can read."""
     return [*_short_tokens(config), *_exposed_files(config, file)]
+
+
+def prices(config: Config, plan: Plan) -> list[Caution]:
+    """Return the warnings about settings because of which data may be stale for long, or lost."""
+    return [*_long_open_periods(config, plan), *_forgotten_values(config)]
 
 
 def _refused(make: Callable[[], object]) -> Iterator[Problem]:
@@ -101,6 +118,31 @@ def _exposed_files(config: Config, file: Path | None) -> Iterator[Caution]:
     for setting, path in holders.items():
         if files.is_exposed(Path(path)):
             yield Caution(setting, "other users of this machine may read or change the file", f"`chmod o= {path}`")
+
+
+def _long_open_periods(config: Config, plan: Plan) -> Iterator[Caution]:
+    for backend in plan.backends:
+        polling, rules = backend.polling, config.backends[backend.name].breaker
+        longest_s = polling.breaker.open_max_s
+        shortest_s = min((source.spec.interval_s for source in polling.sources), default=0.0)
+        if longest_s > max(LONG_OPEN_S, shortest_s * LONG_OPEN_SHARE):
+            key = "open_s" if rules.open_max_s is None else "open_max_s"
+            found = (
+                f"after an outage, data may stay stale for up to {longest_s + polling.timeout_s:g} s after the backend"
+            )
+            remedy = f"set at most {LONG_OPEN_S:g} s; a backend that is down gets one call in each open period"
+            yield Caution(f"backends.{backend.name}.breaker.{key}", f"{found} is back", remedy)
+
+
+def _forgotten_values(config: Config) -> Iterator[Caution]:
+    """Yield a warning if listed tokens may publish and nothing is kept on disk.
+
+    Nobody knows whether signed tokens allow that. With mode "none" everybody may publish, but hardly anybody does.
+    """
+    publishers = [number for number, token in enumerate(config.auth.tokens) if "publisher" in token.roles]
+    if publishers and not config.server.state_dir:
+        found = f"auth.tokens[{publishers[0]}] may publish, but what is published with `retain` is gone after a restart"
+        yield Caution("server.state_dir", found, "set it to a directory that outlives the gateway")
 
 
 def _secret_files(config: Config) -> Iterator[tuple[str, str]]:

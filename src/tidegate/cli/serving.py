@@ -83,10 +83,11 @@ def configured(
 
 
 def _check_files(config: Config, config_file: Path | None) -> None:
-    """Raise one `ConfigError` for all files that cannot be used. Log warnings about insecure files and tokens."""
-    if problems := preflight.startup_problems(plan(config)):
+    """Raise one `ConfigError` for all files that cannot be used. Log warnings about settings with a price."""
+    wanted = plan(config)
+    if problems := preflight.startup_problems(wanted):
         raise ConfigError(problems)
-    for caution in preflight.cautions(config, config_file):
+    for caution in preflight.cautions(config, wanted, config_file):
         log.warning(caution.found, setting=caution.setting, remedy=caution.remedy)
 
 

@@ -63,6 +63,7 @@ interval_s = 5.0
 #batch = false                     # poll all due sources in one JSON-RPC batch, which many servers don't support
 #connections = 16                  # concurrent calls; 1 for a device that serves one connection at a time
 #connection_max_s = 300.0          # replace older connections after their call, to follow changes in DNS
+#retry_s = 1.0                     # repeat a failed poll after this, doubled with each failure; 0 waits for the next
 #retry_after_max_s = 300.0         # limit on the Retry-After of a 429 or 503
 #headers = {}
 #bearer_token_file = "bearer"      # relative paths are relative to this file
@@ -72,8 +73,8 @@ interval_s = 5.0
 
 #[backends.other.breaker]
 #failure_threshold = 5             # consecutive failures
-#open_s = 5.0                      # first open period; doubles with each failed probe, with jitter in the upper half
-#open_max_s = 300.0                # longest open period
+#open_s = 2.0                      # first open period; doubles with each failed probe, with jitter in the upper half
+#open_max_s = 15.0                 # longest open period; default: 15, or a tenth of the shortest interval if more
 #half_open_successes = 1           # consecutive probes that must succeed to close
 #heal_s = 30.0                     # after being closed this long, the next open period starts from open_s again
 #slow_s = 1.5                      # slower answers count as failures; default: off

@@ -83,6 +83,10 @@ def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
 
+def _is_retry(seconds: float) -> bool:
+    return seconds == 0 or 0.1 <= seconds <= 60
+
+
 def _is_json(value: Any) -> bool:
     return _is_json_to(value, MAX_NESTING)
 
@@ -126,6 +130,14 @@ DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
+RetrySeconds = Annotated[
+    float,
+    _format(
+        "0 (off), or a number of seconds from 0.1 to 60",
+        _is_retry,
+        extra_json_schema={"anyOf": [{"const": 0}, {"minimum": 0.1, "maximum": 60}]},
+    ),
+]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 CountOrZero = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=2**40)]

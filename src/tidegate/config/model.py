@@ -114,7 +114,8 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
 
     `failure_threshold`: Consecutive failures that open the breaker.
     `open_s`: First open period in seconds; it doubles with each failed probe, with jitter in the upper half.
-    `open_max_s`: Longest open period in seconds.
+    `open_max_s`: Longest open period in seconds; default: 15, or a tenth of the backend's shortest interval if that is
+        more, but at most 300; and at least `open_s`.
     `half_open_successes`: Consecutive probes that must succeed to close the breaker.
     `heal_s`: After the breaker was closed for this many seconds, the next open period starts from `open_s` again.
     `slow_s`: A good answer that takes longer than this many seconds counts as a failure; default: off.
@@ -125,8 +126,8 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
     """
 
     failure_threshold: formats.Count = 5
-    open_s: formats.Seconds = 5.0
-    open_max_s: formats.Seconds = 300.0
+    open_s: formats.Seconds = 2.0
+    open_max_s: formats.Seconds | None = None
     half_open_successes: formats.Count = 1
     heal_s: formats.SecondsOrZero = 30.0
     slow_s: formats.Seconds | None = None
@@ -147,7 +148,10 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     `connections`: Limit on concurrent calls; 1 for a device that serves one at a time. More calls wait for their turn.
     `connection_max_s`: Seconds after which a connection is replaced, once its call is over. So a change in DNS takes
         effect even if the old address still answers.
-    `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, in seconds; 0 ignores it.
+    `retry_s`: Seconds after which a failed poll is repeated, doubled with each failure in a row; 0 waits for the next
+        poll.
+    `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, and on the pause after a 429 without one, in seconds;
+        0 turns both off.
     `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
@@ -163,6 +167,7 @@ class BackendConfig(Section, frozen=True, kw_only=True):
     batch: bool = False
     connections: formats.Count = 16
     connection_max_s: formats.Seconds = 300.0
+    retry_s: formats.RetrySeconds = 1.0
     retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     bearer_token_file: formats.FilePath | None = None

@@ -44,7 +44,7 @@ def _limits(section: LimitsConfig) -> Iterator[Mistake]:
 
 @within.register
 def _breaker(section: BreakerConfig) -> Iterator[Mistake]:
-    if section.open_max_s < section.open_s:
+    if section.open_max_s is not None and section.open_max_s < section.open_s:
         yield Mistake(("open_max_s",), f"at least open_s ({section.open_s} seconds)", str(section.open_max_s))
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidegate import __version__
-from tidegate.config import AuthConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config import AuthConfig, BreakerConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
 from tidegate.config.model import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
@@ -67,6 +67,15 @@ IDLE_MAX_S = 120.0
 """An idle connection to a backend is kept for the longest interval of its sources plus the margin, up to the maximum.
 
 So the next poll normally reuses the connection, but a source with a long interval does not keep one open for hours.
+"""
+
+OPEN_MAX_S = 15.0
+OPEN_MAX_SHARE = 0.1
+OPEN_MAX_LIMIT_S = 300.0
+"""The longest open period of a breaker if `open_max_s` is absent, in seconds.
+
+The first figure, or that share of the backend's shortest interval if it is more, up to the limit. So a backend that
+does not recover is asked at most eight times a minute, and a slow source is not asked much more often than usual.
 """
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -167,11 +176,25 @@ def _backend(config: Config, name: str) -> PlannedBackend:
             backend,
             config.limits,
             name=name,
-            breaker=_filled(BreakerRules, rules, probe_deadline_s=backend.timeout_s + 1.0),
+            breaker=_filled(
+                BreakerRules,
+                rules,
+                open_max_s=_usual_open_max_s(rules, sources.values()) if rules.open_max_s is None else rules.open_max_s,
+                probe_deadline_s=backend.timeout_s + 1.0,
+            ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
             sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
         ),
     )
+
+
+def _usual_open_max_s(rules: BreakerConfig, sources: Iterable[SourceConfig]) -> float:
+    """Return the `open_max_s` of the breakers of `sources`, which share a backend, if the configuration has none.
+
+    It is never less than `open_s`, which may be set alone: then all open periods have that length.
+    """
+    shortest_s = min((source.interval_s for source in sources), default=0.0)
+    return max(rules.open_s, min(max(OPEN_MAX_S, shortest_s * OPEN_MAX_SHARE), OPEN_MAX_LIMIT_S))
 
 
 def _idle_s(sources: Iterable[SourceConfig]) -> float:
