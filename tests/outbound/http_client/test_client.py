@@ -20,7 +20,7 @@ from yarl import URL
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
 from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader
 from tidegate.outbound.http_client.client import HttpClient
-from tidegate.outbound.http_client.connection import PooledConnection, connected
+from tidegate.outbound.http_client.connecting import NewConnection, connected
 from tidegate.outbound.http_client.options import HttpOptions
 
 GOOD = http_response(b"{}")
@@ -186,9 +186,9 @@ class TestARequest:
             assert server.requests[0].headers["host"] == f"[fe80::1]:{server.port}"
 
     async def test_goes_through_the_connections_it_is_given(self, new_client: NewClient) -> None:
-        made: list[PooledConnection] = []
+        made: list[NewConnection] = []
 
-        async def connect(url: URL, tls: ssl.SSLContext | None) -> PooledConnection:
+        async def connect(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
             made.append(await connected(url, tls))
             return made[-1]
 
@@ -639,7 +639,7 @@ class TestAConnection:
         async with scripted(answering(http_response(b"1"))) as old, scripted(answering(http_response(b"2"))) as new:
             now = old
 
-            async def looked_up(url: URL, tls: ssl.SSLContext | None) -> PooledConnection:
+            async def looked_up(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
                 return await connected(url.with_port(now.port), tls)
 
             client = new_client("http://127.0.0.1:1/", connection_max_s=0.05, connect=looked_up)

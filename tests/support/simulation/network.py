@@ -74,8 +74,8 @@ class Door:
         self._came = 0
         self._lookup: asyncio.Future[bool] | None = None
 
-    async def connected(self, url: URL, tls: object) -> PooledConnection:
-        """A connection to the backend: `tidegate.outbound.http_client.connection.Connect`."""
+    async def connected(self, url: URL, tls: object) -> "_TcpConnection":
+        """A connection to the backend: `tidegate.outbound.http_client.connecting.Connect`."""
         assert tls is None
         assert (url.raw_host, url.port) == (self._name, PORT)
         connecting = _connecting.get()
@@ -83,14 +83,9 @@ class Door:
             connecting.stood = False
         await self._look_up()
         sock = await self._connect()
-        try:
-            made: tuple[Any, PooledConnection] = await self._loop.create_connection(PooledConnection, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
         if connecting is not None:
             connecting.stood = True
-        return made[1]
+        return _TcpConnection(sock)
 
     @property
     def resets(self) -> bool:
@@ -139,6 +134,29 @@ class Door:
             case Manner.ONE_SLOT:
                 return self.inside > 0
         return False
+
+
+class _TcpConnection:
+    """A connection that stands: `tidegate.outbound.http_client.connecting.NewConnection`."""
+
+    def __init__(self, sock: Socket) -> None:
+        self._sock = sock
+
+    @property
+    def is_open(self) -> bool:
+        return not self._sock.read_ready()  # no backend greets, so what there is to read is the end
+
+    async def start(self) -> PooledConnection:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(PooledConnection, sock=self._sock)
+        except BaseException:
+            self._sock.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 def _close(taken: asyncio.Task[Any]) -> None:

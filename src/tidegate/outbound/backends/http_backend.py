@@ -5,18 +5,19 @@ Knows nothing of what a call looks like: each protocol says that in `_ask`.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from tidegate.errors import BackendError
-from tidegate.outbound.http_client import Connect, HttpClient, HttpOptions, connected
+from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, connected
 from tidegate.ports import Ask, Call
+
+Answers = Sequence[msgspec.Raw | BackendError]
 
 
 class HttpBackend(ABC):
-    """Implements `tidegate.ports.Backend`, `Prepares` and `Checked` for one protocol over HTTP.
+    """Implements `tidegate.ports.Backend`, `Prepares`, `Knocks` and `Checked` for one protocol over HTTP.
 
     Raises `ConfigError` for options that cannot be used.
     """
@@ -34,16 +35,44 @@ class HttpBackend(ABC):
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`: reads the bearer token."""
-        return partial(self._ask, await self._client.credentials())
+        return _PreparedCall(self._ask, await self._client.credentials())
 
-    async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+    async def call(self, calls: Sequence[Call]) -> Answers:
         """See `tidegate.ports.Backend.call`."""
         return await (await self.prepare())(calls)
+
+    async def knock(self) -> None:
+        """See `tidegate.ports.Knocks`."""
+        await self._client.knock()
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
         await self._client.aclose()
 
     @abstractmethod
-    async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
         """Make `calls` with `credentials`, as `tidegate.ports.Backend.call` says. Every answer must be compact."""
+
+
+class _PreparedCall:
+    """What `HttpBackend.prepare` returns: makes one exchange, and then says whether a connection stood."""
+
+    def __init__(
+        self,
+        ask: Callable[[Sequence[Call], Mapping[str, str], Attempt], Awaitable[Answers]],
+        credentials: Mapping[str, str],
+    ) -> None:
+        self._ask = ask
+        self._credentials = credentials
+        self._attempt = Attempt()
+
+    async def __call__(self, calls: Sequence[Call]) -> Answers:
+        return await self._ask(calls, self._credentials, self._attempt)
+
+    @property
+    def connected(self) -> bool:
+        return self._attempt.connected
+
+    @property
+    def secret(self) -> bytes | None:
+        return "\n".join(self._credentials.values()).encode() or None

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from yarl import URL
 
 from tidegate.core.payload import compact
-from tidegate.errors import BackendError
-from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.http_backend import Answers, HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
+from tidegate.outbound.http_client import Attempt
 from tidegate.ports import Call
 
 
@@ -20,10 +19,10 @@ class HttpJsonBackend(HttpBackend):
     Raises `ConfigError` for options that cannot be used.
     """
 
-    async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
         (call,) = calls
         url = below(self._client.url, call.method)
-        body = await self._client.fetch("GET", url, credentials=credentials)
+        body = await self._client.fetch("GET", url, credentials=credentials, attempt=attempt)
         return [await read_leniently(body, compact)]
 
 

@@ -14,9 +14,9 @@ import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, compact, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.http_backend import Answers, HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.http_client import Connect, HttpAnswer, HttpOptions, connected
+from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import Call
 
 _T = TypeVar("_T")
@@ -35,7 +35,8 @@ class JsonRpcBackend(HttpBackend):
 
     If the HTTP status is not a success, the body still counts as the response if it is well-formed and has our id, or
     is an error with a ``jsonrpc`` member; otherwise the status is the error. For 401 and 403, the result is always
-    `HttpStatus`, with the message of the error. For 429 and 503, the error carries the ``Retry-After`` of the answer.
+    `HttpStatus`, with the message of the error. For 429 and 503, the error carries the ``Retry-After`` of the answer,
+    and a result counts only without one; for 429 it never counts, since the backend asks not to be called.
 
     An error object becomes an `ApplicationError` in the place of its call. In a batch, `InvalidResponse` is in the
     place of a call that got no answer or a malformed one. `call` raises `InvalidResponse` if answers cannot be matched
@@ -52,21 +53,23 @@ class JsonRpcBackend(HttpBackend):
         super().__init__(options, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
 
-    async def _ask(self, credentials: Mapping[str, str], calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
+    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
         requests = [_Request(id=next(self._ids), method=call.method, params=call.params) for call in calls]
         match requests:
             case []:
                 return []
             case [request]:
-                answer = await self._post(request, credentials)
+                answer = await self._post(request, credentials, attempt)
                 return await read_leniently(answer.body, lambda body: [_of_single(body, request.id, answer.refusal)])
-        answer = await self._post(requests, credentials)
+        answer = await self._post(requests, credentials, attempt)
         ids = [request.id for request in requests]
         return await read_leniently(answer.body, lambda body: _of_batch(body, ids, answer.refusal))
 
-    async def _post(self, body: "_Request | list[_Request]", credentials: Mapping[str, str]) -> HttpAnswer:
+    async def _post(
+        self, body: "_Request | list[_Request]", credentials: Mapping[str, str], attempt: Attempt
+    ) -> HttpAnswer:
         encoded = msgspec.json.encode(body)
-        return await self._client.ask("POST", self._client.url, encoded, credentials=credentials)
+        return await self._client.ask("POST", self._client.url, encoded, credentials=credentials, attempt=attempt)
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +121,7 @@ _SCALAR: msgspec.json.Decoder[int | float | str] = msgspec.json.Decoder(int | fl
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _AUTH_STATUSES = frozenset({401, 403})
 _BUSY_STATUSES = frozenset({429, 503})
+_TOO_MANY_REQUESTS = 429
 
 
 def _of_single(
@@ -198,10 +202,14 @@ def _with_status(outcome: msgspec.Raw | BackendError, refusal: HttpStatus) -> ms
         return refusal
     if refusal.status in _AUTH_STATUSES:
         return _of_auth(refusal, outcome if isinstance(outcome, ApplicationError) else None)
-    if refusal.status in _BUSY_STATUSES and refusal.retry_after_s is not None:
-        if not isinstance(outcome, ApplicationError):
-            return refusal
-        outcome.retry_after_s = refusal.retry_after_s
+    if isinstance(outcome, ApplicationError):
+        outcome.status = refusal.status
+        if refusal.status in _BUSY_STATUSES:
+            outcome.retry_after_s = refusal.retry_after_s
+    elif refusal.status == _TOO_MANY_REQUESTS or (
+        refusal.status in _BUSY_STATUSES and refusal.retry_after_s is not None
+    ):
+        return refusal
     return outcome
 
 

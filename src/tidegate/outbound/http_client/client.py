@@ -1,15 +1,16 @@
 """Makes one HTTP request to a backend and reads its whole answer. Knows nothing of what requests and answers mean."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 from yarl import URL
 
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import AnswerReader
-from tidegate.outbound.http_client.connection import Connect, connected
+from tidegate.outbound.http_client.connecting import Connect, connected
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
     HttpOptions,
@@ -21,7 +22,7 @@ from tidegate.outbound.http_client.options import (
     peer,
     tls_context,
 )
-from tidegate.outbound.http_client.pool import Pool
+from tidegate.outbound.http_client.pool import Attempt, Pool
 
 _REQUEST_TIMEOUT = 408
 
@@ -71,21 +72,35 @@ class HttpClient:
         return await authorization(self._options)
 
     async def fetch(
-        self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None = None,
+        *,
+        credentials: Mapping[str, str],
+        attempt: Attempt | None = None,
     ) -> bytearray:
         """Make one request and return the body of its answer.
 
         Raises `HttpStatus` if the status is not a success, and what `ask` raises.
         """
-        answer = await self.ask(method, url, body, credentials=credentials)
+        answer = await self.ask(method, url, body, credentials=credentials, attempt=attempt)
         if answer.refusal is not None:
             raise answer.refusal
         return answer.body
 
     async def ask(
-        self, method: str, url: URL, body: bytes | None = None, *, credentials: Mapping[str, str]
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None = None,
+        *,
+        credentials: Mapping[str, str],
+        attempt: Attempt | None = None,
     ) -> HttpAnswer:
         """Make one request and return its answer. `credentials` come from the method of that name.
+
+        `attempt` is told about each attempt to connect. The last one says whether the connection stood.
 
         If the status is not a success, the body is read only as far as `answer.REFUSAL_BYTES` and
         `connection.REFUSAL_S` allow; it is empty if it is longer or encoded.
@@ -93,18 +108,22 @@ class HttpClient:
         Raises `Disconnected`, or `InvalidResponse` (too large, compressed, not HTTP).
         Has no timeout. Cancelling closes the connection and leaves nothing behind.
         """
-        timeout = asyncio.timeout(None)  # never expires by itself: `aclose` makes it expire
-        try:
-            with mapped(self._peer):
-                async with timeout:
-                    self._in_flight.add(timeout)
-                    return self._read(url, await self._respond(method, url, body, dict(credentials)))
-        except Disconnected as exc:
-            if self._closed:
-                raise Disconnected(f"{self._peer}: the gateway closed the connection") from exc
-            raise
-        finally:
-            self._in_flight.discard(timeout)
+        async with self._ending_when_closed():
+            answer = await self._respond(method, url, body, dict(credentials), attempt or Attempt())
+            return self._read(url, answer)
+
+    async def knock(self) -> None:
+        """Make a connection, and keep it for the next request, but not longer than `pool.KNOCKED_S` seconds.
+
+        Nothing is sent: the next request does TLS, if the URL says so. Raises `Disconnected` if there is none. Has no
+        timeout. Cancelling leaves nothing behind.
+        """
+        async with self._ending_when_closed():
+            self._check_open()
+            await self._pool.knock()
+            if self._closed:  # just now
+                self._pool.clear()
+                self._check_open()
 
     async def aclose(self) -> None:
         """Close all connections. Calls in flight, and all later ones, raise `Disconnected`."""
@@ -115,26 +134,47 @@ class HttpClient:
             timeout.reschedule(0.0)  # ends calls that are still connecting, which the pool does not know
         await self._pool.aclose()
 
-    async def _respond(self, method: str, url: URL, body: bytes | None, headers: dict[str, str]) -> AnswerReader:
+    @contextlib.asynccontextmanager
+    async def _ending_when_closed(self) -> AsyncIterator[None]:
+        """Map the errors of the block, and end it with `Disconnected` when the client is closed."""
+        timeout = asyncio.timeout(None)  # never expires by itself: `aclose` makes it expire
+        try:
+            with mapped(self._peer):
+                async with timeout:
+                    self._in_flight.add(timeout)
+                    yield
+        except Disconnected as exc:
+            if self._closed:
+                raise Disconnected(f"{self._peer}: the gateway closed the connection") from exc
+            raise
+        finally:
+            self._in_flight.discard(timeout)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Disconnected(f"{self._peer}: the gateway closed the connection")
+
+    async def _respond(
+        self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: Attempt
+    ) -> AnswerReader:
         if body is not None and "Content-Type" not in self._headers:
             headers["Content-Type"] = "application/json"
         request = encoded(method, url, self._headers, headers, body)
         new = False
         while True:
             reader = AnswerReader(body_bytes=self._options.response_bytes)
-            was_reused = await self._attempt(request, reader, new=new)
+            was_reused = await self._attempt(request, reader, attempt, new=new)
             if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
                 return reader
             new = reader.whole
 
-    async def _attempt(self, request: bytes, reader: AnswerReader, *, new: bool) -> bool:
+    async def _attempt(self, request: bytes, reader: AnswerReader, attempt: Attempt, *, new: bool) -> bool:
         """Make one attempt. Returns whether the connection was a reused one.
 
         If it was, and `reader` is not whole, the caller must try again.
         """
-        if self._closed:
-            raise Disconnected(f"{self._peer}: the gateway closed the connection")
-        connection = await self._pool.take(new=new)
+        self._check_open()
+        connection = await self._pool.take(attempt, new=new)
         is_reused = connection.is_reused
         try:
             await connection.ask(request, reader)

@@ -4,27 +4,13 @@ Knows nothing of the pool, or of what requests and answers mean.
 """
 
 import asyncio
-import ipaddress
-import socket
-import ssl
-from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
-
-from aiohappyeyeballs import AddrInfoType, start_connection
-from yarl import URL
 
 from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader, Unreadable
 from tidegate.outbound.http_client.failures import Lost
-from tidegate.outbound.http_client.names import looked_up
 
 REFUSAL_S = 0.25
 """How many seconds the body may take if the status is not a success: the status already says that the call failed."""
-
-TLS_CLOSE_S = 0.1
-"""How many seconds to wait for the server's part when closing a TLS connection."""
-
-_NEXT_ADDRESS_S = 0.25
-"""After how many seconds without a connection the next address of a name is tried in parallel (RFC 8305)."""
 
 _EARLY_BYTES = 65_536
 """How many bytes from the server are kept before the first request. Then reading stops, and the kernel keeps more."""
@@ -189,44 +175,3 @@ class PooledConnection(asyncio.Protocol):
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
-
-
-Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[PooledConnection]]
-"""Opens a connection to the host of a URL, over TLS if a context is given. Raises `OSError`."""
-
-
-async def connected(url: URL, tls: ssl.SSLContext | None) -> PooledConnection:
-    """Open a TCP connection. Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305).
-
-    Raises `OSError`, such as `ssl.SSLError` or `socket.gaierror`. Cancelling leaves nothing open.
-    """
-    loop = asyncio.get_running_loop()
-    found = await _addresses(url)
-    sock = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S)
-    # By default asyncio keeps a closed TLS connection open for 30 s if the server does not respond.
-    name, close_s = (_tls_name(url), TLS_CLOSE_S) if tls else (None, None)
-    try:
-        _, connection = await loop.create_connection(
-            PooledConnection, sock=sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=close_s
-        )
-    except BaseException:
-        sock.close()
-        raise
-    return connection
-
-
-async def _addresses(url: URL) -> Sequence[AddrInfoType]:
-    host, port = url.raw_host or "", url.port or 0
-    try:
-        literal = ipaddress.ip_address(host)
-    except ValueError:
-        return await looked_up(host, port)
-    if isinstance(literal, ipaddress.IPv4Address):
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-    if literal.scope_id:
-        return await looked_up(url.host or "", port)  # `url.host` is decoded: a zone begins with ``%``, not ``%25``
-    return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-
-
-def _tls_name(url: URL) -> str:
-    return (url.raw_host or "").partition("%")[0].rstrip(".")

@@ -7,6 +7,7 @@ message repeats them, except for the target of a redirect, which is masked.
 import contextlib
 import datetime as dt
 import email.utils
+import errno
 import http
 import os
 import re
@@ -21,6 +22,9 @@ from tidegate.outbound.http_client.answer import Unreadable
 
 LOCATION_CHARACTERS = 300
 """How much of a redirect's target is shown: enough to recognize it, and it ends up in a log line."""
+
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+"""Errors that come from a lack of descriptors, memory or threads on this machine."""
 
 _NUMBER = re.compile(r"\[Errno ([0-9]{1,4})\]")
 _SECONDS = re.compile(r"[0-9]{1,10}")
@@ -47,6 +51,28 @@ def mapped(peer: str) -> Iterator[None]:
         raise InvalidResponse(f"{peer}: {exc}") from exc
     except (Lost, OSError) as exc:
         raise Disconnected(f"{peer}: {_words(exc)}") from exc
+
+
+def is_our_lack(exc: OSError) -> bool:
+    """Return whether no connection could be made because this machine lacks something: that blames no backend.
+
+    `exc` is what connecting raised. If the addresses of a name failed with different errors, all are considered.
+    """
+    if isinstance(exc, socket.gaierror):
+        return exc.errno == socket.EAI_MEMORY
+    numbers = _numbers(exc)
+    # EADDRNOTAVAIL means that no port is free. But it is also what ``::1`` gives where IPv6 is switched off, so it
+    # counts only if all addresses failed with it.
+    return bool(numbers & _LACKING) or numbers == {errno.EADDRNOTAVAIL}
+
+
+def had_stood(exc: OSError) -> bool:
+    """Return whether `exc`, which connecting raised, came after a connection had stood, if only for a moment.
+
+    A peer that accepts and resets at once can be quicker than our look at the socket. The kernel tells this apart: a
+    reset of a connection that does not stand yet is ECONNREFUSED.
+    """
+    return bool(_numbers(exc) & {errno.ECONNRESET, errno.EPIPE})
 
 
 def status_error(
@@ -88,6 +114,11 @@ def retry_after_s(text: str, *, wall: float) -> float | None:
     return max(0.0, moment.timestamp() - wall)
 
 
+def _numbers(exc: OSError) -> set[int]:
+    # All addresses of a name failed, with different errors. aiohappyeyeballs joins only their texts.
+    return {exc.errno} if exc.errno else {int(number) for number in _NUMBER.findall(str(exc))}
+
+
 def _unvalued(part: str) -> str:
     name, equals, _ = part.partition("=")
     return f"{name}=***" if equals else "***"
@@ -111,7 +142,6 @@ def _words(exc: BaseException) -> str:
             return os.strerror(number)
         case ConnectionResetError():
             return "Connection reset by peer"
-        case OSError() if numbers := dict.fromkeys(_NUMBER.findall(str(exc))):
-            # All addresses of a name failed, with different errors. aiohappyeyeballs joins only their texts.
+        case OSError() if numbers := dict.fromkeys(_NUMBER.findall(str(exc))):  # see `_numbers`
             return " and ".join(os.strerror(int(number)) for number in numbers)
     return f"the connection failed ({type(exc).__name__})"

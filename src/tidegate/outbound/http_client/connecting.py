@@ -1,0 +1,113 @@
+"""Makes connections to a backend: first the bare TCP connection, then what is spoken over it begins.
+
+The two steps are apart because a backend whose connection stands can be reached, even if nothing works over it. Knows
+nothing of requests, or of how long a connection is kept.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from aiohappyeyeballs import AddrInfoType, start_connection
+from yarl import URL
+
+from tidegate.outbound.http_client.connection import PooledConnection
+from tidegate.outbound.http_client.names import looked_up
+
+TLS_CLOSE_S = 0.1
+"""How many seconds to wait for the server's part when closing a TLS connection."""
+
+_NEXT_ADDRESS_S = 0.25
+"""After how many seconds without a connection the next address of a name is tried in parallel (RFC 8305)."""
+
+
+class NewConnection(Protocol):
+    """A connection that stands, but on which nothing was sent yet."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer has not closed it, as far as this machine knows."""
+        ...
+
+    async def start(self) -> PooledConnection:
+        """Make it ready for requests, with TLS if the URL says so. Call this at most once.
+
+        Raises `OSError`, such as `ssl.SSLError`. After an error or a cancellation it is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close it immediately, if it was not started."""
+        ...
+
+
+Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[NewConnection]]
+"""Makes a connection to the host of a URL. `start` uses TLS if a context is given. Raises `OSError`."""
+
+
+async def connected(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
+    """Open a TCP connection. Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305).
+
+    Raises `OSError`, such as `socket.gaierror`. Cancelling leaves nothing open.
+    """
+    found = await _addresses(url)
+    task = asyncio.current_task()
+    cancelling = task.cancelling() if task is not None else 0
+    sock = await start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_S)
+    # A cancellation that comes while the library ends the attempts that lost the race is swallowed by it.
+    if task is not None and task.cancelling() > cancelling:
+        sock.close()
+        raise asyncio.CancelledError
+    return _TcpConnection(sock, url, tls)
+
+
+class _TcpConnection:
+    def __init__(self, sock: socket.socket, url: URL, tls: ssl.SSLContext | None) -> None:
+        self._sock = sock
+        self._url = url
+        self._tls = tls
+
+    @property
+    def is_open(self) -> bool:
+        try:
+            # A byte that is there may be a greeting, which the first call reads.
+            return self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    async def start(self) -> PooledConnection:
+        # By default asyncio keeps a closed TLS connection open for 30 s if the server does not respond.
+        name, close_s = (_tls_name(self._url), TLS_CLOSE_S) if self._tls else (None, None)
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                PooledConnection, sock=self._sock, ssl=self._tls, server_hostname=name, ssl_shutdown_timeout=close_s
+            )
+        except BaseException:
+            self._sock.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+async def _addresses(url: URL) -> Sequence[AddrInfoType]:
+    host, port = url.raw_host or "", url.port or 0
+    try:
+        literal = ipaddress.ip_address(host)
+    except ValueError:
+        return await looked_up(host, port)
+    if isinstance(literal, ipaddress.IPv4Address):
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+    if literal.scope_id:
+        return await looked_up(url.host or "", port)  # `url.host` is decoded: a zone begins with ``%``, not ``%25``
+    return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
+
+
+def _tls_name(url: URL) -> str:
+    return (url.raw_host or "").partition("%")[0].rstrip(".")
