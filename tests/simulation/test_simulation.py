@@ -33,7 +33,8 @@ from tidegate.core.instant import Instant
 from tidegate.core.payload import decode
 from tidegate.core.polling import outcome
 from tidegate.core.polling.backend_state import BackendState
-from tidegate.core.polling.breaker import Breaker, Permit
+from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.breaker_values import State
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.freshness import Freshness

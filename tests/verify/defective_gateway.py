@@ -17,7 +17,8 @@ from tidegate.core.delivery.retained import Name, Retained
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.polling import outcome
-from tidegate.core.polling.breaker import Breaker, NoPermit, Permit
+from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_values import State, Transition
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict

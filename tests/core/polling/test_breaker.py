@@ -5,7 +5,8 @@ import math
 import pytest
 
 from tidegate.core.instant import Instant
-from tidegate.core.polling.breaker import Breaker, NoPermit, Permit
+from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_data import HISTORY
 from tidegate.core.polling.breaker_values import (
     BreakerRules,

@@ -10,7 +10,8 @@ from tidegate.core.instant import Instant
 from tidegate.core.measurements import TicksMissed
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import SourcePlan
-from tidegate.core.polling.breaker import Breaker, Permit
+from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup, Turn
