@@ -64,6 +64,8 @@ class Accounts:
     def started(self, event_types: Sequence[str], exchange: Exchange, now: float) -> str | None:
         """A call starts for these sources; what is wrong with that."""
         early = [name for name in event_types if now < self[name].earliest - ROUNDING_S]
+        for name in event_types:
+            self[name].earliest = float("-inf")
         if not early or all(self._passed_at >= self[name].refused_at for name in early):
             return None
         since = min(self[name].refused_at for name in early)
@@ -71,11 +73,10 @@ class Accounts:
             return f"{early} are asked together while their account is refused"
         if self._scout is not None:
             return f"{early} is asked beside {self._scout.methods}, while their account is refused"
-        left = self[early[0]].earliest - now
-        if exchange.secret not in self._refused or self._poked(since, now):
+        if exchange.read - self._refused or self._poked(since, now):
             self._scout = exchange
             return None
-        return f"{early} is asked {left:.3f} s before its time, though the secret is the one that was refused"
+        return f"{early}: asked before its time, {now - since:.3f} s after the same secret was refused"
 
     def ended(self, event_types: Sequence[str], refused: Sequence[bool], exchange: Exchange, answered: bool) -> None:
         """A call ended: for these sources, with their account refused or not; whether any was answered."""

@@ -53,9 +53,10 @@ class Bounds:
         start, end = phase.start, phase.end
         by = self._fresh_by(source, before, start, siblings) + SLACK_S
         by = self._awake(start - source.tick_s, by)
+        end = min([end, *(begin for begin, _ in self._record.sleeps if begin >= by)])
         if by < end and source.stale_sometime(by, end):
             self._record.fail(by, f"{source.type}: not fresh by then, though its backend is well since {start:.3f}")
-        if end == self._record.scenario.duration_s and by >= end:
+        if phase.end == self._record.scenario.duration_s and by >= end:
             self._record.fail(by, f"{source.type}: the calm is too short to judge, {by - end:.3f} s")
 
     def _fresh_by(self, source: Source, before: Phase, start: float, siblings: Sequence[Source]) -> float:

@@ -49,7 +49,7 @@ class Move(msgspec.Struct, frozen=True, rename={"came_from": "from"}):
 
 
 class Opening(NamedTuple):
-    """One time that a breaker opened, for the bounds: `nth` in its episode, which `began` then.
+    """One time that a breaker opened. It had opened `nth` times from closed in its episode, which `began` then.
 
     `doubled` counts the probes after a knock that found no connection.
     """
@@ -118,6 +118,8 @@ class Model:
         self._failures = (0, 0)
         self._successes = 0
         self._openings = 0
+        self._nth = 0  # how many times it opened from closed in this episode
+        self._opened_from_closed_at = 0.0
         self._opened_at = 0.0
         self._early: str | None = None
         self._probe: tuple[Exchange, float] | None = None
@@ -155,13 +157,13 @@ class Model:
 
     @property
     def flaps_until(self) -> float:
-        """A knock lets no probe go before this, from the second opening of an episode on: at the earliest."""
-        return self.since + self.flap_s / 2
+        """A knock lets no probe go before this, once it opened from closed for the second time in an episode."""
+        return self._opened_from_closed_at + self.flap_s / 2
 
     @property
     def flap_s(self) -> float:
         """How long that may be at the most."""
-        return min(2.0 ** (self._openings - 2), self.open_max_s) if self._openings > 1 else 0.0
+        return min(2.0 ** (self._nth - 2), self.open_max_s) if self._nth > 1 else 0.0
 
     def started(self, exchange: Exchange, now: float) -> str | None:
         """A call starts; what is wrong with that."""
@@ -261,7 +263,7 @@ class Model:
                 self.retry_at,
                 self.unreachable,
                 self._fault_unanswered,
-                self._openings,
+                self._nth,
                 self.episode_began,
                 self.doubled,
             )
@@ -278,7 +280,7 @@ class Model:
             if self.reached_at < self.since:
                 return f"a probe {early}, and no knock has found the backend"
             if now < self.flaps_until - ROUNDING_S:
-                return f"a probe {now - self.since:.3f} s after opening {self._openings} of a backend that flaps"
+                return f"a probe {now - self.since:.3f} s after opening {self._nth} of a backend that flaps"
             return None
         if reason == "poke":
             poked = [at for at in self._pokes if max(self.since, self._poked_at + POKED_S) - ROUNDING_S <= at <= now]
@@ -312,17 +314,20 @@ class Model:
         self._failed += 1
         self._run.update(failing)
         least, most = self._failures
-        if self.state == "half_open" or counted is Counted.SURELY or self.sources == 1:
-            self._failures = least + 1, most + 1
-        elif len(self._run) > 1:
+        if self.state == "closed" and len(self._run) > 1:
             self._failures = least + 1, self._failed
+        elif self.state == "half_open" or counted is Counted.SURELY or self.sources == 1:
+            self._failures = least + 1, most + 1
         elif counted is Counted.MAYBE:
             self._failures = least, most + 1
 
     def _open(self, now: float, *, kept: float | None = None, must_keep: bool = False) -> None:
         healed = self.state == "closed" and now - self.since >= self._rules.heal_s
         if healed or not self._openings:
-            self.episode_began = now
+            self.episode_began, self._nth = now, 0
+        if self.state == "closed":
+            self._nth += 1
+            self._opened_from_closed_at = now
         self.doubled += 1 if kept is not None else 0
         self._enter("open", now, openings=1 if healed else self._openings + 1, kept=kept, must_keep=must_keep)
 

@@ -42,7 +42,8 @@ class Hold:
         refusals = [r for r in exchange.results or () if isinstance(r, HttpStatus) and r.status in HOLDING_STATUSES]
         wish = max((refusal.retry_after_s or 0.0 for refusal in refusals), default=0.0)
         if not wish and any(refusal.status == 429 for refusal in refusals):
-            self._too_many += 1
+            # Calls that were under way together are refused together.
+            self._too_many += exchange.ended >= self.until
             wish = min(FIRST_S * 2 ** (self._too_many - 1), LONGEST_S)
         elif exchange.results is not None and verdict(exchange.results) is Verdict.GOOD:
             self._too_many = 0

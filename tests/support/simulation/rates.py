@@ -72,11 +72,11 @@ class Rates:
         return self._kinds.pop(exchange)
 
     def _kind(self, sources: Sequence[Source], now: float) -> Kind:
-        if any(source.anchor is None or source.is_on_grid(now) for source in sources):
+        if any(source.last_started == float("-inf") or source.is_on_grid(now) for source in sources):
             return Kind.TICK
         if sources[0].model.state != "closed":
             return Kind.PROBE
-        if not self._is_sure:
+        if not self._is_sure or any(source.anchor is None for source in sources):
             return Kind.UNSURE
         asked_at = max(source.last_started for source in sources)
         if any(asked_at - EDGE_S <= at <= now and at > now - POKED_S for at in self._pokes):
@@ -93,7 +93,7 @@ class Rates:
 
     def _wrong_tick(self, source: Source, now: float) -> str | None:
         """A tick soon after a call off the grid makes no call."""
-        if not self._is_sure or source.anchor is None or not source.was_off_grid or source.waits_for_catching_up:
+        if not self._is_sure or source.anchor is None or not source.was_off_grid or source.account.refusals:
             return None
         since = now - source.last_started
         if since < source.settings.interval_s / 2 - source.timeout_s - EDGE_S:

@@ -23,6 +23,9 @@ FINAL_S = 60.0
 KERNELS = ((0, 1, 2, 3, 4, 5, 7, 11, 19, 35), (0, 1, 3, 7, 15, 31))
 """When kernels send a SYN, in seconds after the connect began: since Linux 6.5, and before. Then they give up."""
 
+CROWD = 45
+"""So many sources has a backend of which one can see how fast it is caught up."""
+
 LOAD_S = 10.0
 """The calls of so many seconds make an overloaded backend slow."""
 
@@ -231,14 +234,18 @@ def _document(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.5:
         backends["beta"] = _backend(rng, "beta")
         sources["beta.one"] = _source(rng, "beta", "one")
+    if rng.random() < 0.1:
+        backends["crowd"] = _backend(rng, "crowd") | {"connections": 64, "batch": False}
+        interval_s = rng.choice([200.0, 300.0])
+        sources |= {f"crowd.s{n}": _one_of_many(n, interval_s) for n in range(CROWD)}
     return {
         "server": {"host": "localhost", "state_dir": "", "heartbeat_interval_s": rng.choice([40.0, 60.0])},
         "limits": {
             "send_buffer_soft_bytes": rng.choice([600, 2000, 8000]),
-            "send_buffer_hard_bytes": rng.choice([16384, 65536]),
+            "send_buffer_hard_bytes": rng.choice([16384, 65536]) if "crowd" not in backends else 262144,
             "slow_grace_s": rng.choice([15.0, 60.0, 120.0]),
         },
-        "history": {"events": rng.choice([60, 300, 3000])},
+        "history": {"events": rng.choice([60, 300, 3000]) if "crowd" not in backends else 3000},
         "backends": backends,
         "sources": sources,
     }
@@ -260,6 +267,10 @@ def _backend(rng: random.Random, name: str) -> dict[str, Any]:
         },
         **({"retry_s": rng.choice([0.0, 0.1, 0.5, 2.0, 5.0, 30.0])} if rng.random() < 0.4 else {}),
     }
+
+
+def _one_of_many(n: int, interval_s: float) -> dict[str, Any]:
+    return {"backend": "crowd", "method": f"s{n}.status", "interval_s": interval_s, "on_change": True}
 
 
 def _source(rng: random.Random, backend: str, name: str) -> dict[str, Any]:

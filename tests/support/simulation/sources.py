@@ -14,6 +14,9 @@ from tidegate.errors import MappingFailed
 EDGE_S = 0.03
 """So close to a limit either side of it may be told. A call that is about to end then is waited for."""
 
+FIRST_POLL_S = 1.0
+"""Within this every source is asked first."""
+
 Items = dict[str, bytes]
 
 
@@ -54,11 +57,10 @@ class Source:
         self.running: Exchange | None = None
         # its calls
         self.anchor: float | None = None
-        """When it was asked first, which is a tick."""
+        """One of its ticks: when it was asked first, unless something kept it from being asked at once."""
         self.last_started = float("-inf")
         self.last_ended = float("-inf")
         self.was_off_grid = False
-        self.waits_for_catching_up = False
         self.in_row = 0
         """How many of its newest calls failed."""
         self.failed_unreachable = False
@@ -90,11 +92,10 @@ class Source:
     def started(self, exchange: Exchange, now: float) -> None:
         """A call of this source starts."""
         self.was_off_grid = self.anchor is not None and not self.is_on_grid(now)
-        if self.anchor is None:
+        if self.last_started == float("-inf") and now < FIRST_POLL_S:
             self.anchor = now
         self.running = exchange
         self.last_started = now
-        self.waits_for_catching_up = False
 
     def ended(self, result: Result, exchange: Exchange, *, is_unreachable: bool, now: float) -> None:
         """A call of this source ended."""

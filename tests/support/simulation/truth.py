@@ -147,8 +147,8 @@ class Truth:
 
     def _begin(self, told: Sequence[Published]) -> None:
         self._woke_at = max((end for _, end in self._record.sleeps if end <= self._at), default=0.0)
-        for rates in self._rates.values():
-            rates.woke_at = self._woke_at
+        for name in self._holds:
+            self._rates[name].woke_at = self._knocking[name].woke_at = self._woke_at
         for hold in self._holds.values():
             hold.begin_instant()
         moves: dict[str, list[Move]] = defaultdict(list)
@@ -181,7 +181,7 @@ class Truth:
         if model.state != CLOSED or source.running is not None or self._at < model.hold.until:
             return
         free_at = max(model.since, model.hold.until, source.account.able_at, self._woke_at)
-        since = max(source.last_started, free_at)
+        since = max(source.last_started, source.last_ended, free_at)
         if self._at - since > 1.5 * source.settings.interval_s + source.wait_s + SLACK_S:
             self._fail(f"{source.type}: not asked since {source.last_started:.3f}, and could be since {free_at:.3f}")
             source.last_started = self._at
@@ -218,13 +218,6 @@ class Truth:
                 self._fail(f"{source.type}: asked while it is being asked")
             source.started(exchange, self._at)
         self._running[exchange.backend] += 1
-        self._check_places(exchange.backend)
-
-    def _check_places(self, backend: str) -> None:
-        places = self._record.scenario.config.backends[backend].connections
-        taken = self._running[backend] + (self._knocking[backend].running is not None)
-        if taken > places:
-            self._fail(f"{backend}: {taken} calls and knocks at once, expected {places}")
 
     def _ended(self, exchange: Exchange) -> None:
         name = exchange.backend
@@ -255,7 +248,6 @@ class Truth:
         backend, knock = knocked
         if complaint := self._knocking[backend].started(knock, self._at):
             self._fail(f"{backend}: {complaint}")
-        self._check_places(backend)
 
     def _knock_ended(self, knocked: tuple[str, Knock]) -> None:
         backend, knock = knocked
@@ -395,6 +387,10 @@ class Truth:
 
     def _finish(self) -> None:
         """After an instant everything that changed in it has been told."""
+        for name, backend in self._record.scenario.config.backends.items():
+            taken = self._running[name] + (self._knocking[name].running is not None)
+            if taken > backend.connections:
+                self._fail(f"{name}: {taken} calls and knocks at once, expected {backend.connections}")
         for model in self._models.values():
             if model.predicted:
                 self._fail(f"{model.name}: did not tell that it became {model.predicted}")
