@@ -4,7 +4,9 @@ After `RPC_AUTH` a source waits. Two things end that early: a secret with other 
 asked, and the others follow once that was answered. Nothing else ends it.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from operator import itemgetter
 
 from simulation.tap import Exchange
 
@@ -48,10 +50,14 @@ class Account:
 
 
 class Accounts:
-    """Those of all sources of one backend, which share one secret. `pokes` are when the backend was poked."""
+    """Those of all sources of one backend, which share one secret.
 
-    def __init__(self, pokes: Sequence[float]) -> None:
+    `pokes` are when the backend was poked, `reads` when the secret was read, and what it was.
+    """
+
+    def __init__(self, pokes: Sequence[float], reads: Sequence[tuple[float, bytes | None]]) -> None:
         self._pokes = pokes
+        self._reads = reads
         self._of: dict[str, Account] = {}
         self._refused: set[bytes | None] = set()
         self._scout: Exchange | None = None
@@ -73,7 +79,7 @@ class Accounts:
             return f"{early} are asked together while their account is refused"
         if self._scout is not None:
             return f"{early} is asked beside {self._scout.methods}, while their account is refused"
-        if exchange.read - self._refused or self._poked(since, now):
+        if self._read_another(since, now) or self._poked(since, now):
             self._scout = exchange
             return None
         return f"{early}: asked before its time, {now - since:.3f} s after the same secret was refused"
@@ -91,6 +97,11 @@ class Accounts:
         if not any(refused) and answered:
             self._refused.discard(exchange.secret)
             self._passed_at = exchange.ended
+
+    def _read_another(self, since: float, now: float) -> bool:
+        """Whether another secret than the one that was refused has been read."""
+        first, end = (bisect_left(self._reads, at, key=itemgetter(0)) for at in (since, now + ROUNDING_S))
+        return any(secret not in self._refused for _, secret in self._reads[first:end])
 
     def _poked(self, since: float, now: float) -> bool:
         """Whether a poke has ended a wait that began at `since`; it is used up by that."""

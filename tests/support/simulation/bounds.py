@@ -93,19 +93,19 @@ class Bounds:
         """By its next tick; or by its repetition, where it is the only one that fails."""
         by = begin + 1.5 * source.settings.interval_s + source.timeout_s + source.wait_s
         settings = self._record.scenario.config.backends[source.settings.backend]
-        failing = [each for each in siblings if self._failed_in_row(each, settled)[1]]
-        ended_at, in_row, timed_out = self._failed_in_row(source, settled)
-        if failing == [source] and settings.retry_s and source.wait_s == 0 and not source.account.was_refused(ended_at):
-            wait_s = settings.retry_s * 2.0 ** (in_row - 1)
-            wait_s = max(wait_s, source.timeout_s) if timed_out else wait_s
-            has_room = in_row == 1 or wait_s * (1 - JITTER) > 1.0
-            if has_room and wait_s * (1 + JITTER) < source.settings.interval_s:
-                by = min(by, max(begin, ended_at + wait_s * (1 + JITTER)) + FAST_S)
+        last = next((end for end in reversed(source.ends) if end.at <= settled), None)
+        if last is None or not settings.retry_s or source.wait_s or source.account.was_refused(last.at):
+            return by
+        if source.model.hold.was_on(last.at, begin + SLACK_S):
+            return by
+        failing = [each for each in siblings if any(end.at >= last.at and end.in_row for end in each.ends)]
+        wait_s = settings.retry_s if last.is_unreachable else settings.retry_s * 2.0 ** (last.in_row - 1)
+        if last.timed_out and not last.is_unreachable:
+            wait_s = max(wait_s, source.timeout_s)
+        has_room = failing == [source] and (last.in_row == 1 or wait_s * (1 - JITTER) > 1.0)
+        if has_room and wait_s * (1 + JITTER) < source.settings.interval_s:
+            by = min(by, max(begin, last.at + wait_s * (1 + JITTER)) + FAST_S)
         return by
-
-    def _failed_in_row(self, source: Source, settled: float) -> tuple[float, int, bool]:
-        ended = [each for each in source.ended_at if each[0] <= settled]
-        return ended[-1] if ended else (0.0, 0, False)
 
     def _probed_by(self, source: Source, opening: Opening, before: Phase, begin: float, settled: float) -> float:
         model = source.model

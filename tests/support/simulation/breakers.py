@@ -170,13 +170,14 @@ class Model:
         if now < self.hold.until - ROUNDING_S:
             return f"a call {self.hold.until - now:.3f} s before the end of the hold"
         complaint = None
-        if self.state == "open" and not self._admitting:
+        if self.state == "open":
             told = self._next_told()
             if told is not None and told.state == "half_open":
                 complaint = self._wrong_reason(told.reason, now)
                 self._early = told.reason
+                self._admitting = []
                 self._enter("half_open", now)
-            elif now >= self.retry_at - ROUNDING_S:
+            elif now >= self.retry_at - ROUNDING_S and not self._admitting:
                 self._early = "retry_due"
                 self._enter("half_open", now)
         if self.state == "half_open" and not self._admitting:
@@ -307,7 +308,8 @@ class Model:
             return
         threshold = self._rules.failure_threshold
         told = self._next_told()
-        if least >= threshold or (most >= threshold and told is not None and told.state == "open"):
+        opens_now = told is not None and told.state == "open" and least <= told.failure_count <= most
+        if least >= threshold or (most >= threshold and opens_now):
             self._open(now)
 
     def _count(self, failing: Collection[str], counted: Counted) -> None:

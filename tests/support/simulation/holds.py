@@ -29,21 +29,22 @@ class Hold:
     def ended(self, exchange: Exchange) -> None:
         """A call ended, maybe with ``Retry-After``."""
         assert exchange.ended is not None
-        wish = min(self._wish_s(exchange), self._believed_s)
-        if wish and exchange.ended + wish > self.until:
-            self.states.append(exchange.ended + wish)
-            self.spans.append((exchange.ended, self.until))
+        at = exchange.ended
+        wish = min(self._wish_s(exchange, at), self._believed_s)
+        if wish and at + wish > self.until:
+            self.states.append(at + wish)
+            self.spans.append((at, self.until))
 
     def was_on(self, start: float, end: float) -> bool:
         """Whether the backend was to be left alone at any time between these two."""
         return any(since < end and until > start for since, until in self.spans)
 
-    def _wish_s(self, exchange: Exchange) -> float:
+    def _wish_s(self, exchange: Exchange, at: float) -> float:
         refusals = [r for r in exchange.results or () if isinstance(r, HttpStatus) and r.status in HOLDING_STATUSES]
         wish = max((refusal.retry_after_s or 0.0 for refusal in refusals), default=0.0)
         if not wish and any(refusal.status == 429 for refusal in refusals):
             # Calls that were under way together are refused together.
-            self._too_many += exchange.ended >= self.until
+            self._too_many += at >= self.until
             wish = min(FIRST_S * 2 ** (self._too_many - 1), LONGEST_S)
         elif exchange.results is not None and verdict(exchange.results) is Verdict.GOOD:
             self._too_many = 0

@@ -41,6 +41,7 @@ class Rates:
         self.cap = max(LEAST_A_SECOND, 4 * self.normal)
         self.woke_at = float("-inf")
         self._settings = settings
+        self._sources = sources
         self._pokes = pokes
         self._is_sure = settings.connections >= len(sources)
         self._kinds: dict[Exchange, Kind] = {}
@@ -85,15 +86,22 @@ class Rates:
         closed_at = max(sources[0].model.closed_at[-1:], default=float("-inf"))
         if hold.until <= now and max(asked_at, closed_at, self.woke_at) < hold.until:
             return Kind.AFTER_HOLD
-        if asked_at < max(closed_at, self.woke_at):
+        if asked_at <= max(closed_at, self.woke_at):
             return Kind.CATCHING_UP
-        if any(source.account.refusals for source in sources):
+        if any(source.account.refusals for source in sources) or self._is_witness(sources, now):
             return Kind.OTHER
         return Kind.AGAIN if all(source.in_row for source in sources) else Kind.OTHER
+
+    def _is_witness(self, sources: Sequence[Source], now: float) -> bool:
+        """Whether another source behind their breaker has just failed: they may be asked whether they fail, too."""
+        others = (s for s in self._sources if s not in sources and s.model is sources[0].model)
+        return any(other.in_row and now - other.last_ended < EDGE_S for other in others)
 
     def _wrong_tick(self, source: Source, now: float) -> str | None:
         """A tick soon after a call off the grid makes no call."""
         if not self._is_sure or source.anchor is None or not source.was_off_grid or source.account.refusals:
+            return None
+        if any(abs(at - now) < EDGE_S for at in self._pokes):
             return None
         since = now - source.last_started
         if since < source.settings.interval_s / 2 - source.timeout_s - EDGE_S:

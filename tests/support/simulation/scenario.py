@@ -176,7 +176,7 @@ def draw(seed: int, *, hours: float = 1.0) -> Scenario:
         jumps=sorted(jumps),
         pokes=sorted(_pokes(rng, fates, duration_s)),
         sleeps=sorted(_sleeps(rng, duration_s - CALM_S)),
-        capacity=rng.choice([512, 1024, 4096]),
+        capacity=rng.choice([512, 1024, 4096]) if "crowd" not in config.backends else 65536,
     )
 
 
@@ -208,7 +208,7 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
 
 def _pokes(rng: random.Random, fates: dict[str, Fate], duration_s: float) -> Iterator[tuple[float, str]]:
     """Now and then, often twice in a row; and by scripts that start a backend, once it is there."""
-    at, mean_s = 0.0, rng.choice([600.0, 600.0, 100.0, 10.0])
+    at, mean_s = 0.0, rng.choice([600.0, 600.0, 600.0, 40.0])
     while (at := at + rng.expovariate(1 / mean_s)) < duration_s:
         name = rng.choice(list(fates))
         yield at, name
@@ -234,9 +234,9 @@ def _document(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.5:
         backends["beta"] = _backend(rng, "beta")
         sources["beta.one"] = _source(rng, "beta", "one")
-    if rng.random() < 0.1:
+    if rng.random() < 0.06:
         backends["crowd"] = _backend(rng, "crowd") | {"connections": 64, "batch": False}
-        interval_s = rng.choice([200.0, 300.0])
+        interval_s = rng.choice([120.0, 150.0])
         sources |= {f"crowd.s{n}": _one_of_many(n, interval_s) for n in range(CROWD)}
     return {
         "server": {"host": "localhost", "state_dir": "", "heartbeat_interval_s": rng.choice([40.0, 60.0])},

@@ -1,5 +1,7 @@
 """What is known of one source, and what subscribers were told of it."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from simulation.accounts import Account
@@ -14,10 +16,22 @@ from tidegate.errors import MappingFailed
 EDGE_S = 0.03
 """So close to a limit either side of it may be told. A call that is about to end then is waited for."""
 
+GRID_S = 0.003
+"""A call is as near to its tick where nobody waits for a connection."""
+
 FIRST_POLL_S = 1.0
 """Within this every source is asked first."""
 
 Items = dict[str, bytes]
+
+
+class CallEnd(NamedTuple):
+    """How a call ended: when, how many had failed in a row then, whether it `timed_out`, or found no connection."""
+
+    at: float
+    in_row: int
+    timed_out: bool
+    is_unreachable: bool
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -64,8 +78,7 @@ class Source:
         self.in_row = 0
         """How many of its newest calls failed."""
         self.failed_unreachable = False
-        self.ended_at: list[tuple[float, int, bool]] = []
-        """For each call that ended: when, how many failed in a row then, and whether it timed out."""
+        self.ends: list[CallEnd] = []
 
     @property
     def before(self) -> Known:
@@ -87,7 +100,7 @@ class Source:
     def is_on_grid(self, at: float) -> bool:
         """Whether one of its ticks is at this time."""
         interval_s = self.settings.interval_s
-        return self.anchor is not None and abs((at - self.anchor + EDGE_S / 2) % interval_s) < EDGE_S
+        return self.anchor is not None and (at - self.anchor + GRID_S) % interval_s < 2 * GRID_S
 
     def started(self, exchange: Exchange, now: float) -> None:
         """A call of this source starts."""
@@ -104,7 +117,7 @@ class Source:
         self.last_ended = now
         self.failed_unreachable = is_unreachable
         self.in_row = 0 if isinstance(result, bytes) else self.in_row + 1
-        self.ended_at.append((now, self.in_row, code(result) == "RPC_TIMEOUT" and not is_unreachable))
+        self.ends.append(CallEnd(now, self.in_row, code(result) == "RPC_TIMEOUT", is_unreachable))
         if isinstance(result, bytes):
             self.known.append(Known(self.split(result), exchange.sent.mono, None, known.attempts + 1))
         else:

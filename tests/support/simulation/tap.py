@@ -21,10 +21,10 @@ class Exchange:
 
     `ended` is monotonic. `started_as` and `ended_as` number the starts and ends of what the gateway does to a backend
     in the order in which they came. `stood` is whether there was a connection, as the network saw it; `secret` what
-    the call was made with, and `read` are the secrets that were looked at since the last call.
+    the call was made with.
     """
 
-    __slots__ = ("backend", "ended", "ended_as", "methods", "read", "results", "secret", "sent", "started_as", "stood")
+    __slots__ = ("backend", "ended", "ended_as", "methods", "results", "secret", "sent", "started_as", "stood")
 
     def __init__(self, number: int, backend: str, methods: Sequence[str], sent: Instant, secret: bytes | None) -> None:
         self.started_as = number
@@ -36,7 +36,6 @@ class Exchange:
         self.ended: float | None = None
         self.results: Sequence[bytes | BackendError] | None = None
         self.stood = True
-        self.read: set[bytes | None] = set()
 
 
 class Knock:
@@ -70,16 +69,17 @@ class Tap:
     ) -> None:
         self.exchanges: list[Exchange] = []
         self.knocks: list[Knock] = []
+        self.reads: list[tuple[float, bytes | None]] = []
+        """When a secret was read, and which."""
         self._secret = secret
         self._name = name
         self._backend = backend
         self._now = now
         self._numbered = 0
-        self._read: set[bytes | None] = set()
 
     async def prepare(self) -> "_Prepared":
         secret = self._secret()
-        self._read.add(secret)
+        self.reads.append((self._now().mono, secret))
         return _Prepared(self, await self._backend.prepare(), secret)
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
@@ -104,7 +104,6 @@ class Tap:
     ) -> Sequence[msgspec.Raw | BackendError]:
         """Make one call, and note it."""
         exchange = Exchange(self._next(), self._name, [call.method for call in calls], self._now(), secret)
-        exchange.read, self._read = self._read, set()
         self.exchanges.append(exchange)
         try:
             if secret is None:

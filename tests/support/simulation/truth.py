@@ -51,7 +51,10 @@ class Truth:
         self._holds = {name: Hold(settings) for name, settings in config.backends.items()}
         self._running: Counter[str] = Counter()
         self._pokes = {name: [at for at, backend in record.pokes if backend == name] for name in config.backends}
-        self._accounts = {name: Accounts(self._pokes[name]) for name in config.backends}
+        self._accounts = {
+            name: Accounts(self._pokes[name], record.taps[name].reads if name in record.taps else ())
+            for name in config.backends
+        }
         self.sources: dict[str, Source] = {}
         for event_type, settings in config.sources.items():
             backend = config.backends[settings.backend]
