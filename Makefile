@@ -20,6 +20,7 @@ soak: $(STAMP)/python
 	SIMULATION_SEEDS=20 SIMULATION_HOURS=168 $(BIN)/pytest --timeout 0 tests/simulation -k every_world
 	DELIVERY_RUNS=10000 $(BIN)/pytest --timeout 0 tests/core/delivery/test_delivery_model.py
 	DISCONNECTS=100000 $(BIN)/pytest --timeout 0 -s tests/test_disconnects.py -k however_many
+	PUBLISHER_KILLS=10 $(BIN)/pytest --timeout 0 -s tests/failures/test_publisher_kills.py
 	FUZZ_INPUTS=20000 $(BIN)/pytest --timeout 0 tests/test_foreign_input.py
 
 bench: $(STAMP)/python

@@ -29,7 +29,18 @@ LONG_FUNCTIONS = {
     "outbound/metrics.py: __init__",
 }
 
-LEAVES = ("errors", "files", "database", "token_file", "backoff", "loopback", "signals", "printable", "extras")
+LEAVES = (
+    "errors",
+    "files",
+    "database",
+    "token_file",
+    "backoff",
+    "loopback",
+    "signals",
+    "printable",
+    "extras",
+    "standard_streams",
+)
 ROOMS: dict[str, tuple[str, ...]] = {
     "the gateway": (
         *("app", "plan", "parts", "ports", "core", "runtime", "inbound", "outbound", "config", "testing", "cli"),

@@ -3,9 +3,12 @@
 import signal
 import sys
 
+from tidegate import standard_streams
+
 
 def main() -> int:
     """Run the command line. Return the exit code."""
+    standard_streams.open_missing()
     # Until a command handles signals itself, Ctrl-C ends the process without a traceback, even during an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from tidegate.errors import MissingExtra

@@ -60,8 +60,8 @@ async def running(
         tls = tls_context(wanted.tls)
         url = url_of(listener, tls=tls is not None)
         authenticator = await enter(authentication.opened(wanted.authentication, clock))
-        store = await enter(opened_store(wanted.store, parts.store))
-        gateway = await enter(new_gateway(wanted.gateway, authenticator, clock=clock, metrics=metrics))
+        store = await enter(opened_store(wanted.store, parts.store, metrics))
+        gateway = await enter(new_gateway(wanted.gateway, authenticator, clock=clock, metrics=metrics, store=store))
         pollers = await enter(
             new_pollers(wanted.backends, parts.backends, gateway=gateway, clock=clock, metrics=metrics, store=store)
         )

@@ -13,15 +13,17 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """Exponential back-off with jitter.
 
     After n consecutive failures, the bound is min(`first_s` * 2**(n-1), `max_s`) seconds. The wait is a random value
-    between `least` and `most` times the bound. The default is full jitter, so that the clients of a gateway that
-    crashed do not all return at once. If a connection or process worked for at least `heal_s` seconds before it failed,
-    the count starts again at 1.
+    between `least` and `most` times the bound. If a connection or process worked for at least `heal_s` seconds before
+    it failed, the count starts again at 1.
+
+    The defaults are those of a gateway's clients: soon back after a restart, but not all at the same moment, and few
+    attempts at a gateway that stays away. The page ``/`` has the same, in dashboard/reconnect.mjs.
     """
 
     first_s: float = 1.0
-    max_s: float = 30.0
+    max_s: float = 8.0
     heal_s: float = 5.0
-    least: float = 0.0
+    least: float = 0.5
     most: float = 1.0
 
     def delay_s(self, failures: int, *, jitter: float, at_least_s: float = 0.0) -> float:

@@ -25,6 +25,9 @@ Change = tuple[str, Sequence[Sequence[object]]]
 """A statement, and the rows of parameters to execute it with."""
 
 
+Synchronous = Literal["NORMAL", "FULL"]
+
+
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """The files and the schema of a database, and the words for it in messages.
 
@@ -40,7 +43,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     lock: str
     application_id: int
     migrations: tuple[str, ...]
-    synchronous: Literal["NORMAL", "FULL"]
+    synchronous: Synchronous
     user: str
     setting: str
     own_directory: bool = False
@@ -70,13 +73,17 @@ class Database:
             except sqlite3.Error as error:
                 raise StoreError(str(error)) from error
 
-    def write(self, *changes: Change) -> None:
-        """Execute all `changes` in one transaction.
+    def write(self, *changes: Change, synchronous: Synchronous | None = None) -> None:
+        """Execute all `changes` in one transaction, with SQLite's setting `synchronous` if that is given.
+
+        A setting that is given also holds for later writes.
 
         Raises `StoreError` if it failed but may succeed later, `Unstorable` if SQLite cannot store one of the values.
         """
         with self._using:
             try:
+                if synchronous is not None:
+                    self.connection.execute(f"PRAGMA synchronous = {synchronous}")
                 with self.connection:
                     for statement, rows in changes:
                         self.connection.executemany(statement, rows)

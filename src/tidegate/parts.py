@@ -65,21 +65,21 @@ def tls_context(files: TlsFiles | None) -> ssl.SSLContext | None:
 
 
 @asynccontextmanager
-async def opened_store(directory: Path | None, supplied: Store | None) -> AsyncIterator[Store | None]:
-    """Yield the store of last good values: `supplied`, or else the one in `directory`, or else None.
+async def opened_store(directory: Path | None, supplied: Store | None, metrics: Metrics) -> AsyncIterator[Store | None]:
+    """Yield the store of values: `supplied`, or else the one in `directory`, or else None.
 
     Closes only a store that it has opened. Raises `StoreError` if the directory cannot be used.
     """
     if supplied is not None or directory is None:
         yield supplied
         return
-    async with aclosing(await SqliteStore.open(directory)) as store:
+    async with aclosing(await SqliteStore.open(directory, observe=metrics.observe)) as store:
         yield store
 
 
 @asynccontextmanager
 async def new_gateway(
-    options: GatewayOptions, authenticator: Authenticator, *, clock: Clock, metrics: Metrics
+    options: GatewayOptions, authenticator: Authenticator, *, clock: Clock, metrics: Metrics, store: Store | None
 ) -> AsyncIterator[Gateway]:
     """Yield a new gateway on an in-memory bus; a supervisor opens it. Logs the last summary of refusals at the end."""
     gateway = Gateway(
@@ -89,6 +89,7 @@ async def new_gateway(
         metrics=metrics,
         authenticator=authenticator,
         multicast=send_to_all,
+        store=store,
     )
     with closing(gateway.refusals):
         yield gateway

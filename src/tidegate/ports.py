@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from tidegate.core.access.grant import Coverage, Grant, Role
+from tidegate.core.delivery.published_value import PublishedValue
 from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
@@ -34,12 +35,14 @@ __all__ = [
     "Event",
     "Grant",
     "Instant",
+    "KeepsPublished",
     "Knocks",
     "Measurement",
     "Metrics",
     "PatternSet",
     "Position",
     "Prepares",
+    "PublishedValue",
     "Receiver",
     "RenderedMetrics",
     "Role",
@@ -58,7 +61,11 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """The only source of time for the runtime, both to read it and to wait for it."""
+    """The only source of time for the runtime, both to read it and to wait for it.
+
+    Monotonic time goes on while the machine is asleep, if the system can tell. A wait whose end passed meanwhile ends
+    within a second after the machine wakes.
+    """
 
     def now(self) -> Instant:
         """Return the current monotonic and wall time, read together."""
@@ -168,6 +175,26 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Write everything that is queued, then release the directory."""
+        ...
+
+
+@runtime_checkable
+class KeepsPublished(Protocol):
+    """An optional extension of `Store`: it also keeps what publishers had retained.
+
+    These values are apart from those of `Store.load` and `Store.save`: both may have a value of the same type and key.
+    With a store that lacks these methods, published values are gone after a restart.
+    """
+
+    async def load_published(self) -> Sequence[PublishedValue]:
+        """Return all saved published values, in any order. Raises `StoreError` if they cannot be read."""
+        ...
+
+    def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        """Queue `values` to be written and the (type, key) pairs of `gone` to be deleted.
+
+        Returns immediately. The changes must be durable within 1 second, those of one call all or none.
+        """
         ...
 
 

@@ -112,6 +112,17 @@ def test_a_breaker_is_a_row() -> None:
     assert row.why == ""
 
 
+def test_behind_an_open_breaker_it_may_be_asked_sooner_and_in_a_pause_not() -> None:
+    opening = {"state": "open", "reason": "failure_threshold", "retry_at": at(25)}
+    by_then = "asked again within 15 s, sooner if it can be reached"
+    behind = value(stale=True, second=3, error_code="CIRCUIT_BREAKER_OPEN", cause="RPC_DISCONNECT", retry_at=at(25))
+    assert f"failure_threshold, {by_then}" in drawn(board(event("circuit_breaker.state", opening, key="engine")))
+    assert f"CIRCUIT_BREAKER_OPEN ← RPC_DISCONNECT, {by_then}" in drawn(board(behind))
+    paused = drawn(board(value(stale=True, second=3, error_code="RPC_HTTP_STATUS", retry_at=at(25))))
+    assert "RPC_HTTP_STATUS, asked again in 15 s" in paused
+    assert "sooner" not in paused
+
+
 def test_errors_notices_and_gaps_are_notes_and_the_newest_stay() -> None:
     error = event("rpc_error", {"source": "a", "error_code": "RPC_TIMEOUT", "message": "no answer"})
     it = board(error, event("notification", {"level": "info", "message": "hello"}), GAP)
@@ -154,7 +165,7 @@ def test_the_picture_shows_it_all() -> None:
         "system.status",
         "stale",
         "9 s ago",
-        "RPC_TIMEOUT, retry in 4 s",
+        "RPC_TIMEOUT, asked again in 4 s",
         "cpu=1.5",
         "clients 7",
         "e:1",

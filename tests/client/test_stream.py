@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+from itertools import pairwise
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from house import virtual
 from scripted_gateway import Gateway, Peer, Script, problem, scripted
 from websockets.asyncio.client import ClientConnection
 from websockets.datastructures import Headers
@@ -535,13 +537,32 @@ async def test_failures_in_a_row_wait_longer(monkeypatch: pytest.MonkeyPatch) ->
         pass
     async with connect(gateway.url, options=StreamOptions(backoff=Backoff(first_s=1e-6))) as stream:
         assert [item.retry_in_s for item in await take(stream, 3) if isinstance(item, Disconnected)] == [
-            5e-7,
-            1e-6,
-            2e-6,
+            7.5e-7,
+            1.5e-6,
+            3e-6,
         ]
 
 
-@pytest.mark.parametrize(("heal_s", "waits_s"), [(0.0, [5e-7] * 3), (3600.0, [5e-7, 1e-6, 2e-6])])
+@pytest.mark.parametrize(("jitter", "share"), [(0.0, 0.5), (0.5, 0.75), (1 - 2**-53, 1.0)])
+@virtual
+async def test_by_default_the_waits_are_between_half_and_all_of_at_most_8_s(
+    jitter: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried_at: list[float] = []
+
+    async def refuse(*_: object, **__: object) -> None:
+        tried_at.append(asyncio.get_running_loop().time())
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr("random.random", lambda: jitter)
+    monkeypatch.setattr("tidegate.client.stream.open_websocket", refuse)
+    async with connect() as stream:
+        told_s = [item.retry_in_s for item in [await anext(stream) for _ in range(7)] if isinstance(item, Disconnected)]
+    assert told_s == pytest.approx([share * bound_s for bound_s in (1, 2, 4, 8, 8, 8, 8)])
+    assert [after - before for before, after in pairwise(tried_at)] == pytest.approx(told_s[:-1])
+
+
+@pytest.mark.parametrize(("heal_s", "waits_s"), [(0.0, [7.5e-7] * 3), (3600.0, [7.5e-7, 1.5e-6, 3e-6])])
 async def test_only_a_connection_that_lived_makes_the_waits_short_again(
     heal_s: float, waits_s: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

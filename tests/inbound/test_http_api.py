@@ -154,6 +154,7 @@ async def test_status() -> None:
         "type": "storage.update",
         "backend": "disks",
         "interval_s": 5.0,
+        "timeout_s": 2.0,
         "max_age_s": 10.0,
         "on_change": False,
         "stale": True,
@@ -181,6 +182,8 @@ async def test_breakers_and_the_worst_of_them() -> None:
         "failure_count": 5,
         "success_count": 3,
         "open_count": 0,
+        "open_max_s": 15.0,
+        "half_open_successes": 1,
         "retry_at": WALL_TEXT,
         "last_error": {"code": "RPC_TIMEOUT", "message": "no answer in 2 s", "at": WALL_TEXT},
     }
@@ -484,6 +487,7 @@ async def test_roles(method: str, path: str, token: str) -> None:
         "/",
         "/app.js",
         "/position.mjs",
+        "/reconnect.mjs",
         "/style.css",
         "/favicon.svg",
     ],
@@ -701,10 +705,12 @@ async def test_the_websocket_is_on_the_same_port() -> None:
 async def test_the_page_needs_nothing_from_elsewhere() -> None:
     async with serving() as gate:
         page = await gate.ask("GET", "/")
-        files = [await gate.ask("GET", f"/{name}") for name in ("app.js", "position.mjs", "style.css", "favicon.svg")]
+        names = ("app.js", "position.mjs", "reconnect.mjs", "style.css", "favicon.svg")
+        files = [await gate.ask("GET", f"/{name}") for name in names]
     kinds = [one.headers["content-type"] for one in (page, *files)]
     assert kinds == [
         "text/html; charset=utf-8",
+        "text/javascript; charset=utf-8",
         "text/javascript; charset=utf-8",
         "text/javascript; charset=utf-8",
         "text/css; charset=utf-8",
@@ -752,6 +758,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/"),
         ("GET", "/app.js"),
         ("GET", "/position.mjs"),
+        ("GET", "/reconnect.mjs"),
         ("GET", "/style.css"),
         ("GET", "/favicon.svg"),
     }

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 from tidegate import database
 from tidegate.errors import StoreError
 from tidegate.outbound import store_sqlite
-from tidegate.outbound.store_sqlite import FILE, SqliteStore
+from tidegate.outbound.store_sqlite import FILE, SqliteStore, tables
+from tidegate.outbound.store_sqlite import store as writing
 from tidegate.ports import SavedValue
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -67,7 +68,7 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     with connected(path) as connection:
-        connection.execute(f"PRAGMA application_id = {store_sqlite.APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 99")
         connection.execute("CREATE TABLE last_good (x)")
 
@@ -78,7 +79,7 @@ def garbage(path: Path) -> None:
 
 def torn(path: Path) -> None:
     with connected(path) as connection:
-        connection.execute(f"PRAGMA application_id = {store_sqlite.APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {tables.APPLICATION_ID}")
         connection.execute("CREATE TABLE last_good (type, key, data, as_of)")
         connection.executemany("INSERT INTO last_good VALUES (?, '', ?, 0)", [(n, "x" * 500) for n in range(200)])
     with path.open("r+b") as file:
@@ -216,7 +217,7 @@ async def test_a_place_that_is_no_directory_is_refused_with_its_setting(tmp_path
 
 
 async def test_a_failed_write_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
     store = await SqliteStore.open(tmp_path)
     blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     store._database.connection.execute("PRAGMA busy_timeout = 1")
@@ -228,7 +229,7 @@ async def test_a_failed_write_is_told_and_tried_again(tmp_path: Path, monkeypatc
         blocker.execute("ROLLBACK")
         blocker.close()
         await store.aclose()
-    assert lines[0]["event"] == "last good values could not be written"
+    assert lines[0]["event"] == "values could not be written"
     assert await saved_in(tmp_path) == [STATUS]
 
 
@@ -236,31 +237,32 @@ async def test_a_failed_write_is_told_and_tried_again(tmp_path: Path, monkeypatc
 async def test_a_value_whose_write_failed_does_not_come_back_over_a_newer_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newer_is: str
 ) -> None:
-    monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
     newer = SavedValue(STATUS.type, STATUS.key, b"2", STATUS.as_of + 1)
     store = await SqliteStore.open(tmp_path)
     write = store._write
     written = threading.Event()
 
-    def once_more(batch: dict[tuple[str, str], SavedValue | None]) -> bool:
+    def once_more(batch: tables.Batch) -> bool:
         good = write(batch)
         written.set()
         return good
 
-    def fail(batch: dict[tuple[str, str], SavedValue | None]) -> bool:
-        assert batch == {(STATUS.type, STATUS.key): STATUS}
+    def fail(batch: tables.Batch) -> bool:
+        assert batch == {("last_good", STATUS.type, STATUS.key): STATUS}
         monkeypatch.setattr(store, "_write", once_more)
         if newer_is == "gone":
             store.save([], gone=[(STATUS.type, STATUS.key)])
         else:
             store.save([newer])
+        store.save([AGENT])
         return False
 
     monkeypatch.setattr(store, "_write", fail)
     store.save([STATUS])
     assert await asyncio.to_thread(written.wait, 30)
     await store.aclose()
-    assert await saved_in(tmp_path) == ([] if newer_is == "gone" else [newer])
+    assert await saved_in(tmp_path) == ([AGENT] if newer_is == "gone" else [AGENT, newer])
 
 
 UNSTORABLE = {
@@ -280,22 +282,20 @@ async def test_a_value_that_cannot_be_stored_holds_up_no_other(tmp_path: Path, v
             await asyncio.sleep(0.01)
         store.save([AGENT])
         await store.aclose()
-    assert [(line["event"], line["type"]) for line in lines] == [
-        ("last good value left out, it cannot be stored", "rack.status")
-    ]
+    assert [(line["event"], line["type"]) for line in lines] == [("value left out, it cannot be stored", "rack.status")]
     assert await saved_in(tmp_path) == [AGENT, STATUS]
 
 
 async def test_what_cannot_be_stored_is_not_tried_again_with_a_write_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_sqlite, "RETRY_S", 0.01)
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
     store = await SqliteStore.open(tmp_path)
     write = store._database.write
     refusals = iter([StoreError("disk I/O error")])
 
-    def failing_once(*changes: database.Change) -> None:
-        write(*changes)
+    def failing_once(*changes: database.Change, synchronous: database.Synchronous) -> None:
+        write(*changes, synchronous=synchronous)
         if any(values == [(STATUS.type, STATUS.key, STATUS.data, STATUS.as_of)] for _, values in changes):
             for refusal in refusals:
                 raise refusal
@@ -307,8 +307,9 @@ async def test_what_cannot_be_stored_is_not_tried_again_with_a_write_that_fails(
             await asyncio.sleep(0.01)
         await store.aclose()
     assert [line["event"] for line in lines] == [
-        "last good value could not be written",
-        "last good value left out, it cannot be stored",
+        "value left out, it cannot be stored",
+        "values could not be written",
+        "values are written again",
     ]
     assert await saved_in(tmp_path) == [STATUS]
 
@@ -323,4 +324,4 @@ async def test_every_schema_version_is_still_read(tmp_path: Path, fixture: Path)
 
 def test_each_schema_version_has_its_fixture() -> None:
     versions = {int(path.stem.removeprefix("values-v")) for path in FIXTURES.glob("values-v*.sqlite3")}
-    assert versions == set(range(1, len(store_sqlite.MIGRATIONS) + 1))
+    assert versions == set(range(1, len(tables.MIGRATIONS) + 1))

@@ -1,21 +1,25 @@
 """Whatever a `Backend` handed in from outside returns or raises: one place checks it, and nobody else is the worse."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from house import INTERVAL_S, TIMEOUT_S, House, source, virtual
+from house import INTERVAL_S, TIMEOUT_S, House, LoopClock, source, virtual
 from msgspec import Raw
+from polling import backend_plan, source_plan
 from structlog.testing import capture_logs
 
+from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.outcome import Answer, Fault, Outcome
 from tidegate.errors import BackendError, Disconnected, HttpStatus, NoCredentials
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.ports import Ask, Backend, Call, Checked, Prepares
 from tidegate.runtime import exchange as module
-from tidegate.runtime.exchange import close
+from tidegate.runtime.exchange import Prepared, can_knock, close, prepare, reached
 
 TWICE = BreakerRules(failure_threshold=2, open_s=1000.0, open_max_s=1000.0, probe_deadline_s=TIMEOUT_S + 1)
 
@@ -307,3 +311,151 @@ def test_an_answer_that_is_declared_to_be_compact_is_believed(declares: bool, mo
 
     run()
     assert len(checked) == (0 if declares else 1)
+
+
+class Saying:
+    """What `prepare` may return: a call that says whether its connection stood, and what secret it sends."""
+
+    def __init__(self, act: Callable[[], Any], *, connected: Any = True, secret: Any = None) -> None:
+        self._act = act
+        self._connected = connected
+        self.secret = secret
+        self.connected: Any = True
+
+    async def __call__(self, calls: Sequence[Call]) -> Sequence[Raw | BackendError]:
+        self.connected = self._connected
+        found = self._act()
+        if isinstance(found, BaseException):
+            raise found
+        if found == "hang":
+            await asyncio.sleep(3600.0)
+        return found  # type: ignore[no-any-return]
+
+
+class Unspeakable:
+    @property
+    def connected(self) -> bool:
+        raise RuntimeError("not today")
+
+    secret = connected
+
+    async def __call__(self, calls: Sequence[Call]) -> Sequence[Raw | BackendError]:
+        raise Disconnected("gone")
+
+
+def plan_of(*, timeout_s: float) -> BackendPlan:
+    return msgspec.structs.replace(backend_plan(source_plan("a.x", 1.0), rules=BreakerRules()), timeout_s=timeout_s)
+
+
+async def outcome_of(ask: Any) -> Outcome:
+    plan = plan_of(timeout_s=2.0)
+    prepared = await prepare(Preparing(lambda: ask), plan, LoopClock())
+    assert isinstance(prepared, Prepared)
+    [(outcome, _)] = await module.exchange(prepared, plan, plan.sources, LoopClock())
+    return outcome
+
+
+@pytest.mark.parametrize("act", [Disconnected("refused"), "hang"])
+@pytest.mark.parametrize(("connected", "unreachable"), [(False, True), (True, False), (None, False), (0, False)])
+def test_a_call_that_says_that_it_had_no_connection_is_unreachable(act: Any, connected: Any, unreachable: bool) -> None:
+    @virtual
+    async def run() -> None:
+        outcome = await outcome_of(Saying(lambda: act, connected=connected))
+        assert isinstance(outcome, Fault)
+        assert outcome.unreachable is unreachable
+
+    run()
+
+
+@pytest.mark.parametrize("ask", [Foreign(lambda calls: Disconnected("gone")).call, Unspeakable()])
+async def test_a_call_that_does_not_say_whether_it_had_a_connection_is_not_unreachable(ask: Any) -> None:
+    outcome = await outcome_of(ask)
+    assert isinstance(outcome, Fault)
+    assert not outcome.unreachable
+
+
+async def test_an_answer_is_an_answer_whatever_is_said_of_its_connection() -> None:
+    assert isinstance(await outcome_of(Saying(lambda: [Raw(b"1")], connected=False)), Answer)
+
+
+@pytest.mark.parametrize(
+    ("ask", "secret"),
+    [
+        (Saying(list, secret=b"s3cr3t"), b"s3cr3t"),
+        (Saying(list), None),
+        (Saying(list, secret="text"), None),
+        (Foreign(list).call, None),
+        (Unspeakable(), None),
+    ],
+)
+async def test_the_secret_of_a_call_is_passed_on(ask: Any, secret: bytes | None) -> None:
+    prepared = await prepare(Preparing(lambda: ask), plan_of(timeout_s=2.0), LoopClock())
+    assert isinstance(prepared, Prepared)
+    assert prepared.secret == secret
+
+
+class Knocking(Foreign):
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__(list)
+        self._knock = act
+        self.ended = 0
+
+    async def knock(self) -> None:
+        found = self._knock()
+        try:
+            if found == "hang":
+                await asyncio.sleep(3600.0)
+            if found == "hang on":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600.0)
+        finally:
+            self.ended += 1
+        if isinstance(found, BaseException):
+            raise found
+
+
+@pytest.mark.parametrize(
+    ("found", "is_reached", "after_s"),
+    [
+        (None, True, 0.0),
+        (Disconnected("refused"), False, 0.0),
+        (ValueError("odd"), False, 0.0),
+        (Odd(), False, 0.0),
+        (SystemExit(3), False, 0.0),
+        (asyncio.CancelledError(), False, 0.0),
+        ("hang", False, 3.0),
+        ("hang on", False, 3.0),
+    ],
+)
+@pytest.mark.parametrize("timeout_s", [1.5, 30.0])
+def test_a_knock_says_whether_the_backend_was_reached_in_time(
+    found: Any, is_reached: bool, after_s: float, timeout_s: float
+) -> None:
+    @virtual
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        backend, plan = Knocking(lambda: found), plan_of(timeout_s=timeout_s)
+        assert can_knock(backend)
+        began = loop.time()
+        assert await reached(backend, plan, LoopClock()) is is_reached
+        assert loop.time() - began == pytest.approx(min(after_s, timeout_s))
+        assert backend.ended == 1
+
+    run()
+
+
+async def test_a_knock_that_is_cancelled_by_us_ends_with_that() -> None:
+    for found in ("hang", "hang on"):
+        backend = Knocking(lambda found=found: found)  # type: ignore[misc]
+        knock = asyncio.create_task(reached(backend, plan_of(timeout_s=2.0), LoopClock()))
+        await asyncio.sleep(0)
+        knock.cancel()
+        await asyncio.wait([knock])
+        assert knock.cancelled()
+        assert backend.ended == 1
+
+
+async def test_a_backend_that_cannot_knock_is_never_reached() -> None:
+    foreign = Foreign(list)
+    assert not can_knock(foreign)
+    assert not await reached(foreign, plan_of(timeout_s=2.0), LoopClock())

@@ -136,14 +136,14 @@ class Life:
 
     def check(self) -> None:
         poller, now = self.house.poller, asyncio.get_running_loop().time()
-        in_flight = sum(source.in_flight for source in poller._state._sources.values())
+        in_flight = sum(source.calls.in_flight for source in poller._state._sources.values())
         assert self.story.running <= self.house.poller._plan.connections
         for view in poller.breakers():
             if view.state is not State.HALF_OPEN or view.next_try_at(poller._clock.now()) is not None:
                 continue
             siblings = [s for s in poller._state._sources.values() if s.plan.breaker == view.name]
-            able = [s for s in siblings if not s.in_flight and s.backs_off_until <= now]
-            assert not able or any(s.in_flight for s in siblings), f"{view}: nobody probes, {in_flight} in flight"
+            able = [s for s in siblings if not s.calls.in_flight and s.calls.waits_until <= now]
+            assert not able or any(s.calls.in_flight for s in siblings), f"{view}: nobody probes, {in_flight} in flight"
 
     async def heal(self) -> None:
         """The backend is well again, for all but who asks it wrongly, and no operator holds a breaker."""

@@ -154,14 +154,14 @@ async def test_if_every_account_is_refused_the_first_that_may_be_asked_again_is_
         await asyncio.sleep(1.5)
         house.backend.fail(HttpStatus(401, "who are you"))
         await asyncio.sleep(3.0)
-        backs_off_until = min(s.backs_off_until for s in house.poller._state._sources.values())
+        backs_off_until = min(s.calls.waits_until for s in house.poller._state._sources.values())
         house.backend.fail(Disconnected("refused"))
         while state(house) != "open":
             await asyncio.sleep(0.01)
-        house.poller._state._sources["a.x"].backs_off_until = house.poller._state._sources["b.x"].backs_off_until = (
-            asyncio.get_running_loop().time() + 30.0
-        )
-        house.poller._state._sources["b.x"].backs_off_until -= 7.0
+        house.poller._state._sources["a.x"].calls.waits_until = house.poller._state._sources[
+            "b.x"
+        ].calls.waits_until = asyncio.get_running_loop().time() + 30.0
+        house.poller._state._sources["b.x"].calls.waits_until -= 7.0
         house.poller._woken.set()
         house.backend.recover()
         house.backend.exchanges.clear()

@@ -34,12 +34,12 @@ from tidegate.core.payload import decode
 from tidegate.core.polling import outcome
 from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.breaker_values import State
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.held_value import HeldValue
 from tidegate.core.polling.outcome import Verdict
+from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.source import Source
 from tidegate.errors import MappingFailed
 from tidegate.outbound.backends import jsonrpc

@@ -118,7 +118,10 @@ class HardBus(RecordingBus):
 
 
 class House:
-    """A gateway with one backend, and everything that it publishes, in order, with when it did."""
+    """A gateway with one backend, and everything that it publishes, in order, with when it did.
+
+    Without `retry_s` no failed call is repeated, so that most tests have only the calls that they are about.
+    """
 
     def __init__(
         self,
@@ -128,6 +131,7 @@ class House:
         store: MemoryStore | None = None,
         breaker: BreakerRules = BREAKER,
         policy: ClassifyPolicy = POLICY,
+        retry_s: float = 0.0,
         backend: Backend | None = None,
         bus: Callable[[list[tuple[float, Draft]]], Bus] = RecordingBus,
     ) -> None:
@@ -144,12 +148,14 @@ class House:
             metrics=self.metrics,
             authenticator=OpenAuthenticator(),
             multicast=send_to_all,
+            store=store,
         )
         plan = BackendPlan(
             name="engine",
             timeout_s=TIMEOUT_S,
             batch=batch,
             connections=connections,
+            retry_s=retry_s,
             breaker=breaker,
             policy=policy,
             event_bytes=1000,

@@ -32,6 +32,8 @@ def breaker_view(
         failure_count=0,
         success_count=0,
         open_count=0,
+        open_max_s=15.0,
+        half_open_successes=1,
         retry_at=retry_at,
         last_error=None,
         cause=cause,

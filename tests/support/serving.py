@@ -46,6 +46,8 @@ def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerVi
         "failure_count": 0,
         "success_count": 3,
         "open_count": 0,
+        "open_max_s": 15.0,
+        "half_open_successes": 1,
         "retry_at": None,
         "last_error": None,
         "cause": None,
@@ -56,6 +58,7 @@ def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerVi
 def source(event_type: str, backend: str, **changes: Any) -> SourceView:
     fields: dict[str, Any] = {
         "interval_s": 5.0,
+        "timeout_s": 2.0,
         "max_age_s": 10.0,
         "on_change": False,
         "stale": False,

@@ -18,10 +18,11 @@ from tidegate.core.events import Draft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.polling import outcome
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_values import State, Transition
+from tidegate.core.polling.catching_up import CatchingUp
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.source_values import Update
 from tidegate.errors import MappingFailed
 
@@ -82,6 +83,41 @@ def probe_stampede() -> None:
 def late_result_closes_the_breaker() -> None:
     """A success counts whenever its call was admitted (purgatory, hyx)."""
     plant(Breaker, "_counts", lambda right: lambda self, permit, now: True)
+
+
+def no_knocking() -> None:
+    """A backend that can be reached again waits for the end of the open period."""
+    plant(Breaker, "knocks_from_mono", lambda right: lambda self, now: None)
+
+
+def knocking_at_a_sick_backend() -> None:
+    """That a connection can be made is taken for news also where it always could."""
+
+    def hoping(right: Callable[..., float | None]) -> Callable[..., float | None]:
+        def knocks_from_mono(self: Breaker, now: Instant) -> float | None:
+            self._data.unreachable = True
+            return right(self, now)
+
+        return knocks_from_mono
+
+    plant(Breaker, "knocks_from_mono", hoping)
+
+
+def no_catching_up() -> None:
+    """After a recovery each source waits for its own tick."""
+    plant(CatchingUp, "begin", lambda right: lambda self, *args, **about: None)
+
+
+def catching_up_without_a_cap() -> None:
+    """After a recovery everything is asked at once."""
+
+    def unlimited(right: Callable[..., None]) -> Callable[..., None]:
+        def made(self: CatchingUp, *, rate_per_s: float, connections: int) -> None:
+            right(self, rate_per_s=1e6, connections=connections)
+
+        return made
+
+    plant(CatchingUp, "__init__", unlimited)
 
 
 def silent_drop() -> None:
@@ -161,6 +197,10 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
         no_snapshot,
         probe_stampede,
         late_result_closes_the_breaker,
+        no_knocking,
+        knocking_at_a_sick_backend,
+        no_catching_up,
+        catching_up_without_a_cap,
         silent_drop,
         as_of_refreshed_by_a_failure,
         failed_mapping_counts,

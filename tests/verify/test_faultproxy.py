@@ -384,6 +384,38 @@ async def test_down_before_the_start_refuses_from_the_start(backend: Backend) ->
                 await client.call()
 
 
+async def test_connecting_is_not_answered_until_the_fault_is_over(proxy: FaultProxy) -> None:
+    for _ in range(2):
+        proxy.set(Fault.unanswered())
+        connecting = asyncio.create_task(asyncio.open_connection("127.0.0.1", proxy.port))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(connecting), 0.2)
+        assert proxy.connections == 0
+        proxy.clear("unanswered")
+        async with Client(proxy.port) as client:
+            assert (await client.call())[0].startswith(b"HTTP/1.1 200")
+        _, writer = await asyncio.wait_for(connecting, PATIENCE_S)  # the kernel sends its SYN again after 1 s
+        writer.close()
+        await writer.wait_closed()
+    assert endings(proxy) == [(How.ANSWERED, 200, ())] * 2
+
+
+async def test_unanswered_resets_what_is_open_and_gives_way_to_down(proxy: FaultProxy) -> None:
+    async with Client(proxy.port) as client:
+        await proxy.until(lambda p: p.connections == 1)
+        proxy.set(Fault.unanswered())
+        assert await client.receive_all() == (b"", "RST")
+    proxy.set(Fault.down())
+    with pytest.raises(ConnectionRefusedError):
+        await Client(proxy.port).__aenter__()
+    proxy.clear("down")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(Client(proxy.port).__aenter__(), 0.2)
+    proxy.clear()
+    async with Client(proxy.port) as client:
+        await client.call()
+
+
 @pytest.mark.parametrize("after_bytes", [None, 0, 10])
 async def test_reset_comes_in_the_middle_of_the_body(proxy: FaultProxy, after_bytes: int | None) -> None:
     proxy.set(Fault.reset(after_bytes=after_bytes))

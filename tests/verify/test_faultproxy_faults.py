@@ -27,7 +27,7 @@ def fault_set(*faults: AnyFault, seed: int = 0) -> FaultSet:
 
 
 def test_every_fault_has_its_name_and_defaults() -> None:
-    assert len(FAULTS) == 24
+    assert len(FAULTS) == 25
     for name, kind in FAULTS.items():
         assert name_of(kind()) == name
         assert kind.__doc__
@@ -52,6 +52,7 @@ def test_parameters() -> None:
         ("html", {"count": 0}, r">= 1"),
         ("html", {"name": "reset"}, r"'reset'"),
         ("down", {"probability": 0.5}, r"unknown field `probability`"),
+        ("unanswered", {"count": 1}, r"unknown field `count`"),
     ],
 )
 def test_parameters_that_do_not_fit(name: str, parameters: dict[str, object], message: str) -> None:

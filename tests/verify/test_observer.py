@@ -40,6 +40,8 @@ async def test_every_message_is_kept_in_order_and_as_it_came() -> None:
         assert (observer.welcome.epoch, observer.welcome.seq) == ("e", 3)
         assert observer.frames[1].value == b"1.10"
         assert observer.everything
+        assert observer.came == sorted(observer.came)
+        assert [observer.came_at(frame) for frame in observer.frames] == observer.came
 
 
 async def test_it_asks_for_what_it_is_told_to() -> None:

@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from tidegate.errors import ConfigError
 from tidegate.verify.rendering import RENDERERS, renderer_for, summary
-from tidegate.verify.report import Check, Outcome, Report, ScenarioResult
+from tidegate.verify.report import Check, Figure, Outcome, Report, ScenarioResult
 
 
-def check(claim: str, outcome: Outcome, saw: str) -> Check:
-    return Check(claim=claim, outcome=outcome, saw=saw, at_s=1.25)
+def check(claim: str, outcome: Outcome, saw: str, figure: Figure | None = None) -> Check:
+    return Check(claim=claim, outcome=outcome, saw=saw, at_s=1.25, figure=figure)
 
 
 def scenario(name: str, outcome: Outcome, reason: str, *checks: Check) -> ScenarioResult:
@@ -37,6 +38,19 @@ REPORT = Report(
         scenario("good", Outcome.PASSED, "", check("a|b", Outcome.PASSED, "x\ny"), check("c", Outcome.SKIPPED, "why")),
         scenario("bad", Outcome.FAILED, "d: \x00", check("d", Outcome.FAILED, "\x00<&")),
         scenario("gone", Outcome.UNTESTED, "the engine has ended"),
+    ],
+)
+MEASURED = msgspec.structs.replace(
+    REPORT,
+    scenarios=[
+        scenario(
+            "measured",
+            Outcome.FAILED,
+            "too late",
+            check("first", Outcome.PASSED, "s", Figure(0.846, 1.2, "s")),
+            check("last", Outcome.FAILED, "s", Figure(None, 3, "s")),
+            check("calls", Outcome.PASSED, "s", Figure(1234, 20000, "calls")),
+        )
     ],
 )
 
@@ -65,6 +79,29 @@ def test_junit_has_a_case_for_each_check_and_each_scenario_that_could_not_be_tes
     assert failure.get("message") == "\N{REPLACEMENT CHARACTER}<&"
     [error] = suites[2].iter("error")
     assert error.get("message") == "the engine has ended"
+
+
+def test_figures_stand_beside_their_bounds() -> None:
+    lines = RENDERERS[".md"](MEASURED).splitlines()
+    assert lines[lines.index("| | measured | value | bound |") :] == [
+        "| | measured | value | bound |",
+        "| --- | --- | --- | --- |",
+        "| ✓ | first | 0.85 s | 1.20 s |",
+        "| ✗ | last | never | 3.00 s |",
+        "| ✓ | calls | 1234 calls | 20000 calls |",
+    ]
+    document = json.loads(RENDERERS[".json"](MEASURED))
+    figures = [found["figure"] for found in document["scenarios"][0]["checks"]]
+    assert figures[:2] == [
+        {"measured": 0.846, "bound": 1.2, "unit": "s"},
+        {"measured": None, "bound": 3, "unit": "s"},
+    ]
+    found = {p.get("name"): p.get("value") for p in ET.fromstring(RENDERERS[".xml"](MEASURED)).iter("property")}
+    assert found == {
+        "first": "0.85 s, bound 1.20 s",
+        "last": "never, bound 3.00 s",
+        "calls": "1234 calls, bound 20000 calls",
+    }
 
 
 def test_the_summary_says_it_in_one_line() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tidegate.verify.deployment import Deployment
 from tidegate.verify.observer import NotSeen, StreamEnded
 from tidegate.verify.obstacles import CheckFailed, CouldNotTest
-from tidegate.verify.report import Outcome
+from tidegate.verify.report import Figure, Outcome
 from tidegate.verify.runner import ALL, NoProgress, play, verify
 from tidegate.verify.scenarios import Scenario
 from tidegate.verify.trial import Trial
@@ -108,3 +108,24 @@ async def test_each_check_knows_when_and_whether_it_held() -> None:
         SimpleNamespace(claim="needed", outcome="failed", saw="gone"),
     ]
     assert all(0 <= check.at_s <= trial.elapsed_s for check in trial.checks)
+
+
+@pytest.mark.parametrize(
+    ("measured", "outcome"),
+    [(1.0, Outcome.PASSED), (1.5, Outcome.PASSED), (1.6, Outcome.FAILED), (None, Outcome.FAILED)],
+)
+async def test_what_was_measured_may_be_a_little_beyond_its_bound(measured: float | None, outcome: Outcome) -> None:
+    trial = Trial(cast("Deployment", MadeUp()), NoProgress())
+    trial.measure("c", Figure(measured, 1.0, "s"), saw="why", tolerance=0.5)
+    [check] = trial.checks
+    assert (check.outcome, check.figure) == (outcome, Figure(measured, 1.0, "s"))
+    assert check.saw == f"{check.figure}; why"
+
+
+async def test_a_trial_of_another_deployment_records_its_checks_here() -> None:
+    trial = Trial(cast("Deployment", MadeUp()), NoProgress())
+    other = MadeUp()
+    other.backend = "disks"
+    at = trial.at(cast("Deployment", other))
+    at.check("c", True, "s")
+    assert (at.breaker, [check.claim for check in trial.checks]) == ("disks", ["c"])

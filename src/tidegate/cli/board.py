@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tidegate.client import Connected, Disconnected, Event, Gap, Item
+from tidegate.errors import ErrorCode
 
 NOTES = 4
 """How many of the latest notices are shown: enough to see what just happened, and few lines of a small terminal."""
@@ -25,6 +26,7 @@ class Row(msgspec.Struct, kw_only=True):
     """One event type or key, or one breaker.
 
     `since` is when `state` began, `updated_at` when the last event came, and `why` the reason for a bad state.
+    `retry_at` is when the backend is asked again; behind an open breaker at the latest (`may_be_sooner`).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Row(msgspec.Struct, kw_only=True):
     as_of: datetime | None = None
     why: str = ""
     retry_at: datetime | None = None
+    may_be_sooner: bool = False
     data: str = ""
 
 
@@ -107,6 +110,7 @@ class Board:
             updated_at=event.timestamp,
             why="" if data.get("state") == "closed" else str(data.get("reason") or ""),
             retry_at=datetime.fromisoformat(retry_at) if isinstance(retry_at, str) else None,
+            may_be_sooner=True,
             data="forced by an operator" if data.get("forced") else "",
         )
 
@@ -135,6 +139,7 @@ class Board:
             as_of=event.as_of,
             why=" ← ".join(code for code in (event.error_code, event.cause) if code),
             retry_at=event.retry_at,
+            may_be_sooner=event.error_code == ErrorCode.CIRCUIT_BREAKER_OPEN,
             data=summary(_beside_key(event)),
         )
 

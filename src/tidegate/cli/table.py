@@ -118,9 +118,12 @@ def _columns(name: str, width: int, state: str, since: str, age: str, why: str) 
 
 
 def _why(row: Row, now: datetime) -> str:
+    why = printable(row.why)
     if row.retry_at is None or row.retry_at <= now:
-        return printable(row.why)
-    return f"{printable(row.why)}, retry in {(row.retry_at - now).total_seconds():.0f} s".removeprefix(", ")
+        return why
+    wait = f"{(row.retry_at - now).total_seconds():.0f} s"
+    asked = f"within {wait}, sooner if it can be reached" if row.may_be_sooner else f"in {wait}"
+    return f"{why}, asked again {asked}".removeprefix(", ")
 
 
 def _age(moment: datetime | None, now: datetime) -> str:

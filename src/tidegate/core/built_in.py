@@ -15,7 +15,11 @@ from tidegate.errors import ErrorCode
 
 
 class BreakerState(msgspec.Struct, kw_only=True):
-    """A circuit breaker changed its state, began in it, or got an operator's command. The key is the breaker's name."""
+    """A circuit breaker changed its state, began in it, or got an operator's command. The key is the breaker's name.
+
+    `retry_at` is the latest time at which the backend is asked again. It is asked sooner if a connection to it can be
+    made (`reason` `reachable`), or if somebody asks for a poll (`poke`).
+    """
 
     breaker: str
     state: State

@@ -24,6 +24,7 @@ __all__ = [
     "PollEnded",
     "RepetitionEnded",
     "RequestRefused",
+    "StoreWritten",
     "TicksMissed",
 ]
 
@@ -124,3 +125,12 @@ class BusConnected(Measurement, frozen=True):
     """The bus was connected, at the start or again, or the connection to it was lost."""
 
     connected: bool
+
+
+class StoreWritten(Measurement, frozen=True):
+    """Values were written to the state directory, or could not be.
+
+    `unwritten` is how many could not be and wait for the next try; 0 if all were written.
+    """
+
+    unwritten: int

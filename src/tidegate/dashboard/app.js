@@ -2,9 +2,12 @@
 // Text from events only ever becomes text nodes.
 
 import { Progress, address } from "./position.mjs";
+import { Reconnect } from "./reconnect.mjs";
 
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 20000;
+const WELCOME_MS = 10000; // an attempt that has not brought a message by then is given up
+const SESSION_MS = 5000;
+const BAD_TOKEN = [4401, 4403];
+const FINAL = [1002, 1003, 1007, 1009, 1010]; // close codes after which another attempt would end the same way
 const ROWS = 1000;
 const NOTICES = 50;
 const DATA_CHARACTERS = 300;
@@ -14,76 +17,146 @@ const rows = new Map();
 const changed = new Set();
 const progress = new Progress();
 
+const reconnect = new Reconnect();
+
 let heartbeatS = 10;
 let attempts = 0;
+let hasFailed = false; // whether the newest attempt brought no connection
+let link = null; // the newest connection; what others still say is ignored
+let timer = 0;
 let watchdog = 0;
 let drawing = false;
 
 function connect() {
+  drop();
+  attempts += 1;
+  reconnect.tries(performance.now());
+  schedule();
+  showConnection("connecting", "");
+  // Browsers delay a WebSocket by seconds after others have failed, so a gateway that was away is looked for first.
+  if (hasFailed) look(attempts);
+  else open();
+}
+
+function open() {
   const opening = progress.opening();
   const url = address(new URL("ws", document.baseURI), opening);
   url.protocol = url.protocol.replace("http", "ws");
   const token = sessionStorage.getItem("token");
   if (token) url.searchParams.set("token", token);
-  showConnection("connecting", "");
   const socket = new WebSocket(url);
-  let opened = false;
-  let leaving = false;
+  link = socket;
+  hasFailed = true;
+  expectLife(WELCOME_MS);
   socket.addEventListener("open", () => {
-    opened = true;
+    if (link !== socket) return;
+    hasFailed = false;
     byId("login").hidden = true;
     showConnection("live", "good");
   });
   socket.addEventListener("message", (message) => {
-    if (leaving) return;
-    attempts = 0;
-    expectLife(socket);
+    if (link !== socket) return;
     const event = JSON.parse(message.data);
     receive(event);
+    expectLife(3000 * heartbeatS);
     if (event.type !== "welcome") return;
+    reconnect.welcomed(performance.now());
+    schedule();
     // A resume names the patterns that the defaults were. Where it comes to nothing, they may be others by now.
-    leaving = opening.types !== null && !event.data.resumed;
-    if (leaving) socket.close();
+    if (opening.types !== null && !event.data.resumed) connect();
     else socket.send('{"type":"ping"}'); // a gateway that is too old for "synced" answers behind the snapshots
   });
   socket.addEventListener("close", (event) => {
-    clearTimeout(watchdog);
-    ended(opened, event.code);
+    if (link !== socket) return;
+    drop();
+    if (BAD_TOKEN.includes(event.code)) askForToken();
+    else if (FINAL.includes(event.code)) stop(`refused: ${event.reason || `close code ${event.code}`}`);
+    else lost();
   });
 }
 
-// A browser cannot read why a handshake was refused: the status route says it.
-async function ended(opened, code) {
-  showConnection("disconnected", "bad");
-  if (code === 4401 || (!opened && (await isUnauthenticated()))) {
-    askForToken();
-    return;
-  }
-  const longest = Math.min(FIRST_WAIT_MS * 2 ** attempts, LONGEST_WAIT_MS);
-  attempts += 1;
-  setTimeout(connect, longest * (0.5 + Math.random() / 2));
+// Leave the newest connection, if there is one. Its own end would come up to a minute later if the other side is gone.
+function drop() {
+  clearTimeout(watchdog);
+  link?.close();
+  link = null;
 }
 
-async function isUnauthenticated() {
+function expectLife(withinMs) {
+  clearTimeout(watchdog);
+  watchdog = setTimeout(() => {
+    drop();
+    lost();
+  }, withinMs);
+}
+
+function lost() {
+  waitForNext();
+  if (hasFailed) askWhy(attempts);
+}
+
+function waitForNext() {
+  showConnection("disconnected", "bad");
+  reconnect.lost(performance.now(), Math.random());
+  schedule();
+}
+
+function stop(text) {
+  reconnect.stop();
+  schedule();
+  showConnection(text, "bad");
+}
+
+function schedule() {
+  clearTimeout(timer);
+  if (reconnect.dueAt !== null) timer = setTimeout(connect, Math.max(0, reconnect.dueAt - performance.now()));
+}
+
+// A browser cannot read why a handshake was refused: the session says it.
+async function askWhy(attempt) {
+  const session = await readSession();
+  if (attempts !== attempt) return; // the next attempt finds out by itself
+  if (needsToken(session)) askForToken();
+  else if (session.retry_after_s) {
+    reconnect.putOff(1000 * session.retry_after_s, performance.now(), Math.random());
+    schedule();
+  }
+}
+
+// The first half of an attempt: whether the gateway is there, and would admit us.
+async function look(attempt) {
+  const session = await readSession();
+  if (attempts !== attempt) return;
+  if (session.retry_after_s) reconnect.notWithin(1000 * session.retry_after_s, performance.now());
+  if (needsToken(session)) askForToken();
+  else if (session.isAway || session.retry_after_s) waitForNext();
+  else open();
+}
+
+function needsToken({ authenticated, roles }) {
+  return authenticated === false || (authenticated === true && !roles.includes("subscriber"));
+}
+
+// The session; or what is known without one, as while something else answers in the gateway's place.
+async function readSession() {
   const token = sessionStorage.getItem("token");
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   try {
-    return (await fetch(new URL("api/v1/status", document.baseURI), { headers })).status === 401;
+    const signal = AbortSignal.timeout(SESSION_MS);
+    const answer = await fetch(new URL("api/v1/session", document.baseURI), { headers, signal });
+    if (answer.ok) return await answer.json();
+    return { isAway: answer.status >= 500, retry_after_s: Number(answer.headers.get("Retry-After")) };
   } catch {
-    return false;
+    return { isAway: true };
   }
 }
 
 function askForToken() {
+  stop("disconnected");
   byId("refusal").textContent = sessionStorage.getItem("token") ? "This token is not valid, or not any more." : "";
   sessionStorage.removeItem("token");
   byId("login").hidden = false;
   byId("token").focus();
-}
-
-function expectLife(socket) {
-  clearTimeout(watchdog);
-  watchdog = setTimeout(() => socket.close(), 3000 * heartbeatS);
 }
 
 function receive(event) {
@@ -97,6 +170,10 @@ function receive(event) {
       notice(event, `${event.data.source}: ${event.data.error_code}: ${event.data.message}`);
       break;
     case "notification":
+      // To this client alone: of a drain.
+      if (event.data.retry_after_ms) reconnect.notWithin(event.data.retry_after_ms, performance.now());
+      notice(event, event.data.message);
+      break;
     case "connection_error":
       notice(event, event.data.message);
       break;
@@ -262,7 +339,7 @@ function breakerCells({ event }) {
     badgeCell([`${state.replace("_", "-")}${forced ? " (forced)" : ""}`, kind]),
     cell("td", time(event.timestamp)),
     cell("td", String(failures)),
-    cell("td", time(retryAt)),
+    cell("td", retryAt ? `by ${time(retryAt)} at the latest, sooner if it can be reached` : ""),
   ];
 }
 
@@ -313,8 +390,18 @@ byId("login").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", byId("token").value);
   byId("token").value = "";
-  attempts = 0;
+  hasFailed = false;
   connect();
+});
+
+function hear(told) {
+  reconnect.hears(told, performance.now(), Math.random());
+  schedule();
+}
+
+window.addEventListener("online", () => hear("online"));
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") hear("shown");
 });
 
 connect();

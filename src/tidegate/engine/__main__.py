@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from tidegate import standard_streams
 from tidegate.engine.server import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -51,6 +52,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 if __name__ == "__main__":
+    standard_streams.open_missing()
     given = parser.parse_args()
     code = main(
         host=given.host,

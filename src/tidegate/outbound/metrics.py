@@ -30,6 +30,7 @@ from tidegate.core.measurements import (
     PollEnded,
     RepetitionEnded,
     RequestRefused,
+    StoreWritten,
     TicksMissed,
 )
 from tidegate.core.topics import BUILT_IN_TYPES
@@ -42,6 +43,8 @@ REASONS = 64
 """How many reasons for leaving get their own label value."""
 
 TRANSPORTS = ("websocket", "sse", "http")
+
+WRITES = ("ok", "failed")
 
 BREAKER_STATES = ("closed", "half_open", "open")
 
@@ -105,6 +108,12 @@ class PrometheusMetrics:
         self._bus_connected = gauge(
             "tidegate_bus_connected", "1 while the bus is connected, else 0", seen=by_everybody
         )()
+        self._writes = counter("tidegate_store_writes", "Writes of values to the state directory", "outcome")
+        for outcome in WRITES:
+            self._writes(outcome)
+        self._unwritten = gauge(
+            "tidegate_store_unwritten", "Values that could not be written to the state directory, and wait to be"
+        )()
         self._breakers = gauge(
             "tidegate_breaker_state",
             "1 for the state that a breaker is in",
@@ -148,6 +157,7 @@ class PrometheusMetrics:
             ClientLeft: self._client_left,
             RequestRefused: self._request_refused,
             BusConnected: self._bus_changed,
+            StoreWritten: self._store_written,
         }
 
     def render(self, coverage: Coverage) -> bytes:
@@ -209,6 +219,10 @@ class PrometheusMetrics:
 
     def _bus_changed(self, measured: BusConnected) -> None:
         self._bus_connected.set(measured.connected)
+
+    def _store_written(self, measured: StoreWritten) -> None:
+        self._writes("failed" if measured.unwritten else "ok").inc()
+        self._unwritten.set(measured.unwritten)
 
     def _counter(self, name: str, text: str, *labels: str, seen: Seen = by_nobody) -> Callable[..., Counter]:
         """Make a counter. Returns a function from label values to the counter of one series.

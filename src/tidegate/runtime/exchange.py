@@ -106,7 +106,8 @@ async def reached(backend: Backend, plan: BackendPlan, clock: Clock) -> bool:
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
         _go_on_with_cancellation(error)
         return False
-    return not limit.expired()  # a knock that swallows its cancellation comes too late
+    _go_on_with_cancellation(None)  # the backend may have swallowed it
+    return not limit.expired()  # or that of its deadline
 
 
 async def close(backend: Backend, name: str) -> None:

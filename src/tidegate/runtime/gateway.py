@@ -17,7 +17,7 @@ import structlog
 from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import WRITE_BYTES, Hub, Multicast
-from tidegate.core.delivery.retained import Name, Retained
+from tidegate.core.delivery.retained import Retained
 from tidegate.core.delivery.retained_quota import RetainedQuota
 from tidegate.core.delivery.stream import Stream
 from tidegate.core.envelope import event_without_position, raw
@@ -25,13 +25,14 @@ from tidegate.core.events import Draft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipped
 from tidegate.core.topics import PatternSet
-from tidegate.ports import Authenticator, Bus, Clock, Metrics
+from tidegate.ports import Authenticator, Bus, Clock, Metrics, Store
 from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
 from tidegate.runtime.lanes import EventPublisher, Lane
+from tidegate.runtime.published_values import PublishedValues
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.refusals import Refusals
 from tidegate.runtime.snapshots import snapshot_pieces
@@ -42,8 +43,8 @@ log = structlog.get_logger("tidegate.gateway")
 class Gateway:
     """The state that pollers, publishers and clients share. Implements `tidegate.ports.Receiver` for the bus.
 
-    Enter `open` before anything else, and keep `run` running while clients are connected. `clients` and `publishers`
-    are for the adapters; pollers publish through `lane`.
+    Enter `open` before anything else, then restore what is `published`, and keep `run` running while clients are
+    connected. `clients` and `publishers` are for the adapters; pollers publish through `lane`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Gateway:
         metrics: Metrics,
         authenticator: Authenticator,
         multicast: Multicast,
+        store: Store | None = None,
     ) -> None:
         self.options = options
         self.clock = clock
@@ -66,12 +68,11 @@ class Gateway:
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
         self.refusals = Refusals(metrics, clock)
-        self._bus = bus
-        self._metrics = metrics
-        built_in_and_polled = [*sorted(options.source_types), *RETAINED]
-        self.retained = Retained(built_in_and_polled)
+        self._bus, self._metrics = bus, metrics
+        ours = [*sorted(options.source_types), *RETAINED]
+        self.retained = Retained(ours)
         self._quota = RetainedQuota(
-            self.retained, ours=built_in_and_polled, max_keys=options.retained_keys, max_bytes=options.retained_bytes
+            self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
         )
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
         self._hub = Hub(self._history.epoch, multicast, write_bytes=options.send_limits.at_once(WRITE_BYTES))
@@ -80,9 +81,9 @@ class Gateway:
         )
         self._flush_due = False
         self._debug = log.debug  # looked up once: structlog takes longer to find it than the hub to note an event
-        self._expires: dict[Name, float] = {}
         self._sending_away: asyncio.Task[None] | None = None
         self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
+        self.published = PublishedValues(self.retained, self._publisher, clock, options, ours=ours, store=store)
         self.publishers = self._make_publishers()
         self.clients = self._make_clients(authenticator)
         self._housekeeping = self._make_housekeeping()
@@ -160,14 +161,15 @@ class Gateway:
                 self._keep(event, now)
                 self._hand_to_hub(event)
             # Otherwise it was delivered before: after a reconnect, a bus may deliver a few events again.
+        self.published.save(now)
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))
         # What is noted but not sent yet belongs to the old epoch, and the hub frames events with the current one.
         self._flush()
+        self.published.clear()
         self.retained.clear()
         self._quota.clear()
-        self._expires.clear()
         leaving = self.clients.connections
         for connection in leaving:
             connection.detach()  # at once, so that none of them is sent events of both epochs
@@ -198,6 +200,7 @@ class Gateway:
             timeout_s=options.publish_timeout_s,
             quota=self._quota,
             retained=self.retained,
+            published=self.published,
             publisher=self._publisher,
             clock=self.clock,
         )
@@ -227,7 +230,7 @@ class Gateway:
         return Housekeeping(
             clients=self.clients,
             publishers=self.publishers,
-            expires=self._expires,
+            expires=self.published.expires,
             publish=self.publish,
             clock_set=self._tell_of_clock_set,
             clock=self.clock,
@@ -244,10 +247,7 @@ class Gateway:
             self._quota.note(draft)
             self.retained.apply(event, now)
             self._quota.forget_empty_types(draft)
-            name = (draft.type, draft.key or "")
-            self._expires.pop(name, None)
-            if draft.ttl_s is not None and not draft.gone:
-                self._expires[name] = now.mono - event.age_s + draft.ttl_s
+            self.published.note(event, now)
 
     def _hand_to_hub(self, event: Event) -> None:
         """Queue `event` for the clients that are subscribed to it. They are sent it at the end of this turn."""
@@ -274,6 +274,7 @@ class Gateway:
         self.on_interest()
 
     def _tell_of_clock_set(self) -> None:
+        self.published.clock_set()
         self.on_clock_set()
 
     async def _beat(self) -> None:

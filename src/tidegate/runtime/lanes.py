@@ -56,7 +56,7 @@ class EventPublisher:
         """Return the lane of poller `name`. Always the same one."""
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(name, self._start, clock=self._clock, stuck_after_s=self._stuck_after_s)
+            lane = Lane(name, self.start, clock=self._clock, stuck_after_s=self._stuck_after_s)
             self._lanes[name] = lane
         return lane
 
@@ -70,7 +70,13 @@ class EventPublisher:
 
     def hand_over(self, drafts: Sequence[Draft]) -> PendingPublish:
         """Hand `drafts`, at least one, to the bus in one batch. Wait for the outcome with `outcome_within`."""
-        return self._start(encoded(drafts, self._clock.now()))
+        return self.start(encoded(drafts, self._clock.now()))
+
+    def start(self, drafts: Sequence[EncodedDraft]) -> PendingPublish:
+        """Hand `drafts`, at least one, to the bus with the timestamps that they have."""
+        assert self._session is not None, "only an open gateway publishes"
+        self._publishes += 1
+        return PendingPublish(self._session, f"{self._id_prefix}.{self._publishes}", drafts)
 
     async def outcome_within(self, pending: PendingPublish, within_s: float | None) -> Position:
         """Wait for the position of `pending`; retry while the outcome is unknown, for at most `within_s` seconds.
@@ -92,11 +98,6 @@ class EventPublisher:
             if self._closed:
                 raise BusUnknown(f"no outcome before the gateway left the bus: {failure}") from failure
             pending.retry()
-
-    def _start(self, drafts: Sequence[EncodedDraft]) -> PendingPublish:
-        assert self._session is not None, "only an open gateway publishes"
-        self._publishes += 1
-        return PendingPublish(self._session, f"{self._id_prefix}.{self._publishes}", drafts)
 
 
 def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:

@@ -119,7 +119,7 @@ class BackendPoller:
 
     def interest_changed(self) -> None:
         """Poll the idle sources that are wanted again, now. Call it after a client has subscribed to more."""
-        if self._state.interest_changed(self._gateway.is_wanted):
+        if self._state.interest_changed(self._gateway.is_wanted, self._clock.now()):
             self._woken.set()
 
     def clock_set(self) -> None:

@@ -18,6 +18,7 @@ from tidegate.ports import Clock
 from tidegate.runtime.deadline import deadline
 from tidegate.runtime.lanes import EventPublisher
 from tidegate.runtime.pending_publish import PendingPublish
+from tidegate.runtime.published_values import PublishedValues
 
 EVENT_TYPES = 1024
 """Size of the cache of well-formed event types: a publisher repeats the same few, and parsing them costs most."""
@@ -46,6 +47,7 @@ class Publishers:
         timeout_s: float,
         quota: RetainedQuota,
         retained: Retained,
+        published: PublishedValues,
         publisher: EventPublisher,
         clock: Clock,
     ) -> None:
@@ -55,6 +57,7 @@ class Publishers:
         self._timeout_s = timeout_s
         self._quota = quota
         self._retained = retained
+        self._published = published
         self._publisher = publisher
         self._clock = clock
         self.refused_for: str | None = None
@@ -119,6 +122,7 @@ class Publishers:
         _check_covered([event_type], grant)
         self._check_publishable(event_type)
         if self._retained.get(event_type, key) is None:
+            self._published.forget((event_type, key))
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
         started = self._hand_to_bus([gone_draft(event_type, key)], grant)

@@ -1,7 +1,7 @@
 """Runs the gateway and its pollers, answers questions about them, and passes on the commands of operators.
 
-At the start, saved values are published as stale. Then the pollers ask for fresh ones. At the end, everything that runs
-is cancelled. A drain comes before that, and closing the parts after it; `tidegate.app` does both.
+At the start, saved values are published, those of sources as stale. Then the pollers ask for fresh ones. At the end,
+everything that runs is cancelled. A drain comes before that, and closing the parts after it; `tidegate.app` does both.
 """
 
 import asyncio
@@ -60,7 +60,8 @@ class Supervisor:
         # Set before the first event is published: the epoch may change while saved values are on their way to the bus.
         self._gateway.on_epoch_changed = self._epoch_changed
         # All at once: if the bus is silent, the start waits for it once, and not for each backend.
-        await asyncio.gather(*(poller.restore(saved) for poller in self._pollers.values()))
+        restoring = (poller.restore(saved) for poller in self._pollers.values())
+        await asyncio.gather(self._gateway.published.restore(), *restoring)
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._corrected_for_age

@@ -34,41 +34,63 @@ class Exchange(msgspec.Struct, frozen=True):
 class ScriptedBackend:
     """Implements `tidegate.ports.Backend`: answers from `script`, until told to `fail` or to `hang`.
 
-    A test may change these attributes at any time: `script`; `delay_s`, how many seconds each exchange takes; and
-    `missing`, an error that `prepare` raises, as if credentials were missing. `exchanges` lists all exchanges that
-    have started.
+    A test may change these attributes at any time: `script`; `delay_s`, how many seconds each exchange takes;
+    `missing`, an error that `prepare` raises, as if credentials were missing; and `secret`, the credentials that it
+    sends. `exchanges` lists all exchanges that have started, and `knocks` when each knock started, in seconds of the
+    event loop's clock.
     """
 
     def __init__(self, script: Script = {}, *, delay_s: float = 0.0) -> None:  # noqa: B006 - never changed here
         self.script = script
         self.delay_s = delay_s
         self.missing: NoCredentials | None = None
+        self.secret: bytes | None = None
         self.exchanges: list[Exchange] = []
+        self.knocks: list[float] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self.closed = False
         self._error: Exception | None = None
+        self._unreachable = False
         self._moving = asyncio.Event()
         self._moving.set()
 
-    def fail(self, error: Exception) -> None:
-        """From now on, every exchange raises `error`: a `BackendError`, if it is to behave like a real backend."""
-        self._error = error
+    def fail(self, error: Exception, *, unreachable: bool = False) -> None:
+        """From now on, every exchange raises `error`: a `BackendError`, if it is to behave like a real backend.
 
-    def hang(self) -> None:
-        """From now on, no exchange ends."""
+        If `unreachable`, no connection can be made: a knock raises `error` too.
+        """
+        self._error = error
+        self._unreachable = unreachable
+
+    def hang(self, *, unreachable: bool = False) -> None:
+        """From now on, no exchange ends. If `unreachable`, they hang while connecting, and so does a knock."""
         self._moving.clear()
+        self._unreachable = unreachable
 
     def recover(self) -> None:
         """Answer from the script again, also the exchanges that are hanging."""
         self._error = None
+        self._unreachable = False
         self._moving.set()
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`."""
         if self.missing is not None:
             raise self.missing
-        return self.call
+        return _PreparedCall(self)
+
+    async def knock(self) -> None:
+        """See `tidegate.ports.Knocks`."""
+        self.knocks.append(asyncio.get_running_loop().time())
+        if self._unreachable:
+            await self._moving.wait()
+        if self._error is not None and (self._unreachable or self.closed):
+            raise self._error
+
+    def is_connected(self) -> bool:
+        """Return whether connections can be made now."""
+        return not self._unreachable
 
     async def call(self, calls: Sequence[Call]) -> list[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend`."""
@@ -103,3 +125,18 @@ class ScriptedBackend:
                 raise answer
             case _:
                 return msgspec.Raw(msgspec.json.encode(answer))
+
+
+class _PreparedCall:
+    """What `ScriptedBackend.prepare` returns: makes one exchange, and then says whether a connection stood."""
+
+    def __init__(self, backend: ScriptedBackend) -> None:
+        self.connected = True
+        self.secret = backend.secret
+        self._backend = backend
+
+    async def __call__(self, calls: Sequence[Call]) -> list[msgspec.Raw | BackendError]:
+        try:
+            return await self._backend.call(calls)
+        finally:
+            self.connected = self._backend.is_connected()

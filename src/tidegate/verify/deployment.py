@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -17,12 +17,14 @@ from typing import Final
 import aiohttp
 import msgspec
 
+from tidegate.verify.bounds import Rules
 from tidegate.verify.endpoints import POLL_S, GatewayApi, GatewayStatus, ProxyApi
 from tidegate.verify.faultproxy import Fault, FaultProxy, control_server
 from tidegate.verify.frames import read_error, seconds
 from tidegate.verify.observer import NotSeen, StreamEnded, observing
 from tidegate.verify.obstacles import CouldNotTest
 from tidegate.verify.programs import Program, running_program
+from tidegate.verify.settings import LOCAL, Settings, configuration
 
 GATEWAY: Final = (sys.executable, "-P", "-m", "tidegate", "serve")
 ENGINE: Final = (
@@ -40,39 +42,12 @@ SLACK_S: Final = 2.0
 """Tolerance for events that come later than promised, since the machine may be busy."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings that no public interface shows. `methods` maps each event type to the backend's method."""
-
-    failure_threshold: int
-    open_s: float
-    open_max_s: float
-    timeout_s: float
-    rpc_error_interval_s: float
-    response_bytes: int
-    event_bytes: int
-    methods: Mapping[str, str]
-
-
-LOCAL: Final = Settings(
-    failure_threshold=5,
-    open_s=0.5,
-    open_max_s=4.0,
-    timeout_s=1.5,
-    rpc_error_interval_s=1.0,
-    response_bytes=1024 * 1024,
-    event_bytes=256 * 1024,
-    methods={"system.status": "system.status", "storage.update": "storage.status", "engine.methods": "rpc.discover"},
-)
-INTERVAL_S: Final = 0.3
-HEARTBEAT_S: Final = 0.5
-
-
 class Deployment:
     """A gateway and the fault proxy in front of one of its backends.
 
     `backend` is the name of that backend and of its breaker. `sources` are the event types that it feeds, `interval_s`
-    is the longest of their intervals. `settings` is None if they are unknown. `patience_s` is the timeout for expected
-    events, long enough for a busy machine.
+    is the longest of their intervals. `rules` are those of its breaker, which are public; `settings` are None if the
+    others are unknown. `patience_s` is the timeout for expected events, long enough for a busy machine.
     """
 
     def __init__(
@@ -95,6 +70,12 @@ class Deployment:
         self.backend = backend
         self.token = token
         self.sources = tuple(source.type for source in sources)
+        breaker = next(breaker for breaker in status.breakers if breaker.name == backend)
+        self.rules = Rules(
+            open_max_s=breaker.open_max_s,
+            timeout_s=max(source.timeout_s for source in sources),
+            half_open_successes=breaker.half_open_successes,
+        )
         self.interval_s = max(source.interval_s for source in sources)
         self.settings = settings
         self.programs = programs
@@ -168,10 +149,11 @@ class Deployment:
 class LocalPrograms:
     """The processes of a local deployment. `running` are those that should be running."""
 
-    def __init__(self, stack: AsyncExitStack, engine: Program, gateway_command: Sequence[str]) -> None:
+    def __init__(self, stack: AsyncExitStack, engine: Program, gateway_command: Sequence[str], *, config: Path) -> None:
         self.engine = engine
         self.gateway: Program
-        self._gateway_command = gateway_command
+        self.gateway_command = gateway_command
+        self._config = config
         self._stack = stack
 
     @property
@@ -180,7 +162,7 @@ class LocalPrograms:
 
     async def start_gateway(self) -> Program:
         self.gateway = await self._stack.enter_async_context(
-            running_program("gateway", self._gateway_command, ready=GATEWAY_READY)
+            running_program("gateway", (*self.gateway_command, "--config", str(self._config)), ready=GATEWAY_READY)
         )
         return self.gateway
 
@@ -190,7 +172,9 @@ class LocalPrograms:
 
 
 @asynccontextmanager
-async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> AsyncIterator[Deployment]:
+async def local_deployment(
+    *, gateway_command: Sequence[str] = GATEWAY, settings: Settings = LOCAL
+) -> AsyncIterator[Deployment]:
     """Run the reference engine, the fault proxy and a gateway on free ports while the context is open.
 
     The gateway is started as `gateway_command` with ``--config FILE``. Raises `CouldNotTest`.
@@ -201,8 +185,8 @@ async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> Async
         proxy = await stack.enter_async_context(FaultProxy(upstream=engine.url))
         control_url = await stack.enter_async_context(control_server(proxy))
         config = directory / "tidegate.toml"
-        config.write_text(_configuration(proxy.url, state_dir=directory / "state"))
-        programs = LocalPrograms(stack, engine, (*gateway_command, "--config", str(config)))
+        config.write_text(configuration(proxy.url, settings, state_dir=directory / "state"))
+        programs = LocalPrograms(stack, engine, gateway_command, config=config)
         gateway_url = (await programs.start_gateway()).url
         session = await stack.enter_async_context(aiohttp.ClientSession())
         gateway = GatewayApi(session, gateway_url, name="the gateway")
@@ -211,7 +195,7 @@ async def local_deployment(*, gateway_command: Sequence[str] = GATEWAY) -> Async
             proxy=ProxyApi(session, control_url, name="the fault proxy"),
             backend="engine",
             status=await gateway.status(),
-            settings=LOCAL,
+            settings=settings,
             programs=programs,
         )
 
@@ -267,32 +251,3 @@ async def _behind(gateway: GatewayApi, proxy: ProxyApi, status: GatewayStatus, t
         finally:
             await proxy.clear(Fault.html)
     return found.backend
-
-
-def _configuration(proxy_url: str, *, state_dir: Path) -> str:
-    sources = "".join(
-        f'[sources."{event_type}"]\nbackend = "engine"\nmethod = "{method}"\ninterval_s = {INTERVAL_S}\n'
-        for event_type, method in LOCAL.methods.items()
-    )
-    return f"""\
-[server]
-port = 0
-state_dir = {msgspec.json.encode(str(state_dir)).decode()}
-heartbeat_interval_s = {HEARTBEAT_S}
-drain_s = 0.0
-
-[limits]
-event_bytes = {LOCAL.event_bytes}
-rpc_error_interval_s = {LOCAL.rpc_error_interval_s}
-
-[backends.engine]
-url = "{proxy_url}/rpc"
-timeout_s = {LOCAL.timeout_s}
-response_bytes = {LOCAL.response_bytes}
-
-[backends.engine.breaker]
-failure_threshold = {LOCAL.failure_threshold}
-open_s = {LOCAL.open_s}
-open_max_s = {LOCAL.open_max_s}
-
-{sources}"""

@@ -34,6 +34,8 @@ class BreakerStatus(msgspec.Struct, frozen=True, kw_only=True):
     failure_count: int
     success_count: int
     open_count: int
+    open_max_s: float
+    half_open_successes: int
     retry_at: str | None
 
 
@@ -43,6 +45,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     backend: str
     interval_s: float
+    timeout_s: float
     stale: bool
     as_of: str | None
     error_code: str | None

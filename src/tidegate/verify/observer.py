@@ -1,6 +1,7 @@
 """A WebSocket client that records all messages in order, and judges none of them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -30,7 +31,8 @@ class StreamEnded(Exception):
 class Observer:
     """A client that records what it receives; made by `observing`.
 
-    `frames` are the valid messages, `malformed` describes the others. `ended` says how the connection ended; it is None
+    `frames` are the valid messages, `came` is when each of them came, in monotonic seconds. `malformed` describes the
+    other messages. `ended` says how the connection ended; it is None
     while the connection is open.
     """
 
@@ -38,6 +40,7 @@ class Observer:
         self.label = label
         self.everything = everything
         self.frames: list[Frame] = []
+        self.came: list[float] = []
         self.malformed: list[str] = []
         self.ended: str | None = None
         self._connection = connection
@@ -57,6 +60,10 @@ class Observer:
     def after(self, frame: Frame) -> int:
         """Return the index in `frames` just after `frame`."""
         return next(n for n, one in enumerate(self.frames, start=1) if one is frame)
+
+    def came_at(self, frame: Frame) -> float:
+        """Return when `frame` came, in monotonic seconds."""
+        return self.came[self.after(frame) - 1]
 
     def moves(self, breaker: str, *, after: int = 0) -> list[Frame]:
         """Return the live events about moves of `breaker`."""
@@ -128,6 +135,7 @@ class Observer:
     def _take(self, text: str | bytes) -> None:
         try:
             self.frames.append(read_frame(text))
+            self.came.append(time.monotonic())
         except (msgspec.MsgspecError, ValueError) as error:
             self.malformed.append(f"{error}: {text[:200]!r}")
         self._notify()

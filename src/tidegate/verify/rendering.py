@@ -47,6 +47,12 @@ def markdown(report: Report) -> str:
                 f"| {_MARKS[check.outcome]} | {check.at_s:.2f} | {_cell(check.claim)} | {_cell(check.saw)} |"
                 for check in scenario.checks
             ]
+        if scenario.figures:
+            lines += ["", "| | measured | value | bound |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| {_MARKS[check.outcome]} | {_cell(check.claim)} | {figure.shown} | {figure.shown_bound} |"
+                for check, figure in scenario.figures
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +65,8 @@ def json(report: Report) -> str:
 def junit(report: Report) -> str:
     """Render a report as JUnit XML, for CI.
 
-    Each scenario is a suite and each check a case. A scenario that could not be tested gets a case with an error.
+    Each scenario is a suite and each check a case. A scenario that could not be tested gets a case with an error. What
+    was measured is a property of the suite.
     """
     root = ET.Element("testsuites", name="tidegate verify", time=f"{report.elapsed_s:.3f}")
     for scenario in report.scenarios:
@@ -79,6 +86,10 @@ def junit(report: Report) -> str:
             time=f"{scenario.elapsed_s:.3f}",
             timestamp=_time(scenario.began),
         )
+        if scenario.figures:
+            properties = ET.SubElement(suite, "properties")
+            for check, figure in scenario.figures:
+                ET.SubElement(properties, "property", name=_xml(check.claim), value=_xml(str(figure)))
         suite.extend(cases)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

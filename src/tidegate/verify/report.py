@@ -17,13 +17,39 @@ class Outcome(enum.StrEnum):
     UNTESTED = "could not test"
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim that was checked. `at_s` is when it was decided, in seconds since the start of the scenario."""
+class Figure(msgspec.Struct, frozen=True):
+    """What was measured, and the bound that it is held to; both in `unit`. `measured` is None if it never happened."""
+
+    measured: float | None
+    bound: float
+    unit: str
+
+    @property
+    def shown(self) -> str:
+        return "never" if self.measured is None else self._with_unit(self.measured)
+
+    @property
+    def shown_bound(self) -> str:
+        return self._with_unit(self.bound)
+
+    def __str__(self) -> str:
+        return f"{self.shown}, bound {self.shown_bound}"
+
+    def _with_unit(self, value: float) -> str:
+        return f"{value:.2f} s" if self.unit == "s" else f"{value:g} {self.unit}"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One claim that was checked. `at_s` is when it was decided, in seconds since the start of the scenario.
+
+    `figure` is set if something was measured.
+    """
 
     claim: str
     outcome: Outcome
     saw: str
     at_s: float
+    figure: Figure | None = None
 
 
 class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +67,11 @@ class ScenarioResult(msgspec.Struct, frozen=True, kw_only=True):
     def count(self, outcome: Outcome) -> int:
         """Return the number of checks with this outcome."""
         return sum(check.outcome is outcome for check in self.checks)
+
+    @property
+    def figures(self) -> list[tuple[Check, Figure]]:
+        """What was measured, with the checks that it belongs to."""
+        return [(check, check.figure) for check in self.checks if check.figure is not None]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@ from tidegate.verify import audit
 from tidegate.verify.deployment import Deployment
 from tidegate.verify.endpoints import POLL_S
 from tidegate.verify.frames import Frame, Move, Name, clock, is_move, read_move
+from tidegate.verify.moves import missteps
 from tidegate.verify.observer import NotSeen, Observer, StreamEnded, observing
 from tidegate.verify.obstacles import CheckFailed
-from tidegate.verify.report import Check, Outcome, ScenarioResult
+from tidegate.verify.report import Check, Figure, Outcome, ScenarioResult
 from tidegate.verify.stream_position import StreamPosition
 
 OPEN_PERIODS = 8
@@ -54,6 +55,12 @@ class Trial:
         self._began = time.monotonic()
         self._open_s = 0.0
 
+    def at(self, deployment: Deployment) -> "Trial":
+        """Return a trial of another deployment. Its checks are recorded here."""
+        other = Trial(deployment, self._progress)
+        other.checks, other._began = self.checks, self._began
+        return other
+
     @property
     def patience_s(self) -> float:
         """The timeout for expected events. It allows for a probe and, if that fails, for the next one."""
@@ -87,6 +94,11 @@ class Trial:
         """Like `check`, for a list of violations, which should be empty."""
         more = f" (and {len(wrong) - SHOWN} more)" if len(wrong) > SHOWN else ""
         self.check(claim, not wrong, "; ".join(wrong[:SHOWN]) + more if wrong else saw)
+
+    def measure(self, claim: str, figure: Figure, *, saw: str, tolerance: float = 0.0) -> None:
+        """Check that what was measured is within its bound, and at most `tolerance` beyond it."""
+        holds = figure.measured is not None and figure.measured <= figure.bound + tolerance
+        self._note(claim, Outcome.PASSED if holds else Outcome.FAILED, f"{figure}; {saw}", figure)
 
     def skip(self, claim: str, why: str) -> None:
         """Record that `claim` cannot be checked here."""
@@ -122,7 +134,7 @@ class Trial:
         )
         move = read_move(frame)
         if move.retry_at is not None:
-            self._open_s = move.period_s
+            self._open_s = max(0.0, move.period_s)  # after a knock an old `retry_at` may have passed
         return frame, move
 
     async def see_probe_fail(self, observer: Observer, opening: Frame) -> Frame:
@@ -236,6 +248,10 @@ class Trial:
         )
         if observer.ended is None:
             await self._check_resume(observer)
+        wrong = missteps(
+            observer.frames, types=self.sources, breaker=self.breaker, open_max_s=self.deployment.rules.open_max_s
+        )
+        self.check_none(f"{observer.label} was told of no move that a breaker may not make", wrong, seen)
         wrong = audit.lies(observer.frames, types=self.sources, breaker=self.breaker)
         self.check_none(f"{observer.label} was told nothing that cannot be true", wrong, seen)
 
@@ -254,8 +270,8 @@ class Trial:
             saw = "resumed" if again.welcome.resumed else f"not resumed from {since}"
             self.check(claim, again.welcome.resumed and not wrong, "; ".join([saw, *wrong]))
 
-    def _note(self, claim: str, outcome: Outcome, saw: str) -> None:
-        check = Check(claim=claim, outcome=outcome, saw=saw, at_s=self.elapsed_s)
+    def _note(self, claim: str, outcome: Outcome, saw: str, figure: Figure | None = None) -> None:
+        check = Check(claim=claim, outcome=outcome, saw=saw, at_s=self.elapsed_s, figure=figure)
         self.checks.append(check)
         self._progress.checked(check)
 

@@ -141,7 +141,7 @@ class Life:
         carried = msgspec.json.decode(msgspec.json.encode(self.state.carried(self.now)), type=CarriedBackend)
         self.turns.clear()
         self.now = Instant(self.now.mono - 512.0, self.now.wall)
-        self.state = BackendState.from_carried(self.plan, carried, now=self.now, draw=self.draw, keeps=True)
+        self.state = BackendState(self.plan, carried=carried, now=self.now, draw=self.draw, keeps=True)
 
     def live(self, step: tuple[str, Any]) -> None:
         match step:
@@ -402,7 +402,7 @@ def test_what_was_carried_stays_as_it_was_when_it_is_resumed(life: Life) -> None
     life.take(life.state.command("engine", "force-open", life.now))
     carried = life.state.carried(life.now)
     assert [move.state for move in carried.untold] == [State.OPEN]
-    resumed = BackendState.from_carried(life.plan, carried, now=life.now, draw=life.draw, keeps=True)
+    resumed = BackendState(life.plan, carried=carried, now=life.now, draw=life.draw, keeps=True)
     assert resumed.tick(life.now, is_wanted=life.is_wanted).moves == carried.untold
     assert [move.state for move in carried.untold] == [State.OPEN]
 

@@ -6,7 +6,6 @@ import pytest
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_data import HISTORY
 from tidegate.core.polling.breaker_values import (
     BreakerRules,
@@ -19,6 +18,7 @@ from tidegate.core.polling.breaker_values import (
     open_period_s,
 )
 from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.errors import ErrorCode
 
 WALL = 1_700_000_000.0
@@ -565,6 +565,8 @@ class TestOperator:
             failure_count=0,
             success_count=0,
             open_count=0,
+            open_max_s=300.0,
+            half_open_successes=1,
             retry_at=None,
             last_error=LastFailure(ErrorCode.RPC_DISCONNECT, "refused", WALL + 5.0),
             cause=None,
@@ -601,6 +603,8 @@ class TestView:
             failure_count=0,
             success_count=0,
             open_count=0,
+            open_max_s=300.0,
+            half_open_successes=1,
             retry_at=None,
             last_error=None,
             cause=None,
@@ -618,6 +622,8 @@ class TestView:
             failure_count=1,
             success_count=0,
             open_count=1,
+            open_max_s=300.0,
+            half_open_successes=1,
             retry_at=WALL + 5.5,
             last_error=LastFailure(ErrorCode.RPC_DISCONNECT, "refused", WALL + 3.0),
             cause=ErrorCode.RPC_DISCONNECT,

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_values import BreakerRules, LastFailure, Reason, State, Transition
 from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.errors import ErrorCode
 
 OPEN_S = 4.0

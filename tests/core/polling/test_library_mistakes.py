@@ -6,9 +6,9 @@ import pytest
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.core.polling.breaker_values import BreakerRules, Reason, State
 from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict, classify
+from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.errors import ApplicationError, ErrorCode
 
 WALL = 1_700_000_000.0

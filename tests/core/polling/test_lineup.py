@@ -11,11 +11,11 @@ from tidegate.core.measurements import TicksMissed
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup, Turn
 from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.source import Source
 from tidegate.errors import ErrorCode
 

@@ -267,6 +267,7 @@ def test_what_is_shown_is_what_was_planned_and_what_is_true() -> None:
         type="a.x",
         backend="engine",
         interval_s=5.0,
+        timeout_s=2.0,
         max_age_s=10.0,
         on_change=True,
         stale=True,

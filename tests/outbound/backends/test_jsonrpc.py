@@ -11,7 +11,7 @@ from msgspec import Raw
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted
 
 from tidegate.core.payload import HalfSurrogatePair
-from tidegate.core.polling.outcome import ClassifyPolicy, Fault, classify
+from tidegate.core.polling.outcome import ClassifyPolicy, Fault, classify, is_too_many
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, HttpStatus, InvalidResponse
 from tidegate.outbound.backends import jsonrpc
 from tidegate.outbound.backends.jsonrpc import MESSAGE_CHARACTERS, JsonRpcBackend
@@ -388,6 +388,16 @@ class TestAStatusThatIsNoSuccess:
         assert isinstance(outcome, HttpStatus)
         assert outcome.retry_after_s == 20.0
         assert shown(await refused_one("503 Busy", b'{"id":1,"result":7}')) == 7
+
+    @pytest.mark.parametrize("headers", ["", "Retry-After: 0\r\n", "Retry-After: soon\r\n"])
+    async def test_that_there_are_too_many_requests_is_heeded_without_a_time(self, headers: str) -> None:
+        single = [await refused_one("429 Too Many", dumped(error(1, -32601, "slower")), headers=headers)]
+        batch = await refused("429 Too Many", dumped([error(1), {"id": 2, "result": 7}]), count=2, headers=headers)
+        beside_a_result = [await refused_one("429 Too Many", b'{"id":1,"result":7}', headers=headers)]
+        assert [type(each) for each in batch] == [ApplicationError, HttpStatus]
+        for found in (*single, *batch, *beside_a_result):
+            assert isinstance(found, BackendError)
+            assert is_too_many([classify(found, elapsed_s=0.0, policy=ClassifyPolicy())])
 
     async def test_of_another_kind_asks_for_no_patience(self) -> None:
         outcome = await refused_one("500 Error", dumped(error(1)), headers="Retry-After: 20\r\n")

@@ -2,9 +2,14 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from scripted_http import answering, http_response, scripted
+from yarl import URL
 
+from tidegate.errors import Disconnected
+from tidegate.outbound.http_client import HttpClient, HttpOptions
 from tidegate.outbound.http_client.names import looked_up
 
 PATIENCE_S = 20.0
@@ -88,3 +93,47 @@ async def test_no_thread_to_look_a_name_up_is_an_error_like_any_other(monkeypatc
         with pytest.raises(OSError, match="no thread"):
             await looked_up("localhost", 80)
     assert await looked_up("localhost", 80)
+
+
+async def test_calls_and_knocks_wait_for_one_look_up_and_their_deadlines_end_only_the_waiting(
+    resolver: Resolver,
+) -> None:
+    async with scripted(answering(http_response(b"{}"))) as server:
+        url = URL(f"http://engine.slow.invalid:{server.port}/")
+        client, reloaded = HttpClient(HttpOptions(str(url))), HttpClient(HttpOptions(str(url)))
+        for _ in range(3):
+            for each in (client, reloaded):
+                for waiting in (each.fetch("GET", url, credentials={}), each.knock()):
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0):
+                            await waiting
+        last = [
+            asyncio.ensure_future(client.knock()),
+            asyncio.ensure_future(reloaded.fetch("GET", url, credentials={})),
+        ]
+        await asyncio.sleep(0)
+        resolver.answer.set()
+        await asyncio.gather(*last)
+        assert resolver.asked == ["engine.slow.invalid"]
+        for each in (client, reloaded):
+            await each.aclose()
+
+
+async def test_names_that_hang_are_in_the_way_of_no_other_backend_and_no_file(
+    resolver: Resolver, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("t")
+    slow = [HttpClient(HttpOptions(f"http://b{n}.slow.invalid/")) for n in range(40)]
+    knocks = [asyncio.ensure_future(client.knock()) for client in slow]
+    async with asyncio.timeout(PATIENCE_S), scripted(answering(http_response(b"{}"))) as server:
+        while len(resolver.asked) < len(slow):
+            await asyncio.sleep(0)
+        options = HttpOptions(f"http://well.invalid:{server.port}/", bearer_token_file=tmp_path / "token")
+        well = HttpClient(options)
+        assert await asyncio.to_thread((tmp_path / "token").read_text) == "t"
+        assert await well.fetch("GET", well.url, credentials=await well.credentials()) == b"{}"
+        for client in (well, *slow):
+            await client.aclose()
+        for outcome in await asyncio.gather(*knocks, return_exceptions=True):
+            assert isinstance(outcome, Disconnected)
+    assert not resolver.answer.is_set()

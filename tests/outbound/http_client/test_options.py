@@ -8,9 +8,9 @@ from yarl import URL
 from tidegate import __version__
 from tidegate.errors import ConfigError, ErrorCode, NoCredentials
 from tidegate.outbound.http_client.options import (
+    Authorization,
     HttpOptions,
     address,
-    authorization,
     fixed_headers,
     peer,
     tls_context,
@@ -74,13 +74,14 @@ class TestAuthorization:
         options = HttpOptions(url="http://h/", bearer_token_file=file)
         file.write_text("first\n")
         modified = file.stat()
-        assert await authorization(options) == {"Authorization": "Bearer first"}
+        authorization = Authorization(options)
+        assert await authorization.headers() == {"Authorization": "Bearer first"}
         file.write_text("other\n")
         os.utime(file, ns=(modified.st_atime_ns, modified.st_mtime_ns))  # a rotation that no clock shows
-        assert await authorization(options) == {"Authorization": "Bearer other"}
+        assert await authorization.headers() == {"Authorization": "Bearer other"}
 
     async def test_is_empty_without_a_file(self) -> None:
-        assert await authorization(HttpOptions(url="http://h/")) == {}
+        assert await Authorization(HttpOptions(url="http://h/")).headers() == {}
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -99,7 +100,7 @@ class TestAuthorization:
         if content is not None:
             file.write_bytes(content)
         with pytest.raises(NoCredentials, match=message) as caught:
-            await authorization(HttpOptions(url="http://h/", bearer_token_file=file))
+            await Authorization(HttpOptions(url="http://h/", bearer_token_file=file)).headers()
         assert str(file) in str(caught.value)
         assert caught.value.code is ErrorCode.RPC_AUTH
         assert "lines" not in str(caught.value)
@@ -108,7 +109,7 @@ class TestAuthorization:
     async def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "token")
         with pytest.raises(NoCredentials, match="got a named pipe, not a regular file"):
-            await authorization(HttpOptions(url="http://h/", bearer_token_file=tmp_path / "token"))
+            await Authorization(HttpOptions(url="http://h/", bearer_token_file=tmp_path / "token")).headers()
 
 
 class TestTlsContext:

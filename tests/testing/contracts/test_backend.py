@@ -1,4 +1,6 @@
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -64,6 +66,14 @@ class TestJsonRpcBackend(OfBatches):
             yield backend
             await backend.aclose()
 
+    @asynccontextmanager
+    async def unreachable(self) -> AsyncIterator[Backend]:
+        with socket.socket() as bound:  # and not listening
+            bound.bind(("127.0.0.1", 0))
+            backend = JsonRpcBackend(HttpOptions(url=f"http://127.0.0.1:{bound.getsockname()[1]}/"))
+            yield backend
+            await backend.aclose()
+
 
 class TestHttpJsonBackend(OurContract):
     batches = False
@@ -100,6 +110,40 @@ class TestScriptedBackend(OfBatches):
         backend = OfMethods({**ANSWERS, "error": ERROR})
         yield backend
         await backend.aclose()
+
+    @asynccontextmanager
+    async def unreachable(self) -> AsyncIterator[Backend]:
+        backend = ScriptedBackend(ANSWERS)
+        backend.fail(Disconnected("refused"), unreachable=True)
+        yield backend
+        await backend.aclose()
+
+    async def test_it_hangs_while_connecting_until_it_recovers(self) -> None:
+        backend = ScriptedBackend(ANSWERS)
+        backend.hang(unreachable=True)
+        ask = await backend.prepare()
+        call, knock = asyncio.ensure_future(ask([Call("number")])), asyncio.create_task(backend.knock())
+        await asyncio.sleep(0.01)
+        assert not knock.done()
+        assert not call.done()
+        call.cancel()
+        await asyncio.wait([call])
+        assert getattr(ask, "connected", None) is False
+        backend.recover()
+        await knock
+        assert len(backend.knocks) == 1
+
+    async def test_it_can_be_reached_while_its_exchanges_fail_or_hang(self) -> None:
+        backend = ScriptedBackend(ANSWERS)
+        backend.fail(Disconnected("reset"))
+        await backend.knock()
+        backend.hang()
+        await backend.knock()
+
+    async def test_its_calls_send_its_secret(self) -> None:
+        backend = ScriptedBackend(ANSWERS)
+        backend.secret = b"s3cr3t"
+        assert getattr(await backend.prepare(), "secret", None) == b"s3cr3t"
 
 
 async def http_answer(peer: Peer) -> None:

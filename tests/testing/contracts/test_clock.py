@@ -1,25 +1,28 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-import pytest
 from house import LoopClock
 from simulation.virtual import VirtualLoop, WorldClock
 
-from tidegate.outbound.clock import SystemClock
+from tidegate.outbound.clock import SystemClock, boot_time
 from tidegate.ports import Clock
 from tidegate.testing import ManualClock
 from tidegate.testing.contracts import ClockContract
 
 
 class TestSystemClock(ClockContract):
+    asleep_s = 0.0
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Clock]:
-        yield SystemClock()
+        read = boot_time()
+        yield SystemClock(mono=lambda: read() + self.asleep_s, wall=lambda: time.time() + self.asleep_s)
 
-    async def test_monotonic_time_is_that_of_the_event_loop(self) -> None:
-        assert SystemClock().now().mono == pytest.approx(asyncio.get_running_loop().time(), abs=1.0)
+    async def sleeps(self, clock: Clock, seconds: float) -> None:
+        self.asleep_s += seconds
 
 
 class TestManualClock(ClockContract):
@@ -31,6 +34,10 @@ class TestManualClock(ClockContract):
         assert isinstance(clock, ManualClock)
         clock.advance(seconds)
         await asyncio.sleep(0)
+
+    async def sleeps(self, clock: Clock, seconds: float) -> None:
+        """Its timers are called as soon as it is awake, so that is the same."""
+        await self.passes(clock, seconds)
 
     def test_time_passes_when_the_test_says_so(self) -> None:
         clock = ManualClock()

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from msgspec import Raw
 
 from tidegate.core.access.grant import UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
-from tidegate.core.measurements import EventPublished, Measurement
+from tidegate.core.measurements import EventPublished, KnockEnded, Measurement
 from tidegate.errors import ApplicationError, BackendError, Disconnected, MessageError, MessageErrorCode
-from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, SavedValue, Store
+from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, PublishedValue, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
 from tidegate.testing.clock import ManualTimer
 from tidegate.testing.contracts import (
@@ -95,6 +96,47 @@ class Haunted(MemoryStore):
         super().__init__([SavedValue("a.ghost", "", b"1", 0.0)])
 
 
+class OldPort:
+    """A store that was written when only last good values were kept."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryStore()
+        self.load, self.save, self.aclose = self._inner.load, self._inner.save, self._inner.aclose
+
+
+class ForgetfulOfPublished(MemoryStore):
+    async def aclose(self) -> None:
+        self.published.clear()
+
+
+class ImmortalPublished(MemoryStore):
+    def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        super().save_published(values)
+
+
+class OldestPublished(MemoryStore):
+    def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        new = [value for value in values if (value.type, value.key) not in self.published]
+        super().save_published(new, gone=gone)
+
+
+class WithoutEnds(MemoryStore):
+    async def load_published(self) -> Sequence[PublishedValue]:
+        return [msgspec.structs.replace(each, ends_at=None) for each in await super().load_published()]
+
+
+class OneForBoth(MemoryStore):
+    """What is gone of one kind is gone of the other."""
+
+    def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
+        names = list(gone)
+        super().save(values, gone=names)
+        super().save_published([], gone=names)
+
+
+PUBLISHED = "what_was_published_is_there_after_a_restart_and_a_run_that_saves_nothing"
+NEWEST_PUBLISHED = "the_newest_published_value_counts_and_what_is_gone_is_forgotten"
+APART = "published_and_last_good_values_of_one_name_are_apart"
 NEWEST = "the_newest_value_of_a_key_counts_and_what_is_gone_is_forgotten"
 RESTART = "what_was_saved_is_there_after_a_restart"
 RETURN = "a_value_that_comes_back_after_it_was_gone_is_there"
@@ -107,16 +149,22 @@ EMPTY = "a_new_store_is_empty"
     ("make", "found"),
     [
         (MemoryStore, set()),
-        (Forgetful, {RESTART, NEWEST, RETURN, QUIET, KEYS}),
-        (Immortal, {NEWEST, KEYS}),
+        (Forgetful, {RESTART, NEWEST, RETURN, QUIET, KEYS, APART}),
+        (Immortal, {NEWEST, KEYS, APART}),
         (FirstCounts, {NEWEST}),
         (WithoutKeys, {KEYS}),
         (Buried, {RETURN}),
-        (Wiping, {QUIET, KEYS}),
-        (Haunted, {RESTART, NEWEST, RETURN, QUIET, KEYS, EMPTY}),
+        (Wiping, {QUIET, KEYS, APART}),
+        (Haunted, {RESTART, NEWEST, RETURN, QUIET, KEYS, EMPTY, APART}),
+        (OldPort, set()),
+        (ForgetfulOfPublished, {PUBLISHED, NEWEST_PUBLISHED, APART}),
+        (ImmortalPublished, {NEWEST_PUBLISHED, APART}),
+        (OldestPublished, {NEWEST_PUBLISHED}),
+        (WithoutEnds, {PUBLISHED}),
+        (OneForBoth, {APART}),
     ],
 )
-async def test_stores(make: type[MemoryStore], found: set[str]) -> None:
+async def test_stores(make: Callable[[], Store], found: set[str]) -> None:
     class Contract(StoreContract):
         def __init__(self) -> None:
             self.store = make()
@@ -130,13 +178,21 @@ async def test_stores(make: type[MemoryStore], found: set[str]) -> None:
 
 
 class Told(ScriptedBackend):
-    """A backend that keeps its promises; each of those below breaks one."""
+    """A backend that keeps its promises; each of those below breaks one. If `gone`, it has no service."""
+
+    gone = False
 
     def __init__(self) -> None:
         super().__init__({"a": Raw(b"1.10"), "b": {"x": [1, 2]}, "refused": ApplicationError(-32000, "no disk")})
 
+    def without_service(self) -> None:
+        self.gone = True
+        self.fail(Disconnected("refused"), unreachable=True)
+
     async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
         self.recover()
+        if self.gone:
+            self.without_service()
         if calls[0].method == "breaks":
             self.fail(Disconnected("gone"))
         if calls[0].method == "hangs":
@@ -246,6 +302,76 @@ class Unprepared(Told):
         return Rounding().call
 
 
+class Silent(Told):
+    """Does not say whether its connection stood, and does not knock: both are optional."""
+
+    knock = None  # type: ignore[assignment]
+
+    async def prepare(self) -> Ask:
+        return self.call
+
+
+class AlwaysConnected(Told):
+    def is_connected(self) -> bool:
+        return True
+
+
+class ConnectedByAnswer(Told):
+    """Takes a call without an answer for one without a connection."""
+
+    async def prepare(self) -> Ask:
+        ask = await super().prepare()
+
+        async def answered(calls: Sequence[Call]) -> Sequence[Raw | BackendError]:
+            answered.connected = False  # type: ignore[attr-defined]
+            found = await ask(calls)
+            answered.connected = True  # type: ignore[attr-defined]
+            return found
+
+        answered.connected = True  # type: ignore[attr-defined]
+        return answered
+
+
+class KnocksAnywhere(Told):
+    async def knock(self) -> None:
+        pass
+
+
+class KnocksAndHolds(Told):
+    """Keeps the only connection that it has, so that a call finds none."""
+
+    knocked = False
+
+    async def knock(self) -> None:
+        await super().knock()
+        self.knocked = True
+
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
+        if self.knocked:
+            raise Disconnected("no connection is free")
+        return await super().call(calls)
+
+
+class KnocksOn(Told):
+    """Goes on knocking when its caller has been cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: set[asyncio.Task[object]] = set()
+
+    async def knock(self) -> None:
+        knock = asyncio.ensure_future(asyncio.sleep(0.5))
+        self.requests.add(knock)
+        await super().knock()
+        await asyncio.shield(knock)
+        await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        for request in self.requests:
+            request.cancel()
+        await asyncio.gather(*self.requests, return_exceptions=True)
+
+
 AN_ANSWER = "an_answer_is_the_json_that_the_service_gave"
 ORDER = "answers_come_in_the_order_of_the_calls"
 IN_PLACE = "an_error_stands_in_the_place_of_its_call"
@@ -257,22 +383,34 @@ HANGS = "a_cancelled_call_that_hangs_leaves_no_task_behind"
 CLOSING = "closing_it_fails_the_calls_in_flight"
 COMPACT = "an_answer_is_compact_if_the_backend_says_so"
 PREPARED = "what_was_prepared_makes_the_exchange"
+STOOD = "what_was_prepared_says_that_its_connection_stood"
+NONE_STOOD = "what_was_prepared_says_that_no_connection_stood"
+KNOCK = "a_knock_finds_the_service_and_the_next_call_is_answered"
+KNOCK_FAILS = "a_knock_where_nothing_can_be_reached_raises"
+KNOCK_ANY_TURN = "a_knock_that_is_cancelled_at_any_turn_leaves_no_task_behind"
+KNOCK_CLOSED = "closing_it_ends_knocking"
 
 
 @pytest.mark.parametrize(
     ("make", "found"),
     [
         (Told, set()),
-        (Rounding, {AN_ANSWER, ORDER, IN_PLACE, WHOLE, AT_ONCE, ANY_TURN, PREPARED}),
+        (Rounding, {AN_ANSWER, ORDER, IN_PLACE, WHOLE, AT_ONCE, ANY_TURN, PREPARED, KNOCK, KNOCK_ANY_TURN}),
         (Disordered, {IN_PLACE, ORDER}),
         (AllOrNothing, {IN_PLACE, SINGLE_ERROR}),
-        (Untyped, {WHOLE, CLOSING}),
+        (Untyped, {WHOLE, CLOSING, NONE_STOOD}),
         (NeverAgain, {WHOLE}),
         (Littering, {HANGS}),
-        (LeavesHanging, {CLOSING}),
+        (LeavesHanging, {CLOSING, KNOCK_CLOSED}),
         (Boasting, {AN_ANSWER, ORDER, AT_ONCE, COMPACT}),
         (Mixed, {AT_ONCE}),
         (Unprepared, {PREPARED}),
+        (Silent, set()),
+        (AlwaysConnected, {NONE_STOOD}),
+        (ConnectedByAnswer, {STOOD}),
+        (KnocksAnywhere, {KNOCK_FAILS, KNOCK_CLOSED}),
+        (KnocksAndHolds, {KNOCK, KNOCK_ANY_TURN}),
+        (KnocksOn, {KNOCK_ANY_TURN}),
     ],
 )
 async def test_backends(make: type[Told], found: set[str]) -> None:
@@ -287,8 +425,14 @@ async def test_backends(make: type[Told], found: set[str]) -> None:
             backend = make()
             yield backend
             await backend.aclose()
-            if isinstance(backend, Littering):
+            if isinstance(backend, Littering | KnocksOn):
                 await backend.end()
+
+        @asynccontextmanager
+        async def unreachable(self) -> AsyncIterator[Backend]:
+            backend = make()
+            backend.without_service()
+            yield backend
 
     assert await broken(Contract) == found
 
@@ -366,6 +510,28 @@ class AllCancelled(ManualClock):
         await self.shared[mono]
 
 
+class OnALaptop(ManualClock):
+    """Its machine can be put to sleep, and makes up for it when it wakes."""
+
+    def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+
+class StandsStill(OnALaptop):
+    """The time asleep does not count."""
+
+    def sleep(self, seconds: float) -> None:
+        pass
+
+
+class WakesLate(OnALaptop):
+    """Its timers go by a clock that stood still meanwhile."""
+
+    def sleep(self, seconds: float) -> None:
+        self.elapsed += seconds
+        self._timers = [(mono + seconds, *others) for mono, *others in self._timers]  # type: ignore[misc]
+
+
 TOGETHER = "both_clocks_go_together_and_never_back"
 PAST = "a_time_that_is_past_is_not_waited_for_but_others_have_their_turn"
 BEFORE = "nobody_is_woken_before_the_time"
@@ -374,6 +540,9 @@ CANCELLED = "one_that_is_cancelled_does_not_keep_others_asleep"
 CALLED_ONCE = "a_call_is_made_once_and_not_before_the_time"
 CALLED_LATER = "a_call_that_is_due_already_is_made_in_another_turn"
 NOT_CALLED = "a_cancelled_call_is_not_made"
+LONG = "a_long_wait_ends_at_its_time_too"
+ASLEEP = "the_time_asleep_counts"
+WOKEN = "what_became_due_while_the_machine_slept_is_made_up_for_when_it_wakes"
 
 
 @pytest.mark.parametrize(
@@ -382,13 +551,16 @@ NOT_CALLED = "a_cancelled_call_is_not_made"
         (ManualClock, set()),
         (Early, {BEFORE}),
         (Blocking, {PAST}),
-        (WallStands, {TOGETHER}),
+        (WallStands, {TOGETHER, LONG}),
         (OneByOne, {IN_ORDER}),
-        (AllCancelled, {CANCELLED}),
+        (AllCancelled, {CANCELLED, LONG}),
         (EarlyCalls, {CALLED_ONCE}),
         (CallsAtOnce, {CALLED_LATER}),
-        (NeverCancels, {NOT_CALLED}),
-        (Backwards, {TOGETHER, BEFORE, IN_ORDER, CANCELLED, CALLED_ONCE, NOT_CALLED}),
+        (NeverCancels, {NOT_CALLED, LONG}),
+        (Backwards, {TOGETHER, BEFORE, IN_ORDER, CANCELLED, CALLED_ONCE, NOT_CALLED, LONG}),
+        (OnALaptop, set()),
+        (StandsStill, {ASLEEP, WOKEN}),
+        (WakesLate, {WOKEN}),
     ],
 )
 async def test_clocks(make: type[ManualClock], found: set[str]) -> None:
@@ -401,6 +573,12 @@ async def test_clocks(make: type[ManualClock], found: set[str]) -> None:
             assert isinstance(clock, ManualClock)
             clock.advance(seconds)
             await asyncio.sleep(0)
+
+        async def sleeps(self, clock: Clock, seconds: float) -> None:
+            if isinstance(clock, OnALaptop):
+                clock.sleep(seconds)
+            else:
+                await super().sleeps(clock, seconds)
 
     assert await broken(Contract) == found
 
@@ -444,6 +622,12 @@ class Telltale(Counting):
         return "".join(_sample(each) for each in self.observed if isinstance(each, EventPublished)).encode()
 
 
+class TellsBackends(Counting):
+    def render(self, coverage: Coverage) -> bytes:
+        knocks = [each for each in self.observed if isinstance(each, KnockEnded)]
+        return super().render(coverage) + "".join(_sample(EventPublished(each.backend, 1)) for each in knocks).encode()
+
+
 class OfOneThread(Counting):
     def __init__(self) -> None:
         super().__init__()
@@ -459,6 +643,7 @@ UNKNOWN = "it_ignores_a_measurement_that_it_does_not_know"
 FORMAT = "it_is_shown_in_the_text_format_of_prometheus"
 THREAD = "it_is_shown_in_another_thread_while_more_is_measured"
 COVERED = "an_event_type_that_is_not_covered_is_not_shown"
+BACKEND = "a_backend_that_is_not_covered_is_not_shown"
 
 
 @pytest.mark.parametrize(
@@ -469,6 +654,7 @@ COVERED = "an_event_type_that_is_not_covered_is_not_shown"
         (Strict, {UNKNOWN}),
         (Unescaped, {FORMAT}),
         (Telltale, {COVERED}),
+        (TellsBackends, {BACKEND}),
         (OfOneThread, {THREAD}),
     ],
 )

@@ -22,7 +22,7 @@ class Accounts:
     """The waits of the `sources` of one backend."""
 
     def __init__(self, sources: Collection[Source]) -> None:
-        self._sources = sources
+        self._refused = dict.fromkeys(source for source in sources if source.calls.refusals)
         self._trial: Source | None = None
         self._read_at = LONG_AGO
         self._poked_at = LONG_AGO
@@ -30,7 +30,7 @@ class Accounts:
     @property
     def read_at(self) -> float | None:
         """When the secret has to be read again; None if no wait lasts that long."""
-        waits_until = max((source.calls.waits_until for source in self._sources), default=LONG_AGO)
+        waits_until = max((source.calls.waits_until for source in self._refused), default=LONG_AGO)
         return self._read_at if waits_until > self._read_at else None
 
     def reading(self, now: Instant) -> None:
@@ -40,7 +40,7 @@ class Accounts:
     def read(self, secret: bytes, now: Instant) -> Source | None:
         """The `secret` was read; empty if there is none. Return the source that tries it, if it is another one."""
         return self._try(
-            [source for source in self._sources if source.calls.waits(now) and source.calls.refused_secret != secret]
+            [source for source in self._refused if source.calls.waits(now) and source.calls.refused_secret != secret]
         )
 
     def poke(self, covered: Collection[Source], now: Instant) -> Source | None:
@@ -53,6 +53,10 @@ class Accounts:
 
     def ended(self, source: Source, *, answered: bool, now: Instant) -> list[Source]:
         """A call of `source` ended. If it was the trial, and was answered, return the sources that follow now."""
+        if source.calls.refusals:
+            self._refused[source] = None
+        else:
+            self._refused.pop(source, None)
         if source is not self._trial:
             return []
         if source.calls.waits(now):  # it was refused again
@@ -60,7 +64,7 @@ class Accounts:
         if not answered:
             return []
         self._trial = None
-        following = [each for each in self._sources if each.calls.waits(now)]
+        following = [each for each in self._refused if each.calls.waits(now)]
         for each in following:
             each.calls.end_wait()
         return following

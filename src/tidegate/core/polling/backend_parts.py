@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
+from tidegate.core.polling.ages import Ages
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView, Transition
@@ -32,6 +33,7 @@ class BackendParts:
         self.serves: Mapping[str, frozenset[str]] = {
             name: frozenset(source.type for source in behind) for name, behind in self.behind.items()
         }
+        self.ages = Ages(self.sources.values())
 
     def views(self, now: Instant) -> list[BreakerView]:
         """Every breaker as it is shown at `now`."""
@@ -69,11 +71,11 @@ class BackendParts:
             source.not_asked(now, self.seen_by(source, now), into, only_news=only_news)
 
     def check_ages(self, now: Instant, into: Decision) -> None:
-        """Publish what time alone has changed, for every source."""
-        for source in self.sources.values():
-            at = source.check_age_at
-            if at is not None and at <= now.mono:  # a view of the breaker costs more than this look
-                source.check_age(now, self.seen_by(source, now), into)
+        """Publish what time alone has changed."""
+        due = self.ages.take_due(now)
+        for source in due:
+            source.check_age(now, self.seen_by(source, now), into)
+        self.ages.changed(source.type for source in due)
 
     def corrected_for_age(self, draft: Draft, now: Instant) -> Draft | None:
         """Return what a retained draft of one of the sources has to say at `now`; None for any other draft."""

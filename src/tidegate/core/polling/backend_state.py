@@ -11,7 +11,7 @@ hold all breakers of the backend. Time and chance are arguments. Nothing in here
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Literal, Self
+from typing import Literal
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
@@ -37,10 +37,11 @@ Command = Literal["force-open", "force-closed", "reset"]
 
 
 class BackendState:
-    """One backend, while it is polled. Call `begin` first, or make it with `from_carried`.
+    """One backend, while it is polled. Call `begin` first, unless it was `carried` from another process.
 
-    Give each `Decision` that has drafts back to `taken` or `refused`, in order. `draw` returns a random number in
-    [0, 1). With `keeps`, decisions say what to save.
+    With `carried`, of the same `plan`, it goes on where that left off; what was not told then is told soon. Give each
+    `Decision` that has drafts back to `taken` or `refused`, in order. `draw` returns a random number in [0, 1). With
+    `keeps`, decisions say what to save. `can_knock` is whether there is a way to knock at the backend.
     """
 
     def __init__(
@@ -78,20 +79,6 @@ class BackendState:
         else:
             lineup.resume(carried.ticks, held_back=carried.held_back, due=carried.due, now=now)
             self._telling.resume(carried.untold, now)
-
-    @classmethod
-    def from_carried(
-        cls,
-        plan: BackendPlan,
-        carried: CarriedBackend,
-        *,
-        now: Instant,
-        draw: Callable[[], float],
-        keeps: bool,
-        can_knock: bool = False,
-    ) -> Self:
-        """Make one that goes on where `carried`, of the same `plan`, left off. What was not told then is told soon."""
-        return cls(plan, now=now, draw=draw, keeps=keeps, can_knock=can_knock, carried=carried)
 
     def carried(self, now: Instant) -> CarriedBackend:
         """The whole state at `now`. A call under way, or an event on its way to the bus, counts as if it never was."""
@@ -135,7 +122,7 @@ class BackendState:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
         times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at]
         if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
-            times += [source.check_age_at for source in self._sources.values()]
+            times.append(self._parts.ages.next_at)
         return min((at for at in times if at is not None), default=None)
 
     # what happens to it, from outside
@@ -178,9 +165,11 @@ class BackendState:
         self._accounts.poke(covered, now)
         self._lineup.ask(covered)
 
-    def interest_changed(self, is_wanted: Callable[[str], bool]) -> bool:
+    def interest_changed(self, is_wanted: Callable[[str], bool], now: Instant) -> bool:
         """A client came or left: idle sources that are wanted again are due now. Return whether there are any."""
         wanted = [source for source in self._sources.values() if source.idle and is_wanted(source.type)]
+        for source in wanted:
+            self._follow_interest(source, is_wanted, now)
         self._lineup.ask(wanted)
         return bool(wanted)
 
@@ -230,7 +219,7 @@ class BackendState:
 
         Every turn ends with one call of `ended`, `unprepared` or `abandoned`, or with an `admit` that gives no permit.
         """
-        return self._lineup.next(now)
+        return self._lineup.line.next(now)
 
     def next_knock(self) -> Knock | None:
         """Return the knock that begins now; None if there is none. It ends with `knocked`, or is over before that."""
@@ -254,7 +243,7 @@ class BackendState:
         """
         out = Decision()
         permit = turn.breaker.permit(now, reached=turn.reached)
-        self._lineup.forget_probe(turn)
+        self._lineup.line.forget_probe(turn)
         if isinstance(permit, Permit):
             turn.permit, turn.sent, turn.secret = permit, now, secret
             if permit.transition is not None:
@@ -262,7 +251,7 @@ class BackendState:
             for source in turn.group:
                 source.calls.sent(now, at_tick=source in turn.ticks)
         else:
-            self._lineup.end_turn(turn)
+            self._lineup.line.end(turn)
             self._lineup.refused(turn.group, turn.breaker, now)
             self._moves.not_asked(turn, now, out)
         return self._telling.completed(out, now)
@@ -270,7 +259,7 @@ class BackendState:
     def unprepared(self, turn: Turn, fault: Fault, now: Instant) -> Decision:
         """Nothing could be sent, since credentials are missing, say. No breaker counts that: it is our own fault."""
         out = Decision()
-        self._lineup.end_turn(turn)
+        self._lineup.line.end(turn)
         self._results.tell_sources(turn, [(fault, None)] * len(turn.group), turn.began, now, out)
         return self._telling.completed(out, now)
 
@@ -286,7 +275,7 @@ class BackendState:
             return
         if turn.permit is not None:
             turn.breaker.record(turn.permit, Verdict.IGNORED, now=now, jitter=self._draw())
-        self._lineup.end_turn(turn)
+        self._lineup.line.end(turn)
         self._telling.owe(now)  # sources may have waited for the end of this call to speak
 
     # what became of what it said

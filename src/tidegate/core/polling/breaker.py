@@ -32,7 +32,7 @@ from tidegate.core.polling.breaker_values import (
 from tidegate.core.polling.carried import CarriedBreaker
 from tidegate.core.polling.counting import Counting
 from tidegate.core.polling.outcome import Fault, Verdict
-from tidegate.core.polling.permit import NoPermit, Permit
+from tidegate.core.polling.permit import NoPermit, Permit, ProbeOut
 from tidegate.errors import ErrorCode
 
 POKE_EVERY_S = 10.0
@@ -48,13 +48,11 @@ class Breaker:
         """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
         self._config = config
         self._go_on(BreakerData(name, config, now=now))
-        self._probe: Permit | None = None
-        self._probe_expires: float  # of the probe
+        self._probe = ProbeOut(config.probe_deadline_s)
         self._before_knock: Instant | None = None  # `retry_at`, while half-open because of a knock
         self._is_poked = False
         self._poked_at = LONG_AGO
-        self.was_held = False
-        """Whether it was open last because the backend had asked to be left alone."""
+        self.was_held = False  # when it was open last: the backend had asked to be left alone
 
     @classmethod
     def from_carried(cls, name: str, config: BreakerRules, carried: CarriedBreaker, *, now: Instant) -> Self:
@@ -95,8 +93,8 @@ class Breaker:
             case Mode.OPEN:
                 return self._data.since.mono if self._is_poked else self.retry_at_mono
             case Mode.HALF_OPEN:
-                free_at = self._data.since.mono if self._probe is None else self._probe_expires
-                return free_at if self._data.held_until is None else max(free_at, self._data.held_until.mono)
+                held_until = LONG_AGO if self._data.held_until is None else self._data.held_until.mono
+                return max(self._data.since.mono, self._probe.expires_mono, held_until)
             case _:
                 return None
 
@@ -107,7 +105,7 @@ class Breaker:
 
     @property
     def episode(self) -> Episode | None:
-        """The episode of openings that it is in, while it is not closed."""
+        """The episode of its openings, while it is not closed."""
         return self._data.episode
 
     def knocks_from_mono(self, now: Instant) -> float | None:
@@ -116,9 +114,8 @@ class Breaker:
         That is so while it is open of its own accord, not held, and the newest outcome was unreachable.
         """
         data = self._data
-        if data.mode is not Mode.OPEN or not data.unreachable or data.is_held(now) or data.episode is None:
-            return None
-        return data.episode.knock_from
+        wants = data.mode is Mode.OPEN and data.unreachable and not data.is_held(now)
+        return data.episode.knock_from if wants and data.episode else None
 
     @property
     def run(self) -> Run:
@@ -131,7 +128,7 @@ class Breaker:
         return self.is_closed and self._counting.wants_witness
 
     def view(self) -> BreakerView:
-        return self._data.view()
+        return self._data.view(self._config)
 
     def follow_clock(self, now: Instant) -> None:
         """If the wall clock was set, move the times that `view` shows. Nothing else changes."""
@@ -143,7 +140,7 @@ class Breaker:
             case Mode.OPEN:
                 admits = self._why_admitted(now, reached) is not None
             case Mode.HALF_OPEN:
-                admits = self._live_probe(now) is None
+                admits = self._probe.live(now) is None
             case mode:
                 admits = mode is not Mode.FORCED_OPEN
         return None if admits and not self._data.is_held(now) else NoPermit(self.view().next_try_at(now))
@@ -158,14 +155,14 @@ class Breaker:
             return refused
         match self._data.mode:
             case Mode.OPEN:
-                reason, retry_at = self._why_admitted(now, reached) or Reason.RETRY_DUE, self._data.retry_at
-                opened = self._data.since
+                reason = self._why_admitted(now, reached) or Reason.RETRY_DUE
+                opened, retry_at = self._data.since, self._data.retry_at
                 half_open = self._enter(Mode.HALF_OPEN, reason, now, cause=self._data.cause)
                 self._before_knock = retry_at if reason is Reason.REACHABLE else None
                 self.was_held = self._data.held_until is not None and self._data.held_until.mono > opened.mono
-                return self._admit_probe(now, half_open)
+                return self._probe.begin(Permit(self._data.generation, half_open), now)
             case Mode.HALF_OPEN:
-                return self._admit_probe(now)
+                return self._probe.begin(Permit(self._data.generation), now)
             case _:
                 self._counting.heal(now)
                 return Permit(self._data.generation)
@@ -186,11 +183,10 @@ class Breaker:
 
     def poke(self, now: Instant) -> bool:
         """Let the probe go now, at most once in `POKE_EVERY_S`. Return whether that changes anything."""
-        if self._data.mode is not Mode.OPEN or self._data.is_held(now) or now.mono < self._poked_at + POKE_EVERY_S:
-            return False
-        self._poked_at = now.mono
-        self._is_poked = True
-        return True
+        is_early = now.mono < self._poked_at + POKE_EVERY_S
+        if self._data.mode is Mode.OPEN and not self._data.is_held(now) and not is_early:
+            self._is_poked, self._poked_at = True, now.mono
+        return self._is_poked
 
     def release(self) -> None:
         """End the hold: an operator gave a command to this or another breaker of the backend."""
@@ -221,7 +217,7 @@ class Breaker:
         if not self._counts(permit, now):
             self.late_results += 1
             return None
-        self._probe = None
+        self._probe.end()
         match self._counting.count(verdict, fault=fault, came_from=came_from, repeats=repeats, now=now):
             case None:
                 return None
@@ -261,7 +257,7 @@ class Breaker:
         if permit.generation != self._data.generation:
             return False
         # A probe past its deadline has lost its place, so another one may be out: only that one decides.
-        return self._data.mode is not Mode.HALF_OPEN or permit is self._live_probe(now)
+        return self._data.mode is not Mode.HALF_OPEN or permit is self._probe.live(now)
 
     def _why_admitted(self, now: Instant, reached: bool) -> Reason | None:
         """Why a probe is admitted now, while open; None if it is not."""
@@ -298,14 +294,7 @@ class Breaker:
     ) -> Transition:
         """The only place where the breaker moves."""
         # The next generation: a probe that is still out belongs to the one before, and no longer counts.
-        self._probe = self._before_knock = None
+        self._probe.end()
+        self._before_knock = None
         self._is_poked = False
         return self._data.enter(mode, reason, now, retry_at=retry_at, cause=cause)
-
-    def _admit_probe(self, now: Instant, transition: Transition | None = None) -> Permit:
-        self._probe = Permit(self._data.generation, transition)
-        self._probe_expires = now.mono + self._config.probe_deadline_s
-        return self._probe
-
-    def _live_probe(self, now: Instant) -> Permit | None:
-        return self._probe if self._probe is not None and now.mono < self._probe_expires else None

@@ -151,8 +151,8 @@ class BreakerData:
             return self.retry_at
         return max(self.retry_at, self.held_until, key=lambda instant: instant.mono)
 
-    def view(self) -> BreakerView:
-        """The breaker as others see it."""
+    def view(self, rules: BreakerRules) -> BreakerView:
+        """The breaker as others see it; `rules` are those that it follows."""
         return BreakerView(
             name=self.name,
             state=self.mode.shown,
@@ -161,6 +161,8 @@ class BreakerData:
             failure_count=self.failures,
             success_count=self.successes,
             open_count=self.openings,
+            open_max_s=rules.open_max_s,
+            half_open_successes=rules.half_open_successes,
             retry_at=self._retry_at_wall,
             last_error=self.last_error,
             cause=self.cause,

@@ -83,13 +83,15 @@ class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
     told: CarriedTold
 
 
-class CarriedReports(msgspec.Struct, frozen=True):
-    """The state of an `ErrorReports`. The times are None between episodes."""
+class CarriedReports(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of an `ErrorReports`. Times are None if that never happened."""
 
     failures: int
     suppressed: int
     began_at: float | None
     reported_at: float | None
+    well_since: float | None
+    log_says_failing: bool
 
 
 class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):

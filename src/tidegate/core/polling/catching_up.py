@@ -33,7 +33,7 @@ class CatchingUp:
         self._long_gap_s = (1 + LATE_S) / max(LEAST_AFTER_HOLD_PER_S, rate_per_s)
         self._connections = connections
         self._waiting: deque[list[Source]] = deque()
-        self._sources: set[Source] = set()
+        self._sources: dict[Source, None] = {}
         self._under_way: set[Turn] = set()
         self._allowed = 1
         self._gap_s = self._short_gap_s
@@ -52,7 +52,7 @@ class CatchingUp:
     @property
     def waiting(self) -> Collection[Source]:
         """The sources that are yet to be asked."""
-        return self._sources
+        return self._sources.keys()
 
     def begin(self, groups: Iterable[Sequence[Source]], now: Instant, *, after_hold: bool) -> None:
         """Ask `groups` one after the other, each with one call. Sources that wait already are asked once."""
@@ -64,11 +64,12 @@ class CatchingUp:
             new = [source for source in group if source not in self._sources]
             if new:
                 self._waiting.append(new)
-                self._sources.update(new)
+                self._sources |= dict.fromkeys(new)
 
     def stop(self, sources: Iterable[Source]) -> None:
         """These are not asked any more: their breaker has opened, or the backend is held."""
-        self._sources.difference_update(sources)
+        for source in sources:
+            self._sources.pop(source, None)
         kept = ([source for source in group if source in self._sources] for group in self._waiting)
         self._waiting = deque(group for group in kept if group)
         if not self._waiting:  # whatever is still under way says nothing about the next time
@@ -80,13 +81,15 @@ class CatchingUp:
         if at is None or now.mono < at:
             return None
         group = self._waiting.popleft()
-        self._sources.difference_update(group)
+        for source in group:
+            del self._sources[source]
         return group
 
     def began(self, turn: Turn, now: Instant) -> None:
         """A group that was taken has its `turn`."""
         self._under_way.add(turn)
-        self._next_at = max(self._next_at, now.mono - LATE_S) + self._gap_s
+        is_late = now.mono - self._next_at <= LATE_S  # or else it has waited for an answer, which nobody makes up for
+        self._next_at = (self._next_at if is_late else now.mono) + self._gap_s
 
     def ended(self, turn: Turn) -> None:
         """A turn has ended. Any turn may be given: those of others say nothing."""

@@ -21,9 +21,6 @@ OFTEN_FOR_S = 60.0
 SPREAD = 0.2
 """How far a gap may be from that, as a share of it."""
 
-KNOCK_S = 3.0
-"""The longest that a knock may take, in seconds, if the backend's timeout is not shorter."""
-
 _MAX_DOUBLINGS = 64
 
 

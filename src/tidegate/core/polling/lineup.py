@@ -54,8 +54,8 @@ class Lineup:
         rate_per_s = normal_rate_per_s(plan)
         self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
         self._catching_up = CatchingUp(rate_per_s=rate_per_s, connections=1 if plan.batch else plan.connections)
-        self._line = Line(plan.connections, over=self._over)
-        self.probing = Probing(plan, line=self._line, breakers=breakers, behind=behind, draw=draw, can_knock=can_knock)
+        self.line = Line(plan.connections, over=self._over)
+        self.probing = Probing(plan, line=self.line, breakers=breakers, behind=behind, draw=draw, can_knock=can_knock)
         self._asked_for: dict[Source, None] = {}
         self._held_back: dict[Source, None] = {}  # they missed a call only because of a hold
 
@@ -133,8 +133,9 @@ class Lineup:
         self._asked_for |= dict.fromkeys(sources)
 
     def repeat(self, failed: Sequence[Source], *, unreachable: bool, now: Instant) -> None:
-        """The calls of `failed`, which were made together, failed: repeat them soon."""
-        self._repetitions.plan(failed, now=now, unreachable=unreachable, draw=self._draw)
+        """The calls of `failed`, which were made together, failed: repeat them soon, or when a hold has ended."""
+        not_before = max(now.mono, self._hold_ends_at)
+        self._repetitions.plan(failed, now=now, not_before=not_before, unreachable=unreachable, draw=self._draw)
 
     def catch_up(self, breaker: Breaker, view: BreakerView, now: Instant) -> None:
         """`breaker` has closed: ask the sources behind it that know nothing of now, one after the other."""
@@ -174,13 +175,14 @@ class Lineup:
         as after a recovery.
         """
         due: dict[str, list[Source]] = {name: [] for name in self._breakers}
-        late = []
-        for tick in self._schedule.take_due(now.mono):
+        ticks, late = self._schedule.take_due(now.mono), []
+        is_late = any(now.mono - tick.at > LATE_S for tick in ticks)
+        for tick in ticks:
             source = self._sources[tick.name]
             due[source.plan.breaker].append(source)
             if source.calls.in_flight:
                 self._schedule.miss(tick.name)
-            elif now.mono - tick.at > LATE_S and self._breakers[source.plan.breaker].is_closed:
+            elif is_late and self._breakers[source.plan.breaker].is_closed:
                 late.append(source)
         self._catch_up(late, now)
         return due
@@ -208,23 +210,19 @@ class Lineup:
         self._asked_for.clear()
         for group in self._repetitions.take_due(now):
             if ready := self._askable(group, now):
-                if self._line.has_room and self._repetitions.begin(now):
-                    self._line.add(Turn(ready, self._breakers[ready[0].plan.breaker], Why.REPETITION))
+                if self.line.has_room and self._repetitions.begin(now):
+                    self.line.add(Turn(ready, self._breakers[ready[0].plan.breaker], Why.REPETITION))
                 else:
                     into.measurements.append(RepetitionEnded(self._plan.name, "no_room"))
         while (behind := self._catching_up.take(now)) is not None:
             if ready := self._askable(behind, now):
                 turn = Turn(ready, self._breakers[ready[0].plan.breaker], Why.CATCHING_UP)
                 self._catching_up.began(turn, now)
-                self._line.add(turn)
-
-    def next(self, now: Instant) -> Turn | None:
-        """Return the next turn, which has a connection from now on; None if none is free, or nobody waits."""
-        return self._line.next(now)
+                self.line.add(turn)
 
     def withdraw(self, now: Instant) -> list[Turn]:
         """Take the turns out of the line that their breaker refuses now. Return them."""
-        turns = self._line.withdraw(now)
+        turns = self.line.withdraw(now)
         for turn in turns:
             self.refused(turn.group, turn.breaker, now)
         return turns
@@ -237,14 +235,6 @@ class Lineup:
         elif breaker.refusal(now) is not None:
             self._held_back |= dict.fromkeys(sources)
 
-    def forget_probe(self, turn: Turn) -> None:
-        """The breaker was asked for a permit for `turn`: from now on the breaker knows whether a probe is out."""
-        self._line.forget_probe(turn)
-
-    def end_turn(self, turn: Turn) -> None:
-        """Free the connection of `turn` and let its sources be asked again. Has no effect if it is over already."""
-        self._line.end(turn)
-
     def _over(self, turn: Turn) -> None:
         match turn.why:
             case Why.REPETITION:
@@ -256,7 +246,7 @@ class Lineup:
         for group in [ready] if self._plan.batch and ready else [[source] for source in ready]:
             for source in group:
                 self._repetitions.drop(source)  # this call takes its place
-            self._line.add(Turn(group, breaker, why, ticks=ticks))
+            self.line.add(Turn(group, breaker, why, ticks=ticks))
 
     def _askable(self, sources: Iterable[Source], now: Instant) -> list[Source]:
         """Those of `sources` that may be asked between two ticks. If only a hold keeps one from it, it is held back."""

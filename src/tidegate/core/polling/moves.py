@@ -58,9 +58,9 @@ class Moves:
 
     def end_outage(self, turn: Turn, now: Instant, out: Decision) -> None:
         """A call has ended. If everybody was asked after an outage, it is over: measure it."""
+        if not self._outage.is_on:
+            return
         if turn.answered:
             self._outage.answered(now)
         if self._lineup.has_caught_up and all(breaker.is_closed for breaker in self._parts.breakers.values()):
-            lasted_s = self._outage.end()
-            if lasted_s is not None:
-                out.measurements.append(OutageEnded(self._name, lasted_s))
+            out.measurements.append(OutageEnded(self._name, self._outage.end()))

@@ -13,6 +13,11 @@ class Outage:
         self._began: float | None = None
         self._answered_at: float
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is an outage that has not ended."""
+        return self._began is not None
+
     def begin(self, failing_since: float) -> None:
         """A breaker has opened after failures since then. If there is an outage already, it goes on."""
         if self._began is None:
@@ -22,7 +27,8 @@ class Outage:
         """A call was answered now."""
         self._answered_at = now.mono
 
-    def end(self) -> float | None:
-        """Everybody was asked again. Return how many seconds the outage lasted; None if there was none."""
+    def end(self) -> float:
+        """Everybody was asked again. Return how many seconds the outage lasted. Call it only if there is one."""
+        assert self._began is not None, "there is an outage"
         began, self._began = self._began, None
-        return None if began is None else max(0.0, self._answered_at - began)
+        return max(0.0, self._answered_at - began)

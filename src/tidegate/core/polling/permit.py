@@ -1,10 +1,11 @@
 """What a breaker answers to whoever wants to make a call: a permit, or none.
 
-Values only. `tidegate.core.polling.breaker` gives permits and takes them back.
+`tidegate.core.polling.breaker` gives permits and takes them back.
 """
 
 import msgspec
 
+from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.breaker_values import Transition
 
 
@@ -20,6 +21,33 @@ class Permit:
         self.generation = generation
         self.recorded = False
         self.transition = transition
+
+
+class ProbeOut:
+    """The probe of one breaker that is out, if there is one. After `deadline_s` it loses its place to the next."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._permit: Permit | None = None
+        self._expires = LONG_AGO
+
+    def begin(self, permit: Permit, now: Instant) -> Permit:
+        """`permit` is that of the probe from now on. Return it."""
+        self._permit, self._expires = permit, now.mono + self._deadline_s
+        return permit
+
+    def end(self) -> None:
+        """No probe is out any more."""
+        self._permit, self._expires = None, LONG_AGO
+
+    def live(self, now: Instant) -> Permit | None:
+        """The permit of the probe that is out and has not lost its place."""
+        return self._permit if now.mono < self._expires else None
+
+    @property
+    def expires_mono(self) -> float:
+        """Monotonic time at which it loses its place; `LONG_AGO` if none is out."""
+        return self._expires
 
 
 class NoPermit(msgspec.Struct, frozen=True):

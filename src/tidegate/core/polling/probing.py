@@ -36,12 +36,13 @@ class Probing:
         self._behind = behind
         self._draw = draw
         self._can_knock = can_knock
+        self._may_knock = can_knock
         self._knocking = Knocking(open_max_s=plan.breaker.open_max_s)
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a probe or a knock to begin; None if time alone does not decide that."""
         times = [self._probe_at(name) for name in self._breakers]
-        if self._line.has_room:
+        if self._may_knock and self._line.has_room:
             times.append(self._knock_at())
         return min((at for at in times if at is not None), default=None)
 
@@ -63,6 +64,7 @@ class Probing:
 
         Call it whenever a breaker may have moved. A knock ends with `knocked`.
         """
+        self._may_knock = self._can_knock and may_begin
         if not self._can_knock:
             return None
         self._knocking.follow(self._breakers.values(), now, self._draw)

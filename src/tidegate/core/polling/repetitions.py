@@ -57,10 +57,18 @@ class Repetitions:
         group = self._groups.get(source)
         return next((at for at, _, each in self._due if each is group), None) if group is not None else None
 
-    def plan(self, failed: Sequence[Source], *, now: Instant, unreachable: bool, draw: Callable[[], float]) -> None:
+    def plan(
+        self,
+        failed: Sequence[Source],
+        *,
+        now: Instant,
+        not_before: float,
+        unreachable: bool,
+        draw: Callable[[], float],
+    ) -> None:
         """The calls of `failed`, which were made together, failed `now`: repeat them together.
 
-        Without `unreachable`, a run of failures doubles the wait. Sources whose next tick comes about as soon are left
+        Without `unreachable`, a run of failures doubles the wait. Sources that are asked more often than that are left
         out. `draw` returns a random number in [0, 1).
         """
         if not self._retry_s or not failed:
@@ -74,8 +82,11 @@ class Repetitions:
             self.drop(source)
             self._groups[source] = group
         if group:
+            at = max(now.mono + wait_s, not_before)
+            if at < self._free_at <= at + SPREAD * self._gap_s:
+                at = self._free_at  # nobody is to find no room only because the wait was short by chance
             self._planned += 1
-            heapq.heappush(self._due, (now.mono + wait_s, self._planned, group))
+            heapq.heappush(self._due, (at, self._planned, group))
 
     def drop(self, source: Source) -> None:
         """`source` is asked for another reason, or must not be asked: its call is not repeated."""

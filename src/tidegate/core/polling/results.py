@@ -58,7 +58,11 @@ class Results:
         came_from = frozenset(
             source.type for source, (outcome, _) in zip(turn.group, ends, strict=True) if outcome == fault
         )
-        self._hold([outcome for outcome, _ in ends], now, into)
+        has_failed = any(isinstance(outcome, Fault) for outcome, _ in ends)
+        if has_failed:
+            self._hold([outcome for outcome, _ in ends], now, into)
+        else:
+            self.busy = 0
         repeats = turn.why is Why.REPETITION
         transition = turn.breaker.record(
             turn.permit,
@@ -73,9 +77,10 @@ class Results:
             turn.answered = verdict is not Verdict.FAILURE
         if repeats:
             into.measurements.append(RepetitionEnded(self._plan.name, "answered" if turn.answered else "failed"))
-        self._lineup.end_turn(turn)
+        self._lineup.line.end(turn)
         self.tell_sources(turn, ends, turn.sent, now, into)
-        self._ask_next(turn, ends, now)
+        if has_failed:
+            self._ask_next(turn, ends, now)
         if transition is not None:
             self._moves.take_in(transition, now, into, spoken=turn.group)
         self._moves.end_outage(turn, now, into)
@@ -94,8 +99,8 @@ class Results:
                 at_tick=source in turn.ticks,
                 secret=turn.secret,
             )
-            was_answered = outcome.verdict in {Verdict.SUCCESS, Verdict.ALIVE} and not _is_refusal(outcome)
-            self._lineup.follow(self._accounts.ended(source, answered=was_answered, now=now), now)
+            if following := self._accounts.ended(source, answered=_is_let_in(outcome), now=now):
+                self._lineup.follow(following, now)
 
     def _hold(self, outcomes: Sequence[Outcome], now: Instant, into: Decision) -> None:
         """If the backend asks to be left alone, tell each of its breakers.
@@ -106,10 +111,8 @@ class Results:
         wish_s = hold_s(outcomes)
         if is_too_many(outcomes):
             # Calls that were under way together are refused together: that is one refusal.
-            self.busy += not self._parts.is_held(now)
+            self.busy += not self.busy or not self._parts.is_held(now)
             wish_s = max(wish_s, self._hold_s.delay_s(self.busy, jitter=0.0))
-        elif any(outcome.verdict is Verdict.SUCCESS for outcome in outcomes):
-            self.busy = 0
         if wish_s:
             until = Instant(now.mono + wish_s, now.wall + wish_s)
             self._parts.hold(until)
@@ -119,7 +122,7 @@ class Results:
     def _ask_next(self, turn: Turn, ends: Ends, now: Instant) -> None:
         """A failed call is repeated; and if one source fails alone, another one is asked whether it fails too."""
         breaker = turn.breaker
-        if not breaker.is_closed or breaker.refusal(now) is not None:
+        if not breaker.is_closed:
             return
         failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
         unreachable = any(isinstance(outcome, Fault) and outcome.unreachable for outcome, _ in ends)
@@ -134,11 +137,15 @@ class Results:
                 self._lineup.ask([min(others, key=lambda source: source.calls.last_sent)])
 
 
-def _is_refusal(outcome: Outcome) -> bool:
-    return isinstance(outcome, Fault) and outcome.code is ErrorCode.RPC_AUTH
+def _is_let_in(outcome: Outcome) -> bool:
+    """Whether the backend has answered somebody whose account it accepts."""
+    if isinstance(outcome, Fault):
+        return outcome.verdict is Verdict.ALIVE and outcome.code is not ErrorCode.RPC_AUTH
+    return True
 
 
 def _is_repeated(outcome: Outcome) -> bool:
-    if not isinstance(outcome, Fault) or _is_refusal(outcome):
+    """Whether a call that ended so is repeated. A refused account is not tried again so soon."""
+    if not isinstance(outcome, Fault) or outcome.code is ErrorCode.RPC_AUTH:
         return False
-    return outcome.verdict in {Verdict.FAILURE, Verdict.ALIVE}
+    return outcome.verdict is not Verdict.IGNORED

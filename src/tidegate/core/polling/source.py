@@ -139,6 +139,7 @@ class Source:
             type=self.type,
             backend=self._backend.name,
             interval_s=self.interval_s,
+            timeout_s=self.plan.spec.timeout_s,
             max_age_s=self._freshness.max_age_s,
             on_change=self.plan.spec.on_change,
             stale=status.stale,
@@ -268,7 +269,7 @@ class Source:
         report = self._reports.failed(now.mono, fault)
         if report is None:
             return
-        if report.consecutive_failures == 1:
+        if report.is_news:
             into.notes.append(source_failing(self._backend.name, self.type, fault, breaker))
         into.drafts.append(error_draft(self._backend.name, self.type, self.about, report, now, breaker))
         into.reports.append((self.type, report))

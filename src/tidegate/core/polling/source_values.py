@@ -110,12 +110,14 @@ class SourceFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     A field that is added here and in `Source.view` is shown: the answer is made of these.
 
-    `max_age_s` is the age at which the data becomes stale without a failed call, at the current interval.
+    `max_age_s` is the age at which the data becomes stale without a failed call, at the current interval. A call that
+    has no answer after `timeout_s` has failed.
     """
 
     type: str
     backend: str
     interval_s: float
+    timeout_s: float
     max_age_s: float
     on_change: bool
     stale: bool

@@ -75,6 +75,11 @@ class Telling:
             self._moves_owed.clear()
             for source in self._sources.values():
                 source.publish_owed(now, self._parts.seen_by(source, now), out)
+            self._parts.ages.all_changed()
+        if out.told:
+            self._parts.ages.changed(out.told)
+        if out.refreshed:
+            self._parts.ages.changed(out.refreshed)
         if out.moves:
             self._moves_under_way += out.moves
             # A client that hears of stale data must have heard before that the breaker is open.

@@ -13,6 +13,7 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
     "/position.mjs": ("position.mjs", "text/javascript"),
+    "/reconnect.mjs": ("reconnect.mjs", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }

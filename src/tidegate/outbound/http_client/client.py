@@ -13,9 +13,9 @@ from tidegate.outbound.http_client.answer import AnswerReader
 from tidegate.outbound.http_client.connecting import Connect, connected
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
+    Authorization,
     HttpOptions,
     address,
-    authorization,
     encoded,
     fixed_headers,
     keeps_connections,
@@ -57,6 +57,7 @@ class HttpClient:
         self._options = options
         self._peer = peer(self.url)
         self._wall_clock = wall_clock
+        self._authorization = Authorization(options)
         self._headers = fixed_headers(options)
         tls = tls_context(options) if self.url.scheme == "https" else None
         self._pool = Pool(
@@ -69,7 +70,7 @@ class HttpClient:
 
     async def credentials(self) -> dict[str, str]:
         """Return the headers that authenticate one request. Raises `NoCredentials`."""
-        return await authorization(self._options)
+        return await self._authorization.headers()
 
     async def fetch(
         self,

@@ -45,11 +45,22 @@ def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError:  # a part of the name that is too long, or empty
         found = socket.gaierror(socket.EAI_NONAME, "no host name")
+    except socket.gaierror as exc:
+        found = _lack() or exc
     except Exception as exc:  # noqa: BLE001 - passed on to the waiting tasks
         found = exc
     waiting = _under_way.pop((loop, host, port))
     with contextlib.suppress(RuntimeError):  # the loop has been closed
         loop.call_soon_threadsafe(_settle, waiting, found)
+
+
+def _lack() -> OSError | None:
+    """Return the error if this process can open nothing: a resolver that can read no file says that no name exists."""
+    try:
+        socket.socket().close()
+    except OSError as exc:
+        return exc
+    return None
 
 
 def _settle(waiting: asyncio.Future[_Found], found: _Found | Exception) -> None:

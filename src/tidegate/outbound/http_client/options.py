@@ -1,6 +1,5 @@
 """The settings of one backend's HTTP: URL, limits, headers, credentials, TLS. Turns them into what a request needs."""
 
-import asyncio
 import base64
 import re
 import ssl
@@ -14,6 +13,7 @@ from yarl import URL
 from tidegate import __version__, files
 from tidegate.core.masking import Masked, mask_headers, mask_url
 from tidegate.errors import ConfigError, NoCredentials, Problem
+from tidegate.outbound.http_client.own_thread import OwnThread
 from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
 _ZONE = re.compile(r"%.*(?=\])")
@@ -101,14 +101,24 @@ def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str
     return head + (body or b"")
 
 
-async def authorization(options: HttpOptions) -> dict[str, str]:
-    """Read the bearer token and return its header; no header without `bearer_token_file`.
+class Authorization:
+    """Reads the bearer token of one backend, in a thread of its own: its file may be on a server that is gone."""
 
-    Raises `NoCredentials` if the file cannot be read or does not contain a token.
-    """
-    if options.bearer_token_file is None:
-        return {}
-    return {"Authorization": f"Bearer {await asyncio.to_thread(_read_token, options.bearer_token_file)}"}
+    def __init__(self, options: HttpOptions) -> None:
+        self._file = file = options.bearer_token_file
+        self._reading = None if file is None else OwnThread(lambda: _read_token(file), name=f"read {file}")
+
+    async def headers(self) -> dict[str, str]:
+        """Read the token and return its header; no header without `bearer_token_file`.
+
+        Raises `NoCredentials` if the file cannot be read or does not contain a token. Cancelling returns at once.
+        """
+        if self._reading is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {await self._reading.run()}"}
+        except OSError as exc:
+            raise NoCredentials(f"expected a bearer token in {self._file}, got {exc.strerror}") from exc
 
 
 def tls_context(options: HttpOptions) -> ssl.SSLContext:
@@ -150,8 +160,6 @@ def _credentials(url: URL) -> dict[str, str]:
 def _read_token(path: Path) -> str:
     try:
         return read_token(path)
-    except OSError as exc:
-        raise NoCredentials(f"expected a bearer token in {path}, got {exc.strerror}") from exc
     except NoToken as exc:
         raise NoCredentials(
             f"expected a bearer token in {path}: one line of at most {TOKEN_BYTES} printable ASCII characters, "

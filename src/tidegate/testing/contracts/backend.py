@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from tidegate.core.payload import compact
 from tidegate.errors import ApplicationError, BackendError, Disconnected
-from tidegate.ports import Backend, Call, Checked, Prepares
+from tidegate.ports import Ask, Backend, Call, Checked, Knocks, Prepares
 from tidegate.testing.contracts.expectations import raises, until
 
 IN_FLIGHT_S = 0.05
@@ -36,6 +36,10 @@ class BackendContract(ABC):
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Backend]:
         """Make the backend, and the service that it calls. Close both when the context ends."""
+
+    def unreachable(self) -> AbstractAsyncContextManager[Backend] | None:
+        """Make the backend without a service: no connection can be made. None, unless overridden, skips its tests."""
+        return None
 
     async def test_an_answer_is_the_json_that_the_service_gave(self) -> None:
         async with self.opened() as backend:
@@ -126,6 +130,62 @@ class BackendContract(ABC):
             ask = await backend.prepare()
             assert list(map(_json, await ask([Call(answered)]))) == [self.answers[answered]]
 
+    async def test_what_was_prepared_says_that_its_connection_stood(self) -> None:
+        answered = next(iter(self.answers))
+        async with self.opened() as backend:
+            ask = await _prepared(backend)
+            await ask([Call(answered)])
+            assert _connected(ask) is True
+            if self.hangs is None:
+                return
+            ask = await _prepared(backend)
+            with raises(TimeoutError):
+                async with asyncio.timeout(IN_FLIGHT_S):
+                    await ask([Call(self.hangs)])
+            assert _connected(ask) is True
+
+    async def test_what_was_prepared_says_that_no_connection_stood(self) -> None:
+        async with self._unreachable() as backend:
+            ask = await _prepared(backend)
+            with raises(BackendError):
+                await ask([Call(next(iter(self.answers)))])
+            assert _connected(ask) is False
+
+    async def test_a_knock_finds_the_service_and_the_next_call_is_answered(self) -> None:
+        answered = next(iter(self.answers))
+        async with self.opened() as backend:
+            for _ in range(3):
+                await _knocking(backend).knock()
+                await _knocking(backend).knock()
+                assert list(map(_json, await backend.call([Call(answered)]))) == [self.answers[answered]]
+
+    async def test_a_knock_where_nothing_can_be_reached_raises(self) -> None:
+        async with self._unreachable() as backend:
+            with raises(BackendError):
+                await _knocking(backend).knock()
+
+    async def test_a_knock_that_is_cancelled_at_any_turn_leaves_no_task_behind(self) -> None:
+        answered = next(iter(self.answers))
+        async with self.opened() as backend:
+            before = asyncio.all_tasks()
+            for turns in range(5):
+                await _cancelled(asyncio.create_task(_knock(_knocking(backend))), turns=turns)
+            await until(lambda: asyncio.all_tasks() <= before)
+            assert list(map(_json, await backend.call([Call(answered)]))) == [self.answers[answered]]
+
+    async def test_closing_it_ends_knocking(self) -> None:
+        async with self.opened() as backend:
+            await _knocking(backend).knock()
+            await backend.aclose()
+            with raises(Disconnected):
+                await _knocking(backend).knock()
+
+    def _unreachable(self) -> AbstractAsyncContextManager[Backend]:
+        opened = self.unreachable()
+        if opened is None:
+            raise unittest.SkipTest("there is no such backend without a service")
+        return opened
+
 
 def _named(method: str | None, what: str) -> str:
     if method is None:
@@ -140,6 +200,29 @@ def _json(answer: Raw | BackendError) -> bytes:
 
 async def _ask(backend: Backend, method: str) -> Sequence[Raw | BackendError]:
     return await backend.call([Call(method)])
+
+
+async def _prepared(backend: Backend) -> Ask:
+    if not isinstance(backend, Prepares):
+        raise unittest.SkipTest("this backend has nothing to prepare")
+    ask = await backend.prepare()
+    if _connected(ask) is None:
+        raise unittest.SkipTest("what this backend prepares does not say whether its connection stood")
+    return ask
+
+
+def _connected(ask: Ask) -> object:
+    return getattr(ask, "connected", None)
+
+
+def _knocking(backend: Backend) -> Knocks:
+    if not isinstance(backend, Knocks):
+        raise unittest.SkipTest("this backend does not knock")
+    return backend
+
+
+async def _knock(backend: Knocks) -> None:
+    await backend.knock()
 
 
 async def _cancelled(call: asyncio.Task[object], *, turns: int) -> None:

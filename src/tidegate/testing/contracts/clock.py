@@ -1,8 +1,10 @@
 """The contract of `tidegate.ports.Clock`."""
 
 import asyncio
+import unittest
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import pairwise
 
 from tidegate.ports import Clock
@@ -10,6 +12,15 @@ from tidegate.testing.contracts.expectations import until
 
 STEP_S = 0.05
 """How long a test waits at a time: long enough for a real clock to measure, short enough for a test."""
+
+LONG_S = 1.1
+"""A wait that is long enough for a clock to treat it otherwise than a short one."""
+
+ASLEEP_S = 60.0
+"""How long a test lets the machine sleep."""
+
+AWAKE_S = 1.0
+"""Within how many seconds of waking everything is called that became due while the machine was asleep."""
 
 EARLY_S = 0.002
 """How much too early a sleeper may wake: event loops round to milliseconds."""
@@ -19,7 +30,10 @@ TOLERANCE_S = 1.0
 
 
 class ClockContract(ABC):
-    """Tests for a clock. Override `passes` if time does not pass by itself."""
+    """Tests for a clock. Override `passes` if time does not pass by itself.
+
+    The tests of a machine that sleeps are skipped unless you override `sleeps`.
+    """
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Clock]:
@@ -29,6 +43,11 @@ class ClockContract(ABC):
         """Let `seconds` pass. By default, sleep on the event loop, which suits a real clock."""
         del clock
         await asyncio.sleep(seconds)
+
+    async def sleeps(self, clock: Clock, seconds: float) -> None:
+        """Let the machine sleep for `seconds`: both clocks move on by that, and no timer is called."""
+        del clock, seconds
+        raise unittest.SkipTest("this clock's machine cannot be put to sleep")
 
     async def test_both_clocks_go_together_and_never_back(self) -> None:
         async with self.opened() as clock:
@@ -116,6 +135,43 @@ class ClockContract(ABC):
             await self.passes(clock, STEP_S)
             await until(lambda: bool(made))
             assert made == ["other"]
+
+    async def test_a_long_wait_ends_at_its_time_too(self) -> None:
+        async with self.opened() as clock:
+            due, made = clock.now().mono + LONG_S, []
+            sleeper = asyncio.create_task(_woken_at(clock, due))
+            given_up = asyncio.create_task(clock.sleep_until(due))
+            clock.call_at(due, lambda: made.append(clock.now().mono))
+            clock.call_at(due, lambda: made.append(0.0)).cancel()
+            await asyncio.sleep(0)
+            given_up.cancel()
+            for _ in range(2):
+                assert (made, sleeper.done()) == ([], False)
+                await self.passes(clock, LONG_S / 2)
+            await until(lambda: bool(made) and sleeper.done())
+            assert (given_up.cancelled(), sleeper.cancelled()) == (True, False)
+            assert [at >= due - EARLY_S for at in (*made, await sleeper)] == [True, True]
+
+    async def test_the_time_asleep_counts(self) -> None:
+        async with self.opened() as clock:
+            before = clock.now()
+            await self.sleeps(clock, ASLEEP_S)
+            after = clock.now()
+        assert after.mono - before.mono >= ASLEEP_S
+        assert abs((after.wall - before.wall) - (after.mono - before.mono)) < TOLERANCE_S
+
+    async def test_what_became_due_while_the_machine_slept_is_made_up_for_when_it_wakes(self) -> None:
+        async with self.opened() as clock:
+            begin = clock.now().mono
+            made: list[float] = []
+            sleeper = asyncio.create_task(clock.sleep_until(begin + ASLEEP_S / 2))
+            for after_s in (ASLEEP_S / 3, AWAKE_S / 2, ASLEEP_S * 2):
+                clock.call_at(begin + after_s, partial(made.append, after_s))
+            await asyncio.sleep(0)
+            await self.sleeps(clock, ASLEEP_S)
+            await self.passes(clock, AWAKE_S)
+            await until(lambda: sleeper.done() and len(made) == 2)
+            assert sorted(made) == [AWAKE_S / 2, ASLEEP_S / 3]
 
 
 async def _woken_at(clock: Clock, due: float) -> float:

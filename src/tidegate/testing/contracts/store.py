@@ -1,12 +1,18 @@
-"""The contract of `tidegate.ports.Store`."""
+"""The contract of `tidegate.ports.Store`, and of `KeepsPublished`."""
 
+import unittest
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 
-from tidegate.ports import SavedValue, Store
+from msgspec import Raw
+
+from tidegate.ports import KeepsPublished, PublishedValue, SavedValue, Store
 
 STATUS = SavedValue("system.status", "", b'{"n":1.10}', 1_795_000_000.25)
 AGENT = SavedValue("agent.status", "a-1", '{"id":"ä\\n"}'.encode(), 1_795_000_001.5)
+
+DOOR = PublishedValue("lab.door", "", Raw(b'{"open":1.10}'), 1_795_000_002.25)
+JOB = PublishedValue("lab.job", "j-1", Raw('"ä"'.encode()), 1_795_000_003.5, ttl_s=60.0, ends_at=1_795_000_063.5)
 
 
 class StoreContract(ABC):
@@ -59,6 +65,50 @@ class StoreContract(ABC):
         async with self.opened() as store:
             assert list(await store.load()) == [other]
 
+    async def test_what_was_published_is_there_after_a_restart_and_a_run_that_saves_nothing(self) -> None:
+        async with self.opened() as store:
+            published = _keeping_published(store)
+            assert list(await published.load_published()) == []
+            published.save_published([DOOR, JOB])
+        async with self.opened() as store:
+            _keeping_published(store).save_published([])
+        async with self.opened() as store:
+            assert sorted(await _keeping_published(store).load_published(), key=_name) == [DOOR, JOB]
 
-def _name(value: SavedValue) -> tuple[str, str]:
+    async def test_the_newest_published_value_counts_and_what_is_gone_is_forgotten(self) -> None:
+        other = PublishedValue(JOB.type, "j-2", Raw(b"2"), 0.0)
+        newer = PublishedValue(JOB.type, JOB.key, Raw(b"3"), JOB.timestamp + 1)
+        async with self.opened() as store:
+            published = _keeping_published(store)
+            published.save_published([JOB, other, DOOR])
+            published.save_published([newer], gone=[(DOOR.type, DOOR.key), ("never", "there")])
+        async with self.opened() as store:
+            published = _keeping_published(store)
+            assert sorted(await published.load_published(), key=_name) == [newer, other]
+            published.save_published([DOOR], gone=[(other.type, other.key)])
+        async with self.opened() as store:
+            assert sorted(await _keeping_published(store).load_published(), key=_name) == [DOOR, newer]
+
+    async def test_published_and_last_good_values_of_one_name_are_apart(self) -> None:
+        namesake = PublishedValue(AGENT.type, AGENT.key, Raw(b"1"), 0.0)
+        async with self.opened() as store:
+            store.save([AGENT, STATUS])
+            _keeping_published(store).save_published([namesake, DOOR])
+        async with self.opened() as store:
+            assert sorted(await store.load(), key=_name) == [AGENT, STATUS]
+            assert sorted(await _keeping_published(store).load_published(), key=_name) == [namesake, DOOR]
+            store.save([], gone=[(AGENT.type, AGENT.key)])
+            _keeping_published(store).save_published([], gone=[(DOOR.type, DOOR.key)])
+        async with self.opened() as store:
+            assert list(await store.load()) == [STATUS]
+            assert list(await _keeping_published(store).load_published()) == [namesake]
+
+
+def _keeping_published(store: Store) -> KeepsPublished:
+    if not isinstance(store, KeepsPublished):
+        raise unittest.SkipTest("the store does not keep published values")
+    return store
+
+
+def _name(value: SavedValue | PublishedValue) -> tuple[str, str]:
     return value.type, value.key

@@ -24,6 +24,13 @@ class Down(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="n
     """The listening socket is closed, so connections are refused. Open connections are reset."""
 
 
+class Unanswered(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="name", tag=_snake):
+    """Connecting is neither accepted nor refused, as at an address without a machine. Open connections are reset.
+
+    `Down` takes precedence.
+    """
+
+
 class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="name", tag=_snake):
     """A fault that hits each call with `probability`. With `count`, it is switched off after that many hits.
 
@@ -172,6 +179,7 @@ class Fault:
     """All faults by name: ``Fault.latency(delay_s=0.2, probability=0.5)``."""
 
     down = Down
+    unanswered = Unanswered
     reset = Reset
     black_hole = BlackHole
     latency = Latency
@@ -197,11 +205,11 @@ class Fault:
     nan = Nan
 
 
-AnyFault = Down | Drawn
+AnyFault = Down | Unanswered | Drawn
 
 FAULTS: Mapping[str, type[AnyFault]] = {name: kind for name, kind in vars(Fault).items() if isinstance(kind, type)}
 
-CALL_FAULTS: frozenset[type[AnyFault]] = frozenset(FAULTS.values()) - {Down, DeadKeepAlive}
+CALL_FAULTS: frozenset[type[AnyFault]] = frozenset(FAULTS.values()) - {Down, Unanswered, DeadKeepAlive}
 """The faults that may hit the first call on a connection."""
 
 REUSED_CALL_FAULTS = CALL_FAULTS | {DeadKeepAlive}

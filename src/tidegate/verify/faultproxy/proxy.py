@@ -13,8 +13,8 @@ from tidegate.verify.faultproxy.connection import Connection
 from tidegate.verify.faultproxy.context import ProxyContext
 from tidegate.verify.faultproxy.delivery import HeldAnswers
 from tidegate.verify.faultproxy.drawing import FaultSet
-from tidegate.verify.faultproxy.faults import AnyFault, Down
-from tidegate.verify.faultproxy.listener import Listener
+from tidegate.verify.faultproxy.faults import AnyFault, Down, Unanswered
+from tidegate.verify.faultproxy.listener import Listener, Reception
 from tidegate.verify.faultproxy.upstream import Address
 
 
@@ -77,7 +77,9 @@ class FaultProxy:
         return len(self._held)
 
     def set(self, fault: AnyFault) -> None:
-        """Switch `fault` on. It replaces an earlier fault of the same name. `Down` takes effect before this returns.
+        """Switch `fault` on. It replaces an earlier fault of the same name.
+
+        `Down` and `Unanswered` take effect before this returns.
 
         Raises `msgspec.ValidationError` for parameters out of range.
         """
@@ -124,14 +126,19 @@ class FaultProxy:
             await asyncio.wait(list(self._connections))
 
     def _follow(self) -> None:
-        """Apply `is_down` to the listener and the connections. Does nothing outside of ``async with``."""
-        if self._listener is None or self._listener.listening != self.is_down:
+        """Apply `Down` and `Unanswered` to the listener and the connections. Does nothing outside of ``async with``."""
+        if self._listener is None or self._listener.reception is self._reception:
             return
-        if not self.is_down:
-            self._listener.start()
-            return
-        self._listener.stop()
-        self._stop_connections(rst=True)
+        self._listener.receive(self._reception)
+        if self._reception is not Reception.ACCEPTED:
+            self._stop_connections(rst=True)
+
+    @property
+    def _reception(self) -> Reception:
+        if self.is_down:
+            return Reception.REFUSED
+        is_unanswered = any(isinstance(fault, Unanswered) for fault in self.faults)
+        return Reception.UNANSWERED if is_unanswered else Reception.ACCEPTED
 
     def _stop_connections(self, *, rst: bool) -> None:
         for connection in self._connections.values():

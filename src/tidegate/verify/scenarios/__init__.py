@@ -43,8 +43,8 @@ SCENARIOS: Final = (
     Scenario(
         name="recovery",
         title="4. Automatic recovery",
-        promise="A backend that is back is found at retry_at, by one probe; the breaker closes once; everything is"
-        " fresh an interval later, without a burst of calls.",
+        promise="A backend that is back is found by one probe, as soon as the settings promise: at once if it can be"
+        " reached again, else at retry_at; the breaker closes once; every stale source is asked then, without a burst.",
         play=recovery.play,
     ),
     Scenario(

@@ -112,10 +112,11 @@ def _check_calls(trial: Trial, watcher: Observer, opening: Frame, calls: list[Ca
     )
     if not trial.deployment.is_local:
         return
-    due = [seconds(at) for frame in moves if (at := read_move(frame).retry_at) is not None]
-    early = [c for c in calls if not any(at - RESOLUTION_S <= c.came_wall <= at + SLACK_S for at in due)]
+    early = [c for c in calls if not any(f.at - RESOLUTION_S <= c.came_wall <= f.at + SLACK_S for f in probes)]
     saw = ", ".join(clock(call.came_wall) for call in calls)
-    trial.check_none("they come when retry_at said", [f"a call at {clock(c.came_wall)}" for c in early], saw)
+    trial.check_none(
+        "they come when the breaker becomes half-open", [f"a call at {clock(c.came_wall)}" for c in early], saw
+    )
 
 
 def _had_the_truth(trial: Trial, observer: Observer, good: Good, *, since: float) -> None:

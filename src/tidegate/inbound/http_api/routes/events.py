@@ -147,9 +147,13 @@ async def event_stream(request: ApiRequest) -> ASGIApp:
     opt=documented(
         Operation(
             name="poll",
-            summary="Something changed at a backend: poll its sources now, as far as the token covers them",
+            summary="Something changed at a backend: poll its sources now, as far as the token covers them. While the"
+            " breaker of one of them is open, its probe goes now, unless the breaker is forced or the backend asked for"
+            " a pause: at most once in 10 s per breaker",
             role=Role.PUBLISHER,
-            answers={202: Content("They are being polled, if the breaker permits", answers.Polled)},
+            answers={
+                202: Content("They are polled now, as far as the breaker permits; else nothing changes", answers.Polled)
+            },
             refusals={404: "There is no backend with this name and a source that the token covers"},
             parameters=(Parameter(name="name", place="path", description="A backend's name"),),
         )

@@ -1,0 +1,268 @@
+"""Published values in the store: rows that somebody edited, and a disk that cannot be written for a while."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import Raw
+from structlog.testing import capture_logs
+
+from tidegate.core.measurements import StoreWritten
+from tidegate.errors import StoreError
+from tidegate.outbound.store_sqlite import FILE, SqliteStore, report
+from tidegate.outbound.store_sqlite import store as writing
+from tidegate.ports import PublishedValue, SavedValue
+
+DOOR = PublishedValue("lab.door", "", Raw(b'{"open":true}'), 1_795_000_002.5)
+JOB = PublishedValue("lab.job", "j-1", Raw(b"[1.10]"), 1_795_000_003.25, 60.0, 1_795_000_063.25)
+STATUS = SavedValue("system.status", "", b"1", 1_795_000_000.25)
+PATIENCE_S = 30.0
+
+
+@asynccontextmanager
+async def opened(directory: Path, observe: Callable[[StoreWritten], None] | None = None) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(directory, observe=observe)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+async def longer_than(found: list[Any], count: int) -> None:
+    await until(lambda: len(found) > count)
+
+
+async def published_in(directory: Path) -> list[PublishedValue]:
+    async with opened(directory) as store:
+        return sorted(await store.load_published(), key=lambda value: (value.type, value.key))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def edit(directory: Path, statement: str, *parameters: object) -> None:
+    with closing(sqlite3.connect(directory / FILE)) as connection, connection:
+        connection.execute(statement, parameters)
+
+
+def rows(directory: Path) -> set[str]:
+    """The keys of the rows of `lab.job`, read beside the store."""
+    with closing(sqlite3.connect(directory / FILE)) as connection:
+        return {key for (key,) in connection.execute("SELECT key FROM published WHERE type = 'lab.job'")}
+
+
+INSERT = "INSERT INTO published (type, key, data, timestamp) VALUES (?, ?, ?, ?)"
+MALFORMED = {
+    "no JSON": ("lab.door", "k", b"{open}", 1.0),
+    "JSON that was cut off": ("lab.door", "k", b'{"open":tr', 1.0),
+    "nothing": ("lab.door", "k", b"", 1.0),
+    "data that is not UTF-8": ("lab.door", "k", b'"\xff"', 1.0),
+    "a time that is no number": ("lab.door", "k", b"1", "yesterday"),
+}
+
+
+@pytest.mark.parametrize("row", MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_row_is_left_out_with_a_warning_and_stays(tmp_path: Path, row: tuple[object, ...]) -> None:
+    async with opened(tmp_path) as store:
+        store.save_published([DOOR])
+    edit(tmp_path, INSERT, *row)
+    for _ in range(2):
+        with capture_logs() as lines:
+            assert await published_in(tmp_path) == [DOOR]
+        (line,) = lines
+        assert (line["log_level"], line["count"], line["first"]) == ("warning", 1, "lab.door k")
+    async with opened(tmp_path) as store:
+        good = PublishedValue("lab.door", "k", Raw(b"2"), 3.0)
+        store.save_published([good])
+    assert await published_in(tmp_path) == [DOOR, good]
+
+
+async def test_a_name_that_is_not_text_hides_no_other_row(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store.save([STATUS])
+        store.save_published([DOOR])
+    for table, columns in (("published", "timestamp"), ("last_good", "as_of")):
+        edit(
+            tmp_path, f"INSERT INTO {table} (type, key, data, {columns}) VALUES (CAST(x'ff' AS TEXT), x'fe', x'31', 1)"
+        )
+    with capture_logs() as lines:
+        async with opened(tmp_path) as store:
+            assert await store.load() == [STATUS]
+            assert await store.load_published() == [DOOR]
+    assert [line["count"] for line in lines] == [1, 1]
+
+
+async def test_a_last_good_value_that_is_no_json_is_left_out(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store.save([STATUS])
+    edit(tmp_path, "INSERT INTO last_good VALUES ('agent.status', 'a', 'rubbish', 1.0)")
+    with capture_logs() as lines:
+        async with opened(tmp_path) as store:
+            assert await store.load() == [STATUS]
+    assert [line["first"] for line in lines] == ["agent.status a"]
+
+
+async def test_json_that_somebody_edited_by_hand_is_read(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        store.save_published([DOOR, JOB])
+    edit(tmp_path, "UPDATE published SET data = '{ \"open\": false }', timestamp = 5 WHERE key = ''")
+    edit(tmp_path, "UPDATE published SET ends_at = 7 WHERE key = 'j-1'")
+    assert await published_in(tmp_path) == [
+        PublishedValue("lab.door", "", Raw(b'{"open":false}'), 5.0),
+        PublishedValue("lab.job", "j-1", JOB.data, JOB.timestamp, 60.0, 7.0),
+    ]
+
+
+async def test_published_values_are_synced_to_the_disk_and_polled_ones_need_not_be(tmp_path: Path) -> None:
+    settings: list[int] = []
+    async with opened(tmp_path) as store:
+        write = store._database.write
+
+        def noting(*changes: Any, synchronous: Any) -> None:
+            write(*changes, synchronous=synchronous)
+            settings.append(store._database.connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        store._database.write = noting  # type: ignore[method-assign, assignment]
+        for number in range(4):
+            if number % 2:
+                store.save_published([DOOR])
+            else:
+                store.save([STATUS])
+            await longer_than(settings, number)
+    assert settings == [1, 2, 1, 2]
+
+
+@contextmanager
+def full(store: SqliteStore) -> Iterator[None]:
+    """In the context, the file cannot grow: SQLite finds the disk full."""
+    connection = store._database.connection
+    connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+    yield
+    connection.execute("PRAGMA max_page_count = 1000000")
+
+
+@contextmanager
+def read_only(store: SqliteStore) -> Iterator[None]:
+    store._database.connection.execute("PRAGMA query_only = 1")
+    yield
+    store._database.connection.execute("PRAGMA query_only = 0")
+
+
+def job(key: str, data: bytes = b"1") -> PublishedValue:
+    return PublishedValue("lab.job", key, Raw(data), 1.0)
+
+
+@pytest.mark.parametrize("trouble", [full, read_only])
+async def test_what_could_not_be_written_is_told_and_is_there_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Any
+) -> None:
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
+    measured: list[StoreWritten] = []
+    big = b'"' + b"x" * 100_000 + b'"'
+    with capture_logs() as lines:
+        async with opened(tmp_path, measured.append) as store:
+            store.save_published([job("kept"), job("deleted"), job("replaced")])
+            await until(lambda: rows(tmp_path) == {"kept", "deleted", "replaced"})
+            with trouble(store):
+                store.save_published([job("big", big), job("replaced", big)])
+                store.save_published([job("brief", big)], gone=[("lab.job", "deleted")])
+                await until(lambda: measured and measured[-1].unwritten >= 4)
+                store.save_published([job("replaced", b"2")], gone=[("lab.job", "brief")])
+                await longer_than(measured, len(measured) + 2)
+                assert rows(tmp_path) == {"kept", "deleted", "replaced"}
+            await until(lambda: measured[-1].unwritten == 0)
+    assert await published_in(tmp_path) == [job("big", big), job("kept"), job("replaced", b"2")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("values could not be written", "warning"),
+        ("values are written again", "info"),
+    ]
+
+
+async def test_deletions_that_wait_for_the_disk_are_never_more_than_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else values that come and go would fill the memory, for as long as the disk is full."""
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
+    async with opened(tmp_path) as store:
+        store.save_published([job("old")])
+    async with opened(tmp_path) as store:
+        write, writes, may_end = store._write, threading.Event(), threading.Event()
+
+        def fail(batch: dict[Any, Any]) -> bool:
+            writes.set()
+            may_end.wait(PATIENCE_S)
+            monkeypatch.setattr(store, "_write", write)
+            return False
+
+        monkeypatch.setattr(store, "_write", fail)
+        with read_only(store):
+            store.save_published([job("in flight")])
+            await asyncio.to_thread(writes.wait)
+            store.save_published([job("brief")])
+            gone = [("lab.job", key) for key in ("in flight", "brief", "old", "never")]
+            store.save_published([], gone=gone)
+            assert {key for _, _, key in store._waiting} == {"in flight", "old"}
+            may_end.set()
+            await until(lambda: {key for _, _, key in (*store._waiting, *store._being_written)} == {"old"})
+    assert await published_in(tmp_path) == []
+
+
+async def test_a_failure_that_goes_on_is_told_now_and_then_and_another_one_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("tidegate.outbound.store_sqlite.report.time.monotonic", lambda: now)
+    told = report.WriteReport(lambda _: None)
+    with capture_logs() as lines:
+        for seconds, error in [(0, "full"), (1, "full"), (59, "full"), (60, "full"), (61, "I/O"), (62, "I/O")]:
+            now = 1000.0 + seconds
+            told.failed(StoreError(error), unwritten=3)
+        told.written()
+        told.written()
+    assert [(line["event"], line.get("error", line.get("after_s"))) for line in lines] == [
+        ("values could not be written", "full"),
+        ("values could not be written", "full"),
+        ("values could not be written", "I/O"),
+        ("values are written again", 62.0),
+    ]
+
+
+@contextmanager
+def small_disk(at: Path) -> Iterator[None]:
+    at.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(at)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", at], check=True)
+
+
+@pytest.mark.real
+async def test_a_real_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "RETRY_S", 0.05)
+    measured: list[StoreWritten] = []
+    disk = tmp_path / "disk"
+    big = b'"' + b"x" * 50_000 + b'"'
+    with small_disk(disk):
+        async with opened(disk, measured.append) as store:
+            store.save_published([job("a"), job("b")])
+            await until(lambda: measured)
+            (disk / "ballast").write_bytes(b"x" * (os.statvfs(disk).f_bavail * 4096))
+            store.save_published([job("a", big), job("c", big)], gone=[("lab.job", "b")])
+            await until(lambda: measured[-1].unwritten == 3)
+            assert store._database.read("SELECT count(*) FROM published") == [(2,)]
+            (disk / "ballast").unlink()
+            await until(lambda: measured[-1].unwritten == 0)
+        assert await published_in(disk) == [job("a", big), job("c", big)]
