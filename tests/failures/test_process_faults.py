@@ -17,15 +17,17 @@ from websockets.asyncio.client import connect as open_websocket
 
 from tidegate.client import Backoff, Connected, Disconnected, Event, Gap, Item, Stream, StreamOptions, connect
 from tidegate.verify import audit
-from tidegate.verify.deployment import ENGINE, ENGINE_READY, GATEWAY, INTERVAL_S, LOCAL, Deployment, local_deployment
+from tidegate.verify.deployment import ENGINE, ENGINE_READY, GATEWAY, Deployment, local_deployment
 from tidegate.verify.faultproxy import Fault
 from tidegate.verify.frames import Frame, is_move, read_frame, seconds
 from tidegate.verify.observer import Observer, observing
 from tidegate.verify.programs import running_program
+from tidegate.verify.settings import LOCAL
 
 pytestmark = pytest.mark.real
 
 PATIENCE_S = 60.0
+INTERVAL_S = max(LOCAL.intervals_s.values())
 LIMIT_S = max(2 * INTERVAL_S, INTERVAL_S + LOCAL.timeout_s)
 """The age from which a value is stale, whatever the last call came to."""
 

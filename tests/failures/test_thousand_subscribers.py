@@ -8,10 +8,11 @@ import pytest
 from simulation.clients import Wire
 
 from tidegate.verify.audit import RESOLUTION_S, most_at_once
-from tidegate.verify.deployment import LOCAL, SLACK_S, Deployment, local_deployment
+from tidegate.verify.deployment import SLACK_S, Deployment, local_deployment
 from tidegate.verify.faultproxy import CallRecord, Fault
 from tidegate.verify.frames import Frame, Move, is_move, read_frame, read_move, seconds
 from tidegate.verify.observer import Observer, observing
+from tidegate.verify.settings import LOCAL
 
 pytestmark = pytest.mark.real
 

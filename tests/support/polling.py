@@ -1,15 +1,21 @@
-"""Plans and views of one backend, "engine", for tests of `tidegate.core.polling`."""
+"""Plans, sources and views of one backend, "engine", for tests of `tidegate.core.polling`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
+from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State
-from tidegate.core.polling.outcome import ClassifyPolicy
-from tidegate.core.polling.source_values import SourceSpec
+from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome
+from tidegate.core.polling.source import Source
+from tidegate.core.polling.source_values import SourceSpec, Value
+from tidegate.core.polling.turn import Turn, Why
 from tidegate.errors import ErrorCode
+
+Measured = TypeVar("Measured")
 
 
 def raw(value: object) -> msgspec.Raw:
@@ -63,7 +69,9 @@ def backend_plan(
     batch: bool = False,
     connections: int = 16,
     rpc_error_interval_s: float = 5.0,
+    retry_s: float = 0.0,
 ) -> BackendPlan:
+    """Without `retry_s` no failed call is repeated, so that most tests have only the calls that they are about."""
     return BackendPlan(
         name="engine",
         timeout_s=2.0,
@@ -73,5 +81,136 @@ def backend_plan(
         policy=ClassifyPolicy(),
         event_bytes=1000,
         rpc_error_interval_s=rpc_error_interval_s,
+        retry_s=retry_s,
         sources=sources,
     )
+
+
+def polled(plan: BackendPlan) -> dict[str, Source]:
+    """The sources of `plan`, by name, of which nothing was asked yet."""
+    return {each.spec.type: Source(each, plan, keeps=False) for each in plan.sources}
+
+
+def call_ended(
+    source: Source,
+    outcome: Outcome,
+    now: Instant,
+    *,
+    breaker: BreakerView | None = None,
+    secret: bytes | None = None,
+    jitter: float = 0.0,
+) -> None:
+    """A call of `source` began and ended `now`, with `outcome`; an answer has the value 0."""
+    source.calls.sent(now, at_tick=True)
+    source.calls.end_turn()
+    source.ended(
+        outcome,
+        raw(0) if isinstance(outcome, Answer) else None,
+        sent=now,
+        now=now,
+        breaker=breaker_view(State.CLOSED) if breaker is None else breaker,
+        draw=lambda: jitter,
+        into=Decision(),
+        secret=secret,
+    )
+
+
+class Driven:
+    """A backend whose calls end as `answers` says, `latency_s` after they began. Draws are all `draw`.
+
+    `answers` is asked for each source of a call; without an entry it is a good answer. `reached` is what a knock finds
+    at once. `asked` and `knocks` say when it was asked and knocked at, in seconds since the beginning.
+    """
+
+    def __init__(
+        self,
+        plan: BackendPlan,
+        *,
+        can_knock: bool = False,
+        draw: float = 0.5,
+        latency_s: float = 0.01,
+        begins: bool = True,
+    ) -> None:
+        self.plan = plan
+        self.now = Instant(0.0, 1_795_000_000.0)
+        self.state = BackendState(plan, now=self.now, draw=lambda: draw, keeps=False, can_knock=can_knock)
+        self.answers: dict[str, Outcome] = {}
+        self.latency_s = latency_s
+        self.secret = b"old"
+        self.reached = False
+        self.asked: list[tuple[float, str]] = []
+        self.whys: list[Why] = []
+        self.knocks: list[float] = []
+        self.decisions: list[Decision] = []
+        self.most_in_flight = 0
+        self._out: list[tuple[float, Turn]] = []
+        if begins:
+            self.take(self.state.begin({}, self.now))
+
+    def take(self, decision: Decision) -> Decision:
+        self.decisions.append(decision)
+        self.state.taken(decision)
+        return decision
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, from one thing that is due to the next."""
+        until = self.now.mono + seconds
+        for _ in range(100_000):
+            times = [self.state.wake_at(), *(at for at, _ in self._out)]
+            next_at = max(self.now.mono, min((at for at in times if at is not None), default=until))
+            if next_at > until:
+                self.sleeps(until - self.now.mono)
+                return
+            self.sleeps(next_at - self.now.mono)
+            self.step()
+        raise AssertionError("it wakes again and again")
+
+    def sleeps(self, seconds: float) -> None:
+        """Time passes, and nothing runs."""
+        self.now = Instant(self.now.mono + seconds, self.now.wall + seconds)
+
+    def step(self) -> None:
+        """Do all that is due now."""
+        for at, turn in list(self._out):
+            if at <= self.now.mono:
+                self._out.remove((at, turn))
+                ends = [self._end_of(source.type) for source in turn.group]
+                self.take(self.state.ended(turn, ends, self.now))
+        self.take(self.state.tick(self.now, is_wanted=lambda _: True))
+        while (turn := self.state.next_turn(self.now)) is not None:
+            self._send(turn)
+        if (knock := self.state.next_knock()) is not None:
+            self.knocks.append(self.now.mono)
+            turn, decision = self.state.knocked(knock, self.now, reached=self.reached)
+            self.take(decision)
+            if turn is not None:
+                self._send(turn)
+        if self.state.begin_reading(self.now):
+            self.state.secret_read(self.secret, self.now)
+
+    def _end_of(self, name: str) -> tuple[Outcome, Value | None]:
+        outcome = self.answers.get(name, Answer(raw(0)))
+        return outcome, raw(0) if isinstance(outcome, Answer) else None
+
+    def _send(self, turn: Turn) -> None:
+        self.take(self.state.admit(turn, self.now, secret=self.secret))
+        if turn.permit is not None:
+            self.asked += [(round(self.now.mono, 4), source.type) for source in turn.group]
+            self.whys += [turn.why] * len(turn.group)
+            self._out.append((self.now.mono + self.latency_s, turn))
+            self.most_in_flight = max(self.most_in_flight, len(self._out))
+
+    @property
+    def breaker(self) -> BreakerView:
+        return self.state.breakers(self.now)[0]
+
+    def all_fail(self, fault: Fault) -> None:
+        self.answers = {each.spec.type: fault for each in self.plan.sources}
+
+    def since(self, seconds: float) -> list[tuple[float, str, Why]]:
+        """Who was asked from then on, when and why."""
+        calls = zip(self.asked, self.whys, strict=True)
+        return [(at, name, why) for (at, name), why in calls if at >= seconds - 1e-6]
+
+    def measured(self, kind: type[Measured]) -> list[Measured]:
+        return [each for decision in self.decisions for each in decision.measurements if isinstance(each, kind)]

@@ -14,7 +14,7 @@ from tidegate.verify import Outcome, Report, verify
 from tidegate.verify.deployment import local_deployment
 from tidegate.verify.obstacles import CouldNotTest
 from tidegate.verify.runner import NoProgress, play
-from tidegate.verify.scenarios import SCENARIOS
+from tidegate.verify.scenarios import SCENARIOS, recovery
 
 pytestmark = pytest.mark.real
 
@@ -90,6 +90,24 @@ async def test_a_deployment_is_driven_and_what_cannot_be_done_there_is_named() -
     skipped = {c.claim: c.saw for s in report.scenarios for c in s.checks if c.outcome is Outcome.SKIPPED}
     claim = "a gateway that is killed and restarted while the backend is down serves the saved values"
     assert skipped[claim] == "this gateway is not ours to kill"
+
+
+async def test_a_deployment_is_held_to_the_bounds_of_its_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "WAYS", recovery.WAYS[:1])
+    async with local_deployment() as deployment:
+        report = await verify(url=deployment.gateway.url, fault_url=deployment.proxy.url, scenarios=["recovery"])
+    [result] = report.scenarios
+    assert report.passed, result.reason
+    figures = {check.claim: figure for check, figure in result.figures}
+    assert list(figures) == [
+        "refused: while it is out, nothing but probes",
+        "refused: the first source is fresh again",
+        "refused: the last of 3 stale sources is fresh again",
+        "refused: the last one soon after the first",
+        "refused: calls in the busiest second after",
+    ]
+    assert 1.2 <= figures["refused: the first source is fresh again"].bound < 1.2 + 1.5
+    assert figures["refused: calls in the busiest second after"].bound == 40 + 3 * 4 + 1
 
 
 async def test_a_breaker_that_an_operator_holds_could_not_test() -> None:

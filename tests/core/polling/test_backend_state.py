@@ -13,16 +13,16 @@ from polling import backend_plan, raw, source_plan
 
 from tidegate.core.built_in import SourceFreshness
 from tidegate.core.events import Draft
-from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.instant import LONG_AGO, Instant, rfc3339
 from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.backend_state import BackendState, Command
 from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
-from tidegate.core.polling.lineup import Turn
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
 from tidegate.core.polling.source_values import Value
+from tidegate.core.polling.turn import Turn
 from tidegate.errors import ErrorCode
 
 BEGINNING = Instant(1024.0, 1_795_000_064.0)
@@ -45,8 +45,14 @@ SOURCES = (
 )
 
 
-def plan(*sources: SourcePlan, batch: bool = False, connections: int = 16, rules: BreakerRules = RULES) -> BackendPlan:
-    return backend_plan(*sources, rules=rules, batch=batch, connections=connections)
+def plan(
+    *sources: SourcePlan,
+    batch: bool = False,
+    connections: int = 16,
+    rules: BreakerRules = RULES,
+    retry_s: float = 0.0,
+) -> BackendPlan:
+    return backend_plan(*sources, rules=rules, batch=batch, connections=connections, retry_s=retry_s)
 
 
 class Draws:
@@ -71,6 +77,7 @@ class Life:
         self.said: list[Decision] = []
         self.wanted = True
         self.values = itertools.count(1)
+        self.secret = b"old"
         self.waiting: list[Decision] | None = None  # what the bus has not answered; None: it answers at once
 
     def take(self, decision: Decision) -> Decision:
@@ -94,13 +101,15 @@ class Life:
             if wake_at is not None and wake_at <= at:
                 self.take(self.state.tick(self.now, is_wanted=self.is_wanted))
                 self.begin_turns()
+                if self.state.begin_reading(self.now):
+                    self.state.secret_read(self.secret, self.now)
             if self.now.mono >= until and (self.state.wake_at() or until + 1) > until:
                 return
         pytest.fail("it wakes again and again")
 
     def begin_turns(self) -> None:
         while (turn := self.state.next_turn(self.now)) is not None:
-            self.take(self.state.admit(turn, self.now))
+            self.take(self.state.admit(turn, self.now, secret=self.secret))
             if turn.permit is not None:
                 self.turns.append(turn)
 
@@ -156,6 +165,8 @@ class Life:
             case "wanted", wanted:
                 self.wanted = wanted
                 self.state.interest_changed(self.is_wanted, self.now)
+            case "secret", secret:
+                self.secret = secret
 
     def heard(self, since: int = 0) -> list[object]:
         """What was said from number `since` on, so that two lives can be compared."""
@@ -187,6 +198,7 @@ STEPS = st.one_of(
     ),
     st.tuples(st.just("hint"), st.sets(st.sampled_from([each.spec.type for each in SOURCES])).map(sorted)),
     st.tuples(st.just("wanted"), st.booleans()),
+    st.tuples(st.just("secret"), st.sampled_from([b"old", b"new"])),
 )
 
 
@@ -205,6 +217,7 @@ def begun(plan: BackendPlan, seed: int, steps: Sequence[tuple[str, Any]]) -> Lif
     batch=st.booleans(),
     connections=st.sampled_from([1, 2, 16]),
     failure_rate=st.sampled_from([None, 0.5]),
+    retry_s=st.sampled_from([0.0, 0.25, 1.0]),
     seed=st.integers(0, 3),
 )
 def test_what_is_resumed_says_the_same_as_what_was_never_carried(
@@ -213,18 +226,14 @@ def test_what_is_resumed_says_the_same_as_what_was_never_carried(
     batch: bool,
     connections: int,
     failure_rate: float | None,
+    retry_s: float,
     seed: int,
 ) -> None:
     rules = msgspec.structs.replace(RULES, failure_rate=failure_rate, rate_minimum_calls=4)
-    ours = plan(*SOURCES, batch=batch, connections=connections, rules=rules)
+    ours = plan(*SOURCES, batch=batch, connections=connections, rules=rules, retry_s=retry_s)
     stayed, moved = begun(ours, seed, before), begun(ours, seed, before)
     assert stayed.heard() == moved.heard()
-    in_turn = in_their_turn(stayed.state)
-    stayed.cut()
-    stayed.state.hint(in_turn, stayed.now)
-    # Whoever waited in the line for one of the connections has lost its place wherever this is resumed.
-    for turn in iter(lambda: stayed.state.next_turn(stayed.now), None):
-        stayed.state.abandoned(turn, stayed.now)
+    forget_what_is_not_carried(stayed)
     moved.resume()
     moved.draw._rng.setstate(stayed.draw._rng.getstate())
     assert moved.views() == stayed.views()
@@ -237,8 +246,24 @@ def test_what_is_resumed_says_the_same_as_what_was_never_carried(
     assert moved.heard(since) == stayed.heard(since)
 
 
-def in_their_turn(state: BackendState) -> list[str]:
-    return [source.type for source in state._sources.values() if source.in_flight]
+def forget_what_is_not_carried(life: Life) -> None:
+    """Whoever was being asked, or waited for it, is asked one after the other; limits and secrets are forgotten."""
+    state, lineup = life.state, life.state._lineup
+    due = [state._sources[name] for name in lineup.due]
+    life.cut()
+    for turn in iter(lambda: state.next_turn(life.now), None):
+        state.abandoned(turn, life.now)
+    lineup.stop(state._sources.values())
+    lineup._asked_for.clear()
+    fresh = BackendState(life.plan, now=life.now, draw=lambda: 0.0, keeps=True)
+    lineup._repetitions, lineup._catching_up = fresh._lineup._repetitions, fresh._lineup._catching_up
+    lineup._catch_up(due, life.now)
+    for source in state._sources.values():
+        source.calls.refused_secret = None
+    accounts = state._accounts
+    accounts._trial, accounts._poked_at, accounts._read_at = None, LONG_AGO, LONG_AGO
+    for breaker in state._breakers.values():
+        breaker._is_poked, breaker._poked_at, breaker.was_held = False, LONG_AGO, False
 
 
 # what the bus takes and refuses
@@ -444,8 +469,9 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
         carried.breakers["engine"], generation=again.breakers["engine"].generation
     )
     assert again.sources["c.x"].freshness == carried.sources["c.x"].freshness
+    life.said.clear()
     life.passes(0.0)
-    said = [(draft.key, draft.data) for draft in life.said[-1].drafts if draft.type == "c.x"]
+    said = [(draft.key, draft.data) for each in life.said for draft in each.drafts if draft.type == "c.x"]
     assert dict(said) == {"k": raw(1), "k1": raw(0), "k0": raw(None)}
 
 
@@ -553,6 +579,7 @@ def test_a_backend_that_asks_for_a_pause_is_noted_and_all_its_breakers_know(busy
     (note,) = [note for note in busy.said[-1].notes if note.event == "backend asked for a pause"]
     assert note == Note("info", "backend asked for a pause", {"backend": "engine", "until": rfc3339(ends.wall)})
     busy.state.hint(["a.x"], busy.now)
+    busy.passes(0.0)
     assert {view.type: view.next_poll_at for view in busy.state.sources(busy.now)}["a.x"] == ends.wall
 
 
@@ -649,16 +676,28 @@ def test_what_is_owed_is_said_whatever_happens_next(life: Life) -> None:
     assert "b.x" in [event_type for event_type, _, _ in published([fault])]
 
 
-def test_the_sources_of_a_breaker_are_spread_when_it_closes_and_only_then(life: Life) -> None:
-    def due_in() -> list[float]:
-        return [view.next_poll_at - life.now.wall for view in life.state.sources(life.now)]
-
-    before = due_in()
+def test_when_a_breaker_closes_who_is_stale_or_had_a_tick_refused_is_asked_now_and_nobody_else() -> None:
+    """Rule 5."""
+    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 8.0), source_plan("c.x", 64.0)))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    life.turns.sort(key=lambda turn: turn.group[0].type)
+    life.ends("same")
+    life.ends("same")
+    life.ends("down")
+    stale = [view.type for view in life.state.sources(life.now) if view.stale]
     life.take(life.state.command("engine", "force-open", life.now))
-    assert due_in() == before
+    life.passes(9.0)
+    assert life.turns == []
     life.take(life.state.command("engine", "force-closed", life.now))
-    first, second = due_in()
-    assert 0.0 <= first < 1800.0 <= second == first + 1800.0
+    next_poll_in = {view.type: view.next_poll_at - life.now.wall for view in life.state.sources(life.now)}
+    for _ in range(8):
+        life.passes(0.125)
+        life.ends("same")
+    asked = [view.type for view in life.state.sources(life.now) if (view.as_of or 0.0) > life.now.wall - 2.0]
+    assert asked == sorted({*stale, "b.x"})
+    assert [name for name in ("a.x", "b.x", "c.x") if next_poll_in[name] == 0.0] == asked
+    assert stale == ["c.x"], "both reasons are tested"
 
 
 def test_a_call_that_could_not_be_prepared_fails_its_sources_but_counts_for_no_breaker() -> None:
@@ -724,7 +763,30 @@ def test_ticks_that_were_missed_and_the_next_are_shown() -> None:
     assert (view.missed_ticks, view.next_poll_at) == (2, first.wall + 12.0)
 
 
-def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_made_up_for() -> None:
+def test_a_tick_that_the_breaker_refuses_at_the_last_moment_is_said_again() -> None:
+    rules = msgspec.structs.replace(RULES, failure_threshold=9)
+    life = Life(plan(source_plan("a.x", 8.0), source_plan("b.x", 8.0), connections=2, rules=rules))
+    life.take(life.state.begin({}, life.now))
+    life.passes(2.0)
+    for kind in ("well", "well", "down", "down"):
+        if not life.turns:
+            life.passes(8.0)
+        life.ends(kind)
+    life.now = later(life.now, life.state.sources(life.now)[0].next_poll_at - life.now.wall)
+    life.take(life.state.tick(life.now, is_wanted=life.is_wanted))
+    first, second = (life.state.next_turn(life.now) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    life.take(life.state.admit(first, life.now))
+    life.take(life.state.ended(first, [(BUSY, None)], life.now))
+    decision = life.take(life.state.admit(second, life.now))
+    assert (second.permit, second.is_over) == (None, True)
+    (name,) = (source.type for source in second.group)
+    assert list(published([decision])) == [(name, None, True)], "stale as before: said again, as at each due tick"
+    assert life.state.carried(life.now).held_back == [name]
+
+
+def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_made_up_for() -> None:
     rules = msgspec.structs.replace(RULES, failure_threshold=9)
     life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0), connections=2, rules=rules))
     life.take(life.state.begin({}, life.now))
@@ -743,7 +805,7 @@ def test_a_turn_that_the_breaker_refuses_at_the_last_moment_is_said_again_and_ma
     life.ends("busy")
     decision = life.take(life.state.admit(turn, life.now))
     assert (turn.permit, turn.is_over) == (None, True)
-    assert list(published([decision])) == [("b.x", None, True)], "stale as before: said again, as at each due tick"
+    assert list(published([decision])) == [], "`stale_repeat` belongs to ticks, and this was none"
     assert life.state.carried(life.now).held_back == ["b.x"]
     life.passes(2.9)
     assert life.turns == []
@@ -796,22 +858,24 @@ def test_an_error_of_a_batch_names_the_sources_that_it_was_for() -> None:
     assert (error.code, error.came_from) == (ErrorCode.RPC_DISCONNECT, frozenset({"b.x"}))
 
 
-def test_who_was_the_probe_that_closed_the_breaker_stays_on_its_grid() -> None:
-    life = Life(plan(source_plan("a.x", 64.0), source_plan("b.x", 64.0)))
+def test_who_was_a_probe_before_the_breaker_closed_stays_on_its_grid_and_the_others_are_asked_now() -> None:
+    """Rule 5."""
+    life = Life(plan(*(source_plan(name, 64.0) for name in ("a.x", "b.x", "c.x")), connections=2))
     life.take(life.state.begin({}, life.now))
     life.passes(2.0)
-    life.ends("down")
-    life.ends("down")
-    life.passes(1.0)
-    life.ends("same")
-    life.passes(1.0)
-    (probe,) = life.turns
-    name = probe.group[0].type
+    for _ in range(3):
+        life.ends("down")
     before = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
-    life.ends("same")
+    probes = []
+    for _ in range(2):
+        life.passes(1.0)
+        (probe,) = life.turns
+        probes.append(probe.group[0].type)
+        life.ends("same")
     after = {view.type: view.next_poll_at for view in life.state.sources(life.now)}
     assert life.state.breaker("engine", life.now).state is State.CLOSED
-    assert [each for each in before if before[each] == after[each]] == [name]
+    assert {name: after[name] for name in probes} == {name: before[name] for name in probes}
+    assert [name for name, at in after.items() if at == life.now.wall] == sorted(set(before) - set(probes))
 
 
 def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as_well() -> None:
@@ -833,7 +897,9 @@ def test_age_wakes_the_poller_unless_something_is_owed_soon_which_sees_to_age_as
     life.take(life.state.command("engine", "reset", life.now))
     refuse_all(life)
     assert life.state.wake_at() == life.now.mono + 0.5
-    assert Life(plan()).state.wake_at() is None, "without sources time changes nothing"
+    nobody = Life(plan())
+    nobody.passes(0.0)
+    assert nobody.state.wake_at() is None, "without sources time changes nothing"
 
 
 def keyed_life() -> tuple[Life, Any]:

@@ -1,22 +1,23 @@
-"""Whom a backend's poller asks next: by ticks, as the probe of a breaker, after a hold."""
+"""Whom a backend's poller asks next: by ticks, as the probe of a breaker, after a hold, once it is back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 import pytest
-from polling import backend_plan, source_plan
+from polling import backend_plan, raw, source_plan
 
-from tidegate.core.instant import Instant
+from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.measurements import TicksMissed
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.decision import Decision
-from tidegate.core.polling.lineup import Lineup, Turn
-from tidegate.core.polling.outcome import Fault, Verdict
+from tidegate.core.polling.lineup import Lineup
+from tidegate.core.polling.outcome import Answer, Fault, Verdict
 from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.source import Source
+from tidegate.core.polling.turn import Turn, Why
 from tidegate.errors import ErrorCode
 
 WALL = 1_795_000_000.0
@@ -35,15 +36,30 @@ def planned(name: str, interval_s: float = 64.0, *, breaker: str = "engine") -> 
 class House:
     """The lineup of one backend, with its sources and breakers. First polls are due at 0 s: all draws are 0."""
 
-    def __init__(self, *sources: SourcePlan, batch: bool = False, connections: int = 9) -> None:
-        self.plan = backend_plan(*sources, rules=RULES, batch=batch, connections=connections)
+    def __init__(
+        self,
+        *sources: SourcePlan,
+        batch: bool = False,
+        connections: int = 9,
+        retry_s: float = 0.0,
+        knocks: bool = False,
+    ) -> None:
+        self.plan = backend_plan(*sources, rules=RULES, batch=batch, connections=connections, retry_s=retry_s)
         self.parts = BackendParts(self.plan, keeps=False, carried=None, now=at(0.0))
-        self.lineup = self.new_lineup()
-        self.lineup.begin(at(0.0), lambda: 0.0)
+        self.lineup = self.new_lineup(knocks=knocks)
+        self.lineup.begin(at(0.0))
+        self.out = Decision()
 
-    def new_lineup(self) -> Lineup:
+    def new_lineup(self, *, draw: Callable[[], float] = lambda: 0.0, knocks: bool = False) -> Lineup:
         parts = self.parts
-        return Lineup(self.plan, sources=parts.sources, breakers=parts.breakers, behind=parts.behind)
+        return Lineup(
+            self.plan,
+            sources=parts.sources,
+            breakers=parts.breakers,
+            behind=parts.behind,
+            draw=draw,
+            can_knock=knocks,
+        )
 
     @property
     def breaker(self) -> Breaker:
@@ -53,38 +69,63 @@ class House:
         return self.parts.sources[name]
 
     def tick(self, seconds: float) -> list[str]:
-        """Line up who is due; return who that is."""
-        asked = []
-        self.lineup.make_up_for_hold(at(seconds))
+        """Line up who is due, in whatever way; return whose tick it is, or who is the probe."""
+        asked: list[str] = []
         for name, due in self.lineup.take_due(at(seconds)).items():
-            asked += names(self.lineup.line_up(name, due, at(seconds)))
+            asked += names(self.line_up(name, due, seconds))
+        self.lineup.line_up_others(at(seconds), self.out)
         return asked
+
+    def line_up(self, breaker: str, ticked: Sequence[Source], seconds: float) -> Collection[Source]:
+        return self.lineup.line_up(breaker, ticked, at(seconds), self.out)
 
     def begin_turns(self, seconds: float) -> list[Turn]:
         """Send every call for which there is a connection."""
-        turns = list(iter(lambda: self.lineup.next(at(seconds)), None))
+        turns = list(iter(lambda: self.lineup.line.next(at(seconds)), None))
         for turn in turns:
-            permit = turn.breaker.permit(at(seconds))
-            self.lineup.forget_probe(turn)
+            permit = turn.breaker.permit(at(seconds), reached=turn.reached)
+            self.lineup.line.forget_probe(turn)
             assert isinstance(permit, Permit)
             turn.permit = permit
             for source in turn.group:
-                source.sent(at(seconds))
+                source.calls.sent(at(seconds), at_tick=source in turn.ticks)
         return turns
+
+    def end(self, turns: Sequence[Turn], *, answered: bool | None = True) -> None:
+        for turn in turns:
+            turn.answered = answered
+            self.lineup.line.end(turn)
 
     def ask(self, seconds: float) -> list[str]:
         """Ask everybody who is due, and get an answer at once."""
         self.tick(seconds)
         turns = self.begin_turns(seconds)
-        for turn in turns:
-            self.lineup.end_turn(turn)
+        self.end(turns)
         return [source.type for turn in turns for source in turn.group]
 
     def next_poll_at(self, name: str, seconds: float) -> float:
         return self.lineup.next_poll_at(self.source(name), self.breaker.view(), at(seconds))
 
+    def answers(self, name: str, seconds: float) -> None:
+        """It was asked then, at its tick, and answered at once."""
+        self.sent(name, seconds)
+        view = self.breaker.view()
+        outcome = Answer(raw(1))
+        self.source(name).ended(
+            outcome, raw(1), sent=at(seconds), now=at(seconds), breaker=view, draw=lambda: 0.0, into=Decision()
+        )
 
-def names(sources: Sequence[Source]) -> list[str]:
+    def sent(self, name: str, seconds: float) -> None:
+        """It was asked then, at its tick."""
+        self.source(name).calls.sent(at(seconds), at_tick=True)
+
+    def wake_at(self) -> float:
+        woken = self.lineup.wake_at()
+        assert woken is not None
+        return woken
+
+
+def names(sources: Iterable[Source]) -> list[str]:
     return [source.type for source in sources]
 
 
@@ -103,9 +144,9 @@ def opened(breaker: Breaker, seconds: float) -> float:
 
 def test_sources_with_the_same_interval_are_first_due_together() -> None:
     house = House(planned("a.x"), planned("b.x", 0.5), planned("c.x"))
-    lineup = house.new_lineup()
     draws = iter([0.25, 0.5, 0.75])
-    lineup.begin(at(0.0), lambda: next(draws))
+    lineup = house.new_lineup(draw=lambda: next(draws))
+    lineup.begin(at(0.0))
     due = {seconds: names(lineup.take_due(at(seconds))["engine"]) for seconds in (0.24, 0.25, 0.26)}
     assert due == {0.24: [], 0.25: ["a.x", "b.x", "c.x"], 0.26: []}, "a share of a second, or of the interval"
 
@@ -141,16 +182,19 @@ def test_a_source_follows_its_interval() -> None:
 def test_a_source_that_is_asked_now_is_carried_as_due_now() -> None:
     house = House(planned("a.x"), planned("b.x"))
     house.ask(0.0)
-    house.lineup.hint(["a.x"], at(4.0))
+    house.lineup.ask([house.source("a.x")])
+    assert house.lineup.due == ["a.x"], "it waits"
     house.tick(4.0)
-    ticks = house.lineup.carried(at(5.0))
-    assert [(ticks[name].next_at, ticks[name].off_grid) for name in ("a.x", "b.x")] == [
-        (WALL + 5.0, True),
-        (WALL + 64.0, False),
-    ]
+    assert house.lineup.due == ["a.x"], "it is being asked"
+    ticks = house.lineup.carried_ticks(at(5.0))
+    assert [ticks[name].next_at for name in ("a.x", "b.x")] == [WALL + 64.0, WALL + 64.0], "its grid stays"
+    house.source("a.x").calls.end_turn()  # by the time that it is resumed
     resumed = house.new_lineup()
-    resumed.resume(ticks, ["b.x"], at(6.0))
-    assert (names(resumed.take_due(at(6.0))["engine"]), resumed.held_back) == (["a.x"], ["b.x"])
+    resumed.resume(ticks, held_back=["b.x"], due=["a.x"], now=at(6.0))
+    assert (resumed.wake_at(), resumed.held_back, resumed.due) == (LONG_AGO, ["b.x"], ["a.x"])
+    resumed.line_up_others(at(6.0), house.out)
+    turns = list(iter(lambda: resumed.line.next(at(6.0)), None))
+    assert [(names(turn.group), turn.why) for turn in turns] == [(["a.x"], Why.CATCHING_UP)], "one after the other"
 
 
 # turns
@@ -162,7 +206,7 @@ def test_a_turn_that_ends_twice_frees_one_connection() -> None:
     (turn,) = house.begin_turns(0.5)
     assert (turn.began, turn.has_place) == (at(0.5), True)
     for _ in range(2):
-        house.lineup.end_turn(turn)
+        house.lineup.line.end(turn)
     assert len(house.begin_turns(1.0)) == 1
 
 
@@ -172,17 +216,17 @@ def test_sources_that_are_due_together_share_a_turn_only_in_a_batch() -> None:
         house.tick(0.0)
     assert [names(turn.group) for turn in alone.begin_turns(0.0)] == [["a.x"], ["b.x"]]
     assert [names(turn.group) for turn in batch.begin_turns(0.0)] == [["a.x", "b.x"]]
-    assert batch.lineup.line_up("engine", [], at(1.0)) == []
+    assert not batch.line_up("engine", [], 1.0)
     assert batch.begin_turns(1.0) == []
 
 
 def test_a_turn_waits_as_long_as_the_source_in_it_that_was_asked_longest_ago() -> None:
     house = House(planned("a.x"), planned("b.x"), planned("c.x", breaker="other"), batch=True, connections=1)
     for seconds, name in enumerate(("a.x", "c.x", "b.x"), 1):
-        house.source(name).sent(at(seconds))
-    house.lineup.line_up("other", [house.source("c.x")], at(4.0))
-    house.lineup.line_up("engine", [house.source("a.x"), house.source("b.x")], at(4.0))
-    turn = house.lineup.next(at(4.0))
+        house.sent(name, seconds)
+    house.line_up("other", [house.source("c.x")], 4.0)
+    house.line_up("engine", [house.source("a.x"), house.source("b.x")], 4.0)
+    turn = house.lineup.line.next(at(4.0))
     assert turn is not None
     assert names(turn.group) == ["a.x", "b.x"]
 
@@ -196,15 +240,15 @@ def test_the_probe_is_who_was_asked_longest_ago_even_if_not_due_and_comes_first(
     house = House(planned("a.x"), *others, planned("e.x", breaker="other"), batch=batch)
     house.ask(0.0)
     for seconds, name in enumerate(("c.x", "b.x", "a.x", "d.x"), 1):
-        house.source(name).sent(at(seconds))
-    house.source("c.x").backs_off_until = 99.0
+        house.sent(name, seconds)
+    house.source("c.x").calls.waits_until = 99.0
     probe_at = opened(house.breaker, 8.0)
     due = [house.source(name) for name in ("a.x", "c.x", "d.x")]
-    assert house.lineup.line_up("engine", due, at(probe_at - 0.1)) == []
-    house.lineup.line_up("other", [house.source("e.x")], at(probe_at))
-    assert names(house.lineup.line_up("engine", due, at(probe_at))) == asked
-    assert house.lineup.line_up("engine", due, at(probe_at)) == [], "one probe at a time"
-    turn = house.lineup.next(at(probe_at))
+    assert house.line_up("engine", due, probe_at - 0.1) == []
+    house.line_up("other", [house.source("e.x")], probe_at)
+    assert names(house.line_up("engine", due, probe_at)) == asked
+    assert house.line_up("engine", due, probe_at) == [], "one probe at a time"
+    turn = house.lineup.line.next(at(probe_at))
     assert turn is not None
     assert names(turn.group) == asked, "before those who only wait"
 
@@ -215,19 +259,19 @@ def test_the_next_probe_wakes_the_poller_when_a_source_can_be_it() -> None:
     assert house.lineup.wake_at() == 4096.0
     probe_at = opened(house.breaker, 16.0)
     assert house.lineup.wake_at() == probe_at
-    house.source("a.x").backs_off_until = probe_at + 8.0
-    house.source("b.x").backs_off_until = probe_at + 4.0
+    house.source("a.x").calls.waits_until = probe_at + 8.0
+    house.source("b.x").calls.waits_until = probe_at + 4.0
     assert house.lineup.wake_at() == probe_at + 4.0
-    house.source("b.x").in_flight = True
+    house.source("b.x").calls.in_flight = True
     assert house.lineup.wake_at() == probe_at + 8.0
-    house.source("a.x").in_flight = True
+    house.source("a.x").calls.in_flight = True
     assert house.lineup.wake_at() == 4096.0
     for source in house.parts.sources.values():
-        source.in_flight = False
-    house.lineup.line_up("engine", [], at(probe_at + 4.0))
+        source.calls.in_flight = False
+    house.line_up("engine", [], probe_at + 4.0)
     assert house.lineup.wake_at() == 4096.0, "it waits for its connection"
     (probe,) = house.begin_turns(probe_at + 4.0)
-    house.lineup.end_turn(probe)
+    house.lineup.line.end(probe)
     assert house.lineup.wake_at() == probe_at + 4.0 + 4.0, "when the probe loses its place"
 
 
@@ -235,11 +279,11 @@ def test_the_turn_of_a_probe_that_is_withdrawn_leaves_room_for_the_next() -> Non
     house = House(planned("a.x"), planned("b.x"))
     house.ask(0.0)
     probe_at = opened(house.breaker, 16.0)
-    (probe,) = house.lineup.line_up("engine", [], at(probe_at))
+    (probe,) = house.line_up("engine", [], probe_at)
     house.breaker.hold(at(probe_at + 8.0))
-    assert house.lineup.withdraw(at(probe_at)) == [probe]
-    assert (house.lineup.held_back, probe.in_flight) == ([], False), "a breaker that is not closed gets its probe"
-    assert names(house.lineup.line_up("engine", [], at(probe_at + 8.0))) == [probe.type]
+    assert [turn.group for turn in house.lineup.withdraw(at(probe_at))] == [[probe]]
+    assert (house.lineup.held_back, probe.calls.in_flight) == ([], False), "a breaker that is not closed gets its probe"
+    assert names(house.line_up("engine", [], probe_at + 8.0)) == [probe.type]
 
 
 # holds
@@ -249,7 +293,7 @@ def test_who_misses_a_tick_because_of_a_hold_is_asked_when_it_ends() -> None:
     house = House(planned("a.x", 16.0), planned("b.x", 64.0), planned("c.x", 32.0))
     house.ask(0.0)
     house.breaker.hold(at(20.0))
-    house.source("b.x").backs_off_until = 99.0
+    house.source("b.x").calls.waits_until = 99.0
     assert house.tick(16.0) == []
     assert house.lineup.held_back == ["a.x"]
     assert house.lineup.wake_at() == 20.0
@@ -264,36 +308,43 @@ def test_who_misses_a_tick_because_of_a_hold_is_asked_when_it_ends() -> None:
 @pytest.mark.parametrize(
     ("batch", "due"),
     [
-        (False, {20.0: ["b.x"], 25.9: [], 26.0: ["a.x"], 35.9: [], 41.9: ["a.x", "b.x"], 42.0: ["c.x"]}),
-        (True, {20.0: ["a.x", "b.x", "c.x"], 25.9: [], 26.0: []}),
+        (False, [(20.0, "b.x"), (21.02, "a.x"), (22.04, "c.x")]),
+        (True, [(20.0, "b.x a.x"), (21.02, "c.x")]),
     ],
 )
-def test_after_a_hold_those_who_missed_a_tick_are_asked_in_the_order_of_their_last_calls(
-    batch: bool, due: dict[float, list[str]]
+def test_after_a_hold_those_who_missed_a_tick_are_asked_at_the_normal_rate_longest_ago_first(
+    batch: bool, due: list[tuple[float, str]]
 ) -> None:
+    """Rule 5: a rate limiter is not a recovery."""
     others = (planned("d.x", 4096.0), planned("e.x", 4096.0, breaker="other"))
     house = House(planned("a.x", 18.0), planned("b.x", 18.0), planned("c.x", 33.0), *others, batch=batch)
     house.ask(0.0)
     for seconds, name in enumerate(("b.x", "a.x", "c.x", "e.x"), 1):
-        house.source(name).sent(at(seconds))
+        house.answers(name, seconds)
     for breaker in house.parts.breakers.values():
         breaker.hold(at(20.0))
     for name in ("c.x", "a.x", "b.x", "e.x"):
         source = house.source(name)
-        house.lineup.note_held_back([source], house.parts.breakers[source.plan.breaker], at(19.0))
+        house.lineup.refused([source], house.parts.breakers[source.plan.breaker], at(19.0))
     house.parts.breakers["other"].force_open(at(19.0))
-    house.lineup.make_up_for_hold(at(19.9))
+    house.lineup.line_up_others(at(19.9), house.out)
     assert house.lineup.held_back == ["c.x", "a.x", "b.x", "e.x"]
-    house.lineup.make_up_for_hold(at(20.0))
-    assert house.lineup.held_back == []
-    assert {seconds: names(house.lineup.take_due(at(seconds))["engine"]) for seconds in due} == due
+    house.lineup.take_due(at(19.9))
+    seen = []
+    for step in range(400):
+        seconds = 20.0 + step / 100
+        house.lineup.line_up_others(at(seconds), house.out)
+        turns = house.begin_turns(seconds)
+        seen += [(seconds, " ".join(names(turn.group))) for turn in turns]
+        house.end(turns)
+    assert (seen, house.lineup.held_back) == (due, [])
 
 
 def test_nobody_is_held_back_without_a_hold_or_by_another_reason() -> None:
     house = House(planned("a.x"))
-    house.lineup.note_held_back([house.source("a.x")], house.breaker, at(1.0))
+    house.lineup.refused([house.source("a.x")], house.breaker, at(1.0))
     house.breaker.force_open(at(1.0))
-    house.lineup.note_held_back([house.source("a.x")], house.breaker, at(1.0))
+    house.lineup.refused([house.source("a.x")], house.breaker, at(1.0))
     assert house.lineup.held_back == []
     assert house.lineup.wake_at() == 0.0
 
@@ -305,17 +356,9 @@ def test_a_hold_withdraws_who_waits_and_asks_them_later() -> None:
     (first,) = house.begin_turns(0.0)
     house.breaker.hold(at(8.0))
     withdrawn = [name for name in ("a.x", "b.x", "d.x") if house.source(name) not in first.group]
-    assert names(house.lineup.withdraw(at(1.0))) == withdrawn
+    assert [names(turn.group) for turn in house.lineup.withdraw(at(1.0))] == [[name] for name in withdrawn]
     assert house.lineup.held_back == withdrawn
-    assert [house.source(name).in_flight for name in withdrawn] == [False, False]
+    assert [house.source(name).calls.in_flight for name in withdrawn] == [False, False]
     assert house.begin_turns(1.0) == [], "they had no connection to give back"
-    house.lineup.end_turn(first)
+    house.lineup.line.end(first)
     assert [names(turn.group) for turn in house.begin_turns(1.0)] == [["c.x"]], "its breaker lets it through"
-
-
-@pytest.mark.parametrize(("batch", "due"), [(False, [8.0 + 16.0, 8.0 + 48.0]), (True, [64.0, 64.0])])
-def test_when_the_breaker_closes_its_sources_are_spread_unless_they_are_one_call(batch: bool, due: list[float]) -> None:
-    house = House(planned("a.x"), planned("b.x"), batch=batch)
-    house.ask(0.0)
-    house.lineup.spread([house.source("a.x"), house.source("b.x")], at(8.0), lambda: 0.5)
-    assert [house.next_poll_at(name, 8.0) for name in ("a.x", "b.x")] == due

@@ -60,9 +60,10 @@ def ends(
     now: Instant,
     breaker: BreakerView = CLOSED,
     jitter: float = 0.0,
+    **more: Any,
 ) -> Decision:
     out = Decision()
-    source.ended(outcome, value, sent=sent, now=now, breaker=breaker, draw=lambda: jitter, into=out)
+    source.ended(outcome, value, sent=sent, now=now, breaker=breaker, draw=lambda: jitter, into=out, **more)
     return out
 
 
@@ -178,20 +179,29 @@ def test_a_failed_call_is_measured_noted_and_reported_and_so_is_the_recovery() -
     assert (second.reports, [kind for kind, _, _ in said(second) if kind == "rpc_error"]) == ([], []), "one in 30 s"
 
 
-def test_an_account_that_is_refused_is_tried_less_and_less_often_until_it_works() -> None:
+def test_a_refused_account_makes_it_wait_until_an_answer_whatever_else_fails() -> None:
     source = new()
-    fails(source, 9.5, REFUSED_ACCOUNT, jitter=0.5)
-    assert (source.auth_refusals, source.backs_off_until) == (1, 13.0), "the second quarter of 4 s"
-    assert [source.may_be_asked(at(seconds)) for seconds in (12.9, 13.0)] == [False, True]
-    fails(source, 13.0, REFUSED_ACCOUNT)
-    fails(source, 20.0)
-    assert (source.auth_refusals, source.backs_off_until) == (2, 17.5), "no other fault counts"
+    fails(source, 9.5, REFUSED_ACCOUNT, jitter=0.5, secret=b"old")
+    assert (source.calls.refusals, source.calls.waits_until, source.calls.refused_secret) == (1, 13.75, b"old")
+    fails(source, 14.0)
+    assert (source.calls.refusals, source.calls.waits_until) == (1, 13.75), "no other fault counts"
     answers(source, raw(1), 30.0)
     fails(source, 39.5, REFUSED_ACCOUNT)
-    assert (source.auth_refusals, source.backs_off_until) == (1, 42.0)
-    for _ in range(9):
-        fails(source, 99.5, REFUSED_ACCOUNT)
-    assert source.backs_off_until == 132.0, "64 s at most"
+    assert (source.calls.refusals, source.calls.waits_until) == (1, 42.5)
+
+
+def test_it_knows_whether_its_newest_call_failed_while_its_breaker_was_closed() -> None:
+    """Rule 5: such a source is caught up last."""
+    source = new()
+    seen = []
+    fails(source, 10.0)
+    seen.append(source.calls.failed_alone)
+    fails(source, 15.0, breaker=OPEN)
+    seen.append(source.calls.failed_alone)
+    fails(source, 20.0)
+    answers(source, raw(1), 25.0)
+    seen.append(source.calls.failed_alone)
+    assert seen == [True, False, False]
 
 
 def test_each_answer_is_newer_than_the_one_before() -> None:
@@ -204,15 +214,52 @@ def test_each_answer_is_newer_than_the_one_before() -> None:
 
 def test_before_its_first_attempt_has_ended_it_says_nothing_while_it_is_asked() -> None:
     source, asked, refused = new(), Decision(), Decision()
-    source.in_flight = True
+    source.calls.in_flight = True
     source.not_asked(at(5.0), CLOSED, asked)
     assert (asked, source.attempted) == (Decision(), False)
-    source.end_turn()
+    source.calls.end_turn()
     source.not_asked(at(10.0), OPEN, refused)
     assert (source.attempted, said(refused)) == (True, [("source.freshness", "a.x", None)])
-    source.in_flight = True
+    source.calls.in_flight = True
     source.not_asked(at(15.0), OPEN, asked)
     assert source.attempted, "once and for all"
+
+
+# what a call between two ticks says
+
+
+OTHER = Fault(ErrorCode.RPC_TIMEOUT, "no answer", Verdict.FAILURE)
+
+
+def stale_with(out: Decision) -> list[tuple[str, str | None, ErrorCode | None]]:
+    return [(draft.type, draft.key, draft.error_code) for draft in out.drafts if draft.type != "rpc_error"]
+
+
+def test_a_repetition_that_fails_as_before_says_nothing_and_a_tick_says_it_again() -> None:
+    """Rule 4: `stale_repeat` belongs to ticks."""
+    source = new()
+    answers(source, raw(1), 5.0)
+    assert said(fails(source, 10.0, at_tick=False))[:1] == [("a.x", None, True)], "that is news"
+    assert said(fails(source, 11.0, at_tick=False)) == []
+    assert said(fails(source, 15.0, at_tick=True)) == [("a.x", None, True)]
+
+
+def test_another_error_of_a_repetition_is_said_at_once_where_there_is_one_item() -> None:
+    """Rule 4: with its `source.freshness`."""
+    source = new()
+    answers(source, raw(1), 5.0)
+    fails(source, 10.0)
+    news = fails(source, 11.0, OTHER, at_tick=False)
+    assert stale_with(news) == [("a.x", None, ErrorCode.RPC_TIMEOUT), ("source.freshness", "a.x", None)]
+    assert stale_with(fails(source, 12.0, OTHER, at_tick=False)) == []
+
+
+def test_another_error_of_a_repetition_is_not_said_of_a_list_of_items() -> None:
+    """Rule 4: all items would have to be said again."""
+    source = new(key="id")
+    answers(source, {"x": raw(1), "y": raw(2)}, 5.0)
+    fails(source, 10.0)
+    assert stale_with(fails(source, 11.0, OTHER, at_tick=False)) == []
 
 
 # the end of a call
@@ -226,15 +273,15 @@ def at_deadline() -> Source:
     """A source whose data is too old at the very time at which its call ends."""
     source = new()
     answers(source, raw(1), DEADLINE_S - 10.0)
-    source.sent(at(DEADLINE_S - 2.0))
-    source.in_flight = True
+    source.calls.sent(at(DEADLINE_S - 2.0), at_tick=True)
+    source.calls.in_flight = True
     return source
 
 
 def test_age_speaks_only_if_a_call_at_its_deadline_does_not_end(at_deadline: Source) -> None:
     source, out = at_deadline, Decision()
     assert source.check_age_at == DEADLINE_S
-    assert [source.is_past_deadline(at(DEADLINE_S + late_s)) for late_s in (-0.01, 0.0)] == [False, True]
+    assert [source.calls.end.is_past_deadline(at(DEADLINE_S + late_s)) for late_s in (-0.01, 0.0)] == [False, True]
     source.check_age(at(DEADLINE_S), CLOSED, out)
     source.not_asked(at(DEADLINE_S + 0.1), CLOSED, out)
     source.publish_owed(at(DEADLINE_S + 0.1), CLOSED, out)
@@ -247,13 +294,15 @@ def test_age_speaks_only_if_a_call_at_its_deadline_does_not_end(at_deadline: Sou
 def test_the_end_of_a_turn_ends_the_wait(at_deadline: Source) -> None:
     source, out = at_deadline, Decision()
     source.check_age(at(DEADLINE_S), CLOSED, out)
-    source.end_turn()
-    assert (source.check_age_at, source.in_flight) == (DEADLINE_S, False)
-    assert not source.is_past_deadline(at(HOUR_S))
+    source.calls.end_turn()
+    assert (source.check_age_at, source.calls.in_flight) == (DEADLINE_S, False)
+    assert not source.calls.end.is_past_deadline(at(HOUR_S))
     source.check_age(at(DEADLINE_S), CLOSED, out)
     assert said(out) == [("a.x", None, True), ("source.freshness", "a.x", None)]
-    source.sent(at(HOUR_S))
-    late = [source._end.wait_at_deadline(at(HOUR_S + 2.0 - AT_DEADLINE_S + step_s)) for step_s in (-0.01, 0.0, 0.01)]
+    source.calls.sent(at(HOUR_S), at_tick=True)
+    late = [
+        source.calls.end.wait_at_deadline(at(HOUR_S + 2.0 - AT_DEADLINE_S + step_s)) for step_s in (-0.01, 0.0, 0.01)
+    ]
     assert late == [False, True, True], "the next call has a wait of its own"
 
 
@@ -291,19 +340,19 @@ def test_a_source_goes_on_in_another_process_where_it_was() -> None:
     fails(source, 530.0)
     source.set_idle(True)
     source.missed_counted = 3
-    source.sent(at(544.0))
-    source.in_flight = True
+    source.calls.sent(at(544.0), at_tick=True)
+    source.calls.in_flight = True
     resumed, there = moved(source, at(545.0), idle_interval_s=MINUTE_S)
     carried = source.carried(at(545.0))
     assert resumed.carried(there) == msgspec.structs.replace(carried, requests=3 + REQUESTS_SKIPPED)
-    assert (resumed.last_sent, resumed.backs_off_until) == (-1.0, -22.5)
-    assert (resumed.auth_refusals, resumed.missed_counted, resumed.idle, resumed.attempted) == (1, 3, True, True)
-    assert (resumed.in_flight, resumed.interval_s) == (False, MINUTE_S), "the call belongs to the other process"
+    assert (resumed.calls.last_sent, resumed.calls.waits_until) == (-1.0, -22.0)
+    assert (resumed.calls.refusals, resumed.missed_counted, resumed.idle, resumed.attempted) == (1, 3, True, True)
+    assert (resumed.calls.in_flight, resumed.interval_s) == (False, MINUTE_S), "the call belongs to the other process"
     ask_again = [ends(resumed, DOWN, sent=there, now=Instant(seconds, there.wall)) for seconds in (5.4, 5.5)]
     assert [len(out.reports) for out in ask_again] == [0, 1], "the next report is due 30 s after the last"
 
 
 def test_a_source_that_was_never_asked_is_carried_as_such() -> None:
     resumed, there = moved(new(), at(512.0))
-    assert (resumed.last_sent, resumed.backs_off_until, resumed.attempted) == (LONG_AGO, LONG_AGO, False)
+    assert (resumed.calls.last_sent, resumed.calls.waits_until, resumed.attempted) == (LONG_AGO, LONG_AGO, False)
     assert resumed.carried(there) == msgspec.structs.replace(new().carried(there), requests=REQUESTS_SKIPPED)

@@ -39,9 +39,10 @@ class Accounts:
 
     def read(self, secret: bytes, now: Instant) -> Source | None:
         """The `secret` was read; empty if there is none. Return the source that tries it, if it is another one."""
-        return self._try(
-            [source for source in self._refused if source.calls.waits(now) and source.calls.refused_secret != secret]
-        )
+        waiting = [source for source in self._refused if source.calls.waits(now)]
+        # Refused to one of them, it is refused to the account: the others must not try it one after the other.
+        is_refused = any(source.calls.refused_secret == secret for source in waiting)
+        return None if is_refused else self._try(waiting)
 
     def poke(self, covered: Collection[Source], now: Instant) -> Source | None:
         """Somebody says that something changed at the backend. Return the source that tries its account again."""

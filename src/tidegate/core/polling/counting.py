@@ -72,9 +72,12 @@ class Counting:
         if repeats and data.mode is Mode.CLOSED and len(run.came_from) == 1:
             data.run = msgspec.structs.replace(run, uncounted=run.uncounted + 1)
             return None
-        data.run = msgspec.structs.replace(run, uncounted=0)
-        # What was not counted counts now: another source fails too, so it is not the one source that is broken.
-        for _ in range((run.uncounted if len(run.came_from) > 1 else 0) + 1):
+        counts = 1
+        if len(run.came_from) > 1:  # not one source is broken, so what was not counted counts now
+            counts += run.uncounted
+            run = msgspec.structs.replace(run, uncounted=0)
+        data.run = run
+        for _ in range(counts):
             self._tally(now, failed=True)
         data.unreachable = fault is not None and fault.unreachable
         if fault:

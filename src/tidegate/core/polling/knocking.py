@@ -31,6 +31,7 @@ class Knocking:
         self.current: Knock | None = None
         """The knock that is under way."""
         self._open_max_s = open_max_s
+        self._is_new = True  # a breaker that is open already was taken over from another process: it waits no longer
         self._due: dict[str, _Due] = {}
 
     def due(self) -> list[tuple[str, float]]:
@@ -44,8 +45,10 @@ class Knocking:
             if knocks_from is None or episode is None:
                 self._due.pop(breaker.name, None)
             elif breaker.name not in self._due or self._due[breaker.name].generation != breaker.generation:
-                first_at = max(now.mono + self._gap_s(breaker, now, draw()), knocks_from)
+                gap_s = 0.0 if self._is_new else self._gap_s(breaker, now, draw())
+                first_at = max(now.mono + gap_s, knocks_from)
                 self._due[breaker.name] = _Due(breaker.generation, first_at)
+        self._is_new = False
 
     def is_wanted(self, knock: Knock) -> bool:
         """Whether any of the breakers that `knock` is made for still wants it."""

@@ -279,6 +279,7 @@ class Lineup:
         for source in sorted(sources, key=_turn_in_catching_up):
             together = (source.plan.breaker, source.interval_s) if self._plan.batch else source
             groups.setdefault(together, []).append(source)
+            self._repetitions.drop(source)
         if groups:
             self._catching_up.begin(groups.values(), now, after_hold=after_hold)
 

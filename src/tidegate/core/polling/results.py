@@ -56,7 +56,7 @@ class Results:
         assert turn.permit is not None, "no call without a permit"
         verdict, fault = batch_verdict(outcome for outcome, _ in ends)
         came_from = frozenset(
-            source.type for source, (outcome, _) in zip(turn.group, ends, strict=True) if outcome == fault
+            source.type for source, (outcome, _) in zip(turn.group, ends, strict=True) if outcome.verdict is verdict
         )
         has_failed = any(isinstance(outcome, Fault) for outcome, _ in ends)
         if has_failed:
@@ -127,7 +127,7 @@ class Results:
         failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
         unreachable = any(isinstance(outcome, Fault) and outcome.unreachable for outcome, _ in ends)
         self._lineup.repeat(failed, unreachable=unreachable, now=now)
-        if breaker.wants_witness:
+        if turn.answered is False and breaker.wants_witness:  # once, when the failure comes, not at each other call
             others = [
                 source
                 for source in self._parts.behind[breaker.name]
