@@ -19,6 +19,20 @@ SLACK_S = 0.5
 
 JITTER = 0.2
 
+SLOW = frozenset(
+    {
+        Fault.UNANSWERED,
+        Fault.SLOW_NAME,
+        Fault.HANG,
+        Fault.LATE,
+        Fault.RACE,
+        Fault.CHAOS,
+        Fault.OVERLOAD,
+        Fault.ONE_BROKEN,
+    }
+)
+"""Faults after which a probe or a knock may still wait for its end."""
+
 
 class Bounds:
     """Held against a whole world, once `sources` know what was told of them."""
@@ -112,11 +126,14 @@ class Bounds:
         siblings = [each for each in self._sources.values() if each.model is model]
         begin = max(begin, opening.at)
         by = max(begin, opening.retry_at)
+        is_silent = opening.unanswered or before.fault in SLOW
+        if is_silent:
+            by += source.timeout_s
         if opening.unreachable:
             knocked_by = knock_by(begin, opening.began)
             if opening.doubled:
                 knocked_by = begin + min((knocked_by - begin) * 2**opening.doubled, 1.2 * model.open_max_s)
-            if opening.unanswered or before.fault in {Fault.UNANSWERED, Fault.SLOW_NAME}:
+            if is_silent:
                 knocked_by += source.timeout_s
             flap_s = min(2.0 ** (opening.nth - 2), model.open_max_s) if opening.nth > 1 else 0.0
             by = min(by, max(knocked_by, opening.at + flap_s))

@@ -101,8 +101,8 @@ class Rates:
         """A tick soon after a call off the grid makes no call."""
         if not self._is_sure or source.anchor is None or not source.was_off_grid or source.account.refusals:
             return None
-        if any(abs(at - now) < EDGE_S for at in self._pokes):
-            return None
+        if any(abs(at - now) < EDGE_S for at in self._pokes) or abs(source.last_started - self.woke_at) < EDGE_S:
+            return None  # a poke, or the last call was for a tick that a machine that slept had missed
         since = now - source.last_started
         if since < source.settings.interval_s / 2 - source.timeout_s - EDGE_S:
             return f"asked at its tick, {since:.3f} s after a call off the grid"
@@ -139,6 +139,7 @@ class Rates:
         running = sum(kind is Kind.CATCHING_UP for kind in self._kinds.values())
         since = max([*sources[0].model.closed_at[-1:], self.woke_at])
         answers = sum(at >= since for at in self._answers)
-        if running > 1 + answers:
+        repetitions = 1 if since == self.woke_at else 0  # one may have been due while the machine slept
+        if running > 1 + answers + repetitions:
             return f"{running} calls of catching up at once, after {answers} answers"
         return None

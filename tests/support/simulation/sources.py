@@ -152,12 +152,14 @@ class Source:
         age = now - known.sent - self.settings.max_stale_s
         return {True, False} if abs(age) < EDGE_S else {age > 0}
 
-    def why(self, known: Known) -> str:
+    def whys(self, known: Known) -> set[str]:
         """Why data is stale. What a hold made too old says what brought the hold."""
         if self.model.shown != "closed":
-            return "CIRCUIT_BREAKER_OPEN"
-        held = self.model.hold.until > known.sent + self.limit_s
-        return known.failure or ("RPC_HTTP_STATUS" if held else "OVERDUE")
+            return {"CIRCUIT_BREAKER_OPEN"}
+        if known.failure is not None:
+            return {known.failure}
+        too_old_at = known.sent + self.limit_s
+        return {"RPC_HTTP_STATUS" if until > too_old_at else "OVERDUE" for until in self.model.hold.states}
 
     def stale_sometime(self, start: float, end: float) -> bool:
         """Whether it was told stale at any time between these two."""

@@ -50,6 +50,7 @@ class Truth:
         self._models: dict[str, Model] = {}
         self._holds = {name: Hold(settings) for name, settings in config.backends.items()}
         self._running: Counter[str] = Counter()
+        self._full_at: dict[str, float] = dict.fromkeys(config.backends, 0.0)
         self._pokes = {name: [at for at, backend in record.pokes if backend == name] for name in config.backends}
         self._accounts = {
             name: Accounts(self._pokes[name], record.taps[name].reads if name in record.taps else ())
@@ -183,7 +184,8 @@ class Truth:
         model = source.model
         if model.state != CLOSED or source.running is not None or self._at < model.hold.until:
             return
-        free_at = max(model.since, model.hold.until, source.account.able_at, self._woke_at)
+        full_at = self._full_at[source.settings.backend]  # a probe goes first, again and again
+        free_at = max(model.since, model.hold.until, source.account.able_at, self._woke_at, full_at)
         since = max(source.last_started, source.last_ended, free_at)
         if self._at - since > 1.5 * source.settings.interval_s + source.wait_s + SLACK_S:
             self._fail(f"{source.type}: not asked since {source.last_started:.3f}, and could be since {free_at:.3f}")
@@ -229,7 +231,7 @@ class Truth:
         results = [source.mapped(answer) for source, answer in zip(sources, answers, strict=True)]
         unreachable = is_unreachable(exchange, results)
         self._running[name] -= 1
-        self._holds[name].ended(exchange)
+        self._holds[name].ended(exchange, results)
         kind = self._rates[name].ended(exchange, answered=verdict(results) in {Verdict.GOOD, Verdict.ALIVE})
         failing = [s.type for s, result in zip(sources, results, strict=True) if verdict_of(result) is Verdict.BAD]
         sources[0].model.ended(exchange, failing, results, _counted(kind, sources), self._at)
@@ -348,8 +350,8 @@ class Truth:
 
     def _wrong_reason(self, source: Source, known: Known, message: Message) -> str | None:
         model = source.model
-        if (message.error_code, message.cause) != (source.why(known), model.cause):
-            return f"{message.error_code} for {message.cause}, expected {source.why(known)} for {model.cause}"
+        if message.error_code not in source.whys(known) or message.cause != model.cause:
+            return f"{message.error_code} for {message.cause}, expected {source.whys(known)} for {model.cause}"
         expected = model.next_tries(self._at)
         if not any(self._is_told(retry_at, message.retry_at, since=model.since) for retry_at in expected):
             return f"retry at {message.retry_at}, expected {expected}"
@@ -392,7 +394,9 @@ class Truth:
         """After an instant everything that changed in it has been told."""
         for name, backend in self._record.scenario.config.backends.items():
             taken = self._running[name] + (self._knocking[name].running is not None)
-            if taken > backend.connections:
+            if taken == backend.connections:
+                self._full_at[name] = self._at
+            elif taken > backend.connections:
                 self._fail(f"{name}: {taken} calls and knocks at once, expected {backend.connections}")
         for model in self._models.values():
             if model.predicted:
