@@ -232,11 +232,11 @@ class Truth:
         unreachable = is_unreachable(exchange, results)
         self._running[name] -= 1
         self._holds[name].ended(exchange, results)
-        kind = self._rates[name].ended(exchange, answered=verdict(results) in {Verdict.GOOD, Verdict.ALIVE})
+        answered = verdict(results) in {Verdict.GOOD, Verdict.ALIVE}
+        kind = self._rates[name].ended(exchange, answered=answered)
         failing = [s.type for s, result in zip(sources, results, strict=True) if verdict_of(result) is Verdict.BAD]
         sources[0].model.ended(exchange, failing, results, _counted(kind, sources), self._at)
         refused = [code(result) == "RPC_AUTH" for result in results]
-        answered = any(isinstance(result, bytes) for result in results)
         self._accounts[name].ended([source.type for source in sources], refused, exchange, answered)
         for source, method, result in zip(sources, exchange.methods, results, strict=True):
             if kind not in {Kind.TICK, Kind.AGAIN}:
