@@ -289,16 +289,12 @@ class MappingFailed(BackendError):
 class ApplicationError(BackendError):
     """A JSON-RPC error object. `rpc_code` is its ``code``; None if that is not an integer.
 
-    `retry_after_s` is set if the error object came with HTTP status 429 or 503 and a Retry-After header. `status` is
-    the HTTP status that it came with; None if that was a success.
+    `status` is set if it came with an HTTP status that is no success; `retry_after_s` if it did with 429 or 503.
     """
 
     code = ErrorCode.RPC_APPLICATION_ERROR
+    status: int | None = None
 
-    def __init__(
-        self, rpc_code: int | None, message: str, *, retry_after_s: float | None = None, status: int | None = None
-    ) -> None:
-        self.rpc_code = rpc_code
-        self.retry_after_s = retry_after_s
-        self.status = status
+    def __init__(self, rpc_code: int | None, message: str, *, retry_after_s: float | None = None) -> None:
+        self.rpc_code, self.retry_after_s = rpc_code, retry_after_s
         super().__init__(message if rpc_code is None else f"{message} ({rpc_code})")

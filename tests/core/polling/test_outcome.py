@@ -46,6 +46,11 @@ class Uncoded(BackendError):
     code = "SOMETHING"  # type: ignore[assignment]
 
 
+def with_status(status: int, error: ApplicationError) -> ApplicationError:
+    error.status = status
+    return error
+
+
 FAULTS = [
     (Disconnected("refused"), Verdict.FAILURE, ErrorCode.RPC_DISCONNECT),
     (DeadlineExceeded("after 2 s"), Verdict.FAILURE, ErrorCode.RPC_TIMEOUT),
@@ -238,10 +243,10 @@ def test_whatever_shows_a_connection_or_says_nothing_is_not_unreachable(result: 
         (HttpStatus(429, "", retry_after_s=math.nan), True),
         (HttpStatus(429, "", retry_after_s=7.0), False),
         (HttpStatus(503, ""), False),
-        (ApplicationError(-32000, "busy", status=429), True),
-        (ApplicationError(-32601, "unknown", status=429), True),
-        (ApplicationError(-32000, "busy", status=429, retry_after_s=7.0), False),
-        (ApplicationError(-32000, "busy", status=503), False),
+        (with_status(429, ApplicationError(-32000, "busy")), True),
+        (with_status(429, ApplicationError(-32601, "unknown")), True),
+        (with_status(429, ApplicationError(-32000, "busy", retry_after_s=7.0)), False),
+        (with_status(503, ApplicationError(-32000, "busy")), False),
         (ApplicationError(429, "busy"), False),
         (Disconnected("refused"), False),
     ],

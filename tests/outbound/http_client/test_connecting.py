@@ -456,9 +456,10 @@ class TestAKnock:
             await call(client)
             assert [len(peer.requests) for peer in server.peers] == [1, 1]
 
-    async def test_closes_idle_connections_first(self, new_client: NewClient) -> None:
+    async def test_closes_idle_connections_first(self, new_client: NewClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pool, "KNOCKED_S", 3600.0)
         async with scripted(answering(GOOD)) as server:
-            client = new_client(server.url)
+            client = new_client(server.url, idle_s=3600.0)
             await call(client)
             await client.knock()
             await eventually(lambda: len(server.peers) == 2 and server.open_connections == 1)
@@ -527,7 +528,8 @@ class TestAKnock:
             assert "expected an HTTP response" in str(error)
             assert len(server.peers) == 1
 
-    async def test_ends_with_the_client(self, new_client: NewClient) -> None:
+    async def test_ends_with_the_client(self, new_client: NewClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pool, "KNOCKED_S", 3600.0)
         async with scripted(answering(GOOD)) as server:
             client = new_client(server.url)
             await client.knock()

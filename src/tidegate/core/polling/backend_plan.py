@@ -56,3 +56,9 @@ class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
     rpc_error_interval_s: float
     retry_s: float = 1.0
     sources: Sequence[SourcePlan]
+
+    @property
+    def normal_rate_per_s(self) -> float:
+        """How many calls a second the backend gets in good times."""
+        intervals = [source.spec.interval_s for source in self.sources]
+        return sum(1 / interval_s for interval_s in (set(intervals) if self.batch else intervals))

@@ -248,8 +248,7 @@ class BackendState:
             turn.permit, turn.sent, turn.secret = permit, now, secret
             if permit.transition is not None:
                 self._moves.take_in(permit.transition, now, out)
-            for source in turn.group:
-                source.calls.sent(now, at_tick=source in turn.ticks)
+            self._lineup.sent(turn, now)
         else:
             self._lineup.line.end(turn)
             self._lineup.refused(turn.group, turn.breaker, now)

@@ -135,7 +135,7 @@ class Breaker:
         self._data.follow_clock(now)
 
     def refusal(self, now: Instant, *, reached: bool = False) -> NoPermit | None:
-        """Return what `permit` would refuse a call with at `now`; None if it would admit one. Changes nothing."""
+        """Return what `permit` would refuse a call with at `now`; None if it would admit one."""
         match self._data.mode:
             case Mode.OPEN:
                 admits = self._why_admitted(now, reached) is not None
@@ -148,7 +148,7 @@ class Breaker:
     def permit(self, now: Instant, *, reached: bool = False) -> Permit | NoPermit:
         """Ask to make one call now. Record every `Permit`: a probe that is not recorded blocks the next for a while.
 
-        `reached` says that a knock has just found that a connection can be made.
+        `reached`: a knock has just found that a connection can be made.
         """
         refused = self.refusal(now, reached=reached)
         if refused is not None:
@@ -201,15 +201,15 @@ class Breaker:
         jitter: float,
         fault: Fault | None = None,
         came_from: frozenset[str] = frozenset(),
+        failed: frozenset[str] = frozenset(),
         repeats: bool = False,
     ) -> Transition | None:
         """Record the end of the call that `permit` admitted. Return the transition that it caused, if any.
 
-        `fault` says why the call failed, and `came_from` which sources it was for. `jitter`, in [0, 1), is used if this
-        opens the breaker. A permit counts once, and only in the generation in which it was given.
-
-        `repeats` says that this was the repetition of a failed call, and that the breaker has other sources: it is not
-        counted while only one source fails. As soon as another one does, all of the run counts.
+        `fault` says why the call failed, and `came_from` for which sources; `failed` are those for which it failed for
+        any reason. `jitter`, in [0, 1), is used if this opens the breaker. A permit counts once, and only in the
+        generation in which it was given. With `repeats`, this repeated a failed call, and the breaker has other
+        sources: it is not counted while only one source fails. As soon as another one does, all of the run counts.
         """
         if permit.recorded:
             return None
@@ -218,7 +218,8 @@ class Breaker:
             self.late_results += 1
             return None
         self._probe.end()
-        match self._counting.count(verdict, fault=fault, came_from=came_from, repeats=repeats, now=now):
+        failed |= came_from
+        match self._counting.count(verdict, fault, came_from=came_from, failed=failed, repeats=repeats, now=now):
             case None:
                 return None
             case Reason.PROBE_SUCCEEDED as reason:
@@ -238,9 +239,8 @@ class Breaker:
         If the backend asks to be left alone after this, that is a new hold.
         """
         self.release()
-        if self._data.mode is Mode.FORCED_CLOSED:
-            return None
-        return self._enter(Mode.FORCED_CLOSED, Reason.FORCE_CLOSED, now)
+        is_forced = self._data.mode is Mode.FORCED_CLOSED
+        return None if is_forced else self._enter(Mode.FORCED_CLOSED, Reason.FORCE_CLOSED, now)
 
     def reset(self, now: Instant) -> Transition:
         """Close, forget every count, and end an override and a hold. Calls under way no longer count."""

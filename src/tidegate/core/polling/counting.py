@@ -24,7 +24,14 @@ class Counting:
         self._rules = rules
 
     def count(
-        self, verdict: Verdict, *, fault: Fault | None, came_from: frozenset[str], repeats: bool, now: Instant
+        self,
+        verdict: Verdict,
+        fault: Fault | None,
+        *,
+        came_from: frozenset[str],
+        failed: frozenset[str],
+        repeats: bool,
+        now: Instant,
     ) -> Reason | None:
         """Count the end of a call. Return why the breaker closes or opens now; None if it stays as it is.
 
@@ -41,7 +48,13 @@ class Counting:
             case Verdict.SUCCESS:
                 return self._succeeded(now)
             case Verdict.FAILURE:
-                return self._failed(fault, came_from, repeats, now)
+                if not self._continue_run(failed, repeats, now):
+                    return None
+                if fault:
+                    self._data.last_error = LastFailure(fault.code, fault.message, now.wall, came_from)
+                    self._data.last_error_at = now
+                self._data.unreachable = fault is not None and fault.unreachable
+                return self._reason_to_open()
 
     @property
     def wants_witness(self) -> bool:
@@ -62,16 +75,17 @@ class Counting:
         enough = self._data.successes >= self._rules.half_open_successes
         return Reason.PROBE_SUCCEEDED if self._data.mode is Mode.HALF_OPEN and enough else None
 
-    def _failed(self, fault: Fault | None, came_from: frozenset[str], repeats: bool, now: Instant) -> Reason | None:
+    def _continue_run(self, failed: frozenset[str], repeats: bool, now: Instant) -> bool:
+        """Sources have `failed` once more. Return whether that counts."""
         data = self._data
         run = msgspec.structs.replace(
             data.run,
             began=now.mono if data.run.began == LONG_AGO else data.run.began,
-            came_from=data.run.came_from | came_from,
+            came_from=data.run.came_from | failed,
         )
         if repeats and data.mode is Mode.CLOSED and len(run.came_from) == 1:
             data.run = msgspec.structs.replace(run, uncounted=run.uncounted + 1)
-            return None
+            return False
         counts = 1
         if len(run.came_from) > 1:  # not one source is broken, so what was not counted counts now
             counts += run.uncounted
@@ -79,11 +93,7 @@ class Counting:
         data.run = run
         for _ in range(counts):
             self._tally(now, failed=True)
-        data.unreachable = fault is not None and fault.unreachable
-        if fault:
-            data.last_error = LastFailure(fault.code, fault.message, now.wall, came_from)
-            data.last_error_at = now
-        return self._reason_to_open()
+        return True
 
     def _tally(self, now: Instant, *, failed: bool) -> None:
         self.heal(now)

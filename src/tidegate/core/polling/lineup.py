@@ -51,9 +51,10 @@ class Lineup:
         self._behind = behind
         self._draw = draw
         self._schedule = Schedule()
-        rate_per_s = normal_rate_per_s(plan)
-        self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
-        self._catching_up = CatchingUp(rate_per_s=rate_per_s, connections=1 if plan.batch else plan.connections)
+        self._repetitions = Repetitions(plan, rate_per_s=plan.normal_rate_per_s)
+        self._catching_up = CatchingUp(
+            rate_per_s=plan.normal_rate_per_s, connections=1 if plan.batch else plan.connections
+        )
         self.line = Line(plan.connections, over=self._over)
         self.probing = Probing(plan, line=self.line, breakers=breakers, behind=behind, draw=draw, can_knock=can_knock)
         self._asked_for: dict[Source, None] = {}
@@ -133,9 +134,8 @@ class Lineup:
         self._asked_for |= dict.fromkeys(sources)
 
     def repeat(self, failed: Sequence[Source], *, unreachable: bool, now: Instant) -> None:
-        """The calls of `failed`, which were made together, failed: repeat them soon, or when a hold has ended."""
-        not_before = max(now.mono, self._hold_ends_at)
-        self._repetitions.plan(failed, now=now, not_before=not_before, unreachable=unreachable, draw=self._draw)
+        """The calls of `failed`, which were made together, failed: repeat them soon."""
+        self._repetitions.plan(failed, now=now, unreachable=unreachable, draw=self._draw)
 
     def catch_up(self, breaker: Breaker, view: BreakerView, now: Instant) -> None:
         """`breaker` has closed: ask the sources behind it that know nothing of now, one after the other."""
@@ -158,7 +158,7 @@ class Lineup:
 
     def hold(self) -> None:
         """The backend asks to be left alone: those that are yet to be asked are asked when that is over."""
-        self._held_back |= dict.fromkeys(self._catching_up.waiting)
+        self._held_back |= dict.fromkeys([*self._catching_up.waiting, *self._repetitions.waiting])
         self.stop(self._sources.values())
 
     @property
@@ -235,6 +235,12 @@ class Lineup:
         elif breaker.refusal(now) is not None:
             self._held_back |= dict.fromkeys(sources)
 
+    def sent(self, turn: Turn, now: Instant) -> None:
+        """The call of `turn` is sent now. It takes the place of repetitions."""
+        for source in turn.group:
+            self._repetitions.drop(source)
+            source.calls.sent(now, at_tick=source in turn.ticks)
+
     def _over(self, turn: Turn) -> None:
         match turn.why:
             case Why.REPETITION:
@@ -244,8 +250,6 @@ class Lineup:
 
     def _add(self, ready: Sequence[Source], breaker: Breaker, why: Why, *, ticks: Collection[Source] = ()) -> None:
         for group in [ready] if self._plan.batch and ready else [[source] for source in ready]:
-            for source in group:
-                self._repetitions.drop(source)  # this call takes its place
             self.line.add(Turn(group, breaker, why, ticks=ticks))
 
     def _askable(self, sources: Iterable[Source], now: Instant) -> list[Source]:
@@ -288,12 +292,6 @@ class Lineup:
         """Monotonic time at which the backend's newest hold ends or ended; it is the same for all its breakers."""
         held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
         return LONG_AGO if held_until is None else held_until.mono
-
-
-def normal_rate_per_s(plan: BackendPlan) -> float:
-    """Return how many calls a second a backend gets in good times."""
-    intervals = [source.spec.interval_s for source in plan.sources]
-    return sum(1 / interval_s for interval_s in (set(intervals) if plan.batch else intervals))
 
 
 def _turn_in_catching_up(source: Source) -> tuple[bool, bool, float]:

@@ -57,15 +57,7 @@ class Repetitions:
         group = self._groups.get(source)
         return next((at for at, _, each in self._due if each is group), None) if group is not None else None
 
-    def plan(
-        self,
-        failed: Sequence[Source],
-        *,
-        now: Instant,
-        not_before: float,
-        unreachable: bool,
-        draw: Callable[[], float],
-    ) -> None:
+    def plan(self, failed: Sequence[Source], *, now: Instant, unreachable: bool, draw: Callable[[], float]) -> None:
         """The calls of `failed`, which were made together, failed `now`: repeat them together.
 
         Without `unreachable`, a run of failures doubles the wait. Sources that are asked more often than that are left
@@ -82,7 +74,7 @@ class Repetitions:
             self.drop(source)
             self._groups[source] = group
         if group:
-            at = max(now.mono + wait_s, not_before)
+            at = now.mono + wait_s
             if at < self._free_at <= at + SPREAD * self._gap_s:
                 at = self._free_at  # nobody is to find no room only because the wait was short by chance
             self._planned += 1

@@ -55,9 +55,7 @@ class Results:
         """The call of `turn` has ended."""
         assert turn.permit is not None, "no call without a permit"
         verdict, fault = batch_verdict(outcome for outcome, _ in ends)
-        came_from = frozenset(
-            source.type for source, (outcome, _) in zip(turn.group, ends, strict=True) if outcome.verdict is verdict
-        )
+        judged = [(source.type, outcome) for source, (outcome, _) in zip(turn.group, ends, strict=True)]
         has_failed = any(isinstance(outcome, Fault) for outcome, _ in ends)
         if has_failed:
             self._hold([outcome for outcome, _ in ends], now, into)
@@ -70,7 +68,8 @@ class Results:
             now=now,
             jitter=self._draw(),
             fault=fault,
-            came_from=came_from,
+            came_from=frozenset(name for name, outcome in judged if outcome == fault),
+            failed=frozenset(name for name, outcome in judged if outcome.verdict is Verdict.FAILURE),
             repeats=repeats and len(self._parts.behind[turn.breaker.name]) > 1,
         )
         if verdict is not Verdict.IGNORED:
@@ -120,11 +119,14 @@ class Results:
             into.notes.append(backend_held(self._plan.name, until))
 
     def _ask_next(self, turn: Turn, ends: Ends, now: Instant) -> None:
-        """A failed call is repeated; and if one source fails alone, another one is asked whether it fails too."""
+        """A failed call is repeated, after a hold if there is one. If one source fails alone, ask another one, too."""
         breaker = turn.breaker
         if not breaker.is_closed:
             return
         failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
+        if breaker.refusal(now) is not None:
+            self._lineup.refused(failed if self._plan.retry_s else [], breaker, now)
+            return
         unreachable = any(isinstance(outcome, Fault) and outcome.unreachable for outcome, _ in ends)
         self._lineup.repeat(failed, unreachable=unreachable, now=now)
         if turn.answered is False and breaker.wants_witness:  # once, when the failure comes, not at each other call

@@ -1,9 +1,9 @@
 """Makes one HTTP request to a backend and reads its whole answer. Knows nothing of what requests and answers mean."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from yarl import URL
@@ -23,6 +23,8 @@ from tidegate.outbound.http_client.options import (
     tls_context,
 )
 from tidegate.outbound.http_client.pool import Attempt, Pool
+
+_T = TypeVar("_T")
 
 _REQUEST_TIMEOUT = 408
 
@@ -109,9 +111,7 @@ class HttpClient:
         Raises `Disconnected`, or `InvalidResponse` (too large, compressed, not HTTP).
         Has no timeout. Cancelling closes the connection and leaves nothing behind.
         """
-        async with self._ending_when_closed():
-            answer = await self._respond(method, url, body, dict(credentials), attempt or Attempt())
-            return self._read(url, answer)
+        return await self._until_closed(self._answer(method, url, body, dict(credentials), attempt or Attempt()))
 
     async def knock(self) -> None:
         """Make a connection, and keep it for the next request, but not longer than `pool.KNOCKED_S` seconds.
@@ -119,12 +119,7 @@ class HttpClient:
         Nothing is sent: the next request does TLS, if the URL says so. Raises `Disconnected` if there is none. Has no
         timeout. Cancelling leaves nothing behind.
         """
-        async with self._ending_when_closed():
-            self._check_open()
-            await self._pool.knock()
-            if self._closed:  # just now
-                self._pool.clear()
-                self._check_open()
+        await self._until_closed(self._knock())
 
     async def aclose(self) -> None:
         """Close all connections. Calls in flight, and all later ones, raise `Disconnected`."""
@@ -135,15 +130,14 @@ class HttpClient:
             timeout.reschedule(0.0)  # ends calls that are still connecting, which the pool does not know
         await self._pool.aclose()
 
-    @contextlib.asynccontextmanager
-    async def _ending_when_closed(self) -> AsyncIterator[None]:
-        """Map the errors of the block, and end it with `Disconnected` when the client is closed."""
+    async def _until_closed(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do `work` and map its errors. When the client is closed, end it with `Disconnected`."""
         timeout = asyncio.timeout(None)  # never expires by itself: `aclose` makes it expire
         try:
             with mapped(self._peer):
                 async with timeout:
                     self._in_flight.add(timeout)
-                    yield
+                    return await work
         except Disconnected as exc:
             if self._closed:
                 raise Disconnected(f"{self._peer}: the gateway closed the connection") from exc
@@ -154,6 +148,18 @@ class HttpClient:
     def _check_open(self) -> None:
         if self._closed:
             raise Disconnected(f"{self._peer}: the gateway closed the connection")
+
+    async def _knock(self) -> None:
+        self._check_open()
+        await self._pool.knock()
+        if self._closed:  # just now
+            self._pool.clear()
+            self._check_open()
+
+    async def _answer(
+        self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: Attempt
+    ) -> HttpAnswer:
+        return self._read(url, await self._respond(method, url, body, headers, attempt))
 
     async def _respond(
         self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: Attempt

@@ -44,9 +44,8 @@ class Pool:
         """Return a connection for one call, which the caller must give back. If `new`, do not reuse an idle one.
 
         A connection from `knock` comes before all others, and counts as new. Notes in `attempt` whether the
-        connection stood. Raises what opening a connection raises.
+        connection stood, if it makes one. Raises what opening a connection raises.
         """
-        attempt.connected = True
         made = self._take_knocked()
         while made is None and self._idle and not new:
             connection, timer = self._idle.popitem()
