@@ -122,7 +122,7 @@ def _poll(rows: Sequence[Row]) -> Line:
 
 
 def _bounds(rows: Sequence[Row]) -> Line:
-    own = [row for row in rows if row["server"] == OURS]
+    own = [row for row in rows if row["server"] == OURS and row["touched"]]
     late = [row for row in own if row["last_s"] is None or row["last_s"] > row["bound_s"]]
     slowest = max((row["last_s"] or float("inf") for row in own if row["outage"] == Outage.REFUSED.value), default=0.0)
     ours = f"{len(own) - len(late)} of {len(own)} outages; connection refused: {slowest:.1f} s"
