@@ -123,9 +123,21 @@ class Door:
         self.inside += 1  # until the backend has lost it
         taken: asyncio.Task[Any] = self._loop.create_task(self.listener.make_connection(("::1", self._came, 0, 0)))
         try:
-            return await asyncio.shield(taken)
+            sock = await asyncio.shield(taken)
         except asyncio.CancelledError:
             taken.add_done_callback(_close)
+            raise
+        if self.manner is Manner.REFUSED_OR_RESET:
+            await self._reset(sock)
+        return sock
+
+    async def _reset(self, sock: Socket) -> None:
+        """Wait until the reset has come: it is as quick as the connection."""
+        try:
+            while not sock.read_ready():
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            sock.close()
             raise
 
     def _refuses(self) -> bool:
