@@ -1,157 +1,157 @@
-"""The backends of a world: real HTTP/1.1 over virtual sockets, steered by the scenario; and a tap on the calls.
+"""The backends of a world: real HTTP/1.1 over virtual sockets, steered by the scenario.
 
-A backend remembers every good answer that it gave; the tap remembers when calls began, ended, and with what. Together
-they are the truth that clients' messages are held against.
+A backend remembers every good answer that it gave.
 """
 
 import asyncio
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
 from typing import Any
 
-import msgspec
+from simulation.network import Door, Manner
+from simulation.scenario import ANSWERS, LOAD_S, Fate, Fault
+from simulation.virtual import VirtualLoop
 
-from simulation.scenario import Fault, Phase
-from simulation.virtual import Listener, VirtualLoop
-from tidegate.core.instant import Instant
-from tidegate.errors import BackendError, NoCredentials
-from tidegate.ports import Backend, Call
-
-PORT = 80
 FAST_S = 0.2
 """The longest that a healthy backend takes."""
 
 UNMAPPABLE = b'{"nothing":"of what you want"}'
 """An answer in time, well-formed, and without what a source with a mapping looks for."""
 
+LOOKUP_S = 20.0
+"""How long a resolver takes that gets no answer."""
+
+BLINK_S = 0.3
+"""How long a listener that blinks is there, and how long it is away."""
+
 _LENGTH = re.compile(rb"content-length: *([0-9]+)", re.IGNORECASE)
-_PHASES = {Fault.DEAD, Fault.FLAP, Fault.RACE, Fault.CHAOS, Fault.NO_TOKEN}
-_SINGLE_ANSWERS = [fault for fault in Fault if fault not in _PHASES]
-_PHRASES = {200: b"OK", 401: b"Unauthorized", 429: b"Too Many", 500: b"Broken", 503: b"Unavailable"}
+_PHRASES = {200: b"OK", 401: b"Unauthorized", 404: b"Not Found", 429: b"Too Many", 500: b"Broken", 503: b"Unavailable"}
+_MANNERS = {
+    Fault.DEAD: Manner.REFUSED,
+    Fault.NO_NAME: Manner.REFUSED,
+    Fault.UNANSWERED: Manner.UNANSWERED,
+    Fault.RESET: Manner.RESET,
+    Fault.HALF_DEAD: Manner.EVERY_OTHER,
+    Fault.HALF_RESET: Manner.EVERY_OTHER_RESET,
+    Fault.ONE_SLOT: Manner.ONE_SLOT,
+}
+"""How connections are taken under a fault; any other takes them."""
 
-
-class Exchange:
-    """One call of the poller's to its backend. `results` is None while it runs, and after it was given up.
-
-    `ended` is monotonic. `started_as` and `ended_as` number the starts and ends of a backend's calls in the order in
-    which they came.
-    """
-
-    __slots__ = ("backend", "ended", "ended_as", "methods", "results", "sent", "started_as")
-
-    def __init__(self, number: int, backend: str, methods: Sequence[str], sent: Instant) -> None:
-        self.started_as = number
-        self.ended_as = 0
-        self.backend = backend
-        self.methods = methods
-        self.sent = sent
-        self.ended: float | None = None
-        self.results: Sequence[bytes | BackendError] | None = None
-
-
-class Tap:
-    """A `Backend` that notes every exchange of the real one behind it.
-
-    It looks for its token when it is called, so that a call without one decides nothing about the backend.
-    """
-
-    def __init__(
-        self, name: str, backend: Backend, now: Callable[[], Instant], *, has_token: Callable[[], bool]
-    ) -> None:
-        self.exchanges: list[Exchange] = []
-        self._has_token = has_token
-        self._name = name
-        self._backend = backend
-        self._now = now
-        self._numbered = 0
-
-    async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
-        exchange = Exchange(self._next(), self._name, [call.method for call in calls], self._now())
-        self.exchanges.append(exchange)
-        try:
-            if not self._has_token():
-                raise NoCredentials("the token file is not there")
-            answers = await self._backend.call(calls)
-            exchange.results = [answer if isinstance(answer, BackendError) else bytes(answer) for answer in answers]
-        except BackendError as error:
-            exchange.results = [error] * len(calls)
-            raise
-        finally:
-            exchange.ended = self._now().mono
-            exchange.ended_as = self._next()
-        return answers
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
-
-    def _next(self) -> int:
-        self._numbered += 1
-        return self._numbered
+_BREAKS_OFF = frozenset({*_MANNERS, Fault.SLOW_NAME}) - {Fault.UNANSWERED}
+"""Faults that begin with the end of every connection. A machine that is switched off says nothing on any."""
 
 
 class ScriptedBackend:
     """One backend. `given` holds its good answers: method, when the request came, data."""
 
-    def __init__(self, name: str, loop: VirtualLoop, phases: Sequence[Phase], *, timeout_s: float, seed: int) -> None:
+    def __init__(self, name: str, loop: VirtualLoop, fate: Fate, *, timeout_s: float, seed: int) -> None:
         self.given: list[tuple[str, float, bytes]] = []
         self.calls = 0
-        self._name = name
+        self.door = Door(loop, name, fate.syns_s)
         self._loop = loop
-        self._phases = phases
+        self._fate = fate
         self._timeout_s = timeout_s
         self._rng = random.Random(f"backend {name} {seed}")
         self._fault: Fault | None = None
-        self._server: asyncio.Server | None = None
+        self._refused_secret: bytes | None = None
+        self._broken: tuple[str, Fault] | None = None
+        self._recent: deque[float] = deque()
         self._open: dict[_Conversation, None] = {}
 
     async def run(self) -> None:
         """Live through the phases, then stay well until cancelled."""
         loop = self._loop
+        listener: Any = self.door.listener
+        server = await loop.create_server(lambda: _Conversation(self), sock=listener)
         try:
-            for phase in self._phases:
-                self._fault = phase.fault
-                if phase.fault is Fault.FLAP:
-                    await self._flap(phase.end)
-                else:
-                    await (self._die() if phase.fault is Fault.DEAD else self._rise())
-                    await asyncio.sleep(phase.end - loop.time())
+            for phase in self._fate.phases:
+                self._begin(phase.fault)
+                match phase.fault:
+                    case Fault.FLAP:
+                        await self._flap(phase.end)
+                    case Fault.BLINK:
+                        await self._blink(phase.end)
+                    case Fault.ONE_SLOT:
+                        await self._share(phase.end)
+                    case _:
+                        await asyncio.sleep(phase.end - loop.time())
             await loop.create_future()
         finally:
-            await self._die()
+            server.close()
+            self._drop_all()
 
-    def has_token(self) -> bool:
-        """Whether our own token for it can be read now."""
-        return self._fault is not Fault.NO_TOKEN or self._rng.random() < 0.5
+    def secret(self) -> bytes | None:
+        """What our own token for it says now, None if it cannot be read. What was written again says the same."""
+        if self._fault is Fault.NO_TOKEN and self._rng.random() < 0.5:
+            return None
+        now = self._loop.time()
+        return b"secret %d" % sum(rewriting.other for rewriting in self._fate.rewritings if rewriting.at <= now)
 
     def opened(self, conversation: "_Conversation") -> None:
         self._open[conversation] = None
+        if self.door.resets:
+            conversation.drop()
 
     def closed(self, conversation: "_Conversation") -> None:
-        self._open.pop(conversation, None)
+        del self._open[conversation]
+        self.door.inside -= 1
 
     def receive(self, conversation: "_Conversation", body: bytes) -> None:
         """Take one request, and answer it as the present phase says."""
         now = self._loop.time()
         self.calls += 1
-        fault = self._fault
-        if fault is Fault.CHAOS:
-            fault = self._rng.choice([None, None, Fault.LATE, Fault.LATE, *_SINGLE_ANSWERS])
-        elif fault is Fault.RACE:
-            fault = self._rng.choice([Fault.STATUS, Fault.LATE])
+        requests = json.loads(body)
+        fault = self._fault_of(requests)
         delay = 0.0 if self._rng.random() < 0.2 else self._rng.uniform(0.001, FAST_S)
         if fault is Fault.LATE:
             delay = self._rng.uniform(0, 1.6) * self._timeout_s
-        if fault is not Fault.HANG:
-            data = self._answer(fault, json.loads(body), now)
+        elif fault is Fault.OVERLOAD:
+            delay += self._burden(now)
+        elif fault is Fault.HELD_DEAD:
+            self._loop.call_later(FAST_S, self._die_held)
+        if fault not in {Fault.HANG, Fault.UNANSWERED}:
+            data = self._answer(fault, requests, now)
             self._loop.call_later(delay, conversation.respond, data, fault is Fault.TRUNCATED)
+
+    def _fault_of(self, requests: Any) -> Fault | None:
+        """What is wrong with the answer to these requests; for a batch in which one is broken, see `_response`."""
+        match self._fault:
+            case Fault.CHAOS:
+                return self._rng.choice([None, None, Fault.LATE, Fault.LATE, *ANSWERS])
+            case Fault.RACE:
+                return self._rng.choice([Fault.STATUS, Fault.LATE])
+            case Fault.EXPIRED:
+                return Fault.UNAUTHORIZED if self.secret() == self._refused_secret else None
+            case Fault.ONE_BROKEN if isinstance(requests, dict):
+                return self._broken_how(requests["method"])
+        return self._fault
+
+    def _broken_how(self, method: str) -> Fault | None:
+        """The first source that is asked is the broken one."""
+        if self._broken is None:
+            kinds = [Fault.STATUS, Fault.NOT_FOUND, Fault.RPC_ERROR, Fault.CALLER_ERROR, Fault.HANG, Fault.LATE]
+            self._broken = method, self._rng.choice(kinds)
+        return self._broken[1] if self._broken[0] == method else None
+
+    def _burden(self, now: float) -> float:
+        """More calls than the backend can bear take longer than anybody waits."""
+        recent = self._recent
+        recent.append(now)
+        while recent[0] < now - LOAD_S:
+            recent.popleft()
+        return self._timeout_s * (len(recent) / self._fate.bearable) ** 2
 
     def _answer(self, fault: Fault | None, requests: Any, now: float) -> bytes:
         match fault:
             case Fault.STATUS | Fault.NO_TOKEN:
                 return _http(500, b"oops")
-            case Fault.BUSY:
+            case Fault.NOT_FOUND:
+                return _http(404, b"no such route")
+            case Fault.TOO_MANY:
+                return _http(429, b"slow down")
+            case Fault.BUSY | Fault.HELD_DEAD:
                 return _http(self._rng.choice([429, 503]), b"later", retry_after=self._rng.randint(1, 90))
             case Fault.UNAUTHORIZED:
                 return _http(401, b"who are you?")
@@ -165,6 +165,8 @@ class ScriptedBackend:
 
     def _response(self, fault: Fault | None, request: dict[str, Any], now: float) -> bytes:
         method, number = request["method"], request["id"]
+        if self._fault is Fault.ONE_BROKEN and fault is Fault.ONE_BROKEN:
+            fault = Fault.RPC_ERROR if self._broken_how(method) is not None else None
         match fault:
             case Fault.RPC_ERROR:
                 return b'{"jsonrpc":"2.0","id":%d,"error":{"code":-32000,"message":"no"}}' % number
@@ -197,25 +199,58 @@ class ScriptedBackend:
             b"x" * (len(self.given) % 160),
         )
 
-    async def _flap(self, until: float) -> None:
-        loop = self._loop
-        while loop.time() < until:
-            await self._die()
-            await asyncio.sleep(min(self._rng.uniform(0.5, 20), until - loop.time()))
-            await self._rise()
-            await asyncio.sleep(min(self._rng.uniform(0.5, 20), until - loop.time()))
+    def _begin(self, fault: Fault | None) -> None:
+        """Another phase: what it does to connections, and to those that there are."""
+        was_silent = self._fault is Fault.UNANSWERED
+        self._fault = fault
+        self._broken = None
+        self._recent.clear()
+        self._refused_secret = self.secret() if fault is Fault.EXPIRED else None
+        self.door.manner = _MANNERS.get(fault, Manner.TAKEN) if fault is not None else Manner.TAKEN
+        self.door.is_known = fault is not Fault.NO_NAME
+        self.door.lookup_s = LOOKUP_S if fault is Fault.SLOW_NAME else 0.0
+        if fault in _BREAKS_OFF or was_silent:
+            self._drop_all()
 
-    async def _die(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    async def _flap(self, until: float) -> None:
+        while self._loop.time() < until:
+            self._die()
+            await self._sleep(self._rng.uniform(0.5, 20), until)
+            self.door.manner = Manner.TAKEN
+            await self._sleep(self._rng.uniform(0.5, 20), until)
+
+    async def _blink(self, until: float) -> None:
+        while self._loop.time() < until:
+            self._die()
+            await self._sleep(BLINK_S, until)
+            self.door.manner = Manner.TAKEN
+            await self._sleep(BLINK_S, until)
+
+    async def _share(self, until: float) -> None:
+        """Somebody else has the only slot at times."""
+        while self._loop.time() < until:
+            await self._sleep(self._rng.uniform(1, 30), until)
+            while self.door.inside and self._loop.time() < until:
+                await self._sleep(0.5, until)
+            if not self.door.inside:
+                self.door.inside += 1
+                await self._sleep(self._rng.uniform(1, 20), until)
+                self.door.inside -= 1
+
+    async def _sleep(self, seconds: float, until: float) -> None:
+        await asyncio.sleep(min(seconds, until - self._loop.time()))
+
+    def _die_held(self) -> None:
+        if self._fault is Fault.HELD_DEAD:
+            self._die()
+
+    def _die(self) -> None:
+        self.door.manner = Manner.REFUSED
+        self._drop_all()
+
+    def _drop_all(self) -> None:
         for conversation in list(self._open):
             conversation.drop()
-
-    async def _rise(self) -> None:
-        if self._server is None:
-            listener: Any = Listener(self._loop, self._name, PORT)
-            self._server = await self._loop.create_server(lambda: _Conversation(self), sock=listener)
 
 
 class _Conversation(asyncio.Protocol):

@@ -11,7 +11,8 @@ import msgspec
 
 from simulation.clients import DECODER, Message
 from simulation.record import WITNESS, Record
-from simulation.truth import Items, Truth
+from simulation.sources import Items
+from simulation.truth import Truth
 from tidegate.runtime.supervisor import Supervisor
 
 LOOK_S = 1.0

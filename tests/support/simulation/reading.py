@@ -215,6 +215,7 @@ class _Reading:
     def _listen(self, at: float) -> None:
         """No silence longer than a heartbeat's interval, where these are subscribed to."""
         longest = self._record.scenario.config.server.heartbeat_interval_s + SILENCE_S
+        longest += sum(end - begin for begin, end in self._record.sleeps if self._at <= end and begin <= at)
         if wants(self._patterns, "heartbeat") and at - self._at > longest and not self._is_deaf(self._at, at):
             self._record.fail(at, f"{self._visit.client}: silence since {self._at:.3f}")
 

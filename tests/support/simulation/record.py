@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from simulation.backend import Tap
 from simulation.clients import Message, Visit
 from simulation.scenario import Scenario
+from simulation.tap import Tap
 from simulation.virtual import EPOCH_WALL
 from tidegate.core.instant import from_rfc3339
 
@@ -141,7 +141,8 @@ def _around(at: float) -> tuple[float, float]:
 class Record:
     """Everything that a checker needs. `handed` are the snapshots of source types that were written at once.
 
-    `hints` says when somebody asked for a backend to be polled at once.
+    `pokes` says when somebody asked for a backend to be polled at once, `sleeps` from when until when the machine
+    slept.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -155,7 +156,8 @@ class Record:
         self.walls = Walls()
         self.views: dict[str, tuple[frozenset[str], dict[Name, Message]]] = {}
         self.waiting: list[Visit] = []
-        self.hints: list[tuple[float, str]] = []
+        self.pokes: list[tuple[float, str]] = []
+        self.sleeps: list[tuple[float, float]] = []
 
     def fail(self, at: float, what: str) -> None:
         """Note that something was wrong."""

@@ -14,11 +14,8 @@ import async_solipsism  # type: ignore[import-untyped]
 from async_solipsism.clock import Clock as Ticks  # type: ignore[import-untyped]
 from async_solipsism.selector import Selector  # type: ignore[import-untyped]
 from async_solipsism.socket import ListenSocket, Queue, Socket  # type: ignore[import-untyped]
-from yarl import URL
 
 from tidegate.core.instant import Instant
-from tidegate.outbound.http_client.connecting import NewConnection
-from tidegate.outbound.http_client.connection import PooledConnection
 
 EPOCH_WALL = 1_795_000_000.0
 """Unix time at the beginning of every run."""
@@ -41,6 +38,10 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc] # the librar
         self.time = ticks.time
         self.selector = _Selector(ticks)
         self._selector: Any = self.selector
+
+    def stand_still(self, seconds: float) -> None:
+        """Time passes and nothing runs: the machine sleeps."""
+        self.selector.clock.advance(seconds)
 
     @property
     def open_sockets(self) -> int:
@@ -104,32 +105,6 @@ class Listener(ListenSocket):  # type: ignore[misc] # the library has no types
     async def make_connection(self, peername: Any) -> Any:
         self._touch(self)
         return await super().make_connection(peername)
-
-
-async def connected(url: URL, tls: object) -> NewConnection:
-    """A connection to a backend over virtual sockets: `tidegate.outbound.http_client.connecting.Connect`."""
-    assert tls is None
-    assert url.raw_host is not None
-    assert url.port is not None
-    _, connection = await asyncio.get_running_loop().create_connection(PooledConnection, url.raw_host, url.port)
-    return _NewConnection(connection)
-
-
-class _NewConnection:
-    """Is ready for requests from its beginning: there is no TLS here."""
-
-    def __init__(self, connection: PooledConnection) -> None:
-        self._connection = connection
-
-    @property
-    def is_open(self) -> bool:
-        return self._connection.is_open
-
-    async def start(self) -> PooledConnection:
-        return self._connection
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 def run_in_virtual_time(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:

@@ -15,14 +15,15 @@ import structlog
 from fanout import snapshots_of
 from msgspec.structs import asdict
 
-from simulation.backend import ScriptedBackend, Tap
+from simulation.backend import ScriptedBackend
 from simulation.bus import Troubles, UnsteadyBus
 from simulation.checker import check, note_ended
 from simulation.clients import HOST, PORT, Changer, Client, Message, Picky, Resumer, Staller, Visit
 from simulation.order import LOOK_S, Order
 from simulation.record import WITNESS, Record
 from simulation.scenario import Scenario, draw
-from simulation.virtual import Listener, VirtualLoop, WorldClock, connected, run_in_virtual_time
+from simulation.tap import Tap
+from simulation.virtual import Listener, VirtualLoop, WorldClock, run_in_virtual_time
 from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
 from tidegate.inbound import server
@@ -121,7 +122,8 @@ class _World:
                 await stack.enter_async_context(_background(script.run()))
             supervisor = await self._gateway(stack)
             await stack.enter_async_context(_background(self._jump()))
-            await stack.enter_async_context(_background(self._hint(supervisor)))
+            await stack.enter_async_context(_background(self._sleep()))
+            await stack.enter_async_context(_background(self._poke(supervisor)))
             if self._order is not None:
                 await stack.enter_async_context(_background(self._compare(self._order, supervisor, self._gateway_made)))
             await asyncio.gather(*(client.run() for client in self._clients()))
@@ -132,7 +134,7 @@ class _World:
     def _backend(self, name: str) -> ScriptedBackend:
         scenario = self._scenario
         timeout_s = scenario.config.backends[name].timeout_s
-        script = ScriptedBackend(name, self._loop, scenario.phases[name], timeout_s=timeout_s, seed=scenario.seed)
+        script = ScriptedBackend(name, self._loop, scenario.fates[name], timeout_s=timeout_s, seed=scenario.seed)
         self._record.given[name] = script.given
         return script
 
@@ -159,9 +161,9 @@ class _World:
             real = JsonRpcBackend(
                 HttpOptions(url=planned.endpoint.options.url),
                 wall_clock=clock.wall,
-                connect=connected,
+                connect=self._scripts[name].door.connected,
             )
-            tap = self._record.taps[name] = Tap(name, real, clock.now, has_token=self._scripts[name].has_token)
+            tap = self._record.taps[name] = Tap(name, real, clock.now, secret=self._scripts[name].secret)
             stack.push_async_callback(tap.aclose)
             pollers.append(
                 BackendPoller(
@@ -219,15 +221,19 @@ class _World:
             self._clock.jump(seconds)
             self._record.walls.jumped(self._loop.time(), seconds)
 
-    async def _hint(self, supervisor: Supervisor) -> None:
-        """Somebody says now and then that something has changed, twice in a row."""
-        rng = random.Random(f"hints {self._scenario.seed}")
-        while True:
-            await asyncio.sleep(rng.expovariate(1 / 600))
-            backend = rng.choice(list(self._scenario.config.backends))
-            self._record.hints.append((self._loop.time(), backend))
-            await supervisor.poll(backend)
-            await asyncio.sleep(rng.uniform(0, 0.2))
+    async def _sleep(self) -> None:
+        """The machine sleeps, with everything on it."""
+        for at, seconds in self._scenario.sleeps:
+            await asyncio.sleep(at - self._loop.time())
+            begin = self._loop.time()
+            self._loop.stand_still(seconds)
+            self._record.sleeps.append((begin, self._loop.time()))
+
+    async def _poke(self, supervisor: Supervisor) -> None:
+        """Somebody says now and then that something has changed at a backend."""
+        for at, backend in self._scenario.pokes:
+            await asyncio.sleep(at - self._loop.time())
+            self._record.pokes.append((self._loop.time(), backend))
             await supervisor.poll(backend)
 
     def _check_leaks(self) -> None:
