@@ -58,7 +58,7 @@ def test_the_secret_is_read_once_a_second_while_somebody_waits_and_not_otherwise
     house = House(0)
     assert house.accounts.read_at is None
     house.ends("a.x", REFUSED, 10.0)  # for 2.5 s
-    read_at = []
+    read_at: list[float | None] = []
     for now in (10.0, 11.0, 12.0):
         assert house.accounts.read_at is not None
         assert house.accounts.read_at <= now

@@ -800,8 +800,9 @@ class TestReached:
             permit = breaker.permit(at(seconds + 0.9), reached=True)
             if isinstance(permit, Permit):
                 breaker.record(permit, Verdict.SUCCESS, now=at(seconds + 0.9), jitter=0.0)
-        assert breaker.episode is not None
-        assert breaker.episode.openings > 1
+        episode = breaker.episode
+        assert episode is not None
+        assert episode.openings > 1
         breaker.reset(at(4.0))
         assert (breaker.episode, breaker.run) == (None, Run())
         fail(breaker, 5.0, fault=UNREACHABLE)
