@@ -27,6 +27,7 @@ class SourceCalls:
         "last_sent",
         "refusals",
         "refused_secret",
+        "speaks_for_tick",
         "tick_refused",
         "waits_until",
     )
@@ -43,6 +44,8 @@ class SourceCalls:
         """Whether a tick led to no call because the breaker was not closed, since it was last asked."""
         self.failed_alone = False
         """Whether its newest call failed, and its breaker was closed all the same."""
+        self.speaks_for_tick = False
+        """Whether the end of the call under way says what a tick had to say, which came when it was about to end."""
         self.refusals = 0
         """How many of its calls in a row were refused for its account."""
         self.refused_secret: bytes | None = None
@@ -88,6 +91,7 @@ class SourceCalls:
         self.tick_refused = False
         if not at_tick:
             self.last_off_grid = now.mono
+        self.speaks_for_tick = False
         self.end.begin(now.mono + self._timeout_s)
 
     def end_turn(self) -> None:
