@@ -23,6 +23,7 @@ class SourceCalls:
         "end",
         "failed_alone",
         "in_flight",
+        "knows_secret",
         "last_off_grid",
         "last_sent",
         "refusals",
@@ -50,6 +51,8 @@ class SourceCalls:
         """How many of its calls in a row were refused for its account."""
         self.refused_secret: bytes | None = None
         """What the newest of them authenticated with; None if that could not be read."""
+        self.knows_secret = True
+        """Whether `refused_secret` is known. Secrets are not carried to another process."""
         self.waits_until = LONG_AGO
         """Until when it waits because of that."""
         self._timeout_s = timeout_s
@@ -63,6 +66,7 @@ class SourceCalls:
         resumed.tick_refused = carried.tick_refused
         resumed.failed_alone = carried.failed_alone
         resumed.refusals = carried.refusals
+        resumed.knows_secret = False
         resumed.waits_until = resumed_time(carried.waits_until, now)
         return resumed
 
@@ -102,7 +106,7 @@ class SourceCalls:
     def refused(self, secret: bytes | None, now: Instant, draw: Callable[[], float]) -> None:
         """Its account was refused, with this `secret`; None if that could not be read."""
         self.refusals += 1
-        self.refused_secret = secret
+        self.refused_secret, self.knows_secret = secret, True
         self.waits_until = now.mono + REFUSED_WAIT.delay_s(self.refusals, jitter=draw())
 
     def end_wait(self) -> None:
