@@ -24,7 +24,7 @@ def draw_all() -> list[Path]:
         return []
     mpl.use("Agg")
     mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
-    return [path for path in (_draw_fanout(), _draw_growth()) if path]
+    return [path for path in (_draw_fanout(), _draw_growth(), _draw_herd()) if path]
 
 
 def _draw_fanout() -> Path | None:
@@ -61,6 +61,27 @@ def _draw_growth() -> Path | None:
             axes[row][column].set_ylabel(label)
     axes[0][0].legend(frameon=False)
     path = RESULTS / "growth.png"
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def _draw_herd() -> Path | None:
+    from matplotlib import pyplot as plt
+
+    found = load("herd")
+    if found is None:
+        return None
+    figure, axes = plt.subplots(1, len(found.rows), figsize=(14, 3), layout="constrained", squeeze=False)
+    for axis, row in zip(axes[0], found.rows, strict=True):
+        axis.bar(range(len(row["per_second"])), row["per_second"], width=1.0, align="edge", color=OURS)
+        axis.axhline(row["cap_per_s"], color="#c2571a", label=f"cap, {row['cap_per_s']:.0f} per s")
+        axis.axhline(row["normal_per_s"], color="#8a929c", label=f"normal rate, {row['normal_per_s']:.0f} per s")
+        axis.axvline(row["last_s"] or 0.0, color="#333", linestyle=":", label="all are fresh")
+        axis.set_title(f"{row['outage']} for {row['outage_s']:g} s: calls in each second after", fontsize=9, loc="left")
+        axis.set_xlabel("seconds since the backend is back")
+    axes[0][0].legend(frameon=False)
+    path = RESULTS / "herd.png"
     figure.savefig(path)
     plt.close(figure)
     return path

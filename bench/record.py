@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench import targets
 from bench.catalogue import SCENARIOS
@@ -11,8 +12,11 @@ from bench.plots import draw_all
 from bench.programs import HERE
 from bench.results import load, save, taken_now
 from bench.scenario import Scenario, markdown
+from bench.scenarios.recovery import RECOVERY, landing_table
 
 README = HERE / "README.md"
+
+LANDING = HERE.parent / "README.md"
 
 BEGIN, END = "<!-- recorded -->", "<!-- /recorded -->"
 
@@ -35,12 +39,19 @@ def record(wanted: Sequence[str]) -> int:
 
 
 def write_readme() -> None:
-    """Put all that is recorded into README.md, between its marks."""
+    """Put all that is recorded into README.md, between its marks, and the short table into the project's."""
     pictures = [f"![{path.stem}](results/{path.name})" for path in draw_all()]
     parts = [markdown(targets.table()), *pictures, *map(_section, SCENARIOS.values())]
-    recorded = "\n\n".join([BEGIN, *filter(None, parts), END])
-    text = re.sub(f"{BEGIN}.*{END}", lambda _: recorded, README.read_text(), flags=re.DOTALL)
-    README.write_text(text)
+    _put("\n\n".join(filter(None, parts)), README)
+    found = load(RECOVERY.name)
+    if found is not None:
+        _put(markdown(landing_table(found.rows)), LANDING)
+
+
+def _put(recorded: str, page: Path) -> None:
+    """Write `recorded` between the marks of `page`."""
+    text = f"{BEGIN}\n\n{recorded}\n\n{END}"
+    page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: text, page.read_text(), flags=re.DOTALL))
 
 
 def _section(scenario: Scenario) -> str:

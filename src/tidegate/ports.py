@@ -160,7 +160,7 @@ class Checked(Protocol):
 
 
 class Store(Protocol):
-    """Keeps the last good values across restarts."""
+    """Keeps the last good values across restarts. See `KeepsPublished` for an extension."""
 
     async def load(self) -> Sequence[SavedValue]:
         """Return all saved values."""
@@ -193,7 +193,8 @@ class KeepsPublished(Protocol):
     def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
         """Queue `values` to be written and the (type, key) pairs of `gone` to be deleted.
 
-        Returns immediately. The changes must be durable within 1 second, those of one call all or none.
+        Returns immediately. The changes must be durable within 0.9 seconds, those of one call all or none. (Publishers
+        are promised 1 second, and the gateway collects changes for 0.1 s.)
         """
         ...
 

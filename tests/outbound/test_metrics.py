@@ -20,6 +20,7 @@ from tidegate.core.measurements import (
     PollEnded,
     RepetitionEnded,
     RequestRefused,
+    StoreWritten,
     TicksMissed,
 )
 from tidegate.core.topics import PatternSet
@@ -113,6 +114,17 @@ def test_knocks_and_repetitions_by_their_results() -> None:
         ("engine", "failed"): 0,
         ("engine", "no_room"): 0,
     }
+
+
+def test_writes_of_the_store_are_counted_and_what_waits_for_the_disk_is_shown() -> None:
+    metrics = made()
+    assert samples(metrics, "tidegate_store_writes_total") == {("ok",): 0, ("failed",): 0}
+    seen = []
+    for unwritten in (0, 7, 9, 0):
+        metrics.observe(StoreWritten(unwritten))
+        seen.append(samples(metrics, "tidegate_store_unwritten")[()])
+    assert seen == [0, 7, 9, 0]
+    assert samples(metrics, "tidegate_store_writes_total") == {("ok",): 2, ("failed",): 2}
 
 
 def test_what_a_knock_and_a_repetition_can_come_to_is_counted_from_the_start() -> None:

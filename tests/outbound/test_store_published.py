@@ -188,6 +188,14 @@ async def test_what_could_not_be_written_is_told_and_is_there_once_it_can_be(
     ]
 
 
+async def test_what_cannot_be_written_before_the_end_is_lost_and_told(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with opened(tmp_path) as store:
+            store._database.connection.execute("PRAGMA query_only = 1")
+            store.save_published([DOOR, JOB])
+    assert (lines[-1]["log_level"], lines[-1]["values"]) == ("error", 2)
+
+
 async def test_deletions_that_wait_for_the_disk_are_never_more_than_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

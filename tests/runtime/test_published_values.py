@@ -28,7 +28,9 @@ def draft(key: str, data: bytes = b"1", *, event_type: str = "lab.job", retain: 
 
 
 async def publish(house: House, *drafts: Draft) -> None:
+    """Publish `drafts`, and wait until the store has them."""
     await house.gateway.publishers.publish(drafts, UNRESTRICTED)
+    await asyncio.sleep(0.15)
 
 
 def shown(house: House) -> dict[str | None, dict[str, Any]]:

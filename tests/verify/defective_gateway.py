@@ -20,6 +20,7 @@ from tidegate.core.polling import outcome
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import State, Transition
 from tidegate.core.polling.catching_up import CatchingUp
+from tidegate.core.polling.counting import Counting
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.outcome import ClassifyPolicy, Fault, Verdict
 from tidegate.core.polling.permit import NoPermit, Permit
@@ -47,7 +48,7 @@ def stale_flag_missing() -> None:
 
 def breaker_never_opens() -> None:
     """Failures are counted, and nothing follows."""
-    plant(Breaker, "_reason_to_open", lambda right: lambda self: None)
+    plant(Counting, "_reason_to_open", lambda right: lambda self: None)
 
 
 def error_overwrites_the_cache() -> None:
@@ -72,8 +73,8 @@ def probe_stampede() -> None:
     """Whoever asks while it is half-open is a probe (purgatory, aiobreaker, circuitbreaker, hyx)."""
 
     def admitting(right: Callable[..., NoPermit | None]) -> Callable[..., NoPermit | None]:
-        def refusal(self: Breaker, now: Instant) -> NoPermit | None:
-            return None if self.view().state is State.HALF_OPEN else right(self, now)
+        def refusal(self: Breaker, now: Instant, **about: Any) -> NoPermit | None:
+            return None if self.view().state is State.HALF_OPEN else right(self, now, **about)
 
         return refusal
 

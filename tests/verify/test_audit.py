@@ -120,6 +120,8 @@ def reported(at: float, failures: int, suppressed: int = 0, source: str = "syste
         ([reported(1, 1), reported(2, 4, 1)], 1.0, ["3 failures since the last rpc_error, but suppressed is 1"]),
         ([reported(1, 1), reported(1, 1, source="other.source"), reported(1.5, 2, source="other.source")], 1.0, []),
         ([reported(1, 7), reported(1.5, 1, 3)], 1.0, []),
+        ([reported(1, 7), reported(2, 3, 4)], 1.0, []),
+        ([reported(1, 7), reported(2, 3, 1)], 1.0, ["-4 failures since the last rpc_error, but suppressed is 1"]),
     ],
 )
 def test_a_report_too_many_or_uncounted_is_found(

@@ -24,7 +24,7 @@ class MadeUp:
         self._trouble = trouble
         self._dead = dead
 
-    async def recover(self) -> None:
+    async def recover_fully(self) -> None:
         self.told.append("recover")
         if self._trouble:
             raise CouldNotTest(self._trouble)

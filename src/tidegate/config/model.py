@@ -24,8 +24,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
 
     `host`: Address or name to listen on. An address other than loopback needs `[auth]`.
     `port`: TCP port; 0 for any free port.
-    `state_dir`: Directory for the last good values. "" turns it off. The default is $STATE_DIRECTORY, else tidegate/
-        under the XDG state home; without a home directory, it is off.
+    `state_dir`: Directory for the last good values. What publishers had retained is kept there too. "" turns it off.
+        The default is $STATE_DIRECTORY, else tidegate/ under the XDG state home; without a home directory, it is off.
     `allowed_hosts`: Names that a Host header may contain, besides localhost, 127.0.0.1, [::1], the bound address and
         the address at which the connection arrived.
     `allowed_origins`: Origins whose pages may connect, besides those of the same host; "null" means file:// pages.

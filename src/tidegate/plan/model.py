@@ -65,7 +65,7 @@ class PlannedBackend(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole gateway. `store` is the directory of the last good values, None if they are not kept on disk."""
+    """A whole gateway. `store` is the directory of saved values, None if they are not kept on disk."""
 
     address: Address
     tls: TlsFiles | None

@@ -102,6 +102,7 @@ class Gateway:
                 yield
             finally:
                 self._publisher.close()
+                self.published.save()
                 if self._sending_away is not None:
                     self._sending_away.cancel()
 
@@ -161,7 +162,6 @@ class Gateway:
                 self._keep(event, now)
                 self._hand_to_hub(event)
             # Otherwise it was delivered before: after a reconnect, a bus may deliver a few events again.
-        self.published.save(now)
 
     def epoch_changed(self, position: Position) -> None:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))

@@ -23,9 +23,12 @@ from tidegate.core.envelope import encode_draft
 from tidegate.core.events import Event
 from tidegate.core.instant import Instant
 from tidegate.errors import BusError, StoreError
-from tidegate.ports import Clock, KeepsPublished, Store
+from tidegate.ports import Clock, KeepsPublished, Store, Timer
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.lanes import EventPublisher
+
+HAND_OVER_S = 0.1
+"""What was delivered waits so long for the store, and is handed over together: that makes each publish cheap."""
 
 MOVED_AT_ONCE = 500
 """Most values that are saved again in one turn of the event loop after the wall clock was set."""
@@ -71,6 +74,7 @@ class PublishedValues:
         """The monotonic time at which each value with a `ttl_s` ends."""
         self._changed: dict[Name, Event] = {}
         """What was delivered and not handed to the store yet."""
+        self._hand_over_timer: Timer | None = None
         self._restored: dict[Name, PublishedValue] = {}
         """What is being published again just now: it is on disk already."""
         self._only_on_disk: set[Name] = set()
@@ -79,28 +83,33 @@ class PublishedValues:
         """What is to be saved again because the wall clock was set."""
 
     def note(self, event: Event, now: Instant) -> None:
-        """`event`, which retains or removes a value, was delivered `now`. Call `save` after the last of a delivery."""
+        """`event`, which retains or removes a value, was delivered `now`."""
         draft = event.draft
         if draft.type in self._ours:
             return
         name = (draft.type, draft.key or "")
         self.expires.pop(name, None)
-        ends = None if draft.gone else _end(event, now.mono)
-        if ends is not None:
-            self.expires[name] = ends
+        if draft.ttl_s is not None and not draft.gone:
+            self.expires[name] = now.mono - event.age_s + draft.ttl_s
         if self._store is not None and not self._is_on_disk(name, event):
             self._changed[name] = event
+            if self._hand_over_timer is None:
+                self._hand_over_timer = self._clock.call_at(now.mono + HAND_OVER_S, self.save)
 
-    def save(self, now: Instant) -> None:
-        """Hand everything that was noted to the store, as one change."""
-        if self._changed:
-            changed, self._changed = self._changed, {}
-            values = [_row(event, ends_at=_end(event, now.wall)) for event in changed.values() if not event.draft.gone]
-            self._hand_over(values, [name for name, event in changed.items() if event.draft.gone])
+    def save(self) -> None:
+        """Hand everything that was noted to the store, as one change. Call it at the end; meanwhile a timer does."""
+        if self._hand_over_timer is not None:
+            self._hand_over_timer.cancel()
+            self._hand_over_timer = None
+        changed, self._changed = self._changed, {}
+        now = self._clock.now()
+        values = [self._row(event, now) for event in changed.values() if not event.draft.gone]
+        self._hand_over(values, [name for name, event in changed.items() if event.draft.gone])
 
     def clear(self) -> None:
         """Another epoch has begun, without any of the values in `retained`. Call this before they are cleared there."""
         self.expires.clear()
+        self._changed.clear()
         self._restored.clear()
         self._hand_over([], [name for name in self._retained.walk() if name[0] not in self._ours])
 
@@ -164,14 +173,17 @@ class PublishedValues:
         saved = self._restored.pop(name, None)
         return saved is not None and (saved.timestamp, saved.data) == (event.timestamp, event.draft.data)
 
+    def _row(self, event: Event, now: Instant) -> PublishedValue:
+        draft, key = event.draft, event.draft.key or ""
+        ends = self.expires.get((draft.type, key))
+        ends_at = None if ends is None else now.wall_at(ends)
+        return PublishedValue(draft.type, key, draft.data, event.timestamp, draft.ttl_s, ends_at)
+
     def _save_moved(self) -> None:
         now = self._clock.now()
         names, self._moved = self._moved[:MOVED_AT_ONCE], self._moved[MOVED_AT_ONCE:]
-        values = []
-        for name in names:
-            event, ends = self._retained.get(*name), self.expires.get(name)
-            if event is not None and ends is not None:
-                values.append(_row(event, ends_at=now.wall_at(ends)))
+        events = [self._retained.get(*name) for name in names]
+        values = [self._row(event, now) for event in events if event is not None]
         self._hand_over(values, [])
         if self._moved:
             asyncio.get_running_loop().call_soon(self._save_moved)
@@ -194,17 +206,6 @@ async def _in_steps(steps: Generator[None, None, T]) -> T:
             result: T = end.value
             return result
         await asyncio.sleep(0)
-
-
-def _end(event: Event, now: float) -> float | None:
-    """Return when the `ttl_s` of `event`, which was delivered `now`, is over, by the clock of `now`."""
-    ttl_s = event.draft.ttl_s
-    return None if ttl_s is None else now - event.age_s + ttl_s
-
-
-def _row(event: Event, *, ends_at: float | None) -> PublishedValue:
-    draft = event.draft
-    return PublishedValue(draft.type, draft.key or "", draft.data, event.timestamp, draft.ttl_s, ends_at)
 
 
 def _tell_unrestored(found: Restoration) -> None:

@@ -122,7 +122,9 @@ def _miscounts(
     if interval_s is not None and apart_s < interval_s - RESOLUTION_S:
         yield f"two rpc_error in one episode, {apart_s:.3f} s apart"
     told = this[1].consecutive_failures - previous[1].consecutive_failures
-    if told != this[1].suppressed + 1:
+    # An episode goes on if the source was well only for a moment. Then all failures since were not reported.
+    is_next_run = this[1].suppressed + 1 >= this[1].consecutive_failures
+    if told != this[1].suppressed + 1 and not is_next_run:
         yield f"{told} failures since the last rpc_error, but suppressed is {this[1].suppressed}"
 
 

@@ -79,7 +79,9 @@ class Deployment:
         self.interval_s = max(source.interval_s for source in sources)
         self.settings = settings
         self.programs = programs
-        self.patience_s = 10.0 + 8 * self.interval_s
+        # The sources of a gateway of our own that are polled seldom are asked when we say so.
+        waited_s = self.interval_s if settings is None else min(settings.intervals_s.values())
+        self.patience_s = 10.0 + 8 * waited_s
 
     @property
     def is_local(self) -> bool:
@@ -108,6 +110,16 @@ class Deployment:
                 raise CouldNotTest(f"with a healthy backend the gateway does not become fresh: {problem}")
             await asyncio.sleep(POLL_S)
             problem = await self._trouble()
+
+    async def recover_fully(self) -> None:
+        """Like `recover`, and then wait until the next failure of a source is the first one of an episode.
+
+        Its episodes of errors are over when it was well for `rpc_error_interval_s`. Nothing is waited for if that is
+        unknown.
+        """
+        await self.recover()
+        if self.settings is not None:
+            await asyncio.sleep(self.settings.rpc_error_interval_s)
 
     async def heal(self) -> None:
         """Switch off all faults and release all held answers. Raises `CouldNotTest`."""

@@ -70,7 +70,7 @@ async def play(scenario: Scenario, deployment: Deployment, progress: Progress) -
     trial = Trial(deployment, progress)
     obstacle: str | None = None
     try:
-        await deployment.recover()
+        await deployment.recover_fully()
         await scenario.play(trial)
     except CheckFailed:
         pass

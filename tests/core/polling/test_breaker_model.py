@@ -3,7 +3,11 @@
 The model keeps the rules as plain data: a list of what was recorded since the last transition, from which it works out
 what must happen next. After each step everything that the breaker shows must be what the model says. The numbered
 invariants are those of the design's list.
+
+Knocks, pokes, episodes of openings and repetitions that are not counted are part of it.
 """
+
+from copy import deepcopy
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,9 +22,12 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tidegate.core.instant import Instant
-from tidegate.core.polling.breaker import Breaker
+from tidegate.core.instant import LONG_AGO, Instant
+from tidegate.core.polling.breaker import POKE_EVERY_S, Breaker
+from tidegate.core.polling.breaker_runs import Episode
 from tidegate.core.polling.breaker_values import BreakerRules, LastFailure, Reason, State, Transition
+from tidegate.core.polling.carried import CarriedBreaker
+from tidegate.core.polling.counting import WITNESS_AT
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import NoPermit, Permit
 from tidegate.errors import ErrorCode
@@ -30,6 +37,7 @@ OPEN_MAX_S = 20.0
 HEAL_S = 10.0
 PROBE_DEADLINE_S = 3.0
 WINDOW_S = 6.0
+ROUNDED_S = 1e-4
 
 ALLOWED = {
     (State.CLOSED, State.OPEN),
@@ -45,8 +53,37 @@ FAULTS = st.none() | st.builds(
     st.sampled_from([ErrorCode.RPC_TIMEOUT, ErrorCode.RPC_DISCONNECT]),
     st.just("down"),
     st.just(Verdict.FAILURE),
+    unreachable=st.booleans(),
 )
+NAMES = st.sampled_from([frozenset({"a.x"}), frozenset({"a.x"}), frozenset({"b.x"}), frozenset({"a.x", "b.x"})])
 HOLDS = st.sampled_from([0.5, 7.0, 50.0])
+
+
+def upper_half(n: int, first_s: float, jitter: float) -> float:
+    """The n-th wait in a row: doubled each time up to the longest, in the upper half of that."""
+    longest = first_s
+    for _ in range(n - 1):
+        longest = min(2 * longest, OPEN_MAX_S)
+    return (longest + longest * jitter) / 2
+
+
+def untimed(carried: CarriedBreaker) -> tuple[object, ...]:
+    """What is carried, but for its times and its generation."""
+    episode = carried.episode
+    return (
+        carried.mode,
+        carried.failures,
+        carried.successes,
+        carried.openings,
+        carried.cause,
+        carried.uncounted,
+        carried.run_from,
+        carried.unreachable,
+        None if episode is None else (episode.openings, episode.fruitless),
+        len(carried.window),
+        [(move.from_state, move.to, move.reason) for move in carried.history],
+        None if carried.last_error is None else (carried.last_error.code, carried.last_error.came_from),
+    )
 
 
 class Ticket:
@@ -97,6 +134,13 @@ class BreakerMachine(RuleBasedStateMachine):
         self.probe: tuple[int, float] | None = None
         self.late = 0
         self.number = 0
+        self.unreachable = False
+        self.failing: frozenset[str] = frozenset()
+        self.uncounted = 0
+        self.episode: Episode | None = None
+        self.before_knock: Instant | None = None
+        self.poked = False
+        self.poked_at = LONG_AGO
         self.predicted: list[Transition] = []
         assert self.breaker.initial().reason is Reason.START
 
@@ -124,37 +168,68 @@ class BreakerMachine(RuleBasedStateMachine):
         until = Instant(self.mono + seconds, self.wall + seconds)
         if self.held_until is None or until.mono > self.held_until.mono:
             self.held_until = until
+        self.poked = False
         self.breaker.hold(until)
+
+    @rule()
+    def poke(self) -> None:
+        """At most once in ten seconds, and only while it is open of its own accord and not held."""
+        if self.opened_itself and not self.is_held and self.mono >= self.poked_at + POKE_EVERY_S:
+            self.poked, self.poked_at = True, self.mono
+        assert self.breaker.poke(self.now) is self.poked
 
     @rule()
     def an_operator_ends_the_hold_at_another_breaker(self) -> None:
         self.held_until = None
         self.breaker.release()
 
-    @rule(target=tickets)
-    def ask(self) -> Ticket | MultipleResults[Ticket]:
-        return self.begin_call() or multiple()
+    @rule(target=tickets, reached=st.booleans())
+    def ask(self, reached: bool) -> Ticket | MultipleResults[Ticket]:
+        """Also after a knock that found something."""
+        return self.begin_call(reached) or multiple()
 
-    @rule(ticket=tickets, verdict=VERDICTS, jitter=SHARES, fault=FAULTS)
-    def land(self, ticket: Ticket, verdict: Verdict, jitter: float, fault: Fault | None) -> None:
+    @rule(ticket=tickets, verdict=VERDICTS, jitter=SHARES, fault=FAULTS, names=NAMES, repeats=st.booleans())
+    def land(
+        self,
+        ticket: Ticket,
+        verdict: Verdict,
+        jitter: float,
+        fault: Fault | None,
+        names: frozenset[str],
+        repeats: bool,
+    ) -> None:
         """Also later than any transition, and more than once."""
-        self.end_call(ticket, verdict, jitter, fault)
+        self.end_call(ticket, verdict, jitter, fault, names, repeats)
 
-    @rule(verdicts=st.lists(VERDICTS, min_size=1, max_size=5), jitter=SHARES, fault=FAULTS)
-    def call(self, verdicts: list[Verdict], jitter: float, fault: Fault | None) -> None:
-        for verdict in verdicts:
+    @rule(
+        calls=st.lists(st.tuples(VERDICTS, NAMES, st.booleans()), min_size=1, max_size=5), jitter=SHARES, fault=FAULTS
+    )
+    def call(self, calls: list[tuple[Verdict, frozenset[str], bool]], jitter: float, fault: Fault | None) -> None:
+        for verdict, names, repeats in calls:
             ticket = self.begin_call()
             if ticket is not None:
-                self.end_call(ticket, verdict, jitter, fault)
+                self.end_call(ticket, verdict, jitter, fault, names, repeats)
 
-    def begin_call(self) -> Ticket | None:
-        may, probing = self.predict_admission()
-        assert (self.breaker.refusal(self.now) is None) is may
+    @precondition(lambda self: self.opened_itself and self.unreachable)
+    @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 8.0]), verdict=VERDICTS, jitter=SHARES, fault=FAULTS)
+    def a_knock_finds_something(self, seconds: float, verdict: Verdict, jitter: float, fault: Fault | None) -> None:
+        """And its probe goes at once."""
+        self.mono += seconds
+        self.wall += seconds
+        ticket = self.begin_call(reached=True)
+        if ticket is not None:
+            self.end_call(ticket, verdict, jitter, fault, frozenset({"a.x"}), False)
+
+    def begin_call(self, reached: bool = False) -> Ticket | None:
+        may, probing, reason = self.predict_admission(reached)
+        assert (self.breaker.refusal(self.now, reached=reached) is None) is may
         if may:
             self.heal()
         if probing and self.state is State.OPEN:
-            self.move(State.HALF_OPEN, Reason.RETRY_DUE, cause=self.cause)
-        admission = self.breaker.permit(self.now)
+            retry_at = self.retry_at
+            self.move(State.HALF_OPEN, reason, cause=self.cause)
+            self.before_knock = retry_at if reason is Reason.REACHABLE else None
+        admission = self.breaker.permit(self.now, reached=reached)
         if not may:
             assert admission == NoPermit(self.next_try_at)
             return None
@@ -165,16 +240,26 @@ class BreakerMachine(RuleBasedStateMachine):
             self.probe = (self.number, self.mono + PROBE_DEADLINE_S)
         return Ticket(admission, self.generation, self.number)
 
-    def end_call(self, ticket: Ticket, verdict: Verdict, jitter: float, fault: Fault | None) -> None:
+    def end_call(
+        self,
+        ticket: Ticket,
+        verdict: Verdict,
+        jitter: float,
+        fault: Fault | None,
+        names: frozenset[str],
+        repeats: bool,
+    ) -> None:
         fault = fault if verdict is Verdict.FAILURE else None
         before = self.breaker.view(), self.breaker.retry_at_mono
         live = self.is_live(ticket)
         if live:
-            self.predict_verdict(verdict, fault, jitter)
+            self.predict_verdict(verdict, fault, jitter, names, repeats)
         elif not ticket.used:
             self.late += 1
         ticket.used = True
-        transition = self.breaker.record(ticket.permit, verdict, now=self.now, jitter=jitter, fault=fault)
+        transition = self.breaker.record(
+            ticket.permit, verdict, now=self.now, jitter=jitter, fault=fault, came_from=names, repeats=repeats
+        )
         if not live:
             assert transition is None
             assert (self.breaker.view(), self.breaker.retry_at_mono) == before, "5: old and used permits change nothing"
@@ -195,27 +280,46 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule()
     def reset(self) -> None:
-        self.openings = 0
+        self.openings = self.uncounted = 0
         self.run = []
+        self.failing = frozenset()
+        self.episode, self.unreachable = None, False
         self.held_until = None
         self.move(State.CLOSED, Reason.RESET)
         self.check_told(self.breaker.reset(self.now))
 
     # the model
 
-    def predict_admission(self) -> tuple[bool, bool]:
-        """Whether a call is admitted now, and whether as a probe. 1: never beside another. 3: never too early."""
+    def predict_admission(self, reached: bool) -> tuple[bool, bool, Reason]:
+        """Whether a call is admitted now, whether as a probe, and why. 1: never beside another. 3: never too early."""
         if self.is_held:
-            return False, False
+            return False, False, Reason.START
         match self.state:
             case State.CLOSED:
-                return True, False
+                return True, False, Reason.START
             case State.OPEN:
-                due = self.retry_at is not None and self.mono >= self.retry_at.mono
-                return due, due
+                knocks_from = self.knocks_from
+                for reason, admits in (
+                    (Reason.RETRY_DUE, self.retry_at is not None and self.mono >= self.retry_at.mono),
+                    (Reason.POKE, self.poked),
+                    (Reason.REACHABLE, reached and knocks_from is not None and self.mono >= knocks_from),
+                ):
+                    if admits:
+                        return True, True, reason
+                return False, False, Reason.START
             case State.HALF_OPEN:
                 free = self.probe is None or self.mono >= self.probe[1]
-                return free, free
+                return free, free, Reason.START
+
+    @property
+    def opened_itself(self) -> bool:
+        return self.state is State.OPEN and not self.forced
+
+    @property
+    def knocks_from(self) -> float | None:
+        if not self.opened_itself or not self.unreachable or self.is_held or self.episode is None:
+            return None
+        return self.episode.knock_from
 
     @property
     def is_held(self) -> bool:
@@ -242,24 +346,48 @@ class BreakerMachine(RuleBasedStateMachine):
             return True
         return self.probe is not None and self.probe[0] == ticket.number and self.mono < self.probe[1]
 
-    def predict_verdict(self, verdict: Verdict, fault: Fault | None, jitter: float) -> None:
+    def predict_verdict(
+        self, verdict: Verdict, fault: Fault | None, jitter: float, names: frozenset[str], repeats: bool
+    ) -> None:
         self.probe = None
-        if verdict is Verdict.IGNORED or (verdict is Verdict.ALIVE and self.state is not State.HALF_OPEN):
+        if verdict is Verdict.IGNORED:
             return
+        if verdict is not Verdict.FAILURE:
+            self.unreachable = False
         if verdict is Verdict.ALIVE:
+            if self.state is not State.HALF_OPEN:
+                return
             verdict = Verdict.SUCCESS
+        if verdict is Verdict.FAILURE:
+            self.predict_failure(fault, jitter, names, repeats)
+            return
+        self.failing, self.uncounted = frozenset(), 0
+        self.tally(Verdict.SUCCESS)
+        if self.state is State.HALF_OPEN and self.trailing(Verdict.SUCCESS) >= self.config.half_open_successes:
+            self.move(State.CLOSED, Reason.PROBE_SUCCEEDED)
+
+    def predict_failure(self, fault: Fault | None, jitter: float, names: frozenset[str], repeats: bool) -> None:
+        self.failing |= names
+        if repeats and self.state is State.CLOSED and not self.forced and len(self.failing) == 1:
+            self.uncounted += 1
+            return
+        count = 1
+        if len(self.failing) > 1:
+            count, self.uncounted = 1 + self.uncounted, 0
+        for _ in range(count):
+            self.tally(Verdict.FAILURE)
+        self.unreachable = fault is not None and fault.unreachable
+        if fault is not None:
+            self.last_error = LastFailure(fault.code, fault.message, self.wall, names)
+        reason = self.predict_trip()
+        if reason is not None:
+            self.open(reason, fault, jitter)
+
+    def tally(self, verdict: Verdict) -> None:
         self.heal()
         self.run.append(verdict)
         self.calls = [call for call in self.calls if call[0] > self.mono - WINDOW_S]
         self.calls.append((self.mono, verdict is Verdict.FAILURE))
-        if verdict is Verdict.FAILURE:
-            if fault is not None:
-                self.last_error = LastFailure(fault.code, fault.message, self.wall)
-            reason = self.predict_trip()
-            if reason is not None:
-                self.open(reason, fault, jitter)
-        elif self.state is State.HALF_OPEN and self.trailing(Verdict.SUCCESS) >= self.config.half_open_successes:
-            self.move(State.CLOSED, Reason.PROBE_SUCCEEDED)
 
     def predict_trip(self) -> Reason | None:
         if self.forced:
@@ -274,14 +402,26 @@ class BreakerMachine(RuleBasedStateMachine):
         return None
 
     def open(self, reason: Reason, fault: Fault | None, jitter: float) -> None:
+        cause = fault.code if fault else None
+        before = self.episode
+        if self.state is State.CLOSED:
+            wait_s = upper_half(before.openings, 1.0, jitter) if before else 0.0
+            self.episode = Episode(
+                began=before.began if before else self.mono,
+                openings=before.openings + 1 if before else 1,
+                knock_from=self.mono + wait_s,
+            )
+        elif before is not None and not self.unreachable:
+            self.episode = before.with_fruitless(0)
+        elif before is not None and self.before_knock is not None:
+            self.episode = before.with_fruitless(before.fruitless + 1)
+            self.move(State.OPEN, reason, retry_at=self.before_knock.seen_at(self.now), cause=cause)
+            return
         self.openings += 1
-        longest = OPEN_S
-        for _ in range(self.openings - 1):
-            longest = min(2 * longest, OPEN_MAX_S)
-        period = (longest + longest * jitter) / 2
-        assert longest / 2 <= period <= longest <= OPEN_MAX_S, "4: in the upper half, never past the maximum"
+        period = upper_half(self.openings, OPEN_S, jitter)
+        assert period <= OPEN_MAX_S, "4: never past the maximum"
         retry_at = Instant(self.mono + period, self.wall + period)
-        self.move(State.OPEN, reason, retry_at=retry_at, cause=fault.code if fault else None)
+        self.move(State.OPEN, reason, retry_at=retry_at, cause=cause)
 
     def move(
         self,
@@ -297,7 +437,8 @@ class BreakerMachine(RuleBasedStateMachine):
         self.generation += 1
         self.entered = self.now
         self.calls = []
-        self.probe = None
+        self.probe = self.before_knock = None
+        self.poked = False
         if reason not in {Reason.FORCE_OPEN, Reason.FORCE_CLOSED, Reason.RESET}:
             assert (was, state) in ALLOWED, "2: nothing else without an operator"
         self.predicted.append(
@@ -318,6 +459,7 @@ class BreakerMachine(RuleBasedStateMachine):
     def heal(self) -> None:
         if self.state is State.CLOSED and not self.forced and self.mono - self.entered.mono >= HEAL_S:
             self.openings = 0
+            self.episode = None
 
     def trailing(self, verdict: Verdict) -> int:
         """How many of `verdict` the record ends with."""
@@ -346,6 +488,25 @@ class BreakerMachine(RuleBasedStateMachine):
         self.check_next_probe()
         assert self.breaker.is_closed == view.is_closed == (self.state is State.CLOSED)
         assert self.breaker.late_results == self.late
+        assert self.breaker.episode == self.episode
+        assert self.breaker.knocks_from_mono(self.now) == self.knocks_from
+        assert (self.breaker.run.uncounted, self.breaker.run.came_from) == (self.uncounted, self.failing)
+        third = self.uncounted > 0 and self.trailing(Verdict.FAILURE) + self.uncounted == WITNESS_AT
+        assert self.breaker.wants_witness == (self.state is State.CLOSED and third)
+
+    @rule()
+    def it_is_carried_whole(self) -> None:
+        """But for the calls under way, a poke, and times that are rounded."""
+        carried = deepcopy(self.breaker).carried(self.now)
+        resumed = Breaker.from_carried("engine", self.config, carried, now=self.now)
+        again = deepcopy(resumed).carried(self.now)
+        assert again.generation == carried.generation + 1
+        assert untimed(again) == untimed(carried)
+        then, now = resumed.knocks_from_mono(self.now), self.knocks_from
+        assert (then is None) is (now is None)
+        assert then is None or now is None or abs(then - now) < ROUNDED_S
+        assert (resumed.run.uncounted, resumed.run.came_from) == (self.uncounted, self.failing)
+        assert resumed.wants_witness == self.breaker.wants_witness
 
     def check_next_probe(self) -> None:
         """10: not closed, and not held there, the breaker says from when a probe may go, and then it may."""

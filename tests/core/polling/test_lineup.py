@@ -1,17 +1,18 @@
 """Whom a backend's poller asks next: by ticks, as the probe of a breaker, after a hold, once it is back."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
 import pytest
-from polling import backend_plan, raw, source_plan
+from polling import backend_plan, breaker_view, call_ended, raw, source_plan
 
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.measurements import TicksMissed
+from tidegate.core.measurements import RepetitionEnded, TicksMissed
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.outcome import Answer, Fault, Verdict
@@ -319,8 +320,8 @@ def test_after_a_hold_those_who_missed_a_tick_are_asked_at_the_normal_rate_longe
     others = (planned("d.x", 4096.0), planned("e.x", 4096.0, breaker="other"))
     house = House(planned("a.x", 18.0), planned("b.x", 18.0), planned("c.x", 33.0), *others, batch=batch)
     house.ask(0.0)
-    for seconds, name in enumerate(("b.x", "a.x", "c.x", "e.x"), 1):
-        house.answers(name, seconds)
+    for asked_at, name in enumerate(("b.x", "a.x", "c.x", "e.x"), 1):
+        house.answers(name, asked_at)
     for breaker in house.parts.breakers.values():
         breaker.hold(at(20.0))
     for name in ("c.x", "a.x", "b.x", "e.x"):
@@ -330,7 +331,7 @@ def test_after_a_hold_those_who_missed_a_tick_are_asked_at_the_normal_rate_longe
     house.lineup.line_up_others(at(19.9), house.out)
     assert house.lineup.held_back == ["c.x", "a.x", "b.x", "e.x"]
     house.lineup.take_due(at(19.9))
-    seen = []
+    seen: list[tuple[float, str]] = []
     for step in range(400):
         seconds = 20.0 + step / 100
         house.lineup.line_up_others(at(seconds), house.out)
@@ -362,3 +363,178 @@ def test_a_hold_withdraws_who_waits_and_asks_them_later() -> None:
     assert house.begin_turns(1.0) == [], "they had no connection to give back"
     house.lineup.line.end(first)
     assert [names(turn.group) for turn in house.begin_turns(1.0)] == [["c.x"]], "its breaker lets it through"
+
+
+# catching up, and the grid
+
+
+def catch_up(house: House, seconds: float) -> None:
+    house.lineup.catch_up(house.breaker, house.breaker.view(), at(seconds))
+
+
+def asked_between(house: House, begin: float, end: float) -> list[tuple[float, list[str], Why]]:
+    """Who is asked when and why, every call answered at once, on a grid of 1/100 s."""
+    seen = []
+    for step in range(round((end - begin) * 100)):
+        seconds = round(begin + step / 100, 2)
+        house.tick(seconds)
+        for turn in house.begin_turns(seconds):
+            seen.append((seconds, names(turn.group), turn.why))
+            house.end([turn])
+    return seen
+
+
+def test_the_longest_unanswered_are_caught_up_first_then_those_never_answered_then_those_that_fail_alone() -> None:
+    """Rule 5."""
+    house = House(*(planned(name, 4096.0) for name in ("a.x", "b.x", "c.x", "d.x", "e.x")))
+    house.lineup.take_due(at(0.0))
+    house.answers("c.x", 1.0)
+    house.answers("b.x", 2.0)
+    house.answers("e.x", 0.5)
+    fails = Fault(ErrorCode.RPC_HTTP_STATUS, "404", Verdict.ALIVE)
+    call_ended(house.source("e.x"), fails, at(3.0))
+    for name in ("a.x", "b.x", "c.x", "d.x"):
+        call_ended(house.source(name), DOWN, at(4.0), breaker=breaker_view(State.OPEN))
+    catch_up(house, 5.0)
+    order = [group for _, group, why in asked_between(house, 5.0, 6.0) if why is Why.CATCHING_UP]
+    assert order == [["c.x"], ["b.x"], ["a.x"], ["d.x"], ["e.x"]]
+
+
+def test_a_fresh_source_is_caught_up_only_if_it_had_a_tick_refused() -> None:
+    """Rule 5."""
+    house = House(planned("a.x", 16.0), planned("b.x", 64.0))
+    house.lineup.take_due(at(0.0))
+    for name in ("a.x", "b.x"):
+        house.answers(name, 1.0)
+    probe_at = opened(house.breaker, 8.0)
+    house.tick(16.0 if probe_at > 16.0 else probe_at - 0.1)
+    house.lineup.refused([house.source("a.x")], house.breaker, at(probe_at - 0.1))
+    house.breaker.reset(at(probe_at))
+    catch_up(house, probe_at)
+    assert list(names(house.lineup._catching_up.waiting)) == ["a.x"]
+
+
+def test_a_batch_catches_up_one_interval_after_the_other() -> None:
+    """Rule 5."""
+    house = House(planned("a.x", 64.0), planned("b.x", 32.0), planned("c.x", 64.0), batch=True)
+    house.lineup.take_due(at(0.0))
+    catch_up(house, 1.0)
+    assert [group for _, group, _ in asked_between(house, 1.0, 2.0)] == [["a.x", "c.x"], ["b.x"]]
+
+
+def test_a_source_that_waits_to_be_caught_up_is_asked_there_and_not_by_its_tick() -> None:
+    """Rule 6. Its stale event is said again all the same: `line_up` did not ask it."""
+    house = House(planned("a.x", 16.0), planned("b.x", 16.0))
+    house.lineup.take_due(at(0.0))
+    catch_up(house, 15.99)
+    house.lineup.line_up_others(at(15.99), house.out)
+    (first,) = house.begin_turns(15.99)
+    (waiting,) = {"a.x", "b.x"} - {source.type for source in first.group}
+    due = house.lineup.take_due(at(16.0))["engine"]
+    assert waiting not in names(house.line_up("engine", due, 16.0))
+    house.end([first])
+    assert [group for _, group, why in asked_between(house, 16.05, 17.0) if why is Why.CATCHING_UP] == [[waiting]]
+
+
+@pytest.mark.parametrize(("asked_at", "is_asked"), [(11.9, True), (12.0, True), (12.1, False), (15.9, False)])
+def test_a_tick_less_than_half_an_interval_after_a_call_off_the_grid_makes_no_call(
+    asked_at: float, is_asked: bool
+) -> None:
+    """Rule 6: and is not missed."""
+    house = House(planned("a.x", 8.0))
+    house.ask(0.0)
+    house.ask(8.0)
+    house.lineup.ask([house.source("a.x")])
+    assert house.ask(asked_at) == ["a.x"]
+    assert (house.ask(16.0), house.lineup.missed(house.source("a.x"))) == (["a.x"] if is_asked else [], 0)
+    assert house.ask(24.0) == ["a.x"], "it is never skipped twice"
+
+
+def test_a_call_on_the_grid_never_costs_a_tick() -> None:
+    """Rule 6: also if it was late, or the probe."""
+    house = House(planned("a.x", 8.0))
+    house.ask(0.0)
+    assert [house.ask(8.9), house.ask(16.0), house.ask(24.0)] == [["a.x"]] * 3
+
+
+def test_those_whose_ticks_come_late_are_caught_up_and_not_asked_in_a_burst() -> None:
+    """Rule 8: this machine slept, and all other sources are late too."""
+    house = House(*(planned(f"s{n}.x", 8.0) for n in range(6)))
+    house.ask(0.0)
+    seen = asked_between(house, 30.0, 30.5)
+    assert [group for _, group, _ in seen] == [[f"s{n}.x"] for n in range(6)]
+    assert {why for _, _, why in seen} == {Why.CATCHING_UP}
+    times = [seconds for seconds, _, _ in seen]
+    assert all(later - earlier > 0.04 for earlier, later in pairwise(times))
+    assert [house.lineup.missed(source) for source in house.parts.sources.values()] == [2] * 6
+    assert [group for _, group, why in asked_between(house, 31.9, 32.1) if why is Why.TICK] == [], "rule 6"
+
+
+def test_a_tick_that_is_a_second_late_is_a_tick() -> None:
+    """Rule 8."""
+    house = House(planned("a.x", 8.0))
+    house.ask(0.0)
+    assert house.tick(9.0) == ["a.x"]
+
+
+def test_a_hold_ends_catching_up_and_those_who_are_left_are_asked_after_it_at_the_normal_rate() -> None:
+    """Rule 5."""
+    house = House(*(planned(name, 64.0) for name in ("a.x", "b.x", "c.x")))
+    house.lineup.take_due(at(0.0))
+    catch_up(house, 1.0)
+    assert house.tick(1.0) == []
+    house.end(house.begin_turns(1.0))
+    house.breaker.hold(at(4.0))
+    house.lineup.hold()
+    assert house.lineup.held_back == ["b.x", "c.x"]
+    assert asked_between(house, 1.1, 4.0) == []
+    assert [(seconds, group) for seconds, group, _ in asked_between(house, 4.0, 8.0)] == [
+        (4.0, ["b.x"]),
+        (5.02, ["c.x"]),
+    ]
+
+
+def test_an_opening_ends_catching_up_and_the_repetitions() -> None:
+    """Rules 4 and 5."""
+    house = House(planned("a.x", 64.0), planned("b.x", 64.0, breaker="other"), retry_s=1.0)
+    house.lineup.take_due(at(0.0))
+    for name in ("a.x", "b.x"):
+        call_ended(house.source(name), DOWN, at(1.0))
+        house.lineup.repeat([house.source(name)], unreachable=False, now=at(1.0))
+    catch_up(house, 1.0)
+    house.lineup.stop([house.source("a.x")])
+    assert house.lineup.due == ["b.x"]
+    assert [group for _, group, _ in asked_between(house, 1.0, 5.0)] == [["b.x"]]
+
+
+def test_a_repetition_goes_only_into_a_place_that_nobody_waits_for() -> None:
+    """Rule 4."""
+    house = House(planned("a.x", 64.0), planned("b.x", 64.0), connections=1, retry_s=1.0)
+    house.lineup.take_due(at(0.0))
+    call_ended(house.source("a.x"), DOWN, at(1.0))
+    house.lineup.repeat([house.source("a.x")], unreachable=False, now=at(1.0))
+    house.lineup.ask([house.source("b.x")])
+    house.tick(1.5)
+    (busy,) = house.begin_turns(1.5)
+    house.tick(3.0)
+    assert house.out.measurements == [RepetitionEnded("engine", "no_room")]
+    house.end([busy])
+    assert asked_between(house, 3.1, 6.0) == [], "it waits for its tick"
+
+
+def test_who_waits_after_a_refused_account_is_not_asked_for_any_reason() -> None:
+    """Rule 3: no recovery, probe or end of a hold ends that wait."""
+    house = House(planned("a.x", 8.0), planned("b.x", 8.0))
+    house.ask(0.0)
+    house.source("a.x").calls.waits_until = 99.0
+    catch_up(house, 1.0)
+    house.lineup.ask([house.source("a.x")])
+    house.lineup.refused([house.source("a.x")], house.breaker, at(1.0))
+    probe_at = opened(house.breaker, 2.0)
+    assert names(house.line_up("engine", [house.source("a.x")], probe_at)) == ["b.x"]
+    house.begin_turns(probe_at)
+    house.breaker.reset(at(probe_at))
+    house.source("b.x").calls.end_turn()
+    catch_up(house, probe_at)
+    asked = {name for _, group, _ in asked_between(house, probe_at, 40.0) for name in group}
+    assert asked == {"b.x"}

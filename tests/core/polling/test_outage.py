@@ -13,13 +13,15 @@ def test_it_lasts_from_the_first_failure_to_the_last_answer() -> None:
     outage.begin(10.0)
     outage.answered(at(30.0))
     outage.answered(at(31.5))
-    assert (outage.end(), outage.end()) == (21.5, None)
+    assert outage.is_on
+    assert outage.end() == 21.5
+    assert not outage.is_on
 
 
 def test_without_one_there_is_nothing_to_measure() -> None:
     outage = Outage()
     outage.answered(at(30.0))
-    assert outage.end() is None
+    assert not outage.is_on
 
 
 def test_a_breaker_that_opens_again_goes_on_with_it() -> None:

@@ -84,14 +84,19 @@ def test_a_tick_soon_after_a_repetition_makes_no_call() -> None:
     assert missed == {"a.x": 0, "b.x": 0}, "the tick at 10.5 s is none"
 
 
-def test_nothing_is_repeated_while_the_backend_is_held() -> None:
-    driven = house("a.x", "b.x")
-    driven.answers["a.x"] = Fault(ErrorCode.RPC_HTTP_STATUS, "503", Verdict.FAILURE, retry_after_s=20.0)
-    driven.passes(75.0)
-    asked = [at for at, name, _ in driven.since(60.0) if name == "a.x"]
-    assert asked == [60.5], "for 20 s from the end of that call"
+@pytest.mark.parametrize(("retry_s", "asked_at"), [(1.0, [60.5, 80.51]), (0.0, [60.5, 120.5])])
+def test_nothing_is_repeated_while_the_backend_is_held_but_when_that_is_over(
+    retry_s: float, asked_at: list[float]
+) -> None:
+    """The hold is 20 s long, from the end of the call. Without repetitions the source waits for its tick."""
+    sources = [source_plan("a.x", 60.0), source_plan("b.x", 60.0)]
+    driven = Driven(backend_plan(*sources, rules=RULES, retry_s=retry_s))
     driven.passes(5.0)
-    assert [at for at, name, _ in driven.since(61.0) if name == "a.x"] == [80.51]
+    driven.answers["a.x"] = Fault(ErrorCode.RPC_HTTP_STATUS, "503", Verdict.FAILURE, retry_after_s=20.0)
+    driven.passes(70.0)
+    del driven.answers["a.x"]
+    driven.passes(46.0)
+    assert [at for at, name, _ in driven.since(60.0) if name == "a.x"][:2] == asked_at
 
 
 def test_nothing_is_repeated_while_the_breaker_is_open() -> None:
@@ -227,7 +232,7 @@ def test_who_is_caught_up_is_not_repeated_too() -> None:
     assert driven.breaker.state is State.OPEN
     driven.answers = dict.fromkeys(driven.answers, NOT_FOUND)  # the probe is one, and closes the breaker
     driven.passes(1.325)
-    assert driven.breaker.state is State.CLOSED
+    assert driven.breaker.is_closed
     driven.answers.clear()
     driven.passes(20.0)
     calls = [name for _, name, _ in driven.since(61.0)]

@@ -125,7 +125,7 @@ class Results:
             return
         failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
         if breaker.refusal(now) is not None:
-            self._lineup.refused(failed, breaker, now)
+            self._lineup.refused(failed if self._plan.retry_s else [], breaker, now)
             return
         unreachable = any(isinstance(outcome, Fault) and outcome.unreachable for outcome, _ in ends)
         self._lineup.repeat(failed, unreachable=unreachable, now=now)

@@ -77,7 +77,10 @@ class Published(msgspec.Struct):
 
 
 class Publication(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An event to publish. With `retain`, new subscribers get it too, for `ttl_s` seconds if given."""
+    """An event to publish. With `retain`, new subscribers get it too, for `ttl_s` seconds if given.
+
+    They get it after a restart as well, if the gateway has a `state_dir`.
+    """
 
     type: Annotated[str, Meta(extra_json_schema=EVENT_TYPE_SCHEMA)]
     data: Raw

@@ -175,6 +175,8 @@ class SqliteStore:
             with self._changed:
                 self._conclude(is_written)
             if closing:
+                if not is_written:
+                    log.error("values lost, they could not be written before the end", values=len(self._waiting))
                 return
             time.sleep(WRITE_EVERY_S if is_written else RETRY_S)
 

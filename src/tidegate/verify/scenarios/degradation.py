@@ -46,7 +46,11 @@ def _first_word(trial: Trial, watcher: Observer, mark: int) -> None:
     frames = watcher.frames[mark:]
     errors = [frame for frame in frames if frame.type == "rpc_error" and read_error(frame).source in trial.sources]
     if not errors:
-        trial.check("the first failure is told", False, "no rpc_error came")
+        claim = "the first failure is told"
+        if trial.settings is None:
+            trial.skip(claim, "the limit of a deployment is not public: an episode from before may go on")
+        else:
+            trial.check(claim, False, "no rpc_error came")
         return
     first, error = errors[0], read_error(errors[0])
     told = [frame for frame in frames if frame.type == error.source and frame.stale]
