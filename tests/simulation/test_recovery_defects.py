@@ -27,7 +27,7 @@ from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Turn
 
 WORLDS = 12
-HOURS = 0.5
+HOURS = 0.35
 LONG_S = 60.0
 
 Original = Callable[..., Any]
