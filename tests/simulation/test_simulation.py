@@ -41,6 +41,7 @@ from tidegate.core.polling.held_value import HeldValue
 from tidegate.core.polling.moves import Moves
 from tidegate.core.polling.outcome import Verdict
 from tidegate.core.polling.permit import Permit
+from tidegate.core.polling.probing import Probing
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_calls import SourceCalls
 from tidegate.errors import MappingFailed
@@ -184,10 +185,11 @@ def a_probe_that_blames_our_call_decides_nothing(original: Original) -> Any:
 
 
 def after_a_probe_that_decides_nothing_all_wait_for_their_ticks(original: Original) -> Any:
-    def probe_at_mono(self: Breaker) -> float | None:
-        return self.retry_at_mono
+    def line_up(self: Probing, breaker: Breaker, ticked: Any, *args: Any) -> Any:
+        waits = breaker.view().state is State.HALF_OPEN and not ticked
+        return [] if waits else original(self, breaker, ticked, *args)
 
-    return property(probe_at_mono)
+    return line_up
 
 
 def the_breaker_never_opens(original: Original) -> Any:
@@ -265,7 +267,7 @@ def heartbeats_stop(original: Original) -> Any:
         (Moves, "take_in", a_move_is_not_told_of_the_other_sources),
         (outcome, "_fault", a_failed_mapping_is_held_against_the_backend),
         (Breaker, "record", a_probe_that_blames_our_call_decides_nothing),
-        (Breaker, "probe_at_mono", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
+        (Probing, "line_up", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
         (Counting, "_reason_to_open", the_breaker_never_opens),
         (Breaker, "_counts", a_late_result_counts),
         (Breaker, "refusal", everyone_is_a_probe),
