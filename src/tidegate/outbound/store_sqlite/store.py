@@ -95,7 +95,7 @@ class SqliteStore:
         return await asyncio.to_thread(self._load, LAST_GOOD_ROWS, saved_value)
 
     async def load_published(self) -> Sequence[PublishedValue]:
-        """Return all published values on disk, in the order of their writing. Call this before the first `save_published`."""
+        """Return all published values on disk, as they were written. Call this before the first `save_published`."""
         return await asyncio.to_thread(self._load, PUBLISHED_ROWS, published_value)
 
     def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
