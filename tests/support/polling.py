@@ -171,20 +171,20 @@ class Driven:
 
     def step(self) -> None:
         """Do all that is due now."""
-        for at, turn in list(self._out):
+        for at, call in list(self._out):
             if at <= self.now.mono:
-                self._out.remove((at, turn))
-                ends = [self._end_of(source.type) for source in turn.group]
-                self.take(self.state.ended(turn, ends, self.now))
+                self._out.remove((at, call))
+                ends = [self._end_of(source.type) for source in call.group]
+                self.take(self.state.ended(call, ends, self.now))
         self.take(self.state.tick(self.now, is_wanted=lambda _: True))
         while (turn := self.state.next_turn(self.now)) is not None:
             self._send(turn)
         if (knock := self.state.next_knock()) is not None:
             self.knocks.append(self.now.mono)
-            turn, decision = self.state.knocked(knock, self.now, reached=self.reached)
+            probe, decision = self.state.knocked(knock, self.now, reached=self.reached)
             self.take(decision)
-            if turn is not None:
-                self._send(turn)
+            if probe is not None:
+                self._send(probe)
         if self.state.begin_reading(self.now):
             self.state.secret_read(self.secret, self.now)
 

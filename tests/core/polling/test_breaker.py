@@ -7,6 +7,7 @@ import pytest
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_data import HISTORY
+from tidegate.core.polling.breaker_runs import Run
 from tidegate.core.polling.breaker_values import (
     BreakerRules,
     BreakerView,
@@ -729,3 +730,125 @@ class TestPermits:
         for permit in late:
             breaker.record(permit, Verdict.SUCCESS, now=at(1.0), jitter=0.0)
         assert breaker.late_results == 3
+
+
+UNREACHABLE = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE, unreachable=True)
+
+
+class TestReached:
+    """Rule 1: what a knock that found a connection changes."""
+
+    def test_the_probe_goes_at_once_and_says_why(self) -> None:
+        breaker = new(failure_threshold=1)
+        fail(breaker, 0.0, fault=UNREACHABLE)
+        assert breaker.refusal(at(0.1)) is not None
+        assert breaker.refusal(at(0.1), reached=True) is None
+        permit = breaker.permit(at(0.1), reached=True)
+        assert isinstance(permit, Permit)
+        assert permit.transition is not None
+        assert (permit.transition.state, permit.transition.reason) == (State.HALF_OPEN, Reason.REACHABLE)
+        assert isinstance(breaker.permit(at(0.1), reached=True), NoPermit), "one probe"
+
+    def test_of_a_sick_backend_it_changes_nothing(self) -> None:
+        breaker = tripped()
+        assert (breaker.knocks_from_mono(at(0.1)), breaker.refusal(at(0.1), reached=True) is None) == (None, False)
+
+    @pytest.mark.parametrize("kept_by", ["hold", "override"])
+    def test_nor_of_one_that_is_held_or_kept_open(self, kept_by: str) -> None:
+        breaker = new(failure_threshold=1)
+        fail(breaker, 0.0, fault=UNREACHABLE)
+        if kept_by == "hold":
+            breaker.hold(at(60.0))
+        else:
+            breaker.force_open(at(0.1))
+        assert (breaker.knocks_from_mono(at(9.0)), breaker.refusal(at(9.0), reached=True) is None) == (None, False)
+
+    def test_when_its_time_has_come_the_probe_goes_because_of_that(self) -> None:
+        breaker = new(failure_threshold=1)
+        fail(breaker, 0.0, fault=UNREACHABLE)
+        permit = breaker.permit(at(2.5), reached=True)
+        assert isinstance(permit, Permit)
+        assert permit.transition is not None
+        assert permit.transition.reason is Reason.RETRY_DUE
+
+    def test_if_the_probe_finds_no_connection_it_opens_with_the_retry_at_from_before_and_n_does_not_count_up(
+        self,
+    ) -> None:
+        breaker = new(failure_threshold=1)
+        fail(breaker, 0.0, fault=UNREACHABLE)
+        permit = breaker.permit(at(1.0), reached=True)
+        assert isinstance(permit, Permit)
+        an_hour_later = Instant(1.5, WALL + 1.5 + 3600.0)  # by a clock that was set meanwhile
+        move = breaker.record(permit, Verdict.FAILURE, now=an_hour_later, jitter=0.9, fault=UNREACHABLE)
+        assert move is not None
+        assert (move.state, move.reason, move.open_count) == (State.OPEN, Reason.PROBE_FAILED, 1)
+        assert (move.retry_at, breaker.retry_at_mono) == (WALL + 2.5 + 3600.0, 2.5)
+
+    def test_if_the_probe_finds_it_sick_it_opens_as_ever(self) -> None:
+        breaker = new(failure_threshold=1)
+        fail(breaker, 0.0, fault=UNREACHABLE)
+        permit = breaker.permit(at(1.0), reached=True)
+        assert isinstance(permit, Permit)
+        move = breaker.record(permit, Verdict.FAILURE, now=at(1.5), jitter=0.0, fault=DOWN)
+        assert move is not None
+        assert (move.open_count, breaker.retry_at_mono, breaker.knocks_from_mono(at(1.5))) == (2, 6.5, None)
+
+    def test_an_episode_ends_with_a_reset(self) -> None:
+        breaker = new(failure_threshold=1)
+        for seconds in (0.0, 1.0, 2.0):
+            fail(breaker, seconds, fault=UNREACHABLE)
+            permit = breaker.permit(at(seconds + 0.9), reached=True)
+            if isinstance(permit, Permit):
+                breaker.record(permit, Verdict.SUCCESS, now=at(seconds + 0.9), jitter=0.0)
+        episode = breaker.episode
+        assert episode is not None
+        assert episode.openings > 1
+        breaker.reset(at(4.0))
+        assert (breaker.episode, breaker.run) == (None, Run())
+        fail(breaker, 5.0, fault=UNREACHABLE)
+        assert breaker.knocks_from_mono(at(5.0)) == 5.0
+
+
+class TestPoke:
+    """Rule 7: somebody says that the backend is back."""
+
+    def test_the_probe_goes_now_and_says_why(self) -> None:
+        breaker = tripped(0.0)
+        assert breaker.poke(at(1.0))
+        assert breaker.probe_at_mono is not None
+        assert breaker.probe_at_mono <= 1.0
+        permit = breaker.permit(at(1.0))
+        assert isinstance(permit, Permit)
+        assert permit.transition is not None
+        assert permit.transition.reason is Reason.POKE
+
+    def test_it_counts_like_any_other_probe(self) -> None:
+        breaker = tripped(0.0)
+        breaker.poke(at(1.0))
+        move = fail(breaker, 1.0)
+        assert move is not None
+        assert (move.reason, move.open_count, breaker.retry_at_mono) == (Reason.PROBE_FAILED, 2, 6.0)
+
+    def test_at_most_once_in_ten_seconds(self) -> None:
+        breaker = tripped(0.0, open_s=64.0)
+        seen = []
+        for n in range(25):
+            breaker.poke(at(1.0 + n))
+            if breaker.refusal(at(1.0 + n)) is None:
+                seen.append(1.0 + n)
+                fail(breaker, 1.0 + n)
+        assert seen == [1.0, 11.0, 21.0]
+
+    def test_not_while_closed_held_or_kept_open(self) -> None:
+        closed, held, kept = new(), tripped(0.0), tripped(0.0)
+        held.hold(at(60.0))
+        kept.force_open(at(0.5))
+        assert [breaker.poke(at(1.0)) for breaker in (closed, held, kept)] == [False, False, False]
+        held.release()
+        assert held.poke(at(1.0)), "that one did not count"
+
+    def test_a_hold_that_comes_after_it_ends_it(self) -> None:
+        breaker = tripped(0.0, open_s=64.0)
+        breaker.poke(at(1.0))
+        breaker.hold(at(5.0))
+        assert breaker.refusal(at(6.0)) is not None

@@ -17,9 +17,9 @@ from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.decision import Decision
-from tidegate.core.polling.lineup import Turn
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
 from tidegate.core.polling.source_values import Value, by_key
+from tidegate.core.polling.turn import Turn
 from tidegate.errors import ErrorCode
 
 DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)

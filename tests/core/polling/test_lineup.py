@@ -320,8 +320,8 @@ def test_after_a_hold_those_who_missed_a_tick_are_asked_at_the_normal_rate_longe
     others = (planned("d.x", 4096.0), planned("e.x", 4096.0, breaker="other"))
     house = House(planned("a.x", 18.0), planned("b.x", 18.0), planned("c.x", 33.0), *others, batch=batch)
     house.ask(0.0)
-    for seconds, name in enumerate(("b.x", "a.x", "c.x", "e.x"), 1):
-        house.answers(name, seconds)
+    for asked_at, name in enumerate(("b.x", "a.x", "c.x", "e.x"), 1):
+        house.answers(name, asked_at)
     for breaker in house.parts.breakers.values():
         breaker.hold(at(20.0))
     for name in ("c.x", "a.x", "b.x", "e.x"):
@@ -331,7 +331,7 @@ def test_after_a_hold_those_who_missed_a_tick_are_asked_at_the_normal_rate_longe
     house.lineup.line_up_others(at(19.9), house.out)
     assert house.lineup.held_back == ["c.x", "a.x", "b.x", "e.x"]
     house.lineup.take_due(at(19.9))
-    seen = []
+    seen: list[tuple[float, str]] = []
     for step in range(400):
         seconds = 20.0 + step / 100
         house.lineup.line_up_others(at(seconds), house.out)

@@ -232,7 +232,7 @@ def test_who_is_caught_up_is_not_repeated_too() -> None:
     assert driven.breaker.state is State.OPEN
     driven.answers = dict.fromkeys(driven.answers, NOT_FOUND)  # the probe is one, and closes the breaker
     driven.passes(1.325)
-    assert driven.breaker.state is State.CLOSED
+    assert driven.breaker.is_closed
     driven.answers.clear()
     driven.passes(20.0)
     calls = [name for _, name, _ in driven.since(61.0)]

@@ -356,3 +356,18 @@ def test_a_source_that_was_never_asked_is_carried_as_such() -> None:
     resumed, there = moved(new(), at(512.0))
     assert (resumed.calls.last_sent, resumed.calls.waits_until, resumed.attempted) == (LONG_AGO, LONG_AGO, False)
     assert resumed.carried(there) == msgspec.structs.replace(new().carried(there), requests=REQUESTS_SKIPPED)
+
+
+def test_a_repetition_that_ends_at_a_tick_says_what_the_tick_had_to_say() -> None:
+    source = new()
+    answers(source, raw(1), 0.0)
+    fails(source, 5.0)
+    for has_tick in (False, True):
+        source.calls.in_flight = True
+        source.calls.sent(at(8.0), at_tick=False)
+        if has_tick:
+            source.not_asked(at(10.0), CLOSED, out := Decision())
+            assert out.drafts == [], "the call is about to end, and speaks then"
+        out = ends(source, DOWN, sent=at(8.0), now=at(10.0), at_tick=False)
+        assert [name for name, *_ in said(out)] == (["a.x"] if has_tick else [])
+        source.calls.end_turn()

@@ -40,6 +40,9 @@ class Accounts:
     def read(self, secret: bytes, now: Instant) -> Source | None:
         """The `secret` was read; empty if there is none. Return the source that tries it, if it is another one."""
         waiting = [source for source in self._refused if source.calls.waits(now)]
+        for source in waiting:
+            if not source.calls.knows_secret:  # it was refused in another process, most probably with this secret
+                source.calls.refused_secret, source.calls.knows_secret = secret, True
         # Refused to one of them, it is refused to the account: the others must not try it one after the other.
         is_refused = any(source.calls.refused_secret == secret for source in waiting)
         return None if is_refused else self._try(waiting)

@@ -190,7 +190,7 @@ class Breaker:
 
     def release(self) -> None:
         """End the hold: an operator gave a command to this or another breaker of the backend."""
-        self._data.held_until = None
+        self._data.held_until, self.was_held = None, False
 
     def record(
         self,

@@ -37,11 +37,12 @@ class Probing:
         self._draw = draw
         self._can_knock = can_knock
         self._may_knock = can_knock
+        self._held_until: float | None = None  # no knock is wanted before that
         self._knocking = Knocking(open_max_s=plan.breaker.open_max_s)
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a probe or a knock to begin; None if time alone does not decide that."""
-        times = [self._probe_at(name) for name in self._breakers]
+        times = [self._held_until, *(self._probe_at(name) for name in self._breakers)]
         if self._may_knock and self._line.has_room:
             times.append(self._knock_at())
         return min((at for at in times if at is not None), default=None)
@@ -68,6 +69,8 @@ class Probing:
         if not self._can_knock:
             return None
         self._knocking.follow(self._breakers.values(), now, self._draw)
+        holds = [breaker.view().held_until for breaker in self._breakers.values() if breaker.is_held(now)]
+        self._held_until = max((until.mono for until in holds if until is not None), default=None)
         current = self._knocking.current
         if current is not None and not self._knocking.is_wanted(current):
             self._drop_knock(into)

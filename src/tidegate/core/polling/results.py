@@ -74,7 +74,7 @@ class Results:
         )
         if verdict is not Verdict.IGNORED:
             turn.answered = verdict is not Verdict.FAILURE
-        if repeats:
+        if repeats and turn.answered is not None:
             into.measurements.append(RepetitionEnded(self._plan.name, "answered" if turn.answered else "failed"))
         self._lineup.line.end(turn)
         self.tell_sources(turn, ends, turn.sent, now, into)

@@ -195,7 +195,7 @@ class Source:
         if isinstance(outcome, Fault):
             if outcome.code is ErrorCode.RPC_AUTH:
                 self.calls.refused(secret, now, draw)
-            code = outcome.code
+            code, at_tick = outcome.code, at_tick or self.calls.speaks_for_tick
             update = self._freshness.failed(self._requests, code=code, now=now, breaker=breaker, at_tick=at_tick)
             self._publish(update, into)
             self._report(outcome, now, breaker, into)
@@ -213,7 +213,11 @@ class Source:
     def not_asked(self, now: Instant, breaker: BreakerView, into: Decision, *, only_news: bool = False) -> None:
         """It was due, but is not asked now, or is still being asked. With `only_news`, nothing is repeated."""
         self.attempted = self.attempted or not self.calls.in_flight
-        if self.attempted and not self._wait_for_end(now):
+        if not self.attempted:
+            return
+        if self._wait_for_end(now):
+            self.calls.speaks_for_tick |= not only_news
+        else:
             says = self._freshness.publish_changes if only_news else self._freshness.not_asked
             self._publish(says(now, breaker), into)
 

@@ -23,10 +23,12 @@ class SourceCalls:
         "end",
         "failed_alone",
         "in_flight",
+        "knows_secret",
         "last_off_grid",
         "last_sent",
         "refusals",
         "refused_secret",
+        "speaks_for_tick",
         "tick_refused",
         "waits_until",
     )
@@ -43,10 +45,14 @@ class SourceCalls:
         """Whether a tick led to no call because the breaker was not closed, since it was last asked."""
         self.failed_alone = False
         """Whether its newest call failed, and its breaker was closed all the same."""
+        self.speaks_for_tick = False
+        """Whether the end of the call under way says what a tick had to say, which came when it was about to end."""
         self.refusals = 0
         """How many of its calls in a row were refused for its account."""
         self.refused_secret: bytes | None = None
         """What the newest of them authenticated with; None if that could not be read."""
+        self.knows_secret = True
+        """Whether `refused_secret` is known. Secrets are not carried to another process."""
         self.waits_until = LONG_AGO
         """Until when it waits because of that."""
         self._timeout_s = timeout_s
@@ -60,6 +66,7 @@ class SourceCalls:
         resumed.tick_refused = carried.tick_refused
         resumed.failed_alone = carried.failed_alone
         resumed.refusals = carried.refusals
+        resumed.knows_secret = False
         resumed.waits_until = resumed_time(carried.waits_until, now)
         return resumed
 
@@ -88,6 +95,7 @@ class SourceCalls:
         self.tick_refused = False
         if not at_tick:
             self.last_off_grid = now.mono
+        self.speaks_for_tick = False
         self.end.begin(now.mono + self._timeout_s)
 
     def end_turn(self) -> None:
@@ -98,7 +106,7 @@ class SourceCalls:
     def refused(self, secret: bytes | None, now: Instant, draw: Callable[[], float]) -> None:
         """Its account was refused, with this `secret`; None if that could not be read."""
         self.refusals += 1
-        self.refused_secret = secret
+        self.refused_secret, self.knows_secret = secret, True
         self.waits_until = now.mono + REFUSED_WAIT.delay_s(self.refusals, jitter=draw())
 
     def end_wait(self) -> None:
