@@ -107,7 +107,7 @@ class Case:
         last_at = it.returned_at + (after[-1] if after else 0.0)
         return {
             "server": server,
-            "block": block,
+            "round": block,
             "outage": self.cell.outage.value,
             "asked": self.cell.asked,
             "outage_s": it.length_s,

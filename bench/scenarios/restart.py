@@ -1,6 +1,6 @@
 """Real services that are restarted under their sources: how soon after they listen again is everything fresh?
 
-Rows: `server`, `service`, `block`, `outage_s` from the signal until it listened, `first_s` and `last_s` after that.
+Rows: `server`, `service`, `round`, `outage_s` from the signal until it listened, `first_s` and `last_s` after that.
 Services that are not installed are named and left out.
 """
 
@@ -105,7 +105,7 @@ async def _restarts(server: Server, service: Service, choice: Choice) -> list[Ro
                     {
                         "server": server.name,
                         "service": service.name,
-                        "block": block,
+                        "round": block,
                         "sources": choice.subscribers,
                         "outage_s": listened_at - down_at,
                         "first_s": min(fresh.values(), default=float("inf")) - listened_at,
