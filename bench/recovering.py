@@ -33,9 +33,6 @@ REST_S = 45.0
 TRIES = 3
 """How often an outage begins anew that touched no source."""
 
-MILLISECOND = 0.001
-"""What `as_of` is rounded down to."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -76,8 +73,11 @@ class Round:
             self.touched.add(number)
 
     def fresh(self, number: int, as_of: float) -> None:
-        """An answer to a call that began at `as_of` has come."""
-        if as_of >= self.returned_at - MILLISECOND:
+        """An answer to a call that began at `as_of` has come.
+
+        One that was under way when the backend came back counts: it was answered by a backend that is well.
+        """
+        if as_of >= self.returned_at - TIMEOUT_S and time.time() >= self.returned_at:
             self.fresh_at.setdefault(number, time.time())
             self._came_fresh.set()
 

@@ -44,10 +44,10 @@ def test_only_sources_that_the_outage_touched_are_waited_for() -> None:
     now = time.time()
     it = Round(5.0, out_at=now - 10, returned_at=now - 5)
     it.stale(1)
-    it.fresh(1, as_of=now - 6)
+    it.fresh(1, as_of=now - 9)
     assert not it.over
 
-    it.fresh(1, as_of=now - 4)
+    it.fresh(1, as_of=now - 6)  # sent before the return, answered after it
     it.fresh(2, as_of=now - 4)
     it.stale(2)
     assert it.over
