@@ -1,6 +1,6 @@
 """Worlds in virtual time: whatever fails, no client is left in silence, told something false, or given half a story.
 
-`make check` lives 200 worlds of one virtual hour, spread over the processors. The environment asks for more, as
+`make check` lives 120 worlds of one virtual hour, spread over the processors. The environment asks for more, as
 `make soak` does::
 
     SIMULATION_SEEDS=10000 pytest tests/simulation -k every_world
@@ -32,21 +32,24 @@ from tidegate.core.delivery.retained import Retained
 from tidegate.core.instant import Instant
 from tidegate.core.payload import decode
 from tidegate.core.polling import outcome
-from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import State
+from tidegate.core.polling.counting import Counting
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.held_value import HeldValue
+from tidegate.core.polling.moves import Moves
 from tidegate.core.polling.outcome import Verdict
 from tidegate.core.polling.permit import Permit
+from tidegate.core.polling.probing import Probing
 from tidegate.core.polling.source import Source
+from tidegate.core.polling.source_calls import SourceCalls
 from tidegate.errors import MappingFailed
 from tidegate.outbound.backends import jsonrpc
 from tidegate.runtime.conversation import Conversation
 from tidegate.runtime.gateway import Gateway
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
 HOURS = float(os.environ.get("SIMULATION_HOURS", "1"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 
@@ -157,12 +160,12 @@ def time_alone_decides_nothing(original: Original) -> Any:
 
 
 def a_move_is_not_told_of_the_other_sources(original: Original) -> Any:
-    def moved(self: BackendState, transition: Any, now: Any, out: Decision, spoken: Any = ()) -> None:
+    def take_in(self: Moves, transition: Any, now: Any, out: Decision, spoken: Any = ()) -> None:
         before = len(out.drafts)
         original(self, transition, now, out, spoken)
         del out.drafts[before : before + 1]
 
-    return moved
+    return take_in
 
 
 def a_failed_mapping_is_held_against_the_backend(original: Original) -> Any:
@@ -182,10 +185,11 @@ def a_probe_that_blames_our_call_decides_nothing(original: Original) -> Any:
 
 
 def after_a_probe_that_decides_nothing_all_wait_for_their_ticks(original: Original) -> Any:
-    def probe_at_mono(self: Breaker) -> float | None:
-        return self.retry_at_mono
+    def line_up(self: Probing, breaker: Breaker, ticked: Any, *args: Any) -> Any:
+        waits = breaker.view().state is State.HALF_OPEN and not ticked
+        return [] if waits else original(self, breaker, ticked, *args)
 
-    return property(probe_at_mono)
+    return line_up
 
 
 def the_breaker_never_opens(original: Original) -> Any:
@@ -260,15 +264,15 @@ def heartbeats_stop(original: Original) -> Any:
         (Freshness, "_verdict_changed", an_outage_is_not_told_of_what_is_stale_already),
         (Freshness, "failed", an_error_overwrites_the_value),
         (Freshness, "untrue_at", time_alone_decides_nothing),
-        (BackendState, "_moved", a_move_is_not_told_of_the_other_sources),
+        (Moves, "take_in", a_move_is_not_told_of_the_other_sources),
         (outcome, "_fault", a_failed_mapping_is_held_against_the_backend),
         (Breaker, "record", a_probe_that_blames_our_call_decides_nothing),
-        (Breaker, "probe_at_mono", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
-        (Breaker, "_reason_to_open", the_breaker_never_opens),
+        (Probing, "line_up", after_a_probe_that_decides_nothing_all_wait_for_their_ticks),
+        (Counting, "_reason_to_open", the_breaker_never_opens),
         (Breaker, "_counts", a_late_result_counts),
         (Breaker, "refusal", everyone_is_a_probe),
         (Breaker, "refusal", the_open_breaker_is_not_asked),
-        (Source, "in_flight", a_source_is_asked_again_while_it_is_asked),
+        (SourceCalls, "in_flight", a_source_is_asked_again_while_it_is_asked),
         (jsonrpc, "_of_single", an_answer_with_any_id_is_taken),
         (Conversation, "_names", no_snapshot_of_the_last_name),
         (Retained, "refresh", snapshots_are_of_an_older_time),

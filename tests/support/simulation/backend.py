@@ -35,6 +35,7 @@ _MANNERS = {
     Fault.RESET: Manner.RESET,
     Fault.HALF_DEAD: Manner.EVERY_OTHER,
     Fault.HALF_RESET: Manner.EVERY_OTHER_RESET,
+    Fault.NO_ENTRY: Manner.REFUSED_OR_RESET,
     Fault.ONE_SLOT: Manner.ONE_SLOT,
 }
 """How connections are taken under a fault; any other takes them."""

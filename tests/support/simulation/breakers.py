@@ -316,8 +316,8 @@ class Model:
         self._failed += 1
         self._run.update(failing)
         least, most = self._failures
-        if self.state == "closed" and len(self._run) > 1:
-            self._failures = least + 1, self._failed
+        if len(self._run) > 1:
+            self._failures = least + 1, self._failed  # what was not counted counts now
         elif self.state == "half_open" or counted is Counted.SURELY or self.sources == 1:
             self._failures = least + 1, most + 1
         elif counted is Counted.MAYBE:

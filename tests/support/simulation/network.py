@@ -33,6 +33,7 @@ class Manner(enum.Enum):
     RESET = "is taken and reset at once"
     EVERY_OTHER = "is refused every other time, as by a load balancer with two backends of which one is dead"
     EVERY_OTHER_RESET = "is taken and reset every other time"
+    REFUSED_OR_RESET = "is refused every other time, and reset when it was taken"
     ONE_SLOT = "is refused while there is another"
 
 
@@ -90,7 +91,9 @@ class Door:
     @property
     def resets(self) -> bool:
         """Whether the connection that was taken last is to be reset."""
-        return self.manner is Manner.RESET or (self.manner is Manner.EVERY_OTHER_RESET and self._came % 2 == 1)
+        if self.manner is Manner.EVERY_OTHER_RESET:
+            return self._came % 2 == 1
+        return self.manner in {Manner.RESET, Manner.REFUSED_OR_RESET}
 
     async def _look_up(self) -> None:
         if self._lookup is None and self.lookup_s:
@@ -120,16 +123,28 @@ class Door:
         self.inside += 1  # until the backend has lost it
         taken: asyncio.Task[Any] = self._loop.create_task(self.listener.make_connection(("::1", self._came, 0, 0)))
         try:
-            return await asyncio.shield(taken)
+            sock = await asyncio.shield(taken)
         except asyncio.CancelledError:
             taken.add_done_callback(_close)
+            raise
+        if self.manner is Manner.REFUSED_OR_RESET:
+            await self._reset(sock)
+        return sock
+
+    async def _reset(self, sock: Socket) -> None:
+        """Wait until the reset has come: it is as quick as the connection."""
+        try:
+            while not sock.read_ready():
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            sock.close()
             raise
 
     def _refuses(self) -> bool:
         match self.manner:
             case Manner.REFUSED:
                 return True
-            case Manner.EVERY_OTHER:
+            case Manner.EVERY_OTHER | Manner.REFUSED_OR_RESET:
                 return self._came % 2 == 1
             case Manner.ONE_SLOT:
                 return self.inside > 0

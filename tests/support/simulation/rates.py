@@ -101,8 +101,10 @@ class Rates:
         """A tick soon after a call off the grid makes no call."""
         if not self._is_sure or source.anchor is None or not source.was_off_grid or source.account.refusals:
             return None
-        if any(abs(at - now) < EDGE_S for at in self._pokes) or abs(source.last_started - self.woke_at) < EDGE_S:
-            return None  # a poke, or the last call was for a tick that a machine that slept had missed
+        if any(abs(at - now) < EDGE_S for at in [*self._pokes, *source.model.closed_at[-1:]]):
+            return None  # it is asked for another reason
+        if abs(source.last_started - self.woke_at) < EDGE_S:
+            return None  # that was for a tick that a machine that slept had missed
         since = now - source.last_started
         if since < source.settings.interval_s / 2 - source.timeout_s - EDGE_S:
             return f"asked at its tick, {since:.3f} s after a call off the grid"

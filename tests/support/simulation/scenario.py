@@ -55,6 +55,7 @@ class Fault(enum.Enum):
     RESET = "takes connections and resets them"
     HALF_DEAD = "refuses every other connection"
     HALF_RESET = "resets every other connection"
+    NO_ENTRY = "resets every other connection, and refuses the rest: it can be reached, and not asked"
     NO_NAME = "has a name that does not resolve"
     SLOW_NAME = "has a name that takes 20 s to resolve"
     ONE_SLOT = "takes one connection at a time, and somebody else has it at times"
@@ -100,6 +101,7 @@ TOTAL = frozenset(
         Fault.TOO_MANY,
         Fault.UNANSWERED,
         Fault.RESET,
+        Fault.NO_ENTRY,
         Fault.NO_NAME,
         Fault.HELD_DEAD,
     }
