@@ -206,6 +206,43 @@ async def test_where_knocks_succeed_and_probes_find_no_connection_nothing_counts
     assert all(0.8 * 2 ** (n + 1) <= gap <= 1.2 * 2 ** (n + 1) + 0.01 for n, gap in enumerate(gaps[:4]))
 
 
+OWN = BreakerRules(failure_threshold=1, open_s=300.0, open_max_s=300.0)
+
+
+@virtual
+async def test_the_probes_of_many_breakers_that_one_knock_brings_forward_stay_under_the_limit_of_catching_up() -> None:
+    house, backend = house_of(*(source(f"s{n}.x", breaker=f"b{n}", interval_s=60.0) for n in range(100)), breaker=OWN)
+    backend.delay_s = 0.002
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        backend.up = False
+        await house.supervisor.poll("engine")
+        await asyncio.sleep(20.0)
+        backend.up = True
+        returned = now()
+        backend.exchanges.clear()
+        await asyncio.sleep(10.0)
+    came = sorted(times(backend))
+    assert all(sum(at <= other < at + 1.0 for other in came) <= 20 for at in came)
+    assert len(fresh_after(house, returned)) == 100
+    assert fresh_after(house, returned)[-1] <= 1.2 + 100 / (20 / 1.02) + 0.1
+
+
+@virtual
+async def test_once_one_of_these_probes_has_failed_the_others_wait_for_the_next_knock() -> None:
+    house, backend = house_of(*(source(f"s{n}.x", breaker=f"b{n}", interval_s=60.0) for n in range(100)), breaker=OWN)
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        backend.up = False
+        await house.supervisor.poll("engine")
+        await asyncio.sleep(3.0)
+        backend.refuses_calls = backend.up = True
+        backend.exchanges.clear()
+        backend.knocks.clear()
+        await asyncio.sleep(5.0)
+    assert 3 <= len(backend.knocks) == len(backend.exchanges)
+
+
 @virtual
 async def test_nobody_knocks_while_the_backend_is_held_or_the_breaker_is_forced() -> None:
     house, backend = house_of(source("a.x", interval_s=1.0), source("b.x", interval_s=1.0))
