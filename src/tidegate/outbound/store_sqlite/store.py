@@ -95,7 +95,7 @@ class SqliteStore:
         return await asyncio.to_thread(self._load, LAST_GOOD_ROWS, saved_value)
 
     async def load_published(self) -> Sequence[PublishedValue]:
-        """Return all published values on disk. Call this before the first `save_published`."""
+        """Return all published values on disk, as they were written. Call this before the first `save_published`."""
         return await asyncio.to_thread(self._load, PUBLISHED_ROWS, published_value)
 
     def save(self, values: Iterable[SavedValue], *, gone: Iterable[tuple[str, str]] = ()) -> None:
@@ -122,6 +122,7 @@ class SqliteStore:
     def _load(self, statement: str, value_of: Callable[..., _Value | Malformed]) -> list[_Value]:
         """Return the rows as values, without those that are malformed: they stay on disk as they are."""
         rows = self._database.read(statement)
+        rows.reverse()
         values: list[_Value] = []
         malformed: list[Malformed] = []
         while rows:  # each row is let go once its value is made: together they may take much memory
@@ -131,7 +132,7 @@ class SqliteStore:
             else:
                 values.append(value)
         if malformed:
-            first = malformed[-1]
+            first = malformed[0]
             log.warning(
                 "values on disk left out, they are malformed",
                 count=len(malformed),

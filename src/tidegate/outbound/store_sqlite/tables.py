@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import astuple
 
+from tidegate.core.instant import EARLIEST, LATEST
 from tidegate.core.payload import compact
 from tidegate.database import Change, Layout, Synchronous
 from tidegate.errors import InvalidResponse
@@ -73,8 +74,9 @@ LAST_GOOD_ROWS = "SELECT CAST(type AS BLOB), CAST(key AS BLOB), CAST(data AS BLO
 
 PUBLISHED_ROWS = (
     "SELECT CAST(type AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB), timestamp, ttl_s, ends_at FROM published"
+    " ORDER BY rowid"
 )
-"""Selects what `published_value` takes."""
+"""Selects what `published_value` takes, in the order in which it was written: many have one `timestamp`."""
 
 _UPSERTS: dict[Table, str] = {
     "last_good": "INSERT OR REPLACE INTO last_good (type, key, data, as_of) VALUES (?, ?, ?, ?)",
@@ -125,7 +127,7 @@ def names(rows: Iterable[tuple[Table, bytes, bytes]]) -> Iterator[Name]:
 def saved_value(event_type: bytes, key: bytes, data: bytes, as_of: object) -> SavedValue | Malformed:
     """Return a row of `LAST_GOOD_ROWS` as a value."""
     try:
-        return SavedValue(event_type.decode(), key.decode(), bytes(compact(data)), _number(as_of))
+        return SavedValue(event_type.decode(), key.decode(), bytes(compact(data)), _moment(as_of))
     except (InvalidResponse, ValueError) as error:
         return _malformed(event_type, key, error)
 
@@ -136,9 +138,17 @@ def published_value(
     """Return a row of `PUBLISHED_ROWS` as a value."""
     try:
         ends = [None if each is None else _number(each) for each in (ttl_s, ends_at)]
-        return PublishedValue(event_type.decode(), key.decode(), compact(data), _number(timestamp), *ends)
+        return PublishedValue(event_type.decode(), key.decode(), compact(data), _moment(timestamp), *ends)
     except (InvalidResponse, ValueError) as error:
         return _malformed(event_type, key, error)
+
+
+def _moment(value: object) -> float:
+    """Return `value` if it is a time that events can show: there is none before the year 1, or after 9999."""
+    moment = _number(value)
+    if not EARLIEST <= moment <= LATEST:
+        raise ValueError(f"expected Unix seconds from {EARLIEST:.0f} to {LATEST:.0f}, got {moment:g}")
+    return moment
 
 
 def _number(value: object) -> float:
