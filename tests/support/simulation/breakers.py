@@ -17,6 +17,7 @@ from tidegate.config import BackendConfig
 from tidegate.core.instant import from_rfc3339
 
 ROUNDING_S = 0.002
+STEP_S = 1.0
 POKED_S = 10.0
 """How often a poke lets a probe go."""
 
@@ -96,6 +97,8 @@ class Model:
         self.state = "closed"
         self.since = 0.0
         self.retry_at = 0.0
+        self.retry_since = 0.0
+        """Since when it is known: not since it opened again after a knock."""
         self.cause: str | None = None
         self.shown = self.shown_before = "closed"
         """The state that the last move told of; and before the present instant."""
@@ -240,7 +243,8 @@ class Model:
         if due.kept is not None:
             kept = max(due.kept, due.held_until)
             shown = [since + period for since in (self.since, before)]
-            if move.open_count == self._openings and any(abs(at - kept) <= 2 * ROUNDING_S for at in shown):
+            # A step of the wall clock that is no larger than `STEP_S` need not be followed by what is held.
+            if move.open_count == self._openings and any(abs(at - kept) <= STEP_S for at in shown):
                 self.retry_at = kept
                 self._note_opening()
                 return None
@@ -249,7 +253,7 @@ class Model:
                     f"retry at {shown[0]:.3f}, opened {move.open_count} times, expected {kept:.3f} as before the knock"
                 )
         self._openings, self.doubled = due.openings, 0
-        self.retry_at = self.since + period
+        self.retry_at, self.retry_since = self.since + period, self.since
         self._note_opening()
         longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self.open_max_s)
         lower, upper = (max(d, due.held_until - self.since) for d in (longest / 2, longest))
