@@ -59,8 +59,11 @@ class Probing:
 
         A knock that is under way is dropped: the probe needs its connection.
         """
+        probe_at = breaker.probe_at_mono
+        if probe_at is None or now.mono < probe_at or self._line.has_probe(breaker.name):
+            return []
         able = [source for source in self._behind[breaker.name] if source.calls.may_begin(now)]
-        if breaker.refusal(now) is not None or not able or self._line.has_probe(breaker.name):
+        if not able:
             return []
         self._drop_knock(into)
         turn = self._probe(breaker, able, ticked, now)
