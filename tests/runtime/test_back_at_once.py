@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from house import House, source, stall, times, virtual
+from house import HardBus, House, source, stall, times, virtual
 
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse
@@ -204,6 +204,32 @@ async def test_where_knocks_succeed_and_probes_find_no_connection_nothing_counts
     gaps = [b - a for a, b in itertools.pairwise(backend.knocks)]
     assert len(gaps) >= 4
     assert all(0.8 * 2 ** (n + 1) <= gap <= 1.2 * 2 ** (n + 1) + 0.01 for n, gap in enumerate(gaps[:4]))
+
+
+@virtual
+async def test_a_knock_that_ends_while_the_bus_does_not_answer_leads_to_no_call() -> None:
+    delays = [0.0]
+    rules = BreakerRules(failure_threshold=1, open_s=600.0, open_max_s=600.0)
+    sources = source("a.x", interval_s=1.0, breaker="a"), source("b.x", interval_s=60.0, breaker="b")
+    house, backend = house_of(*sources, breaker=rules, bus=lambda told: HardBus(told, delay_s=lambda: delays[0]))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        backend.up, backend.connect_s = False, 1.5
+        await asyncio.sleep(3.0)
+        delays[0] = 20.0
+        commanded = asyncio.create_task(house.supervisor.command("b", "force-open", by="ops"))
+        began = now()
+        while not (now() > began + 3.6 and backend.knocks[-1] > now() - 0.1):
+            await asyncio.sleep(0.01)
+        assert began + 3.5 < backend.knocks[-1] < began + 5.0 < backend.knocks[-1] + backend.connect_s
+        backend.up = True
+        backend.exchanges.clear()
+        await asyncio.sleep(began + 19.9 - now())
+        assert times(backend) == []
+        delays[0] = 0.0
+        await asyncio.sleep(3.0)
+        assert times(backend) != []
+        await commanded
 
 
 OWN = BreakerRules(failure_threshold=1, open_s=300.0, open_max_s=300.0)
