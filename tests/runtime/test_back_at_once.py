@@ -29,9 +29,14 @@ class Listener(ScriptedBackend):
         self.refuses_calls = False
         self.connect_s = 0.0
         self.secret = b"first"
+        self.prepare_s = 0.0
+        self.preparing = 0
         self.knocks: list[float] = []
 
     async def prepare(self) -> Ask:
+        self.preparing += 1
+        await asyncio.sleep(self.prepare_s)
+        self.preparing -= 1
         return Prepared(self)
 
     async def knock(self) -> None:
@@ -155,6 +160,20 @@ async def test_a_knock_that_gets_no_answer_is_dropped_when_the_probe_is_due() ->
     assert due, "it held the only place"
     assert ("engine", "dropped") in measured(house, "knock_ended")
     assert retry_at is not None
+
+
+@virtual
+async def test_nobody_knocks_while_a_probe_is_being_prepared() -> None:
+    house, backend = house_of(source("a.x", interval_s=1.0), source("b.x", interval_s=1.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        backend.up = False
+        await asyncio.sleep(5.0)
+        backend.prepare_s = 1.9
+        for _ in range(6000):
+            await asyncio.sleep(0.01)
+            assert not (backend.preparing and backend.knocks[-1] > now() - 0.01)
+    assert len(backend.knocks) > 30
 
 
 @virtual

@@ -149,7 +149,7 @@ class Probing:
         times = []
         for name, at in self._knocking.due():
             able_at = self._able_at(name)
-            if able_at is not None:
+            if able_at is not None and not self._line.has_probe(name):
                 times.append(max(at, able_at))
         return min(times, default=None)
 
