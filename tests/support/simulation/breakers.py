@@ -252,7 +252,9 @@ class Model:
                 return (
                     f"retry at {shown[0]:.3f}, opened {move.open_count} times, expected {kept:.3f} as before the knock"
                 )
-        self._openings, self.doubled = due.openings, 0
+        self._openings = due.openings
+        if not self.unreachable:
+            self.doubled = 0
         self.retry_at, self.retry_since = self.since + period, self.since
         self._note_opening()
         longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self.open_max_s)
@@ -334,8 +336,12 @@ class Model:
         if self.state == "closed":
             self._nth += 1
             self._opened_from_closed_at = now
-        self.doubled += 1 if kept is not None else 0
-        self._enter("open", now, openings=1 if healed else self._openings + 1, kept=kept, must_keep=must_keep)
+        openings = 1 if healed else self._openings + 1
+        if kept is None:
+            self._openings = openings
+        else:
+            self.doubled += 1
+        self._enter("open", now, openings=openings, kept=kept, must_keep=must_keep)
 
     def _next_told(self) -> Move | None:
         """The next move that will be told in this instant."""
