@@ -213,7 +213,7 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
 
 def _pokes(rng: random.Random, fates: dict[str, Fate], duration_s: float) -> Iterator[tuple[float, str]]:
     """Now and then, often twice in a row; and by scripts that start a backend, once it is there."""
-    at, mean_s = 0.0, rng.choice([600.0, 600.0, 600.0, 40.0])
+    at, mean_s = 2.0, rng.choice([600.0, 600.0, 600.0, 40.0])  # the first polls are left alone: they show the grid
     while (at := at + rng.expovariate(1 / mean_s)) < duration_s:
         name = rng.choice(list(fates))
         yield at, name
