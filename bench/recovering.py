@@ -107,7 +107,7 @@ class Case:
         last_at = it.returned_at + (after[-1] if after else 0.0)
         return {
             "server": server,
-            "block": block,
+            "round": block,
             "outage": self.cell.outage.value,
             "asked": self.cell.asked,
             "outage_s": it.length_s,
@@ -134,7 +134,7 @@ class Lane:
         yield
 
     async def counts(self, case: Case) -> tuple[int, int]:
-        """How many calls were made for `case` so far, and how many knocks."""
+        """How many calls for `case` have failed so far, and how many knocks were made."""
         raise NotImplementedError
 
 
@@ -159,7 +159,9 @@ class GatewayLane(Lane):
             yield
 
     async def counts(self, case: Case) -> tuple[int, int]:
-        return await calls_and_knocks(self._running, backend=case.name) if self._counted else (0, 0)
+        if not self._counted:
+            return 0, 0
+        return await calls_and_knocks(self._running, backend=case.name, failed_only=True)
 
     def _take(self, event: Event) -> None:
         name, _, number = event["type"].partition(".s")
@@ -177,7 +179,7 @@ class LoopLane(Lane):
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         super().__init__("plain loop", cells)
-        self._asked: dict[str, int] = {case.name: 0 for case in self.cases}
+        self._failed: dict[str, int] = {case.name: 0 for case in self.cases}
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -193,7 +195,7 @@ class LoopLane(Lane):
             await reading
 
     async def counts(self, case: Case) -> tuple[int, int]:
-        return self._asked[case.name], 0
+        return self._failed[case.name], 0
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         cases = {case.backend.port: case for case in self.cases}
@@ -201,10 +203,10 @@ class LoopLane(Lane):
         async for line in process.stdout:
             port, number, began, _ended, answered = line.split()
             case = cases[int(port)]
-            self._asked[case.name] += 1
             if answered == b"1":
                 case.round.fresh(int(number), float(began))
             else:
+                self._failed[case.name] += 1
                 case.round.failed(int(number), float(began))
 
 

@@ -81,11 +81,16 @@ async def requested(host: Running, path: str, *, method: str = "GET") -> bytes:
     return await asyncio.to_thread(ask)
 
 
-async def calls_and_knocks(host: Running, *, backend: str) -> tuple[int, int]:
+async def calls_and_knocks(host: Running, *, backend: str, failed_only: bool = False) -> tuple[int, int]:
     """How many calls of `backend` have ended so far, and how many knocks. Its sources are named `BACKEND.*`."""
+    left_out = (NO_CALL, 'outcome="ok"') if failed_only else (NO_CALL,)
     calls = knocks = 0.0
     for name, labels, value in SAMPLE.findall((await requested(host, "/metrics")).decode()):
-        if name == "tidegate_polls_total" and f'source="{backend}.' in labels and NO_CALL not in labels:
+        if (
+            name == "tidegate_polls_total"
+            and f'source="{backend}.' in labels
+            and not any(it in labels for it in left_out)
+        ):
             calls += float(value)
         elif name == "tidegate_knocks_total" and f'backend="{backend}"' in labels:
             knocks += float(value)

@@ -1,6 +1,6 @@
 """Real services that are restarted under their sources: how soon after they listen again is everything fresh?
 
-Rows: `server`, `service`, `block`, `outage_s` from the signal until it listened, `first_s` and `last_s` after that.
+Rows: `server`, `service`, `round`, `outage_s` from the signal until it listened, `first_s` and `last_s` after that.
 Services that are not installed are named and left out.
 """
 
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.faults import HOST
+from bench.recovering import REST_S
 from bench.results import Choice, Row
 from bench.scenario import Scenario, Table
 from bench.servers import Server, Unavailable, free_port, servers_named
@@ -93,7 +94,7 @@ async def _restarts(server: Server, service: Service, choice: Choice) -> list[Ro
             host = await stack.enter_async_context(gateway(server, settings))
             await stack.enter_async_context(listening(host, lambda event: seen.append((time.time(), event))))
             for block in range(choice.blocks):
-                await asyncio.sleep(WARM_S)
+                await asyncio.sleep(REST_S if block else WARM_S)
                 down_at = time.time()
                 await _ended(running)
                 await asyncio.sleep(choice.seconds)
@@ -104,7 +105,7 @@ async def _restarts(server: Server, service: Service, choice: Choice) -> list[Ro
                     {
                         "server": server.name,
                         "service": service.name,
-                        "block": block,
+                        "round": block,
                         "sources": choice.subscribers,
                         "outage_s": listened_at - down_at,
                         "first_s": min(fresh.values(), default=float("inf")) - listened_at,
