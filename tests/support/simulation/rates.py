@@ -103,6 +103,8 @@ class Rates:
         """A tick soon after a call off the grid makes no call."""
         if not self._is_sure or source.anchor is None or not source.was_off_grid or source.account.refusals:
             return None
+        if source.model.state != "closed":
+            return None
         if any(abs(at - now) < EDGE_S for at in [*self._pokes, *source.model.closed_at[-1:]]):
             return None  # it is asked for another reason
         if abs(source.last_started - self.woke_at) < EDGE_S:
