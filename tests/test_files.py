@@ -1,5 +1,6 @@
 """Files in our way: pipes, devices, links, huge ones, and ones that others may read."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -90,3 +91,33 @@ def test_a_database_and_what_belongs_to_it_are_ours_alone(tmp_path: Path) -> Non
     files.make_database_private(tmp_path / "db")
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names} == {0o600}
     assert [(tmp_path / name).read_text() for name in names] == names
+
+
+@pytest.mark.parametrize("suffix", files.DATABASE_COMPANIONS)
+def test_another_users_file_of_a_database_is_told_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    (tmp_path / f"db{suffix}").write_text("theirs")
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert files.database_obstacle(tmp_path / "db") == f"db{suffix}, which belongs to another user"
+
+
+def test_a_file_of_a_database_that_cannot_be_used_is_told_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "db").write_text("ours")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert files.database_obstacle(tmp_path / "db") == "db, which cannot be read and written"
+
+
+def test_the_error_of_a_file_that_cannot_be_made_private_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(descriptor: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    (tmp_path / "db").write_text("theirs")
+    monkeypatch.setattr(os, "fchmod", refused)
+    with pytest.raises(PermissionError) as caught:
+        files.make_database_private(tmp_path / "db")
+    assert caught.value.filename == str(tmp_path / "db")

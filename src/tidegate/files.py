@@ -90,8 +90,10 @@ def open_private(path: Path, *, create: bool = True) -> int:
         _require_regular(path, mode)
         if stat.S_IMODE(mode) != OWNER_ONLY:
             os.fchmod(descriptor, OWNER_ONLY)
-    except BaseException:
+    except BaseException as error:
         os.close(descriptor)
+        if isinstance(error, OSError) and error.filename is None:  # a call with a descriptor does not name the file
+            error.filename = str(path)
         raise
     return descriptor
 
@@ -118,11 +120,15 @@ def database_obstacle(path: Path) -> str | None:
     for suffix in DATABASE_COMPANIONS:
         each = path.with_name(path.name + suffix)
         try:
-            mode = each.lstat().st_mode
+            found = each.lstat()
         except OSError:
             continue
-        if not stat.S_ISREG(mode):
-            return f"{each.name}, which is {_kind(mode)}"
+        if not stat.S_ISREG(found.st_mode):
+            return f"{each.name}, which is {_kind(found.st_mode)}"
+        if os.geteuid() not in {0, found.st_uid}:
+            return f"{each.name}, which belongs to another user"
+        if not os.access(each, os.R_OK | os.W_OK):
+            return f"{each.name}, which cannot be read and written"
     return None
 
 

@@ -129,9 +129,9 @@ def port() -> int:
 
 
 @contextmanager
-def gateway(port: int, folder: Path, **server: Any) -> Iterator[Program]:
+def gateway(port: int, folder: Path, *, more: str = "", **server: Any) -> Iterator[Program]:
     lines = "\n".join(f"{name} = {value}" for name, value in server.items())
-    (folder / "tidegate.toml").write_text(f"[server]\nport = {port}\n{lines}\n")
+    (folder / "tidegate.toml").write_text(f"[server]\nport = {port}\n{lines}\n{more}")
     with tidegate("serve", "--config", "tidegate.toml", folder=folder) as program:
         assert program.url
         yield program
@@ -244,6 +244,20 @@ async def test_a_refused_page_asks_for_a_token_and_tries_no_more() -> None:
         await page.page.fill("#token", "t-0123456789abcdef")
         await page.page.click("#login button")
         await page.is_now("live")
+
+
+async def test_while_it_hears_nothing_no_state_is_shown_as_certain(port: int, tmp_path: Path) -> None:
+    text = "getComputedStyle(document.querySelector('#breakers .badge'), '::after').content"
+    nas = (
+        '[backends.nas]\nurl = "http://127.0.0.1:9/"\n[sources.nas]\nbackend = "nas"\nmethod = "x"\ninterval_s = 60.0\n'
+    )
+    with gateway(port, tmp_path, more=nas) as program:
+        async with opened(program.url) as page:
+            await page.passes(0.1)  # it draws
+            assert await page.page.evaluate(text) == "none"
+            program.process.kill()
+            await page.is_now("disconnected")
+            assert await page.page.evaluate(text) == '"?"'
 
 
 async def test_an_open_breaker_says_by_when_its_backend_is_asked() -> None:

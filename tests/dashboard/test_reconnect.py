@@ -81,6 +81,11 @@ def test_nothing_is_tried_before_the_time_that_the_gateway_named() -> None:
             assert due(*calls, ("hears", told, 8_000, 0.0))[-1] == 36_000
 
 
+def test_an_attempt_that_was_found_stuck_and_is_refused_after_all_names_such_a_time_too() -> None:
+    stuck = [("tries", 0), ("hears", "online", 3_000, 0.9)]
+    assert due(*stuck, ("notWithin", 30_000, 3_500), ("lost", 3_500, 0.5))[-1] == 33_500
+
+
 def test_a_time_that_has_passed_or_an_admission_ends_that() -> None:
     assert due(("notWithin", 100, 0), ("tries", 0), ("lost", 200, 0.0))[-1] == 700
     assert due(("notWithin", 30_000, 0), ("tries", 0), ("welcomed", 0), ("lost", 200, 0.0))[-1] == 700

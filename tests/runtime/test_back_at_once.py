@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from house import House, source, stall, times, virtual
+from house import HardBus, House, source, stall, times, virtual
 
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse
@@ -29,9 +29,14 @@ class Listener(ScriptedBackend):
         self.refuses_calls = False
         self.connect_s = 0.0
         self.secret = b"first"
+        self.prepare_s = 0.0
+        self.preparing = 0
         self.knocks: list[float] = []
 
     async def prepare(self) -> Ask:
+        self.preparing += 1
+        await asyncio.sleep(self.prepare_s)
+        self.preparing -= 1
         return Prepared(self)
 
     async def knock(self) -> None:
@@ -158,6 +163,20 @@ async def test_a_knock_that_gets_no_answer_is_dropped_when_the_probe_is_due() ->
 
 
 @virtual
+async def test_nobody_knocks_while_a_probe_is_being_prepared() -> None:
+    house, backend = house_of(source("a.x", interval_s=1.0), source("b.x", interval_s=1.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        backend.up = False
+        await asyncio.sleep(5.0)
+        backend.prepare_s = 1.9
+        for _ in range(6000):
+            await asyncio.sleep(0.01)
+            assert not (backend.preparing and backend.knocks[-1] > now() - 0.01)
+    assert len(backend.knocks) > 30
+
+
+@virtual
 async def test_a_sick_backend_is_not_knocked_at() -> None:
     house, backend = house_of(source(interval_s=1.0))
     async with house.supervisor.running():
@@ -204,6 +223,69 @@ async def test_where_knocks_succeed_and_probes_find_no_connection_nothing_counts
     gaps = [b - a for a, b in itertools.pairwise(backend.knocks)]
     assert len(gaps) >= 4
     assert all(0.8 * 2 ** (n + 1) <= gap <= 1.2 * 2 ** (n + 1) + 0.01 for n, gap in enumerate(gaps[:4]))
+
+
+@virtual
+async def test_a_knock_that_ends_while_the_bus_does_not_answer_leads_to_no_call() -> None:
+    delays = [0.0]
+    rules = BreakerRules(failure_threshold=1, open_s=600.0, open_max_s=600.0)
+    sources = source("a.x", interval_s=1.0, breaker="a"), source("b.x", interval_s=60.0, breaker="b")
+    house, backend = house_of(*sources, breaker=rules, bus=lambda told: HardBus(told, delay_s=lambda: delays[0]))
+    async with house.supervisor.running():
+        await asyncio.sleep(1.5)
+        backend.up, backend.connect_s = False, 1.5
+        await asyncio.sleep(3.0)
+        delays[0] = 20.0
+        commanded = asyncio.create_task(house.supervisor.command("b", "force-open", by="ops"))
+        began = now()
+        while not (now() > began + 3.6 and backend.knocks[-1] > now() - 0.1):
+            await asyncio.sleep(0.01)
+        assert began + 3.5 < backend.knocks[-1] < began + 5.0 < backend.knocks[-1] + backend.connect_s
+        backend.up = True
+        backend.exchanges.clear()
+        await asyncio.sleep(began + 19.9 - now())
+        assert times(backend) == []
+        delays[0] = 0.0
+        await asyncio.sleep(3.0)
+        assert times(backend) != []
+        await commanded
+
+
+OWN = BreakerRules(failure_threshold=1, open_s=300.0, open_max_s=300.0)
+
+
+@virtual
+async def test_the_probes_of_many_breakers_that_one_knock_brings_forward_stay_under_the_limit_of_catching_up() -> None:
+    house, backend = house_of(*(source(f"s{n}.x", breaker=f"b{n}", interval_s=60.0) for n in range(100)), breaker=OWN)
+    backend.delay_s = 0.002
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        backend.up = False
+        await house.supervisor.poll("engine")
+        await asyncio.sleep(20.0)
+        backend.up = True
+        returned = now()
+        backend.exchanges.clear()
+        await asyncio.sleep(10.0)
+    came = sorted(times(backend))
+    assert all(sum(at <= other < at + 1.0 for other in came) <= 20 for at in came)
+    assert len(fresh_after(house, returned)) == 100
+    assert fresh_after(house, returned)[-1] <= 1.2 + 100 / (20 / 1.02) + 0.1
+
+
+@virtual
+async def test_once_one_of_these_probes_has_failed_the_others_wait_for_the_next_knock() -> None:
+    house, backend = house_of(*(source(f"s{n}.x", breaker=f"b{n}", interval_s=60.0) for n in range(100)), breaker=OWN)
+    async with house.supervisor.running():
+        await asyncio.sleep(3.0)
+        backend.up = False
+        await house.supervisor.poll("engine")
+        await asyncio.sleep(3.0)
+        backend.refuses_calls = backend.up = True
+        backend.exchanges.clear()
+        backend.knocks.clear()
+        await asyncio.sleep(5.0)
+    assert 3 <= len(backend.knocks) == len(backend.exchanges)
 
 
 @virtual

@@ -26,7 +26,7 @@ from tidegate.core.polling.repetitions import Repetitions
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Turn
 
-WORLDS = 12
+WORLDS = 40
 HOURS = 0.35
 LONG_S = 60.0
 

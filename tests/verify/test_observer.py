@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from tidegate.verify.observer import NotSeen, StreamEnded, observing
 from tidegate.verify.obstacles import CouldNotTest
@@ -109,6 +110,26 @@ async def test_a_gateway_that_is_not_there_cannot_be_tested() -> None:
     with pytest.raises(CouldNotTest, match="lets no client in"):
         async with observing("http://127.0.0.1:9", label="c"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            '{"status":403,"detail":"types: the token does not cover *"}',
+            "HTTP 403: types: the token does not cover \\*$",
+        ),
+        ("<html>", "HTTP 403$"),
+    ],
+)
+async def test_a_refusal_is_told_in_the_gateways_words(body: str, told: str) -> None:
+    def refuse(connection: ServerConnection, request: Request) -> Response:
+        return connection.respond(403, body)
+
+    async with serve(saying(), "127.0.0.1", 0, process_request=refuse) as server:
+        with pytest.raises(CouldNotTest, match=told):
+            async with observing(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", label="c", types=("*",)):
+                pass
 
 
 @pytest.mark.parametrize("first", [EVENT, "nonsense"])

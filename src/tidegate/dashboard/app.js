@@ -384,6 +384,7 @@ function notice(event, text) {
 function showConnection(text, kind) {
   byId("connection").textContent = text;
   byId("connection").className = `badge ${kind}`;
+  document.body.classList.toggle("away", kind !== "good"); // what the tables say may not be true any more
 }
 
 byId("login").addEventListener("submit", (event) => {

@@ -48,8 +48,9 @@ export class Reconnect {
     const lived = this.#welcomedAt !== null && now - this.#welcomedAt >= HEALED_MS;
     this.#failures = lived ? 1 : this.#failures + 1;
     this.#triedAt = this.#welcomedAt = null;
-    // An attempt that was found stuck may have been replaced by one that is due already.
-    this.dueAt = Math.min(Math.max(now, this.#notBefore) + this.#delay(random), this.dueAt ?? Infinity);
+    // An attempt that was found stuck may have been replaced by one that is due already: unless it has brought a floor.
+    const dueAt = Math.min(Math.max(now, this.#notBefore) + this.#delay(random), this.dueAt ?? Infinity);
+    this.dueAt = Math.max(dueAt, this.#notBefore);
   }
 
   // The gateway has said, after `lost`, that it wants no attempt in the next `ms`.

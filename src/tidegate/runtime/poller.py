@@ -191,6 +191,8 @@ class BackendPoller:
     async def _knock(self, knock: Knock) -> None:
         """See whether the backend can be reached. If so, its probe goes at once."""
         found = await reached(self._backend, self._plan, self._clock)
+        if self._lane.is_stuck(self._clock.now()):
+            return  # as for every turn, no call is made then: the knock is given up
         del self._knocks[knock]
         log.debug("knocked", backend=self.name, reached=found)
         turn, decision = self._state.knocked(knock, self._clock.now(), reached=found)
@@ -206,7 +208,7 @@ class BackendPoller:
             self._woken.set()
 
     def _ensure_knock_ended(self, knock: Knock, _: object) -> None:
-        """Called after every knock. If it has not ended by itself, it was cancelled, perhaps before its first step."""
+        """Called after every knock. If it has not ended by itself, it was given up, perhaps before its first step."""
         if self._knocks.pop(knock, None) is not None:
             self._state.knock_abandoned(knock, self._clock.now())
         self._woken.set()

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from tidegate.verify.frames import Frame, Name, Welcome, is_move, read_frame, read_welcome
 from tidegate.verify.obstacles import CouldNotTest
@@ -18,6 +18,12 @@ OPEN_S = 10.0
 """Timeout for connecting, and for the first message after that."""
 
 T = TypeVar("T")
+
+
+class Refusal(msgspec.Struct):
+    """The part of a problem document that says what was expected, and what came."""
+
+    detail: str
 
 
 class NotSeen(Exception):
@@ -170,7 +176,7 @@ async def observing(
             proxy=None,
         )
     except (OSError, WebSocketException) as error:
-        raise CouldNotTest(f"the gateway at {url} lets no client in: {error}") from error
+        raise CouldNotTest(f"the gateway at {url} lets no client in: {error}{_reason(error)}") from error
     observer = Observer(label, connection, everything=types is not None and "*" in types)
     try:
         try:
@@ -182,6 +188,15 @@ async def observing(
         yield observer
     finally:
         await observer.aclose()
+
+
+def _reason(error: Exception) -> str:
+    """Return what a gateway that refused a client said beside the status: its answer is a problem (RFC 9457)."""
+    try:
+        body = error.response.body if isinstance(error, InvalidStatus) else None
+        return f": {msgspec.json.decode(body or b'', type=Refusal).detail}"
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _death(task: asyncio.Task[None]) -> str:

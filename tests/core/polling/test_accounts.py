@@ -24,7 +24,8 @@ class House:
     def __init__(self, refused: int = 3, *, times: int = 6) -> None:
         plan = backend_plan(*(source_plan(name, 60.0) for name in ("a.x", "b.x", "c.x", "d.x")), rules=BreakerRules())
         self.sources = polled(plan)
-        self.accounts = Accounts(self.sources.values())
+        self.barred: set[str] = set()
+        self.accounts = Accounts(self.sources.values(), is_barred=lambda source: source.type in self.barred)
         for seconds, name in enumerate(list(self.sources)[:refused], 1):
             for _ in range(times):
                 self.ends(name, REFUSED, float(seconds))
@@ -65,6 +66,16 @@ def test_the_secret_is_read_once_a_second_while_somebody_waits_and_not_otherwise
         house.accounts.reading(at(now))
         read_at.append(house.accounts.read_at)
     assert read_at == [11.0, 12.0, None], "at 13 s nobody waits any more"
+
+
+def test_a_source_whose_breaker_is_forced_open_is_not_the_one_that_tries() -> None:
+    house = House()
+    house.barred = {"a.x"}
+    assert house.read(b"new", 10.0) == "b.x"
+    house.barred = {"a.x", "b.x"}
+    assert house.read(b"new", 11.0) == "c.x", "b.x was to try, and cannot any more"
+    house.barred = {"a.x", "b.x", "c.x"}
+    assert house.read(b"new", 12.0) is None
 
 
 def test_the_same_bytes_end_no_wait_however_often_they_are_written() -> None:
@@ -142,7 +153,7 @@ def test_an_answer_of_a_source_that_was_no_trial_ends_no_wait() -> None:
 def test_those_who_waited_where_it_was_carried_from_wait_on() -> None:
     """Rule 10. Secrets are not carried: the first one that is read counts as refused, and another one is tried."""
     house = House()
-    resumed = Accounts(house.sources.values())
+    resumed = Accounts(house.sources.values(), is_barred=lambda _: False)
     for source in house.sources.values():
         source.calls.refused_secret, source.calls.knows_secret = None, False
     assert resumed.read_at is not None

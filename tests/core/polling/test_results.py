@@ -189,6 +189,16 @@ def test_a_429_without_a_time_holds_longer_each_time_up_to_five_minutes_until_an
     assert driven.state.carried(driven.now).busy == 0
 
 
+def test_a_good_answer_to_one_source_of_a_batch_ends_the_run_of_429s_though_another_always_fails() -> None:
+    driven = house("a.x", "b.x", batch=True)
+    driven.all_fail(TOO_MANY)
+    driven.passes(57.0)
+    assert driven.state.carried(driven.now).busy == 1
+    driven.answers = {"b.x": NOT_FOUND}
+    driven.passes(10.0)
+    assert driven.state.carried(driven.now).busy == 0
+
+
 def test_calls_under_way_together_that_are_refused_together_are_one_refusal() -> None:
     driven = house("a.x", "b.x", "c.x")
     driven.all_fail(TOO_MANY)

@@ -51,7 +51,9 @@ class Bounds:
                     if phase.fault in TOTAL:
                         self._check_noticed(source, phase.start, phase.end)
                     elif phase.fault is None and before is not None:
-                        self._check_recovered(source, before, phase, sources)
+                        slow = [each.end for each in fate.phases if each.fault is Fault.SLOW_NAME]
+                        looked_up_at = max((end + LOOKUP_S for end in slow if end <= phase.start), default=0.0)
+                        self._check_recovered(source, before, phase, sources, looked_up_at)
 
     def _check_noticed(self, source: Source, start: float, end: float) -> None:
         """By its next tick, and the end of that call."""
@@ -63,13 +65,17 @@ class Bounds:
         if by < end and fresh_all_along and source.turns and source.turns[0][0] < start:
             self._record.fail(by, f"{source.type}: not told stale, though its backend failed at {start:.3f}")
 
-    def _check_recovered(self, source: Source, before: Phase, phase: Phase, siblings: Sequence[Source]) -> None:
-        start, end = phase.start, phase.end
+    def _check_recovered(
+        self, source: Source, before: Phase, phase: Phase, siblings: Sequence[Source], looked_up_at: float
+    ) -> None:
+        start, end = max(phase.start, looked_up_at), phase.end
         by = self._fresh_by(source, before, start, siblings) + SLACK_S
         by = self._awake(start - source.tick_s, by)
         end = min([end, *(begin for begin, _ in self._record.sleeps if begin >= by)])
         if by < end and source.stale_sometime(by, end):
-            self._record.fail(by, f"{source.type}: not fresh by then, though its backend is well since {start:.3f}")
+            self._record.fail(
+                by, f"{source.type}: not fresh by then, though its backend is well since {phase.start:.3f}"
+            )
         if phase.end == self._record.scenario.duration_s and by >= end:
             self._record.fail(by, f"{source.type}: the calm is too short to judge, {by - end:.3f} s")
 
@@ -78,15 +84,10 @@ class Bounds:
         holds = [until for since, until in source.model.hold.spans if since <= settled]
         begin = max([start, *holds[-1:]])
         opening = self._opening_at(source, start, settled)
-        lookup_s = LOOKUP_S if before.fault is Fault.SLOW_NAME else 0.0
         if opening is None:
-            by = self._asked_by(source, begin, settled, siblings) + lookup_s
+            by = self._asked_by(source, begin, settled, siblings)
         else:
-            by = (
-                self._probed_by(source, opening, before, begin, settled)
-                + lookup_s
-                + self._caught_up_s(source, siblings)
-            )
+            by = self._probed_by(source, opening, before, begin, settled) + self._caught_up_s(source, siblings)
         if holds and holds[-1] > start - source.tick_s:  # after a hold everybody is asked at the normal rate
             by += len(siblings) / max(1.0, self._rates[source.settings.backend].normal)
         waits = [able_at for at, able_at in source.account.waits if at <= settled]

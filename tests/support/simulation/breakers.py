@@ -17,6 +17,7 @@ from tidegate.config import BackendConfig
 from tidegate.core.instant import from_rfc3339
 
 ROUNDING_S = 0.002
+STEP_S = 1.0
 POKED_S = 10.0
 """How often a poke lets a probe go."""
 
@@ -71,6 +72,7 @@ class Predicted(NamedTuple):
     failures: tuple[int, int]
     held_until: float
     openings: int
+    openings_before: int
     kept: float | None = None
     must_keep: bool = False
 
@@ -96,6 +98,8 @@ class Model:
         self.state = "closed"
         self.since = 0.0
         self.retry_at = 0.0
+        self.retry_since = 0.0
+        """Since when it is known: not since it opened again after a knock."""
         self.cause: str | None = None
         self.shown = self.shown_before = "closed"
         """The state that the last move told of; and before the present instant."""
@@ -240,7 +244,8 @@ class Model:
         if due.kept is not None:
             kept = max(due.kept, due.held_until)
             shown = [since + period for since in (self.since, before)]
-            if move.open_count == self._openings and any(abs(at - kept) <= 2 * ROUNDING_S for at in shown):
+            # A step of the wall clock that is no larger than `STEP_S` need not be followed by what is held.
+            if move.open_count == due.openings_before and any(abs(at - kept) <= STEP_S for at in shown):
                 self.retry_at = kept
                 self._note_opening()
                 return None
@@ -248,8 +253,10 @@ class Model:
                 return (
                     f"retry at {shown[0]:.3f}, opened {move.open_count} times, expected {kept:.3f} as before the knock"
                 )
-        self._openings, self.doubled = due.openings, 0
-        self.retry_at = self.since + period
+        self._openings = max(self._openings, due.openings) if due.openings > 1 else due.openings
+        if not self.unreachable:
+            self.doubled = 0
+        self.retry_at, self.retry_since = self.since + period, self.since
         self._note_opening()
         longest = min(self._rules.open_s * 2 ** (move.open_count - 1), self.open_max_s)
         lower, upper = (max(d, due.held_until - self.since) for d in (longest / 2, longest))
@@ -330,15 +337,26 @@ class Model:
         if self.state == "closed":
             self._nth += 1
             self._opened_from_closed_at = now
-        self.doubled += 1 if kept is not None else 0
-        self._enter("open", now, openings=1 if healed else self._openings + 1, kept=kept, must_keep=must_keep)
+        before, openings = self._openings, 1 if healed else self._openings + 1
+        if kept is None:
+            self._openings = openings
+        else:
+            self.doubled += 1
+        self._enter("open", now, openings=openings, before=before, kept=kept, must_keep=must_keep)
 
     def _next_told(self) -> Move | None:
         """The next move that will be told in this instant."""
         return self._moves[self._made] if self._made < len(self._moves) else None
 
     def _enter(
-        self, state: str, now: float, *, openings: int = 0, kept: float | None = None, must_keep: bool = False
+        self,
+        state: str,
+        now: float,
+        *,
+        openings: int = 0,
+        before: int = 0,
+        kept: float | None = None,
+        must_keep: bool = False,
     ) -> None:
         if state != "half_open":
             self._caused = code(self._fault) if state == "open" else None
@@ -353,5 +371,5 @@ class Model:
         self._free_since = now
         self._made += 1
         self.predicted.append(
-            Predicted(state, self._caused, self._failures, self.hold.until, openings, kept, must_keep)
+            Predicted(state, self._caused, self._failures, self.hold.until, openings, before, kept, must_keep)
         )

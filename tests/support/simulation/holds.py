@@ -47,7 +47,7 @@ class Hold:
         if not wish and any(refusal.status == 429 for refusal in refusals):
             # Calls that were under way together are refused together.
             self._too_many += at >= self.until
-            wish = min(FIRST_S * 2 ** (self._too_many - 1), LONGEST_S)
+            wish = min(FIRST_S * 2 ** max(0, self._too_many - 1), LONGEST_S)
         elif verdict(results) is Verdict.GOOD:
             self._too_many = 0
         return wish

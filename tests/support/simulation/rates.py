@@ -82,13 +82,15 @@ class Rates:
         asked_at = max(source.last_started for source in sources)
         if any(asked_at - EDGE_S <= at <= now and at > now - POKED_S for at in self._pokes):
             return Kind.POKED
+        if self._is_witness(sources, now):
+            return Kind.OTHER
         hold = sources[0].model.hold
         closed_at = max(sources[0].model.closed_at[-1:], default=float("-inf"))
         if hold.until <= now and max(asked_at, closed_at, self.woke_at) < hold.until:
             return Kind.AFTER_HOLD
         if asked_at <= max(closed_at, self.woke_at):
             return Kind.CATCHING_UP
-        if any(source.account.refusals for source in sources) or self._is_witness(sources, now):
+        if any(source.account.refusals for source in sources):
             return Kind.OTHER
         return Kind.AGAIN if all(source.in_row for source in sources) else Kind.OTHER
 
@@ -100,6 +102,8 @@ class Rates:
     def _wrong_tick(self, source: Source, now: float) -> str | None:
         """A tick soon after a call off the grid makes no call."""
         if not self._is_sure or source.anchor is None or not source.was_off_grid or source.account.refusals:
+            return None
+        if source.model.state != "closed":
             return None
         if any(abs(at - now) < EDGE_S for at in [*self._pokes, *source.model.closed_at[-1:]]):
             return None  # it is asked for another reason

@@ -23,6 +23,9 @@ FINAL_S = 60.0
 KERNELS = ((0, 1, 2, 3, 4, 5, 7, 11, 19, 35), (0, 1, 3, 7, 15, 31))
 """When kernels send a SYN, in seconds after the connect began: since Linux 6.5, and before. Then they give up."""
 
+SHORT_HISTORY = 60
+"""So few events, where a machine that wakes tells more at once, are too few even for those who read all the time."""
+
 CROWD = 45
 """So many sources has a backend of which one can see how fast it is caught up."""
 
@@ -177,7 +180,7 @@ def draw(seed: int, *, hours: float = 1.0) -> Scenario:
         fates=fates,
         jumps=sorted(jumps),
         pokes=sorted(_pokes(rng, fates, duration_s)),
-        sleeps=sorted(_sleeps(rng, duration_s - CALM_S)),
+        sleeps=sorted(_sleeps(rng, duration_s - CALM_S)) if config.history.events > SHORT_HISTORY else [],
         capacity=rng.choice([512, 1024, 4096]) if "crowd" not in config.backends else 65536,
     )
 
@@ -210,7 +213,7 @@ def _phases(rng: random.Random, healed_at: float, end: float) -> list[Phase]:
 
 def _pokes(rng: random.Random, fates: dict[str, Fate], duration_s: float) -> Iterator[tuple[float, str]]:
     """Now and then, often twice in a row; and by scripts that start a backend, once it is there."""
-    at, mean_s = 0.0, rng.choice([600.0, 600.0, 600.0, 40.0])
+    at, mean_s = 2.0, rng.choice([600.0, 600.0, 600.0, 40.0])  # the first polls are left alone: they show the grid
     while (at := at + rng.expovariate(1 / mean_s)) < duration_s:
         name = rng.choice(list(fates))
         yield at, name
@@ -247,7 +250,7 @@ def _document(rng: random.Random) -> dict[str, Any]:
             "send_buffer_hard_bytes": rng.choice([16384, 65536]) if "crowd" not in backends else 262144,
             "slow_grace_s": rng.choice([15.0, 60.0, 120.0]),
         },
-        "history": {"events": rng.choice([60, 300, 3000]) if "crowd" not in backends else 3000},
+        "history": {"events": rng.choice([SHORT_HISTORY, 300, 3000]) if "crowd" not in backends else 3000},
         "backends": backends,
         "sources": sources,
     }

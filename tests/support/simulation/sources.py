@@ -105,7 +105,8 @@ class Source:
     def started(self, exchange: Exchange, now: float) -> None:
         """A call of this source starts."""
         self.was_off_grid = self.anchor is not None and not self.is_on_grid(now)
-        if self.last_started == float("-inf") and now < FIRST_POLL_S:
+        is_free = not self.model.opened and self.model.hold.until <= 0
+        if self.last_started == float("-inf") and now < FIRST_POLL_S and is_free:
             self.anchor = now
         self.running = exchange
         self.last_started = now

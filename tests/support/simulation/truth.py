@@ -175,7 +175,7 @@ class Truth:
         siblings = [s for s in self.sources.values() if s.model is model]
         able_at = min((s.account.able_at for s in siblings if s.running is None), default=self._at)
         busy_s = max(s.wait_s for s in siblings)
-        if self._at - max(model.probe_at + busy_s, able_at, self._woke_at) > SLACK_S:
+        if self._at - max(max(model.probe_at, self._woke_at) + busy_s, able_at) > SLACK_S:
             self._fail(f"{model.name}: {model.state} without a probe since {model.probe_at:.3f}")
             model.retry_at = self._at
 
@@ -187,7 +187,10 @@ class Truth:
         full_at = self._full_at[source.settings.backend]  # a probe goes first, again and again
         free_at = max(model.since, model.hold.until, source.account.able_at, self._woke_at, full_at)
         since = max(source.last_started, source.last_ended, free_at)
-        if self._at - since > 1.5 * source.settings.interval_s + source.wait_s + SLACK_S:
+        line_s = source.wait_s
+        if source.last_started < free_at:  # it is caught up, after all the others
+            line_s = max(line_s, len(self._behind(source.settings.backend)) * source.timeout_s)
+        if self._at - since > 1.5 * source.settings.interval_s + line_s + SLACK_S:
             self._fail(f"{source.type}: not asked since {source.last_started:.3f}, and could be since {free_at:.3f}")
             source.last_started = self._at
 
@@ -353,7 +356,10 @@ class Truth:
         if message.error_code not in source.whys(known) or message.cause != model.cause:
             return f"{message.error_code} for {message.cause}, expected {source.whys(known)} for {model.cause}"
         expected = model.next_tries(self._at)
-        if not any(self._is_told(retry_at, message.retry_at, since=model.since) for retry_at in expected):
+        if not any(
+            self._is_told(retry_at, message.retry_at, since=min(model.since, model.retry_since))
+            for retry_at in expected
+        ):
             return f"retry at {message.retry_at}, expected {expected}"
         return None
 

@@ -6,7 +6,7 @@ Even then one source tries first, and the others follow when it was answered: ma
 Times are monotonic.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.source import Source
@@ -19,10 +19,11 @@ POKE_EVERY_S = 60.0
 
 
 class Accounts:
-    """The waits of the `sources` of one backend."""
+    """The waits of the `sources` of one backend. Nobody can ask a source that `is_barred`, so it is not the trial."""
 
-    def __init__(self, sources: Collection[Source]) -> None:
+    def __init__(self, sources: Collection[Source], *, is_barred: Callable[[Source], bool]) -> None:
         self._refused = dict.fromkeys(source for source in sources if source.calls.refusals)
+        self._is_barred = is_barred
         self._trial: Source | None = None
         self._read_at = LONG_AGO
         self._poked_at = LONG_AGO
@@ -74,8 +75,9 @@ class Accounts:
         return following
 
     def _try(self, waiting: Sequence[Source]) -> Source | None:
-        if not waiting or self._trial is not None:
+        able = [source for source in waiting if not self._is_barred(source)]
+        if not able or (self._trial is not None and not self._is_barred(self._trial)):
             return None
-        self._trial = trial = min(waiting, key=lambda source: source.calls.last_sent)
+        self._trial = trial = min(able, key=lambda source: source.calls.last_sent)
         trial.calls.end_wait()
         return trial

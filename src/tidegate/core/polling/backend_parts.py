@@ -47,6 +47,11 @@ class BackendParts:
         """The breaker that `source` stands behind, as it is shown at `now`."""
         return _shown(self.breakers[source.plan.breaker], now)
 
+    def is_barred(self, source: Source) -> bool:
+        """Whether an operator has forced its breaker open, so that nobody can ask `source`."""
+        breaker = self.breakers[source.plan.breaker].view()
+        return breaker.forced and not breaker.is_closed
+
     def hold(self, until: Instant) -> None:
         """The backend asks for no call before `until`."""
         for breaker in self.breakers.values():

@@ -68,7 +68,7 @@ class BackendState:
             draw=draw,
             can_knock=can_knock,
         )
-        self._accounts = accounts = Accounts(parts.sources.values())
+        self._accounts = accounts = Accounts(parts.sources.values(), is_barred=parts.is_barred)
         busy = 0 if carried is None else carried.busy
         self._moves = moves = Moves(plan, parts, lineup)
         self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw, busy=busy)

@@ -4,7 +4,7 @@ One call is under way at first, and one more for each answer, up to the backend'
 spaced, at a limited rate. A failure takes the calls under way back to one. After a hold the rate is the backend's
 normal one: a rate limiter is not a recovery.
 
-Times are monotonic. Who is asked, and in which order, is decided in `lineup`.
+Times are monotonic. Who is asked is decided in `lineup`.
 """
 
 from collections import deque
@@ -98,3 +98,13 @@ class CatchingUp:
         self._under_way.discard(turn)
         if turn.answered is not None:
             self._allowed = min(self._allowed + 1, self._connections) if turn.answered else 1
+
+
+def in_turn(sources: Iterable[Source]) -> list[Source]:
+    """Return `sources` in the order in which they catch up.
+
+    First those that were answered before, longest ago first; then those never answered; last those that fail alone.
+    """
+    return sorted(
+        sources, key=lambda source: (source.calls.failed_alone, source.answered_at == LONG_AGO, source.answered_at)
+    )

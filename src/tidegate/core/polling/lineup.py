@@ -15,7 +15,7 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedTicks
-from tidegate.core.polling.catching_up import CatchingUp
+from tidegate.core.polling.catching_up import CatchingUp, in_turn
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.line import Line
 from tidegate.core.polling.probing import Probing
@@ -46,17 +46,22 @@ class Lineup:
         can_knock: bool,
     ) -> None:
         self._plan = plan
-        self._sources = sources
-        self._breakers = breakers
-        self._behind = behind
+        self._sources, self._breakers, self._behind = sources, breakers, behind
         self._draw = draw
         self._schedule = Schedule()
-        self._repetitions = Repetitions(plan, rate_per_s=plan.normal_rate_per_s)
-        self._catching_up = CatchingUp(
-            rate_per_s=plan.normal_rate_per_s, connections=1 if plan.batch else plan.connections
-        )
+        rate_per_s, at_once = plan.normal_rate_per_s, 1 if plan.batch else plan.connections
+        self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
+        self._catching_up = CatchingUp(rate_per_s=rate_per_s, connections=at_once)
         self.line = Line(plan.connections, over=self._over)
-        self.probing = Probing(plan, line=self.line, breakers=breakers, behind=behind, draw=draw, can_knock=can_knock)
+        self.probing = Probing(
+            plan,
+            line=self.line,
+            limits=self._catching_up,
+            breakers=breakers,
+            behind=behind,
+            draw=draw,
+            can_knock=can_knock,
+        )
         self._asked_for: dict[Source, None] = {}
         self._held_back: dict[Source, None] = {}  # they missed a call only because of a hold
 
@@ -215,8 +220,9 @@ class Lineup:
                 else:
                     into.measurements.append(RepetitionEnded(self._plan.name, "no_room"))
         while (behind := self._catching_up.take(now)) is not None:
-            if ready := self._askable(behind, now):
-                turn = Turn(ready, self._breakers[ready[0].plan.breaker], Why.CATCHING_UP)
+            breaker, ready = self._breakers[behind[0].plan.breaker], self._askable(behind, now)
+            turn = Turn(ready, breaker, Why.CATCHING_UP) if ready else self.probing.after_knock(breaker, now)
+            if turn is not None:
                 self._catching_up.began(turn, now)
                 self.line.add(turn)
 
@@ -242,11 +248,10 @@ class Lineup:
             source.calls.sent(now, at_tick=source in turn.ticks)
 
     def _over(self, turn: Turn) -> None:
-        match turn.why:
-            case Why.REPETITION:
-                self._repetitions.ended()
-            case Why.CATCHING_UP:
-                self._catching_up.ended(turn)
+        if turn.why is Why.REPETITION:
+            self._repetitions.ended()
+        self._catching_up.ended(turn)
+        self.probing.ended(turn)
 
     def _add(self, ready: Sequence[Source], breaker: Breaker, why: Why, *, ticks: Collection[Source] = ()) -> None:
         for group in [ready] if self._plan.batch and ready else [[source] for source in ready]:
@@ -280,7 +285,7 @@ class Lineup:
     def _catch_up(self, sources: Sequence[Source], now: Instant, *, after_hold: bool = False) -> None:
         """Ask `sources` once: longest ago first, those never answered last, and after them those that fail alone."""
         groups: dict[object, list[Source]] = {}
-        for source in sorted(sources, key=_turn_in_catching_up):
+        for source in in_turn(sources):
             together = (source.plan.breaker, source.interval_s) if self._plan.batch else source
             groups.setdefault(together, []).append(source)
             self._repetitions.drop(source)
@@ -292,7 +297,3 @@ class Lineup:
         """Monotonic time at which the backend's newest hold ends or ended; it is the same for all its breakers."""
         held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
         return LONG_AGO if held_until is None else held_until.mono
-
-
-def _turn_in_catching_up(source: Source) -> tuple[bool, bool, float]:
-    return source.calls.failed_alone, source.answered_at == LONG_AGO, source.answered_at

@@ -10,6 +10,7 @@ from tidegate.core.instant import Instant
 from tidegate.core.measurements import KnockEnded
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
+from tidegate.core.polling.catching_up import CatchingUp
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.knocking import Knocking
 from tidegate.core.polling.line import Line
@@ -18,13 +19,17 @@ from tidegate.core.polling.turn import Knock, Turn, Why
 
 
 class Probing:
-    """The probes and knocks of one backend, which wait in `line` with all other turns."""
+    """The probes and knocks of one backend, which wait in `line` with all other turns.
+
+    Probes that one knock brings forward for several breakers have the `limits` of catching up, and share them with it.
+    """
 
     def __init__(
         self,
         plan: BackendPlan,
         *,
         line: Line,
+        limits: CatchingUp,
         breakers: Mapping[str, Breaker],
         behind: Mapping[str, Sequence[Source]],
         draw: Callable[[], float],
@@ -32,6 +37,7 @@ class Probing:
     ) -> None:
         self._plan = plan
         self._line = line
+        self._limits = limits
         self._breakers = breakers
         self._behind = behind
         self._draw = draw
@@ -39,6 +45,7 @@ class Probing:
         self._may_knock = can_knock
         self._held_until: float | None = None  # no knock is wanted before that
         self._knocking = Knocking(open_max_s=plan.breaker.open_max_s)
+        self._reached: dict[str, int] = {}  # breakers whose probe a knock has brought forward, and their generation
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a probe or a knock to begin; None if time alone does not decide that."""
@@ -52,8 +59,11 @@ class Probing:
 
         A knock that is under way is dropped: the probe needs its connection.
         """
+        probe_at = breaker.probe_at_mono
+        if probe_at is None or now.mono < probe_at or self._line.has_probe(breaker.name):
+            return []
         able = [source for source in self._behind[breaker.name] if source.calls.may_begin(now)]
-        if breaker.refusal(now) is not None or not able or self._line.has_probe(breaker.name):
+        if not able:
             return []
         self._drop_knock(into)
         turn = self._probe(breaker, able, ticked, now)
@@ -71,6 +81,11 @@ class Probing:
         self._knocking.follow(self._breakers.values(), now, self._draw)
         holds = [breaker.view().held_until for breaker in self._breakers.values() if breaker.is_held(now)]
         self._held_until = max((until.mono for until in holds if until is not None), default=None)
+        self._reached = {
+            name: generation
+            for name, generation in self._reached.items()
+            if self._breakers[name].generation == generation and self._behind[name][0] in self._limits.waiting
+        }
         current = self._knocking.current
         if current is not None and not self._knocking.is_wanted(current):
             self._drop_knock(into)
@@ -82,22 +97,38 @@ class Probing:
     def knocked(self, knock: Knock, *, reached: bool, now: Instant, into: Decision) -> Turn | None:
         """`knock` has ended. If the backend was `reached`, return the probe, which has the connection of the knock.
 
-        The probes of other breakers that wanted the same knock are lined up.
+        The probes of other breakers that wanted the same knock follow within the limits of catching up.
         """
         if knock.is_over:
             return None
         names = self._knocking.end(knock, now)
         into.measurements.append(KnockEnded(self._plan.name, "reachable" if reached else "unreachable"))
-        probes = [turn for name in names if reached and (turn := self._reached_probe(name, now)) is not None]
-        if not probes:
+        self._reached = {name: knock.generations[name] for name in names if reached}
+        probes = (self.after_knock(self._breakers[name], now) for name in names)
+        first = next((turn for turn in probes if turn is not None), None)
+        if first is None:
             self._line.end_knock(knock)
             return None
-        first, *others = probes
         knock.is_over = True
         self._line.hand_over(first, now)
-        for turn in others:
-            self._line.add(turn)
+        if self._reached:
+            self._limits.begin([[self._behind[name][0]] for name in self._reached], now, after_hold=False)
+            self._limits.began(first, now)
         return first
+
+    def after_knock(self, breaker: Breaker, now: Instant) -> Turn | None:
+        """Return the probe of `breaker`, if a knock has brought it forward and `breaker` has not moved since."""
+        able = [source for source in self._behind[breaker.name] if source.calls.may_begin(now)]
+        if self._reached.pop(breaker.name, None) != breaker.generation or not able:
+            return None
+        if breaker.refusal(now, reached=True) is not None or self._line.has_probe(breaker.name):
+            return None
+        return self._probe(breaker, able, [], now, reached=True)
+
+    def ended(self, turn: Turn) -> None:
+        """A turn has ended. If it was a probe that failed, what the last knock found is no longer true."""
+        if turn.why is Why.PROBE and turn.answered is False:
+            self._reached.clear()
 
     def abandoned(self, knock: Knock, now: Instant) -> None:
         """`knock` was cancelled before it found anything. Has no effect if it is over already."""
@@ -113,10 +144,12 @@ class Probing:
         return None if able_at is None else max(at, able_at)
 
     def _knock_at(self) -> float | None:
+        if self._reached:  # there is nothing to find out before their probes went
+            return None
         times = []
         for name, at in self._knocking.due():
             able_at = self._able_at(name)
-            if able_at is not None:
+            if able_at is not None and not self._line.has_probe(name):
                 times.append(max(at, able_at))
         return min(times, default=None)
 
@@ -124,13 +157,6 @@ class Probing:
         """Monotonic time from which a source can be the probe; None while all of them are being asked."""
         times = [source.calls.waits_until for source in self._behind[breaker_name] if not source.calls.in_flight]
         return min(times, default=None)
-
-    def _reached_probe(self, breaker_name: str, now: Instant) -> Turn | None:
-        breaker = self._breakers[breaker_name]
-        able = [source for source in self._behind[breaker_name] if source.calls.may_begin(now)]
-        if breaker.refusal(now, reached=True) is not None or not able or self._line.has_probe(breaker_name):
-            return None
-        return self._probe(breaker, able, [], now, reached=True)
 
     def _probe(
         self, breaker: Breaker, able: Sequence[Source], ticked: Sequence[Source], now: Instant, *, reached: bool = False

@@ -35,7 +35,7 @@ class Repetitions:
         self._timeout_s = plan.timeout_s
         self._gap_s = 1 / max(LEAST_PER_S, SHARE * rate_per_s)
         self._due: list[tuple[float, int, list[Source]]] = []  # a heap
-        self._groups: dict[Source, list[Source]] = {}
+        self._groups: dict[Source, tuple[float, list[Source]]] = {}  # in `_due`, and when
         self._planned = 0
         self._in_flight = False
         self._free_at = LONG_AGO
@@ -54,8 +54,8 @@ class Repetitions:
 
     def due_at(self, source: Source) -> float | None:
         """When the call of `source` is repeated; None if it is not."""
-        group = self._groups.get(source)
-        return next((at for at, _, each in self._due if each is group), None) if group is not None else None
+        planned = self._groups.get(source)
+        return None if planned is None else planned[0]
 
     def plan(self, failed: Sequence[Source], *, now: Instant, unreachable: bool, draw: Callable[[], float]) -> None:
         """The calls of `failed`, which were made together, failed `now`: repeat them together.
@@ -70,21 +70,21 @@ class Repetitions:
         if any(source.failure is ErrorCode.RPC_TIMEOUT for source in failed) and not unreachable:
             wait_s = max(wait_s, self._timeout_s)
         group = [source for source in failed if wait_s < source.interval_s]
+        at = now.mono + wait_s
+        if at < self._free_at <= at + SPREAD * self._gap_s:
+            at = self._free_at  # nobody is to find no room only because the wait was short by chance
         for source in group:
             self.drop(source)
-            self._groups[source] = group
+            self._groups[source] = at, group
         if group:
-            at = now.mono + wait_s
-            if at < self._free_at <= at + SPREAD * self._gap_s:
-                at = self._free_at  # nobody is to find no room only because the wait was short by chance
             self._planned += 1
             heapq.heappush(self._due, (at, self._planned, group))
 
     def drop(self, source: Source) -> None:
         """`source` is asked for another reason, or must not be asked: its call is not repeated."""
-        group = self._groups.pop(source, None)
-        if group is not None:
-            group.remove(source)
+        planned = self._groups.pop(source, None)
+        if planned is not None:
+            planned[1].remove(source)
 
     def take_due(self, now: Instant) -> list[list[Source]]:
         """Return the groups whose repetition is due, earliest first. They are planned no longer."""

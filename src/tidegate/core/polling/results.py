@@ -16,7 +16,7 @@ from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
 from tidegate.core.polling.notes import backend_held
-from tidegate.core.polling.outcome import Fault, Outcome, Verdict, batch_verdict, hold_s, is_too_many
+from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict, batch_verdict, hold_s, is_too_many
 from tidegate.core.polling.source_values import Value
 from tidegate.core.polling.turn import Turn, Why
 from tidegate.errors import ErrorCode
@@ -112,6 +112,8 @@ class Results:
             # Calls that were under way together are refused together: that is one refusal.
             self.busy += not self.busy or not self._parts.is_held(now)
             wish_s = max(wish_s, self._hold_s.delay_s(self.busy, jitter=0.0))
+        elif any(isinstance(outcome, Answer) for outcome in outcomes):  # to a part of a batch
+            self.busy = 0
         if wish_s:
             until = Instant(now.mono + wish_s, now.wall + wish_s)
             self._parts.hold(until)
