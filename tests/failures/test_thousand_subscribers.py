@@ -1,8 +1,9 @@
-"""A backend that is away and a thousand who want to know of it: it sees nothing but the probes that were announced."""
+"""A backend that is away and a thousand who want to know of it: it sees nothing but single probes."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from itertools import pairwise
 
 import pytest
 from simulation.clients import Wire
@@ -12,7 +13,6 @@ from tidegate.verify.deployment import SLACK_S, Deployment, local_deployment
 from tidegate.verify.faultproxy import CallRecord, Fault
 from tidegate.verify.frames import Frame, Move, is_move, read_frame, read_move, seconds
 from tidegate.verify.observer import Observer, observing
-from tidegate.verify.settings import LOCAL
 
 pytestmark = pytest.mark.real
 
@@ -20,6 +20,8 @@ CROWD = 1000
 PROBES = 3
 READERS = 20
 PATIENCE_S = 120.0
+POKE_EVERY_S = 10.0
+"""A poke brings a probe forward so seldom: the tenth poke of a crowd changes nothing."""
 
 
 class Subscriber:
@@ -59,7 +61,7 @@ class Subscriber:
         return found
 
 
-async def test_whatever_the_crowd_does_the_backend_sees_single_probes_at_the_announced_times() -> None:
+async def test_whatever_the_crowd_does_the_backend_sees_single_probes_and_only_a_rare_poke_brings_one_forward() -> None:
     async with (
         local_deployment() as deployment,
         observing(deployment.gateway.url, label="the witness", types=["*"]) as witness,
@@ -70,18 +72,19 @@ async def test_whatever_the_crowd_does_the_backend_sees_single_probes_at_the_ann
         await deployment.proxy.set(Fault.status(code=503))
         await moved(witness, deployment, "open", times=1)
         crowd += await gathered(CROWD - len(crowd), deployment, stack)
-        since = len(openings(witness, deployment))
+        since = len(moves(witness, deployment, "open"))
         for times in range(since + 1, since + PROBES + 1):
             await pester(crowd, deployment)
             await moved(witness, deployment, "open", times=times)
-        opened = openings(witness, deployment)
+        opened = [move for _, move in moves(witness, deployment, "open")]
+        tried = [(at, move.reason) for at, move in moves(witness, deployment, "half_open")]
         calls = await deployment.proxy.calls()
         await everyone(crowd, deployment, lambda frame: frame.stale is True and frame.cause == "RPC_HTTP_STATUS")
         await deployment.proxy.clear()
         await moved(witness, deployment, "closed", times=1)
         await everyone(crowd, deployment, lambda frame: frame.stale is False)
         assert all(subscriber.is_connected for subscriber in crowd)
-    check_probes(opened, calls, sources=len(deployment.sources))
+    check_probes(opened, tried, calls, sources=len(deployment.sources))
 
 
 async def gathered(count: int, deployment: Deployment, stack: AsyncExitStack) -> list[Subscriber]:
@@ -96,8 +99,10 @@ async def pester(crowd: Sequence[Subscriber], deployment: Deployment) -> None:
     await deployment.gateway.poll(deployment.backend)
 
 
-def openings(witness: Observer, deployment: Deployment) -> list[Move]:
-    return [read_move(f) for f in witness.frames if is_move(f, deployment.backend, "open")]
+def moves(witness: Observer, deployment: Deployment, state: str) -> list[tuple[float, Move]]:
+    """The moves to `state`, and when each was published."""
+    found = [frame for frame in witness.frames if is_move(frame, deployment.backend, state)]
+    return [(seconds(frame.timestamp), read_move(frame)) for frame in found]
 
 
 async def moved(witness: Observer, deployment: Deployment, state: str, *, times: int) -> None:
@@ -119,14 +124,19 @@ async def everyone(crowd: Sequence[Subscriber], deployment: Deployment, holds: C
                 await asyncio.sleep(0.01)
 
 
-def check_probes(opened: Sequence[Move], calls: Sequence[CallRecord], *, sources: int) -> None:
-    """After an opening no call but one, from the announced time on and before the next opening."""
+def check_probes(
+    opened: Sequence[Move], tried: Sequence[tuple[float, str]], calls: Sequence[CallRecord], *, sources: int
+) -> None:
+    """After an opening no call but one, before the next opening: from the announced time on, or because of a poke."""
     times = [(seconds(move.opened_at or ""), seconds(move.retry_at or "")) for move in opened]
     after = [call for call in calls if times[0][0] < call.came_wall < times[-1][0] + RESOLUTION_S]
-    under_way = [call for call in after if call.came_wall < times[0][0] + LOCAL.open_s / 2]
+    under_way = [call for call in after if call.came_wall < tried[0][0] - RESOLUTION_S]
     assert len(under_way) < sources, "admitted before the first opening, and slow to arrive"
-    probes = after[len(under_way) :]
-    assert len(probes) == len(times) - 1 >= PROBES
-    for probe, (_, due), (failed, _) in zip(probes, times[:-1], times[1:], strict=True):
-        assert due - RESOLUTION_S <= probe.came_wall <= min(failed + RESOLUTION_S, due + SLACK_S), (probe, due)
+    probes, reasons = after[len(under_way) :], [reason for _, reason in tried[: len(times) - 1]]
+    assert len(probes) == len(reasons) >= PROBES
+    poked = [probe.came_wall for probe, reason in zip(probes, reasons, strict=True) if reason == "poke"]
+    assert all(later - earlier >= POKE_EVERY_S - SLACK_S for earlier, later in pairwise(poked))
+    for probe, reason, (_, due), (failed, _) in zip(probes, reasons, times[:-1], times[1:], strict=True):
+        assert reason == "poke" or due - RESOLUTION_S <= probe.came_wall, (probe, reason, due)
+        assert probe.came_wall <= min(failed + RESOLUTION_S, due + SLACK_S), (probe, reason, due)
     assert most_at_once(probes) == 1
