@@ -1,6 +1,6 @@
 """Worlds in virtual time: whatever fails, no client is left in silence, told something false, or given half a story.
 
-`make check` lives 120 worlds of one virtual hour, spread over the processors. The environment asks for more, as
+`make check` lives 80 worlds of one virtual hour, spread over the processors. The environment asks for more, as
 `make soak` does::
 
     SIMULATION_SEEDS=10000 pytest tests/simulation -k every_world
@@ -49,7 +49,7 @@ from tidegate.outbound.backends import jsonrpc
 from tidegate.runtime.conversation import Conversation
 from tidegate.runtime.gateway import Gateway
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "120"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
 HOURS = float(os.environ.get("SIMULATION_HOURS", "1"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 

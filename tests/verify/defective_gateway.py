@@ -78,7 +78,15 @@ def probe_stampede() -> None:
 
         return refusal
 
+    def wanting(right: property) -> property:
+        def probe_at_mono(self: Breaker) -> float | None:
+            wanted_at: float | None = right.__get__(self)
+            return self._data.since.mono if self.view().state is State.HALF_OPEN else wanted_at
+
+        return property(probe_at_mono)
+
     plant(Breaker, "refusal", admitting)
+    plant(Breaker, "probe_at_mono", wanting)
 
 
 def late_result_closes_the_breaker() -> None:
