@@ -1,13 +1,12 @@
 """Looks up the addresses of a backend's name with the system's resolver."""
 
 import asyncio
-import contextlib
-import errno
 import socket
-import threading
 from collections.abc import Sequence
 
 from aiohappyeyeballs import AddrInfoType
+
+from tidegate.outbound.http_client.own_thread import fulfil, start
 
 _Key = tuple[asyncio.AbstractEventLoop, str, int]
 _Found = Sequence[AddrInfoType]
@@ -28,30 +27,31 @@ async def looked_up(host: str, port: int) -> _Found:
 
 
 def _begin(key: _Key) -> asyncio.Future[_Found]:
-    loop, host, _ = key
-    waiting = _under_way[key] = loop.create_future()
-    thread = threading.Thread(target=_look_up, args=key, name=f"look up {host}", daemon=True)
+    loop, host, port = key
+    waiting: asyncio.Future[_Found] = loop.create_future()
+
+    def look_up() -> _Found:
+        try:
+            return _resolved(host, port)
+        finally:
+            del _under_way[key]  # before anybody hears of the result: the next look-up is another one
+
+    _under_way[key] = waiting
     try:
-        thread.start()
-    except RuntimeError as exc:
+        start(lambda: fulfil(waiting, look_up), name=f"look up {host}")
+    except OSError:
         del _under_way[key]
-        raise OSError(errno.EAGAIN, "no thread to look a name up") from exc
+        raise
     return waiting
 
 
-def _look_up(loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
-    found: _Found | Exception
+def _resolved(host: str, port: int) -> _Found:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError:  # a part of the name that is too long, or empty
-        found = socket.gaierror(socket.EAI_NONAME, "no host name")
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as exc:  # a part of the name that is too long, or empty
+        raise socket.gaierror(socket.EAI_NONAME, "no host name") from exc
     except socket.gaierror as exc:
-        found = _lack() or exc
-    except Exception as exc:  # noqa: BLE001 - passed on to the waiting tasks
-        found = exc
-    waiting = _under_way.pop((loop, host, port))
-    with contextlib.suppress(RuntimeError):  # the loop has been closed
-        loop.call_soon_threadsafe(_settle, waiting, found)
+        raise _lack() or exc from None
 
 
 def _lack() -> OSError | None:
@@ -61,11 +61,3 @@ def _lack() -> OSError | None:
     except OSError as exc:
         return exc
     return None
-
-
-def _settle(waiting: asyncio.Future[_Found], found: _Found | Exception) -> None:
-    if isinstance(found, Exception):
-        waiting.set_exception(found)
-        waiting.exception()  # marks it as retrieved: all waiting tasks may have been cancelled
-    else:
-        waiting.set_result(found)

@@ -42,10 +42,7 @@ class OwnThread(Generic[_T]):
     def _begin(self) -> asyncio.Future[_T]:
         with self._lock:
             if not self._lives:
-                try:
-                    threading.Thread(target=self._serve, name=self._name, daemon=True).start()
-                except RuntimeError as exc:
-                    raise OSError(errno.EAGAIN, f"no thread to {self._name}") from exc
+                start(self._serve, name=self._name)
                 self._lives = True
             wanted: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
             self._wanted.put(wanted)
@@ -61,10 +58,19 @@ class OwnThread(Generic[_T]):
                         self._lives = False
                         return
                 continue
-            _fulfil(wanted, self._work)
+            fulfil(wanted, self._work)
 
 
-def _fulfil(wanted: asyncio.Future[_T], work: Callable[[], _T]) -> None:
+def start(target: Callable[[], None], *, name: str) -> None:
+    """Start a daemon thread, which never keeps the process alive. Raises `OSError` if there can be no more threads."""
+    try:
+        threading.Thread(target=target, name=name, daemon=True).start()
+    except RuntimeError as exc:
+        raise OSError(errno.EAGAIN, f"no thread to {name}") from exc
+
+
+def fulfil(wanted: asyncio.Future[_T], work: Callable[[], _T]) -> None:
+    """Do `work` in this thread, and give what it returns or raises to `wanted`, whose event loop may be closed."""
     settle: Callable[[], None]
     try:
         result = work()
