@@ -4,33 +4,19 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from programs import tidegate, until
+from small_disk import small_disk
 
 pytestmark = pytest.mark.real
 
 SAVED_S = 1.0
 BIG = "x" * 50_000
-
-
-@contextmanager
-def small_disk(at: Path) -> Iterator[None]:
-    at.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(at)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", at], check=True)
 
 
 def ask(url: str, *, data: object = None, method: str = "GET") -> bytes:
@@ -60,7 +46,7 @@ def unwritten(url: str) -> float:
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     disk, config = tmp_path / "disk", tmp_path / "tidegate.toml"
     config.write_text('[server]\nport = 0\nstate_dir = "disk/state"\n')
-    with small_disk(disk):
+    with small_disk(disk, size="1m"):
         with tidegate("serve", "--config", str(config)) as gateway:
             url = gateway.url
             publish(url, "deleted", "1")

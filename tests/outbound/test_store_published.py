@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sqlite3
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from small_disk import small_disk
 from structlog.testing import capture_logs
 
 from tidegate.core.measurements import StoreWritten
@@ -268,25 +268,13 @@ async def test_a_failure_that_goes_on_is_told_now_and_then_and_another_one_at_on
     ]
 
 
-@contextmanager
-def small_disk(at: Path) -> Iterator[None]:
-    at.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(at)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", at], check=True)
-
-
 @pytest.mark.real
 async def test_a_real_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "RETRY_S", 0.05)
     measured: list[StoreWritten] = []
     disk = tmp_path / "disk"
     big = b'"' + b"x" * 50_000 + b'"'
-    with small_disk(disk):
+    with small_disk(disk, size="512k"):
         async with opened(disk, measured.append) as store:
             store.save_published([job("a"), job("b")])
             await until(lambda: measured)

@@ -82,6 +82,11 @@ def fresh_after(house: House, returned: float) -> list[float]:
     return sorted(first.values())
 
 
+def busiest_second(came: Sequence[float], *, of_first: int | None = None) -> int:
+    """How many calls came within the second that begins with one of them, or with one `of_first`."""
+    return max(sum(at <= other < at + 1.0 for other in came) for at in came[:of_first])
+
+
 def reasons(house: House) -> list[str]:
     return [msgspec.json.decode(draft.data)["reason"] for draft in house.of("circuit_breaker.state")]
 
@@ -268,7 +273,7 @@ async def test_the_probes_of_many_breakers_that_one_knock_brings_forward_stay_un
         backend.exchanges.clear()
         await asyncio.sleep(10.0)
     came = sorted(times(backend))
-    assert all(sum(at <= other < at + 1.0 for other in came) <= 20 for at in came)
+    assert busiest_second(came) <= 20
     assert len(fresh_after(house, returned)) == 100
     assert fresh_after(house, returned)[-1] <= 1.2 + 100 / (20 / 1.02) + 0.1
 
@@ -393,7 +398,7 @@ async def test_catching_up_begins_with_one_call_and_stays_under_its_limit() -> N
         backend.exchanges.clear()
         await asyncio.sleep(15.0)
     came = sorted(times(backend))
-    assert all(sum(at <= other < at + 1.0 for other in came) <= 20 for at in came)
+    assert busiest_second(came) <= 20
     assert len(fresh_after(house, returned)) == 200
     assert fresh_after(house, returned)[-1] <= 6.0 + 200 / (20 / 1.02) + 2.0
 
@@ -431,7 +436,7 @@ async def test_the_sources_of_a_machine_that_slept_are_asked_as_after_a_recovery
     assert backend.most_in_flight <= 40
     came = sorted(times(backend))
     assert len(came) >= 40
-    assert all(sum(at <= other < at + 1.0 for other in came) <= 20 for at in came[:20])
+    assert busiest_second(came, of_first=20) <= 20
 
 
 @virtual

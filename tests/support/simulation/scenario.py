@@ -87,28 +87,14 @@ ANSWERS = [
 ]
 """What a die may choose for one request."""
 
-TOTAL = frozenset(
-    {
-        Fault.DEAD,
-        Fault.HANG,
-        Fault.STATUS,
-        Fault.BUSY,
-        Fault.UNAUTHORIZED,
-        Fault.WRONG_ID,
-        Fault.GARBAGE,
-        Fault.TRUNCATED,
-        Fault.RPC_ERROR,
-        Fault.CALLER_ERROR,
-        Fault.NO_TOKEN,
-        Fault.NOT_FOUND,
-        Fault.TOO_MANY,
-        Fault.UNANSWERED,
-        Fault.RESET,
-        Fault.NO_ENTRY,
-        Fault.NO_NAME,
-        Fault.HELD_DEAD,
-    }
-)
+TOTAL = frozenset(ANSWERS) - {Fault.LATE, Fault.MAPPING} | {
+    Fault.NO_TOKEN,
+    Fault.UNANSWERED,
+    Fault.RESET,
+    Fault.NO_ENTRY,
+    Fault.NO_NAME,
+    Fault.HELD_DEAD,
+}
 """Faults under which no request is answered well."""
 
 OFTEN = [Fault.HANG, Fault.HANG, Fault.DEAD, Fault.UNANSWERED, Fault.NO_TOKEN, Fault.EXPIRED]
