@@ -9,6 +9,7 @@ Times are monotonic. Who may be asked, and the connection that a knock occupies,
 
 from collections.abc import Callable, Iterable, Mapping
 
+from tidegate.backoff import Backoff
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.turn import Knock
@@ -20,8 +21,6 @@ OFTEN_FOR_S = 60.0
 
 SPREAD = 0.2
 """How far a gap may be from that, as a share of it."""
-
-_MAX_DOUBLINGS = 64
 
 
 class Knocking:
@@ -80,9 +79,9 @@ class Knocking:
         episode = breaker.episode
         assert episode is not None, "a breaker that wants a knock is in an episode"
         gap_s = OFTEN_S if now.mono < episode.began + OFTEN_FOR_S else SELDOM_S
-        if episode.fruitless:
-            gap_s = max(gap_s, min(gap_s * 2.0 ** min(episode.fruitless, _MAX_DOUBLINGS), self._open_max_s))
-        return gap_s * (1 - SPREAD + 2 * SPREAD * jitter)
+        longest_s = max(gap_s, self._open_max_s)
+        backoff = Backoff(first_s=gap_s, max_s=longest_s, least=1 - SPREAD, most=1 + SPREAD)
+        return backoff.delay_s(episode.fruitless + 1, jitter=jitter)
 
 
 class _Due:

@@ -10,6 +10,7 @@ Times are monotonic. Knows nothing of breakers and holds: who may be asked is de
 import heapq
 from collections.abc import Callable, Sequence
 
+from tidegate.backoff import Backoff
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.source import Source
@@ -24,14 +25,12 @@ SHARE = 0.1
 LEAST_PER_S = 1.0
 """How many repetitions a second a backend gets however seldom it is asked."""
 
-_MAX_DOUBLINGS = 64
-
 
 class Repetitions:
     """The repetitions of one backend. `rate_per_s` is its normal rate of calls."""
 
     def __init__(self, plan: BackendPlan, *, rate_per_s: float) -> None:
-        self._retry_s = plan.retry_s
+        self._wait = Backoff(first_s=plan.retry_s, max_s=float("inf"), least=1 - SPREAD, most=1 + SPREAD)
         self._timeout_s = plan.timeout_s
         self._gap_s = 1 / max(LEAST_PER_S, SHARE * rate_per_s)
         self._due: list[tuple[float, int, list[Source]]] = []  # a heap
@@ -63,10 +62,10 @@ class Repetitions:
         Without `unreachable`, a run of failures doubles the wait. Sources that are asked more often than that are left
         out. `draw` returns a random number in [0, 1).
         """
-        if not self._retry_s or not failed:
+        if not self._wait.first_s or not failed:
             return
-        doublings = 0 if unreachable else min(min(source.failures for source in failed) - 1, _MAX_DOUBLINGS)
-        wait_s = self._retry_s * 2.0**doublings * (1 - SPREAD + 2 * SPREAD * draw())
+        run = 1 if unreachable else min(source.failures for source in failed)
+        wait_s = self._wait.delay_s(run, jitter=draw())
         if any(source.failure is ErrorCode.RPC_TIMEOUT for source in failed) and not unreachable:
             wait_s = max(wait_s, self._timeout_s)
         group = [source for source in failed if wait_s < source.interval_s]
