@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { Progress, address } from "../../src/tidegate/dashboard/position.mjs";
+import { Progress, address } from "../../src/tidegate/web/position.mjs";
 
 const directory = process.argv[2];
 for (const name of readdirSync(directory).filter((file) => file.endsWith(".json"))) {

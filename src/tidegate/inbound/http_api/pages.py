@@ -37,7 +37,7 @@ PAGE_HEADERS = {
 
 def dashboard_routes() -> Sequence[HTTPRouteHandler]:
     """Make the routes of the dashboard's files, which are read once. Their URLs are relative, so any prefix works."""
-    directory = resources.files("tidegate") / "dashboard"
+    directory = resources.files("tidegate") / "web"
     return [
         _file_route(path, directory.joinpath(name).read_bytes(), media_type=media_type)
         for path, (name, media_type) in FILES.items()
