@@ -34,7 +34,7 @@ Other files are never served: copies of editors, hidden files, directories.
 EMBED = "/embed"
 """The page with one value that other sites may show in a frame."""
 
-SHARED = frozenset({"/client.js", "/client.d.ts", "/value.js"})
+SHARED = frozenset({"/client.js", "/client.d.ts", "/value.js", "/format.js", "/words.js"})
 """The files that pages of any origin may load and read: the client, its types, the element, and what it imports.
 
 They contain no data. For data, a page's origin must be among `server.allowed_origins`.
