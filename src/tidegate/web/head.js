@@ -28,6 +28,7 @@ class Head {
     this.rateAt = 0;
     this.heardAt = 0; // the newest event: from then on nobody has vouched
     this.wasLive = false;
+    this.cutAt = 0; // when the connection was last seen to be lost, or 0
     this.backAt = 0; // the end of the wait that a draining gateway has named, or 0
     this.told = "";
     write(byId("host"), location.host);
@@ -187,8 +188,8 @@ class Head {
     const [first, ...others] = downBackends(this.page, values(this.page.client));
     if (first) {
       const { breaker, since, cause } = first;
-      const why = breaker.forced ? "switched off by an operator" : codeInWords(cause ?? "fails");
-      parts.push(`backend ${visible(breaker.breaker)} ${why} for ${span((now - since) / 1000)}`);
+      const why = breaker.forced ? "switched off by an operator" : cause ? codeInWords(cause) : "not asked";
+      parts.push(`backend ${visible(breaker.breaker)}: ${why}, for ${span((now - since) / 1000)}`);
       if (breaker.state === "half_open") parts.push("being tried now");
       else if (breaker.retry_at) parts.push(`asked again within ${countdown((Date.parse(breaker.retry_at) - now) / 1000)}`);
       if (others.length) parts.push(`and ${counted(others.length, "other backend")}`);
