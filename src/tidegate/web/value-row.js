@@ -171,6 +171,7 @@ export function whyParts(value, page, now) {
   if (code === "CIRCUIT_BREAKER_OPEN") {
     const retryAt = breaker?.retry_at ?? value.retry_at;
     if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
+    else if (value.state === "unvouched") parts.length = 1; // what happens next is not known either
     else if (breaker?.state === "half_open") parts.push("being tried now");
     else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - now) / 1000)}`);
   }
