@@ -140,8 +140,7 @@ function found(data, path) {
   const names = path.startsWith("/")
     ? path.slice(1).split("/").map((name) => name.replaceAll("~1", "/").replaceAll("~0", "~"))
     : path.split(".");
-  const isIn = (/** @type {any} */ at, /** @type {string} */ name) => at && typeof at === "object" && Object.hasOwn(at, name);
-  return names.reduce((at, name) => (isIn(at, name) ? at[name] : undefined), data);
+  return names.reduce((at, name) => (at instanceof Object && Object.hasOwn(at, name) ? at[name] : undefined), data);
 }
 
 /** As one line of text. @param {string} name which may end with a unit @param {any} data */
