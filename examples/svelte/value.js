@@ -1,6 +1,6 @@
 /**
- * A Svelte store of the newest value of a type and key; it holds undefined while none is known. It changes with the data
- * and the state of the value: also when the connection is lost, since the state is `unvouched` then.
+ * A Svelte store of the newest value of a type and key; it holds undefined while none is known. It changes with the
+ * data and the state of the value: also when the connection is lost, since the state is `unvouched` then.
  *
  * @param {import("tidegate").Client} client
  * @param {string} type

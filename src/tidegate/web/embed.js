@@ -1,5 +1,5 @@
 // The page that others put into a frame: `/embed?type=…&key=…&field=…&format=…&label=…` shows one value.
-// It takes a token from the page around it, and only by `postMessage({ token }, ORIGIN)`: a token in the address would stand
+// It takes a token from the page around it, and only by `postMessage({ token }, ORIGIN)`: one in the address would stand
 // in histories and logs. Which pages may be around it is the setting `server.frame_ancestors`.
 
 import { configure } from "./value.js";

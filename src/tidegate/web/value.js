@@ -1,6 +1,6 @@
-// `<tidegate-value>`: one value of a gateway on anybody's page. It never looks current unless the gateway vouches for it.
-// Owns the element, and the clients that elements of one gateway share. What it says of a value depends on the value, the
-// connection and the attributes alone. Knows nothing of the dashboard, and nothing of the page that it is on.
+// `<tidegate-value>`: one value of a gateway on anybody's page. It looks current only while the gateway vouches for it.
+// Owns the element, and the clients that elements of one gateway share. What it says of a value depends on the value,
+// the connection and the attributes alone. Knows nothing of the dashboard, and nothing of the page that it is on.
 // docs/javascript.md explains its use.
 
 import { connect } from "./client.js";
@@ -115,8 +115,8 @@ const ticker = {
 };
 
 /**
- * Say how the elements of a gateway connect: `configure({ token: () => … })`. A token that is given so is in no attribute,
- * and so not in the document. May be called at any time: elements that are connected already connect again.
+ * Say how the elements of a gateway connect: `configure({ token: () => … })`. A token that is given so is in no
+ * attribute, and so not in the document. May be called at any time: elements that are connected already connect again.
  * @param {Options} options as for `connect` of client.js
  * @param {string | URL} [gateway] where not the one that this module came from
  */
@@ -174,7 +174,7 @@ const nothing = (state, shape) => ({ state, shape, text: NOTHING, note: "", reas
 
 const CONNECTING = { ...nothing("waiting", "busy"), note: "connecting" };
 
-/** Why there is no value. @param {Status} status @param {boolean} isComplete the values that the gateway has are here */
+/** Why there is no value. @param {Status} status @param {boolean} isComplete what the gateway has is here */
 function absence(status, isComplete) {
   if (status.state === "refused") return { ...nothing("refused", "never"), note: `refused: ${status.reason}` };
   if (status.state === "live" && isComplete) return { ...nothing("none", "never"), note: "no such value" };
