@@ -19,7 +19,7 @@ from visiting import OUTAGE, Visitor, visited
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), needs_browser]
 
-HEARTBEAT_S = 0.4
+HEARTBEAT_S = 0.8
 INTERVAL_S = 0.3
 TIMEOUT_S = 0.5
 PAINT_S = 0.25
