@@ -141,16 +141,23 @@ class Visitor:
 
 @asynccontextmanager
 async def visited(
-    browser: Browser, url: str, path: str = "", *, says: Sequence[str | re.Pattern[str]] = (), **options: Any
+    browser: Browser,
+    url: str,
+    path: str = "",
+    *,
+    says: Sequence[str | re.Pattern[str]] = (),
+    record: bool = True,
+    **options: Any,
 ) -> AsyncIterator[Visitor]:
     """The page of the gateway at `url`, opened in a profile of its own. `options` are those of Playwright's context.
 
-    At the end, it must have said nothing but what matches `says`, have asked no other host for anything, and not have
-    been loaded again.
+    Without `record`, what it claims is not kept: that would cost the page time. At the end, it must have said nothing
+    but what matches `says`, have asked no other host for anything, and not have been loaded again.
     """
     context: BrowserContext = await browser.new_context(**options)
     await context.add_init_script(VISIBILITY)
-    await context.add_init_script(path=RECORDER)
+    if record:
+        await context.add_init_script(path=RECORDER)
     try:
         visitor = Visitor(await context.new_page(), url)
         await visitor.goes(path)
