@@ -53,7 +53,16 @@ def test_the_wheel_has_every_file_for_browsers(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.egg-info", "*.so", "__pycache__"))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, tmp_path]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tmp_path,
+        tmp_path,
+    ]
     environ = {**os.environ, "CC": "false"}  # it does without the C file, which would take the longest
     subprocess.run(command, check=True, capture_output=True, timeout=120, env=environ)
     [wheel] = tmp_path.glob("*.whl")
