@@ -104,6 +104,7 @@ KEYS: Final[dict[str, Wired]] = {
     "server.state_dir": at("elsewhere", "store.directory"),
     "server.allowed_hosts": at(["h.example"], "Gate.hosts"),
     "server.allowed_origins": at(["https://o.example"], "Gate.origins"),
+    "server.frame_ancestors": at(["https://o.example"], "api.options.frame_ancestors", as_=("https://o.example",)),
     "server.trusted_proxies": at(["10.0.0.0/8"], "Gate.trusted_proxies"),
     "server.root_path": at("/live", "api.options.root_path", "WebSocket.options.root_path"),
     "server.tls_cert_file": at("new", "tls.cert_file"),

@@ -30,6 +30,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "state_dir": None,
         "allowed_hosts": (),
         "allowed_origins": (),
+        "frame_ancestors": (),
         "trusted_proxies": (),
         "root_path": "",
         "tls_cert_file": None,

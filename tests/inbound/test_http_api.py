@@ -17,10 +17,14 @@ from tidegate.core.polling.source_values import SourceView
 from tidegate.core.problem import UNFORESEEN
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
+from tidegate.inbound.http_api.pages import web_files
 from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus
 from tidegate.runtime.supervisor import ReadinessStatus
 
 PROBLEM = "application/problem+json"
+
+FILES = [*web_files()]
+"""The paths of the files for browsers; `test_pages.py` is about them."""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -180,6 +184,7 @@ async def test_breakers_and_the_worst_of_them() -> None:
         "forced": False,
         "since": WALL_TEXT,
         "failure_count": 5,
+        "failure_threshold": 7,
         "success_count": 3,
         "open_count": 0,
         "open_max_s": 15.0,
@@ -484,12 +489,7 @@ async def test_roles(method: str, path: str, token: str) -> None:
         "/readyz",
         "/openapi.json",
         "/asyncapi.json",
-        "/",
-        "/app.js",
-        "/position.mjs",
-        "/reconnect.mjs",
-        "/style.css",
-        "/favicon.svg",
+        *FILES,
     ],
 )
 async def test_what_needs_no_token(path: str) -> None:
@@ -702,29 +702,6 @@ async def test_the_websocket_is_on_the_same_port() -> None:
         assert json.loads(await websocket.receive_str())["type"] == "app.a"
 
 
-async def test_the_page_needs_nothing_from_elsewhere() -> None:
-    async with serving() as gate:
-        page = await gate.ask("GET", "/")
-        names = ("app.js", "position.mjs", "reconnect.mjs", "style.css", "favicon.svg")
-        files = [await gate.ask("GET", f"/{name}") for name in names]
-    kinds = [one.headers["content-type"] for one in (page, *files)]
-    assert kinds == [
-        "text/html; charset=utf-8",
-        "text/javascript; charset=utf-8",
-        "text/javascript; charset=utf-8",
-        "text/javascript; charset=utf-8",
-        "text/css; charset=utf-8",
-        "image/svg+xml; charset=utf-8",
-    ]
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    assert b"://" not in page.body.replace(b"http://www.w3.org", b"")
-    assert b'src="/' not in page.body
-    assert b'href="/' not in page.body
-    assert b"style=" not in page.body
-
-
 # the document
 
 
@@ -755,12 +732,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/ws"),
         ("GET", "/openapi.json"),
         ("GET", "/asyncapi.json"),
-        ("GET", "/"),
-        ("GET", "/app.js"),
-        ("GET", "/position.mjs"),
-        ("GET", "/reconnect.mjs"),
-        ("GET", "/style.css"),
-        ("GET", "/favicon.svg"),
+        *(("GET", path) for path in FILES),
     }
     operations = [operation for item in document["paths"].values() for operation in item.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)

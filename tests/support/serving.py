@@ -44,6 +44,7 @@ def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerVi
         "forced": False,
         "since": WALL,
         "failure_count": 0,
+        "failure_threshold": 7,
         "success_count": 3,
         "open_count": 0,
         "open_max_s": 15.0,
@@ -227,7 +228,9 @@ def read_answer(data: bytes) -> Answer:
     """An answer that ends with the connection."""
     head, _, body = data.partition(b"\r\n\r\n")
     status_line, *lines = head.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    headers: dict[str, str] = {}
+    for name, _, value in (line.partition(": ") for line in lines):
+        headers[name.lower()] = f"{headers[name.lower()]}, {value}" if name.lower() in headers else value
     if headers.get("transfer-encoding") == "chunked":
         body = b"".join(_chunks(body))
     return Answer(int(status_line.split()[1]), headers, body)

@@ -89,6 +89,7 @@ interval_s = 5.0
 #state_dir = ""                    # "": nothing on disk; default: $STATE_DIRECTORY, else the XDG state home
 #allowed_hosts = []                # besides localhost, 127.0.0.1, [::1] and the gateway's own addresses
 #allowed_origins = []              # besides the same host; "null" allows file:// pages
+#frame_ancestors = []              # origins of the sites that may show /embed in a frame
 #trusted_proxies = []              # addresses whose X-Forwarded-For and X-Forwarded-Proto are trusted
 #root_path = ""                    # prefix under which a proxy serves the gateway
 #tls_cert_file = "server.pem"

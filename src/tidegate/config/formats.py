@@ -67,6 +67,10 @@ def _is_origin(text: str) -> bool:
     return parse_origin(text) is not None
 
 
+def _is_frame_ancestor(text: str) -> bool:
+    return _is_origin(text) and bool(re.fullmatch(r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]+)?", text.lower()))
+
+
 def _is_root_path(text: str) -> bool:
     return not text or bool(re.fullmatch(r"(?:/[^/?#\s]+)+", text))
 
@@ -164,6 +168,14 @@ OriginText = Annotated[
     _format(
         'an origin as browsers send it, scheme://host[:port] with no path, the host in ASCII (xn--…), or "null"',
         _is_origin,
+    ),
+]
+FrameAncestor = Annotated[
+    str,
+    _format(
+        "an origin that a Content-Security-Policy can name: http:// or https://, then a host name or IPv4 address"
+        " of letters, digits, '-' and '.' (xn--…), and :port if it is not the usual one; no path",
+        _is_frame_ancestor,
     ),
 ]
 HostName = Annotated[

@@ -29,6 +29,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     `allowed_hosts`: Names that a Host header may contain, besides localhost, 127.0.0.1, [::1], the bound address and
         the address at which the connection arrived.
     `allowed_origins`: Origins whose pages may connect, besides those of the same host; "null" means file:// pages.
+    `frame_ancestors`: Origins of the sites that may show the page /embed in a frame.
     `trusted_proxies`: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are trusted.
     `root_path`: Prefix under which a proxy serves the gateway.
     `tls_cert_file`: Certificate chain in PEM; requires `tls_key_file`.
@@ -46,6 +47,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     state_dir: formats.DirectoryPath | None = None
     allowed_hosts: tuple[formats.HostName, ...] = ()
     allowed_origins: tuple[formats.OriginText, ...] = ()
+    frame_ancestors: tuple[formats.FrameAncestor, ...] = ()
     trusted_proxies: tuple[formats.AddressOrNetwork, ...] = ()
     root_path: formats.RootPath = ""
     tls_cert_file: formats.FilePath | None = None

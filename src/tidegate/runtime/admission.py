@@ -44,14 +44,16 @@ class Admissions:
         self._gateway = gateway
         self._gate = gate
 
-    def arrive(self, request: Request, *, at_any_host: bool = False) -> None:
+    def arrive(self, request: Request, *, at_any_host: bool = False, from_any_origin: bool = False) -> None:
         """Make the checks that every request needs, whatever its path.
 
-        Raises `AccessRefused`: 421 for a Host that is not allowed, unless `at_any_host`; 403 for an Origin that is not.
+        Raises `AccessRefused`: 421 for a Host that is not allowed, unless `at_any_host`; 403 for an Origin that is not,
+        unless `from_any_origin`.
         """
         if not at_any_host:
             self._gate.check_host(request)
-        self._gate.check_origin(request)
+        if not from_any_origin:
+            self._gate.check_origin(request)
 
     def admit(
         self,

@@ -14,7 +14,7 @@ from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
 from tidegate.inbound.http_api.door import Door
 from tidegate.inbound.http_api.operation import authorize
-from tidegate.inbound.http_api.pages import dashboard_routes, document_route
+from tidegate.inbound.http_api.pages import document_route, file_routes
 from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
@@ -50,7 +50,7 @@ def http_api(
         publish=publish,
         render_metrics=render_metrics,
     )
-    handlers = _documented([*ROUTES, *dashboard_routes()], options, url)
+    handlers = _documented([*ROUTES, *file_routes(options.frame_ancestors)], options, url)
     litestar = Litestar(
         [*_options_routes(handlers), *handlers],
         guards=[authorize],

@@ -11,6 +11,7 @@ from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.common_fields import with_common
 from tidegate.inbound.http_api.operation import REQUEST
+from tidegate.inbound.http_api.pages import SHARED
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.inbound.http_api.refusals import REASON, refuse
 from tidegate.inbound.http_api.services import ASGIApp
@@ -73,12 +74,15 @@ class Door:
             state=inner["state"],
             refused=lambda reason: self._count(reason, inner, request),
         )
+        is_shared = inner["method"] == "GET" and inner["path"] in SHARED
         try:
-            self._admissions.arrive(request, at_any_host=inner["path"] in PROBES)
+            self._admissions.arrive(request, at_any_host=inner["path"] in PROBES, from_any_origin=is_shared)
         except AccessRefused as refused:
             await refuse(refused, inner, receive, reply)
         else:
-            reply.allowed_origin = request.headers.get("origin")  # only now: a refused origin must not read the answer
+            if not is_shared:  # shared files say themselves who may read them
+                # Only now: a refused origin must not read the answer.
+                reply.allowed_origin = request.headers.get("origin")
             await self._route(scope, inner)(inner, receive, reply)
         log.debug(
             "request",

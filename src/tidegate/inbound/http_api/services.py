@@ -51,6 +51,7 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `publish_bytes` is the longest body, which must arrive within `body_s` seconds. `root_path` is the path prefix under
     which a proxy serves the gateway, whether the proxy strips it or not. `auth` is the kind of token that is needed.
+    `frame_ancestors` are the origins of the sites that may show ``/embed`` in a frame, in the form of a CSP.
     """
 
     version: str
@@ -58,6 +59,7 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
     body_s: float
     root_path: str = ""
     auth: AuthMode = "none"
+    frame_ancestors: tuple[str, ...] = ()
 
     @property
     def auth_required(self) -> bool:

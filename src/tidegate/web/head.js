@@ -1,0 +1,233 @@
+// What stands above every section: the connection's state, one banner with what is worst, notices, the tab's title.
+
+import { count, openBreakers, values } from "./counts.js";
+import { clock, counted, countdown, plain, span } from "./format.js";
+import { byId, codeInWords, make, setShape, shape, visible, write } from "./words.js";
+
+const WORDS = {
+  connecting: "connecting", live: "live", quiet: "silent", waiting: "cut off", offline: "offline",
+  paused: "asleep", refused: "refused", closed: "closed",
+};
+const SHAPES = { live: "fresh", connecting: "busy" };
+const GRACE_MS = 2000; // as the client: a shorter break changes no value's state
+const RATE_S = 5;
+const NOTICES = 3;
+
+/** @param {import("./app.js").Page} page */
+export function head(page) {
+  return new Head(page);
+}
+
+class Head {
+  /** @param {import("./app.js").Page} page */
+  constructor(page) {
+    this.page = page;
+    this.clients = 0;
+    this.events = 0;
+    this.rate = 0;
+    this.rateAt = 0;
+    this.heardAt = 0; // the newest event: from then on nobody has vouched
+    this.wasLive = false;
+    this.backAt = 0; // the end of the wait that a draining gateway has named, or 0
+    this.told = "";
+    write(byId("host"), location.host);
+    write(byId("loading").querySelector("bdi"), location.host);
+    this.banner = byId("banner");
+    this.banner.prepend(shape("stale"));
+    byId("connection").prepend(shape("busy"));
+    this.action = this.banner.querySelector(".do");
+    this.act = () => {};
+    this.action.addEventListener("click", () => this.act());
+  }
+
+  /** From now on there is a client. */
+  open() {
+    const { client } = this.page;
+    client.onGap((/** @type {any} */ gap) => this.gap(gap));
+    this.rateAt = performance.now();
+    this.heardAt = client.now();
+    byId("publish").addEventListener("click", () => this.page.publish());
+    byId("sign-out").addEventListener("click", () => {
+      sessionStorage.removeItem("token");
+      location.reload();
+    });
+  }
+
+  /** @param {any} event */
+  arrived(event) {
+    const { client } = this.page;
+    this.events += 1;
+    this.heardAt = client.now();
+    if (event.type === "heartbeat") this.clients = event.data.clients;
+    if (event.type !== "notification") return;
+    if (event.data.code === "DRAINING") this.backAt = client.now() + (event.data.retry_after_ms ?? 0);
+    else this.notice(visible(event.data.message), event.data.level);
+  }
+
+  /** @param {any} gap */
+  gap({ reason, skipped = {} }) {
+    const now = this.page.client.now();
+    if (reason === "epoch_changed") {
+      this.notice(`The gateway was restarted at ${clock(now, now)}: values are complete, the log has a gap.`);
+    } else if (reason === "slow_consumer") {
+      const names = Object.entries(skipped).map(([type, n]) => `${plain(/** @type {number} */ (n))} of ${visible(type)}`);
+      const what = names.length > 4 ? [...names.slice(0, 4), "…"] : names;
+      this.notice(`Events were skipped, because this page read too slowly: ${what.join(", ")}. Values are complete.`);
+    } else {
+      this.notice("This page was away for too long to be told what it missed: values are complete, the log has a gap.");
+    }
+  }
+
+  /** @param {string} text @param {string} [level] */
+  notice(text, level = "info") {
+    const list = byId("notices");
+    const close = make("button", { type: "button", className: "bare", ariaLabel: "Dismiss this notice" }, "×");
+    const now = this.page.client.now();
+    const line = make("p", { className: "notice" }, make("time", {}, clock(now, now)), make("span", {}, text), close);
+    line.dataset.level = level;
+    close.addEventListener("click", () => {
+      line.remove();
+      list.hidden = !list.children.length;
+    });
+    list.prepend(line);
+    while (list.children.length > NOTICES) list.lastElementChild.remove();
+    list.hidden = false;
+    this.page.announce(text);
+  }
+
+  paint() {
+    const { client, session, status } = this.page;
+    if (!client) return;
+    byId("publish").hidden = !this.page.has("publisher");
+    byId("sign-out").hidden = !this.page.token();
+    byId("nav").querySelector('[href="#/clients"]').hidden = !this.page.has("admin") || session.types !== null;
+    const counts = count(values(client), status);
+    this.paintConnection(client.status, counts);
+    const trouble = this.worst(client.status, counts);
+    this.paintBanner(trouble);
+    this.paintTitle(trouble, counts);
+  }
+
+  /** @param {any} status @param {import("./counts.js").Counts} counts */
+  paintConnection({ state, roundTripMs, transport }, counts) {
+    const element = byId("connection");
+    element.dataset.state = state;
+    setShape(element.firstElementChild, SHAPES[/** @type {keyof typeof SHAPES} */ (state)] ?? "unvouched");
+    write(element.querySelector(".word"), WORDS[/** @type {keyof typeof WORDS} */ (state)] ?? state);
+    const now = performance.now();
+    const seconds = (now - this.rateAt) / 1000;
+    if (seconds >= RATE_S) {
+      this.rate = this.events / seconds;
+      this.events = 0;
+      this.rateAt = now;
+    }
+    const facts = state === "live" ? [
+      roundTripMs === null ? "" : `${Math.round(roundTripMs)} ms`,
+      `${this.rate < 10 ? plain(Math.round(10 * this.rate) / 10) : plain(Math.round(this.rate))} ev/s`,
+      this.clients ? counted(this.clients, "client") : "",
+      transport === "sse" ? "event stream" : "",
+    ].filter(Boolean) : [];
+    write(element.querySelector(".facts-line"), facts.join(" · "));
+    write(byId("summary"), counts.sources ? `${counts.sources - counts.notCurrent} of ${counts.sources} sources current` : "");
+  }
+
+  /**
+   * What is worst now: `{ kind, text, action }`, or null if all is well.
+   * @param {any} status @param {import("./counts.js").Counts} counts
+   */
+  worst(status, counts) {
+    const { client } = this.page;
+    if (status.state === "live") {
+      this.wasLive = true;
+      this.cutAt = 0;
+      if (!this.page.paused) return this.backAt > client.now() ? this.draining() : this.notCurrent(counts);
+    }
+    if (this.page.paused && status.state === "live") {
+      return { kind: "paused", text: "Paused by you: what you see does not change", label: "Go on", act: () => this.page.pause(false) };
+    }
+    this.cutAt ||= client.now();
+    const isShort = client.now() - this.cutAt < GRACE_MS && !counts.unvouched;
+    return isShort ? null : this.cutOff(status);
+  }
+
+  /** @param {any} status */
+  cutOff(status) {
+    const { client } = this.page;
+    const now = client.now();
+    const act = () => client.reconnect();
+    if (status.state === "refused") {
+      const why = visible(status.reason ?? `close code ${status.code}`);
+      return { kind: "away", text: `The gateway refuses this page: ${why}`, label: "Try again", act };
+    }
+    if (this.backAt && now < this.backAt + 30000) return this.draining();
+    const since = span((now - Math.min(this.heardAt, this.cutAt)) / 1000);
+    const left = status.retryAt === null ? 0 : (status.retryAt - now) / 1000;
+    const next = left > 0 ? ` · next try in ${span(Math.ceil(left))}` : status.state === "quiet" ? "" : " · trying now";
+    if (!this.wasLive) return { kind: "away", text: `The gateway does not answer${next}`, label: "Now", act };
+    const what = {
+      quiet: `Nothing heard from the gateway for ${since}`,
+      offline: `This device has no network: cut off from the gateway for ${since}`,
+      closed: `Disconnected from the gateway for ${since}`,
+    }[/** @type {string} */ (status.state)] ?? `Cut off from the gateway for ${since}`;
+    return { kind: "away", text: `${what}: what you see may be old${next}`, label: "Now", act };
+  }
+
+  draining() {
+    const left = (this.backAt - this.page.client.now()) / 1000;
+    const when = left > 0 ? `back in about ${span(Math.ceil(left))}` : "back soon";
+    return { kind: "wait", text: `The gateway is restarting; ${when}`, label: "", act: () => {} };
+  }
+
+  /** @param {import("./counts.js").Counts} counts */
+  notCurrent(counts) {
+    if (!counts.notCurrent) return null;
+    const { client } = this.page;
+    const is = counts.notCurrent === 1 ? "source is" : "sources are";
+    const parts = [`${counts.notCurrent} of ${counts.sources} ${is} not current`];
+    const [first, ...others] = openBreakers(client);
+    if (first) {
+      const { breaker, state, opened_at: openedAt, retry_at: retryAt, forced } = first.data;
+      const cause = values(client).find((value) => value.cause && breaker.startsWith(value.source))?.cause;
+      const why = forced ? "is kept off by an operator" : cause ? codeInWords(cause) : "fails";
+      const since = openedAt ? ` for ${span((client.now() - Date.parse(openedAt)) / 1000)}` : "";
+      parts.push(`${visible(breaker)}: ${why}${since}`);
+      if (others.length) parts.push(`and ${counted(others.length, "other backend")}`);
+      if (state === "half_open") parts.push("being tried now");
+      else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - client.now()) / 1000)}`);
+    }
+    const act = () => this.page.go("#/values?state=trouble");
+    return { kind: "trouble", text: parts.join(" · "), label: "Show", act };
+  }
+
+  /** @param {{ kind: string, text: string, label: string, act: () => void } | null} trouble */
+  paintBanner(trouble) {
+    this.banner.hidden = !trouble;
+    document.body.dataset.connection = trouble?.kind ?? "well";
+    if (!trouble) return;
+    this.banner.dataset.kind = trouble.kind;
+    setShape(this.banner.firstElementChild, trouble.kind === "trouble" ? "stale" : "unvouched");
+    write(this.banner.querySelector(".what"), trouble.text);
+    this.action.hidden = !trouble.label;
+    write(this.action, trouble.label || "–");
+    this.act = trouble.act;
+  }
+
+  /** @param {{ kind: string } | null} trouble @param {import("./counts.js").Counts} counts */
+  paintTitle(trouble, counts) {
+    const isAway = trouble !== null && trouble.kind !== "trouble";
+    const n = counts.notCurrent;
+    const word = counts.stale >= n ? "stale" : "not current";
+    const [mark, icon] = isAway ? ["? not confirmed · ", "away"] : n ? [`▲ ${n} ${word} · `, "trouble"] : ["", ""];
+    const title = `${mark}Tidegate ${location.hostname}`;
+    if (document.title !== title) document.title = title;
+    const href = icon ? `favicon-${icon}.svg` : "favicon.svg";
+    if (byId("favicon").getAttribute("href") !== href) byId("favicon").setAttribute("href", href);
+    const told = isAway ? "away" : n ? `${n} of ${counts.sources} sources are not current` : counts.sources ? "All sources are current" : "";
+    if (told === this.told) return;
+    const isFirst = this.told === "";
+    this.told = told;
+    if (isAway) this.page.announce("Cut off from the gateway: what you see may be old", { assertive: true });
+    else if (!isFirst || n) this.page.announce(told);
+  }
+}
+

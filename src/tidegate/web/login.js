@@ -1,0 +1,79 @@
+// The form that asks for a token, and says why the one before was not enough.
+
+import { byId, visible, write } from "./words.js";
+
+/**
+ * @param {import("./app.js").Page} page
+ * @param {() => void} start Connects, once there is a token.
+ */
+export function login(page, start) {
+  const form = byId("login");
+  const field = byId("token");
+
+  form.addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    sessionStorage.setItem("token", field.value.trim());
+    field.value = "";
+    start();
+  });
+
+  /** @param {string} refusal */
+  function ask(refusal) {
+    write(byId("refusal"), refusal);
+    hideLoading();
+    form.hidden = false;
+    document.body.classList.add("signed-out");
+    field.focus();
+  }
+
+  function hideLoading() {
+    byId("loading").hidden = true;
+  }
+
+  return {
+    hideLoading,
+
+    /** Ask if the session allows no stream; returns whether. */
+    mustAsk() {
+      const { authenticated, roles, auth } = page.session;
+      const token = page.token();
+      const lacksRole = authenticated && !roles.includes("subscriber");
+      if (authenticated === false || lacksRole) {
+        ask(lacksRole ? "This token may not subscribe: it lacks the role subscriber." : token ? refusalOf(token, auth) : "");
+        return true;
+      }
+      form.hidden = true;
+      document.body.classList.remove("signed-out");
+      return false;
+    },
+
+    /** The client has given up. @param {any} status */
+    refused({ code, reason }) {
+      if (![4401, 4403, 401, 403].includes(code)) return; // the banner says it
+      ask(reason ? `The gateway says: ${visible(reason)}.` : "This token is not valid, or not any more.");
+    },
+
+    /** The gateway does not even say what this page may do. @param {string | undefined} detail */
+    cannotStart(detail) {
+      const loading = byId("loading");
+      loading.classList.add("stands-out");
+      write(loading, detail ? `The gateway refuses this page: ${visible(detail)}` : `No answer from ${location.host}; trying again…`);
+    },
+  };
+}
+
+/** Why a token was refused, as far as it can be told from here. @param {string} token @param {string} auth */
+function refusalOf(token, auth) {
+  const ended = auth === "jwt" ? endOf(token) : NaN;
+  if (ended <= Date.now()) return `This token has expired, at ${new Date(ended).toLocaleString()}.`;
+  return "This token is not valid, or not any more.";
+}
+
+/** The end of a JWT in ms; NaN if it names none. @param {string} token */
+function endOf(token) {
+  try {
+    return 1000 * JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).exp;
+  } catch {
+    return NaN;
+  }
+}

@@ -1,0 +1,207 @@
+// How one row of the values looks: a value, or the head of a group of them. Writes in place; asks for nothing.
+
+import { breakerOf, isTrouble } from "./counts.js";
+import { clock, counted, countdown, fields, number, plain, relative, span } from "./format.js";
+import { isSelected, setAttribute } from "./rows.js";
+import { sparkline } from "./spark.js";
+import { make, reasonInWords, setShape, shape, stateInWords, visible, was, write } from "./words.js";
+
+const TREND = /** @type {const} */ ([96, 24]);
+
+/** @typedef {{ page: import("./app.js").Page, now: number, sources: Map<string, any>, characters: number }} Context */
+
+/** @returns {import("./rows.js").Row} */
+export function valueRow() {
+  const row = new ValueRow();
+  return { element: row.element, handle: row.link, paint: (item, context) => row.paint(item, context) };
+}
+
+class ValueRow {
+  constructor() {
+    this.word = make("span", { className: "word" });
+    this.shape = shape("fresh");
+    this.type = make("bdi", { className: "type" });
+    this.keyName = make("bdi", { className: "key" });
+    this.link = make("a", {}, this.type, this.keyName);
+    this.fields = make("div", { className: "fields" });
+    this.more = make("span", { className: "more", hidden: true });
+    this.spark = sparkline(...TREND);
+    this.sparkText = make("span", { className: "only-read" });
+    this.age = make("time", { className: "when" });
+    this.note = make("span", { className: "note", hidden: true });
+    this.reason = make("span", { className: "reason" });
+    this.code = make("span", { className: "code" });
+    const cell = (/** @type {string} */ name, /** @type {(Node | string)[]} */ ...children) =>
+      make("td", { role: "cell", className: name }, ...children);
+    this.why = cell("why", this.reason, " ", this.code);
+    this.element = make("tr", { role: "row", className: "item" },
+      cell("state", this.shape, this.word), make("th", { role: "rowheader", scope: "row", className: "name" }, this.link),
+      cell("value", this.fields), cell("trend", this.spark.element, this.sparkText), cell("age", this.age, this.note), this.why);
+    /** @type {{ element: HTMLElement, name: HTMLElement, text: HTMLElement }[]} */
+    this.slots = [];
+    this.shownData = /** @type {any} */ (Symbol("nothing"));
+  }
+
+  /** @param {{ value: any, name: string, isMember: boolean }} item @param {Context} context */
+  paint({ value, name, isMember }, context) {
+    const { element } = this;
+    if (element.dataset.name !== name) this.rename(value, name);
+    setAttribute(element, "data-state", value.state);
+    setAttribute(element, "data-was", was(value));
+    element.classList.toggle("member", isMember);
+    setShape(this.shape, value.state);
+    write(this.word, stateInWords(value, context.now));
+    const isHeld = isSelected(this.fields);
+    if (!isHeld) this.paintData(value, context);
+    this.paintAge(value, context, isHeld);
+    this.paintWhy(value, context);
+    this.paintTrend(value, context);
+  }
+
+  /** @param {any} value @param {string} name */
+  rename(value, name) {
+    this.element.dataset.name = name;
+    this.element.dataset.type = value.type;
+    this.element.dataset.key = value.key ?? "";
+    write(this.type, visible(value.type));
+    write(this.keyName, visible(value.key ?? ""));
+    this.link.href = addressOf(value);
+    this.shownData = Symbol("nothing");
+  }
+
+  /** @param {any} value @param {Context} context */
+  paintData(value, { characters }) {
+    const isNothing = value.data === null && value.stale;
+    const key = isNothing ? was(value) : value.data;
+    if (key === this.shownData && characters === this.characters) return;
+    this.shownData = key;
+    this.characters = characters;
+    const nothing = was(value) === "never" ? "no answer yet" : "no value any more";
+    const { fields: all, more } = isNothing ? { fields: [{ name: "", text: nothing }], more: 0 } : fields(value.type, value.data);
+    let room = characters;
+    let at = 0;
+    for (const field of all) {
+      room -= field.name.length + field.text.length + 3;
+      if (at > 0 && room < 0) break;
+      this.slot(at, field);
+      at += 1;
+    }
+    for (const slot of this.slots.slice(at)) slot.element.hidden = true;
+    const left = all.length - at + more;
+    this.more.hidden = left === 0;
+    if (left) write(this.more, `+${left}`);
+    this.fields.append(this.more);
+    this.fields.classList.toggle("nothing", isNothing);
+  }
+
+  /** @param {number} at @param {{ name: string, text: string }} field */
+  slot(at, field) {
+    let slot = this.slots[at];
+    if (!slot) {
+      const [name, text] = [make("span", { className: "field-name" }), make("bdi", { className: "field-text" })];
+      slot = { element: make("span", { className: "field" }, name, text), name, text };
+      this.slots.push(slot);
+      this.fields.insertBefore(slot.element, this.more.parentNode ? this.more : null);
+    }
+    slot.element.hidden = false;
+    write(slot.name, visible(field.name));
+    write(slot.text, visible(field.text));
+  }
+
+  /** @param {any} value @param {Context} context @param {boolean} isHeld */
+  paintAge(value, { now, sources, page }, isHeld) {
+    const at = value.as_of ?? (value.stale === null ? value.timestamp : null);
+    const source = sources.get(value.type);
+    const isUnchanged = value.state === "fresh" && source?.on_change;
+    if (this.age.dateTime !== (at ?? "")) this.age.dateTime = at ?? "";
+    write(this.age, isUnchanged ? `within ${span(Math.ceil(source.max_age_s))}` : ageOf(at, now, page.showsAbsolute));
+    const note = isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
+    this.note.hidden = !note;
+    if (note) write(this.note, note);
+  }
+
+  /** @param {any} value @param {Context} context */
+  paintWhy(value, { now, page }) {
+    const isNeeded = was(value) !== "fresh" && was(value) !== "published";
+    this.why.hidden = !isNeeded;
+    if (!isNeeded) return;
+    const breaker = breakerOf(page.client, value)?.data;
+    const parts = [reasonInWords(value, breaker?.failure_count)];
+    if (value.error_code === "CIRCUIT_BREAKER_OPEN") {
+      if (breaker?.forced) parts[0] = "not asked: an operator keeps the breaker open";
+      else if (breaker?.state === "half_open") parts.push("being tried now");
+      else if (value.retry_at) parts.push(`asked again within ${countdown((Date.parse(value.retry_at) - now) / 1000)}`);
+    }
+    write(this.reason, parts.filter(Boolean).join(" · "));
+    write(this.code, [value.error_code, value.cause].filter(Boolean).map(visible).join(" ← "));
+  }
+
+  /** @param {any} value @param {Context} context */
+  paintTrend(value, { page, now }) {
+    const [first] = page.history.of(value).numbers;
+    const has = first !== undefined;
+    setAttribute(this.spark.element, "visibility", has ? "visible" : "hidden");
+    if (!has) {
+      write(this.sparkText, "");
+      return;
+    }
+    const [path, samples] = first;
+    this.spark.draw(samples, now);
+    if (this.textAt === undefined || now - this.textAt > 5000 || now < this.textAt) {
+      this.textAt = now;
+      write(this.sparkText, samples.text(now, (n) => number(path, n)));
+    }
+  }
+}
+
+/** Where the detail of a value is. @param {{ type: string, key?: string | null }} value */
+export function addressOf({ type, key }) {
+  return `#/value/${encodeURIComponent(type)}${key ? `/${encodeURIComponent(key)}` : ""}`;
+}
+
+/** @param {string | null} at @param {number} now @param {boolean} isAbsolute */
+function ageOf(at, now, isAbsolute) {
+  if (!at) return "–";
+  const time = Date.parse(at);
+  return isAbsolute ? clock(time, now) : relative(Math.min(time, now), now);
+}
+
+/** @param {(type: string) => void} toggle @returns {import("./rows.js").Row} */
+export function groupRow(toggle) {
+  const mark = shape("fresh");
+  const word = make("span", { className: "word" });
+  const type = make("bdi", { className: "type" });
+  const button = make("button", { type: "button", className: "bare" }, make("span", { className: "turn" }), type);
+  const summary = make("td", { role: "cell", className: "value" });
+  const element = make("tr", { role: "row", className: "group" },
+    make("td", { role: "cell", className: "state" }, mark, word),
+    make("th", { role: "rowheader", scope: "row", className: "name" }, button), summary);
+  button.addEventListener("click", () => toggle(element.dataset.group ?? ""));
+  return {
+    element,
+    handle: button,
+    paint({ name, type: of, isOpen, members }) {
+      element.dataset.name = name;
+      element.dataset.group = of;
+      write(type, visible(of));
+      setAttribute(button, "aria-expanded", String(isOpen));
+      const worst = members.find(isTrouble) ?? members[0];
+      setAttribute(element, "data-state", worst.state);
+      setAttribute(element, "data-was", was(worst));
+      setShape(mark, worst.state);
+      const n = members.filter(isTrouble).length;
+      write(word, n ? `${plain(n)} not current` : worst.state);
+      write(summary, summaryOf(members));
+    },
+  };
+}
+
+/** "300 items: 298 fresh, 2 stale". @param {any[]} members */
+function summaryOf(members) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { state } of members) counts.set(state, (counts.get(state) ?? 0) + 1);
+  const parts = [...counts].map(([state, n]) => `${plain(n)} ${state === "unvouched" ? "not confirmed" : state}`);
+  return `${counted(members.length, "item")}: ${parts.join(", ")}`;
+}
+

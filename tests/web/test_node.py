@@ -1,0 +1,20 @@
+"""The parts of the page that need no browser, tested where they run: by `node --test`, one process for each file."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FILES = sorted((Path(__file__).parent / "page").glob("*.test.mjs"))
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(shutil.which("node") is None, reason="no Node: see tools/install-check-tools"),
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".test.mjs"))
+def test_its_tests_pass_under_node(file: Path) -> None:
+    run = subprocess.run(["node", "--test", file], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
