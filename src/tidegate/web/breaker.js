@@ -5,7 +5,8 @@ import { codeInWords } from "./words.js";
 import { span } from "./format.js";
 
 const MOVES = 200; // more are not drawn: a breaker that moves so often is a grey bar anyway
-const SAME_MS = 250; // an event says when it was published, the history when the breaker moved: a moment earlier
+const SAME_MS = 1000; // an event says when it was published, the history when the breaker moved: a moment earlier
+const SAME_START_MS = 60_000; // that of a start is published once the gateway has opened its ports
 const TIMELINE_MS = 30 * 60_000;
 
 const REASONS = {
@@ -98,7 +99,9 @@ export class Breaker {
 
   /** @param {Move} move */
   #add(move) {
-    const isKnown = this.moves.some(({ at, to, reason }) => to === move.to && reason === move.reason && Math.abs(at - move.at) < SAME_MS);
+    const within = move.from === null ? SAME_START_MS : SAME_MS;
+    const isKnown = this.moves.some(({ at, from, to, reason }) =>
+      from === move.from && to === move.to && reason === move.reason && Math.abs(at - move.at) < within);
     if (isKnown) return;
     // Before the start of another process there is a time that neither of the two knows of.
     if (move.from === null && this.moves.length && this.#lostAt !== null && this.#lostAt < move.at) {

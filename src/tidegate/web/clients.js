@@ -56,7 +56,7 @@ class Clients {
     if (!this.isAsking && performance.now() - this.askedAt >= ASK_MS) this.ask();
     const age = performance.now() - this.answeredAt;
     const isOld = age > OLD_MS || this.failure !== "" || client.status.state !== "live";
-    this.table.dataset.old = String(isOld);
+    this.element.dataset.old = String(isOld && this.rows.size > 0);
     this.table.hidden = !this.rows.size;
     write(this.summary, this.rows.size ? this.summaryText(age, isOld) : this.failure ? "" : "Waiting for the gateway's answer…");
     write(this.error, this.failure);
@@ -70,7 +70,7 @@ class Clients {
     if (slow) parts.push(`${plain(slow)} read too slowly: events were skipped for ${slow === 1 ? "it" : "them"}`);
     if (all.length > ROWS) parts.push(`the slowest ${ROWS} are shown`);
     const text = parts.join(" · ");
-    return isOld ? `? Not current: as it was ${span(age / 1000)} ago: ${text}` : text;
+    return isOld ? `? Not current, as of ${span(age / 1000)} ago: ${text}` : text;
   }
 
   async ask() {

@@ -303,7 +303,7 @@ class Row {
     this.time = make("time", {}, "");
     this.shape = shape("published");
     this.type = make("bdi", {}, "");
-    this.key = make("bdi", { className: "quiet" }, "");
+    this.key = make("bdi", { className: "key" }, "");
     this.text = make("bdi", { className: "text" }, "");
     this.button = make("button", { type: "button", className: "bare type" }, this.type);
     this.element = make("li", {}, this.time, this.shape, this.button, this.key, this.text);
