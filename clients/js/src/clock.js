@@ -3,12 +3,16 @@ export class Clock {
   #base = Date.now() - performance.now(); // what to add to performance.now()
   /** @type {{ roundTripMs: number, base: number }[]} */
   #samples = [];
-  #wallAt = Date.now();
-  #monoAt = performance.now();
   offsetMs = 0;
 
   now() {
     return performance.now() + this.#base;
+  }
+
+  /** A first idea, of a connection that begins. @param {string} timestamp */
+  begins(timestamp) {
+    this.#samples = [];
+    this.#set(Date.parse(timestamp) - performance.now());
   }
 
   /** An answer with that `timestamp` has come. @param {string} timestamp @param {number} sentAt */
@@ -17,24 +21,19 @@ export class Clock {
     const sample = { roundTripMs: receivedAt - sentAt, base: Date.parse(timestamp) - (sentAt + receivedAt) / 2 };
     const wasSet = Math.abs(sample.base - this.#base) > sample.roundTripMs + 1000;
     this.#samples = wasSet ? [sample] : [...this.#samples, sample].slice(-8);
-    this.#base = this.#samples.reduce((best, one) => (one.roundTripMs < best.roundTripMs ? one : best)).base;
-    this.#anchor();
+    this.#set(this.#samples.reduce((best, one) => (one.roundTripMs < best.roundTripMs ? one : best)).base);
     return sample.roundTripMs;
   }
 
-  // performance.now() may stand still while the machine sleeps.
+  // performance.now() may have stood still while the machine slept.
   woke() {
-    const sleptMs = Date.now() - this.#wallAt - (performance.now() - this.#monoAt);
-    if (sleptMs > 1000) {
-      this.#base += sleptMs;
-      this.#samples = [];
-    }
-    this.#anchor();
+    this.#samples = [];
+    this.#set(Date.now() + this.offsetMs - performance.now());
   }
 
-  #anchor() {
-    this.#wallAt = Date.now();
-    this.#monoAt = performance.now();
-    this.offsetMs = Math.round(this.now() - this.#wallAt);
+  /** @param {number} base */
+  #set(base) {
+    this.#base = base;
+    this.offsetMs = Math.round(this.now() - Date.now());
   }
 }
