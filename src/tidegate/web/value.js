@@ -42,6 +42,11 @@ const STYLE = `
 const SHEET = new CSSStyleSheet(); // allowed by a page's `style-src 'self'`, as a style element would not be
 SHEET.replaceSync(STYLE);
 
+// A page's other modules may still say how to connect: they run before this.
+const isLoaded = document.readyState === "complete" ? Promise.resolve() : new Promise((resolve) => {
+  for (const name of ["DOMContentLoaded", "load"]) addEventListener(name, resolve, { once: true });
+});
+
 // The clients that elements share, one for each gateway.
 class Gateway {
   /** @type {Map<string, Gateway>} */
@@ -177,10 +182,12 @@ const CONNECTING = { ...nothing("waiting", "busy"), note: "connecting" };
 /** Why there is no value. @param {Status} status @param {boolean} isComplete what the gateway has is here */
 function absence(status, isComplete) {
   if (status.state === "refused") return { ...nothing("refused", "never"), note: `refused: ${status.reason}` };
-  if (status.state === "live" && isComplete) return { ...nothing("none", "never"), note: "no such value" };
+  if (status.state === "live" && isComplete) {
+    return { ...nothing("none", "never"), note: `no such value${status.reason ? `: ${status.reason}` : ""}` };
+  }
   const isTrying = status.state === "live" || (status.state === "connecting" && status.attempt < 2);
   if (isTrying) return CONNECTING;
-  return { ...nothing("waiting", "unvouched"), note: "no contact with the gateway", reason: status.reason ?? "" };
+  return { ...nothing("waiting", "unvouched"), note: status.reason ?? "no contact with the gateway" };
 }
 
 /** What a value is seen as. @param {Value} value @param {Status} status @param {number} now @param {Element} element */
@@ -256,6 +263,7 @@ export class TidegateValue extends HTMLElement {
       this.client = early;
     }
     ticker.add(this);
+    this.paint();
     this.refresh();
   }
 
@@ -272,7 +280,7 @@ export class TidegateValue extends HTMLElement {
   refresh() {
     if (this.#isPlanned) return;
     this.#isPlanned = true;
-    queueMicrotask(() => {
+    isLoaded.then(() => {
       this.#isPlanned = false;
       this.#follow();
       this.paint();
