@@ -167,7 +167,7 @@ async def restarts_it_all(it: World, visitor: Visitor) -> None:
 
 def was_away(moment: Moment, away: Iterable[list[float]], within_s: float) -> bool:
     """Whether at some time of the moment the thing had been away for longer than `within_s`."""
-    return any(moment.until > since + within_s and moment.at < until for since, until in away)
+    return any(max(moment.at, since + within_s) < min(moment.until, until) for since, until in away)
 
 
 def lies(moments: Iterable[Moment], it: World, *, lag_s: float) -> list[tuple[str, Moment]]:

@@ -1,6 +1,6 @@
 // How one row of the values looks: a value, or the head of a group of them. Writes in place; asks for nothing.
 
-import { breakerOf, isTrouble } from "./counts.js";
+import { breakerOf, causeOf, isTrouble } from "./counts.js";
 import { clock, counted, countdown, fields, number, plain, relative, span } from "./format.js";
 import { isSelected, setAttribute } from "./rows.js";
 import { sparkline } from "./spark.js";
@@ -126,14 +126,15 @@ class ValueRow {
     this.why.hidden = !isNeeded;
     if (!isNeeded) return;
     const breaker = breakerOf(page.client, value)?.data;
-    const parts = [reasonInWords(value, breaker?.failure_count)];
+    const cause = value.cause ?? (breaker && breaker.state !== "closed" ? causeOf(page.status, breaker.breaker) : null);
+    const parts = [reasonInWords({ ...value, cause }, breaker?.failure_count)];
     if (value.error_code === "CIRCUIT_BREAKER_OPEN") {
-      if (breaker?.forced) parts[0] = "not asked: an operator keeps the breaker open";
+      if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
       else if (breaker?.state === "half_open") parts.push("being tried now");
       else if (value.retry_at) parts.push(`asked again within ${countdown((Date.parse(value.retry_at) - now) / 1000)}`);
     }
     write(this.reason, parts.filter(Boolean).join(" · "));
-    write(this.code, [value.error_code, value.cause].filter(Boolean).map(visible).join(" ← "));
+    write(this.code, [value.error_code, cause].filter(Boolean).map(visible).join(" ← "));
   }
 
   /** @param {any} value @param {Context} context */
