@@ -205,8 +205,12 @@ async def test_elements_share_a_connection_while_there_are_any(
     async with opened(browser, "about:blank") as page:
         sockets: list[WebSocket] = []
         closed = asyncio.Event()
-        page.on("websocket", sockets.append)
-        page.on("websocket", lambda socket: socket.on("close", lambda _: closed.set()))
+
+        def note(socket: WebSocket) -> None:
+            sockets.append(socket)
+            socket.on("close", lambda _: closed.set())
+
+        page.on("websocket", note)
         await page.clock.install()
         await page.goto(f"{others.url}/many")
         await page.locator('tidegate-value[state="fresh"] >> nth=1').wait_for(state="attached")
