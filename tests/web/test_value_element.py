@@ -50,18 +50,18 @@ class Sight(NamedTuple):
 
 
 SIGHTS = {
-    "fresh": Sight("fresh", "12.5 %", "fresh", "last good answer: ", of=GOOD),
+    "fresh": Sight("fresh", "12.5 %", "fresh", "as of ", of=GOOD),
     "stale": Sight("stale", "12.5 %", "stale for 3 min", "not asked, because it failed: cannot be reached; ", of=STALE),
     "expired": Sight("expired", NOTHING, "expired", "not asked, ", of=STALE | {"state": "expired", "data": None}),
     "unvouched": Sight(
         "unvouched",
         "12.5 %",
         "was fresh, not confirmed for 12 s",
-        "no contact with the gateway: the gateway cannot be reached; last good answer: ",
+        "no contact with the gateway: the gateway cannot be reached; as of ",
         of=GOOD | {"state": "unvouched", "since": NOW - 12_000},
         status=AWAY,
     ),
-    "published": Sight("published", "12.5 %", "published 3 s ago", "published: ", of=PUBLISHED),
+    "published": Sight("published", "12.5 %", "published 3 s ago", "published at ", of=PUBLISHED),
     "never": Sight("never", NOTHING, "never answered", "no answer in time; from engine", of=NEVER),
     "absent": Sight("none", NOTHING, "no such value", ""),
     "uncovered": Sight("none", NOTHING, "no such value: this token does not cover a.b", "", status=NARROW),
