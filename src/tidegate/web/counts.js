@@ -54,16 +54,38 @@ export function count(all, status) {
  * @property {number} sources @property {number} notCurrent
  */
 
-/** The breaker that judges a value, as its state was last told; undefined if there is none. @param {any} client @param {any} value */
-export function breakerOf(client, value) {
-  const of = (/** @type {string} */ key) => client.store.get("circuit_breaker.state", key);
-  return of(`${value.source}/${value.type}`) ?? of(value.source);
+/**
+ * The breaker that judges a value, as its state was last told; undefined if there is none. What was never answered
+ * does not name its backend: the status does.
+ * @param {any} page @param {any} value
+ */
+export function breakerOf({ client, status }, value) {
+  const of = (/** @type {string} */ key) => client.store.get("circuit_breaker.state", key)?.data;
+  const backend = value.source ?? status?.sources.find((/** @type {any} */ { type }) => type === value.type)?.backend;
+  return of(`${backend}/${value.type}`) ?? of(backend);
 }
 
-/** The breakers that are not closed, the one open for longest first. @param {any} client @returns {any[]} */
-export function openBreakers(client) {
-  return client.store
-    .list("circuit_breaker.state")
-    .filter(({ data }) => data && data.state !== "closed")
-    .sort((a, b) => Date.parse(a.data.opened_at ?? a.timestamp) - Date.parse(b.data.opened_at ?? b.timestamp));
+/**
+ * What is known of the backends that are not asked at present, the one that is down for longest first: the breaker's
+ * state as last told, since when values behind it are not current, and why it was opened.
+ * @param {any} page @param {any[]} all What `values` gave.
+ * @returns {{ breaker: any, since: number, cause: string | null }[]}
+ */
+export function downBackends(page, all) {
+  /** @type {Map<any, { breaker: any, since: number, cause: string | null }>} */
+  const found = new Map();
+  for (const value of all) {
+    const breaker = value.stale ? breakerOf(page, value) : undefined;
+    if (!breaker || breaker.state === "closed") continue;
+    const known = found.get(breaker) ?? { breaker, since: value.since, cause: causeOf(page.status, breaker.breaker) };
+    known.since = Math.min(known.since, value.since);
+    known.cause = value.cause ?? known.cause;
+    found.set(breaker, known);
+  }
+  return [...found.values()].sort((a, b) => a.since - b.since);
+}
+
+/** The code of a breaker's last error, from the gateway's status. @param {any} status @param {string} name @returns {string | null} */
+export function causeOf(status, name) {
+  return status?.breakers.find((/** @type {any} */ one) => one.name === name)?.last_error?.code ?? null;
 }

@@ -1,6 +1,6 @@
 // What stands above every section: the connection's state, one banner with what is worst, notices, the tab's title.
 
-import { count, openBreakers, values } from "./counts.js";
+import { count, downBackends, values } from "./counts.js";
 import { clock, counted, countdown, plain, span } from "./format.js";
 import { byId, codeInWords, make, setShape, shape, visible, write } from "./words.js";
 
@@ -28,6 +28,7 @@ class Head {
     this.rateAt = 0;
     this.heardAt = 0; // the newest event: from then on nobody has vouched
     this.wasLive = false;
+    this.cutAt = 0; // when the connection was last seen to be lost, or 0
     this.backAt = 0; // the end of the wait that a draining gateway has named, or 0
     this.told = "";
     write(byId("host"), location.host);
@@ -181,19 +182,17 @@ class Head {
   /** @param {import("./counts.js").Counts} counts */
   notCurrent(counts) {
     if (!counts.notCurrent) return null;
-    const { client } = this.page;
+    const now = this.page.client.now();
     const is = counts.notCurrent === 1 ? "source is" : "sources are";
     const parts = [`${counts.notCurrent} of ${counts.sources} ${is} not current`];
-    const [first, ...others] = openBreakers(client);
+    const [first, ...others] = downBackends(this.page, values(this.page.client));
     if (first) {
-      const { breaker, state, opened_at: openedAt, retry_at: retryAt, forced } = first.data;
-      const cause = values(client).find((value) => value.cause && breaker.startsWith(value.source))?.cause;
-      const why = forced ? "is kept off by an operator" : cause ? codeInWords(cause) : "fails";
-      const since = openedAt ? ` for ${span((client.now() - Date.parse(openedAt)) / 1000)}` : "";
-      parts.push(`${visible(breaker)}: ${why}${since}`);
+      const { breaker, since, cause } = first;
+      const why = breaker.forced ? "switched off by an operator" : cause ? codeInWords(cause) : "not asked";
+      parts.push(`backend ${visible(breaker.breaker)}: ${why}, for ${span((now - since) / 1000)}`);
+      if (breaker.state === "half_open") parts.push("being tried now");
+      else if (breaker.retry_at) parts.push(`asked again within ${countdown((Date.parse(breaker.retry_at) - now) / 1000)}`);
       if (others.length) parts.push(`and ${counted(others.length, "other backend")}`);
-      if (state === "half_open") parts.push("being tried now");
-      else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - client.now()) / 1000)}`);
     }
     const act = () => this.page.go("#/values?state=trouble");
     return { kind: "trouble", text: parts.join(" · "), label: "Show", act };
