@@ -9,7 +9,7 @@ export class Backoff {
   #rules;
 
   /** @param {{ firstS?: number, maxS?: number, healS?: number }} rules */
-  constructor({ firstS = 1, maxS = 8, healS = 5 }) {
+  constructor({ firstS = 1, maxS = 8, healS = 5 } = {}) {
     this.#rules = { firstMs: 1000 * firstS, maxMs: 1000 * maxS, healMs: 1000 * healS };
   }
 

@@ -8,15 +8,12 @@ export function safely(call) {
   try {
     call();
   } catch (error) {
-    if (typeof reportError === "function") reportError(error);
-    else console.error(error);
+    (globalThis.reportError ?? console.error)(error);
   }
 }
 
-/** @param {() => void} call */
+/** Before the next frame is painted; a page that is hidden paints none. @param {() => void} call */
 export function nextFrame(call) {
   if (page.visibilityState === "visible") requestAnimationFrame(call);
-  else if (page.visibilityState) setTimeout(call, 250);
-  else if ("setImmediate" in globalThis) /** @type {any} */ (globalThis).setImmediate(call);
-  else setTimeout(call, 16);
+  else (/** @type {any} */ (globalThis).setImmediate ?? setTimeout)(call);
 }

@@ -5,15 +5,14 @@
 import { page, safely } from "./calling.js";
 import { Connector } from "./connector.js";
 import { refusal } from "./links.js";
-import { OWN_TYPES, PATTERN, matches } from "./patterns.js";
+import { OWN_TYPES, PATTERN, covers, matches } from "./patterns.js";
 import { Queue } from "./queue.js";
 import { Values } from "./values.js";
 
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
-const NOT_EVENTS = new Set(
-  "welcome synced subscribed unsubscribed authenticated pong error gap connection_error".split(" "),
-);
+const SHORT = ["connecting", "waiting", "offline"]; // a loss may turn out to be short
+const EVENTS_WITHOUT_SEQ = ["heartbeat", "notification"];
 
 /** What the gateway answered to `publish`, if it did not take it. */
 export class TidegateError extends Error {
@@ -47,17 +46,22 @@ export class Client {
   #graceTimer = /** @type {any} */ (0);
   #hiddenTimer = /** @type {any} */ (0);
   #reopenTimer = /** @type {any} */ (0);
+  /** @type {Set<() => void>} */
+  #settling = new Set(); // called when something may have become ready
   #isPlanned = false; // a look at the patterns comes in this turn of the event loop
   /** @type {string[] | null} */
   #asked = null; // what was subscribed to or unsubscribed from, and is not answered yet
   #askId = 0;
   #oneByOne = false; // of several patterns one was refused
+  #uncovered = new Set(); // patterns that the token does not cover
+  #base;
   #options;
   /** @type {Store} */
   store;
 
   /** @param {URL} base @param {Options} options */
   constructor(base, options) {
+    this.#base = base;
     this.#options = options;
     const wants = (/** @type {string} */ type) => [...this.#patterns.keys()].some((pattern) => matches(pattern, type));
     this.#values = new Values(wants, (value, isGood) => this.#turn(value, isGood));
@@ -66,6 +70,8 @@ export class Client {
       received: (message) => this.#received(message),
       synced: () => this.#synced(),
       changed: (before) => this.#changed(before),
+      covered: (types) => this.#covered(types),
+      forgive: () => this.#uncovered.clear(),
       missed: (reason) => this.#miss({ reason, requested: null, skipped: {} }),
     });
     const values = this.#values;
@@ -181,13 +187,13 @@ export class Client {
       const look = () => {
         const { state, reason } = this.status;
         if (signal?.aborted) reject(signal.reason);
-        else if (state === "live") resolve();
         else if (state === "refused" || state === "closed") reject(new Error(`${state}: ${reason}`));
+        else if (state === "live" && this.#isSettled) resolve();
         else return;
-        off();
+        this.#settling.delete(look);
         signal?.removeEventListener("abort", look);
       };
-      const off = this.onStatus(look);
+      this.#settling.add(look);
       signal?.addEventListener("abort", look);
       look();
     });
@@ -205,10 +211,10 @@ export class Client {
    */
   async publish(type, data, { key, retain, ttlS } = {}) {
     const connector = this.#connector;
-    connector.token ??= await connector.readToken("connect", this.#ended.signal);
+    connector.tokens.text ??= await connector.tokens.read("connect", this.#ended.signal);
     const body = JSON.stringify({ type, data, key, retain, ttl_s: ttlS });
-    const headers = { "Content-Type": "application/json" };
-    const answer = await connector.fetch("api/v1/events", { method: "POST", headers, body });
+    const headers = { ...connector.headers, "Content-Type": "application/json" };
+    const answer = await connector.fetch(new URL("api/v1/events", this.#base), { method: "POST", headers, body });
     if (!answer.ok) {
       const { reason = "", retryAfterS = 0 } = await refusal(answer);
       throw new TidegateError(reason, answer.status, retryAfterS || null);
@@ -222,7 +228,7 @@ export class Client {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
     for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
-    this.#connector.stop("closed", { reason: "closed by its owner" });
+    this.#connector.stop("closed", "closed by this page");
   }
 
   /** @param {string} pattern @param {() => void} changed */
@@ -261,8 +267,13 @@ export class Client {
   }
 
   #wanted() {
-    const { refusedPatterns } = this.#connector;
-    return [...new Set([...this.#patterns.keys(), ...OWN_TYPES])].filter((pattern) => !refusedPatterns.has(pattern)).sort();
+    return [...new Set([...this.#patterns.keys(), ...OWN_TYPES])].filter((pattern) => !this.#uncovered.has(pattern)).sort();
+  }
+
+  /** @param {readonly string[]} types */
+  #covered(types) {
+    const isCovered = (/** @type {string} */ pattern) => [...types, ...OWN_TYPES].some((cover) => covers(cover, pattern));
+    for (const pattern of this.#patterns.keys()) if (!isCovered(pattern)) this.#uncovered.add(pattern);
   }
 
   // What is asked for in one turn goes out as one message.
@@ -283,9 +294,9 @@ export class Client {
     const wanted = this.#wanted();
     const removed = position.subscribed.filter((pattern) => !wanted.includes(pattern));
     const added = wanted.filter((pattern) => !position.subscribed.includes(pattern));
-    if (!removed.length && !added.length) return;
-    if (!link?.canSend) {
-      clearTimeout(this.#reopenTimer);
+    if (!removed.length && !added.length) this.#settled();
+    else if (!link?.send) {
+      this.#asked = added;
       this.#reopenTimer = setTimeout(() => this.#connector.attempt(), 200);
     } else if (removed.length) {
       this.#values.sift();
@@ -294,6 +305,14 @@ export class Client {
       this.#ask("subscribe", this.#oneByOne ? added.slice(0, 1) : added);
       this.#connector.ping(); // a gateway that is too old for "synced" answers behind the snapshots
     }
+  }
+
+  get #isSettled() {
+    return !this.#isPlanned && !this.#asked && !this.#connector.position.awaitsSynced;
+  }
+
+  #settled() {
+    for (const look of [...this.#settling]) look();
   }
 
   /** @param {string} type @param {string[]} types */
@@ -306,9 +325,9 @@ export class Client {
   /** @param {any} message */
   #received(message) {
     const { type, data } = message;
-    if (!NOT_EVENTS.has(type)) return this.#event(message);
-    if (type === "welcome") {
-      this.#asked = null;
+    if (message.seq || EVENTS_WITHOUT_SEQ.includes(type)) this.#event(message);
+    else if (type === "welcome") {
+      this.#asked = null; // the URL has said all that was wanted
       if (!data.resumed) this.#values.newRound();
     } else if (type === "gap") {
       if (data.reason !== "slow_consumer") this.#values.newRound();
@@ -342,7 +361,7 @@ export class Client {
     if (retryable) return void setTimeout(() => this.#answered(), 1000);
     this.#oneByOne = others.length > 0 || this.#oneByOne;
     if (!others.length) {
-      this.#connector.refusedPatterns.add(pattern);
+      this.#uncovered.add(pattern);
       this.#connector.set({ reason: `${code}: ${message}` });
     }
     this.#answered();
@@ -365,15 +384,15 @@ export class Client {
   #changed(before) {
     const { state, since } = this.status;
     if (state !== before.state) {
-      const isShort = state === "connecting" || state === "waiting" || state === "offline";
       if (state === "live") this.#vouch(true, 0);
-      else if (!isShort) this.#vouch(false, since);
+      else if (!SHORT.includes(state)) this.#vouch(false, since);
       else if (before.state === "live") {
         this.#values.vouch(true, since, true);
         this.#graceTimer = setTimeout(() => this.#vouch(false, since), this.#options.graceMs ?? 2000);
       }
     }
     for (const f of [...this.#statuses]) safely(() => f(this.status));
+    this.#settled();
   }
 
   /** @param {boolean} vouched @param {number} since */
@@ -393,13 +412,13 @@ export class Client {
       clearTimeout(this.#hiddenTimer);
       if (page.visibilityState === "visible") shown();
       else if (closeWhenHiddenS !== null) {
-        this.#hiddenTimer = setTimeout(() => connector.stop("paused", { reason: "hidden" }), 1000 * closeWhenHiddenS);
+        this.#hiddenTimer = setTimeout(() => connector.stop("paused", "hidden"), 1000 * closeWhenHiddenS);
       }
     };
     globalThis.addEventListener?.("online", () => connector.hear("online", 2000), { signal });
-    globalThis.addEventListener?.("offline", () => connector.probe(3000), { signal });
+    globalThis.addEventListener?.("offline", () => connector.probe(), { signal });
     globalThis.addEventListener?.("pageshow", shown, { signal });
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && connector.stop("paused", { reason: "left" }), { signal });
+    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"), { signal });
     page.addEventListener?.("visibilitychange", hidden, { signal });
     page.addEventListener?.("resume", shown, { signal });
   }

@@ -3,8 +3,6 @@ export class Clock {
   #base = Date.now() - performance.now(); // what to add to performance.now()
   /** @type {{ roundTripMs: number, base: number }[]} */
   #samples = [];
-  #wallAt = Date.now();
-  #monoAt = performance.now();
   offsetMs = 0;
 
   now() {
@@ -18,23 +16,13 @@ export class Clock {
     const wasSet = Math.abs(sample.base - this.#base) > sample.roundTripMs + 1000;
     this.#samples = wasSet ? [sample] : [...this.#samples, sample].slice(-8);
     this.#base = this.#samples.reduce((best, one) => (one.roundTripMs < best.roundTripMs ? one : best)).base;
-    this.#anchor();
+    this.offsetMs = Math.round(this.now() - Date.now());
     return sample.roundTripMs;
   }
 
-  // performance.now() may stand still while the machine sleeps.
+  // performance.now() may have stood still while the machine slept.
   woke() {
-    const sleptMs = Date.now() - this.#wallAt - (performance.now() - this.#monoAt);
-    if (sleptMs > 1000) {
-      this.#base += sleptMs;
-      this.#samples = [];
-    }
-    this.#anchor();
-  }
-
-  #anchor() {
-    this.#wallAt = Date.now();
-    this.#monoAt = performance.now();
-    this.offsetMs = Math.round(this.now() - this.#wallAt);
+    this.#base = Date.now() + this.offsetMs - performance.now();
+    this.#samples = [];
   }
 }

@@ -1,67 +1,54 @@
+// Keeps one connection to the gateway: when to try, by which transport, with which token.
+
 import { Backoff } from "./backoff.js";
 import { Clock } from "./clock.js";
 import { Life } from "./life.js";
 import { eventStreamLink, webSocketLink } from "./links.js";
-import { OWN_TYPES, covers } from "./patterns.js";
 import { Position } from "./position.js";
+import { askSession } from "./session.js";
+import { Tokens } from "./tokens.js";
 
-/** @import { Options, Status } from "../../../src/tidegate/web/client.d.ts" */
+/** @import { Options, Session, Status } from "../../../src/tidegate/web/client.d.ts" */
 /** @import { End, Link, LinkEvents } from "./links.js" */
 
 /**
- * @typedef {{ patterns(): string[], received(message: any): void, synced(): void, changed(before: Status): void,
- *   missed(reason: string): void }} Owner
+ * @typedef {{ patterns(): string[], covered(types: readonly string[]): void, received(message: any): void, synced(): void,
+ *   changed(before: Status): void, missed(reason: string): void, forgive(): void }} Owner `covered`: what the token
+ *   covers; `forgive`: another token may cover what was refused
  */
 
-const FINAL = new Set([1002, 1003, 1007, 1009, 1010, 4403]); // another attempt would end the same way
-const FLOOR_S = new Map([[1013, 5], [4429, 5], [4408, 1]]);
+const FINAL = [1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end the same way
+/** @type {Record<number, number>} */
+const FLOOR_S = { 1013: 5, 4429: 5, 4408: 1 };
 const PING_EVERY_MS = 30_000;
 const STUCK_MS = 2000; // an attempt this old when the browser tells something may hang on a network that is gone
 
-/** The payload of a JSON Web Token; null if it is something else. @param {string | null} token */
-function claims(token) {
-  try {
-    const [, payload] = /** @type {string} */ (token).split(".");
-    return JSON.parse(atob(payload.replace(/-/g, "+").replace(/_/g, "/")));
-  } catch {
-    return null;
-  }
-}
-
-// Keeps one connection to the gateway: when to try, by which transport, with which token.
 export class Connector {
   position = new Position();
   clock = new Clock();
-  /** @type {any} */
+  tokens;
+  /** @type {Session | null} */
   session = null;
   /** @type {Status} */
   status;
-  /** @type {string | null} */
-  token = null;
-  refusedPatterns = new Set();
   /** @type {Link | null} */
   link = null;
+  isConnected = false; // welcomed
   #base;
   #options;
   #owner;
   #run = new AbortController(); // the newest attempt and its connection; what older ones still bring is ignored
   #backoff;
   #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#wait(reason) });
-  #waitTimer = /** @type {any} */ (0);
-  #renewTimer = /** @type {any} */ (0);
+  #timer = /** @type {any} */ (0); // of the next attempt, or of the next token
   #dueAt = 0;
   #openedAt = 0;
-  #welcomedAt = 0; // 0: not yet
+  #welcomedAt = 0;
   #pingedAt = 0;
-  /** @type {Map<number, number>} */
-  #pings = new Map();
   #looks = false; // ask for the session first: browsers delay a WebSocket by seconds after others have failed
   #blocked = 0; // how often the session could be read and no WebSocket opened
   #isSse;
   #refusals = 0; // of tokens, since the last connection
-  /** @type {"connect" | "expired"} */
-  #askFor = "connect";
-  #coverage = "";
   /** @type {string | null} */
   #offered = null; // the token of an `auth` that is not answered yet
   /** @type {string | null} */
@@ -74,41 +61,44 @@ export class Connector {
     this.#base = base;
     this.#options = options;
     this.#owner = owner;
-    this.#backoff = new Backoff(options.backoff ?? {});
-    this.#isSse = options.transport === "sse" || !this.#Socket;
+    this.#backoff = new Backoff(options.backoff);
+    this.tokens = new Tokens(options.token);
+    this.#isSse = this.#prefersSse;
     this.position.text = options.since ?? null;
-    this.status = Object.freeze({
-      ...{ state: "connecting", since: this.clock.now(), attempt: 0, retryAt: null, reason: null, code: null },
-      ...{ transport: null, resumed: false, clockOffsetMs: 0, roundTripMs: null },
-    });
+    const nothing = { retryAt: null, reason: null, code: null, transport: null, roundTripMs: null };
+    const clock = { since: this.clock.now(), clockOffsetMs: 0 };
+    this.status = Object.freeze({ state: "connecting", attempt: 0, resumed: false, ...clock, ...nothing });
   }
 
   get #Socket() {
     return this.#options.WebSocket ?? globalThis.WebSocket;
   }
 
-  get isConnected() {
-    return this.#welcomedAt !== 0;
+  get #prefersSse() {
+    return this.#options.transport === "sse" || !this.#Socket;
   }
 
-  /** @param {string | URL} path @param {RequestInit} [init] */
-  fetch(path, init = {}) {
-    const get = this.#options.fetch ?? globalThis.fetch;
-    const headers = { ...init.headers, ...(this.token && { Authorization: `Bearer ${this.token}` }) };
-    return get(new URL(path, this.#base), { ...init, headers });
+  get fetch() {
+    return this.#options.fetch ?? globalThis.fetch.bind(globalThis);
+  }
+
+  get headers() {
+    return /** @type {Record<string, string>} */ (this.tokens.text ? { Authorization: `Bearer ${this.tokens.text}` } : {});
   }
 
   async attempt() {
-    const { signal } = this.#begin();
+    this.#drop();
+    const { signal } = (this.#run = new AbortController());
+    this.set({ state: "connecting", attempt: this.#backoff.failures + 1, retryAt: null });
     try {
-      const token = await this.readToken(this.#askFor, signal);
+      const text = await this.tokens.read(this.#refusals ? "expired" : "connect", signal);
       if (signal.aborted) return;
-      const isRefused = this.#askFor === "expired" && (token === null || token === this.token);
-      if (isRefused) return this.refuse(this.status.reason, 4401);
-      this.#askFor = "connect";
-      this.token = token;
-      if (this.#looks && !(await this.#look(signal))) return;
-      if (!signal.aborted) this.#open(signal);
+      if (this.#refusals && (!text || text === this.tokens.text)) return this.refuse(this.status.reason, 4401);
+      this.#useToken(text);
+      const end = this.#looks && (await this.#look(signal));
+      if (signal.aborted) return;
+      if (end) this.#ended(end, signal);
+      else this.#open(signal);
     } catch (error) {
       if (!signal.aborted) this.#wait(String(error));
     }
@@ -117,142 +107,106 @@ export class Connector {
   // Now, whatever has been: somebody wants it.
   restart() {
     this.#backoff.failures = this.#refusals = 0;
-    this.refusedPatterns.clear();
-    this.#askFor = "connect";
+    this.#owner.forgive();
     this.attempt();
   }
 
   /** @param {Partial<Status>} change */
   set(change) {
     const before = this.status;
-    const isLive = (change.state ?? before.state) === "live";
     const wasLive = before.state === "live";
+    const isLive = (change.state ?? before.state) === "live";
     const since = isLive === wasLive ? before.since : this.clock.now() - (wasLive ? this.#life.silentMs : 0);
     this.status = Object.freeze({ ...before, since, clockOffsetMs: this.clock.offsetMs, ...change });
     this.#owner.changed(before);
   }
 
-  /** No attempt from now on. @param {"refused" | "paused" | "closed"} state @param {Partial<Status>} [change] */
-  stop(state, change = {}) {
-    this.set({ state, retryAt: null, transport: null, roundTripMs: null, ...change });
+  /** No attempt from now on. @param {Status["state"]} state @param {string | null} reason @param {number | null} [code] */
+  stop(state, reason, code = null) {
+    this.set({ state, reason, code, retryAt: null, transport: null, roundTripMs: null });
     this.#drop();
   }
 
   /** @param {string | null} reason @param {number} code */
   refuse(reason, code) {
-    this.#backoff.failures = 0;
-    this.stop("refused", { reason, code });
+    this.#backoff.failures = this.#refusals = 0;
+    this.stop("refused", reason, code);
   }
 
   /** @param {any} message */
   send(message) {
-    if (this.link?.canSend && this.isConnected) this.link.send(JSON.stringify(message));
+    if (this.isConnected) this.link?.send?.(JSON.stringify(message));
   }
 
   ping() {
-    const id = this.#pings.size + 1;
     this.#pingedAt = performance.now();
-    this.#pings.set(id, this.#pingedAt);
-    this.send({ type: "ping", id });
+    this.send({ type: "ping", id: this.#pingedAt });
   }
 
-  /** The page is shown, or online again. @param {string} cause @param {number} withinMs */
+  /** The page is shown, or online again: try within `withinMs`. @param {string} cause @param {number} withinMs */
   hear(cause, withinMs) {
     const { state, retryAt } = this.status;
     this.clock.woke();
-    if (state === "paused") return void this.attempt();
     this.#life.check();
-    if (this.isConnected) {
-      if (this.#life.silentHeartbeats >= 1.5) this.#life.probe(3000);
-      return;
+    if (state === "paused") this.attempt();
+    else if (this.isConnected) {
+      if (this.#life.silentHeartbeats >= 1.5) this.probe();
+    } else {
+      const isStuck = state === "connecting" && this.link && performance.now() - this.#openedAt >= STUCK_MS;
+      if (retryAt !== null || isStuck) this.#tryEarly(this.#backoff.early(cause, withinMs), isStuck);
     }
-    const isStuck = state === "connecting" && this.link && performance.now() - this.#openedAt >= STUCK_MS;
-    if (retryAt === null && !isStuck) return;
-    const at = this.#backoff.early(cause, withinMs);
-    if (at !== null && (isStuck || at < this.#dueAt)) this.#tryAt(at);
   }
 
-  /** @param {number} withinMs */
-  probe(withinMs) {
-    this.#life.probe(withinMs);
-  }
-
-  /** @param {"connect" | "expired" | "expiring"} reason @param {AbortSignal} signal @returns {Promise<string | null>} */
-  async readToken(reason, signal) {
-    const { token = null } = this.#options;
-    return typeof token === "function" ? ((await token({ reason, signal })) ?? null) : token;
-  }
-
-  #begin() {
-    this.#drop();
-    this.#run = new AbortController();
-    this.set({ state: "connecting", attempt: this.#backoff.failures + 1, retryAt: null });
-    return this.#run;
+  probe() {
+    this.#life.probe(3000);
   }
 
   #drop() {
     this.#run.abort();
-    for (const timer of [this.#waitTimer, this.#renewTimer]) clearTimeout(timer);
+    clearTimeout(this.#timer);
     this.#life.stop();
     this.link?.close();
-    this.link = null;
-    this.#welcomedAt = 0;
-    this.#said = null;
-    this.#pings.clear();
+    this.link = this.#said = null;
+    this.isConnected = false;
+  }
+
+  // A position is given up where it stands for less than what is wanted now, and no later snapshot makes up for that.
+  /** @param {string | null} text */
+  #useToken(text) {
+    if (!this.tokens.take(text)) return;
+    this.#owner.forgive();
+    this.#forget("token_changed");
+  }
+
+  /** @param {string} reason */
+  #forget(reason) {
+    if (this.position.text === null) return;
+    this.position.text = null;
+    this.#owner.missed(reason);
   }
 
   /** @param {AbortSignal} signal */
   #open(signal) {
+    const { position, tokens } = this;
     const wanted = this.#owner.patterns();
-    this.#renounce(wanted);
-    const { text, patterns } = this.position;
+    position.patterns ??= wanted; // of a position from before
+    if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
     const url = new URL(this.#isSse ? "api/v1/events" : "ws", this.#base);
-    url.searchParams.set("types", (text === null || this.#isSse ? wanted : patterns).join(","));
-    if (text !== null) url.searchParams.set("since", text);
+    url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : position.patterns).join(","));
+    if (position.text !== null) url.searchParams.set("since", position.text);
+    const isInQuery = !this.#isSse && tokens.text !== null && this.#options.tokenIn === "query";
+    if (isInQuery) url.searchParams.set("token", tokens.text ?? "");
     /** @type {(call: (what?: any) => void) => (what?: any) => void} */
     const guarded = (call) => (what) => void (signal.aborted || call(what));
     const events = {
-      frame: guarded((/** @type {string} */ data) => this.#frame(data)),
+      frame: guarded((text) => this.#frame(text)),
       alive: guarded(() => this.#life.heard()),
-      end: guarded((/** @type {End} */ end) => this.#ended(end, signal)),
+      end: guarded((end) => this.#ended(end, signal)),
     };
     this.#openedAt = performance.now();
     this.#life.opens(1000 * (this.#options.connectTimeoutS ?? 10));
-    this.link = this.#isSse ? this.#openStream(url, events) : this.#openSocket(url, events);
-  }
-
-  /** @param {URL} url @param {LinkEvents} events */
-  #openSocket(url, events) {
-    url.protocol = url.protocol.replace("http", "ws");
-    if (this.token === null) return webSocketLink(this.#Socket, url, [], events);
-    if (this.#options.tokenIn === "query") {
-      url.searchParams.set("token", this.token);
-      return webSocketLink(this.#Socket, url, [], events);
-    }
-    const encoded = btoa(this.token).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
-    return webSocketLink(this.#Socket, url, ["tidegate.v1", `tidegate.token.${encoded}`], events);
-  }
-
-  /** @param {URL} url @param {LinkEvents} events */
-  #openStream(url, events) {
-    return eventStreamLink((to, init) => this.fetch(/** @type {URL} */ (to), init), url, events);
-  }
-
-  // A position is given up where it says less than what is wanted now, and no later snapshot would make up for it.
-  /** @param {string[]} wanted */
-  #renounce(wanted) {
-    const { position } = this;
-    const payload = claims(this.token);
-    const coverage = payload ? JSON.stringify([payload.types, payload.roles]) : String(this.token);
-    const isFirst = !this.#coverage;
-    if (coverage !== this.#coverage) this.refusedPatterns.clear();
-    if (isFirst && position.text !== null) position.patterns = wanted;
-    const isMore = this.#isSse && wanted.some((pattern) => !position.patterns.includes(pattern));
-    if (position.text !== null && ((!isFirst && coverage !== this.#coverage) || isMore)) {
-      position.text = null;
-      this.#owner.missed(isMore ? "patterns_changed" : "token_changed");
-    }
-    this.#coverage = coverage;
+    if (this.#isSse) this.link = eventStreamLink(this.fetch, url, this.headers, events);
+    else this.link = webSocketLink(this.#Socket, url, isInQuery ? [] : tokens.protocols, events);
   }
 
   /** @param {string} text */
@@ -263,15 +217,15 @@ export class Connector {
     } catch {
       return this.#wait(`expected a message of a gateway, got ${text.slice(0, 40)}`);
     }
-    this.#life.heard();
+    const { type, id, data } = message;
     const awaited = this.position.awaitsSynced;
+    this.#life.heard();
     this.position.take(message);
-    const { type, data } = message;
     if (type === "welcome") this.#welcomed(message);
     else if (type === "pong") this.#ponged(message);
-    else if (type === "connection_error") this.#said = data.message;
     else if (type === "authenticated") this.#renewed();
-    else if (type === "error" && message.id === "auth") this.set({ reason: `${data.code}: ${data.message}` });
+    else if (type === "connection_error") this.#said = data.message;
+    else if (type === "error" && id === "auth") this.set({ reason: `${data.code}: ${data.message}` });
     else if (type === "notification" && data.retry_after_ms) {
       this.#backoff.notWithin(data.retry_after_ms);
       this.#said = data.message;
@@ -286,9 +240,10 @@ export class Connector {
   #welcomed({ timestamp, data }) {
     this.clock.sample(timestamp, this.#openedAt);
     this.#welcomedAt = performance.now();
-    this.#backoff.admitted();
+    this.isConnected = true;
     this.#looks = false;
     if (!this.#isSse) this.#blocked = 0;
+    this.#backoff.admitted();
     this.#life.welcomed(1000 * data.heartbeat_interval_s);
     this.#renewLater();
     this.set({ transport: this.#isSse ? "sse" : "websocket", resumed: data.resumed });
@@ -297,21 +252,13 @@ export class Connector {
 
   /** @param {any} message */
   #ponged({ id, timestamp }) {
-    const sentAt = this.#pings.get(id);
-    if (sentAt === undefined) return;
-    this.#pings.clear();
-    this.set({ roundTripMs: Math.round(this.clock.sample(timestamp, sentAt) * 10) / 10 });
+    if (id === this.#pingedAt) this.set({ roundTripMs: Math.round(10 * this.clock.sample(timestamp, id)) / 10 });
   }
 
   #synced() {
     this.#refusals = 0;
     this.#owner.synced();
-    if (this.status.state === "connecting") this.set({ state: "live", reason: this.#uncovered, code: null });
-  }
-
-  get #uncovered() {
-    const refused = [...this.refusedPatterns];
-    return refused.length ? `this token does not cover ${refused.join(", ")}` : null;
+    if (this.status.state === "connecting") this.set({ state: "live", reason: null, code: null });
   }
 
   #quiet() {
@@ -325,140 +272,104 @@ export class Connector {
     else if (performance.now() - this.#pingedAt > 1000) this.ping();
   }
 
+  // How a connection, or an attempt, ended decides what follows.
   /** @param {End} end @param {AbortSignal} signal */
-  #ended({ code = 0, status = 0, reason, retryAfterS = 0, opened }, signal) {
-    const words = this.#said ?? (reason || (code ? `closed with ${code}` : "closed"));
-    if (code === 4401 || status === 401) this.#expired(words);
-    else if (FINAL.has(code) || [400, 403, 421].includes(status)) this.refuse(words, code || status);
-    else if (!opened && !this.#isSse) this.#neverOpened(signal);
+  #ended({ code, status, reason, retryAfterS, opened }, signal) {
+    const words = this.#said ?? (reason || `closed with ${code}`);
+    const number = code ?? status ?? 0;
+    if (number === 4401 || number === 401) this.#expired(words);
+    else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
+    else if (opened === false) this.#neverOpened(signal);
     else {
-      if (code === 4408) this.#readSlowly();
-      this.#wait(words, FLOOR_S.get(code) ?? retryAfterS, code || status || null);
+      if (number === 4408) this.#readSlowly();
+      this.#wait(words, FLOOR_S[number] ?? retryAfterS, number || null);
     }
   }
 
-  // A browser cannot read why a handshake was refused: the session says it.
   /** @param {AbortSignal} signal */
   async #neverOpened(signal) {
     this.#life.stop();
-    if (!this.#looks && !(await this.#look(signal))) return;
+    const end = !this.#looks && (await this.#look(signal));
     if (signal.aborted) return;
+    if (end) return this.#ended(end, signal);
     this.#looks = true;
     this.#blocked += 1;
-    if (this.#blocked >= 2 && this.#options.transport !== "websocket") {
+    if (this.#blocked > 1 && this.#options.transport !== "websocket") {
       this.#isSse = true;
       this.#blocked = 1;
     }
     this.#wait("no WebSocket gets through");
   }
 
-  // Whether a stream would be let in; if not, what follows has been done.
+  // Why no stream would be let in; nothing if one would.
   /** @param {AbortSignal} signal */
   async #look(signal) {
-    const { status, retryAfterS, body } = await this.#readSession();
-    if (signal.aborted) return false;
-    this.#looks = true;
-    if (status === 403 || status === 421) this.refuse(body.detail ?? `HTTP ${status}`, status);
-    else if (status === 401 || body.authenticated === false) this.#expired("this gateway asks for a token");
-    else if (status !== 200) this.#wait(body.detail ?? `HTTP ${status}`, retryAfterS, status || null);
-    else if (body.authenticated && !body.roles.includes("subscriber")) this.refuse("this token lacks the role subscriber", 403);
-    else if (body.retry_after_s) this.#wait(`the gateway is ${body.status}`, body.retry_after_s, 503);
-    else {
-      const types = body.authenticated ? body.types : null;
-      for (const pattern of types ? this.#owner.patterns() : []) {
-        const isOwn = OWN_TYPES.includes(pattern);
-        if (!isOwn && !types.some((/** @type {string} */ cover) => covers(cover, pattern))) this.refusedPatterns.add(pattern);
-      }
-      return true;
+    const { session, end } = await askSession(this.fetch, this.#base, this.headers);
+    if (signal.aborted) return undefined;
+    if (session) {
+      this.session = session;
+      if (session.authenticated && session.types) this.#owner.covered(session.types);
     }
-    return false;
-  }
-
-  async #readSession() {
-    const signal = AbortSignal.timeout(5000);
-    try {
-      let answer = await this.fetch("api/v1/session", { signal });
-      if (answer.status === 404) answer = await this.fetch("api/v1/status", { signal }); // a gateway before 1.1
-      const body = await answer.json().catch(() => ({}));
-      if (answer.ok && body.auth) this.session = body;
-      return { status: answer.status, retryAfterS: Number(answer.headers.get("Retry-After")) || 0, body };
-    } catch {
-      const why = (await this.#answersOthers()) ? " by pages of this origin: is it in its allowed_origins?" : "";
-      return { status: 0, retryAfterS: 0, body: { detail: `the gateway cannot be reached${why}` } };
-    }
-  }
-
-  // Browsers hide refusals of an origin. An answer that cannot be read still shows that somebody is there.
-  async #answersOthers() {
-    if (!globalThis.location || globalThis.location.origin === this.#base.origin) return false;
-    const get = this.#options.fetch ?? globalThis.fetch;
-    const asked = get(new URL("healthz", this.#base), { mode: "no-cors", signal: AbortSignal.timeout(5000) });
-    return asked.then(() => true, () => false);
+    return end;
   }
 
   /** @param {string} reason */
   #expired(reason) {
     this.#refusals += 1;
-    this.#askFor = "expired";
     this.set({ reason });
-    if (typeof this.#options.token !== "function") this.refuse(reason, 4401);
-    else if (this.#refusals === 1) this.attempt();
-    else this.#wait(reason, 0, 4401);
+    if (!this.tokens.canChange) this.refuse(reason, 4401);
+    else if (this.#refusals > 1) this.#wait(reason, 0, 4401);
+    else this.attempt();
   }
 
   #readSlowly() {
     const now = performance.now();
     this.#slowAt = [...this.#slowAt.filter((at) => now - at < 300_000), now];
-    if (this.#slowAt.length !== 3) return;
-    console.warn(`tidegate: this page reads too slowly, and was cut off: ${this.position.subscribed.join(", ")}`);
+    if (this.#slowAt.length === 3) console.warn(`tidegate: read too slowly: ${this.position.subscribed}`);
   }
 
   /** @param {string} reason @param {number} [floorS] @param {number | null} [code] */
   #wait(reason, floorS = 0, code = null) {
-    const words = this.#said ?? reason;
-    const livedMs = this.isConnected ? performance.now() - this.#welcomedAt : 0;
-    if (this.isConnected && this.#options.transport !== "sse" && this.#Socket) this.#isSse = false;
+    const { isConnected } = this;
+    if (isConnected) this.#isSse = this.#prefersSse;
+    this.#looks ||= !isConnected;
     this.#backoff.notWithin(1000 * floorS);
-    if (!this.isConnected) this.#looks = true;
-    const at = this.#backoff.next(livedMs);
-    const state = globalThis.navigator?.onLine === false ? "offline" : "waiting";
-    const retryAt = this.clock.now() + at - performance.now();
-    this.set({ state, retryAt, reason: words, code, transport: null, roundTripMs: null });
-    this.#drop();
-    this.#tryAt(at);
+    this.#dueAt = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
+    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said ?? reason, code);
+    this.#tryAt(this.#dueAt);
+  }
+
+  /** @param {number | null} at @param {unknown} isStuck */
+  #tryEarly(at, isStuck) {
+    if (at !== null && (isStuck || at < this.#dueAt)) this.#tryAt(at);
   }
 
   /** @param {number} at */
   #tryAt(at) {
-    clearTimeout(this.#waitTimer);
+    clearTimeout(this.#timer);
     this.#dueAt = at;
     const inMs = Math.max(0, at - performance.now());
-    if (this.status.retryAt !== null) this.set({ retryAt: this.clock.now() + inMs });
-    this.#waitTimer = setTimeout(() => this.attempt(), inMs);
+    this.#timer = setTimeout(() => this.attempt(), inMs);
+    this.set({ retryAt: this.clock.now() + inMs });
   }
 
   #renewLater() {
-    clearTimeout(this.#renewTimer);
-    const expires = claims(this.token)?.exp;
-    if (typeof expires !== "number" || typeof this.#options.token !== "function" || !this.link?.canSend) return;
-    const leftMs = 1000 * expires - this.clock.now();
-    const inMs = Math.max(leftMs - Math.max(30_000, leftMs / 10), leftMs / 2, 0);
+    clearTimeout(this.#timer);
+    const inMs = this.tokens.renewInMs(this.clock.now());
     const { signal } = this.#run;
-    this.#renewTimer = setTimeout(() => this.#renew(signal), Math.min(inMs, 2 ** 31 - 1));
+    if (inMs !== null) this.#timer = setTimeout(() => this.#renew(signal), inMs);
   }
 
   /** @param {AbortSignal} signal */
   async #renew(signal) {
-    const token = await this.readToken("expiring", signal).catch(() => null);
-    if (signal.aborted || token === null || token === this.token) return;
+    const token = await this.tokens.read("expiring", signal).catch(() => null);
+    if (signal.aborted || !token || token === this.tokens.text) return;
     this.#offered = token;
     this.send({ type: "auth", id: "auth", data: { token } });
   }
 
   #renewed() {
-    this.token = this.#offered ?? this.token;
-    const payload = claims(this.token);
-    this.#coverage = payload ? JSON.stringify([payload.types, payload.roles]) : String(this.token);
+    if (this.tokens.take(this.#offered)) this.#owner.forgive();
     this.#renewLater();
   }
 }

@@ -2,8 +2,8 @@
 export class Position {
   /** @type {string | null} */
   text = null;
-  /** @type {string[]} */
-  patterns = [];
+  /** @type {string[] | null} */
+  patterns = null; // not known yet
   /** @type {string[]} */
   subscribed = [];
   awaitsSynced = false;
@@ -71,7 +71,7 @@ export class Position {
 
   /** Of what was subscribed to only `left` is left. @param {string[]} left */
   #end(left) {
-    this.patterns = this.patterns.filter((type) => left.includes(type) || !this.subscribed.includes(type));
+    this.patterns = (this.patterns ?? []).filter((type) => left.includes(type) || !this.subscribed.includes(type));
     this.subscribed = left;
   }
 }

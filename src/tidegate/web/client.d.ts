@@ -185,4 +185,5 @@ export class TidegateError extends Error {
   /** Of HTTP. */
   readonly status: number;
   readonly retryAfterS: number | null;
+  constructor(message: string, status: number, retryAfterS: number | null);
 }
