@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
-from installed import PROJECT, PartlyInstalled, requirements
+from installed import PROJECT, ROOT, PartlyInstalled, requirements
 
 from tidegate import extras
 from tidegate.testing import gateway
@@ -41,6 +46,29 @@ print(json.dumps(sorted(name for name, file in files.items() if file and "/lib/p
 @pytest.fixture
 def client_only(tmp_path: Path) -> PartlyInstalled:
     return PartlyInstalled(tmp_path)
+
+
+@pytest.mark.real
+def test_the_wheel_has_every_file_for_browsers(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("*.egg-info", "*.so", "__pycache__"))
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tmp_path,
+        tmp_path,
+    ]
+    environ = {**os.environ, "CC": "false"}  # it does without the C file, which would take the longest
+    subprocess.run(command, check=True, capture_output=True, timeout=120, env=environ)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        found = {Path(name).name: packed.read(name) for name in packed.namelist() if name.startswith("tidegate/web/")}
+    assert found == {file.name: file.read_bytes() for file in (ROOT / "src/tidegate/web").iterdir()}
 
 
 def test_the_lists_of_packages_are_those_of_the_project() -> None:

@@ -184,6 +184,7 @@ async def test_breakers_and_the_worst_of_them() -> None:
         "forced": False,
         "since": WALL_TEXT,
         "failure_count": 5,
+        "failure_threshold": 7,
         "success_count": 3,
         "open_count": 0,
         "open_max_s": 15.0,

@@ -36,6 +36,7 @@ def breaker_view(
         forced=False,
         since=0.0,
         failure_count=0,
+        failure_threshold=5,
         success_count=0,
         open_count=0,
         open_max_s=15.0,

@@ -44,6 +44,7 @@ def breaker(name: str, state: State = State.CLOSED, **changes: Any) -> BreakerVi
         "forced": False,
         "since": WALL,
         "failure_count": 0,
+        "failure_threshold": 7,
         "success_count": 3,
         "open_count": 0,
         "open_max_s": 15.0,

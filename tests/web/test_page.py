@@ -1,294 +1,263 @@
-"""The page in a real browser, while its gateway goes and comes: it is back without a reload, and no hot loop.
-
-The page's time stands still and is moved by the tests. The network's does not, so each attempt is waited for.
-"""
+"""The page in a real browser with a gateway that is well: what it shows, what it asks for, and whom it serves."""
 
 import asyncio
 import re
-import signal
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from browser import chromium, needs_browser
-from playwright.async_api import Page, Request, WebSocketRoute
-from programs import Program, tidegate
-from websockets.asyncio.client import connect
+from playwright.async_api import Browser
+from signing import secret, signed
+from visiting import Visitor, visited
 
-from tidegate.app import running
-from tidegate.config import from_document
+from tidegate.errors import ApplicationError
+from tidegate.testing import RunningGateway, ScriptedBackend, gateway
 
-pytestmark = [pytest.mark.real, needs_browser]
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module"), needs_browser]
 
-PATIENCE_MS = 60_000
-TELL = {
-    "shown": "document.dispatchEvent(new Event('visibilitychange'))",
-    "online": "window.dispatchEvent(new Event('online'))",
-}
+GOOD = "t-good-0123456789"
+PUBLISHER = "t-publisher-0123456789"
+TOKENS = {"mode": "token", "tokens": [{"token": GOOD}, {"token": PUBLISHER, "roles": ["publisher"]}]}
+REFUSED_SOCKET = re.compile(r"error: WebSocket connection to '.*' failed")
+PHONE = {"width": 320, "height": 640}
+
+Json = Mapping[str, Any]
 
 
-class Opened:
-    """An open page whose time is moved by `passes`.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
 
-    `handshakes` are the connections that it has tried to open, `looks` the requests that ask whether it is
-    there.
-    """
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.handshakes = self.looks = 0
-        self._answered = asyncio.Event()
-        page.on("websocket", self._note_handshake)
-        page.on("request", self._note_request)
-        page.on("requestfinished", self._note_answer)
-
-    def _note_handshake(self, _: object) -> None:
-        self.handshakes += 1
-
-    def _note_request(self, request: Request) -> None:
-        self.looks += request.url.endswith("/api/v1/session")
-
-    def _note_answer(self, request: Request) -> None:
-        if request.url.endswith("/api/v1/session"):
-            self._answered.set()
-
-    async def turn_away(self, route: WebSocketRoute, code: int) -> None:
-        self.handshakes += 1
-        await route.close(code=code, reason="not like this")
-
-    @property
-    def attempts(self) -> int:
-        return self.handshakes + self.looks
-
-    async def tries(self, attempts: int) -> None:
-        """Wait until it has made so many attempts; the browser tells of them a moment later."""
-        async with asyncio.timeout(PATIENCE_MS / 1000):
-            while self.attempts < attempts:
-                await asyncio.sleep(0.01)
-
-    async def has_heard(self) -> None:
-        """Wait until the session has been answered, and the page has read the answer."""
-        async with asyncio.timeout(PATIENCE_MS / 1000):
-            await self._answered.wait()
-        await self.page.evaluate("fetch('healthz').then((answer) => answer.text())")
-
-    async def is_now(self, text: str) -> None:
-        await self.page.wait_for_function(
-            "text => document.getElementById('connection').textContent === text", arg=text, polling=20
-        )
-
-    async def passes(self, seconds: float) -> None:
-        await self.page.clock.run_for(round(1000 * seconds))
-        await self.page.evaluate("0")  # behind what the browser tells of attempts that have begun
-
-    async def tells(self, event: str) -> None:
-        await self.page.evaluate(TELL[event])
-
-    async def fails(self, waits_s: Sequence[float]) -> None:
-        """Its gateway is gone: wait until it knows, and then until an attempt has failed after each of `waits_s`."""
-        await self.is_now("disconnected")
-        for wait_s in waits_s:
-            before = self.attempts
-            await self.passes(wait_s)
-            await self.tries(before + 1)
-            await self.is_now("disconnected")
+def sources(names: Sequence[str], **options: object) -> Json:
+    return {name: {"backend": "rack", "method": name, "interval_s": 3600.0, **options} for name in names}
 
 
 @asynccontextmanager
-async def opened(
-    url: str, *, random: float = 0.999999, state: str = "live", closed_with: int | None = None
-) -> AsyncIterator[Opened]:
-    """The page at `url`, with its connection in `state`. `random` is what `Math.random` returns there.
-
-    With `closed_with`, its connections reach no gateway and are closed with this code.
-    """
-    async with chromium() as browser:
-        page = await browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        await page.clock.install(time=0)
-        await page.clock.pause_at(1)
-        await page.add_init_script(f"Math.random = () => {random}")
-        it = Opened(page)
-        if closed_with is not None:
-            await page.route_web_socket("**/ws*", lambda route: it.turn_away(route, closed_with))
-        await page.goto(url)
-        await it.is_now(state)
-        await page.evaluate("window.isTheSame = true")
-        yield it
-        assert await page.evaluate("window.isTheSame"), "it was reloaded"
+async def serving(answers: Json, **config: Any) -> AsyncIterator[tuple[RunningGateway, ScriptedBackend]]:
+    """A gateway that polls `answers` of one backend, named ``rack``, when it is told to."""
+    backend = ScriptedBackend(dict(answers))
+    document = {"sources": sources(list(answers)), **config}
+    async with gateway(document, backends={"rack": backend} if answers else {}) as running:
+        yield running, backend
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+async def publish_nodes(running: RunningGateway, number: int) -> None:
+    for n in range(number):
+        await running.publish("rack.node", {"load": n / 10, "name": f"node {n}"}, key=f"n{n:04}", retain=True)
 
 
-@contextmanager
-def gateway(port: int, folder: Path, *, more: str = "", **server: Any) -> Iterator[Program]:
-    lines = "\n".join(f"{name} = {value}" for name, value in server.items())
-    (folder / "tidegate.toml").write_text(f"[server]\nport = {port}\n{lines}\n{more}")
-    with tidegate("serve", "--config", "tidegate.toml", folder=folder) as program:
-        assert program.url
-        yield program
+async def digits(visitor: Visitor, count: str) -> int:
+    """A count as it is shown, with whatever stands between the digits."""
+    text = await visitor.page.locator(f'[data-count="{count}"]').inner_text()
+    return int(re.sub(r"\D", "", text))
 
 
-async def test_the_page_comes_back_by_itself_within_8_s(port: int, tmp_path: Path) -> None:
-    with gateway(port, tmp_path) as first:
-        url = first.url
-        async with opened(url) as page:
-            first.process.kill()
-            await page.fails([1, 2, 4])
-            with gateway(port, tmp_path):
-                await page.passes(7.9)
-                assert (page.handshakes, page.looks) == (2, 3), "it waits for up to 8 s"
-                await page.passes(0.1)
-                # It cannot resume, so it connects anew for what the defaults are now: at once, since no time passes.
-                await page.tries(4 + 4)
-                assert page.handshakes == 4
-                await page.is_now("live")
+async def test_one_of_51_sources_that_was_never_answered_is_a_row_and_comes_first(browser: Browser) -> None:
+    answers = {f"rack.s{n:02}": {"load": n} for n in range(50)} | {"rack.odd": ApplicationError(-32000, "no disk")}
+    async with serving(answers) as (running, _), visited(browser, running.url) as visitor:
+        await visitor.sees("rack.odd", state="never")
+        await visitor.sees("rack.s00", state="fresh")
+        assert (await visitor.states())[0] == "never"
+        assert await visitor.row("rack.odd").filter(has_text="RPC_APPLICATION_ERROR").count() == 1
+        assert (await digits(visitor, "all"), await digits(visitor, "trouble")) == (51, 1)
+        assert await digits(visitor, "fresh") == 50
+        await visitor.page.wait_for_selector("#banner:visible:has-text('51')")
+        assert "1" in await visitor.page.title()
+        await visitor.has_no_barriers()
 
 
-@pytest.mark.parametrize(("event", "within_s"), [("shown", 0.001), ("online", 2.0)])
-async def test_it_comes_back_sooner_when_it_is_shown_or_online(
-    event: str, within_s: float, port: int, tmp_path: Path
-) -> None:
-    with gateway(port, tmp_path) as first:
-        async with opened(first.url) as page:
-            first.process.kill()
-            await page.fails([1, 2, 4])
-            with gateway(port, tmp_path):
-                await page.tells(event)
-                await page.passes(within_s)
-                await page.is_now("live")
+SCROLL = """async () => {
+    const drawn = () => [...document.querySelectorAll('[data-type="rack.node"][data-key]')];
+    const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const scrolls = (it) => it.scrollHeight > it.clientHeight + 1
+                            && /auto|scroll/.test(getComputedStyle(it).overflowY);
+    let scroller = drawn()[0].parentElement;
+    while (scroller && !scrolls(scroller)) scroller = scroller.parentElement;
+    scroller ??= document.scrollingElement;
+    const seen = new Set();
+    let most = 0;
+    for (let at = -1; at !== scroller.scrollTop; ) {
+        at = scroller.scrollTop;
+        for (const row of drawn()) seen.add(row.dataset.key);
+        most = Math.max(most, document.querySelectorAll("*").length);
+        scroller.scrollTop += Math.min(scroller.clientHeight, innerHeight) / 2;
+        await frame();
+    }
+    return [[...seen].filter(Boolean).sort(), most];
+}"""
 
 
-async def test_the_network_that_returns_is_heard_of(port: int, tmp_path: Path) -> None:
-    """The browser's own event, not one of ours."""
-    with gateway(port, tmp_path) as first:
-        async with opened(first.url) as page:
-            first.process.kill()
-            await page.fails([1, 2, 4])
-            await page.page.context.set_offline(True)
-            with gateway(port, tmp_path):
-                await page.page.context.set_offline(False)
-                await page.page.wait_for_function("navigator.onLine", polling=20)
-                await page.passes(2)
-                await page.is_now("live")
+async def test_all_of_2000_keys_are_counted_and_reachable(browser: Browser) -> None:
+    async with serving({}) as (running, _):
+        await publish_nodes(running, 2000)
+        async with visited(browser, running.url) as visitor:
+            await visitor.is_connected("live")
+            group = visitor.page.locator("[data-group='rack.node']")
+            await group.wait_for()
+            assert (await digits(visitor, "all"), await digits(visitor, "published")) == (2000, 2000)
+            await visitor.has_no_barriers()
+            await group.click()
+            await visitor.row("rack.node", "n0000").wait_for()
+            seen, most_nodes = await visitor.page.evaluate(SCROLL)
+            assert seen == [f"n{n:04}" for n in range(2000)]
+            assert most_nodes < 3000
+            await visitor.has_no_barriers()
+
+            await visitor.page.keyboard.press("/")
+            await visitor.page.keyboard.type("n1234")
+            await visitor.sees("rack.node", "n1234", state="published", value="123.4")
+            await visitor.goes("#/value/rack.node/n0815")
+            await visitor.page.locator("main[data-section='value']").filter(has_text="node 815").wait_for()
+            await visitor.has_no_barriers()
 
 
-@pytest.mark.parametrize(("is_disturbed", "most"), [(False, 17), (True, 17 + 2 * 12)])
-async def test_a_dead_gateway_gets_few_attempts_a_minute(
-    is_disturbed: bool, most: int, port: int, tmp_path: Path
-) -> None:
-    """At the shortest waits that chance can give: 0.5, 1, 2, 4, 4 … s."""
-    with gateway(port, tmp_path) as first:
-        async with opened(first.url, random=0.0) as page:
-            first.process.kill()
-            await page.is_now("disconnected")
-            for _ in range(120):
-                if is_disturbed:
-                    for event in TELL:
-                        await page.tells(event)
-                await page.passes(0.5)
-                await page.is_now("disconnected")
-            assert most / 2 < page.looks <= most
-            assert page.handshakes == 2, "the one that was live, and one more: browsers delay them after failures"
+async def test_a_key_is_reached_with_the_keyboard_alone(browser: Browser) -> None:
+    async with serving({}) as (running, _):
+        await publish_nodes(running, 60)
+        async with visited(browser, running.url) as visitor:
+            await visitor.page.locator("[data-group='rack.node']").wait_for()
+            press = visitor.page.keyboard.press
+            await press("j")
+            await press("Enter")
+            await visitor.row("rack.node", "n0000").wait_for()
+            for _ in range(31):
+                await press("j")
+            await press("Enter")
+            await visitor.page.locator("main[data-section='value']").filter(has_text="node 30").wait_for()
+            await press("Escape")
+            await visitor.page.locator("main[data-section='values']").wait_for()
 
 
-async def test_a_drain_is_waited_for_though_the_page_is_shown(port: int, tmp_path: Path) -> None:
-    with gateway(port, tmp_path, drain_s=3.0) as program:
-        async with opened(program.url) as page:
-            program.signal(signal.SIGTERM)
-            await page.is_now("disconnected")
-            await page.tells("shown")
-            await page.tells("online")
-            await page.passes(3.4)
-            assert page.attempts == 1
-            await page.passes(0.2)
-            await page.tries(2)
+async def test_text_that_is_selected_stays_selected_through_ten_events(browser: Browser) -> None:
+    answers = {"system.status": {"hostname": "nas-one", "n": 0}}
+    async with serving(answers) as (running, backend), visited(browser, running.url) as visitor:
+        await visitor.sees("system.status", state="fresh", value="nas-one")
+        await visitor.page.evaluate(
+            """() => {
+                const walker = document.createTreeWalker(document.querySelector('[data-type="system.status"]'),
+                                                         NodeFilter.SHOW_TEXT);
+                while (walker.nextNode() && !walker.currentNode.data.includes("nas-one"));
+                getSelection().selectAllChildren(walker.currentNode.parentNode);
+            }"""
+        )
+        assert "nas-one" in await visitor.page.evaluate("String(getSelection())")
+        for n in range(1, 11):
+            backend.script = {"system.status": {"hostname": "nas-one", "n": 1000 + n}}
+            await running.poll("rack")
+            await visitor.sees("system.status", state="fresh", value=str(1000 + n)[-3:])
+        assert "nas-one" in await visitor.page.evaluate("String(getSelection())")
 
 
-async def test_a_full_gateway_is_left_alone_as_long_as_it_says() -> None:
-    config = from_document({"server": {"port": 0, "state_dir": "", "drain_s": 0.0, "max_clients": 1}}, environ={})
-    async with (
-        running(config) as app,
-        connect(app.url.replace("http", "ws") + "/ws"),
-        opened(app.url, state="disconnected") as page,
-    ):
-        # The session says 3 s, the handshake before it has said 2 s: refusals are spread.
-        await page.has_heard()
-        for event in TELL:
-            await page.tells(event)
-        await page.passes(2.8)
-        assert page.attempts == 2
-        await page.passes(0.3)
-        await page.tries(3)
-        assert page.handshakes == 1, "it looks first"
+async def test_what_others_publish_is_shown_as_text_and_as_it_is(browser: Browser) -> None:
+    hostile = "<img src=x onerror='globalThis.isTaken = true'>\u202egnp.exe\u0007"
+    async with serving({}) as (running, _):
+        await running.publish("site.note", {"text": hostile}, retain=True)
+        await running.publish("site.word", hostile, retain=True)
+        async with visited(browser, running.url) as visitor:
+            for type_ in ("site.note", "site.word"):
+                await visitor.sees(type_, state="published", value="<img src=x")
+                shown = await visitor.row(type_).locator(".value").inner_text()
+                assert "\u202e" not in shown
+                assert "\\u202e" in shown.lower()
+            await visitor.goes("#/value/site.note")
+            await visitor.page.locator("main[data-section='value']").filter(has_text="<img src=x").wait_for()
+            assert "\u202e" not in await visitor.page.locator("main").inner_text()
+            assert await visitor.page.locator("main img").count() == 0
+            assert not await visitor.page.evaluate("Boolean(globalThis.isTaken)")
 
 
-async def test_a_refused_page_asks_for_a_token_and_tries_no_more() -> None:
-    auth = {"mode": "token", "tokens": [{"token": "t-0123456789abcdef"}]}
-    config = from_document({"server": {"port": 0, "state_dir": "", "drain_s": 0.0}, "auth": auth}, environ={})
-    async with running(config) as app, opened(app.url, state="disconnected") as page:
-        await page.page.wait_for_selector("#login:visible")
-        for _ in range(3):
-            for event in TELL:
-                await page.tells(event)
-            await page.passes(20)
-        assert (page.handshakes, page.looks) == (1, 1), "it has found out why, once"
-        await page.page.fill("#token", "t-0123456789abcdef")
-        await page.page.click("#login button")
-        await page.is_now("live")
+async def test_a_phone_shows_values_without_scrolling_sideways(browser: Browser) -> None:
+    answers = {
+        "system.status": {"hostname": "a-name-that-is-long-and-has-no-space-in-it-at-all.example.internal", "n": 1},
+        "a.type-with-a-name.that-is-rather-long.and-goes.on-and.on": {"text": "word " * 40},
+        "system.odd": ApplicationError(-32000, "no disk"),
+    }
+    async with serving(answers) as (running, _), visited(browser, running.url, viewport=PHONE) as visitor:
+        await visitor.sees("system.odd", state="never")
+        for path in ("#/values", "#/breakers", "#/log", "#/clients", "#/value/system.status"):
+            await visitor.goes(path)
+            await visitor.page.locator(f"main[data-section='{path.split('/')[1]}']").wait_for()
+            widths = await visitor.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+            assert widths[0] <= widths[1] == 320, path
+            await visitor.has_no_barriers()
+        await visitor.goes("#/values")
+        assert await visitor.row("system.status").locator(".value").first.is_visible()
+        small = await visitor.page.eval_on_selector_all(
+            "button, nav a, input, select",
+            """(them) => them.filter((it) => it.checkVisibility() && it.getBoundingClientRect().height < 43.5)
+                             .map((it) => it.outerHTML)""",
+        )
+        assert small == []
 
 
-async def test_while_it_hears_nothing_no_state_is_shown_as_certain(port: int, tmp_path: Path) -> None:
-    text = "getComputedStyle(document.querySelector('#breakers .badge'), '::after').content"
-    nas = (
-        '[backends.nas]\nurl = "http://127.0.0.1:9/"\n[sources.nas]\nbackend = "nas"\nmethod = "x"\ninterval_s = 60.0\n'
-    )
-    with gateway(port, tmp_path, more=nas) as program:
-        async with opened(program.url) as page:
-            await page.passes(0.1)  # it draws
-            assert await page.page.evaluate(text) == "none"
-            program.process.kill()
-            await page.is_now("disconnected")
-            assert await page.page.evaluate(text) == '"?"'
+async def test_nothing_to_show_says_how_to_begin(browser: Browser) -> None:
+    async with serving({}) as (running, _), visited(browser, running.url) as visitor:
+        await visitor.is_connected("live")
+        await visitor.page.locator("main").filter(has_text="[sources.").wait_for()
+        assert await visitor.states() == []
+        await visitor.has_no_barriers()
 
 
-async def test_an_open_breaker_says_by_when_its_backend_is_asked() -> None:
-    with socket.socket() as unheard:  # bound and not listening: connections are refused
-        unheard.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/"
-        document = {
-            "server": {"port": 0, "state_dir": "", "drain_s": 0.0},
-            "backends": {"nas": {"url": url, "protocol": "http", "breaker": {"failure_threshold": 1, "open_s": 60.0}}},
-            "sources": {"nas.status": {"backend": "nas", "method": "/", "interval_s": 0.2}},
-        }
-        async with running(from_document(document, environ={})) as app, opened(app.url) as page:
-            await page.passes(0.1)  # it draws
-            row = page.page.locator("#breakers tr")
-            while "open" not in await row.inner_text():
-                await asyncio.sleep(0.05)
-                await page.passes(0.1)
-            text = (await row.inner_text()).replace("\t", " ")
-    assert re.search(r"by \d.* at the latest, sooner if it can be reached", text)
+async def test_a_page_is_asked_for_a_token_and_told_why_it_is_refused(browser: Browser) -> None:
+    served = serving({"system.status": {"n": 1}}, auth=TOKENS)
+    async with served as (running, _), visited(browser, running.url) as visitor:
+        form = visitor.page.locator("#login")
+        await form.filter(has_text="tidegate token create").wait_for()
+        await visitor.has_no_barriers()
+        for wrong, words in (("nonsense", "token"), (PUBLISHER, "subscriber")):
+            await visitor.page.fill("#token", wrong)
+            await visitor.page.keyboard.press("Enter")
+            await form.locator("[role=alert]").filter(has_text=words).wait_for()
+            assert await visitor.states() == []
+        await visitor.has_no_barriers()
+        await visitor.page.fill("#token", GOOD)
+        await visitor.page.keyboard.press("Enter")
+        await visitor.sees("system.status", state="fresh")
+        assert not await form.is_visible()
+        assert GOOD not in visitor.page.url
+        await visitor.page.get_by_role("button", name="Sign out").click()
+        await form.wait_for()
+        assert await visitor.states() == []
 
 
-@pytest.mark.parametrize(
-    ("code", "state", "asks_for_token"),
-    [(1009, "refused: not like this", False), (4401, "disconnected", True), (4403, "disconnected", True)],
-)
-async def test_a_final_close_code_ends_the_attempts(code: int, state: str, asks_for_token: bool) -> None:
-    config = from_document({"server": {"port": 0, "state_dir": "", "drain_s": 0.0}}, environ={})
-    async with running(config) as app, opened(app.url, state=state, closed_with=code) as page:
-        for _ in range(3):
-            for event in TELL:
-                await page.tells(event)
-            await page.passes(20)
-        assert page.attempts == 1
-        assert await page.page.locator("#login").is_visible() == asks_for_token
+async def test_a_token_that_expires_takes_the_values_along(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s" * 32)
+    (tmp_path / "secret").chmod(0o600)
+    auth = {"mode": "jwt", "jwt": {"algorithms": ["HS256"], "secret_file": str(tmp_path / "secret")}}
+    served = serving({"system.status": {"n": 1}}, auth=auth)
+    async with served as (running, _), visited(browser, running.url, says=[REFUSED_SOCKET]) as visitor:
+        expires = time.time() + 4
+        token = signed({"roles": ["subscriber"], "exp": int(expires)}, secret(), "HS256")
+        await visitor.page.fill("#token", token)
+        await visitor.page.keyboard.press("Enter")
+        await visitor.sees("system.status", state="fresh")
+        await visitor.page.wait_for_selector("#login:visible")
+        await asyncio.sleep(0.3)
+        assert await visitor.claims_fresh(since=time.time() - 0.2, until=time.time()) == set()
+
+
+ELSEWHERE = """<!doctype html><title>elsewhere</title><script type="module">
+    const { connect } = await import("GATEWAY/client.js");
+    globalThis.client = connect("GATEWAY", { WebSocket: class extends WebSocket {} });
+    client.on("*", () => { globalThis.wasTold = true; });
+</script>"""
+
+
+async def test_a_page_of_another_origin_may_have_the_client_and_no_event(browser: Browser) -> None:
+    async with serving({"system.status": {"n": 1}}) as (running, _):
+        context = await browser.new_context()
+        page = await context.new_page()
+        html = ELSEWHERE.replace("GATEWAY", running.url)
+        await page.route("http://elsewhere.test/", lambda it: it.fulfill(body=html, content_type="text/html"))
+        await page.goto("http://elsewhere.test/")
+        await page.wait_for_function("globalThis.client && !['connecting', 'live'].includes(client.status.state)")
+        await page.wait_for_function("client.status.attempt >= 1 || client.status.state === 'refused'")
+        assert not await page.evaluate("Boolean(globalThis.wasTold)")
+        await context.close()

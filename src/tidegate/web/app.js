@@ -61,16 +61,19 @@ let following = [];
 const top = head(page);
 const form = login(page, start);
 
-/** Ask the gateway. @param {string} path @param {{ method?: string, body?: unknown }} [request] @returns {Promise<any>} */
-async function api(path, { method = "GET", body } = {}) {
+/**
+ * Ask the gateway. `json` is a body that is JSON already: a number in it keeps every digit.
+ * @param {string} path @param {{ method?: string, body?: unknown, json?: string }} [request] @returns {Promise<any>}
+ */
+async function api(path, { method = "GET", body, json: text = JSON.stringify(body) } = {}) {
   const token = page.token();
-  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(body !== undefined && JSON_BODY) };
+  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(text !== undefined && JSON_BODY) };
   const signal = AbortSignal.timeout(ASKED_MS);
   const url = new URL(path.replace(/^\//, ""), document.baseURI);
-  const answer = await fetch(url, { method, headers, signal, body: body === undefined ? body : JSON.stringify(body) });
-  const text = await answer.text();
+  const answer = await fetch(url, { method, headers, signal, body: text });
+  const came = await answer.text();
   const isJson = answer.headers.get("Content-Type")?.includes("json");
-  const json = isJson && text ? JSON.parse(text) : null;
+  const json = isJson && came ? JSON.parse(came) : null;
   if (answer.ok) return json;
   const detail = json?.detail ?? `HTTP status ${answer.status}`;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || null;

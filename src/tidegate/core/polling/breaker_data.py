@@ -159,6 +159,7 @@ class BreakerData:
             forced=self.mode.forced,
             since=self.since.wall,
             failure_count=self.failures,
+            failure_threshold=rules.failure_threshold,
             success_count=self.successes,
             open_count=self.openings,
             open_max_s=rules.open_max_s,

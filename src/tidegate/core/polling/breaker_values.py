@@ -112,14 +112,15 @@ class BreakerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What ``GET /api/v1/status/circuit-breaker`` shows of a breaker, except its times. Every field here is shown.
 
     `failure_count` and `success_count` are the current run of failures and of successes; one of them is 0.
-    `open_max_s` and `half_open_successes` are configured: with them a client can tell how soon after its return a
-    backend is known to be back.
+    `failure_threshold`, `open_max_s` and `half_open_successes` are configured: with them a client can tell how many
+    failures in a row are missing until it opens, and how soon after its return a backend is known to be back.
     """
 
     name: str
     state: State
     forced: bool
     failure_count: int
+    failure_threshold: int
     success_count: int
     open_count: int
     open_max_s: float

@@ -1,0 +1,49 @@
+// What waits for a reader of `events`.
+export class Queue {
+  /** @type {any[]} */
+  #items = [];
+  /** @type {Record<string, number>} */
+  #skipped = {};
+  #isOver = false;
+  /** @type {((result: IteratorResult<any>) => void)[]} */
+  #readers = [];
+  #most;
+  #isLatest;
+
+  /** @param {number} most @param {boolean} isLatest */
+  constructor(most, isLatest) {
+    this.#most = most;
+    this.#isLatest = isLatest;
+  }
+
+  /** @param {any} item */
+  push(item) {
+    const reader = this.#readers.shift();
+    if (reader) return reader({ done: false, value: item });
+    if (this.#items.length >= this.#most) {
+      const isOlder = (/** @type {any} */ other) => other.type === item.type && other.key === item.key;
+      const older = this.#isLatest ? this.#items.findIndex(isOlder) : 0;
+      const [dropped] = this.#items.splice(Math.max(0, older), 1);
+      this.#skipped[dropped.type] = (this.#skipped[dropped.type] ?? 0) + 1;
+    }
+    this.#items.push(item);
+  }
+
+  /** @returns {Promise<IteratorResult<any>>} */
+  async next() {
+    const skipped = this.#skipped;
+    if (Object.keys(skipped).length) {
+      this.#skipped = {};
+      const complete = { requested: null, valuesComplete: true };
+      return { done: false, value: { type: "gap", reason: "local", skipped, ...complete } };
+    }
+    if (this.#items.length) return { done: false, value: this.#items.shift() };
+    if (this.#isOver) return { done: true, value: undefined };
+    return new Promise((resolve) => void this.#readers.push(resolve));
+  }
+
+  end() {
+    this.#isOver = true;
+    for (const reader of this.#readers.splice(0)) reader({ done: true, value: undefined });
+  }
+}

@@ -1,0 +1,44 @@
+// Runs inside the page, before its own scripts: keeps what the page claims at each moment, as a person could read it.
+// `recorder.log` has an entry { at, fresh, connection } whenever this has changed: `at` is Date.now(), `fresh` maps
+// "TYPE KEY" to the text of the value of each row that says fresh, by attribute or by word. `recorder.lagMs` is by how
+// much the page's timers have been late at worst.
+
+(() => {
+  const EVERY_MS = 25;
+  const recorder = { log: [], lagMs: 0 };
+  let last = "";
+
+  function claims() {
+    const fresh = {};
+    for (const row of document.querySelectorAll("[data-type][data-state]")) {
+      const word = row.querySelector(".state")?.textContent.trim() ?? "";
+      if (row.dataset.state !== "fresh" && !word.startsWith("fresh")) continue;
+      if (!row.checkVisibility()) continue;
+      fresh[`${row.dataset.type} ${row.dataset.key}`] = row.querySelector(".value")?.textContent.trim() ?? "";
+    }
+    return { fresh, connection: document.getElementById("connection")?.dataset.state ?? "" };
+  }
+
+  function look() {
+    const now = claims();
+    const text = JSON.stringify(now);
+    if (text === last) return;
+    last = text;
+    recorder.log.push({ at: Date.now(), ...now });
+  }
+
+  function lookAtFrames() {
+    look();
+    requestAnimationFrame(lookAtFrames);
+  }
+
+  let due = performance.now() + EVERY_MS;
+  setInterval(() => {
+    recorder.lagMs = Math.max(recorder.lagMs, performance.now() - due);
+    due = performance.now() + EVERY_MS;
+    look();
+  }, EVERY_MS);
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+  lookAtFrames();
+  globalThis.recorder = recorder;
+})();
