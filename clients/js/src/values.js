@@ -13,14 +13,6 @@ const OPEN = "CIRCUIT_BREAKER_OPEN";
  *   state: any, good: boolean | null, value: Value | null }} Entry `event` is null while the source was never answered
  */
 
-/** Whether two values of JSON are equal. @param {any} a @param {any} b @returns {boolean} */
-function isSame(a, b) {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || !a || !b || Array.isArray(a) !== Array.isArray(b)) return false;
-  const names = Object.keys(a);
-  return names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && isSame(a[name], b[name]));
-}
-
 export class Values {
   /** @type {Map<string, Map<string | null, Entry>>} */
   #types = new Map();
@@ -137,7 +129,7 @@ export class Values {
     const turnedAt = told && told.data.stale === event.stale ? Date.parse(told.timestamp) : at;
     const isFirst = !before?.event;
     const hasTurned = isFirst || before.event.stale !== event.stale;
-    const hasChanged = isFirst || !isSame(before.event.data, event.data);
+    const hasChanged = isFirst || JSON.stringify(before.event.data) !== JSON.stringify(event.data);
     const since = hasTurned ? turnedAt : before.since;
     this.#put({ type, key, event, since, changedAt: hasChanged ? at : before.changedAt }, before);
     if (key !== null && this.#find(type, null)?.event === null) this.#remove(type, null);
