@@ -39,7 +39,7 @@ export class Connector {
   #owner;
   #run = new AbortController(); // the newest attempt and its connection; what older ones still bring is ignored
   #backoff;
-  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#wait(reason) });
+  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#dead(reason) });
   #timer = /** @type {any} */ (0); // of the next attempt, or of the next token
   #dueAt = 0;
   #openedAt = 0;
@@ -51,7 +51,7 @@ export class Connector {
   #refusals = 0; // of tokens, since the last connection
   /** @type {string | null} */
   #offered = null; // the token of an `auth` that is not answered yet
-  /** @type {string | null} */
+  /** @type {End | null} */
   #said = null; // what the gateway said of an end that is near
   /** @type {number[]} */
   #slowAt = [];
@@ -191,8 +191,9 @@ export class Connector {
     const wanted = this.#owner.patterns();
     position.patterns ??= wanted; // of a position from before
     if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
+    const resumed = position.patterns.filter((pattern) => wanted.includes(pattern));
     const url = new URL(this.#isSse ? "api/v1/events" : "ws", this.#base);
-    url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : position.patterns).join(","));
+    url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : resumed).join(","));
     if (position.text !== null) url.searchParams.set("since", position.text);
     const isInQuery = !this.#isSse && tokens.text !== null && this.#options.tokenIn === "query";
     if (isInQuery) url.searchParams.set("token", tokens.text ?? "");
@@ -224,11 +225,11 @@ export class Connector {
     if (type === "welcome") this.#welcomed(message);
     else if (type === "pong") this.#ponged(message);
     else if (type === "authenticated") this.#renewed();
-    else if (type === "connection_error") this.#said = data.message;
+    else if (type === "connection_error") this.#said = { reason: data.message, code: data.code };
     else if (type === "error" && id === "auth") this.set({ reason: `${data.code}: ${data.message}` });
     else if (type === "notification" && data.retry_after_ms) {
       this.#backoff.notWithin(data.retry_after_ms);
-      this.#said = data.message;
+      this.#said = { reason: data.message };
     }
     this.#owner.received(message);
     if ((awaited || type === "synced") && !this.position.awaitsSynced) this.#synced();
@@ -238,7 +239,7 @@ export class Connector {
 
   /** @param {any} message */
   #welcomed({ timestamp, data }) {
-    this.clock.sample(timestamp, this.#openedAt);
+    this.clock.begins(timestamp);
     this.#welcomedAt = performance.now();
     this.isConnected = true;
     this.#looks = false;
@@ -265,6 +266,12 @@ export class Connector {
     if (this.status.state === "live") this.set({ state: "quiet", reason: "the gateway is silent" });
   }
 
+  /** @param {string} reason */
+  #dead(reason) {
+    this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
+    this.#wait(reason);
+  }
+
   // A frame may have been under way since before the silence; the answer to a ping has not.
   /** @param {string} type */
   #isItBack(type) {
@@ -274,8 +281,9 @@ export class Connector {
 
   // How a connection, or an attempt, ended decides what follows.
   /** @param {End} end @param {AbortSignal} signal */
-  #ended({ code, status, reason, retryAfterS, opened }, signal) {
-    const words = this.#said ?? (reason || `closed with ${code}`);
+  #ended(end, signal) {
+    const { code, status, reason, retryAfterS, opened } = { ...end, ...this.#said };
+    const words = reason || `closed with ${code}`;
     const number = code ?? status ?? 0;
     if (number === 4401 || number === 401) this.#expired(words);
     else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
@@ -335,7 +343,7 @@ export class Connector {
     this.#looks ||= !isConnected;
     this.#backoff.notWithin(1000 * floorS);
     this.#dueAt = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
-    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said ?? reason, code);
+    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said?.reason ?? reason, code);
     this.#tryAt(this.#dueAt);
   }
 

@@ -14,8 +14,10 @@ const TIMEOUT_MS = 5000;
  */
 export async function askSession(get, base, headers) {
   try {
-    const answer = await get(new URL("api/v1/session", base), { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
-    if (answer.status === 404) return {}; // an older gateway: the handshake decides
+    const ask = (/** @type {string} */ path) =>
+      get(new URL(path, base), { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    let answer = await ask("api/v1/session");
+    if (answer.status === 404) answer = await ask("api/v1/status"); // an older gateway
     if (!answer.ok) return { end: await refusal(answer) };
     const session = await answer.json();
     return { session, end: objection(session) };
