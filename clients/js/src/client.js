@@ -426,8 +426,8 @@ export class Client {
     globalThis.addEventListener?.("offline", () => connector.probe(), { signal });
     globalThis.addEventListener?.("pageshow", shown, { signal });
     globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"), { signal });
-    globalThis.document?.addEventListener("visibilitychange", hidden, { signal });
-    globalThis.document?.addEventListener("resume", shown, { signal });
+    globalThis.document?.addEventListener?.("visibilitychange", hidden, { signal });
+    globalThis.document?.addEventListener?.("resume", shown, { signal });
   }
 }
 

@@ -32,6 +32,7 @@ const page = {
   paused: false,
   isKiosk: new URLSearchParams(location.search).has("kiosk"),
   showsAbsolute: false,
+  valuesAddress: "#/values", // where the values were left
   history: new History(),
   token: () => sessionStorage.getItem("token"),
   api,
@@ -125,7 +126,7 @@ const isLive = () => page.client.status.state === "live";
 function follow() {
   for (const end of following) end();
   const patterns = page.session.types ?? ["*"];
-  const own = patterns.includes("*") ? [] : ["heartbeat", "notification", "rpc_error"];
+  const own = patterns.includes("*") ? [] : ["circuit_breaker.state", "heartbeat", "notification", "rpc_error"];
   following = [...patterns, ...own].map((pattern) => page.client.on(pattern, arrived));
 }
 
@@ -194,7 +195,7 @@ function markLink(name) {
 
 /** Whoever reads with a screen reader is taken to what has come. @param {HTMLElement} main */
 function focusSection(main) {
-  if (main.contains(document.activeElement)) return;
+  if (main.contains(document.activeElement) || shown.focus?.()) return;
   main.focus({ preventScroll: true });
 }
 
