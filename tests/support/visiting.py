@@ -15,7 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, Request
 SUPPORT = Path(__file__).parent
 AXE = SUPPORT.parents[1] / "node_modules/axe-core/axe.min.js"
 RECORDER = SUPPORT / "page-recorder.js"
-PATIENCE_S = 60.0
+PATIENCE_S = 20.0
 
 needs_axe = pytest.mark.skipif(not AXE.exists(), reason="no axe-core: see tools/install-check-tools")
 
@@ -131,12 +131,13 @@ class Visitor:
         await self.page.emulate_media(color_scheme="dark")
         found += await self.page.evaluate(LOOK, {"type": "rule", "values": ["color-contrast"]})
         await self.page.emulate_media(color_scheme="light")
-        assert found == []
+        assert not found, found
 
     def unexpected(self, expected: Iterable[str | re.Pattern[str]]) -> list[str]:
-        """What the console says beside the `expected`."""
+        """The errors and warnings on the console beside the `expected`."""
         patterns = [re.compile(it) for it in expected]
-        return [line for line in self.console if not any(pattern.match(line) for pattern in patterns)]
+        lines = [line for line in self.console if line.startswith(("error", "warning"))]
+        return [line for line in lines if not any(pattern.match(line) for pattern in patterns)]
 
 
 @asynccontextmanager
@@ -164,7 +165,7 @@ async def visited(
         await visitor.page.evaluate("globalThis.isTheSame = true")
         yield visitor
         assert await visitor.page.evaluate("globalThis.isTheSame"), "it was reloaded"
-        assert visitor.unexpected(says) == []
-        assert visitor.strangers == []
+        assert not visitor.unexpected(says), visitor.console
+        assert not visitor.strangers, visitor.strangers
     finally:
         await context.close()

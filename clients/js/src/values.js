@@ -10,7 +10,7 @@ const OPEN = "CIRCUIT_BREAKER_OPEN";
 
 /**
  * @typedef {{ type: string, key: string | null, event: any, round: number, since: number, changedAt: number,
- *   good: boolean | null, value: Value | null }} Entry `event` is null while the source was never answered
+ *   state: any, good: boolean | null, value: Value | null }} Entry `event` is null while the source was never answered
  */
 
 /** Whether two values of JSON are equal. @param {any} a @param {any} b @returns {boolean} */
@@ -147,10 +147,9 @@ export class Values {
   #put(told, before) {
     const { type, key } = told;
     const keys = this.#types.get(type) ?? new Map();
-    const entry = { ...told, round: this.#round, good: before?.good ?? null, value: null };
+    const entry = { ...told, round: this.#round, good: before?.good ?? null, state: null, value: null };
     this.#types.set(type, keys.set(key, entry));
     this.#judge(entry);
-    this.#touch(type);
   }
 
   /** @param {string} type @param {string | null} key */
@@ -159,6 +158,7 @@ export class Values {
     if (!keys?.delete(key)) return;
     if (!keys.size) this.#types.delete(type);
     this.#touch(type);
+    if (OWN_TYPES.includes(type)) this.#entries("*").forEach((entry) => this.#renew(entry)); // their reasons are others now
   }
 
   // Its source became fresh or stale.
@@ -198,21 +198,17 @@ export class Values {
   }
 
   #judgeAll() {
-    for (const entry of this.#entries("*")) {
-      this.#judge(entry);
-      if (entry.value && entry.value.state !== this.#state(entry)) this.#renew(entry);
-    }
+    for (const entry of this.#entries("*")) this.#judge(entry);
   }
 
   /** @param {Entry} entry */
   #judge(entry) {
-    const { good } = entry;
-    const state = this.#state(entry);
-    if (good === null && !this.#vouched) return; // nothing was vouched for yet that could cease to be
-    entry.good = state === "fresh" || state === "published";
-    if (good === entry.good || (good === null && entry.good)) return;
-    entry.value = null;
-    this.#turned(this.#value(entry), entry.good);
+    const { state: before, good: wasGood } = entry;
+    entry.state = this.#state(entry);
+    if (entry.state !== before) this.#renew(entry);
+    if (wasGood === null && !this.#vouched) return; // nothing was vouched for yet that could cease to be
+    entry.good = entry.state === "fresh" || entry.state === "published";
+    if (wasGood !== entry.good && !(wasGood === null && entry.good)) this.#turned(this.#value(entry), entry.good);
   }
 
   /** @param {Entry} entry @returns {Value["state"]} */
@@ -225,8 +221,7 @@ export class Values {
 
   /** @param {Entry} entry @returns {Value} */
   #value(entry) {
-    const { type, key, event, changedAt, since } = entry;
-    const state = this.#state(entry);
+    const { type, key, event, state, changedAt, since } = entry;
     const { data = null, stale = null, as_of = null, source = null, seq = null, timestamp = "" } = event ?? { stale: true };
     return (entry.value ??= Object.freeze({
       ...{ type, key, data, state, stale, as_of, source, seq, timestamp, changedAt, ...this.#why(entry) },

@@ -32,6 +32,7 @@ const page = {
   paused: false,
   isKiosk: new URLSearchParams(location.search).has("kiosk"),
   showsAbsolute: false,
+  valuesAddress: "#/values", // where the values were left
   history: new History(),
   token: () => sessionStorage.getItem("token"),
   api,
@@ -60,16 +61,19 @@ let following = [];
 const top = head(page);
 const form = login(page, start);
 
-/** Ask the gateway. @param {string} path @param {{ method?: string, body?: unknown }} [request] @returns {Promise<any>} */
-async function api(path, { method = "GET", body } = {}) {
+/**
+ * Ask the gateway. `json` is a body that is JSON already: a number in it keeps every digit.
+ * @param {string} path @param {{ method?: string, body?: unknown, json?: string }} [request] @returns {Promise<any>}
+ */
+async function api(path, { method = "GET", body, json: text = JSON.stringify(body) } = {}) {
   const token = page.token();
-  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(body !== undefined && JSON_BODY) };
+  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(text !== undefined && JSON_BODY) };
   const signal = AbortSignal.timeout(ASKED_MS);
   const url = new URL(path.replace(/^\//, ""), document.baseURI);
-  const answer = await fetch(url, { method, headers, signal, body: body === undefined ? body : JSON.stringify(body) });
-  const text = await answer.text();
+  const answer = await fetch(url, { method, headers, signal, body: text });
+  const came = await answer.text();
   const isJson = answer.headers.get("Content-Type")?.includes("json");
-  const json = isJson && text ? JSON.parse(text) : null;
+  const json = isJson && came ? JSON.parse(came) : null;
   if (answer.ok) return json;
   const detail = json?.detail ?? `HTTP status ${answer.status}`;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || null;
@@ -122,7 +126,7 @@ const isLive = () => page.client.status.state === "live";
 function follow() {
   for (const end of following) end();
   const patterns = page.session.types ?? ["*"];
-  const own = patterns.includes("*") ? [] : ["heartbeat", "notification", "rpc_error"];
+  const own = patterns.includes("*") ? [] : ["circuit_breaker.state", "heartbeat", "notification", "rpc_error"];
   following = [...patterns, ...own].map((pattern) => page.client.on(pattern, arrived));
 }
 
@@ -191,7 +195,7 @@ function markLink(name) {
 
 /** Whoever reads with a screen reader is taken to what has come. @param {HTMLElement} main */
 function focusSection(main) {
-  if (main.contains(document.activeElement)) return;
+  if (main.contains(document.activeElement) || shown.focus?.()) return;
   main.focus({ preventScroll: true });
 }
 

@@ -249,12 +249,16 @@ export function timelinePaths(all, nowMs, width, height) {
   const x = (at) => round(width * (1 - (nowMs - at) / TIMELINE_MS));
   for (const { from, to, state } of all) {
     const left = x(from);
-    if (state === "open" || state === "half_open") {
-      // A short one is drawn wider than it was: half a pixel would not be seen.
-      const right = Math.min(width, Math.max(x(to), left + 3));
-      paths[state] += box(Math.min(left, width - 3), right, height);
-      if (state === "open") paths.hatched += hatch(Math.min(left, width - 3), right, height);
-    } else paths[state === "closed" ? "closed" : "unknown"] += `M${left} ${middle}H${x(to)}`;
+    if (state === "closed") paths.closed += `M${left} ${middle}H${x(to)}`;
+    else if (state === "unknown") paths.unknown += `M${left} ${middle}H${x(to)}`;
+    else {
+      // A short one is drawn wider than it was, and a short try as a stroke: half a pixel would not be seen.
+      const [from3, to3] = [Math.min(left, width - 3), Math.min(width, Math.max(x(to), left + 3))];
+      if (state === "open") {
+        paths.open += box(from3, to3, height);
+        paths.hatched += hatch(from3, to3, height);
+      } else paths.half_open += x(to) - left < 3 ? `M${left} 1V${height - 1}` : box(left, x(to), height);
+    }
   }
   return paths;
 }

@@ -110,7 +110,7 @@ class ValueRow {
 
   /** @param {any} value @param {Context} context @param {boolean} isHeld */
   paintAge(value, { now, sources, page }, isHeld) {
-    const at = value.as_of ?? (value.stale === null ? value.timestamp : null);
+    const at = askedAt(value);
     const source = sources.get(value.type);
     const isUnchanged = value.state === "fresh" && source?.on_change;
     if (this.age.dateTime !== (at ?? "")) this.age.dateTime = at ?? "";
@@ -122,19 +122,11 @@ class ValueRow {
 
   /** @param {any} value @param {Context} context */
   paintWhy(value, { now, page }) {
-    const isNeeded = was(value) !== "fresh" && was(value) !== "published";
-    this.why.hidden = !isNeeded;
-    if (!isNeeded) return;
-    const breaker = breakerOf(page.client, value)?.data;
-    const cause = value.cause ?? (breaker && breaker.state !== "closed" ? causeOf(page.status, breaker.breaker) : null);
-    const parts = [reasonInWords({ ...value, cause }, breaker?.failure_count)];
-    if (value.error_code === "CIRCUIT_BREAKER_OPEN") {
-      if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
-      else if (breaker?.state === "half_open") parts.push("being tried now");
-      else if (value.retry_at) parts.push(`asked again within ${countdown((Date.parse(value.retry_at) - now) / 1000)}`);
-    }
-    write(this.reason, parts.filter(Boolean).join(" · "));
-    write(this.code, [value.error_code, cause].filter(Boolean).map(visible).join(" ← "));
+    const why = whyParts(value, page, now);
+    this.why.hidden = !why;
+    if (!why) return;
+    write(this.reason, why.reason);
+    write(this.code, why.code);
   }
 
   /** @param {any} value @param {Context} context */
@@ -158,6 +150,48 @@ class ValueRow {
 /** Where the detail of a value is. @param {{ type: string, key?: string | null }} value */
 export function addressOf({ type, key }) {
   return `#/value/${encodeURIComponent(type)}${key ? `/${encodeURIComponent(key)}` : ""}`;
+}
+
+/** When the answer was asked for that a value is; of what was published, when that was. @param {any} value */
+function askedAt({ as_of: asOf, stale, timestamp }) {
+  return asOf ?? (stale === null ? timestamp : null);
+}
+
+/**
+ * Why a value is not current, in words and as codes; null if nothing is wrong with it.
+ * @param {any} value @param {import("./app.js").Page} page @param {number} now
+ */
+export function whyParts(value, page, now) {
+  if (was(value) === "fresh" || was(value) === "published") return null;
+  const breaker = breakerOf(page, value);
+  const isOff = breaker && breaker.state !== "closed";
+  const cause = value.cause ?? (isOff ? causeOf(page.status, breaker.breaker) : null);
+  const code = isOff ? "CIRCUIT_BREAKER_OPEN" : value.error_code;
+  const parts = [reasonInWords({ error_code: code, cause }, breaker?.failure_count)];
+  if (code === "CIRCUIT_BREAKER_OPEN") {
+    const retryAt = breaker?.retry_at ?? value.retry_at;
+    if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
+    else if (value.state === "unvouched") parts.length = 1; // what happens next is not known either
+    else if (breaker?.state === "half_open") parts.push("being tried now");
+    else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - now) / 1000)}`);
+  }
+  return { reason: parts.filter(Boolean).join(" · "), code: [code, cause].filter(Boolean).map(visible).join(" ← ") };
+}
+
+/**
+ * How old a value is, as a sentence. Of one that is only told when it changes, both ages.
+ * @param {any} value @param {any} source What the status says of its source, if anything. @param {number} now
+ * @param {boolean} isAbsolute
+ */
+export function ageInWords(value, source, now, isAbsolute) {
+  const at = askedAt(value);
+  if (!at) return "no answer yet";
+  if (value.state === "fresh" && source?.on_change) {
+    const same = span((now - value.changedAt) / 1000);
+    return `unchanged for ${same}, checked within ${span(Math.ceil(source.max_age_s))}`;
+  }
+  const verb = value.stale === null ? "published" : value.stale ? "last answer" : "checked";
+  return `${verb} ${ageOf(at, now, isAbsolute)}`;
 }
 
 /** @param {string | null} at @param {number} now @param {boolean} isAbsolute */
