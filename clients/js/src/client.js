@@ -252,7 +252,7 @@ export class Client {
   // Patterns are counted: a pattern is subscribed to as long as anybody holds it.
   /** @param {string} pattern @param {() => void} ended @param {AbortSignal} [signal] */
   #hold(pattern, ended, signal) {
-    if (!PATTERN.test(pattern)) throw new TypeError(`expected an event type, a prefix like a.b.*, or *, got "${pattern}"`);
+    if (!PATTERN.test(pattern)) throw new TypeError(`expected a pattern like a.b, a.b.* or *, got "${pattern}"`);
     this.#patterns.set(pattern, (this.#patterns.get(pattern) ?? 0) + 1);
     this.#plan();
     let isOver = false;
@@ -422,12 +422,14 @@ export class Client {
         this.#hiddenTimer = setTimeout(() => connector.stop("paused", "hidden"), 1000 * closeWhenHiddenS);
       }
     };
-    globalThis.addEventListener?.("online", () => connector.hear("online", 2000), { signal });
-    globalThis.addEventListener?.("offline", () => connector.probe(), { signal });
-    globalThis.addEventListener?.("pageshow", shown, { signal });
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"), { signal });
-    globalThis.document?.addEventListener?.("visibilitychange", hidden, { signal });
-    globalThis.document?.addEventListener?.("resume", shown, { signal });
+    /** @type {(target: any, name: string, call: (event: any) => void) => void} */
+    const listen = (target, name, call) => target?.addEventListener?.(name, call, { signal });
+    listen(globalThis, "online", () => connector.hear("online", 2000));
+    listen(globalThis, "offline", () => connector.probe());
+    listen(globalThis, "pageshow", shown);
+    listen(globalThis, "pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"));
+    listen(globalThis.document, "visibilitychange", hidden);
+    listen(globalThis.document, "resume", shown);
   }
 }
 
@@ -437,10 +439,8 @@ export class Client {
  * @param {string | URL} [url] of http(s) or ws(s) @param {Options} [options] @returns {Client<T>}
  */
 export function connect(url = new URL(".", import.meta.url), options = {}) {
-  const base = new URL(url, globalThis.location?.href ?? import.meta.url);
-  base.protocol = base.protocol.replace("ws", "http");
+  const { href } = new URL(url, globalThis.location?.href ?? import.meta.url);
+  const base = new URL(href.replace(/^ws/, "http"));
   if (!base.protocol.startsWith("http")) throw new TypeError(`expected the URL of a gateway, got ${url}`);
-  base.search = base.hash = "";
-  if (!base.pathname.endsWith("/")) base.pathname = base.pathname.replace(/\/ws$/, "") + "/";
-  return new Client(base, options);
+  return new Client(new URL(base.pathname.replace(/(\/ws)?\/?$/, "/"), base), options);
 }
