@@ -1,11 +1,11 @@
 // What is known of one circuit breaker, and how to say it. Its state comes from events alone, since these are in order;
 // counts and the last error come from answers to requests. Plain computation: no page, no connection, no clock.
 
-import { codeInWords } from "./words.js";
 import { span } from "./format.js";
 
 const MOVES = 200; // more are not drawn: a breaker that moves so often is a grey bar anyway
-const SAME_MS = 250; // an event says when it was published, the history when the breaker moved: a moment earlier
+const SAME_MS = 1000; // an event says when it was published, the history when the breaker moved: a moment earlier
+const SAME_START_MS = 60_000; // that of a start is published once the gateway has opened its ports
 const TIMELINE_MS = 30 * 60_000;
 
 const REASONS = {
@@ -47,6 +47,8 @@ export class Breaker {
   /** When the failures were last told; 0: never. */
   toldAt = 0;
   #hasEvent = false;
+  /** @type {number | null} */
+  #lostAt = null;
 
   /** @param {string} name */
   constructor(name) {
@@ -88,17 +90,19 @@ export class Breaker {
     this.retryAt = time(status.retry_at);
   }
 
-  /** The gateway went away at this time. What it does from then on is learnt from it, or not at all. @param {number} atMs */
+  /**
+   * The gateway went away at this time. What it did from then on is learnt from itself, or not at all.
+   * @param {number} atMs
+   */
   lost(atMs) {
     this.#lostAt = atMs;
   }
 
-  /** @type {number | null} */
-  #lostAt = null;
-
   /** @param {Move} move */
   #add(move) {
-    const isKnown = this.moves.some(({ at, to, reason }) => to === move.to && reason === move.reason && Math.abs(at - move.at) < SAME_MS);
+    const within = move.from === null ? SAME_START_MS : SAME_MS;
+    const isKnown = this.moves.some(({ at, from, to, reason }) =>
+      from === move.from && to === move.to && reason === move.reason && Math.abs(at - move.at) < within);
     if (isKnown) return;
     // Before the start of another process there is a time that neither of the two knows of.
     if (move.from === null && this.moves.length && this.#lostAt !== null && this.#lostAt < move.at) {
@@ -179,7 +183,10 @@ function plannedText(breaker, nowMs) {
     : `A try was planned for ${span((nowMs - (breaker.retryAt ?? nowMs)) / 1000)} ago; what became of it is not known.`;
 }
 
-/** Whole seconds until the next try, never below 0; null if none is planned. @param {Breaker} breaker @param {number} nowMs */
+/**
+ * Whole seconds until the next try, never below 0; null if none is planned.
+ * @param {Breaker} breaker @param {number} nowMs
+ */
 function secondsLeft({ retryAt }, nowMs) {
   return retryAt === null ? null : Math.max(0, Math.ceil((retryAt - nowMs) / 1000));
 }
@@ -190,11 +197,6 @@ export function failuresText({ failures, threshold, state, toldAt }, isVouched) 
   const of = threshold && state === "closed" ? ` of ${threshold}` : "";
   const text = failures ? `${failures}${of} failure${failures === 1 && !of ? "" : "s"} in a row` : "No failure";
   return isVouched ? text : `${text}, when it was last heard of`;
-}
-
-/** "cannot be reached". @param {LastError} error */
-export function errorText(error) {
-  return codeInWords(error.code);
 }
 
 /**

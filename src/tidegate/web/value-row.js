@@ -81,13 +81,14 @@ class ValueRow {
     let room = characters;
     let at = 0;
     for (const field of all) {
+      if (field.text === value.key) continue; // it stands before it already
       room -= field.name.length + field.text.length + 3;
       if (at > 0 && room < 0) break;
       this.slot(at, field);
       at += 1;
     }
     for (const slot of this.slots.slice(at)) slot.element.hidden = true;
-    const left = all.length - at + more;
+    const left = all.filter(({ text }) => text !== value.key).length - at + more;
     this.more.hidden = left === 0;
     if (left) write(this.more, `+${left}`);
     this.fields.append(this.more);
@@ -117,6 +118,7 @@ class ValueRow {
     write(this.age, isUnchanged ? `within ${span(Math.ceil(source.max_age_s))}` : ageOf(at, now, page.showsAbsolute));
     const note = isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
     this.note.hidden = !note;
+    this.note.classList.toggle("held", isHeld);
     if (note) write(this.note, note);
   }
 
@@ -171,6 +173,7 @@ export function whyParts(value, page, now) {
   if (code === "CIRCUIT_BREAKER_OPEN") {
     const retryAt = breaker?.retry_at ?? value.retry_at;
     if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
+    else if (value.state === "unvouched") parts.length = 1; // what happens next is not known either
     else if (breaker?.state === "half_open") parts.push("being tried now");
     else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - now) / 1000)}`);
   }

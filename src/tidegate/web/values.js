@@ -18,6 +18,7 @@ const ORDERS = [["trouble", "trouble first"], ["name", "by name"], ["newest", "n
 const COLUMNS = /** @type {[string, string][]} */ ([
   ["state", "State"], ["name", "Type · key"], ["value", "Value"], ["trend", "Trend"], ["age", "Checked"], ["why", "Why"],
 ]);
+const ENGINE = new Set(["compression.update", "agent.status"]);
 const NAMES = new Intl.Collator(undefined, { numeric: true });
 
 /** @typedef {{ kind: "value", name: string, isTall: boolean, value: any, isMember: boolean }} ValueItem */
@@ -59,6 +60,9 @@ class ValuesSection {
     this.print = make("div", { className: "print-only" });
     this.element = make("section", { className: "values", ariaLabel: "Values" },
       this.print, this.toolbar, this.rows.element, this.none, this.empty);
+    /** @type {{ element: Element, paint: () => void } | null} */
+    this.jobs = null;
+    this.isLoadingJobs = false;
     this.characters = 40;
     this.hasWaiting = false; // another order waits for the reader to be still
     /** @type {{ row: string, scroll: number } | null} */
@@ -149,6 +153,16 @@ class ValuesSection {
     this.arrange(all);
     this.rows.paint(this.context());
     this.paintNone(all);
+    if (this.jobs) this.jobs.paint();
+    else if (!this.isLoadingJobs && all.some(({ type }) => ENGINE.has(type))) this.loadJobs();
+  }
+
+  /** The reference engine is behind this gateway, or something that looks like it. */
+  async loadJobs() {
+    this.isLoadingJobs = true;
+    const { jobsAndAgents } = await import("./jobs.js");
+    this.jobs = jobsAndAgents(this.page.client);
+    this.element.append(this.jobs.element);
   }
 
   /** What is shown: the newest, or what was there when the reader paused. */

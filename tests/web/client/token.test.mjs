@@ -99,7 +99,8 @@ inWorld("close() aborts a provider that still thinks, and its token opens nothin
 });
 
 inWorld("4401: the provider is asked for another one, and it is used at once", async (world) => {
-  const { give, asked } = provider("first", "second");
+  const [first, second] = [jwt(world, 600, { n: 1 }), jwt(world, 600, { n: 2 })];
+  const { give, asked } = provider(first, second);
   world.connect({ token: give });
   const socket = await world.opening();
   socket.admits();
@@ -108,9 +109,29 @@ inWorld("4401: the provider is asked for another one, and it is used at once", a
   assert.ok(asked.includes("expired"));
   await world.passes(1);
   const next = await world.opening();
-  assert.equal(offered(next), "second");
+  assert.equal(offered(next), second);
   assert.equal(next.since, "k3f9:400");
 });
+
+for (const [first, second] of [
+  ["one", "another"],
+  [{ types: ["a"] }, { types: ["a", "b"] }],
+]) {
+  inWorld(`a token that may cover more (${JSON.stringify(second)}) begins anew, and tells a gap`, async (world) => {
+    const token = (given) => (typeof given === "string" ? given : jwt(world, 600, given));
+    const { give } = provider(() => token(first), () => token(second));
+    const client = world.connect({ token: give });
+    const gaps = [];
+    client.onGap((gap) => gaps.push(gap));
+    const socket = await world.opening();
+    socket.admits();
+    socket.ends(4401, "the token has expired");
+    await world.passes(1);
+    const next = await world.opening();
+    assert.equal(next.since, null);
+    assert.deepEqual(gaps.map(({ reason }) => reason), ["token_changed"]); // prettier-ignore
+  });
+}
 
 inWorld("4401 and the same token again: refused", async (world) => {
   const { give, asked } = provider("same");
@@ -181,7 +202,7 @@ inWorld("reconnect() after a refusal asks for a token anew", async (world) => {
 for (const [lifeS, dueS] of [
   [600, 540],
   [100, 70],
-  [40, 10],
+  [40, 20],
 ]) {
   inWorld(`a JWT that lives ${lifeS} s is renewed after ${dueS} s`, async (world) => {
     world.gateway.starts();
@@ -227,7 +248,7 @@ inWorld("a renewal that is refused is told; the connection goes on", async (worl
   const client = world.connect({ token: give });
   const socket = await world.opening();
   socket.admits();
-  await world.passes(11_000);
+  await world.passes(21_000);
   const seen = [];
   client.onStatus((status) => seen.push(status));
   const data = { code: "UNAUTHENTICATED", message: "the token is not valid: bad signature", retryable: false };
