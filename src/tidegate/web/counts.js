@@ -77,15 +77,15 @@ export function breakerOf(page, value) {
  * @returns {{ breaker: any, since: number, cause: string | null }[]}
  */
 export function downBackends(page, all) {
-  /** @type {Map<any, { breaker: any, since: number, cause: string | null }>} */
+  /** @type {Map<string, { breaker: any, since: number, cause: string | null }>} */
   const found = new Map();
   for (const value of all) {
     const breaker = value.stale ? breakerOf(page, value) : undefined;
     if (!breaker || breaker.state === "closed") continue;
-    const known = found.get(breaker) ?? { breaker, since: value.since, cause: causeOf(page.status, breaker.breaker) };
+    const known = found.get(breaker.breaker) ?? { breaker, since: value.since, cause: causeOf(page.status, breaker.breaker) };
     known.since = Math.min(known.since, value.since);
     known.cause = value.cause ?? known.cause;
-    found.set(breaker, known);
+    found.set(breaker.breaker, known);
   }
   return [...found.values()].sort((a, b) => a.since - b.since);
 }
