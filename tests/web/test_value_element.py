@@ -78,7 +78,11 @@ ADD = """([name, value, status, attributes, now]) => {
     const all = { id: name, type: "system.status", field: "cpu_percent", label: name, ...attributes };
     for (const [attribute, text] of Object.entries(all)) element.setAttribute(attribute, text);
     const store = { get: (type, key) => (key ? undefined : value ?? undefined), subscribe: () => () => {} };
-    element.client = { status, store, now: () => now, onStatus: () => () => {}, ready: async () => {} };
+    const onStatus = (changed) => {
+        globalThis.statusChanged = changed;
+        return () => {};
+    };
+    element.client = { status, store, now: () => now, onStatus, ready: async () => {} };
     const paragraph = document.createElement("p");
     paragraph.append(element);
     document.getElementById(name)?.parentElement.remove();
@@ -158,6 +162,16 @@ async def test_each_state_has_its_words_and_its_shape(page: Page) -> None:
 async def test_how_a_field_is_found_and_shown(data: object, attributes: dict[str, str], text: str, page: Page) -> None:
     element = await add(page, "it", PUBLISHED | {"data": data}, attributes=attributes)
     assert (await element.evaluate(SEEN))["value"] == text
+
+
+async def test_a_change_of_the_connection_is_told_at_once(page: Page) -> None:
+    element = await add(page, "it", None)
+    told = """(element, status) => {
+        element.client.status = status;
+        statusChanged();
+        return element.getAttribute("state");
+    }"""
+    assert [await element.evaluate(told, status) for status in (AWAY, REFUSED)] == ["waiting", "refused"]
 
 
 @pytest.mark.parametrize(("value", "note"), [(NEVER, "never answered"), (GOOD, "no such value")])
