@@ -178,7 +178,7 @@ async def test_a_page_that_is_not_allowed_says_so(browser: Browser, gateway: Pro
     async with opened(browser, f"{others.url}/stranger") as page:
         await seen(page, "fresh")
     async with opened(browser, f"{others.alias}/stranger", is_clean=False) as page:
-        refusal = page.locator("tidegate-value .note", has_text="allowed_origins")
+        refusal = page.locator("tidegate-value .note", has_text=f"pages of {others.alias}")
         await refusal.wait_for(timeout=PATIENCE_MS)
         assert (await seen(page, "waiting"))["value"] == NOTHING
 
