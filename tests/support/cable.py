@@ -48,9 +48,10 @@ class Cable:
         writer.write_eof()
 
     async def aclose(self) -> None:
-        for task in self._talks:
+        talks = list(self._talks)
+        for task in talks:
             task.cancel()
-        await asyncio.gather(*self._talks)
+        await asyncio.gather(*talks)
 
 
 @asynccontextmanager

@@ -68,6 +68,10 @@ class Visitor:
     async def goes(self, path: str) -> None:
         await self.page.goto(f"{self.url}/{path}")
 
+    async def stays(self) -> None:
+        """From now on, the page must not be loaded again."""
+        await self.page.evaluate("globalThis.isTheSame = true")
+
     def row(self, type_: str, key: str = "") -> Locator:
         return self.page.locator(f'[data-type="{type_}"][data-key="{key}"]')
 
@@ -162,7 +166,7 @@ async def visited(
     try:
         visitor = Visitor(await context.new_page(), url)
         await visitor.goes(path)
-        await visitor.page.evaluate("globalThis.isTheSame = true")
+        await visitor.stays()
         yield visitor
         assert await visitor.page.evaluate("globalThis.isTheSame"), "it was reloaded"
         assert not visitor.unexpected(says), visitor.console

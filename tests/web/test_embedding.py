@@ -45,6 +45,11 @@ protocol = "http"
 backend = "nas"
 method = "/reading"
 interval_s = 0.2
+
+[sources."disk.status"]
+backend = "nas"
+method = "/reading"
+interval_s = 0.2
 """
 
 HOME = "http://nas.local:12080"
@@ -163,7 +168,7 @@ async def test_a_page_that_is_not_allowed_says_so(browser: Browser, gateway: Pro
     async with opened(browser, f"{others.url}/stranger") as page:
         await seen(page, "fresh")
     async with opened(browser, f"{others.alias}/stranger", is_clean=False) as page:
-        refusal = page.locator("tidegate-value .note", has_text="is it in its allowed_origins?")
+        refusal = page.locator("tidegate-value .note", has_text="allowed_origins")
         await refusal.wait_for(timeout=PATIENCE_MS)
         assert (await seen(page, "waiting"))["value"] == NOTHING
 
@@ -190,6 +195,24 @@ async def test_what_there_is_not_is_said(browser: Browser, gateway: Program, oth
         assert "expected a URL" in (await seen(page, "none"))["note"]
         await change(page, {"gateway": f"{gateway.url}/"})
         await seen(page, "fresh")
+
+
+async def test_what_is_added_later_is_never_said_to_be_absent(browser: Browser, gateway: Program, others: Site) -> None:
+    element = '<tidegate-value type="system.status" field="cpu_percent"></tidegate-value>'
+    others.files["/later"] = page_of(element, gateway.url)
+    async with opened(browser, f"{others.url}/later") as page:
+        await seen(page, "fresh")
+        states = await page.evaluate("""() => new Promise((done) => {
+            const element = document.querySelector("tidegate-value").cloneNode();
+            element.setAttribute("type", "disk.status");
+            const states = [];
+            new MutationObserver(() => {
+                states.push(element.getAttribute("state"));
+                if (states.at(-1) === "fresh") done(states);
+            }).observe(element, { attributeFilter: ["state"] });
+            document.body.append(element);
+        })""")
+        assert "none" not in states
 
 
 async def change(page: Page, attributes: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import { Values } from "./values.js";
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
 const SHORT = ["connecting", "waiting", "offline"]; // a loss may turn out to be short
+const FINAL = ["refused", "closed"];
 const EVENTS_WITHOUT_SEQ = ["heartbeat", "notification"];
 
 /** What the gateway answered to `publish`, if it did not take it. */
@@ -191,7 +192,7 @@ export class Client {
       const look = () => {
         const { state, reason } = this.status;
         if (signal?.aborted) reject(signal.reason);
-        else if (state === "refused" || state === "closed") reject(new Error(`${state}: ${reason}`));
+        else if (FINAL.includes(state)) reject(new Error(`${state}: ${reason}`));
         else if (state === "live" && this.#isSettled) resolve();
         else return;
         this.#settling.delete(look);
@@ -252,7 +253,7 @@ export class Client {
   // Patterns are counted: a pattern is subscribed to as long as anybody holds it.
   /** @param {string} pattern @param {() => void} ended @param {AbortSignal} [signal] */
   #hold(pattern, ended, signal) {
-    if (!PATTERN.test(pattern)) throw new TypeError(`expected an event type, a prefix like a.b.*, or *, got "${pattern}"`);
+    if (!PATTERN.test(pattern)) throw new TypeError(`expected a pattern like a.b, a.b.* or *, got "${pattern}"`);
     this.#patterns.set(pattern, (this.#patterns.get(pattern) ?? 0) + 1);
     this.#plan();
     let isOver = false;
@@ -366,7 +367,7 @@ export class Client {
   #refused({ code, message, retryable }) {
     const [pattern, ...others] = /** @type {string[]} */ (this.#asked);
     if (retryable) return void setTimeout(() => this.#answered(), 1000);
-    this.#oneByOne = others.length > 0 || this.#oneByOne;
+    this.#oneByOne ||= others.length > 0;
     if (!others.length) {
       this.#uncovered.add(pattern);
       this.#connector.set({ reason: `${code}: ${message}` });
@@ -415,19 +416,24 @@ export class Client {
     if (owner?.aborted) queueMicrotask(() => this.close());
     const connector = this.#connector;
     const shown = () => connector.hear("shown", 250);
+    const pause = (/** @type {string} */ why) => {
+      if (!FINAL.includes(this.status.state)) connector.stop("paused", why);
+    };
     const hidden = () => {
       clearTimeout(this.#hiddenTimer);
       if (document.visibilityState === "visible") shown();
       else if (closeWhenHiddenS !== null) {
-        this.#hiddenTimer = setTimeout(() => connector.stop("paused", "hidden"), 1000 * closeWhenHiddenS);
+        this.#hiddenTimer = setTimeout(() => pause("hidden"), 1000 * closeWhenHiddenS);
       }
     };
-    globalThis.addEventListener?.("online", () => connector.hear("online", 2000), { signal });
-    globalThis.addEventListener?.("offline", () => connector.probe(), { signal });
-    globalThis.addEventListener?.("pageshow", shown, { signal });
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"), { signal });
-    globalThis.document?.addEventListener?.("visibilitychange", hidden, { signal });
-    globalThis.document?.addEventListener?.("resume", shown, { signal });
+    /** @type {(target: any, name: string, call: (event: any) => void) => void} */
+    const listen = (target, name, call) => target?.addEventListener?.(name, call, { signal });
+    listen(globalThis, "online", () => connector.hear("online", 2000));
+    listen(globalThis, "offline", () => connector.probe());
+    listen(globalThis, "pageshow", shown);
+    listen(globalThis, "pagehide", ({ persisted }) => persisted && pause("left"));
+    listen(globalThis.document, "visibilitychange", hidden);
+    listen(globalThis.document, "resume", shown);
   }
 }
 
@@ -437,10 +443,8 @@ export class Client {
  * @param {string | URL} [url] of http(s) or ws(s) @param {Options} [options] @returns {Client<T>}
  */
 export function connect(url = new URL(".", import.meta.url), options = {}) {
-  const base = new URL(url, globalThis.location?.href ?? import.meta.url);
-  base.protocol = base.protocol.replace("ws", "http");
+  const { href } = new URL(url, globalThis.location?.href ?? import.meta.url);
+  const base = new URL(href.replace(/^ws/, "http"));
   if (!base.protocol.startsWith("http")) throw new TypeError(`expected the URL of a gateway, got ${url}`);
-  base.search = base.hash = "";
-  if (!base.pathname.endsWith("/")) base.pathname = base.pathname.replace(/\/ws$/, "") + "/";
-  return new Client(base, options);
+  return new Client(new URL(base.pathname.replace(/(\/ws)?\/?$/, "/"), base), options);
 }

@@ -22,8 +22,9 @@ export async function askSession(get, base, headers) {
     const session = await answer.json();
     return { session, end: objection(session) };
   } catch {
-    const isForeign = globalThis.location && location.origin !== base.origin;
-    const hint = isForeign && (await answers(get, base)) ? ` by pages of ${location.origin}: see its allowed_origins` : "";
+    // Browsers hide from a page why it was refused.
+    const { origin } = globalThis.location ?? base;
+    const hint = origin === base.origin ? "" : `, or does not allow pages of ${origin}`;
     return { end: { reason: `the gateway cannot be reached${hint}` } };
   }
 }
@@ -34,11 +35,3 @@ function objection({ authenticated, roles, status, retry_after_s: retryAfterS })
   if (authenticated && !roles.includes("subscriber")) return { status: 403, reason: "this token lacks the role subscriber" };
   return retryAfterS ? { status: 503, reason: `the gateway is ${status}`, retryAfterS } : undefined;
 }
-
-// An answer that this page must not read still shows that somebody is there.
-/** @param {typeof fetch} get @param {URL} base */
-const answers = (get, base) =>
-  get(new URL("healthz", base), { mode: "no-cors", signal: AbortSignal.timeout(TIMEOUT_MS) }).then(
-    () => true,
-    () => false,
-  );

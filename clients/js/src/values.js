@@ -13,14 +13,6 @@ const OPEN = "CIRCUIT_BREAKER_OPEN";
  *   state: any, good: boolean | null, value: Value | null }} Entry `event` is null while the source was never answered
  */
 
-/** Whether two values of JSON are equal. @param {any} a @param {any} b @returns {boolean} */
-function isSame(a, b) {
-  if (a === b) return true;
-  if (typeof a !== "object" || typeof b !== "object" || !a || !b || Array.isArray(a) !== Array.isArray(b)) return false;
-  const names = Object.keys(a);
-  return names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && isSame(a[name], b[name]));
-}
-
 export class Values {
   /** @type {Map<string, Map<string | null, Entry>>} */
   #types = new Map();
@@ -137,7 +129,7 @@ export class Values {
     const turnedAt = told && told.data.stale === event.stale ? Date.parse(told.timestamp) : at;
     const isFirst = !before?.event;
     const hasTurned = isFirst || before.event.stale !== event.stale;
-    const hasChanged = isFirst || !isSame(before.event.data, event.data);
+    const hasChanged = isFirst || JSON.stringify(before.event.data) !== JSON.stringify(event.data);
     const since = hasTurned ? turnedAt : before.since;
     this.#put({ type, key, event, since, changedAt: hasChanged ? at : before.changedAt }, before);
     if (key !== null && this.#find(type, null)?.event === null) this.#remove(type, null);
@@ -188,7 +180,7 @@ export class Values {
   // What is behind it tells its reason.
   /** @param {string | null} breaker */
   #breaks(breaker) {
-    for (const entry of this.#entries("*")) if (breaker?.startsWith(this.#source(entry))) this.#renew(entry);
+    for (const entry of this.#entries("*")) if (breaker?.startsWith(entry.event?.source)) this.#renew(entry);
   }
 
   /** What its value says has changed. @param {Entry} entry */
@@ -231,22 +223,15 @@ export class Values {
 
   // Why it is stale: the newest of its event and source.freshness. All values behind a breaker tell what that says.
   /** @param {Entry} entry */
-  #why(entry) {
-    const { event, type } = entry;
-    const told = this.#find("source.freshness", type)?.event;
-    const { cause = null, retry_at = null, seq = 0 } = event ?? {};
+  #why({ event, type }) {
     if (event && !event.stale) return { error_code: null, cause: null, retry_at: null };
+    const { cause = null, retry_at = null, seq = 0, source } = event ?? {};
+    const told = this.#find("source.freshness", type)?.event;
     const code = (told?.data.stale && told.seq > seq ? told.data : event)?.error_code ?? null;
-    const source = this.#source(entry);
-    const breaker = [`${source}/${type}`, source].map((name) => this.#find("circuit_breaker.state", name)?.event.data).find(Boolean);
+    const find = (/** @type {string} */ name) => this.#find("circuit_breaker.state", name)?.event.data;
+    const breaker = find(`${source}/${type}`) ?? find(source);
     if (!breaker || breaker.state === "closed") return { error_code: code, cause, retry_at };
-    const isTold = code === OPEN;
-    return { error_code: OPEN, cause: cause ?? (isTold ? null : code), retry_at: breaker.retry_at };
-  }
-
-  /** The backend. @param {Entry} entry */
-  #source({ event, type }) {
-    return (event ?? this.#find("source.freshness", type)?.event)?.source;
+    return { error_code: OPEN, cause: cause ?? (code === OPEN ? null : code), retry_at: breaker.retry_at };
   }
 
   /** @param {string} type */

@@ -3,10 +3,10 @@
 
 import { connect } from "./client.js";
 import { clock, fullTime, relative } from "./format.js";
-import { head } from "./head.js";
+import { Head } from "./head.js";
 import { History } from "./history.js";
 import { keys } from "./keys.js";
-import { login } from "./login.js";
+import { Login } from "./login.js";
 import { byId, write } from "./words.js";
 
 const PAINT_MS = 250;
@@ -58,8 +58,8 @@ let shown = null;
 let route = 0;
 /** @type {(() => void)[]} */
 let following = [];
-const top = head(page);
-const form = login(page, start);
+const top = new Head(page);
+const form = new Login(page, start);
 
 /**
  * Ask the gateway. `json` is a body that is JSON already: a number in it keeps every digit.
@@ -177,7 +177,7 @@ async function show() {
     main.append(next.element);
     main.dataset.section = NAMES[/** @type {keyof typeof NAMES} */ (name)] ?? name;
   }
-  form.hideLoading();
+  byId("loading").hidden = true;
   markLink(name);
   next.open(rest, new URLSearchParams(query));
   paint();

@@ -1,4 +1,4 @@
-// What an operator may do with a breaker: three buttons, each behind a dialog that says in plain words what will happen.
+// What an operator may do with a breaker: three buttons, each behind a dialog that says in plain words what happens.
 
 import { refusalText } from "./refusal.js";
 import { make, visible, write } from "./words.js";
@@ -7,8 +7,8 @@ const COMMANDS = {
   "force-open": {
     label: "Force open",
     title: (/** @type {string} */ name) => `Stop asking ${name}?`,
-    text: "From now on nothing is asked of it, until somebody resets the breaker. Its values stay on the screen and become"
-      + " stale. The gateway goes on with everything else.",
+    text: "From now on nothing is asked of it, until somebody resets the breaker. Its values stay on the screen and"
+      + " become stale. The gateway goes on with everything else.",
   },
   "force-closed": {
     label: "Force closed",
@@ -26,65 +26,75 @@ const COMMANDS = {
 
 /** @typedef {keyof typeof COMMANDS} Command */
 
-/**
- * @param {import("./app.js").Page} page
- * @param {(name: string, status: any) => void} done told what the gateway answered
- */
-export function commands(page, done) {
-  const title = make("h2", { id: "command-title" }, "");
-  const text = make("p", {}, "");
-  const error = make("p", { className: "error" }, "");
-  error.setAttribute("role", "alert");
-  const cancel = make("button", { type: "button" }, "Cancel");
-  const go = make("button", { type: "submit", className: "first" }, "");
-  const form = make("form", {}, title, text, error, make("div", { className: "row" }, cancel, go));
-  const dialog = make("dialog", {}, form);
-  dialog.setAttribute("aria-labelledby", "command-title");
-  /** @type {{ name: string, command: Command, opener: HTMLElement } | null} */
-  let asked = null;
+/** The buttons of all breakers, and the one dialog behind them. */
+export class Commands {
+  /** @type {{ name: string, command: Command } | null} */
+  #asked = null;
+  #page;
+  #done;
 
-  cancel.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => asked?.opener.focus());
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    if (!asked) return;
-    const { name, command } = asked;
-    go.disabled = true;
-    write(error, "");
-    try {
-      done(name, await page.api(`/api/v1/circuit-breaker/${name.split("/").map(encodeURIComponent).join("/")}/${command}`, { method: "POST" }));
-      page.announce(`${COMMANDS[command].label} of ${visible(name)}: done`);
-      dialog.close();
-      page.refresh();
-    } catch (refused) {
-      write(error, refusalText(refused));
-    } finally {
-      go.disabled = false;
-    }
-  });
-
-  /** @param {string} name @param {Command} command @param {HTMLElement} opener */
-  function open(name, command, opener) {
-    asked = { name, command, opener };
-    const of = COMMANDS[command];
-    write(title, of.title(visible(name)));
-    write(text, of.text);
-    write(error, "");
-    write(go, of.label);
-    dialog.showModal();
+  /**
+   * @param {import("./app.js").Page} page
+   * @param {(name: string, status: any) => void} done told what the gateway answered
+   */
+  constructor(page, done) {
+    this.#page = page;
+    this.#done = done;
+    this.title = make("h2", { id: "command-title" }, "");
+    this.text = make("p", {}, "");
+    this.error = make("p", { className: "error" }, "");
+    this.error.setAttribute("role", "alert");
+    this.go = make("button", { type: "submit", className: "first" }, "");
+    const cancel = make("button", { type: "button" }, "Cancel");
+    const row = make("div", { className: "row" }, cancel, this.go);
+    const form = make("form", {}, this.title, this.text, this.error, row);
+    this.element = make("dialog", {}, form);
+    this.element.setAttribute("aria-labelledby", "command-title");
+    cancel.addEventListener("click", () => this.element.close());
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
   }
 
-  /** @param {{ name: string }} breaker */
-  function buttons({ name }) {
+  /** The buttons for one breaker. @param {string} name */
+  buttons(name) {
     const row = make("div", { className: "row commands" });
     for (const command of /** @type {Command[]} */ (Object.keys(COMMANDS))) {
-      const button = make("button", { type: "button" }, `${COMMANDS[command].label}…`);
-      button.setAttribute("aria-label", `${COMMANDS[command].label}… ${visible(name)}`);
-      button.addEventListener("click", () => open(name, command, button));
+      const { label } = COMMANDS[command];
+      const button = make("button", { type: "button" }, `${label}…`);
+      button.setAttribute("aria-label", `${label}… ${visible(name)}`);
+      button.addEventListener("click", () => this.#ask(name, command));
       row.append(button);
     }
     return row;
   }
 
-  return { element: dialog, buttons };
+  /** @param {string} name @param {Command} command */
+  #ask(name, command) {
+    this.#asked = { name, command };
+    const { title, text, label } = COMMANDS[command];
+    write(this.title, title(visible(name)));
+    write(this.text, text);
+    write(this.error, "");
+    write(this.go, label);
+    this.element.showModal(); // which gives the focus back to the button when it closes
+  }
+
+  async #send() {
+    if (!this.#asked) return;
+    const { name, command } = this.#asked;
+    const path = name.split("/").map(encodeURIComponent).join("/");
+    this.go.disabled = true;
+    write(this.error, "");
+    try {
+      this.#done(name, await this.#page.api(`/api/v1/circuit-breaker/${path}/${command}`, { method: "POST" }));
+      this.#page.announce(`${COMMANDS[command].label} of ${visible(name)}: done`);
+      this.element.close();
+    } catch (refused) {
+      write(this.error, refusalText(refused));
+    } finally {
+      this.go.disabled = false;
+    }
+  }
 }

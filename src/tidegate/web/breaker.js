@@ -1,7 +1,6 @@
 // What is known of one circuit breaker, and how to say it. Its state comes from events alone, since these are in order;
 // counts and the last error come from answers to requests. Plain computation: no page, no connection, no clock.
 
-import { codeInWords } from "./words.js";
 import { span } from "./format.js";
 
 const MOVES = 200; // more are not drawn: a breaker that moves so often is a grey bar anyway
@@ -48,6 +47,8 @@ export class Breaker {
   /** When the failures were last told; 0: never. */
   toldAt = 0;
   #hasEvent = false;
+  /** @type {number | null} */
+  #lostAt = null;
 
   /** @param {string} name */
   constructor(name) {
@@ -89,13 +90,13 @@ export class Breaker {
     this.retryAt = time(status.retry_at);
   }
 
-  /** The gateway went away at this time. What it does from then on is learnt from it, or not at all. @param {number} atMs */
+  /**
+   * The gateway went away at this time. What it did from then on is learnt from itself, or not at all.
+   * @param {number} atMs
+   */
   lost(atMs) {
     this.#lostAt = atMs;
   }
-
-  /** @type {number | null} */
-  #lostAt = null;
 
   /** @param {Move} move */
   #add(move) {
@@ -182,7 +183,10 @@ function plannedText(breaker, nowMs) {
     : `A try was planned for ${span((nowMs - (breaker.retryAt ?? nowMs)) / 1000)} ago; what became of it is not known.`;
 }
 
-/** Whole seconds until the next try, never below 0; null if none is planned. @param {Breaker} breaker @param {number} nowMs */
+/**
+ * Whole seconds until the next try, never below 0; null if none is planned.
+ * @param {Breaker} breaker @param {number} nowMs
+ */
 function secondsLeft({ retryAt }, nowMs) {
   return retryAt === null ? null : Math.max(0, Math.ceil((retryAt - nowMs) / 1000));
 }
@@ -193,11 +197,6 @@ export function failuresText({ failures, threshold, state, toldAt }, isVouched) 
   const of = threshold && state === "closed" ? ` of ${threshold}` : "";
   const text = failures ? `${failures}${of} failure${failures === 1 && !of ? "" : "s"} in a row` : "No failure";
   return isVouched ? text : `${text}, when it was last heard of`;
-}
-
-/** "cannot be reached". @param {LastError} error */
-export function errorText(error) {
-  return codeInWords(error.code);
 }
 
 /**

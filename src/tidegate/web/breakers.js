@@ -1,11 +1,11 @@
 // The section with a card for each circuit breaker: its state, what happens next, and what it did in 30 minutes.
 // What a breaker is and how that is said is in breaker.js, the commands of operators in breaker-command.js.
 
-import { Breaker, breakerOf, errorText, failuresText, moveWord, nextText, outageText, reasonText, stateText } from "./breaker.js";
-import { commands } from "./breaker-command.js";
+import { Breaker, breakerOf, failuresText, moveWord, nextText, outageText, reasonText, stateText } from "./breaker.js";
+import { Commands } from "./breaker-command.js";
 import { clock, counted } from "./format.js";
 import { spans, timeline } from "./spark.js";
-import { make, setShape, shape, stateInWords, visible, write } from "./words.js";
+import { codeInWords, make, setShape, shape, stateInWords, visible, write } from "./words.js";
 
 const ASK_MS = 2000; // counts of failures are told by no event
 const SOON_MS = 500;
@@ -27,6 +27,8 @@ class Breakers {
   isAsking = false;
   touchedAt = -Infinity;
   order = "";
+  /** @type {any[]} */
+  held = []; // what came during a pause: until it ends, nothing on the screen changes but the ages
 
   /** @param {import("./app.js").Page} page */
   constructor(page) {
@@ -35,14 +37,17 @@ class Breakers {
     this.summary = make("p", { className: "quiet" }, "");
     this.grid = make("div", { className: "breaker-grid" });
     this.empty = make("p", { className: "card quiet", hidden: true }, "");
-    this.commands = commands(page, (name, status) => this.card(name).breaker.told(status, page.client.now()));
-    this.element = make("section", { className: "breakers" }, this.heading, this.summary, this.empty, this.grid, this.commands.element);
+    this.commands = new Commands(page, (name, status) => this.card(name).breaker.told(status, page.client.now()));
+    const parts = [this.heading, this.summary, this.empty, this.grid, this.commands.element];
+    this.element = make("section", { className: "breakers" }, ...parts);
     this.element.setAttribute("aria-labelledby", "breakers-title");
     for (const kind of ["pointermove", "pointerdown", "keydown"]) {
       this.element.addEventListener(kind, () => { this.touchedAt = performance.now(); }, { passive: true });
     }
     page.client.on("circuit_breaker.state", (/** @type {any} */ event) => this.moved(event));
-    page.client.on("rpc_error", () => { this.askedAt = Math.min(this.askedAt, performance.now() - ASK_MS + SOON_MS); });
+    page.client.on("rpc_error", () => {
+      this.askedAt = Math.min(this.askedAt, performance.now() - ASK_MS + SOON_MS);
+    });
     page.client.onStatus((/** @type {any} */ status) => {
       if (status.state !== "live") for (const { breaker } of this.cards.values()) breaker.lost(status.since);
     });
@@ -58,9 +63,9 @@ class Breakers {
 
   /** @param {any} event */
   moved(event) {
-    const now = this.page.client.now();
-    if (event.gone) this.remove(event.key);
-    else this.card(event.key).breaker.moved(event, now);
+    if (this.page.paused) this.held.push(event);
+    else if (event.gone) this.remove(event.key);
+    else this.card(event.key).breaker.moved(event, this.page.client.now());
   }
 
   /** @param {string} name */
@@ -81,9 +86,12 @@ class Breakers {
   }
 
   paint() {
-    const { client, status } = this.page;
-    if (status && status !== this.status) this.take(status);
-    this.ask();
+    const { client, status, paused } = this.page;
+    if (!paused) {
+      for (const event of this.held.splice(0)) this.moved(event);
+      if (status && status !== this.status) this.take(status);
+      this.ask();
+    }
     const now = client.now();
     for (const card of this.cards.values()) card.paint(now, this.sources.get(card.breaker.name) ?? []);
     this.arrange();
@@ -127,7 +135,7 @@ class Breakers {
   arrange() {
     const isStill = performance.now() - this.touchedAt > STILL_MS && !this.grid.contains(document.activeElement);
     if (this.order && !isStill) return;
-    const sorted = [...this.cards.values()].sort((a, b) => a.breaker.rank - b.breaker.rank || (a.breaker.name < b.breaker.name ? -1 : 1));
+    const sorted = [...this.cards.values()].sort(worseFirst);
     const order = sorted.map(({ breaker }) => breaker.name).join(" ");
     if (order === this.order) return;
     this.order = order;
@@ -146,7 +154,8 @@ class Breakers {
     write(this.summary, isVouched ? parts.join(" · ") : `when last heard of: ${parts.join(" · ")}`);
     this.summary.hidden = !all.length;
     this.empty.hidden = all.length > 0;
-    write(this.empty, this.page.status ? "There are no breakers: no backend is polled yet." : "Waiting for the gateway's answer…");
+    const none = "There are no breakers: no backend is polled yet.";
+    write(this.empty, this.page.status ? none : "Waiting for the gateway's answer…");
   }
 
   // The breaker that the address names is brought into view, once.
@@ -162,10 +171,16 @@ class Breakers {
   }
 }
 
+/** @param {Card} a @param {Card} b */
+function worseFirst({ breaker: a }, { breaker: b }) {
+  return a.rank - b.rank || (a.name < b.name ? -1 : 1);
+}
+
 class Card {
   isVouched = false;
+  knownUntil = 0; // of the gateway's clock: what came after it is not known
 
-  /** @param {import("./app.js").Page} page @param {Breaker} breaker @param {ReturnType<typeof commands>} orders */
+  /** @param {import("./app.js").Page} page @param {Breaker} breaker @param {Commands} orders */
   constructor(page, breaker, orders) {
     this.page = page;
     this.breaker = breaker;
@@ -175,13 +190,13 @@ class Card {
     this.state = make("span", { className: "state" }, "");
     this.next = make("p", { className: "next" }, "");
     this.failures = new Failures();
-    this.error = new Errors(page);
+    this.error = new LastError(page);
     this.history = new Past(page, breaker);
     this.sources = new Sources();
-    this.buttons = orders.buttons(breaker);
+    this.buttons = orders.buttons(breaker.name);
     const head = make("header", {}, this.shape, this.title, this.state);
-    this.element = make("article", { className: "card breaker" }, head, this.next, this.failures.element, this.error.element,
-      this.history.element, this.sources.element, this.buttons);
+    const parts = [this.failures, this.error, this.history, this.sources].map(({ element }) => element);
+    this.element = make("article", { className: "card breaker" }, head, this.next, ...parts, this.buttons);
     this.element.dataset.breaker = breaker.name;
     this.element.setAttribute("aria-label", `Breaker ${name}`);
   }
@@ -191,7 +206,7 @@ class Card {
     const { client } = this.page;
     const { breaker, element } = this;
     const kept = client.store.get("circuit_breaker.state", breaker.name);
-    this.isVouched = kept ? kept.state !== "unvouched" : client.status.state === "live";
+    this.isVouched = !this.page.paused && (kept ? kept.state !== "unvouched" : client.status.state === "live");
     element.dataset.state = this.isVouched ? breaker.state : "unvouched";
     element.dataset.was = breaker.state;
     element.dataset.forced = String(breaker.isForced);
@@ -200,7 +215,8 @@ class Card {
     write(this.next, nextText(breaker, now, this.isVouched));
     this.failures.paint(breaker, this.isVouched);
     this.error.paint(breaker.lastError);
-    this.history.paint(now, this.isVouched ? now : client.status.since);
+    if (this.isVouched) this.knownUntil = now;
+    this.history.paint(now, this.knownUntil);
     this.sources.paint(sources, client);
     this.buttons.hidden = !this.page.has("admin");
   }
@@ -227,21 +243,22 @@ class Failures {
 }
 
 /** The last error: in words, when, its code and the message in small print. */
-class Errors {
+class LastError {
   /** @param {import("./app.js").Page} page */
   constructor(page) {
     this.words = make("span", {}, "");
     this.time = page.time("1970-01-01T00:00:00Z");
     this.code = make("code", { className: "quiet" }, "");
     this.message = make("bdi", { className: "quiet" }, "");
-    this.element = make("p", { className: "last-error" }, "Last error: ", this.words, " · ", this.time, make("br"), this.code, " ", this.message);
+    const parts = [this.words, " · ", this.time, make("br"), this.code, " ", this.message];
+    this.element = make("p", { className: "last-error" }, "Last error: ", ...parts);
   }
 
   /** @param {import("./breaker.js").LastError | null} error */
   paint(error) {
     this.element.hidden = !error;
     if (!error) return;
-    write(this.words, visible(errorText(error)));
+    write(this.words, visible(codeInWords(error.code)));
     if (this.time.dateTime !== error.at) this.time.dateTime = error.at;
     write(this.code, visible(error.code));
     write(this.message, visible(error.message));
@@ -259,9 +276,11 @@ class Past {
     this.summary = make("summary", {}, "");
     this.list = make("ul", { className: "moves" });
     this.details = make("details", {}, this.summary, this.list);
-    const scale = make("span", { className: "scale" }, ...["30 min ago", "20", "10", "now"].map((text) => make("span", {}, text)));
+    const marks = ["30 min ago", "20", "10", "now"].map((text) => make("span", {}, text));
+    const scale = make("span", { className: "scale" }, ...marks);
     scale.setAttribute("aria-hidden", "true");
-    const figure = make("figure", {}, this.picture.element, scale, make("figcaption", { className: "only-read" }, this.caption));
+    const caption = make("figcaption", { className: "only-read" }, this.caption);
+    const figure = make("figure", {}, this.picture.element, scale, caption);
     this.element = make("div", { className: "past" }, figure, this.details);
     /** @type {Map<import("./breaker.js").Move, HTMLLIElement>} */
     this.rows = new Map();
@@ -287,8 +306,8 @@ class Past {
     recent.forEach((move, n) => {
       let row = this.rows.get(move);
       if (!row) {
-        row = make("li", {}, make("time", { dateTime: new Date(move.at).toISOString() }, clock(move.at, now)), " ",
-          make("strong", {}, moveWord(move.to)), `: ${visible(reasonText(move.reason))}`);
+        const time = make("time", { dateTime: new Date(move.at).toISOString() }, clock(move.at, now));
+        row = make("li", {}, time, " ", make("strong", {}, moveWord(move.to)), `: ${visible(reasonText(move.reason))}`);
         this.rows.set(move, row);
       }
       if (this.list.children[n] !== row) this.list.insertBefore(row, this.list.children[n] ?? null);
@@ -311,7 +330,8 @@ class Sources {
   /** @param {any[]} sources @param {any} client */
   paint(sources, client) {
     const all = sources.map((source) => ({ type: source.type, value: worstOf(client.store.list(source.type)) }));
-    const shown = all.length > SOURCES ? [...all].sort((a, b) => badness(a.value) - badness(b.value)).slice(0, SOURCES) : all;
+    const worst = (/** @type {any} */ a, /** @type {any} */ b) => badness(a.value) - badness(b.value);
+    const shown = all.length > SOURCES ? [...all].sort(worst).slice(0, SOURCES) : all;
     this.element.hidden = !all.length;
     write(this.title, counted(all.length, "source"));
     const names = shown.map(({ type }) => type).join(" ");

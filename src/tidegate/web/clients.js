@@ -34,8 +34,10 @@ class Clients {
     this.summary = make("p", { className: "quiet" }, "");
     this.error = make("p", { className: "error" }, "");
     this.body = make("tbody", {});
-    const head = make("thead", {}, make("tr", {}, ...COLUMNS.map((text) => make("th", { scope: "col" }, text))));
-    this.table = make("table", { className: "clients-table" }, make("caption", { className: "only-read" }, "Clients, the slowest first"), head, this.body);
+    const heads = COLUMNS.map((text) => make("th", { scope: "col" }, text));
+    const head = make("thead", {}, make("tr", {}, ...heads));
+    const caption = make("caption", { className: "only-read" }, "Clients, the slowest first");
+    this.table = make("table", { className: "clients-table" }, caption, head, this.body);
     const title = make("h2", { id: "clients-title" }, "Clients");
     this.element = make("section", { className: "clients" }, title, this.summary, this.error, this.table);
     this.element.setAttribute("aria-labelledby", "clients-title");
@@ -53,12 +55,14 @@ class Clients {
 
   paint() {
     const { client } = this.page;
-    if (!this.isAsking && performance.now() - this.askedAt >= ASK_MS) this.ask();
+    const isPaused = this.page.paused;
+    if (!isPaused && !this.isAsking && performance.now() - this.askedAt >= ASK_MS) this.ask();
     const age = performance.now() - this.answeredAt;
-    const isOld = age > OLD_MS || this.failure !== "" || client.status.state !== "live";
+    const isOld = age > OLD_MS || this.failure !== "" || isPaused || client.status.state !== "live";
     this.element.dataset.old = String(isOld && this.rows.size > 0);
     this.table.hidden = !this.rows.size;
-    write(this.summary, this.rows.size ? this.summaryText(age, isOld) : this.failure ? "" : "Waiting for the gateway's answer…");
+    const waiting = this.failure ? "" : "Waiting for the gateway's answer…";
+    write(this.summary, this.rows.size ? this.summaryText(age, isOld) : waiting);
     write(this.error, this.failure);
   }
 
@@ -83,8 +87,8 @@ class Clients {
       this.answeredAt = performance.now();
       this.take(this.all.slice(0, ROWS));
     } catch (refused) {
-      const status = /** @type {any} */ (refused).status;
-      this.failure = status ? `The clients could not be read: ${refusalText(refused)}` : "The clients could not be read: the gateway did not answer.";
+      const { status } = /** @type {any} */ (refused);
+      this.failure = `The clients could not be read: ${status ? refusalText(refused) : "the gateway did not answer."}`;
     } finally {
       this.isAsking = false;
       this.page.paint();
@@ -126,13 +130,14 @@ class Row {
   constructor(page) {
     this.since = page.time("1970-01-01T00:00:00Z");
     this.bar = make("span", { className: "fill" });
-    this.queued = make("span", {}, "");
     const bar = make("span", { className: "queue" }, this.bar);
     bar.setAttribute("aria-hidden", "true");
-    this.cells = [make("bdi", {}, ""), make("bdi", {}, ""), this.queued, make("span", {}, ""), make("span", {}, ""), this.since, make("bdi", {}, "")];
+    const text = () => make("bdi", {}, "");
+    this.cells = [text(), text(), text(), text(), text(), this.since, text()];
     const [id, ...others] = this.cells;
-    this.element = make("tr", {}, make("th", { scope: "row" }, id), ...others.map((cell) => make("td", {}, cell)));
-    [...this.element.children].forEach((cell, n) => { /** @type {HTMLElement} */ (cell).dataset.label = COLUMNS[n]; });
+    const cells = [make("th", { scope: "row" }, id), ...others.map((cell) => make("td", {}, cell))];
+    cells.forEach((cell, n) => { cell.dataset.label = COLUMNS[n]; });
+    this.element = make("tr", {}, ...cells);
     this.element.children[2].append(bar);
     explicit(this.element);
   }
@@ -143,19 +148,21 @@ class Row {
     const texts = [client.id, client.address, bytes(client.queued_bytes), plain(client.delivered),
       skipped ? plain(skipped) : "none", null, client.subscriptions.join(", ")];
     texts.forEach((text, n) => { if (text !== null) write(this.cells[n], visible(text)); });
-    this.element.children[4].setAttribute("title", Object.entries(client.skipped).map(([type, n]) => `${n} of ${visible(type)}`).join(", "));
+    const types = Object.entries(client.skipped).map(([type, n]) => `${n} of ${visible(type)}`);
+    this.cells[4].title = types.join(", ");
     this.bar.style.width = `${(100 * client.queued_bytes) / most}%`;
     this.element.classList.toggle("slow", client.queued_bytes > 0 || skipped > 0);
     this.since.dateTime = client.connected_at;
   }}
 
+/** @type {Record<string, string>} */
 const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
 
 // A table that a phone shows as cards is none for a screen reader any more, unless it says so.
 /** @param {HTMLElement} element */
 function explicit(element) {
   for (const one of [element, ...element.querySelectorAll("thead, tbody, tr, td, th")]) {
-    const role = one.tagName === "TH" ? `${one.getAttribute("scope") === "row" ? "row" : "column"}header` : ROLES[/** @type {keyof typeof ROLES} */ (one.tagName)];
-    if (role) one.setAttribute("role", role);
+    const head = one.getAttribute("scope") === "row" ? "rowheader" : "columnheader";
+    one.setAttribute("role", one.tagName === "TH" ? head : ROLES[one.tagName]);
   }
 }

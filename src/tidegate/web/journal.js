@@ -157,11 +157,13 @@ export function gapTexts({ reason, skipped }) {
     if (!types.length) return ["Events were skipped for this page, which read too slowly."];
     return types.map(([type, n]) => {
       const what = type === "*" ? "other types" : visible(type);
-      return `${n} event${n === 1 ? "" : "s"} of ${what} ${n === 1 ? "was" : "were"} skipped for this page, which read too slowly.`;
+      const events = n === 1 ? `1 event of ${what} was` : `${n} events of ${what} were`;
+      return `${events} skipped for this page, which read too slowly.`;
     });
   }
-  if (reason === "epoch_changed") return ["The gateway was restarted: events are missing here, values are complete."];
-  if (reason === "history_truncated") return ["This page was away for too long: events are missing here, values are complete."];
+  const missing = "events are missing here, values are complete.";
+  if (reason === "epoch_changed") return [`The gateway was restarted: ${missing}`];
+  if (reason === "history_truncated") return [`This page was away for too long: ${missing}`];
   return [`Events are missing here (${visible(reason)}).`];
 }
 

@@ -54,7 +54,9 @@ function wrongAt(text, at, wants) {
 
 const DONE = "";
 
-/** What may come, and what is wanted after it; null if something else comes. @type {Record<string, (next: string | undefined, closers: string[], take: (pattern: RegExp) => string) => string | null>} */
+/** @typedef {(next: string | undefined, closers: string[], take: (pattern: RegExp) => string) => string | null} Step */
+
+/** By what may come: what is wanted after it, or null if something else came. @type {Record<string, Step>} */
 const STEPS = {
   "a value": value,
   "a value or ]": (next, closers, take) => (next === "]" ? close(closers, take) : value(next, closers, take)),

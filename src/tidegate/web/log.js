@@ -6,6 +6,7 @@ import { Journal, connectionText, eventText, patternsIn } from "./journal.js";
 import { make, setShape, shape, visible, write } from "./words.js";
 
 const STILL_MS = 2000; // lines move on only if nobody has touched the list for so long
+const DETAILS = ["names", "values", "JSON"];
 const MARGIN = 4; // lines above and below those in view
 
 /** @param {import("./app.js").Page} page */
@@ -27,7 +28,8 @@ class Log {
     this.controls = new Controls(this);
     this.list = new List(page, () => this.controls.detail.value);
     const title = make("h2", { id: "log-title" }, "Log");
-    this.element = make("section", { className: "log" }, title, this.controls.element, this.list.element, this.list.dialog);
+    const parts = [title, this.controls.element, this.list.element, this.list.dialog];
+    this.element = make("section", { className: "log" }, ...parts);
     this.element.setAttribute("aria-labelledby", "log-title");
     this.follow(page.session.types ?? ["*"]);
     page.client.onGap((/** @type {any} */ gap) => this.journal.gap(gap, page.client.now()));
@@ -87,9 +89,10 @@ class Controls {
     this.log = log;
     const { page, journal } = log;
     const types = (page.session.types ?? ["*"]).join(", ");
-    this.patterns = make("input", { type: "text", value: types, spellcheck: false, autocapitalize: "off", size: 16 });
-    this.filter = make("input", { id: "filter", type: "search", placeholder: "words, -words", spellcheck: false, size: 16 });
-    this.detail = make("select", {}, ...["names", "values", "JSON"].map((text) => make("option", { value: text }, text)));
+    const field = { spellcheck: false, autocapitalize: "off", size: 16 };
+    this.patterns = make("input", { type: "text", value: types, ...field });
+    this.filter = make("input", { id: "filter", type: "search", placeholder: "words, -words", ...field });
+    this.detail = make("select", {}, ...DETAILS.map((text) => make("option", { value: text }, text)));
     this.detail.value = "values";
     this.pause = make("button", { type: "button" }, "Pause");
     const download = make("button", { type: "button" }, "Download");
@@ -107,7 +110,7 @@ class Controls {
     });
     this.detail.addEventListener("change", () => page.paint());
     this.pause.addEventListener("click", () => page.pause(!page.paused));
-    download.addEventListener("click", () => save(journal.download(), `tidegate-${new Date().toISOString().slice(0, 19)}.jsonl`));
+    download.addEventListener("click", () => save(journal.download()));
     clear.addEventListener("click", () => {
       journal.clear();
       page.paint();
@@ -138,17 +141,18 @@ class Controls {
     const { waiting, shown, kept, count } = journal;
     write(this.pause, !page.paused ? "Pause" : waiting ? `Go on · ${plain(waiting)} new` : "Go on");
     this.pause.setAttribute("aria-pressed", String(page.paused));
-    const parts = [this.filter.value ? `${plain(shown.length)} of ${counted(kept, "line")} match` : counted(kept, "line")];
+    const all = counted(kept, "line");
+    const parts = [this.filter.value ? `${plain(shown.length)} of ${all} match` : all];
     if (count > kept) parts.push(`${plain(count - kept)} older not kept`);
     parts.push("heartbeats only if named as a type");
     write(this.counts, parts.join(" · "));
   }
 }
 
-/** @param {string} text @param {string} name */
-function save(text, name) {
+/** @param {string} text */
+function save(text) {
   const url = URL.createObjectURL(new Blob([text], { type: "application/x-ndjson" }));
-  make("a", { href: url, download: name }).click();
+  make("a", { href: url, download: `tidegate-${new Date().toISOString().slice(0, 19)}.jsonl` }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
@@ -176,7 +180,8 @@ class List {
     this.name = make("h2", { id: "log-event" }, "");
     const close = make("button", { type: "button", className: "first" }, "Close");
     const copy = make("button", { type: "button" }, "Copy");
-    this.dialog = make("dialog", { className: "log-event" }, this.name, this.whole, make("div", { className: "row" }, copy, close));
+    const row = make("div", { className: "row" }, copy, close);
+    this.dialog = make("dialog", { className: "log-event" }, this.name, this.whole, row);
     this.dialog.setAttribute("aria-labelledby", "log-event");
     this.whole.setAttribute("aria-label", "The event as JSON");
     close.addEventListener("click", () => this.dialog.close());
@@ -335,7 +340,10 @@ class Row {
   }
 }
 
-/** The shape of a line: of an event only where it tells of trouble, since a log is of the past. @param {import("./journal.js").Line} line */
+/**
+ * The shape of a line: of an event only where it tells of trouble, since a log is of the past.
+ * @param {import("./journal.js").Line} line
+ */
 function shapeOf({ kind, event }) {
   if (kind !== "event") return "unvouched";
   if (event.type === "rpc_error") return "never";

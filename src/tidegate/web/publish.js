@@ -4,6 +4,9 @@ import { jsonError } from "./json-position.js";
 import { refusalText } from "./refusal.js";
 import { make, visible, write } from "./words.js";
 
+const OWN = new Set(["circuit_breaker.state", "source.freshness"]); // of the gateway: nobody else may publish them
+const TYPES = 50;
+
 /** @type {Publish | null} */
 let only = null;
 
@@ -18,12 +21,13 @@ class Publish {
   constructor(page) {
     this.page = page;
     this.types = make("datalist", { id: "publish-types" });
-    this.type = make("input", { id: "publish-type", required: true, pattern: "[a-z0-9_\\-]+(\\.[a-z0-9_\\-]+)*", placeholder: "backup.done" });
-    this.type.setAttribute("list", "publish-types");
+    const field = { spellcheck: false, autocapitalize: "off", autocomplete: "off" };
+    this.type = make("input", { id: "publish-type", required: true, placeholder: "backup.done", ...field });
+    this.type.pattern = "[a-z0-9_\\-]+(\\.[a-z0-9_\\-]+)*";
     this.type.title = "Words of a-z, 0-9, _ and -, separated by dots";
-    this.key = make("input", { id: "publish-key", maxLength: 256 });
-    this.data = make("textarea", { id: "publish-data", rows: 6, required: true, placeholder: '{"ok": true}' });
-    for (const field of [this.type, this.key, this.data]) Object.assign(field, { spellcheck: false, autocapitalize: "off", autocomplete: "off" });
+    this.type.setAttribute("list", "publish-types");
+    this.key = make("input", { id: "publish-key", maxLength: 256, ...field });
+    this.data = make("textarea", { id: "publish-data", rows: 6, placeholder: '{"ok": true}', ...field });
     this.wrong = make("p", { id: "publish-wrong", className: "error" }, "");
     this.data.setAttribute("aria-describedby", "publish-wrong");
     this.retain = make("input", { id: "publish-retain", type: "checkbox" });
@@ -43,13 +47,14 @@ class Publish {
   }
 
   parts() {
+    const keep = make("label", { className: "row" }, this.retain, "Keep it for new clients");
+    const ttl = make("label", { className: "row ttl" }, "for", this.ttl, "seconds");
     return [
       make("h2", { id: "publish-title" }, "Publish an event"),
       labelled("Type", this.type), this.types,
       labelled("Key", this.key, "only if the type describes many things"),
       labelled("Data", this.data, "JSON"), this.wrong,
-      make("div", { className: "row retain" }, make("label", { className: "row" }, this.retain, "Keep it for new clients"),
-        make("label", { className: "row ttl" }, "for", this.ttl, "seconds")),
+      make("div", { className: "row retain" }, keep, ttl),
       this.error, this.answer,
       make("div", { className: "row" }, this.close, this.go),
     ];
@@ -68,10 +73,10 @@ class Publish {
   }
 
   open() {
-    const known = new Set(this.page.client.store.list("*").filter((/** @type {any} */ value) => value.stale === null).map((/** @type {any} */ value) => value.type));
-    known.delete("circuit_breaker.state");
-    known.delete("source.freshness");
-    this.types.replaceChildren(...[...known].slice(0, 50).map((type) => make("option", { value: type })));
+    /** @type {{ type: string, stale: boolean | null }[]} */
+    const values = this.page.client.store.list("*");
+    const known = new Set(values.filter(({ type, stale }) => stale === null && !OWN.has(type)).map(({ type }) => type));
+    this.types.replaceChildren(...[...known].slice(0, TYPES).map((value) => make("option", { value })));
     this.paintTtl();
     this.say("", "");
     this.dialog.showModal();
@@ -92,7 +97,8 @@ class Publish {
   /** Whether the data is JSON; says where it is not. */
   check() {
     const wrong = jsonError(this.data.value);
-    write(this.wrong, wrong ? `Not JSON at line ${wrong.line}, column ${wrong.column}: expected ${wrong.expected}` : "");
+    const where = wrong && `line ${wrong.line}, column ${wrong.column}`;
+    write(this.wrong, wrong ? `Not JSON at ${where}: expected ${wrong.expected}.` : "");
     if (wrong) this.data.setAttribute("aria-invalid", "true");
     else this.data.removeAttribute("aria-invalid");
     return wrong;

@@ -108,7 +108,7 @@ export class Samples {
 
   /** @param {number} slot */
   #moveTo(slot) {
-    // Less than the last by a little: the clock was adjusted. By more: it was set back, and the rest lies in the future.
+    // A little less than the last: the clock was adjusted. Much less: it was set back, and the rest is in the future.
     if (slot < this.#last - 2 || slot - this.#last >= SLOTS) this.#flags.fill(0);
     else for (let next = this.#last + 1; next <= slot; next += 1) this.#flags[next % SLOTS] = 0;
     if (slot > this.#last || slot < this.#last - 2) this.#last = slot;
@@ -135,7 +135,9 @@ export function sparkPaths(samples, nowMs, width, height) {
     most > least ? round(height - pad - ((height - 2 * pad) * (number - least)) / (most - least)) : round(height / 2);
   const { lines, gaps } = stretches(samples, nowMs);
   const line = lines.map((points) => stroke(points.map(({ slot, number }) => [x(slot), y(number)]))).join("");
-  const hatched = gaps.map(([from, to]) => hatch(x(Math.min(from, right - 1)), x(Math.max(to, from + 1)), height)).join("");
+  /** @param {[number, number]} gap At least one slot wide, to be seen. */
+  const hatchedGap = ([from, to]) => hatch(x(Math.min(from, right - 1)), x(Math.max(to, from + 1)), height);
+  const hatched = gaps.map(hatchedGap).join("");
   const end = samples.vouched ? lines.at(-1)?.at(-1) : undefined;
   return { line, hatched, dot: end ? `M${x(end.slot)} ${y(end.number)}h0` : "" };
 }
@@ -202,7 +204,8 @@ export function hatch(left, right, height) {
   let path = "";
   for (let foot = Math.ceil((left - height) / HATCH) * HATCH; foot < right; foot += HATCH) {
     const [from, to] = [Math.max(foot, left), Math.min(foot + height, right)];
-    if (from < to) path += `M${round(from)} ${round(height - (from - foot))}L${round(to)} ${round(height - (to - foot))}`;
+    const [low, high] = [height - (from - foot), height - (to - foot)];
+    if (from < to) path += `M${round(from)} ${round(low)}L${round(to)} ${round(high)}`;
   }
   return path;
 }
