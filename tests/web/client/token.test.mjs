@@ -202,7 +202,8 @@ inWorld("reconnect() after a refusal asks for a token anew", async (world) => {
 for (const [lifeS, dueS] of [
   [600, 540],
   [100, 70],
-  [40, 20],
+  [40, 10],
+  [20, 10],
 ]) {
   inWorld(`a JWT that lives ${lifeS} s is renewed after ${dueS} s`, async (world) => {
     world.gateway.starts();
