@@ -10,7 +10,7 @@ demo: $(or $(wildcard $(STAMP)/python),$(STAMP)/program)
 	$(BIN)/tidegate demo
 
 check: $(STAMP)/python $(STAMP)/tools
-	tools/run-checks
+	$(BIN)/python tools/run-checks
 
 test: $(STAMP)/python
 	$(BIN)/pytest -m "not real"

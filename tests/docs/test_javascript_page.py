@@ -66,7 +66,7 @@ def test_every_state_is_explained() -> None:
 @needs("ws")
 def test_the_examples_have_the_right_types(tmp_path: Path) -> None:
     (tmp_path / "ws.d.ts").write_text('declare module "ws" { export const WebSocket: any; }')
-    assert len(EXAMPLES) > 8
+    assert len(EXAMPLES) > 9
     for number, (kind, text) in enumerate(EXAMPLES):
         code = re.sub(r'"http://[^"]*/client\.js"', '"tidegate"', text)
         code = re.sub(r'"http://[^"]*/(value\.js)"', rf'"{WEB}/\1"', code)

@@ -12,6 +12,7 @@ import { Values } from "./values.js";
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
 const SHORT = ["connecting", "waiting", "offline"]; // a loss may turn out to be short
+const FINAL = ["refused", "closed"];
 const EVENTS_WITHOUT_SEQ = ["heartbeat", "notification"];
 
 /** What the gateway answered to `publish`, if it did not take it. */
@@ -191,7 +192,7 @@ export class Client {
       const look = () => {
         const { state, reason } = this.status;
         if (signal?.aborted) reject(signal.reason);
-        else if (state === "refused" || state === "closed") reject(new Error(`${state}: ${reason}`));
+        else if (FINAL.includes(state)) reject(new Error(`${state}: ${reason}`));
         else if (state === "live" && this.#isSettled) resolve();
         else return;
         this.#settling.delete(look);
@@ -233,7 +234,7 @@ export class Client {
     this.#ended.abort();
     for (const end of [...this.#queues]) end();
     for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
-    this.#connector.stop("closed", "closed by this page");
+    this.#connector.stop("closed", "closed here");
   }
 
   /** @param {string} pattern @param {() => void} changed */
@@ -366,7 +367,7 @@ export class Client {
   #refused({ code, message, retryable }) {
     const [pattern, ...others] = /** @type {string[]} */ (this.#asked);
     if (retryable) return void setTimeout(() => this.#answered(), 1000);
-    this.#oneByOne = others.length > 0 || this.#oneByOne;
+    this.#oneByOne ||= others.length > 0;
     if (!others.length) {
       this.#uncovered.add(pattern);
       this.#connector.set({ reason: `${code}: ${message}` });
@@ -415,11 +416,14 @@ export class Client {
     if (owner?.aborted) queueMicrotask(() => this.close());
     const connector = this.#connector;
     const shown = () => connector.hear("shown", 250);
+    const pause = (/** @type {string} */ why) => {
+      if (!FINAL.includes(this.status.state)) connector.stop("paused", why);
+    };
     const hidden = () => {
       clearTimeout(this.#hiddenTimer);
       if (document.visibilityState === "visible") shown();
       else if (closeWhenHiddenS !== null) {
-        this.#hiddenTimer = setTimeout(() => connector.stop("paused", "hidden"), 1000 * closeWhenHiddenS);
+        this.#hiddenTimer = setTimeout(() => pause("hidden"), 1000 * closeWhenHiddenS);
       }
     };
     /** @type {(target: any, name: string, call: (event: any) => void) => void} */
@@ -427,7 +431,7 @@ export class Client {
     listen(globalThis, "online", () => connector.hear("online", 2000));
     listen(globalThis, "offline", () => connector.probe());
     listen(globalThis, "pageshow", shown);
-    listen(globalThis, "pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"));
+    listen(globalThis, "pagehide", ({ persisted }) => persisted && pause("left"));
     listen(globalThis.document, "visibilitychange", hidden);
     listen(globalThis.document, "resume", shown);
   }

@@ -140,7 +140,7 @@ export class Connector {
 
   ping() {
     this.#pingedAt = performance.now();
-    this.send({ type: "ping", id: this.#pingedAt });
+    this.send({ type: "ping", id: `${this.#pingedAt}` });
   }
 
   /** The page is shown, or online again: try within `withinMs`. @param {string} cause @param {number} withinMs */
@@ -216,7 +216,7 @@ export class Connector {
     try {
       message = JSON.parse(text);
     } catch {
-      return this.#wait(`expected a message of a gateway, got ${text.slice(0, 40)}`);
+      return this.#wait(`expected a message, got ${text.slice(0, 40)}`);
     }
     const { type, id, data } = message;
     const awaited = this.position.awaitsSynced;
@@ -232,7 +232,8 @@ export class Connector {
     }
     this.#owner.received(message);
     if ((awaited || type === "synced") && !this.position.awaitsSynced) this.#synced();
-    if (this.status.state === "quiet") this.#isItBack(type);
+    // A frame may have been under way since before the silence; the answer to a ping has not.
+    if (this.status.state === "quiet" && (type === "pong" || this.#isSse)) this.set({ state: "live", reason: null });
     if (performance.now() - this.#pingedAt > PING_EVERY_MS) this.ping();
   }
 
@@ -251,7 +252,8 @@ export class Connector {
 
   /** @param {any} message */
   #ponged({ id, timestamp }) {
-    if (id === this.#pingedAt) this.set({ roundTripMs: Math.round(10 * this.clock.sample(timestamp, id)) / 10 });
+    const sentAt = this.#pingedAt;
+    if (id === `${sentAt}`) this.set({ roundTripMs: Math.round(10 * this.clock.sample(timestamp, sentAt)) / 10 });
   }
 
   #synced() {
@@ -268,12 +270,6 @@ export class Connector {
   #dead(reason) {
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
     this.#wait(reason);
-  }
-
-  // A frame may have been under way since before the silence; the answer to a ping has not.
-  /** @param {string} type */
-  #isItBack(type) {
-    if (type === "pong" || this.#isSse) this.set({ state: "live", reason: null });
   }
 
   // How a connection, or an attempt, ended decides what follows.

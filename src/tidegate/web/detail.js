@@ -24,6 +24,8 @@ class Detail {
     this.type = "";
     /** @type {string | undefined} */
     this.keyName = undefined;
+    /** @type {any} */
+    this.kept = null; // what is shown
     this.json = new Json();
     /** @type {Map<string, ReturnType<typeof trendLine>>} */
     this.trends = new Map();
@@ -70,6 +72,7 @@ class Detail {
   open([type = "", key]) {
     this.type = type;
     this.keyName = key;
+    this.kept = null;
     this.trends.clear();
     this.numbers.replaceChildren();
     this.json.clear();
@@ -90,8 +93,9 @@ class Detail {
   }
 
   paint() {
-    const value = this.value();
     const { page } = this;
+    const isKept = page.paused && this.kept;
+    const value = isKept ? this.kept : this.value();
     const now = page.client.now();
     const isMissing = !value;
     this.element.classList.toggle("missing", isMissing);
@@ -101,19 +105,28 @@ class Detail {
       write(this.age, " ");
       return;
     }
-    const shown = page.paused ? { ...value, state: "unvouched" } : value;
     page.history.judge(value, now);
+    if (!isKept) this.paintAll(value, now);
+    this.kept = value;
+    const shown = page.paused || this.json.isHeld ? { ...value, state: "unvouched" } : value;
     this.state.dataset.state = this.element.dataset.state = shown.state;
     setShape(this.mark, shown.state);
     write(this.word, stateInWords(shown, now));
-    const source = page.status?.sources.find((/** @type {any} */ one) => one.type === value.type);
-    write(this.age, ageInWords(value, source, now, page.showsAbsolute));
-    this.paintWhy(value, now);
-    if (page.paused) return;
+    write(this.age, ageInWords(shown, this.source(), now, page.showsAbsolute));
+    this.paintWhy(shown, now);
+  }
+
+  /** @param {any} value @param {number} now */
+  paintAll(value, now) {
     this.json.paint(was(value) === "never" ? undefined : value.data);
-    this.paintFacts(value, source);
+    this.paintFacts(value, this.source());
     this.paintNumbers(value, now);
     this.paintEvents(value);
+  }
+
+  /** What the status says of its source, if it has one. */
+  source() {
+    return this.page.status?.sources.find((/** @type {any} */ { type }) => type === this.type);
   }
 
   /** @param {any} value @param {number} now */
@@ -161,8 +174,7 @@ class Detail {
   }
 
   async pollNow() {
-    const { backend } = this.page.status.sources.find((/** @type {any} */ one) => one.type === this.type);
-    await this.ask("Asked.", `/api/v1/backends/${encodeURIComponent(backend)}/poll`, "POST");
+    await this.ask("Asked.", `/api/v1/backends/${encodeURIComponent(this.source().backend)}/poll`, "POST");
   }
 
   askToForget() {

@@ -14,12 +14,7 @@ const RATE_S = 5;
 const LATE_MS = 30000; // a gateway that is so long behind the time that it has named is not just restarting
 const NOTICES = 3;
 
-/** @param {import("./app.js").Page} page */
-export function head(page) {
-  return new Head(page);
-}
-
-class Head {
+export class Head {
   /** @param {import("./app.js").Page} page */
   constructor(page) {
     this.page = page;
@@ -27,7 +22,6 @@ class Head {
     this.events = 0;
     this.rate = 0;
     this.rateAt = 0;
-    this.heardAt = 0; // the newest event: from then on nobody has vouched
     this.wasLive = false;
     this.cutAt = 0; // when the connection was last seen to be lost, or 0
     this.backAt = 0; // the end of the wait that a draining gateway has named, or 0
@@ -47,7 +41,6 @@ class Head {
     const { client } = this.page;
     client.onGap((/** @type {any} */ gap) => this.gap(gap));
     this.rateAt = performance.now();
-    this.heardAt = client.now();
     byId("publish").addEventListener("click", () => this.page.publish());
     byId("sign-out").addEventListener("click", () => {
       sessionStorage.removeItem("token");
@@ -59,7 +52,6 @@ class Head {
   arrived(event) {
     const { client } = this.page;
     this.events += 1;
-    this.heardAt = client.now();
     if (event.type === "heartbeat") this.clients = event.data.clients;
     if (event.type !== "notification") return;
     if (event.data.code === "DRAINING") this.backAt = client.now() + (event.data.retry_after_ms ?? 0);
@@ -75,7 +67,7 @@ class Head {
       const names = Object.entries(skipped).map(([type, n]) => `${plain(/** @type {number} */ (n))} of ${visible(type)}`);
       const what = names.length > 4 ? [...names.slice(0, 4), "…"] : names;
       this.notice(`Events were skipped, because this page read too slowly: ${what.join(", ")}. Values are complete`);
-    } else {
+    } else if (reason === "history_truncated") {
       this.notice("This page was away for too long to be told what it missed: values are complete, the log has a gap");
     }
   }
@@ -163,7 +155,7 @@ class Head {
     if (this.backAt && now < this.backAt + LATE_MS) {
       return { ...this.draining(), kind: "away", text: `${this.draining().text} · what you see may be old` };
     }
-    const since = span((now - Math.min(this.heardAt, this.cutAt)) / 1000);
+    const since = span((now - status.since) / 1000);
     const left = status.retryAt === null ? 0 : (status.retryAt - now) / 1000;
     const next = left > 0 ? ` · next try in ${span(Math.ceil(left))}` : status.state === "quiet" ? "" : " · trying now";
     if (!this.wasLive) return { kind: "away", text: `The gateway does not answer${next}`, label: "Now", act };

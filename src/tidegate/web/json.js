@@ -18,6 +18,7 @@ export class Json {
     /** @type {any} */
     this.data = Symbol("nothing");
     this.isFirst = true;
+    this.isHeld = false; // what is selected is older than what has come
   }
 
   /** Begin with another value. */
@@ -26,13 +27,16 @@ export class Json {
     this.lines = [];
     this.data = Symbol("nothing");
     this.isFirst = true;
+    this.isHeld = false;
+    this.held.hidden = true;
   }
 
-  /** Show `data`; nothing for undefined. What is selected stays as it is. @param {any} data */
+  /** Show `data`; nothing for undefined. While something in it is selected, it stays as it is. @param {any} data */
   paint(data) {
-    const isHeld = isSelected(this.pre);
-    this.held.hidden = !isHeld;
-    if (data === this.data || isHeld) return;
+    if (data === this.data) return;
+    this.isHeld = isSelected(this.pre);
+    this.held.hidden = !this.isHeld;
+    if (this.isHeld) return;
     this.data = data;
     this.text = data === undefined ? "" : JSON.stringify(data, null, 2);
     this.firstNumber = numbers(data, 1)[0]?.[0] ?? "";

@@ -6,6 +6,7 @@ import { isSelected, setAttribute } from "./rows.js";
 import { sparkline } from "./spark.js";
 import { make, reasonInWords, setShape, shape, stateInWords, visible, was, write } from "./words.js";
 
+const TEXT_MS = 5000; // a text for screen readers need not be newer
 const TREND = /** @type {const} */ ([96, 24]);
 
 /** @typedef {{ page: import("./app.js").Page, now: number, sources: Map<string, any>, characters: number }} Context */
@@ -40,20 +41,24 @@ class ValueRow {
     /** @type {{ element: HTMLElement, name: HTMLElement, text: HTMLElement }[]} */
     this.slots = [];
     this.shownData = /** @type {any} */ (Symbol("nothing"));
+    this.isHeld = false;
+    this.characters = 0;
+    this.textAt = 0;
   }
 
   /** @param {{ value: any, name: string, isMember: boolean }} item @param {Context} context */
-  paint({ value, name, isMember }, context) {
+  paint({ value: told, name, isMember }, context) {
     const { element } = this;
-    if (element.dataset.name !== name) this.rename(value, name);
+    if (element.dataset.name !== name) this.rename(told, name);
+    this.isHeld = false;
+    this.paintData(told, context);
+    const value = this.isHeld ? { ...told, state: "unvouched" } : told; // what is held may be old
     setAttribute(element, "data-state", value.state);
     setAttribute(element, "data-was", was(value));
     element.classList.toggle("member", isMember);
     setShape(this.shape, value.state);
     write(this.word, stateInWords(value, context.now));
-    const isHeld = isSelected(this.fields);
-    if (!isHeld) this.paintData(value, context);
-    this.paintAge(value, context, isHeld);
+    this.paintAge(value, context);
     this.paintWhy(value, context);
     this.paintTrend(value, context);
   }
@@ -74,8 +79,6 @@ class ValueRow {
     const isNothing = value.data === null && value.stale;
     const key = isNothing ? was(value) : value.data;
     if (key === this.shownData && characters === this.characters) return;
-    this.shownData = key;
-    this.characters = characters;
     const nothing = was(value) === "never" ? "no answer yet" : "no value any more";
     const { fields: all, more } = isNothing ? { fields: [{ name: "", text: nothing }], more: 0 } : fields(value.type, value.data);
     let room = characters;
@@ -87,12 +90,14 @@ class ValueRow {
       this.slot(at, field);
       at += 1;
     }
-    for (const slot of this.slots.slice(at)) slot.element.hidden = true;
+    for (const slot of this.slots.slice(at)) if (!slot.element.hidden) slot.element.hidden = true;
     const left = all.filter(({ text }) => text !== value.key).length - at + more;
     this.more.hidden = left === 0;
     if (left) write(this.more, `+${left}`);
     this.fields.append(this.more);
     this.fields.classList.toggle("nothing", isNothing);
+    this.characters = characters;
+    this.shownData = this.isHeld ? Symbol("held") : key;
   }
 
   /** @param {number} at @param {{ name: string, text: string }} field */
@@ -105,20 +110,27 @@ class ValueRow {
       this.fields.insertBefore(slot.element, this.more.parentNode ? this.more : null);
     }
     slot.element.hidden = false;
-    write(slot.name, visible(field.name));
-    write(slot.text, visible(field.text));
+    this.put(slot.name, visible(field.name));
+    this.put(slot.text, visible(field.text));
   }
 
-  /** @param {any} value @param {Context} context @param {boolean} isHeld */
-  paintAge(value, { now, sources, page }, isHeld) {
+  /** Write, unless the reader has selected just this. @param {Element} element @param {string} text */
+  put(element, text) {
+    if (element.textContent === text) return;
+    if (isSelected(element)) this.isHeld = true;
+    else write(element, text);
+  }
+
+  /** @param {any} value @param {Context} context */
+  paintAge(value, { now, sources, page }) {
     const at = askedAt(value);
     const source = sources.get(value.type);
     const isUnchanged = value.state === "fresh" && source?.on_change;
     if (this.age.dateTime !== (at ?? "")) this.age.dateTime = at ?? "";
     write(this.age, isUnchanged ? `within ${span(Math.ceil(source.max_age_s))}` : ageOf(at, now, page.showsAbsolute));
-    const note = isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
+    const note = this.isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
     this.note.hidden = !note;
-    this.note.classList.toggle("held", isHeld);
+    this.note.classList.toggle("held", this.isHeld);
     if (note) write(this.note, note);
   }
 
@@ -142,7 +154,7 @@ class ValueRow {
     }
     const [path, samples] = first;
     this.spark.draw(samples, now);
-    if (this.textAt === undefined || now - this.textAt > 5000 || now < this.textAt) {
+    if (Math.abs(now - this.textAt) > TEXT_MS) {
       this.textAt = now;
       write(this.sparkText, samples.text(now, (n) => number(path, n)));
     }

@@ -67,6 +67,8 @@ class ValuesSection {
     this.hasWaiting = false; // another order waits for the reader to be still
     /** @type {{ row: string, scroll: number } | null} */
     this.left = null;
+    /** What is on a wall besides trouble: `?kiosk&types=rack.*,system.status`. */
+    this.wall = (new URLSearchParams(location.search).get("types") ?? "").split(",").filter(Boolean);
     this.listen();
   }
 
@@ -237,6 +239,7 @@ class ValuesSection {
 
   /** @param {any} value @param {string[]} words */
   isChosen(value, words) {
+    if (this.page.isKiosk && this.wall.length) return isTrouble(value) || this.wall.some((pattern) => matches(pattern, value.type));
     if (this.state === "trouble" && !isTrouble(value)) return false;
     if (this.state === "fresh" && value.state !== "fresh") return false;
     if (this.state === "published" && value.state !== "published") return false;
@@ -247,7 +250,7 @@ class ValuesSection {
   /** A group stands where its worst member would. @param {string} type @param {any[]} members @param {boolean} isSought */
   group(type, members, isSought) {
     members.sort((a, b) => this.compare(a, b));
-    const isOpen = isSought || this.open_.has(type) || this.page.isKiosk;
+    const isOpen = isSought || this.open_.has(type);
     const lifted = members.filter((value) => RANKS[was(value)] < RANKS.fresh);
     const under = isOpen ? members : lifted.length <= LIFTED ? lifted : [];
     /** @type {GroupItem} */
@@ -324,6 +327,11 @@ class ValuesSection {
     else return false;
     return true;
   }
+}
+
+/** @param {string} pattern @param {string} type */
+function matches(pattern, type) {
+  return pattern === "*" || pattern === type || (pattern.endsWith(".*") && type.startsWith(pattern.slice(0, -1)));
 }
 
 /** By what it is, or was while it was vouched for: losing the connection moves no row. @param {any} value */
