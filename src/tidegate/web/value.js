@@ -161,8 +161,9 @@ function reasonOf(value, status, now) {
   if (value.state === "unvouched") said.push(`no contact with the gateway${status.reason ? `: ${status.reason}` : ""}`);
   if (value.error_code) said.push(reasonInWords(value));
   if (value.retry_at) said.push(`asked again by ${clock(Date.parse(value.retry_at), now)} at the latest`);
-  if (value.source === null) said.push(`published at ${clock(Date.parse(value.timestamp), now)}`);
-  else said.push(`${value.as_of ? `as of ${clock(Date.parse(value.as_of), now)}, ` : ""}from ${value.source}`);
+  if (value.stale === null) said.push(`published at ${clock(Date.parse(value.timestamp), now)}`);
+  if (value.as_of) said.push(`as of ${clock(Date.parse(value.as_of), now)}`);
+  if (value.source) said.push(`from ${value.source}`);
   return said.join("; ");
 }
 
