@@ -352,7 +352,7 @@ export class Connector {
     clearTimeout(this.#timer);
     const inMs = this.tokens.renewInMs(this.clock.now());
     const { signal } = this.#run;
-    if (inMs !== null) this.#timer = setTimeout(() => this.#renew(signal), inMs);
+    if (inMs !== null && this.link?.send) this.#timer = setTimeout(() => this.#renew(signal), inMs);
   }
 
   /** @param {AbortSignal} signal */
