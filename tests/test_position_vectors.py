@@ -1,6 +1,7 @@
 """`docs/vectors`: every client that we have comes back to where it was, and loses nothing."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -74,20 +75,11 @@ def test_a_client_comes_back_to_where_it_was(vector: Json, client: NewClient) ->
 
 @pytest.mark.real
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node: see tools/install-check-tools")
-def test_our_own_page_comes_back_to_where_it_was() -> None:
-    command = ["node", str(ROOT / "tests/support/run-vectors.mjs"), str(DIRECTORY)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    made = dict(map(json.loads, ran.stdout.splitlines()))
-    assert made.keys() == {file.name for file in DIRECTORY.iterdir()}
-    for name, outcomes in made.items():
-        steps = json.loads((DIRECTORY / name).read_text())["steps"]
-        for number, (step, outcome) in enumerate(zip(steps, outcomes, strict=True), 1):
-            if "receive" in step:
-                assert outcome == step["position"], f"{name}, step {number}"
-            if "cut" in step:
-                url, later = outcome
-                assert Query.of(url) == Query.of(step["cut"]["url"]), f"{name}, step {number}"
-                assert sorted(later) == sorted(step["cut"]["subscribe"]), f"{name}, step {number}"
+def test_the_javascript_client_came_back_to_where_it_was() -> None:
+    command = ["node", "--test", "--test-reporter=tap", str(ROOT / "tests/web/client/position.test.mjs")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    passed = set(re.findall(r"^ *ok \d+ - vector (\S+\.json)", ran.stdout, re.MULTILINE))
+    assert passed == {file.name for file in DIRECTORY.iterdir()}, ran.stdout
 
 
 @VECTORS

@@ -10,6 +10,9 @@ import { useCallback, useSyncExternalStore } from "react";
  */
 export function useValue(client, type, key) {
   // React would subscribe anew at each render if it got a new function at each render.
-  const subscribe = useCallback((changed) => client.store.subscribe(type, changed), [client, type]);
+  const subscribe = useCallback(
+    (/** @type {() => void} */ changed) => client.store.subscribe(type, changed),
+    [client, type],
+  );
   return useSyncExternalStore(subscribe, () => client.store.get(type, key));
 }

@@ -17,7 +17,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     it failed, the count starts again at 1.
 
     The defaults are those of a gateway's clients: soon back after a restart, but not all at the same moment, and few
-    attempts at a gateway that stays away. The page ``/`` has the same, in web/reconnect.mjs.
+    attempts at a gateway that stays away. The JavaScript client has the same: clients/js/src/backoff.js.
     """
 
     first_s: float = 1.0

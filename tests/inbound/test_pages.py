@@ -19,7 +19,6 @@ KINDS = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml; charset=utf-8",
     ".ts": "text/plain; charset=utf-8",
 }
@@ -69,7 +68,19 @@ def test_what_lies_about_in_the_directory_is_not_served(tmp_path: Path) -> None:
     for name in ("index.html", "embed.html", "app.js", "app.css", "logo.svg", "client.d.ts"):
         (tmp_path / name).write_text(name)
     for name in (
-        *(".html", ".js", ".app.js.swp", ".env", "app.js~", "app.js.orig", "#app.js#", "app", "app.ts", "app.JS"),
+        *(
+            ".html",
+            ".js",
+            "app.mjs",
+            ".app.js.swp",
+            ".env",
+            "app.js~",
+            "app.js.orig",
+            "#app.js#",
+            "app",
+            "app.ts",
+            "app.JS",
+        ),
         *("app.test.js", "app.js.map", "package.json", "tidegate.toml", "token", "client.py", "client.d.ts.old"),
     ):
         (tmp_path / name).write_text("hidden")

@@ -18,7 +18,10 @@ UPGRADE = (
 )
 HEAD = "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n"
 ALL_ROUTES = [
-    *(("GET", path) for path in ("/", "/app.js", "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json")),
+    *(
+        ("GET", path)
+        for path in ("/", "/client.js", "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json")
+    ),
     *(("GET", f"/api/v1/{path}") for path in ("status", "status/circuit-breaker", "snapshot", "snapshot/x", "clients")),
     *(("HEAD", path) for path in ("/", "/metrics", "/api/v1/snapshot", "/api/v1/events")),
     *(("POST", f"/api/v1/{path}") for path in ("events", "backends/x/poll", "circuit-breaker/x/reset")),

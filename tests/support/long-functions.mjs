@@ -14,7 +14,7 @@ function visit(node, name, file) {
   const own = node.id?.name ?? node.key?.name ?? node.left?.property?.name ?? name;
   const { start, end } = node.loc;
   if (/Function/.test(node.type) && end.line - start.line + 1 > Number(lines)) {
-    found.push(`${file}:${start.line} ${own}: ${end.line - start.line + 1} lines`);
+    found.push(`${file}: ${own}`);
   }
   for (const child of Object.values(node)) [child].flat().forEach((one) => visit(one, own, file));
 }

@@ -39,7 +39,7 @@ class SteeredBackend:
         self.port = 0
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def url(self) -> str:
@@ -61,19 +61,25 @@ class SteeredBackend:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for writer in list(self._writers):
+        talks = dict(self._talks)
+        for task, writer in talks.items():
             writer.transport.abort()
-        self._changed.set()
+            task.cancel()
+        await asyncio.gather(*talks)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks[task] = writer
         peer = Peer(reader, writer, 0)
-        with contextlib.suppress(EOFError, OSError):
-            while self._server is not None:
-                path = (await peer.request()).line.split()[1]
-                await peer.send(await self._answer(path))
-        self._writers.discard(writer)
-        writer.close()
+        try:
+            with contextlib.suppress(EOFError, OSError, asyncio.CancelledError):
+                while True:
+                    path = (await peer.request()).line.split()[1]
+                    await peer.send(await self._answer(path))
+        finally:
+            self._talks.pop(task)
+            writer.close()
 
     async def _answer(self, path: str) -> bytes:
         while self.mode == "hangs" or path in self.silent:

@@ -100,7 +100,7 @@ async def busy_page() -> AsyncIterator[tuple[Visitor, Publisher]]:
         publisher = Publisher(running)
         await publisher.once_each()
         async with visited(browser, running.url, record=False) as visitor:
-            await visitor.page.locator("[data-group='rack.node']").click()
+            await visitor.page.locator("[data-group='rack.node'] button").click()
             await visitor.row("rack.node", "n0000").wait_for()
             publishing = asyncio.create_task(publisher.forever())
             try:

@@ -1,4 +1,4 @@
-"""The parts of the page that need no browser, tested where they run: by `node --test`, one process for each file."""
+"""The client, and the parts of the page that need no browser, tested by `node --test`, one process for each file."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = sorted((Path(__file__).parent / "page").glob("*.test.mjs"))
+FILES = sorted(Path(__file__).parent.glob("*/*.test.mjs"))
 
 pytestmark = [
     pytest.mark.real,
@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.removesuffix(".test.mjs"))
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name.removesuffix('.test.mjs')}")
 def test_its_tests_pass_under_node(file: Path) -> None:
     run = subprocess.run(["node", "--test", file], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -8,9 +8,9 @@ export class Backoff {
   #earlyAt = {};
   #rules;
 
-  /** @param {{ firstS?: number, maxS?: number, healS?: number }} rules */
-  constructor({ firstS = 1, maxS = 8, healS = 5 } = {}) {
-    this.#rules = { firstMs: 1000 * firstS, maxMs: 1000 * maxS, healMs: 1000 * healS };
+  /** @param {{ firstS?: number, maxS?: number, healS?: number }} [rules] */
+  constructor(rules) {
+    this.#rules = { firstS: 1, maxS: 8, healS: 5, ...rules };
   }
 
   /** The gateway wants no attempt in the next `ms`. @param {number} ms */
@@ -25,10 +25,10 @@ export class Backoff {
 
   /** When to try again after an attempt, or a connection that lived so long. @param {number} livedMs */
   next(livedMs) {
-    const { firstMs, maxMs, healMs } = this.#rules;
-    this.failures = livedMs >= healMs ? 1 : this.failures + 1;
-    const delayMs = Math.min(maxMs, firstMs * 2 ** (this.failures - 1)) * (0.5 + Math.random() / 2);
-    return Math.max(performance.now(), this.#notBefore) + delayMs;
+    const { firstS, maxS, healS } = this.#rules;
+    this.failures = livedMs >= 1000 * healS ? 1 : this.failures + 1;
+    const delayS = Math.min(maxS, firstS * 2 ** (this.failures - 1)) * (0.5 + Math.random() / 2);
+    return Math.max(performance.now(), this.#notBefore) + 1000 * delayS;
   }
 
   /**

@@ -1,8 +1,5 @@
 // How the client calls other people's functions.
 
-/** @type {Partial<Document>} */
-export const page = globalThis.document ?? {};
-
 /** A bug in a listener stops nobody else. @param {() => void} call */
 export function safely(call) {
   try {
@@ -14,6 +11,6 @@ export function safely(call) {
 
 /** Before the next frame is painted; a page that is hidden paints none. @param {() => void} call */
 export function nextFrame(call) {
-  if (page.visibilityState === "visible") requestAnimationFrame(call);
+  if (globalThis.document?.visibilityState === "visible") requestAnimationFrame(call);
   else (/** @type {any} */ (globalThis).setImmediate ?? setTimeout)(call);
 }

@@ -2,7 +2,7 @@
 // type and key, and says of each whether the gateway vouches for it at this moment. docs/javascript.md explains its use,
 // docs/protocol.md the protocol. Runs in browsers, workers and Node.
 
-import { page, safely } from "./calling.js";
+import { safely } from "./calling.js";
 import { Connector } from "./connector.js";
 import { refusal } from "./links.js";
 import { OWN_TYPES, PATTERN, covers, matches } from "./patterns.js";
@@ -12,6 +12,7 @@ import { Values } from "./values.js";
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
 const SHORT = ["connecting", "waiting", "offline"]; // a loss may turn out to be short
+const FINAL = ["refused", "closed"];
 const EVENTS_WITHOUT_SEQ = ["heartbeat", "notification"];
 
 /** What the gateway answered to `publish`, if it did not take it. */
@@ -46,6 +47,8 @@ export class Client {
   #graceTimer = /** @type {any} */ (0);
   #hiddenTimer = /** @type {any} */ (0);
   #reopenTimer = /** @type {any} */ (0);
+  /** @type {Set<() => void>} */
+  #queues = new Set(); // what ends those that `events` has made
   /** @type {Set<() => void>} */
   #settling = new Set(); // called when something may have become ready
   #isPlanned = false; // a look at the patterns comes in this turn of the event loop
@@ -135,15 +138,17 @@ export class Client {
    */
   events(pattern, { signal, buffer = 1000, overflow = "drop-oldest" } = {}) {
     const queue = new Queue(buffer, overflow === "latest");
-    const offs = [this.on(pattern, (event) => queue.push(event)), this.onGap((gap) => queue.push(gap))];
+    const push = (/** @type {any} */ item) => queue.push(item);
+    const offs = [this.on(pattern, push), this.onGap(push)];
     const end = () => {
       for (const off of offs) off();
+      this.#queues.delete(end);
+      signal?.removeEventListener("abort", end);
       queue.end();
     };
-    for (const ended of [signal, this.#ended.signal]) {
-      if (ended?.aborted) end();
-      ended?.addEventListener("abort", end, { once: true });
-    }
+    this.#queues.add(end);
+    signal?.addEventListener("abort", end);
+    if (signal?.aborted || this.#ended.signal.aborted) end();
     const over = async () => (end(), { done: /** @type {const} */ (true), value: undefined });
     return { next: () => queue.next(), return: over, [Symbol.asyncIterator]: function () { return this; } };
   }
@@ -187,7 +192,7 @@ export class Client {
       const look = () => {
         const { state, reason } = this.status;
         if (signal?.aborted) reject(signal.reason);
-        else if (state === "refused" || state === "closed") reject(new Error(`${state}: ${reason}`));
+        else if (FINAL.includes(state)) reject(new Error(`${state}: ${reason}`));
         else if (state === "live" && this.#isSettled) resolve();
         else return;
         this.#settling.delete(look);
@@ -227,8 +232,9 @@ export class Client {
   close() {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
+    for (const end of [...this.#queues]) end();
     for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
-    this.#connector.stop("closed", "closed by this page");
+    this.#connector.stop("closed", "closed here");
   }
 
   /** @param {string} pattern @param {() => void} changed */
@@ -247,7 +253,7 @@ export class Client {
   // Patterns are counted: a pattern is subscribed to as long as anybody holds it.
   /** @param {string} pattern @param {() => void} ended @param {AbortSignal} [signal] */
   #hold(pattern, ended, signal) {
-    if (!PATTERN.test(pattern)) throw new TypeError(`expected an event type, a prefix like a.b.*, or *, got "${pattern}"`);
+    if (!PATTERN.test(pattern)) throw new TypeError(`expected a pattern like a.b, a.b.* or *, got "${pattern}"`);
     this.#patterns.set(pattern, (this.#patterns.get(pattern) ?? 0) + 1);
     this.#plan();
     let isOver = false;
@@ -289,8 +295,8 @@ export class Client {
   // Brings what is subscribed to in line with what is wanted: one message at a time.
   #subscribe() {
     const { position, isConnected, link } = this.#connector;
-    this.#values.show();
     if (!isConnected || this.#asked || position.awaitsSynced) return;
+    this.#values.show();
     const wanted = this.#wanted();
     const removed = position.subscribed.filter((pattern) => !wanted.includes(pattern));
     const added = wanted.filter((pattern) => !position.subscribed.includes(pattern));
@@ -299,7 +305,6 @@ export class Client {
       this.#asked = added;
       this.#reopenTimer = setTimeout(() => this.#connector.attempt(), 200);
     } else if (removed.length) {
-      this.#values.sift();
       this.#ask("unsubscribe", removed);
     } else {
       this.#ask("subscribe", this.#oneByOne ? added.slice(0, 1) : added);
@@ -332,15 +337,18 @@ export class Client {
     } else if (type === "gap") {
       if (data.reason !== "slow_consumer") this.#values.newRound();
       this.#miss(data);
-    } else if (type === "unsubscribed") this.#answered();
+    } else if (type === "unsubscribed") {
+      this.#values.synced();
+      this.#answered();
+    }
     else if (type === "error" && this.#asked && message.id === this.#askId) this.#refused(data);
   }
 
   /** @param {any} event */
   #event(event) {
     this.#values.take(event);
-    for (const { pattern, call } of [...this.#listeners]) {
-      if (matches(pattern, event.type)) safely(() => call(event));
+    for (const listener of [...this.#listeners]) {
+      if (this.#listeners.has(listener) && matches(listener.pattern, event.type)) safely(() => listener.call(event));
     }
   }
 
@@ -359,7 +367,7 @@ export class Client {
   #refused({ code, message, retryable }) {
     const [pattern, ...others] = /** @type {string[]} */ (this.#asked);
     if (retryable) return void setTimeout(() => this.#answered(), 1000);
-    this.#oneByOne = others.length > 0 || this.#oneByOne;
+    this.#oneByOne ||= others.length > 0;
     if (!others.length) {
       this.#uncovered.add(pattern);
       this.#connector.set({ reason: `${code}: ${message}` });
@@ -408,19 +416,24 @@ export class Client {
     if (owner?.aborted) queueMicrotask(() => this.close());
     const connector = this.#connector;
     const shown = () => connector.hear("shown", 250);
+    const pause = (/** @type {string} */ why) => {
+      if (!FINAL.includes(this.status.state)) connector.stop("paused", why);
+    };
     const hidden = () => {
       clearTimeout(this.#hiddenTimer);
-      if (page.visibilityState === "visible") shown();
+      if (document.visibilityState === "visible") shown();
       else if (closeWhenHiddenS !== null) {
-        this.#hiddenTimer = setTimeout(() => connector.stop("paused", "hidden"), 1000 * closeWhenHiddenS);
+        this.#hiddenTimer = setTimeout(() => pause("hidden"), 1000 * closeWhenHiddenS);
       }
     };
-    globalThis.addEventListener?.("online", () => connector.hear("online", 2000), { signal });
-    globalThis.addEventListener?.("offline", () => connector.probe(), { signal });
-    globalThis.addEventListener?.("pageshow", shown, { signal });
-    globalThis.addEventListener?.("pagehide", ({ persisted }) => persisted && connector.stop("paused", "left"), { signal });
-    page.addEventListener?.("visibilitychange", hidden, { signal });
-    page.addEventListener?.("resume", shown, { signal });
+    /** @type {(target: any, name: string, call: (event: any) => void) => void} */
+    const listen = (target, name, call) => target?.addEventListener?.(name, call, { signal });
+    listen(globalThis, "online", () => connector.hear("online", 2000));
+    listen(globalThis, "offline", () => connector.probe());
+    listen(globalThis, "pageshow", shown);
+    listen(globalThis, "pagehide", ({ persisted }) => persisted && pause("left"));
+    listen(globalThis.document, "visibilitychange", hidden);
+    listen(globalThis.document, "resume", shown);
   }
 }
 
@@ -430,10 +443,8 @@ export class Client {
  * @param {string | URL} [url] of http(s) or ws(s) @param {Options} [options] @returns {Client<T>}
  */
 export function connect(url = new URL(".", import.meta.url), options = {}) {
-  const base = new URL(url, globalThis.location?.href ?? import.meta.url);
-  base.protocol = base.protocol.replace("ws", "http");
+  const { href } = new URL(url, globalThis.location?.href ?? import.meta.url);
+  const base = new URL(href.replace(/^ws/, "http"));
   if (!base.protocol.startsWith("http")) throw new TypeError(`expected the URL of a gateway, got ${url}`);
-  base.search = base.hash = "";
-  if (!base.pathname.endsWith("/")) base.pathname = base.pathname.replace(/\/ws$/, "") + "/";
-  return new Client(base, options);
+  return new Client(new URL(base.pathname.replace(/(\/ws)?\/?$/, "/"), base), options);
 }

@@ -9,20 +9,31 @@ export class Clock {
     return performance.now() + this.#base;
   }
 
+  /** A first idea, of a connection that begins. @param {string} timestamp */
+  begins(timestamp) {
+    this.#samples = [];
+    this.#set(Date.parse(timestamp) - performance.now());
+  }
+
   /** An answer with that `timestamp` has come. @param {string} timestamp @param {number} sentAt */
   sample(timestamp, sentAt) {
     const receivedAt = performance.now();
     const sample = { roundTripMs: receivedAt - sentAt, base: Date.parse(timestamp) - (sentAt + receivedAt) / 2 };
     const wasSet = Math.abs(sample.base - this.#base) > sample.roundTripMs + 1000;
     this.#samples = wasSet ? [sample] : [...this.#samples, sample].slice(-8);
-    this.#base = this.#samples.reduce((best, one) => (one.roundTripMs < best.roundTripMs ? one : best)).base;
-    this.offsetMs = Math.round(this.now() - Date.now());
+    this.#set(this.#samples.reduce((best, one) => (one.roundTripMs < best.roundTripMs ? one : best)).base);
     return sample.roundTripMs;
   }
 
   // performance.now() may have stood still while the machine slept.
   woke() {
-    this.#base = Date.now() + this.offsetMs - performance.now();
     this.#samples = [];
+    this.#set(Date.now() + this.offsetMs - performance.now());
+  }
+
+  /** @param {number} base */
+  #set(base) {
+    this.#base = base;
+    this.offsetMs = Math.round(this.now() - Date.now());
   }
 }

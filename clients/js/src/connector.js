@@ -20,6 +20,7 @@ import { Tokens } from "./tokens.js";
 const FINAL = [1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end the same way
 /** @type {Record<number, number>} */
 const FLOOR_S = { 1013: 5, 4429: 5, 4408: 1 };
+const UNCONNECTED = { retryAt: null, transport: null, roundTripMs: null };
 const PING_EVERY_MS = 30_000;
 const STUCK_MS = 2000; // an attempt this old when the browser tells something may hang on a network that is gone
 
@@ -33,28 +34,24 @@ export class Connector {
   status;
   /** @type {Link | null} */
   link = null;
-  isConnected = false; // welcomed
   #base;
   #options;
   #owner;
   #run = new AbortController(); // the newest attempt and its connection; what older ones still bring is ignored
   #backoff;
-  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#wait(reason) });
+  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#dead(reason) });
   #timer = /** @type {any} */ (0); // of the next attempt, or of the next token
   #dueAt = 0;
   #openedAt = 0;
-  #welcomedAt = 0;
+  #welcomedAt = 0; // 0: not yet
   #pingedAt = 0;
   #looks = false; // ask for the session first: browsers delay a WebSocket by seconds after others have failed
   #blocked = 0; // how often the session could be read and no WebSocket opened
   #isSse;
   #refusals = 0; // of tokens, since the last connection
-  /** @type {string | null} */
-  #offered = null; // the token of an `auth` that is not answered yet
-  /** @type {string | null} */
+  /** @type {End | null} */
   #said = null; // what the gateway said of an end that is near
-  /** @type {number[]} */
-  #slowAt = [];
+  #slowTimes = 0;
 
   /** @param {URL} base @param {Options} options @param {Owner} owner */
   constructor(base, options, owner) {
@@ -65,9 +62,12 @@ export class Connector {
     this.tokens = new Tokens(options.token);
     this.#isSse = this.#prefersSse;
     this.position.text = options.since ?? null;
-    const nothing = { retryAt: null, reason: null, code: null, transport: null, roundTripMs: null };
-    const clock = { since: this.clock.now(), clockOffsetMs: 0 };
-    this.status = Object.freeze({ state: "connecting", attempt: 0, resumed: false, ...clock, ...nothing });
+    const begin = { since: this.clock.now(), clockOffsetMs: 0, attempt: 0, resumed: false, reason: null, code: null };
+    this.status = Object.freeze({ state: "connecting", ...begin, ...UNCONNECTED });
+  }
+
+  get isConnected() {
+    return this.#welcomedAt > 0;
   }
 
   get #Socket() {
@@ -123,7 +123,7 @@ export class Connector {
 
   /** No attempt from now on. @param {Status["state"]} state @param {string | null} reason @param {number | null} [code] */
   stop(state, reason, code = null) {
-    this.set({ state, reason, code, retryAt: null, transport: null, roundTripMs: null });
+    this.set({ state, reason, code, ...UNCONNECTED });
     this.#drop();
   }
 
@@ -140,7 +140,7 @@ export class Connector {
 
   ping() {
     this.#pingedAt = performance.now();
-    this.send({ type: "ping", id: this.#pingedAt });
+    this.send({ type: "ping", id: `${this.#pingedAt}` });
   }
 
   /** The page is shown, or online again: try within `withinMs`. @param {string} cause @param {number} withinMs */
@@ -167,7 +167,7 @@ export class Connector {
     this.#life.stop();
     this.link?.close();
     this.link = this.#said = null;
-    this.isConnected = false;
+    this.#welcomedAt = 0;
   }
 
   // A position is given up where it stands for less than what is wanted now, and no later snapshot makes up for that.
@@ -191,8 +191,9 @@ export class Connector {
     const wanted = this.#owner.patterns();
     position.patterns ??= wanted; // of a position from before
     if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
+    const resumed = position.patterns.filter((pattern) => wanted.includes(pattern));
     const url = new URL(this.#isSse ? "api/v1/events" : "ws", this.#base);
-    url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : position.patterns).join(","));
+    url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : resumed).join(","));
     if (position.text !== null) url.searchParams.set("since", position.text);
     const isInQuery = !this.#isSse && tokens.text !== null && this.#options.tokenIn === "query";
     if (isInQuery) url.searchParams.set("token", tokens.text ?? "");
@@ -215,7 +216,7 @@ export class Connector {
     try {
       message = JSON.parse(text);
     } catch {
-      return this.#wait(`expected a message of a gateway, got ${text.slice(0, 40)}`);
+      return this.#wait(`expected a message, got ${text.slice(0, 40)}`);
     }
     const { type, id, data } = message;
     const awaited = this.position.awaitsSynced;
@@ -223,24 +224,23 @@ export class Connector {
     this.position.take(message);
     if (type === "welcome") this.#welcomed(message);
     else if (type === "pong") this.#ponged(message);
-    else if (type === "authenticated") this.#renewed();
-    else if (type === "connection_error") this.#said = data.message;
+    else if (type === "connection_error") this.#said = { reason: data.message, code: data.code };
     else if (type === "error" && id === "auth") this.set({ reason: `${data.code}: ${data.message}` });
     else if (type === "notification" && data.retry_after_ms) {
       this.#backoff.notWithin(data.retry_after_ms);
-      this.#said = data.message;
+      this.#said = { reason: data.message };
     }
     this.#owner.received(message);
     if ((awaited || type === "synced") && !this.position.awaitsSynced) this.#synced();
-    if (this.status.state === "quiet") this.#isItBack(type);
-    else if (performance.now() - this.#pingedAt > PING_EVERY_MS) this.ping();
+    // A frame may have been under way since before the silence; the answer to a ping has not.
+    if (this.status.state === "quiet" && (type === "pong" || this.#isSse)) this.set({ state: "live", reason: null });
+    if (performance.now() - this.#pingedAt > PING_EVERY_MS) this.ping();
   }
 
   /** @param {any} message */
   #welcomed({ timestamp, data }) {
-    this.clock.sample(timestamp, this.#openedAt);
+    this.clock.begins(timestamp);
     this.#welcomedAt = performance.now();
-    this.isConnected = true;
     this.#looks = false;
     if (!this.#isSse) this.#blocked = 0;
     this.#backoff.admitted();
@@ -252,7 +252,8 @@ export class Connector {
 
   /** @param {any} message */
   #ponged({ id, timestamp }) {
-    if (id === this.#pingedAt) this.set({ roundTripMs: Math.round(10 * this.clock.sample(timestamp, id)) / 10 });
+    const sentAt = this.#pingedAt;
+    if (id === `${sentAt}`) this.set({ roundTripMs: Math.round(10 * this.clock.sample(timestamp, sentAt)) / 10 });
   }
 
   #synced() {
@@ -265,23 +266,23 @@ export class Connector {
     if (this.status.state === "live") this.set({ state: "quiet", reason: "the gateway is silent" });
   }
 
-  // A frame may have been under way since before the silence; the answer to a ping has not.
-  /** @param {string} type */
-  #isItBack(type) {
-    if (type === "pong" || this.#isSse) this.set({ state: "live", reason: null });
-    else if (performance.now() - this.#pingedAt > 1000) this.ping();
+  /** @param {string} reason */
+  #dead(reason) {
+    this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
+    this.#wait(reason);
   }
 
   // How a connection, or an attempt, ended decides what follows.
   /** @param {End} end @param {AbortSignal} signal */
-  #ended({ code, status, reason, retryAfterS, opened }, signal) {
-    const words = this.#said ?? (reason || `closed with ${code}`);
+  #ended(end, signal) {
+    const { code, status, reason, retryAfterS, opened } = { ...end, ...this.#said };
+    const words = reason || `closed with ${code}`;
     const number = code ?? status ?? 0;
     if (number === 4401 || number === 401) this.#expired(words);
     else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
     else if (opened === false) this.#neverOpened(signal);
     else {
-      if (number === 4408) this.#readSlowly();
+      if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: read too slowly: ${this.position.subscribed}`);
       this.#wait(words, FLOOR_S[number] ?? retryAfterS, number || null);
     }
   }
@@ -322,12 +323,6 @@ export class Connector {
     else this.attempt();
   }
 
-  #readSlowly() {
-    const now = performance.now();
-    this.#slowAt = [...this.#slowAt.filter((at) => now - at < 300_000), now];
-    if (this.#slowAt.length === 3) console.warn(`tidegate: read too slowly: ${this.position.subscribed}`);
-  }
-
   /** @param {string} reason @param {number} [floorS] @param {number | null} [code] */
   #wait(reason, floorS = 0, code = null) {
     const { isConnected } = this;
@@ -335,7 +330,7 @@ export class Connector {
     this.#looks ||= !isConnected;
     this.#backoff.notWithin(1000 * floorS);
     this.#dueAt = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
-    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said ?? reason, code);
+    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said?.reason ?? reason, code);
     this.#tryAt(this.#dueAt);
   }
 
@@ -357,19 +352,15 @@ export class Connector {
     clearTimeout(this.#timer);
     const inMs = this.tokens.renewInMs(this.clock.now());
     const { signal } = this.#run;
-    if (inMs !== null) this.#timer = setTimeout(() => this.#renew(signal), inMs);
+    if (inMs !== null && this.link?.send) this.#timer = setTimeout(() => this.#renew(signal), inMs);
   }
 
   /** @param {AbortSignal} signal */
   async #renew(signal) {
     const token = await this.tokens.read("expiring", signal).catch(() => null);
     if (signal.aborted || !token || token === this.tokens.text) return;
-    this.#offered = token;
+    if (this.tokens.take(token)) this.#owner.forgive();
     this.send({ type: "auth", id: "auth", data: { token } });
-  }
-
-  #renewed() {
-    if (this.tokens.take(this.#offered)) this.#owner.forgive();
     this.#renewLater();
   }
 }

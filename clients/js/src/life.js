@@ -1,4 +1,5 @@
 const QUIET_HEARTBEATS = 2.5;
+const GIVE_UP_MS = 10_000;
 
 // Whether the other side is still there: it is asked when it has been silent, and given up if it stays so.
 export class Life {
@@ -8,8 +9,8 @@ export class Life {
   #heardAt = 0;
   #heardWall = 0;
   #heartbeatMs = 0; // 0: not welcomed yet
-  /** @type {number | null} */
-  #deadline = null; // when it is given up unless something is heard
+  #deadline = Infinity; // when it is given up unless something is heard
+  #isQuiet = false;
 
   /** @param {{ quiet: () => void, ping: () => void, dead: (reason: string) => void }} events */
   constructor(events) {
@@ -36,7 +37,7 @@ export class Life {
   /** @param {number} heartbeatMs */
   welcomed(heartbeatMs) {
     this.#heartbeatMs = heartbeatMs;
-    this.#deadline = null;
+    this.heard();
     this.#arm();
   }
 
@@ -44,33 +45,35 @@ export class Life {
   heard() {
     this.#hear();
     if (!this.#heartbeatMs) return;
-    const wasAsked = this.#deadline !== null;
-    this.#deadline = null;
-    if (wasAsked || performance.now() - this.#armedAt > this.#heartbeatMs / 20) this.#arm();
+    const isDue = this.#deadline < Infinity || performance.now() - this.#armedAt > this.#heartbeatMs / 20;
+    this.#isQuiet = false;
+    this.#deadline = Infinity;
+    if (isDue) this.#arm();
   }
 
   /** Something must be heard within `ms`. @param {number} ms */
   probe(ms) {
     if (!this.#heartbeatMs) return;
-    this.#deadline = Math.min(this.#deadline ?? Infinity, performance.now() + ms);
+    this.#deadline = Math.min(this.#deadline, performance.now() + ms);
     this.#events.ping();
     this.#arm();
   }
 
   check() {
-    if (this.#deadline === null && !this.#heartbeatMs) return;
-    if (this.#deadline !== null && performance.now() >= this.#deadline) {
+    if (performance.now() >= this.#deadline) {
       this.#events.dead(`nothing was heard for ${Math.round(this.silentMs / 1000)} s`);
-    } else if (this.#deadline === null && this.silentHeartbeats >= QUIET_HEARTBEATS) {
+    } else if (this.silentHeartbeats >= QUIET_HEARTBEATS && !this.#isQuiet) {
+      this.#isQuiet = true;
       this.#events.quiet();
-      this.probe(10_000);
+      this.probe(GIVE_UP_MS);
     } else this.#arm();
   }
 
   stop() {
     clearTimeout(this.#timer);
-    this.#deadline = null;
+    this.#deadline = Infinity;
     this.#heartbeatMs = 0;
+    this.#isQuiet = false;
   }
 
   #hear() {
@@ -80,8 +83,10 @@ export class Life {
 
   #arm() {
     clearTimeout(this.#timer);
-    this.#armedAt = performance.now();
-    const at = this.#deadline ?? this.#heardAt + QUIET_HEARTBEATS * this.#heartbeatMs;
-    this.#timer = setTimeout(() => this.check(), Math.max(0, Math.ceil(at - this.#armedAt)));
+    const now = (this.#armedAt = performance.now());
+    const isWatched = this.#heartbeatMs && !this.#isQuiet;
+    const quietAt = isWatched ? this.#heardAt + QUIET_HEARTBEATS * this.#heartbeatMs : Infinity;
+    const at = Math.min(this.#deadline, quietAt);
+    if (at < Infinity) this.#timer = setTimeout(() => this.check(), Math.max(0, Math.ceil(at - now)));
   }
 }

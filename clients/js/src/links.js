@@ -32,11 +32,18 @@ export function eventStreamLink(get, url, headers, { frame, alive, end }) {
     if (!answer.ok || !answer.body || !isStream) return end(await refusal(answer));
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
+    let data = "";
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
       alive();
       const lines = (rest + piece.value).split("\n");
       rest = /** @type {string} */ (lines.pop());
-      for (const line of lines) if (line.startsWith("data:")) frame(line.slice(5));
+      for (const line of lines) {
+        if (line.startsWith("data:")) data += `${line.slice(5)}\n`;
+        else if (!line.trim() && data) {
+          frame(data);
+          data = "";
+        }
+      }
     }
     end({ reason: "the stream ended" });
   }

@@ -34,8 +34,7 @@ export class Queue {
     const skipped = this.#skipped;
     if (Object.keys(skipped).length) {
       this.#skipped = {};
-      const complete = { requested: null, valuesComplete: true };
-      return { done: false, value: { type: "gap", reason: "local", skipped, ...complete } };
+      return { done: false, value: { type: "gap", reason: "local", requested: null, skipped, valuesComplete: true } };
     }
     if (this.#items.length) return { done: false, value: this.#items.shift() };
     if (this.#isOver) return { done: true, value: undefined };

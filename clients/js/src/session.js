@@ -14,14 +14,17 @@ const TIMEOUT_MS = 5000;
  */
 export async function askSession(get, base, headers) {
   try {
-    const answer = await get(new URL("api/v1/session", base), { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
-    if (answer.status === 404) return {}; // an older gateway: the handshake decides
+    const ask = (/** @type {string} */ path) =>
+      get(new URL(path, base), { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    let answer = await ask("api/v1/session");
+    if (answer.status === 404) answer = await ask("api/v1/status"); // an older gateway
     if (!answer.ok) return { end: await refusal(answer) };
     const session = await answer.json();
     return { session, end: objection(session) };
   } catch {
-    const isForeign = globalThis.location && location.origin !== base.origin;
-    const hint = isForeign && (await answers(get, base)) ? ` by pages of ${location.origin}: see its allowed_origins` : "";
+    // Browsers hide from a page why it was refused.
+    const { origin } = globalThis.location ?? base;
+    const hint = origin === base.origin ? "" : `, or does not allow pages of ${origin}`;
     return { end: { reason: `the gateway cannot be reached${hint}` } };
   }
 }
@@ -32,11 +35,3 @@ function objection({ authenticated, roles, status, retry_after_s: retryAfterS })
   if (authenticated && !roles.includes("subscriber")) return { status: 403, reason: "this token lacks the role subscriber" };
   return retryAfterS ? { status: 503, reason: `the gateway is ${status}`, retryAfterS } : undefined;
 }
-
-// An answer that this page must not read still shows that somebody is there.
-/** @param {typeof fetch} get @param {URL} base */
-const answers = (get, base) =>
-  get(new URL("healthz", base), { mode: "no-cors", signal: AbortSignal.timeout(TIMEOUT_MS) }).then(
-    () => true,
-    () => false,
-  );

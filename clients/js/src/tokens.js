@@ -37,7 +37,8 @@ export class Tokens {
     const expires = this.canChange && claims(this.text)?.exp;
     if (typeof expires !== "number") return null;
     const leftMs = 1000 * expires - now;
-    return Math.min(Math.max(leftMs - Math.max(30_000, leftMs / 10), leftMs / 2, 0), 2 ** 31 - 1);
+    const marginMs = Math.max(30_000, leftMs / 10);
+    return Math.min(leftMs > marginMs ? leftMs - marginMs : leftMs / 2, 2 ** 31 - 1);
   }
 
   // Keeps the token out of URLs.

@@ -3,13 +3,14 @@
 
 import { connect } from "./client.js";
 import { clock, fullTime, relative } from "./format.js";
-import { head } from "./head.js";
+import { Head } from "./head.js";
 import { History } from "./history.js";
 import { keys } from "./keys.js";
-import { login } from "./login.js";
+import { Login } from "./login.js";
 import { byId, write } from "./words.js";
 
 const PAINT_MS = 250;
+const ASLEEP_MS = 3000; // a tick so late means that nothing has run
 const STATUS_MS = 10000;
 const ANNOUNCE_MS = 5000;
 const ASKED_MS = 5000; // a request of the page that has no answer by then has failed
@@ -32,6 +33,7 @@ const page = {
   paused: false,
   isKiosk: new URLSearchParams(location.search).has("kiosk"),
   showsAbsolute: false,
+  valuesAddress: "#/values", // where the values were left
   history: new History(),
   token: () => sessionStorage.getItem("token"),
   api,
@@ -57,19 +59,22 @@ let shown = null;
 let route = 0;
 /** @type {(() => void)[]} */
 let following = [];
-const top = head(page);
-const form = login(page, start);
+const top = new Head(page);
+const form = new Login(page, start);
 
-/** Ask the gateway. @param {string} path @param {{ method?: string, body?: unknown }} [request] @returns {Promise<any>} */
-async function api(path, { method = "GET", body } = {}) {
+/**
+ * Ask the gateway. `json` is a body that is JSON already: a number in it keeps every digit.
+ * @param {string} path @param {{ method?: string, body?: unknown, json?: string }} [request] @returns {Promise<any>}
+ */
+async function api(path, { method = "GET", body, json: text = JSON.stringify(body) } = {}) {
   const token = page.token();
-  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(body !== undefined && JSON_BODY) };
+  const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(text !== undefined && JSON_BODY) };
   const signal = AbortSignal.timeout(ASKED_MS);
   const url = new URL(path.replace(/^\//, ""), document.baseURI);
-  const answer = await fetch(url, { method, headers, signal, body: body === undefined ? body : JSON.stringify(body) });
-  const text = await answer.text();
+  const answer = await fetch(url, { method, headers, signal, body: text });
+  const came = await answer.text();
   const isJson = answer.headers.get("Content-Type")?.includes("json");
-  const json = isJson && text ? JSON.parse(text) : null;
+  const json = isJson && came ? JSON.parse(came) : null;
   if (answer.ok) return json;
   const detail = json?.detail ?? `HTTP status ${answer.status}`;
   const retryAfterS = Number(answer.headers.get("Retry-After")) || null;
@@ -108,12 +113,32 @@ function open() {
   page.client = connect(undefined, { token: () => page.token() });
   page.client.onStatus(heard);
   top.open();
-  document.documentElement.classList.toggle("kiosk", page.isKiosk);
-  setInterval(() => { if (!document.hidden) page.paint(); }, PAINT_MS);
+  setInterval(tick, PAINT_MS);
   setInterval(() => { if (!document.hidden && isLive()) refresh(); }, STATUS_MS);
   addEventListener("hashchange", show);
   document.addEventListener("visibilitychange", page.paint);
+  addEventListener("pagehide", draw); // what comes back out of the browser's cache is shown before any script runs
   keys(page, () => shown);
+  if (page.isKiosk) kiosk();
+}
+
+let tickedAt = Date.now();
+
+function tick() {
+  const late = Date.now() - tickedAt;
+  tickedAt = Date.now();
+  if (document.hidden) return;
+  // The machine slept, and timers with it: the client looks at once whether the gateway is still there.
+  if (late > ASLEEP_MS) document.dispatchEvent(new Event("resume"));
+  page.paint();
+}
+
+/** For a wall: the screen stays on, as far as the browser allows it. */
+function kiosk() {
+  document.documentElement.classList.add("kiosk");
+  const stayOn = () => { if (!document.hidden) navigator.wakeLock?.request("screen").catch(() => {}); };
+  document.addEventListener("visibilitychange", stayOn);
+  stayOn();
 }
 
 const isLive = () => page.client.status.state === "live";
@@ -122,7 +147,7 @@ const isLive = () => page.client.status.state === "live";
 function follow() {
   for (const end of following) end();
   const patterns = page.session.types ?? ["*"];
-  const own = patterns.includes("*") ? [] : ["heartbeat", "notification", "rpc_error"];
+  const own = patterns.includes("*") ? [] : ["circuit_breaker.state", "heartbeat", "notification", "rpc_error"];
   following = [...patterns, ...own].map((pattern) => page.client.on(pattern, arrived));
 }
 
@@ -173,7 +198,7 @@ async function show() {
     main.append(next.element);
     main.dataset.section = NAMES[/** @type {keyof typeof NAMES} */ (name)] ?? name;
   }
-  form.hideLoading();
+  byId("loading").hidden = true;
   markLink(name);
   next.open(rest, new URLSearchParams(query));
   paint();
@@ -191,12 +216,15 @@ function markLink(name) {
 
 /** Whoever reads with a screen reader is taken to what has come. @param {HTMLElement} main */
 function focusSection(main) {
-  if (main.contains(document.activeElement)) return;
+  if (shown.element.contains(document.activeElement) || shown.focus?.()) return;
   main.focus({ preventScroll: true });
 }
 
 function paint() {
-  if (document.hidden) return;
+  if (!document.hidden) draw();
+}
+
+function draw() {
   top.paint();
   for (const element of document.getElementsByTagName("time")) if (element.dataset.live) keepTime(element);
   shown?.paint();

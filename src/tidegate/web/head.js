@@ -11,14 +11,10 @@ const WORDS = {
 const SHAPES = { live: "fresh", connecting: "busy" };
 const GRACE_MS = 2000; // as the client: a shorter break changes no value's state
 const RATE_S = 5;
+const LATE_MS = 30000; // a gateway that is so long behind the time that it has named is not just restarting
 const NOTICES = 3;
 
-/** @param {import("./app.js").Page} page */
-export function head(page) {
-  return new Head(page);
-}
-
-class Head {
+export class Head {
   /** @param {import("./app.js").Page} page */
   constructor(page) {
     this.page = page;
@@ -26,8 +22,8 @@ class Head {
     this.events = 0;
     this.rate = 0;
     this.rateAt = 0;
-    this.heardAt = 0; // the newest event: from then on nobody has vouched
     this.wasLive = false;
+    this.cutAt = 0; // when the connection was last seen to be lost, or 0
     this.backAt = 0; // the end of the wait that a draining gateway has named, or 0
     this.told = "";
     write(byId("host"), location.host);
@@ -45,7 +41,6 @@ class Head {
     const { client } = this.page;
     client.onGap((/** @type {any} */ gap) => this.gap(gap));
     this.rateAt = performance.now();
-    this.heardAt = client.now();
     byId("publish").addEventListener("click", () => this.page.publish());
     byId("sign-out").addEventListener("click", () => {
       sessionStorage.removeItem("token");
@@ -57,24 +52,23 @@ class Head {
   arrived(event) {
     const { client } = this.page;
     this.events += 1;
-    this.heardAt = client.now();
     if (event.type === "heartbeat") this.clients = event.data.clients;
     if (event.type !== "notification") return;
     if (event.data.code === "DRAINING") this.backAt = client.now() + (event.data.retry_after_ms ?? 0);
-    else this.notice(visible(event.data.message), event.data.level);
+    else this.notice(`${clock(client.now(), client.now())}  ${visible(event.data.message)}`, event.data.level);
   }
 
   /** @param {any} gap */
   gap({ reason, skipped = {} }) {
     const now = this.page.client.now();
     if (reason === "epoch_changed") {
-      this.notice(`The gateway was restarted at ${clock(now, now)}: values are complete, the log has a gap.`);
+      this.notice(`The gateway was restarted at ${clock(now, now)}: values are complete, the log has a gap`);
     } else if (reason === "slow_consumer") {
       const names = Object.entries(skipped).map(([type, n]) => `${plain(/** @type {number} */ (n))} of ${visible(type)}`);
       const what = names.length > 4 ? [...names.slice(0, 4), "…"] : names;
-      this.notice(`Events were skipped, because this page read too slowly: ${what.join(", ")}. Values are complete.`);
-    } else {
-      this.notice("This page was away for too long to be told what it missed: values are complete, the log has a gap.");
+      this.notice(`Events were skipped, because this page read too slowly: ${what.join(", ")}. Values are complete`);
+    } else if (reason === "history_truncated") {
+      this.notice("This page was away for too long to be told what it missed: values are complete, the log has a gap");
     }
   }
 
@@ -82,8 +76,7 @@ class Head {
   notice(text, level = "info") {
     const list = byId("notices");
     const close = make("button", { type: "button", className: "bare", ariaLabel: "Dismiss this notice" }, "×");
-    const now = this.page.client.now();
-    const line = make("p", { className: "notice" }, make("time", {}, clock(now, now)), make("span", {}, text), close);
+    const line = make("p", { className: "notice" }, make("span", {}, text), close);
     line.dataset.level = level;
     close.addEventListener("click", () => {
       line.remove();
@@ -159,8 +152,10 @@ class Head {
       const why = visible(status.reason ?? `close code ${status.code}`);
       return { kind: "away", text: `The gateway refuses this page: ${why}`, label: "Try again", act };
     }
-    if (this.backAt && now < this.backAt + 30000) return this.draining();
-    const since = span((now - Math.min(this.heardAt, this.cutAt)) / 1000);
+    if (this.backAt && now < this.backAt + LATE_MS) {
+      return { ...this.draining(), kind: "away", text: `${this.draining().text} · what you see may be old` };
+    }
+    const since = span((now - status.since) / 1000);
     const left = status.retryAt === null ? 0 : (status.retryAt - now) / 1000;
     const next = left > 0 ? ` · next try in ${span(Math.ceil(left))}` : status.state === "quiet" ? "" : " · trying now";
     if (!this.wasLive) return { kind: "away", text: `The gateway does not answer${next}`, label: "Now", act };
@@ -187,8 +182,8 @@ class Head {
     const [first, ...others] = downBackends(this.page, values(this.page.client));
     if (first) {
       const { breaker, since, cause } = first;
-      const why = breaker.forced ? "switched off by an operator" : codeInWords(cause ?? "fails");
-      parts.push(`backend ${visible(breaker.breaker)} ${why} for ${span((now - since) / 1000)}`);
+      const why = breaker.forced ? "switched off by an operator" : cause ? codeInWords(cause) : "not asked";
+      parts.push(`backend ${visible(breaker.breaker)}: ${why}, for ${span((now - since) / 1000)}`);
       if (breaker.state === "half_open") parts.push("being tried now");
       else if (breaker.retry_at) parts.push(`asked again within ${countdown((Date.parse(breaker.retry_at) - now) / 1000)}`);
       if (others.length) parts.push(`and ${counted(others.length, "other backend")}`);
@@ -212,7 +207,7 @@ class Head {
 
   /** @param {{ kind: string } | null} trouble @param {import("./counts.js").Counts} counts */
   paintTitle(trouble, counts) {
-    const isAway = trouble !== null && trouble.kind !== "trouble";
+    const isAway = trouble?.kind === "away" || trouble?.kind === "paused";
     const n = counts.notCurrent;
     const word = counts.stale >= n ? "stale" : "not current";
     const [mark, icon] = isAway ? ["? not confirmed · ", "away"] : n ? [`▲ ${n} ${word} · `, "trouble"] : ["", ""];

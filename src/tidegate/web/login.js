@@ -2,64 +2,58 @@
 
 import { byId, visible, write } from "./words.js";
 
-/**
- * @param {import("./app.js").Page} page
- * @param {() => void} start Connects, once there is a token.
- */
-export function login(page, start) {
-  const form = byId("login");
-  const field = byId("token");
+export class Login {
+  /**
+   * @param {import("./app.js").Page} page
+   * @param {() => void} start Connects, once there is a token.
+   */
+  constructor(page, start) {
+    this.page = page;
+    this.form = byId("login");
+    this.field = byId("token");
+    this.form.addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      sessionStorage.setItem("token", this.field.value.trim());
+      this.field.value = "";
+      start();
+    });
+  }
 
-  form.addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
-    event.preventDefault();
-    sessionStorage.setItem("token", field.value.trim());
-    field.value = "";
-    start();
-  });
+  /** Ask if the session allows no stream; returns whether. */
+  mustAsk() {
+    const { authenticated, roles, auth } = this.page.session;
+    const token = this.page.token();
+    const lacksRole = authenticated && !roles.includes("subscriber");
+    if (authenticated === false || lacksRole) {
+      this.ask(lacksRole ? "This token may not subscribe: it lacks the role subscriber." : token ? refusalOf(token, auth) : "");
+      return true;
+    }
+    this.form.hidden = true;
+    document.body.classList.remove("signed-out");
+    return false;
+  }
+
+  /** The client has given up. @param {any} status */
+  refused({ code, reason }) {
+    if (![4401, 4403, 401, 403].includes(code)) return; // the banner says it
+    this.ask(reason ? `The gateway says: ${visible(reason)}.` : "This token is not valid, or not any more.");
+  }
 
   /** @param {string} refusal */
-  function ask(refusal) {
+  ask(refusal) {
     write(byId("refusal"), refusal);
-    hideLoading();
-    form.hidden = false;
-    document.body.classList.add("signed-out");
-    field.focus();
-  }
-
-  function hideLoading() {
     byId("loading").hidden = true;
+    this.form.hidden = false;
+    document.body.classList.add("signed-out");
+    this.field.focus();
   }
 
-  return {
-    hideLoading,
-
-    /** Ask if the session allows no stream; returns whether. */
-    mustAsk() {
-      const { authenticated, roles, auth } = page.session;
-      const token = page.token();
-      const lacksRole = authenticated && !roles.includes("subscriber");
-      if (authenticated === false || lacksRole) {
-        ask(lacksRole ? "This token may not subscribe: it lacks the role subscriber." : token ? refusalOf(token, auth) : "");
-        return true;
-      }
-      form.hidden = true;
-      document.body.classList.remove("signed-out");
-      return false;
-    },
-
-    /** The client has given up. @param {any} status */
-    refused({ code, reason }) {
-      if (![4401, 4403, 401, 403].includes(code)) return; // the banner says it
-      ask(reason ? `The gateway says: ${visible(reason)}.` : "This token is not valid, or not any more.");
-    },
-
-    /** The gateway does not even say what this page may do. @param {string | undefined} detail */
-    cannotStart(detail) {
-      const loading = byId("loading");
-      loading.classList.add("stands-out");
-      write(loading, detail ? `The gateway refuses this page: ${visible(detail)}` : `No answer from ${location.host}; trying again…`);
-    },
-  };
+  /** The gateway does not even say what this page may do. @param {string | undefined} detail */
+  cannotStart(detail) {
+    const loading = byId("loading");
+    loading.classList.add("stands-out");
+    write(loading, detail ? `The gateway refuses this page: ${visible(detail)}` : `No answer from ${location.host}; trying again…`);
+  }
 }
 
 /** Why a token was refused, as far as it can be told from here. @param {string} token @param {string} auth */

@@ -152,9 +152,10 @@ export function setAttribute(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+let hasSelection = false; // asking for it each time would make the browser lay out the page each time
+document.addEventListener("selectionchange", () => { hasSelection = getSelection()?.type === "Range"; });
+
 /** Whether the reader has selected text in it: then what they read must not change under them. @param {Element} element */
 export function isSelected(element) {
-  const selection = getSelection();
-  return Boolean(selection && !selection.isCollapsed && selection.containsNode(element, true));
+  return hasSelection && Boolean(getSelection()?.containsNode(element, true));
 }
-

@@ -108,7 +108,7 @@ export class Samples {
 
   /** @param {number} slot */
   #moveTo(slot) {
-    // Less than the last by a little: the clock was adjusted. By more: it was set back, and the rest lies in the future.
+    // A little less than the last: the clock was adjusted. Much less: it was set back, and the rest is in the future.
     if (slot < this.#last - 2 || slot - this.#last >= SLOTS) this.#flags.fill(0);
     else for (let next = this.#last + 1; next <= slot; next += 1) this.#flags[next % SLOTS] = 0;
     if (slot > this.#last || slot < this.#last - 2) this.#last = slot;
@@ -135,7 +135,9 @@ export function sparkPaths(samples, nowMs, width, height) {
     most > least ? round(height - pad - ((height - 2 * pad) * (number - least)) / (most - least)) : round(height / 2);
   const { lines, gaps } = stretches(samples, nowMs);
   const line = lines.map((points) => stroke(points.map(({ slot, number }) => [x(slot), y(number)]))).join("");
-  const hatched = gaps.map(([from, to]) => hatch(x(Math.min(from, right - 1)), x(Math.max(to, from + 1)), height)).join("");
+  /** @param {[number, number]} gap At least one slot wide, to be seen. */
+  const hatchedGap = ([from, to]) => hatch(x(Math.min(from, right - 1)), x(Math.max(to, from + 1)), height);
+  const hatched = gaps.map(hatchedGap).join("");
   const end = samples.vouched ? lines.at(-1)?.at(-1) : undefined;
   return { line, hatched, dot: end ? `M${x(end.slot)} ${y(end.number)}h0` : "" };
 }
@@ -202,7 +204,8 @@ export function hatch(left, right, height) {
   let path = "";
   for (let foot = Math.ceil((left - height) / HATCH) * HATCH; foot < right; foot += HATCH) {
     const [from, to] = [Math.max(foot, left), Math.min(foot + height, right)];
-    if (from < to) path += `M${round(from)} ${round(height - (from - foot))}L${round(to)} ${round(height - (to - foot))}`;
+    const [low, high] = [height - (from - foot), height - (to - foot)];
+    if (from < to) path += `M${round(from)} ${round(low)}L${round(to)} ${round(high)}`;
   }
   return path;
 }
@@ -249,12 +252,16 @@ export function timelinePaths(all, nowMs, width, height) {
   const x = (at) => round(width * (1 - (nowMs - at) / TIMELINE_MS));
   for (const { from, to, state } of all) {
     const left = x(from);
-    if (state === "open" || state === "half_open") {
-      // A short one is drawn wider than it was: half a pixel would not be seen.
-      const right = Math.min(width, Math.max(x(to), left + 3));
-      paths[state] += box(Math.min(left, width - 3), right, height);
-      if (state === "open") paths.hatched += hatch(Math.min(left, width - 3), right, height);
-    } else paths[state === "closed" ? "closed" : "unknown"] += `M${left} ${middle}H${x(to)}`;
+    if (state === "closed") paths.closed += `M${left} ${middle}H${x(to)}`;
+    else if (state === "unknown") paths.unknown += `M${left} ${middle}H${x(to)}`;
+    else {
+      // A short one is drawn wider than it was, and a short try as a stroke: half a pixel would not be seen.
+      const [from3, to3] = [Math.min(left, width - 3), Math.min(width, Math.max(x(to), left + 3))];
+      if (state === "open") {
+        paths.open += box(from3, to3, height);
+        paths.hatched += hatch(from3, to3, height);
+      } else paths.half_open += x(to) - left < 3 ? `M${left} 1V${height - 1}` : box(left, x(to), height);
+    }
   }
   return paths;
 }
@@ -315,10 +322,11 @@ export function timeline() {
   return {
     element: svg,
     /** @param {readonly Move[]} moves @param {number} nowMs @param {number} [knownUntilMs] */
-    draw(moves, nowMs, knownUntilMs) {
-      // A step is a third of a unit: finer ones would not be seen, and cost a new path each.
-      const now = Math.floor(nowMs / 1000) * 1000;
-      write(paths, timelinePaths(spans(moves, now, knownUntilMs), now, width, height));
+    draw(moves, nowMs, knownUntilMs = nowMs) {
+      // In whole seconds: a step is a third of a unit, so finer ones would not be seen, and cost a new path each.
+      const now = Math.ceil(nowMs / 1000) * 1000;
+      const known = knownUntilMs < nowMs ? knownUntilMs : now;
+      write(paths, timelinePaths(spans(moves, now, known), now, width, height));
     },
   };
 }

@@ -1,11 +1,13 @@
 // How one row of the values looks: a value, or the head of a group of them. Writes in place; asks for nothing.
 
-import { breakerOf, causeOf, isTrouble } from "./counts.js";
+import { breakerOf, causeOf, isTrouble, sourceOf } from "./counts.js";
 import { clock, counted, countdown, fields, number, plain, relative, span } from "./format.js";
 import { isSelected, setAttribute } from "./rows.js";
 import { sparkline } from "./spark.js";
 import { make, reasonInWords, setShape, shape, stateInWords, visible, was, write } from "./words.js";
 
+const TEXT_MS = 5000; // a text for screen readers need not be newer
+const STEADY = 16; // characters: longer texts are no numbers
 const TREND = /** @type {const} */ ([96, 24]);
 
 /** @typedef {{ page: import("./app.js").Page, now: number, sources: Map<string, any>, characters: number }} Context */
@@ -37,23 +39,27 @@ class ValueRow {
     this.element = make("tr", { role: "row", className: "item" },
       cell("state", this.shape, this.word), make("th", { role: "rowheader", scope: "row", className: "name" }, this.link),
       cell("value", this.fields), cell("trend", this.spark.element, this.sparkText), cell("age", this.age, this.note), this.why);
-    /** @type {{ element: HTMLElement, name: HTMLElement, text: HTMLElement }[]} */
+    /** @type {{ element: HTMLElement, name: HTMLElement, text: HTMLElement, longest: number }[]} */
     this.slots = [];
     this.shownData = /** @type {any} */ (Symbol("nothing"));
+    this.isHeld = false;
+    this.characters = 0;
+    this.textAt = 0;
   }
 
   /** @param {{ value: any, name: string, isMember: boolean }} item @param {Context} context */
-  paint({ value, name, isMember }, context) {
+  paint({ value: told, name, isMember }, context) {
     const { element } = this;
-    if (element.dataset.name !== name) this.rename(value, name);
+    if (element.dataset.name !== name) this.rename(told, name);
+    this.isHeld = false;
+    this.paintData(told, context);
+    const value = this.isHeld ? { ...told, state: "unvouched" } : told; // what is held may be old
     setAttribute(element, "data-state", value.state);
     setAttribute(element, "data-was", was(value));
     element.classList.toggle("member", isMember);
     setShape(this.shape, value.state);
     write(this.word, stateInWords(value, context.now));
-    const isHeld = isSelected(this.fields);
-    if (!isHeld) this.paintData(value, context);
-    this.paintAge(value, context, isHeld);
+    this.paintAge(value, context);
     this.paintWhy(value, context);
     this.paintTrend(value, context);
   }
@@ -66,6 +72,7 @@ class ValueRow {
     write(this.type, visible(value.type));
     write(this.keyName, visible(value.key ?? ""));
     this.link.href = addressOf(value);
+    for (const slot of this.slots) slot.longest = 0;
     this.shownData = Symbol("nothing");
   }
 
@@ -74,24 +81,25 @@ class ValueRow {
     const isNothing = value.data === null && value.stale;
     const key = isNothing ? was(value) : value.data;
     if (key === this.shownData && characters === this.characters) return;
-    this.shownData = key;
-    this.characters = characters;
     const nothing = was(value) === "never" ? "no answer yet" : "no value any more";
     const { fields: all, more } = isNothing ? { fields: [{ name: "", text: nothing }], more: 0 } : fields(value.type, value.data);
     let room = characters;
     let at = 0;
     for (const field of all) {
+      if (field.text === value.key) continue; // it stands before it already
       room -= field.name.length + field.text.length + 3;
       if (at > 0 && room < 0) break;
       this.slot(at, field);
       at += 1;
     }
-    for (const slot of this.slots.slice(at)) slot.element.hidden = true;
-    const left = all.length - at + more;
+    for (const slot of this.slots.slice(at)) if (!slot.element.hidden) slot.element.hidden = true;
+    const left = all.filter(({ text }) => text !== value.key).length - at + more;
     this.more.hidden = left === 0;
     if (left) write(this.more, `+${left}`);
     this.fields.append(this.more);
     this.fields.classList.toggle("nothing", isNothing);
+    this.characters = characters;
+    this.shownData = this.isHeld ? Symbol("held") : key;
   }
 
   /** @param {number} at @param {{ name: string, text: string }} field */
@@ -99,42 +107,53 @@ class ValueRow {
     let slot = this.slots[at];
     if (!slot) {
       const [name, text] = [make("span", { className: "field-name" }), make("bdi", { className: "field-text" })];
-      slot = { element: make("span", { className: "field" }, name, text), name, text };
+      slot = { element: make("span", { className: "field" }, name, text), name, text, longest: 0 };
       this.slots.push(slot);
       this.fields.insertBefore(slot.element, this.more.parentNode ? this.more : null);
     }
     slot.element.hidden = false;
-    write(slot.name, visible(field.name));
-    write(slot.text, visible(field.text));
+    this.put(slot.name, visible(field.name));
+    this.put(slot.text, visible(field.text));
+    this.steady(slot, field.text.length);
   }
 
-  /** @param {any} value @param {Context} context @param {boolean} isHeld */
-  paintAge(value, { now, sources, page }, isHeld) {
-    const at = value.as_of ?? (value.stale === null ? value.timestamp : null);
+  /** A number that has become shorter leaves its place to itself, so that its neighbours do not dance. @param {any} slot @param {number} length */
+  steady(slot, length) {
+    const isShorter = length < slot.longest && slot.longest <= STEADY;
+    slot.longest = Math.max(length, slot.longest);
+    const width = isShorter ? `${slot.longest}ch` : "";
+    if (slot.text.style.minWidth === width) return;
+    slot.text.style.minWidth = width;
+    slot.text.classList.toggle("steady", isShorter);
+  }
+
+  /** Write, unless the reader has selected just this. @param {Element} element @param {string} text */
+  put(element, text) {
+    if (element.textContent === text) return;
+    if (isSelected(element)) this.isHeld = true;
+    else write(element, text);
+  }
+
+  /** @param {any} value @param {Context} context */
+  paintAge(value, { now, sources, page }) {
+    const at = askedAt(value);
     const source = sources.get(value.type);
     const isUnchanged = value.state === "fresh" && source?.on_change;
     if (this.age.dateTime !== (at ?? "")) this.age.dateTime = at ?? "";
     write(this.age, isUnchanged ? `within ${span(Math.ceil(source.max_age_s))}` : ageOf(at, now, page.showsAbsolute));
-    const note = isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
+    const note = this.isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
     this.note.hidden = !note;
+    this.note.classList.toggle("held", this.isHeld);
     if (note) write(this.note, note);
   }
 
   /** @param {any} value @param {Context} context */
   paintWhy(value, { now, page }) {
-    const isNeeded = was(value) !== "fresh" && was(value) !== "published";
-    this.why.hidden = !isNeeded;
-    if (!isNeeded) return;
-    const breaker = breakerOf(page.client, value)?.data;
-    const cause = value.cause ?? (breaker && breaker.state !== "closed" ? causeOf(page.status, breaker.breaker) : null);
-    const parts = [reasonInWords({ ...value, cause }, breaker?.failure_count)];
-    if (value.error_code === "CIRCUIT_BREAKER_OPEN") {
-      if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
-      else if (breaker?.state === "half_open") parts.push("being tried now");
-      else if (value.retry_at) parts.push(`asked again within ${countdown((Date.parse(value.retry_at) - now) / 1000)}`);
-    }
-    write(this.reason, parts.filter(Boolean).join(" · "));
-    write(this.code, [value.error_code, cause].filter(Boolean).map(visible).join(" ← "));
+    const why = whyParts(value, page, now);
+    this.why.hidden = !why;
+    if (!why) return;
+    write(this.reason, why.reason);
+    write(this.code, why.code);
   }
 
   /** @param {any} value @param {Context} context */
@@ -148,7 +167,7 @@ class ValueRow {
     }
     const [path, samples] = first;
     this.spark.draw(samples, now);
-    if (this.textAt === undefined || now - this.textAt > 5000 || now < this.textAt) {
+    if (Math.abs(now - this.textAt) > TEXT_MS) {
       this.textAt = now;
       write(this.sparkText, samples.text(now, (n) => number(path, n)));
     }
@@ -158,6 +177,48 @@ class ValueRow {
 /** Where the detail of a value is. @param {{ type: string, key?: string | null }} value */
 export function addressOf({ type, key }) {
   return `#/value/${encodeURIComponent(type)}${key ? `/${encodeURIComponent(key)}` : ""}`;
+}
+
+/** When the answer was asked for that a value is; of what was published, when that was. @param {any} value */
+function askedAt({ as_of: asOf, stale, timestamp }) {
+  return asOf ?? (stale === null ? timestamp : null);
+}
+
+/**
+ * Why a value is not current, in words and as codes; null if nothing is wrong with it.
+ * @param {any} value @param {import("./app.js").Page} page @param {number} now
+ */
+export function whyParts(value, page, now) {
+  if (was(value) === "fresh" || was(value) === "published") return null;
+  const breaker = breakerOf(page, value);
+  const isOff = breaker && breaker.state !== "closed";
+  const cause = value.cause ?? (isOff ? causeOf(page.status, breaker.breaker) : null);
+  const code = isOff ? "CIRCUIT_BREAKER_OPEN" : value.error_code ?? sourceOf(page, value)?.error_code;
+  const parts = [reasonInWords({ error_code: code, cause }, breaker?.failure_count)];
+  if (code === "CIRCUIT_BREAKER_OPEN") {
+    const retryAt = breaker?.retry_at ?? value.retry_at;
+    if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
+    else if (value.state === "unvouched") parts.length = 1; // what happens next is not known either
+    else if (breaker?.state === "half_open") parts.push("being tried now");
+    else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - now) / 1000)}`);
+  }
+  return { reason: parts.filter(Boolean).join(" · "), code: [code, cause].filter(Boolean).map(visible).join(" ← ") };
+}
+
+/**
+ * How old a value is, as a sentence. Of one that is only told when it changes, both ages.
+ * @param {any} value @param {any} source What the status says of its source, if anything. @param {number} now
+ * @param {boolean} isAbsolute
+ */
+export function ageInWords(value, source, now, isAbsolute) {
+  const at = askedAt(value);
+  if (!at) return "no answer yet";
+  if (value.state === "fresh" && source?.on_change) {
+    const same = span((now - value.changedAt) / 1000);
+    return `unchanged for ${same}, checked within ${span(Math.ceil(source.max_age_s))}`;
+  }
+  const verb = value.stale === null ? "published" : value.stale ? "last answer" : "checked";
+  return `${verb} ${ageOf(at, now, isAbsolute)}`;
 }
 
 /** @param {string | null} at @param {number} now @param {boolean} isAbsolute */

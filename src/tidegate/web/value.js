@@ -4,7 +4,7 @@
 // docs/javascript.md explains its use.
 
 import { connect } from "./client.js";
-import { clock, fields, fullTime, relative, span } from "./format.js";
+import { clock, fields, relative, span } from "./format.js";
 import { reasonInWords, setShape, shape, stateInWords, visible, write } from "./words.js";
 
 /** @typedef {import("./client.js").Client} Client */
@@ -20,6 +20,7 @@ import { reasonInWords, setShape, shape, stateInWords, visible, write } from "./
 const HOME = new URL(".", import.meta.url);
 const GRACE_MS = 5000; // a page that replaces its elements keeps its connection
 const TICK_MS = 1000;
+const LONG = 16; // characters: more than a number with its unit
 const NOTHING = "\u2013";
 const TYPE = /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/;
 
@@ -41,6 +42,11 @@ const STYLE = `
 
 const SHEET = new CSSStyleSheet(); // allowed by a page's `style-src 'self'`, as a style element would not be
 SHEET.replaceSync(STYLE);
+
+// A page's other modules may still say how to connect: they run before this.
+const isLoaded = document.readyState === "complete" ? Promise.resolve() : new Promise((resolve) => {
+  for (const name of ["DOMContentLoaded", "load"]) addEventListener(name, resolve, { once: true });
+});
 
 // The clients that elements share, one for each gateway.
 class Gateway {
@@ -155,9 +161,9 @@ function reasonOf(value, status, now) {
   if (value.state === "unvouched") said.push(`no contact with the gateway${status.reason ? `: ${status.reason}` : ""}`);
   if (value.error_code) said.push(reasonInWords(value));
   if (value.retry_at) said.push(`asked again by ${clock(Date.parse(value.retry_at), now)} at the latest`);
-  const at = value.as_of ?? (value.state === "never" ? null : value.timestamp);
-  if (at) said.push(`${value.source === null ? "published" : "last good answer"}: ${fullTime(Date.parse(at))}`);
-  if (value.source !== null) said.push(`from ${value.source}`);
+  if (value.stale === null) said.push(`published at ${clock(Date.parse(value.timestamp), now)}`);
+  if (value.as_of) said.push(`as of ${clock(Date.parse(value.as_of), now)}`);
+  if (value.source) said.push(`from ${value.source}`);
   return said.join("; ");
 }
 
@@ -177,10 +183,12 @@ const CONNECTING = { ...nothing("waiting", "busy"), note: "connecting" };
 /** Why there is no value. @param {Status} status @param {boolean} isComplete what the gateway has is here */
 function absence(status, isComplete) {
   if (status.state === "refused") return { ...nothing("refused", "never"), note: `refused: ${status.reason}` };
-  if (status.state === "live" && isComplete) return { ...nothing("none", "never"), note: "no such value" };
+  if (status.state === "live" && isComplete) {
+    return { ...nothing("none", "never"), note: `no such value${status.reason ? `: ${status.reason}` : ""}` };
+  }
   const isTrying = status.state === "live" || (status.state === "connecting" && status.attempt < 2);
   if (isTrying) return CONNECTING;
-  return { ...nothing("waiting", "unvouched"), note: "no contact with the gateway", reason: status.reason ?? "" };
+  return { ...nothing("waiting", "unvouched"), note: status.reason ?? "no contact with the gateway" };
 }
 
 /** What a value is seen as. @param {Value} value @param {Status} status @param {number} now @param {Element} element */
@@ -256,6 +264,7 @@ export class TidegateValue extends HTMLElement {
       this.client = early;
     }
     ticker.add(this);
+    this.paint();
     this.refresh();
   }
 
@@ -272,7 +281,7 @@ export class TidegateValue extends HTMLElement {
   refresh() {
     if (this.#isPlanned) return;
     this.#isPlanned = true;
-    queueMicrotask(() => {
+    isLoaded.then(() => {
       this.#isPlanned = false;
       this.#follow();
       this.paint();
@@ -328,6 +337,7 @@ export class TidegateValue extends HTMLElement {
     write(this.#parts.value, visible(sight.text));
     write(this.#parts.note, visible(sight.note));
     write(this.#parts.reason, visible(sight.reason));
+    setAttribute(this.#parts.value, "part", sight.text.length > LONG ? "value long" : "value");
     setShape(this.#parts.shape, sight.shape);
     setAttribute(this.#all, "class", `all ${sight.state}`);
     setAttribute(this.#all, "title", visible(sight.reason));

@@ -6,7 +6,7 @@ import { counted } from "./format.js";
 import { nameOf } from "./history.js";
 import { Rows } from "./rows.js";
 import { groupRow, valueRow } from "./value-row.js";
-import { make, visible, was, write } from "./words.js";
+import { make, stateInWords, visible, was, write } from "./words.js";
 
 const GROUP_FROM = 21; // keys of one type that are shown as a group
 const LIFTED = 20; // rows that need attention are shown though their group is closed, if they are no more
@@ -14,9 +14,11 @@ const CALM_MS = 2000; // the order does not change so soon after the pointer or 
 const RANKS = { never: 0, expired: 1, stale: 2, fresh: 3, published: 4 };
 const STATES = ["all", "trouble", "fresh", "published"];
 const CHIPS = { all: "all", trouble: "not current", fresh: "fresh", published: "published" };
+const ORDERS = [["trouble", "trouble first"], ["name", "by name"], ["newest", "newest first"]];
 const COLUMNS = /** @type {[string, string][]} */ ([
   ["state", "State"], ["name", "Type · key"], ["value", "Value"], ["trend", "Trend"], ["age", "Checked"], ["why", "Why"],
 ]);
+const ENGINE = new Set(["compression.update", "agent.status"]);
 const NAMES = new Intl.Collator(undefined, { numeric: true });
 
 /** @typedef {{ kind: "value", name: string, isTall: boolean, value: any, isMember: boolean }} ValueItem */
@@ -45,32 +47,38 @@ class ValuesSection {
     /** @type {any[] | null} */
     this.frozen = null; // what was shown when the reader paused
     this.rows = new Rows("Values", COLUMNS, (item) => this.makeRow(item), ({ kind }) => kind);
-    this.element = this.build();
-    this.listen();
-  }
-
-  build() {
     this.field = make("input", { id: "filter", type: "search", placeholder: "/ filter…", autocomplete: "off", spellcheck: false });
-    this.field.setAttribute("aria-label", "Filter by type and key");
-    this.chips = STATES.map((state) => {
-      const number = make("span", { className: "count" }, "0");
-      const chip = make("button", { type: "button", className: "chip" }, `${CHIPS[/** @type {keyof typeof CHIPS} */ (state)]} `, number);
-      chip.dataset.count = state;
-      chip.addEventListener("click", () => this.look({ state }));
-      return { state, chip, number };
-    });
-    const options = [["trouble", "trouble first"], ["name", "by name"], ["newest", "newest first"]];
-    this.select = make("select", { id: "sort" }, ...options.map(([value, text]) => make("option", { value }, text)));
-    this.select.setAttribute("aria-label", "Order");
+    this.field.ariaLabel = "Filter by type and key";
+    this.chips = STATES.map((state) => this.makeChip(/** @type {keyof typeof CHIPS} */ (state)));
+    this.select = make("select", { id: "sort" }, ...ORDERS.map(([value, text]) => make("option", { value }, text)));
+    this.select.ariaLabel = "Order";
     this.pauser = make("button", { type: "button", className: "bare pause" }, "Pause");
-    this.toolbar = make("div", { className: "toolbar" },
-      this.field, make("div", { className: "chips", role: "group", ariaLabel: "Show" }, ...this.chips.map(({ chip }) => chip)),
-      this.select, this.pauser);
+    const chips = make("div", { className: "chips", role: "group", ariaLabel: "Show" }, ...this.chips.map(({ chip }) => chip));
+    this.toolbar = make("div", { className: "toolbar" }, this.field, chips, this.select, this.pauser);
     this.none = make("p", { className: "none quiet", hidden: true }, "");
     this.empty = emptyState();
     this.print = make("div", { className: "print-only" });
-    return make("section", { className: "values", ariaLabel: "Values" },
+    this.element = make("section", { className: "values", ariaLabel: "Values" },
       this.print, this.toolbar, this.rows.element, this.none, this.empty);
+    /** @type {{ element: Element, paint: () => void } | null} */
+    this.jobs = null;
+    this.isLoadingJobs = false;
+    this.characters = 40;
+    this.hasWaiting = false; // another order waits for the reader to be still
+    /** @type {{ row: string, scroll: number } | null} */
+    this.left = null;
+    /** What is on a wall besides trouble: `?kiosk&types=rack.*,system.status`. */
+    this.wall = (new URLSearchParams(location.search).get("types") ?? "").split(",").filter(Boolean);
+    this.listen();
+  }
+
+  /** @param {keyof typeof CHIPS} state */
+  makeChip(state) {
+    const number = make("span", { className: "count" }, "0");
+    const chip = make("button", { type: "button", className: "chip" }, `${CHIPS[state]} `, number);
+    chip.dataset.count = state;
+    chip.addEventListener("click", () => this.look({ state }));
+    return { state, chip, number };
   }
 
   listen() {
@@ -79,7 +87,7 @@ class ValuesSection {
     addEventListener("scroll", () => { if (this.element.isConnected) this.rows.paint(this.context()); }, { passive: true });
     addEventListener("resize", () => { if (this.element.isConnected) this.resized(); });
     addEventListener("beforeprint", () => { if (this.element.isConnected) this.printing(true); });
-    addEventListener("afterprint", () => this.printing(false));
+    addEventListener("afterprint", () => { if (this.element.isConnected) this.printing(false); });
     this.field.addEventListener("input", () => this.look({ filter: this.field.value }));
     this.select.addEventListener("change", () => this.look({ sort: this.select.value }));
     this.pauser.addEventListener("click", () => this.page.pause(!this.page.paused));
@@ -91,6 +99,7 @@ class ValuesSection {
 
   /** @param {string[]} _rest @param {URLSearchParams} query */
   open(_rest, query) {
+    this.page.valuesAddress = `#/values${query.size ? `?${query}` : ""}`;
     this.filter = query.get("filter") ?? "";
     this.state = STATES.includes(query.get("state") ?? "") ? /** @type {string} */ (query.get("state")) : "all";
     this.sort = query.get("sort") ?? "trouble";
@@ -100,7 +109,19 @@ class ValuesSection {
     this.resized();
   }
 
-  close() {}
+  /** The reader comes back to where they were. */
+  close() {
+    this.left = { row: this.rows.current, scroll: scrollY };
+  }
+
+  /** Take the keyboard to the row that was left; returns whether there is one. */
+  focus() {
+    const at = this.rows.items.findIndex(({ name }) => name === this.left?.row);
+    if (at < 0) return false;
+    scrollTo(0, this.left?.scroll ?? 0);
+    this.rows.focus(at);
+    return true;
+  }
 
   /** Another filter, state or order: into the address, so that it can be sent to somebody. @param {Record<string, string>} change */
   look(change) {
@@ -109,7 +130,8 @@ class ValuesSection {
     if (this.filter) query.set("filter", this.filter);
     if (this.state !== "all") query.set("state", this.state);
     if (this.sort !== "trouble") query.set("sort", this.sort);
-    history.replaceState(null, "", `#/values${query.size ? `?${query}` : ""}`);
+    this.page.valuesAddress = `#/values${query.size ? `?${query}` : ""}`;
+    history.replaceState(null, "", this.page.valuesAddress);
     this.isAsked = true;
     this.page.paint();
   }
@@ -133,6 +155,16 @@ class ValuesSection {
     this.arrange(all);
     this.rows.paint(this.context());
     this.paintNone(all);
+    if (this.jobs) this.jobs.paint();
+    else if (!this.isLoadingJobs && all.some(({ type }) => ENGINE.has(type))) this.loadJobs();
+  }
+
+  /** The reference engine is behind this gateway, or something that looks like it. */
+  async loadJobs() {
+    this.isLoadingJobs = true;
+    const { jobsAndAgents } = await import("./jobs.js");
+    this.jobs = jobsAndAgents(this.page.client);
+    this.element.append(this.jobs.element);
   }
 
   /** What is shown: the newest, or what was there when the reader paused. */
@@ -149,7 +181,7 @@ class ValuesSection {
   /** @param {any[]} all */
   paintCounts(all) {
     const counts = count(all, null);
-    for (const { state, chip, number } of this.chips ?? []) {
+    for (const { state, chip, number } of this.chips) {
       write(number, String(counts[/** @type {"all"} */ (state)]).replace(/\B(?=(\d{3})+$)/g, "\u202f"));
       chip.setAttribute("aria-pressed", String(state === this.state));
     }
@@ -207,6 +239,7 @@ class ValuesSection {
 
   /** @param {any} value @param {string[]} words */
   isChosen(value, words) {
+    if (this.page.isKiosk && this.wall.length) return isTrouble(value) || this.wall.some((pattern) => matches(pattern, value.type));
     if (this.state === "trouble" && !isTrouble(value)) return false;
     if (this.state === "fresh" && value.state !== "fresh") return false;
     if (this.state === "published" && value.state !== "published") return false;
@@ -217,7 +250,7 @@ class ValuesSection {
   /** A group stands where its worst member would. @param {string} type @param {any[]} members @param {boolean} isSought */
   group(type, members, isSought) {
     members.sort((a, b) => this.compare(a, b));
-    const isOpen = isSought || this.open_.has(type) || this.page.isKiosk;
+    const isOpen = isSought || this.rows.hasAll || this.open_.has(type);
     const lifted = members.filter((value) => RANKS[was(value)] < RANKS.fresh);
     const under = isOpen ? members : lifted.length <= LIFTED ? lifted : [];
     /** @type {GroupItem} */
@@ -272,11 +305,12 @@ class ValuesSection {
     this.rows.hasAll = isPrinting;
     if (isPrinting) {
       const all = this.current();
-      const trouble = all.filter(isTrouble).map((value) => make("li", {}, `${visible(nameOf(value))}: ${value.state}`));
+      const trouble = all.filter(isTrouble).map((value) => make("li", {}, `${visible(nameOf(value))}: ${stateInWords(value, this.page.client.now())}`));
       const title = `Tidegate ${location.host}, printed ${new Date().toLocaleString()}`;
       const summary = trouble.length ? `Not current: ${counted(trouble.length, "value")}` : "All values were current.";
       this.print.replaceChildren(make("h2", {}, title), make("p", {}, summary), make("ul", {}, ...trouble));
     }
+    this.rows.set(this.items(this.current()));
     this.rows.paint(this.context());
   }
 
@@ -294,6 +328,11 @@ class ValuesSection {
     else return false;
     return true;
   }
+}
+
+/** @param {string} pattern @param {string} type */
+function matches(pattern, type) {
+  return pattern === "*" || pattern === type || (pattern.endsWith(".*") && type.startsWith(pattern.slice(0, -1)));
 }
 
 /** By what it is, or was while it was vouched for: losing the connection moves no row. @param {any} value */

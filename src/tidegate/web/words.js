@@ -25,6 +25,7 @@ const DOT = "M3.5 8a4.5 4.5 0 1 1 9 0a4.5 4.5 0 1 1-9 0z";
 const TRIANGLE = "M8 1.5 15.2 14H.8z";
 
 /** What each state is drawn as: a path in 16 × 16, and how wide its stroke is; filled if that is 0. */
+/** @type {Record<string, [string, number]>} */
 const SHAPES = {
   fresh: [DOT, 0],
   stale: [TRIANGLE, 0],
@@ -59,7 +60,9 @@ export function visible(text) {
 export function stateInWords(value, now) {
   const { state, since } = value;
   if (state === "stale") return `stale for ${span((now - since) / 1000)}`;
-  return state === "unvouched" ? `was ${PLAIN[was(value)]}` : PLAIN[/** @type {keyof typeof PLAIN} */ (state)];
+  if (state !== "unvouched") return PLAIN[/** @type {keyof typeof PLAIN} */ (state)];
+  const before = was(value);
+  return before === "never" ? "had no answer" : `was ${PLAIN[before]}`;
 }
 
 /**
@@ -100,7 +103,7 @@ export function shape(name) {
 /** Let `svg` show another shape, if it does not yet. @param {Element} svg @param {string} name */
 export function setShape(svg, name) {
   const path = /** @type {Element} */ (svg.firstElementChild);
-  const [d, width] = SHAPES[/** @type {keyof typeof SHAPES} */ (name)];
+  const [d, width] = SHAPES[name];
   if (path.getAttribute("d") === d) return;
   path.setAttribute("d", d);
   path.setAttribute("fill", width ? "none" : "currentColor");

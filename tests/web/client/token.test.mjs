@@ -99,7 +99,8 @@ inWorld("close() aborts a provider that still thinks, and its token opens nothin
 });
 
 inWorld("4401: the provider is asked for another one, and it is used at once", async (world) => {
-  const { give, asked } = provider("first", "second");
+  const [first, second] = [jwt(world, 600, { n: 1 }), jwt(world, 600, { n: 2 })];
+  const { give, asked } = provider(first, second);
   world.connect({ token: give });
   const socket = await world.opening();
   socket.admits();
@@ -108,9 +109,29 @@ inWorld("4401: the provider is asked for another one, and it is used at once", a
   assert.ok(asked.includes("expired"));
   await world.passes(1);
   const next = await world.opening();
-  assert.equal(offered(next), "second");
+  assert.equal(offered(next), second);
   assert.equal(next.since, "k3f9:400");
 });
+
+for (const [first, second] of [
+  ["one", "another"],
+  [{ types: ["a"] }, { types: ["a", "b"] }],
+]) {
+  inWorld(`a token that may cover more (${JSON.stringify(second)}) begins anew, and tells a gap`, async (world) => {
+    const token = (given) => (typeof given === "string" ? given : jwt(world, 600, given));
+    const { give } = provider(() => token(first), () => token(second));
+    const client = world.connect({ token: give });
+    const gaps = [];
+    client.onGap((gap) => gaps.push(gap));
+    const socket = await world.opening();
+    socket.admits();
+    socket.ends(4401, "the token has expired");
+    await world.passes(1);
+    const next = await world.opening();
+    assert.equal(next.since, null);
+    assert.deepEqual(gaps.map(({ reason }) => reason), ["token_changed"]); // prettier-ignore
+  });
+}
 
 inWorld("4401 and the same token again: refused", async (world) => {
   const { give, asked } = provider("same");
@@ -182,6 +203,7 @@ for (const [lifeS, dueS] of [
   [600, 540],
   [100, 70],
   [40, 10],
+  [20, 10],
 ]) {
   inWorld(`a JWT that lives ${lifeS} s is renewed after ${dueS} s`, async (world) => {
     world.gateway.starts();
@@ -227,7 +249,7 @@ inWorld("a renewal that is refused is told; the connection goes on", async (worl
   const client = world.connect({ token: give });
   const socket = await world.opening();
   socket.admits();
-  await world.passes(11_000);
+  await world.passes(21_000);
   const seen = [];
   client.onStatus((status) => seen.push(status));
   const data = { code: "UNAUTHENTICATED", message: "the token is not valid: bad signature", retryable: false };
@@ -270,4 +292,41 @@ inWorld("a JWT that lives for a year needs no timer that a browser fires at once
   world.connect({ token: give });
   await world.passes(60_000);
   assert.deepEqual(asked, ["connect"]);
+});
+
+// A provider as people write it: it keeps its token as long as that is good for more than half a minute.
+function keeping(world, lifeS) {
+  let [token, until] = [null, 0];
+  return () => {
+    if (until - world.serverTime < 31_000) [token, until] = [jwt(world, lifeS, { at: world.now }), world.serverTime + 1000 * lifeS];
+    return token;
+  };
+}
+
+inWorld("over SSE a token cannot be renewed: when it has expired, the stream begins anew with the kept one", async (world) => {
+  const client = world.connect({ transport: "sse", token: keeping(world, 100) });
+  client.on("a", () => {});
+  await world.settles();
+  const [stream] = world.streams;
+  stream.admits();
+  for (let n = 0; n < 10; n++) {
+    await world.passes(10_000);
+    stream.writes(": \n\n");
+  }
+  stream.says({ type: "connection_error", data: { code: 4401, message: "the token has expired", retryable: true } });
+  stream.ends();
+  await world.passes(1_000);
+  assert.notEqual(client.status.state, "refused");
+  const { length } = world.streams;
+  assert.notEqual(world.streams.at(-1).headers.get("Authorization"), stream.headers.get("Authorization"));
+  assert.equal(length, 2);
+});
+
+inWorld("a WebSocket with a provider that keeps its token lives on", async (world) => {
+  world.gateway.starts();
+  const client = world.connect({ token: keeping(world, 100) });
+  await world.passes(1_000_000);
+  assert.equal(client.status.state, "live");
+  assert.equal(world.sockets.length, 1);
+  assert.ok(world.sockets[0].of("auth").length >= 8);
 });

@@ -7,7 +7,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { connect } from "../../../src/tidegate/web/client.js";
+import "./document.mjs";
+
+import { connect } from "../../../clients/js/src/client.js";
 import { FakeGateway } from "./gateway.mjs";
 
 export const GATEWAY = "http://gw.example:12080/";
@@ -55,7 +57,7 @@ export class World {
   #frames = new Map();
   #ids = 0;
   #clients = [];
-  #replaced = new Map();
+  #replaced = [];
   #targets = [];
 
   install() {
@@ -68,28 +70,29 @@ export class World {
     this.#replace(Date, "now", () => START + this.#now - 5_000 + this.#slept);
     this.#replace(Math, "random", () => this.random);
     this.#replace(globalThis, "reportError", (error) => this.errors.push(error));
+    this.#replace(AbortSignal, "timeout", (ms) => this.#timeout(ms));
     this.#replace(console, "warn", (...said) => this.warnings.push(said.join(" ")));
     this.#replace(globalThis, "fetch", () => assert.fail("options.fetch was not used"));
   }
 
   remove() {
     for (const client of this.#clients) client.close();
-    for (const put of this.#replaced.values()) put();
+    for (const put of this.#replaced.reverse()) put();
   }
 
   // A window and a document, as a browser has them.
   isBrowser() {
     const window = counting(new EventTarget());
-    const document = counting(new EventTarget());
-    this.#targets = [window, document];
-    document.visibilityState = "visible";
-    Object.defineProperty(document, "hidden", { get: () => document.visibilityState === "hidden" });
+    const target = counting(new EventTarget());
+    this.#targets = [window, target];
+    const { document } = globalThis;
+    this.#replace(document, "visibilityState", "visible");
     for (const name of ["addEventListener", "removeEventListener", "dispatchEvent"]) {
       this.#replace(globalThis, name, window[name].bind(window));
+      this.#replace(document, name, target[name].bind(target));
     }
     this.#replace(globalThis, "window", globalThis);
     this.#replace(globalThis, "self", globalThis);
-    this.#replace(globalThis, "document", document);
     this.#replace(globalThis, "navigator", { onLine: true });
     this.#replace(globalThis, "requestAnimationFrame", (f) => this.#frame(f));
     this.#replace(globalThis, "cancelAnimationFrame", (id) => this.#frames.delete(id));
@@ -150,7 +153,7 @@ export class World {
     await this.settles();
     const end = this.#now + ms;
     for (;;) {
-      const due = [...this.#timers].filter(([, { at }]) => at <= end).sort((a, b) => a[1].at - b[1].at)[0];
+      const due = this.#next(end);
       if (!due) break;
       const [id, { f, at }] = due;
       this.#timers.delete(id);
@@ -200,7 +203,9 @@ export class World {
     this.onattempt = () => {
       if (this.#now > from) at ??= this.#now;
     };
-    for (let passed = 0; at === null && passed < withinMs; passed += 50) await this.passes(50);
+    for (let due = this.#next(from + withinMs); at === null && due; due = this.#next(from + withinMs)) {
+      await this.passes(due[1].at - this.#now);
+    }
     this.onattempt = null;
     return at === null ? null : Math.round(at - from);
   }
@@ -208,6 +213,19 @@ export class World {
   async closesAll() {
     for (const client of this.#clients) client.close();
     await this.settles();
+  }
+
+  // The timer that is due first, if any is by then.
+  #next(end) {
+    let first = null;
+    for (const entry of this.#timers) if (entry[1].at <= end && (!first || entry[1].at < first[1].at)) first = entry;
+    return first;
+  }
+
+  #timeout(ms) {
+    const control = new AbortController();
+    this.later(ms, () => control.abort(new DOMException("it took too long", "TimeoutError")));
+    return control.signal;
   }
 
   #frame(f) {
@@ -226,7 +244,7 @@ export class World {
   #replace(owner, name, value) {
     const before = Object.getOwnPropertyDescriptor(owner, name);
     const put = () => (before ? Object.defineProperty(owner, name, before) : delete owner[name]);
-    this.#replaced.set(`${owner === globalThis} ${name}`, put);
+    this.#replaced.push(put);
     Object.defineProperty(owner, name, { value, configurable: true, writable: true });
   }
 
@@ -348,6 +366,8 @@ export class FakeWebSocket extends FakeEnd {
   sent = [];
   closedWith = null; // what the client closed it with
   answersPings = true;
+  isSynced = false;
+  #held = [];
 
   constructor(world, url, protocols = []) {
     super();
@@ -366,9 +386,11 @@ export class FakeWebSocket extends FakeEnd {
     if (this.readyState === 0) throw new DOMException("still in CONNECTING state", "InvalidStateError");
     if (this.readyState !== 1) return;
     const message = JSON.parse(text);
+    const { id } = message;
+    assert.ok(Number.isInteger(id) || typeof id === "string", `the gateway takes no id like ${JSON.stringify(id)}`);
     this.sent.push(message);
     if (this.world.gateway.isUp) queueMicrotask(() => this.world.gateway.take(this, message));
-    else if (message.type === "ping" && this.answersPings) queueMicrotask(() => this.pongs(message));
+    else if (message.type === "ping" && this.answersPings) this.#answers(message);
   }
 
   close(code, reason) {
@@ -389,8 +411,20 @@ export class FakeWebSocket extends FakeEnd {
   says(message) {
     if (this.readyState !== 1) return;
     this.lastId = message.id;
-    const timed = { timestamp: iso(this.world.serverTime), ...message };
+    const timed = { ...message, timestamp: message.timestamp ?? iso(this.world.serverTime) };
     this.#tell(Object.assign(new Event("message"), { data: JSON.stringify(timed) }));
+  }
+
+  // A pong does not overtake a synced.
+  syncs(...given) {
+    super.syncs(...given);
+    this.isSynced = true;
+    for (const ping of this.#held.splice(0)) this.#answers(ping);
+  }
+
+  #answers(ping) {
+    if (this.isSynced) queueMicrotask(() => this.pongs(ping));
+    else this.#held.push(ping);
   }
 
   pongs({ id }, timestamp = iso(this.world.serverTime)) {
@@ -415,9 +449,9 @@ export class FakeWebSocket extends FakeEnd {
     return message && [...(message.data?.types ?? message.types)].sort();
   }
 
+  // Those that could still tell the client something.
   get handlers() {
-    const on = ["onopen", "onmessage", "onerror", "onclose"];
-    return this.count + on.filter((name) => typeof this[name] === "function").length;
+    return this.count + ["onmessage", "onclose"].filter((name) => typeof this[name] === "function").length;
   }
 
   #tell(event) {

@@ -23,7 +23,6 @@ MEDIA_TYPES = {
     ".d.ts": "text/plain",
     ".html": "text/html",
     ".js": "text/javascript",
-    ".mjs": "text/javascript",
     ".svg": "image/svg+xml",
 }
 """What a browser may have of the directory, by all that follows the first dot of a file's name.
