@@ -86,10 +86,11 @@ export class Connector {
     return /** @type {Record<string, string>} */ (this.tokens.text ? { Authorization: `Bearer ${this.tokens.text}` } : {});
   }
 
-  async attempt() {
+  /** @param {Partial<Status>} [change] */
+  async attempt(change) {
     this.#drop();
     const { signal } = (this.#run = new AbortController());
-    this.set({ state: "connecting", attempt: this.#backoff.failures + 1, retryAt: null });
+    this.set({ state: "connecting", attempt: this.#backoff.failures + 1, retryAt: null, ...change });
     try {
       const text = await this.tokens.read(this.#refusals ? "expired" : "connect", signal);
       if (signal.aborted) return;
@@ -317,10 +318,9 @@ export class Connector {
   /** @param {string} reason */
   #expired(reason) {
     this.#refusals += 1;
-    this.set({ reason });
     if (!this.tokens.canChange) this.refuse(reason, 4401);
     else if (this.#refusals > 1) this.#wait(reason, 0, 4401);
-    else this.attempt();
+    else this.attempt({ reason });
   }
 
   /** @param {string} reason @param {number} [floorS] @param {number | null} [code] */
@@ -352,7 +352,7 @@ export class Connector {
     clearTimeout(this.#timer);
     const inMs = this.tokens.renewInMs(this.clock.now());
     const { signal } = this.#run;
-    if (inMs !== null) this.#timer = setTimeout(() => this.#renew(signal), inMs);
+    if (inMs !== null && this.link?.send) this.#timer = setTimeout(() => this.#renew(signal), inMs);
   }
 
   /** @param {AbortSignal} signal */
