@@ -35,6 +35,8 @@ const page = {
   showsAbsolute: false,
   valuesAddress: "#/values", // where the values were left
   history: new History(),
+  /** @type {Map<string, { code: string, message: string }>} */
+  errors: new Map(), // the newest error of each source
   token: () => sessionStorage.getItem("token"),
   api,
   refresh,
@@ -154,6 +156,10 @@ function follow() {
 /** @param {any} event */
 function arrived(event) {
   page.history.add(event, page.client.now());
+  if (event.type === "rpc_error") {
+    const { source, error_code: code, message } = event.data;
+    page.errors.set(source, { code, message });
+  }
   top.arrived(event);
 }
 
