@@ -34,6 +34,8 @@ const page = {
   showsAbsolute: false,
   valuesAddress: "#/values", // where the values were left
   history: new History(),
+  /** @type {Map<string, { code: string, message: string }>} */
+  errors: new Map(), // the newest error of each source
   token: () => sessionStorage.getItem("token"),
   api,
   refresh,
@@ -146,6 +148,10 @@ function follow() {
 /** @param {any} event */
 function arrived(event) {
   page.history.add(event, page.client.now());
+  if (event.type === "rpc_error") {
+    const { source, error_code: code, message } = event.data;
+    page.errors.set(source, { code, message });
+  }
   top.arrived(event);
 }
 
