@@ -132,7 +132,7 @@ for (const code of [1013, 4429]) {
   });
 }
 
-inWorld("4408: not within a second, it resumes; the third in 5 min warns once, with the patterns", async (world) => {
+inWorld("4408: not within a second, it resumes; the third warns, once, with the patterns", async (world) => {
   let { socket } = await live(world);
   for (let n = 1; n <= 4; n++) {
     await world.passes(6_000);
@@ -144,20 +144,6 @@ inWorld("4408: not within a second, it resumes; the third in 5 min warns once, w
     assert.equal(world.warnings.length, n < 3 ? 0 : 1);
   }
   assert.match(world.warnings.splice(0)[0], /\ba\b/);
-});
-
-inWorld("4408 thrice in more than 5 min is no reason to warn", async (world) => {
-  const { client } = await live(world);
-  client.close();
-  world.gateway.starts();
-  const again = world.connect();
-  again.on("a", () => {});
-  await world.settles();
-  for (let n = 1; n <= 3; n++) {
-    world.gateway.cuts(4408);
-    await world.passes(200_000);
-  }
-  assert.equal(again.status.state, "live");
 });
 
 for (const code of [4403, 1002, 1003, 1007, 1009, 1010]) {
@@ -284,7 +270,8 @@ inWorld("a session that never answers keeps nothing waiting", async (world) => {
   const socket = await world.opening();
   world.session = "silent";
   socket.ends(1006);
-  assert.ok((await world.untilNextAttempt(30_000)) <= 16_000);
+  const wait = await world.untilNextAttempt(30_000);
+  assert.ok(wait !== null && wait <= 16_000, `${wait}`);
 });
 
 inWorld("a socket that stays in CONNECTING is given up after connectTimeoutS", async (world) => {

@@ -202,7 +202,8 @@ inWorld("reconnect() after a refusal asks for a token anew", async (world) => {
 for (const [lifeS, dueS] of [
   [600, 540],
   [100, 70],
-  [40, 20],
+  [40, 10],
+  [20, 10],
 ]) {
   inWorld(`a JWT that lives ${lifeS} s is renewed after ${dueS} s`, async (world) => {
     world.gateway.starts();
@@ -291,4 +292,41 @@ inWorld("a JWT that lives for a year needs no timer that a browser fires at once
   world.connect({ token: give });
   await world.passes(60_000);
   assert.deepEqual(asked, ["connect"]);
+});
+
+// A provider as people write it: it keeps its token as long as that is good for more than half a minute.
+function keeping(world, lifeS) {
+  let [token, until] = [null, 0];
+  return () => {
+    if (until - world.serverTime < 31_000) [token, until] = [jwt(world, lifeS, { at: world.now }), world.serverTime + 1000 * lifeS];
+    return token;
+  };
+}
+
+inWorld("over SSE a token cannot be renewed: when it has expired, the stream begins anew with the kept one", async (world) => {
+  const client = world.connect({ transport: "sse", token: keeping(world, 100) });
+  client.on("a", () => {});
+  await world.settles();
+  const [stream] = world.streams;
+  stream.admits();
+  for (let n = 0; n < 10; n++) {
+    await world.passes(10_000);
+    stream.writes(": \n\n");
+  }
+  stream.says({ type: "connection_error", data: { code: 4401, message: "the token has expired", retryable: true } });
+  stream.ends();
+  await world.passes(1_000);
+  assert.notEqual(client.status.state, "refused");
+  const { length } = world.streams;
+  assert.notEqual(world.streams.at(-1).headers.get("Authorization"), stream.headers.get("Authorization"));
+  assert.equal(length, 2);
+});
+
+inWorld("a WebSocket with a provider that keeps its token lives on", async (world) => {
+  world.gateway.starts();
+  const client = world.connect({ token: keeping(world, 100) });
+  await world.passes(1_000_000);
+  assert.equal(client.status.state, "live");
+  assert.equal(world.sockets.length, 1);
+  assert.ok(world.sockets[0].of("auth").length >= 8);
 });

@@ -70,6 +70,7 @@ export class World {
     this.#replace(Date, "now", () => START + this.#now - 5_000 + this.#slept);
     this.#replace(Math, "random", () => this.random);
     this.#replace(globalThis, "reportError", (error) => this.errors.push(error));
+    this.#replace(AbortSignal, "timeout", (ms) => this.#timeout(ms));
     this.#replace(console, "warn", (...said) => this.warnings.push(said.join(" ")));
     this.#replace(globalThis, "fetch", () => assert.fail("options.fetch was not used"));
   }
@@ -219,6 +220,12 @@ export class World {
     let first = null;
     for (const entry of this.#timers) if (entry[1].at <= end && (!first || entry[1].at < first[1].at)) first = entry;
     return first;
+  }
+
+  #timeout(ms) {
+    const control = new AbortController();
+    this.later(ms, () => control.abort(new DOMException("it took too long", "TimeoutError")));
+    return control.signal;
   }
 
   #frame(f) {
@@ -379,6 +386,8 @@ export class FakeWebSocket extends FakeEnd {
     if (this.readyState === 0) throw new DOMException("still in CONNECTING state", "InvalidStateError");
     if (this.readyState !== 1) return;
     const message = JSON.parse(text);
+    const { id } = message;
+    assert.ok(Number.isInteger(id) || typeof id === "string", `the gateway takes no id like ${JSON.stringify(id)}`);
     this.sent.push(message);
     if (this.world.gateway.isUp) queueMicrotask(() => this.world.gateway.take(this, message));
     else if (message.type === "ping" && this.answersPings) this.#answers(message);
