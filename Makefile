@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .stamps
 
-.PHONY: demo check test soak bench clean
+.PHONY: demo check test soak pictures bench clean
 
 # What `check` installs is enough for the demo, which alone needs less.
 demo: $(or $(wildcard $(STAMP)/python),$(STAMP)/program)
@@ -22,6 +22,11 @@ soak: $(STAMP)/python
 	DISCONNECTS=100000 $(BIN)/pytest --timeout 0 -s tests/test_disconnects.py -k however_many
 	PUBLISHER_KILLS=10 $(BIN)/pytest --timeout 0 -s tests/failures/test_publisher_kills.py
 	FUZZ_INPUTS=20000 $(BIN)/pytest --timeout 0 tests/test_foreign_input.py
+	BUDGET_S=1800 $(BIN)/pytest --timeout 0 -s tests/web/test_budget.py
+
+# All states of the page into build/pictures; those that the documentation shows into docs/pictures as well.
+pictures: $(STAMP)/python
+	$(BIN)/python tests/support/take_pictures.py build/pictures
 
 bench: $(STAMP)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from browser import chromium, needs_browser, said
 from programs import PATIENCE_S, Program, tidegate, until
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser
@@ -80,7 +81,7 @@ NOT_RUN_HERE = {"make check"}
 
 
 def blocks() -> list[Block]:
-    parsers = [CodeBlockParser(language) for language in ("text", "sh", "json", "toml")]
+    parsers = [CodeBlockParser(language) for language in ("text", "sh", "json", "toml", "html", "js")]
     examples = Sybil(parsers).parse(README).examples()
     return [Block(it.line, it.region.lexemes["arguments"], str(it.parsed).rstrip("\n")) for it in examples]
 
@@ -196,6 +197,24 @@ def test_events(block: Block, gateway: Program) -> None:
             assert real["error_code"] == shown["error_code"]
             assert not next_event(stale=False)["stale"]
     assert_shape(shown, real | {"data": {name: real["data"].get(name) for name in shown["data"]}})
+
+
+@needs_browser
+async def test_pages(addresses: Mapping[str, str]) -> None:
+    """What stands in a page of the gateway's own origin: a value is shown as fresh, and a script gets its events."""
+    [html], [script] = ([block.text for block in BLOCKS if block.language == language] for language in ("html", "js"))
+    page_text = replaced(f'{html}<script type="module">{script}</script>', addresses)
+    # A page that no server has sent is no page of this machine, for which Chromium would ask the user.
+    async with chromium("--disable-features=LocalNetworkAccessChecks") as browser:
+        page = await browser.new_page()
+        lines = said(page)
+        await page.route("**/page.html", lambda asked: asked.fulfill(body=page_text, content_type="text/html"))
+        await page.goto(f"http://{addresses[GATEWAY]}/page.html")
+        await page.locator("tidegate-value[state=fresh]").get_by_text(re.compile(r"\d %")).wait_for()
+        await page.wait_for_event(
+            "console", lambda line: re.fullmatch(r"log: [\d.]+ false", f"log: {line.text}") is not None
+        )
+    assert not [line for line in lines if not line.startswith("log: ")]
 
 
 def assert_shape(shown: Any, real: Any) -> None:

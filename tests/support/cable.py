@@ -30,14 +30,20 @@ class Cable:
         task = asyncio.current_task()
         assert task is not None
         self._talks.add(task)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            await self._plugged.wait()
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-            passing = [self._passes(reader, there_writer), self._passes(there_reader, writer)]
-            await asyncio.gather(*passing)
+        try:
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await self._talk(reader, writer)
+        finally:
+            writer.transport.abort()
+            self._talks.discard(task)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._plugged.wait()
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        try:
+            await asyncio.gather(self._passes(reader, there_writer), self._passes(there_reader, writer))
+        finally:
             there_writer.transport.abort()
-        writer.transport.abort()
-        self._talks.discard(task)
 
     async def _passes(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(PIECE):

@@ -1,7 +1,8 @@
 // Runs inside the page, before its own scripts: keeps what the page claims at each moment, as a person could read it.
-// `recorder.log` has an entry { at, fresh, connection } whenever this has changed: `at` is Date.now(), `fresh` maps
-// "TYPE KEY" to the text of the value of each row that says fresh, by attribute or by word. `recorder.lagMs` is by how
-// much the page's timers have been late at worst.
+// `recorder.log` has an entry { at, fresh, current, connection } whenever this has changed: `at` is Date.now(), `fresh`
+// maps "TYPE KEY" to the text of the value of each row that says fresh, by attribute or by word, and `current` is how
+// many the header or the count of fresh ones says there are. `recorder.lagMs` is by how much the page's timers have
+// been late at worst.
 
 (() => {
   const EVERY_MS = 25;
@@ -16,7 +17,9 @@
       if (!row.checkVisibility()) continue;
       fresh[`${row.dataset.type} ${row.dataset.key}`] = row.querySelector(".value")?.textContent.trim() ?? "";
     }
-    return { fresh, connection: document.getElementById("connection")?.dataset.state ?? "" };
+    const counts = ["#summary", "[data-count=fresh] .count"].map((which) =>
+      parseInt(document.querySelector(which)?.textContent) || 0);
+    return { fresh, current: Math.max(...counts), connection: document.getElementById("connection")?.dataset.state ?? "" };
   }
 
   function look() {

@@ -41,11 +41,15 @@ TURN = "(hidden) => { globalThis.tabIsHidden = hidden; document.dispatchEvent(ne
 
 @dataclass(frozen=True)
 class Moment:
-    """What the page claimed from `at` to `until`, in Unix seconds: the values of rows that said fresh, by TYPE KEY."""
+    """What the page claimed from `at` to `until`, in Unix seconds.
+
+    `fresh` are the values of rows that said fresh, by TYPE KEY; `current` is how many it said there were.
+    """
 
     at: float
     until: float
     fresh: Mapping[str, str]
+    current: int
     connection: str
 
 
@@ -112,7 +116,7 @@ class Visitor:
         log, now = await self.page.evaluate("[recorder.log, Date.now()]")
         ends = [entry["at"] for entry in log[1:]] + [now]
         return [
-            Moment(entry["at"] / 1000, end / 1000, entry["fresh"], entry["connection"])
+            Moment(entry["at"] / 1000, end / 1000, entry["fresh"], entry["current"], entry["connection"])
             for entry, end in zip(log, ends, strict=True)
         ]
 

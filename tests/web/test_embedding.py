@@ -3,19 +3,18 @@
 The pages come from a site of another origin. What they show is never called current while the gateway is frozen.
 """
 
-import asyncio
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from unittest.mock import ANY
 
 import pytest
 import pytest_asyncio
 from browser import chromium, needs_browser, said
-from playwright.async_api import Browser, Frame, Page, WebSocket
+from playwright.async_api import Browser, Frame, Page
 from programs import Program, tidegate
 from site_of_others import Site, site
 
@@ -69,6 +68,18 @@ SEEN = """(element) => {
     const part = (name) => element.shadowRoot.querySelector(`.${name}`).textContent;
     return { state: element.getAttribute("state"), value: part("value"), note: part("note"), reason: part("reason") };
 }"""
+
+
+IGNORES = """async (token) => {
+    const element = document.querySelector("tidegate-value");
+    const before = element.client;
+    const told = new Promise((done) => addEventListener("message", done, { once: true }));
+    postMessage({ token });
+    await told;
+    await element.client.ready().catch(() => {});
+    return element.client === before;
+}"""
+"""Whether the page of a frame leaves its connection as it is when it is sent a token by itself."""
 
 
 async def seen(page: Page | Frame, state: str) -> dict[str, str]:
@@ -168,7 +179,7 @@ async def test_a_page_that_is_not_allowed_says_so(browser: Browser, gateway: Pro
     async with opened(browser, f"{others.url}/stranger") as page:
         await seen(page, "fresh")
     async with opened(browser, f"{others.alias}/stranger", is_clean=False) as page:
-        refusal = page.locator("tidegate-value .note", has_text="allowed_origins")
+        refusal = page.locator("tidegate-value .note", has_text=f"pages of {others.alias}")
         await refusal.wait_for(timeout=PATIENCE_MS)
         assert (await seen(page, "waiting"))["value"] == NOTHING
 
@@ -177,6 +188,20 @@ async def test_only_listed_sites_may_show_a_frame(browser: Browser, gateway: Pro
     others.files["/frame"] = f'<iframe src="{gateway.url}/embed?type=system.status&field=cpu_percent"></iframe>'
     async with opened(browser, f"{others.alias}/frame", is_clean=False) as page:
         assert await page.frames[-1].locator("tidegate-value").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_frame_is_light_or_dark_as_it_is_told(scheme: str, browser: Browser, gateway: Program) -> None:
+    address = f"{gateway.url}/embed?type=system.status&scheme={scheme}&label=It"
+    for visitors in ("light", "dark"):
+        page = await browser.new_page(color_scheme=visitors)
+        await page.goto(address)
+        root = "getComputedStyle(document.documentElement)"
+        assert await page.evaluate(f"{root}.colorScheme") == scheme
+        text = await page.evaluate("getComputedStyle(document.querySelector('main')).color")
+        assert (min(map(int, re.findall(r"\d+", text))) > 127) == (scheme == "dark")
+        assert await page.title() == "It"
+        await page.close()
 
 
 async def test_what_there_is_not_is_said(browser: Browser, gateway: Program, others: Site) -> None:
@@ -226,34 +251,29 @@ async def test_elements_share_a_connection_while_there_are_any(
     element = '<tidegate-value type="system.status" field="cpu_percent"></tidegate-value>'
     others.files["/many"] = page_of(element + element, gateway.url)
     async with opened(browser, "about:blank") as page:
-        sockets: list[WebSocket] = []
-        closed = asyncio.Event()
-
-        def note(socket: WebSocket) -> None:
-            sockets.append(socket)
-            socket.on("close", lambda _: closed.set())
-
-        page.on("websocket", note)
+        connections: list[str] = []
+        page.on("websocket", lambda socket: connections.append(socket.url))
         await page.clock.install()
         await page.goto(f"{others.url}/many")
         await page.locator('tidegate-value[state="fresh"] >> nth=1').wait_for(state="attached")
         await page.evaluate("""() => {
             const [first, second] = document.querySelectorAll("tidegate-value");
-            window.states = [];
+            globalThis.client = second.client;
+            globalThis.states = [];
             const observer = new MutationObserver(() => states.push(second.getAttribute("state")));
             observer.observe(second, { attributeFilter: ["state"] });
             first.remove();
             document.body.prepend(second);
         }""")
         await page.clock.run_for(500)
-        assert (await seen(page, "fresh"), await page.evaluate("states")) == (ANY, [])
-        assert len(sockets) == 1
+        await seen(page, "fresh")
+        assert (len(connections), await page.evaluate("states")) == (1, [])
 
         await page.locator("tidegate-value").evaluate("(element) => element.remove()")
         await page.clock.run_for(4000)
-        assert not closed.is_set()
+        assert await page.evaluate("client.status.state") != "closed"
         await page.clock.run_for(2000)
-        await asyncio.wait_for(closed.wait(), PATIENCE_MS / 1000)
+        assert await page.evaluate("client.status.state") == "closed"
 
 
 @asynccontextmanager
@@ -300,6 +320,7 @@ async def test_a_frame_takes_a_token_from_the_page_around_it(browser: Browser, o
         async with opened(browser, f"{others.url}/frame", is_clean=False) as page:
             frame = page.frames[-1]
             assert "asks for a token" in (await seen(frame, "refused"))["note"]
+            assert await frame.evaluate(IGNORES, TOKEN), "it took a token from somebody else"
             for token, state in (("wrong", "refused"), (TOKEN, "fresh")):
                 message = [{"token": token}, app.url]
                 await page.evaluate("(message) => frames[0].postMessage(...message)", message)

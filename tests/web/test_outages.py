@@ -89,6 +89,7 @@ async def all_are_unvouched(visitor: Visitor, *, since: float) -> None:
     await visitor.page.wait_for_selector("#banner:visible")
     await asyncio.sleep(max(0.0, since + SILENCE_S + SLACK_S + 1.0 - time.time()))
     assert await wrongly_fresh(visitor, since=since + SILENCE_S + SLACK_S) == set()
+    assert (await visitor.moments())[-1].current == 0
     assert set(await visitor.states()) == {"unvouched"}
     words = await visitor.page.locator("[data-type] .state").all_inner_texts()
     assert words

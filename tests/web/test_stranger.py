@@ -175,7 +175,7 @@ def lies(moments: Iterable[Moment], it: World, *, lag_s: float) -> list[tuple[st
     counted = {str(answer.value): answer.at for answer in it.plant.given}
     found = []
     for moment in moments:
-        if moment.fresh and was_away(moment, it.truth.gateway_away, HEARD_WITHIN_S + lag_s):
+        if (moment.fresh or moment.current) and was_away(moment, it.truth.gateway_away, HEARD_WITHIN_S + lag_s):
             found.append(("the gateway had not been heard of for too long", moment))
         if STATUS in "".join(moment.fresh) and was_away(moment, it.truth.engine_away, POLLED_WITHIN_S + lag_s):
             found.append(("the engine was dead", moment))
@@ -204,5 +204,5 @@ async def test_a_stranger_never_reads_a_value_as_current_that_is_not_nor_loses_o
                 await nothing_is_lost(it, visitor)
             moments, lag_s = await visitor.moments(), await visitor.lag_s()
     print(json.dumps({"log": it.truth.log, "moments": len(moments), "lag_s": round(lag_s, 3)}))
-    assert sum(bool(moment.fresh) for moment in moments) > 20, "the recorder has seen hardly anything"
+    assert sum(bool(moment.fresh) for moment in moments) > 10, "the recorder has seen hardly anything"
     assert lies(moments, it, lag_s=lag_s) == []

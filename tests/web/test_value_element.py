@@ -63,6 +63,7 @@ SIGHTS = {
     ),
     "published": Sight("published", "12.5 %", "published 3 s ago", "published at ", of=PUBLISHED),
     "never": Sight("never", NOTHING, "never answered", "no answer in time; from engine", of=NEVER),
+    "unknown": Sight("never", NOTHING, "never answered", "", of=NEVER | {"source": None, "error_code": None}),
     "absent": Sight("none", NOTHING, "no such value", ""),
     "uncovered": Sight("none", NOTHING, "no such value: this token does not cover a.b", "", status=NARROW),
     "connecting": Sight("waiting", NOTHING, "connecting", "", status={"state": "connecting"}),
@@ -78,7 +79,11 @@ ADD = """([name, value, status, attributes, now]) => {
     const all = { id: name, type: "system.status", field: "cpu_percent", label: name, ...attributes };
     for (const [attribute, text] of Object.entries(all)) element.setAttribute(attribute, text);
     const store = { get: (type, key) => (key ? undefined : value ?? undefined), subscribe: () => () => {} };
-    element.client = { status, store, now: () => now, onStatus: () => () => {}, ready: async () => {} };
+    const onStatus = (changed) => {
+        globalThis.statusChanged = changed;
+        return () => {};
+    };
+    element.client = { status, store, now: () => now, onStatus, ready: async () => {} };
     const paragraph = document.createElement("p");
     paragraph.append(element);
     document.getElementById(name)?.parentElement.remove();
@@ -130,7 +135,7 @@ async def test_each_state_has_its_words_and_its_shape(page: Page) -> None:
         element = await add(page, name, sight.of, sight.status)
         found = await element.evaluate(SEEN)
         assert (found["state"], found["value"], found["note"]) == (sight.state, sight.value, sight.note)
-        assert found["reason"].startswith(sight.reason)
+        assert found["reason"].startswith(sight.reason) if sight.reason else found["reason"] == ""
         group = element.get_by_role("group", name=name)
         assert await group.get_attribute("title") == found["reason"]
         shapes[found["state"]] = await element.evaluate(SHAPE)
@@ -158,6 +163,16 @@ async def test_each_state_has_its_words_and_its_shape(page: Page) -> None:
 async def test_how_a_field_is_found_and_shown(data: object, attributes: dict[str, str], text: str, page: Page) -> None:
     element = await add(page, "it", PUBLISHED | {"data": data}, attributes=attributes)
     assert (await element.evaluate(SEEN))["value"] == text
+
+
+async def test_a_change_of_the_connection_is_told_at_once(page: Page) -> None:
+    element = await add(page, "it", None)
+    told = """(element, status) => {
+        element.client.status = status;
+        statusChanged();
+        return element.getAttribute("state");
+    }"""
+    assert [await element.evaluate(told, status) for status in (AWAY, REFUSED)] == ["waiting", "refused"]
 
 
 @pytest.mark.parametrize(("value", "note"), [(NEVER, "never answered"), (GOOD, "no such value")])

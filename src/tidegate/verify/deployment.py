@@ -41,6 +41,9 @@ READY_S: Final = 30.0
 SLACK_S: Final = 2.0
 """Tolerance for events that come later than promised, since the machine may be busy."""
 
+HINT_EVERY_S: Final = 1.0
+"""How often to ask for a poll of what is stale. A source that is being asked when a hint comes is not asked anew."""
+
 
 class Deployment:
     """A gateway and the fault proxy in front of one of its backends.
@@ -92,7 +95,7 @@ class Deployment:
         """Switch off all faults and wait until everything is fresh.
 
         If the token allows it, an open breaker is reset, to skip the back-off that earlier faults have caused, and a
-        hint is sent, to skip the wait for the next poll.
+        hint is sent now and then, to skip the wait for the next poll.
 
         Raises `CouldNotTest` if the sources do not become fresh, or if an admin has forced the breaker open or closed.
         """
@@ -104,10 +107,14 @@ class Deployment:
             await self.gateway.reset(self.backend)
         await self.gateway.poll(self.backend)
         problem = await self._trouble()
-        deadline = time.monotonic() + self.patience_s + await self._open_for_s()
+        hinted_at = time.monotonic()
+        deadline = hinted_at + self.patience_s + await self._open_for_s()
         while problem is not None:
             if time.monotonic() > deadline:
                 raise CouldNotTest(f"with a healthy backend the gateway does not become fresh: {problem}")
+            if time.monotonic() > hinted_at + HINT_EVERY_S:
+                await self.gateway.poll(self.backend)
+                hinted_at = time.monotonic()
             await asyncio.sleep(POLL_S)
             problem = await self._trouble()
 

@@ -28,6 +28,16 @@ class Breakers {
   touchedAt = -Infinity;
   order = "";
   /** @type {any[]} */
+  /** @type {Map<string, any[]>} */
+  sources = new Map(); // by the name of their breaker
+  /** @type {Map<string, any>} */
+  worst = new Map(); // of the values of each type, the one in the worst state
+  /** @type {readonly any[] | null} */
+  judged = null;
+  /** @type {string | null} */
+  named = null; // the breaker that the address names, until it has been brought into view
+  missing = "";
+  /** @type {any[]} */
   held = []; // what came during a pause: until it ends, nothing on the screen changes but the ages
 
   /** @param {import("./app.js").Page} page */
@@ -56,6 +66,7 @@ class Breakers {
   /** @param {string[]} rest */
   open(rest) {
     this.named = rest.length ? rest.join("/") : null;
+    this.missing = "";
     this.order = "";
   }
 
@@ -92,15 +103,25 @@ class Breakers {
       if (status && status !== this.status) this.take(status);
       this.ask();
     }
+    this.judge(client.store.list("*"));
     const now = client.now();
-    for (const card of this.cards.values()) card.paint(now, this.sources.get(card.breaker.name) ?? []);
+    for (const card of this.cards.values()) card.paint(now, this.sources.get(card.breaker.name) ?? [], this.worst);
     this.arrange();
     this.paintSummary();
     this.show();
   }
 
-  /** @type {Map<string, any[]>} */
-  sources = new Map();
+  // One pass over all values, and only if one has changed: a list for each source would cost at each event.
+  /** @param {readonly any[]} values */
+  judge(values) {
+    if (values === this.judged) return;
+    this.judged = values;
+    this.worst = new Map();
+    for (const value of values) {
+      const before = this.worst.get(value.type);
+      if (!before || badness(value) < badness(before)) this.worst.set(value.type, value);
+    }
+  }
 
   /** @param {any} status */
   take(status) {
@@ -112,7 +133,8 @@ class Breakers {
     this.sources = new Map();
     for (const source of status.sources) {
       const name = breakerOf(source, names);
-      this.sources.set(name, [...(this.sources.get(name) ?? []), source]);
+      if (!this.sources.has(name)) this.sources.set(name, []);
+      this.sources.get(name)?.push(source);
     }
   }
 
@@ -151,6 +173,7 @@ class Breakers {
     const forced = all.filter(({ breaker }) => breaker.isForced).length;
     const parts = [open ? `${open} of ${all.length} not closed` : `${counted(all.length, "breaker")}, all closed`];
     if (forced) parts.push(`${forced} forced by an operator`);
+    if (this.missing) parts.push(`there is no breaker ${visible(this.missing)}`);
     write(this.summary, isVouched ? parts.join(" · ") : `when last heard of: ${parts.join(" · ")}`);
     this.summary.hidden = !all.length;
     this.empty.hidden = all.length > 0;
@@ -166,7 +189,7 @@ class Breakers {
     if (card) {
       card.title.focus({ preventScroll: true });
       card.element.scrollIntoView({ block: "center" });
-    } else this.page.announce(`There is no breaker ${visible(this.named)}`);
+    } else this.missing = this.named;
     this.named = null;
   }
 }
@@ -201,8 +224,8 @@ class Card {
     this.element.setAttribute("aria-label", `Breaker ${name}`);
   }
 
-  /** @param {number} now @param {any[]} sources */
-  paint(now, sources) {
+  /** @param {number} now @param {any[]} sources @param {ReadonlyMap<string, any>} worst */
+  paint(now, sources, worst) {
     const { client } = this.page;
     const { breaker, element } = this;
     const kept = client.store.get("circuit_breaker.state", breaker.name);
@@ -217,7 +240,7 @@ class Card {
     this.error.paint(breaker.lastError);
     if (this.isVouched) this.knownUntil = now;
     this.history.paint(now, this.knownUntil);
-    this.sources.paint(sources, client);
+    this.sources.paint(sources, worst, now);
     this.buttons.hidden = !this.page.has("admin");
   }
 }
@@ -327,11 +350,11 @@ class Sources {
     this.named = "";
   }
 
-  /** @param {any[]} sources @param {any} client */
-  paint(sources, client) {
-    const all = sources.map((source) => ({ type: source.type, value: worstOf(client.store.list(source.type)) }));
-    const worst = (/** @type {any} */ a, /** @type {any} */ b) => badness(a.value) - badness(b.value);
-    const shown = all.length > SOURCES ? [...all].sort(worst).slice(0, SOURCES) : all;
+  /** @param {any[]} sources @param {ReadonlyMap<string, any>} worst @param {number} now */
+  paint(sources, worst, now) {
+    const all = sources.map(({ type }) => ({ type, value: worst.get(type) }));
+    const worseFirst = (/** @type {any} */ a, /** @type {any} */ b) => badness(a.value) - badness(b.value);
+    const shown = all.length > SOURCES ? [...all].sort(worseFirst).slice(0, SOURCES) : all;
     this.element.hidden = !all.length;
     write(this.title, counted(all.length, "source"));
     const names = shown.map(({ type }) => type).join(" ");
@@ -341,7 +364,7 @@ class Sources {
       if (!row) continue;
       row.element.dataset.state = value?.state ?? "unvouched";
       setShape(row.shape, value?.state ?? "unvouched");
-      write(row.state, value ? stateInWords(value, client.now()) : "not heard of yet");
+      write(row.state, value ? stateInWords(value, now) : "not heard of yet");
     }
     const left = all.length - shown.length;
     this.more.hidden = left <= 0;
@@ -378,9 +401,4 @@ const STATES = ["never", "expired", "stale", "unvouched", "published", "fresh"];
 /** @param {any} value */
 function badness(value) {
   return value ? STATES.indexOf(value.state) : -1;
-}
-
-/** @param {readonly any[]} values */
-function worstOf(values) {
-  return values.reduce((worst, value) => (!worst || badness(value) < badness(worst) ? value : worst), null);
 }

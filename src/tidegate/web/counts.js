@@ -54,14 +54,19 @@ export function count(all, status) {
  * @property {number} sources @property {number} notCurrent
  */
 
+/** What the gateway's status says of a value's source; undefined if it has none. @param {any} page @param {any} value */
+export function sourceOf({ status }, { type }) {
+  return status?.sources.find((/** @type {any} */ source) => source.type === type);
+}
+
 /**
  * The breaker that judges a value, as its state was last told; undefined if there is none. What was never answered
  * does not name its backend: the status does.
  * @param {any} page @param {any} value
  */
-export function breakerOf({ client, status }, value) {
-  const of = (/** @type {string} */ key) => client.store.get("circuit_breaker.state", key)?.data;
-  const backend = value.source ?? status?.sources.find((/** @type {any} */ { type }) => type === value.type)?.backend;
+export function breakerOf(page, value) {
+  const of = (/** @type {string} */ key) => page.client.store.get("circuit_breaker.state", key)?.data;
+  const backend = value.source ?? sourceOf(page, value)?.backend;
   return of(`${backend}/${value.type}`) ?? of(backend);
 }
 
@@ -72,15 +77,15 @@ export function breakerOf({ client, status }, value) {
  * @returns {{ breaker: any, since: number, cause: string | null }[]}
  */
 export function downBackends(page, all) {
-  /** @type {Map<any, { breaker: any, since: number, cause: string | null }>} */
+  /** @type {Map<string, { breaker: any, since: number, cause: string | null }>} */
   const found = new Map();
   for (const value of all) {
     const breaker = value.stale ? breakerOf(page, value) : undefined;
     if (!breaker || breaker.state === "closed") continue;
-    const known = found.get(breaker) ?? { breaker, since: value.since, cause: causeOf(page.status, breaker.breaker) };
+    const known = found.get(breaker.breaker) ?? { breaker, since: value.since, cause: causeOf(page.status, breaker.breaker) };
     known.since = Math.min(known.since, value.since);
     known.cause = value.cause ?? known.cause;
-    found.set(breaker, known);
+    found.set(breaker.breaker, known);
   }
   return [...found.values()].sort((a, b) => a.since - b.since);
 }

@@ -1,7 +1,7 @@
 // One value in full: its JSON with what has changed, the trends of its numbers, its newest events, how to follow it
 // from elsewhere, and what a publisher may do with it.
 
-import { isPolled } from "./counts.js";
+import { isPolled, sourceOf } from "./counts.js";
 import { number, scalar, span } from "./format.js";
 import { Json } from "./json.js";
 import { snippets } from "./snippets.js";
@@ -126,7 +126,7 @@ class Detail {
 
   /** What the status says of its source, if it has one. */
   source() {
-    return this.page.status?.sources.find((/** @type {any} */ { type }) => type === this.type);
+    return sourceOf(this.page, this);
   }
 
   /** @param {any} value @param {number} now */

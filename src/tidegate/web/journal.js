@@ -182,6 +182,7 @@ export function connectionText(before, status) {
     return status.reason ? `The connection was lost: ${visible(status.reason)}.` : "The connection was lost.";
   }
   if (wasThere) return "The gateway is heard again: nothing is missing.";
+  if (before.state === "connecting") return "Connected."; // for the first time
   const away = span(Math.max(0, status.since - before.since) / 1000);
   return `Connected again after ${away}: ${status.resumed ? "what was missed follows." : "the newest values follow."}`;
 }

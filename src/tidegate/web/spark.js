@@ -322,10 +322,11 @@ export function timeline() {
   return {
     element: svg,
     /** @param {readonly Move[]} moves @param {number} nowMs @param {number} [knownUntilMs] */
-    draw(moves, nowMs, knownUntilMs) {
-      // A step is a third of a unit: finer ones would not be seen, and cost a new path each.
-      const now = Math.floor(nowMs / 1000) * 1000;
-      write(paths, timelinePaths(spans(moves, now, knownUntilMs), now, width, height));
+    draw(moves, nowMs, knownUntilMs = nowMs) {
+      // In whole seconds: a step is a third of a unit, so finer ones would not be seen, and cost a new path each.
+      const now = Math.ceil(nowMs / 1000) * 1000;
+      const known = knownUntilMs < nowMs ? knownUntilMs : now;
+      write(paths, timelinePaths(spans(moves, now, known), now, width, height));
     },
   };
 }

@@ -1,12 +1,13 @@
 // How one row of the values looks: a value, or the head of a group of them. Writes in place; asks for nothing.
 
-import { breakerOf, causeOf, isTrouble } from "./counts.js";
+import { breakerOf, causeOf, isTrouble, sourceOf } from "./counts.js";
 import { clock, counted, countdown, fields, number, plain, relative, span } from "./format.js";
 import { isSelected, setAttribute } from "./rows.js";
 import { sparkline } from "./spark.js";
 import { make, reasonInWords, setShape, shape, stateInWords, visible, was, write } from "./words.js";
 
 const TEXT_MS = 5000; // a text for screen readers need not be newer
+const STEADY = 16; // characters: longer texts are no numbers
 const TREND = /** @type {const} */ ([96, 24]);
 
 /** @typedef {{ page: import("./app.js").Page, now: number, sources: Map<string, any>, characters: number }} Context */
@@ -38,7 +39,7 @@ class ValueRow {
     this.element = make("tr", { role: "row", className: "item" },
       cell("state", this.shape, this.word), make("th", { role: "rowheader", scope: "row", className: "name" }, this.link),
       cell("value", this.fields), cell("trend", this.spark.element, this.sparkText), cell("age", this.age, this.note), this.why);
-    /** @type {{ element: HTMLElement, name: HTMLElement, text: HTMLElement }[]} */
+    /** @type {{ element: HTMLElement, name: HTMLElement, text: HTMLElement, longest: number }[]} */
     this.slots = [];
     this.shownData = /** @type {any} */ (Symbol("nothing"));
     this.isHeld = false;
@@ -71,6 +72,7 @@ class ValueRow {
     write(this.type, visible(value.type));
     write(this.keyName, visible(value.key ?? ""));
     this.link.href = addressOf(value);
+    for (const slot of this.slots) slot.longest = 0;
     this.shownData = Symbol("nothing");
   }
 
@@ -105,13 +107,24 @@ class ValueRow {
     let slot = this.slots[at];
     if (!slot) {
       const [name, text] = [make("span", { className: "field-name" }), make("bdi", { className: "field-text" })];
-      slot = { element: make("span", { className: "field" }, name, text), name, text };
+      slot = { element: make("span", { className: "field" }, name, text), name, text, longest: 0 };
       this.slots.push(slot);
       this.fields.insertBefore(slot.element, this.more.parentNode ? this.more : null);
     }
     slot.element.hidden = false;
     this.put(slot.name, visible(field.name));
     this.put(slot.text, visible(field.text));
+    this.steady(slot, field.text.length);
+  }
+
+  /** A number that has become shorter leaves its place to itself, so that its neighbours do not dance. @param {any} slot @param {number} length */
+  steady(slot, length) {
+    const isShorter = length < slot.longest && slot.longest <= STEADY;
+    slot.longest = Math.max(length, slot.longest);
+    const width = isShorter ? `${slot.longest}ch` : "";
+    if (slot.text.style.minWidth === width) return;
+    slot.text.style.minWidth = width;
+    slot.text.classList.toggle("steady", isShorter);
   }
 
   /** Write, unless the reader has selected just this. @param {Element} element @param {string} text */
@@ -180,7 +193,7 @@ export function whyParts(value, page, now) {
   const breaker = breakerOf(page, value);
   const isOff = breaker && breaker.state !== "closed";
   const cause = value.cause ?? (isOff ? causeOf(page.status, breaker.breaker) : null);
-  const code = isOff ? "CIRCUIT_BREAKER_OPEN" : value.error_code;
+  const code = isOff ? "CIRCUIT_BREAKER_OPEN" : value.error_code ?? sourceOf(page, value)?.error_code;
   const parts = [reasonInWords({ error_code: code, cause }, breaker?.failure_count)];
   if (code === "CIRCUIT_BREAKER_OPEN") {
     const retryAt = breaker?.retry_at ?? value.retry_at;

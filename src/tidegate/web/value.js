@@ -161,8 +161,9 @@ function reasonOf(value, status, now) {
   if (value.state === "unvouched") said.push(`no contact with the gateway${status.reason ? `: ${status.reason}` : ""}`);
   if (value.error_code) said.push(reasonInWords(value));
   if (value.retry_at) said.push(`asked again by ${clock(Date.parse(value.retry_at), now)} at the latest`);
-  if (value.source === null) said.push(`published at ${clock(Date.parse(value.timestamp), now)}`);
-  else said.push(`${value.as_of ? `as of ${clock(Date.parse(value.as_of), now)}, ` : ""}from ${value.source}`);
+  if (value.stale === null) said.push(`published at ${clock(Date.parse(value.timestamp), now)}`);
+  if (value.as_of) said.push(`as of ${clock(Date.parse(value.as_of), now)}`);
+  if (value.source) said.push(`from ${value.source}`);
   return said.join("; ");
 }
 
@@ -336,7 +337,9 @@ export class TidegateValue extends HTMLElement {
     write(this.#parts.value, visible(sight.text));
     write(this.#parts.note, visible(sight.note));
     write(this.#parts.reason, visible(sight.reason));
-    setAttribute(this.#parts.value, "part", sight.text.length > LONG ? "value long" : "value");
+    for (const name of /** @type {const} */ (["shape", "value"])) {
+      setAttribute(this.#parts[name], "part", sight.text.length > LONG ? `${name} long` : name);
+    }
     setShape(this.#parts.shape, sight.shape);
     setAttribute(this.#all, "class", `all ${sight.state}`);
     setAttribute(this.#all, "title", visible(sight.reason));

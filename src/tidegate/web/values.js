@@ -6,7 +6,7 @@ import { counted } from "./format.js";
 import { nameOf } from "./history.js";
 import { Rows } from "./rows.js";
 import { groupRow, valueRow } from "./value-row.js";
-import { make, visible, was, write } from "./words.js";
+import { make, stateInWords, visible, was, write } from "./words.js";
 
 const GROUP_FROM = 21; // keys of one type that are shown as a group
 const LIFTED = 20; // rows that need attention are shown though their group is closed, if they are no more
@@ -87,7 +87,7 @@ class ValuesSection {
     addEventListener("scroll", () => { if (this.element.isConnected) this.rows.paint(this.context()); }, { passive: true });
     addEventListener("resize", () => { if (this.element.isConnected) this.resized(); });
     addEventListener("beforeprint", () => { if (this.element.isConnected) this.printing(true); });
-    addEventListener("afterprint", () => this.printing(false));
+    addEventListener("afterprint", () => { if (this.element.isConnected) this.printing(false); });
     this.field.addEventListener("input", () => this.look({ filter: this.field.value }));
     this.select.addEventListener("change", () => this.look({ sort: this.select.value }));
     this.pauser.addEventListener("click", () => this.page.pause(!this.page.paused));
@@ -250,7 +250,7 @@ class ValuesSection {
   /** A group stands where its worst member would. @param {string} type @param {any[]} members @param {boolean} isSought */
   group(type, members, isSought) {
     members.sort((a, b) => this.compare(a, b));
-    const isOpen = isSought || this.open_.has(type);
+    const isOpen = isSought || this.rows.hasAll || this.open_.has(type);
     const lifted = members.filter((value) => RANKS[was(value)] < RANKS.fresh);
     const under = isOpen ? members : lifted.length <= LIFTED ? lifted : [];
     /** @type {GroupItem} */
@@ -305,11 +305,12 @@ class ValuesSection {
     this.rows.hasAll = isPrinting;
     if (isPrinting) {
       const all = this.current();
-      const trouble = all.filter(isTrouble).map((value) => make("li", {}, `${visible(nameOf(value))}: ${value.state}`));
+      const trouble = all.filter(isTrouble).map((value) => make("li", {}, `${visible(nameOf(value))}: ${stateInWords(value, this.page.client.now())}`));
       const title = `Tidegate ${location.host}, printed ${new Date().toLocaleString()}`;
       const summary = trouble.length ? `Not current: ${counted(trouble.length, "value")}` : "All values were current.";
       this.print.replaceChildren(make("h2", {}, title), make("p", {}, summary), make("ul", {}, ...trouble));
     }
+    this.rows.set(this.items(this.current()));
     this.rows.paint(this.context());
   }
 

@@ -98,6 +98,7 @@ test("a loss of the connection is one line, and its end another", () => {
   const lost = status("waiting", { reason: "close code 1006" });
   assert.equal(connectionText(status("live"), lost), "The connection was lost: close code 1006.");
   assert.equal(connectionText(lost, status("connecting")), null);
+  assert.equal(connectionText(status("connecting"), status("live")), "Connected.");
   const back = status("live", { since: NOW + 12_000, resumed: true });
   assert.equal(connectionText(lost, back), "Connected again after 12 s: what was missed follows.");
   assert.match(connectionText(lost, { ...back, resumed: false }), /the newest values follow/);
