@@ -27,7 +27,7 @@ STEP_S = 0.5
 
 
 class Opened:
-    """An open page. `handshakes` are the connections that it has tried to open, `looks` how often it asked the session."""
+    """An open page. `handshakes` are the connections that it tried to open, `looks` its questions for the session."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
