@@ -21,6 +21,7 @@ const FINAL = [1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end
 /** @type {Record<number, number>} */
 const FLOOR_S = { 1013: 5, 4429: 5, 4408: 1 };
 const UNCONNECTED = { retryAt: null, transport: null, roundTripMs: null };
+const SILENT = "the gateway is silent";
 const PING_EVERY_MS = 30_000;
 const STUCK_MS = 2000; // an attempt this old when the browser tells something may hang on a network that is gone
 
@@ -39,7 +40,7 @@ export class Connector {
   #owner;
   #run = new AbortController(); // the newest attempt and its connection; what older ones still bring is ignored
   #backoff;
-  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#dead(reason) });
+  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: () => this.#dead() });
   #timer = /** @type {any} */ (0); // of the next attempt, or of the next token
   #dueAt = 0;
   #openedAt = 0;
@@ -264,13 +265,12 @@ export class Connector {
   }
 
   #quiet() {
-    if (this.status.state === "live") this.set({ state: "quiet", reason: "the gateway is silent" });
+    if (this.status.state === "live") this.set({ state: "quiet", reason: SILENT });
   }
 
-  /** @param {string} reason */
-  #dead(reason) {
+  #dead() {
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
-    this.#wait(reason);
+    this.#wait(SILENT);
   }
 
   // How a connection, or an attempt, ended decides what follows.
