@@ -26,7 +26,7 @@ function signed({ secret, lives }) {
     const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
     const now = Math.floor(Date.now() / 1000);
     const life = lives[Math.min(asked.push(reason), lives.length) - 1];
-    const claims = { sub: "page", roles: ["subscriber"], exp: now + life, jti: asked.length };
+    const claims = { sub: "page", roles: ["subscriber"], exp: now + life, jti: `${asked.length}` };
     const text = `${part({ alg: "HS256" })}.${part(claims)}`;
     return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
   };

@@ -100,14 +100,16 @@ async def token_needed(it: Scene) -> None:
 
 async def some_stale(it: Scene) -> None:
     await all_well(it)
-    it.backends["plant"].fail(Disconnected("the cable is out"))
-    await it.polls("plant")
-    await it.sees('[data-type="plant.flow"][data-state="stale"]')
-    await it.passes(3)
+    it.backends["weather"].fail(Disconnected("the cable is out"))
+    await it.polls("weather")
+    await it.sees('[data-type="weather.now"][data-state="stale"]')
+    await it.passes(1)
 
 
 async def breaker_open(it: Scene) -> None:
-    await some_stale(it)
+    await all_well(it)
+    it.backends["plant"].fail(Disconnected("the cable is out"))
+    await it.polls("plant")
     await it.passes(30, step_s=5)
     await it.sees('[data-type="plant.flow"]:has-text("CIRCUIT_BREAKER_OPEN")')
     await it.passes(2)
@@ -158,8 +160,16 @@ async def restored(it: Scene) -> None:
 
 
 async def silent(it: Scene) -> None:
+    is_frozen = False
+
+    async def passes(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+        server.on_message(lambda message: None if is_frozen else route.send(message))
+
+    await it.page.route_web_socket("**/ws?*", passes)
     await all_well(it)
-    await it.passes_for_the_page(34)
+    is_frozen = True
+    await it.passes_for_the_page(32)
     await it.sees('#connection[data-state="quiet"]')
 
 
@@ -193,6 +203,8 @@ async def draining(it: Scene) -> None:
     await it.opens()
     await it.sees('[data-type="weather.now"][data-state="fresh"]')
     draining = asyncio.create_task(it.app.drain())
+    await it.sees('#connection[data-state="waiting"]')
+    await it.passes_for_the_page(2.5)
     await it.sees("#banner:has-text('restarting')")
     draining.cancel()
 

@@ -3,6 +3,7 @@
 The pages come from a site of another origin. What they show is never called current while the gateway is frozen.
 """
 
+import re
 import shutil
 import signal
 import subprocess
@@ -187,6 +188,20 @@ async def test_only_listed_sites_may_show_a_frame(browser: Browser, gateway: Pro
     others.files["/frame"] = f'<iframe src="{gateway.url}/embed?type=system.status&field=cpu_percent"></iframe>'
     async with opened(browser, f"{others.alias}/frame", is_clean=False) as page:
         assert await page.frames[-1].locator("tidegate-value").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_frame_is_light_or_dark_as_it_is_told(scheme: str, browser: Browser, gateway: Program) -> None:
+    address = f"{gateway.url}/embed?type=system.status&scheme={scheme}&label=It"
+    for visitors in ("light", "dark"):
+        page = await browser.new_page(color_scheme=visitors)
+        await page.goto(address)
+        root = "getComputedStyle(document.documentElement)"
+        assert await page.evaluate(f"{root}.colorScheme") == scheme
+        text = await page.evaluate("getComputedStyle(document.querySelector('main')).color")
+        assert (min(map(int, re.findall(r"\d+", text))) > 127) == (scheme == "dark")
+        assert await page.title() == "It"
+        await page.close()
 
 
 async def test_what_there_is_not_is_said(browser: Browser, gateway: Program, others: Site) -> None:

@@ -242,6 +242,13 @@ class TestLog:
             await visitor.has_no_barriers()
 
 
+async def look_away(visitor: Visitor) -> None:
+    """Look at another section for a moment: clients are asked for again at once when they are shown."""
+    for section in ("log", "clients"):
+        await visitor.page.evaluate("(section) => { location.hash = `#/${section}`; }", section)
+        await visitor.page.wait_for_selector(f"main[data-section={section}]")
+
+
 class TestClients:
     async def test_who_is_connected_and_that_the_table_is_old_when_it_is(self, browser: Browser) -> None:
         says = [REFUSED]
@@ -250,11 +257,13 @@ class TestClients:
             await row.filter(has_text="127.0.0.1").wait_for()
             await visitor.has_no_barriers()
             await visitor.page.route("**/api/v1/clients", refuse)
+            await look_away(visitor)
             old = visitor.page.locator(".clients[data-old=true]")
             await old.filter(has_text="The clients could not be read: not today (409)").wait_for()
             await old.filter(has_text="Not current, as of").wait_for()
             await visitor.has_no_barriers()
             await visitor.page.unroute("**/api/v1/clients")
+            await look_away(visitor)
             await visitor.page.locator(".clients[data-old=false]").wait_for()
 
 

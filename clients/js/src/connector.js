@@ -21,6 +21,7 @@ const FINAL = [1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end
 /** @type {Record<number, number>} */
 const FLOOR_S = { 1013: 5, 4429: 5, 4408: 1 };
 const UNCONNECTED = { retryAt: null, transport: null, roundTripMs: null };
+const SILENT = "the gateway is silent";
 const PING_EVERY_MS = 30_000;
 const STUCK_MS = 2000; // an attempt this old when the browser tells something may hang on a network that is gone
 
@@ -39,7 +40,7 @@ export class Connector {
   #owner;
   #run = new AbortController(); // the newest attempt and its connection; what older ones still bring is ignored
   #backoff;
-  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: (reason) => this.#dead(reason) });
+  #life = new Life({ quiet: () => this.#quiet(), ping: () => this.ping(), dead: () => this.#dead() });
   #timer = /** @type {any} */ (0); // of the next attempt, or of the next token
   #dueAt = 0;
   #openedAt = 0;
@@ -86,10 +87,11 @@ export class Connector {
     return /** @type {Record<string, string>} */ (this.tokens.text ? { Authorization: `Bearer ${this.tokens.text}` } : {});
   }
 
-  async attempt() {
+  /** @param {Partial<Status>} [change] */
+  async attempt(change) {
     this.#drop();
     const { signal } = (this.#run = new AbortController());
-    this.set({ state: "connecting", attempt: this.#backoff.failures + 1, retryAt: null });
+    this.set({ state: "connecting", attempt: this.#backoff.failures + 1, retryAt: null, ...change });
     try {
       const text = await this.tokens.read(this.#refusals ? "expired" : "connect", signal);
       if (signal.aborted) return;
@@ -263,13 +265,12 @@ export class Connector {
   }
 
   #quiet() {
-    if (this.status.state === "live") this.set({ state: "quiet", reason: "the gateway is silent" });
+    if (this.status.state === "live") this.set({ state: "quiet", reason: SILENT });
   }
 
-  /** @param {string} reason */
-  #dead(reason) {
+  #dead() {
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
-    this.#wait(reason);
+    this.#wait(SILENT);
   }
 
   // How a connection, or an attempt, ended decides what follows.
@@ -317,10 +318,9 @@ export class Connector {
   /** @param {string} reason */
   #expired(reason) {
     this.#refusals += 1;
-    this.set({ reason });
     if (!this.tokens.canChange) this.refuse(reason, 4401);
     else if (this.#refusals > 1) this.#wait(reason, 0, 4401);
-    else this.attempt();
+    else this.attempt({ reason });
   }
 
   /** @param {string} reason @param {number} [floorS] @param {number | null} [code] */

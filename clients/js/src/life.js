@@ -12,7 +12,7 @@ export class Life {
   #deadline = Infinity; // when it is given up unless something is heard
   #isQuiet = false;
 
-  /** @param {{ quiet: () => void, ping: () => void, dead: (reason: string) => void }} events */
+  /** @param {{ quiet: () => void, ping: () => void, dead: () => void }} events */
   constructor(events) {
     this.#events = events;
   }
@@ -61,7 +61,7 @@ export class Life {
 
   check() {
     if (performance.now() >= this.#deadline) {
-      this.#events.dead(`nothing was heard for ${Math.round(this.silentMs / 1000)} s`);
+      this.#events.dead();
     } else if (this.silentHeartbeats >= QUIET_HEARTBEATS && !this.#isQuiet) {
       this.#isQuiet = true;
       this.#events.quiet();

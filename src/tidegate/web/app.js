@@ -157,11 +157,15 @@ function arrived(event) {
   top.arrived(event);
 }
 
+let isSeenLive = false;
+
 /** @param {any} status */
 async function heard(status) {
   page.paint();
   if (status.state === "refused") form.refused(status);
-  if (status.state !== "live") return;
+  const wasLive = isSeenLive;
+  isSeenLive = status.state === "live";
+  if (wasLive || !isSeenLive) return; // the rest is for when it has become live: sources and rights may be others now
   refresh();
   const before = page.session;
   page.session = await api("/api/v1/session").catch(() => before);

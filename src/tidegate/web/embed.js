@@ -1,4 +1,5 @@
-// The page that others put into a frame: `/embed?type=…&key=…&field=…&format=…&label=…` shows one value.
+// The page that others put into a frame: `/embed?type=…&key=…&field=…&format=…&label=…` shows one value. With
+// `&scheme=dark` or `light` it does not go by the visitor's preference.
 // It takes a token from the page around it, and only by `postMessage({ token }, ORIGIN)`: one in the address would stand
 // in histories and logs. Which pages may be around it is the setting `server.frame_ancestors`.
 
@@ -13,6 +14,7 @@ for (const name of ["type", "key", "field", "format", "label"]) {
   const wish = wishes.get(name);
   if (wish !== null) element.setAttribute(name, wish);
 }
+document.documentElement.dataset.scheme = wishes.get("scheme") ?? "";
 document.title = wishes.get("label") || wishes.get("type") || "Tidegate";
 
 addEventListener("message", ({ source, data }) => {

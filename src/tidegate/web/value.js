@@ -337,7 +337,9 @@ export class TidegateValue extends HTMLElement {
     write(this.#parts.value, visible(sight.text));
     write(this.#parts.note, visible(sight.note));
     write(this.#parts.reason, visible(sight.reason));
-    setAttribute(this.#parts.value, "part", sight.text.length > LONG ? "value long" : "value");
+    for (const name of /** @type {const} */ (["shape", "value"])) {
+      setAttribute(this.#parts[name], "part", sight.text.length > LONG ? `${name} long` : name);
+    }
     setShape(this.#parts.shape, sight.shape);
     setAttribute(this.#all, "class", `all ${sight.state}`);
     setAttribute(this.#all, "title", visible(sight.reason));
