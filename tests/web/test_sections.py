@@ -178,7 +178,7 @@ class TestLog:
             await page.get_by_text("2000 lines").or_(page.get_by_text("2\u202f000 lines")).wait_for()
             assert await page.locator(f"{LIST} li").count() < 60
             await page.locator(LIST).evaluate("(list) => list.scrollTo(0, list.scrollHeight)")
-            await lines(visitor, "n500").first.wait_for()
+            await page.wait_for_selector(f'{LIST} li[aria-posinset="2000"][aria-setsize="2000"]')
             await page.locator("#filter").fill("n2400")
             await page.get_by_text("1 of 2000 lines match").wait_for()
             assert await lines(visitor, "n2400").count() == 1
