@@ -81,6 +81,7 @@ async def log(browser: Browser) -> AsyncIterator[Log]:
     """A gateway, and the log of an open page."""
     async with serving() as (running, _), visited(browser, running.url, "#/log", record=False) as visitor:
         await visitor.is_connected("live")
+        await visitor.page.wait_for_selector(LIST)
         yield running, visitor
 
 
@@ -173,6 +174,7 @@ class TestLog:
         async with serving() as (running, _), visited(browser, running.url, "#/log", record=False) as visitor:
             page = visitor.page
             await visitor.is_connected("live")
+            await page.wait_for_selector(LIST)
             await publish(running, range(2500))
             await lines(visitor, "load 2\u202f499").or_(lines(visitor, "load 2499")).first.wait_for()
             await page.get_by_text("2000 lines").or_(page.get_by_text("2\u202f000 lines")).wait_for()
