@@ -294,6 +294,20 @@ inWorld("an old gateway is asked with a ping, and a new pattern with another", a
   assert.equal(client.position, "k3f9:405");
 });
 
+inWorld("neither a snapshot nor another epoch's heartbeat moves the position", async (world) => {
+  const client = world.connect();
+  client.on("a", () => {});
+  const socket = await world.opening();
+  socket.admits();
+  client.on("b", () => {});
+  await world.settles();
+  const { id } = socket.of("subscribe")[0];
+  socket.says({ type: "subscribed", id, data: { types: ["a", "b", ...ADDED], added: ["b"], epoch: "k3f9", seq: 405 } });
+  socket.says({ type: "b", seq: 404, data: 1, snapshot: true });
+  socket.says({ type: "heartbeat", data: { epoch: "m0p2", seq: 900, uptime_s: 1, clients: 1 } });
+  assert.equal(client.position, "k3f9:400");
+});
+
 inWorld("`since` of before is where it begins", async (world) => {
   const client = world.connect({ since: "k3f9:300" });
   client.on("a", () => {});
