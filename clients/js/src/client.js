@@ -234,7 +234,7 @@ export class Client {
     this.#ended.abort();
     for (const end of [...this.#queues]) end();
     for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
-    this.#connector.stop("closed", "closed here");
+    this.#connector.stop("closed", "closed");
   }
 
   /** @param {string} pattern @param {() => void} changed */
