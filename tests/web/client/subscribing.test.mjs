@@ -108,14 +108,15 @@ inWorld("a late listener gets what the store has, as snapshots in a microtask", 
   const client = world.connect();
   client.on("*", () => {});
   await world.settles();
+  world.gateway.publishes({ type: "a", key: "k", data: 3 });
   const heard = [];
   client.on("a", (event) => heard.push(event));
   assert.deepEqual(heard, []);
   await Promise.resolve();
   await Promise.resolve();
-  assert.deepEqual(names(heard), ["a/k=1"]);
-  assert.equal(heard[0].snapshot, true);
-  assert.equal(heard[0].seq, 401);
+  assert.deepEqual(names(heard), ["a/k=3"]);
+  assert.equal(heard[0].snapshot, true, "although it was none when it came");
+  assert.equal(heard[0].seq, 403);
 });
 
 inWorld("a late listener that is gone before the microtask hears nothing", async (world) => {
