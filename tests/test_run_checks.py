@@ -103,15 +103,6 @@ def test_the_lanes_are_shown_one_after_the_other_and_the_tests_of_all_are_counte
     ]
 
 
-def test_what_computes_gives_way_to_what_waits(folder: Folder) -> None:
-    folder.pytest(computing="echo computing at $(nice)", waiting="echo waiting at $(nice)")
-    with folder.start() as checks:
-        out, _ = checks.communicate(timeout=60)
-    ours = os.nice(0)
-    assert f"computing at {ours + 10}\n" in out
-    assert f"waiting at {ours}\n" in out
-
-
 @pytest.mark.parametrize(("failing", "other"), [("computing", "waiting"), ("waiting", "computing")])
 def test_what_fails_ends_the_other_lane_which_cleans_up(folder: Folder, failing: str, other: str) -> None:
     fails = f"while [ ! -s pid-of-{other} ]; do sleep 0.01; done; echo 1 failed in 0.10s; exit 3"

@@ -188,7 +188,7 @@ IN: dict[Defect, Callable[[Scenario], bool]] = {
     a_backend_that_flaps_is_probed_at_once: with_fault(Fault.BLINK, Fault.FLAP),
     catching_up_without_a_cap: with_a_crowd,
     catching_up_all_at_once: with_a_crowd,
-    an_auth_wait_ended_by_a_recovery: with_fault(Fault.CHAOS, Fault.NO_TOKEN),
+    an_auth_wait_ended_by_a_recovery: with_fault(Fault.EXPIRED),
 }
 """In which worlds a defect shows, if not in most."""
 

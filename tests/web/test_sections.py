@@ -258,9 +258,10 @@ class TestClients:
             await visitor.has_no_barriers()
             await visitor.page.route("**/api/v1/clients", refuse)
             await look_away(visitor)
-            old = visitor.page.locator(".clients[data-old=true]")
-            await old.filter(has_text="The clients could not be read: not today (409)").wait_for()
-            await old.filter(has_text="Not current, as of").wait_for()
+            clients = visitor.page.locator(".clients")
+            await clients.filter(has_text="The clients could not be read: not today (409)").wait_for()
+            assert await clients.get_attribute("data-old") == "true"
+            assert "Not current, as of" in await clients.inner_text()
             await visitor.has_no_barriers()
             await visitor.page.unroute("**/api/v1/clients")
             await look_away(visitor)

@@ -33,7 +33,7 @@ STALE = GOOD | {"state": "stale", "stale": True, "error_code": "CIRCUIT_BREAKER_
 NEVER = GOOD | {"state": "never", "data": None, "stale": True, "as_of": None, "error_code": "RPC_TIMEOUT"}
 PUBLISHED = GOOD | {"state": "published", "stale": None, "as_of": None, "source": None}
 
-AWAY = {"state": "waiting", "reason": "the gateway cannot be reached"}
+AWAY = {"state": "waiting", "reason": "cannot reach the gateway"}
 REFUSED = {"state": "refused", "reason": "this gateway asks for a token"}
 NARROW = {"reason": "this token does not cover a.b"}
 
@@ -57,7 +57,7 @@ SIGHTS = {
         "unvouched",
         "12.5 %",
         "was fresh, not confirmed for 12 s",
-        "no contact with the gateway: the gateway cannot be reached; as of ",
+        "no contact with the gateway: cannot reach the gateway; as of ",
         of=GOOD | {"state": "unvouched", "since": NOW - 12_000},
         status=AWAY,
     ),
@@ -67,9 +67,9 @@ SIGHTS = {
     "absent": Sight("none", NOTHING, "no such value", ""),
     "uncovered": Sight("none", NOTHING, "no such value: this token does not cover a.b", "", status=NARROW),
     "connecting": Sight("waiting", NOTHING, "connecting", "", status={"state": "connecting"}),
-    "away": Sight("waiting", NOTHING, "the gateway cannot be reached", "", status=AWAY),
+    "away": Sight("waiting", NOTHING, "cannot reach the gateway", "", status=AWAY),
     "trying-again": Sight(
-        "waiting", NOTHING, "the gateway cannot be reached", "", status=AWAY | {"state": "connecting", "attempt": 2}
+        "waiting", NOTHING, "cannot reach the gateway", "", status=AWAY | {"state": "connecting", "attempt": 2}
     ),
     "refused": Sight("refused", NOTHING, "refused: this gateway asks for a token", "", status=REFUSED),
 }

@@ -150,7 +150,7 @@ export class Client {
     signal?.addEventListener("abort", end);
     if (signal?.aborted || this.#ended.signal.aborted) end();
     const over = async () => (end(), { done: /** @type {const} */ (true), value: undefined });
-    return { next: () => queue.next(), return: over, [Symbol.asyncIterator]: function () { return this; } };
+    return { next: () => queue.next(), return: over, [Symbol.asyncIterator]() { return this; } };
   }
 
   /**
@@ -234,7 +234,7 @@ export class Client {
     this.#ended.abort();
     for (const end of [...this.#queues]) end();
     for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
-    this.#connector.stop("closed", "closed here");
+    this.#connector.stop("closed", "closed");
   }
 
   /** @param {string} pattern @param {() => void} changed */
@@ -253,8 +253,9 @@ export class Client {
   // Patterns are counted: a pattern is subscribed to as long as anybody holds it.
   /** @param {string} pattern @param {() => void} ended @param {AbortSignal} [signal] */
   #hold(pattern, ended, signal) {
-    if (!PATTERN.test(pattern)) throw new TypeError(`expected a pattern like a.b, a.b.* or *, got "${pattern}"`);
+    if (!PATTERN.test(pattern)) throw new TypeError(`expected a pattern like a.b, a.* or *, got ${pattern}`);
     this.#patterns.set(pattern, (this.#patterns.get(pattern) ?? 0) + 1);
+    this.#values.reveal(pattern);
     this.#plan();
     let isOver = false;
     const off = () => {
@@ -445,6 +446,6 @@ export class Client {
 export function connect(url = new URL(".", import.meta.url), options = {}) {
   const { href } = new URL(url, globalThis.location?.href ?? import.meta.url);
   const base = new URL(href.replace(/^ws/, "http"));
-  if (!base.protocol.startsWith("http")) throw new TypeError(`expected the URL of a gateway, got ${url}`);
+  if (!base.protocol.startsWith("http")) throw new TypeError(`expected a gateway, got ${url}`);
   return new Client(new URL(base.pathname.replace(/(\/ws)?\/?$/, "/"), base), options);
 }

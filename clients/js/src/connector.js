@@ -283,7 +283,7 @@ export class Connector {
     else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
     else if (opened === false) this.#neverOpened(signal);
     else {
-      if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: read too slowly: ${this.position.subscribed}`);
+      if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: too slow: ${this.position.subscribed}`);
       this.#wait(words, FLOOR_S[number] ?? retryAfterS, number || null);
     }
   }

@@ -25,7 +25,7 @@ export async function askSession(get, base, headers) {
     // Browsers hide from a page why it was refused.
     const { origin } = globalThis.location ?? base;
     const hint = origin === base.origin ? "" : `, or does not allow pages of ${origin}`;
-    return { end: { reason: `the gateway cannot be reached${hint}` } };
+    return { end: { reason: `cannot reach the gateway${hint}` } };
   }
 }
 

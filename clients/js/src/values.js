@@ -75,6 +75,12 @@ export class Values {
     for (const { event } of this.#entries("source.freshness")) this.#never(event);
   }
 
+  // Of a pattern that somebody follows now: what was kept for the client itself is to be listed.
+  /** @param {string} pattern */
+  reveal(pattern) {
+    OWN_TYPES.forEach((type) => matches(pattern, type) && this.#touch(type));
+  }
+
   /** @param {string} type @param {string | null} [key] */
   get(type, key) {
     const entry = this.#wants(type) ? this.#find(type, key || null) : undefined;

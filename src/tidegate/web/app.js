@@ -10,7 +10,6 @@ import { Login } from "./login.js";
 import { byId, write } from "./words.js";
 
 const PAINT_MS = 250;
-const ASLEEP_MS = 3000; // a tick so late means that nothing has run
 const STATUS_MS = 10000;
 const ANNOUNCE_MS = 5000;
 const ASKED_MS = 5000; // a request of the page that has no answer by then has failed
@@ -35,6 +34,8 @@ const page = {
   showsAbsolute: false,
   valuesAddress: "#/values", // where the values were left
   history: new History(),
+  /** @type {Map<string, { code: string, message: string }>} */
+  errors: new Map(), // the newest error of each source
   token: () => sessionStorage.getItem("token"),
   api,
   refresh,
@@ -122,15 +123,8 @@ function open() {
   if (page.isKiosk) kiosk();
 }
 
-let tickedAt = Date.now();
-
 function tick() {
-  const late = Date.now() - tickedAt;
-  tickedAt = Date.now();
-  if (document.hidden) return;
-  // The machine slept, and timers with it: the client looks at once whether the gateway is still there.
-  if (late > ASLEEP_MS) document.dispatchEvent(new Event("resume"));
-  page.paint();
+  if (!document.hidden) page.paint();
 }
 
 /** For a wall: the screen stays on, as far as the browser allows it. */
@@ -154,6 +148,10 @@ function follow() {
 /** @param {any} event */
 function arrived(event) {
   page.history.add(event, page.client.now());
+  if (event.type === "rpc_error") {
+    const { source, error_code: code, message } = event.data;
+    page.errors.set(source, { code, message });
+  }
   top.arrived(event);
 }
 

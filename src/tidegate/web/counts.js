@@ -60,6 +60,28 @@ export function sourceOf({ status }, { type }) {
 }
 
 /**
+ * What the backend's newest error said, as far as it is known to be this source's; "" if it is not.
+ * @param {any} page @param {any} value @param {string | null} code
+ */
+export function messageOf(page, value, code) {
+  const told = page.errors.get(value.type);
+  if (told) return told.code === code ? told.message : "";
+  const backend = sourceOf(page, value)?.backend;
+  const error = page.status?.breakers.find((/** @type {any} */ { name }) => name === backend)?.last_error;
+  const isThis = (/** @type {any} */ source) => source.backend === backend && source.error_code === code;
+  return error?.code === code && page.status.sources.filter(isThis).length === 1 ? error.message : "";
+}
+
+/** The polled value that is not current for longest, of those that no open breaker explains; undefined if there is none. @param {any} page @param {any[]} all */
+export function worstAlone(page, all) {
+  const alone = all.filter((value) => {
+    const breaker = value.stale ? breakerOf(page, value) : undefined;
+    return value.stale && (!breaker || breaker.state === "closed");
+  });
+  return alone.sort((a, b) => a.since - b.since)[0];
+}
+
+/**
  * The breaker that judges a value, as its state was last told; undefined if there is none. What was never answered
  * does not name its backend: the status does.
  * @param {any} page @param {any} value

@@ -45,7 +45,7 @@ class Detail {
     this.answer = make("span", { className: "small quiet", role: "status" });
     this.facts = make("p", { className: "quiet small" });
     this.numbers = make("div", { className: "numbers" });
-    this.noNumbers = make("p", { className: "quiet" }, "There are no numbers in it.");
+    this.noNumbers = make("p", { className: "quiet" }, "There are no numbers outside of lists.");
     this.follow = make("div");
     this.element = make("section", { className: "detail" }, this.top(), this.columns());
   }
@@ -133,7 +133,7 @@ class Detail {
   paintWhy(value, now) {
     const why = whyParts(value, this.page, now);
     this.why.hidden = !why;
-    write(this.reason, why?.reason ?? "");
+    write(this.reason, why ? [why.reason, why.message].filter(Boolean).join(" · ") : "");
     write(this.code, why?.code ?? "");
   }
 

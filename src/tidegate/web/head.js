@@ -1,7 +1,8 @@
 // What stands above every section: the connection's state, one banner with what is worst, notices, the tab's title.
 
-import { count, downBackends, values } from "./counts.js";
+import { count, downBackends, values, worstAlone } from "./counts.js";
 import { clock, counted, countdown, plain, span } from "./format.js";
+import { whyParts } from "./value-row.js";
 import { byId, codeInWords, make, setShape, shape, visible, write } from "./words.js";
 
 const WORDS = {
@@ -11,6 +12,7 @@ const WORDS = {
 const SHAPES = { live: "fresh", connecting: "busy" };
 const GRACE_MS = 2000; // as the client: a shorter break changes no value's state
 const RATE_S = 5;
+const RESTARTING = 1012; // the close code of a gateway that drains
 const LATE_MS = 30000; // a gateway that is so long behind the time that it has named is not just restarting
 const NOTICES = 3;
 
@@ -105,8 +107,10 @@ export class Head {
   paintConnection({ state, roundTripMs, transport }, counts) {
     const element = byId("connection");
     element.dataset.state = state;
-    setShape(element.firstElementChild, SHAPES[/** @type {keyof typeof SHAPES} */ (state)] ?? "unvouched");
-    write(element.querySelector(".word"), WORDS[/** @type {keyof typeof WORDS} */ (state)] ?? state);
+    const isShort = state === "waiting" && !counts.unvouched && this.wasLive; // the values still count
+    const shown = isShort ? "busy" : SHAPES[/** @type {keyof typeof SHAPES} */ (state)] ?? "unvouched";
+    setShape(element.firstElementChild, shown);
+    write(element.querySelector(".word"), isShort ? "reconnecting" : WORDS[/** @type {keyof typeof WORDS} */ (state)] ?? state);
     const now = performance.now();
     const seconds = (now - this.rateAt) / 1000;
     if (seconds >= RATE_S) {
@@ -133,12 +137,13 @@ export class Head {
     if (status.state === "live") {
       this.wasLive = true;
       this.cutAt = 0;
-      if (!this.page.paused) return this.backAt > client.now() ? this.draining() : this.notCurrent(counts);
+      if (!this.page.paused) return this.isDraining(status) ? this.draining(status) : this.notCurrent(counts);
     }
     if (this.page.paused && status.state === "live") {
       return { kind: "paused", text: "Paused by you: what you see does not change", label: "Go on", act: () => this.page.pause(false) };
     }
     this.cutAt ||= client.now();
+    if (this.isDraining(status) && !counts.unvouched) return this.draining(status);
     const isShort = client.now() - this.cutAt < GRACE_MS && !counts.unvouched;
     return isShort ? null : this.cutOff(status);
   }
@@ -152,8 +157,9 @@ export class Head {
       const why = visible(status.reason ?? `close code ${status.code}`);
       return { kind: "away", text: `The gateway refuses this page: ${why}`, label: "Try again", act };
     }
-    if (this.backAt && now < this.backAt + LATE_MS) {
-      return { ...this.draining(), kind: "away", text: `${this.draining().text} · what you see may be old` };
+    if (this.isDraining(status)) {
+      const told = this.draining(status);
+      return { ...told, kind: "away", text: `${told.text} · what you see may be old` };
     }
     const since = span((now - status.since) / 1000);
     const left = status.retryAt === null ? 0 : (status.retryAt - now) / 1000;
@@ -167,8 +173,16 @@ export class Head {
     return { kind: "away", text: `${what}: what you see may be old${next}`, label: "Now", act };
   }
 
-  draining() {
-    const left = (this.backAt - this.page.client.now()) / 1000;
+  /** @param {any} status */
+  isDraining({ state, code }) {
+    const now = this.page.client.now();
+    if (this.backAt) return now < this.backAt + (state === "live" ? 0 : LATE_MS);
+    return code === RESTARTING && state !== "live";
+  }
+
+  /** @param {any} status */
+  draining({ retryAt }) {
+    const left = ((this.backAt || retryAt || 0) - this.page.client.now()) / 1000;
     const when = left > 0 ? `back in about ${span(Math.ceil(left))}` : "back soon";
     return { kind: "wait", text: `The gateway is restarting; ${when}`, label: "", act: () => {} };
   }
@@ -177,9 +191,10 @@ export class Head {
   notCurrent(counts) {
     if (!counts.notCurrent) return null;
     const now = this.page.client.now();
-    const is = counts.notCurrent === 1 ? "source is" : "sources are";
-    const parts = [`${counts.notCurrent} of ${counts.sources} ${is} not current`];
-    const [first, ...others] = downBackends(this.page, values(this.page.client));
+    const is = counts.notCurrent === 1 ? "is" : "are";
+    const parts = [`${counts.notCurrent} of ${counted(counts.sources, "source")} ${is} not current`];
+    const all = values(this.page.client);
+    const [first, ...others] = downBackends(this.page, all);
     if (first) {
       const { breaker, since, cause } = first;
       const why = breaker.forced ? "switched off by an operator" : cause ? codeInWords(cause) : "not asked";
@@ -187,6 +202,10 @@ export class Head {
       if (breaker.state === "half_open") parts.push("being tried now");
       else if (breaker.retry_at) parts.push(`asked again within ${countdown((Date.parse(breaker.retry_at) - now) / 1000)}`);
       if (others.length) parts.push(`and ${counted(others.length, "other backend")}`);
+    } else {
+      const worst = worstAlone(this.page, all);
+      const why = worst && whyParts(worst, this.page, now);
+      if (why?.reason) parts.push(`${visible(worst.type)}: ${why.reason}`);
     }
     const act = () => this.page.go("#/values?state=trouble");
     return { kind: "trouble", text: parts.join(" · "), label: "Show", act };

@@ -5,6 +5,8 @@ import { bytes, plain, span } from "./format.js";
 import { make, setShape, shape, visible, write } from "./words.js";
 
 const JOBS = 30; // tables are not for thousands: all are among the values
+const JOB_FIELDS = ["Progress", "Speed", "Left", "Ratio", "Result"];
+const AGENT_FIELDS = ["Job", "CPU", "Memory", "Done", "Failed", "Last trouble"];
 const NOT_KNOWN = { unvouched: "not confirmed", stale: "stale", expired: "expired" };
 
 /** @param {any} value */
@@ -15,8 +17,8 @@ const isAgent = ({ key, data }) => key && typeof data?.state === "string" && "jo
 
 /** The two tables: `element`, and `paint()`. @param {any} client */
 export function jobsAndAgents(client) {
-  const jobs = table("Compression jobs", ["Job", "State", "Progress", "Speed", "Left", "Ratio", "Result"], jobRow);
-  const agents = table("Agents", ["Agent", "State", "Job", "CPU", "Memory", "Done", "Failed", "Last trouble"], agentRow);
+  const jobs = table("Compression jobs", ["Job", "State", ...JOB_FIELDS], jobRow);
+  const agents = table("Agents", ["Agent", "State", ...AGENT_FIELDS], agentRow);
   return {
     element: make("div", { className: "engine" }, jobs.element, agents.element),
     paint() {
@@ -60,12 +62,16 @@ function table(title, columns, makeRow) {
   };
 }
 
-/** A row of `n` cells behind its name and its state. @param {number} n */
-function plainRow(n) {
+/** A row with its name, its state, and a cell for each label. @param {string[]} labels */
+function plainRow(labels) {
   const name = make("bdi");
   const mark = shape("fresh");
   const word = make("span");
-  const cells = Array.from({ length: n }, () => make("td"));
+  const cells = labels.map((label) => {
+    const cell = make("td");
+    cell.dataset.label = label; // shown where there is no room for columns
+    return cell;
+  });
   const state = make("td", { className: "state" }, mark, word);
   const element = make("tr", {}, make("th", { scope: "row" }, name), state, ...cells);
   return {
@@ -84,7 +90,7 @@ function plainRow(n) {
 }
 
 function jobRow() {
-  const row = plainRow(5);
+  const row = plainRow(JOB_FIELDS);
   const bar = make("progress", { max: 100 });
   const percent = make("span");
   row.cells[0].append(bar, percent);
@@ -115,7 +121,7 @@ function progressOf(job) {
 }
 
 function agentRow() {
-  const row = plainRow(6);
+  const row = plainRow(AGENT_FIELDS);
   return {
     element: row.element,
     /** @param {any} value */

@@ -6,6 +6,7 @@ import { fields, span } from "./format.js";
 import { codeInWords, reasonInWords, visible } from "./words.js";
 
 const KEPT = 2000;
+const OWN = ["circuit_breaker.state", "notification", "rpc_error", "source.freshness"]; // need no coverage
 const PATTERN = /^(\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?)$/;
 
 /**
@@ -185,6 +186,14 @@ export function connectionText(before, status) {
   if (before.state === "connecting") return "Connected."; // for the first time
   const away = span(Math.max(0, status.since - before.since) / 1000);
   return `Connected again after ${away}: ${status.resumed ? "what was missed follows." : "the newest values follow."}`;
+}
+
+/**
+ * The patterns to begin with: all that the token covers, and what the gateway tells of that.
+ * @param {readonly string[] | null} types Those of the session.
+ */
+export function firstPatterns(types) {
+  return types && !types.includes("*") ? [...types, ...OWN] : ["*"];
 }
 
 /**

@@ -2,7 +2,7 @@
 // here are the controls, and a list of which only the lines in view are in the page.
 
 import { clock, counted, plain } from "./format.js";
-import { Journal, connectionText, eventText, patternsIn } from "./journal.js";
+import { Journal, connectionText, eventText, firstPatterns, patternsIn } from "./journal.js";
 import { make, setShape, shape, visible, write } from "./words.js";
 
 const STILL_MS = 2000; // lines move on only if nobody has touched the list for so long
@@ -31,7 +31,7 @@ class Log {
     const parts = [title, this.controls.element, this.list.element, this.list.dialog];
     this.element = make("section", { className: "log" }, ...parts);
     this.element.setAttribute("aria-labelledby", "log-title");
-    this.follow(page.session.types ?? ["*"]);
+    this.follow(firstPatterns(page.session.types));
     page.client.onGap((/** @type {any} */ gap) => this.journal.gap(gap, page.client.now()));
     page.client.onStatus((/** @type {any} */ status) => {
       const text = connectionText(this.before, status);
@@ -88,7 +88,7 @@ class Controls {
   constructor(log) {
     this.log = log;
     const { page, journal } = log;
-    const types = (page.session.types ?? ["*"]).join(", ");
+    const types = firstPatterns(page.session.types).join(", ");
     const field = { spellcheck: false, autocapitalize: "off", size: 16 };
     this.patterns = make("input", { type: "text", value: types, ...field });
     this.filter = make("input", { id: "filter", type: "search", placeholder: "words, -words", ...field });

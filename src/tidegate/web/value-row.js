@@ -1,6 +1,6 @@
 // How one row of the values looks: a value, or the head of a group of them. Writes in place; asks for nothing.
 
-import { breakerOf, causeOf, isTrouble, sourceOf } from "./counts.js";
+import { breakerOf, causeOf, isTrouble, messageOf, sourceOf } from "./counts.js";
 import { clock, counted, countdown, fields, number, plain, relative, span } from "./format.js";
 import { isSelected, setAttribute } from "./rows.js";
 import { sparkline } from "./spark.js";
@@ -202,7 +202,9 @@ export function whyParts(value, page, now) {
     else if (breaker?.state === "half_open") parts.push("being tried now");
     else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - now) / 1000)}`);
   }
-  return { reason: parts.filter(Boolean).join(" · "), code: [code, cause].filter(Boolean).map(visible).join(" ← ") };
+  const message = visible(messageOf(page, value, cause ?? code));
+  if (message && !isOff) parts[0] += `: ${message}`;
+  return { reason: parts.filter(Boolean).join(" · "), message: isOff ? message : "", code: [code, cause].filter(Boolean).map(visible).join(" ← ") };
 }
 
 /**

@@ -335,6 +335,16 @@ inWorld("now() does not follow a clock that somebody sets", async (world) => {
   assert.ok(Math.abs(client.now() - before - 1_000) <= 1);
 });
 
+inWorld("after a sleep that no event of the browser tells, nothing is vouched for within 2 s", async (world) => {
+  world.isBrowser();
+  const { client, socket } = await live(world);
+  socket.answersPings = false;
+  await world.passes(1_000);
+  world.sleeps(3_600_000);
+  await world.passes(2_000);
+  assert.equal(client.status.state, "quiet");
+});
+
 inWorld("now() is right again after a sleep, once the page is seen", async (world) => {
   world.isBrowser();
   const { client } = await live(world);

@@ -501,3 +501,17 @@ inWorld("ready() ends with its signal, and with the client", async (world) => {
   client.close();
   await closed;
 });
+
+inWorld("a list of the client's own patterns that was asked for too early is right once somebody follows them", async (world) => {
+  world.gateway.starts();
+  breaker(world, "engine", "closed");
+  const client = world.connect();
+  await world.settles();
+  assert.deepEqual([...client.store.list("circuit_breaker.state")], []);
+  let told = 0;
+  client.store.subscribe("circuit_breaker.state", () => (told += 1));
+  await world.settles();
+  assert.deepEqual(client.store.list("circuit_breaker.state").map(({ key }) => key), ["engine"]); // prettier-ignore
+  await world.draws();
+  assert.equal(told, 1);
+});

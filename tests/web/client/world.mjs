@@ -8,9 +8,10 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import "./document.mjs";
-
-import { connect } from "../../../clients/js/src/client.js";
 import { FakeGateway } from "./gateway.mjs";
+
+// The sources, or what is built of them.
+const { connect } = await import(process.env.CLIENT ?? "../../../clients/js/src/client.js");
 
 export const GATEWAY = "http://gw.example:12080/";
 export const START = Date.parse("2026-11-22T21:40:00.000Z");

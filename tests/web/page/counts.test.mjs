@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { breakerOf, causeOf, count, downBackends, isTrouble, values } from "../../../src/tidegate/web/counts.js";
+import {
+  breakerOf, causeOf, count, downBackends, isTrouble, messageOf, values, worstAlone,
+} from "../../../src/tidegate/web/counts.js";
 
 const BASE = { key: null, stale: false, as_of: "2026-11-29T00:00:00.000Z", data: 1, since: 0, source: "nas", cause: null };
 const fresh = (type, key = null) => ({ ...BASE, type, key, state: "fresh" });
@@ -14,7 +16,7 @@ const unvouched = (value) => ({ ...value, state: "unvouched" });
 
 function pageOf(all, breakers = {}, status = null) {
   const get = (type, key) => (type === "circuit_breaker.state" && breakers[key] ? { data: { breaker: key, ...breakers[key] } } : undefined);
-  return { client: { store: { list: () => all, get } }, status };
+  return { client: { store: { list: () => all, get } }, status, errors: new Map() };
 }
 
 test("what the gateway says of itself is no value", () => {
@@ -67,4 +69,26 @@ test("the backend that is down for longest is first, since its first value was l
   const down = downBackends(pageOf(all, breakers, status), all).map(({ breaker, since, cause }) => [breaker.breaker, since, cause]);
   assert.deepEqual(down, [["nas", 300, "RPC_TIMEOUT"], ["new", 900, "RPC_DISCONNECT"]]);
   assert.equal(causeOf(null, "nas"), null);
+});
+
+test("the words of an error are shown only beside the source that it is of", () => {
+  const status = {
+    sources: [{ type: "a", backend: "nas", error_code: "RPC_APPLICATION_ERROR" }, { type: "b", backend: "nas", error_code: null }],
+    breakers: [{ name: "nas", last_error: { code: "RPC_APPLICATION_ERROR", message: "no disk" } }],
+  };
+  const page = pageOf([], {}, status);
+  assert.equal(messageOf(page, never("a"), "RPC_APPLICATION_ERROR"), "no disk");
+  assert.equal(messageOf(page, never("a"), "OVERDUE"), "", "it is another error");
+  status.sources[1].error_code = "RPC_APPLICATION_ERROR";
+  assert.equal(messageOf(page, never("a"), "RPC_APPLICATION_ERROR"), "", "either may have said it");
+  page.errors.set("a", { code: "RPC_APPLICATION_ERROR", message: "no fan" });
+  assert.equal(messageOf(page, never("a"), "RPC_APPLICATION_ERROR"), "no fan");
+  assert.equal(messageOf(page, never("a"), "RPC_TIMEOUT"), "", "the newest error was another");
+});
+
+test("where no breaker is open, the source that is not current for longest is named", () => {
+  const breakers = { dead: { state: "open" }, nas: { state: "closed" } };
+  const all = [fresh("a"), stale("b", { source: "dead", since: 1 }), stale("c", { since: 9 }), stale("d", { since: 5 }), published("e")];
+  assert.equal(worstAlone(pageOf(all, breakers), all).type, "d");
+  assert.equal(worstAlone(pageOf([], breakers), [fresh("a"), published("e")]), undefined);
 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Journal, connectionText, eventText, gapTexts, patternsIn } from "../../../src/tidegate/web/journal.js";
+import { Journal, connectionText, eventText, firstPatterns, gapTexts, patternsIn } from "../../../src/tidegate/web/journal.js";
 
 const AT = "2026-11-22T21:40:03.123Z";
 const NOW = Date.parse(AT);
@@ -128,4 +128,12 @@ test("patterns may stand between commas or spaces, and a wrong one is named", ()
   for (const wrong of ["System", "a..b", "*.a", "a.", "a*"]) {
     assert.throws(() => patternsIn(`ok.type, ${wrong}`), new RegExp(wrong.replace(/[.*]/g, "\\$&")));
   }
+});
+
+test("a token of few types follows those and what the gateway tells of them", () => {
+  assert.deepEqual(firstPatterns(null), ["*"]);
+  assert.deepEqual(firstPatterns(["*"]), ["*"]);
+  assert.deepEqual(firstPatterns(["nas.*"]), [
+    "nas.*", "circuit_breaker.state", "notification", "rpc_error", "source.freshness",
+  ]);
 });
