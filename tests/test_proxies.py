@@ -346,6 +346,6 @@ async def test_a_browser(proxied: Proxied) -> None:
         console = said(page)
         await page.goto(f"{proxied.origin}/tidegate")
         assert page.url == f"{proxied.origin}/tidegate/"
-        await page.wait_for_selector("text=live")
+        await page.wait_for_selector("#connection[data-state=live]")
         assert await page.evaluate(WATCH) == [202, "hello", "hello"]
         assert console == []

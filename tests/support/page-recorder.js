@@ -1,6 +1,7 @@
 // Runs inside the page, before its own scripts: keeps what the page claims at each moment, as a person could read it.
 // `recorder.log` has an entry { at, fresh, current, connection } whenever this has changed: `at` is Date.now(), `fresh`
-// maps "TYPE KEY" to the text of the value of each row that says fresh, by attribute or by word, and `current` is how
+// maps "TYPE KEY" to the text of the value of each row that says fresh, by attribute or by word (what is no value has
+// its first words for a name), and `current` is how
 // many the header or the count of fresh ones says there are. `recorder.lagMs` is by how much the page's timers have
 // been late at worst.
 
@@ -11,11 +12,12 @@
 
   function claims() {
     const fresh = {};
-    for (const row of document.querySelectorAll("[data-type][data-state]")) {
+    for (const row of document.querySelectorAll("main [data-state]")) {
       const word = row.querySelector(".state")?.textContent.trim() ?? "";
       if (row.dataset.state !== "fresh" && !word.startsWith("fresh")) continue;
       if (!row.checkVisibility()) continue;
-      fresh[`${row.dataset.type} ${row.dataset.key}`] = row.querySelector(".value")?.textContent.trim() ?? "";
+      const name = row.dataset.type ? `${row.dataset.type} ${row.dataset.key}` : row.textContent.trim().slice(0, 40);
+      fresh[name] = row.querySelector(".value")?.textContent.trim() ?? "";
     }
     const counts = ["#summary", "[data-count=fresh] .count"].map((which) =>
       parseInt(document.querySelector(which)?.textContent) || 0);

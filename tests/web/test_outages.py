@@ -139,11 +139,19 @@ async def test_an_engine_that_is_killed_and_comes_back(visitor: Visitor, backend
 async def test_while_the_gateway_is_frozen_not_one_row_says_fresh(
     visitor: Visitor, gateway: MortalGateway, backend: SteeredBackend
 ) -> None:
+    await visitor.goes("#/breakers")
+    breaker = visitor.page.locator("[data-breaker=plant]")
+    await breaker.and_(visitor.page.locator("[data-state=closed]")).wait_for()
+    await visitor.goes("#/values")
     frozen = time.time()
     gateway.freeze()
     try:
         await all_are_unvouched(visitor, since=frozen)
         await visitor.has_no_barriers()
+        await visitor.goes("#/breakers")
+        await breaker.and_(visitor.page.locator("[data-state=unvouched]")).wait_for()
+        await visitor.has_no_barriers()
+        await visitor.goes("#/values")
     finally:
         gateway.thaw()
     await all_is_well(visitor)

@@ -168,6 +168,16 @@ async def test_what_the_browser_keeps_of_a_page_that_was_left_says_nothing_is_fr
         await visitor.sees("line.one", state="fresh")
 
 
+async def test_a_page_that_cannot_draw_any_more_shows_no_value_at_all(browser: Browser) -> None:
+    async with serving() as running, visited(browser, running.url, says=["error: .*a bug"]) as visitor:
+        await visitor.sees("line.one", state="fresh")
+        await visitor.page.evaluate("() => { document.getElementsByTagName = () => { throw new Error('a bug'); }; }")
+        await visitor.page.get_by_text("This page has a fault").wait_for()
+        assert await visitor.page.locator("[data-type]:visible").count() == 0
+        await visitor.page.evaluate("() => { delete document.getElementsByTagName; }")
+        await visitor.row("line.one").wait_for()
+
+
 async def test_jobs_and_agents_of_the_reference_engine_have_tables(browser: Browser) -> None:
     job = {
         "state": "running",

@@ -81,6 +81,7 @@ async def log(browser: Browser) -> AsyncIterator[Log]:
     """A gateway, and the log of an open page."""
     async with serving() as (running, _), visited(browser, running.url, "#/log", record=False) as visitor:
         await visitor.is_connected("live")
+        await visitor.page.wait_for_selector(LIST)
         yield running, visitor
 
 
@@ -173,12 +174,13 @@ class TestLog:
         async with serving() as (running, _), visited(browser, running.url, "#/log", record=False) as visitor:
             page = visitor.page
             await visitor.is_connected("live")
+            await page.wait_for_selector(LIST)
             await publish(running, range(2500))
             await lines(visitor, "load 2\u202f499").or_(lines(visitor, "load 2499")).first.wait_for()
             await page.get_by_text("2000 lines").or_(page.get_by_text("2\u202f000 lines")).wait_for()
             assert await page.locator(f"{LIST} li").count() < 60
             await page.locator(LIST).evaluate("(list) => list.scrollTo(0, list.scrollHeight)")
-            await lines(visitor, "n500").first.wait_for()
+            await page.wait_for_selector(f'{LIST} li[aria-posinset="2000"][aria-setsize="2000"]')
             await page.locator("#filter").fill("n2400")
             await page.get_by_text("1 of 2000 lines match").wait_for()
             assert await lines(visitor, "n2400").count() == 1

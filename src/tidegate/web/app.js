@@ -254,10 +254,20 @@ function paint() {
 }
 
 function draw() {
-  top.paint();
-  for (const element of document.getElementsByTagName("time")) if (element.dataset.live) keepTime(element);
-  shown?.paint();
+  try {
+    top.paint();
+    for (const element of document.getElementsByTagName("time")) if (element.dataset.live) keepTime(element);
+    shown?.paint();
+    document.body.classList.remove("failed");
+  } catch (error) {
+    // What was drawn before would go on saying that it is fresh.
+    document.body.classList.add("failed");
+    if (String(error) !== failure) reportError(error);
+    failure = String(error);
+  }
 }
+
+let failure = "";
 
 /** A `<time>` whose text is kept current. @param {string} iso */
 function time(iso) {

@@ -100,7 +100,7 @@ export function messageOf(page, value, code) {
   const backend = sourceOf(page, value)?.backend;
   const error = page.status?.breakers.find((/** @type {any} */ { name }) => name === backend)?.last_error;
   const isThis = (/** @type {any} */ source) => source.backend === backend && source.error_code === code;
-  return error?.code === code && page.status.sources.filter(isThis).length === 1 ? error.message : "";
+  return code && error?.code === code && page.status.sources.filter(isThis).length === 1 ? error.message : "";
 }
 
 /** The polled value that is not current for longest, of those that no open breaker explains; undefined if there is none. @param {any} page @param {any[]} all */

@@ -45,7 +45,8 @@ class Detail {
     this.answer = make("span", { className: "small quiet", role: "status" });
     this.facts = make("p", { className: "quiet small" });
     this.numbers = make("div", { className: "numbers" });
-    this.noNumbers = make("p", { className: "quiet" }, "There are no numbers outside of lists.");
+    this.noNumbers = make("p", { className: "quiet" });
+    this.noEvents = make("p", { className: "quiet" }, "None since this page was opened.");
     this.follow = make("div");
     this.element = make("section", { className: "detail" }, this.top(), this.columns());
   }
@@ -61,11 +62,11 @@ class Detail {
     const events = make("ol", { className: "events" }, ...this.events.map(({ element }) => element));
     const card = (/** @type {string} */ text, /** @type {Node[]} */ beside, /** @type {Node[]} */ ...more) =>
       make("div", { className: "card" }, make("div", { className: "titled" }, make("h3", {}, text), ...beside), ...more);
+    const data = card("Data", [copy], this.json.element, this.facts);
+    const numbers = card("Numbers, last 10 minutes", [], this.numbers, this.noNumbers);
     return make("div", { className: "columns" },
-      card("Data", [copy], this.json.element, this.facts),
-      card("Numbers, last 10 minutes", [], this.numbers, this.noNumbers),
-      card("Newest events", [], events),
-      card("Follow just this", [], this.follow));
+      make("div", { className: "column" }, data, card("Newest events", [], events, this.noEvents)),
+      make("div", { className: "column" }, numbers, card("Follow just this", [], this.follow)));
   }
 
   /** @param {string[]} rest */
@@ -155,6 +156,7 @@ class Detail {
   paintNumbers(value, now) {
     const { numbers } = this.page.history.of(value);
     this.noNumbers.hidden = numbers.size > 0;
+    write(this.noNumbers, was(value) === "never" ? "None yet." : "There are no numbers outside of lists.");
     for (const [path, samples] of numbers) {
       let trend = this.trends.get(path);
       if (!trend) {
@@ -169,6 +171,7 @@ class Detail {
   /** @param {any} value */
   paintEvents(value) {
     const { events } = this.page.history.of(value);
+    this.noEvents.hidden = events.length > 0;
     this.events.forEach((line, at) => {
       const event = events[events.length - 1 - at];
       line.paint(event, events[events.length - 2 - at]);

@@ -88,6 +88,7 @@ class Controls {
   constructor(log) {
     this.log = log;
     const { page, journal } = log;
+    this.since = page.client.now(); // a log knows nothing of what came before it was first opened
     const types = firstPatterns(page.session.types).join(", ");
     const field = { spellcheck: false, autocapitalize: "off", size: 16 };
     this.patterns = make("input", { type: "text", value: types, ...field });
@@ -144,7 +145,7 @@ class Controls {
     const all = counted(kept, "line");
     const parts = [this.filter.value ? `${plain(shown.length)} of ${all} match` : all];
     if (count > kept) parts.push(`${plain(count - kept)} older not kept`);
-    parts.push("heartbeats only if named as a type");
+    parts.push(`since ${clock(this.since, page.client.now())}`, "heartbeats only if named as a type");
     write(this.counts, parts.join(" · "));
   }
 }

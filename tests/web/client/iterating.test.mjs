@@ -76,6 +76,13 @@ inWorld("latest: the newest of each key is kept, and a gap counts the others", a
   }
 });
 
+inWorld("latest: a key that changes all the time does not push out one that is at rest", async (world) => {
+  const events = [{ key: "rest", data: 0 }, ...[1, 2, 3, 4].map((data) => ({ key: "busy", data }))];
+  const { iterator } = await unread(world, { buffer: 2, overflow: "latest" }, events);
+  const kept = (await take(world, iterator, 5)).filter((item) => !isGap(item));
+  assert.deepEqual(kept.map(({ data }) => data), [0, 4]); // prettier-ignore
+});
+
 inWorld("latest with more keys than room is bounded too, and tells it", async (world) => {
   const events = Array.from({ length: 50 }, (_, n) => ({ key: `k${n}`, data: n }));
   const { iterator } = await unread(world, { buffer: 4, overflow: "latest" }, events);

@@ -158,7 +158,7 @@ inWorld("hidden and waiting: it goes on, since a hidden page may be there to rai
   world.isBrowser();
   await waiting(world);
   await world.shows("hidden");
-  assert.ok((await world.untilNextAttempt()) <= 8000);
+  assert.equal(await world.untilNextAttempt(), 8000);
 });
 
 inWorld("hidden and live: it stays connected", async (world) => {
@@ -216,6 +216,17 @@ inWorld("seen again after a silence of 1.5 heartbeats: a ping, and abandoned aft
   assert.ok(socket.closedWith);
   await world.passes(1_000);
   assert.equal(world.sockets.length, 2);
+});
+
+inWorld("a ping that goes unanswered ends all trust at once, without a grace", async (world) => {
+  world.isBrowser();
+  const { client, socket } = await live(world);
+  socket.answersPings = false;
+  await world.passes(16_000);
+  await world.shows("visible");
+  await world.passes(3_001);
+  assert.ok(socket.closedWith);
+  assert.equal(client.store.get("a").state, "unvouched");
 });
 
 inWorld("seen again after a silence, and the ping is answered: it stays", async (world) => {
@@ -353,6 +364,34 @@ inWorld("now() is right again after a sleep, once the page is seen", async (worl
   await world.shows("visible");
   assert.ok(Math.abs(client.now() - world.serverTime) <= 50, `${client.now() - world.serverTime}`);
 });
+
+inWorld("a machine that slept: nothing is vouched for when the page is seen, until a ping is answered", async (world) => {
+  world.isBrowser();
+  const { client, socket } = await live(world);
+  socket.answersPings = false;
+  world.sleeps(3_600_000);
+  await world.shows("visible");
+  assert.equal(client.status.state, "quiet");
+  assert.equal(client.store.get("a").state, "unvouched");
+  socket.pongs(socket.of("ping").at(-1));
+  assert.equal(client.store.get("a").state, "fresh");
+});
+
+for (const [tellsAt, isReplaced] of [
+  [1_900, false],
+  [2_100, true],
+]) {
+  inWorld(`an attempt of ${tellsAt} ms is ${isReplaced ? "" : "not "}replaced when the page is seen`, async (world) => {
+    world.isBrowser();
+    world.connect();
+    const first = await world.opening();
+    await world.passes(tellsAt);
+    await world.shows("visible");
+    await world.passes(300);
+    assert.equal(world.sockets.length + world.requests.length > 1, isReplaced);
+    assert.equal(first.closedWith !== null, isReplaced);
+  });
+}
 
 inWorld("age() is in seconds of the gateway's clock, never below 0, and null without as_of", async (world) => {
   world.serverAheadMs = -500_000;

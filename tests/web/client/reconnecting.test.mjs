@@ -124,6 +124,19 @@ inWorld("what a drain asked for counts once", async (world) => {
   assert.equal(await world.untilNextAttempt(), 1000);
 });
 
+inWorld("what a drain asked for is over once somebody was let in all the same", async (world) => {
+  const { client, socket } = await live(world);
+  const data = { level: "warning", message: "", code: "DRAINING", retry_after_ms: 60_000 };
+  socket.says({ type: "notification", data });
+  socket.ends(1012);
+  await world.settles();
+  client.reconnect();
+  const next = await world.opening();
+  next.admits({ resumed: true });
+  next.ends(1006);
+  assert.equal(await world.untilNextAttempt(), 1000);
+});
+
 for (const code of [1013, 4429]) {
   inWorld(`${code}: not within 5 s`, async (world) => {
     const { socket } = await live(world);

@@ -313,6 +313,16 @@ inWorld("where there is no WebSocket at all, it is SSE", async (world) => {
   assert.equal(client.status.transport, "sse");
 });
 
+inWorld("close() in the middle of a piece: what else is in it is not handed out", async (world) => {
+  const { client, stream, heard } = await streaming(world);
+  client.on("a", () => client.close());
+  const frame = (seq) => `data: {"type":"a","timestamp":"2026-11-22T21:40:00.000Z","seq":${seq},"data":${seq}}\n\n`;
+  stream.writes(frame(401) + frame(402));
+  await world.settles();
+  assert.deepEqual(names(heard), ["a=401"]);
+  assert.equal(client.status.state, "closed");
+});
+
 inWorld("close() aborts the stream", async (world) => {
   const { client, stream } = await streaming(world);
   client.close();

@@ -108,14 +108,15 @@ inWorld("a late listener gets what the store has, as snapshots in a microtask", 
   const client = world.connect();
   client.on("*", () => {});
   await world.settles();
+  world.gateway.publishes({ type: "a", key: "k", data: 3 });
   const heard = [];
   client.on("a", (event) => heard.push(event));
   assert.deepEqual(heard, []);
   await Promise.resolve();
   await Promise.resolve();
-  assert.deepEqual(names(heard), ["a/k=1"]);
-  assert.equal(heard[0].snapshot, true);
-  assert.equal(heard[0].seq, 401);
+  assert.deepEqual(names(heard), ["a/k=3"]);
+  assert.equal(heard[0].snapshot, true, "although it was none when it came");
+  assert.equal(heard[0].seq, 403);
 });
 
 inWorld("a late listener that is gone before the microtask hears nothing", async (world) => {
@@ -292,6 +293,20 @@ inWorld("an old gateway is asked with a ping, and a new pattern with another", a
   assert.equal(client.position, "k3f9:400");
   socket.pongs(socket.of("ping")[1]);
   assert.equal(client.position, "k3f9:405");
+});
+
+inWorld("neither a snapshot nor another epoch's heartbeat moves the position", async (world) => {
+  const client = world.connect();
+  client.on("a", () => {});
+  const socket = await world.opening();
+  socket.admits();
+  client.on("b", () => {});
+  await world.settles();
+  const { id } = socket.of("subscribe")[0];
+  socket.says({ type: "subscribed", id, data: { types: ["a", "b", ...ADDED], added: ["b"], epoch: "k3f9", seq: 405 } });
+  socket.says({ type: "b", seq: 404, data: 1, snapshot: true });
+  socket.says({ type: "heartbeat", data: { epoch: "m0p2", seq: 900, uptime_s: 1, clients: 1 } });
+  assert.equal(client.position, "k3f9:400");
 });
 
 inWorld("`since` of before is where it begins", async (world) => {

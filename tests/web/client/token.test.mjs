@@ -273,6 +273,7 @@ for (const renewed of [null, "same"]) {
     });
     await world.passes(599_000);
     assert.ok(asked.length <= 10, `asked ${asked.length} times`);
+    assert.deepEqual(world.sockets[0].of("auth"), []);
     assert.equal(world.sockets.length, 1);
   });
 }

@@ -81,6 +81,7 @@ test("the words of an error are shown only beside the source that it is of", () 
   assert.equal(messageOf(page, never("a"), "OVERDUE"), "", "it is another error");
   status.sources[1].error_code = "RPC_APPLICATION_ERROR";
   assert.equal(messageOf(page, never("a"), "RPC_APPLICATION_ERROR"), "", "either may have said it");
+  assert.equal(messageOf(pageOf([]), never("a"), undefined) || "", "", "nothing is known yet");
   page.errors.set("a", { code: "RPC_APPLICATION_ERROR", message: "no fan" });
   assert.equal(messageOf(page, never("a"), "RPC_APPLICATION_ERROR"), "no fan");
   assert.equal(messageOf(page, never("a"), "RPC_TIMEOUT"), "", "the newest error was another");
