@@ -308,7 +308,7 @@ export class Connector {
   async #look(signal) {
     const { session, end } = await askSession(this.fetch, this.#base, this.headers);
     if (signal.aborted) return undefined;
-    if (session) {
+    if (session?.auth) {
       this.session = session;
       if (session.authenticated && session.types) this.#owner.covered(session.types);
     }
