@@ -125,8 +125,8 @@ export class Connector {
 
   /** No attempt from now on. @param {Status["state"]} state @param {string | null} reason @param {number | null} [code] */
   stop(state, reason, code = null) {
-    this.set({ state, reason, code, ...UNCONNECTED });
     this.#drop();
+    this.set({ state, reason, code, ...UNCONNECTED }); // last: a listener may try again, or close
   }
 
   /** @param {string | null} reason @param {number} code */
@@ -214,6 +214,7 @@ export class Connector {
 
   /** @param {string} text */
   #frame(text) {
+    const { signal } = this.#run;
     let message;
     try {
       message = JSON.parse(text);
@@ -233,6 +234,7 @@ export class Connector {
       this.#said = { reason: data.message };
     }
     this.#owner.received(message);
+    if (signal.aborted) return; // a listener has closed it, or begun anew
     if ((awaited || type === "synced") && !this.position.awaitsSynced) this.#synced();
     // A frame may have been under way since before the silence; the answer to a ping has not.
     if (this.status.state === "quiet" && (type === "pong" || this.#isSse)) this.set({ state: "live", reason: null });
@@ -329,9 +331,11 @@ export class Connector {
     if (isConnected) this.#isSse = this.#prefersSse;
     this.#looks ||= !isConnected;
     this.#backoff.notWithin(1000 * floorS);
-    this.#dueAt = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
-    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said?.reason ?? reason, code);
-    this.#tryAt(this.#dueAt);
+    const at = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
+    const state = globalThis.navigator?.onLine === false ? "offline" : "waiting";
+    const change = { state, reason: this.#said?.reason ?? reason, code, ...UNCONNECTED };
+    this.#drop();
+    this.#tryAt(at, /** @type {Partial<Status>} */ (change));
   }
 
   /** @param {number | null} at @param {unknown} isStuck */
@@ -339,13 +343,13 @@ export class Connector {
     if (at !== null && (isStuck || at < this.#dueAt)) this.#tryAt(at);
   }
 
-  /** @param {number} at */
-  #tryAt(at) {
+  /** @param {number} at @param {Partial<Status>} [change] */
+  #tryAt(at, change) {
     clearTimeout(this.#timer);
     this.#dueAt = at;
     const inMs = Math.max(0, at - performance.now());
     this.#timer = setTimeout(() => this.attempt(), inMs);
-    this.set({ retryAt: this.clock.now() + inMs });
+    this.set({ ...change, retryAt: this.clock.now() + inMs });
   }
 
   #renewLater() {
