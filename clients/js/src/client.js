@@ -5,7 +5,7 @@
 import { safely } from "./calling.js";
 import { Connector } from "./connector.js";
 import { refusal } from "./links.js";
-import { OWN_TYPES, PATTERN, covers, matches } from "./patterns.js";
+import { OWN_TYPES, PATTERN, covers, matches, matchesAny } from "./patterns.js";
 import { Queue } from "./queue.js";
 import { Values } from "./values.js";
 
@@ -66,8 +66,11 @@ export class Client {
   constructor(base, options) {
     this.#base = base;
     this.#options = options;
-    const wants = (/** @type {string} */ type) => [...this.#patterns.keys()].some((pattern) => matches(pattern, type));
-    this.#values = new Values(wants, (value, isGood) => this.#turn(value, isGood));
+    this.#values = new Values(
+      (type) => this.#patterns.has(type) || matchesAny([...this.#patterns.keys()], type),
+      (type) => matchesAny(this.#connector.position.subscribed, type),
+      (value, isGood) => this.#turn(value, isGood),
+    );
     this.#connector = new Connector(base, options, {
       patterns: () => this.#wanted(),
       received: (message) => this.#received(message),

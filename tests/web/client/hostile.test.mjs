@@ -55,3 +55,39 @@ inWorld("reconnect() from a listener of the status while an old gateway answers 
   socket.pongs(socket.of("ping")[0]);
   assert.equal(client.status.state, "connecting");
 });
+
+inWorld("a value that went while nobody followed it does not come back", async (world) => {
+  const { client, socket, off } = await live(world);
+  off();
+  await world.settles();
+  const { id } = socket.of("unsubscribe")[0];
+  client.on("a", () => {});
+  socket.says({ type: "unsubscribed", id, data: { types: [], removed: ["a"] } });
+  await world.settles();
+  assert.equal(client.store.get("a"), undefined, "nobody tells of it any more");
+  const types = ["a"];
+  socket.says({ type: "subscribed", id: socket.of("subscribe")[0].id, data: { types, added: types, epoch: "k3f9", seq: 402 } });
+  socket.syncs(402);
+  await world.settles();
+  assert.equal(client.store.get("a"), undefined, "it has gone meanwhile");
+});
+
+inWorld("a value that is wanted again while it resumes without it is not vouched for", async (world) => {
+  const { client, socket, off } = await live(world);
+  socket.ends();
+  off();
+  await world.passes(1_000);
+  const next = await world.opening();
+  client.on("a", () => {});
+  next.accepts();
+  next.welcomes({ resumed: true });
+  next.syncs(400);
+  assert.notEqual(client.store.get("a")?.state, "fresh");
+});
+
+inWorld("a value that a renewed token does not cover is not vouched for", async (world) => {
+  const { client, socket } = await live(world);
+  socket.says({ type: "authenticated", id: "auth", data: { types: ["heartbeat"] } });
+  socket.syncs(400);
+  assert.notEqual(client.store.get("a")?.state, "fresh");
+});
