@@ -283,7 +283,7 @@ export class Connector {
     const number = code ?? status ?? 0;
     if (number === 4401 || number === 401) this.#expired(words);
     else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
-    else if (opened === false) this.#neverOpened(signal);
+    else if (opened === false) this.#neverOpened(signal).catch((error) => this.#wait(String(error)));
     else {
       if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: read too slowly: ${this.position.subscribed}`);
       this.#wait(words, FLOOR_S[number] ?? retryAfterS, number || null);
@@ -321,7 +321,7 @@ export class Connector {
   #expired(reason) {
     this.#refusals += 1;
     if (!this.tokens.canChange) this.refuse(reason, 4401);
-    else if (this.#refusals > 1) this.#wait(reason, 0, 4401);
+    else if (this.#refusals > 1 || this.#backoff.early("expired", 0) === null) this.#wait(reason, 0, 4401);
     else this.attempt({ reason });
   }
 

@@ -1,5 +1,6 @@
 const QUIET_HEARTBEATS = 2.5;
 const GIVE_UP_MS = 10_000;
+const [SHORTEST_MS, USUAL_MS, LONGEST_MS] = [200, 10_000, 3_600_000]; // between two heartbeats, whatever a gateway says
 
 // Whether the other side is still there: it is asked when it has been silent, and given up if it stays so.
 export class Life {
@@ -36,7 +37,7 @@ export class Life {
 
   /** @param {number} heartbeatMs */
   welcomed(heartbeatMs) {
-    this.#heartbeatMs = heartbeatMs;
+    this.#heartbeatMs = Math.min(Math.max(SHORTEST_MS, heartbeatMs || USUAL_MS), LONGEST_MS);
     this.heard();
     this.#arm();
   }

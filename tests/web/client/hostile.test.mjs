@@ -91,3 +91,85 @@ inWorld("a value that a renewed token does not cover is not vouched for", async 
   socket.syncs(400);
   assert.notEqual(client.store.get("a")?.state, "fresh");
 });
+
+for (const seconds of ["31536000", "Infinity", "1e30"]) {
+  inWorld(`Retry-After: ${seconds} is no reason to hurry`, async (world) => {
+    const client = world.connect();
+    world.session = { status: 503, headers: { "Retry-After": seconds }, body: {} };
+    (await world.opening()).ends();
+    await world.passes(60_000);
+    assert.equal(client.status.state, "waiting");
+    assert.equal(attempts(world), 2);
+  });
+}
+
+inWorld("a retry_after_s that is no number is ignored", async (world) => {
+  const client = world.connect();
+  world.session = { status: 200, body: { retry_after_s: "soon" } };
+  (await world.opening()).ends();
+  assert.equal(await world.untilNextAttempt(), 1000);
+  assert.ok(client.status.retryAt === null || client.status.retryAt > 0);
+});
+
+inWorld("an answer that cannot be understood is no end", async (world) => {
+  const client = world.connect();
+  world.session = { status: 200, body: { types: 5 } };
+  (await world.opening()).ends();
+  await world.passes(1_000);
+  (await world.opening()).admits();
+  assert.equal(client.status.state, "live");
+});
+
+for (const heartbeatS of [0, undefined, null, -1, 1e-9, 1e12, "often"]) {
+  inWorld(`heartbeat_interval_s ${heartbeatS}: it lives, and does not run hot`, async (world) => {
+    const client = world.connect();
+    const socket = await world.opening();
+    socket.accepts();
+    const welcome = { epoch: "k3f9", seq: 400, resumed: false, subscriptions: socket.types };
+    socket.says({ type: "welcome", data: { ...welcome, heartbeat_interval_s: heartbeatS } });
+    socket.syncs(400);
+    await world.settles();
+    const timer = globalThis.setTimeout;
+    let timers = 0;
+    globalThis.setTimeout = (...given) => ((timers += 1) > 2000 ? assert.fail("a hot loop") : timer(...given));
+    await world.passes(60_000);
+    assert.ok(timers < 2000);
+    assert.equal(world.sockets.length, 1);
+    assert.equal(client.status.state, "live");
+    assert.ok(socket.of("ping").length < 300, `${socket.of("ping").length} pings in a minute`);
+  });
+}
+
+inWorld("4401 right behind each welcome does not become a hot loop", async (world) => {
+  let n = 0;
+  world.connect({ token: () => `token-${n++}` });
+  for (let round = 0; round < 100; round++) {
+    await world.settles();
+    const socket = world.sockets.at(-1);
+    if (socket?.readyState === 0) {
+      socket.admits();
+      socket.ends(4401, "the token has expired");
+    }
+    await world.passes(100);
+  }
+  assert.ok(world.sockets.length <= 8, `${world.sockets.length} connections in 10 s`);
+});
+
+for (const welcome of [{}, { timestamp: "soon" }]) {
+  inWorld(`tokens that have expired when they come are renewed calmly (${JSON.stringify(welcome)})`, async (world) => {
+    let n = 0;
+    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const token = () => `${part({})}.${part({ exp: Math.round(world.serverTime / 1000) - 10, n: (n += 1) })}.c2ln`;
+    world.connect({ token });
+    const socket = await world.opening();
+    socket.accepts();
+    const data = { epoch: "k3f9", seq: 400, resumed: false, subscriptions: socket.types, heartbeat_interval_s: 10 };
+    socket.says({ type: "welcome", data, ...welcome });
+    socket.syncs(400);
+    const timer = globalThis.setTimeout;
+    let timers = 0;
+    globalThis.setTimeout = (...given) => ((timers += 1) > 200 ? assert.fail("a hot loop") : timer(...given));
+    await world.passes(20_000);
+    assert.ok(n < 10, `${n} tokens`);
+  });
+}
