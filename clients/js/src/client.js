@@ -46,7 +46,7 @@ export class Client {
   #ended = new AbortController();
   #graceTimer = /** @type {any} */ (0);
   #hiddenTimer = /** @type {any} */ (0);
-  #reopenTimer = /** @type {any} */ (0);
+  #reopenTimer = /** @type {any} */ (0); // to ask again, or by another stream
   /** @type {Set<() => void>} */
   #queues = new Set(); // what ends those that `events` has made
   /** @type {Set<() => void>} */
@@ -306,7 +306,7 @@ export class Client {
     if (!removed.length && !added.length) this.#settled();
     else if (!link?.send) {
       this.#asked = added;
-      this.#reopenTimer = setTimeout(() => this.#connector.attempt(), 200);
+      this.#reopenTimer = setTimeout(() => link === this.#connector.link && this.#connector.attempt(), 200);
     } else if (removed.length) {
       this.#ask("unsubscribe", removed);
     } else {
@@ -369,7 +369,7 @@ export class Client {
   /** @param {{ code: string, message: string, retryable: boolean }} error */
   #refused({ code, message, retryable }) {
     const [pattern, ...others] = /** @type {string[]} */ (this.#asked);
-    if (retryable) return void setTimeout(() => this.#answered(), 1000);
+    if (retryable) return void (this.#reopenTimer = setTimeout(() => this.#answered(), 1000));
     this.#oneByOne ||= others.length > 0;
     if (!others.length) {
       this.#uncovered.add(pattern);
@@ -424,6 +424,7 @@ export class Client {
     };
     const hidden = () => {
       clearTimeout(this.#hiddenTimer);
+      this.#values.tell(); // a frame that was asked for is not painted as long as it is hidden
       if (document.visibilityState === "visible") shown();
       else if (closeWhenHiddenS !== null) {
         this.#hiddenTimer = setTimeout(() => pause("hidden"), 1000 * closeWhenHiddenS);

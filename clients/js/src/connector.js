@@ -150,8 +150,9 @@ export class Connector {
     const { state, retryAt } = this.status;
     this.clock.woke();
     this.#life.check();
-    if (state === "paused") this.attempt();
-    else if (this.isConnected) {
+    if (state === "paused") {
+      if (cause === "shown") this.attempt();
+    } else if (this.isConnected) {
       if (this.#life.silentHeartbeats >= 1.5) this.probe();
     } else {
       const isStuck = state === "connecting" && this.link && performance.now() - this.#openedAt >= STUCK_MS;
@@ -209,7 +210,14 @@ export class Connector {
     this.#openedAt = performance.now();
     this.#life.opens(1000 * (this.#options.connectTimeoutS ?? 10));
     if (this.#isSse) this.link = eventStreamLink(this.fetch, url, this.headers, events);
-    else this.link = webSocketLink(this.#Socket, url, isInQuery ? [] : tokens.protocols, events);
+    else {
+      const protocols = isInQuery ? [] : tokens.protocols;
+      try {
+        this.link = webSocketLink(this.#Socket, url, protocols, events);
+      } catch {
+        this.#ended({ opened: false }, signal); // what a page of https may not open
+      }
+    }
   }
 
   /** @param {string} text */

@@ -238,12 +238,12 @@ export class Values {
     for (const pattern of this.#lists.keys()) if (matches(pattern, type)) this.#lists.delete(pattern);
     for (const watcher of this.#watchers) {
       if (!matches(watcher.pattern, type)) continue;
-      if (!this.#due.size) nextFrame(() => this.#tell());
+      if (!this.#due.size) nextFrame(() => this.tell());
       this.#due.add(watcher);
     }
   }
 
-  #tell() {
+  tell() {
     const due = [...this.#due];
     this.#due.clear();
     for (const { changed } of due) safely(changed);

@@ -111,6 +111,52 @@ inWorld("a retry_after_s that is no number is ignored", async (world) => {
   assert.ok(client.status.retryAt === null || client.status.retryAt > 0);
 });
 
+for (const [what, ends] of [
+  ["paused", (world) => world.tells("pagehide", { persisted: true })],
+  ["refused", (world, stream) => stream.says({ type: "connection_error", data: { code: 4403, message: "no" } }) ?? stream.ends()],
+]) {
+  inWorld(`new patterns of an event stream that is ${what} open none`, async (world) => {
+    world.isBrowser();
+    const client = world.connect({ transport: "sse" });
+    await world.settles();
+    world.streams[0].admits();
+    await world.settles();
+    client.on("b", () => {});
+    await world.settles();
+    await ends(world, world.streams[0]);
+    await world.passes(10_000);
+    assert.equal(client.status.state, what);
+    assert.equal(world.streams.length, 1);
+  });
+}
+
+inWorld("new patterns of an event stream that was lost do not come before the time that the gateway named", async (world) => {
+  const client = world.connect({ transport: "sse" });
+  await world.settles();
+  world.streams[0].admits();
+  await world.settles();
+  client.on("b", () => {});
+  await world.settles();
+  world.streams[0].says({ type: "notification", data: { message: "draining", retry_after_ms: 30_000 } });
+  world.streams[0].ends();
+  await world.passes(29_000);
+  assert.equal(world.streams.length, 1);
+});
+
+inWorld("a tab that is paused while hidden is left alone by `online`", async (world) => {
+  world.isBrowser();
+  world.gateway.starts();
+  const client = world.connect({ closeWhenHiddenS: 30 });
+  await world.shows("hidden");
+  await world.passes(31_000);
+  await world.tells("online");
+  await world.passes(31_000);
+  assert.equal(client.status.state, "paused");
+  await world.shows("visible");
+  await world.settles();
+  assert.equal(client.status.state, "live");
+});
+
 inWorld("an answer that cannot be understood is no end", async (world) => {
   const client = world.connect();
   world.session = { status: 200, body: { types: 5 } };
@@ -118,6 +164,21 @@ inWorld("an answer that cannot be understood is no end", async (world) => {
   await world.passes(1_000);
   (await world.opening()).admits();
   assert.equal(client.status.state, "live");
+});
+
+inWorld("where `new WebSocket` throws, it is SSE", async (world) => {
+  class Forbidden {
+    constructor() {
+      throw new DOMException("mixed content", "SecurityError");
+    }
+  }
+  const client = world.connect({ WebSocket: Forbidden });
+  client.on("a", () => {});
+  await world.passes(10_000);
+  assert.equal(world.streams.length, 1);
+  world.streams[0].admits();
+  await world.settles();
+  assert.equal(client.status.transport, "sse");
 });
 
 for (const heartbeatS of [0, undefined, null, -1, 1e-9, 1e12, "often"]) {
@@ -155,6 +216,22 @@ inWorld("4401 right behind each welcome does not become a hot loop", async (worl
   assert.ok(world.sockets.length <= 8, `${world.sockets.length} connections in 10 s`);
 });
 
+inWorld("what changes just before a tab is hidden is told all the same, and what comes then", async (world) => {
+  world.isBrowser();
+  const frames = [];
+  globalThis.requestAnimationFrame = (f) => frames.push(f); // a hidden tab paints none
+  const { client, socket } = await live(world);
+  let told = 0;
+  client.store.subscribe("a", () => (told += 1));
+  socket.says(fresh(401, 2));
+  await world.shows("hidden");
+  await world.draws();
+  assert.equal(told, 1);
+  socket.says(fresh(402, 3));
+  await world.draws();
+  assert.equal(told, 2);
+});
+
 for (const welcome of [{}, { timestamp: "soon" }]) {
   inWorld(`tokens that have expired when they come are renewed calmly (${JSON.stringify(welcome)})`, async (world) => {
     let n = 0;
@@ -173,3 +250,11 @@ for (const welcome of [{}, { timestamp: "soon" }]) {
     assert.ok(n < 10, `${n} tokens`);
   });
 }
+
+inWorld("a subscribe that came too often leaves no timer behind", async (world) => {
+  const { client, socket } = await live(world);
+  client.on("b", () => {});
+  await world.settles();
+  const data = { code: "RATE_LIMITED", message: "too many messages", retryable: true };
+  socket.says({ type: "error", id: socket.of("subscribe")[0].id, data });
+});
