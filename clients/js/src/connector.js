@@ -194,6 +194,7 @@ export class Connector {
     const wanted = this.#owner.patterns();
     position.patterns ??= wanted; // of a position from before
     if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
+    if (signal.aborted) return;
     const resumed = position.patterns.filter((pattern) => wanted.includes(pattern));
     const url = new URL(this.#isSse ? "api/v1/events" : "ws", this.#base);
     url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : resumed).join(","));
@@ -223,15 +224,22 @@ export class Connector {
   /** @param {string} text */
   #frame(text) {
     const { signal } = this.#run;
-    let message;
     try {
-      message = JSON.parse(text);
+      this.#take(JSON.parse(text), signal);
     } catch {
-      return this.#wait(`expected a message, got ${text.slice(0, 40)}`);
+      if (signal.aborted) return;
+      this.#wait(`expected a message, got ${String(text).slice(0, 40)}`);
+      this.#forget("unreadable"); // its position may be taken, and the rest of it not
     }
+  }
+
+  /** @param {any} message @param {AbortSignal} signal */
+  #take(message, signal) {
     const { type, id, data } = message;
+    if (typeof type !== "string") throw new TypeError();
     const awaited = this.position.awaitsSynced;
     this.#life.heard();
+    if (signal.aborted) return;
     this.position.take(message);
     if (type === "welcome") this.#welcomed(message);
     else if (type === "pong") this.#ponged(message);
@@ -245,7 +253,7 @@ export class Connector {
     if (signal.aborted) return; // a listener has closed it, or begun anew
     if ((awaited || type === "synced") && !this.position.awaitsSynced) this.#synced();
     // A frame may have been under way since before the silence; the answer to a ping has not.
-    if (this.status.state === "quiet" && (type === "pong" || this.#isSse)) this.set({ state: "live", reason: null });
+    if (this.status.state === "quiet" && (id === `${this.#pingedAt}` || this.#isSse)) this.set({ state: "live", reason: null });
     if (performance.now() - this.#pingedAt > PING_EVERY_MS) this.ping();
   }
 
@@ -279,8 +287,9 @@ export class Connector {
   }
 
   #dead() {
+    const { signal } = this.#run;
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
-    this.#wait(SILENT);
+    if (!signal.aborted) this.#wait(SILENT);
   }
 
   // How a connection, or an attempt, ended decides what follows.

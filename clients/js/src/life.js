@@ -44,6 +44,7 @@ export class Life {
 
   // Any frame counts. Set here, the timer is not held back in hidden tabs as one that sets itself again is.
   heard() {
+    if (this.silentHeartbeats >= QUIET_HEARTBEATS) this.check(); // the machine may have slept
     this.#hear();
     if (!this.#heartbeatMs) return;
     const isDue = this.#deadline < Infinity || performance.now() - this.#armedAt > this.#heartbeatMs / 20;

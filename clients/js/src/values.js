@@ -43,11 +43,12 @@ export class Values {
 
   /** @param {any} event */
   take(event) {
-    const { type, key = null, seq, gone } = event;
+    const { type, key = null, seq, gone, data } = event;
     if (NOT_KEPT.includes(type) || !this.#isFollowed(type)) return;
+    if (OWN_TYPES.includes(type) && (typeof key !== "string" || !data)) throw new TypeError();
     const before = this.#find(type, key);
     if (gone) this.#remove(type, key);
-    else if (!before?.event || before.round !== this.#round || seq >= before.event.seq) this.#keep(event, before);
+    else if (!before?.event || before.round !== this.#round || !(seq < before.event.seq)) this.#keep(event, before);
     if (type === "source.freshness") this.#freshen(event);
     if (type === "circuit_breaker.state") this.#breaks(key);
   }

@@ -157,6 +157,57 @@ inWorld("a tab that is paused while hidden is left alone by `online`", async (wo
   assert.equal(client.status.state, "live");
 });
 
+const GARBAGE = [
+  ["null", null],
+  ["a number", 5],
+  ["a list", []],
+  ["an event of a type that is no text", { type: 5, seq: 401, data: 2 }],
+  ["a source.freshness without data", { type: "source.freshness", key: "a", seq: 401 }],
+  ["a source.freshness without a key", { type: "source.freshness", seq: 401, data: { stale: true, as_of: null } }],
+  ["a breaker without data", { type: "circuit_breaker.state", key: "e", seq: 401, data: null }],
+  ["a breaker whose key is a number", { type: "circuit_breaker.state", key: 5, seq: 401, data: {} }],
+  ["a gap without data", { type: "gap" }],
+  ["a welcome without data", { type: "welcome" }],
+  ["a welcome with no patterns", { type: "welcome", data: { epoch: "x", seq: 1, resumed: false } }],
+  ["subscribed without patterns", { type: "subscribed", data: { seq: 1 } }],
+  ["unsubscribed with a number", { type: "unsubscribed", data: { types: 5 } }],
+  ["synced without data", { type: "synced" }],
+  ["an event at no position", { type: "a", seq: "soon", data: 2 }],
+];
+for (const [what, message] of GARBAGE) {
+  inWorld(`${what}: it recovers, and what is stale is never shown as fresh`, async (world) => {
+    const { client, socket } = await live(world);
+    const say = (text) => socket.onmessage?.({ data: text });
+    assert.doesNotThrow(() => say(JSON.stringify(message)));
+    await world.settles();
+    assert.doesNotThrow(() => say(JSON.stringify(fresh(402, 3, { stale: true, error_code: "RPC_TIMEOUT" }))));
+    await world.settles();
+    if (client.status.state === "live") assert.equal(client.store.get("a").state, "stale");
+    await world.passes(2_100);
+    const next = world.sockets.at(-1);
+    if (next !== socket) {
+      assert.doesNotMatch(next.since ?? "", /NaN|soon|undefined/);
+      next.admits({ resumed: next.since !== null, values: [fresh(403, 4)] });
+    } else {
+      socket.says(fresh(403, 4));
+      assert.doesNotMatch(client.position, /NaN|soon|undefined/);
+    }
+    await world.settles();
+    assert.equal(client.status.state, "live");
+    assert.equal(client.store.get("a").data, 4);
+  });
+}
+
+inWorld("binary frames are none of the gateway's: it begins anew, not at once", async (world) => {
+  const { client, socket } = await live(world);
+  for (const data of [new Blob(["x"]), new ArrayBuffer(3), undefined]) {
+    assert.doesNotThrow(() => socket.onmessage?.({ data }));
+  }
+  await world.settles();
+  assert.equal(client.status.state, "waiting");
+  assert.equal(await world.untilNextAttempt(), 1000);
+});
+
 inWorld("an answer that cannot be understood is no end", async (world) => {
   const client = world.connect();
   world.session = { status: 200, body: { types: 5 } };
@@ -232,6 +283,34 @@ inWorld("what changes just before a tab is hidden is told all the same, and what
   assert.equal(told, 2);
 });
 
+inWorld("an answer to a ping from before the silence does not end it", async (world) => {
+  const { client, socket } = await live(world);
+  socket.answersPings = false;
+  await world.passes(24_000);
+  for (let at = 24_000; at <= 31_000; at += 1_000) {
+    socket.says({ type: "heartbeat", data: { epoch: "k3f9", seq: 400 } });
+    await world.passes(1_000);
+  }
+  const early = socket.of("ping").at(-1);
+  await world.passes(25_000);
+  assert.equal(client.status.state, "quiet");
+  assert.notEqual(socket.of("ping").at(-1).id, early.id);
+  socket.pongs(early);
+  assert.equal(client.status.state, "quiet", "it sat in a buffer");
+  assert.equal(client.store.get("a").state, "unvouched");
+});
+
+inWorld("a frame after a sleep vouches for nothing before a ping is answered", async (world) => {
+  const { client, socket } = await live(world);
+  socket.answersPings = false;
+  await world.passes(1_000);
+  world.sleeps(3_600_000);
+  socket.says({ type: "heartbeat", data: { epoch: "k3f9", seq: 400 } });
+  assert.equal(client.store.get("a").state, "unvouched");
+  socket.pongs(socket.of("ping").at(-1));
+  assert.equal(client.store.get("a").state, "fresh");
+});
+
 for (const welcome of [{}, { timestamp: "soon" }]) {
   inWorld(`tokens that have expired when they come are renewed calmly (${JSON.stringify(welcome)})`, async (world) => {
     let n = 0;
@@ -257,4 +336,37 @@ inWorld("a subscribe that came too often leaves no timer behind", async (world) 
   await world.settles();
   const data = { code: "RATE_LIMITED", message: "too many messages", retryable: true };
   socket.says({ type: "error", id: socket.of("subscribe")[0].id, data });
+});
+
+inWorld("close() from a listener that is told of a silence is final", async (world) => {
+  world.isBrowser();
+  const { client, socket } = await live(world);
+  client.onStale("a", () => client.close());
+  socket.answersPings = false;
+  await world.tells("offline");
+  await world.passes(60_000);
+  assert.equal(client.status.state, "closed");
+  assert.equal(attempts(world), 1);
+});
+
+inWorld("close() from a listener of gaps is final", async (world) => {
+  const client = world.connect({ transport: "sse" });
+  await world.settles();
+  world.streams[0].admits();
+  await world.settles();
+  client.onGap(() => client.close());
+  client.on("b", () => {});
+  await world.passes(60_000);
+  assert.equal(client.status.state, "closed");
+  assert.equal(world.streams.length, 1);
+});
+
+inWorld("an event at no position does not hide those that follow it", async (world) => {
+  const client = world.connect();
+  client.on("a", () => {});
+  const socket = await world.opening();
+  socket.admits({ values: [fresh("soon", 1)] });
+  socket.says(fresh(401, 2, { stale: true }));
+  await world.settles();
+  assert.equal(client.store.get("a").state, "stale");
 });
