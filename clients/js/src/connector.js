@@ -79,8 +79,11 @@ export class Connector {
     return this.#options.transport === "sse" || !this.#Socket;
   }
 
+  /** @returns {typeof fetch} */
   get fetch() {
-    return this.#options.fetch ?? globalThis.fetch.bind(globalThis);
+    const get = this.#options.fetch ?? globalThis.fetch;
+    // Who is redirected to would see the token.
+    return (url, init) => get(url, { ...init, redirect: "error" });
   }
 
   get headers() {

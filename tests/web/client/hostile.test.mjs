@@ -311,6 +311,42 @@ inWorld("a frame after a sleep vouches for nothing before a ping is answered", a
   assert.equal(client.store.get("a").state, "fresh");
 });
 
+inWorld("a `fetch` of the page is called as one, and follows no redirect", async (world) => {
+  const seen = [];
+  function fetch(_, { redirect }) {
+    assert.ok(this === undefined || this === globalThis, "Illegal invocation");
+    seen.push(redirect);
+    return Promise.resolve(new Response('{"epoch":"k3f9","seq":1}'));
+  }
+  const client = world.connect({ fetch, transport: "sse" });
+  assert.equal(await client.publish("a", 1), "k3f9:1");
+  await world.passes(3_000);
+  assert.ok(seen.length >= 3);
+  assert.deepEqual(new Set(seen), new Set(["error"]));
+});
+
+inWorld("types that are names of JavaScript are counted like others", async (world) => {
+  world.gateway.starts();
+  const client = world.connect();
+  const iterator = client.events("*", { buffer: 1 });
+  await world.settles();
+  for (const type of ["__proto__", "constructor", "__proto__", "a"]) world.gateway.publishes({ type, data: 1 });
+  await world.settles();
+  const { value } = await iterator.next();
+  assert.deepEqual(Object.entries(value.skipped).sort(), [["__proto__", 2], ["constructor", 1]]); // prettier-ignore
+  assert.equal((await iterator.next()).value.type, "a");
+});
+
+inWorld("a buffer of nothing loses nothing in silence", async (world) => {
+  world.gateway.starts();
+  const client = world.connect();
+  const iterator = client.events("a", { buffer: 0 });
+  await world.settles();
+  for (const data of [1, 2, 3]) world.gateway.publishes({ type: "a", data });
+  const items = [(await iterator.next()).value, (await iterator.next()).value];
+  assert.deepEqual([items[0].skipped, items[1].data], [{ a: 2 }, 3]);
+});
+
 for (const welcome of [{}, { timestamp: "soon" }]) {
   inWorld(`tokens that have expired when they come are renewed calmly (${JSON.stringify(welcome)})`, async (world) => {
     let n = 0;
@@ -336,6 +372,23 @@ inWorld("a subscribe that came too often leaves no timer behind", async (world) 
   await world.settles();
   const data = { code: "RATE_LIMITED", message: "too many messages", retryable: true };
   socket.says({ type: "error", id: socket.of("subscribe")[0].id, data });
+});
+
+inWorld("a line of 20 MB in small pieces takes no time to speak of", async (world) => {
+  const client = world.connect({ transport: "sse" });
+  client.on("a", () => {});
+  await world.settles();
+  const [stream] = world.streams;
+  stream.admits();
+  const piece = new TextEncoder().encode("x".repeat(16_384));
+  stream.writes(`data: {"type":"a","timestamp":"${iso(0)}","seq":401,"data":"`);
+  for (let n = 0; n < 1280; n++) stream.writes(piece);
+  const from = process.hrtime.bigint();
+  stream.writes('"}\n\n');
+  for (let n = 0; n < 1000 && !client.store.get("a"); n++) await world.settles();
+  assert.equal(client.store.get("a").data.length, 16_384 * 1280);
+  const ms = Number(process.hrtime.bigint() - from) / 1e6;
+  assert.ok(ms < 2_000, `${ms} ms`);
 });
 
 inWorld("close() from a listener that is told of a silence is final", async (world) => {
