@@ -80,7 +80,8 @@ export class Breaker {
   told(status, nowMs) {
     this.threshold = status.failure_threshold ?? null;
     this.lastError = status.last_error;
-    this.failures = status.failure_count;
+    // An answer from before or after a move that an event has told counts for what it was then.
+    if (!this.#hasEvent || status.state === this.state) this.failures = status.failure_count;
     this.toldAt = nowMs;
     for (const { at, from, to, reason } of status.history ?? []) this.#add({ at: Date.parse(at), from, to, reason });
     if (this.#hasEvent) return;
@@ -210,6 +211,7 @@ export function outageText(spans) {
     if (state === "unknown") unknown += to - from;
     else if (state !== "closed") open += to - from;
   }
+  if (unknown >= TIMELINE_MS) return "nothing is known of the last 30 min";
   const whole = unknown < 60_000 ? "the last 30 min" : `the ${span((TIMELINE_MS - unknown) / 1000)} that are known`;
   return open ? `not closed for ${span(open / 1000)} of ${whole}` : `closed all of ${whole}`;
 }

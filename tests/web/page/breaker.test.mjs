@@ -125,6 +125,7 @@ test("while the gateway was away nothing is known, not even after its restart", 
 test("the timeline in words", () => {
   const span = (from, to, state) => ({ from: from * MIN, to: to * MIN, state });
   assert.equal(outageText([span(0, 30, "closed")]), "closed all of the last 30 min");
+  assert.equal(outageText([span(0, 30, "unknown")]), "nothing is known of the last 30 min");
   assert.equal(outageText([span(0, 26, "closed"), span(26, 30, "open")]), "not closed for 4 min of the last 30 min");
   assert.equal(outageText([span(0, 28, "unknown"), span(28, 30, "closed")]), "closed all of the 2 min that are known");
 });
@@ -148,4 +149,10 @@ test("a source is judged by its own breaker, or by that of its backend", () => {
   const names = new Set(["disks", "disks/storage.update"]);
   assert.equal(breakerOf({ type: "storage.update", backend: "disks" }, names), "disks/storage.update");
   assert.equal(breakerOf({ type: "storage.list", backend: "disks" }, names), "disks");
+});
+
+test("an answer from before a breaker opened does not say that it has no failures", () => {
+  const it = open();
+  it.told(told(), T + S);
+  assert.equal(failuresText(it, false), "5 failures in a row, when it was last heard of");
 });
