@@ -88,7 +88,7 @@ async def test_who_comes_back_from_the_details_is_at_the_same_row(browser: Brows
         await press("Enter")
         await visitor.page.locator("main[data-section='detail']").filter(has_text="line.two").wait_for()
         await press("Escape")
-        await visitor.page.wait_for_function(f"{FOCUSED} === 'line.two'")
+        await visitor.page.wait_for_function(f"() => {FOCUSED} === 'line.two'")
 
 
 async def test_a_paused_page_neither_changes_nor_says_that_anything_is_fresh(browser: Browser) -> None:
@@ -99,7 +99,7 @@ async def test_a_paused_page_neither_changes_nor_says_that_anything_is_fresh(bro
         assert set(await visitor.states()) == {"unvouched"}
         assert "Paused by you" in await visitor.page.inner_text("#banner")
         await running.publish("rack.new", {"n": 7}, retain=True)
-        await visitor.page.wait_for_function("document.title.startsWith('?')")
+        await visitor.page.wait_for_function("() => document.title.startsWith('?')")
         assert await visitor.row("rack.new").count() == 0
         await visitor.page.click("#banner .do")
         await visitor.sees("rack.new", state="published")
@@ -249,3 +249,27 @@ async def test_a_row_that_is_used_again_says_nothing_of_the_value_before(browser
             await visitor.page.locator(".rows tbody tr").locator("nth=1").wait_for(state="detached")
             (text,) = await visitor.page.eval_on_selector_all(".rows tbody tr.item", trend)
             assert text.startswith(f"{number},")
+
+
+async def test_how_many_fields_found_no_room_is_seen_at_every_width(browser: Browser) -> None:
+    sight = """() => {
+        const box = (name) => document.querySelector(name).getBoundingClientRect();
+        const [fields, more] = [box(".fields"), box(".fields .more")];
+        return more.width > 0 && more.right <= fields.right + 1 && more.bottom <= fields.bottom + 1;
+    }"""
+    async with looking(browser) as (running, visitor):
+        await running.publish("site.many", {f"field_{n}": n for n in range(40)}, retain=True)
+        await running.publish("site.wide", {"text": "W" * 500, "n": 1}, retain=True)
+        for name in ("site.many", "site.wide"):
+            await visitor.page.fill("#filter", name)
+            await visitor.sees(name, state="published")
+            for width in (1280, 900, 700, 320):
+                await visitor.page.set_viewport_size({"width": width, "height": 700})
+                await visitor.page.locator(".rows tbody tr").locator("nth=1").wait_for(state="detached")
+                assert await visitor.page.evaluate(sight), (name, width)
+
+
+async def test_details_say_that_not_all_numbers_are_followed(browser: Browser) -> None:
+    async with looking(browser, "#/value/site.many") as (running, visitor):
+        await running.publish("site.many", {f"n{n}": n for n in range(40)}, retain=True)
+        await visitor.page.get_by_text("Only these 12 are followed; the others are in the data.").wait_for()

@@ -2,7 +2,7 @@
 // from elsewhere, and what a publisher may do with it.
 
 import { isPolled, sourceOf, valueOf } from "./counts.js";
-import { number, scalar, span } from "./format.js";
+import { number, numbers, scalar, span } from "./format.js";
 import { Json } from "./json.js";
 import { snippets } from "./snippets.js";
 import { sparkline } from "./spark.js";
@@ -154,10 +154,12 @@ class Detail {
 
   /** @param {any} value @param {number} now */
   paintNumbers(value, now) {
-    const { numbers } = this.page.history.of(value);
-    this.noNumbers.hidden = numbers.size > 0;
-    write(this.noNumbers, was(value) === "never" ? "None yet." : "There are no numbers outside of lists.");
-    for (const [path, samples] of numbers) {
+    const { numbers: followed } = this.page.history.of(value);
+    const hasMore = numbers(value.data, followed.size + 1).length > followed.size;
+    const none = was(value) === "never" ? "None yet." : "There are no numbers outside of lists and deep nesting.";
+    this.noNumbers.hidden = followed.size > 0 && !hasMore;
+    write(this.noNumbers, followed.size ? `Only these ${followed.size} are followed; the others are in the data.` : none);
+    for (const [path, samples] of followed) {
       let trend = this.trends.get(path);
       if (!trend) {
         trend = trendLine(path);

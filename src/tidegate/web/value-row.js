@@ -85,11 +85,11 @@ class ValueRow {
     if (key === this.shownData && characters === this.characters) return;
     const nothing = was(value) === "never" ? "no answer yet" : "no value any more";
     const { fields: all, more } = isNothing ? { fields: [{ name: "", text: nothing }], more: 0 } : fields(value.type, value.data);
-    let room = characters;
+    let room = characters - 4; // how many more there are must be seen
     let at = 0;
     const untold = all.filter(({ name, text }) => text !== value.key || !NAMING.test(name)); // the key stands before it already
     for (const field of untold) {
-      room -= field.name.length + field.text.length + 3;
+      room -= field.name.length + field.text.length + 4;
       if (at > 0 && room < 0) break;
       this.slot(at, field);
       at += 1;

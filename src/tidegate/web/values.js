@@ -139,7 +139,7 @@ class ValuesSection {
   resized() {
     this.rows.measure();
     const cell = this.rows.element.querySelector("th.value");
-    this.characters = Math.max(12, Math.floor((cell?.clientWidth ?? 400) / 7.4));
+    this.characters = Math.max(12, Math.floor((cell?.clientWidth ?? 400) / 8));
     this.page.paint();
   }
 
