@@ -7,7 +7,7 @@ import { Connector } from "./connector.js";
 import { refusal } from "./links.js";
 import { OWN_TYPES, PATTERN, covers, matches, matchesAny } from "./patterns.js";
 import { Queue } from "./queue.js";
-import { Values } from "./values.js";
+import { Values, isCurrent } from "./values.js";
 
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
@@ -164,8 +164,9 @@ export class Client {
     const call = (/** @type {Value} */ value) =>
       f(value, value.state === "unvouched" ? "DISCONNECTED" : (value.error_code ?? "UNKNOWN"));
     const off = this.#onTurn(pattern, false, call);
-    const isNot = (/** @type {Value} */ { state }) => state !== "fresh" && state !== "published";
-    queueMicrotask(() => this.#values.list(pattern).filter(isNot).forEach((value) => safely(() => call(value))));
+    queueMicrotask(() => {
+      for (const value of this.#values.list(pattern)) if (!isCurrent(value)) safely(() => call(value));
+    });
     return off;
   }
 
@@ -281,8 +282,9 @@ export class Client {
 
   /** @param {readonly string[]} types */
   #covered(types) {
-    const isCovered = (/** @type {string} */ pattern) => [...types, ...OWN_TYPES].some((cover) => covers(cover, pattern));
-    for (const pattern of this.#patterns.keys()) if (!isCovered(pattern)) this.#uncovered.add(pattern);
+    for (const pattern of this.#patterns.keys()) {
+      if (![...types, ...OWN_TYPES].some((cover) => covers(cover, pattern))) this.#uncovered.add(pattern);
+    }
   }
 
   // What is asked for in one turn goes out as one message.

@@ -186,8 +186,10 @@ export class Connector {
 
   /** @param {string} reason */
   #forget(reason) {
-    if (this.position.text === null) return;
-    this.position.text = null;
+    const { position } = this;
+    if (position.text === null && !position.owesGap) return;
+    position.text = null;
+    position.owesGap = false;
     this.#owner.missed(reason);
   }
 
@@ -196,6 +198,7 @@ export class Connector {
     const { position, tokens } = this;
     const wanted = this.#owner.patterns();
     position.patterns ??= wanted; // of a position from before
+    if (position.owesGap) this.#forget("interrupted");
     if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
     if (signal.aborted) return;
     const resumed = position.patterns.filter((pattern) => wanted.includes(pattern));
@@ -231,8 +234,8 @@ export class Connector {
       this.#take(JSON.parse(text), signal);
     } catch {
       if (signal.aborted) return;
-      this.#wait(`expected a message, got ${String(text).slice(0, 40)}`);
-      this.#forget("unreadable"); // its position may be taken, and the rest of it not
+      this.#wait(`expected a message, got ${`${text}`.slice(0, 40)}`);
+      this.#forget("interrupted"); // its position may be taken, and the rest of it not
     }
   }
 

@@ -423,3 +423,18 @@ inWorld("an event at no position does not hide those that follow it", async (wor
   await world.settles();
   assert.equal(client.store.get("a").state, "stale");
 });
+
+inWorld("a connection that ends before the gateway says why it does not resume is a gap all the same", async (world) => {
+  const { client, socket } = await live(world);
+  const gaps = [];
+  client.onGap(({ reason }) => gaps.push(reason));
+  socket.ends();
+  await world.passes(1_000);
+  const next = await world.opening();
+  next.accepts();
+  next.welcomes({ epoch: "m0p2", seq: 7 });
+  next.ends();
+  await world.passes(2_000);
+  (await world.opening()).admits({ epoch: "m0p2", seq: 9 });
+  assert.deepEqual(gaps, ["interrupted"]);
+});
