@@ -12,6 +12,7 @@ import { Values, isCurrent } from "./values.js";
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
 const SHORT = ["connecting", "waiting", "offline"]; // a loss may turn out to be short
+const REOPEN_MS = 200; // until an event stream with other patterns is asked for
 const FINAL = ["refused", "closed"];
 const EVENTS_WITHOUT_SEQ = ["heartbeat", "notification"];
 
@@ -46,6 +47,7 @@ export class Client {
   #ended = new AbortController();
   #graceTimer = /** @type {any} */ (0);
   #hiddenTimer = /** @type {any} */ (0);
+  #reopenMs = REOPEN_MS;
   #reopenTimer = /** @type {any} */ (0); // to ask again, or by another stream
   /** @type {Set<() => void>} */
   #queues = new Set(); // what ends those that `events` has made
@@ -305,10 +307,13 @@ export class Client {
     const wanted = this.#wanted();
     const removed = position.subscribed.filter((pattern) => !wanted.includes(pattern));
     const added = wanted.filter((pattern) => !position.subscribed.includes(pattern));
-    if (!removed.length && !added.length) this.#settled();
-    else if (!link?.send) {
+    if (!removed.length && !added.length) {
+      this.#reopenMs = REOPEN_MS;
+      this.#settled();
+    } else if (!link?.send) {
       this.#asked = added;
-      this.#reopenTimer = setTimeout(() => link === this.#connector.link && this.#connector.attempt(), 200);
+      this.#reopenTimer = setTimeout(() => link === this.#connector.link && this.#connector.attempt(), this.#reopenMs);
+      this.#reopenMs *= 2; // a gateway may never give the patterns that it was asked for
     } else if (removed.length) {
       this.#ask("unsubscribe", removed);
     } else {

@@ -374,6 +374,16 @@ inWorld("a subscribe that came too often leaves no timer behind", async (world) 
   socket.says({ type: "error", id: socket.of("subscribe")[0].id, data });
 });
 
+inWorld("a gateway whose event stream has other patterns is not asked without end", async (world) => {
+  const client = world.connect({ transport: "sse" });
+  client.on("b", () => {});
+  for (let n = 0; n < 100; n++) {
+    await world.passes(100);
+    if (!world.streams.at(-1).subscriptions.size) world.streams.at(-1).admits({ subscriptions: ["a"] });
+  }
+  assert.ok(world.streams.length < 8, `${world.streams.length} streams in 10 s`);
+});
+
 inWorld("a line of 20 MB in small pieces takes no time to speak of", async (world) => {
   const client = world.connect({ transport: "sse" });
   client.on("a", () => {});
