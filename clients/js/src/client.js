@@ -239,7 +239,8 @@ export class Client {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
     for (const end of [...this.#queues]) end();
-    for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
+    clearTimeout(this.#hiddenTimer);
+    clearTimeout(this.#reopenTimer);
     this.#connector.stop("closed", "closed here");
   }
 

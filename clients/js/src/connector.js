@@ -17,7 +17,7 @@ import { Tokens } from "./tokens.js";
  *   covers; `forgive`: another token may cover what was refused
  */
 
-const FINAL = [1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end the same way
+const FINAL = [400, 403, 421, 1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end the same way
 /** @type {Record<number, number>} */
 const FLOOR_S = { 1013: 5, 4429: 5, 4408: 1 };
 const UNCONNECTED = { retryAt: null, transport: null, roundTripMs: null };
@@ -293,9 +293,8 @@ export class Connector {
   }
 
   #dead() {
-    const { signal } = this.#run;
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
-    if (!signal.aborted) this.#wait(SILENT);
+    if (this.link) this.#wait(SILENT); // no listener has ended it
   }
 
   // How a connection, or an attempt, ended decides what follows.
@@ -305,7 +304,10 @@ export class Connector {
     const words = reason || `closed with ${code}`;
     const number = code ?? status ?? 0;
     if (number === 4401 || number === 401) this.#expired(words);
-    else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
+    else if (status === 403 && !this.#looks) {
+      this.#looks = true; // the session says which patterns the token covers
+      this.attempt();
+    } else if (FINAL.includes(number)) this.refuse(words, number);
     else if (opened === false) this.#neverOpened(signal).catch((error) => this.#wait(String(error)));
     else {
       if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: read too slowly: ${this.position.subscribed}`);
