@@ -10,6 +10,8 @@ const DAY_S = 86400;
  */
 const UNITS = [
   ["_bytes_per_s", (n) => `${bytes(n)}/s`],
+  ["_l_per_min", (n) => `${plain(n)} L/min`],
+  ["_l_per_h", (n) => `${plain(n)} L/h`],
   ["_per_s", (n) => `${plain(n)}/s`],
   ["_per_min", (n) => `${plain(n)}/min`],
   ["_percent", (n) => `${plain(n)} %`],
@@ -95,13 +97,6 @@ export function span(seconds) {
   if (whole < DAY_S) return minutes % 60 && hours < 10 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
   const days = Math.floor(whole / DAY_S);
   return days < 10 && hours % 24 ? `${days} d ${hours % 24} h` : `${days} d`;
-}
-
-/** What is left, as "00:12" or "1:02:00"; never below nothing. @param {number} seconds */
-export function countdown(seconds) {
-  const whole = Math.max(0, Math.ceil(seconds));
-  const parts = [Math.floor(whole / 60) % 60, whole % 60].map((part) => String(part).padStart(2, "0"));
-  return whole < 3600 ? parts.join(":") : [Math.floor(whole / 3600), ...parts].join(":");
 }
 
 /** A moment relative to `now`, both in ms: "3 s ago", "in 12 s". @param {number} at @param {number} now */
