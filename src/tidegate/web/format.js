@@ -181,3 +181,31 @@ export function numbers(data, most) {
   visit(data, "", 0);
   return found;
 }
+
+/**
+ * What `data` holds as `[path, value]`, at most `most`, the first first: an object's fields one by one, a list as it is.
+ * @param {any} data @param {number} most
+ */
+export function leaves(data, most) {
+  /** @type {[string, unknown][]} */
+  const found = [];
+  /** @param {any} value @param {string} path @param {number} depth */
+  const visit = (value, path, depth) => {
+    if (found.length >= most) return;
+    const isObject = value !== null && typeof value === "object" && !Array.isArray(value);
+    if (!isObject || depth > 4) found.push([path, value]);
+    else for (const name in value) visit(value[name], path ? `${path}.${name}` : name, depth + 1);
+  };
+  visit(data, "", 0);
+  return found;
+}
+
+/** One of `leaves` in a line: "0.42, 0.37, 0.31", "5 items". @param {string} path @param {unknown} value @returns {string} */
+export function inLine(path, value) {
+  if (value === null) return "\u2013";
+  const alone = scalar(path, value);
+  if (alone !== null) return alone;
+  if (!Array.isArray(value) || !value.length || value.length > 12) return sized(value);
+  const texts = value.map((item) => (item === null ? "\u2013" : scalar(path, item)));
+  return texts.includes(null) ? sized(value) : texts.join(", ");
+}

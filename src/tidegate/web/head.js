@@ -118,9 +118,10 @@ export class Head {
       this.events = 0;
       this.rateAt = now;
     }
+    const rate = this.rate < 10 ? Math.round(10 * this.rate) / 10 : Math.round(this.rate);
     const facts = state === "live" ? [
       roundTripMs === null ? "" : `${Math.round(roundTripMs)} ms`,
-      `${this.rate < 10 ? plain(Math.round(10 * this.rate) / 10) : plain(Math.round(this.rate))} events/s`,
+      `${counted(rate, "event")}/s`,
       this.clients ? counted(this.clients, "client") : "",
       transport === "sse" ? "event stream" : "",
     ].filter(Boolean) : [];

@@ -8,8 +8,8 @@ import { Rows } from "./rows.js";
 import { groupRow, valueRow } from "./value-row.js";
 import { make, stateInWords, visible, was, write } from "./words.js";
 
-const SHOWN_PX = 16; // a heading that is narrower is hidden: each row is a card
-const BESIDE_PX = 140; // what is beside the value on a card
+const CHARACTER_REM = 0.4625; // how wide one is on average
+const BESIDE_REM = 8.75; // what is beside the value on a phone's card
 const GROUP_FROM = 21; // keys of one type that are shown as a group
 const LIFTED = 20; // rows that need attention are shown though their group is closed, if they are no more
 const CALM_MS = 2000; // the order does not change so soon after the pointer or a key
@@ -141,8 +141,10 @@ class ValuesSection {
   resized() {
     this.rows.measure();
     const cell = this.rows.element.querySelector("th.value");
-    const room = cell && cell.clientWidth > SHOWN_PX ? cell.clientWidth : this.rows.element.clientWidth - BESIDE_PX;
-    this.characters = Math.max(12, Math.floor(room / 7.4));
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const isHeadShown = cell && cell.clientWidth > rem;
+    const room = isHeadShown ? cell.clientWidth : this.rows.element.clientWidth - BESIDE_REM * rem;
+    this.characters = Math.max(12, Math.floor(room / (CHARACTER_REM * rem)));
     this.page.paint();
   }
 
