@@ -1,7 +1,7 @@
 """A real gateway and the page in a real browser, whose clocks stand still but for what a test moves, for pictures.
 
 Both clocks begin at one moment and move together, chance has a seed, and what happens, happens at fixed times. So a
-picture that is taken twice is the same, but for the round trip, which is real: it is written as 12 ms.
+picture that is taken twice is the same. The round trip and the rate of events are real: others are written there.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ TURNS = 20
 PATIENCE_MS = 20_000
 HEIGHTS = {1280: 800, 390: 844}
 SCHEMES = ("light", "dark")
-ROUND_TRIP = """() => {
+FACTS = """() => {
     const line = document.querySelector("#connection .facts-line");
-    if (line) line.textContent = line.textContent.replace(/^[\\d.]+ ms/, "12 ms");
+    if (line) line.textContent = line.textContent.replace(/^[\\d.]+ ms · [\\d.]+ ev/, "12 ms · 2.1 ev");
 }"""
 
 
@@ -121,7 +121,7 @@ class Scene:
                 await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
                 await self.page.clock.run_for(1)
                 await self.page.clock.run_for(300)
-                await self.page.evaluate(ROUND_TRIP)
+                await self.page.evaluate(FACTS)
                 yield f"{width}-{scheme}", await self.page.screenshot(animations="disabled", caret="hide")
 
 

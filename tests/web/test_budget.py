@@ -25,8 +25,8 @@ from tidegate.testing import RunningGateway, gateway
 
 pytestmark = [pytest.mark.real, needs_browser]
 
-SECONDS = float(os.environ.get("BUDGET_S", "6"))
-TRACED_S = 3.0
+SECONDS = float(os.environ.get("BUDGET_S", "5"))
+TRACED_S = 2.0
 KEYS = 2000
 EVENTS_PER_S = 1000
 BATCHES_PER_S = 20

@@ -166,6 +166,7 @@ async def test_a_gateway_that_is_killed_and_started_again_is_found_without_a_rel
     await all_are_unvouched(visitor, since=killed)
     await visitor.has_no_barriers()
     await gateway.start()
+    await visitor.page.locator("#banner").get_by_role("button", name="Now").click()
     await all_is_well(visitor)
     await is_newer(visitor, backend)
     await visitor.page.wait_for_selector("#notices:has-text('restarted')")

@@ -1,5 +1,6 @@
 """How the page is handled: keys, pause, details, paper, a wall, and a browser or machine that sleeps."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ import pytest
 import pytest_asyncio
 from browser import chromium, needs_browser
 from playwright.async_api import Browser
-from visiting import Visitor, visited
+from visiting import PATIENCE_S, Visitor, visited
 
 from tidegate.errors import ApplicationError
 from tidegate.testing import RunningGateway, ScriptedBackend, gateway
@@ -197,3 +198,44 @@ async def test_jobs_and_agents_of_the_reference_engine_have_tables(browser: Brow
         await running.publish("compression.update", {**job, "percent": 80}, key="job-1", retain=True)
         await jobs.get_by_text("80 %").wait_for()
         await visitor.has_no_barriers()
+
+
+async def test_an_address_written_by_hand_leads_to_what_it_names(browser: Browser) -> None:
+    async with looking(browser) as (running, visitor):
+        for key in ("a", "a/b", "100%"):
+            await running.publish("site.path", {"is": f"<{key}>"}, key=key, retain=True)
+        for key in ("a/b", "100%"):
+            await visitor.goes(f"#/value/site.path/{key}")
+            await visitor.page.locator(".json").filter(has_text=f"<{key}>").wait_for()
+        for nothing in ("constructor", "__proto__", "nothing"):
+            await visitor.goes(f"#/{nothing}")
+            await visitor.page.locator("main[data-section='values']").wait_for()
+            await visitor.goes("#/log")
+            await visitor.page.locator("main[data-section='log']").wait_for()
+
+
+async def test_what_does_not_exist_is_not_given_the_reason_of_something_else(browser: Browser) -> None:
+    async with looking(browser, "#/value/site.odd") as (_, visitor):
+        await visitor.page.locator(".why").filter(has_text="no disk").wait_for()
+        await visitor.goes("#/value/site.nothing")
+        await visitor.page.get_by_text("there is no such value").wait_for()
+        assert await visitor.page.locator(".why").is_hidden()
+
+
+async def test_every_section_opens_while_the_gateway_does_not_answer(browser: Browser) -> None:
+    loaded = "performance.getEntriesByType('resource').some(({ name }) => name.endsWith('/publish.js'))"
+    async with looking(browser) as (_, visitor):
+        async with asyncio.timeout(PATIENCE_S):
+            while not await visitor.page.evaluate(loaded):
+                await asyncio.sleep(0.1)
+        await visitor.page.route("**/*.js", lambda route: route.abort())
+        for section in ("breakers", "log", "clients"):
+            await visitor.page.evaluate("(name) => { location.hash = `#/${name}`; }", section)
+            await visitor.page.locator(f"main[data-section='{section}'] section h2").first.wait_for()
+
+
+async def test_a_field_is_left_out_for_the_key_only_if_it_names_the_same(browser: Browser) -> None:
+    async with looking(browser) as (running, visitor):
+        await running.publish("site.unit", {"serial": "7", "load": 7}, key="7", retain=True)
+        await visitor.sees("site.unit", "7", state="published", value="load")
+        assert "serial" not in await visitor.row("site.unit", "7").inner_text()

@@ -40,6 +40,13 @@ def test_the_client_is_small() -> None:
     assert gzipped(CLIENT) <= 9_000
 
 
+@pytest.mark.real
+@needs("esbuild")  # which tells that Node is there
+def test_the_client_takes_8_kb_in_the_best_compression() -> None:
+    script = "console.log(require('zlib').brotliCompressSync(require('fs').readFileSync(process.argv[1])).length)"
+    assert int(run("node", "-e", script, str(CLIENT))) < 8_050
+
+
 def test_the_page_is_small() -> None:
     page = {*WEB.iterdir()} - {WEB / name for name in ELSEWHERE}
     assert sum(map(gzipped, page)) <= 90_000

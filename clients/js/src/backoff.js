@@ -1,3 +1,4 @@
+const LONGEST_MS = 10 ** 9; // eleven days: browsers fire a timer of more than 24 days at once
 const EARLY_APART_MS = 5000; // between two attempts for the same thing that the browser told
 
 // How long to wait until the next attempt. Times are those of performance.now().
@@ -9,13 +10,13 @@ export class Backoff {
   #rules;
 
   /** @param {{ firstS?: number, maxS?: number, healS?: number }} [rules] */
-  constructor(rules) {
-    this.#rules = { firstS: 1, maxS: 8, healS: 5, ...rules };
+  constructor(rules = {}) {
+    this.#rules = rules;
   }
 
   /** The gateway wants no attempt in the next `ms`. @param {number} ms */
   notWithin(ms) {
-    this.#notBefore = Math.max(this.#notBefore, performance.now() + ms);
+    if (ms > 0) this.#notBefore = Math.max(this.#notBefore, performance.now() + Math.min(ms, LONGEST_MS));
   }
 
   // The gateway has admitted us.
@@ -25,7 +26,7 @@ export class Backoff {
 
   /** When to try again after an attempt, or a connection that lived so long. @param {number} livedMs */
   next(livedMs) {
-    const { firstS, maxS, healS } = this.#rules;
+    const { firstS = 1, maxS = 8, healS = 5 } = this.#rules;
     this.failures = livedMs >= 1000 * healS ? 1 : this.failures + 1;
     const delayS = Math.min(maxS, firstS * 2 ** (this.failures - 1)) * (0.5 + Math.random() / 2);
     return Math.max(performance.now(), this.#notBefore) + 1000 * delayS;

@@ -5,7 +5,7 @@
 import { safely } from "./calling.js";
 import { Connector } from "./connector.js";
 import { refusal } from "./links.js";
-import { OWN_TYPES, PATTERN, covers, matches } from "./patterns.js";
+import { OWN_TYPES, PATTERN, covers, matches, matchesAny } from "./patterns.js";
 import { Queue } from "./queue.js";
 import { Values } from "./values.js";
 
@@ -46,7 +46,7 @@ export class Client {
   #ended = new AbortController();
   #graceTimer = /** @type {any} */ (0);
   #hiddenTimer = /** @type {any} */ (0);
-  #reopenTimer = /** @type {any} */ (0);
+  #reopenTimer = /** @type {any} */ (0); // to ask again, or by another stream
   /** @type {Set<() => void>} */
   #queues = new Set(); // what ends those that `events` has made
   /** @type {Set<() => void>} */
@@ -66,8 +66,11 @@ export class Client {
   constructor(base, options) {
     this.#base = base;
     this.#options = options;
-    const wants = (/** @type {string} */ type) => [...this.#patterns.keys()].some((pattern) => matches(pattern, type));
-    this.#values = new Values(wants, (value, isGood) => this.#turn(value, isGood));
+    this.#values = new Values(
+      (type) => this.#patterns.has(type) || matchesAny([...this.#patterns.keys()], type),
+      (type) => matchesAny(this.#connector.position.subscribed, type),
+      (value, isGood) => this.#turn(value, isGood),
+    );
     this.#connector = new Connector(base, options, {
       patterns: () => this.#wanted(),
       received: (message) => this.#received(message),
@@ -304,7 +307,7 @@ export class Client {
     if (!removed.length && !added.length) this.#settled();
     else if (!link?.send) {
       this.#asked = added;
-      this.#reopenTimer = setTimeout(() => this.#connector.attempt(), 200);
+      this.#reopenTimer = setTimeout(() => link === this.#connector.link && this.#connector.attempt(), 200);
     } else if (removed.length) {
       this.#ask("unsubscribe", removed);
     } else {
@@ -367,7 +370,7 @@ export class Client {
   /** @param {{ code: string, message: string, retryable: boolean }} error */
   #refused({ code, message, retryable }) {
     const [pattern, ...others] = /** @type {string[]} */ (this.#asked);
-    if (retryable) return void setTimeout(() => this.#answered(), 1000);
+    if (retryable) return void (this.#reopenTimer = setTimeout(() => this.#answered(), 1000));
     this.#oneByOne ||= others.length > 0;
     if (!others.length) {
       this.#uncovered.add(pattern);
@@ -422,6 +425,7 @@ export class Client {
     };
     const hidden = () => {
       clearTimeout(this.#hiddenTimer);
+      this.#values.tell(); // a frame that was asked for is not painted as long as it is hidden
       if (document.visibilityState === "visible") shown();
       else if (closeWhenHiddenS !== null) {
         this.#hiddenTimer = setTimeout(() => pause("hidden"), 1000 * closeWhenHiddenS);

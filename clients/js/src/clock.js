@@ -33,7 +33,7 @@ export class Clock {
 
   /** @param {number} base */
   #set(base) {
-    this.#base = base;
+    this.#base = base || this.#base; // NaN if the gateway gave no time
     this.offsetMs = Math.round(this.now() - Date.now());
   }
 }

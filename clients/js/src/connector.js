@@ -79,8 +79,11 @@ export class Connector {
     return this.#options.transport === "sse" || !this.#Socket;
   }
 
+  /** @returns {typeof fetch} */
   get fetch() {
-    return this.#options.fetch ?? globalThis.fetch.bind(globalThis);
+    const get = this.#options.fetch ?? globalThis.fetch;
+    // Who is redirected to would see the token.
+    return (url, init) => get(url, { ...init, redirect: "error" });
   }
 
   get headers() {
@@ -125,8 +128,8 @@ export class Connector {
 
   /** No attempt from now on. @param {Status["state"]} state @param {string | null} reason @param {number | null} [code] */
   stop(state, reason, code = null) {
-    this.set({ state, reason, code, ...UNCONNECTED });
     this.#drop();
+    this.set({ state, reason, code, ...UNCONNECTED }); // last: a listener may try again, or close
   }
 
   /** @param {string | null} reason @param {number} code */
@@ -150,8 +153,9 @@ export class Connector {
     const { state, retryAt } = this.status;
     this.clock.woke();
     this.#life.check();
-    if (state === "paused") this.attempt();
-    else if (this.isConnected) {
+    if (state === "paused") {
+      if (cause === "shown") this.attempt();
+    } else if (this.isConnected) {
       if (this.#life.silentHeartbeats >= 1.5) this.probe();
     } else {
       const isStuck = state === "connecting" && this.link && performance.now() - this.#openedAt >= STUCK_MS;
@@ -193,6 +197,7 @@ export class Connector {
     const wanted = this.#owner.patterns();
     position.patterns ??= wanted; // of a position from before
     if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
+    if (signal.aborted) return;
     const resumed = position.patterns.filter((pattern) => wanted.includes(pattern));
     const url = new URL(this.#isSse ? "api/v1/events" : "ws", this.#base);
     url.searchParams.set("types", (position.text === null || this.#isSse ? wanted : resumed).join(","));
@@ -209,20 +214,35 @@ export class Connector {
     this.#openedAt = performance.now();
     this.#life.opens(1000 * (this.#options.connectTimeoutS ?? 10));
     if (this.#isSse) this.link = eventStreamLink(this.fetch, url, this.headers, events);
-    else this.link = webSocketLink(this.#Socket, url, isInQuery ? [] : tokens.protocols, events);
+    else {
+      const protocols = isInQuery ? [] : tokens.protocols;
+      try {
+        this.link = webSocketLink(this.#Socket, url, protocols, events);
+      } catch {
+        this.#ended({ opened: false }, signal); // what a page of https may not open
+      }
+    }
   }
 
   /** @param {string} text */
   #frame(text) {
-    let message;
+    const { signal } = this.#run;
     try {
-      message = JSON.parse(text);
+      this.#take(JSON.parse(text), signal);
     } catch {
-      return this.#wait(`expected a message, got ${text.slice(0, 40)}`);
+      if (signal.aborted) return;
+      this.#wait(`expected a message, got ${String(text).slice(0, 40)}`);
+      this.#forget("unreadable"); // its position may be taken, and the rest of it not
     }
+  }
+
+  /** @param {any} message @param {AbortSignal} signal */
+  #take(message, signal) {
     const { type, id, data } = message;
+    if (typeof type !== "string") throw new TypeError();
     const awaited = this.position.awaitsSynced;
     this.#life.heard();
+    if (signal.aborted) return;
     this.position.take(message);
     if (type === "welcome") this.#welcomed(message);
     else if (type === "pong") this.#ponged(message);
@@ -233,9 +253,10 @@ export class Connector {
       this.#said = { reason: data.message };
     }
     this.#owner.received(message);
+    if (signal.aborted) return; // a listener has closed it, or begun anew
     if ((awaited || type === "synced") && !this.position.awaitsSynced) this.#synced();
     // A frame may have been under way since before the silence; the answer to a ping has not.
-    if (this.status.state === "quiet" && (type === "pong" || this.#isSse)) this.set({ state: "live", reason: null });
+    if (this.status.state === "quiet" && (id === `${this.#pingedAt}` || this.#isSse)) this.set({ state: "live", reason: null });
     if (performance.now() - this.#pingedAt > PING_EVERY_MS) this.ping();
   }
 
@@ -269,8 +290,9 @@ export class Connector {
   }
 
   #dead() {
+    const { signal } = this.#run;
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
-    this.#wait(SILENT);
+    if (!signal.aborted) this.#wait(SILENT);
   }
 
   // How a connection, or an attempt, ended decides what follows.
@@ -281,7 +303,7 @@ export class Connector {
     const number = code ?? status ?? 0;
     if (number === 4401 || number === 401) this.#expired(words);
     else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
-    else if (opened === false) this.#neverOpened(signal);
+    else if (opened === false) this.#neverOpened(signal).catch((error) => this.#wait(String(error)));
     else {
       if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: too slow: ${this.position.subscribed}`);
       this.#wait(words, FLOOR_S[number] ?? retryAfterS, number || null);
@@ -319,7 +341,7 @@ export class Connector {
   #expired(reason) {
     this.#refusals += 1;
     if (!this.tokens.canChange) this.refuse(reason, 4401);
-    else if (this.#refusals > 1) this.#wait(reason, 0, 4401);
+    else if (this.#refusals > 1 || this.#backoff.early("expired", 0) === null) this.#wait(reason, 0, 4401);
     else this.attempt({ reason });
   }
 
@@ -329,9 +351,11 @@ export class Connector {
     if (isConnected) this.#isSse = this.#prefersSse;
     this.#looks ||= !isConnected;
     this.#backoff.notWithin(1000 * floorS);
-    this.#dueAt = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
-    this.stop(globalThis.navigator?.onLine === false ? "offline" : "waiting", this.#said?.reason ?? reason, code);
-    this.#tryAt(this.#dueAt);
+    const at = this.#backoff.next(isConnected ? performance.now() - this.#welcomedAt : 0);
+    const state = globalThis.navigator?.onLine === false ? "offline" : "waiting";
+    const change = { state, reason: this.#said?.reason ?? reason, code, ...UNCONNECTED };
+    this.#drop();
+    this.#tryAt(at, /** @type {Partial<Status>} */ (change));
   }
 
   /** @param {number | null} at @param {unknown} isStuck */
@@ -339,13 +363,13 @@ export class Connector {
     if (at !== null && (isStuck || at < this.#dueAt)) this.#tryAt(at);
   }
 
-  /** @param {number} at */
-  #tryAt(at) {
+  /** @param {number} at @param {Partial<Status>} [change] */
+  #tryAt(at, change) {
     clearTimeout(this.#timer);
     this.#dueAt = at;
     const inMs = Math.max(0, at - performance.now());
     this.#timer = setTimeout(() => this.attempt(), inMs);
-    this.set({ retryAt: this.clock.now() + inMs });
+    this.set({ ...change, retryAt: this.clock.now() + inMs });
   }
 
   #renewLater() {

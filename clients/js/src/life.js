@@ -1,6 +1,7 @@
 const QUIET_HEARTBEATS = 2.5;
 const GIVE_UP_MS = 10_000;
 const AWAKE_MS = 2000;
+const [SHORTEST_MS, USUAL_MS, LONGEST_MS] = [200, 10_000, 3_600_000]; // between two heartbeats, whatever a gateway says
 
 // Whether the other side is still there: it is asked when it has been silent, and given up if it stays so.
 export class Life {
@@ -37,13 +38,14 @@ export class Life {
 
   /** @param {number} heartbeatMs */
   welcomed(heartbeatMs) {
-    this.#heartbeatMs = heartbeatMs;
+    this.#heartbeatMs = Math.min(Math.max(SHORTEST_MS, heartbeatMs || USUAL_MS), LONGEST_MS);
     this.heard();
     this.#arm();
   }
 
   // Any frame counts. Set here, the timer is not held back in hidden tabs as one that sets itself again is.
   heard() {
+    if (this.silentHeartbeats >= QUIET_HEARTBEATS) this.check(); // the machine may have slept
     this.#hear();
     if (!this.#heartbeatMs) return;
     const isDue = this.#deadline < Infinity || performance.now() - this.#armedAt > this.#heartbeatMs / 20;

@@ -35,7 +35,8 @@ export function eventStreamLink(get, url, headers, { frame, alive, end }) {
     let data = "";
     for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
       alive();
-      const lines = (rest + piece.value).split("\n");
+      const lines = piece.value.split("\n");
+      lines[0] = rest + lines[0];
       rest = /** @type {string} */ (lines.pop());
       for (const line of lines) {
         if (line.startsWith("data:")) data += `${line.slice(5)}\n`;

@@ -9,5 +9,8 @@ export const OWN_TYPES = ["circuit_breaker.state", "heartbeat", "source.freshnes
 export const matches = (pattern, type) =>
   pattern === type || pattern === "*" || (pattern.endsWith(".*") && type.startsWith(pattern.slice(0, -1)));
 
+/** @param {string[]} patterns @param {string} type */
+export const matchesAny = (patterns, type) => patterns.some((pattern) => matches(pattern, type));
+
 /** Whether it matches all that `pattern` matches. @param {string} cover @param {string} pattern */
 export const covers = (cover, pattern) => cover === pattern || matches(cover, pattern.replace(/\*$/, "x"));

@@ -22,7 +22,7 @@ export class Position {
       if (data.reason !== "slow_consumer") this.forget();
     } else if (type === "subscribed") {
       this.#promised = data.seq;
-      this.subscribed = data.types;
+      this.subscribed = [...data.types];
       this.awaitsSynced = true;
     } else if (type === "unsubscribed") this.#end(data.types);
     else if (type === "authenticated") {
@@ -44,7 +44,7 @@ export class Position {
     this.#epoch = epoch;
     this.#promised = seq;
     this.#seen = 0;
-    this.subscribed = subscriptions;
+    this.subscribed = [...subscriptions];
     if (resumed) this.#isAt(seq);
   }
 
@@ -65,13 +65,13 @@ export class Position {
 
   /** @param {number} seq */
   #reached(seq) {
-    this.#seen = Math.max(this.#seen, seq);
+    if (seq > this.#seen) this.#seen = seq;
     if (this.text !== null) this.text = `${this.#epoch}:${this.#seen}`;
   }
 
   /** Of what was subscribed to only `left` is left. @param {string[]} left */
   #end(left) {
     this.patterns = (this.patterns ?? []).filter((type) => left.includes(type) || !this.subscribed.includes(type));
-    this.subscribed = left;
+    this.subscribed = [...left];
   }
 }

@@ -2,8 +2,8 @@
 export class Queue {
   /** @type {any[]} */
   #items = [];
-  /** @type {Record<string, number>} */
-  #skipped = {};
+  /** @type {Map<string, number>} */
+  #skipped = new Map();
   #isOver = false;
   /** @type {((result: IteratorResult<any>) => void)[]} */
   #readers = [];
@@ -12,7 +12,7 @@ export class Queue {
 
   /** @param {number} most @param {boolean} isLatest */
   constructor(most, isLatest) {
-    this.#most = most;
+    this.#most = Math.max(1, most);
     this.#isLatest = isLatest;
   }
 
@@ -24,16 +24,16 @@ export class Queue {
       const isOlder = (/** @type {any} */ other) => other.type === item.type && other.key === item.key;
       const older = this.#isLatest ? this.#items.findIndex(isOlder) : 0;
       const [dropped] = this.#items.splice(Math.max(0, older), 1);
-      this.#skipped[dropped.type] = (this.#skipped[dropped.type] ?? 0) + 1;
+      this.#skipped.set(dropped.type, (this.#skipped.get(dropped.type) ?? 0) + 1);
     }
     this.#items.push(item);
   }
 
   /** @returns {Promise<IteratorResult<any>>} */
   async next() {
-    const skipped = this.#skipped;
-    if (Object.keys(skipped).length) {
-      this.#skipped = {};
+    if (this.#skipped.size) {
+      const skipped = Object.fromEntries(this.#skipped);
+      this.#skipped.clear();
       return { done: false, value: { type: "gap", reason: "local", requested: null, skipped, valuesComplete: true } };
     }
     if (this.#items.length) return { done: false, value: this.#items.shift() };

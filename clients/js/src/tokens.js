@@ -2,6 +2,8 @@
 
 /** @import { Options } from "../../../src/tidegate/web/client.d.ts" */
 
+const RENEW_APART_MS = 5000; // a token may have expired when it comes
+
 export class Tokens {
   /** @type {string | null} */
   text = null;
@@ -38,7 +40,7 @@ export class Tokens {
     if (typeof expires !== "number") return null;
     const leftMs = 1000 * expires - now;
     const marginMs = Math.max(30_000, leftMs / 10);
-    return Math.min(leftMs > marginMs ? leftMs - marginMs : leftMs / 2, 2 ** 31 - 1);
+    return Math.min(Math.max(RENEW_APART_MS, leftMs > marginMs ? leftMs - marginMs : leftMs / 2), 2 ** 31 - 1);
   }
 
   // Keeps the token out of URLs.

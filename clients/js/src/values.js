@@ -27,24 +27,28 @@ export class Values {
   #isGrace = false; // the connection is lost, but so short that old values still count
   #cutOffAt = 0;
   #wants;
+  #isFollowed;
   #turned;
 
   /**
    * @param {(type: string) => boolean} wants which types are shown
+   * @param {(type: string) => boolean} isFollowed of which types the gateway tells
    * @param {(value: Value, isGood: boolean) => void} turned a value became current, or ceased to be
    */
-  constructor(wants, turned) {
+  constructor(wants, isFollowed, turned) {
     this.#wants = wants;
+    this.#isFollowed = isFollowed;
     this.#turned = turned;
   }
 
   /** @param {any} event */
   take(event) {
-    const { type, key = null, seq, gone } = event;
-    if (NOT_KEPT.includes(type) || !this.#isKept(type)) return;
+    const { type, key = null, seq, gone, data } = event;
+    if (NOT_KEPT.includes(type) || !this.#isFollowed(type)) return;
+    if (OWN_TYPES.includes(type) && (typeof key !== "string" || !data)) throw new TypeError();
     const before = this.#find(type, key);
     if (gone) this.#remove(type, key);
-    else if (!before?.event || before.round !== this.#round || seq >= before.event.seq) this.#keep(event, before);
+    else if (!before?.event || before.round !== this.#round || !(seq < before.event.seq)) this.#keep(event, before);
     if (type === "source.freshness") this.#freshen(event);
     if (type === "circuit_breaker.state") this.#breaks(key);
   }
@@ -55,10 +59,11 @@ export class Values {
     if (!this.#isGrace) this.#judgeAll();
   }
 
-  // All snapshots have come. Forgets what was not among them, and what is not wanted any more.
+  // All snapshots have come. Forgets what was not among them, and what the gateway does not tell of any more: it may
+  // change and go without a word, also if somebody wants it again by now.
   synced() {
     for (const { type, key, round } of this.#entries("*")) {
-      if (round !== this.#round || !this.#isKept(type)) this.#remove(type, key);
+      if (round !== this.#round || !this.#isFollowed(type)) this.#remove(type, key);
     }
   }
 
@@ -110,11 +115,6 @@ export class Values {
       this.#watchers.delete(watcher);
       this.#due.delete(watcher);
     };
-  }
-
-  /** @param {string} type */
-  #isKept(type) {
-    return this.#wants(type) || OWN_TYPES.includes(type);
   }
 
   /** @param {string} type @param {string | null} key */
@@ -245,12 +245,12 @@ export class Values {
     for (const pattern of this.#lists.keys()) if (matches(pattern, type)) this.#lists.delete(pattern);
     for (const watcher of this.#watchers) {
       if (!matches(watcher.pattern, type)) continue;
-      if (!this.#due.size) nextFrame(() => this.#tell());
+      if (!this.#due.size) nextFrame(() => this.tell());
       this.#due.add(watcher);
     }
   }
 
-  #tell() {
+  tell() {
     const due = [...this.#due];
     this.#due.clear();
     for (const { changed } of due) safely(changed);

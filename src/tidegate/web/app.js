@@ -11,6 +11,7 @@ import { byId, write } from "./words.js";
 
 const PAINT_MS = 250;
 const STATUS_MS = 10000;
+const PRELOAD_MS = 1000;
 const ANNOUNCE_MS = 5000;
 const ASKED_MS = 5000; // a request of the page that has no answer by then has failed
 
@@ -21,6 +22,7 @@ const SECTIONS = {
   log: () => import("./log.js"),
   clients: () => import("./clients.js"),
 };
+const openPublish = () => import("./publish.js");
 const NAMES = { value: "detail" };
 const OWN_STYLE = ["breakers", "log", "clients", "publish"];
 
@@ -48,7 +50,7 @@ const page = {
   /** @param {boolean} paused */
   pause: (paused) => { page.paused = paused; page.paint(); },
   time,
-  publish: async () => (await module("publish", () => import("./publish.js")))(page).open(),
+  publish: async () => (await module("publish", openPublish))(page).open(),
 };
 
 /** @typedef {typeof page} Page */
@@ -165,6 +167,7 @@ async function heard(status) {
   isSeenLive = status.state === "live";
   if (wasLive || !isSeenLive) return; // the rest is for when it has become live: sources and rights may be others now
   refresh();
+  setTimeout(preload, PRELOAD_MS);
   const before = page.session;
   page.session = await api("/api/v1/session").catch(() => before);
   if (JSON.stringify(before.types) !== JSON.stringify(page.session.types)) follow();
@@ -181,16 +184,31 @@ async function module(name, load) {
   return (await load()).default;
 }
 
+/** Load all sections, so that they are there when the gateway is not. */
+function preload() {
+  for (const [name, load] of Object.entries({ ...SECTIONS, publish: openPublish })) module(name, load).catch(() => {});
+}
+
+/** The section of this name; undefined if the gateway does not give its script. @param {keyof typeof SECTIONS} name */
+async function sectionOf(name) {
+  try {
+    if (!made.has(name)) made.set(name, (await module(name, SECTIONS[name]))(page));
+  } catch (error) {
+    reportError(error);
+    top.notice("This section cannot be shown: the gateway did not answer when its script was asked for", "error");
+  }
+  return made.get(name);
+}
+
 /** Show the section that the address names. */
 async function show() {
   const hash = location.hash.startsWith("#/") ? location.hash.slice(2) : "values";
   const [path, query] = hash.split("?");
-  const [first, ...rest] = path.split("/").map(decodeURIComponent);
-  const name = first in SECTIONS ? /** @type {keyof typeof SECTIONS} */ (first) : "values";
+  const [first, ...rest] = path.split("/").map(decoded);
+  const name = Object.hasOwn(SECTIONS, first) ? /** @type {keyof typeof SECTIONS} */ (first) : "values";
   const mine = ++route;
-  if (!made.has(name)) made.set(name, (await module(name, SECTIONS[name]))(page));
-  if (mine !== route) return; // another one was asked for meanwhile
-  const next = made.get(name);
+  const next = await sectionOf(name);
+  if (!next || mine !== route) return; // another one was asked for meanwhile
   const main = byId("main");
   const isFirst = shown === null;
   if (shown !== next) {
@@ -205,6 +223,15 @@ async function show() {
   next.open(rest, new URLSearchParams(query));
   paint();
   if (!isFirst) focusSection(main);
+}
+
+/** Whoever types an address by hand need not write %25 for a percent sign. @param {string} part */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 /** @param {string} name */

@@ -150,7 +150,7 @@ export function moveWord(state, isForced = false) {
 
 /** What moved it, in words; a reason that is not known as it is. @param {string} reason */
 export function reasonText(reason) {
-  return REASONS[/** @type {keyof typeof REASONS} */ (reason)] ?? reason;
+  return Object.hasOwn(REASONS, reason) ? REASONS[/** @type {keyof typeof REASONS} */ (reason)] : reason;
 }
 
 /**

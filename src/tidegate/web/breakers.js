@@ -3,6 +3,7 @@
 
 import { Breaker, breakerOf, failuresText, moveWord, nextText, outageText, reasonText, stateText } from "./breaker.js";
 import { Commands } from "./breaker-command.js";
+import { values } from "./counts.js";
 import { clock, counted } from "./format.js";
 import { spans, timeline } from "./spark.js";
 import { codeInWords, make, setShape, shape, stateInWords, visible, write } from "./words.js";
@@ -32,8 +33,6 @@ class Breakers {
   sources = new Map(); // by the name of their breaker
   /** @type {Map<string, any>} */
   worst = new Map(); // of the values of each type, the one in the worst state
-  /** @type {readonly any[] | null} */
-  judged = null;
   /** @type {string | null} */
   named = null; // the breaker that the address names, until it has been brought into view
   missing = "";
@@ -103,7 +102,7 @@ class Breakers {
       if (status && status !== this.status) this.take(status);
       this.ask();
     }
-    this.judge(client.store.list("*"));
+    this.judge(values(client));
     const now = client.now();
     for (const card of this.cards.values()) card.paint(now, this.sources.get(card.breaker.name) ?? [], this.worst);
     this.arrange();
@@ -111,13 +110,11 @@ class Breakers {
     this.show();
   }
 
-  // One pass over all values, and only if one has changed: a list for each source would cost at each event.
-  /** @param {readonly any[]} values */
-  judge(values) {
-    if (values === this.judged) return;
-    this.judged = values;
+  // One pass over all values: a list for each source would cost more.
+  /** @param {readonly any[]} all */
+  judge(all) {
     this.worst = new Map();
-    for (const value of values) {
+    for (const value of all) {
       const before = this.worst.get(value.type);
       if (!before || badness(value) < badness(before)) this.worst.set(value.type, value);
     }

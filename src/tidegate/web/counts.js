@@ -3,11 +3,40 @@
 
 import { was } from "./words.js";
 
+const SETTLED_MS = 2000; // the value of a source may come a moment later than the news that it is fresh
 const BUILT_IN = new Set(["circuit_breaker.state", "source.freshness", "rpc_error", "notification", "heartbeat"]);
 
-/** The values that people look at: all but those the gateway itself publishes. @param {any} client @returns {any[]} */
+/**
+ * The values that people look at: all but those the gateway itself publishes, and an empty list for each source that
+ * has answered with no items, so that it has a row, too. @param {any} client @returns {any[]}
+ */
 export function values(client) {
-  return client.store.list("*").filter((/** @type {any} */ value) => !BUILT_IN.has(value.type));
+  const told = client.store.list("*");
+  const all = told.filter((/** @type {any} */ value) => !BUILT_IN.has(value.type));
+  if (!client.position) return all; // the first values are still on their way
+  const types = new Set(all.map((/** @type {any} */ { type }) => type));
+  for (const value of told) if (value.type === "source.freshness" && !types.has(value.key)) all.push(...withoutItems(value, client.now()));
+  return all;
+}
+
+/** One value, as `values` has it. @param {any} client @param {string} type @param {string} [key] @returns {any} */
+export function valueOf(client, type, key) {
+  return client.store.get(type, key) ?? (key ? undefined : values(client).find((value) => value.type === type && value.key === null));
+}
+
+/** @type {WeakMap<any, any[]>} */
+const empty = new WeakMap();
+
+/** @param {any} told Its `source.freshness`. @param {number} now @returns {any[]} */
+function withoutItems(told, now) {
+  const since = Date.parse(told.timestamp);
+  if (now - since < SETTLED_MS || told.data?.as_of == null) return [];
+  const { stale, as_of, error_code } = told.data;
+  const isVouched = told.state !== "unvouched";
+  const state = !isVouched ? "unvouched" : stale ? "stale" : "fresh";
+  const value = { ...told, type: told.key, key: null, data: [], seq: null, stale, as_of, error_code, state, since: isVouched ? since : told.since };
+  if (!empty.has(told)) empty.set(told, [Object.freeze(value)]);
+  return empty.get(told) ?? [];
 }
 
 /** Whether a backend is polled for it, and so whether it can be current at all. @param {any} value */
@@ -42,6 +71,8 @@ export function count(all, status) {
     sources.set(value.type, seen.has(value.type) ? Boolean(sources.get(value.type)) && isFresh : isFresh);
     seen.add(value.type);
   }
+  // What the status said of sources without a value holds no longer than the connection.
+  if (counts.unvouched) for (const type of sources.keys()) if (!seen.has(type)) sources.set(type, false);
   counts.sources = sources.size;
   for (const isCurrent of sources.values()) if (!isCurrent) counts.notCurrent += 1;
   return counts;

@@ -1,7 +1,7 @@
 // One value in full: its fields, with the trends of those that are numbers, its newest events, its JSON with what has
 // changed, how to follow it from elsewhere, and what a publisher may do with it.
 
-import { isPolled, sourceOf } from "./counts.js";
+import { isPolled, sourceOf, valueOf } from "./counts.js";
 import { inLine, label, leaves, number, span } from "./format.js";
 import { Json } from "./json.js";
 import { snippets } from "./snippets.js";
@@ -70,7 +70,8 @@ class Detail {
   }
 
   /** @param {string[]} rest */
-  open([type = "", key]) {
+  open([type = "", ...rest]) {
+    const key = rest.join("/") || undefined; // so that an address written by hand works, too
     this.type = type;
     this.keyName = key;
     this.kept = null;
@@ -90,7 +91,7 @@ class Detail {
   close() {}
 
   value() {
-    return this.page.client.store.get(this.type, this.keyName);
+    return valueOf(this.page.client, this.type, this.keyName);
   }
 
   paint() {
@@ -104,6 +105,7 @@ class Detail {
       setShape(this.mark, "unvouched");
       write(this.word, page.client.status.state === "live" ? "there is no such value, or not yet" : "not known while cut off");
       write(this.age, " ");
+      this.why.hidden = true; // it is that of the value before
       return;
     }
     page.history.judge(value, now);

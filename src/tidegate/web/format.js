@@ -53,6 +53,7 @@ export function label(name, value) {
 export function plain(n) {
   if (!Number.isFinite(n)) return String(n);
   const size = Math.abs(n);
+  if (size > Number.MAX_SAFE_INTEGER) return `≈ ${n}`; // JavaScript knows no more digits than these
   if (size >= 1e15 || (size > 0 && size < 1e-3)) return String(n);
   const digits = size >= 1000 ? 1 : size >= 100 ? 2 : 3;
   const [whole, fraction] = size.toFixed(digits).split(".");
@@ -130,6 +131,7 @@ export function scalar(name, value) {
   if (typeof value === "number") return number(name, value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value !== "string") return null;
+  if (!value.trim()) return JSON.stringify(value); // or nothing would be seen
   const at = /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(value) ? Date.parse(value) : NaN;
   return Number.isNaN(at) ? value : clock(at, Date.now());
 }
@@ -152,7 +154,9 @@ export function fields(name, data) {
     if (told.length === 12) break;
   }
   if (told.length) return { fields: told, more: all.length - told.length };
-  return { fields: all.slice(0, 4).map(([field, value]) => ({ name: label(field, value), text: sized(value) })), more: 0 };
+  if (!all.length) return { fields: [{ name: "", text: counted(0, "field") }], more: 0 };
+  const first = all.slice(0, 4).map(([field, value]) => ({ name: label(field, value), text: sized(value) }));
+  return { fields: first, more: all.length - first.length };
 }
 
 /** @param {unknown} value */

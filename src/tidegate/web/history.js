@@ -30,21 +30,23 @@ export class History {
       for (const samples of past.numbers.values()) samples.add(now, NaN, false);
       return;
     }
-    for (const [path, number] of numbers(event.data, this.#trends < TRENDS ? NUMBERS : 1)) {
-      let samples = past.numbers.get(path);
-      if (!samples) {
-        samples = new Samples();
-        past.numbers.set(path, samples);
-        this.#trends += 1;
-      }
-      samples.add(now, number);
-    }
+    const found = new Map(numbers(event.data, NUMBERS));
+    for (const [path, samples] of past.numbers) if (samples.vouched && !found.has(path)) samples.add(now, NaN, false);
+    for (const [path, number] of found) this.#samples(past, path)?.add(now, number);
   }
 
-  /** @param {Past} past @param {any} event */
+  /** Where the trend of a number is kept; undefined if there is no room for it. @param {Past} past @param {string} path */
+  #samples({ numbers: known }, path) {
+    if (!known.has(path) && (this.#trends < TRENDS || !known.size)) {
+      known.set(path, new Samples());
+      this.#trends += 1;
+    }
+    return known.get(path);
+  }
+
+  /** The newest of each value is kept in any case. @param {Past} past @param {any} event */
   #remember({ events }, event) {
-    if (events.length === EVENTS) events.shift();
-    else if (this.#events === KEPT_EVENTS) return;
+    if (events.length === EVENTS || (events.length && this.#events >= KEPT_EVENTS)) events.shift();
     else this.#events += 1;
     events.push(event);
   }

@@ -121,7 +121,7 @@ export class Journal {
 export function eventText(event, detail) {
   const mark = event.gone ? "gone" : event.expired ? "expired" : event.stale ? "stale" : "";
   if (detail === "JSON") return [mark, JSON.stringify(event.data)].filter(Boolean).join(" · ");
-  const words = WORDS[event.type];
+  const words = Object.hasOwn(WORDS, event.type) && WORDS[event.type];
   if (words && event.data && !event.gone) return words(event.data);
   const why = event.stale && event.error_code ? `${mark}: ${reasonInWords(event)}` : mark;
   if (detail === "names" || event.gone || event.expired) return why;

@@ -9,6 +9,7 @@ import { make, reasonInWords, setShape, shape, stateInWords, visible, was, write
 const TEXT_MS = 5000; // a text for screen readers need not be newer
 const STEADY = 16; // characters: longer texts are no numbers
 const TREND = /** @type {const} */ ([96, 24]);
+const NAMING = /(^| )(id|key|name|serial|uuid)$/i; // fields that say what the key says
 
 /** @typedef {{ page: import("./app.js").Page, now: number, sources: Map<string, any>, characters: number }} Context */
 
@@ -78,22 +79,22 @@ class ValueRow {
 
   /** @param {any} value @param {Context} context */
   paintData(value, { characters }) {
-    const isNothing = value.data === null && value.stale;
+    const isNothing = value.data === null && value.stale && value.state !== "stale"; // a backend may answer null
     const key = isNothing ? was(value) : value.data;
     if (key === this.shownData && characters === this.characters) return;
     const nothing = was(value) === "never" ? "no answer yet" : "no value any more";
     const { fields: all, more } = isNothing ? { fields: [{ name: "", text: nothing }], more: 0 } : fields(value.type, value.data);
     let room = characters;
     let at = 0;
-    for (const field of all) {
-      if (field.text === value.key) continue; // it stands before it already
+    const untold = all.filter(({ name, text }) => text !== value.key || !NAMING.test(name)); // the key stands before it already
+    for (const field of untold) {
       room -= field.name.length + field.text.length + 3;
       if (at > 0 && room < 0) break;
       this.slot(at, field);
       at += 1;
     }
     for (const slot of this.slots.slice(at)) if (!slot.element.hidden) slot.element.hidden = true;
-    const left = all.filter(({ text }) => text !== value.key).length - at + more;
+    const left = untold.length - at + more;
     this.more.hidden = left === 0;
     if (left) write(this.more, `+${left}`);
     this.fields.append(this.more);

@@ -104,7 +104,7 @@ class ValuesSection {
     this.page.valuesAddress = `#/values${query.size ? `?${query}` : ""}`;
     this.filter = query.get("filter") ?? "";
     this.state = STATES.includes(query.get("state") ?? "") ? /** @type {string} */ (query.get("state")) : "all";
-    this.sort = query.get("sort") ?? "trouble";
+    this.sort = ORDERS.find(([order]) => order === query.get("sort"))?.[0] ?? "trouble";
     if (this.field.value !== this.filter) this.field.value = this.filter;
     this.select.value = this.sort;
     this.isAsked = true;
@@ -198,17 +198,18 @@ class ValuesSection {
   arrange(all) {
     const now = this.page.client.now();
     let hasChanged = this.isAsked || this.sort === "newest" || all.length !== this.known.size;
-    let isMissing = all.length < this.known.size;
+    let kept = 0;
     const known = new Map();
     for (const value of all) {
       const name = nameOf(value);
       const before = this.known.get(name);
       known.set(name, value);
+      if (before) kept += 1;
       if (before === value) continue;
       if (!before || rank(before) !== rank(value) || before.state !== value.state) hasChanged = true;
-      if (!before) isMissing ||= all.length === this.known.size;
       this.page.history.judge(value, now);
     }
+    const isMissing = kept < this.known.size; // and its row would go on showing it
     this.known = known;
     this.hasWaiting ||= hasChanged;
     const isCalm = performance.now() - this.touchedAt > CALM_MS;

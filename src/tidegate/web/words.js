@@ -42,7 +42,7 @@ const SHAPES = {
 
 /** What an error code means, in words; a code that is not known is returned as it is. @param {string} code */
 export function codeInWords(code) {
-  return CODES[/** @type {keyof typeof CODES} */ (code)] ?? code;
+  return Object.hasOwn(CODES, code) ? CODES[/** @type {keyof typeof CODES} */ (code)] : code;
 }
 
 /** Text from outside with control and format characters as escapes, such as `\u202e`. @param {unknown} text */

@@ -367,6 +367,11 @@ class TestNeverAnswered:
         assert data_events(update) == []
         assert (announced(update) or {})["error_code"] == "CIRCUIT_BREAKER_OPEN"
 
+    def test_its_first_reason_is_told_though_a_tick_came_before(self) -> None:
+        source = new()
+        assert (announced(source.not_asked(at(0.0), CLOSED)) or {})["error_code"] is None
+        assert (announced(fail(source, 1, 0.0, code=TIMEOUT)) or {})["error_code"] == "RPC_TIMEOUT"
+
     def test_it_is_said_once(self) -> None:
         source = new()
         fail(source, 1, 0.0)

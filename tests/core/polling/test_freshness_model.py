@@ -265,7 +265,7 @@ class FreshnessMachine(RuleBasedStateMachine):
         anew = told is not None and told["stale"] and self.stale and reason != self.reason
         moved = told is None or (told["stale"], self.believes_expired) != (self.stale, self.expired)
         moved = moved or (anew and reason[0] == "CIRCUIT_BREAKER_OPEN")
-        moved = moved or (anew and self.reason[0] == "RESTORED")
+        moved = moved or (anew and self.reason[0] in ("RESTORED", None))
         # Without a value nothing is repeated: `source.freshness` alone was published, and is not for another reason.
         repeats = tick and self.stale and self.spec.stale_repeat and not self.spec.keyed and bool(self.value)
         data = [draft for draft in update.drafts if draft.type == "a.b"]

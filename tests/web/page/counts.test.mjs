@@ -93,3 +93,25 @@ test("where no breaker is open, the source that is not current for longest is na
   assert.equal(worstAlone(pageOf(all, breakers), all).type, "d");
   assert.equal(worstAlone(pageOf([], breakers), [fresh("a"), published("e")]), undefined);
 });
+
+test("a source that has answered with no items has a row, and its own state", () => {
+  const told = (stale, state) => ({
+    ...published("source.freshness"), key: "rack", state, timestamp: "2026-11-29T00:00:00.000Z",
+    data: { type: "rack", stale, error_code: stale ? "RPC_TIMEOUT" : null, as_of: "2026-11-29T00:00:00.000Z" },
+  });
+  const at = Date.parse("2026-11-29T00:00:00.000Z");
+  const seen = (all, now = at + 5000) => values({ ...pageOf(all).client, now: () => now, position: "e:1" });
+  const row = (all, now) => seen(all, now).map(({ type, state, data }) => [type, state, data]);
+  assert.deepEqual(row([told(false, "published")]), [["rack", "fresh", []]]);
+  assert.deepEqual(row([told(true, "published")]), [["rack", "stale", []]]);
+  assert.deepEqual(row([told(false, "unvouched")]), [["rack", "unvouched", []]]);
+  assert.deepEqual(row([told(false, "published")], at + 1000), []);
+  const all = [fresh("rack", "1"), told(false, "published")];
+  assert.deepEqual(seen(all), [all[0]]);
+});
+
+test("cut off, a source that only the status knows of is not current either", () => {
+  const status = { sources: [{ type: "a", stale: false }, { type: "empty", stale: false }] };
+  const counts = count([unvouched(fresh("a"))], status);
+  assert.deepEqual([counts.sources, counts.notCurrent], [2, 2]);
+});

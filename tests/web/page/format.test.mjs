@@ -11,7 +11,7 @@ test("a number has few digits, groups of three, and a true minus", () => {
   const shown = [0, 1.5, 12.3456, 123.456, 1234.56, 12345.6, 1234567, -4.25, 1e18, 0.0001, 0.1 + 0.2].map(plain);
   const expected = [
     "0", "1.5", "12.346", "123.46", "1234.6", "12\u202f345.6", "1\u202f234\u202f567", "\u22124.25",
-    "1000000000000000000", "0.0001", "0.3",
+    "≈ 1000000000000000000", "0.0001", "0.3",
   ];
   assert.deepEqual(shown, expected);
 });
@@ -82,4 +82,11 @@ test("numbers are found in depth, but not in lists, and not more than asked for"
   assert.deepEqual(numbers(data, 2), [["a", 1], ["b.c", 2]]);
   assert.deepEqual(numbers(7, 9), [["", 7]]);
   assert.equal(counted(1, "item"), "1 item");
+});
+
+test("nothing is left out in silence, and what is empty is seen", () => {
+  const nulls = { a: null, b: null, c: null, d: null, e: null, f: null };
+  assert.equal(fields("x", nulls).more, 2);
+  const shown = ["", " \n", {}, [], { name: "" }].map((data) => fields("x", data).fields.map(({ text }) => text).join());
+  assert.deepEqual(shown, ['""', '" \\n"', "0 fields", "0 items", '""']);
 });

@@ -52,5 +52,19 @@ test("of very many values only the first number is followed, and memory stays bo
   const sizes = [0, 1999, 2000, 3999].map((n) => history.of({ type: "a", key: String(n) }).numbers.size);
   assert.deepEqual(sizes, [2, 2, 1, 1]);
   history.add(event({ x: 1 }, { key: "one more" }), NOW);
-  assert.equal(history.of({ type: "a", key: "one more" }).events.length, 0);
+  assert.equal(history.of({ type: "a", key: "one more" }).events.length, 1);
+  history.add(event({ x: 5, y: 7 }, { key: "0" }), NOW);
+  const { numbers, events } = history.of({ type: "a", key: "0" });
+  assert.deepEqual([numbers.get("x").newest, numbers.get("y").newest], [5, 7]);
+  assert.deepEqual(events.map(({ data }) => data.x), [5]);
+});
+
+test("a number that an event does not have any more is not current", () => {
+  const history = new History();
+  history.add(event({ cpu: 5, load: 1 }), NOW);
+  history.add(event({ cpu: null, load: 2 }), NOW + 5000);
+  const { numbers } = history.of(event(0));
+  assert.deepEqual([numbers.get("cpu").vouched, numbers.get("load").vouched], [false, true]);
+  history.add(event({ cpu: 6, load: 2 }), NOW + 10_000);
+  assert.deepEqual([numbers.get("cpu").vouched, numbers.get("cpu").newest], [true, 6]);
 });

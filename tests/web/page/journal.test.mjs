@@ -137,3 +137,7 @@ test("a token of few types follows those and what the gateway tells of them", ()
     "nas.*", "circuit_breaker.state", "notification", "rpc_error", "source.freshness",
   ]);
 });
+
+test("a type may be named like something that every object has", () => {
+  for (const type of ["constructor", "__proto__"]) assert.equal(eventText({ type, data: { n: 1 } }, "values"), "n 1");
+});
