@@ -1,16 +1,17 @@
-// One value in full: its JSON with what has changed, the trends of its numbers, its newest events, how to follow it
-// from elsewhere, and what a publisher may do with it.
+// One value in full: its fields, with the trends of those that are numbers, its newest events, its JSON with what has
+// changed, how to follow it from elsewhere, and what a publisher may do with it.
 
 import { isPolled, sourceOf, valueOf } from "./counts.js";
-import { number, numbers, scalar, span } from "./format.js";
+import { inLine, label, leaves, number, span } from "./format.js";
 import { Json } from "./json.js";
 import { snippets } from "./snippets.js";
 import { sparkline } from "./spark.js";
 import { ageInWords, whyParts } from "./value-row.js";
-import { make, setShape, shape, stateInWords, visible, was, write } from "./words.js";
+import { codeInWords, make, setShape, shape, stateInWords, visible, was, write } from "./words.js";
 
 const EVENTS = 20;
-const TREND = /** @type {const} */ ([280, 36]);
+const FIELDS = 60;
+const TREND = /** @type {const} */ ([200, 32]);
 
 /** @param {import("./app.js").Page} page */
 export default function section(page) {
@@ -27,8 +28,8 @@ class Detail {
     /** @type {any} */
     this.kept = null; // what is shown
     this.json = new Json();
-    /** @type {Map<string, ReturnType<typeof trendLine>>} */
-    this.trends = new Map();
+    /** @type {Map<string, ReturnType<typeof fieldLine>>} */
+    this.lines = new Map();
     this.events = Array.from({ length: EVENTS }, eventLine);
     this.back = make("a", { className: "back" }, "← Values");
     this.title = make("bdi");
@@ -44,8 +45,8 @@ class Detail {
     this.forget = button("Forget…", "", () => this.askToForget());
     this.answer = make("span", { className: "small quiet", role: "status" });
     this.facts = make("p", { className: "quiet small" });
-    this.numbers = make("div", { className: "numbers" });
-    this.noNumbers = make("p", { className: "quiet" });
+    this.fields = make("div", { className: "field-list" });
+    this.noFields = make("p", { className: "quiet" });
     this.noEvents = make("p", { className: "quiet" }, "None since this page was opened.");
     this.follow = make("div");
     this.element = make("section", { className: "detail" }, this.top(), this.columns());
@@ -62,11 +63,10 @@ class Detail {
     const events = make("ol", { className: "events" }, ...this.events.map(({ element }) => element));
     const card = (/** @type {string} */ text, /** @type {Node[]} */ beside, /** @type {Node[]} */ ...more) =>
       make("div", { className: "card" }, make("div", { className: "titled" }, make("h3", {}, text), ...beside), ...more);
-    const data = card("Data", [copy], this.json.element, this.facts);
-    const numbers = card("Numbers, last 10 minutes", [], this.numbers, this.noNumbers);
+    const fields = card("Fields", [make("span", { className: "quiet small" }, "last 10 min")], this.fields, this.noFields, this.facts);
     return make("div", { className: "columns" },
-      make("div", { className: "column" }, data, card("Newest events", [], events, this.noEvents)),
-      make("div", { className: "column" }, numbers, card("Follow just this", [], this.follow)));
+      make("div", { className: "column" }, fields, card("Newest events", [], events, this.noEvents)),
+      make("div", { className: "column" }, card("JSON", [copy], this.json.element), card("Follow just this", [], this.follow)));
   }
 
   /** @param {string[]} rest */
@@ -75,8 +75,8 @@ class Detail {
     this.type = type;
     this.keyName = key;
     this.kept = null;
-    this.trends.clear();
-    this.numbers.replaceChildren();
+    this.lines.clear();
+    this.fields.replaceChildren();
     this.json.clear();
     this.back.href = this.page.valuesAddress;
     write(this.title, visible(type));
@@ -123,7 +123,7 @@ class Detail {
   paintAll(value, now) {
     this.json.paint(was(value) === "never" ? undefined : value.data);
     this.paintFacts(value, this.source());
-    this.paintNumbers(value, now);
+    this.paintFields(value, now);
     this.paintEvents(value);
   }
 
@@ -152,21 +152,29 @@ class Detail {
     write(this.facts, parts.filter(Boolean).join(" · "));
   }
 
-  /** @param {any} value @param {number} now */
-  paintNumbers(value, now) {
-    const { numbers: followed } = this.page.history.of(value);
-    const hasMore = numbers(value.data, followed.size + 1).length > followed.size;
-    const none = was(value) === "never" ? "None yet." : "There are no numbers outside of lists and deep nesting.";
-    this.noNumbers.hidden = followed.size > 0 && !hasMore;
-    write(this.noNumbers, followed.size ? `Only these ${followed.size} are followed; the others are in the data.` : none);
-    for (const [path, samples] of followed) {
-      let trend = this.trends.get(path);
-      if (!trend) {
-        trend = trendLine(path);
-        this.trends.set(path, trend);
-        this.numbers.append(trend.element);
+  /** Of a value that is gone, what is left is the trends of its numbers. @param {any} value @param {number} now */
+  paintFields(value, now) {
+    const { numbers } = this.page.history.of(value);
+    const isNothing = value.data === null && value.stale && value.state !== "stale"; // a backend may answer null
+    const found = isNothing ? [] : leaves(value.data, FIELDS + 1);
+    const all = new Map(found.slice(0, FIELDS));
+    const paths = new Set([...all.keys(), ...numbers.keys()]);
+    const none = was(value) === "never" ? "No answer yet." : isNothing ? "No value any more." : "There are none.";
+    this.noFields.hidden = paths.size > 0 && found.length <= FIELDS;
+    write(this.noFields, paths.size ? `Only the first ${FIELDS} are listed; the others are in the data.` : none);
+    for (const [path, { element }] of this.lines) {
+      if (paths.has(path)) continue;
+      element.remove();
+      this.lines.delete(path);
+    }
+    for (const path of paths) {
+      let line = this.lines.get(path);
+      if (!line) {
+        line = fieldLine(path);
+        this.lines.set(path, line);
+        this.fields.append(line.element);
       }
-      trend.paint(samples, now);
+      line.paint(all.get(path), numbers.get(path), now);
     }
   }
 
@@ -260,24 +268,33 @@ function snippet(name, text) {
 }
 
 /** @param {string} path */
-function trendLine(path) {
-  const text = make("span", { className: "number" });
+function fieldLine(path) {
+  const name = make("bdi", { className: "path", title: visible(path) });
+  const text = make("bdi", { className: "number" });
   const range = make("span", { className: "range quiet small" });
   const spark = sparkline(...TREND);
-  const shownText = (/** @type {number} */ n) => number(path, n);
+  const element = make("div", { className: "trend-line" }, name, text, spark.element, range);
   return {
-    element: make("div", { className: "trend-line" }, make("bdi", { className: "path" }, visible(path || "value")), text, spark.element, range),
-    /** @param {any} samples @param {number} now */
-    paint(samples, now) {
+    element,
+    /** @param {unknown} value Undefined if only the past is known. @param {any} samples Undefined for what is no number. @param {number} now */
+    paint(value, samples, now) {
+      element.classList.toggle("no-trend", !samples);
+      write(name, path ? visible(label(path, value ?? samples?.newest).replaceAll(".", " \u203a ")) : "value");
+      write(text, value === undefined ? "\u2013" : visible(inLine(path, value)));
+      if (!samples) return;
       spark.draw(samples, now);
-      const newest = Number.isNaN(samples.newest) ? "" : shownText(samples.newest);
-      write(text, newest);
-      const found = samples.range(now);
-      const isSame = found && found.least === found.most;
-      const words = isSame ? "unchanged" : found ? `${shownText(found.least)} to ${shownText(found.most)}` : "";
-      write(range, [words, samples.vouched ? "" : "not current now"].filter(Boolean).join(", "));
+      const words = value === undefined ? "" : rangeText(samples.range(now), (n) => number(path, n));
+      write(range, samples.vouched ? words : [words, "not current now"].filter(Boolean).join(", "));
     },
   };
+}
+
+/** @param {{ least: number, most: number } | null} found @param {(n: number) => string} shown */
+function rangeText(found, shown) {
+  if (!found) return "";
+  if (found.least === found.most) return "unchanged";
+  const [least, most] = [shown(found.least), shown(found.most)];
+  return least === most ? "" : `${least} to ${most}`;
 }
 
 function eventLine() {
@@ -296,26 +313,20 @@ function eventLine() {
       shown = event;
       time.dateTime = event.timestamp;
       time.dataset.live = "true";
-      write(state, event.stale ? event.error_code ?? "stale" : event.stale === false ? "fresh" : "published");
-      write(text, visible(difference(event.data, before?.data)));
+      write(state, event.expired ? "expired" : event.stale ? "stale" : event.stale === false ? "fresh" : "published");
+      write(text, visible(told(event, before)));
     },
   };
 }
 
-/** What is different from the event before, in a few words. @param {any} data @param {any} before */
-function difference(data, before) {
-  if (before === undefined) return brief(data);
-  if (typeof data !== "object" || data === null || Array.isArray(data)) {
-    return JSON.stringify(data) === JSON.stringify(before) ? "unchanged" : brief(data);
-  }
-  const changed = Object.keys(data).filter((name) => JSON.stringify(data[name]) !== JSON.stringify(before?.[name]));
-  if (!changed.length) return "unchanged";
-  const told = changed.slice(0, 4).map((name) => `${name} ${scalar(name, data[name]) ?? brief(data[name])}`);
-  return `${told.join(", ")}${changed.length > 4 ? ` and ${changed.length - 4} more` : ""}`;
-}
-
-/** @param {any} data */
-function brief(data) {
-  const text = JSON.stringify(data) ?? "";
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+/** What is different from the event before, or what went wrong, in a few words. @param {any} event @param {any} before */
+function told({ data, stale, error_code: code }, before) {
+  if (before && JSON.stringify(data) === JSON.stringify(before.data)) return stale && code ? codeInWords(code) : "unchanged";
+  if (data === null) return stale ? "no value" : "null";
+  const names = Object.keys(Array.isArray(data) || typeof data !== "object" ? {} : data);
+  if (!names.length) return inLine("", data);
+  const changed = names.filter((name) => JSON.stringify(data[name]) !== JSON.stringify(before?.data?.[name]));
+  if (!changed.length) return "fewer fields";
+  const texts = changed.slice(0, 4).map((name) => `${label(name, data[name])} ${inLine(name, data[name])}`);
+  return `${texts.join(", ")}${changed.length > 4 ? ` and ${changed.length - 4} more` : ""}`;
 }

@@ -10,6 +10,8 @@ const DAY_S = 86400;
  */
 const UNITS = [
   ["_bytes_per_s", (n) => `${bytes(n)}/s`],
+  ["_l_per_min", (n) => `${plain(n)} L/min`],
+  ["_l_per_h", (n) => `${plain(n)} L/h`],
   ["_per_s", (n) => `${plain(n)}/s`],
   ["_per_min", (n) => `${plain(n)}/min`],
   ["_percent", (n) => `${plain(n)} %`],
@@ -98,13 +100,6 @@ export function span(seconds) {
   return days < 10 && hours % 24 ? `${days} d ${hours % 24} h` : `${days} d`;
 }
 
-/** What is left, as "00:12" or "1:02:00"; never below nothing. @param {number} seconds */
-export function countdown(seconds) {
-  const whole = Math.max(0, Math.ceil(seconds));
-  const parts = [Math.floor(whole / 60) % 60, whole % 60].map((part) => String(part).padStart(2, "0"));
-  return whole < 3600 ? parts.join(":") : [Math.floor(whole / 3600), ...parts].join(":");
-}
-
 /** A moment relative to `now`, both in ms: "3 s ago", "in 12 s". @param {number} at @param {number} now */
 export function relative(at, now) {
   const seconds = (now - at) / 1000;
@@ -189,4 +184,32 @@ export function numbers(data, most) {
   };
   visit(data, "", 0);
   return found;
+}
+
+/**
+ * What `data` holds as `[path, value]`, at most `most`, the first first: an object's fields one by one, a list as it is.
+ * @param {any} data @param {number} most
+ */
+export function leaves(data, most) {
+  /** @type {[string, unknown][]} */
+  const found = [];
+  /** @param {any} value @param {string} path @param {number} depth */
+  const visit = (value, path, depth) => {
+    if (found.length >= most) return;
+    const isObject = value !== null && typeof value === "object" && !Array.isArray(value);
+    if (!isObject || depth > 4) found.push([path, value]);
+    else for (const name in value) visit(value[name], path ? `${path}.${name}` : name, depth + 1);
+  };
+  visit(data, "", 0);
+  return found;
+}
+
+/** One of `leaves` in a line: "0.42, 0.37, 0.31", "5 items". @param {string} path @param {unknown} value @returns {string} */
+export function inLine(path, value) {
+  if (value === null) return "\u2013";
+  const alone = scalar(path, value);
+  if (alone !== null) return alone;
+  if (!Array.isArray(value) || !value.length || value.length > 12) return sized(value);
+  const texts = value.map((item) => (item === null ? "\u2013" : scalar(path, item)));
+  return texts.includes(null) ? sized(value) : texts.join(", ");
 }

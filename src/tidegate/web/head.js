@@ -1,7 +1,7 @@
 // What stands above every section: the connection's state, one banner with what is worst, notices, the tab's title.
 
 import { count, downBackends, sourceOf, valueOf, values, worstAlone } from "./counts.js";
-import { clock, counted, countdown, plain, span } from "./format.js";
+import { clock, counted, plain, span } from "./format.js";
 import { nameOf } from "./history.js";
 import { whyParts } from "./value-row.js";
 import { byId, codeInWords, make, setShape, shape, visible, write } from "./words.js";
@@ -132,9 +132,10 @@ export class Head {
       this.events = 0;
       this.rateAt = now;
     }
+    const rate = this.rate < 10 ? Math.round(10 * this.rate) / 10 : Math.round(this.rate);
     const facts = state === "live" ? [
       roundTripMs === null ? "" : `${Math.round(roundTripMs)} ms`,
-      `${this.rate < 10 ? plain(Math.round(10 * this.rate) / 10) : plain(Math.round(this.rate))} ev/s`,
+      `${counted(rate, "event")}/s`,
       this.clients ? counted(this.clients, "client") : "",
       transport === "sse" ? "event stream" : "",
     ].filter(Boolean) : [];
@@ -178,13 +179,13 @@ export class Head {
     const since = span((now - status.since) / 1000);
     const left = status.retryAt === null ? 0 : (status.retryAt - now) / 1000;
     const next = left > 0 ? ` · next try in ${span(Math.ceil(left))}` : status.state === "quiet" ? "" : " · trying now";
-    if (!this.wasLive) return { kind: "away", text: `The gateway does not answer${next}`, label: "Now", act };
+    if (!this.wasLive) return { kind: "away", text: `The gateway does not answer${next}`, label: "Try now", act };
     const what = {
       quiet: `Nothing heard from the gateway for ${since}`,
       offline: `This device has no network: cut off from the gateway for ${since}`,
       closed: `Disconnected from the gateway for ${since}`,
     }[/** @type {string} */ (status.state)] ?? `Cut off from the gateway for ${since}`;
-    return { kind: "away", text: `${what}: what you see may be old${next}`, label: "Now", act };
+    return { kind: "away", text: `${what}: what you see may be old${next}`, label: "Try now", act };
   }
 
   /** @param {any} status */
@@ -214,7 +215,7 @@ export class Head {
       const why = breaker.forced ? "switched off by an operator" : cause ? codeInWords(cause) : "not asked";
       parts.push(`backend ${visible(breaker.breaker)}: ${why}, for ${span((now - since) / 1000)}`);
       if (breaker.state === "half_open") parts.push("being tried now");
-      else if (breaker.retry_at) parts.push(`asked again within ${countdown((Date.parse(breaker.retry_at) - now) / 1000)}`);
+      else if (breaker.retry_at) parts.push(`asked again within ${span(Math.ceil((Date.parse(breaker.retry_at) - now) / 1000))}`);
       if (others.length) parts.push(`and ${counted(others.length, "other backend")}`);
     } else {
       const worst = worstAlone(this.page, all);

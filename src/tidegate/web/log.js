@@ -307,7 +307,7 @@ class Row {
 
   constructor() {
     this.time = make("time", {}, "");
-    this.shape = shape("published");
+    this.shape = shape("stale");
     this.type = make("bdi", {}, "");
     this.key = make("bdi", { className: "key" }, "");
     this.text = make("bdi", { className: "text" }, "");
@@ -324,7 +324,9 @@ class Row {
     const { event, kind } = line;
     write(this.time, clock(line.at, now));
     this.time.dateTime = new Date(line.at).toISOString();
-    setShape(this.shape, shapeOf(line));
+    const mark = shapeOf(line);
+    this.shape.setAttribute("visibility", mark ? "visible" : "hidden");
+    if (mark) setShape(this.shape, mark);
     write(this.type, kind === "event" ? visible(event.type) : kind === "gap" ? "gap" : "connection");
     write(this.key, kind === "event" ? visible(event.key ?? "") : "");
     write(this.text, kind === "event" ? visible(eventText(event, detail)) : line.text);
@@ -342,13 +344,13 @@ class Row {
 }
 
 /**
- * The shape of a line: of an event only where it tells of trouble, since a log is of the past.
+ * The shape of a line: of an event only where it tells of trouble, or null, since a log is of the past.
  * @param {import("./journal.js").Line} line
  */
 function shapeOf({ kind, event }) {
   if (kind !== "event") return "unvouched";
   if (event.type === "rpc_error") return "never";
-  if (event.type === "circuit_breaker.state") return event.data?.forced ? "forced" : (event.data?.state ?? "published");
+  if (event.type === "circuit_breaker.state") return event.data?.forced ? "forced" : (event.data?.state ?? null);
   if (event.expired) return "expired";
-  return event.stale || (event.type === "source.freshness" && event.data?.stale) ? "stale" : "published";
+  return event.stale || (event.type === "source.freshness" && event.data?.stale) ? "stale" : null;
 }

@@ -1,7 +1,7 @@
 // How one row of the values looks: a value, or the head of a group of them. Writes in place; asks for nothing.
 
 import { breakerOf, causeOf, isTrouble, messageOf, sourceOf } from "./counts.js";
-import { clock, counted, countdown, fields, number, plain, relative, span } from "./format.js";
+import { clock, counted, fields, number, plain, relative, span } from "./format.js";
 import { isSelected, setAttribute } from "./rows.js";
 import { sparkline } from "./spark.js";
 import { make, reasonInWords, setShape, shape, stateInWords, visible, was, write } from "./words.js";
@@ -143,7 +143,7 @@ class ValueRow {
     const isUnchanged = isToldOnChange(value, source);
     if (this.age.dateTime !== (at ?? "")) this.age.dateTime = at ?? "";
     write(this.age, isUnchanged ? `within ${span(Math.ceil(source.max_age_s))}` : ageOf(at, now, page.showsAbsolute));
-    const note = this.isHeld ? "held while selected" : isUnchanged ? `same for ${span((now - value.changedAt) / 1000)}` : "";
+    const note = this.isHeld ? "held while selected" : isUnchanged && now - value.changedAt >= 1000 ? `same for ${span((now - value.changedAt) / 1000)}` : "";
     this.note.hidden = !note;
     this.note.classList.toggle("held", this.isHeld);
     if (note) write(this.note, note);
@@ -207,7 +207,7 @@ export function whyParts(value, page, now) {
     if (breaker?.forced) parts[0] = "not asked: switched off by an operator";
     else if (value.state === "unvouched") parts.length = 1; // what happens next is not known either
     else if (breaker?.state === "half_open") parts.push("being tried now");
-    else if (retryAt) parts.push(`asked again within ${countdown((Date.parse(retryAt) - now) / 1000)}`);
+    else if (retryAt) parts.push(`asked again within ${span(Math.ceil((Date.parse(retryAt) - now) / 1000))}`);
   }
   const message = visible(messageOf(page, value, cause ?? code));
   if (message && !isOff) parts[0] += `: ${message}`;

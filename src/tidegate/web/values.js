@@ -8,6 +8,8 @@ import { Rows } from "./rows.js";
 import { groupRow, valueRow } from "./value-row.js";
 import { make, stateInWords, visible, was, write } from "./words.js";
 
+const CHARACTER_REM = 0.5; // how wide one is on average
+const BESIDE_REM = 8.75; // what is beside the value on a phone's card
 const GROUP_FROM = 21; // keys of one type that are shown as a group
 const LIFTED = 20; // rows that need attention are shown though their group is closed, if they are no more
 const CALM_MS = 2000; // the order does not change so soon after the pointer or a key
@@ -47,7 +49,7 @@ class ValuesSection {
     /** @type {any[] | null} */
     this.frozen = null; // what was shown when the reader paused
     this.rows = new Rows("Values", COLUMNS, (item) => this.makeRow(item), ({ kind }) => kind);
-    this.field = make("input", { id: "filter", type: "search", placeholder: "/ filter…", autocomplete: "off", spellcheck: false });
+    this.field = make("input", { id: "filter", type: "search", placeholder: "Filter", autocomplete: "off", spellcheck: false });
     this.field.ariaLabel = "Filter by type and key";
     this.chips = STATES.map((state) => this.makeChip(/** @type {keyof typeof CHIPS} */ (state)));
     this.select = make("select", { id: "sort" }, ...ORDERS.map(([value, text]) => make("option", { value }, text)));
@@ -139,7 +141,10 @@ class ValuesSection {
   resized() {
     this.rows.measure();
     const cell = this.rows.element.querySelector("th.value");
-    this.characters = Math.max(12, Math.floor((cell?.clientWidth ?? 400) / 8));
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const isHeadShown = cell && cell.clientWidth > rem;
+    const room = isHeadShown ? cell.clientWidth : this.rows.element.clientWidth - BESIDE_REM * rem;
+    this.characters = Math.max(12, Math.floor(room / (CHARACTER_REM * rem)));
     this.page.paint();
   }
 
@@ -182,7 +187,9 @@ class ValuesSection {
   paintCounts(all) {
     const counts = count(all, null);
     for (const { state, chip, number } of this.chips) {
-      write(number, String(counts[/** @type {"all"} */ (state)]).replace(/\B(?=(\d{3})+$)/g, "\u202f"));
+      const n = counts[/** @type {"all"} */ (state)];
+      write(number, String(n).replace(/\B(?=(\d{3})+$)/g, "\u202f"));
+      chip.classList.toggle("none-there", n === 0);
       chip.setAttribute("aria-pressed", String(state === this.state));
     }
   }

@@ -59,7 +59,7 @@ export function visible(text) {
  */
 export function stateInWords(value, now) {
   const { state, since } = value;
-  if (state === "stale") return `stale for ${span((now - since) / 1000)}`;
+  if (state === "stale") return now - since < 1000 ? "stale" : `stale for ${span((now - since) / 1000)}`;
   if (state !== "unvouched") return PLAIN[/** @type {keyof typeof PLAIN} */ (state)];
   const before = was(value);
   return before === "never" ? "had no answer" : `was ${PLAIN[before]}`;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  bytes, clock, countdown, counted, duration, fields, label, number, numbers, plain, relative, scalar, span,
+  bytes, clock, counted, duration, fields, label, number, numbers, plain, relative, scalar, span,
 } from "../../../src/tidegate/web/format.js";
 
 test("a number has few digits, groups of three, and a true minus", () => {
@@ -19,12 +19,12 @@ test("a number has few digits, groups of three, and a true minus", () => {
 test("the end of a name is the unit of its number", () => {
   const shown = {
     memory_bytes: 4123456789, rx_bytes_per_s: 1234567, cpu_percent: 12.5, requests_per_s: 3, uptime_s: 7500,
-    latency_ms: 12.25, temperature_c: 38, power_w: 1500, plain: 7,
+    latency_ms: 12.25, temperature_c: 38, power_w: 1500, flow_l_per_min: 38.2, plain: 7,
   };
   const texts = Object.entries(shown).map(([name, n]) => `${label(name, n)} ${number(name, n)}`);
   assert.deepEqual(texts, [
     "memory 4.12 GB", "rx 1.23 MB/s", "cpu 12.5 %", "requests 3/s", "uptime 2 h 5 min",
-    "latency 12.25 ms", "temperature 38 °C", "power 1.50 kW", "plain 7",
+    "latency 12.25 ms", "temperature 38 °C", "power 1.50 kW", "flow 38.2 L/min", "plain 7",
   ]);
 });
 
@@ -44,10 +44,6 @@ test("ages are whole and never run backwards", () => {
     "0 s", "0 s", "0 s", "59 s", "99 s", "1 min", "59 min", "1 h", "2 h 5 min", "23 h", "1 d", "1 d 3 h", "11 d",
   ]);
   assert.deepEqual([0.25, 2.34, 59].map(duration), ["250 ms", "2.3 s", "59 s"]);
-});
-
-test("a countdown ends at nothing, and does not say 00:00 before that", () => {
-  assert.deepEqual([-5, 0, 0.2, 12, 75, 3661].map(countdown), ["00:00", "00:00", "00:01", "00:12", "01:15", "1:01:01"]);
 });
 
 test("a moment is relative, or the time of day with the date of another day", () => {
