@@ -101,7 +101,7 @@ class Model {
       logs: [6, () => this.soon(() => gateway.publishes({ type: "log", retain: false, data: (this.logged += 1) }))],
       follows: [4, () => this.follows()],
       leaves: [3, () => this.leaves()],
-      "leaves and follows": [2, () => this.leavesAndFollows()],
+      "leaves and follows": [5, () => this.leavesAndFollows()],
       cuts: [3, () => gateway.cuts(this.pick([1006, 1001, 1012, 4408]))],
       stops: [1, () => this.stops()],
       starts: [2, () => this.starts()],
