@@ -26,12 +26,15 @@ PAINT_S = 0.25
 SILENCE_S = 2.5 * HEARTBEAT_S
 SLACK_S = 1.0
 SOURCES = ("plant.count", "plant.steady")
+PUBLISH = """(event) => fetch("/api/v1/events", {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(event),
+})"""
 
 
 def document(backend: SteeredBackend) -> dict[str, object]:
     breaker = {"failure_threshold": 2, "open_s": 1.0, "open_max_s": 2.0}
     return {
-        "server": {"heartbeat_interval_s": HEARTBEAT_S, "drain_s": 0.0},
+        "server": {"heartbeat_interval_s": HEARTBEAT_S, "drain_s": 0.0, "state_dir": ""},
         "backends": {"plant": {"url": backend.url, "protocol": "http", "timeout_s": TIMEOUT_S, "breaker": breaker}},
         "sources": {name: {"backend": "plant", "method": f"/{name}", "interval_s": INTERVAL_S} for name in SOURCES},
     }
@@ -161,6 +164,8 @@ async def test_while_the_gateway_is_frozen_not_one_row_says_fresh(
 async def test_a_gateway_that_is_killed_and_started_again_is_found_without_a_reload(
     visitor: Visitor, gateway: MortalGateway, backend: SteeredBackend
 ) -> None:
+    await visitor.page.evaluate(PUBLISH, {"type": "site.note", "data": 1, "retain": True})
+    await visitor.sees("site.note", state="published")
     killed = time.time()
     gateway.kill()
     await all_are_unvouched(visitor, since=killed)
@@ -169,7 +174,7 @@ async def test_a_gateway_that_is_killed_and_started_again_is_found_without_a_rel
     await visitor.page.locator("#banner").get_by_role("button", name="Now").click()
     await all_is_well(visitor)
     await is_newer(visitor, backend)
-    await visitor.page.wait_for_selector("#notices:has-text('restarted')")
+    await visitor.page.wait_for_selector("#notices:has-text('1 value of before is gone: site.note')")
 
 
 async def test_a_browser_that_goes_offline_and_online_again(

@@ -239,3 +239,13 @@ async def test_a_field_is_left_out_for_the_key_only_if_it_names_the_same(browser
         await running.publish("site.unit", {"serial": "7", "load": 7}, key="7", retain=True)
         await visitor.sees("site.unit", "7", state="published", value="load")
         assert "serial" not in await visitor.row("site.unit", "7").inner_text()
+
+
+async def test_a_row_that_is_used_again_says_nothing_of_the_value_before(browser: Browser) -> None:
+    trend = "rows => rows.map((row) => row.querySelector('.trend .only-read').textContent)"
+    async with looking(browser) as (_, visitor):
+        for name, number in (("line.one", "10 %"), ("line.two", "1")):
+            await visitor.page.fill("#filter", name)
+            await visitor.page.locator(".rows tbody tr").locator("nth=1").wait_for(state="detached")
+            (text,) = await visitor.page.eval_on_selector_all(".rows tbody tr.item", trend)
+            assert text.startswith(f"{number},")

@@ -7,11 +7,12 @@ import { Connector } from "./connector.js";
 import { refusal } from "./links.js";
 import { OWN_TYPES, PATTERN, covers, matches, matchesAny } from "./patterns.js";
 import { Queue } from "./queue.js";
-import { Values } from "./values.js";
+import { Values, isCurrent } from "./values.js";
 
 /** @import { Event, Gap, Options, Pattern, Status, Store, TypeMap, Until, Value } from "../../../src/tidegate/web/client.d.ts" */
 
 const SHORT = ["connecting", "waiting", "offline"]; // a loss may turn out to be short
+const REOPEN_MS = 200; // until an event stream with other patterns is asked for
 const FINAL = ["refused", "closed"];
 const EVENTS_WITHOUT_SEQ = ["heartbeat", "notification"];
 
@@ -46,6 +47,7 @@ export class Client {
   #ended = new AbortController();
   #graceTimer = /** @type {any} */ (0);
   #hiddenTimer = /** @type {any} */ (0);
+  #reopenMs = REOPEN_MS;
   #reopenTimer = /** @type {any} */ (0); // to ask again, or by another stream
   /** @type {Set<() => void>} */
   #queues = new Set(); // what ends those that `events` has made
@@ -164,8 +166,9 @@ export class Client {
     const call = (/** @type {Value} */ value) =>
       f(value, value.state === "unvouched" ? "DISCONNECTED" : (value.error_code ?? "UNKNOWN"));
     const off = this.#onTurn(pattern, false, call);
-    const isNot = (/** @type {Value} */ { state }) => state !== "fresh" && state !== "published";
-    queueMicrotask(() => this.#values.list(pattern).filter(isNot).forEach((value) => safely(() => call(value))));
+    queueMicrotask(() => {
+      for (const value of this.#values.list(pattern)) if (!isCurrent(value)) safely(() => call(value));
+    });
     return off;
   }
 
@@ -236,7 +239,8 @@ export class Client {
     if (this.#ended.signal.aborted) return;
     this.#ended.abort();
     for (const end of [...this.#queues]) end();
-    for (const timer of [this.#hiddenTimer, this.#reopenTimer]) clearTimeout(timer);
+    clearTimeout(this.#hiddenTimer);
+    clearTimeout(this.#reopenTimer);
     this.#connector.stop("closed", "closed");
   }
 
@@ -282,8 +286,9 @@ export class Client {
 
   /** @param {readonly string[]} types */
   #covered(types) {
-    const isCovered = (/** @type {string} */ pattern) => [...types, ...OWN_TYPES].some((cover) => covers(cover, pattern));
-    for (const pattern of this.#patterns.keys()) if (!isCovered(pattern)) this.#uncovered.add(pattern);
+    for (const pattern of this.#patterns.keys()) {
+      if (![...types, ...OWN_TYPES].some((cover) => covers(cover, pattern))) this.#uncovered.add(pattern);
+    }
   }
 
   // What is asked for in one turn goes out as one message.
@@ -304,10 +309,13 @@ export class Client {
     const wanted = this.#wanted();
     const removed = position.subscribed.filter((pattern) => !wanted.includes(pattern));
     const added = wanted.filter((pattern) => !position.subscribed.includes(pattern));
-    if (!removed.length && !added.length) this.#settled();
-    else if (!link?.send) {
+    if (!removed.length && !added.length) {
+      this.#reopenMs = REOPEN_MS;
+      this.#settled();
+    } else if (!link?.send) {
       this.#asked = added;
-      this.#reopenTimer = setTimeout(() => link === this.#connector.link && this.#connector.attempt(), 200);
+      this.#reopenTimer = setTimeout(() => link === this.#connector.link && this.#connector.attempt(), this.#reopenMs);
+      this.#reopenMs *= 2; // a gateway may never give the patterns that it was asked for
     } else if (removed.length) {
       this.#ask("unsubscribe", removed);
     } else {

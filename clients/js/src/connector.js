@@ -17,7 +17,7 @@ import { Tokens } from "./tokens.js";
  *   covers; `forgive`: another token may cover what was refused
  */
 
-const FINAL = [1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end the same way
+const FINAL = [400, 403, 421, 1002, 1003, 1007, 1009, 1010, 4403]; // another attempt would end the same way
 /** @type {Record<number, number>} */
 const FLOOR_S = { 1013: 5, 4429: 5, 4408: 1 };
 const UNCONNECTED = { retryAt: null, transport: null, roundTripMs: null };
@@ -186,8 +186,10 @@ export class Connector {
 
   /** @param {string} reason */
   #forget(reason) {
-    if (this.position.text === null) return;
-    this.position.text = null;
+    const { position } = this;
+    if (position.text === null && !position.owesGap) return;
+    position.text = null;
+    position.owesGap = false;
     this.#owner.missed(reason);
   }
 
@@ -196,6 +198,7 @@ export class Connector {
     const { position, tokens } = this;
     const wanted = this.#owner.patterns();
     position.patterns ??= wanted; // of a position from before
+    if (position.owesGap) this.#forget("interrupted");
     if (this.#isSse && wanted.some((pattern) => !position.patterns?.includes(pattern))) this.#forget("patterns_changed");
     if (signal.aborted) return;
     const resumed = position.patterns.filter((pattern) => wanted.includes(pattern));
@@ -231,8 +234,8 @@ export class Connector {
       this.#take(JSON.parse(text), signal);
     } catch {
       if (signal.aborted) return;
-      this.#wait(`expected a message, got ${String(text).slice(0, 40)}`);
-      this.#forget("unreadable"); // its position may be taken, and the rest of it not
+      this.#wait(`expected a message, got ${`${text}`.slice(0, 40)}`);
+      this.#forget("interrupted"); // its position may be taken, and the rest of it not
     }
   }
 
@@ -290,9 +293,8 @@ export class Connector {
   }
 
   #dead() {
-    const { signal } = this.#run;
     this.#quiet(); // after a silence nothing is vouched for, however short the loss may turn out to be
-    if (!signal.aborted) this.#wait(SILENT);
+    if (this.link) this.#wait(SILENT); // no listener has ended it
   }
 
   // How a connection, or an attempt, ended decides what follows.
@@ -302,7 +304,10 @@ export class Connector {
     const words = reason || `closed with ${code}`;
     const number = code ?? status ?? 0;
     if (number === 4401 || number === 401) this.#expired(words);
-    else if ([...FINAL, 400, 403, 421].includes(number)) this.refuse(words, number);
+    else if (status === 403 && !this.#looks) {
+      this.#looks = true; // the session says which patterns the token covers
+      this.attempt();
+    } else if (FINAL.includes(number)) this.refuse(words, number);
     else if (opened === false) this.#neverOpened(signal).catch((error) => this.#wait(String(error)));
     else {
       if (number === 4408 && ++this.#slowTimes === 3) console.warn(`tidegate: too slow: ${this.position.subscribed}`);

@@ -1,7 +1,10 @@
 const QUIET_HEARTBEATS = 2.5;
 const GIVE_UP_MS = 10_000;
 const AWAKE_MS = 2000;
-const [SHORTEST_MS, USUAL_MS, LONGEST_MS] = [200, 10_000, 3_600_000]; // between two heartbeats, whatever a gateway says
+// Between two heartbeats, whatever a gateway says.
+const SHORTEST_MS = 200;
+const USUAL_MS = 10_000;
+const LONGEST_MS = 3_600_000;
 
 // Whether the other side is still there: it is asked when it has been silent, and given up if it stays so.
 export class Life {

@@ -7,6 +7,7 @@ export class Position {
   /** @type {string[]} */
   subscribed = [];
   awaitsSynced = false;
+  owesGap = false; // what comes until the next `synced` is no more than a part, if the connection ends before
   #epoch = "";
   #seen = 0; // the largest seq of what may move a position, whether or not there is one yet
   #promised = 0; // what a gateway that says no "synced" will have handed over when its "pong" comes
@@ -35,7 +36,7 @@ export class Position {
 
   forget() {
     this.text = null;
-    this.awaitsSynced = true;
+    this.awaitsSynced = this.owesGap = true;
   }
 
   /** @param {{ epoch: string, seq: number, resumed: boolean, subscriptions: string[] }} welcome */
@@ -60,6 +61,7 @@ export class Position {
   #isAt(seq) {
     this.patterns = this.subscribed;
     this.text = "";
+    this.owesGap = false;
     this.#reached(seq);
   }
 

@@ -13,6 +13,9 @@ const OPEN = "CIRCUIT_BREAKER_OPEN";
  *   state: any, good: boolean | null, value: Value | null }} Entry `event` is null while the source was never answered
  */
 
+/** @param {Pick<Value, "state">} value */
+export const isCurrent = ({ state }) => state === "fresh" || state === "published";
+
 export class Values {
   /** @type {Map<string, Map<string | null, Entry>>} */
   #types = new Map();
@@ -205,7 +208,7 @@ export class Values {
     entry.state = this.#state(entry);
     if (entry.state !== before) this.#renew(entry);
     if (wasGood === null && !this.#vouched) return; // nothing was vouched for yet that could cease to be
-    entry.good = entry.state === "fresh" || entry.state === "published";
+    entry.good = isCurrent(entry);
     if (wasGood !== entry.good && !(wasGood === null && entry.good)) this.#turned(this.#value(entry), entry.good);
   }
 
@@ -222,7 +225,7 @@ export class Values {
     const { type, key, event, state, changedAt, since } = entry;
     const { data = null, stale = null, as_of = null, source = null, seq = null, timestamp = "" } = event ?? { stale: true };
     return (entry.value ??= Object.freeze({
-      ...{ type, key, data, state, stale, as_of, source, seq, timestamp, changedAt, ...this.#why(entry) },
+      type, key, data, state, stale, as_of, source, seq, timestamp, changedAt, ...this.#why(entry), // prettier-ignore
       since: state === "unvouched" ? this.#cutOffAt : since,
     }));
   }

@@ -179,13 +179,17 @@ async function module(name, load) {
   if (OWN_STYLE.includes(name) && !byId("sections-style")) {
     const link = Object.assign(document.createElement("link"), { id: "sections-style", rel: "stylesheet", href: "sections.css" });
     document.head.append(link);
-    await new Promise((done) => { link.onload = link.onerror = done; });
+    await new Promise((done, fail) => {
+      link.onload = done;
+      link.onerror = fail;
+    }).catch(() => link.remove()); // and asked for again the next time
   }
   return (await load()).default;
 }
 
 /** Load all sections, so that they are there when the gateway is not. */
 function preload() {
+  if (!isLive()) return;
   for (const [name, load] of Object.entries({ ...SECTIONS, publish: openPublish })) module(name, load).catch(() => {});
 }
 

@@ -61,7 +61,8 @@ class Clients {
     const isOld = age > OLD_MS || this.failure !== "" || isPaused || client.status.state !== "live";
     this.element.dataset.old = String(isOld && this.rows.size > 0);
     this.table.hidden = !this.rows.size;
-    const waiting = this.failure ? "" : "Waiting for the gateway's answer…";
+    const none = isPaused ? "Paused: the gateway is not asked." : "Waiting for the gateway's answer…";
+    const waiting = this.failure ? "" : none;
     write(this.summary, this.rows.size ? this.summaryText(age, isOld) : waiting);
     write(this.error, this.failure);
   }

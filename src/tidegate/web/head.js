@@ -1,7 +1,8 @@
 // What stands above every section: the connection's state, one banner with what is worst, notices, the tab's title.
 
-import { count, downBackends, values, worstAlone } from "./counts.js";
+import { count, downBackends, sourceOf, valueOf, values, worstAlone } from "./counts.js";
 import { clock, counted, plain, span } from "./format.js";
+import { nameOf } from "./history.js";
 import { whyParts } from "./value-row.js";
 import { byId, codeInWords, make, setShape, shape, visible, write } from "./words.js";
 
@@ -62,9 +63,10 @@ export class Head {
 
   /** @param {any} gap */
   gap({ reason, skipped = {} }) {
-    const now = this.page.client.now();
+    const { client } = this.page;
+    const now = client.now();
     if (reason === "epoch_changed") {
-      this.notice(`The gateway was restarted at ${clock(now, now)}: values are complete, the log has a gap`);
+      this.restarted(clock(now, now), values(client));
     } else if (reason === "slow_consumer") {
       const names = Object.entries(skipped).map(([type, n]) => `${plain(/** @type {number} */ (n))} of ${visible(type)}`);
       const what = names.length > 4 ? [...names.slice(0, 4), "…"] : names;
@@ -72,6 +74,18 @@ export class Head {
     } else if (reason === "history_truncated") {
       this.notice("This page was away for too long to be told what it missed: values are complete, the log has a gap");
     }
+  }
+
+  /** Tell it, and which values of before there are no more. @param {string} at @param {any[]} before */
+  async restarted(at, before) {
+    const { client } = this.page;
+    await Promise.all([client.ready(), this.page.refresh()]).catch(() => {});
+    const isPolled = (/** @type {any} */ value) => sourceOf(this.page, value) !== undefined; // then it may come yet
+    const gone = before.filter((value) => !isPolled(value) && !valueOf(client, value.type, value.key));
+    const names = gone.map((value) => visible(nameOf(value)));
+    const what = names.length > 4 ? [...names.slice(0, 4), "…"] : names;
+    const lost = names.length ? `. ${counted(names.length, "value")} of before ${names.length === 1 ? "is" : "are"} gone: ${what.join(", ")}` : "";
+    this.notice(`The gateway was restarted at ${at}: values are complete, the log has a gap${lost}`);
   }
 
   /** @param {string} text @param {string} [level] */

@@ -202,7 +202,7 @@ class List {
   /** @param {readonly import("./journal.js").Line[]} all oldest first */
   paint(all) {
     this.measure();
-    write(this.none, "Nothing has come yet that matches.");
+    write(this.none, this.page.paused ? "Nothing had come that matches when you paused." : "Nothing has come yet that matches.");
     this.none.hidden = all.length > 0;
     const newest = all.at(-1)?.n ?? 0;
     const isHeld = performance.now() - this.touchedAt < STILL_MS && this.newest && newest > this.newest;

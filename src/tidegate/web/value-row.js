@@ -75,6 +75,7 @@ class ValueRow {
     this.link.href = addressOf(value);
     for (const slot of this.slots) slot.longest = 0;
     this.shownData = Symbol("nothing");
+    this.textAt = 0; // its text is of the value that the row showed before
   }
 
   /** @param {any} value @param {Context} context */
@@ -139,7 +140,7 @@ class ValueRow {
   paintAge(value, { now, sources, page }) {
     const at = askedAt(value);
     const source = sources.get(value.type);
-    const isUnchanged = value.state === "fresh" && source?.on_change;
+    const isUnchanged = isToldOnChange(value, source);
     if (this.age.dateTime !== (at ?? "")) this.age.dateTime = at ?? "";
     write(this.age, isUnchanged ? `within ${span(Math.ceil(source.max_age_s))}` : ageOf(at, now, page.showsAbsolute));
     const note = this.isHeld ? "held while selected" : isUnchanged && now - value.changedAt >= 1000 ? `same for ${span((now - value.changedAt) / 1000)}` : "";
@@ -180,6 +181,11 @@ export function addressOf({ type, key }) {
   return `#/value/${encodeURIComponent(type)}${key ? `/${encodeURIComponent(key)}` : ""}`;
 }
 
+/** Whether it is fresh, though its event is old: what has not changed is not sent again; so it is with the items of a list. @param {any} value @param {any} source */
+function isToldOnChange({ state, key, seq }, source) {
+  return state === "fresh" && source && (source.on_change || key !== null || seq === null);
+}
+
 /** When the answer was asked for that a value is; of what was published, when that was. @param {any} value */
 function askedAt({ as_of: asOf, stale, timestamp }) {
   return asOf ?? (stale === null ? timestamp : null);
@@ -216,7 +222,7 @@ export function whyParts(value, page, now) {
 export function ageInWords(value, source, now, isAbsolute) {
   const at = askedAt(value);
   if (!at) return "no answer yet";
-  if (value.state === "fresh" && source?.on_change) {
+  if (isToldOnChange(value, source)) {
     const same = span((now - value.changedAt) / 1000);
     return `unchanged for ${same}, checked within ${span(Math.ceil(source.max_age_s))}`;
   }

@@ -71,7 +71,7 @@ class Model {
   hasAWhim() {
     if (this.random() > 0.02 || this.isEnding) return;
     this.whims += 1;
-    this.pick([() => this.client.reconnect(), () => this.leaves(), () => this.happenings.follows[1]()])();
+    this.pick([() => this.client.reconnect(), () => this.leaves(), () => this.follows()])();
   }
 
   // What a client sends takes a while.
@@ -99,9 +99,9 @@ class Model {
     return {
       publishes: [6, () => this.publishes()],
       logs: [6, () => this.soon(() => gateway.publishes({ type: "log", retain: false, data: (this.logged += 1) }))],
-      follows: [4, (pattern = this.pick(PATTERNS)) => this.offs.has(pattern) || this.offs.set(pattern, client.on(pattern, () => {}))],
+      follows: [4, () => this.follows()],
       leaves: [3, () => this.leaves()],
-      "leaves and follows": [2, () => this.leavesAndFollows()],
+      "leaves and follows": [5, () => this.leavesAndFollows()],
       cuts: [3, () => gateway.cuts(this.pick([1006, 1001, 1012, 4408]))],
       stops: [1, () => this.stops()],
       starts: [2, () => this.starts()],
@@ -133,7 +133,12 @@ class Model {
     const key = this.pick(["k", "l"]);
     const stale = this.pick([true, false, false, undefined]);
     const told = stale === undefined ? {} : { source: "e", stale, as_of: iso(this.world.serverTime) };
-    this.soon(() => this.world.gateway.publishes({ type, key, data: this.random(), ...told, ...(this.random() < 0.2 && { gone: true }) }));
+    const gone = this.random() < 0.2 ? { gone: true } : {};
+    this.soon(() => this.world.gateway.publishes({ type, key, data: this.random(), ...told, ...gone }));
+  }
+
+  follows(pattern = this.pick(PATTERNS)) {
+    if (!this.offs.has(pattern)) this.offs.set(pattern, this.client.on(pattern, () => {}));
   }
 
   leaves(pattern = this.pick([...this.offs.keys()])) {
@@ -152,7 +157,7 @@ class Model {
     this.leaves(pattern);
     await this.world.settles();
     for (let n = 0; n < 3; n++) this.publishes();
-    this.offs.set(pattern, this.client.on(pattern, () => {}));
+    this.follows(pattern);
     await this.world.settles();
     gateway.take = take;
     for (const given of late) if (gateway.isUp) take(...given);
@@ -267,7 +272,8 @@ class Model {
     await this.waits(40_000);
     assert.equal(client.status.state, "live", `in the end it is ${client.status.state}: ${client.status.reason}`);
     this.check();
-    const wanted = [...world.gateway.retained.values()].filter(({ type }) => [...this.offs.keys()].some((pattern) => matches(pattern, type)));
+    const isWanted = ({ type }) => [...this.offs.keys()].some((pattern) => matches(pattern, type));
+    const wanted = [...world.gateway.retained.values()].filter(isWanted);
     const names = (list) => list.map(({ type, key, seq }) => `${type} ${key} ${seq}`).sort();
     assert.deepEqual(names(this.values), names(wanted), "in the end the store has everything, and nothing else");
     assert.deepEqual(world.errors, []);

@@ -57,8 +57,8 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
         """Whether all items have to be published after `said`: the verdict changed, or the outage that made them stale.
 
         While a breaker is not closed, all stale data behind it says so, with the same cause. And data that was polled
-        must no longer say that it was restored, nor a source whose first call had not ended that there is no reason. Any
-        other change of the reason is only told with data that is published anyway.
+        must no longer say that it was restored, nor a source whose first call had not ended that there is no reason.
+        Any other change of the reason is only told with data that is published anyway.
         """
         if (said.stale, said.expired) != (self.stale, self.expired):
             return True
