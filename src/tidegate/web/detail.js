@@ -48,7 +48,7 @@ class Detail {
     this.fields = make("div", { className: "field-list" });
     this.noFields = make("p", { className: "quiet" });
     this.noEvents = make("p", { className: "quiet" }, "None since this page was opened.");
-    this.follow = make("div");
+    this.follow = make("div", { className: "follow" });
     this.element = make("section", { className: "detail" }, this.top(), this.columns());
   }
 
