@@ -212,8 +212,8 @@ export function outageText(spans) {
     else if (state !== "closed") open += to - from;
   }
   if (unknown >= TIMELINE_MS) return "nothing is known of the last 30 min";
-  const whole = unknown < 60_000 ? "the last 30 min" : `the ${span((TIMELINE_MS - unknown) / 1000)} that are known`;
-  return open ? `not closed for ${span(open / 1000)} of ${whole}` : `closed all of ${whole}`;
+  const whole = unknown < 60_000 ? "the last 30 min" : `the last ${span((TIMELINE_MS - unknown) / 1000)} (not known before)`;
+  return open ? `not closed for ${span(open / 1000)} of ${whole}` : `closed for all of ${whole}`;
 }
 
 /**

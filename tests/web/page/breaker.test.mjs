@@ -124,10 +124,10 @@ test("while the gateway was away nothing is known, not even after its restart", 
 
 test("the timeline in words", () => {
   const span = (from, to, state) => ({ from: from * MIN, to: to * MIN, state });
-  assert.equal(outageText([span(0, 30, "closed")]), "closed all of the last 30 min");
+  assert.equal(outageText([span(0, 30, "closed")]), "closed for all of the last 30 min");
   assert.equal(outageText([span(0, 30, "unknown")]), "nothing is known of the last 30 min");
   assert.equal(outageText([span(0, 26, "closed"), span(26, 30, "open")]), "not closed for 4 min of the last 30 min");
-  assert.equal(outageText([span(0, 28, "unknown"), span(28, 30, "closed")]), "closed all of the 2 min that are known");
+  assert.equal(outageText([span(0, 28, "unknown"), span(28, 30, "closed")]), "closed for all of the last 2 min (not known before)");
 });
 
 test("what needs attention comes first", () => {
