@@ -59,8 +59,15 @@ const commands = {
     input.close();
     process.stdin.destroy();
     client.close();
+    if (transport !== "websocket") setTimeout(leave, 500);
   },
 };
+
+// After a stream was aborted, the fetch of Node connects once more, and waits for the server to close that: leave it.
+function leave() {
+  const isOurs = (name) => !["PipeWrap", "TCPSocketWrap", "Timeout"].includes(name);
+  process.exit(process.getActiveResourcesInfo().some(isOurs) ? 1 : 0);
+}
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {
   const [name, argument] = line.split(" ");
