@@ -133,7 +133,7 @@ async def scene(browser: Browser, port: int, backends: dict[str, ScriptedBackend
     )
     page = await context.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    await page.clock.install(time=datetime.fromtimestamp(BEGINNING - 1, UTC))
+    await page.clock.install(time=datetime.fromtimestamp(BEGINNING - 60, UTC))
     await page.clock.pause_at(datetime.fromtimestamp(BEGINNING, UTC))
     await page.add_init_script("Math.random = () => 0.5")
     it = Scene(page, port, backends)

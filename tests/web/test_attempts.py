@@ -8,7 +8,7 @@ back after failures, and the page therefore looks at the session first.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
@@ -82,7 +82,7 @@ async def opened(browser: Browser, url: str, *, random: float) -> AsyncIterator[
     context = await browser.new_context()
     page = await context.new_page()
     await page.clock.install(time=datetime.now(UTC))
-    await page.clock.pause_at(datetime.now(UTC))
+    await page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))  # it goes on until then, and never back
     await page.add_init_script(f"Math.random = () => {random}")
     it = Opened(page)
     try:
