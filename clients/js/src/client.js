@@ -350,10 +350,8 @@ export class Client {
       if (data.reason !== "slow_consumer") this.#values.newRound();
       this.#miss(data);
     } else if (type === "unsubscribed") {
-      this.#values.synced();
-      this.#answered();
-    }
-    else if (type === "error" && this.#asked && message.id === this.#askId) this.#refused(data);
+      this.#synced();
+    } else if (type === "error" && this.#asked && message.id === this.#askId) this.#refused(data);
   }
 
   /** @param {any} event */

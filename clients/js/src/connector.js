@@ -9,7 +9,7 @@ import { askSession } from "./session.js";
 import { Tokens } from "./tokens.js";
 
 /** @import { Options, Session, Status } from "../../../src/tidegate/web/client.d.ts" */
-/** @import { End, Link, LinkEvents } from "./links.js" */
+/** @import { End, Link } from "./links.js" */
 
 /**
  * @typedef {{ patterns(): string[], covered(types: readonly string[]): void, received(message: any): void, synced(): void,
