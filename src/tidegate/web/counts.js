@@ -85,9 +85,16 @@ export function count(all, status) {
  * @property {number} sources @property {number} notCurrent
  */
 
+/** @type {WeakMap<any, Map<string, any>>} */
+const sourcesOf = new WeakMap(); // of each status, its sources by type
+
 /** What the gateway's status says of a value's source; undefined if it has none. @param {any} page @param {any} value */
 export function sourceOf({ status }, { type }) {
-  return status?.sources.find((/** @type {any} */ source) => source.type === type);
+  if (!status) return undefined;
+  if (!sourcesOf.has(status)) {
+    sourcesOf.set(status, new Map(status.sources.map((/** @type {any} */ source) => [source.type, source])));
+  }
+  return sourcesOf.get(status)?.get(type);
 }
 
 /**
