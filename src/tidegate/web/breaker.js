@@ -221,7 +221,7 @@ export function outageText(spans) {
  * @param {{ type: string, backend: string }} source
  * @param {{ has(name: string): boolean }} names
  */
-export function breakerOf({ type, backend }, names) {
+export function breakerNameOf({ type, backend }, names) {
   const own = `${backend}/${type}`;
   return names.has(own) ? own : backend;
 }

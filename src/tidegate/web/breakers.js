@@ -1,7 +1,7 @@
 // The section with a card for each circuit breaker: its state, what happens next, and what it did in 30 minutes.
 // What a breaker is and how that is said is in breaker.js, the commands of operators in breaker-command.js.
 
-import { Breaker, breakerOf, failuresText, moveWord, nextText, outageText, reasonText, stateText } from "./breaker.js";
+import { Breaker, breakerNameOf, failuresText, moveWord, nextText, outageText, reasonText, stateText } from "./breaker.js";
 import { Commands } from "./breaker-command.js";
 import { values } from "./counts.js";
 import { clock, counted } from "./format.js";
@@ -129,7 +129,7 @@ class Breakers {
     for (const name of [...this.cards.keys()]) if (!names.has(name)) this.remove(name);
     this.sources = new Map();
     for (const source of status.sources) {
-      const name = breakerOf(source, names);
+      const name = breakerNameOf(source, names);
       if (!this.sources.has(name)) this.sources.set(name, []);
       this.sources.get(name)?.push(source);
     }

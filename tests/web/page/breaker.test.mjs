@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  Breaker, breakerOf, failuresText, nextText, outageText, reasonText, stateText,
+  Breaker, breakerNameOf, failuresText, nextText, outageText, reasonText, stateText,
 } from "../../../src/tidegate/web/breaker.js";
 import { spans } from "../../../src/tidegate/web/spark.js";
 
@@ -147,8 +147,8 @@ test("a reason or state that is new is shown as it is", () => {
 
 test("a source is judged by its own breaker, or by that of its backend", () => {
   const names = new Set(["disks", "disks/storage.update"]);
-  assert.equal(breakerOf({ type: "storage.update", backend: "disks" }, names), "disks/storage.update");
-  assert.equal(breakerOf({ type: "storage.list", backend: "disks" }, names), "disks");
+  assert.equal(breakerNameOf({ type: "storage.update", backend: "disks" }, names), "disks/storage.update");
+  assert.equal(breakerNameOf({ type: "storage.list", backend: "disks" }, names), "disks");
 });
 
 test("an answer from before a breaker opened does not say that it has no failures", () => {
