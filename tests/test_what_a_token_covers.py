@@ -164,6 +164,25 @@ class TestPoll:
                     await asyncio.sleep(0)
             assert sorted(backends["engine"].asked[1:]) == ["secret.load", "secret.own", "system.status"]
 
+    async def test_asks_for_one_source_if_it_is_covered(self) -> None:
+        async with house() as (running, backends):
+            path = "/api/v1/backends/engine/poll?source="
+            for name in ("secret.load", "nope", "system.status&source=secret.own"):
+                answer = await ask(running, "POST", path + name)
+                assert answer.status == 404
+                wanted = name.rpartition("=")[2]
+                assert answer.json["detail"] == f"expected a source of 'engine' (system.status), got {wanted!r}"
+            assert backends["engine"].asked == []
+            assert (await ask(running, "POST", f"{path}secret.load", token="all")).status == 202
+            async with asyncio.timeout(PATIENCE_S):
+                while not backends["engine"].asked:
+                    await asyncio.sleep(0)
+            assert (await ask(running, "POST", f"{path}system.status")).status == 202
+            async with asyncio.timeout(PATIENCE_S):
+                while len(backends["engine"].asked) < 2:
+                    await asyncio.sleep(0)
+            assert backends["engine"].asked == ["secret.load", "system.status"]
+
     @pytest.mark.parametrize("name", ["vault", "nope"])
     async def test_without_a_covered_source_there_is_no_such_backend(self, name: str) -> None:
         async with house() as (running, backends):

@@ -420,7 +420,17 @@ async def test_poll() -> None:
         answer = await gate.ask("POST", "/api/v1/backends/engine/poll")
         assert (answer.status, answer.json) == (202, {"backend": "engine"})
         check_problem(await gate.ask("POST", "/api/v1/backends/nope/poll"), 404, "'nope'")
-    assert gate.supervisor.polled == ["engine"]
+    assert gate.supervisor.polled == [("engine",)]
+
+
+async def test_poll_of_one_source() -> None:
+    path = "/api/v1/backends/engine/poll"
+    async with serving() as gate:
+        for query in ("?source=system.status", "?source=system.status&source=system.status"):
+            assert (await gate.ask("POST", path + query)).status == 202
+        for unknown in ("nope", "storage.update", "system.*", "system.status,system.status", ""):
+            check_problem(await gate.ask("POST", f"{path}?source=system.status&source={unknown}"), 404, f"'{unknown}'")
+    assert gate.supervisor.polled == [("engine", "system.status"), ("engine", "system.status", "system.status")]
 
 
 async def test_clients() -> None:

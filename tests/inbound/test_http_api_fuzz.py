@@ -16,6 +16,7 @@ request-timeout = 20.0
 [dictionaries]
 breakers.values = ["engine", "disks", "disks/storage.update"]
 backends.values = ["engine", "disks"]
+sources.values = ["system.status", "storage.update"]
 types.values = ["app.known", "app.known", "app.known", "system.status", "source.freshness"]
 
 [parameters]
@@ -28,6 +29,7 @@ parameters.name = { dictionary = "breakers", probability = 0.7 }
 [[operations]]
 include-operation-id = "poll"
 parameters.name = { dictionary = "backends", probability = 0.7 }
+parameters.source = { dictionary = "sources", probability = 0.7 }
 
 [[operations]] # patterns may be too long, which their schema cannot say
 include-operation-id = "event_stream"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -80,7 +80,7 @@ class FakeSupervisor:
     status: ReadinessStatus = "ready"
     stale: int = 0
     commands: list[tuple[str, str, str]] = field(default_factory=list)
-    polled: list[str] = field(default_factory=list)
+    polled: list[tuple[str, ...]] = field(default_factory=list)
     fails: Exception | None = None
 
     def readiness(self) -> Readiness:
@@ -132,10 +132,13 @@ class FakeSupervisor:
         self.commands.append((name, action, by))
         return view
 
-    async def poll(self, backend: str, allowed: PatternSet) -> None:
-        if backend not in {source.backend for source in self.sources(allowed)}:
+    async def poll(self, backend: str, allowed: PatternSet, *, only: Collection[str]) -> None:
+        known = {source.type for source in self.sources(allowed) if source.backend == backend}
+        if not known:
             raise UnknownName(f"expected a backend, got {backend!r}")
-        self.polled.append(backend)
+        if unknown := set(only) - known:
+            raise UnknownName(f"expected a source, got {sorted(unknown)}")
+        self.polled.append((backend, *only))
 
 
 @dataclass

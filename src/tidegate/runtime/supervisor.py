@@ -5,7 +5,7 @@ everything that runs is cancelled. A drain comes before that, and closing the pa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
 
@@ -131,13 +131,20 @@ class Supervisor:
         log.info("operator command done", breaker=name, action=action, by=by, state=view.state.value)
         return view
 
-    async def poll(self, backend: str, allowed: PatternSet = EVERYTHING) -> None:
-        """Poll the covered sources of `backend` now. Raises `UnknownName` if there are none."""
+    async def poll(self, backend: str, allowed: PatternSet = EVERYTHING, *, only: Collection[str] = ()) -> None:
+        """Poll the covered sources of `backend` now; of these only those of the types `only`, if it names any.
+
+        Raises `UnknownName` if there are none, or if one of `only` is not among them. Then none is polled.
+        """
         covered = {name: list(filter(allowed.matches, poller.event_types)) for name, poller in self._pollers.items()}
         if not covered.get(backend):
             known = sorted(name for name, types in covered.items() if types)
             raise UnknownName(f"expected the name of a backend{_listed(known)}, got {backend[:255]!r}")
-        self._pollers[backend].poll_now(covered[backend])
+        for event_type in only:
+            if event_type not in covered[backend]:
+                known = sorted(covered[backend])
+                raise UnknownName(f"expected a source of {backend!r}{_listed(known)}, got {event_type[:255]!r}")
+        self._pollers[backend].poll_now(only or covered[backend])
 
     def _interest_changed(self) -> None:
         for poller in self._pollers.values():

@@ -48,12 +48,12 @@ class RunningGateway:
         draft = Draft(type=event_type, data=raw(data), key=key, retain=retain)
         return await self.app.gateway.publishers.publish([draft], UNRESTRICTED)
 
-    async def poll(self, backend: str) -> None:
-        """Poll the sources of `backend` now, if its breaker permits. The results come as events.
+    async def poll(self, backend: str, *event_types: str) -> None:
+        """Poll the sources of `backend` now, or only those of `event_types`, if their breaker permits.
 
-        Raises `UnknownName`.
+        The results come as events. Raises `UnknownName`.
         """
-        await self.app.supervisor.poll(backend)
+        await self.app.supervisor.poll(backend, only=event_types)
 
     async def command(self, breaker: str, action: str) -> BreakerView:
         """``force-open``, ``force-closed`` or ``reset`` a breaker. Raises `UnknownName`."""

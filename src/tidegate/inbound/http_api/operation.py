@@ -30,7 +30,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A text parameter. `schema` is added to its JSON schema."""
+    """A text parameter. `schema` is added to its JSON schema, and may say that it is a list of texts."""
 
     name: str
     place: str

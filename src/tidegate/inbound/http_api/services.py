@@ -1,7 +1,7 @@
 """What the routes depend on, and how they find it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import msgspec
@@ -43,7 +43,7 @@ class Steering(Protocol):
 
     async def command(self, name: str, action: str, *, by: str, allowed: PatternSet) -> BreakerView: ...
 
-    async def poll(self, backend: str, allowed: PatternSet) -> None: ...
+    async def poll(self, backend: str, allowed: PatternSet, *, only: Collection[str]) -> None: ...
 
 
 class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):

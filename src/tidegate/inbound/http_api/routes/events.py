@@ -17,6 +17,7 @@ from tidegate.inbound.http_api.routes.parameters import (
     LAST_EVENT_ID_QUERY,
     PROTOCOL,
     SINCE,
+    SOURCES,
     SUBPROTOCOL,
     TOKEN,
     TYPES,
@@ -147,20 +148,27 @@ async def event_stream(request: ApiRequest) -> ASGIApp:
     opt=documented(
         Operation(
             name="poll",
-            summary="Something changed at a backend: poll its sources now, as far as the token covers them. While the"
-            " breaker of one of them is open, its probe goes now, unless the breaker is forced or the backend asked for"
-            " a pause: at most once in 10 s per breaker",
+            summary="Something changed at a backend: poll its sources now, or those that are named, as far as the token"
+            " covers them. While the breaker of one of them is open, its probe goes now, unless the breaker is forced"
+            " or the backend asked for a pause: at most once in 10 s per breaker",
             role=Role.PUBLISHER,
             answers={
                 202: Content("They are polled now, as far as the breaker permits; else nothing changes", answers.Polled)
             },
-            refusals={404: "There is no backend with this name and a source that the token covers"},
-            parameters=(Parameter(name="name", place="path", description="A backend's name"),),
+            refusals={
+                404: "There is no backend with this name and a source that the token covers, or a `source` is not one"
+                " of these: then nothing is polled"
+            },
+            parameters=(Parameter(name="name", place="path", description="A backend's name"), SOURCES),
         )
     ),
 )
-async def poll(request: ApiRequest, name: FromPath[str]) -> answers.Polled:
-    await services(request).supervisor.poll(name, request.auth.grant.allowed)
+async def poll(
+    request: ApiRequest,
+    name: FromPath[str],
+    event_types: Annotated[list[str] | None, QueryParameter(name="source")] = None,
+) -> answers.Polled:
+    await services(request).supervisor.poll(name, request.auth.grant.allowed, only=event_types or ())
     return answers.Polled(name)
 
 

@@ -49,6 +49,12 @@ SUBPROTOCOL = Parameter(
     description="`tidegate.v1` and, if no other header can be set, `tidegate.token.` followed by a token in base64url."
     " Takes precedence over `token`",
 )
+SOURCES = Parameter(
+    name="source",
+    place="query",
+    description="The type of a source of this backend: only this one is polled. May be repeated. Absent: all of them",
+    schema={"type": "array", "items": {"type": "string", **EVENT_TYPE_SCHEMA}},
+)
 TOKEN = Parameter(
     name="token", place="query", description="A token, if headers cannot be set. A header takes precedence"
 )
