@@ -532,6 +532,53 @@ async def test_a_hint_polls_at_once() -> None:
 
 
 @virtual
+async def test_any_number_of_hints_during_a_call_lead_to_one_more_after_it() -> None:
+    """The answer that is under way may be older than the change."""
+    house = House(source(interval_s=3600.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        house.backend.exchanges.clear()
+        house.backend.delay_s = 1.0
+        await house.supervisor.poll("engine")
+        await asyncio.sleep(0.5)
+        for _ in range(1000):
+            await house.supervisor.poll("engine", only=["a.status"])
+        assert len(house.backend.exchanges) == 1
+        await asyncio.sleep(10.0)
+    first, second = times(house.backend)
+    assert second - first == pytest.approx(1.0, abs=0.01)
+
+
+@virtual
+async def test_hints_before_a_call_is_sent_lead_to_no_more() -> None:
+    house = House(source("a.status", interval_s=3600.0), source("b.status", interval_s=3600.0), connections=1)
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        house.backend.exchanges.clear()
+        house.backend.delay_s = 1.0
+        await house.supervisor.poll("engine", only=["a.status"])
+        await asyncio.sleep(0.5)
+        for _ in range(3):  # it waits for the one connection
+            await house.supervisor.poll("engine", only=["b.status"])
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(10.0)
+    assert [exchange.methods for exchange in house.backend.exchanges] == [["a.status"], ["b.status"]]
+
+
+@virtual
+async def test_a_hint_for_one_source_asks_no_other() -> None:
+    house = House(source("a.status", interval_s=3600.0), source("b.status", interval_s=3600.0))
+    async with house.supervisor.running():
+        await asyncio.sleep(2.0)
+        house.backend.exchanges.clear()
+        await house.supervisor.poll("engine", only=["b.status", "b.status"])
+        with pytest.raises(UnknownName, match=r"a source of 'engine' \(a.status, b.status\), got 'c.status'"):
+            await house.supervisor.poll("engine", only=["a.status", "c.status"])
+        await asyncio.sleep(1.0)
+    assert [exchange.methods for exchange in house.backend.exchanges] == [["b.status"]]
+
+
+@virtual
 async def test_time_alone_makes_a_value_too_old_to_show() -> None:
     house = House(source(interval_s=100.0, max_stale_s=130.0))
     async with house.supervisor.running():

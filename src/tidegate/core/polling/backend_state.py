@@ -163,6 +163,8 @@ class BackendState:
         for name in dict.fromkeys(source.plan.breaker for source in covered):
             self._breakers[name].poke(now)
         self._accounts.poke(covered, now)
+        for source in covered:
+            source.calls.note_change()
         self._lineup.ask(covered)
 
     def interest_changed(self, is_wanted: Callable[[str], bool], now: Instant) -> bool:

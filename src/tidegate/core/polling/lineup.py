@@ -252,6 +252,7 @@ class Lineup:
             self._repetitions.ended()
         self._catching_up.ended(turn)
         self.probing.ended(turn)
+        self.ask([source for source in turn.group if source.calls.take_change()])
 
     def _add(self, ready: Sequence[Source], breaker: Breaker, why: Why, *, ticks: Collection[Source] = ()) -> None:
         for group in [ready] if self._plan.batch and ready else [[source] for source in ready]:

@@ -19,6 +19,7 @@ class SourceCalls:
     """The calls of one source, each of which may take `timeout_s`."""
 
     __slots__ = (
+        "_has_changed",
         "_timeout_s",
         "end",
         "failed_alone",
@@ -55,6 +56,7 @@ class SourceCalls:
         """Whether `refused_secret` is known. Secrets are not carried to another process."""
         self.waits_until = LONG_AGO
         """Until when it waits because of that."""
+        self._has_changed = False  # what it tells, since its call under way was sent
         self._timeout_s = timeout_s
 
     @classmethod
@@ -92,11 +94,21 @@ class SourceCalls:
     def sent(self, now: Instant, *, at_tick: bool) -> None:
         """A call is sent now, because a tick was due or between two ticks."""
         self.last_sent = now.mono
+        self._has_changed = False
         self.tick_refused = False
         if not at_tick:
             self.last_off_grid = now.mono
         self.speaks_for_tick = False
         self.end.begin(now.mono + self._timeout_s)
+
+    def note_change(self) -> None:
+        """What it tells has changed just now: the answer to a call that was sent may be older than that."""
+        self._has_changed = self.in_flight
+
+    def take_change(self) -> bool:
+        """Whether it has to be asked once more, now that its turn has ended. Any number of changes count as one."""
+        has_changed, self._has_changed = self._has_changed, False
+        return has_changed
 
     def end_turn(self) -> None:
         """Its turn has ended or was withdrawn: it may be asked again."""
