@@ -10,16 +10,18 @@ import time
 import msgspec
 
 from tidegate.core.instant import Instant
-from tidegate.core.payload import compact, keyed_items
+from tidegate.core.payload import compact
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.source_values import SourceSpec
+from tidegate.core.shaping import Shape, shaped
 
 BREAKER = BreakerRules(failure_threshold=5, open_s=5.0, open_max_s=300.0, probe_deadline_s=3.0)
 SPEC = SourceSpec(
     type="compression.update", backend="engine", interval_s=1.0, timeout_s=2.0, on_change=True, keyed=True
 )
+SHAPE = Shape(items=("/jobs",), key=(("id",),))
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def row(keys: int, ticks: int) -> str:
         began = time.process_time()
         compacted = compact(answer)
         split_at = time.process_time()
-        value = keyed_items(compacted, items="/jobs", key="id")
+        value = shaped(compacted, SHAPE, event_bytes=len(compacted))
         compared_at = time.process_time()
         now = Instant(float(tick), float(tick))
         update = freshness.answered(tick + 1, sent=now, value=value, now=now, breaker=breaker)

@@ -184,9 +184,15 @@ KEYS: Final[dict[str, Wired]] = {
         7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),
     "sources.*.on_change": at(True, "Poller.plan.sources.0.spec.on_change"),
-    "sources.*.select": at("/result", "Poller.plan.sources.0.select"),
-    "sources.*.items": at("/others", "Poller.plan.sources.0.items"),
-    "sources.*.key": at("name", "Poller.plan.sources.0.key"),
+    "sources.*.select": at("/result", "Poller.plan.sources.0.shape.select"),
+    "sources.*.items": at("/others", "Poller.plan.sources.0.shape.items", as_=["/others"]),
+    "sources.*.key": at("name", "Poller.plan.sources.0.shape.key", as_=[["name"]]),
+    "sources.*.fields": Wired(
+        {"a": "/b"},
+        {"Poller.plan.sources.0.shape.fields": GONE, "Poller.plan.sources.0.shape.fields.a": "/b"},
+    ),
+    "sources.*.ignore": at(["/t"], "Poller.plan.sources.0.shape.ignore"),
+    "sources.*.missing": at("null", "Poller.plan.sources.0.shape.missing"),
     "sources.*.stale_repeat": at(False, "Poller.plan.sources.0.spec.stale_repeat"),
     "sources.*.max_stale_s": at(7.5, "Poller.plan.sources.0.spec.max_stale_s"),
     "sources.*.breaker": at("own", "Poller.plan.sources.0.breaker", as_="b/s"),
@@ -197,8 +203,8 @@ KEYS: Final[dict[str, Wired]] = {
             "Poller.plan.sources": [],
             "Poller 2.plan.sources.0.spec.type": "s",
             "Poller 2.plan.sources.0.spec.keyed": True,
-            "Poller 2.plan.sources.0.items": "/items",
-            "Poller 2.plan.sources.0.key": "id",
+            "Poller 2.plan.sources.0.shape.items": ["/items"],
+            "Poller 2.plan.sources.0.shape.key": [["id"]],
             "Poller 2.plan.sources.1": {
                 "spec": {
                     "type": "u",
@@ -212,9 +218,14 @@ KEYS: Final[dict[str, Wired]] = {
                 },
                 "call": {"method": "m", "params": "{}"},
                 "breaker": "c",
-                "select": "",
-                "items": "",
-                "key": None,
+                "shape": {
+                    "select": "",
+                    "items": None,
+                    "key": [],
+                    "fields": None,
+                    "missing": "error",
+                    "ignore": [],
+                },
                 "idle_interval_s": None,
             },
         },
@@ -304,6 +315,7 @@ REPLACED: Final = {
         "backends.c.polling.sources",
         "backends.c.polling.sources.s.",
     },
+    "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},
     "auth.mode": {"api.auth", "authentication."},
 }
 """What changes in a plan where a part is replaced by one of another kind, or a source moves: what ends in a dot, with

@@ -32,7 +32,8 @@ from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET
 from tidegate.core.delivery.session import Close, Effect, SessionLimits, StreamSession
 from tidegate.core.envelope import encode_draft, encode_snapshot, event_at
 from tidegate.core.events import Draft, Position
-from tidegate.core.payload import check_pointer, compact, keyed_items, select
+from tidegate.core.payload import compact
+from tidegate.core.shaping import Shape, check_pointer, select, shaped
 from tidegate.core.topics import PatternSet, check_event_type, check_pattern
 from tidegate.errors import (
     AccessRefused,
@@ -98,7 +99,7 @@ def read_result(data: bytes) -> None:
             with contextlib.suppress(InvalidResponse):
                 json.loads(bytes(select(whole, pointer)))
         with contextlib.suppress(InvalidResponse):
-            assert all(keyed_items(whole, items="/agents", key="id"))
+            assert all(shaped(whole, Shape(items=("/agents",), key=(("id",),)), event_bytes=len(whole)))
 
 
 def parsed(data: bytes) -> object:

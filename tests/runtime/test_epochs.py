@@ -11,6 +11,7 @@ from simulation.bus import NONE, Troubles, UnsteadyBus
 
 from tidegate.core.access.grant import UNRESTRICTED
 from tidegate.core.delivery.framing import WEBSOCKET
+from tidegate.core.shaping import Shape
 from tidegate.core.topics import PatternSet
 from tidegate.errors import Disconnected
 
@@ -47,7 +48,7 @@ def values(received: list[dict[str, Any]]) -> dict[tuple[str, str | None], dict[
 async def test_a_new_client_finds_values_that_do_not_change_though_nothing_is_polled() -> None:
     house, bus = unsteady(
         source("a.status", on_change=True, interval_s=3600.0),
-        source("b.jobs", on_change=True, interval_s=3600.0, items="", key="id"),
+        source("b.jobs", on_change=True, interval_s=3600.0, shape=Shape(items=("",), key=(("id",),))),
     )
     house.backend.script = lambda call: [{"id": "1"}, {"id": "2"}] if call.method == "b.jobs" else {"ok": True}
     async with house.supervisor.running():
@@ -132,7 +133,7 @@ def test_whatever_was_under_way_everything_is_there_again_soon(troubles: Trouble
 
 @virtual
 async def test_an_item_that_the_bus_publishes_late_does_not_stay_when_it_is_gone() -> None:
-    house, bus = unsteady(source("j.jobs", interval_s=3600.0, items="", key="id"))
+    house, bus = unsteady(source("j.jobs", interval_s=3600.0, shape=Shape(items=("",), key=(("id",),))))
     items = [{"id": "1"}]
     house.backend.script = lambda call: items
     house.backend.delay_s = 0.01

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from tidegate.core.events import Draft
 from tidegate.core.instant import from_rfc3339
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.shaping import Shape
 from tidegate.errors import BusError, BusRefused, BusUnknown, Disconnected, HttpStatus
 from tidegate.runtime.lanes import RETRY_S
 from tidegate.runtime.poller import BackendPoller
@@ -118,7 +119,7 @@ def live(
             breaker=breaker,
             stale_repeat=False,
             on_change=name == "b.x",
-            **({"items": "", "key": "id"} if name == "d.x" else {}),
+            shape=Shape(items=("",), key=(("id",),)) if name == "d.x" else None,
         )
         for (name, breaker), interval_s in zip(BREAKERS.items(), (0.5, 1.0, 0.7, 0.9), strict=True)
     ]
@@ -449,7 +450,7 @@ async def test_a_value_that_was_refused_is_not_lost_to_a_tick_before_its_repetit
     refusals: list[BusError] = []
     house = House(
         source("a.x", interval_s=0.3, on_change=True),
-        source("j.x", interval_s=0.3, items="", key="id"),
+        source("j.x", interval_s=0.3, shape=Shape(items=("",), key=(("id",),))),
         bus=lambda to: HardBus(to, fails=lambda: refusals.pop() if refusals else None),
     )
     held: dict[str, object] = {"a.x": 1, "j.x": [{"id": "1"}, {"id": "K"}]}

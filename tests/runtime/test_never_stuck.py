@@ -18,6 +18,7 @@ from simulation.virtual import VirtualLoop
 
 from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.outcome import ClassifyPolicy
+from tidegate.core.shaping import Shape
 from tidegate.errors import ApplicationError, BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
 from tidegate.ports import Ask, Call
 
@@ -86,7 +87,7 @@ class Life:
             source(
                 name,
                 interval_s=interval_s,
-                select="/here",
+                shape=Shape(select="/here"),
                 breaker="engine/c.x" if own and name == "c.x" else "engine",
             )
             for name, interval_s in INTERVALS_S.items()

@@ -10,6 +10,7 @@ from fanout import snapshots_of
 from house import INTERVAL_S, TIMEOUT_S, House, source, stall, times, virtual
 from msgspec import Raw
 
+from tidegate.core.shaping import Shape
 from tidegate.errors import Disconnected
 from tidegate.ports import Call
 
@@ -85,7 +86,7 @@ async def test_a_tick_at_which_data_becomes_too_old_says_so_once() -> None:
 @virtual
 async def test_one_outage_tells_one_reason_whoever_is_behind_the_breaker() -> None:
     """Four sources hang together, and the third trips it; a keyed one is stale before, and one has nothing to say."""
-    agents = source("d.agents", key="id", interval_s=7.0)
+    agents = source("d.agents", shape=Shape(items=("",), key=(("id",),)), interval_s=7.0)
     house = House(
         *(source(f"{name}.status", interval_s=0.95 * TIMEOUT_S) for name in "abcf"), agents, source("e.status")
     )

@@ -12,6 +12,7 @@ from msgspec import Raw
 from structlog.testing import capture_logs
 
 from tidegate.core.instant import from_rfc3339, rfc3339
+from tidegate.core.shaping import Shape
 from tidegate.errors import ApplicationError, Disconnected, HttpStatus, UnknownName
 from tidegate.ports import Call, SavedValue
 from tidegate.testing import MemoryStore
@@ -338,7 +339,7 @@ async def test_nobody_subscribed_slows_polling_and_the_first_subscriber_quickens
 
 @virtual
 async def test_of_ten_thousand_keys_of_which_one_changes_per_tick_one_is_published_per_tick() -> None:
-    house = House(source(items="/jobs", key="id", on_change=True))
+    house = House(source(shape=Shape(items=("/jobs",), key=(("id",),)), on_change=True))
     items = [{"id": f"job-{number}", "bytes": 0} for number in range(10_000)]
     house.backend.script = lambda call: {"jobs": items}
     async with house.supervisor.running():
@@ -356,7 +357,7 @@ async def test_of_ten_thousand_keys_of_which_one_changes_per_tick_one_is_publish
 
 @virtual
 async def test_a_keyed_source_publishes_only_what_changed_and_what_went() -> None:
-    house = House(source(items="/agents", key="id"))
+    house = House(source(shape=Shape(items=("/agents",), key=(("id",),))))
     items = {f"k{n}": 0 for n in range(100)}
     house.backend.script = lambda call: {"agents": [{"id": key, "n": n} for key, n in items.items()]}
     async with house.supervisor.running():
@@ -371,7 +372,7 @@ async def test_a_keyed_source_publishes_only_what_changed_and_what_went() -> Non
 
 @virtual
 async def test_a_result_that_is_not_of_the_wanted_shape_is_an_invalid_response() -> None:
-    house = House(source(select="/a/b"))
+    house = House(source(shape=Shape(select="/a/b")))
     house.backend.script = lambda call: {"a": {"b": 3}}
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
@@ -386,7 +387,7 @@ async def test_a_result_that_is_not_of_the_wanted_shape_is_an_invalid_response()
 
 @virtual
 async def test_a_result_that_cannot_even_be_looked_at_is_an_invalid_response() -> None:
-    house = House(source("a.status", select="no pointer"), source("b.status"))
+    house = House(source("a.status", shape=Shape(select="no pointer")), source("b.status"))
     async with house.supervisor.running():
         await asyncio.sleep(3.5 * INTERVAL_S)
     assert [msgspec.json.decode(draft.data)["error_code"] for draft in house.of("rpc_error")] == [
@@ -400,7 +401,7 @@ async def test_no_error_outlives_its_exchange_with_the_answer_that_its_traceback
     def raising(call: Call) -> Raw:
         raise Disconnected("in mid-body")
 
-    house = House(source("a.status", select="/no/such"), source("b.status", interval_s=2 * INTERVAL_S))
+    house = House(source("a.status", shape=Shape(select="/no/such")), source("b.status", interval_s=2 * INTERVAL_S))
     gc.collect()
     gc.disable()
     try:

@@ -9,6 +9,7 @@ import pytest
 from house import TIMEOUT_S, House, source, stall, times, virtual
 
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.shaping import Shape
 from tidegate.errors import (
     ApplicationError,
     BackendError,
@@ -58,10 +59,10 @@ def test_a_wrong_method_makes_only_its_own_source_stale(mistake: str, batch: boo
 
 
 MAPPINGS: dict[str, tuple[dict[str, Any], object]] = {
-    "select": ({"select": "/nope"}, {"a": 1}),
-    "items": ({"items": "/nope", "key": "id"}, {"a": 1}),
-    "key": ({"items": "/a", "key": "id"}, {"a": [{"n": 1}]}),
-    "a key twice": ({"items": "/a", "key": "id"}, {"a": [{"id": 1}, {"id": 1}]}),
+    "select": ({"shape": Shape(select="/nope")}, {"a": 1}),
+    "items": ({"shape": Shape(items=("/nope",), key=(("id",),))}, {"a": 1}),
+    "key": ({"shape": Shape(items=("/a",), key=(("id",),))}, {"a": [{"n": 1}]}),
+    "a key twice": ({"shape": Shape(items=("/a",), key=(("id",),))}, {"a": [{"id": 1}, {"id": 1}]}),
     "event_bytes": ({}, "x" * 1001),
 }
 
@@ -262,7 +263,7 @@ async def test_only_one_source_gets_ready_to_probe() -> None:
 
 @virtual
 async def test_a_batch_of_our_mistakes_alone_leaves_the_breaker_alone_and_one_missing_answer_does_not() -> None:
-    house = House(source("a.x", select="/nope"), source("b.x"), batch=True, breaker=TWICE)
+    house = House(source("a.x", shape=Shape(select="/nope")), source("b.x"), batch=True, breaker=TWICE)
     house.backend.script = of(a={}, b=ApplicationError(-32601, "no such method"))
     async with house.supervisor.running():
         await asyncio.sleep(45.0)

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from tidegate.core.access.grant import UNRESTRICTED
 from tidegate.core.events import Draft
 from tidegate.core.instant import rfc3339
+from tidegate.core.shaping import Shape
 from tidegate.errors import BusRefused, PublishError, StoreError, UnknownName
 from tidegate.ports import PublishedValue
 from tidegate.testing import MemoryStore
@@ -236,7 +237,7 @@ async def test_a_type_that_is_polled_now_is_not_restored_and_told_of_once() -> N
     store = MemoryStore(published=[saved("a"), saved("b")])
     with capture_logs() as lines:
         for _ in range(2):
-            house = House(source("lab.job", items="", key="id"), store=store)
+            house = House(source("lab.job", shape=Shape(items=("",), key=(("id",),))), store=store)
             house.backend.script = lambda call: []
             async with house.supervisor.running():
                 await asyncio.sleep(2.0)

@@ -10,6 +10,7 @@ from house import INTERVAL_S, House, source, times, virtual
 from structlog.testing import capture_logs
 
 from tidegate.core.instant import from_rfc3339, rfc3339
+from tidegate.core.shaping import Shape
 from tidegate.errors import Disconnected
 from tidegate.ports import SavedValue
 from tidegate.testing import MemoryStore
@@ -99,7 +100,7 @@ def plain(view: msgspec.Struct) -> Any:
 
 @virtual
 async def test_a_clock_that_is_set_is_logged_and_what_is_on_disk_is_put_right() -> None:
-    agents = source("b.agents", key="id", interval_s=3600.0)
+    agents = source("b.agents", shape=Shape(items=("",), key=(("id",),)), interval_s=3600.0)
     store = MemoryStore()
     house = House(source(), agents, store=store)
     house.backend.script = lambda call: [{"id": "x"}] if call.method == "b.agents" else 1
@@ -140,6 +141,6 @@ async def test_items_are_saved_as_of_when_they_were_last_seen_though_one_was_sav
     store.save(
         [SavedValue("a.status", "x", b'{"id":"x"}', wall + 500.0), SavedValue("a.status", "", b"null", wall - 60)]
     )
-    house = House(source(key="id"), store=store)
+    house = House(source(shape=Shape(items=("",), key=(("id",),))), store=store)
     async with house.supervisor.running():
         assert house.of("a.status")[0].as_of == wall - 60

@@ -16,6 +16,7 @@ from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.core.polling.source_values import SourceSpec
+from tidegate.core.shaping import Shape
 from tidegate.errors import BusError, BusUnknown
 from tidegate.inbound.multicast import send_to_all
 from tidegate.outbound.auth import OpenAuthenticator
@@ -202,8 +203,11 @@ def stall(seconds: float) -> None:
     loop.selector.clock.advance(seconds)
 
 
-def source(event_type: str = "a.status", *, breaker: str = "engine", **fields: Any) -> SourcePlan:
-    plan = {name: fields.pop(name) for name in ("select", "items", "key", "idle_interval_s") if name in fields}
+def source(
+    event_type: str = "a.status", *, breaker: str = "engine", shape: Shape | None = None, **fields: Any
+) -> SourcePlan:
+    shape = shape or Shape()
+    plan = {name: fields.pop(name) for name in ("idle_interval_s",) if name in fields}
     spec = {"type": event_type, "backend": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
-    spec["keyed"] = "key" in plan
-    return SourcePlan(spec=SourceSpec(**spec), call=Call(event_type), breaker=breaker, **plan)
+    spec["keyed"] = shape.items is not None
+    return SourcePlan(spec=SourceSpec(**spec), call=Call(event_type), breaker=breaker, shape=shape, **plan)

@@ -13,6 +13,7 @@ from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceSpec, Value
 from tidegate.core.polling.turn import Turn, Why
+from tidegate.core.shaping import Shape
 from tidegate.errors import ErrorCode
 
 Measured = TypeVar("Measured")
@@ -55,13 +56,15 @@ def source_plan(
     breaker: str = "engine",
     key: str | None = None,
     idle_interval_s: float | None = None,
+    ignore: tuple[str, ...] = (),
     **fields: Any,
 ) -> SourcePlan:
     """A source; `fields` are those of its `SourceSpec`. It is keyed if it has a `key`."""
     spec = SourceSpec(
         type=name, backend="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields
     )
-    return SourcePlan(spec=spec, call=Call(name), breaker=breaker, key=key, idle_interval_s=idle_interval_s)
+    shape = Shape(ignore=ignore) if key is None else Shape(items=("",), key=((key,),), ignore=ignore)
+    return SourcePlan(spec=spec, call=Call(name), breaker=breaker, shape=shape, idle_interval_s=idle_interval_s)
 
 
 def backend_plan(

@@ -13,6 +13,7 @@ from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
 from tidegate.core.polling.source_values import SourceSpec
+from tidegate.core.shaping import Shape
 from tidegate.errors import DeadlineExceeded, ErrorCode
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
 from tidegate.outbound.clock import SystemClock
@@ -159,7 +160,7 @@ async def nothing_there(upstream: str, _: Path) -> Outcome:
 async def polled(upstream: str, *, event_bytes: int = 1000, select: str = "") -> Outcome:
     """What one poll comes to, the mapping included."""
     spec = SourceSpec(type="a", backend="engine", interval_s=1.0, timeout_s=TIMEOUT_S)
-    source = SourcePlan(spec=spec, call=Call("system.status"), breaker="engine", select=select)
+    source = SourcePlan(spec=spec, call=Call("system.status"), breaker="engine", shape=Shape(select=select))
     plan = BackendPlan(
         name="engine",
         timeout_s=30.0,

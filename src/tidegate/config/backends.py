@@ -93,8 +93,15 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
     `select`: JSON Pointer to the part of the result to publish; "" is the whole result.
-    `items`: JSON Pointer to a list in the result that becomes keyed events; requires `key`.
-    `key`: The field that holds the key of an item of the list; requires `items`.
+    `items`: JSON Pointer to a list or an object in the selected part, whose items become keyed events. For nested
+        lists, a list of pointers, one for each level.
+    `key`: What holds the key of an item: the name of a field, or a JSON Pointer, or a list of these, joined with "/".
+        Without it, `items` is an object, and its names are the keys. If `items` is a list: a list with an entry for
+        each level; an empty list as an entry means the names of an object. Requires `items`.
+    `fields`: What the data, or each item, is made of: names with JSON Pointers to their values; default: all of it.
+    `ignore`: JSON Pointers into the data, or into each item, whose changes are not worth an event; requires `items` or
+        `on_change`.
+    `missing`: What becomes of a value that is not there: "error", "null", or "leave_out" to leave the field out.
     `stale_repeat`: Publish the stale event again at each due tick.
     `max_stale_s`: Age in seconds beyond which a stale value is no longer shown; default: no limit.
     `breaker`: "backend" to share the backend's circuit breaker, "own" for a separate one.
@@ -107,8 +114,11 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False
     select: formats.Pointer = ""
-    items: formats.Pointer | None = None
-    key: formats.NonEmpty | None = None
+    items: formats.Items | None = None
+    key: formats.Key | None = None
+    fields: dict[formats.NonEmpty, formats.Pointer] | None = None
+    ignore: tuple[formats.Pointer, ...] = ()
+    missing: Literal["error", "null", "leave_out"] = "error"
     stale_repeat: bool = True
     max_stale_s: formats.Seconds | None = None
     breaker: Literal["backend", "own"] = "backend"

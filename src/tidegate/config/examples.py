@@ -42,6 +42,8 @@ interval_s = 5.0
 #idle_interval_s = 60.0            # slower polling while nobody is subscribed; default: as interval_s
 #on_change = false                 # publish only when the data or its freshness changed
 #select = ""                       # JSON Pointer to the part of the result to publish; "" is the whole result
+#missing = "error"                 # or "null", or "leave_out": what becomes of a value that is not there
+#ignore = []                       # with on_change: JSON Pointers whose changes are not worth an event
 #stale_repeat = true               # while stale, publish the stale event again at each due tick
 #max_stale_s = 3600.0              # values older than this are no longer shown; default: no limit
 #breaker = "backend"               # share the backend's circuit breaker; "own": a separate one for this source
@@ -51,8 +53,10 @@ interval_s = 5.0
 #backend = "engine"
 #method = "agents.list"
 #items = "/agents"                 # JSON Pointer to the list; "" for the result itself
-#key = "id"                        # the field that names an item
+#key = "id"                        # the field that names an item; without it, the names of an object do
 #interval_s = 2.0
+#[sources."agent.status".fields]   # what the events contain, if not all of an item
+#id = "/id"
 
 # A backend with all its settings. With protocol "http", `method` is a path under `url` that is fetched with GET.
 #[backends.other]

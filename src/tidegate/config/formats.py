@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tidegate.core.access.authority import parse_host, parse_origin
-from tidegate.core.payload import check_pointer
+from tidegate.core.shaping import check_pointer
 from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
 
 MAX_SECONDS = 31_536_000.0
@@ -48,6 +48,22 @@ def _is_pattern(text: str) -> bool:
 
 def _is_pointer(text: str) -> bool:
     return _passes(check_pointer, text)
+
+
+def _is_items(value: str | tuple[str, ...]) -> bool:
+    return _is_pointer(value) if isinstance(value, str) else bool(value) and all(map(_is_pointer, value))
+
+
+def _is_key(value: str | tuple[str | tuple[str, ...], ...]) -> bool:
+    return bool(value) and (_is_key_part(value) if isinstance(value, str) else all(map(_is_key_of_level, value)))
+
+
+def _is_key_of_level(value: str | tuple[str, ...]) -> bool:
+    return _is_key_part(value) if isinstance(value, str) else all(map(_is_key_part, value))
+
+
+def _is_key_part(text: str) -> bool:
+    return bool(text) and (not text.startswith("/") or _is_pointer(text))
 
 
 def _is_address(text: str) -> bool:
@@ -162,6 +178,14 @@ EventType = Annotated[
 ]
 Pattern = Annotated[str, _format("a pattern: an event type, a prefix ending in '.*', or '*'", _is_pattern)]
 Pointer = Annotated[str, _format('a JSON Pointer (RFC 6901), such as "" or "/agents"', _is_pointer)]
+Items = Annotated[
+    str | tuple[str, ...],
+    _format('a JSON Pointer (RFC 6901), such as "" or "/agents", or a list of them, one for each level', _is_items),
+]
+Key = Annotated[
+    str | tuple[str | tuple[str, ...], ...],
+    _format('the name of a field, or a JSON Pointer such as "/labels/id", or a list of these', _is_key),
+]
 Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
 OriginText = Annotated[
     str,

@@ -10,6 +10,7 @@ from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import Mistake, quoted
 from tidegate.config.section import Section
+from tidegate.core.shaping.pointer import pointer_to, steps
 from tidegate.loopback import is_loopback
 
 
@@ -50,10 +51,32 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
 
 @within.register
 def _source(section: SourceConfig) -> Iterator[Mistake]:
-    yield from _together(section, "items", "key")
+    yield from _shape(section)
     idle = section.idle_interval_s
     if idle is not None and idle < section.interval_s:
         yield Mistake(("idle_interval_s",), f"at least interval_s ({section.interval_s} seconds)", str(idle))
+
+
+def _shape(section: SourceConfig) -> Iterator[Mistake]:
+    items, key, fields = section.items, section.key, section.fields
+    if key is not None and items is None:
+        yield Mistake(("items",), "a value, because key is given", "nothing")
+    if isinstance(items, tuple) and key is not None:
+        levels = 1 if isinstance(key, str) else len(key)
+        if levels != len(items):
+            yield Mistake(("key",), f"an entry for each of the {len(items)} levels of items", f"{levels}")
+    elif isinstance(key, tuple) and not all(isinstance(part, str) for part in key):
+        yield Mistake(("key",), "names and pointers, because items is one pointer", "a list in the list")
+    if fields is not None and not fields:
+        yield Mistake(("fields",), "at least one name with a pointer", "an empty table")
+    if section.ignore and items is None and not section.on_change:
+        yield Mistake(("ignore",), "no such key, unless on_change = true or items is given", "some")
+    for number, pointer in enumerate(section.ignore):
+        if not pointer:
+            yield Mistake(("ignore", number), "a pointer to a part of the data", '"", which is all of it')
+        elif fields and steps(pointer)[0] not in fields:
+            expected = f"a pointer that begins with one of the fields ({', '.join(map(pointer_to, fields))})"
+            yield Mistake(("ignore", number), expected, quoted(pointer))
 
 
 @within.register

@@ -1,23 +1,18 @@
-"""Works on a backend's JSON as raw text: checks it, compacts it, selects a part, splits a list into items.
+"""Works on a backend's JSON as raw text: checks it, compacts it, mends half surrogate pairs.
 
 Values are never turned into Python objects and back, so numbers keep their digits. Results never share memory with the
-response that they were cut from, so a small part does not keep a large response alive. Knows neither HTTP nor JSON-RPC.
-
-An object may have the same name twice. Both members are kept. If one of them is selected, it is the last one. The same
-is true of names that become equal when half surrogate pairs are replaced. But a keyed list with a repeated key is
-refused.
+response that they were cut from. What is made of the JSON is in `tidegate.core.shaping`. Knows neither HTTP nor
+JSON-RPC.
 """
 
 import codecs
-import functools
 import re
 from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
 
-from tidegate.core.topics import check_key
-from tidegate.errors import InvalidResponse, TopicError
+from tidegate.errors import InvalidResponse
 
 __all__ = [
     "compact",
@@ -25,15 +20,6 @@ __all__ = [
 
 _T = TypeVar("_T")
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
-_Key = str | int
-_LEVEL: msgspec.json.Decoder[dict[str, msgspec.Raw] | list[msgspec.Raw]] = msgspec.json.Decoder(
-    dict[str, msgspec.Raw] | list[msgspec.Raw]
-)
-_LIST: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
-_FIELDS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KEY: msgspec.json.Decoder[_Key] = msgspec.json.Decoder(_Key)
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
-_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 _POSITION = re.compile(r"\(byte ([0-9]+)\)")
 _PIECE_BYTES = 65536
 """How much of a response `check_utf8` decodes at once, so that it never holds a large one as a string."""
@@ -141,92 +127,6 @@ def check_size(raw: msgspec.Raw, limit_bytes: int) -> msgspec.Raw:
     return raw
 
 
-def check_pointer(text: str) -> str:
-    """Return `text` if it is a JSON Pointer (RFC 6901). Raises `ValueError` otherwise."""
-    if not _POINTER.fullmatch(text):
-        raise ValueError(
-            f"expected a JSON Pointer: empty, or /step/step with ~0 for ~ and ~1 for /; got {text[:128]!r}"
-        )
-    return text
-
-
-def select(raw: msgspec.Raw, pointer: str) -> msgspec.Raw:
-    """Return the part of `raw` at the JSON Pointer `pointer`, byte for byte. The pointer "" names the whole.
-
-    Raises `InvalidResponse` if there is nothing at the pointer; the message names the step. Raises `ValueError` if
-    `pointer` is not a JSON Pointer. If an object has a name twice, the last one is used.
-    """
-    if not pointer:
-        return raw
-    part = raw
-    for depth, step in enumerate(_steps(pointer)):
-        part = _child(part, step, pointer=pointer, depth=depth)
-    # A `Raw` that msgspec decodes is a view of the whole response, which it would keep alive.
-    return part.copy()
-
-
-def keyed_items(raw: msgspec.Raw, *, items: str, key: str) -> dict[str, msgspec.Raw]:
-    """Return the objects of the list at JSON Pointer `items`, by the text of their field `key`, in the list's order.
-
-    A key is a non-empty string or an integer, which is used as decimal text. Raises `InvalidResponse` if there is no
-    such list, if an item is not an object, or if a key is missing, of another type, repeated, or contains control or
-    format characters.
-    """
-    found: dict[str, msgspec.Raw] = {}
-    for index, item in enumerate(_list_at(raw, items)):
-        name = _key_of(item, key, index=index)
-        if name in found:
-            raise InvalidResponse(
-                f"expected each item to have its own {key!r}, got {_shown(name)} again in item {index}"
-            )
-        found[name] = item.copy()
-    return found
-
-
-def _list_at(raw: msgspec.Raw, items: str) -> list[msgspec.Raw]:
-    try:
-        return decode(select(raw, items), _LIST)
-    except InvalidResponse as exc:
-        raise InvalidResponse(f"expected a list at {items!r}: {exc}") from exc
-
-
-def _key_of(item: msgspec.Raw, key: str, *, index: int) -> str:
-    try:
-        fields = decode(item, _FIELDS)
-        name = str(decode(fields[key], _KEY)) if key in fields else ""
-    except InvalidResponse as exc:
-        raise InvalidResponse(f"expected item {index} to have a string or an integer as {key!r}: {exc}") from exc
-    if not name:
-        raise InvalidResponse(f"expected item {index} to have a key in {key!r}, got none")
-    try:
-        return check_key(name)
-    except TopicError as exc:
-        raise InvalidResponse(f"item {index}: {exc}") from exc
-
-
-@functools.lru_cache(maxsize=1024)
-def _steps(pointer: str) -> tuple[str, ...]:
-    return tuple(step.replace("~1", "/").replace("~0", "~") for step in check_pointer(pointer).split("/")[1:])
-
-
-def _child(part: msgspec.Raw, step: str, *, pointer: str, depth: int) -> msgspec.Raw:
-    try:
-        children = decode(part, _LEVEL)
-    except InvalidResponse as exc:
-        raise InvalidResponse(f"{_nothing_at(pointer, step, depth)}: {exc}") from exc
-    if isinstance(children, dict):
-        if step in children:
-            return children[step]
-        raise InvalidResponse(f"{_nothing_at(pointer, step, depth)}: the object there has no such name")
-    if _INDEX.fullmatch(step) and int(step) < len(children):
-        return children[int(step)]
-    raise InvalidResponse(f"{_nothing_at(pointer, step, depth)}: the list there has {len(children)} items")
-
-
-def _nothing_at(pointer: str, step: str, depth: int) -> str:
-    return f"expected a value at {pointer!r}, got nothing at step {depth + 1} ({step!r})"
-
-
 def _what_is_wrong(raw: bytes | bytearray, exc: Exception) -> str:
     match exc:
         case RecursionError():
@@ -294,7 +194,3 @@ def _not_utf8(exc: UnicodeDecodeError, offset: int) -> str:
 
 def _excerpt(raw: bytes | bytearray, position: int) -> str:
     return repr(bytes(memoryview(raw)[max(0, position - 16) : position + 16]))
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 64 else text[:64] + "…")

@@ -22,6 +22,7 @@ from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.rate import Rate
+from tidegate.core.shaping import Shape
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
@@ -209,7 +210,7 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
         source,
         type=event_type,
         timeout_s=timeout_s,
-        keyed=source.key is not None,
+        keyed=source.items is not None,
     )
     return _filled(
         SourcePlan,
@@ -217,8 +218,17 @@ def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePl
         spec=spec,
         call=Call(source.method, raw(source.params)),
         breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
-        items=source.items or "",
+        shape=_shape(source),
     )
+
+
+def _shape(source: SourceConfig) -> Shape:
+    items = (source.items,) if isinstance(source.items, str) else source.items
+    key = source.key
+    # What names the items of one pointer is one level, whether it has one part or more.
+    levels = (key,) if isinstance(source.items, str) or isinstance(key, str) else key
+    parts = tuple((level,) if isinstance(level, str) else level for level in levels or () if level is not None)
+    return _filled(Shape, source, items=items, key=parts)
 
 
 def _filled(kind: type[T], *tables: Section, **given: Any) -> T:

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import structlog
 
-from tidegate.core.payload import check_size, compact, keyed_items, select
+from tidegate.core.payload import compact
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.outcome import Fault, Outcome, classify
 from tidegate.core.polling.source_values import Value
+from tidegate.core.shaping import shaped
 from tidegate.errors import DeadlineExceeded, InvalidResponse, MappingFailed, NoCredentials
 from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.runtime.deadline import deadline
@@ -150,19 +151,11 @@ def _json(answer: object, *, checks: bool) -> msgspec.Raw:
 
 
 def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
-    """Return the part of `result` that the source selects. Raises `MappingFailed` if it is missing or too large."""
+    """Return what the source makes of `result`. Raises `MappingFailed` if something is missing or too large."""
     try:
-        return _mapped(plan, result, event_bytes=event_bytes)
+        return shaped(result, plan.shape, event_bytes=event_bytes)
     except Exception as error:
         raise MappingFailed(str(error)) from error
-
-
-def _mapped(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
-    wanted = select(result, plan.select)
-    if plan.key is None:
-        return check_size(wanted, event_bytes)
-    found = keyed_items(wanted, items=plan.items, key=plan.key)
-    return {key: check_size(item, event_bytes) for key, item in found.items()}
 
 
 def _go_on_with_cancellation(error: BaseException | None) -> None:

@@ -137,7 +137,7 @@ class Life:
                 return Answer(raw(1)), self.value(plan, next(self.values))
 
     def value(self, plan: SourcePlan, number: int) -> Value:
-        return raw(number) if plan.key is None else {"k": raw(number), f"k{number % 3}": raw(0)}
+        return raw(number) if plan.shape.items is None else {"k": raw(number), f"k{number % 3}": raw(0)}
 
     def cut(self) -> None:
         """Nothing is under way any more: what had its turn is due again."""

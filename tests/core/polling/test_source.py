@@ -371,3 +371,36 @@ def test_a_repetition_that_ends_at_a_tick_says_what_the_tick_had_to_say() -> Non
         out = ends(source, DOWN, sent=at(8.0), now=at(10.0), at_tick=False)
         assert [name for name, *_ in said(out)] == (["a.x"] if has_tick else [])
         source.calls.end_turn()
+
+
+def told_by(decision: Decision) -> list[bytes]:
+    return [bytes(draft.data) for draft in decision.drafts if draft.type == "a.x"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_what_changes_only_where_it_is_ignored_is_no_event_until_all_is_told_anyway(keyed: bool) -> None:
+    source = new(key="id" if keyed else None, on_change=True, ignore=("/t",))
+
+    def value(a: int, t: int) -> Value:
+        data = msgspec.Raw(b'{"a":%d,"t":%d}' % (a, t))
+        return {"x": data} if keyed else data
+
+    first = answers(source, value(1, 1), 10.0)
+    source.taken(first.told["a.x"])
+    assert told_by(first) == [b'{"a":1,"t":1}']
+    quiet = answers(source, value(1, 2), 20.0)
+    assert (told_by(quiet), quiet.refreshed) == ([], {"a.x": WALL + 20.0})
+    resumed, now = moved(source, at(25.0), key="id" if keyed else None, on_change=True, ignore=("/t",))
+    again = ends(resumed, Answer(raw(0)), value(1, 3), sent=now, now=now)
+    assert told_by(again) == [], "what was told is carried, so it is still what counts"
+    assert told_by(answers(source, value(2, 4), 30.0)) == [b'{"a":2,"t":4}']
+    assert told_by(fails(source, 40.0)) == [b'{"a":2,"t":4}']
+    assert told_by(answers(source, value(2, 5), 50.0)) == [b'{"a":2,"t":5}'], "it is fresh again: there is an event"
+
+
+def test_the_first_answer_after_a_restart_is_told_with_what_is_ignored() -> None:
+    source, out = new(on_change=True, ignore=("/t",)), Decision()
+    row = SavedValue("a.x", "", b'{"a":1,"t":1}', WALL)
+    source.load_saved({"": row}, now=at(60.0), breaker=CLOSED, into=out)
+    assert told_by(out) == [b'{"a":1,"t":1}']
+    assert told_by(answers(source, msgspec.Raw(b'{"a":1,"t":2}'), 61.0)) == [b'{"a":1,"t":2}']

@@ -11,6 +11,7 @@ from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.core.polling.source_values import SourceSpec
+from tidegate.core.shaping import Shape
 
 
 class Call(Masked, frozen=True):
@@ -24,7 +25,7 @@ class Call(Masked, frozen=True):
 
 
 class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How one source is polled. `select` and `items` are JSON Pointers; `key` names the items of a keyed source.
+    """How one source is polled, and what is made of the answers. It is keyed if `shape` has items, and only then.
 
     `breaker` is the name of the breaker that it stands behind. With `idle_interval_s` it is asked at that interval
     while nobody is subscribed to it.
@@ -33,9 +34,7 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     spec: SourceSpec
     call: Call
     breaker: str
-    select: str = ""
-    items: str = ""
-    key: str | None = None
+    shape: Shape = Shape()
     idle_interval_s: float | None = None
 
 

@@ -33,7 +33,9 @@ from tidegate.core.polling.source_values import (
     Told,
     Update,
     Value,
+    by_key,
 )
+from tidegate.core.shaping import settled
 from tidegate.errors import ErrorCode
 
 _NULL = msgspec.Raw(b"null")
@@ -120,12 +122,28 @@ class Freshness:
         self._held.load_saved(value, as_of=min(as_of, now.wall), now=now)
         return self._say(self._held.status(now, breaker), self._held.items, now)
 
-    def answered(self, request: int, *, sent: Instant, value: Value, now: Instant, breaker: BreakerView) -> Update:
-        """`request`, which was sent at `sent`, brought a good answer. An answer older than the held one is dropped."""
+    def answered(
+        self,
+        request: int,
+        *,
+        sent: Instant,
+        value: Value,
+        now: Instant,
+        breaker: BreakerView,
+        ignore: tuple[str, ...] = (),
+    ) -> Update:
+        """`request`, which was sent at `sent`, brought a good answer. An answer older than the held one is dropped.
+
+        What differs from what is held only at the pointers `ignore` stays as it is held, unless everything is published
+        anyway, because the verdict changed: then clients get all that is new.
+        """
         if request <= self._held.request:
             return self.publish_changes(now, breaker)
-        self._held.answered(request, sent, value)
+        held, items = self._held.items, by_key(value)
+        self._held.answered(request, sent, items)
         status = self._held.status(now, breaker)
+        if ignore and not self._verdict_changed(status):
+            self._held.items = settled(items, held, ignore)
         return self._say(status, self._keys_of_news(status), now)
 
     def failed(

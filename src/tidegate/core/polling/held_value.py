@@ -88,9 +88,9 @@ class HeldValue:
         self.items = by_key(value)
         self.sent = Instant(now.mono - (now.wall - as_of), as_of)
 
-    def answered(self, request: int, sent: Instant, value: Value) -> None:
+    def answered(self, request: int, sent: Instant, items: Items) -> None:
         """`request`, which was sent at `sent`, brought a good answer, newer than what is held."""
-        self.items = by_key(value)
+        self.items = items
         self.request = request
         self.sent = sent
         self.limit_s = self.max_age_s

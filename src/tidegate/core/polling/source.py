@@ -153,7 +153,7 @@ class Source:
 
     def load_saved(self, rows: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Publish the values of `rows`, by key, read from disk. They are stale until the backend answers."""
-        value = saved_value(rows, keyed=self.plan.key is not None)
+        value = saved_value(rows, keyed=self.plan.shape.items is not None)
         if value is None:
             return
         as_of = saved_as_of(rows)
@@ -204,7 +204,9 @@ class Source:
         self.calls.refusals = 0
         self._recover(now, into)
         saved = None if self._freshness.has_said_items else self._freshness.items
-        update = self._freshness.answered(self._requests, sent=sent, value=value, now=now, breaker=breaker)
+        update = self._freshness.answered(
+            self._requests, sent=sent, value=value, now=now, breaker=breaker, ignore=self.plan.shape.ignore
+        )
         self._publish(update, into)
         if self._keeps:
             changed, gone = changes(update, self.plan.spec, saved, self._freshness.items)
