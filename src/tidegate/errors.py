@@ -20,7 +20,8 @@
         ├── Disconnected       refused, reset, DNS, TLS, connection ended in mid-body
         ├── DeadlineExceeded   no complete answer within our timeout
         ├── HttpStatus         an HTTP status that is not a success
-        ├── NoCredentials      our own token for the backend cannot be read
+        ├── NoCredentials      our own secret for the backend cannot be read
+        ├── LoginRefused       the backend refused our login, or a call right after it
         ├── InvalidResponse    an answer that breaks the protocol
         ├── MappingFailed      a valid answer without the data that our configuration names
         └── ApplicationError   a JSON-RPC error object
@@ -47,6 +48,7 @@ __all__ = [
     "ErrorCode",
     "HttpStatus",
     "InvalidResponse",
+    "LoginRefused",
     "MappingFailed",
     "MessageError",
     "MessageErrorCode",
@@ -266,7 +268,16 @@ class HttpStatus(BackendError):
 
 
 class NoCredentials(BackendError):
-    """Our token for the backend cannot be read. Nothing was sent, so this is not a failure of the backend."""
+    """Our secret for the backend cannot be read. Nothing was sent, so this is not a failure of the backend."""
+
+    code = ErrorCode.RPC_AUTH
+
+
+class LoginRefused(BackendError):
+    """The backend refused our login, or refused a call right after a login that it took.
+
+    It answered, so this is not a failure of the backend. An HTTP status 401 or 403 without a login is `HttpStatus`.
+    """
 
     code = ErrorCode.RPC_AUTH
 
