@@ -19,7 +19,7 @@ import pytest
 
 from tidegate import app, parts
 from tidegate.config import Config, from_document
-from tidegate.config.model import Section
+from tidegate.config.section import Section
 from tidegate.core.topics import PatternSet
 from tidegate.inbound import server
 from tidegate.outbound.auth import opening as auth

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.config import EXAMPLE, Config, demo_config, load
-from tidegate.config.model import Section
+from tidegate.config.section import Section
 from tidegate.errors import ConfigError
 
 

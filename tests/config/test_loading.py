@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.config import Config, TokenConfig, from_document, load
-from tidegate.config.model import Section
+from tidegate.config.section import Section
 from tidegate.errors import ConfigError
 
 Problems = Callable[..., dict[str, str]]

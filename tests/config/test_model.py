@@ -19,7 +19,7 @@ from tidegate.config import (
     TokenConfig,
     from_document,
 )
-from tidegate.config.model import Section
+from tidegate.config.section import Section
 
 SECTIONS: list[type[Section]] = Section.__subclasses__()
 

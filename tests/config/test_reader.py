@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.config.model import Config, LimitsConfig, Section
+from tidegate.config.model import Config, LimitsConfig
 from tidegate.config.reader import UNUSABLE, Mistake, Reader, dotted
+from tidegate.config.section import Section
 
 
 def reader(findings: tuple[Mistake, ...] = ()) -> Reader:

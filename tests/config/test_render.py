@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.config import EXAMPLE, BackendConfig, Config, SourceConfig, TokenConfig, from_document, schema, show
-from tidegate.config.model import AuthConfig, Section, ServerConfig
+from tidegate.config.model import AuthConfig, ServerConfig
+from tidegate.config.section import Section
 from tidegate.errors import ConfigError
 
 ENVIRON = {"HOME": "/h"}

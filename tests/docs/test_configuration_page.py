@@ -11,20 +11,11 @@ import pytest
 
 from tidegate.cli import environment
 from tidegate.config import load
+from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.layers import with_environment
-from tidegate.config.model import (
-    AuthConfig,
-    BackendConfig,
-    BreakerConfig,
-    HistoryConfig,
-    JwtConfig,
-    LimitsConfig,
-    Section,
-    ServerConfig,
-    SourceConfig,
-    TokenConfig,
-)
+from tidegate.config.model import AuthConfig, HistoryConfig, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import Outside
+from tidegate.config.section import Section
 
 PAGE = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
 

@@ -4,20 +4,10 @@ The entry point is `load`. It returns a typed configuration, complete with defau
 raises one `ConfigError` with all problems. This package must not know how the values are used.
 """
 
+from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.examples import EXAMPLE, demo_config
 from tidegate.config.loading import from_document, load
-from tidegate.config.model import (
-    AuthConfig,
-    BackendConfig,
-    BreakerConfig,
-    Config,
-    HistoryConfig,
-    JwtConfig,
-    LimitsConfig,
-    ServerConfig,
-    SourceConfig,
-    TokenConfig,
-)
+from tidegate.config.model import AuthConfig, Config, HistoryConfig, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.render import schema, show
 
 __all__ = [

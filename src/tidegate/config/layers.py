@@ -9,15 +9,10 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from tidegate.config.model import (
-    AuthConfig,
-    BackendConfig,
-    HistoryConfig,
-    LimitsConfig,
-    Section,
-    ServerConfig,
-)
+from tidegate.config.backends import BackendConfig
+from tidegate.config.model import AuthConfig, HistoryConfig, LimitsConfig, ServerConfig
 from tidegate.config.reader import KeyPath, Mistake, Outside, dotted, table_of
+from tidegate.config.section import Section
 from tidegate.core.access.grant import Role
 
 PREFIX = "TIDEGATE_"

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 import msgspec
 
 from tidegate.config.formats import DIRECTORY, FILE, Format, resolved
-from tidegate.config.model import Section
+from tidegate.config.section import Section
 from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
 from tidegate.errors import Problem
 from tidegate.printable import steers

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from tidegate.config.model import Config, Section
+from tidegate.config.model import Config
 from tidegate.config.reader import bare_or_quoted, dotted, quoted
+from tidegate.config.section import Section
 
 
 def show(config: Config) -> str:

@@ -6,19 +6,10 @@ A rule sees only values that are valid by themselves. It yields what was expecte
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
-from tidegate.config.model import (
-    AuthConfig,
-    BackendConfig,
-    BreakerConfig,
-    Config,
-    JwtConfig,
-    LimitsConfig,
-    Section,
-    ServerConfig,
-    SourceConfig,
-    TokenConfig,
-)
+from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
+from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import Mistake, quoted
+from tidegate.config.section import Section
 from tidegate.loopback import is_loopback
 
 

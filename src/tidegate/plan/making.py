@@ -12,7 +12,7 @@ import msgspec
 
 from tidegate import __version__
 from tidegate.config import AuthConfig, BreakerConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
-from tidegate.config.model import Section
+from tidegate.config.section import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.subscriber import SendLimits

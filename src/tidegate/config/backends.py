@@ -1,0 +1,117 @@
+"""The tables of the configuration that say what is polled, and how: backends, their breakers, and sources.
+
+As in `model`, the docstrings document the keys.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from tidegate.config import formats
+from tidegate.config.section import Section
+from tidegate.core.masking import mask_headers, mask_strings, mask_url
+
+
+class BreakerConfig(Section, frozen=True, kw_only=True):
+    """When a circuit breaker opens, and how it closes again.
+
+    `failure_threshold`: Consecutive failures that open the breaker.
+    `open_s`: First open period in seconds; it doubles with each failed probe, with jitter in the upper half.
+    `open_max_s`: Longest open period in seconds; default: 15, or a tenth of the backend's shortest interval if that is
+        more, but at most 300; and at least `open_s`.
+    `half_open_successes`: Consecutive probes that must succeed to close the breaker.
+    `heal_s`: After the breaker was closed for this many seconds, the next open period starts from `open_s` again.
+    `slow_s`: A good answer that takes longer than this many seconds counts as a failure; default: off.
+    `ignored_codes`: JSON-RPC error codes that do not count as failures, in addition to the standard ones.
+    `failure_rate`: Share of failed calls within `rate_window_s` that also opens the breaker; default: off.
+    `rate_window_s`: Seconds over which `failure_rate` is measured.
+    `rate_minimum_calls`: Calls within the window that are needed before `failure_rate` applies.
+    """
+
+    failure_threshold: formats.Count = 5
+    open_s: formats.Seconds = 2.0
+    open_max_s: formats.Seconds | None = None
+    half_open_successes: formats.Count = 1
+    heal_s: formats.SecondsOrZero = 30.0
+    slow_s: formats.Seconds | None = None
+    ignored_codes: tuple[int, ...] = ()
+    failure_rate: formats.Fraction | None = None
+    rate_window_s: formats.Seconds = 60.0
+    rate_minimum_calls: formats.Count = 10
+
+
+class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
+    """A service that is polled.
+
+    `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative.
+    `protocol`: "jsonrpc" (JSON-RPC 2.0 over POST) or "http" (GET; the body is the result).
+    `timeout_s`: Seconds within which a call must be answered.
+    `response_bytes`: Longest answer.
+    `batch`: Whether to poll all due sources in one JSON-RPC batch, which many servers don't support.
+    `connections`: Limit on concurrent calls; 1 for a device that serves one at a time. More calls wait for their turn.
+    `connection_max_s`: Seconds after which a connection is replaced, once its call is over. So a change in DNS takes
+        effect even if the old address still answers.
+    `retry_s`: Seconds after which a failed poll is repeated, doubled with each failure in a row; 0 waits for the next
+        poll.
+    `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, and on the pause after a 429 without one, in seconds;
+        0 turns both off.
+    `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
+    `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
+    `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
+    `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
+    `client_key_file`: Private key of the client certificate in PEM; requires `client_cert_file`.
+    `breaker`: Settings of the backend's circuit breaker, and of the separate breakers of its sources.
+    """
+
+    url: formats.Url
+    protocol: Literal["jsonrpc", "http"] = "jsonrpc"
+    timeout_s: formats.Seconds = 2.0
+    response_bytes: formats.Size = 8388608
+    batch: bool = False
+    connections: formats.Count = 16
+    connection_max_s: formats.Seconds = 300.0
+    retry_s: formats.RetrySeconds = 1.0
+    retry_after_max_s: formats.SecondsOrZero = 300.0
+    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    bearer_token_file: formats.FilePath | None = None
+    ca_file: formats.FilePath | None = None
+    client_cert_file: formats.FilePath | None = None
+    client_key_file: formats.FilePath | None = None
+    breaker: BreakerConfig = BreakerConfig()
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
+
+
+class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
+    """One polled method of one backend. Its results become events of the type that is the table's name.
+
+    `backend`: Name of a table under `[backends]`.
+    `method`: JSON-RPC method; for an http backend, the path and query under its URL.
+    `params`: Parameters of the JSON-RPC call.
+    `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
+    `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
+    `on_change`: Publish only when the data or its freshness changed.
+    `select`: JSON Pointer to the part of the result to publish; "" is the whole result.
+    `items`: JSON Pointer to a list in the result that becomes keyed events; requires `key`.
+    `key`: The field that holds the key of an item of the list; requires `items`.
+    `stale_repeat`: Publish the stale event again at each due tick.
+    `max_stale_s`: Age in seconds beyond which a stale value is no longer shown; default: no limit.
+    `breaker`: "backend" to share the backend's circuit breaker, "own" for a separate one.
+    """
+
+    backend: formats.NonEmpty
+    method: formats.NonEmpty
+    params: formats.JsonParams = {}
+    interval_s: formats.Seconds = 5.0
+    idle_interval_s: formats.Seconds | None = None
+    on_change: bool = False
+    select: formats.Pointer = ""
+    items: formats.Pointer | None = None
+    key: formats.NonEmpty | None = None
+    stale_repeat: bool = True
+    max_stale_s: formats.Seconds | None = None
+    breaker: Literal["backend", "own"] = "backend"
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"method": mask_url(self.method), "params": mask_strings(self.params)}
