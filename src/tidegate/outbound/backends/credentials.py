@@ -11,7 +11,7 @@ import json
 import operator
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Self, TypeVar
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -81,8 +81,9 @@ class Credentials:
         It finds them as they are, and as they look in JSON, URLs, forms, Basic authentication and Python's `repr`. It
         also finds the first `TELLING_CHARACTERS` or more of one.
         """
-        for form in sorted(self._forms(), key=len, reverse=True):
-            text = _without(text, form)
+        forms = self._forms()
+        for beginning in {form[:TELLING_CHARACTERS] for form in forms}:
+            text = _without(text, [form for form in forms if form.startswith(beginning)], beginning)
         return text
 
     def _value(self, name: str) -> str | None:
@@ -105,18 +106,21 @@ def _shapes(text: str) -> Iterator[str]:
     yield from (repr(text)[1:-1], repr(text.encode())[2:-1], ascii_only)
 
 
-def _without(text: str, secret: str) -> str:
-    """Return `text` with `secret` masked, and with the beginnings of it."""
-    if len(secret) < _SHORT:  # in the middle of a word it is most probably something else
-        return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
-    beginning = secret[:TELLING_CHARACTERS]
+def _without(text: str, forms: Sequence[str], beginning: str) -> str:
+    """Return `text` with `forms` masked, all of which have this `beginning`, as far as they are repeated."""
+    if len(beginning) < _SHORT:  # in the middle of a word it is most probably something else
+        return re.sub(rf"(?<!\w){re.escape(beginning)}(?!\w)", MASK, text)
     at = text.find(beginning)
     while at >= 0:
-        same = itertools.takewhile(bool, map(operator.eq, text[at:], secret))
-        end = at + sum(same)
+        end = at + max(_same(text[at:], secret) for secret in forms)
         text = f"{text[:at]}{MASK}{text[end:]}"
         at = text.find(beginning, at + len(MASK))
     return text
+
+
+def _same(text: str, secret: str) -> int:
+    """Return how many characters of `secret` stand at the beginning of `text`."""
+    return sum(itertools.takewhile(bool, map(operator.eq, text, secret)))
 
 
 def _digest(named: Mapping[str, Secret]) -> bytes:
