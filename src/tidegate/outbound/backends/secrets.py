@@ -11,7 +11,7 @@ import msgspec
 
 from tidegate import files
 from tidegate.errors import NoCredentials, Problem
-from tidegate.outbound.http_client.own_thread import OwnThread
+from tidegate.outbound.http_client import OwnThread
 from tidegate.printable import steers
 from tidegate.secret import Secret
 from tidegate.token_file import TOKEN_BYTES
