@@ -34,6 +34,13 @@ def test_a_cookie_is_sent_where_it_belongs(field: str, target: str, sent: str | 
     assert taken(field).header(URL(target)) == sent
 
 
+@pytest.mark.parametrize(("field", "sent"), [("SID=1; Path=/", None), ("SID=1; Path=/; Domain=nas.example", "SID=1")])
+def test_a_host_below_gets_a_cookie_only_with_a_domain(field: str, sent: str | None) -> None:
+    cookies = taken(field, url=URL("http://nas.example/"))
+    assert cookies.header(URL("http://sub.nas.example/")) == sent
+    assert cookies.header(URL("http://nas.example/")) == "SID=1"
+
+
 def test_an_answer_without_a_cookie_leaves_the_jar_empty() -> None:
     assert not taken()
     assert taken("SID=1; path=/")

@@ -18,7 +18,7 @@ class Cookies:
     """An empty jar at first."""
 
     def __init__(self) -> None:
-        # Only what was set by the host itself comes back, and only to it.
+        # Without a Domain, a cookie goes back to its own host only (RFC 6265 section 5.3), as in browsers.
         self._jar = CookieJar(DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
 
     def __bool__(self) -> bool:
