@@ -90,7 +90,13 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "breaker": BreakerConfig(),
     },
     SourceConfig: {
+        "method": None,
+        "path": None,
         "params": {},
+        "body": None,
+        "verb": None,
+        "headers": {},
+        "success_statuses": (),
         "interval_s": 5.0,
         "idle_interval_s": None,
         "on_change": False,
@@ -125,7 +131,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
 }
 REQUIRED: dict[type[Section], dict[str, object]] = {
     BackendConfig: {"url": "http://h"},
-    SourceConfig: {"backend": "b", "method": "m"},
+    SourceConfig: {"backend": "b"},
 }
 
 

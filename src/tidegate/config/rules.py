@@ -13,6 +13,12 @@ from tidegate.config.section import Section
 from tidegate.core.shaping.pointer import pointer_to, steps
 from tidegate.loopback import is_loopback
 
+HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses")
+"""Keys of a source that say how HTTP is spoken. JSON-RPC says that itself."""
+
+_UNTOUCHED = SourceConfig(backend="any")
+"""A source in which every key but one has its default."""
+
 
 @singledispatch
 def within(section: Section) -> Iterator[Mistake]:
@@ -51,6 +57,7 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
 
 @within.register
 def _source(section: SourceConfig) -> Iterator[Mistake]:
+    yield from _exactly_one(section, "method", "path")
     yield from _shape(section)
     idle = section.idle_interval_s
     if idle is not None and idle < section.interval_s:
@@ -130,9 +137,16 @@ def _source_of_backend(name: str, source: SourceConfig, config: Config, backends
         known = ", ".join(backends) or "there is none"
         yield Mistake((*path, "backend"), f"the name of a backend ({known})", quoted(source.backend))
     backend = config.backends.get(source.backend)
-    if backend and backend.protocol == "http" and source.params:
-        expected = f'none, because backend {quoted(source.backend)} has protocol = "http" (put a query into method)'
-        yield Mistake((*path, "params"), expected, "some")
+    if backend is None:
+        return
+    because = f'because backend {quoted(source.backend)} has protocol = "{backend.protocol}"'
+    if backend.protocol == "http" and source.params:
+        yield Mistake((*path, "params"), f"none, {because} (put a query into path)", "some")
+    if backend.protocol == "jsonrpc":
+        for key in HTTP_KEYS:
+            if getattr(source, key) != getattr(_UNTOUCHED, key):
+                instead = " (it takes method and params)" if key in {"path", "body"} else ""
+                yield Mistake((*path, key), f"no such key, {because}{instead}", "one")
 
 
 def _together(section: Section, *keys: str) -> Iterator[Mistake]:
