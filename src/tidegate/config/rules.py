@@ -6,18 +6,14 @@ A rule sees only values that are valid by themselves. It yields what was expecte
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
+from tidegate.config.asking_rules import of_asking
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
+from tidegate.config.connection_rules import of_connection, of_refresh
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import Mistake, quoted
 from tidegate.config.section import Section
 from tidegate.core.shaping.pointer import pointer_to, steps
 from tidegate.loopback import is_loopback
-
-HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses")
-"""Keys of a source that say how HTTP is spoken. JSON-RPC says that itself."""
-
-_UNTOUCHED = SourceConfig(backend="any")
-"""A source in which every key but one has its default."""
 
 
 @singledispatch
@@ -51,8 +47,11 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
     yield from _together(section, "client_cert_file", "client_key_file")
     if section.protocol == "http" and section.batch:
         yield Mistake(("batch",), 'false, because protocol is "http"', "true")
+    if section.protocol == "http" and section.jsonrpc != "2.0":
+        yield Mistake(("jsonrpc",), 'no such key, because protocol is "http"', quoted(section.jsonrpc))
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
+    yield from of_connection(section)
 
 
 @within.register
@@ -137,16 +136,9 @@ def _source_of_backend(name: str, source: SourceConfig, config: Config, backends
         known = ", ".join(backends) or "there is none"
         yield Mistake((*path, "backend"), f"the name of a backend ({known})", quoted(source.backend))
     backend = config.backends.get(source.backend)
-    if backend is None:
-        return
-    because = f'because backend {quoted(source.backend)} has protocol = "{backend.protocol}"'
-    if backend.protocol == "http" and source.params:
-        yield Mistake((*path, "params"), f"none, {because} (put a query into path)", "some")
-    if backend.protocol == "jsonrpc":
-        for key in HTTP_KEYS:
-            if getattr(source, key) != getattr(_UNTOUCHED, key):
-                instead = " (it takes method and params)" if key in {"path", "body"} else ""
-                yield Mistake((*path, key), f"no such key, {because}{instead}", "one")
+    if backend is not None:
+        for mistake in (*of_asking(source, backend), *of_refresh(source, backend)):
+            yield mistake._replace(path=path + mistake.path)
 
 
 def _together(section: Section, *keys: str) -> Iterator[Mistake]:

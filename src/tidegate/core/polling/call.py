@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tidegate.core.masking import MASK, Masked, mask_headers, mask_strings, mask_url
+from tidegate.core.masking import Masked, mask_headers, mask_strings, mask_url
+from tidegate.secret import MASK
 
 
 class AsJson(msgspec.Struct, frozen=True, tag="json"):

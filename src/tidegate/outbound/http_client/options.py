@@ -27,7 +27,7 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Servers expect a body with these, so its length is told even if it is 0 (RFC 9110 section 8.6)."""
 
 
-class HttpOptions(Masked, msgspec.Struct, frozen=True):
+class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
