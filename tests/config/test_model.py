@@ -74,6 +74,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "rate_minimum_calls": 10,
     },
     BackendConfig: {
+        "socket": None,
         "protocol": "jsonrpc",
         "timeout_s": 2.0,
         "response_bytes": 8388608,

@@ -44,6 +44,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """A service that is polled.
 
     `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative.
+    `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https, TLS
+        is spoken over the socket.
     `protocol`: "jsonrpc" (JSON-RPC 2.0 over POST) or "http" (GET; the body is the result).
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
@@ -64,6 +66,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """
 
     url: formats.Url
+    socket: formats.SocketPath | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608

@@ -61,6 +61,7 @@ interval_s = 5.0
 # A backend with all its settings. With protocol "http", `method` is a path under `url` that is fetched with GET.
 #[backends.other]
 #url = "https://status.example/rpc"
+#socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
 #protocol = "jsonrpc"
 #timeout_s = 2.0
 #response_bytes = 8388608
