@@ -27,7 +27,7 @@ SOCKET_BYTES = 107
 """The kernel's limit on the path of a Unix socket, without the NUL at its end (unix(7))."""
 
 
-class HttpOptions(Masked, msgspec.Struct, frozen=True):
+class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
     With a path in `socket`, connections lead to that Unix socket, and no longer to the host of `url`, which goes on
