@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidegate import __version__
-from tidegate.config import AuthConfig, BreakerConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config import (
+    AuthConfig,
+    BackendConfig,
+    BreakerConfig,
+    Config,
+    JwtConfig,
+    LimitsConfig,
+    SourceConfig,
+    TokenConfig,
+)
+from tidegate.config.connection_rules import is_persistent
 from tidegate.config.section import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
@@ -37,7 +47,7 @@ from tidegate.outbound.auth.opening import (
     SharedSecret,
     SignedTokens,
 )
-from tidegate.outbound.backends import HttpOptions
+from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.plan.model import (
     AccessRules,
@@ -169,9 +179,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        endpoint=BackendEndpoint(
-            name, backend.protocol, _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()))
-        ),
+        endpoint=BackendEndpoint(name, backend.protocol, _transport(backend, sources.values())),
         polling=_filled(
             BackendPlan,
             backend,
@@ -185,6 +193,22 @@ def _backend(config: Config, name: str) -> PlannedBackend:
             ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
             sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
+        ),
+    )
+
+
+def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
+    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources))
+    if not is_persistent(backend):
+        return http
+    session = backend.session
+    return RpcOptions(
+        http=http,
+        version=backend.jsonrpc,
+        session=RpcSession(
+            login=None if session.method is None else Call(session.method, raw(session.params)),
+            on_code=session.on_code,
+            on_connect=tuple(Call(each.method, raw(each.params)) for each in session.on_connect),
         ),
     )
 
