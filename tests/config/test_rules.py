@@ -97,6 +97,12 @@ REFUSED = [
     ('backends.b.url = "http://h/a b"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     ('backends.b.url = "http://h/#x"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
+    (
+        BACKEND + 'protocol = "http"\njsonrpc = "1.0"',
+        "backends.b.jsonrpc",
+        'expected no such key, because protocol is "http", got "1.0"',
+    ),
+    (BACKEND + 'jsonrpc = "1.1"', "backends.b.jsonrpc", 'expected one of "2.0", "1.0", got "1.1"'),
     (BACKEND + 'batch = "yes"', "backends.b.batch", 'expected true or false, got "yes"'),
     (BACKEND + 'protocol = "http"\nbatch = true', "backends.b.batch", 'expected false, because protocol is "http"'),
     (BACKEND + 'headers = { "a b" = "" }', 'backends.b.headers."a b"', "expected a header name"),

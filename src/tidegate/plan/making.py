@@ -179,7 +179,12 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        endpoint=BackendEndpoint(name, backend.protocol, _transport(backend, sources.values())),
+        endpoint=BackendEndpoint(
+            name,
+            backend.protocol,
+            _transport(backend, sources.values()),
+            version="2.0" if is_persistent(backend) else backend.jsonrpc,
+        ),
         polling=_filled(
             BackendPlan,
             backend,
