@@ -131,6 +131,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `verb`: HTTP method; default: POST with a body, else GET. It must change nothing there: a request may be repeated.
     `headers`: Headers of this request; they take precedence over those of the backend.
     `success_statuses`: HTTP statuses whose body is an answer; default: 2xx.
+    `format`: How the body of an http backend's answer is written: "json", "prometheus", "csv" or "text".
+    `match`: Names of the Prometheus metrics that are wanted, such as node_load1; default: all.
+    `delimiter`: The character between the values of CSV.
+    `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
@@ -158,6 +162,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     verb: formats.Verb | None = None
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     success_statuses: tuple[formats.Status, ...] = ()
+    format: Literal["json", "prometheus", "csv", "text"] = "json"
+    match: tuple[formats.MetricName, ...] = ()
+    delimiter: formats.Delimiter = ","
+    pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False

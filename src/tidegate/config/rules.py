@@ -6,7 +6,7 @@ A rule sees only values that are valid by themselves. It yields what was expecte
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
-from tidegate.config.asking_rules import of_asking
+from tidegate.config.asking_rules import of_asking, of_format
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.connection_rules import of_connection, of_refresh
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
@@ -57,6 +57,7 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
 @within.register
 def _source(section: SourceConfig) -> Iterator[Mistake]:
     yield from _exactly_one(section, "method", "path")
+    yield from of_format(section)
     yield from _shape(section)
     idle = section.idle_interval_s
     if idle is not None and idle < section.interval_s:
