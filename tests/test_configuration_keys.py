@@ -149,6 +149,7 @@ KEYS: Final[dict[str, Wired]] = {
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.socket": at("new", "Backend.options.socket"),
+    "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
     "backends.*.protocol": at("http", "Backend.kind", as_="HttpJsonBackend"),
     "backends.*.jsonrpc": at("1.0", "Backend.options.version", given=WEBSOCKET),
     "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
