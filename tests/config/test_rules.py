@@ -12,6 +12,7 @@ Problems = Callable[..., dict[str, str]]
 
 BACKEND = '[backends.b]\nurl = "http://h"\n'
 SOURCE = BACKEND + '[sources.s]\nbackend = "b"\nmethod = "m"\n'
+HTTP = SOURCE.replace("[sources", 'protocol = "http"\n[sources')
 JWT = '[auth]\nmode = "jwt"\n[auth.jwt]\njwks_url = "https://h/keys"\n'
 
 REFUSED = [
@@ -82,21 +83,27 @@ REFUSED = [
     ('[backends."b\\n"]\nurl = "http://h"', 'backends."b\\n"', "expected a backend name"),
     ("backends.b = 1", "backends.b", "expected a table, got 1"),
     ("backends = []", "backends", "expected a table, got an empty list"),
-    ("[backends.b]", "backends.b.url", "expected an http:// or https:// URL with a host and no fragment, got nothing"),
-    ('backends.b.url = "ftp://h"', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http:///rpc"', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http://["', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http://h:99999"', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http://h:0"', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http://h\\n/"', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http://h/a b"', "backends.b.url", "expected an http:// or https:// URL"),
-    ('backends.b.url = "http://h/#x"', "backends.b.url", "expected an http:// or https:// URL"),
+    (
+        "[backends.b]",
+        "backends.b.url",
+        "expected a URL: http://, https://, ws:// or wss:// with a host",
+    ),
+    ('backends.b.url = "ftp://h"', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http:///rpc"', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http://["', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http://h:99999"', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http://h:0"', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http://h\\n/"', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http://h/a b"', "backends.b.url", "expected a URL: http://, https://, ws://"),
+    ('backends.b.url = "http://h/#x"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
     (BACKEND + 'batch = "yes"', "backends.b.batch", 'expected true or false, got "yes"'),
     (BACKEND + 'protocol = "http"\nbatch = true', "backends.b.batch", 'expected false, because protocol is "http"'),
     (BACKEND + 'headers = { "a b" = "" }', 'backends.b.headers."a b"', "expected a header name"),
     (BACKEND + 'headers = { a = "x\\ny" }', "backends.b.headers.a", "expected text in one line"),
     (BACKEND + 'headers = { a = " x" }', "backends.b.headers.a", "expected text in one line"),
+    (BACKEND + 'socket = ""', "backends.b.socket", 'expected the path of a Unix socket, got ""'),
+    (BACKEND + 'socket = "a\\u0000b"', "backends.b.socket", "expected the path of a Unix socket"),
     (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
     (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
     (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),
@@ -135,7 +142,7 @@ REFUSED = [
     # sources
     ('[sources.s]\nbackend = "x"\nmethod = "m"', "sources.s.backend", 'the name of a backend (there is none), got "x"'),
     (SOURCE + 'backend = "x"', "sources.s.backend", 'expected the name of a backend (b), got "x"'),
-    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s.method", "expected text that is not empty, got nothing"),
+    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s", "expected exactly one of method, path, got none"),
     (SOURCE + 'method = ""', "sources.s.method", 'expected text that is not empty, got ""'),
     (SOURCE.replace("s.s", 's."A"'), "sources.A", "expected an event type"),
     (SOURCE.replace("s.s", "s.heartbeat"), "sources.heartbeat", "not reserved"),
@@ -176,10 +183,28 @@ REFUSED = [
     (SOURCE + "params = { at = 2026-11-22 }", "sources.s.params", "expected a table or list of JSON values"),
     (SOURCE + "params = [[nan]]", "sources.s.params", "expected a table or list of JSON values"),
     (
-        SOURCE.replace("[sources", 'protocol = "http"\n[sources') + "params = [1]",
+        HTTP + "params = [1]",
         "sources.s.params",
         'expected none, because backend "b" has protocol = "http"',
     ),
+    (HTTP + 'path = "p"', "sources.s", "expected exactly one of method, path, got method and path"),
+    (
+        SOURCE.replace("method", "path"),
+        "sources.s.path",
+        'no such key, because backend "b" has protocol = "jsonrpc" (it takes method and params), got one',
+    ),
+    (SOURCE + "body = {}", "sources.s.body", "no such key, because backend"),
+    (SOURCE + 'verb = "POST"', "sources.s.verb", "no such key, because backend"),
+    (SOURCE + 'headers = { a = "b" }', "sources.s.headers", "no such key, because backend"),
+    (SOURCE + "success_statuses = [503]", "sources.s.success_statuses", "no such key, because backend"),
+    (HTTP + "body = 1", "sources.s.body", "expected text, or a table or list of JSON values"),
+    (HTTP + "body = { at = 2026-11-22 }", "sources.s.body", "expected text, or a table or list of JSON values"),
+    (HTTP + 'verb = "post"', "sources.s.verb", "expected an HTTP method in capitals"),
+    (HTTP + 'verb = "HEAD"', "sources.s.verb", 'whose answer has a body, got "HEAD"'),
+    (HTTP + 'verb = "GET /"', "sources.s.verb", "expected an HTTP method in capitals"),
+    (HTTP + 'headers = { "a b" = "" }', 'sources.s.headers."a b"', "expected a header name"),
+    (HTTP + 'headers = { a = " x" }', "sources.s.headers.a", "expected text in one line"),
+    (HTTP + "success_statuses = [101]", "sources.s.success_statuses[0]", "expected a whole number from 200 to 599"),
     # auth
     ('auth.mode = "basic"', "auth.mode", 'expected one of "none", "token", "jwt", got "basic"'),
     ('auth.mode = "token"', "auth.tokens", 'expected at least one token, because mode is "token", got none'),
@@ -273,7 +298,12 @@ ALLOWED = [
     BACKEND + "breaker = { open_s = 5, open_max_s = 5, failure_rate = 1.0, ignored_codes = [-32000] }",
     SOURCE + 'items = ""\nkey = "id"\nselect = "/a~1b/~0/0"',
     SOURCE + "idle_interval_s = 5\nparams = [1, 2.5, true, { a = [] }]",
-    SOURCE.replace("[sources", 'protocol = "http"\n[sources'),
+    HTTP,
+    HTTP.replace("method", "path"),
+    HTTP.replace('method = "m"', 'path = ""'),
+    HTTP + "body = { a = [1] }\nheaders = { Authorization = 'x' }\nsuccess_statuses = [200, 404]",
+    HTTP + "body = [1]\nverb = 'GET'",
+    HTTP + "body = 'text'\nverb = 'REPORT'",
     JWT + 'algorithms = ["RS256", "ES256"]',
 ]
 

@@ -27,6 +27,10 @@ MAX_NESTING = 64
 """Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
 
 
+MAX_SOCKET_PATH_BYTES = 107
+"""Limit of the kernel on the path of a Unix socket."""
+
+
 class Format(NamedTuple):
     """A rule for one value: a description of what is expected, and a function that checks a value."""
 
@@ -79,6 +83,18 @@ def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
 
 
+def _is_backend_url(text: str) -> bool:
+    match text.partition("://"):
+        case ("http" | "https" | "ws" | "wss", _, _):
+            return _has_authority(text) and "#" not in text
+        case ("tcp", _, address):
+            return _has_authority(text) and bool(re.fullmatch(r"[^/?#@]+:[0-9]+", address))
+        case ("unix", _, path):
+            return path.startswith("/") and path.isprintable() and len(path.encode()) <= MAX_SOCKET_PATH_BYTES
+        case _:
+            return False
+
+
 def _is_origin(text: str) -> bool:
     return parse_origin(text) is not None
 
@@ -99,12 +115,20 @@ def _is_header_value(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_verb(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Z][A-Z-]*", text)) and text not in {"HEAD", "CONNECT", "TRACE"}
+
+
 def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
 
 def _is_retry(seconds: float) -> bool:
     return seconds == 0 or 0.1 <= seconds <= 60
+
+
+def _is_body(value: Any) -> bool:
+    return isinstance(value, str) or _is_json(value)
 
 
 def _is_json(value: Any) -> bool:
@@ -146,6 +170,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
@@ -168,6 +193,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
 EventType = Annotated[
@@ -187,6 +213,18 @@ Key = Annotated[
     _format('the name of a field, or a JSON Pointer such as "/labels/id", or a list of these', _is_key),
 ]
 Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
+BackendUrl = Annotated[
+    str,
+    _format(
+        "a URL: http://, https://, ws:// or wss:// with a host and no fragment, tcp://HOST:PORT, or unix:///PATH of at"
+        f" most {MAX_SOCKET_PATH_BYTES} bytes",
+        _is_backend_url,
+    ),
+]
+ErrorMark = Annotated[
+    int | str,
+    _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
 OriginText = Annotated[
     str,
     _format(
@@ -214,6 +252,13 @@ JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
 ]
+
+Body = Annotated[
+    str | dict[str, Any] | list[Any],
+    _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
+]
+Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 def resolved(path: str, directory: Path) -> str:

@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidegate import __version__
-from tidegate.config import AuthConfig, BreakerConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config import (
+    AuthConfig,
+    BackendConfig,
+    BreakerConfig,
+    Config,
+    JwtConfig,
+    LimitsConfig,
+    SourceConfig,
+    TokenConfig,
+)
+from tidegate.config.connection_rules import is_persistent
 from tidegate.config.section import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
@@ -37,7 +47,7 @@ from tidegate.outbound.auth.opening import (
     SharedSecret,
     SignedTokens,
 )
-from tidegate.outbound.backends import HttpOptions
+from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.plan.model import (
     AccessRules,
@@ -48,7 +58,7 @@ from tidegate.plan.model import (
     ServerOptions,
     TlsFiles,
 )
-from tidegate.ports import Call
+from tidegate.ports import Call, HttpRequest
 from tidegate.runtime.gateway_options import GatewayOptions
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
@@ -169,9 +179,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        endpoint=BackendEndpoint(
-            name, backend.protocol, _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()))
-        ),
+        endpoint=BackendEndpoint(name, backend.protocol, _transport(backend, sources.values())),
         polling=_filled(
             BackendPlan,
             backend,
@@ -184,7 +192,23 @@ def _backend(config: Config, name: str) -> PlannedBackend:
                 probe_deadline_s=backend.timeout_s + 1.0,
             ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
-            sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
+            sources=tuple(_source(each, event_type, backend) for event_type, each in sources.items()),
+        ),
+    )
+
+
+def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
+    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources))
+    if not is_persistent(backend):
+        return http
+    session = backend.session
+    return RpcOptions(
+        http=http,
+        version=backend.jsonrpc,
+        session=RpcSession(
+            login=None if session.method is None else Call(session.method, raw(session.params)),
+            on_code=session.on_code,
+            on_connect=tuple(Call(each.method, raw(each.params)) for each in session.on_connect),
         ),
     )
 
@@ -204,22 +228,46 @@ def _idle_s(sources: Iterable[SourceConfig]) -> float:
     return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
 
-def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePlan:
+def _source(source: SourceConfig, event_type: str, backend: BackendConfig) -> SourcePlan:
     spec = _filled(
         SourceSpec,
         source,
         type=event_type,
-        timeout_s=timeout_s,
+        timeout_s=backend.timeout_s,
         keyed=source.items is not None,
     )
     return _filled(
         SourcePlan,
         source,
         spec=spec,
-        call=Call(source.method, raw(source.params)),
+        call=_call(source, backend),
         breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
         shape=_shape(source),
     )
+
+
+def _call(source: SourceConfig, backend: BackendConfig) -> Call:
+    method = source.method if source.path is None else source.path
+    assert method is not None, "the configuration's rules see to it"
+    http = None if backend.protocol == "jsonrpc" else _http_request(source, backend)
+    return Call(method, raw(source.params), http)
+
+
+def _http_request(source: SourceConfig, backend: BackendConfig) -> HttpRequest:
+    body = source.body.encode() if isinstance(source.body, str) else source.body
+    return HttpRequest(
+        verb=source.verb or ("GET" if body is None else "POST"),
+        headers=_usual_headers(source, backend) | source.headers,
+        body=body if body is None or isinstance(body, bytes) else bytes(raw(body)),
+        success_statuses=frozenset(source.success_statuses),
+    )
+
+
+def _usual_headers(source: SourceConfig, backend: BackendConfig) -> dict[str, str]:
+    """Return the headers that a request has unless the configuration gives others. JSON is what the client assumes."""
+    given = {name.lower() for name in (*backend.headers, *source.headers)}
+    usual = {"Content-Type": "text/plain; charset=utf-8"} if isinstance(source.body, str) else {}
+    return {name: value for name, value in usual.items() if name.lower() not in given}
 
 
 def _shape(source: SourceConfig) -> Shape:
@@ -234,7 +282,8 @@ def _shape(source: SourceConfig) -> Shape:
 def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
     """Make a `kind`. Each field comes from `given`, or else from the key of that name in `tables`, or is the default.
 
-    The value of a key that ends in ``_file`` becomes a path. No two of `tables` may have a key of the same name.
+    The value of a key that ends in ``_file``, or is ``socket``, becomes a path. No two of `tables` may have a key of
+    the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
     assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "two tables have a key of the same name"
@@ -243,4 +292,5 @@ def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
 
 
 def _as_path(key: str, value: Any) -> Any:
-    return Path(value) if key.endswith("_file") and value is not None else value
+    is_path = key.endswith("_file") or key == "socket"
+    return Path(value) if is_path and value is not None else value
