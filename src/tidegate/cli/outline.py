@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from tidegate.core.masking import MASK, is_secret_name, mask_text
+from tidegate.core.masking import is_secret_name, mask_text
 from tidegate.core.shaping.pointer import Members, kind_of, member_at, members_of, pointer_to, shown, steps
 from tidegate.errors import InvalidResponse
+from tidegate.secret import MASK
 
 PREVIEW_CHARACTERS = 160
 NAMES = 12

@@ -19,6 +19,9 @@ from tidegate.core.shaping import Shape
 from tidegate.errors import ApplicationError, ErrorCode, HttpStatus
 
 
+_DEFAULTS = msgspec.structs.asdict(BackendConfig(url=""))
+
+
 class Subject(msgspec.Struct, frozen=True):
     """What was asked: the backend's name and keys, the method or path, the shape, and where these are set."""
 
@@ -76,7 +79,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _of_connection(subject: Subject, root: BaseException | None) -> str:
-    url = f"{subject.backend_key}.url"
+    url = f"{subject.backend_key}.{'url' if getattr(subject.backend, 'socket', None) is None else 'socket'}"
     match root:
         case ssl.SSLCertVerificationError():
             return _of_certificate(subject, root.verify_code)
@@ -171,8 +174,8 @@ def _of_redirect(subject: Subject, location: str | None) -> str:
 def _credentials(subject: Subject) -> str:
     """Say which key to correct, or which ones there are, if none is set."""
     backend, keys = subject.backend, subject.backend_key
-    present = [f"{keys}.{key}" for key in ("bearer_token_file", "secrets", "session") if getattr(backend, key, None)]
-    present += [f"{keys}.headers"] if getattr(backend, "headers", None) else []
+    set_keys = {name for name, value in msgspec.structs.asdict(backend).items() if value != _DEFAULTS.get(name)}
+    present = [f"{keys}.{key}" for key in ("bearer_token_file", "headers", "secrets", "session") if key in set_keys]
     present += [f"user and password in {keys}.url"] if "@" in backend.url.partition("://")[2].partition("/")[0] else []
     if present:
         return f"it wants another login than it gets: correct {' or '.join(present)}"
