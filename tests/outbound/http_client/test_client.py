@@ -20,7 +20,7 @@ from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidRespo
 from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader
 from tidegate.outbound.http_client.client import HttpClient
 from tidegate.outbound.http_client.connecting import NewConnection, connected
-from tidegate.outbound.http_client.destination import Destination
+from tidegate.outbound.http_client.destinations import Destination
 from tidegate.outbound.http_client.options import HttpOptions
 
 GOOD = http_response(b"{}")

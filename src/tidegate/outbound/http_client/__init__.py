@@ -8,7 +8,7 @@ receives, and `answer.py` parses. Persistent connections are made here too, but 
 
 from tidegate.outbound.http_client.client import HttpAnswer, HttpClient
 from tidegate.outbound.http_client.connecting import Connect, NewConnection, connected
-from tidegate.outbound.http_client.destination import Destination, destination
+from tidegate.outbound.http_client.destinations import Destination, destination
 from tidegate.outbound.http_client.failures import Lost, had_stood, is_our_lack, mapped, status_error
 from tidegate.outbound.http_client.options import Authorization, HttpOptions, address, fixed_headers
 from tidegate.outbound.http_client.own_thread import OwnThread

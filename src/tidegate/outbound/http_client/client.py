@@ -13,7 +13,7 @@ from yarl import URL
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import AnswerReader
 from tidegate.outbound.http_client.connecting import Connect, connected
-from tidegate.outbound.http_client.destination import destination
+from tidegate.outbound.http_client.destinations import destination
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
     Authorization,

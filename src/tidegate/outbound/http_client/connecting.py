@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
-from tidegate.outbound.http_client.destination import Destination
+from tidegate.outbound.http_client.destinations import Destination
 from tidegate.outbound.http_client.names import looked_up
 from tidegate.outbound.http_client.unix import connected_to_socket
 
