@@ -18,7 +18,6 @@ from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.shaping import Shape
 from tidegate.errors import ApplicationError, ErrorCode, HttpStatus
 
-
 _DEFAULTS = msgspec.structs.asdict(BackendConfig(url=""))
 
 
