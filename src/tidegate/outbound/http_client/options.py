@@ -38,7 +38,8 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
     With a path in `socket`, connections lead to that Unix socket, and no longer to the host of `url`, which goes on
-    saying what is asked: scheme, ``Host`` and path.
+    saying what is asked: scheme, ``Host`` and path. With TLS, the certificate must be for `tls_name`, which the server
+    is told too (SNI); by default it is the host of `url`.
 
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
     name and password in `url`. The token in `bearer_token_file` takes precedence over both; the file is read for each
@@ -49,6 +50,7 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
 
     url: str
     socket: Path | None = None
+    tls_name: str | None = None
     response_bytes: int = 8_388_608
     headers: dict[str, str] = {}
     bearer_token_file: Path | None = None
