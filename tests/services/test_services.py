@@ -20,15 +20,14 @@ from typing import Any
 import aiohttp
 import pytest
 from real_services import SERVICES, Place, Service
-from real_services.running import Said, end, free_ports, send, start
+from real_services.running import Said, ask, end, free_ports, send, start
 
 from tidegate.client import Event
 from tidegate.config import from_document
+from tidegate.config.recipes import recipe
 from tidegate.testing import Follower, gateway
 
 pytestmark = pytest.mark.real
-
-RECIPES = Path(__file__).parents[2] / "src/tidegate/config/recipes"
 
 INTERVAL_S = 1.0
 """The longest interval here: a recipe's own may be longer than a test should take."""
@@ -87,7 +86,7 @@ class Watcher:
 
 def configured(service: Service, place: Place) -> Path:
     """Write the recipe with the service's address, and its secrets beside it."""
-    text = (RECIPES / f"{service.recipe}.toml").read_text()
+    text = recipe(service.recipe)
     assert service.address in text
     text = text.replace(service.address, service.address_at(place))
     folder = place.folder / "gateway"
@@ -136,7 +135,7 @@ class Life:
         """Every value is fresh, and what the service says when asked directly."""
         deadline = asyncio.get_running_loop().time() + within_s
         while True:
-            said = self._comparable(await self.service.said(self.place))
+            said = self._comparable(await ask(self.service, self.place))
             held = {address: event for address, event in self.watcher.held.items() if not event.gone}
             told = self._comparable({address: event.data for address, event in held.items() if address in said})
             if told == said and not any(event.stale for event in held.values()):

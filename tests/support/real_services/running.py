@@ -43,6 +43,11 @@ class Place:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        """What the service has written to its standard output and error."""
+        return self.folder / "service.log"
+
     def file(self, name: str, text: str) -> str:
         """Write a file into the folder, and return its path."""
         path = self.folder / name
@@ -117,8 +122,7 @@ def free_ports(count: int) -> list[int]:
 
 async def start(service: Service, place: Place) -> None:
     """Start the service, and wait until it answers. Raises `AssertionError`, with what it wrote, if it does not."""
-    log = place.folder / "service.log"
-    with log.open("ab") as output:
+    with place.log.open("ab") as output:
         place.process = await asyncio.create_subprocess_exec(
             *service.command(place),
             cwd=place.folder,
@@ -128,16 +132,21 @@ async def start(service: Service, place: Place) -> None:
             env={**os.environ, "HOME": str(place.folder), **service.environ},
             process_group=0,
         )
+    await ask(service, place)
+
+
+async def ask(service: Service, place: Place) -> Said:
+    """Ask the service until it answers. Raises `AssertionError`, with what it wrote, if it does not."""
+    assert place.process is not None
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
         try:
             async with asyncio.timeout(TRY_S):
-                await service.said(place)
-                return
+                return await service.said(place)
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, ValueError) as error:
             if asyncio.get_running_loop().time() > deadline or place.process.returncode is not None:
-                said = log.read_text(errors="replace")[-2000:]
-                raise AssertionError(f"{service.recipe} did not start: {error!r}\n{said}") from error
+                wrote = place.log.read_text(errors="replace")[-2000:]
+                raise AssertionError(f"{service.recipe} does not answer: {error!r}\n{wrote}") from error
             await asyncio.sleep(0.1)
 
 

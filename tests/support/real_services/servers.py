@@ -12,7 +12,7 @@ KEY = "an-api-key-of-a-minute"
 def prometheus_command(place: Place) -> Sequence[str]:
     file = place.folder / "prometheus.yml"
     if not file.exists():
-        prometheus_targets(place, [f"127.0.0.1:{place.port}"])
+        prometheus_targets(place, [f"127.0.0.1:{place.port}", "127.0.0.1:9"])
     return [
         "prometheus", f"--config.file={file}", f"--storage.tsdb.path={place.folder}/data", "--web.enable-lifecycle",
         f"--web.listen-address=127.0.0.1:{place.port}",
@@ -29,7 +29,7 @@ def prometheus_targets(place: Place, targets: list[str]) -> None:
 
 async def prometheus_said(place: Place) -> Said:
     targets = (await place.get("/api/v1/targets?state=active"))["data"]["activeTargets"]
-    if any(target["health"] == "unknown" for target in targets):
+    if not targets or any(target["health"] == "unknown" for target in targets):
         raise ValueError("not scraped yet")
     return {
         ("prometheus.target", f"{target['labels']['job']}/{target['labels']['instance']}"): {
@@ -40,8 +40,8 @@ async def prometheus_said(place: Place) -> Said:
     }
 
 
-async def prometheus_gets_a_target(place: Place) -> None:
-    prometheus_targets(place, [f"127.0.0.1:{place.port}", "127.0.0.1:9"])
+async def prometheus_loses_a_target(place: Place) -> None:
+    prometheus_targets(place, [f"127.0.0.1:{place.port}"])
     async with place.http.post(f"{place.url}/-/reload") as response:
         response.raise_for_status()
 
@@ -53,7 +53,7 @@ PROMETHEUS = Service(
     address="127.0.0.1:9090",
     command=prometheus_command,
     said=prometheus_said,
-    change=prometheus_gets_a_target,
+    change=prometheus_loses_a_target,
     changed=("prometheus.target", "test/127.0.0.1:9"),
 )
 

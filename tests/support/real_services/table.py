@@ -1,22 +1,16 @@
 """The table: how each service is started, what it says itself, and what changes in it."""
 
-from real_services.downloads import ARIA2, QBITTORRENT, TRANSMISSION
-from real_services.machines import DOCKER, GLANCES, NODE_EXPORTER, OVSDB
+from real_services.machines import DOCKER, GLANCES, NODE_EXPORTER
 from real_services.proxies import CADDY, HAPROXY, NGINX
-from real_services.servers import ETCD, NATS, PROMETHEUS, SYNCTHING
+from real_services.servers import ETCD, NATS, PROMETHEUS
 
 SERVICES = (
-    ARIA2,
-    TRANSMISSION,
-    QBITTORRENT,
     PROMETHEUS,
     NODE_EXPORTER,
     NGINX,
     HAPROXY,
     CADDY,
     NATS,
-    SYNCTHING,
-    OVSDB,
     ETCD,
     GLANCES,
     DOCKER,
