@@ -16,12 +16,16 @@ from tidegate.core.delivery.published_value import PublishedValue
 from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
-from tidegate.core.polling.backend_plan import Call
+from tidegate.core.polling.call import AsCsv, AsJson, AsPrometheus, AsText, Call, HttpRequest
 from tidegate.core.polling.decision import SavedValue
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
 
 __all__ = [
+    "AsCsv",
+    "AsJson",
+    "AsPrometheus",
+    "AsText",
     "Ask",
     "Authenticator",
     "Backend",
@@ -34,6 +38,7 @@ __all__ = [
     "EncodedDraft",
     "Event",
     "Grant",
+    "HttpRequest",
     "Instant",
     "KeepsPublished",
     "Knocks",

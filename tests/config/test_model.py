@@ -94,7 +94,13 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "breaker": BreakerConfig(),
     },
     SourceConfig: {
+        "method": None,
+        "path": None,
         "params": {},
+        "body": None,
+        "verb": None,
+        "headers": {},
+        "success_statuses": (),
         "interval_s": 5.0,
         "idle_interval_s": None,
         "on_change": False,
@@ -132,8 +138,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
 }
 REQUIRED: dict[type[Section], dict[str, object]] = {
     BackendConfig: {"url": "http://h"},
+    SourceConfig: {"backend": "b"},
     CallConfig: {"method": "m"},
-    SourceConfig: {"backend": "b", "method": "m"},
 }
 
 

@@ -12,6 +12,7 @@ Problems = Callable[..., dict[str, str]]
 
 BACKEND = '[backends.b]\nurl = "http://h"\n'
 SOURCE = BACKEND + '[sources.s]\nbackend = "b"\nmethod = "m"\n'
+HTTP = SOURCE.replace("[sources", 'protocol = "http"\n[sources')
 JWT = '[auth]\nmode = "jwt"\n[auth.jwt]\njwks_url = "https://h/keys"\n'
 
 REFUSED = [
@@ -139,7 +140,7 @@ REFUSED = [
     # sources
     ('[sources.s]\nbackend = "x"\nmethod = "m"', "sources.s.backend", 'the name of a backend (there is none), got "x"'),
     (SOURCE + 'backend = "x"', "sources.s.backend", 'expected the name of a backend (b), got "x"'),
-    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s.method", "expected text that is not empty, got nothing"),
+    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s", "expected exactly one of method, path, got none"),
     (SOURCE + 'method = ""', "sources.s.method", 'expected text that is not empty, got ""'),
     (SOURCE.replace("s.s", 's."A"'), "sources.A", "expected an event type"),
     (SOURCE.replace("s.s", "s.heartbeat"), "sources.heartbeat", "not reserved"),
@@ -180,10 +181,28 @@ REFUSED = [
     (SOURCE + "params = { at = 2026-11-22 }", "sources.s.params", "expected a table or list of JSON values"),
     (SOURCE + "params = [[nan]]", "sources.s.params", "expected a table or list of JSON values"),
     (
-        SOURCE.replace("[sources", 'protocol = "http"\n[sources') + "params = [1]",
+        HTTP + "params = [1]",
         "sources.s.params",
         'expected none, because backend "b" has protocol = "http"',
     ),
+    (HTTP + 'path = "p"', "sources.s", "expected exactly one of method, path, got method and path"),
+    (
+        SOURCE.replace("method", "path"),
+        "sources.s.path",
+        'no such key, because backend "b" has protocol = "jsonrpc" (it takes method and params), got one',
+    ),
+    (SOURCE + "body = {}", "sources.s.body", "no such key, because backend"),
+    (SOURCE + 'verb = "POST"', "sources.s.verb", "no such key, because backend"),
+    (SOURCE + 'headers = { a = "b" }', "sources.s.headers", "no such key, because backend"),
+    (SOURCE + "success_statuses = [503]", "sources.s.success_statuses", "no such key, because backend"),
+    (HTTP + "body = 1", "sources.s.body", "expected text, or a table or list of JSON values"),
+    (HTTP + "body = { at = 2026-11-22 }", "sources.s.body", "expected text, or a table or list of JSON values"),
+    (HTTP + 'verb = "post"', "sources.s.verb", "expected an HTTP method in capitals"),
+    (HTTP + 'verb = "HEAD"', "sources.s.verb", 'whose answer has a body, got "HEAD"'),
+    (HTTP + 'verb = "GET /"', "sources.s.verb", "expected an HTTP method in capitals"),
+    (HTTP + 'headers = { "a b" = "" }', 'sources.s.headers."a b"', "expected a header name"),
+    (HTTP + 'headers = { a = " x" }', "sources.s.headers.a", "expected text in one line"),
+    (HTTP + "success_statuses = [101]", "sources.s.success_statuses[0]", "expected a whole number from 200 to 599"),
     # auth
     ('auth.mode = "basic"', "auth.mode", 'expected one of "none", "token", "jwt", got "basic"'),
     ('auth.mode = "token"', "auth.tokens", 'expected at least one token, because mode is "token", got none'),
@@ -277,7 +296,12 @@ ALLOWED = [
     BACKEND + "breaker = { open_s = 5, open_max_s = 5, failure_rate = 1.0, ignored_codes = [-32000] }",
     SOURCE + 'items = ""\nkey = "id"\nselect = "/a~1b/~0/0"',
     SOURCE + "idle_interval_s = 5\nparams = [1, 2.5, true, { a = [] }]",
-    SOURCE.replace("[sources", 'protocol = "http"\n[sources'),
+    HTTP,
+    HTTP.replace("method", "path"),
+    HTTP.replace('method = "m"', 'path = ""'),
+    HTTP + "body = { a = [1] }\nheaders = { Authorization = 'x' }\nsuccess_statuses = [200, 404]",
+    HTTP + "body = [1]\nverb = 'GET'",
+    HTTP + "body = 'text'\nverb = 'REPORT'",
     JWT + 'algorithms = ["RS256", "ES256"]',
 ]
 

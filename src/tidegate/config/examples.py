@@ -59,7 +59,20 @@ interval_s = 5.0
 #[sources."agent.status".fields]   # what the events contain, if not all of an item
 #id = "/id"
 
-# A backend with all its settings. With protocol "http", `method` is a path under `url` that is fetched with GET.
+# A source of a backend with protocol "http":
+#[sources."torrent.state"]
+#backend = "web"
+#path = "rpc?verbose=1"            # a path under the backend's url
+#body = { method = "torrent-get" } # a table or list is sent as JSON, text as it is
+#verb = "POST"                     # default: POST with a body, else GET
+#headers = {}
+#success_statuses = [200, 503]     # default: 2xx
+
+#[backends.web]
+#url = "http://127.0.0.1:9091"
+#protocol = "http"                 # HTTP requests, whose answers are data
+
+# A backend with all its settings.
 #[backends.other]
 #url = "https://status.example/rpc"
 #protocol = "jsonrpc"

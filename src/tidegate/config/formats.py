@@ -115,12 +115,20 @@ def _is_header_value(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_verb(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Z][A-Z-]*", text)) and text not in {"HEAD", "CONNECT", "TRACE"}
+
+
 def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
 
 def _is_retry(seconds: float) -> bool:
     return seconds == 0 or 0.1 <= seconds <= 60
+
+
+def _is_body(value: Any) -> bool:
+    return isinstance(value, str) or _is_json(value)
 
 
 def _is_json(value: Any) -> bool:
@@ -242,6 +250,13 @@ JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
 ]
+
+Body = Annotated[
+    str | dict[str, Any] | list[Any],
+    _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
+]
+Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 def resolved(path: str, directory: Path) -> str:

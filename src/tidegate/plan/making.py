@@ -58,7 +58,7 @@ from tidegate.plan.model import (
     ServerOptions,
     TlsFiles,
 )
-from tidegate.ports import Call
+from tidegate.ports import Call, HttpRequest
 from tidegate.runtime.gateway_options import GatewayOptions
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
@@ -192,7 +192,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
                 probe_deadline_s=backend.timeout_s + 1.0,
             ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
-            sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
+            sources=tuple(_source(each, event_type, backend) for event_type, each in sources.items()),
         ),
     )
 
@@ -228,22 +228,46 @@ def _idle_s(sources: Iterable[SourceConfig]) -> float:
     return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
 
-def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePlan:
+def _source(source: SourceConfig, event_type: str, backend: BackendConfig) -> SourcePlan:
     spec = _filled(
         SourceSpec,
         source,
         type=event_type,
-        timeout_s=timeout_s,
+        timeout_s=backend.timeout_s,
         keyed=source.items is not None,
     )
     return _filled(
         SourcePlan,
         source,
         spec=spec,
-        call=Call(source.method, raw(source.params)),
+        call=_call(source, backend),
         breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
         shape=_shape(source),
     )
+
+
+def _call(source: SourceConfig, backend: BackendConfig) -> Call:
+    method = source.method if source.path is None else source.path
+    assert method is not None, "the configuration's rules see to it"
+    http = None if backend.protocol == "jsonrpc" else _http_request(source, backend)
+    return Call(method, raw(source.params), http)
+
+
+def _http_request(source: SourceConfig, backend: BackendConfig) -> HttpRequest:
+    body = source.body.encode() if isinstance(source.body, str) else source.body
+    return HttpRequest(
+        verb=source.verb or ("GET" if body is None else "POST"),
+        headers=_usual_headers(source, backend) | source.headers,
+        body=body if body is None or isinstance(body, bytes) else bytes(raw(body)),
+        success_statuses=frozenset(source.success_statuses),
+    )
+
+
+def _usual_headers(source: SourceConfig, backend: BackendConfig) -> dict[str, str]:
+    """Return the headers that a request has unless the configuration gives others. JSON is what the client assumes."""
+    given = {name.lower() for name in (*backend.headers, *source.headers)}
+    usual = {"Content-Type": "text/plain; charset=utf-8"} if isinstance(source.body, str) else {}
+    return {name: value for name, value in usual.items() if name.lower() not in given}
 
 
 def _shape(source: SourceConfig) -> Shape:

@@ -741,7 +741,7 @@ async def test_what_was_read_is_given_back_when_the_call_has_ended(
     """Without waiting for the garbage collector, which a gateway runs seldom."""
     readers: list[weakref.ref[AnswerReader]] = []
 
-    def noted(**bounds: int) -> AnswerReader:
+    def noted(**bounds: Any) -> AnswerReader:
         reader = AnswerReader(**bounds)
         readers.append(weakref.ref(reader))
         return reader

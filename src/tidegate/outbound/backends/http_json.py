@@ -1,29 +1,41 @@
-"""Backends over plain HTTP: a call is a GET request, and its answer is the JSON in the body."""
+"""Backends over plain HTTP: a call is a request for a path, and its answer is what the body says."""
 
 from collections.abc import Mapping, Sequence
 
+from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate.core.payload import compact
 from tidegate.outbound.backends.http_backend import Answers, HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
 from tidegate.outbound.http_client import Attempt
-from tidegate.ports import Call
+from tidegate.ports import Call, HttpRequest
 
 
 class HttpJsonBackend(HttpBackend):
-    """A backend that answers GET with JSON: the `tidegate.ports.Backend` for ``protocol = "http"``.
+    """A backend whose answers are the bodies of HTTP requests: the `tidegate.ports.Backend` for ``protocol = "http"``.
 
     A call's method is a path below the backend's `url`, optionally with a query, which is appended to that of the
-    `url`. A call's params are not sent. `call` raises `ValueError` unless it is one call: plain HTTP has no batches.
+    `url`. Its `http` says how it is asked for; without it, it is a GET. A call's params are not sent. `call` raises
+    `ValueError` unless it is one call: plain HTTP has no batches.
+
     Raises `ConfigError` for options that cannot be used.
     """
 
     async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
         (call,) = calls
-        url = below(self._client.url, call.method)
-        body = await self._client.fetch("GET", url, credentials=credentials, attempt=attempt)
-        return [await read_leniently(body, compact)]
+        request = call.http or HttpRequest()
+        headers = CIMultiDict(credentials)
+        headers.update(request.headers)
+        answer = await self._client.ask(
+            request.verb,
+            below(self._client.url, call.method),
+            request.body,
+            credentials=headers,
+            attempt=attempt,
+            success_statuses=request.success_statuses,
+        )
+        return [await read_leniently(answer.of_success().body, compact)]
 
 
 def below(url: URL, method: str) -> URL:

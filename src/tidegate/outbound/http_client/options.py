@@ -20,6 +20,13 @@ _ZONE = re.compile(r"%.*(?=\])")
 """The zone of an IPv6 address. It has a meaning only on this machine, and servers refuse it (RFC 6874 section 1)."""
 
 
+_OURS = frozenset({"accept-encoding", "content-length", "transfer-encoding"})
+"""Headers that the client sets itself: the coding of the answer, and how long the body is."""
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Servers expect a body with these, so its length is told even if it is 0 (RFC 9110 section 8.6)."""
+
+
 class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
@@ -86,14 +93,14 @@ def keeps_connections(headers: CIMultiDict[str]) -> bool:
 
 
 def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """Encode a whole HTTP/1.1 request. `headers` replace those in `fixed`.
+    """Encode a whole HTTP/1.1 request. `headers` replace those in `fixed`, except what the client sets itself.
 
     Raises `ValueError` for a line break in a header, which could smuggle another header or request.
     """
     fields = CIMultiDict(fixed)
-    fields.update(headers)
-    if body is not None:
-        fields["Content-Length"] = str(len(body))
+    fields.update([(name, value) for name, value in headers.items() if name.lower() not in _OURS])
+    if body is not None or method in _WITH_BODY:
+        fields["Content-Length"] = str(len(body or b""))
     lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     head = "\r\n".join(lines).encode()
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
