@@ -231,7 +231,7 @@ async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
             yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{wanted.name}]")
         return
     slowest_s, good = 0.0, 0
-    async with opened(wanted.endpoint) as backend:
+    async with opened(wanted.endpoint, CLOCK) as backend:
         for source in plan.sources:
             fault, elapsed_s = await _polled(backend, plan, source)
             slowest_s = max(slowest_s, elapsed_s)
