@@ -158,6 +158,7 @@ KEYS: Final[dict[str, Wired]] = {
     "history.events": at(77, "Gateway.options.history_events"),
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
+    "backends.*.socket": at("new", "Backend.options.socket"),
     "backends.*.protocol": Wired(
         "http",
         {

@@ -195,10 +195,12 @@ class TestFiles:
     def test_relative_paths_begin_beside_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "ca.pem").touch()
         path = written(
-            tmp_path / "t.toml", "[server]\nstate_dir = 'state'\n[backends.b]\nurl='http://h'\nca_file='ca.pem'"
+            tmp_path / "t.toml",
+            "[server]\nstate_dir = 'state'\n[backends.b]\nurl='http://h'\nca_file='ca.pem'\nsocket='s'",
         )
         config = load(path, environ={})
         assert config.backends["b"].ca_file == str(tmp_path / "ca.pem")
+        assert config.backends["b"].socket == str(tmp_path / "s")
         assert config.server.state_dir == str(tmp_path / "state")
         monkeypatch.chdir(tmp_path)
         assert load(Path("t.toml"), environ={}) == config

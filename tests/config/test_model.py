@@ -76,6 +76,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "rate_minimum_calls": 10,
     },
     BackendConfig: {
+        "socket": None,
         "protocol": "jsonrpc",
         "jsonrpc": "2.0",
         "timeout_s": 2.0,

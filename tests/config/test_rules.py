@@ -102,6 +102,8 @@ REFUSED = [
     (BACKEND + 'headers = { "a b" = "" }', 'backends.b.headers."a b"', "expected a header name"),
     (BACKEND + 'headers = { a = "x\\ny" }', "backends.b.headers.a", "expected text in one line"),
     (BACKEND + 'headers = { a = " x" }', "backends.b.headers.a", "expected text in one line"),
+    (BACKEND + 'socket = ""', "backends.b.socket", 'expected the path of a Unix socket, got ""'),
+    (BACKEND + 'socket = "a\\u0000b"', "backends.b.socket", "expected the path of a Unix socket"),
     (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
     (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
     (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),

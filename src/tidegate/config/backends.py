@@ -77,6 +77,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
     `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative. With
         ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
+    `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
+        wss, TLS is spoken over the socket.
     `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
@@ -99,6 +101,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """
 
     url: formats.BackendUrl
+    socket: formats.SocketPath | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0

@@ -75,6 +75,7 @@ interval_s = 5.0
 # A backend with all its settings.
 #[backends.other]
 #url = "https://status.example/rpc"
+#socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
 #protocol = "jsonrpc"
 #jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0

@@ -282,7 +282,8 @@ def _shape(source: SourceConfig) -> Shape:
 def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
     """Make a `kind`. Each field comes from `given`, or else from the key of that name in `tables`, or is the default.
 
-    The value of a key that ends in ``_file`` becomes a path. No two of `tables` may have a key of the same name.
+    The value of a key that ends in ``_file``, or is ``socket``, becomes a path. No two of `tables` may have a key of
+    the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
     assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "two tables have a key of the same name"
@@ -291,4 +292,5 @@ def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
 
 
 def _as_path(key: str, value: Any) -> Any:
-    return Path(value) if key.endswith("_file") and value is not None else value
+    is_path = key.endswith("_file") or key == "socket"
+    return Path(value) if is_path and value is not None else value

@@ -4,23 +4,23 @@ import gc
 import gzip
 import re
 import socket
-import ssl
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import uvloop
 from certificates import Certificates, written_to
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted, stopping_over_tls
-from yarl import URL
 
 from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
 from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader
 from tidegate.outbound.http_client.client import HttpClient
 from tidegate.outbound.http_client.connecting import NewConnection, connected
+from tidegate.outbound.http_client.destinations import Destination
 from tidegate.outbound.http_client.options import HttpOptions
 
 GOOD = http_response(b"{}")
@@ -188,8 +188,8 @@ class TestARequest:
     async def test_goes_through_the_connections_it_is_given(self, new_client: NewClient) -> None:
         made: list[NewConnection] = []
 
-        async def connect(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
-            made.append(await connected(url, tls))
+        async def connect(to: Destination) -> NewConnection:
+            made.append(await connected(to))
             return made[-1]
 
         async with scripted(answering(GOOD)) as server:
@@ -639,8 +639,8 @@ class TestAConnection:
         async with scripted(answering(http_response(b"1"))) as old, scripted(answering(http_response(b"2"))) as new:
             now = old
 
-            async def looked_up(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
-                return await connected(url.with_port(now.port), tls)
+            async def looked_up(to: Destination) -> NewConnection:
+                return await connected(msgspec.structs.replace(to, url=to.url.with_port(now.port)))
 
             client = new_client("http://127.0.0.1:1/", connection_max_s=0.05, connect=looked_up)
             assert await get(client) == b"1"

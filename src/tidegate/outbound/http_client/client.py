@@ -13,16 +13,14 @@ from yarl import URL
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import AnswerReader
 from tidegate.outbound.http_client.connecting import Connect, connected
+from tidegate.outbound.http_client.destinations import destination
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
     Authorization,
     HttpOptions,
-    address,
     encoded,
     fixed_headers,
     keeps_connections,
-    peer,
-    tls_context,
 )
 from tidegate.outbound.http_client.pool import Attempt, Pool
 
@@ -58,21 +56,21 @@ class HttpClient:
     It is part of the same call: one permit, one timeout, one verdict. On a new connection the same is a failure, and
     nothing else is ever repeated.
 
-    Raises `ConfigError` for a URL, CA file or certificate that cannot be used.
+    Raises `ConfigError` for a URL, socket, CA file or certificate that cannot be used.
     """
 
     def __init__(
         self, options: HttpOptions, *, wall_clock: Callable[[], float] = time.time, connect: Connect = connected
     ) -> None:
-        self.url = address(options)
+        to = destination(options)
+        self.url = to.url
         self._options = options
-        self._peer = peer(self.url)
+        self._peer = to.peer
         self._wall_clock = wall_clock
         self._authorization = Authorization(options)
         self._headers = fixed_headers(options)
-        tls = tls_context(options) if self.url.scheme == "https" else None
         self._pool = Pool(
-            lambda: connect(self.url, tls),
+            lambda: connect(to),
             idle_s=options.idle_s if keeps_connections(self._headers) else 0.0,
             age_s=options.connection_max_s,
         )

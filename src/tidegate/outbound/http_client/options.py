@@ -1,6 +1,10 @@
-"""The settings of one backend's HTTP: URL, limits, headers, credentials, TLS. Turns them into what a request needs."""
+"""The settings of one backend's HTTP: URL, socket, limits, headers, credentials, TLS.
+
+Turns them into what a request needs.
+"""
 
 import base64
+import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -19,6 +23,9 @@ from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
 
 _ZONE = re.compile(r"%.*(?=\])")
 """The zone of an IPv6 address. It has a meaning only on this machine, and servers refuse it (RFC 6874 section 1)."""
+
+SOCKET_BYTES = 107
+"""The kernel's limit on the path of a Unix socket, without the NUL at its end (unix(7))."""
 
 
 _OURS = frozenset({"accept-encoding", "content-length", "transfer-encoding"})
@@ -42,6 +49,9 @@ class TlsSettings(Protocol):
 class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
+    With a path in `socket`, connections lead to that Unix socket, and no longer to the host of `url`, which goes on
+    saying what is asked: scheme, ``Host`` and path.
+
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
     name and password in `url`. The token in `bearer_token_file` takes precedence over both; the file is read for each
     request, so that tokens can be rotated. `ca_file` replaces the system's certificate authorities. `client_key_file`
@@ -50,6 +60,7 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """
 
     url: str
+    socket: Path | None = None
     response_bytes: int = 8_388_608
     headers: dict[str, str] = {}
     bearer_token_file: Path | None = None
@@ -74,6 +85,15 @@ def address(options: HttpOptions) -> URL:
     if url.scheme not in {"http", "https"} or not host:
         raise ConfigError([_no_address(str(url.with_user(None)) if host else "an address without a host")])
     return url.with_user(None).with_fragment(None)
+
+
+def socket_path(options: HttpOptions) -> Path | None:
+    """Return the path of the Unix socket, None without one. Raises `ConfigError` if it is too long."""
+    path = options.socket
+    if path is not None and (size := len(os.fsencode(path))) > SOCKET_BYTES:
+        expected = f"a path of at most {SOCKET_BYTES} bytes, the kernel's limit (a link to the socket may be shorter)"
+        raise ConfigError([Problem("socket", expected, f"{size} bytes: {path}")])
+    return path
 
 
 def peer(url: URL) -> str:
