@@ -115,12 +115,28 @@ def _is_header_value(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_verb(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Z][A-Z-]*", text)) and text not in {"HEAD", "CONNECT", "TRACE"}
+
+
 def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
 
 def _is_retry(seconds: float) -> bool:
     return seconds == 0 or 0.1 <= seconds <= 60
+
+
+def _is_body(value: Any) -> bool:
+    return isinstance(value, str) or _is_json(value)
+
+
+def _is_metric(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _is_delimiter(text: str) -> bool:
+    return len(text) == 1 and text not in {'"', "\r", "\n", " ", "\0"}
 
 
 def _is_json(value: Any) -> bool:
@@ -162,6 +178,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
@@ -184,6 +201,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
 EventType = Annotated[
@@ -242,6 +260,15 @@ JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
 ]
+
+Body = Annotated[
+    str | dict[str, Any] | list[Any],
+    _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
+]
+Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+MetricName = Annotated[str, _format("the name of a Prometheus metric", _is_metric)]
+Delimiter = Annotated[str, _format('one character, such as "," or ";" or "\\t", no quote and no space', _is_delimiter)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 def resolved(path: str, directory: Path) -> str:

@@ -9,17 +9,22 @@ import msgspec
 from tidegate.errors import ConfigError
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, RpcBackend, RpcOptions
 from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.http_client import Authorization
 from tidegate.ports import Backend
 from tidegate.runtime.exchange import close
 
 
 class BackendEndpoint(msgspec.Struct, frozen=True):
-    """How to connect to the backend `name`: its protocol, and the options of the connections under it."""
+    """How to connect to the backend `name`: its protocol, and the options of the connections under it.
+
+    `version` is that of JSON-RPC requests over HTTP. `RpcOptions` have their own.
+    """
 
     name: str
     protocol: Literal["jsonrpc", "http"]
     options: HttpOptions | RpcOptions
+    version: Version = "2.0"
 
     @property
     def http(self) -> HttpOptions:
@@ -44,7 +49,7 @@ def made(endpoint: BackendEndpoint) -> Backend:
             case _, RpcOptions() as options:
                 return RpcBackend(options, _credentials(options.http))
             case "jsonrpc", HttpOptions() as options:
-                return JsonRpcBackend(options)
+                return JsonRpcBackend(options, version=endpoint.version)
             case "http", HttpOptions() as options:
                 return HttpJsonBackend(options)
     except ConfigError as error:
