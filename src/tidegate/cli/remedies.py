@@ -14,6 +14,7 @@ import msgspec
 from tidegate.cli.asking import Reply
 from tidegate.config import BackendConfig
 from tidegate.core.masking import mask_url
+from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.shaping import Shape
 from tidegate.errors import ApplicationError, ErrorCode, HttpStatus
@@ -41,6 +42,12 @@ class Subject(msgspec.Struct, frozen=True):
     @property
     def url(self) -> str:
         return mask_url(self.backend.url)
+
+
+def subject_of(backend: BackendConfig, name: str, source: SourcePlan) -> Subject:
+    """Return what `source` asks of the backend `name`."""
+    setting = f'[sources."{source.spec.type}"]'
+    return Subject(name, backend, source.call.method, source.shape, setting)
 
 
 def remedy(subject: Subject, reply: Reply) -> str:
