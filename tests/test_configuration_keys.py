@@ -27,7 +27,7 @@ from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.plan import changes, making, plan
+from tidegate.plan import asking, changes, making, plan
 
 PARTS: Final = {
     "Admissions": (app, "Admissions"),
@@ -159,15 +159,17 @@ KEYS: Final[dict[str, Wired]] = {
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.socket": at("new", "Backend.options.socket"),
+    "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
     "backends.*.protocol": Wired(
         "http",
         {
             "Backend.kind": "HttpJsonBackend",
+            "Backend.version": GONE,
             "Poller.plan.sources.0.call.http": USUAL_REQUEST,
             "Poller.plan.sources.1.call.http": USUAL_REQUEST,
         },
     ),
-    "backends.*.jsonrpc": at("1.0", "Backend.options.version", given=WEBSOCKET),
+    "backends.*.jsonrpc": at("1.0", "Backend.version"),
     "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
     "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
     "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
@@ -223,6 +225,26 @@ KEYS: Final[dict[str, Wired]] = {
         HTTP,
     ),
     "sources.*.success_statuses": at([503], "Poller.plan.sources.0.call.http.success_statuses", given=HTTP),
+    "sources.*.format": Wired(
+        "csv",
+        {
+            "Poller.plan.sources.0.call.http.headers": GONE,
+            "Poller.plan.sources.0.call.http.headers.Accept": asking.USUAL_ACCEPT["csv"],
+            "Poller.plan.sources.0.call.http.reading": {"delimiter": ","},
+        },
+        HTTP,
+    ),
+    "sources.*.match": at(
+        ["m"], "Poller.plan.sources.0.call.http.reading.match", given=HTTP | {"sources.s.format": "prometheus"}
+    ),
+    "sources.*.delimiter": at(
+        ";", "Poller.plan.sources.0.call.http.reading.delimiter", given=HTTP | {"sources.s.format": "csv"}
+    ),
+    "sources.*.pattern": at(
+        "(?P<b>x)",
+        "Poller.plan.sources.0.call.http.reading.pattern",
+        given=HTTP | {"sources.s.format": "text", "sources.s.pattern": "(?P<a>x)"},
+    ),
     "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
     "sources.*.interval_s": Wired(
         7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
@@ -338,6 +360,7 @@ PLANNED: Final = {
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
+    "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
     "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
@@ -367,6 +390,11 @@ REPLACED: Final = {
     "backends.*.protocol": {
         "backends.b.endpoint.protocol",
         *(f"backends.b.polling.sources.{source}.call.http{end}" for source in "st" for end in ("", ".")),
+    },
+    "sources.*.format": {
+        "backends.b.polling.sources.s.call.http.headers",
+        "backends.b.polling.sources.s.call.http.reading",
+        "backends.b.polling.sources.s.call.http.reading.",
     },
     "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},

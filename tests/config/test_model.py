@@ -77,6 +77,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
     },
     BackendConfig: {
         "socket": None,
+        "tls_name": None,
         "protocol": "jsonrpc",
         "jsonrpc": "2.0",
         "timeout_s": 2.0,
@@ -102,6 +103,10 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "verb": None,
         "headers": {},
         "success_statuses": (),
+        "format": "json",
+        "match": (),
+        "delimiter": ",",
+        "pattern": None,
         "interval_s": 5.0,
         "idle_interval_s": None,
         "on_change": False,

@@ -60,7 +60,7 @@ async def _examined(config: Config, wanted: PlannedBackend, limit: asyncio.Semap
         return [
             Finding(Level.WARN, what, "no source asks it anything", "name it as `backend` of a source, or remove it")
         ]
-    async with opened(wanted.endpoint) as backend:
+    async with opened(wanted.endpoint, CLOCK) as backend:
         replies = await _replies(backend, plan, limit)
         findings = [await _found(config, wanted, sources, reply) for sources, reply in _grouped(plan.sources, replies)]
         good = sum(reply.fault is None for reply in replies)

@@ -131,6 +131,14 @@ def _is_body(value: Any) -> bool:
     return isinstance(value, str) or _is_json(value)
 
 
+def _is_metric(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _is_delimiter(text: str) -> bool:
+    return len(text) == 1 and text not in {'"', "\r", "\n", " ", "\0"}
+
+
 def _is_json(value: Any) -> bool:
     return _is_json_to(value, MAX_NESTING)
 
@@ -258,6 +266,8 @@ Body = Annotated[
     _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
 ]
 Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+MetricName = Annotated[str, _format("the name of a Prometheus metric", _is_metric)]
+Delimiter = Annotated[str, _format('one character, such as "," or ";" or "\\t", no quote and no space', _is_delimiter)]
 Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 

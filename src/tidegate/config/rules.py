@@ -6,7 +6,7 @@ A rule sees only values that are valid by themselves. It yields what was expecte
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
-from tidegate.config.asking_rules import of_asking
+from tidegate.config.asking_rules import of_asking, of_format
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.connection_rules import of_connection, of_refresh
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
@@ -51,12 +51,16 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
         yield Mistake(("jsonrpc",), 'no such key, because protocol is "http"', quoted(section.jsonrpc))
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
+    scheme = section.url.partition("://")[0]
+    if section.tls_name is not None and scheme not in {"https", "wss"}:
+        yield Mistake(("tls_name",), f"no such key, because url begins with {scheme}://, which is without TLS", "one")
     yield from of_connection(section)
 
 
 @within.register
 def _source(section: SourceConfig) -> Iterator[Mistake]:
     yield from _exactly_one(section, "method", "path")
+    yield from of_format(section)
     yield from _shape(section)
     idle = section.idle_interval_s
     if idle is not None and idle < section.interval_s:

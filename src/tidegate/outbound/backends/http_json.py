@@ -1,15 +1,20 @@
 """Backends over plain HTTP: a call is a request for a path, and its answer is what the body says."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate.core.payload import compact
+from tidegate.core.polling.call import Reading
+from tidegate.outbound.backends import formats
+from tidegate.outbound.backends.formats import Written
 from tidegate.outbound.backends.http_backend import Answers, HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.http_client import Attempt
-from tidegate.ports import Call, HttpRequest
+from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
+from tidegate.ports import AsJson, Call, HttpRequest
 
 
 class HttpJsonBackend(HttpBackend):
@@ -21,6 +26,16 @@ class HttpJsonBackend(HttpBackend):
 
     Raises `ConfigError` for options that cannot be used.
     """
+
+    def __init__(
+        self,
+        options: HttpOptions,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        connect: Connect = connected,
+    ) -> None:
+        super().__init__(options, wall_clock=wall_clock, connect=connect)
+        self._response_bytes = options.response_bytes
 
     async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
         (call,) = calls
@@ -35,7 +50,12 @@ class HttpJsonBackend(HttpBackend):
             attempt=attempt,
             success_statuses=request.success_statuses,
         )
-        return [await read_leniently(answer.of_success().body, compact)]
+        return [await self._read(answer.of_success(), request.reading)]
+
+    async def _read(self, answer: HttpAnswer, reading: Reading) -> msgspec.Raw:
+        if isinstance(reading, AsJson):
+            return await read_leniently(answer.body, compact)
+        return await formats.read(Written(answer.body, answer.content_type, self._response_bytes), reading)
 
 
 def below(url: URL, method: str) -> URL:
