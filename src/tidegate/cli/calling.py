@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from tidegate.cli import preflight
-from tidegate.cli.asking import Reply, asked
+from tidegate.cli.asking import CLOCK, Reply, asked
 from tidegate.cli.environment import gateway_environment
 from tidegate.cli.examining_backends import explained
 from tidegate.cli.findings import INDENT
@@ -134,7 +134,7 @@ def _planned(config: Config, wanted: Wanted) -> tuple[PlannedBackend, SourcePlan
 
 
 async def _asked(backend: PlannedBackend, source: SourcePlan) -> Reply:
-    async with opened(backend.endpoint) as connection:
+    async with opened(backend.endpoint, CLOCK) as connection:
         return await asked(connection, backend.polling, source)
 
 

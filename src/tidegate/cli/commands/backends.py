@@ -1,7 +1,7 @@
 """The command ``call``: asks a backend of a configuration once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -23,6 +23,10 @@ def call(
     header: Annotated[list[str] | None, Parameter(negative=())] = None,
     body: str | None = None,
     status: Annotated[list[int] | None, Parameter(negative=())] = None,
+    format: Literal["json", "prometheus", "csv", "text"] | None = None,  # noqa: A002 - the name in the configuration
+    match: Annotated[list[str] | None, Parameter(negative=())] = None,
+    delimiter: str | None = None,
+    pattern: str | None = None,
     timeout: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     config: Path = CONFIG_FILE,
 ) -> int:
@@ -48,6 +52,14 @@ def call(
         Body of the request: a JSON object or list is sent as JSON, all else as text.
     status
         HTTP status whose body is an answer too, repeatable; by default 2xx.
+    format
+        How the body of the answer is written; by default JSON.
+    match
+        Name of a Prometheus metric that is wanted, repeatable; by default all.
+    delimiter
+        Character between the values of CSV.
+    pattern
+        Regular expression for text, with named groups.
     timeout
         Seconds to wait for the answer; by default the backend's.
     config
@@ -60,6 +72,10 @@ def call(
         "headers": None if header is None else dict(map(_header, header)),
         "body": None if body is None else _body(body),
         "success_statuses": status,
+        "format": format,
+        "match": match,
+        "delimiter": delimiter,
+        "pattern": pattern,
     }
     options = {name: value for name, value in given.items() if value is not None}
     if source is not None and options:
