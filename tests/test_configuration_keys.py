@@ -159,6 +159,7 @@ KEYS: Final[dict[str, Wired]] = {
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.socket": at("new", "Backend.options.socket"),
+    "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
     "backends.*.protocol": Wired(
         "http",
         {

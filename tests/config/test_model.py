@@ -77,6 +77,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
     },
     BackendConfig: {
         "socket": None,
+        "tls_name": None,
         "protocol": "jsonrpc",
         "jsonrpc": "2.0",
         "timeout_s": 2.0,

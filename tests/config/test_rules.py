@@ -110,6 +110,12 @@ REFUSED = [
     (BACKEND + 'headers = { a = " x" }', "backends.b.headers.a", "expected text in one line"),
     (BACKEND + 'socket = ""', "backends.b.socket", 'expected the path of a Unix socket, got ""'),
     (BACKEND + 'socket = "a\\u0000b"', "backends.b.socket", "expected the path of a Unix socket"),
+    (
+        BACKEND + 'tls_name = "h"',
+        "backends.b.tls_name",
+        "expected no such key, because url begins with http://, which is without TLS, got one",
+    ),
+    ('backends.b = { url = "https://h", tls_name = "h:1" }', "backends.b.tls_name", "expected a host name or address"),
     (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
     (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
     (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),

@@ -79,6 +79,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
     `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
         wss, TLS is spoken over the socket.
+    `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
+        of `url`.
     `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
@@ -102,6 +104,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
     url: formats.BackendUrl
     socket: formats.SocketPath | None = None
+    tls_name: formats.HostName | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0

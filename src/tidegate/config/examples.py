@@ -93,6 +93,7 @@ interval_s = 5.0
 #[backends.other]
 #url = "https://status.example/rpc"
 #socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
+#tls_name = "status.example"       # the name its certificate must be for; default: the host in `url`
 #protocol = "jsonrpc"
 #jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0

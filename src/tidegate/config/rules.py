@@ -51,6 +51,9 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
         yield Mistake(("jsonrpc",), 'no such key, because protocol is "http"', quoted(section.jsonrpc))
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
+    scheme = section.url.partition("://")[0]
+    if section.tls_name is not None and scheme not in {"https", "wss"}:
+        yield Mistake(("tls_name",), f"no such key, because url begins with {scheme}://, which is without TLS", "one")
     yield from of_connection(section)
 
 

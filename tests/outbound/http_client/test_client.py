@@ -791,6 +791,32 @@ class TestTls:
         assert isinstance(error, Disconnected)
         assert "not valid for 'localhost'" in str(error)
 
+    @pytest.mark.parametrize("name", ["nas.test", "nas.test."])
+    async def test_trusts_the_configured_name_and_tells_it_to_the_server(
+        self, new_client: NewClient, certificates: Certificates, name: str
+    ) -> None:
+        told: list[str | None] = []
+        context = certificates.server_side(named=True)
+        context.sni_callback = lambda _, server_name, __: told.append(server_name)
+        async with scripted(answering(GOOD), tls=context) as server:
+            error = await failure(new_client(server.url, ca_file=certificates.ca))
+            assert "not valid for '127.0.0.1'" in str(error)
+            assert await get(new_client(server.url, ca_file=certificates.ca, tls_name=name)) == b"{}"
+            assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+        assert told == [None, "nas.test"]
+
+    @pytest.mark.parametrize("name", ["127.0.0.1", "[::1]"])
+    async def test_the_configured_name_may_be_an_address(
+        self, new_client: NewClient, certificates: Certificates, name: str
+    ) -> None:
+        async with scripted(answering(GOOD), tls=certificates.server_side()) as server:
+            url = server.url.replace("127.0.0.1", "localhost")
+            client = new_client(url, ca_file=certificates.ca, tls_name=name)
+            if name == "127.0.0.1":
+                assert await get(client) == b"{}"
+            else:
+                assert "not valid for '::1'" in str(await failure(client))
+
     async def test_shows_its_own_certificate(self, new_client: NewClient, certificates: Certificates) -> None:
         async with scripted(answering(GOOD), tls=certificates.server_side(ask_client=True)) as server:
             client = new_client(server.url, ca_file=certificates.ca, client_cert_file=certificates.client)

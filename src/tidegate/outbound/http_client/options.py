@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from multidict import CIMultiDict
@@ -34,11 +35,23 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Servers expect a body with these, so its length is told even if it is 0 (RFC 9110 section 8.6)."""
 
 
+class TlsSettings(Protocol):
+    """The files of a backend's TLS, as `HttpOptions` explains them."""
+
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def client_cert_file(self) -> Path | None: ...
+    @property
+    def client_key_file(self) -> Path | None: ...
+
+
 class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
     With a path in `socket`, connections lead to that Unix socket, and no longer to the host of `url`, which goes on
-    saying what is asked: scheme, ``Host`` and path.
+    saying what is asked: scheme, ``Host`` and path. With TLS, the certificate must be for `tls_name`, which the server
+    is told too (SNI); by default it is the host of `url`.
 
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
     name and password in `url`. The token in `bearer_token_file` takes precedence over both; the file is read for each
@@ -49,6 +62,7 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
 
     url: str
     socket: Path | None = None
+    tls_name: str | None = None
     response_bytes: int = 8_388_608
     headers: dict[str, str] = {}
     bearer_token_file: Path | None = None
@@ -148,7 +162,7 @@ class Authorization:
             raise NoCredentials(f"expected a bearer token in {self._file}, got {exc.strerror}") from exc
 
 
-def tls_context(options: HttpOptions) -> ssl.SSLContext:
+def tls_context(options: TlsSettings) -> ssl.SSLContext:
     """Make the TLS context. Reads files. Raises `ConfigError`, which names the setting at fault."""
     context = _trusting(options.ca_file)
     if options.client_cert_file is not None:
