@@ -63,8 +63,9 @@ def access_problems(plan: Plan) -> list[Problem]:
 
 def backend_problems(backend: PlannedBackend) -> list[Problem]:
     """Return the problems with the address, the certificates and the token of `backend`."""
-    found = list(_refused(lambda: backends.made(backend.endpoint)))
-    path = backend.endpoint.http.bearer_token_file
+    found = list(_refused(lambda: backends.examine(backend.endpoint)))
+    http = backend.endpoint.http
+    path = None if http is None else http.bearer_token_file
     if path is not None:
         file = TokenFile(path, f"backends.{backend.name}.bearer_token_file")
         found += _refused(lambda: token_text(file))

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from multidict import CIMultiDict
@@ -32,6 +33,17 @@ _OURS = frozenset({"accept-encoding", "content-length", "transfer-encoding"})
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 """Servers expect a body with these, so its length is told even if it is 0 (RFC 9110 section 8.6)."""
+
+
+class TlsSettings(Protocol):
+    """The files of a backend's TLS, as `HttpOptions` explains them."""
+
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def client_cert_file(self) -> Path | None: ...
+    @property
+    def client_key_file(self) -> Path | None: ...
 
 
 class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
@@ -150,7 +162,7 @@ class Authorization:
             raise NoCredentials(f"expected a bearer token in {self._file}, got {exc.strerror}") from exc
 
 
-def tls_context(options: HttpOptions) -> ssl.SSLContext:
+def tls_context(options: TlsSettings) -> ssl.SSLContext:
     """Make the TLS context. Reads files. Raises `ConfigError`, which names the setting at fault."""
     context = _trusting(options.ca_file)
     if options.client_cert_file is not None:
