@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 
-from real_services.running import Place, Said, Service
-
-HASHES = ("1" * 40, "2" * 40)
-"""Of torrents that nobody has."""
+from real_services.running import HASHES, MAGNET, Place, Said, Service
 
 SECRET = 'a secret with " and \\ in it'
-MAGNET = "magnet:?xt=urn:btih:{}&dn=test"
 
 
 def aria2_command(place: Place) -> Sequence[str]:

@@ -23,6 +23,11 @@ PATIENCE_S = 60.0
 TRY_S = 1.0
 """How long to wait for one answer of a service while it starts."""
 
+HASHES = ("1" * 40, "2" * 40)
+"""Of torrents that nobody has."""
+
+MAGNET = "magnet:?xt=urn:btih:{}&dn=test"
+
 Said = Mapping[tuple[str, str | None], object]
 """The data of each event that is expected, by type and key."""
 
