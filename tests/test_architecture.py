@@ -30,7 +30,9 @@ LONG_FUNCTIONS = {
 }
 
 LEAVES = (
+    "codes",
     "errors",
+    "secret",
     "files",
     "database",
     "token_file",

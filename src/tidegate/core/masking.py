@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-MASK = "***"
+from tidegate.secret import MASK
 
 HARMLESS_HEADERS = frozenset(
     {
