@@ -135,7 +135,7 @@ def test_the_variables_of_the_command_line_are_named() -> None:
 
 
 def test_its_example_loads(tmp_path: Path) -> None:
-    [example] = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    example, *_ = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
     (tmp_path / "token").write_text("t")
     (tmp_path / "tidegate.toml").write_text(example)
     config = load(tmp_path / "tidegate.toml", environ={})

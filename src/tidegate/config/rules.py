@@ -8,9 +8,11 @@ from functools import singledispatch
 
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
-from tidegate.config.reader import Mistake, quoted
+from tidegate.config.reader import KeyPath, Mistake, quoted
 from tidegate.config.section import Section
+from tidegate.core.masking import userinfo
 from tidegate.core.shaping.pointer import pointer_to, steps
+from tidegate.core.templates import names
 from tidegate.loopback import is_loopback
 
 
@@ -47,6 +49,24 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
         yield Mistake(("batch",), 'false, because protocol is "http"', "true")
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
+    yield from _secrets(section)
+
+
+def _secrets(section: BackendConfig) -> Iterator[Mistake]:
+    """Yield what is wrong with `secrets`, and the places for unknown ones in texts that would be sent as they are."""
+    known = section.secret_names
+    for name in known:
+        if {f"{name}_file", f"{name}_env"} <= section.secrets.keys():
+            yield Mistake(("secrets", f"{name}_env"), f"no such key beside {name}_file", "both")
+    if not known:
+        return
+    texts: dict[KeyPath, str] = {("headers", name): value for name, value in section.headers.items()}
+    texts["url",] = userinfo(section.url)
+    for path, text in texts.items():
+        unknown = [name for name in names(text) if name not in known]
+        if unknown:
+            expected = f"only names that [secrets] has ({', '.join(sorted(known))}) in braces"
+            yield Mistake(path, expected, f"{{{unknown[0]}}}")
 
 
 @within.register

@@ -116,6 +116,12 @@ def mask_strings(values: Any) -> Any:
             return values
 
 
+def userinfo(url: str) -> str:
+    """Return the user name and password in `url`, as written; "" if there are none."""
+    found = _USERINFO.search(url)
+    return found[0].removesuffix("@") if found else ""
+
+
 def mask_url(url: str) -> str:
     """Return `url`, which may be just a path and query, with its userinfo and all values in its query masked."""
     return _QUERY.sub(lambda query: "&".join(map(_mask_parameter, query[0].split("&"))), _USERINFO.sub(f"{MASK}@", url))

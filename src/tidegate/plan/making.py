@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidegate import __version__
-from tidegate.config import AuthConfig, BreakerConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config import (
+    AuthConfig,
+    BackendConfig,
+    BreakerConfig,
+    Config,
+    JwtConfig,
+    LimitsConfig,
+    SourceConfig,
+    TokenConfig,
+)
 from tidegate.config.section import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
@@ -50,6 +59,7 @@ from tidegate.plan.model import (
 )
 from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.secret_place import SecretPlace
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
 """The built-in types among the default subscriptions, unless `server.default_types` names others."""
@@ -170,7 +180,9 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     return PlannedBackend(
         name=name,
         endpoint=BackendEndpoint(
-            name, backend.protocol, _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()))
+            name,
+            backend.protocol,
+            _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()), secrets=_secrets(backend)),
         ),
         polling=_filled(
             BackendPlan,
@@ -187,6 +199,15 @@ def _backend(config: Config, name: str) -> PlannedBackend:
             sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
         ),
     )
+
+
+def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
+    found = {}
+    for key, value in backend.secrets.items():
+        name, _, kind = key.rpartition("_")
+        file, variable = (Path(value), None) if kind == "file" else (None, value)
+        found[name] = SecretPlace(setting=f"secrets.{key}", file=file, variable=variable)
+    return found
 
 
 def _usual_open_max_s(rules: BreakerConfig, sources: Iterable[SourceConfig]) -> float:

@@ -5,12 +5,14 @@ Knows nothing of what a call looks like: each protocol says that in `_ask`.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from tidegate.errors import BackendError
-from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, connected
+from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
+from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected
 from tidegate.ports import Ask, Call
 
 Answers = Sequence[msgspec.Raw | BackendError]
@@ -31,11 +33,13 @@ class HttpBackend(ABC):
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        self._client = HttpClient(options, wall_clock=wall_clock, connect=connect)
+        address(options)  # here the user name is still in it
+        self._credentials = CredentialsReader(options)
+        self._client = HttpClient(without_credentials(options), wall_clock=wall_clock, connect=connect)
 
     async def prepare(self) -> Ask:
-        """See `tidegate.ports.Prepares`: reads the bearer token."""
-        return _PreparedCall(self._ask, await self._client.credentials())
+        """See `tidegate.ports.Prepares`: reads the secrets."""
+        return _PreparedCall(self._ask, await self._credentials.read())
 
     async def call(self, calls: Sequence[Call]) -> Answers:
         """See `tidegate.ports.Backend.call`."""
@@ -50,8 +54,8 @@ class HttpBackend(ABC):
         await self._client.aclose()
 
     @abstractmethod
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
-        """Make `calls` with `credentials`, as `tidegate.ports.Backend.call` says. Every answer must be compact."""
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
+        """Make `calls` as `tidegate.ports.Backend.call` says, with `credentials`. Every answer must be compact."""
 
 
 class _PreparedCall:
@@ -59,15 +63,23 @@ class _PreparedCall:
 
     def __init__(
         self,
-        ask: Callable[[Sequence[Call], Mapping[str, str], Attempt], Awaitable[Answers]],
-        credentials: Mapping[str, str],
+        ask: Callable[[Sequence[Call], Credentials, Attempt], Awaitable[Answers]],
+        credentials: Credentials,
     ) -> None:
         self._ask = ask
         self._credentials = credentials
         self._attempt = Attempt()
 
     async def __call__(self, calls: Sequence[Call]) -> Answers:
-        return await self._ask(calls, self._credentials, self._attempt)
+        try:
+            answers = await self._ask(calls, self._credentials, self._attempt)
+        except BackendError as error:
+            self._scrub(error)
+            raise
+        for answer in answers:
+            if isinstance(answer, BackendError):
+                self._scrub(answer)
+        return answers
 
     @property
     def connected(self) -> bool:
@@ -75,4 +87,10 @@ class _PreparedCall:
 
     @property
     def secret(self) -> bytes | None:
-        return "\n".join(self._credentials.values()).encode() or None
+        return self._credentials.key or None
+
+    def scrubbed(self, text: str) -> str:
+        return self._credentials.scrubbed(text)
+
+    def _scrub(self, error: BackendError) -> None:
+        error.args = (self.scrubbed(str(error)),)

@@ -1,10 +1,11 @@
 """Backends over plain HTTP: a call is a GET request, and its answer is the JSON in the body."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from yarl import URL
 
 from tidegate.core.payload import compact
+from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.http_backend import Answers, HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
 from tidegate.outbound.http_client import Attempt
@@ -19,10 +20,10 @@ class HttpJsonBackend(HttpBackend):
     Raises `ConfigError` for options that cannot be used.
     """
 
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         (call,) = calls
-        url = below(self._client.url, call.method)
-        body = await self._client.fetch("GET", url, credentials=credentials, attempt=attempt)
+        url = credentials.target(below(self._client.url, call.method))
+        body = await self._client.fetch("GET", url, credentials=credentials.headers, attempt=attempt)
         return [await read_leniently(body, compact)]
 
 

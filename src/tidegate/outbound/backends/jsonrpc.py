@@ -7,13 +7,14 @@ far as the meaning is clear.
 import itertools
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, compact, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
+from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.http_backend import Answers, HttpBackend
 from tidegate.outbound.backends.reading import read_leniently
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
@@ -53,7 +54,7 @@ class JsonRpcBackend(HttpBackend):
         super().__init__(options, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
 
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         requests = [_Request(id=next(self._ids), method=call.method, params=call.params) for call in calls]
         match requests:
             case []:
@@ -65,11 +66,10 @@ class JsonRpcBackend(HttpBackend):
         ids = [request.id for request in requests]
         return await read_leniently(answer.body, lambda body: _of_batch(body, ids, answer.refusal))
 
-    async def _post(
-        self, body: "_Request | list[_Request]", credentials: Mapping[str, str], attempt: Attempt
-    ) -> HttpAnswer:
-        encoded = msgspec.json.encode(body)
-        return await self._client.ask("POST", self._client.url, encoded, credentials=credentials, attempt=attempt)
+    async def _post(self, body: "_Request | list[_Request]", credentials: Credentials, attempt: Attempt) -> HttpAnswer:
+        encoded = credentials.in_json(msgspec.json.encode(body))
+        url = credentials.target(self._client.url)
+        return await self._client.ask("POST", url, encoded, credentials=credentials.headers, attempt=attempt)
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ failure is a `tidegate.errors.BackendError` whose message names the peer and con
 
 from tidegate.outbound.http_client.client import HttpAnswer, HttpClient
 from tidegate.outbound.http_client.connecting import Connect, connected
-from tidegate.outbound.http_client.options import HttpOptions
+from tidegate.outbound.http_client.options import HttpOptions, address
 from tidegate.outbound.http_client.own_thread import OwnThread
 from tidegate.outbound.http_client.pool import Attempt
 
-__all__ = ["Attempt", "Connect", "HttpAnswer", "HttpClient", "HttpOptions", "OwnThread", "connected"]
+__all__ = ["Attempt", "Connect", "HttpAnswer", "HttpClient", "HttpOptions", "OwnThread", "address", "connected"]

@@ -13,7 +13,6 @@ from tidegate.outbound.http_client.answer import AnswerReader
 from tidegate.outbound.http_client.connecting import Connect, connected
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
-    Authorization,
     HttpOptions,
     address,
     encoded,
@@ -59,7 +58,6 @@ class HttpClient:
         self._options = options
         self._peer = peer(self.url)
         self._wall_clock = wall_clock
-        self._authorization = Authorization(options)
         self._headers = fixed_headers(options)
         tls = tls_context(options) if self.url.scheme == "https" else None
         self._pool = Pool(
@@ -69,10 +67,6 @@ class HttpClient:
         )
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
-
-    async def credentials(self) -> dict[str, str]:
-        """Return the headers that authenticate one request. Raises `NoCredentials`."""
-        return await self._authorization.headers()
 
     async def fetch(
         self,
@@ -101,7 +95,7 @@ class HttpClient:
         credentials: Mapping[str, str],
         attempt: Attempt | None = None,
     ) -> HttpAnswer:
-        """Make one request and return its answer. `credentials` come from the method of that name.
+        """Make one request and return its answer. `credentials` are headers for it alone.
 
         `attempt` is told about each attempt to connect. The last one says whether the connection stood.
 
