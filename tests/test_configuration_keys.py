@@ -50,7 +50,7 @@ PARTS: Final = {
 
 KINDS: Final = {
     "Authenticator": [(auth, "OpenAuthenticator"), (auth, "TokenAuthenticator"), (auth, "JwtAuthenticator")],
-    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend")],
+    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend"), (backends, "RpcBackend")],
     "keys": [(auth, "JwksKeys"), (auth, "secret_file"), (auth, "public_key_file")],
 }
 """Parts of which there are several kinds; the place `kind` says which was chosen."""
@@ -70,10 +70,14 @@ BASE: Final[dict[str, Any]] = {
 }
 """Everything is there twice where it can be: a change of the first must leave the second as it is."""
 
-FIRST: Final = {"backends": "b", "sources": "s", "tokens": "0"}
+FIRST: Final = {"backends": "b", "sources": "s", "tokens": "0", "on_connect": "0"}
 """Which of several tables has the changed key: what ``*`` stands for below these."""
 
 JWT: Final = {"auth.mode": "jwt", "auth.jwt.key_file": "old-1"}
+
+WEBSOCKET: Final = {"backends.b.url": "ws://b:1"}
+LOGIN: Final = WEBSOCKET | {"backends.b.session.method": "login"}
+ON_CONNECT: Final = WEBSOCKET | {"backends.b.session.on_connect": [{"method": "m"}]}
 
 GONE: Final = "(nothing is given there)"
 
@@ -145,6 +149,16 @@ KEYS: Final[dict[str, Wired]] = {
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.protocol": at("http", "Backend.kind", as_="HttpJsonBackend"),
+    "backends.*.jsonrpc": at("1.0", "Backend.options.version", given=WEBSOCKET),
+    "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
+    "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
+    "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
+    "backends.*.session.on_connect.*.method": at(
+        "listen", "Backend.options.session.on_connect.0.method", given=ON_CONNECT
+    ),
+    "backends.*.session.on_connect.*.params": at(
+        ["k"], "Backend.options.session.on_connect.0.params", as_='["k"]', given=ON_CONNECT
+    ),
     "backends.*.timeout_s": Wired(
         7.5,
         {
@@ -201,6 +215,7 @@ KEYS: Final[dict[str, Wired]] = {
     ),
     "sources.*.ignore": at(["/t"], "Poller.plan.sources.0.shape.ignore"),
     "sources.*.missing": at("null", "Poller.plan.sources.0.shape.missing"),
+    "sources.*.refresh_on": at(["changed"], "Poller.plan.sources.0.refresh_on", given=WEBSOCKET),
     "sources.*.stale_repeat": at(False, "Poller.plan.sources.0.spec.stale_repeat"),
     "sources.*.max_stale_s": at(7.5, "Poller.plan.sources.0.spec.max_stale_s"),
     "sources.*.breaker": at("own", "Poller.plan.sources.0.breaker", as_="b/s"),
@@ -235,6 +250,7 @@ KEYS: Final[dict[str, Wired]] = {
                     "ignore": [],
                 },
                 "idle_interval_s": None,
+                "refresh_on": [],
             },
         },
         given={"sources.t": None},
@@ -439,7 +455,7 @@ class Notes:
                 return value.name
             case random.Random() | SystemClock() | MemoryBus() | functools.partial():
                 return type(value).__name__
-            case types.FunctionType() | types.BuiltinFunctionType():
+            case types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
         raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
 

@@ -10,11 +10,13 @@ from tidegate.config import (
     AuthConfig,
     BackendConfig,
     BreakerConfig,
+    CallConfig,
     Config,
     HistoryConfig,
     JwtConfig,
     LimitsConfig,
     ServerConfig,
+    SessionConfig,
     SourceConfig,
     TokenConfig,
     from_document,
@@ -75,6 +77,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
     },
     BackendConfig: {
         "protocol": "jsonrpc",
+        "jsonrpc": "2.0",
         "timeout_s": 2.0,
         "response_bytes": 8388608,
         "batch": False,
@@ -88,6 +91,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "ca_file": None,
         "client_cert_file": None,
         "client_key_file": None,
+        "session": SessionConfig(),
         "breaker": BreakerConfig(),
     },
     SourceConfig: {
@@ -101,10 +105,13 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "fields": None,
         "ignore": (),
         "missing": "error",
+        "refresh_on": (),
         "stale_repeat": True,
         "max_stale_s": None,
         "breaker": "backend",
     },
+    SessionConfig: {"method": None, "params": [], "on_code": (), "on_connect": ()},
+    CallConfig: {"params": []},
     TokenConfig: {"token": None, "token_file": None, "roles": ("subscriber",), "types": None},
     JwtConfig: {
         "algorithms": ("RS256",),
@@ -126,6 +133,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
 }
 REQUIRED: dict[type[Section], dict[str, object]] = {
     BackendConfig: {"url": "http://h"},
+    CallConfig: {"method": "m"},
     SourceConfig: {"backend": "b", "method": "m"},
 }
 
@@ -146,6 +154,7 @@ def test_secrets_are_in_no_repr() -> None:
             "b": BackendConfig(
                 url="https://user:HIDDEN@h/rpc?api_key=HIDDEN",
                 headers={"Authorization": "HIDDEN", "X-Kind": "HIDDEN", "Accept": "plain"},
+                session=SessionConfig(params=["HIDDEN"], on_connect=(CallConfig(method="m", params=["HIDDEN"]),)),
             )
         },
         sources={

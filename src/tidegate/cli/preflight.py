@@ -69,7 +69,7 @@ def access_problems(plan: Plan) -> list[Problem]:
 def backend_problems(backend: PlannedBackend) -> list[Problem]:
     """Return the problems with the address, the certificates and the secrets of `backend`."""
     found = list(_refused(lambda: backends.made(backend.endpoint)))
-    for place in secret_places(backend.endpoint.options).values():
+    for place in secret_places(backend.endpoint.http).values():
         secret = read_secret(place)
         if isinstance(secret, Problem):
             found.append(msgspec.structs.replace(secret, path=f"backends.{backend.name}.{secret.path}"))

@@ -40,11 +40,45 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
     rate_minimum_calls: formats.Count = 10
 
 
+class CallConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
+    """A call that is made when a connection begins.
+
+    `method`: JSON-RPC method.
+    `params`: Parameters of the call.
+    """
+
+    method: formats.NonEmpty
+    params: formats.JsonParams = []
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"params": mask_strings(self.params)}
+
+
+class SessionConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
+    """How the gateway logs in.
+
+    `method`: JSON-RPC method of the login. On a persistent connection it is called once, before everything else.
+    `params`: Parameters of the login.
+    `on_code`: JSON-RPC error codes, or texts in the message of an error, that ask for a new login.
+    `on_connect`: Calls that follow the login on each persistent connection, such as subscriptions.
+    """
+
+    method: formats.NonEmpty | None = None
+    params: formats.JsonParams = []
+    on_code: tuple[formats.ErrorMark, ...] = ()
+    on_connect: tuple[CallConfig, ...] = ()
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"params": mask_strings(self.params)}
+
+
 class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """A service that is polled.
 
-    `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative.
-    `protocol`: "jsonrpc" (JSON-RPC 2.0 over POST) or "http" (GET; the body is the result).
+    `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative. With
+        ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
+    `protocol`: "jsonrpc" or "http" (GET; the body is the result).
+    `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
     `batch`: Whether to poll all due sources in one JSON-RPC batch, which many servers don't support.
@@ -62,11 +96,13 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
     `client_key_file`: Private key of the client certificate in PEM; requires `client_cert_file`.
+    `session`: How the gateway logs in.
     `breaker`: Settings of the backend's circuit breaker, and of the separate breakers of its sources.
     """
 
-    url: formats.Url
+    url: formats.BackendUrl
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
+    jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608
     batch: bool = False
@@ -80,6 +116,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
+    session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
 
     @property
@@ -110,6 +147,7 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `ignore`: JSON Pointers into the data, or into each item, whose changes are not worth an event; requires `items` or
         `on_change`.
     `missing`: What becomes of a value that is not there: "error", "null", or "leave_out" to leave the field out.
+    `refresh_on`: Notifications that let it be polled at once: their methods, or what they are about.
     `stale_repeat`: Publish the stale event again at each due tick.
     `max_stale_s`: Age in seconds beyond which a stale value is no longer shown; default: no limit.
     `breaker`: "backend" to share the backend's circuit breaker, "own" for a separate one.
@@ -127,6 +165,7 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[formats.NonEmpty, formats.Pointer] | None = None
     ignore: tuple[formats.Pointer, ...] = ()
     missing: Literal["error", "null", "leave_out"] = "error"
+    refresh_on: tuple[formats.NonEmpty, ...] = ()
     stale_repeat: bool = True
     max_stale_s: formats.Seconds | None = None
     breaker: Literal["backend", "own"] = "backend"

@@ -44,6 +44,7 @@ interval_s = 5.0
 #select = ""                       # JSON Pointer to the part of the result to publish; "" is the whole result
 #missing = "error"                 # or "null", or "leave_out": what becomes of a value that is not there
 #ignore = []                       # with on_change: JSON Pointers whose changes are not worth an event
+#refresh_on = []                   # notifications of the server after which it is polled at once
 #stale_repeat = true               # while stale, publish the stale event again at each due tick
 #max_stale_s = 3600.0              # values older than this are no longer shown; default: no limit
 #breaker = "backend"               # share the backend's circuit breaker; "own": a separate one for this source
@@ -62,6 +63,7 @@ interval_s = 5.0
 #[backends.other]
 #url = "https://status.example/rpc"
 #protocol = "jsonrpc"
+#jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0
 #response_bytes = 8388608
 #batch = false                     # poll all due sources in one JSON-RPC batch, which many servers don't support
@@ -75,6 +77,12 @@ interval_s = 5.0
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"
 #client_key_file = "client.key"
+
+#[backends.other.session]          # a login; with ws://, wss://, tcp:// and unix://, once per connection
+#method = "auth.login"
+#params = []
+#on_code = []                      # error codes, or texts in an error's message, that ask for a new login
+#on_connect = []                   # calls after the login, such as { method = "subscribe", params = ["jobs"] }
 
 #[backends.other.breaker]
 #failure_threshold = 5             # consecutive failures

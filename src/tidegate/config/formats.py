@@ -31,6 +31,10 @@ MAX_NESTING = 64
 """Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
 
 
+MAX_SOCKET_PATH_BYTES = 107
+"""Limit of the kernel on the path of a Unix socket."""
+
+
 class ByEnding(NamedTuple):
     """A rule for the values of a table whose type depends on how their keys end. `hints` are the types, by ending."""
 
@@ -87,6 +91,18 @@ def _is_host_name(text: str) -> bool:
 
 def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
+
+
+def _is_backend_url(text: str) -> bool:
+    match text.partition("://"):
+        case ("http" | "https" | "ws" | "wss", _, _):
+            return _has_authority(text) and "#" not in text
+        case ("tcp", _, address):
+            return _has_authority(text) and bool(re.fullmatch(r"[^/?#@]+:[0-9]+", address))
+        case ("unix", _, path):
+            return path.startswith("/") and path.isprintable() and len(path.encode()) <= MAX_SOCKET_PATH_BYTES
+        case _:
+            return False
 
 
 def _is_origin(text: str) -> bool:
@@ -206,6 +222,18 @@ Key = Annotated[
     _format('the name of a field, or a JSON Pointer such as "/labels/id", or a list of these', _is_key),
 ]
 Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
+BackendUrl = Annotated[
+    str,
+    _format(
+        "a URL: http://, https://, ws:// or wss:// with a host and no fragment, tcp://HOST:PORT, or unix:///PATH of at"
+        f" most {MAX_SOCKET_PATH_BYTES} bytes",
+        _is_backend_url,
+    ),
+]
+ErrorMark = Annotated[
+    int | str,
+    _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
 OriginText = Annotated[
     str,
     _format(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
+from tidegate.config.connection_rules import of_connection, of_refresh
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import KeyPath, Mistake, quoted
 from tidegate.config.section import Section
@@ -50,6 +51,7 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
     yield from _secrets(section)
+    yield from of_connection(section)
 
 
 def _secrets(section: BackendConfig) -> Iterator[Mistake]:
@@ -153,6 +155,9 @@ def _source_of_backend(name: str, source: SourceConfig, config: Config, backends
     if backend and backend.protocol == "http" and source.params:
         expected = f'none, because backend {quoted(source.backend)} has protocol = "http" (put a query into method)'
         yield Mistake((*path, "params"), expected, "some")
+
+    if backend:
+        yield from (mistake._replace(path=path + mistake.path) for mistake in of_refresh(source, backend))
 
 
 def _together(section: Section, *keys: str) -> Iterator[Mistake]:

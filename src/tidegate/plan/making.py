@@ -21,6 +21,7 @@ from tidegate.config import (
     SourceConfig,
     TokenConfig,
 )
+from tidegate.config.connection_rules import is_persistent
 from tidegate.config.section import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
@@ -46,7 +47,7 @@ from tidegate.outbound.auth.opening import (
     SharedSecret,
     SignedTokens,
 )
-from tidegate.outbound.backends import HttpOptions
+from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.plan.model import (
     AccessRules,
@@ -179,11 +180,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        endpoint=BackendEndpoint(
-            name,
-            backend.protocol,
-            _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()), secrets=_secrets(backend)),
-        ),
+        endpoint=BackendEndpoint(name, backend.protocol, _transport(backend, sources.values())),
         polling=_filled(
             BackendPlan,
             backend,
@@ -208,6 +205,22 @@ def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
         file, variable = (Path(value), None) if kind == "file" else (None, value)
         found[name] = SecretPlace(setting=f"secrets.{key}", file=file, variable=variable)
     return found
+
+
+def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
+    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources), secrets=_secrets(backend))
+    if not is_persistent(backend):
+        return http
+    session = backend.session
+    return RpcOptions(
+        http=http,
+        version=backend.jsonrpc,
+        session=RpcSession(
+            login=None if session.method is None else Call(session.method, raw(session.params)),
+            on_code=session.on_code,
+            on_connect=tuple(Call(each.method, raw(each.params)) for each in session.on_connect),
+        ),
+    )
 
 
 def _usual_open_max_s(rules: BreakerConfig, sources: Iterable[SourceConfig]) -> float:

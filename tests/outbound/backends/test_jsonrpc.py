@@ -14,7 +14,8 @@ from tidegate.core.payload import HalfSurrogatePair
 from tidegate.core.polling.outcome import ClassifyPolicy, Fault, classify, is_too_many
 from tidegate.errors import ApplicationError, BackendError, Disconnected, ErrorCode, HttpStatus, InvalidResponse
 from tidegate.outbound.backends import jsonrpc
-from tidegate.outbound.backends.jsonrpc import MESSAGE_CHARACTERS, JsonRpcBackend
+from tidegate.outbound.backends.jsonrpc import JsonRpcBackend
+from tidegate.outbound.backends.rpc_messages import MESSAGE_CHARACTERS
 from tidegate.outbound.http_client.options import HttpOptions
 from tidegate.ports import Backend, Call
 

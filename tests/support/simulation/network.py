@@ -7,16 +7,17 @@ A backend says at its `Door` how connections are taken at present; the gateway's
 import asyncio
 import enum
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from async_solipsism.socket import Socket  # type: ignore[import-untyped]
 from yarl import URL
 
 from simulation.virtual import Listener, VirtualLoop
-from tidegate.outbound.http_client.connection import PooledConnection
+
+_Spoken = TypeVar("_Spoken", bound=asyncio.BaseProtocol)
 
 LATE_S = 0.013
 """Kernels are so late each time: no SYN is sent in the very instant of a deadline of ours."""
@@ -161,10 +162,10 @@ class _TcpConnection:
     def is_open(self) -> bool:
         return not self._sock.read_ready()  # no backend greets, so what there is to read is the end
 
-    async def start(self) -> PooledConnection:
+    async def start(self, speak: Callable[[], _Spoken]) -> _Spoken:
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(PooledConnection, sock=self._sock)
+            _, connection = await loop.create_connection(speak, sock=self._sock)
         except BaseException:
             self._sock.close()
             raise

@@ -159,7 +159,7 @@ class _World:
         for planned in wanted.backends:
             name = planned.name
             real = JsonRpcBackend(
-                HttpOptions(url=planned.endpoint.options.url),
+                HttpOptions(url=planned.endpoint.http.url),
                 wall_clock=clock.wall,
                 connect=self._scripts[name].door.connected,
             )

@@ -28,7 +28,7 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     """How one source is polled, and what is made of the answers. It is keyed if `shape` has items, and only then.
 
     `breaker` is the name of the breaker that it stands behind. With `idle_interval_s` it is asked at that interval
-    while nobody is subscribed to it.
+    while nobody is subscribed to it. It is asked at once when the backend hints at one of `refresh_on`.
     """
 
     spec: SourceSpec
@@ -36,6 +36,7 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     breaker: str
     shape: Shape = Shape()
     idle_interval_s: float | None = None
+    refresh_on: tuple[str, ...] = ()
 
 
 class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,17 +5,13 @@ Knows nothing of what a call looks like: each protocol says that in `_ask`.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from tidegate.errors import BackendError
 from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.prepared_call import Answers, PreparedCall
 from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
 from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected
 from tidegate.ports import Ask, Call
-
-Answers = Sequence[msgspec.Raw | BackendError]
 
 
 class HttpBackend(ABC):
@@ -39,7 +35,7 @@ class HttpBackend(ABC):
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`: reads the secrets."""
-        return _PreparedCall(self._ask, await self._credentials.read())
+        return PreparedCall(self._ask, await self._credentials.read())
 
     async def call(self, calls: Sequence[Call]) -> Answers:
         """See `tidegate.ports.Backend.call`."""
@@ -56,41 +52,3 @@ class HttpBackend(ABC):
     @abstractmethod
     async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         """Make `calls` as `tidegate.ports.Backend.call` says, with `credentials`. Every answer must be compact."""
-
-
-class _PreparedCall:
-    """What `HttpBackend.prepare` returns: makes one exchange, and then says whether a connection stood."""
-
-    def __init__(
-        self,
-        ask: Callable[[Sequence[Call], Credentials, Attempt], Awaitable[Answers]],
-        credentials: Credentials,
-    ) -> None:
-        self._ask = ask
-        self._credentials = credentials
-        self._attempt = Attempt()
-
-    async def __call__(self, calls: Sequence[Call]) -> Answers:
-        try:
-            answers = await self._ask(calls, self._credentials, self._attempt)
-        except BackendError as error:
-            self._scrub(error)
-            raise
-        for answer in answers:
-            if isinstance(answer, BackendError):
-                self._scrub(answer)
-        return answers
-
-    @property
-    def connected(self) -> bool:
-        return self._attempt.connected
-
-    @property
-    def secret(self) -> bytes | None:
-        return self._credentials.key or None
-
-    def scrubbed(self, text: str) -> str:
-        return self._credentials.scrubbed(text)
-
-    def _scrub(self, error: BackendError) -> None:
-        error.args = (self.scrubbed(str(error)),)

@@ -6,7 +6,8 @@ from yarl import URL
 
 from tidegate.core.payload import compact
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.http_backend import Answers, HttpBackend
+from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
 from tidegate.outbound.http_client import Attempt
 from tidegate.ports import Call

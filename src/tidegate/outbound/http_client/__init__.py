@@ -7,9 +7,29 @@ failure is a `tidegate.errors.BackendError` whose message names the peer and con
 """
 
 from tidegate.outbound.http_client.client import HttpAnswer, HttpClient
-from tidegate.outbound.http_client.connecting import Connect, connected
-from tidegate.outbound.http_client.options import HttpOptions, address
+from tidegate.outbound.http_client.connecting import Connect, NewConnection, connected
+from tidegate.outbound.http_client.failures import Lost, had_stood, is_our_lack, mapped, status_error
+from tidegate.outbound.http_client.options import HttpOptions, address, fixed_headers, peer, tls_context
 from tidegate.outbound.http_client.own_thread import OwnThread
-from tidegate.outbound.http_client.pool import Attempt
+from tidegate.outbound.http_client.pool import KNOCKED_S, Attempt
 
-__all__ = ["Attempt", "Connect", "HttpAnswer", "HttpClient", "HttpOptions", "OwnThread", "address", "connected"]
+__all__ = [
+    "KNOCKED_S",
+    "Attempt",
+    "Connect",
+    "HttpAnswer",
+    "HttpClient",
+    "HttpOptions",
+    "Lost",
+    "NewConnection",
+    "OwnThread",
+    "address",
+    "connected",
+    "fixed_headers",
+    "had_stood",
+    "is_our_lack",
+    "mapped",
+    "peer",
+    "status_error",
+    "tls_context",
+]

@@ -9,13 +9,14 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
-from tidegate.outbound.http_client.connection import PooledConnection
 from tidegate.outbound.http_client.names import looked_up
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 
 TLS_CLOSE_S = 0.1
 """How many seconds to wait for the server's part when closing a TLS connection."""
@@ -32,8 +33,8 @@ class NewConnection(Protocol):
         """Whether the peer has not closed it, as far as this machine knows."""
         ...
 
-    async def start(self) -> PooledConnection:
-        """Make it ready for requests, with TLS if the URL says so. Call this at most once.
+    async def start(self, speak: Callable[[], _Protocol]) -> _Protocol:
+        """Let the protocol that `speak` makes have the connection, with TLS if the URL says so. Call this at most once.
 
         Raises `OSError`, such as `ssl.SSLError`. After an error or a cancellation it is closed.
         """
@@ -80,12 +81,12 @@ class _TcpConnection:
         except OSError:
             return False
 
-    async def start(self) -> PooledConnection:
+    async def start(self, speak: Callable[[], _Protocol]) -> _Protocol:
         # By default asyncio keeps a closed TLS connection open for 30 s if the server does not respond.
         name, close_s = (_tls_name(self._url), TLS_CLOSE_S) if self._tls else (None, None)
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                PooledConnection, sock=self._sock, ssl=self._tls, server_hostname=name, ssl_shutdown_timeout=close_s
+                speak, sock=self._sock, ssl=self._tls, server_hostname=name, ssl_shutdown_timeout=close_s
             )
         except BaseException:
             self._sock.close()

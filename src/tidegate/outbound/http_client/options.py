@@ -19,7 +19,7 @@ _ZONE = re.compile(r"%.*(?=\])")
 """The zone of an IPv6 address. It has a meaning only on this machine, and servers refuse it (RFC 6874 section 1)."""
 
 
-class HttpOptions(Masked, msgspec.Struct, frozen=True):
+class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user

@@ -53,7 +53,7 @@ class Pool:
             if connection.is_open:
                 self._in_use.add(connection)
                 return connection
-        connection = await (made or await self._reach(attempt)).start()
+        connection = await (made or await self._reach(attempt)).start(PooledConnection)
         self._in_use.add(connection)
         return connection
 
