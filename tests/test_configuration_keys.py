@@ -27,7 +27,7 @@ from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.plan import changes, making, plan
+from tidegate.plan import asking, changes, making, plan
 
 PARTS: Final = {
     "Admissions": (app, "Admissions"),
@@ -75,6 +75,16 @@ FIRST: Final = {"backends": "b", "sources": "s", "tokens": "0", "on_connect": "0
 
 JWT: Final = {"auth.mode": "jwt", "auth.jwt.key_file": "old-1"}
 
+HTTP: Final = {"backends.b.protocol": "http"}
+
+USUAL_REQUEST: Final[dict[str, Any]] = {
+    "verb": "GET",
+    "headers": {},
+    "body": None,
+    "success_statuses": [],
+    "reading": {},
+}
+"""How a source of an http backend is asked for if it says nothing about that."""
 WEBSOCKET: Final = {"backends.b.url": "ws://b:1"}
 LOGIN: Final = WEBSOCKET | {"backends.b.session.method": "login"}
 ON_CONNECT: Final = WEBSOCKET | {"backends.b.session.on_connect": [{"method": "m"}]}
@@ -148,8 +158,18 @@ KEYS: Final[dict[str, Wired]] = {
     "history.events": at(77, "Gateway.options.history_events"),
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
-    "backends.*.protocol": at("http", "Backend.kind", as_="HttpJsonBackend"),
-    "backends.*.jsonrpc": at("1.0", "Backend.options.version", given=WEBSOCKET),
+    "backends.*.socket": at("new", "Backend.options.socket"),
+    "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
+    "backends.*.protocol": Wired(
+        "http",
+        {
+            "Backend.kind": "HttpJsonBackend",
+            "Backend.version": GONE,
+            "Poller.plan.sources.0.call.http": USUAL_REQUEST,
+            "Poller.plan.sources.1.call.http": USUAL_REQUEST,
+        },
+    ),
+    "backends.*.jsonrpc": at("1.0", "Backend.version"),
     "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
     "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
     "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
@@ -198,6 +218,41 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.breaker.rate_window_s": breaker("rate_window_s", 7.5),
     "backends.*.breaker.rate_minimum_calls": breaker("rate_minimum_calls", 7),
     "sources.*.method": at("other", "Poller.plan.sources.0.call.method"),
+    "sources.*.path": at(
+        "other", "Poller.plan.sources.0.call.method", given={**HTTP, "sources.s.method": None, "sources.s.path": "p"}
+    ),
+    "sources.*.body": Wired(
+        {"of": [1.50]},
+        {"Poller.plan.sources.0.call.http.body": '{"of":[1.5]}', "Poller.plan.sources.0.call.http.verb": "POST"},
+        HTTP,
+    ),
+    "sources.*.verb": at("PUT", "Poller.plan.sources.0.call.http.verb", given=HTTP),
+    "sources.*.headers": Wired(
+        {"X-Api-Key": "k"},
+        {"Poller.plan.sources.0.call.http.headers": GONE, "Poller.plan.sources.0.call.http.headers.X-Api-Key": "k"},
+        HTTP,
+    ),
+    "sources.*.success_statuses": at([503], "Poller.plan.sources.0.call.http.success_statuses", given=HTTP),
+    "sources.*.format": Wired(
+        "csv",
+        {
+            "Poller.plan.sources.0.call.http.headers": GONE,
+            "Poller.plan.sources.0.call.http.headers.Accept": asking.USUAL_ACCEPT["csv"],
+            "Poller.plan.sources.0.call.http.reading": {"delimiter": ","},
+        },
+        HTTP,
+    ),
+    "sources.*.match": at(
+        ["m"], "Poller.plan.sources.0.call.http.reading.match", given=HTTP | {"sources.s.format": "prometheus"}
+    ),
+    "sources.*.delimiter": at(
+        ";", "Poller.plan.sources.0.call.http.reading.delimiter", given=HTTP | {"sources.s.format": "csv"}
+    ),
+    "sources.*.pattern": at(
+        "(?P<b>x)",
+        "Poller.plan.sources.0.call.http.reading.pattern",
+        given=HTTP | {"sources.s.format": "text", "sources.s.pattern": "(?P<a>x)"},
+    ),
     "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
     "sources.*.interval_s": Wired(
         7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
@@ -239,7 +294,7 @@ KEYS: Final[dict[str, Wired]] = {
                     "stale_repeat": True,
                     "keyed": False,
                 },
-                "call": {"method": "m", "params": "{}"},
+                "call": {"method": "m", "params": "{}", "http": None},
                 "breaker": "c",
                 "shape": {
                     "select": "",
@@ -313,6 +368,7 @@ PLANNED: Final = {
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
+    "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
     "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
@@ -339,6 +395,16 @@ REPLACED: Final = {
         "backends.c.polling.sources",
         "backends.c.polling.sources.s.",
     },
+    "backends.*.protocol": {
+        "backends.b.endpoint.protocol",
+        *(f"backends.b.polling.sources.{source}.call.http{end}" for source in "st" for end in ("", ".")),
+    },
+    "sources.*.format": {
+        "backends.b.polling.sources.s.call.http.headers",
+        "backends.b.polling.sources.s.call.http.reading",
+        "backends.b.polling.sources.s.call.http.reading.",
+    },
+    "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},
     "auth.mode": {"api.auth", "authentication."},
 }
@@ -447,7 +513,7 @@ class Notes:
                 return value.sorted()
             case set() | frozenset():
                 return sorted(value)
-            case msgspec.Raw():
+            case msgspec.Raw() | bytes():
                 return bytes(value).decode()
             case Path():
                 return str(value.relative_to(self._directory))

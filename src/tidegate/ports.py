@@ -16,12 +16,16 @@ from tidegate.core.delivery.published_value import PublishedValue
 from tidegate.core.events import EncodedDraft, Event, Position
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
-from tidegate.core.polling.backend_plan import Call
+from tidegate.core.polling.call import AsCsv, AsJson, AsPrometheus, AsText, Call, HttpRequest
 from tidegate.core.polling.decision import SavedValue
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
 
 __all__ = [
+    "AsCsv",
+    "AsJson",
+    "AsPrometheus",
+    "AsText",
     "Ask",
     "Authenticator",
     "Backend",
@@ -34,6 +38,7 @@ __all__ = [
     "EncodedDraft",
     "Event",
     "Grant",
+    "HttpRequest",
     "Instant",
     "KeepsPublished",
     "Knocks",
@@ -125,11 +130,12 @@ class Prepares(Protocol):
         `Backend.call`. Raises `NoCredentials` if something is missing; the breaker then records nothing, and the
         source gets the error `RPC_AUTH` and backs off. The caller sets the timeout.
 
-        The returned function may have two attributes, which the gateway reads. `connected`, a bool: whether the TCP or
-        Unix connection of its last attempt stood. It must be right when the exchange has ended, in whatever way, also
-        when it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
+        The returned function may have attributes, which the gateway reads. `connected`, a bool: whether the TCP or Unix
+        connection of its last attempt stood. It must be right when the exchange has ended, in whatever way, also when
+        it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
         `secret`, bytes: the credentials that it sends; None or absent if it sends none. The gateway only compares
-        them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed.
+        them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed. `made_by`,
+        text: who wrote the backend. It begins the message about an answer that no backend may give.
         """
         ...
 

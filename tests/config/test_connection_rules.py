@@ -87,6 +87,14 @@ def test_a_byte_stream_has_neither_headers_nor_tls(tmp_path: Path, url: str) -> 
     loaded({"url": "wss://h", "headers": {"X-A": "b"}} | keys)
 
 
+@pytest.mark.parametrize("url", ["tcp://h:1", "unix:///s"])
+def test_a_byte_stream_leads_where_its_url_says(url: str) -> None:
+    scheme = url.partition(":")[0]
+    because = f"expected no such key, because a connection to {scheme}:// leads where url says, got one"
+    assert refused({"url": url, "socket": "s"}) == f"backends.b.socket: {because}"
+    loaded({"url": "ws://h", "socket": "s"})
+
+
 def test_http_has_no_connection_to_subscribe_on_and_no_notifications() -> None:
     session = {"on_connect": [{"method": "subscribe"}]}
     assert "b.session.on_connect: expected none, because HTTP has no connection that lasts" in refused(

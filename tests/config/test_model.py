@@ -76,6 +76,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "rate_minimum_calls": 10,
     },
     BackendConfig: {
+        "socket": None,
+        "tls_name": None,
         "protocol": "jsonrpc",
         "jsonrpc": "2.0",
         "timeout_s": 2.0,
@@ -95,7 +97,17 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "breaker": BreakerConfig(),
     },
     SourceConfig: {
+        "method": None,
+        "path": None,
         "params": {},
+        "body": None,
+        "verb": None,
+        "headers": {},
+        "success_statuses": (),
+        "format": "json",
+        "match": (),
+        "delimiter": ",",
+        "pattern": None,
         "interval_s": 5.0,
         "idle_interval_s": None,
         "on_change": False,
@@ -133,8 +145,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
 }
 REQUIRED: dict[type[Section], dict[str, object]] = {
     BackendConfig: {"url": "http://h"},
+    SourceConfig: {"backend": "b"},
     CallConfig: {"method": "m"},
-    SourceConfig: {"backend": "b", "method": "m"},
 }
 
 

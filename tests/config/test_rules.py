@@ -12,6 +12,7 @@ Problems = Callable[..., dict[str, str]]
 
 BACKEND = '[backends.b]\nurl = "http://h"\n'
 SOURCE = BACKEND + '[sources.s]\nbackend = "b"\nmethod = "m"\n'
+HTTP = SOURCE.replace("[sources", 'protocol = "http"\n[sources')
 JWT = '[auth]\nmode = "jwt"\n[auth.jwt]\njwks_url = "https://h/keys"\n'
 
 REFUSED = [
@@ -96,11 +97,25 @@ REFUSED = [
     ('backends.b.url = "http://h/a b"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     ('backends.b.url = "http://h/#x"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
+    (
+        BACKEND + 'protocol = "http"\njsonrpc = "1.0"',
+        "backends.b.jsonrpc",
+        'expected no such key, because protocol is "http", got "1.0"',
+    ),
+    (BACKEND + 'jsonrpc = "1.1"', "backends.b.jsonrpc", 'expected one of "2.0", "1.0", got "1.1"'),
     (BACKEND + 'batch = "yes"', "backends.b.batch", 'expected true or false, got "yes"'),
     (BACKEND + 'protocol = "http"\nbatch = true', "backends.b.batch", 'expected false, because protocol is "http"'),
     (BACKEND + 'headers = { "a b" = "" }', 'backends.b.headers."a b"', "expected a header name"),
     (BACKEND + 'headers = { a = "x\\ny" }', "backends.b.headers.a", "expected text in one line"),
     (BACKEND + 'headers = { a = " x" }', "backends.b.headers.a", "expected text in one line"),
+    (BACKEND + 'socket = ""', "backends.b.socket", 'expected the path of a Unix socket, got ""'),
+    (BACKEND + 'socket = "a\\u0000b"', "backends.b.socket", "expected the path of a Unix socket"),
+    (
+        BACKEND + 'tls_name = "h"',
+        "backends.b.tls_name",
+        "expected no such key, because url begins with http://, which is without TLS, got one",
+    ),
+    ('backends.b = { url = "https://h", tls_name = "h:1" }', "backends.b.tls_name", "expected a host name or address"),
     (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
     (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
     (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),
@@ -158,7 +173,7 @@ REFUSED = [
     # sources
     ('[sources.s]\nbackend = "x"\nmethod = "m"', "sources.s.backend", 'the name of a backend (there is none), got "x"'),
     (SOURCE + 'backend = "x"', "sources.s.backend", 'expected the name of a backend (b), got "x"'),
-    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s.method", "expected text that is not empty, got nothing"),
+    (BACKEND + '[sources.s]\nbackend = "b"', "sources.s", "expected exactly one of method, path, got none"),
     (SOURCE + 'method = ""', "sources.s.method", 'expected text that is not empty, got ""'),
     (SOURCE.replace("s.s", 's."A"'), "sources.A", "expected an event type"),
     (SOURCE.replace("s.s", "s.heartbeat"), "sources.heartbeat", "not reserved"),
@@ -199,10 +214,40 @@ REFUSED = [
     (SOURCE + "params = { at = 2026-11-22 }", "sources.s.params", "expected a table or list of JSON values"),
     (SOURCE + "params = [[nan]]", "sources.s.params", "expected a table or list of JSON values"),
     (
-        SOURCE.replace("[sources", 'protocol = "http"\n[sources') + "params = [1]",
+        HTTP + "params = [1]",
         "sources.s.params",
         'expected none, because backend "b" has protocol = "http"',
     ),
+    (HTTP + 'path = "p"', "sources.s", "expected exactly one of method, path, got method and path"),
+    (
+        SOURCE.replace("method", "path"),
+        "sources.s.path",
+        'no such key, because backend "b" has protocol = "jsonrpc" (it takes method and params), got one',
+    ),
+    (SOURCE + "body = {}", "sources.s.body", "no such key, because backend"),
+    (SOURCE + 'verb = "POST"', "sources.s.verb", "no such key, because backend"),
+    (SOURCE + 'headers = { a = "b" }', "sources.s.headers", "no such key, because backend"),
+    (SOURCE + "success_statuses = [503]", "sources.s.success_statuses", "no such key, because backend"),
+    (HTTP + "body = 1", "sources.s.body", "expected text, or a table or list of JSON values"),
+    (HTTP + "body = { at = 2026-11-22 }", "sources.s.body", "expected text, or a table or list of JSON values"),
+    (HTTP + 'verb = "post"', "sources.s.verb", "expected an HTTP method in capitals"),
+    (HTTP + 'verb = "HEAD"', "sources.s.verb", 'whose answer has a body, got "HEAD"'),
+    (HTTP + 'verb = "GET /"', "sources.s.verb", "expected an HTTP method in capitals"),
+    (HTTP + 'headers = { "a b" = "" }', 'sources.s.headers."a b"', "expected a header name"),
+    (HTTP + 'headers = { a = " x" }', "sources.s.headers.a", "expected text in one line"),
+    (HTTP + "success_statuses = [101]", "sources.s.success_statuses[0]", "expected a whole number from 200 to 599"),
+    (SOURCE + 'format = "csv"', "sources.s.format", "no such key, because backend"),
+    (HTTP + 'format = "xml"', "sources.s.format", 'expected one of "json", "prometheus", "csv", "text", got "xml"'),
+    (HTTP + 'match = ["m"]', "sources.s.match", 'expected no such key, unless format = "prometheus", got one'),
+    (HTTP + 'format = "csv"\nmatch = ["m"]', "sources.s.match", 'unless format = "prometheus"'),
+    (HTTP + 'format = "prometheus"\nmatch = [""]', "sources.s.match[0]", "expected the name of a Prometheus metric"),
+    (HTTP + 'delimiter = ";"', "sources.s.delimiter", 'unless format = "csv"'),
+    (HTTP + 'format = "csv"\ndelimiter = ";;"', "sources.s.delimiter", "expected one character"),
+    (HTTP + "format = 'csv'\ndelimiter = '\"'", "sources.s.delimiter", "expected one character"),
+    (HTTP + "pattern = '(?P<a>b)'", "sources.s.pattern", 'unless format = "text"'),
+    (HTTP + 'format = "text"', "sources.s.pattern", 'because format is "text", got nothing'),
+    (HTTP + "format = 'text'\npattern = '(a)'", "sources.s.pattern", "got one without a named group"),
+    (HTTP + "format = 'text'\npattern = '(?P<a>b'", "sources.s.pattern", "cannot be compiled: missing )"),
     # auth
     ('auth.mode = "basic"', "auth.mode", 'expected one of "none", "token", "jwt", got "basic"'),
     ('auth.mode = "token"', "auth.tokens", 'expected at least one token, because mode is "token", got none'),
@@ -298,7 +343,15 @@ ALLOWED = [
     BACKEND + "breaker = { open_s = 5, open_max_s = 5, failure_rate = 1.0, ignored_codes = [-32000] }",
     SOURCE + 'items = ""\nkey = "id"\nselect = "/a~1b/~0/0"',
     SOURCE + "idle_interval_s = 5\nparams = [1, 2.5, true, { a = [] }]",
-    SOURCE.replace("[sources", 'protocol = "http"\n[sources'),
+    HTTP,
+    HTTP.replace("method", "path"),
+    HTTP.replace('method = "m"', 'path = ""'),
+    HTTP + "body = { a = [1] }\nheaders = { Authorization = 'x' }\nsuccess_statuses = [200, 404]",
+    HTTP + "body = [1]\nverb = 'GET'",
+    HTTP + "format = 'prometheus'\nmatch = ['a:b_c', 'a.b']",
+    HTTP + "format = 'csv'\ndelimiter = '\t'",
+    HTTP + "format = 'text'\npattern = '(?P<a>\\\\d+)'",
+    HTTP + "body = 'text'\nverb = 'REPORT'",
     JWT + 'algorithms = ["RS256", "ES256"]',
 ]
 

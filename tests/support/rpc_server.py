@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import scripted_http
@@ -119,17 +121,28 @@ class RpcServer:
 
 
 @contextlib.asynccontextmanager
-async def stream(script: Script) -> AsyncIterator[RpcServer]:
-    """Serve `script` over TCP, without any delimiter between messages. A connection ends with the script."""
+async def stream(script: Script, *, path: Path | None = None) -> AsyncIterator[RpcServer]:
+    """Serve `script` over TCP, or on a Unix socket, without any delimiter between messages.
+
+    A connection ends with the script.
+    """
     found = RpcServer()
 
     async def talk(peer: scripted_http.Peer) -> None:
         found.peers.append(StreamPeer(peer))
         await script(found.peers[-1])
 
-    async with scripted_http.scripted(talk) as server:
-        found.url = f"tcp://127.0.0.1:{server.port}"
+    async with scripted_http.scripted(talk, path=path) as server:
+        found.url = f"tcp://127.0.0.1:{server.port}" if path is None else f"unix://{path}"
         yield found
+
+
+@contextlib.asynccontextmanager
+async def unix(script: Script) -> AsyncIterator[RpcServer]:
+    """Serve `script` as `stream` does, on a Unix socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with stream(script, path=Path(folder, "s")) as found:
+            yield found
 
 
 @contextlib.asynccontextmanager
@@ -155,7 +168,7 @@ async def websocket(script: Script, *, tls: ssl.SSLContext | None = None) -> Asy
         yield found
 
 
-KINDS = {"stream": stream, "websocket": websocket}
+KINDS = {"stream": stream, "unix": unix, "websocket": websocket}
 """Each way in which JSON-RPC is carried here."""
 
 

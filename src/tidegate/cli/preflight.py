@@ -19,7 +19,6 @@ from tidegate.errors import ConfigError, Problem
 from tidegate.outbound.auth import TokenFile, token_text
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
-from tidegate.outbound.backends.secrets import places as secret_places
 from tidegate.outbound.store_sqlite import obstacle
 from tidegate.parts import tls_context
 from tidegate.plan import Plan, PlannedBackend
@@ -68,8 +67,8 @@ def access_problems(plan: Plan) -> list[Problem]:
 
 def backend_problems(backend: PlannedBackend) -> list[Problem]:
     """Return the problems with the address, the certificates and the secrets of `backend`."""
-    found = list(_refused(lambda: backends.made(backend.endpoint)))
-    for place in secret_places(backend.endpoint.http).values():
+    found = list(_refused(lambda: backends.examine(backend.endpoint)))
+    for place in backend.endpoint.places.values():
         secret = read_secret(place)
         if isinstance(secret, Problem):
             found.append(msgspec.structs.replace(secret, path=f"backends.{backend.name}.{secret.path}"))
@@ -156,7 +155,7 @@ def _literal_braces(config: Config) -> Iterator[Caution]:
         texts: dict[str, object] = {f"backends.{name}.url": backend.url}
         for event_type, source in config.sources.items():
             if source.backend == name:
-                of_source = {"method": source.method, "params": source.params}
+                of_source = {key: getattr(source, key) for key in ("method", "path", "params", "body")}
                 texts |= {dotted(("sources", event_type, key)): value for key, value in of_source.items()}
         for setting, text in texts.items():
             unknown = next((each for each in names(text) if each not in backend.secret_names), None)

@@ -77,7 +77,11 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
     `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative. With
         ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
-    `protocol`: "jsonrpc" or "http" (GET; the body is the result).
+    `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
+        wss, TLS is spoken over the socket.
+    `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
+        of `url`.
+    `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
@@ -101,6 +105,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """
 
     url: formats.BackendUrl
+    socket: formats.SocketPath | None = None
+    tls_name: formats.HostName | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
@@ -132,8 +138,17 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """One polled method of one backend. Its results become events of the type that is the table's name.
 
     `backend`: Name of a table under `[backends]`.
-    `method`: JSON-RPC method; for an http backend, the path and query under its URL.
+    `method`: JSON-RPC method; for an http backend, the same as `path`. Either this or `path`.
+    `path`: Path and query under the URL of an http backend; "" is the URL itself.
     `params`: Parameters of the JSON-RPC call.
+    `body`: Body of the request to an http backend: a table or list is sent as JSON, text as it is.
+    `verb`: HTTP method; default: POST with a body, else GET. It must change nothing there: a request may be repeated.
+    `headers`: Headers of this request; they take precedence over those of the backend.
+    `success_statuses`: HTTP statuses whose body is an answer; default: 2xx.
+    `format`: How the body of an http backend's answer is written: "json", "prometheus", "csv" or "text".
+    `match`: Names of the Prometheus metrics that are wanted, such as node_load1; default: all.
+    `delimiter`: The character between the values of CSV.
+    `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
@@ -154,8 +169,17 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """
 
     backend: formats.NonEmpty
-    method: formats.NonEmpty
+    method: formats.NonEmpty | None = None
+    path: str | None = None
     params: formats.JsonParams = {}
+    body: formats.Body | None = None
+    verb: formats.Verb | None = None
+    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    success_statuses: tuple[formats.Status, ...] = ()
+    format: Literal["json", "prometheus", "csv", "text"] = "json"
+    match: tuple[formats.MetricName, ...] = ()
+    delimiter: formats.Delimiter = ","
+    pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False
@@ -171,4 +195,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     breaker: Literal["backend", "own"] = "backend"
 
     def public(self) -> dict[str, object]:
-        return super().public() | {"method": mask_url(self.method), "params": mask_strings(self.params)}
+        return super().public() | {
+            "method": None if self.method is None else mask_url(self.method),
+            "path": None if self.path is None else mask_url(self.path),
+            "params": mask_strings(self.params),
+            "body": mask_strings(self.body),
+            "headers": mask_headers(self.headers),
+        }

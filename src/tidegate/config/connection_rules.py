@@ -14,6 +14,8 @@ _WEB_SOCKETS = ("ws", "wss")
 _STREAMS = ("tcp", "unix")
 _OF_HTTP = ("headers", "bearer_token_file", "ca_file", "client_cert_file", "client_key_file")
 
+_REASONS = {"connection_max_s": "is kept until it is lost", "socket": "leads where url says"}
+
 
 def of_connection(backend: BackendConfig) -> Iterator[Mistake]:
     """Yield what does not go with the scheme of the backend's `url`."""
@@ -25,10 +27,10 @@ def of_connection(backend: BackendConfig) -> Iterator[Mistake]:
         return
     if backend.protocol == "http":
         yield Mistake(("protocol",), f'"jsonrpc", because url begins with {scheme}://', '"http"')
-    useless = ["connection_max_s", *(_OF_HTTP if scheme in _STREAMS else ())]
+    useless = ["connection_max_s", *(("socket", *_OF_HTTP) if scheme in _STREAMS else ())]
     for key in useless:
         if getattr(backend, key) != _default(key):
-            why = "has neither headers nor TLS" if key in _OF_HTTP else "is kept until it is lost"
+            why = _REASONS.get(key, "has neither headers nor TLS")
             yield Mistake((key,), f"no such key, because a connection to {scheme}:// {why}", "one")
 
 

@@ -59,9 +59,41 @@ interval_s = 5.0
 #[sources."agent.status".fields]   # what the events contain, if not all of an item
 #id = "/id"
 
-# A backend with all its settings. With protocol "http", `method` is a path under `url` that is fetched with GET.
+# A source of a backend with protocol "http":
+#[sources."torrent.state"]
+#backend = "web"
+#path = "rpc?verbose=1"            # a path under the backend's url
+#body = { method = "torrent-get" } # a table or list is sent as JSON, text as it is
+#verb = "POST"                     # default: POST with a body, else GET
+#headers = {}
+#success_statuses = [200, 503]     # default: 2xx
+
+# Answers that are no JSON. Everything else works on the JSON that is made of them.
+#[sources."machine.load"]
+#backend = "web"
+#path = "metrics"
+#format = "prometheus"             # a list of {name, labels, value}
+#match = ["node_load1"]            # names of metrics; default: all
+#[sources."proxy.server"]
+#backend = "web"
+#path = "stats;csv"
+#format = "csv"                    # a list of objects; their names are in the first line
+#delimiter = ","
+#[sources."web.connections"]
+#backend = "web"
+#path = "nginx_status"
+#format = "text"                   # an object, with what the named groups of the pattern match
+#pattern = 'Active connections: (?P<active>[0-9]+)'
+
+#[backends.web]
+#url = "http://127.0.0.1:9091"
+#protocol = "http"                 # HTTP requests, whose answers are data
+
+# A backend with all its settings.
 #[backends.other]
 #url = "https://status.example/rpc"
+#socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
+#tls_name = "status.example"       # the name its certificate must be for; default: the host in `url`
 #protocol = "jsonrpc"
 #jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0

@@ -9,13 +9,14 @@ import contextlib
 import ipaddress
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.config.by_ending import ByEnding
 from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.shaping import check_pointer
 from tidegate.core.templates import SECRET_NAME
@@ -33,12 +34,6 @@ MAX_NESTING = 64
 
 MAX_SOCKET_PATH_BYTES = 107
 """Limit of the kernel on the path of a Unix socket."""
-
-
-class ByEnding(NamedTuple):
-    """A rule for the values of a table whose type depends on how their keys end. `hints` are the types, by ending."""
-
-    hints: Mapping[str, Any]
 
 
 class Format(NamedTuple):
@@ -125,6 +120,10 @@ def _is_header_value(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_verb(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Z][A-Z-]*", text)) and text not in {"HEAD", "CONNECT", "TRACE"}
+
+
 def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
@@ -140,6 +139,18 @@ def _is_variable(text: str) -> bool:
 
 def _is_retry(seconds: float) -> bool:
     return seconds == 0 or 0.1 <= seconds <= 60
+
+
+def _is_body(value: Any) -> bool:
+    return isinstance(value, str) or _is_json(value)
+
+
+def _is_metric(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _is_delimiter(text: str) -> bool:
+    return len(text) == 1 and text not in {'"', "\r", "\n", " ", "\0"}
 
 
 def _is_json(value: Any) -> bool:
@@ -181,6 +192,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
@@ -203,6 +215,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
 EventType = Annotated[
@@ -267,13 +280,14 @@ JsonParams = Annotated[
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
 ]
 
-
-def hint_for(key: str, hint: Any) -> Any:
-    """Return the type of the value under `key` in a table whose values have the type `hint`."""
-    extras = (meta.extra for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta))
-    rule: ByEnding | None = next((extra["by_ending"] for extra in extras if extra and "by_ending" in extra), None)
-    endings = {} if rule is None else rule.hints
-    return next((found for ending, found in endings.items() if key.endswith(ending)), hint)
+Body = Annotated[
+    str | dict[str, Any] | list[Any],
+    _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
+]
+Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+MetricName = Annotated[str, _format("the name of a Prometheus metric", _is_metric)]
+Delimiter = Annotated[str, _format('one character, such as "," or ";" or "\\t", no quote and no space', _is_delimiter)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 def resolved(path: str, directory: Path) -> str:

@@ -49,6 +49,7 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
+from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
     DrainOptions,
@@ -180,7 +181,12 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        endpoint=BackendEndpoint(name, backend.protocol, _transport(backend, sources.values())),
+        endpoint=BackendEndpoint(
+            name,
+            backend.protocol,
+            _transport(backend, sources.values()),
+            version="2.0" if is_persistent(backend) else backend.jsonrpc,
+        ),
         polling=_filled(
             BackendPlan,
             backend,
@@ -193,7 +199,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
                 probe_deadline_s=backend.timeout_s + 1.0,
             ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
-            sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
+            sources=tuple(_source(each, event_type, backend) for event_type, each in sources.items()),
         ),
     )
 
@@ -238,19 +244,19 @@ def _idle_s(sources: Iterable[SourceConfig]) -> float:
     return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
 
-def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePlan:
+def _source(source: SourceConfig, event_type: str, backend: BackendConfig) -> SourcePlan:
     spec = _filled(
         SourceSpec,
         source,
         type=event_type,
-        timeout_s=timeout_s,
+        timeout_s=backend.timeout_s,
         keyed=source.items is not None,
     )
     return _filled(
         SourcePlan,
         source,
         spec=spec,
-        call=Call(source.method, raw(source.params)),
+        call=call(source, backend),
         breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
         shape=_shape(source),
     )
@@ -268,7 +274,8 @@ def _shape(source: SourceConfig) -> Shape:
 def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
     """Make a `kind`. Each field comes from `given`, or else from the key of that name in `tables`, or is the default.
 
-    The value of a key that ends in ``_file`` becomes a path. No two of `tables` may have a key of the same name.
+    The value of a key that ends in ``_file``, or is ``socket``, becomes a path. No two of `tables` may have a key of
+    the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
     assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "two tables have a key of the same name"
@@ -277,4 +284,5 @@ def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
 
 
 def _as_path(key: str, value: Any) -> Any:
-    return Path(value) if key.endswith("_file") and value is not None else value
+    is_path = key.endswith("_file") or key == "socket"
+    return Path(value) if is_path and value is not None else value

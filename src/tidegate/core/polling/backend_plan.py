@@ -7,21 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.call import Call
 from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.shaping import Shape
-
-
-class Call(Masked, frozen=True):
-    """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
-
-    method: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
-
-    def public(self) -> dict[str, object]:
-        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
 
 
 class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,13 @@ class Credentials:
             return raw
         return filled_bytes(raw, lambda name: _escaped(self._value(name), _in_json))
 
+    def in_body(self, body: bytes, content_type: str) -> bytes:
+        """Return `body`, in UTF-8, with the secrets filled in as its `content_type` wants them."""
+        if "json" in content_type.lower():
+            return self.in_json(body)
+        is_form = "x-www-form-urlencoded" in content_type.lower()
+        return filled_bytes(body, lambda name: _escaped(self._value(name), _in_form if is_form else str.encode))
+
     def in_form(self, fields: Mapping[str, str]) -> bytes:
         """Return `fields`, with the secrets filled in, as ``application/x-www-form-urlencoded``."""
         return urlencode([(self.text(name), self.text(value)) for name, value in fields.items()]).encode()
@@ -146,6 +153,10 @@ def _escaped(value: str | None, escape: Callable[[str], _T]) -> _T | None:
 
 def _in_url(text: str) -> str:
     return quote(text, safe="")
+
+
+def _in_form(text: str) -> bytes:
+    return quote_plus(text).encode()
 
 
 def _in_json(text: str) -> bytes:

@@ -22,12 +22,10 @@ from tidegate.outbound.http_client import (
     KNOCKED_S,
     Connect,
     NewConnection,
-    address,
+    destination,
     fixed_headers,
     had_stood,
     is_our_lack,
-    peer,
-    tls_context,
 )
 from tidegate.ports import Call
 
@@ -48,10 +46,10 @@ class Dialer:
     ) -> None:
         http = as_http(options.http)
         self._options = options
-        self._url = address(http)
-        self.peer = peer(self._url)
+        self._to = destination(http)
+        self._url = self._to.url
+        self.peer = self._to.peer
         self._headers = fixed_headers(without_credentials(http))
-        self._tls = tls_context(http) if self._url.scheme == "https" else None
         self._connect = connect
         self._wall_clock = wall_clock
         self._notice = notice
@@ -62,7 +60,7 @@ class Dialer:
     async def knock(self) -> None:
         """See `tidegate.ports.Knocks`. Keeps the connection for `KNOCKED_S` seconds. Raises `OSError`."""
         try:
-            made = await self._connect(self._url, self._tls)
+            made = await self._connect(self._to)
         except OSError as exc:
             if had_stood(exc):
                 return
@@ -99,7 +97,7 @@ class Dialer:
     async def _reach(self) -> NewConnection:
         self.has_stood = False
         try:
-            made = await self._connect(self._url, self._tls)
+            made = await self._connect(self._to)
         except OSError as exc:
             self.has_stood = is_our_lack(exc) or had_stood(exc)
             raise

@@ -1,5 +1,6 @@
 """The settings of one persistent connection: where it leads, how messages are framed, and who logs in over it."""
 
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -59,12 +60,12 @@ def as_http(options: HttpOptions) -> HttpOptions:
     return msgspec.structs.replace(options, url=str(url.with_scheme(_AS_HTTP[url.scheme])))
 
 
-def _path(url: URL) -> str:
+def _path(url: URL) -> Path:
     if url.raw_host or not url.path.startswith("/"):
         raise ConfigError(
             [Problem("url", "unix:///PATH, with three slashes", f"unix://{url.raw_host or ''}{url.path}")]
         )
-    return url.path
+    return Path(url.path)
 
 
 def _no_address(got: str) -> Problem:

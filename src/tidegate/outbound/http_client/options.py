@@ -1,10 +1,15 @@
-"""The settings of one backend's HTTP: URL, limits, headers, credentials, TLS. Turns them into what a request needs."""
+"""The settings of one backend's HTTP: URL, socket, limits, headers, credentials, TLS.
+
+Turns them into what a request needs.
+"""
 
 import base64
+import os
 import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from multidict import CIMultiDict
@@ -18,9 +23,34 @@ from tidegate.secret_place import SecretPlace
 _ZONE = re.compile(r"%.*(?=\])")
 """The zone of an IPv6 address. It has a meaning only on this machine, and servers refuse it (RFC 6874 section 1)."""
 
+SOCKET_BYTES = 107
+"""The kernel's limit on the path of a Unix socket, without the NUL at its end (unix(7))."""
+
+
+_OURS = frozenset({"accept-encoding", "content-length", "transfer-encoding"})
+"""Headers that the client sets itself: the coding of the answer, and how long the body is."""
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Servers expect a body with these, so its length is told even if it is 0 (RFC 9110 section 8.6)."""
+
+
+class TlsSettings(Protocol):
+    """The files of a backend's TLS, as `HttpOptions` explains them."""
+
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def client_cert_file(self) -> Path | None: ...
+    @property
+    def client_key_file(self) -> Path | None: ...
+
 
 class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
+
+    With a path in `socket`, connections lead to that Unix socket, and no longer to the host of `url`, which goes on
+    saying what is asked: scheme, ``Host`` and path. With TLS, the certificate must be for `tls_name`, which the server
+    is told too (SNI); by default it is the host of `url`.
 
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
     name and password in `url`. The token in `bearer_token_file` takes precedence over both. `secrets` says where the
@@ -31,6 +61,8 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """
 
     url: str
+    socket: Path | None = None
+    tls_name: str | None = None
     response_bytes: int = 8_388_608
     headers: dict[str, str] = {}
     secrets: Mapping[str, SecretPlace] = {}
@@ -56,6 +88,15 @@ def address(options: HttpOptions) -> URL:
     if url.scheme not in {"http", "https"} or not host:
         raise ConfigError([_no_address(str(url.with_user(None)) if host else "an address without a host")])
     return url.with_user(None).with_fragment(None)
+
+
+def socket_path(options: HttpOptions) -> Path | None:
+    """Return the path of the Unix socket, None without one. Raises `ConfigError` if it is too long."""
+    path = options.socket
+    if path is not None and (size := len(os.fsencode(path))) > SOCKET_BYTES:
+        expected = f"a path of at most {SOCKET_BYTES} bytes, the kernel's limit (a link to the socket may be shorter)"
+        raise ConfigError([Problem("socket", expected, f"{size} bytes: {path}")])
+    return path
 
 
 def peer(url: URL) -> str:
@@ -87,14 +128,14 @@ def keeps_connections(headers: CIMultiDict[str]) -> bool:
 
 
 def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """Encode a whole HTTP/1.1 request. `headers` replace those in `fixed`.
+    """Encode a whole HTTP/1.1 request. `headers` replace those in `fixed`, except what the client sets itself.
 
     Raises `ValueError` for a line break in a header, which could smuggle another header or request.
     """
     fields = CIMultiDict(fixed)
-    fields.update(headers)
-    if body is not None:
-        fields["Content-Length"] = str(len(body))
+    fields.update([(name, value) for name, value in headers.items() if name.lower() not in _OURS])
+    if body is not None or method in _WITH_BODY:
+        fields["Content-Length"] = str(len(body or b""))
     lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     head = "\r\n".join(lines).encode()
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
@@ -102,7 +143,7 @@ def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str
     return head + (body or b"")
 
 
-def tls_context(options: HttpOptions) -> ssl.SSLContext:
+def tls_context(options: TlsSettings) -> ssl.SSLContext:
     """Make the TLS context. Reads files. Raises `ConfigError`, which names the setting at fault."""
     context = _trusting(options.ca_file)
     if options.client_cert_file is not None:
