@@ -209,8 +209,6 @@ async def live(service: Service) -> None:
                 async with followed(configured(service, place)) as watcher:
                     await Life(service, place, watcher).run()
             finally:
-                for writer in place.held:
-                    writer.close()
                 await end(place)
 
 

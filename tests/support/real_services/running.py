@@ -42,7 +42,7 @@ class Place:
     http: aiohttp.ClientSession
     process: asyncio.subprocess.Process | None = None
     held: list[asyncio.StreamWriter] = field(default_factory=list)
-    """Connections that a change has made, and that stay open."""
+    """Connections that a change has made, and that stay open until the service ends."""
 
     @property
     def url(self) -> str:
@@ -161,6 +161,9 @@ async def end(place: Place) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(place.process.pid, signal.SIGKILL)
         await place.process.wait()
+    for writer in place.held:
+        writer.close()
+    place.held.clear()
 
 
 def send(place: Place, number: signal.Signals) -> None:
