@@ -30,10 +30,13 @@ LONG_FUNCTIONS = {
 }
 
 LEAVES = (
+    "codes",
     "errors",
+    "secret",
     "files",
     "database",
     "token_file",
+    "secret_place",
     "backoff",
     "loopback",
     "signals",
@@ -43,8 +46,8 @@ LEAVES = (
 )
 ROOMS: dict[str, tuple[str, ...]] = {
     "the gateway": (
-        *("app", "plan", "parts", "ports", "core", "runtime", "inbound", "outbound", "config", "testing", "cli"),
-        "pytest_plugin",
+        *("app", "plan", "parts", "backends", "payload", "ports", "core", "runtime", "inbound", "outbound", "config"),
+        *("testing", "cli", "pytest_plugin"),
     ),
     "the client": ("client",),
     "the engine": ("engine",),
@@ -59,8 +62,10 @@ SHARED_NAMES = {
 
 PUBLIC_MODULES = (
     "tidegate",
+    "tidegate.backends",
     "tidegate.client",
     "tidegate.errors",
+    "tidegate.payload",
     "tidegate.ports",
     "tidegate.pytest_plugin",
     "tidegate.testing",

@@ -27,7 +27,7 @@ from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.plan import changes, making, plan
+from tidegate.plan import asking, changes, making, plan
 
 PARTS: Final = {
     "Admissions": (app, "Admissions"),
@@ -50,7 +50,7 @@ PARTS: Final = {
 
 KINDS: Final = {
     "Authenticator": [(auth, "OpenAuthenticator"), (auth, "TokenAuthenticator"), (auth, "JwtAuthenticator")],
-    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend")],
+    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend"), (backends, "RpcBackend")],
     "keys": [(auth, "JwksKeys"), (auth, "secret_file"), (auth, "public_key_file")],
 }
 """Parts of which there are several kinds; the place `kind` says which was chosen."""
@@ -70,10 +70,24 @@ BASE: Final[dict[str, Any]] = {
 }
 """Everything is there twice where it can be: a change of the first must leave the second as it is."""
 
-FIRST: Final = {"backends": "b", "sources": "s", "tokens": "0"}
+FIRST: Final = {"backends": "b", "sources": "s", "tokens": "0", "on_connect": "0"}
 """Which of several tables has the changed key: what ``*`` stands for below these."""
 
 JWT: Final = {"auth.mode": "jwt", "auth.jwt.key_file": "old-1"}
+
+HTTP: Final = {"backends.b.protocol": "http"}
+
+USUAL_REQUEST: Final[dict[str, Any]] = {
+    "verb": "GET",
+    "headers": {},
+    "body": None,
+    "success_statuses": [],
+    "reading": {},
+}
+"""How a source of an http backend is asked for if it says nothing about that."""
+WEBSOCKET: Final = {"backends.b.url": "ws://b:1"}
+LOGIN: Final = WEBSOCKET | {"backends.b.session.method": "login"}
+ON_CONNECT: Final = WEBSOCKET | {"backends.b.session.on_connect": [{"method": "m"}]}
 
 GONE: Final = "(nothing is given there)"
 
@@ -144,7 +158,27 @@ KEYS: Final[dict[str, Wired]] = {
     "history.events": at(77, "Gateway.options.history_events"),
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
-    "backends.*.protocol": at("http", "Backend.kind", as_="HttpJsonBackend"),
+    "backends.*.socket": at("new", "Backend.options.socket"),
+    "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
+    "backends.*.protocol": Wired(
+        "http",
+        {
+            "Backend.kind": "HttpJsonBackend",
+            "Backend.version": GONE,
+            "Poller.plan.sources.0.call.http": USUAL_REQUEST,
+            "Poller.plan.sources.1.call.http": USUAL_REQUEST,
+        },
+    ),
+    "backends.*.jsonrpc": at("1.0", "Backend.version"),
+    "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
+    "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
+    "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
+    "backends.*.session.on_connect.*.method": at(
+        "listen", "Backend.options.session.on_connect.0.method", given=ON_CONNECT
+    ),
+    "backends.*.session.on_connect.*.params": at(
+        ["k"], "Backend.options.session.on_connect.0.params", as_='["k"]', given=ON_CONNECT
+    ),
     "backends.*.timeout_s": Wired(
         7.5,
         {
@@ -161,6 +195,14 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.retry_s": at(7.5, "Poller.plan.retry_s"),
     "backends.*.retry_after_max_s": at(7.5, "Poller.plan.policy.retry_after_max_s"),
     "backends.*.headers": at({"X-Api-Key": "k"}, "Backend.options.headers"),
+    "backends.*.secrets": at(
+        {"k_file": "new", "v_env": "V"},
+        "Backend.options.secrets",
+        as_={
+            "k": {"setting": "secrets.k_file", "file": "new", "variable": None, "is_token": False},
+            "v": {"setting": "secrets.v_env", "file": None, "variable": "V", "is_token": False},
+        },
+    ),
     "backends.*.bearer_token_file": at("new", "Backend.options.bearer_token_file"),
     "backends.*.ca_file": at("new", "Backend.options.ca_file"),
     "backends.*.client_cert_file": at("new", "Backend.options.client_cert_file"),
@@ -176,6 +218,41 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.breaker.rate_window_s": breaker("rate_window_s", 7.5),
     "backends.*.breaker.rate_minimum_calls": breaker("rate_minimum_calls", 7),
     "sources.*.method": at("other", "Poller.plan.sources.0.call.method"),
+    "sources.*.path": at(
+        "other", "Poller.plan.sources.0.call.method", given={**HTTP, "sources.s.method": None, "sources.s.path": "p"}
+    ),
+    "sources.*.body": Wired(
+        {"of": [1.50]},
+        {"Poller.plan.sources.0.call.http.body": '{"of":[1.5]}', "Poller.plan.sources.0.call.http.verb": "POST"},
+        HTTP,
+    ),
+    "sources.*.verb": at("PUT", "Poller.plan.sources.0.call.http.verb", given=HTTP),
+    "sources.*.headers": Wired(
+        {"X-Api-Key": "k"},
+        {"Poller.plan.sources.0.call.http.headers": GONE, "Poller.plan.sources.0.call.http.headers.X-Api-Key": "k"},
+        HTTP,
+    ),
+    "sources.*.success_statuses": at([503], "Poller.plan.sources.0.call.http.success_statuses", given=HTTP),
+    "sources.*.format": Wired(
+        "csv",
+        {
+            "Poller.plan.sources.0.call.http.headers": GONE,
+            "Poller.plan.sources.0.call.http.headers.Accept": asking.USUAL_ACCEPT["csv"],
+            "Poller.plan.sources.0.call.http.reading": {"delimiter": ","},
+        },
+        HTTP,
+    ),
+    "sources.*.match": at(
+        ["m"], "Poller.plan.sources.0.call.http.reading.match", given=HTTP | {"sources.s.format": "prometheus"}
+    ),
+    "sources.*.delimiter": at(
+        ";", "Poller.plan.sources.0.call.http.reading.delimiter", given=HTTP | {"sources.s.format": "csv"}
+    ),
+    "sources.*.pattern": at(
+        "(?P<b>x)",
+        "Poller.plan.sources.0.call.http.reading.pattern",
+        given=HTTP | {"sources.s.format": "text", "sources.s.pattern": "(?P<a>x)"},
+    ),
     "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
     "sources.*.interval_s": Wired(
         7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
@@ -193,6 +270,7 @@ KEYS: Final[dict[str, Wired]] = {
     ),
     "sources.*.ignore": at(["/t"], "Poller.plan.sources.0.shape.ignore"),
     "sources.*.missing": at("null", "Poller.plan.sources.0.shape.missing"),
+    "sources.*.refresh_on": at(["changed"], "Poller.plan.sources.0.refresh_on", given=WEBSOCKET),
     "sources.*.stale_repeat": at(False, "Poller.plan.sources.0.spec.stale_repeat"),
     "sources.*.max_stale_s": at(7.5, "Poller.plan.sources.0.spec.max_stale_s"),
     "sources.*.breaker": at("own", "Poller.plan.sources.0.breaker", as_="b/s"),
@@ -216,7 +294,7 @@ KEYS: Final[dict[str, Wired]] = {
                     "stale_repeat": True,
                     "keyed": False,
                 },
-                "call": {"method": "m", "params": "{}"},
+                "call": {"method": "m", "params": "{}", "http": None},
                 "breaker": "c",
                 "shape": {
                     "select": "",
@@ -227,6 +305,7 @@ KEYS: Final[dict[str, Wired]] = {
                     "ignore": [],
                 },
                 "idle_interval_s": None,
+                "refresh_on": [],
             },
         },
         given={"sources.t": None},
@@ -289,6 +368,7 @@ PLANNED: Final = {
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
+    "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
     "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
@@ -315,6 +395,16 @@ REPLACED: Final = {
         "backends.c.polling.sources",
         "backends.c.polling.sources.s.",
     },
+    "backends.*.protocol": {
+        "backends.b.endpoint.protocol",
+        *(f"backends.b.polling.sources.{source}.call.http{end}" for source in "st" for end in ("", ".")),
+    },
+    "sources.*.format": {
+        "backends.b.polling.sources.s.call.http.headers",
+        "backends.b.polling.sources.s.call.http.reading",
+        "backends.b.polling.sources.s.call.http.reading.",
+    },
+    "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},
     "auth.mode": {"api.auth", "authentication."},
 }
@@ -423,7 +513,7 @@ class Notes:
                 return value.sorted()
             case set() | frozenset():
                 return sorted(value)
-            case msgspec.Raw():
+            case msgspec.Raw() | bytes():
                 return bytes(value).decode()
             case Path():
                 return str(value.relative_to(self._directory))
@@ -431,7 +521,7 @@ class Notes:
                 return value.name
             case random.Random() | SystemClock() | MemoryBus() | functools.partial():
                 return type(value).__name__
-            case types.FunctionType() | types.BuiltinFunctionType():
+            case types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
         raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
 

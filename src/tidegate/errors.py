@@ -1,4 +1,4 @@
-"""The one error tree, and the codes that go over the wire.
+"""The one error tree. The codes that errors have on the wire are in `codes`.
 
     TidegateError
     ├── ConfigError            all problems of a configuration
@@ -20,18 +20,20 @@
         ├── Disconnected       refused, reset, DNS, TLS, connection ended in mid-body
         ├── DeadlineExceeded   no complete answer within our timeout
         ├── HttpStatus         an HTTP status that is not a success
-        ├── NoCredentials      our own token for the backend cannot be read
+        ├── NoCredentials      our own secret for the backend cannot be read
+        ├── LoginRefused       the backend refused our login, or a call right after it
         ├── InvalidResponse    an answer that breaks the protocol
         ├── MappingFailed      a valid answer without the data that our configuration names
         └── ApplicationError   a JSON-RPC error object
 
-Each adapter maps its library's errors to these in one place. This module imports nothing of the package.
+Each adapter maps its library's errors to these in one place. This module imports only `codes`.
 """
 
-import enum
 from collections.abc import Sequence
 
 import msgspec
+
+from tidegate.codes import CloseCode, ErrorCode, MessageErrorCode, RefusalReason
 
 __all__ = [
     "AccessRefused",
@@ -47,6 +49,7 @@ __all__ = [
     "ErrorCode",
     "HttpStatus",
     "InvalidResponse",
+    "LoginRefused",
     "MappingFailed",
     "MessageError",
     "MessageErrorCode",
@@ -64,66 +67,6 @@ __all__ = [
     "Unreachable",
     "Unstorable",
 ]
-
-
-class ErrorCode(enum.StrEnum):
-    """Why an event is stale or a call failed: the field ``error_code`` of events."""
-
-    RPC_DISCONNECT = "RPC_DISCONNECT"
-    RPC_TIMEOUT = "RPC_TIMEOUT"
-    RPC_HTTP_STATUS = "RPC_HTTP_STATUS"
-    RPC_AUTH = "RPC_AUTH"
-    RPC_INVALID_RESPONSE = "RPC_INVALID_RESPONSE"
-    RPC_APPLICATION_ERROR = "RPC_APPLICATION_ERROR"
-    CIRCUIT_BREAKER_OPEN = "CIRCUIT_BREAKER_OPEN"
-    OVERDUE = "OVERDUE"
-    RESTORED = "RESTORED"
-    BUS_DISCONNECTED = "BUS_DISCONNECTED"
-
-
-class MessageErrorCode(enum.StrEnum):
-    """What was wrong with a client's message: the field ``data.code`` of an ``error`` message."""
-
-    INVALID_JSON = "INVALID_JSON"
-    INVALID_MESSAGE = "INVALID_MESSAGE"
-    UNKNOWN_MESSAGE_TYPE = "UNKNOWN_MESSAGE_TYPE"
-    INVALID_PATTERN = "INVALID_PATTERN"
-    TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
-    RATE_LIMITED = "RATE_LIMITED"
-    FORBIDDEN = "FORBIDDEN"
-    UNAUTHENTICATED = "UNAUTHENTICATED"
-
-
-class RefusalReason(enum.StrEnum):
-    """Why a request was refused: the label `reason` of ``tidegate_refusals_total``."""
-
-    HOST = "host"
-    ORIGIN = "origin"
-    NO_TOKEN = "no_token"  # noqa: S105 - the name of a reason, not a secret
-    BAD_TOKEN = "bad_token"  # noqa: S105
-    ROLE = "role"
-    PATTERN = "pattern"
-    MALFORMED = "malformed"
-    MAX_CLIENTS = "max_clients"
-    CONNECTS_RATE = "connects_rate"
-    DRAINING = "draining"
-    KEYS_UNAVAILABLE = "keys_unavailable"
-    HEAD_TIMEOUT = "head_timeout"
-    NO_FILE_DESCRIPTOR = "no_file_descriptor"
-    TOO_LARGE = "too_large"
-
-
-class CloseCode(enum.IntEnum):
-    """The WebSocket close codes that the gateway chooses. Codes for protocol errors (RFC 6455) are not listed here."""
-
-    NORMAL = 1000
-    GOING_AWAY = 1001
-    INTERNAL_ERROR = 1011
-    DRAINING = 1012
-    UNAUTHENTICATED = 4401
-    FORBIDDEN = 4403
-    TOO_SLOW = 4408
-    TOO_MANY_MESSAGES = 4429
 
 
 class TidegateError(Exception):
@@ -256,17 +199,32 @@ class DeadlineExceeded(BackendError):
 
 
 class HttpStatus(BackendError):
-    """An HTTP status that is not a success. `retry_after_s` is respected only for status 429 and 503."""
+    """An HTTP status that is not a success. `retry_after_s` is respected only for status 429 and 503.
 
-    def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
+    `location` is where a redirect leads, without secrets, if the answer says so.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, retry_after_s: float | None = None, location: str | None = None
+    ) -> None:
         self.status = status
         self.retry_after_s = retry_after_s
+        self.location = location
         self.code = ErrorCode.RPC_AUTH if status in {401, 403} else ErrorCode.RPC_HTTP_STATUS
         super().__init__(message)
 
 
 class NoCredentials(BackendError):
-    """Our token for the backend cannot be read. Nothing was sent, so this is not a failure of the backend."""
+    """Our secret for the backend cannot be read. Nothing was sent, so this is not a failure of the backend."""
+
+    code = ErrorCode.RPC_AUTH
+
+
+class LoginRefused(BackendError):
+    """The backend refused our login, or refused a call right after a login that it took.
+
+    It answered, so this is not a failure of the backend. An HTTP status 401 or 403 without a login is `HttpStatus`.
+    """
 
     code = ErrorCode.RPC_AUTH
 

@@ -128,7 +128,7 @@ def test_every_problem_comes_at_once(problems: Problems) -> None:
         [limits]
         event_bytes = "many"
         [sources."system.status"]
-        backend = "engine"
+        method = "status"
         interval_s = -1
         """,
         environ={"TIDEGATE_HISTORY__EVENTS": "few"},
@@ -141,7 +141,7 @@ def test_every_problem_comes_at_once(problems: Problems) -> None:
         "server.drain_s": 'expected a number of seconds from 0 to 31536000, got "soon" from the command line',
         "limits.event_bytes": 'expected a whole number of bytes from 1 to 1099511627776, got "many"',
         "history.events": 'expected a whole number from 0 to 2147483647, got "few" from TIDEGATE_HISTORY__EVENTS',
-        'sources."system.status".method': "expected text that is not empty, got nothing",
+        'sources."system.status".backend': "expected text that is not empty, got nothing",
         'sources."system.status".interval_s': "expected a number of seconds above 0 and up to 31536000, got -1",
     }
 
@@ -195,10 +195,12 @@ class TestFiles:
     def test_relative_paths_begin_beside_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "ca.pem").touch()
         path = written(
-            tmp_path / "t.toml", "[server]\nstate_dir = 'state'\n[backends.b]\nurl='http://h'\nca_file='ca.pem'"
+            tmp_path / "t.toml",
+            "[server]\nstate_dir = 'state'\n[backends.b]\nurl='http://h'\nca_file='ca.pem'\nsocket='s'",
         )
         config = load(path, environ={})
         assert config.backends["b"].ca_file == str(tmp_path / "ca.pem")
+        assert config.backends["b"].socket == str(tmp_path / "s")
         assert config.server.state_dir == str(tmp_path / "state")
         monkeypatch.chdir(tmp_path)
         assert load(Path("t.toml"), environ={}) == config

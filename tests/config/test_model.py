@@ -10,11 +10,13 @@ from tidegate.config import (
     AuthConfig,
     BackendConfig,
     BreakerConfig,
+    CallConfig,
     Config,
     HistoryConfig,
     JwtConfig,
     LimitsConfig,
     ServerConfig,
+    SessionConfig,
     SourceConfig,
     TokenConfig,
     from_document,
@@ -74,7 +76,10 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "rate_minimum_calls": 10,
     },
     BackendConfig: {
+        "socket": None,
+        "tls_name": None,
         "protocol": "jsonrpc",
+        "jsonrpc": "2.0",
         "timeout_s": 2.0,
         "response_bytes": 8388608,
         "batch": False,
@@ -83,14 +88,26 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "retry_s": 1.0,
         "retry_after_max_s": 300.0,
         "headers": {},
+        "secrets": {},
         "bearer_token_file": None,
         "ca_file": None,
         "client_cert_file": None,
         "client_key_file": None,
+        "session": SessionConfig(),
         "breaker": BreakerConfig(),
     },
     SourceConfig: {
+        "method": None,
+        "path": None,
         "params": {},
+        "body": None,
+        "verb": None,
+        "headers": {},
+        "success_statuses": (),
+        "format": "json",
+        "match": (),
+        "delimiter": ",",
+        "pattern": None,
         "interval_s": 5.0,
         "idle_interval_s": None,
         "on_change": False,
@@ -100,10 +117,13 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "fields": None,
         "ignore": (),
         "missing": "error",
+        "refresh_on": (),
         "stale_repeat": True,
         "max_stale_s": None,
         "breaker": "backend",
     },
+    SessionConfig: {"method": None, "params": [], "on_code": (), "on_connect": ()},
+    CallConfig: {"params": []},
     TokenConfig: {"token": None, "token_file": None, "roles": ("subscriber",), "types": None},
     JwtConfig: {
         "algorithms": ("RS256",),
@@ -125,7 +145,8 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
 }
 REQUIRED: dict[type[Section], dict[str, object]] = {
     BackendConfig: {"url": "http://h"},
-    SourceConfig: {"backend": "b", "method": "m"},
+    SourceConfig: {"backend": "b"},
+    CallConfig: {"method": "m"},
 }
 
 
@@ -145,6 +166,7 @@ def test_secrets_are_in_no_repr() -> None:
             "b": BackendConfig(
                 url="https://user:HIDDEN@h/rpc?api_key=HIDDEN",
                 headers={"Authorization": "HIDDEN", "X-Kind": "HIDDEN", "Accept": "plain"},
+                session=SessionConfig(params=["HIDDEN"], on_connect=(CallConfig(method="m", params=["HIDDEN"]),)),
             )
         },
         sources={

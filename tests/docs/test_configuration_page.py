@@ -11,7 +11,7 @@ import pytest
 
 from tidegate.cli import environment
 from tidegate.config import load
-from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
+from tidegate.config.backends import BackendConfig, BreakerConfig, CallConfig, SessionConfig, SourceConfig
 from tidegate.config.layers import with_environment
 from tidegate.config.model import AuthConfig, HistoryConfig, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import Outside
@@ -24,13 +24,21 @@ TABLES: Mapping[str, type[Section]] = {
     "[limits]": LimitsConfig,
     "[history]": HistoryConfig,
     "[backends.NAME]": BackendConfig,
+    "[backends.NAME.session]": SessionConfig,
+    "[[backends.NAME.session.on_connect]]": CallConfig,
     "[backends.NAME.breaker]": BreakerConfig,
     '[sources."TYPE"]': SourceConfig,
     "[auth]": AuthConfig,
     "[[auth.tokens]]": TokenConfig,
     "[auth.jwt]": JwtConfig,
 }
-HAVE_HEADINGS = {(BackendConfig, "breaker"), (AuthConfig, "tokens"), (AuthConfig, "jwt")}
+HAVE_HEADINGS = {
+    (BackendConfig, "session"),
+    (SessionConfig, "on_connect"),
+    (BackendConfig, "breaker"),
+    (AuthConfig, "tokens"),
+    (AuthConfig, "jwt"),
+}
 """Keys that are tables, under headings of their own."""
 
 SET_BY_ENVIRONMENT = {
@@ -38,6 +46,7 @@ SET_BY_ENVIRONMENT = {
     LimitsConfig: "LIMITS",
     HistoryConfig: "HISTORY",
     BackendConfig: "BACKENDS__NAME",
+    SessionConfig: "BACKENDS__NAME__SESSION",
     BreakerConfig: "BACKENDS__NAME__BREAKER",
     AuthConfig: "AUTH",
     JwtConfig: "AUTH__JWT",
@@ -134,10 +143,14 @@ def test_the_variables_of_the_command_line_are_named() -> None:
         assert f"`{name}`" in PAGE
 
 
-def test_its_example_loads(tmp_path: Path) -> None:
-    [example] = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    (tmp_path / "token").write_text("t")
+def test_its_examples_load(tmp_path: Path) -> None:
+    example, *others = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    for name in ("token", "syncthing.key", "truenas.key"):
+        (tmp_path / name).write_text("t")
     (tmp_path / "tidegate.toml").write_text(example)
     config = load(tmp_path / "tidegate.toml", environ={})
     assert list(config.sources) == ["nas.status", "nas.disk"]
     assert config.auth.tokens[0].token_file == str(tmp_path / "token")
+    for other in others:
+        (tmp_path / "tidegate.toml").write_text(other)
+        assert load(tmp_path / "tidegate.toml", environ={}).backends

@@ -12,7 +12,9 @@ import pytest
 
 from tidegate.config import EXAMPLE, Config, demo_config, from_document, load
 from tidegate.outbound.auth.opening import ListedTokens
+from tidegate.outbound.backends import RpcOptions
 from tidegate.plan import changes, plan
+from tidegate.ports import Call, HttpRequest
 
 JWT: dict[str, Any] = {"issuer": "us", "audience": "them"}
 
@@ -21,9 +23,13 @@ SECRETS: dict[str, Any] = {
         "b": {
             "url": "http://user:hush-1@h:1/?key=hush-2",
             "headers": {"X-Api-Key": "hush-3", "Accept": "application/json"},
-        }
+        },
+        "c": {"url": "http://h", "protocol": "http"},
     },
-    "sources": {"s": {"backend": "b", "method": "m?token=hush-4", "params": {"password": "hush-5", "of": 1}}},
+    "sources": {
+        "s": {"backend": "b", "method": "m?token=hush-4", "params": {"password": "hush-5", "of": 1}},
+        "t": {"backend": "c", "path": "m?token=hush-7", "body": {"of": "hush-8"}, "headers": {"X-Of": "hush-9"}},
+    },
     "auth": {"mode": "token", "tokens": [{"token": "hush-6"}]},
 }
 
@@ -146,6 +152,39 @@ def test_a_token_is_named_by_its_place_in_the_list() -> None:
     made = plan(from_document({"auth": {"mode": "token", "tokens": tokens}}, environ={})).authentication
     assert isinstance(made, ListedTokens)
     assert [token.grant.name for token in made.tokens] == ["token 0", "token 1"]
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "verb", "headers", "body"),
+    [
+        ({}, {}, "GET", {}, None),
+        ({"verb": "PUT"}, {}, "PUT", {}, None),
+        ({"body": {"a": [1.5, "ü"]}}, {}, "POST", {}, '{"a":[1.5,"ü"]}'.encode()),
+        ({"body": []}, {}, "POST", {}, b"[]"),
+        ({"body": {}, "verb": "GET"}, {}, "GET", {}, b"{}"),
+        ({"body": "ü "}, {}, "POST", {"Content-Type": "text/plain; charset=utf-8"}, "ü ".encode()),
+        ({"body": ""}, {}, "POST", {"Content-Type": "text/plain; charset=utf-8"}, b""),
+        ({"body": "a", "headers": {"content-type": "x/y"}}, {}, "POST", {"content-type": "x/y"}, b"a"),
+        ({"body": "a", "headers": {"A": "b"}}, {"CONTENT-TYPE": "x/y"}, "POST", {"A": "b"}, b"a"),
+    ],
+)
+def test_what_a_source_of_a_http_backend_sends(
+    source: dict[str, Any], given: dict[str, str], verb: str, headers: dict[str, str], body: bytes | None
+) -> None:
+    document = {
+        "backends": {"b": {"url": "http://b:1", "protocol": "http", "headers": given}},
+        "sources": {"s": {"backend": "b", "path": "p", **source}},
+    }
+    call = plan(from_document(document, environ={})).backends[0].polling.sources[0].call
+    assert call == Call("p", http=HttpRequest(verb=verb, headers=headers, body=body))
+
+
+@pytest.mark.parametrize("url", ["http://b:1", "ws://b:1", "unix:///b"])
+def test_the_version_of_json_rpc_reaches_whatever_speaks_it(url: str) -> None:
+    config = from_document({"backends": {"b": {"url": url, "jsonrpc": "1.0"}}}, environ={})
+    endpoint = plan(config).backends[0].endpoint
+    options = endpoint.options
+    assert (options.version if isinstance(options, RpcOptions) else endpoint.version) == "1.0"
 
 
 def open_periods(*intervals: float, **rules: float) -> tuple[float, float]:

@@ -11,8 +11,8 @@ import msgspec
 from tidegate.app import App, Parts, running
 from tidegate.config import Config, from_document, load, show
 from tidegate.core.measurements import BreakerMoved, PollEnded
-from tidegate.core.payload import compact
 from tidegate.errors import BackendError, ConfigError, Disconnected, ErrorCode, Problem
+from tidegate.payload import compact
 from tidegate.ports import Ask, Backend, Call, Clock, Coverage, Instant, Measurement, Prepares, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend, gateway
 from tidegate.testing.contracts import StoreContract

@@ -394,6 +394,29 @@ async def test_the_secret_of_a_call_is_passed_on(ask: Any, secret: bytes | None)
     assert prepared.secret == secret
 
 
+@pytest.mark.parametrize("answer", [[Raw(b"not json")], [], None, [b"1"], Odd("far")])
+@pytest.mark.parametrize(
+    ("made_by", "begins"), [("nut 1.0", "nut 1.0: expected "), (None, "expected "), (7, "expected ")]
+)
+async def test_an_answer_that_no_backend_may_give_is_told_with_the_name_of_its_author(
+    answer: Any, made_by: Any, begins: str
+) -> None:
+    ask: Any = Saying(lambda: answer)
+    ask.made_by = made_by
+    outcome = await outcome_of(ask)
+    assert isinstance(outcome, Fault)
+    assert outcome.code == "RPC_INVALID_RESPONSE"
+    assert outcome.message.startswith(begins)
+
+
+async def test_an_error_that_a_backend_may_raise_is_told_as_it_is() -> None:
+    ask: Any = Saying(lambda: Disconnected("gone"))
+    ask.made_by = "nut 1.0"
+    outcome = await outcome_of(ask)
+    assert isinstance(outcome, Fault)
+    assert outcome.message == "gone"
+
+
 class Knocking(Foreign):
     def __init__(self, act: Callable[[], Any]) -> None:
         super().__init__(list)

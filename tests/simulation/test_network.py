@@ -12,7 +12,9 @@ from simulation.scenario import KERNELS
 from simulation.virtual import VirtualLoop, run_in_virtual_time
 from yarl import URL
 
-URL_OF_BACKEND = URL("http://alpha:80/rpc")
+from tidegate.outbound.http_client import Destination
+
+BACKEND = Destination(url=URL("http://alpha:80/rpc"), peer="alpha:80")
 
 
 class Attempt:
@@ -40,7 +42,7 @@ def test_a_connection_stands_at_the_first_syn_that_is_answered(syns_s: tuple[int
         loop.call_later(4.5, setattr, door, "manner", Manner.TAKEN)
         attempt = Attempt()
         with noted(attempt):
-            connecting = asyncio.ensure_future(door.connected(URL_OF_BACKEND, None))
+            connecting = asyncio.ensure_future(door.connected(BACKEND))
         await asyncio.sleep(4.9)
         assert not attempt.stood
         (await connecting).close()
@@ -54,7 +56,7 @@ def test_nobody_waits_for_a_kernel_that_has_given_up() -> None:
     async def test(loop: VirtualLoop, door: Door) -> None:
         door.manner = Manner.UNANSWERED
         with pytest.raises(TimeoutError):
-            await door.connected(URL_OF_BACKEND, None)
+            await door.connected(BACKEND)
 
     with_a_door((0, 1), test)
 
@@ -64,9 +66,9 @@ def test_a_lookup_is_shared_and_survives_who_waits_for_it() -> None:
         door.lookup_s = 20.0
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(2):
-                await door.connected(URL_OF_BACKEND, None)
+                await door.connected(BACKEND)
         await asyncio.sleep(10)
-        (await door.connected(URL_OF_BACKEND, None)).close()
+        (await door.connected(BACKEND)).close()
         assert loop.time() == pytest.approx(20.0)
 
     with_a_door(KERNELS[0], test)
@@ -76,7 +78,7 @@ def test_a_name_that_is_not_known_is_an_error_of_the_resolver() -> None:
     async def test(loop: VirtualLoop, door: Door) -> None:
         door.is_known = False
         with pytest.raises(socket.gaierror):
-            await door.connected(URL_OF_BACKEND, None)
+            await door.connected(BACKEND)
 
     with_a_door(KERNELS[0], test)
 
@@ -88,7 +90,7 @@ def test_some_connections_are_refused(manner: Manner) -> None:
         came = []
         for _ in range(2):
             with contextlib.suppress(ConnectionRefusedError):
-                came.append(await door.connected(URL_OF_BACKEND, None))
+                came.append(await door.connected(BACKEND))
         assert len(came) == 1
         came[0].close()
 

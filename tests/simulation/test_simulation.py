@@ -45,7 +45,7 @@ from tidegate.core.polling.probing import Probing
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_calls import SourceCalls
 from tidegate.errors import MappingFailed
-from tidegate.outbound.backends import jsonrpc
+from tidegate.outbound.backends import jsonrpc, rpc_messages
 from tidegate.runtime.conversation import Conversation
 from tidegate.runtime.gateway import Gateway
 
@@ -217,7 +217,7 @@ def a_source_is_asked_again_while_it_is_asked(original: Original) -> Any:
 
 def an_answer_with_any_id_is_taken(original: Original) -> Any:
     def of_single(body: bytearray, request_id: int) -> Any:
-        return jsonrpc._outcome(decode(body, jsonrpc._SINGLE))
+        return rpc_messages.outcome(decode(body, rpc_messages.SINGLE))
 
     return of_single
 

@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidegate.core.instant import Instant
-from tidegate.core.polling.backend_plan import BackendPlan, Call, SourcePlan
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State
+from tidegate.core.polling.call import Call
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome
 from tidegate.core.polling.source import Source

@@ -20,17 +20,18 @@ RECORD = ROOT / "docs" / "public-api.txt"
 MODULES = (
     "tidegate",
     "tidegate.app",
+    "tidegate.backends",
     "tidegate.client",
     "tidegate.config",
     "tidegate.core.measurements",
-    "tidegate.core.payload",
     "tidegate.errors",
+    "tidegate.payload",
     "tidegate.ports",
     "tidegate.pytest_plugin",
     "tidegate.testing",
     "tidegate.testing.contracts",
 )
-"""The modules that `docs/api.md` calls public. Of `core` only these two, and only what they export."""
+"""The modules that `docs/api.md` calls public. Of `core` only this one, and only what it exports."""
 
 
 def recorded() -> str:

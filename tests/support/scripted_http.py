@@ -7,6 +7,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -79,8 +80,10 @@ class ScriptedServer:
 
 
 @contextlib.asynccontextmanager
-async def scripted(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
-    """Serve `script` on a free port of 127.0.0.1; at the end every connection is closed."""
+async def scripted(
+    script: Script, *, tls: ssl.SSLContext | None = None, path: Path | None = None
+) -> AsyncIterator[ScriptedServer]:
+    """Serve `script` on a free port of 127.0.0.1, or on a Unix socket; at the end every connection is closed."""
     talks: set[asyncio.Task[None]] = set()
     server = ScriptedServer(port=0, scheme="https" if tls else "http")
 
@@ -99,8 +102,11 @@ async def scripted(script: Script, *, tls: ssl.SSLContext | None = None) -> Asyn
             writer.close()
             talks.discard(task)
 
-    listener = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
-    server.port = listener.sockets[0].getsockname()[1]
+    if path is None:
+        listener = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
+        server.port = listener.sockets[0].getsockname()[1]
+    else:
+        listener = await asyncio.start_unix_server(talk, path, ssl=tls)
     try:
         yield server
     finally:

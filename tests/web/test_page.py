@@ -92,15 +92,19 @@ async def test_one_of_51_sources_that_was_never_answered_is_a_row_and_comes_firs
 
 SCROLL = """async () => {
     const drawn = () => [...document.querySelectorAll('[data-type="rack.node"][data-key]')];
-    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    // A browser that draws nothing for a while must not hold the test up for ever, nor a page that jumps back.
+    const frame = () => new Promise((done) => { requestAnimationFrame(done); setTimeout(done, 1000); });
     const scrolls = (it) => it.scrollHeight > it.clientHeight + 1
                             && /auto|scroll/.test(getComputedStyle(it).overflowY);
     let scroller = drawn()[0].parentElement;
     while (scroller && !scrolls(scroller)) scroller = scroller.parentElement;
     scroller ??= document.scrollingElement;
     const seen = new Set();
+    const places = [];
     for (let at = -1; at !== scroller.scrollTop; ) {
+        if (places.length === 1000) throw new Error(`it never ends: ${places.slice(-9)} of ${scroller.scrollHeight}`);
         at = scroller.scrollTop;
+        places.push(at);
         for (const row of drawn()) seen.add(row.dataset.key);
         scroller.scrollTop += 0.8 * Math.min(scroller.clientHeight, innerHeight);
         await frame();

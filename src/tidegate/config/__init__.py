@@ -4,7 +4,7 @@ The entry point is `load`. It returns a typed configuration, complete with defau
 raises one `ConfigError` with all problems. This package must not know how the values are used.
 """
 
-from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
+from tidegate.config.backends import BackendConfig, BreakerConfig, CallConfig, SessionConfig, SourceConfig
 from tidegate.config.examples import EXAMPLE, demo_config
 from tidegate.config.loading import from_document, load
 from tidegate.config.model import AuthConfig, Config, HistoryConfig, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
@@ -15,11 +15,13 @@ __all__ = [
     "AuthConfig",
     "BackendConfig",
     "BreakerConfig",
+    "CallConfig",
     "Config",
     "HistoryConfig",
     "JwtConfig",
     "LimitsConfig",
     "ServerConfig",
+    "SessionConfig",
     "SourceConfig",
     "TokenConfig",
     "demo_config",

@@ -40,11 +40,49 @@ class BreakerConfig(Section, frozen=True, kw_only=True):
     rate_minimum_calls: formats.Count = 10
 
 
+class CallConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
+    """A call that is made when a connection begins.
+
+    `method`: JSON-RPC method.
+    `params`: Parameters of the call.
+    """
+
+    method: formats.NonEmpty
+    params: formats.JsonParams = []
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"params": mask_strings(self.params)}
+
+
+class SessionConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
+    """How the gateway logs in.
+
+    `method`: JSON-RPC method of the login. On a persistent connection it is called once, before everything else.
+    `params`: Parameters of the login.
+    `on_code`: JSON-RPC error codes, or texts in the message of an error, that ask for a new login.
+    `on_connect`: Calls that follow the login on each persistent connection, such as subscriptions.
+    """
+
+    method: formats.NonEmpty | None = None
+    params: formats.JsonParams = []
+    on_code: tuple[formats.ErrorMark, ...] = ()
+    on_connect: tuple[CallConfig, ...] = ()
+
+    def public(self) -> dict[str, object]:
+        return super().public() | {"params": mask_strings(self.params)}
+
+
 class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """A service that is polled.
 
-    `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative.
-    `protocol`: "jsonrpc" (JSON-RPC 2.0 over POST) or "http" (GET; the body is the result).
+    `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative. With
+        ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
+    `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
+        wss, TLS is spoken over the socket.
+    `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
+        of `url`.
+    `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
+    `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
     `batch`: Whether to poll all due sources in one JSON-RPC batch, which many servers don't support.
@@ -56,15 +94,21 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, and on the pause after a 429 without one, in seconds;
         0 turns both off.
     `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
+    `secrets`: Where secrets are: NAME_file is a path, NAME_env a variable of the environment. `{NAME}` stands for the
+        secret in headers, url, method and params. Read anew for each request.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
     `client_key_file`: Private key of the client certificate in PEM; requires `client_cert_file`.
+    `session`: How the gateway logs in.
     `breaker`: Settings of the backend's circuit breaker, and of the separate breakers of its sources.
     """
 
-    url: formats.Url
+    url: formats.BackendUrl
+    socket: formats.SocketPath | None = None
+    tls_name: formats.HostName | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
+    jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608
     batch: bool = False
@@ -73,11 +117,18 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     retry_s: formats.RetrySeconds = 1.0
     retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    secrets: dict[formats.SecretKey, formats.SecretPlace] = {}
     bearer_token_file: formats.FilePath | None = None
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
+    session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names that may stand in braces."""
+        return frozenset(key.rpartition("_")[0] for key in self.secrets)
 
     def public(self) -> dict[str, object]:
         return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
@@ -87,8 +138,17 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """One polled method of one backend. Its results become events of the type that is the table's name.
 
     `backend`: Name of a table under `[backends]`.
-    `method`: JSON-RPC method; for an http backend, the path and query under its URL.
+    `method`: JSON-RPC method; for an http backend, the same as `path`. Either this or `path`.
+    `path`: Path and query under the URL of an http backend; "" is the URL itself.
     `params`: Parameters of the JSON-RPC call.
+    `body`: Body of the request to an http backend: a table or list is sent as JSON, text as it is.
+    `verb`: HTTP method; default: POST with a body, else GET. It must change nothing there: a request may be repeated.
+    `headers`: Headers of this request; they take precedence over those of the backend.
+    `success_statuses`: HTTP statuses whose body is an answer; default: 2xx.
+    `format`: How the body of an http backend's answer is written: "json", "prometheus", "csv" or "text".
+    `match`: Names of the Prometheus metrics that are wanted, such as node_load1; default: all.
+    `delimiter`: The character between the values of CSV.
+    `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
@@ -102,14 +162,24 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `ignore`: JSON Pointers into the data, or into each item, whose changes are not worth an event; requires `items` or
         `on_change`.
     `missing`: What becomes of a value that is not there: "error", "null", or "leave_out" to leave the field out.
+    `refresh_on`: Notifications that let it be polled at once: their methods, or what they are about.
     `stale_repeat`: Publish the stale event again at each due tick.
     `max_stale_s`: Age in seconds beyond which a stale value is no longer shown; default: no limit.
     `breaker`: "backend" to share the backend's circuit breaker, "own" for a separate one.
     """
 
     backend: formats.NonEmpty
-    method: formats.NonEmpty
+    method: formats.NonEmpty | None = None
+    path: str | None = None
     params: formats.JsonParams = {}
+    body: formats.Body | None = None
+    verb: formats.Verb | None = None
+    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    success_statuses: tuple[formats.Status, ...] = ()
+    format: Literal["json", "prometheus", "csv", "text"] = "json"
+    match: tuple[formats.MetricName, ...] = ()
+    delimiter: formats.Delimiter = ","
+    pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False
@@ -119,9 +189,16 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[formats.NonEmpty, formats.Pointer] | None = None
     ignore: tuple[formats.Pointer, ...] = ()
     missing: Literal["error", "null", "leave_out"] = "error"
+    refresh_on: tuple[formats.NonEmpty, ...] = ()
     stale_repeat: bool = True
     max_stale_s: formats.Seconds | None = None
     breaker: Literal["backend", "own"] = "backend"
 
     def public(self) -> dict[str, object]:
-        return super().public() | {"method": mask_url(self.method), "params": mask_strings(self.params)}
+        return super().public() | {
+            "method": None if self.method is None else mask_url(self.method),
+            "path": None if self.path is None else mask_url(self.path),
+            "params": mask_strings(self.params),
+            "body": mask_strings(self.body),
+            "headers": mask_headers(self.headers),
+        }

@@ -44,6 +44,7 @@ interval_s = 5.0
 #select = ""                       # JSON Pointer to the part of the result to publish; "" is the whole result
 #missing = "error"                 # or "null", or "leave_out": what becomes of a value that is not there
 #ignore = []                       # with on_change: JSON Pointers whose changes are not worth an event
+#refresh_on = []                   # notifications of the server after which it is polled at once
 #stale_repeat = true               # while stale, publish the stale event again at each due tick
 #max_stale_s = 3600.0              # values older than this are no longer shown; default: no limit
 #breaker = "backend"               # share the backend's circuit breaker; "own": a separate one for this source
@@ -58,10 +59,43 @@ interval_s = 5.0
 #[sources."agent.status".fields]   # what the events contain, if not all of an item
 #id = "/id"
 
-# A backend with all its settings. With protocol "http", `method` is a path under `url` that is fetched with GET.
+# A source of a backend with protocol "http":
+#[sources."torrent.state"]
+#backend = "web"
+#path = "rpc?verbose=1"            # a path under the backend's url
+#body = { method = "torrent-get" } # a table or list is sent as JSON, text as it is
+#verb = "POST"                     # default: POST with a body, else GET
+#headers = {}
+#success_statuses = [200, 503]     # default: 2xx
+
+# Answers that are no JSON. Everything else works on the JSON that is made of them.
+#[sources."machine.load"]
+#backend = "web"
+#path = "metrics"
+#format = "prometheus"             # a list of {name, labels, value}
+#match = ["node_load1"]            # names of metrics; default: all
+#[sources."proxy.server"]
+#backend = "web"
+#path = "stats;csv"
+#format = "csv"                    # a list of objects; their names are in the first line
+#delimiter = ","
+#[sources."web.connections"]
+#backend = "web"
+#path = "nginx_status"
+#format = "text"                   # an object, with what the named groups of the pattern match
+#pattern = 'Active connections: (?P<active>[0-9]+)'
+
+#[backends.web]
+#url = "http://127.0.0.1:9091"
+#protocol = "http"                 # HTTP requests, whose answers are data
+
+# A backend with all its settings.
 #[backends.other]
 #url = "https://status.example/rpc"
+#socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
+#tls_name = "status.example"       # the name its certificate must be for; default: the host in `url`
 #protocol = "jsonrpc"
+#jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0
 #response_bytes = 8388608
 #batch = false                     # poll all due sources in one JSON-RPC batch, which many servers don't support
@@ -70,10 +104,17 @@ interval_s = 5.0
 #retry_s = 1.0                     # repeat a failed poll after this, doubled with each failure; 0 waits for the next
 #retry_after_max_s = 300.0         # limit on the Retry-After of a 429 or 503
 #headers = {}
+#secrets = {}                      # { key_file = "key" }: then {key} is filled in headers, url, method and params
 #bearer_token_file = "bearer"      # relative paths are relative to this file
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"
 #client_key_file = "client.key"
+
+#[backends.other.session]          # a login; with ws://, wss://, tcp:// and unix://, once per connection
+#method = "auth.login"
+#params = []
+#on_code = []                      # error codes, or texts in an error's message, that ask for a new login
+#on_connect = []                   # calls after the login, such as { method = "subscribe", params = ["jobs"] }
 
 #[backends.other.breaker]
 #failure_threshold = 5             # consecutive failures

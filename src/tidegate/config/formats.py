@@ -16,15 +16,24 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.config.by_ending import ByEnding
 from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.shaping import check_pointer
+from tidegate.core.templates import SECRET_NAME
 from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
 
 MAX_SECONDS = 31_536_000.0
 """Limit on durations: a year. A longer one is certainly a mistake, such as milliseconds."""
 
+SECRET_ENDINGS = ("_file", "_env")
+"""How a key ends that says where a secret is. Before it comes the name of the secret."""
+
 MAX_NESTING = 64
 """Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
+
+
+MAX_SOCKET_PATH_BYTES = 107
+"""Limit of the kernel on the path of a Unix socket."""
 
 
 class Format(NamedTuple):
@@ -79,6 +88,18 @@ def _is_url(text: str) -> bool:
     return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
 
 
+def _is_backend_url(text: str) -> bool:
+    match text.partition("://"):
+        case ("http" | "https" | "ws" | "wss", _, _):
+            return _has_authority(text) and "#" not in text
+        case ("tcp", _, address):
+            return _has_authority(text) and bool(re.fullmatch(r"[^/?#@]+:[0-9]+", address))
+        case ("unix", _, path):
+            return path.startswith("/") and path.isprintable() and len(path.encode()) <= MAX_SOCKET_PATH_BYTES
+        case _:
+            return False
+
+
 def _is_origin(text: str) -> bool:
     return parse_origin(text) is not None
 
@@ -99,12 +120,37 @@ def _is_header_value(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
 
+def _is_verb(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Z][A-Z-]*", text)) and text not in {"HEAD", "CONNECT", "TRACE"}
+
+
 def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
 
+def _is_secret_key(text: str) -> bool:
+    name = next((text.removesuffix(ending) for ending in SECRET_ENDINGS if text.endswith(ending)), "")
+    return bool(SECRET_NAME.fullmatch(name))
+
+
+def _is_variable(text: str) -> bool:
+    return bool(text) and "=" not in text and "\0" not in text
+
+
 def _is_retry(seconds: float) -> bool:
     return seconds == 0 or 0.1 <= seconds <= 60
+
+
+def _is_body(value: Any) -> bool:
+    return isinstance(value, str) or _is_json(value)
+
+
+def _is_metric(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _is_delimiter(text: str) -> bool:
+    return len(text) == 1 and text not in {'"', "\r", "\n", " ", "\0"}
 
 
 def _is_json(value: Any) -> bool:
@@ -146,6 +192,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
@@ -168,6 +215,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
 EventType = Annotated[
@@ -187,6 +235,18 @@ Key = Annotated[
     _format('the name of a field, or a JSON Pointer such as "/labels/id", or a list of these', _is_key),
 ]
 Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
+BackendUrl = Annotated[
+    str,
+    _format(
+        "a URL: http://, https://, ws:// or wss:// with a host and no fragment, tcp://HOST:PORT, or unix:///PATH of at"
+        f" most {MAX_SOCKET_PATH_BYTES} bytes",
+        _is_backend_url,
+    ),
+]
+ErrorMark = Annotated[
+    int | str,
+    _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
 OriginText = Annotated[
     str,
     _format(
@@ -210,10 +270,24 @@ RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in fron
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
 TokenText = Annotated[str, _format("printable text without spaces", _is_token)]
+SecretKey = Annotated[
+    str, _format("NAME_file or NAME_env, with a name of letters, digits, '_' and '-' for the secret", _is_secret_key)
+]
+Variable = Annotated[str, _format("the name of a variable of the environment", _is_variable)]
+SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": FilePath, "_env": Variable})})]
 JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
 ]
+
+Body = Annotated[
+    str | dict[str, Any] | list[Any],
+    _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
+]
+Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+MetricName = Annotated[str, _format("the name of a Prometheus metric", _is_metric)]
+Delimiter = Annotated[str, _format('one character, such as "," or ";" or "\\t", no quote and no space', _is_delimiter)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 def resolved(path: str, directory: Path) -> str:

@@ -14,7 +14,8 @@ from tidegate.config import formats
 from tidegate.config.backends import BackendConfig, SourceConfig
 from tidegate.config.section import Section
 from tidegate.core.access.grant import RoleName
-from tidegate.core.masking import MASK, mask_url
+from tidegate.core.masking import mask_url
+from tidegate.secret import MASK
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 

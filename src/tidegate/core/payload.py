@@ -14,10 +14,6 @@ import msgspec
 
 from tidegate.errors import InvalidResponse
 
-__all__ = [
-    "compact",
-]  # public, for authors of backends; everything else is internal
-
 _T = TypeVar("_T")
 _Bytes = TypeVar("_Bytes", bytes, bytearray)
 _POSITION = re.compile(r"\(byte ([0-9]+)\)")

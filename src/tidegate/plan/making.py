@@ -11,7 +11,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidegate import __version__
-from tidegate.config import AuthConfig, BreakerConfig, Config, JwtConfig, LimitsConfig, SourceConfig, TokenConfig
+from tidegate.config import (
+    AuthConfig,
+    BackendConfig,
+    BreakerConfig,
+    Config,
+    JwtConfig,
+    LimitsConfig,
+    SourceConfig,
+    TokenConfig,
+)
+from tidegate.config.connection_rules import is_persistent
 from tidegate.config.section import Section
 from tidegate.core.access.grant import EVERYTHING, Grant, Role
 from tidegate.core.delivery.session import SessionLimits
@@ -37,8 +47,9 @@ from tidegate.outbound.auth.opening import (
     SharedSecret,
     SignedTokens,
 )
-from tidegate.outbound.backends import HttpOptions
+from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
+from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
     DrainOptions,
@@ -50,6 +61,7 @@ from tidegate.plan.model import (
 )
 from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.secret_place import SecretPlace
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
 """The built-in types among the default subscriptions, unless `server.default_types` names others."""
@@ -170,7 +182,10 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     return PlannedBackend(
         name=name,
         endpoint=BackendEndpoint(
-            name, backend.protocol, _filled(HttpOptions, backend, idle_s=_idle_s(sources.values()))
+            name,
+            backend.protocol,
+            _transport(backend, sources.values()),
+            version="2.0" if is_persistent(backend) else backend.jsonrpc,
         ),
         polling=_filled(
             BackendPlan,
@@ -184,7 +199,32 @@ def _backend(config: Config, name: str) -> PlannedBackend:
                 probe_deadline_s=backend.timeout_s + 1.0,
             ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
-            sources=tuple(_source(each, event_type, backend.timeout_s) for event_type, each in sources.items()),
+            sources=tuple(_source(each, event_type, backend) for event_type, each in sources.items()),
+        ),
+    )
+
+
+def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
+    found = {}
+    for key, value in backend.secrets.items():
+        name, _, kind = key.rpartition("_")
+        file, variable = (Path(value), None) if kind == "file" else (None, value)
+        found[name] = SecretPlace(setting=f"secrets.{key}", file=file, variable=variable)
+    return found
+
+
+def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
+    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources), secrets=_secrets(backend))
+    if not is_persistent(backend):
+        return http
+    session = backend.session
+    return RpcOptions(
+        http=http,
+        version=backend.jsonrpc,
+        session=RpcSession(
+            login=None if session.method is None else Call(session.method, raw(session.params)),
+            on_code=session.on_code,
+            on_connect=tuple(Call(each.method, raw(each.params)) for each in session.on_connect),
         ),
     )
 
@@ -204,19 +244,19 @@ def _idle_s(sources: Iterable[SourceConfig]) -> float:
     return min(longest_s + IDLE_MARGIN_S, IDLE_MAX_S)
 
 
-def _source(source: SourceConfig, event_type: str, timeout_s: float) -> SourcePlan:
+def _source(source: SourceConfig, event_type: str, backend: BackendConfig) -> SourcePlan:
     spec = _filled(
         SourceSpec,
         source,
         type=event_type,
-        timeout_s=timeout_s,
+        timeout_s=backend.timeout_s,
         keyed=source.items is not None,
     )
     return _filled(
         SourcePlan,
         source,
         spec=spec,
-        call=Call(source.method, raw(source.params)),
+        call=call(source, backend),
         breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
         shape=_shape(source),
     )
@@ -234,7 +274,8 @@ def _shape(source: SourceConfig) -> Shape:
 def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
     """Make a `kind`. Each field comes from `given`, or else from the key of that name in `tables`, or is the default.
 
-    The value of a key that ends in ``_file`` becomes a path. No two of `tables` may have a key of the same name.
+    The value of a key that ends in ``_file``, or is ``socket``, becomes a path. No two of `tables` may have a key of
+    the same name.
     """
     keys = {key: value for table in tables for key, value in msgspec.structs.asdict(table).items()}
     assert len(keys) == sum(len(table.__struct_fields__) for table in tables), "two tables have a key of the same name"
@@ -243,4 +284,5 @@ def _filled(kind: type[T], *tables: Section, **given: Any) -> T:
 
 
 def _as_path(key: str, value: Any) -> Any:
-    return Path(value) if key.endswith("_file") and value is not None else value
+    is_path = key.endswith("_file") or key == "socket"
+    return Path(value) if is_path and value is not None else value

@@ -32,11 +32,17 @@ class Prepared(msgspec.Struct, frozen=True):
     """A backend that can be asked now. If `checks`, its answers have yet to be checked: they may not be JSON.
 
     `secret` is the credentials that `ask` sends, to be compared with others; None if there are none.
+    `made_by` names whoever wrote the backend, for messages about answers of a wrong shape.
     """
 
     ask: Ask
     checks: bool
     secret: bytes | None = None
+    made_by: str = ""
+
+
+class WrongShape(InvalidResponse):
+    """A backend returned or raised something that `tidegate.ports.Backend` does not allow: a mistake of its author."""
 
 
 async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared | Fault:
@@ -49,11 +55,11 @@ async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared
         async with deadline(clock, plan.timeout_s):
             ask = await get_ready()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises is a fault
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         return _fault(_unprepared(error, plan), plan)
     if not callable(ask):
         return _fault(NoCredentials(f"expected something to call from prepare(), got {type(ask).__name__}"), plan)
-    return Prepared(ask, checks=_is_to_be_checked(backend), secret=_secret(ask))
+    return Prepared(ask, checks=_is_to_be_checked(backend), secret=_secret(ask), made_by=_made_by(ask))
 
 
 async def exchange(
@@ -68,6 +74,8 @@ async def exchange(
     began = clock.now().mono
 
     def classified(result: msgspec.Raw | Exception) -> Outcome:
+        if isinstance(result, WrongShape) and prepared.made_by:
+            result = InvalidResponse(f"{prepared.made_by}: {result}")
         unreachable = not _has_connected(prepared.ask)
         return classify(result, elapsed_s=clock.now().mono - began, policy=plan.policy, unreachable=unreachable)
 
@@ -105,9 +113,9 @@ async def reached(backend: Backend, plan: BackendPlan, clock: Clock) -> bool:
         async with deadline(clock, min(plan.timeout_s, KNOCK_S)) as limit:
             await knock()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         return False
-    _go_on_with_cancellation(None)  # the backend may have swallowed it
+    go_on_with_cancellation(None)  # the backend may have swallowed it
     return not limit.expired()  # or that of its deadline
 
 
@@ -118,7 +126,7 @@ async def close(backend: Backend, name: str) -> None:
         async with asyncio.timeout(CLOSE_S):
             await backend.aclose()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         log.warning("a backend could not be closed", backend=name, error=repr(error))
 
 
@@ -128,26 +136,29 @@ async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Cl
         async with deadline(clock, plan.timeout_s) as limit:
             answers: object = await ask(calls)
     except BaseException as error:
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         if limit.expired():
             raise _late(plan) from None
         if isinstance(error, Exception):
             raise
-        raise InvalidResponse(f"expected an answer or an error, got {type(error).__name__} raised") from error
+        raise WrongShape(f"expected an answer or an error, got {type(error).__name__} raised") from error
     if limit.expired():  # the backend swallowed the cancellation, and its answer comes too late
         raise _late(plan)
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
-        raise InvalidResponse(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
+        raise WrongShape(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
     if len(answers) != len(calls):
-        raise InvalidResponse(f"expected {len(calls)} answers, got {len(answers)}")
+        raise WrongShape(f"expected {len(calls)} answers, got {len(answers)}")
     return list(answers)
 
 
 def _json(answer: object, *, checks: bool) -> msgspec.Raw:
     """Return the JSON of an answer. Raises `InvalidResponse` if it is none."""
     if not isinstance(answer, msgspec.Raw):
-        raise InvalidResponse(f"expected a msgspec.Raw or a BackendError as an answer, got {type(answer).__name__}")
-    return compact(answer) if checks else answer
+        raise WrongShape(f"expected a msgspec.Raw or a BackendError as an answer, got {type(answer).__name__}")
+    try:
+        return compact(answer) if checks else answer
+    except InvalidResponse as error:
+        raise WrongShape(str(error)) from error
 
 
 def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
@@ -158,7 +169,7 @@ def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
         raise MappingFailed(str(error)) from error
 
 
-def _go_on_with_cancellation(error: BaseException | None) -> None:
+def go_on_with_cancellation(error: BaseException | None) -> None:
     """Raise `CancelledError` if this task was cancelled, whatever error the backend made of it. Also raise Ctrl-C."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -191,6 +202,11 @@ def _is_to_be_checked(backend: Backend) -> bool:
 
 def _has_connected(ask: Ask) -> bool:
     return _attribute(ask, "connected") is not False
+
+
+def _made_by(ask: Ask) -> str:
+    named = _attribute(ask, "made_by")
+    return named if isinstance(named, str) else ""
 
 
 def _secret(ask: Ask) -> bytes | None:

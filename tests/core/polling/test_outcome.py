@@ -25,6 +25,7 @@ from tidegate.errors import (
     ErrorCode,
     HttpStatus,
     InvalidResponse,
+    LoginRefused,
     MappingFailed,
     NoCredentials,
 )
@@ -72,6 +73,7 @@ FAULTS = [
     *((HttpStatus(status, ""), Verdict.ALIVE, ErrorCode.RPC_AUTH) for status in (401, 403)),
     (MappingFailed("nothing at /a"), Verdict.ALIVE, ErrorCode.RPC_INVALID_RESPONSE),
     (NoCredentials("no such file"), Verdict.IGNORED, ErrorCode.RPC_AUTH),
+    (LoginRefused("wrong password"), Verdict.ALIVE, ErrorCode.RPC_AUTH),
     (ValueError("from nowhere"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (RecursionError(), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),
     (BackendError("without a code"), Verdict.FAILURE, ErrorCode.RPC_INVALID_RESPONSE),

@@ -6,7 +6,6 @@ import errno
 import os
 import resource
 import socket
-import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -16,10 +15,9 @@ import pytest
 from aiohappyeyeballs import start_connection
 from certificates import Certificates, written_to
 from scripted_http import Peer, answering, hanging, http_response, scripted, stopping_over_tls
-from yarl import URL
 
 from tidegate.errors import BackendError, Disconnected
-from tidegate.outbound.http_client import Attempt, HttpAnswer, HttpClient, HttpOptions, connecting, pool
+from tidegate.outbound.http_client import Attempt, Destination, HttpAnswer, HttpClient, HttpOptions, connecting, pool
 
 GOOD = http_response(b"{}")
 
@@ -553,8 +551,8 @@ class TestAKnock:
     async def test_that_stands_while_the_client_closes_leaves_nothing(
         self, new_client: NewClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def connect(url: URL, tls: ssl.SSLContext | None) -> connecting.NewConnection:
-            made = await connecting.connected(url, tls)
+        async def connect(to: Destination) -> connecting.NewConnection:
+            made = await connecting.connected(to)
             await client.aclose()
             return made
 

@@ -7,16 +7,17 @@ A backend says at its `Door` how connections are taken at present; the gateway's
 import asyncio
 import enum
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from async_solipsism.socket import Socket  # type: ignore[import-untyped]
-from yarl import URL
 
 from simulation.virtual import Listener, VirtualLoop
-from tidegate.outbound.http_client.connection import PooledConnection
+from tidegate.outbound.http_client import Destination
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 
 LATE_S = 0.013
 """Kernels are so late each time: no SYN is sent in the very instant of a deadline of ours."""
@@ -75,10 +76,10 @@ class Door:
         self._came = 0
         self._lookup: asyncio.Future[bool] | None = None
 
-    async def connected(self, url: URL, tls: object) -> "_TcpConnection":
+    async def connected(self, to: Destination) -> "_TcpConnection":
         """A connection to the backend: `tidegate.outbound.http_client.connecting.Connect`."""
-        assert tls is None
-        assert (url.raw_host, url.port) == (self._name, PORT)
+        assert to.tls is None
+        assert (to.url.raw_host, to.url.port) == (self._name, PORT)
         connecting = _connecting.get()
         if connecting is not None:
             connecting.stood = False
@@ -161,10 +162,10 @@ class _TcpConnection:
     def is_open(self) -> bool:
         return not self._sock.read_ready()  # no backend greets, so what there is to read is the end
 
-    async def start(self) -> PooledConnection:
+    async def start(self, speak: Callable[[], _Protocol]) -> _Protocol:
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(PooledConnection, sock=self._sock)
+            _, connection = await loop.create_connection(speak, sock=self._sock)
         except BaseException:
             self._sock.close()
             raise

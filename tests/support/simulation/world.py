@@ -158,8 +158,9 @@ class _World:
         pollers = []
         for planned in wanted.backends:
             name = planned.name
+            assert planned.endpoint.http is not None, "no plug-in is simulated"
             real = JsonRpcBackend(
-                HttpOptions(url=planned.endpoint.options.url),
+                HttpOptions(url=planned.endpoint.http.url),
                 wall_clock=clock.wall,
                 connect=self._scripts[name].door.connected,
             )

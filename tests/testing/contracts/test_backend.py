@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 from msgspec import Raw
+from rpc_server import RpcPeer, RpcServer, rpc_backend, stream, websocket
 from scripted_http import Peer, http_response, scripted
 
 from tidegate.errors import ApplicationError, BackendError, Disconnected
@@ -92,6 +93,30 @@ class TestHttpJsonBackend(OurContract):
                 await backend.call([Call("break")])
 
 
+class TestJsonRpcOverWebSocket(OfBatches):
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Backend]:
+        async with websocket(rpc_answers) as server, rpc_backend(server) as backend:
+            yield backend
+
+    @asynccontextmanager
+    async def unreachable(self) -> AsyncIterator[Backend]:
+        async with _nowhere("ws") as backend:
+            yield backend
+
+
+class TestJsonRpcOverAStream(OfBatches):
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Backend]:
+        async with stream(rpc_answers) as server, rpc_backend(server) as backend:
+            yield backend
+
+    @asynccontextmanager
+    async def unreachable(self) -> AsyncIterator[Backend]:
+        async with _nowhere("tcp") as backend:
+            yield backend
+
+
 class OfMethods(ScriptedBackend):
     """Breaks down or hangs as the method asks for it, as the server below does."""
 
@@ -144,6 +169,25 @@ class TestScriptedBackend(OfBatches):
         backend = ScriptedBackend(ANSWERS)
         backend.secret = b"s3cr3t"
         assert getattr(await backend.prepare(), "secret", None) == b"s3cr3t"
+
+
+@asynccontextmanager
+async def _nowhere(scheme: str) -> AsyncIterator[Backend]:
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        async with rpc_backend(RpcServer(f"{scheme}://127.0.0.1:{bound.getsockname()[1]}")) as backend:
+            yield backend
+
+
+async def rpc_answers(peer: RpcPeer) -> None:
+    """A server of `ANSWERS` over a persistent connection."""
+    while True:
+        asked = await peer.message()
+        if asked["method"] == "hang":
+            continue
+        if asked["method"] == "break":
+            return
+        await peer.send(_rpc(asked))
 
 
 async def http_answer(peer: Peer) -> None:

@@ -7,28 +7,18 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.core.masking import Masked, mask_strings, mask_url
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.call import Call
 from tidegate.core.polling.outcome import ClassifyPolicy
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.shaping import Shape
-
-
-class Call(Masked, frozen=True):
-    """One request to a backend. For JSON-RPC `params` is a JSON object or array; for plain HTTP it is unused."""
-
-    method: str
-    params: msgspec.Raw = msgspec.Raw(b"{}")
-
-    def public(self) -> dict[str, object]:
-        return {"method": mask_url(self.method), "params": mask_strings(msgspec.json.decode(self.params))}
 
 
 class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     """How one source is polled, and what is made of the answers. It is keyed if `shape` has items, and only then.
 
     `breaker` is the name of the breaker that it stands behind. With `idle_interval_s` it is asked at that interval
-    while nobody is subscribed to it.
+    while nobody is subscribed to it. It is asked at once when the backend hints at one of `refresh_on`.
     """
 
     spec: SourceSpec
@@ -36,6 +26,7 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     breaker: str
     shape: Shape = Shape()
     idle_interval_s: float | None = None
+    refresh_on: tuple[str, ...] = ()
 
 
 class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):

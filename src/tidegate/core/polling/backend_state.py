@@ -22,6 +22,7 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker_values import BreakerView, State
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.hinted import Hinted
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
 from tidegate.core.polling.outcome import Fault, Verdict
@@ -69,6 +70,7 @@ class BackendState:
             can_knock=can_knock,
         )
         self._accounts = accounts = Accounts(parts.sources.values(), is_barred=parts.is_barred)
+        self._hinted = Hinted(parts, lineup, accounts)
         busy = 0 if carried is None else carried.busy
         self._moves = moves = Moves(plan, parts, lineup)
         self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw, busy=busy)
@@ -159,13 +161,11 @@ class BackendState:
 
     def hint(self, event_types: Iterable[str], now: Instant) -> None:
         """Something changed at the backend: ask these sources now, and let the probe of an open breaker go."""
-        covered = [self._sources[name] for name in event_types]
-        for name in dict.fromkeys(source.plan.breaker for source in covered):
-            self._breakers[name].poke(now)
-        self._accounts.poke(covered, now)
-        for source in covered:
-            source.calls.note_change()
-        self._lineup.ask(covered)
+        self._hinted.from_outside(event_types, now)
+
+    def changed(self, event_types: Iterable[str], now: Instant) -> None:
+        """The backend says that these sources changed: ask them soon, unless their breaker is open."""
+        self._hinted.from_backend(event_types, now)
 
     def interest_changed(self, is_wanted: Callable[[str], bool], now: Instant) -> bool:
         """A client came or left: idle sources that are wanted again are due now. Return whether there are any."""

@@ -152,7 +152,7 @@ class Lineup:
         self._catch_up(wanted, now, after_hold=breaker.was_held)
 
     def follow(self, sources: Iterable[Source], now: Instant) -> None:
-        """The account of `sources` is not refused any more: ask them one after the other."""
+        """There is news of `sources`, or their account is let in again: ask them one after the other."""
         self._catch_up(list(sources), now)
 
     def stop(self, sources: Collection[Source]) -> None:

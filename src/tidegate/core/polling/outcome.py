@@ -8,7 +8,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tidegate.errors import ApplicationError, BackendError, ErrorCode, HttpStatus, MappingFailed, NoCredentials
+from tidegate.errors import (
+    ApplicationError,
+    BackendError,
+    ErrorCode,
+    HttpStatus,
+    LoginRefused,
+    MappingFailed,
+    NoCredentials,
+)
 
 CALLER_ERRORS = frozenset({-32600, -32601, -32602, -32700})
 """Error codes that blame the request (JSON-RPC 2.0, section 5.1). The backend is alive; no failure is recorded."""
@@ -145,7 +153,7 @@ def _fault(error: BaseException, policy: ClassifyPolicy) -> Fault:
             return _published_fault(
                 code, message, Verdict.ALIVE if alive else Verdict.FAILURE, asked_s, too_many=too_many
             )
-        case MappingFailed(code=ErrorCode() as code):
+        case MappingFailed(code=ErrorCode() as code) | LoginRefused(code=ErrorCode() as code):
             return _published_fault(code, message, Verdict.ALIVE)
         case NoCredentials(code=ErrorCode() as code):
             return _published_fault(code, message, Verdict.IGNORED)

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 from tidegate.core.access.grant import UNRESTRICTED, Grant
-from tidegate.core.masking import MASK, Masked
+from tidegate.core.masking import Masked
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
+from tidegate.secret import MASK
 from tidegate.token_file import NoToken, read_token
 
 

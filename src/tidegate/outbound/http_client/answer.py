@@ -26,7 +26,9 @@ REFUSAL_BYTES = 65_536
 PIECE_BYTES = 16_384
 """How many bytes llhttp gets at once. A limit may be exceeded by this much before that is noticed."""
 
-_KEPT = frozenset({b"content-encoding", b"content-length", b"location", b"retry-after", b"transfer-encoding"})
+_KEPT = frozenset(
+    {b"content-encoding", b"content-length", b"content-type", b"location", b"retry-after", b"transfer-encoding"}
+)
 _IDENTITY = frozenset({"", "identity", "none", "utf-8", "utf8"})
 """Codings that mean "not encoded". The RFC only has ``identity``; servers send the others too."""
 
@@ -45,17 +47,19 @@ class AnswerReader:
     """Parses the answer to one request. Call `feed` until it is `whole`; call `end_of_stream` if the stream ends.
 
     `status` is 0 until the head is complete; interim answers (below 200, except 101) are skipped. `body` has at most
-    `body_bytes` bytes. If the status is not a success, `body` is what came within `REFUSAL_BYTES`, or empty.
+    `body_bytes` bytes. If the status is not a success, `body` is what came within `REFUSAL_BYTES`, or empty. A status
+    is a success if it is one of `successes`, or, if these are empty, 2xx.
     `reusable` means that the answer is complete, no bytes follow it, and the server keeps the connection open.
     """
 
-    def __init__(self, *, body_bytes: int) -> None:
+    def __init__(self, *, body_bytes: int, successes: frozenset[int] = frozenset()) -> None:
         self.status = 0
         self.body = bytearray()
         self.begun = False
         self.whole = False
         self.reusable = False
         self._body_bytes = body_bytes
+        self._successes = successes
         self._fields: dict[bytes, list[bytes]] = {}
         self._interims = 0
         self._spare = FRAME_BYTES
@@ -72,7 +76,7 @@ class AnswerReader:
 
     @property
     def is_success(self) -> bool:
-        return 200 <= self.status < 300
+        return self.status in self._successes if self._successes else 200 <= self.status < 300
 
     @property
     def codings(self) -> list[str]:
@@ -81,7 +85,7 @@ class AnswerReader:
         return coded + [text for text in self._tokens(b"transfer-encoding") if text not in _IDENTITY | {"chunked"}]
 
     def field(self, name: str) -> str | None:
-        """Return the value of a ``Retry-After`` or ``Location`` field, the first if there are several."""
+        """Return the value of a field in `_KEPT`, the first if there are several."""
         values = self._fields.get(name.lower().encode())
         return values[0].decode(errors="replace") if values else None
 

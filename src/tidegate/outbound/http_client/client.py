@@ -1,26 +1,25 @@
 """Makes one HTTP request to a backend and reads its whole answer. Knows nothing of what requests and answers mean."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
+from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import AnswerReader
 from tidegate.outbound.http_client.connecting import Connect, connected
+from tidegate.outbound.http_client.destinations import destination
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
-    Authorization,
     HttpOptions,
-    address,
     encoded,
     fixed_headers,
     keeps_connections,
-    peer,
-    tls_context,
 )
 from tidegate.outbound.http_client.pool import Attempt, Pool
 
@@ -34,6 +33,13 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
     body: bytearray
     refusal: HttpStatus | None = None
+    content_type: str | None = None
+
+    def of_success(self) -> Self:
+        """Return it, if its status is a success; otherwise raise `refusal`."""
+        if self.refusal is not None:
+            raise self.refusal
+        return self
 
 
 class HttpClient:
@@ -49,30 +55,25 @@ class HttpClient:
     It is part of the same call: one permit, one timeout, one verdict. On a new connection the same is a failure, and
     nothing else is ever repeated.
 
-    Raises `ConfigError` for a URL, CA file or certificate that cannot be used.
+    Raises `ConfigError` for a URL, socket, CA file or certificate that cannot be used.
     """
 
     def __init__(
         self, options: HttpOptions, *, wall_clock: Callable[[], float] = time.time, connect: Connect = connected
     ) -> None:
-        self.url = address(options)
+        to = destination(options)
+        self.url = to.url
         self._options = options
-        self._peer = peer(self.url)
+        self._peer = to.peer
         self._wall_clock = wall_clock
-        self._authorization = Authorization(options)
         self._headers = fixed_headers(options)
-        tls = tls_context(options) if self.url.scheme == "https" else None
         self._pool = Pool(
-            lambda: connect(self.url, tls),
+            lambda: connect(to),
             idle_s=options.idle_s if keeps_connections(self._headers) else 0.0,
             age_s=options.connection_max_s,
         )
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
-
-    async def credentials(self) -> dict[str, str]:
-        """Return the headers that authenticate one request. Raises `NoCredentials`."""
-        return await self._authorization.headers()
 
     async def fetch(
         self,
@@ -88,9 +89,7 @@ class HttpClient:
         Raises `HttpStatus` if the status is not a success, and what `ask` raises.
         """
         answer = await self.ask(method, url, body, credentials=credentials, attempt=attempt)
-        if answer.refusal is not None:
-            raise answer.refusal
-        return answer.body
+        return answer.of_success().body
 
     async def ask(
         self,
@@ -100,10 +99,13 @@ class HttpClient:
         *,
         credentials: Mapping[str, str],
         attempt: Attempt | None = None,
+        success_statuses: frozenset[int] = frozenset(),
     ) -> HttpAnswer:
-        """Make one request and return its answer. `credentials` come from the method of that name.
+        """Make one request and return its answer. `credentials` are headers for it alone.
 
-        `attempt` is told about each attempt to connect. The last one says whether the connection stood.
+        They are headers; others that belong to this request may be among them. A status is a success if it is one of
+        `success_statuses`, or, if these are empty, 2xx. `attempt` is told about each attempt to connect. The last one
+        says whether the connection stood.
 
         If the status is not a success, the body is read only as far as `answer.REFUSAL_BYTES` and
         `connection.REFUSAL_S` allow; it is empty if it is longer or encoded.
@@ -111,7 +113,9 @@ class HttpClient:
         Raises `Disconnected`, or `InvalidResponse` (too large, compressed, not HTTP).
         Has no timeout. Cancelling closes the connection and leaves nothing behind.
         """
-        return await self._until_closed(self._answer(method, url, body, dict(credentials), attempt or Attempt()))
+        reader = functools.partial(AnswerReader, body_bytes=self._options.response_bytes, successes=success_statuses)
+        headers = CIMultiDict(credentials)
+        return await self._until_closed(self._answer(method, url, body, headers, attempt or Attempt(), reader))
 
     async def knock(self) -> None:
         """Make a connection, and keep it for the next request, but not longer than `pool.KNOCKED_S` seconds.
@@ -157,19 +161,25 @@ class HttpClient:
             self._check_open()
 
     async def _answer(
-        self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: Attempt
+        self,
+        method: str,
+        url: URL,
+        body: bytes | None,
+        headers: CIMultiDict[str],
+        attempt: Attempt,
+        answer_reader: Callable[[], AnswerReader],
     ) -> HttpAnswer:
-        return self._read(url, await self._respond(method, url, body, headers, attempt))
+        if body is not None and "Content-Type" not in self._headers:
+            headers.setdefault("Content-Type", "application/json")
+        request = encoded(method, url, self._headers, headers, body)
+        return self._read(url, await self._respond(request, attempt, answer_reader))
 
     async def _respond(
-        self, method: str, url: URL, body: bytes | None, headers: dict[str, str], attempt: Attempt
+        self, request: bytes, attempt: Attempt, answer_reader: Callable[[], AnswerReader]
     ) -> AnswerReader:
-        if body is not None and "Content-Type" not in self._headers:
-            headers["Content-Type"] = "application/json"
-        request = encoded(method, url, self._headers, headers, body)
         new = False
         while True:
-            reader = AnswerReader(body_bytes=self._options.response_bytes)
+            reader = answer_reader()
             was_reused = await self._attempt(request, reader, attempt, new=new)
             if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
                 return reader
@@ -210,7 +220,7 @@ class HttpClient:
             return HttpAnswer(bytearray() if codings else reader.body, refusal)
         if codings:
             raise InvalidResponse(f"{self._peer}: expected an uncompressed body, got coding {codings[0][:32]!r}")
-        return HttpAnswer(reader.body)
+        return HttpAnswer(reader.body, content_type=reader.field("Content-Type"))
 
 
 def _joined(url: URL, location: str | None) -> URL | None:

@@ -1,4 +1,4 @@
-"""Makes connections to a backend: first the bare TCP connection, then what is spoken over it begins.
+"""Makes connections to a backend: first the bare TCP or Unix connection, then what is spoken over it begins.
 
 The two steps are apart because a backend whose connection stands can be reached, even if nothing works over it. Knows
 nothing of requests, or of how long a connection is kept.
@@ -7,15 +7,17 @@ nothing of requests, or of how long a connection is kept.
 import asyncio
 import ipaddress
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
-from tidegate.outbound.http_client.connection import PooledConnection
+from tidegate.outbound.http_client.destinations import Destination
 from tidegate.outbound.http_client.names import looked_up
+from tidegate.outbound.http_client.unix import connected_to_socket
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
 
 TLS_CLOSE_S = 0.1
 """How many seconds to wait for the server's part when closing a TLS connection."""
@@ -32,8 +34,8 @@ class NewConnection(Protocol):
         """Whether the peer has not closed it, as far as this machine knows."""
         ...
 
-    async def start(self) -> PooledConnection:
-        """Make it ready for requests, with TLS if the URL says so. Call this at most once.
+    async def start(self, speak: Callable[[], _Protocol]) -> _Protocol:
+        """Give it to the protocol that `speak` makes, with TLS if the destination has it. Call this at most once.
 
         Raises `OSError`, such as `ssl.SSLError`. After an error or a cancellation it is closed.
         """
@@ -44,15 +46,21 @@ class NewConnection(Protocol):
         ...
 
 
-Connect = Callable[[URL, ssl.SSLContext | None], Awaitable[NewConnection]]
-"""Makes a connection to the host of a URL. `start` uses TLS if a context is given. Raises `OSError`."""
+Connect = Callable[[Destination], Awaitable[NewConnection]]
+"""Makes a connection to a destination. `start` uses TLS if the destination says so. Raises `OSError`."""
 
 
-async def connected(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
-    """Open a TCP connection. Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305).
+async def connected(to: Destination) -> NewConnection:
+    """Open a connection: to the Unix socket of the destination, or else over TCP to the host of its URL.
 
-    Raises `OSError`, such as `socket.gaierror`. Cancelling leaves nothing open.
+    Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305). Raises `OSError`, such as
+    `socket.gaierror`. Cancelling leaves nothing open.
     """
+    sock = await (_connected_to_host(to.url) if to.socket is None else connected_to_socket(to.socket))
+    return _BareConnection(sock, to)
+
+
+async def _connected_to_host(url: URL) -> socket.socket:
     found = await _addresses(url)
     task = asyncio.current_task()
     cancelling = task.cancelling() if task is not None else 0
@@ -61,14 +69,13 @@ async def connected(url: URL, tls: ssl.SSLContext | None) -> NewConnection:
     if task is not None and task.cancelling() > cancelling:
         sock.close()
         raise asyncio.CancelledError
-    return _TcpConnection(sock, url, tls)
+    return sock
 
 
-class _TcpConnection:
-    def __init__(self, sock: socket.socket, url: URL, tls: ssl.SSLContext | None) -> None:
+class _BareConnection:
+    def __init__(self, sock: socket.socket, to: Destination) -> None:
         self._sock = sock
-        self._url = url
-        self._tls = tls
+        self._to = to
 
     @property
     def is_open(self) -> bool:
@@ -80,12 +87,13 @@ class _TcpConnection:
         except OSError:
             return False
 
-    async def start(self) -> PooledConnection:
+    async def start(self, speak: Callable[[], _Protocol]) -> _Protocol:
+        tls = self._to.tls
         # By default asyncio keeps a closed TLS connection open for 30 s if the server does not respond.
-        name, close_s = (_tls_name(self._url), TLS_CLOSE_S) if self._tls else (None, None)
+        name, close_s = (self._to.tls_name, TLS_CLOSE_S) if tls else (None, None)
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                PooledConnection, sock=self._sock, ssl=self._tls, server_hostname=name, ssl_shutdown_timeout=close_s
+                speak, sock=self._sock, ssl=tls, server_hostname=name, ssl_shutdown_timeout=close_s
             )
         except BaseException:
             self._sock.close()
@@ -107,7 +115,3 @@ async def _addresses(url: URL) -> Sequence[AddrInfoType]:
     if literal.scope_id:
         return await looked_up(url.host or "", port)  # `url.host` is decoded: a zone begins with ``%``, not ``%25``
     return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-
-
-def _tls_name(url: URL) -> str:
-    return (url.raw_host or "").partition("%")[0].rstrip(".")

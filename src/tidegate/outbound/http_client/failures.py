@@ -1,7 +1,7 @@
 """Maps the errors of sockets, TLS and HTTP to Tidegate's errors. The only place that does.
 
-Every message names the peer as host:port and says in words what happened. Headers and URLs may contain secrets, so no
-message repeats them, except for the target of a redirect, which is masked.
+Every message names the peer, as host:port or by the path of its socket, and says in words what happened. Headers and
+URLs may contain secrets, so no message repeats them, except for the target of a redirect, which is masked.
 """
 
 import contextlib
@@ -40,6 +40,10 @@ class Lost(Exception):
         self.answer_begun = answer_begun
         self.in_body = in_body
         super().__init__()
+
+
+class NoSocket(OSError):
+    """No connection to a Unix socket. `strerror` says in words what is wrong with the socket, and what helps."""
 
 
 @contextlib.contextmanager
@@ -86,9 +90,11 @@ def status_error(
         phrase = f" {http.HTTPStatus(status).phrase}"
     except ValueError:
         phrase = ""
-    elsewhere = f" to {shown(location)} (redirects are not followed)" if location and 300 <= status < 400 else ""
+    target = shown(location) if location and 300 <= status < 400 else None
+    elsewhere = "" if target is None else f" to {target} (redirects are not followed)"
     wish = None if retry_after is None else retry_after_s(retry_after, wall=wall)
-    return HttpStatus(status, f"{peer}: expected an HTTP success, got {status}{phrase}{elsewhere}", retry_after_s=wish)
+    message = f"{peer}: expected an HTTP success, got {status}{phrase}{elsewhere}"
+    return HttpStatus(status, message, retry_after_s=wish, location=target)
 
 
 def shown(url: URL) -> str:
@@ -138,6 +144,8 @@ def _words(exc: BaseException) -> str:
             return f"its certificate is not trusted ({exc.verify_message})"
         case ssl.SSLError():
             return f"TLS failed ({getattr(exc, 'reason', None) or 'no reason given'})"
+        case NoSocket():
+            return str(exc.strerror)
         case OSError(errno=int() as number) if number > 0:
             return os.strerror(number)
         case ConnectionResetError():

@@ -14,8 +14,8 @@ KNOCKED_S = 5.0
 class Attempt:
     """What is known of the last attempt of one call. It is right also when the call was cancelled.
 
-    `connected` says whether the TCP connection stood. It is also true if this machine lacked what it needs to make
-    one, such as a descriptor: then nothing is known of the backend.
+    `connected` says whether the TCP or Unix connection stood. It is also true if this machine lacked what it needs to
+    make one, such as a descriptor: then nothing is known of the backend.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Pool:
             if connection.is_open:
                 self._in_use.add(connection)
                 return connection
-        connection = await (made or await self._reach(attempt)).start()
+        connection = await (made or await self._reach(attempt)).start(PooledConnection)
         self._in_use.add(connection)
         return connection
 

@@ -1,0 +1,47 @@
+"""Which keys of a source go with the protocol of its backend: how it is asked, and how its answer is read.
+
+A key that would have no effect is refused: whoever wrote it expects one.
+"""
+
+from collections.abc import Iterator
+
+from tidegate.config.backends import BackendConfig, SourceConfig
+from tidegate.config.reader import Mistake, quoted
+from tidegate.text_pattern import compiled
+
+HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses", "format")
+"""Keys that say how HTTP is spoken. JSON-RPC says that itself."""
+
+_OF_FORMATS = {"match": "prometheus", "delimiter": "csv", "pattern": "text"}
+"""Keys that belong to one format."""
+
+_UNTOUCHED = SourceConfig(backend="any")
+"""A source in which every key but one has its default."""
+
+
+def of_format(source: SourceConfig) -> Iterator[Mistake]:
+    """Yield what is wrong with the keys about the format of an answer."""
+    for key, format_ in _OF_FORMATS.items():
+        if source.format != format_ and getattr(source, key) != getattr(_UNTOUCHED, key):
+            yield Mistake((key,), f'no such key, unless format = "{format_}"', "one")
+    if source.format == "text":
+        expected = r"a regular expression with named groups, such as (?P<name>\d+)"
+        try:
+            if source.pattern is None:
+                yield Mistake(("pattern",), f'{expected}, because format is "text"', "nothing")
+            else:
+                compiled(source.pattern)
+        except ValueError as exc:
+            yield Mistake(("pattern",), expected, str(exc))
+
+
+def of_asking(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]:
+    """Yield the keys of a source of `backend` that do not go with its protocol."""
+    because = f'because backend {quoted(source.backend)} has protocol = "{backend.protocol}"'
+    if backend.protocol == "http" and source.params:
+        yield Mistake(("params",), f"none, {because} (put a query into path)", "some")
+    if backend.protocol == "jsonrpc":
+        for key in HTTP_KEYS:
+            if getattr(source, key) != getattr(_UNTOUCHED, key):
+                instead = " (it takes method and params)" if key in {"path", "body"} else ""
+                yield Mistake((key,), f"no such key, {because}{instead}", "one")
