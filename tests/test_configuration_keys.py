@@ -195,6 +195,14 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.retry_s": at(7.5, "Poller.plan.retry_s"),
     "backends.*.retry_after_max_s": at(7.5, "Poller.plan.policy.retry_after_max_s"),
     "backends.*.headers": at({"X-Api-Key": "k"}, "Backend.options.headers"),
+    "backends.*.secrets": at(
+        {"k_file": "new", "v_env": "V"},
+        "Backend.options.secrets",
+        as_={
+            "k": {"setting": "secrets.k_file", "file": "new", "variable": None, "is_token": False},
+            "v": {"setting": "secrets.v_env", "file": None, "variable": "V", "is_token": False},
+        },
+    ),
     "backends.*.bearer_token_file": at("new", "Backend.options.bearer_token_file"),
     "backends.*.ca_file": at("new", "Backend.options.ca_file"),
     "backends.*.client_cert_file": at("new", "Backend.options.client_cert_file"),
@@ -513,7 +521,7 @@ class Notes:
                 return value.name
             case random.Random() | SystemClock() | MemoryBus() | functools.partial():
                 return type(value).__name__
-            case types.FunctionType() | types.BuiltinFunctionType():
+            case types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
         raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
 

@@ -88,6 +88,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "retry_s": 1.0,
         "retry_after_max_s": 300.0,
         "headers": {},
+        "secrets": {},
         "bearer_token_file": None,
         "ca_file": None,
         "client_cert_file": None,

@@ -94,6 +94,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, and on the pause after a 429 without one, in seconds;
         0 turns both off.
     `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
+    `secrets`: Where secrets are: NAME_file is a path, NAME_env a variable of the environment. `{NAME}` stands for the
+        secret in headers, url, method and params. Read anew for each request.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
@@ -115,12 +117,18 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     retry_s: formats.RetrySeconds = 1.0
     retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    secrets: dict[formats.SecretKey, formats.SecretPlace] = {}
     bearer_token_file: formats.FilePath | None = None
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
     session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names that may stand in braces."""
+        return frozenset(key.rpartition("_")[0] for key in self.secrets)
 
     def public(self) -> dict[str, object]:
         return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}

@@ -104,6 +104,7 @@ interval_s = 5.0
 #retry_s = 1.0                     # repeat a failed poll after this, doubled with each failure; 0 waits for the next
 #retry_after_max_s = 300.0         # limit on the Retry-After of a 429 or 503
 #headers = {}
+#secrets = {}                      # { key_file = "key" }: then {key} is filled in headers, url, method and params
 #bearer_token_file = "bearer"      # relative paths are relative to this file
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"

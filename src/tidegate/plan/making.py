@@ -61,6 +61,7 @@ from tidegate.plan.model import (
 )
 from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.secret_place import SecretPlace
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
 """The built-in types among the default subscriptions, unless `server.default_types` names others."""
@@ -203,8 +204,17 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     )
 
 
+def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
+    found = {}
+    for key, value in backend.secrets.items():
+        name, _, kind = key.rpartition("_")
+        file, variable = (Path(value), None) if kind == "file" else (None, value)
+        found[name] = SecretPlace(setting=f"secrets.{key}", file=file, variable=variable)
+    return found
+
+
 def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
-    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources))
+    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources), secrets=_secrets(backend))
     if not is_persistent(backend):
         return http
     session = backend.session

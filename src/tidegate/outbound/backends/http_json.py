@@ -1,7 +1,7 @@
 """Backends over plain HTTP: a call is a request for a path, and its answer is what the body says."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from multidict import CIMultiDict
@@ -10,8 +10,10 @@ from yarl import URL
 from tidegate.core.payload import compact
 from tidegate.core.polling.call import Reading
 from tidegate.outbound.backends import formats
+from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.formats import Written
-from tidegate.outbound.backends.http_backend import Answers, HttpBackend
+from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import AsJson, Call, HttpRequest
@@ -36,16 +38,17 @@ class HttpJsonBackend(HttpBackend):
     ) -> None:
         super().__init__(options, wall_clock=wall_clock, connect=connect)
         self._response_bytes = options.response_bytes
+        self._content_type = CIMultiDict(options.headers).get("Content-Type", "application/json")
 
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         (call,) = calls
         request = call.http or HttpRequest()
-        headers = CIMultiDict(credentials)
-        headers.update(request.headers)
+        headers = CIMultiDict(credentials.headers)
+        headers.update({name: credentials.text(value) for name, value in request.headers.items()})
         answer = await self._client.ask(
             request.verb,
-            below(self._client.url, call.method),
-            request.body,
+            credentials.target(below(self._client.url, call.method)),
+            request.body and credentials.in_body(request.body, headers.get("Content-Type", self._content_type)),
             credentials=headers,
             attempt=attempt,
             success_statuses=request.success_statuses,

@@ -6,14 +6,16 @@ far as the meaning is clear.
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.http_backend import Answers, HttpBackend
+from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
 from tidegate.outbound.backends.rpc_messages import (
     BATCH,
@@ -61,7 +63,7 @@ class JsonRpcBackend(HttpBackend):
         self._ids = itertools.count(1)
         self._version = version
 
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         requests = [request(call, next(self._ids), self._version) for call in calls]
         match requests:
             case []:
@@ -74,10 +76,11 @@ class JsonRpcBackend(HttpBackend):
         return await read_leniently(answer.body, lambda body: _of_batch(body, ids, answer.refusal))
 
     async def _post(
-        self, body: RpcRequest | list[RpcRequest], credentials: Mapping[str, str], attempt: Attempt
+        self, body: RpcRequest | list[RpcRequest], credentials: Credentials, attempt: Attempt
     ) -> HttpAnswer:
-        encoded = msgspec.json.encode(body)
-        return await self._client.ask("POST", self._client.url, encoded, credentials=credentials, attempt=attempt)
+        encoded = credentials.in_json(msgspec.json.encode(body))
+        url = credentials.target(self._client.url)
+        return await self._client.ask("POST", url, encoded, credentials=credentials.headers, attempt=attempt)
 
 
 _AUTH_STATUSES = frozenset({401, 403})
