@@ -60,26 +60,32 @@ Address = tuple[str, str | None]
 
 @dataclass
 class Watcher:
-    """Reads all that a client is told. `held` is the latest event of each type and key, `came` all of them in order."""
+    """Reads all that a client is told. `held` is the latest event of each type and key.
+
+    `news` are those with other data than the one before, in order. A busy machine may be late, and say so: that is no
+    news.
+    """
 
     held: dict[Address, Event] = field(default_factory=dict)
-    came: list[Event] = field(default_factory=list)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    news: list[Event] = field(default_factory=list)
+    told: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def watch(self, follower: Follower) -> None:
         async for item in follower.stream:
             if isinstance(item, Event) and item.stale is not None:
-                self.came.append(item)
+                before = self.held.get((item.type, item.key))
+                if before is None or (before.data, before.gone) != (item.data, item.gone):
+                    self.news.append(item)
                 self.held[item.type, item.key] = item
-                self.news.set()
+                self.told.set()
 
     async def until(self, what: str, condition: Any, within_s: float) -> None:
         """Wait until the `condition` of what is held is true. Raises `AssertionError` that says `what` was not."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while not condition(self.held):
-                    self.news.clear()
-                    await self.news.wait()
+                    self.told.clear()
+                    await self.told.wait()
         shown = "\n".join(f"{event.raw.decode()[:300]}" for event in self.held.values())
         assert condition(self.held), f"not {what} within {within_s:g} s; held:\n{shown}"
 
@@ -147,18 +153,18 @@ class Life:
 
     async def is_quiet(self) -> None:
         """While nothing changes, nothing is told."""
-        before = len(self.watcher.came)
+        before = len(self.watcher.news)
         await asyncio.sleep(QUIET_S)
-        loud = [event.raw.decode() for event in self.watcher.came[before:] if event.type not in self.service.restless]
+        loud = [event.raw.decode() for event in self.watcher.news[before:] if event.type not in self.service.restless]
         assert loud == [], "a source that tells only changes has told these while there were none"
 
     async def tells_a_change_once(self) -> None:
         """One change in the service is one event."""
         changed_type, key = self.service.changed
-        before = len(self.watcher.came)
+        before = len(self.watcher.news)
 
         def changes() -> list[Event]:
-            since = self.watcher.came[before:]
+            since = self.watcher.news[before:]
             return [event for event in since if event.type == changed_type and (key is None or event.key == key)]
 
         await self.service.change(self.place)
