@@ -204,7 +204,7 @@ class HttpStatus(BackendError):
     def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
         self.status = status
         self.retry_after_s = retry_after_s
-        self.code = ErrorCode.RPC_AUTH if status in {401, 403} else ErrorCode.RPC_HTTP_STATUS
+        self.code = ErrorCode.RPC_AUTH if status in {401, 403, 407} else ErrorCode.RPC_HTTP_STATUS
         super().__init__(message)
 
 

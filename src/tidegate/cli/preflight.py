@@ -166,4 +166,5 @@ def _holds_secrets(config: Config) -> bool:
 
 
 def _carries_credentials(backend: BackendConfig) -> bool:
-    return mask_text(backend.url) != backend.url or any(map(is_secret_name, backend.headers))
+    texts = (backend.url, backend.proxy or "")
+    return any(mask_text(text) != text for text in texts) or any(map(is_secret_name, backend.headers))

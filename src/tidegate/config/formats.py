@@ -95,6 +95,10 @@ def _is_backend_url(text: str) -> bool:
             return False
 
 
+def _is_proxy(text: str) -> bool:
+    return _has_authority(text) and bool(re.fullmatch(r"http://([^/?#@]*@)?[^/?#@]+:[0-9]+/?", text))
+
+
 def _is_origin(text: str) -> bool:
     return parse_origin(text) is not None
 
@@ -224,6 +228,9 @@ BackendUrl = Annotated[
 ErrorMark = Annotated[
     int | str,
     _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
+ProxyUrl = Annotated[
+    str, _format("http://HOST:PORT, with USER:PASSWORD@ before the host if the proxy asks for it", _is_proxy)
 ]
 OriginText = Annotated[
     str,
