@@ -208,4 +208,6 @@ def test_a_connection_to_a_backend_is_kept_until_its_rarest_source_is_due_again(
     config = from_document(
         {"backends": {"b": {"url": "http://h"}, "c": {"url": "http://h"}}, "sources": tables}, environ={}
     )
-    assert plan(config).backends[0].endpoint.http.idle_s == idle_s
+    http = plan(config).backends[0].endpoint.http
+    assert http is not None
+    assert http.idle_s == idle_s

@@ -114,7 +114,7 @@ async def new_pollers(
         for plan in plans:
             backend = supplied.get(plan.name)
             if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.endpoint))
+                backend = await stack.enter_async_context(opening.opened(plan.endpoint, clock))
             pollers.append(
                 BackendPoller(
                     plan.polling,

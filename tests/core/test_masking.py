@@ -4,7 +4,16 @@ import time
 
 import pytest
 
-from tidegate.core.masking import _WORDS, is_secret_name, mask_fields, mask_headers, mask_strings, mask_text, mask_url
+from tidegate.core.masking import (
+    _WORDS,
+    is_secret_name,
+    mask_fields,
+    mask_headers,
+    mask_options,
+    mask_strings,
+    mask_text,
+    mask_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,21 @@ def test_only_headers_that_are_known_to_be_harmless_are_shown() -> None:
 )
 def test_of_an_address_user_and_query_are_masked(url: str, expected: str) -> None:
     assert mask_url(url) == expected
+
+
+def test_options_of_a_plug_in_are_shown_but_for_what_may_be_a_secret() -> None:
+    options = {
+        "host": "h",
+        "password": "hunter2",
+        "api_token": "{key}",
+        "servers": [{"url": "tcp://user:pw@h/", "passwords": ["a", "{b}"], "port": 1}],
+    }
+    assert mask_options(options) == {
+        "host": "h",
+        "password": "***",
+        "api_token": "{key}",
+        "servers": [{"url": "tcp://***@h/", "passwords": ["***", "{b}"], "port": 1}],
+    }
 
 
 def test_every_text_of_parameters_is_masked_and_numbers_under_secret_names() -> None:

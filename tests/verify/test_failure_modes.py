@@ -253,7 +253,7 @@ MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Ou
     "its `proxy` is down": no_proxy,
     "its `proxy` cannot, or may not, connect to it (`https://`)": no_tunnel,
     "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
-    "`bearer_token_file` cannot be read": no_credentials,
+    "a secret, or `bearer_token_file`, cannot be read": no_credentials,
     "an answer that breaks HTTP: a header line without a colon, `Content-Length` twice, a bad chunk size": (
         saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}")
     ),

@@ -96,6 +96,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, and on the pause after a 429 without one, in seconds;
         0 turns both off.
     `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
+    `secrets`: Where secrets are: NAME_file is a path, NAME_env a variable of the environment. `{NAME}` stands for the
+        secret in headers, url, method and params. Read anew for each request.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
@@ -118,12 +120,18 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     retry_s: formats.RetrySeconds = 1.0
     retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    secrets: dict[formats.SecretKey, formats.SecretPlace] = {}
     bearer_token_file: formats.FilePath | None = None
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
     session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names that may stand in braces."""
+        return frozenset(key.rpartition("_")[0] for key in self.secrets)
 
     def public(self) -> dict[str, object]:
         masked = {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
@@ -141,6 +149,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `verb`: HTTP method; default: POST with a body, else GET. It must change nothing there: a request may be repeated.
     `headers`: Headers of this request; they take precedence over those of the backend.
     `success_statuses`: HTTP statuses whose body is an answer; default: 2xx.
+    `format`: How the body of an http backend's answer is written: "json", "prometheus", "csv" or "text".
+    `match`: Names of the Prometheus metrics that are wanted, such as node_load1; default: all.
+    `delimiter`: The character between the values of CSV.
+    `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
@@ -168,6 +180,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     verb: formats.Verb | None = None
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     success_statuses: tuple[formats.Status, ...] = ()
+    format: Literal["json", "prometheus", "csv", "text"] = "json"
+    match: tuple[formats.MetricName, ...] = ()
+    delimiter: formats.Delimiter = ","
+    pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False

@@ -48,6 +48,7 @@ _HINTS = (
 To search for them is much faster than to match the two expressions, and nearly all lines of a log contain none.
 """
 
+_ONLY_A_PLACE = re.compile(r"\{[A-Za-z][A-Za-z0-9_-]*\}")
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _ANY_USERINFO = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -112,6 +113,30 @@ def mask_strings(values: Any) -> Any:
             return [mask_strings(item) for item in values]
         case str():
             return MASK
+        case _:
+            return values
+
+
+def userinfo(url: str) -> str:
+    """Return the user name and password in `url`, as written; "" if there are none."""
+    found = _USERINFO.search(url)
+    return found[0].removesuffix("@") if found else ""
+
+
+def mask_options(values: Any, name: str = "") -> Any:
+    """Return the options of a plug-in with every text masked whose name is a secret's, and with no user in a URL.
+
+    A text such as ``{password}`` is shown: it names a secret, and holds none.
+    """
+    match values:
+        case Mapping():
+            return {inner: mask_options(item, inner) for inner, item in values.items()}
+        case list() | tuple():
+            return [mask_options(item, name) for item in values]
+        case str() if is_secret_name(name) and not _ONLY_A_PLACE.fullmatch(values):
+            return MASK
+        case str():
+            return mask_text(values)
         case _:
             return values
 

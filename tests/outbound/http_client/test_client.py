@@ -7,7 +7,6 @@ import socket
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ import uvloop
 from certificates import Certificates, written_to
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted, stopping_over_tls
 
-from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
+from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader
 from tidegate.outbound.http_client.client import HttpClient
 from tidegate.outbound.http_client.connecting import NewConnection, connected
@@ -54,11 +53,11 @@ async def new_client() -> AsyncIterator[NewClient]:
 
 
 async def get(client: HttpClient) -> bytes:
-    return bytes(await client.fetch("GET", client.url, credentials=await client.credentials()))
+    return bytes(await client.fetch("GET", client.url, credentials={}))
 
 
 async def post(client: HttpClient) -> bytes:
-    return bytes(await client.fetch("POST", client.url, b"{}", credentials=await client.credentials()))
+    return bytes(await client.fetch("POST", client.url, b"{}", credentials={}))
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -131,18 +130,6 @@ class TestARequest:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         async with scripted(answering(GOOD)) as server:
             assert await get(new_client(server.url)) == b"{}"
-
-    async def test_carries_the_token_as_it_is_now(self, new_client: NewClient, tmp_path: Path) -> None:
-        token = tmp_path / "token"
-        async with scripted(answering(GOOD)) as server:
-            client = new_client(server.url, bearer_token_file=token, headers={"authorization": "Custom 1"})
-            with pytest.raises(NoCredentials, match="No such file"):
-                await get(client)
-            token.write_text("one")
-            await get(client)
-            token.write_text("two")
-            await get(client)
-        assert [request.headers["authorization"] for request in server.requests] == ["Bearer one", "Bearer two"]
 
     async def test_has_a_length_of_its_own_whatever_is_configured(self, new_client: NewClient) -> None:
         async with scripted(answering(GOOD)) as server:

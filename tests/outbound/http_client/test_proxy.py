@@ -268,4 +268,4 @@ def test_a_socket_has_no_proxy() -> None:
 
 
 def test_the_password_is_not_shown() -> None:
-    assert "secret" not in repr(HttpOptions(url="http://h", proxy="http://u:secret@p:1"))
+    assert "p4ss" not in repr(HttpOptions(url="http://h", proxy="http://u:p4ss@p:1"))

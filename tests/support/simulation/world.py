@@ -158,6 +158,7 @@ class _World:
         pollers = []
         for planned in wanted.backends:
             name = planned.name
+            assert planned.endpoint.http is not None, "no plug-in is simulated"
             real = JsonRpcBackend(
                 HttpOptions(url=planned.endpoint.http.url),
                 wall_clock=clock.wall,

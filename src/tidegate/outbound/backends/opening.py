@@ -1,62 +1,95 @@
 """Makes a backend from what the plan says about it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Literal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import msgspec
 
+from tidegate.backends import installed
 from tidegate.errors import ConfigError
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, RpcBackend, RpcOptions
-from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.http_client import Authorization
-from tidegate.ports import Backend
+from tidegate.outbound.backends.plugged import PluginBackend, PluginOptions
+from tidegate.outbound.backends.rpc_messages import Version
+from tidegate.outbound.backends.secrets import CredentialsReader, places
+from tidegate.outbound.http_client import tls_context
+from tidegate.ports import Backend, Clock
 from tidegate.runtime.exchange import close
+from tidegate.secret_place import SecretPlace
 
 
 class BackendEndpoint(msgspec.Struct, frozen=True):
-    """How to connect to the backend `name`: its protocol, and the options of the connections under it."""
+    """How to connect to the backend `name`: its protocol, and the options of the connections or of the plug-in.
+
+    `version` is that of JSON-RPC requests over HTTP. `RpcOptions` have their own.
+    """
 
     name: str
-    protocol: Literal["jsonrpc", "http"]
-    options: HttpOptions | RpcOptions
+    protocol: str
+    options: HttpOptions | RpcOptions | PluginOptions
+    version: Version = "2.0"
 
     @property
-    def http(self) -> HttpOptions:
-        """How its server is reached, and with which credentials."""
-        return self.options.http if isinstance(self.options, RpcOptions) else self.options
+    def http(self) -> HttpOptions | None:
+        """How its server is reached, and with which credentials; None if a plug-in knows that."""
+        match self.options:
+            case RpcOptions(http=http):
+                return http
+            case HttpOptions():
+                return self.options
+        return None
+
+    @property
+    def places(self) -> Mapping[str, SecretPlace]:
+        """Where its secrets are."""
+        match self.options:
+            case PluginOptions(secrets=secrets):
+                return secrets
+            case RpcOptions(http=http) | (HttpOptions() as http):
+                return places(http)
 
 
 @asynccontextmanager
-async def opened(endpoint: BackendEndpoint) -> AsyncIterator[Backend]:
+async def opened(endpoint: BackendEndpoint, clock: Clock) -> AsyncIterator[Backend]:
     """Yield the backend, and close its connections when the context ends. Raises as `made` does."""
-    backend = made(endpoint)
+    backend = made(endpoint, clock)
     try:
         yield backend
     finally:
         await close(backend, endpoint.name)
 
 
-def made(endpoint: BackendEndpoint) -> Backend:
+def made(endpoint: BackendEndpoint, clock: Clock) -> Backend:
     """Make the backend; the caller closes it. Reads files. Raises `ConfigError`, which names the setting at fault."""
+    with _named(endpoint):
+        if isinstance(endpoint.options, PluginOptions):
+            plugin, tls = installed.plugin(endpoint.protocol), partial(tls_context, endpoint.options)
+            return PluginBackend(endpoint.name, plugin, endpoint.options, clock=clock, tls=tls)
+        return _built_in(endpoint.protocol, endpoint.options, endpoint.version)
+
+
+def examine(endpoint: BackendEndpoint) -> None:
+    """Raise `ConfigError` for what `made` would refuse. Reads files, but lets no plug-in open a backend."""
+    with _named(endpoint):
+        if not isinstance(endpoint.options, PluginOptions):
+            _built_in(endpoint.protocol, endpoint.options, endpoint.version)
+            return
+        installed.plugin(endpoint.protocol)
+        tls_context(endpoint.options)
+
+
+def _built_in(protocol: str, options: HttpOptions | RpcOptions, version: Version) -> Backend:
+    if isinstance(options, RpcOptions):
+        return RpcBackend(options, CredentialsReader(options.http).read)
+    return JsonRpcBackend(options, version=version) if protocol == "jsonrpc" else HttpJsonBackend(options)
+
+
+@contextmanager
+def _named(endpoint: BackendEndpoint) -> Iterator[None]:
+    """Put the name of the backend in front of the settings in a `ConfigError`."""
     try:
-        match endpoint.protocol, endpoint.options:
-            case _, RpcOptions() as options:
-                return RpcBackend(options, _credentials(options.http))
-            case "jsonrpc", HttpOptions() as options:
-                return JsonRpcBackend(options)
-            case "http", HttpOptions() as options:
-                return HttpJsonBackend(options)
+        yield
     except ConfigError as error:
         settings = f"backends.{endpoint.name}"
         problems = [msgspec.structs.replace(each, path=f"{settings}.{each.path}") for each in error.problems]
         raise ConfigError(problems) from error
-
-
-def _credentials(options: HttpOptions) -> Callable[[], Awaitable[Credentials]]:
-    authorization = Authorization(options)
-
-    async def read() -> Credentials:
-        return Credentials(headers=await authorization.headers())
-
-    return read

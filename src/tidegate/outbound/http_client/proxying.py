@@ -42,5 +42,5 @@ def proxy_authorization(proxy: str) -> str | None:
 def basic(user: str, password: str) -> str:
     """Return the value of a header for basic authentication. Raises `ValueError` for a colon in the user."""
     if ":" in user:
-        raise ValueError("expected a user without a colon, got one with a colon")
+        raise ValueError("expected a user name without a colon, got one with a colon")
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
