@@ -13,13 +13,14 @@ from unprivileged import unprivileged
 
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.call import Reading
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.shaping import Shape
 from tidegate.errors import DeadlineExceeded, ErrorCode
-from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.outbound.clock import SystemClock
-from tidegate.ports import Call
+from tidegate.ports import AsCsv, AsPrometheus, AsText, Backend, Call, HttpRequest
 from tidegate.runtime.exchange import Prepared, close, exchange, prepare
 from tidegate.verify.faultproxy import FAULTS, FaultProxy, fault_from
 
@@ -53,7 +54,7 @@ def table_rows(heading: str) -> list[Row]:
 
 ROWS = [
     row
-    for heading in ("Faults of the transport", "Answers of HTTP", "Answers of JSON-RPC")
+    for heading in ("Faults of the transport", "Answers of HTTP", "Answers of JSON-RPC", "Answers that are no JSON")
     for row in table_rows(heading)
 ]
 
@@ -127,7 +128,7 @@ async def through_the_proxy(row: Row, upstream: str) -> msgspec.Raw | BaseExcept
 
 
 async def ended(
-    backend: JsonRpcBackend, calls: Sequence[Call] = (Call("system.status"),), *, timeout_s: float = 30.0
+    backend: Backend, calls: Sequence[Call] = (Call("system.status"),), *, timeout_s: float = 30.0
 ) -> msgspec.Raw | BaseException:
     """What the first of `calls` ends with."""
     try:
@@ -235,6 +236,20 @@ def saying(answer: bytes) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseE
     return made
 
 
+def reading(reading: Reading, body: bytes) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]:
+    """What a call ends with whose answer is `body`, and is read so."""
+
+    async def made(_: str, __: Path) -> msgspec.Raw | BaseException:
+        headers = "Content-Type: text/html\r\n" if body.startswith(b"<") else ""
+        async with scripted(answering(http_response(body, headers=headers))) as server:
+            backend = HttpJsonBackend(HttpOptions(server.url))
+            result = await ended(backend, [Call("p", http=HttpRequest(reading=reading))])
+            await backend.aclose()
+            return result
+
+    return made
+
+
 async def once(options: HttpOptions, *, timeout_s: float = 30.0) -> msgspec.Raw | BaseException:
     backend = JsonRpcBackend(options)
     try:
@@ -263,6 +278,11 @@ MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Ou
     "an error that comes with a status other than 2xx, as aria2's do": (
         saying(http_response(b'{"id":1,"error":{"code":1,"message":"Unauthorized"}}', status="400 Bad Request"))
     ),
+    "a page instead of metrics, also if none of the wanted ones were in it": reading(AsPrometheus(("a",)), b"<p>\nb 1"),
+    "a page instead of CSV": reading(AsCsv(), b"<p>"),
+    "a line of CSV with more or fewer values than there are names": reading(AsCsv(), b"a,b\n1"),
+    "bytes that are not in the charset of the answer": reading(AsText("(?P<a>b)"), b"\xff"),
+    "a text in which the pattern finds nothing, or searches for more than 25 ms": reading(AsText("(?P<a>b)"), b"a"),
     "data longer than `event_bytes`": too_long,
     "nothing at the source's `select` or `items`, or a key twice": nothing_there,
 }
