@@ -216,7 +216,7 @@ async def once(options: HttpOptions) -> msgspec.Raw | BaseException:
 MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Outcome]]] = {
     "its name cannot be resolved": no_such_name,
     "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
-    "`bearer_token_file` cannot be read": no_credentials,
+    "a secret, or `bearer_token_file`, cannot be read": no_credentials,
     "an answer that breaks HTTP: a header line without a colon, `Content-Length` twice, a bad chunk size": (
         saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}")
     ),
