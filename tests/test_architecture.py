@@ -36,6 +36,7 @@ LEAVES = (
     "files",
     "database",
     "token_file",
+    "secret_place",
     "backoff",
     "loopback",
     "signals",

@@ -27,7 +27,7 @@ from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.plan import changes, making, plan
+from tidegate.plan import asking, changes, making, plan
 
 PARTS: Final = {
     "Admissions": (app, "Admissions"),
@@ -159,15 +159,17 @@ KEYS: Final[dict[str, Wired]] = {
     "history.bytes": at(777, "Gateway.options.history_bytes"),
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.socket": at("new", "Backend.options.socket"),
+    "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
     "backends.*.protocol": Wired(
         "http",
         {
             "Backend.kind": "HttpJsonBackend",
+            "Backend.version": GONE,
             "Poller.plan.sources.0.call.http": USUAL_REQUEST,
             "Poller.plan.sources.1.call.http": USUAL_REQUEST,
         },
     ),
-    "backends.*.jsonrpc": at("1.0", "Backend.options.version", given=WEBSOCKET),
+    "backends.*.jsonrpc": at("1.0", "Backend.version"),
     "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
     "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
     "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
@@ -193,6 +195,14 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.retry_s": at(7.5, "Poller.plan.retry_s"),
     "backends.*.retry_after_max_s": at(7.5, "Poller.plan.policy.retry_after_max_s"),
     "backends.*.headers": at({"X-Api-Key": "k"}, "Backend.options.headers"),
+    "backends.*.secrets": at(
+        {"k_file": "new", "v_env": "V"},
+        "Backend.options.secrets",
+        as_={
+            "k": {"setting": "secrets.k_file", "file": "new", "variable": None, "is_token": False},
+            "v": {"setting": "secrets.v_env", "file": None, "variable": "V", "is_token": False},
+        },
+    ),
     "backends.*.bearer_token_file": at("new", "Backend.options.bearer_token_file"),
     "backends.*.ca_file": at("new", "Backend.options.ca_file"),
     "backends.*.client_cert_file": at("new", "Backend.options.client_cert_file"),
@@ -223,6 +233,26 @@ KEYS: Final[dict[str, Wired]] = {
         HTTP,
     ),
     "sources.*.success_statuses": at([503], "Poller.plan.sources.0.call.http.success_statuses", given=HTTP),
+    "sources.*.format": Wired(
+        "csv",
+        {
+            "Poller.plan.sources.0.call.http.headers": GONE,
+            "Poller.plan.sources.0.call.http.headers.Accept": asking.USUAL_ACCEPT["csv"],
+            "Poller.plan.sources.0.call.http.reading": {"delimiter": ","},
+        },
+        HTTP,
+    ),
+    "sources.*.match": at(
+        ["m"], "Poller.plan.sources.0.call.http.reading.match", given=HTTP | {"sources.s.format": "prometheus"}
+    ),
+    "sources.*.delimiter": at(
+        ";", "Poller.plan.sources.0.call.http.reading.delimiter", given=HTTP | {"sources.s.format": "csv"}
+    ),
+    "sources.*.pattern": at(
+        "(?P<b>x)",
+        "Poller.plan.sources.0.call.http.reading.pattern",
+        given=HTTP | {"sources.s.format": "text", "sources.s.pattern": "(?P<a>x)"},
+    ),
     "sources.*.params": at({"of": [1]}, "Poller.plan.sources.0.call.params", as_='{"of":[1]}'),
     "sources.*.interval_s": Wired(
         7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
@@ -338,6 +368,7 @@ PLANNED: Final = {
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
+    "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
     "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
@@ -367,6 +398,11 @@ REPLACED: Final = {
     "backends.*.protocol": {
         "backends.b.endpoint.protocol",
         *(f"backends.b.polling.sources.{source}.call.http{end}" for source in "st" for end in ("", ".")),
+    },
+    "sources.*.format": {
+        "backends.b.polling.sources.s.call.http.headers",
+        "backends.b.polling.sources.s.call.http.reading",
+        "backends.b.polling.sources.s.call.http.reading.",
     },
     "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},
@@ -485,7 +521,7 @@ class Notes:
                 return value.name
             case random.Random() | SystemClock() | MemoryBus() | functools.partial():
                 return type(value).__name__
-            case types.FunctionType() | types.BuiltinFunctionType():
+            case types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
         raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
 

@@ -88,7 +88,7 @@ def test_importing_the_client_loads_its_packages_and_nothing_else(client_only: P
     loaded = json.loads(ended.stdout)
     assert {name.partition(".")[0] for name in loaded} == CLIENT | {"tidegate"}
     ours = {".".join(name.split(".")[:2]) for name in loaded if name.startswith("tidegate")}
-    assert ours <= {"tidegate", "tidegate.client", "tidegate.errors", "tidegate.loopback", "tidegate.backoff"}
+    assert ours <= {"tidegate", *(f"tidegate.{name}" for name in ("client", "codes", "errors", "loopback", "backoff"))}
 
 
 async def test_a_client_alone_follows_publishes_and_asks_a_real_gateway(client_only: PartlyInstalled) -> None:

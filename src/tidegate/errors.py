@@ -199,11 +199,17 @@ class DeadlineExceeded(BackendError):
 
 
 class HttpStatus(BackendError):
-    """An HTTP status that is not a success. `retry_after_s` is respected only for status 429 and 503."""
+    """An HTTP status that is not a success. `retry_after_s` is respected only for status 429 and 503.
 
-    def __init__(self, status: int, message: str, *, retry_after_s: float | None = None) -> None:
+    `location` is where a redirect leads, without secrets, if the answer says so.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, retry_after_s: float | None = None, location: str | None = None
+    ) -> None:
         self.status = status
         self.retry_after_s = retry_after_s
+        self.location = location
         self.code = ErrorCode.RPC_AUTH if status in {401, 403} else ErrorCode.RPC_HTTP_STATUS
         super().__init__(message)
 

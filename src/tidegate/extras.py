@@ -20,6 +20,7 @@ PACKAGES = {
         "litestar",
         "multidict",
         "prometheus_client",
+        "regex",
         "structlog",
         "uvloop",
         "yarl",

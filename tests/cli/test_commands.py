@@ -17,6 +17,7 @@ from tidegate.cli import configuring, main, serving
 from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
 from tidegate.cli.following import Following
 from tidegate.config import EXAMPLE
+from tidegate.config.recipes import recipe, recipes
 from tidegate.errors import ConfigError
 
 
@@ -289,3 +290,45 @@ def test_a_port_that_is_taken_is_named() -> None:
 
         with pytest.raises(serving.CannotListen, match=f"port {server.server_port}: Address already in use"):
             asyncio.run(enter())
+
+
+class TestRecipes:
+    def test_one_is_written_as_it_is_and_the_next_steps_are_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["config", "init", "--for", "aria2"]) == 0
+        assert Path("tidegate.toml").read_text() == recipe("aria2")
+        first, *steps = capsys.readouterr().out.splitlines()
+        assert first.startswith("tidegate.toml written. aria2: ")
+        assert [step.partition(".")[0] for step in steps] == ["1", "2", "3", "4"]
+        assert "http://127.0.0.1:6800/jsonrpc" in steps[0]
+        assert "umask 077" in steps[1]
+        assert "`tidegate doctor --config tidegate.toml`" in steps[2]
+
+    def test_the_secret_is_to_be_written_beside_the_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("a b").mkdir()
+        secret = next(iter(tomllib.loads(recipe("aria2"))["backends"]["aria2"]["secrets"].values()))
+        assert main(["config", "init", "a b/c.toml", "--for", "aria2"]) == 0
+        assert f"cat >'a b/{secret}'" in capsys.readouterr().out
+
+    def test_no_file_is_overwritten(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("tidegate.toml").write_text("mine")
+        assert main(["config", "init", "--for", "aria2"]) == 1
+        assert "already exists" in capsys.readouterr().err
+        assert Path("tidegate.toml").read_text() == "mine"
+
+    @pytest.mark.parametrize(
+        ("name", "guess"), [("ariaa2", "'aria2'"), ("Prometeus", "'prometheus'"), ("../aria2", "'aria2'"), ("zzz", "")]
+    )
+    def test_an_unknown_one_is_refused_with_the_nearest_and_all(
+        self, name: str, guess: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["config", "init", "--for", name]) == 2
+        error = capsys.readouterr().err
+        assert (f"did you mean {guess}?" in error) == bool(guess)
+        assert ", ".join(recipes()) in error
+        assert not Path("tidegate.toml").exists()
+
+    def test_all_are_listed_with_what_they_are_for(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["config", "recipes"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == list(recipes())
+        assert lines[0].split(None, 1)[1] == recipes()["aria2"]

@@ -40,11 +40,14 @@ def written(text: str) -> Path:
     return path
 
 
+KEYED = '[backends.b]\nsecrets = { k_env = "HOME" }\n'
 BACKEND = '[backends.b]\nurl = "https://127.0.0.1:1"\n'
 REFUSED = {
     "backends.b.ca_file": BACKEND + 'ca_file = "empty"',
     "backends.b.client_cert_file": BACKEND + 'client_cert_file = "empty"\nclient_key_file = "empty"',
     "backends.b.bearer_token_file": BACKEND + 'bearer_token_file = "empty"',
+    "backends.b.secrets.k_file": BACKEND + 'secrets = { k_file = "empty" }',
+    "backends.b.secrets.k_env": BACKEND + 'secrets = { k_env = "NO_SUCH_VARIABLE" }',
     "backends.b.url": '[backends.b]\nurl = "http://a%3Ab:pw@h"',
     "server.tls_cert_file": 'tls_cert_file = "empty"\ntls_key_file = "empty"',
     "auth.tokens[0].token_file": '[auth]\nmode = "token"\n[[auth.tokens]]\ntoken_file = "empty"',
@@ -151,6 +154,7 @@ def test_files_that_others_may_read_are_warned_of(mode: int) -> None:
     for text, setting in {
         TOKENS + 'token_file = "t"': "auth.tokens[0].token_file",
         BACKEND + 'bearer_token_file = "t"': "backends.b.bearer_token_file",
+        BACKEND + 'secrets = { k_file = "t" }': "backends.b.secrets.k_file",
         BACKEND + 'client_cert_file = "t"\nclient_key_file = "t"': "backends.b.client_key_file",
         'tls_cert_file = "t"\ntls_key_file = "t"': "server.tls_key_file",
         '[auth]\nmode = "jwt"\n[auth.jwt]\nalgorithms = ["HS256"]\nsecret_file = "s"': "auth.jwt.secret_file",
@@ -165,12 +169,24 @@ def test_files_that_others_may_read_are_warned_of(mode: int) -> None:
         ('[backends.b]\nurl = "http://u:p@h"', True),
         ('[backends.b]\nurl = "http://h"\nheaders = { X-Api-Key = "k" }', True),
         ('[backends.b]\nurl = "http://h"\nheaders = { Accept = "a" }', False),
+        ('[backends.b]\nurl = "http://token@h"', True),
+        (KEYED + 'url = "http://u:{k}@h/?api_key={k}"\nheaders = { X-Api-Key = "Token {k}" }', False),
+        (KEYED + 'url = "http://u:x{k}@h"', True),
+        (KEYED + 'url = "http://h"\nheaders = { X-Api-Key = "abc{k}" }', True),
         ("", False),
     ],
 )
 def test_a_configuration_that_holds_secrets_itself_is_such_a_file(text: str, warned: bool) -> None:
     assert [caution.setting for caution in cautions(text, mode=0o644)] == ["tidegate.toml"] * warned
     assert cautions(text, mode=0o600) == []
+
+
+def test_names_in_braces_that_are_no_secrets_are_warned_of() -> None:
+    text = KEYED + 'url = "http://h/{x}"\n[sources."s.t"]\nbackend = "b"\nmethod = "m{k}"\nparams = { a = ["{y}"] }'
+    found = cautions(text)
+    assert [caution.setting for caution in found] == ["backends.b.url", 'sources."s.t".params']
+    assert [caution.found for caution in found] == ["{x} is sent as it is", "{y} is sent as it is"]
+    assert cautions(text.replace(KEYED, "[backends.b]\n")) == []
 
 
 SOURCE = '[sources.s]\nbackend = "b"\nmethod = "m"\n'

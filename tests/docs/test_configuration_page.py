@@ -144,11 +144,13 @@ def test_the_variables_of_the_command_line_are_named() -> None:
 
 
 def test_its_examples_load(tmp_path: Path) -> None:
-    example, lasting = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    (tmp_path / "token").write_text("t")
+    example, *others = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    for name in ("token", "syncthing.key", "truenas.key"):
+        (tmp_path / name).write_text("t")
     (tmp_path / "tidegate.toml").write_text(example)
     config = load(tmp_path / "tidegate.toml", environ={})
     assert list(config.sources) == ["nas.status", "nas.disk"]
     assert config.auth.tokens[0].token_file == str(tmp_path / "token")
-    (tmp_path / "tidegate.toml").write_text(lasting)
-    assert list(load(tmp_path / "tidegate.toml", environ={}).sources) == ["truenas.app"]
+    for other in others:
+        (tmp_path / "tidegate.toml").write_text(other)
+        assert load(tmp_path / "tidegate.toml", environ={}).backends

@@ -12,6 +12,7 @@ import pytest
 
 from tidegate.config import EXAMPLE, Config, demo_config, from_document, load
 from tidegate.outbound.auth.opening import ListedTokens
+from tidegate.outbound.backends import RpcOptions
 from tidegate.plan import changes, plan
 from tidegate.ports import Call, HttpRequest
 
@@ -176,6 +177,14 @@ def test_what_a_source_of_a_http_backend_sends(
     }
     call = plan(from_document(document, environ={})).backends[0].polling.sources[0].call
     assert call == Call("p", http=HttpRequest(verb=verb, headers=headers, body=body))
+
+
+@pytest.mark.parametrize("url", ["http://b:1", "ws://b:1", "unix:///b"])
+def test_the_version_of_json_rpc_reaches_whatever_speaks_it(url: str) -> None:
+    config = from_document({"backends": {"b": {"url": url, "jsonrpc": "1.0"}}}, environ={})
+    endpoint = plan(config).backends[0].endpoint
+    options = endpoint.options
+    assert (options.version if isinstance(options, RpcOptions) else endpoint.version) == "1.0"
 
 
 def open_periods(*intervals: float, **rules: float) -> tuple[float, float]:

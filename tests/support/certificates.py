@@ -3,6 +3,7 @@
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +17,23 @@ _Signer = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority and what it has signed, as PEM files; `other_ca` has signed none of it."""
+    """An authority and what it has signed, as PEM files; `other_ca` has signed none of it.
+
+    `server` is for 127.0.0.1, and `named` for the name ``nas.test`` alone.
+    """
 
     ca: Path
     other_ca: Path
     server: Path
+    named: Path
     client: Path
     client_cert: Path
     client_key: Path
     locked_key: Path
 
-    def server_side(self, *, ask_client: bool = False) -> ssl.SSLContext:
+    def server_side(self, *, ask_client: bool = False, named: bool = False) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.server)
+        context.load_cert_chain(self.named if named else self.server)
         if ask_client:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.ca)
@@ -45,11 +50,13 @@ def written_to(folder: Path) -> Certificates:
 
     authority = _certificate("An authority", issuer=None)
     server_key, server = _certificate("127.0.0.1", issuer=authority)
+    named_key, named = _certificate("nas.test", issuer=authority, names=[x509.DNSName("nas.test")])
     client_key, client = _certificate("gateway", issuer=authority)
     return Certificates(
         ca=written("ca.pem", _pem(authority[1])),
         other_ca=written("other.pem", _pem(_certificate("Another authority", issuer=None)[1])),
         server=written("server.pem", _pem(server), _key_pem(server_key)),
+        named=written("named.pem", _pem(named), _key_pem(named_key)),
         client=written("client.pem", _pem(client), _key_pem(client_key)),
         client_cert=written("client.crt", _pem(client)),
         client_key=written("client.key", _key_pem(client_key)),
@@ -57,11 +64,13 @@ def written_to(folder: Path) -> Certificates:
     )
 
 
-def _certificate(name: str, *, issuer: _Signer | None) -> _Signer:
+_HERE = (x509.IPAddress(ipaddress.ip_address("127.0.0.1")),)
+
+
+def _certificate(name: str, *, issuer: _Signer | None, names: Sequence[x509.GeneralName] = _HERE) -> _Signer:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -71,7 +80,7 @@ def _certificate(name: str, *, issuer: _Signer | None) -> _Signer:
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(address, critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
     return key, builder.sign(issuer[0] if issuer else key, hashes.SHA256())
 

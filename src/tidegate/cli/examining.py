@@ -5,62 +5,32 @@ once.
 """
 
 import asyncio
-import enum
 import fcntl
 import os
 import resource
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
 from tidegate.cli import preflight
+from tidegate.cli.examining_backends import examined_backends
+from tidegate.cli.findings import Finding, Level
 from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.access.authority import is_unspecified
-from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.polling.outcome import Fault
-from tidegate.errors import AccessRefused, ConfigError, ErrorCode, Unreachable
+from tidegate.errors import AccessRefused, ConfigError, Unreachable
 from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
-from tidegate.outbound.backends.opening import opened
-from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import LOCK, obstacle
-from tidegate.plan import Plan, PlannedBackend, plan
-from tidegate.ports import Backend
-from tidegate.printable import printable
-from tidegate.runtime.exchange import exchange, prepare
-
-CLOCK = SystemClock()
+from tidegate.plan import Plan, plan
 
 SPARE_FILES = 100
 """Open files that the gateway needs besides clients: listener, store, logs, and connections to backends."""
 
 LOW_DISK_BYTES = 100_000_000
 """Free space below which to warn. The store itself is far smaller; a nearly full disk is the problem."""
-
-
-class Level(enum.StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """The result of one check: what was checked, what was found, and how to fix it."""
-
-    level: Level
-    what: str
-    found: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        lines = [f"{self.level:<4}  {self.what}: {printable(self.found)}"]
-        return "\n      → ".join([*lines, printable(self.remedy)] if self.remedy else lines)
 
 
 async def examine(stopped: asyncio.Event, *, config_file: Path | None, url: str | None) -> int:
@@ -108,9 +78,8 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     if engine_port is not None:
         yield Finding(Level.OK, "backend engine", "started beside the gateway")
         return
-    for backend in wanted.backends:
-        async for finding in _backend(backend):
-            yield finding
+    async for finding in examined_backends(config, wanted.backends):
+        yield finding
 
 
 def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[Finding]:
@@ -218,70 +187,3 @@ def _is_locked(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-async def _backend(wanted: PlannedBackend) -> AsyncIterator[Finding]:
-    """Poll the sources of a backend one by one, and stop if the backend does not answer at all.
-
-    If `batch` is set and every source succeeds alone, also poll all of them in one batch.
-    """
-    plan, what = wanted.polling, f"backend {wanted.name}"
-    if problems := preflight.backend_problems(wanted):
-        for problem in problems:
-            yield Finding(Level.FAIL, what, str(problem), f"correct it in [backends.{wanted.name}]")
-        return
-    slowest_s, good = 0.0, 0
-    async with opened(wanted.endpoint, CLOCK) as backend:
-        for source in plan.sources:
-            fault, elapsed_s = await _polled(backend, plan, source)
-            slowest_s = max(slowest_s, elapsed_s)
-            good += fault is None
-            if fault is not None:
-                yield _faulty(what, source, fault)
-            if fault is not None and fault.code in {ErrorCode.RPC_DISCONNECT, ErrorCode.RPC_TIMEOUT}:
-                return
-        if plan.batch and good == len(plan.sources) > 1:
-            for finding in await _in_a_batch(backend, plan, what):
-                yield finding
-    if not plan.sources:
-        yield Finding(Level.WARN, what, "no source asks it anything", "name it as `backend` of a source, or remove it")
-    elif good:
-        yield Finding(
-            Level.OK, what, f"{good} of {len(plan.sources)} source(s) answered well, within {slowest_s:.3f} s"
-        )
-
-
-async def _in_a_batch(backend: Backend, plan: BackendPlan, what: str) -> list[Finding]:
-    """Poll all sources in one batch. Return the faults that occur only in a batch."""
-    prepared = await prepare(backend, plan, CLOCK)
-    if isinstance(prepared, Fault):
-        return [_faulty(what, source, prepared) for source in plan.sources]
-    outcomes = await exchange(prepared, plan, plan.sources, CLOCK)
-    remedy = f"set backends.{plan.name}.batch = false: alone, each source is answered well"
-    return [
-        Finding(Level.FAIL, what, f"{source.spec.type}, in a batch: {outcome.code}, {outcome.message}", remedy)
-        for source, (outcome, _) in zip(plan.sources, outcomes, strict=True)
-        if isinstance(outcome, Fault)
-    ]
-
-
-async def _polled(backend: Backend, plan: BackendPlan, source: SourcePlan) -> tuple[Fault | None, float]:
-    """Poll one source. Return the fault, if any, and the seconds that it took."""
-    began = time.monotonic()
-    prepared = await prepare(backend, plan, CLOCK)
-    if isinstance(prepared, Fault):
-        return prepared, time.monotonic() - began
-    [(outcome, _)] = await exchange(prepared, plan, [source], CLOCK)
-    return outcome if isinstance(outcome, Fault) else None, time.monotonic() - began
-
-
-def _faulty(what: str, source: SourcePlan, fault: Fault) -> Finding:
-    name, event_type = source.spec.backend, source.spec.type
-    remedy = {
-        ErrorCode.RPC_DISCONNECT: f"start it, or correct backends.{name}.url",
-        ErrorCode.RPC_TIMEOUT: f"find out why it takes so long, or raise backends.{name}.timeout_s",
-        ErrorCode.RPC_AUTH: f"correct backends.{name}.bearer_token_file or its headers",
-        ErrorCode.RPC_HTTP_STATUS: f"correct backends.{name}.url, or the source's method",
-        ErrorCode.RPC_APPLICATION_ERROR: "correct the source's method or params",
-    }.get(fault.code, f"correct backends.{name}.protocol, or the source's select, items and key")
-    return Finding(Level.FAIL, what, f"{event_type}: {fault.code}, {fault.message}", remedy)

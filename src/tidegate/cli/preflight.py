@@ -12,7 +12,9 @@ import msgspec
 
 from tidegate import files
 from tidegate.config import BackendConfig, Config
-from tidegate.core.masking import is_secret_name, mask_text
+from tidegate.config.reader import dotted
+from tidegate.core.masking import is_secret_name, mask_text, userinfo
+from tidegate.core.templates import filled, masked, names
 from tidegate.errors import ConfigError, Problem
 from tidegate.outbound.auth import TokenFile, token_text
 from tidegate.outbound.auth import opening as authentication
@@ -20,6 +22,8 @@ from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.store_sqlite import obstacle
 from tidegate.parts import tls_context
 from tidegate.plan import Plan, PlannedBackend
+from tidegate.secret import MASK
+from tidegate.secret_place import read as read_secret
 
 TOKEN_CHARACTERS = 16
 """The shortest token without a warning. A shorter one could be guessed."""
@@ -62,13 +66,12 @@ def access_problems(plan: Plan) -> list[Problem]:
 
 
 def backend_problems(backend: PlannedBackend) -> list[Problem]:
-    """Return the problems with the address, the certificates and the token of `backend`."""
+    """Return the problems with the address, the certificates and the secrets of `backend`."""
     found = list(_refused(lambda: backends.examine(backend.endpoint)))
-    http = backend.endpoint.http
-    path = None if http is None else http.bearer_token_file
-    if path is not None:
-        file = TokenFile(path, f"backends.{backend.name}.bearer_token_file")
-        found += _refused(lambda: token_text(file))
+    for place in backend.endpoint.places.values():
+        secret = read_secret(place)
+        if isinstance(secret, Problem):
+            found.append(msgspec.structs.replace(secret, path=f"backends.{backend.name}.{secret.path}"))
     return found
 
 
@@ -90,7 +93,7 @@ def exposures(config: Config, file: Path | None) -> list[Caution]:
 
 def prices(config: Config, plan: Plan) -> list[Caution]:
     """Return the warnings about settings because of which data may be stale for long, or lost."""
-    return [*_long_open_periods(config, plan), *_forgotten_values(config)]
+    return [*_long_open_periods(config, plan), *_forgotten_values(config), *_literal_braces(config)]
 
 
 def _refused(make: Callable[[], object]) -> Iterator[Problem]:
@@ -146,6 +149,21 @@ def _forgotten_values(config: Config) -> Iterator[Caution]:
         yield Caution("server.state_dir", found, "set it to a directory that outlives the gateway")
 
 
+def _literal_braces(config: Config) -> Iterator[Caution]:
+    """Yield a warning for each text with a name in braces that is no secret of its backend, though that has some."""
+    for name, backend in config.backends.items():
+        texts: dict[str, object] = {f"backends.{name}.url": backend.url}
+        for event_type, source in config.sources.items():
+            if source.backend == name:
+                of_source = {key: getattr(source, key) for key in ("method", "path", "params", "body")}
+                texts |= {dotted(("sources", event_type, key)): value for key, value in of_source.items()}
+        for setting, text in texts.items():
+            unknown = next((each for each in names(text) if each not in backend.secret_names), None)
+            if backend.secrets and unknown is not None:
+                remedy = f"name it in [backends.{name}.secrets], if it stands for a secret"
+                yield Caution(setting, f"{{{unknown}}} is sent as it is", remedy)
+
+
 def _secret_files(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the settings that name a file with a secret, each with the path of the file."""
     named: dict[str, str | None] = {"server.tls_key_file": config.server.tls_key_file}
@@ -156,6 +174,9 @@ def _secret_files(config: Config) -> Iterator[tuple[str, str]]:
     for name, backend in config.backends.items():
         named[f"backends.{name}.bearer_token_file"] = backend.bearer_token_file
         named[f"backends.{name}.client_key_file"] = backend.client_key_file
+        for key, place in backend.secrets.items():
+            if key.endswith("_file"):
+                named[f"backends.{name}.secrets.{key}"] = place
     yield from ((setting, path) for setting, path in named.items() if path is not None)
 
 
@@ -167,4 +188,10 @@ def _holds_secrets(config: Config) -> bool:
 
 
 def _carries_credentials(backend: BackendConfig) -> bool:
-    return mask_text(backend.url) != backend.url or any(map(is_secret_name, backend.headers))
+    known = backend.secret_names
+    user, colon, password = userinfo(backend.url).partition(":")
+    url = backend.url.replace(f"{user}{colon}{password}@", "")
+    url = filled(url, lambda name: "" if name in known else None)
+    texts = [value for name, value in backend.headers.items() if is_secret_name(name)]
+    texts += [password if colon else user]
+    return mask_text(url) != url or any(MASK in masked(text, known) for text in filter(None, texts))

@@ -7,12 +7,32 @@ from collections.abc import Iterator
 
 from tidegate.config.backends import BackendConfig, SourceConfig
 from tidegate.config.reader import Mistake, quoted
+from tidegate.text_pattern import compiled
 
-HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses")
+HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses", "format")
 """Keys that say how HTTP is spoken. JSON-RPC says that itself."""
+
+_OF_FORMATS = {"match": "prometheus", "delimiter": "csv", "pattern": "text"}
+"""Keys that belong to one format."""
 
 _UNTOUCHED = SourceConfig(backend="any")
 """A source in which every key but one has its default."""
+
+
+def of_format(source: SourceConfig) -> Iterator[Mistake]:
+    """Yield what is wrong with the keys about the format of an answer."""
+    for key, format_ in _OF_FORMATS.items():
+        if source.format != format_ and getattr(source, key) != getattr(_UNTOUCHED, key):
+            yield Mistake((key,), f'no such key, unless format = "{format_}"', "one")
+    if source.format == "text":
+        expected = r"a regular expression with named groups, such as (?P<name>\d+)"
+        try:
+            if source.pattern is None:
+                yield Mistake(("pattern",), f'{expected}, because format is "text"', "nothing")
+            else:
+                compiled(source.pattern)
+        except ValueError as exc:
+            yield Mistake(("pattern",), expected, str(exc))
 
 
 def of_asking(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]:

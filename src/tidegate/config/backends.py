@@ -79,6 +79,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
     `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
         wss, TLS is spoken over the socket.
+    `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
+        of `url`.
     `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
@@ -92,6 +94,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `retry_after_max_s`: Limit on the Retry-After of a 429 or 503, and on the pause after a 429 without one, in seconds;
         0 turns both off.
     `headers`: Headers sent with every request. With `Connection = "close"`, each call opens a new connection.
+    `secrets`: Where secrets are: NAME_file is a path, NAME_env a variable of the environment. `{NAME}` stands for the
+        secret in headers, url, method and params. Read anew for each request.
     `bearer_token_file`: File with a token that is sent as Authorization: Bearer.
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
@@ -102,6 +106,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
     url: formats.BackendUrl
     socket: formats.SocketPath | None = None
+    tls_name: formats.HostName | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
@@ -112,12 +117,18 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     retry_s: formats.RetrySeconds = 1.0
     retry_after_max_s: formats.SecondsOrZero = 300.0
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    secrets: dict[formats.SecretKey, formats.SecretPlace] = {}
     bearer_token_file: formats.FilePath | None = None
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
     session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The names that may stand in braces."""
+        return frozenset(key.rpartition("_")[0] for key in self.secrets)
 
     def public(self) -> dict[str, object]:
         return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
@@ -134,6 +145,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `verb`: HTTP method; default: POST with a body, else GET. It must change nothing there: a request may be repeated.
     `headers`: Headers of this request; they take precedence over those of the backend.
     `success_statuses`: HTTP statuses whose body is an answer; default: 2xx.
+    `format`: How the body of an http backend's answer is written: "json", "prometheus", "csv" or "text".
+    `match`: Names of the Prometheus metrics that are wanted, such as node_load1; default: all.
+    `delimiter`: The character between the values of CSV.
+    `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
@@ -161,6 +176,10 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     verb: formats.Verb | None = None
     headers: dict[formats.HeaderName, formats.HeaderValue] = {}
     success_statuses: tuple[formats.Status, ...] = ()
+    format: Literal["json", "prometheus", "csv", "text"] = "json"
+    match: tuple[formats.MetricName, ...] = ()
+    delimiter: formats.Delimiter = ","
+    pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False

@@ -68,6 +68,23 @@ interval_s = 5.0
 #headers = {}
 #success_statuses = [200, 503]     # default: 2xx
 
+# Answers that are no JSON. Everything else works on the JSON that is made of them.
+#[sources."machine.load"]
+#backend = "web"
+#path = "metrics"
+#format = "prometheus"             # a list of {name, labels, value}
+#match = ["node_load1"]            # names of metrics; default: all
+#[sources."proxy.server"]
+#backend = "web"
+#path = "stats;csv"
+#format = "csv"                    # a list of objects; their names are in the first line
+#delimiter = ","
+#[sources."web.connections"]
+#backend = "web"
+#path = "nginx_status"
+#format = "text"                   # an object, with what the named groups of the pattern match
+#pattern = 'Active connections: (?P<active>[0-9]+)'
+
 #[backends.web]
 #url = "http://127.0.0.1:9091"
 #protocol = "http"                 # HTTP requests, whose answers are data
@@ -76,6 +93,7 @@ interval_s = 5.0
 #[backends.other]
 #url = "https://status.example/rpc"
 #socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
+#tls_name = "status.example"       # the name its certificate must be for; default: the host in `url`
 #protocol = "jsonrpc"
 #jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0
@@ -86,6 +104,7 @@ interval_s = 5.0
 #retry_s = 1.0                     # repeat a failed poll after this, doubled with each failure; 0 waits for the next
 #retry_after_max_s = 300.0         # limit on the Retry-After of a 429 or 503
 #headers = {}
+#secrets = {}                      # { key_file = "key" }: then {key} is filled in headers, url, method and params
 #bearer_token_file = "bearer"      # relative paths are relative to this file
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"

@@ -16,12 +16,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.config.by_ending import ByEnding
 from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.shaping import check_pointer
+from tidegate.core.templates import SECRET_NAME
 from tidegate.core.topics import RESERVED_TYPES, check_event_type, check_pattern
 
 MAX_SECONDS = 31_536_000.0
 """Limit on durations: a year. A longer one is certainly a mistake, such as milliseconds."""
+
+SECRET_ENDINGS = ("_file", "_env")
+"""How a key ends that says where a secret is. Before it comes the name of the secret."""
 
 MAX_NESTING = 64
 """Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
@@ -123,12 +128,29 @@ def _is_token(text: str) -> bool:
     return bool(text) and text.isprintable() and not re.search(r"\s", text)
 
 
+def _is_secret_key(text: str) -> bool:
+    name = next((text.removesuffix(ending) for ending in SECRET_ENDINGS if text.endswith(ending)), "")
+    return bool(SECRET_NAME.fullmatch(name))
+
+
+def _is_variable(text: str) -> bool:
+    return bool(text) and "=" not in text and "\0" not in text
+
+
 def _is_retry(seconds: float) -> bool:
     return seconds == 0 or 0.1 <= seconds <= 60
 
 
 def _is_body(value: Any) -> bool:
     return isinstance(value, str) or _is_json(value)
+
+
+def _is_metric(text: str) -> bool:
+    return bool(text) and text.isprintable()
+
+
+def _is_delimiter(text: str) -> bool:
+    return len(text) == 1 and text not in {'"', "\r", "\n", " ", "\0"}
 
 
 def _is_json(value: Any) -> bool:
@@ -248,6 +270,11 @@ RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in fron
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
 TokenText = Annotated[str, _format("printable text without spaces", _is_token)]
+SecretKey = Annotated[
+    str, _format("NAME_file or NAME_env, with a name of letters, digits, '_' and '-' for the secret", _is_secret_key)
+]
+Variable = Annotated[str, _format("the name of a variable of the environment", _is_variable)]
+SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": FilePath, "_env": Variable})})]
 JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
@@ -258,6 +285,8 @@ Body = Annotated[
     _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
 ]
 Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
+MetricName = Annotated[str, _format("the name of a Prometheus metric", _is_metric)]
+Delimiter = Annotated[str, _format('one character, such as "," or ";" or "\\t", no quote and no space', _is_delimiter)]
 Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 

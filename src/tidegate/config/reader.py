@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 
 import msgspec
 
+from tidegate.config.by_ending import hint_for
 from tidegate.config.formats import DIRECTORY, FILE, SOCKET, Format, resolved
 from tidegate.config.section import Section
 from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
@@ -113,7 +114,7 @@ class Reader:
         kept = {}
         for key, inner in value.items():
             self._leaf(key_hint, key, (*path, key))
-            item = self.read(value_hint, inner, (*path, key))
+            item = self.read(hint_for(key, value_hint), inner, (*path, key))
             if item is not UNUSABLE:
                 kept[key] = item
         return kept
@@ -289,7 +290,7 @@ def _split(hint: Any) -> tuple[Any, list[msgspec.Meta]]:
 
 def _format_of(hint: Any) -> Format | None:
     _, metas = _split(_without_none(hint))
-    return next((meta.extra["format"] for meta in metas if meta.extra), None)
+    return next((meta.extra["format"] for meta in metas if meta.extra and "format" in meta.extra), None)
 
 
 def _is_readable_file(path: str) -> bool:

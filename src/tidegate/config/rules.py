@@ -6,11 +6,12 @@ A rule sees only values that are valid by themselves. It yields what was expecte
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
-from tidegate.config.asking_rules import of_asking
+from tidegate.config.asking_rules import of_asking, of_format
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.connection_rules import of_connection, of_refresh
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.reader import Mistake, quoted
+from tidegate.config.secret_rules import of_places, of_secrets
 from tidegate.config.section import Section
 from tidegate.core.shaping.pointer import pointer_to, steps
 from tidegate.loopback import is_loopback
@@ -51,12 +52,17 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
         yield Mistake(("jsonrpc",), 'no such key, because protocol is "http"', quoted(section.jsonrpc))
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
+    yield from of_secrets(section)
+    scheme = section.url.partition("://")[0]
+    if section.tls_name is not None and scheme not in {"https", "wss"}:
+        yield Mistake(("tls_name",), f"no such key, because url begins with {scheme}://, which is without TLS", "one")
     yield from of_connection(section)
 
 
 @within.register
 def _source(section: SourceConfig) -> Iterator[Mistake]:
     yield from _exactly_one(section, "method", "path")
+    yield from of_format(section)
     yield from _shape(section)
     idle = section.idle_interval_s
     if idle is not None and idle < section.interval_s:
@@ -137,7 +143,7 @@ def _source_of_backend(name: str, source: SourceConfig, config: Config, backends
         yield Mistake((*path, "backend"), f"the name of a backend ({known})", quoted(source.backend))
     backend = config.backends.get(source.backend)
     if backend is not None:
-        for mistake in (*of_asking(source, backend), *of_refresh(source, backend)):
+        for mistake in (*of_asking(source, backend), *of_refresh(source, backend), *of_places(source, backend)):
             yield mistake._replace(path=path + mistake.path)
 
 

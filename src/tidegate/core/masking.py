@@ -117,6 +117,12 @@ def mask_strings(values: Any) -> Any:
             return values
 
 
+def userinfo(url: str) -> str:
+    """Return the user name and password in `url`, as written; "" if there are none."""
+    found = _USERINFO.search(url)
+    return found[0].removesuffix("@") if found else ""
+
+
 def mask_options(values: Any, name: str = "") -> Any:
     """Return the options of a plug-in with every text masked whose name is a secret's, and with no user in a URL.
 

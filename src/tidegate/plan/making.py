@@ -49,6 +49,7 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
+from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
     DrainOptions,
@@ -58,8 +59,9 @@ from tidegate.plan.model import (
     ServerOptions,
     TlsFiles,
 )
-from tidegate.ports import Call, HttpRequest
+from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.secret_place import SecretPlace
 
 BUILT_IN_DEFAULTS = ("circuit_breaker.*", "source.freshness", "rpc_error", "notification", "heartbeat")
 """The built-in types among the default subscriptions, unless `server.default_types` names others."""
@@ -179,7 +181,12 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     sources = {event_type: source for event_type, source in config.sources.items() if source.backend == name}
     return PlannedBackend(
         name=name,
-        endpoint=BackendEndpoint(name, backend.protocol, _transport(backend, sources.values())),
+        endpoint=BackendEndpoint(
+            name,
+            backend.protocol,
+            _transport(backend, sources.values()),
+            version="2.0" if is_persistent(backend) else backend.jsonrpc,
+        ),
         polling=_filled(
             BackendPlan,
             backend,
@@ -197,8 +204,17 @@ def _backend(config: Config, name: str) -> PlannedBackend:
     )
 
 
+def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
+    found = {}
+    for key, value in backend.secrets.items():
+        name, _, kind = key.rpartition("_")
+        file, variable = (Path(value), None) if kind == "file" else (None, value)
+        found[name] = SecretPlace(setting=f"secrets.{key}", file=file, variable=variable)
+    return found
+
+
 def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
-    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources))
+    http = _filled(HttpOptions, backend, idle_s=_idle_s(sources), secrets=_secrets(backend))
     if not is_persistent(backend):
         return http
     session = backend.session
@@ -240,34 +256,10 @@ def _source(source: SourceConfig, event_type: str, backend: BackendConfig) -> So
         SourcePlan,
         source,
         spec=spec,
-        call=_call(source, backend),
+        call=call(source, backend),
         breaker=f"{source.backend}/{event_type}" if source.breaker == "own" else source.backend,
         shape=_shape(source),
     )
-
-
-def _call(source: SourceConfig, backend: BackendConfig) -> Call:
-    method = source.method if source.path is None else source.path
-    assert method is not None, "the configuration's rules see to it"
-    http = None if backend.protocol == "jsonrpc" else _http_request(source, backend)
-    return Call(method, raw(source.params), http)
-
-
-def _http_request(source: SourceConfig, backend: BackendConfig) -> HttpRequest:
-    body = source.body.encode() if isinstance(source.body, str) else source.body
-    return HttpRequest(
-        verb=source.verb or ("GET" if body is None else "POST"),
-        headers=_usual_headers(source, backend) | source.headers,
-        body=body if body is None or isinstance(body, bytes) else bytes(raw(body)),
-        success_statuses=frozenset(source.success_statuses),
-    )
-
-
-def _usual_headers(source: SourceConfig, backend: BackendConfig) -> dict[str, str]:
-    """Return the headers that a request has unless the configuration gives others. JSON is what the client assumes."""
-    given = {name.lower() for name in (*backend.headers, *source.headers)}
-    usual = {"Content-Type": "text/plain; charset=utf-8"} if isinstance(source.body, str) else {}
-    return {name: value for name, value in usual.items() if name.lower() not in given}
 
 
 def _shape(source: SourceConfig) -> Shape:

@@ -434,6 +434,51 @@ class TestAStatusThatIsNoSuccess:
             await rpc.aclose()
 
 
+@pytest.mark.parametrize(
+    ("params", "sent"), [(b"{}", b"[]"), (b"[]", b"[]"), (b"[1.50]", b"[1.50]"), (b'{"a":1}', b'{"a":1}')]
+)
+async def test_requests_of_version_1_have_no_version_and_a_list_for_no_params(params: bytes, sent: bytes) -> None:
+    async with scripted(answering(http_response(b'{"result":1,"error":null,"id":1}'))) as server:
+        rpc = JsonRpcBackend(HttpOptions(url=server.url), version="1.0")
+        assert await rpc.call([Call("m", Raw(params))]) == [Raw(b"1")]
+        await rpc.aclose()
+    assert server.requests[0].body == b'{"id":1,"method":"m","params":' + sent + b"}"
+
+
+async def test_a_server_may_answer_version_1_with_version_2() -> None:
+    answers = [b'{"jsonrpc":"2.0","result":1,"id":1}', b'{"jsonrpc":"2.0","error":{"code":-5,"message":"no"},"id":2}']
+    async with scripted(answering(*map(http_response, answers))) as server:
+        rpc = JsonRpcBackend(HttpOptions(url=server.url), version="1.0")
+        assert await rpc.call([Call("m")]) == [Raw(b"1")]
+        assert list(map(shown, await rpc.call([Call("m")]))) == ["ApplicationError: no (-5)"]
+        await rpc.aclose()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "message"),
+    [
+        (
+            "400 Bad",
+            b'{"id":1,"jsonrpc":"2.0","error":{"code":1,"message":"Unauthorized"}}',
+            1,
+            "Unauthorized",
+        ),  # aria2
+        (
+            "500 Bad",
+            b'{"result":null,"error":{"code":-8,"message":"Block height"},"id":1}',
+            -8,
+            "Block height",
+        ),  # bitcoind
+        ("404 Bad", b'{"result":null,"error":{"code":-32601,"message":"Method not"},"id":1}', -32601, "Method not"),
+    ],
+)
+async def test_an_error_of_json_rpc_wins_over_the_status(status: str, body: bytes, code: int, message: str) -> None:
+    async with scripted(answering(http_response(body, status=status))) as server:
+        rpc = JsonRpcBackend(HttpOptions(url=server.url), version="1.0")
+        assert list(map(shown, await rpc.call([Call("m")]))) == [f"ApplicationError: {message} ({code})"]
+        await rpc.aclose()
+
+
 async def test_closing_ends_later_calls() -> None:
     async with scripted(hanging) as server:
         rpc = JsonRpcBackend(HttpOptions(url=server.url))

@@ -19,11 +19,11 @@ from tidegate.errors import ConfigError, Disconnected, InvalidResponse, NoCreden
 from tidegate.outbound.backends import driven, opening
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.outbound.backends.plugged import PluginOptions
-from tidegate.outbound.backends.secrets import SecretPlace
 from tidegate.outbound.clock import SystemClock
 from tidegate.ports import Backend
 from tidegate.runtime import exchange
 from tidegate.runtime.exchange import Prepared, can_knock, prepare
+from tidegate.secret_place import SecretPlace
 from tidegate.testing import ScriptedBackend
 
 LABEL = '"echo" of tidegate-test 1.2'

@@ -29,9 +29,10 @@ def at(server: ScriptedServer) -> RpcServer:
 
 async def test_the_handshake_has_the_configured_headers_and_the_credentials() -> None:
     def credentials() -> Credentials:
-        return Credentials({"key": Secret("k3y/?")}, headers={"Authorization": "Bearer t0ken"})
+        sent = {"Authorization": "Bearer t0ken", "X-Key": "k3y/?", "Sec-WebSocket-Version": "x"}
+        return Credentials({"key": Secret("k3y/?")}, headers=sent)
 
-    headers = {"X-Key": "{key}", "Host": "nas.example", "Connection": "close", "Sec-WebSocket-Key": "x"}
+    headers = {"Host": "nas.example", "Connection": "close", "Sec-WebSocket-Key": "x"}
     async with websocket(answers) as server:
         server.url += "?token={key}"
         async with rpc_backend(server, headers=headers, credentials=credentials) as backend:

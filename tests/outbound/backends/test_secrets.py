@@ -1,12 +1,16 @@
 """Where secrets are read, and what is said, and not said, when they cannot be."""
 
+import base64
+import os
 from pathlib import Path
 
 import pytest
 
-from tidegate.errors import NoCredentials, Problem
-from tidegate.outbound.backends.secrets import SecretPlace, SecretReader, read
+from tidegate.errors import ErrorCode, NoCredentials
+from tidegate.outbound.backends.secrets import CredentialsReader, SecretReader
+from tidegate.outbound.http_client import HttpOptions
 from tidegate.secret import Secret
+from tidegate.secret_place import SecretPlace
 from tidegate.token_file import TOKEN_BYTES
 
 CANARY = b"c4n4ry"
@@ -62,18 +66,93 @@ async def test_what_is_no_secret_is_named_and_not_shown(tmp_path: Path, content:
         error = error.__context__
 
 
-@pytest.mark.parametrize(("environ", "got"), [({}, "no such variable"), ({"V": ""}, "an empty variable")])
-def test_a_variable_that_is_missing_is_named(environ: dict[str, str], got: str) -> None:
-    found = read(SecretPlace(setting="secrets.key_env", variable="V"), environ)
-    assert isinstance(found, Problem)
-    assert "the environment variable V" in found.expected
-    assert found.got == got
+def keyed(path: Path) -> dict[str, SecretPlace]:
+    return {"key": SecretPlace(setting="secrets.key_file", file=path)}
 
 
-@pytest.mark.parametrize(("content", "got"), [("a b", "a space"), ("ä", "not ASCII")])
-def test_a_token_has_a_narrower_format(tmp_path: Path, content: str, got: str) -> None:
-    path = tmp_path / "token"
-    path.write_text(content)
-    found = read(SecretPlace(setting="bearer_token_file", file=path, is_token=True))
-    assert isinstance(found, Problem)
-    assert got in found.got
+async def test_headers_are_made_of_secrets_anew_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    headers = {"X-Api-Key": "{key}", "X-Both": "a{key}b{other}", "User-Agent": "{key}/1", "Accept": "text/plain"}
+    reader = CredentialsReader(HttpOptions("http://user:{key}@h/", headers=headers, secrets=keyed(path)))
+    keys = []
+    for text in ("o:ne", "two"):
+        path.write_text(text)
+        credentials = await reader.read()
+        keys.append(credentials.key)
+        basic = base64.b64encode(f"user:{text}".encode()).decode()
+        assert dict(credentials.headers) == {
+            "Authorization": f"Basic {basic}",
+            "X-Api-Key": text,
+            "X-Both": f"a{text}b{{other}}",
+            "User-Agent": f"{text}/1",
+        }
+    assert keys[0] != keys[1]
+
+
+async def test_without_secrets_texts_are_literal(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    options = HttpOptions("http://u%7Bx:{key}@h/", headers={"X-Api-Key": "{key}"})
+    credentials = await CredentialsReader(options).read()
+    assert credentials.headers["X-Api-Key"] == "{key}"
+    assert credentials.headers["Authorization"] == "Basic " + base64.b64encode(b"u{x:{key}").decode()
+    assert credentials.key == b""
+
+
+async def test_the_bearer_token_comes_before_a_header_and_that_before_the_address(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    for more, sent in [
+        ({}, "Basic dTpw"),
+        ({"headers": {"authorization": "Custom 1"}}, "Custom 1"),
+        ({"headers": {"authorization": "Custom 1"}, "bearer_token_file": tmp_path / "token"}, "Bearer t"),
+    ]:
+        credentials = await CredentialsReader(HttpOptions("http://u:p@h/", **more)).read()  # type: ignore[arg-type]
+        assert credentials.headers["Authorization"] == sent
+        assert len(credentials.headers) == 1
+
+
+async def test_a_user_name_from_a_secret_has_no_colon(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"a:{CANARY.decode()}")
+    options = HttpOptions("http://{key}:p@h/", secrets=keyed(tmp_path / "key"))
+    with pytest.raises(NoCredentials, match="without a colon") as caught:
+        await CredentialsReader(options).read()
+    assert CANARY.decode() not in str(caught.value)
+
+
+async def test_the_token_follows_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    modified = file.stat()
+    reader = CredentialsReader(HttpOptions(url="http://h/", bearer_token_file=file))
+    assert (await reader.read()).headers == {"Authorization": "Bearer first"}
+    file.write_text("other\n")
+    os.utime(file, ns=(modified.st_atime_ns, modified.st_mtime_ns))  # a rotation that no clock shows
+    assert (await reader.read()).headers == {"Authorization": "Bearer other"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "got No such file or directory"),
+        (b" \n", "got an empty file"),
+        (b"two\nlines", "got several lines"),
+        (b"a b", "got a space in it"),
+        (b"\xc3\xa9", "got text that is not ASCII"),
+        (b"x" * (TOKEN_BYTES + 1), "got more than 16384 bytes"),
+    ],
+)
+async def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(NoCredentials, match=message) as caught:
+        await CredentialsReader(HttpOptions(url="http://h/", bearer_token_file=file)).read()
+    assert str(caught.value).startswith(f"bearer_token_file: expected a bearer token in {file}")
+    assert caught.value.code is ErrorCode.RPC_AUTH
+    assert "two" not in str(caught.value)
+
+
+@pytest.mark.timeout(10)
+async def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    with pytest.raises(NoCredentials, match="got a named pipe, not a regular file"):
+        await CredentialsReader(HttpOptions(url="http://h/", bearer_token_file=tmp_path / "token")).read()

@@ -7,7 +7,6 @@ import socket
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ import uvloop
 from certificates import Certificates, written_to
 from scripted_http import Peer, ScriptedServer, answering, hanging, http_response, scripted, stopping_over_tls
 
-from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse, NoCredentials
+from tidegate.errors import BackendError, Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import PIECE_BYTES, AnswerReader
 from tidegate.outbound.http_client.client import HttpClient
 from tidegate.outbound.http_client.connecting import NewConnection, connected
@@ -54,11 +53,11 @@ async def new_client() -> AsyncIterator[NewClient]:
 
 
 async def get(client: HttpClient) -> bytes:
-    return bytes(await client.fetch("GET", client.url, credentials=await client.credentials()))
+    return bytes(await client.fetch("GET", client.url, credentials={}))
 
 
 async def post(client: HttpClient) -> bytes:
-    return bytes(await client.fetch("POST", client.url, b"{}", credentials=await client.credentials()))
+    return bytes(await client.fetch("POST", client.url, b"{}", credentials={}))
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -131,18 +130,6 @@ class TestARequest:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         async with scripted(answering(GOOD)) as server:
             assert await get(new_client(server.url)) == b"{}"
-
-    async def test_carries_the_token_as_it_is_now(self, new_client: NewClient, tmp_path: Path) -> None:
-        token = tmp_path / "token"
-        async with scripted(answering(GOOD)) as server:
-            client = new_client(server.url, bearer_token_file=token, headers={"authorization": "Custom 1"})
-            with pytest.raises(NoCredentials, match="No such file"):
-                await get(client)
-            token.write_text("one")
-            await get(client)
-            token.write_text("two")
-            await get(client)
-        assert [request.headers["authorization"] for request in server.requests] == ["Bearer one", "Bearer two"]
 
     async def test_has_a_length_of_its_own_whatever_is_configured(self, new_client: NewClient) -> None:
         async with scripted(answering(GOOD)) as server:
@@ -790,6 +777,32 @@ class TestTls:
             error = await failure(new_client(url, ca_file=certificates.ca))
         assert isinstance(error, Disconnected)
         assert "not valid for 'localhost'" in str(error)
+
+    @pytest.mark.parametrize("name", ["nas.test", "nas.test."])
+    async def test_trusts_the_configured_name_and_tells_it_to_the_server(
+        self, new_client: NewClient, certificates: Certificates, name: str
+    ) -> None:
+        told: list[str | None] = []
+        context = certificates.server_side(named=True)
+        context.sni_callback = lambda _, server_name, __: told.append(server_name)
+        async with scripted(answering(GOOD), tls=context) as server:
+            error = await failure(new_client(server.url, ca_file=certificates.ca))
+            assert "not valid for '127.0.0.1'" in str(error)
+            assert await get(new_client(server.url, ca_file=certificates.ca, tls_name=name)) == b"{}"
+            assert server.requests[0].headers["host"] == f"127.0.0.1:{server.port}"
+        assert told == [None, "nas.test"]
+
+    @pytest.mark.parametrize("name", ["127.0.0.1", "[::1]"])
+    async def test_the_configured_name_may_be_an_address(
+        self, new_client: NewClient, certificates: Certificates, name: str
+    ) -> None:
+        async with scripted(answering(GOOD), tls=certificates.server_side()) as server:
+            url = server.url.replace("127.0.0.1", "localhost")
+            client = new_client(url, ca_file=certificates.ca, tls_name=name)
+            if name == "127.0.0.1":
+                assert await get(client) == b"{}"
+            else:
+                assert "not valid for '::1'" in str(await failure(client))
 
     async def test_shows_its_own_certificate(self, new_client: NewClient, certificates: Certificates) -> None:
         async with scripted(answering(GOOD), tls=certificates.server_side(ask_client=True)) as server:

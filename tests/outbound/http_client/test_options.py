@@ -6,16 +6,14 @@ from certificates import Certificates, written_to
 from yarl import URL
 
 from tidegate import __version__
-from tidegate.errors import ConfigError, ErrorCode, NoCredentials
+from tidegate.errors import ConfigError
 from tidegate.outbound.http_client.options import (
-    Authorization,
     HttpOptions,
     address,
     fixed_headers,
     peer,
     tls_context,
 )
-from tidegate.token_file import TOKEN_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -66,50 +64,6 @@ class TestHeaders:
 
     def test_carry_the_credentials_of_the_address(self) -> None:
         assert fixed_headers(HttpOptions(url="http://user:p%40ss@h/"))["Authorization"] == "Basic dXNlcjpwQHNz"
-
-
-class TestAuthorization:
-    async def test_follows_the_file(self, tmp_path: Path) -> None:
-        file = tmp_path / "token"
-        options = HttpOptions(url="http://h/", bearer_token_file=file)
-        file.write_text("first\n")
-        modified = file.stat()
-        authorization = Authorization(options)
-        assert await authorization.headers() == {"Authorization": "Bearer first"}
-        file.write_text("other\n")
-        os.utime(file, ns=(modified.st_atime_ns, modified.st_mtime_ns))  # a rotation that no clock shows
-        assert await authorization.headers() == {"Authorization": "Bearer other"}
-
-    async def test_is_empty_without_a_file(self) -> None:
-        assert await Authorization(HttpOptions(url="http://h/")).headers() == {}
-
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            (None, "got No such file or directory"),
-            (b"", "got an empty file"),
-            (b" \n", "got an empty file"),
-            (b"two\nlines", "got something else"),
-            (b"a b", "got something else"),
-            (b"\xc3\xa9", "got something else"),
-            (b"x" * (TOKEN_BYTES + 1), "got more than 16384 bytes"),
-        ],
-    )
-    async def test_says_which_file_holds_no_token(self, tmp_path: Path, content: bytes | None, message: str) -> None:
-        file = tmp_path / "token"
-        if content is not None:
-            file.write_bytes(content)
-        with pytest.raises(NoCredentials, match=message) as caught:
-            await Authorization(HttpOptions(url="http://h/", bearer_token_file=file)).headers()
-        assert str(file) in str(caught.value)
-        assert caught.value.code is ErrorCode.RPC_AUTH
-        assert "lines" not in str(caught.value)
-
-    @pytest.mark.timeout(10)
-    async def test_does_not_wait_for_a_pipe(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "token")
-        with pytest.raises(NoCredentials, match="got a named pipe, not a regular file"):
-            await Authorization(HttpOptions(url="http://h/", bearer_token_file=tmp_path / "token")).headers()
 
 
 class TestTlsContext:

@@ -3,17 +3,20 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from scripted_http import answering, http_response, scripted
 
-from tidegate.errors import NoCredentials
+from tidegate import secret_place
+from tidegate.errors import NoCredentials, Problem
 from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
-from tidegate.outbound.http_client import options, own_thread
+from tidegate.outbound.http_client import own_thread
 from tidegate.outbound.http_client.own_thread import OwnThread
 from tidegate.ports import Call
+from tidegate.secret import Secret
+from tidegate.secret_place import SecretPlace
 
 PATIENCE_S = 20.0
 
@@ -114,14 +117,14 @@ async def test_no_thread_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPa
 async def test_a_token_file_that_hangs_stops_its_own_backend_only(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    read = options._read_token
+    read = secret_place.read
 
-    def slow(path: Path) -> str:
-        if path.name == "gone":
+    def slow(place: SecretPlace, environ: Mapping[str, str]) -> Secret | Problem:
+        if place.file is not None and place.file.name == "gone":
             hanging()
-        return read(path)
+        return read(place, environ)
 
-    monkeypatch.setattr(options, "_read_token", slow)
+    monkeypatch.setattr(secret_place, "read", slow)
     for name in ("gone", "here"):
         (tmp_path / name).write_text("t")
     async with scripted(answering(http_response(b'{"jsonrpc":"2.0","id":1,"result":1}'))) as server:

@@ -15,17 +15,27 @@ app = App(name="config", help="Write, check, show and describe configurations.")
 
 
 @app.command(name="init")
-def init(path: Path = CONFIG_FILE, /) -> int:
-    """Write an example configuration in which every setting is explained.
+def init(path: Path = CONFIG_FILE, /, *, for_: Annotated[str | None, Parameter(name="--for")] = None) -> int:
+    """Write an example configuration in which every setting is explained, or a recipe for a service.
 
     Parameters
     ----------
     path
         File to write. It must not exist.
+    for_
+        Name of a service, such as aria2: write a short configuration for it. `tidegate config recipes` lists them.
     """
     from tidegate.cli import configuring
 
-    return configuring.write_example(path)
+    return configuring.write_example(path) if for_ is None else configuring.write_recipe(path, for_)
+
+
+@app.command(name="recipes")
+def recipes() -> int:
+    """List the services for which `tidegate config init --for NAME` writes a configuration."""
+    from tidegate.cli import configuring
+
+    return configuring.list_recipes()
 
 
 @app.command(name="check")

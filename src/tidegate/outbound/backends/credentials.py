@@ -16,6 +16,8 @@ from typing import Self, TypeVar
 from urllib.parse import quote, quote_plus, urlencode
 
 import msgspec
+from multidict import CIMultiDict
+from yarl import URL
 
 from tidegate.core.masking import is_harmless_header
 from tidegate.core.templates import filled, filled_bytes, without_scheme
@@ -47,7 +49,7 @@ class Credentials:
     ) -> None:
         self._named = dict(named or {})
         self._given = tuple(given)
-        self.headers: Mapping[str, str] = dict(headers or {})
+        self.headers: Mapping[str, str] = CIMultiDict(headers or {})
         self.key = _digest(self._named)
 
     def __repr__(self) -> str:
@@ -55,21 +57,36 @@ class Credentials:
 
     def granted(self, named: Mapping[str, Secret], *, headers: Mapping[str, str], given: Iterable[Secret] = ()) -> Self:
         """Return these with what a login granted besides. The `key` stays: it is about our own secrets."""
-        both = type(self)(self._named | dict(named), headers={**self.headers, **headers}, given=(*self._given, *given))
+        merged = CIMultiDict(self.headers)
+        merged.update(headers)
+        both = type(self)(self._named | dict(named), headers=merged, given=(*self._given, *given))
         both.key = self.key
         return both
 
     def text(self, template: str) -> str:
         """Return `template` with the secrets filled in as they are."""
-        return filled(template, self._value)
+        return filled(template, self._value) if self._named else template
 
     def in_url(self, template: str) -> str:
         """Return `template`, a URL or a part of one, with the secrets filled in percent-encoded."""
         return filled(template, lambda name: _escaped(self._value(name), _in_url))
 
+    def target(self, url: URL) -> URL:
+        """Return `url` with the secrets filled in, percent-encoded."""
+        return URL(self.in_url(str(url)), encoded=True) if self._named else url
+
     def in_json(self, raw: bytes) -> bytes:
         """Return the JSON `raw` with the secrets filled in inside its strings. Everything else stays byte by byte."""
+        if not self._named:
+            return raw
         return filled_bytes(raw, lambda name: _escaped(self._value(name), _in_json))
+
+    def in_body(self, body: bytes, content_type: str) -> bytes:
+        """Return `body`, in UTF-8, with the secrets filled in as its `content_type` wants them."""
+        if "json" in content_type.lower():
+            return self.in_json(body)
+        is_form = "x-www-form-urlencoded" in content_type.lower()
+        return filled_bytes(body, lambda name: _escaped(self._value(name), _in_form if is_form else str.encode))
 
     def in_form(self, fields: Mapping[str, str]) -> bytes:
         """Return `fields`, with the secrets filled in, as ``application/x-www-form-urlencoded``."""
@@ -136,6 +153,10 @@ def _escaped(value: str | None, escape: Callable[[str], _T]) -> _T | None:
 
 def _in_url(text: str) -> str:
     return quote(text, safe="")
+
+
+def _in_form(text: str) -> bytes:
+    return quote_plus(text).encode()
 
 
 def _in_json(text: str) -> bytes:

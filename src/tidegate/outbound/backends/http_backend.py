@@ -5,15 +5,13 @@ Knows nothing of what a call looks like: each protocol says that in `_ask`.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import msgspec
-
-from tidegate.errors import BackendError
-from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, connected
+from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.prepared_call import Answers, PreparedCall
+from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
+from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected
 from tidegate.ports import Ask, Call
-
-Answers = Sequence[msgspec.Raw | BackendError]
 
 
 class HttpBackend(ABC):
@@ -31,11 +29,13 @@ class HttpBackend(ABC):
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        self._client = HttpClient(options, wall_clock=wall_clock, connect=connect)
+        address(options)  # here the user name is still in it
+        self._credentials = CredentialsReader(options)
+        self._client = HttpClient(without_credentials(options), wall_clock=wall_clock, connect=connect)
 
     async def prepare(self) -> Ask:
-        """See `tidegate.ports.Prepares`: reads the bearer token."""
-        return _PreparedCall(self._ask, await self._client.credentials())
+        """See `tidegate.ports.Prepares`: reads the secrets."""
+        return PreparedCall(self._ask, await self._credentials.read())
 
     async def call(self, calls: Sequence[Call]) -> Answers:
         """See `tidegate.ports.Backend.call`."""
@@ -50,29 +50,5 @@ class HttpBackend(ABC):
         await self._client.aclose()
 
     @abstractmethod
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
-        """Make `calls` with `credentials`, as `tidegate.ports.Backend.call` says. Every answer must be compact."""
-
-
-class _PreparedCall:
-    """What `HttpBackend.prepare` returns: makes one exchange, and then says whether a connection stood."""
-
-    def __init__(
-        self,
-        ask: Callable[[Sequence[Call], Mapping[str, str], Attempt], Awaitable[Answers]],
-        credentials: Mapping[str, str],
-    ) -> None:
-        self._ask = ask
-        self._credentials = credentials
-        self._attempt = Attempt()
-
-    async def __call__(self, calls: Sequence[Call]) -> Answers:
-        return await self._ask(calls, self._credentials, self._attempt)
-
-    @property
-    def connected(self) -> bool:
-        return self._attempt.connected
-
-    @property
-    def secret(self) -> bytes | None:
-        return "\n".join(self._credentials.values()).encode() or None
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
+        """Make `calls` as `tidegate.ports.Backend.call` says, with `credentials`. Every answer must be compact."""

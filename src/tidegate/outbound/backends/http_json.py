@@ -1,15 +1,22 @@
 """Backends over plain HTTP: a call is a request for a path, and its answer is what the body says."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 
+import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
 from tidegate.core.payload import compact
-from tidegate.outbound.backends.http_backend import Answers, HttpBackend
+from tidegate.core.polling.call import Reading
+from tidegate.outbound.backends import formats
+from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.formats import Written
+from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.http_client import Attempt
-from tidegate.ports import Call, HttpRequest
+from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
+from tidegate.ports import AsJson, Call, HttpRequest
 
 
 class HttpJsonBackend(HttpBackend):
@@ -22,20 +29,36 @@ class HttpJsonBackend(HttpBackend):
     Raises `ConfigError` for options that cannot be used.
     """
 
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
+    def __init__(
+        self,
+        options: HttpOptions,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        connect: Connect = connected,
+    ) -> None:
+        super().__init__(options, wall_clock=wall_clock, connect=connect)
+        self._response_bytes = options.response_bytes
+        self._content_type = CIMultiDict(options.headers).get("Content-Type", "application/json")
+
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         (call,) = calls
         request = call.http or HttpRequest()
-        headers = CIMultiDict(credentials)
-        headers.update(request.headers)
+        headers = CIMultiDict(credentials.headers)
+        headers.update({name: credentials.text(value) for name, value in request.headers.items()})
         answer = await self._client.ask(
             request.verb,
-            below(self._client.url, call.method),
-            request.body,
+            credentials.target(below(self._client.url, call.method)),
+            request.body and credentials.in_body(request.body, headers.get("Content-Type", self._content_type)),
             credentials=headers,
             attempt=attempt,
             success_statuses=request.success_statuses,
         )
-        return [await read_leniently(answer.of_success().body, compact)]
+        return [await self._read(answer.of_success(), request.reading)]
+
+    async def _read(self, answer: HttpAnswer, reading: Reading) -> msgspec.Raw:
+        if isinstance(reading, AsJson):
+            return await read_leniently(answer.body, compact)
+        return await formats.read(Written(answer.body, answer.content_type, self._response_bytes), reading)
 
 
 def below(url: URL, method: str) -> URL:

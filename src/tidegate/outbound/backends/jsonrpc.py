@@ -6,16 +6,27 @@ far as the meaning is clear.
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.http_backend import Answers, HttpBackend
+from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.http_backend import HttpBackend
+from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.backends.rpc_messages import BATCH, NOTHING, SINGLE, RpcRequest, RpcResponse, outcome, request
+from tidegate.outbound.backends.rpc_messages import (
+    BATCH,
+    NOTHING,
+    SINGLE,
+    RpcRequest,
+    RpcResponse,
+    Version,
+    outcome,
+    request,
+)
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import Call
 
@@ -25,8 +36,8 @@ _T = TypeVar("_T")
 class JsonRpcBackend(HttpBackend):
     """A backend that speaks JSON-RPC 2.0 or 1.0: the `tidegate.ports.Backend` for ``protocol = "jsonrpc"``.
 
-    Requests are of version 2.0. Their ids are integers that count up from 1 and are never reused. Answers may deviate
-    from the specification: without ``jsonrpc`` they are of version 1.0; a null member next to its opposite
+    Requests are of version `version`. Their ids are integers that count up from 1 and are never reused. Answers may
+    deviate from the specification: without ``jsonrpc`` they are of version 1.0; a null member next to its opposite
     (``"error": null`` next to a result) counts as absent; the id may come back as another JSON type (``"1"``, ``1.0``);
     an error may be any JSON value.
 
@@ -44,14 +55,16 @@ class JsonRpcBackend(HttpBackend):
         self,
         options: HttpOptions,
         *,
+        version: Version = "2.0",
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
         super().__init__(options, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
+        self._version = version
 
-    async def _ask(self, calls: Sequence[Call], credentials: Mapping[str, str], attempt: Attempt) -> Answers:
-        requests = [request(call, next(self._ids)) for call in calls]
+    async def _ask(self, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
+        requests = [request(call, next(self._ids), self._version) for call in calls]
         match requests:
             case []:
                 return []
@@ -63,10 +76,11 @@ class JsonRpcBackend(HttpBackend):
         return await read_leniently(answer.body, lambda body: _of_batch(body, ids, answer.refusal))
 
     async def _post(
-        self, body: RpcRequest | list[RpcRequest], credentials: Mapping[str, str], attempt: Attempt
+        self, body: RpcRequest | list[RpcRequest], credentials: Credentials, attempt: Attempt
     ) -> HttpAnswer:
-        encoded = msgspec.json.encode(body)
-        return await self._client.ask("POST", self._client.url, encoded, credentials=credentials, attempt=attempt)
+        encoded = credentials.in_json(msgspec.json.encode(body))
+        url = credentials.target(self._client.url)
+        return await self._client.ask("POST", url, encoded, credentials=credentials.headers, attempt=attempt)
 
 
 _AUTH_STATUSES = frozenset({401, 403})

@@ -1,6 +1,6 @@
 """Makes a backend from what the plan says about it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
@@ -9,19 +9,25 @@ import msgspec
 from tidegate.backends import installed
 from tidegate.errors import ConfigError
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, RpcBackend, RpcOptions
-from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.plugged import PluginBackend, PluginOptions
-from tidegate.outbound.http_client import Authorization, tls_context
+from tidegate.outbound.backends.rpc_messages import Version
+from tidegate.outbound.backends.secrets import CredentialsReader, places
+from tidegate.outbound.http_client import tls_context
 from tidegate.ports import Backend, Clock
 from tidegate.runtime.exchange import close
+from tidegate.secret_place import SecretPlace
 
 
 class BackendEndpoint(msgspec.Struct, frozen=True):
-    """How to connect to the backend `name`: its protocol, and the options of the connections or of the plug-in."""
+    """How to connect to the backend `name`: its protocol, and the options of the connections or of the plug-in.
+
+    `version` is that of JSON-RPC requests over HTTP. `RpcOptions` have their own.
+    """
 
     name: str
     protocol: str
     options: HttpOptions | RpcOptions | PluginOptions
+    version: Version = "2.0"
 
     @property
     def http(self) -> HttpOptions | None:
@@ -32,6 +38,15 @@ class BackendEndpoint(msgspec.Struct, frozen=True):
             case HttpOptions():
                 return self.options
         return None
+
+    @property
+    def places(self) -> Mapping[str, SecretPlace]:
+        """Where its secrets are."""
+        match self.options:
+            case PluginOptions(secrets=secrets):
+                return secrets
+            case RpcOptions(http=http) | (HttpOptions() as http):
+                return places(http)
 
 
 @asynccontextmanager
@@ -50,23 +65,23 @@ def made(endpoint: BackendEndpoint, clock: Clock) -> Backend:
         if isinstance(endpoint.options, PluginOptions):
             plugin, tls = installed.plugin(endpoint.protocol), partial(tls_context, endpoint.options)
             return PluginBackend(endpoint.name, plugin, endpoint.options, clock=clock, tls=tls)
-        return _built_in(endpoint.protocol, endpoint.options)
+        return _built_in(endpoint.protocol, endpoint.options, endpoint.version)
 
 
 def examine(endpoint: BackendEndpoint) -> None:
     """Raise `ConfigError` for what `made` would refuse. Reads files, but lets no plug-in open a backend."""
     with _named(endpoint):
         if not isinstance(endpoint.options, PluginOptions):
-            _built_in(endpoint.protocol, endpoint.options)
+            _built_in(endpoint.protocol, endpoint.options, endpoint.version)
             return
         installed.plugin(endpoint.protocol)
         tls_context(endpoint.options)
 
 
-def _built_in(protocol: str, options: HttpOptions | RpcOptions) -> Backend:
+def _built_in(protocol: str, options: HttpOptions | RpcOptions, version: Version) -> Backend:
     if isinstance(options, RpcOptions):
-        return RpcBackend(options, _credentials(options.http))
-    return JsonRpcBackend(options) if protocol == "jsonrpc" else HttpJsonBackend(options)
+        return RpcBackend(options, CredentialsReader(options.http).read)
+    return JsonRpcBackend(options, version=version) if protocol == "jsonrpc" else HttpJsonBackend(options)
 
 
 @contextmanager
@@ -78,12 +93,3 @@ def _named(endpoint: BackendEndpoint) -> Iterator[None]:
         settings = f"backends.{endpoint.name}"
         problems = [msgspec.structs.replace(each, path=f"{settings}.{each.path}") for each in error.problems]
         raise ConfigError(problems) from error
-
-
-def _credentials(options: HttpOptions) -> Callable[[], Awaitable[Credentials]]:
-    authorization = Authorization(options)
-
-    async def read() -> Credentials:
-        return Credentials(headers=await authorization.headers())
-
-    return read

@@ -23,9 +23,10 @@ from tidegate.core.masking import Masked, mask_options
 from tidegate.errors import BackendError, ConfigError, InvalidResponse
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.driven import Driven
-from tidegate.outbound.backends.secrets import SecretPlace, SecretReader
+from tidegate.outbound.backends.secrets import SecretReader
 from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.secret import Secret
+from tidegate.secret_place import SecretPlace
 
 log = structlog.get_logger("tidegate.plugin")
 

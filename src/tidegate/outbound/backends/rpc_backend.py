@@ -12,6 +12,7 @@ import msgspec
 
 from tidegate.errors import BackendError, Disconnected, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.prepared_call import PreparedCall
 from tidegate.outbound.backends.rpc_dialer import Dialer, filled
 from tidegate.outbound.backends.rpc_hints import Hints
 from tidegate.outbound.backends.rpc_link import Answers, Link, Unheard
@@ -59,7 +60,7 @@ class RpcBackend:
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`: reads the secrets."""
-        return _PreparedCalls(self._ask, await self._credentials())
+        return PreparedCall(self._ask, await self._credentials())
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`."""
@@ -202,30 +203,6 @@ class RpcBackend:
 
     def _goodbye(self) -> Disconnected:
         return Disconnected(f"{self._dialer.peer}: the gateway closed the connection")
-
-
-class _PreparedCalls:
-    """What `RpcBackend.prepare` returns: makes one exchange, and then says whether a connection stood."""
-
-    def __init__(
-        self,
-        ask: Callable[[Sequence[Call], Credentials, Attempt], Awaitable[Answers]],
-        credentials: Credentials,
-    ) -> None:
-        self._ask = ask
-        self._credentials = credentials
-        self._attempt = Attempt()
-
-    async def __call__(self, calls: Sequence[Call]) -> Answers:
-        return await self._ask(calls, self._credentials, self._attempt)
-
-    @property
-    def connected(self) -> bool:
-        return self._attempt.connected
-
-    @property
-    def secret(self) -> bytes | None:
-        return self._credentials.key or None
 
 
 def _after_login(answer: msgspec.Raw | BackendError, marks: Sequence[int | str]) -> msgspec.Raw | BackendError:

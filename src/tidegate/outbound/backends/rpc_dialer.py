@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Callable
 
 import msgspec
-from yarl import URL
 
 from tidegate.errors import BackendError, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
@@ -18,6 +17,7 @@ from tidegate.outbound.backends.rpc_link import Link, Unheard
 from tidegate.outbound.backends.rpc_messages import refuses
 from tidegate.outbound.backends.rpc_options import RpcOptions, as_http
 from tidegate.outbound.backends.rpc_websocket import RpcWebSocket
+from tidegate.outbound.backends.secrets import without_credentials
 from tidegate.outbound.http_client import (
     KNOCKED_S,
     Connect,
@@ -49,7 +49,7 @@ class Dialer:
         self._to = destination(http)
         self._url = self._to.url
         self.peer = self._to.peer
-        self._headers = fixed_headers(http)
+        self._headers = fixed_headers(without_credentials(http))
         self._connect = connect
         self._wall_clock = wall_clock
         self._notice = notice
@@ -121,10 +121,10 @@ class Dialer:
         if self._options.framed == "stream":
             return JsonStream(limit_bytes=limit)
         headers = self._headers.copy()
-        headers.update({name: credentials.text(value) for name, value in headers.items()})
         headers.update(credentials.headers)
-        url = URL(credentials.in_url(str(self._url)), encoded=True)
-        return RpcWebSocket(url, headers, limit_bytes=limit, peer=self.peer, wall=self._wall_clock())
+        return RpcWebSocket(
+            credentials.target(self._url), headers, limit_bytes=limit, peer=self.peer, wall=self._wall_clock()
+        )
 
     async def _log_in(self, link: Link, credentials: Credentials) -> None:
         session = self._options.session

@@ -1,40 +1,63 @@
-"""Reads the secrets of one backend, from files and from the environment, anew for each exchange.
+"""Reads the secrets of one backend anew for each exchange, and makes of them what the exchange is authenticated with.
 
-Knows nothing of what they are for. A message about a secret names its setting, and never repeats its content.
+Needs only the options. Knows nothing of clients, connections and protocols.
 """
 
+import base64
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
+from multidict import CIMultiDict
+from yarl import URL
 
-from tidegate import files
+from tidegate import secret_place
+from tidegate.core.masking import is_harmless_header
+from tidegate.core.templates import names
 from tidegate.errors import NoCredentials, Problem
-from tidegate.outbound.http_client import OwnThread
-from tidegate.printable import steers
+from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.http_client import HttpOptions, OwnThread
 from tidegate.secret import Secret
-from tidegate.token_file import TOKEN_BYTES
+from tidegate.secret_place import SecretPlace
+
+_BEARER = "bearer token"
+"""The name of the token among the secrets. It has a space in it, so no place in a text can mean it."""
+
+_NEVER_OURS = frozenset({"accept-encoding", "content-length", "transfer-encoding"})
+"""Headers that only the HTTP client sets."""
 
 
-class SecretPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a secret is: in a `file`, or in a `variable` of the environment. `setting` is the key that says so.
+class CredentialsReader:
+    """Makes the `Credentials` of each exchange that `options` describe, for use in one event loop.
 
-    A bearer token is only a secret with a narrower format (`is_token`): printable ASCII without spaces.
+    Their headers are those of the options that hold a secret, or may: user name and password of the URL, all headers
+    that are not known to be harmless, and the bearer token. A later one in this list takes precedence.
     """
 
-    setting: str
-    file: Path | None = None
-    variable: str | None = None
-    is_token: bool = False
+    def __init__(self, options: HttpOptions, *, environ: Mapping[str, str] = os.environ) -> None:
+        url = URL(options.url)
+        self._user = None if url.user is None else (url.user, url.password or "")
+        self._headers = _secret_headers(options)
+        self._given = [Secret(url.password)] if url.password else []
+        self._secrets = SecretReader(places(options), environ=environ)
+        self._fixed = None if places(options) else self._made({})
 
-    @property
-    def expected(self) -> str:
-        """What has to be there, in words."""
-        where = f"the environment variable {self.variable}" if self.file is None else str(self.file)
-        if self.is_token:
-            return f"a bearer token in {where}: one line of at most {TOKEN_BYTES} printable ASCII characters"
-        return f"a secret in {where}: one line of printable text, at most {TOKEN_BYTES} bytes in UTF-8"
+    async def read(self) -> Credentials:
+        """Read the secrets, and return what they make. Raises `NoCredentials` if one is missing or unusable.
+
+        Cancelling returns at once.
+        """
+        return self._made(await self._secrets.read()) if self._fixed is None else self._fixed
+
+    def _made(self, named: Mapping[str, Secret]) -> Credentials:
+        filling = Credentials(named)
+        headers: CIMultiDict[str] = CIMultiDict()
+        if self._user is not None:
+            headers["Authorization"] = _basic(*map(filling.text, self._user))
+        headers.update({name: filling.text(value) for name, value in self._headers.items()})
+        if (token := named.get(_BEARER)) is not None:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        return Credentials(named, headers=headers, given=self._given)
 
 
 class SecretReader:
@@ -62,60 +85,45 @@ class SecretReader:
     def _read(self) -> Mapping[str, Secret]:
         found = {}
         for name, place in self._places.items():
-            secret = read(place, self._environ)
+            secret = secret_place.read(place, self._environ)
             if isinstance(secret, Problem):
                 raise NoCredentials(str(secret))
             found[name] = secret
         return found
 
 
-def read(place: SecretPlace, environ: Mapping[str, str] = os.environ) -> Secret | Problem:
-    """Return the secret at `place`, or what is wrong with it. May block on the disk.
-
-    The end of the last line does not belong to it; spaces do, except for a token.
-    """
-    try:
-        return Secret(_text(place, environ))
-    except OSError as exc:
-        got = exc.strerror or "a file that cannot be read"
-    except _Unusable as exc:
-        got = str(exc)
-    return Problem(place.setting, place.expected, got)
+def places(options: HttpOptions) -> Mapping[str, SecretPlace]:
+    """Return where the secrets are that `options` name, the bearer token among them."""
+    token = options.bearer_token_file
+    if token is None:
+        return options.secrets
+    return {**options.secrets, _BEARER: SecretPlace(setting="bearer_token_file", file=token, is_token=True)}
 
 
-class _Unusable(ValueError):
-    """The content is not a secret. The message says what it is instead."""
+def without_credentials(options: HttpOptions) -> HttpOptions:
+    """Return `options` with only the headers that are the same for every request and hold no secret."""
+    secret = _secret_headers(options)
+    return msgspec.structs.replace(
+        options,
+        url=str(URL(options.url).with_user(None)),
+        headers={name: value for name, value in options.headers.items() if name not in secret},
+    )
 
 
-def _text(place: SecretPlace, environ: Mapping[str, str]) -> str:
-    content = _content(place, environ)
-    text = _decoded(content.strip() if place.is_token else content.removesuffix(b"\n").removesuffix(b"\r"))
-    if not text:
-        raise _Unusable("an empty variable" if place.file is None else "an empty file")
-    if "\n" in text or "\r" in text:
-        raise _Unusable("several lines")
-    if any(map(steers, text)):
-        raise _Unusable("a control character in it")
-    if place.is_token and not (text.isascii() and " " not in text):
-        raise _Unusable("a space in it" if text.isascii() else "text that is not ASCII")
-    return text
+def _secret_headers(options: HttpOptions) -> Mapping[str, str]:
+    """Return the headers that hold a secret, or may. A harmless one does if it has a place for one."""
+
+    def is_secret(name: str, value: str) -> bool:
+        return not is_harmless_header(name) or any(place in options.secrets for place in names(value))
+
+    return {
+        name: value
+        for name, value in options.headers.items()
+        if name.lower() not in _NEVER_OURS and is_secret(name, value)
+    }
 
 
-def _content(place: SecretPlace, environ: Mapping[str, str]) -> bytes:
-    if place.file is not None:
-        return files.read(place.file, limit=TOKEN_BYTES)
-    text = environ.get(place.variable or "")
-    if text is None:
-        raise _Unusable("no such variable")
-    content = os.fsencode(text)
-    if len(content) > TOKEN_BYTES:
-        raise _Unusable("more")
-    return content
-
-
-def _decoded(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        pass  # and out of the handler: that error has the content in it
-    raise _Unusable("text that is not UTF-8")
+def _basic(user: str, password: str) -> str:
+    if ":" in user:  # RFC 7617 section 2
+        raise NoCredentials("expected a user name without a colon, got one with a colon")
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"

@@ -10,14 +10,13 @@ from tidegate.outbound.http_client.client import HttpAnswer, HttpClient
 from tidegate.outbound.http_client.connecting import Connect, NewConnection, connected
 from tidegate.outbound.http_client.destinations import Destination, destination
 from tidegate.outbound.http_client.failures import Lost, had_stood, is_our_lack, mapped, status_error
-from tidegate.outbound.http_client.options import Authorization, HttpOptions, address, fixed_headers, tls_context
+from tidegate.outbound.http_client.options import HttpOptions, address, fixed_headers, tls_context
 from tidegate.outbound.http_client.own_thread import OwnThread
 from tidegate.outbound.http_client.pool import KNOCKED_S, Attempt
 
 __all__ = [
     "KNOCKED_S",
     "Attempt",
-    "Authorization",
     "Connect",
     "Destination",
     "HttpAnswer",

@@ -16,7 +16,6 @@ from tidegate.outbound.http_client.connecting import Connect, connected
 from tidegate.outbound.http_client.destinations import destination
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
-    Authorization,
     HttpOptions,
     encoded,
     fixed_headers,
@@ -67,7 +66,6 @@ class HttpClient:
         self._options = options
         self._peer = to.peer
         self._wall_clock = wall_clock
-        self._authorization = Authorization(options)
         self._headers = fixed_headers(options)
         self._pool = Pool(
             lambda: connect(to),
@@ -76,10 +74,6 @@ class HttpClient:
         )
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
-
-    async def credentials(self) -> dict[str, str]:
-        """Return the headers that authenticate one request. Raises `NoCredentials`."""
-        return await self._authorization.headers()
 
     async def fetch(
         self,
@@ -107,7 +101,7 @@ class HttpClient:
         attempt: Attempt | None = None,
         success_statuses: frozenset[int] = frozenset(),
     ) -> HttpAnswer:
-        """Make one request and return its answer. `credentials` come from the method of that name.
+        """Make one request and return its answer. `credentials` are headers for it alone.
 
         They are headers; others that belong to this request may be among them. A status is a success if it is one of
         `success_statuses`, or, if these are empty, 2xx. `attempt` is told about each attempt to connect. The last one

@@ -36,5 +36,10 @@ def destination(options: HttpOptions) -> Destination:
         peer=peer(url) if socket is None else str(socket),
         socket=socket,
         tls=tls_context(options) if url.scheme == "https" else None,
-        tls_name=(url.raw_host or "").partition("%")[0].rstrip("."),
+        tls_name=_plain(options.tls_name or url.raw_host or ""),
     )
+
+
+def _plain(host: str) -> str:
+    """Return `host` as certificates have it: without the brackets and the zone of an address, and a dot at the end."""
+    return host.strip("[]").partition("%")[0].rstrip(".")

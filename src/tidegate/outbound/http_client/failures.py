@@ -90,9 +90,11 @@ def status_error(
         phrase = f" {http.HTTPStatus(status).phrase}"
     except ValueError:
         phrase = ""
-    elsewhere = f" to {shown(location)} (redirects are not followed)" if location and 300 <= status < 400 else ""
+    target = shown(location) if location and 300 <= status < 400 else None
+    elsewhere = "" if target is None else f" to {target} (redirects are not followed)"
     wish = None if retry_after is None else retry_after_s(retry_after, wall=wall)
-    return HttpStatus(status, f"{peer}: expected an HTTP success, got {status}{phrase}{elsewhere}", retry_after_s=wish)
+    message = f"{peer}: expected an HTTP success, got {status}{phrase}{elsewhere}"
+    return HttpStatus(status, message, retry_after_s=wish, location=target)
 
 
 def shown(url: URL) -> str:

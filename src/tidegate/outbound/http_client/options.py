@@ -17,9 +17,8 @@ from yarl import URL
 
 from tidegate import __version__, files
 from tidegate.core.masking import Masked, mask_headers, mask_url
-from tidegate.errors import ConfigError, NoCredentials, Problem
-from tidegate.outbound.http_client.own_thread import OwnThread
-from tidegate.token_file import TOKEN_BYTES, NoToken, read_token
+from tidegate.errors import ConfigError, Problem
+from tidegate.secret_place import SecretPlace
 
 _ZONE = re.compile(r"%.*(?=\])")
 """The zone of an IPv6 address. It has a meaning only on this machine, and servers refuse it (RFC 6874 section 1)."""
@@ -50,19 +49,23 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     """The HTTP settings of one backend, which are the same for every protocol over HTTP.
 
     With a path in `socket`, connections lead to that Unix socket, and no longer to the host of `url`, which goes on
-    saying what is asked: scheme, ``Host`` and path.
+    saying what is asked: scheme, ``Host`` and path. With TLS, the certificate must be for `tls_name`, which the server
+    is told too (SNI); by default it is the host of `url`.
 
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
-    name and password in `url`. The token in `bearer_token_file` takes precedence over both; the file is read for each
-    request, so that tokens can be rotated. `ca_file` replaces the system's certificate authorities. `client_key_file`
-    is not needed if the key is in `client_cert_file`. An idle connection is kept for `idle_s` seconds. One that is
-    `connection_max_s` seconds old is closed after its current call.
+    name and password in `url`. The token in `bearer_token_file` takes precedence over both. `secrets` says where the
+    secrets are whose names stand in braces in the other texts. `HttpClient` takes texts as they are, and reads neither
+    token nor secrets: its caller does, for each request. `ca_file` replaces the system's certificate authorities.
+    `client_key_file` is not needed if the key is in `client_cert_file`. An idle connection is kept for `idle_s`
+    seconds. One that is `connection_max_s` seconds old is closed after its current call.
     """
 
     url: str
     socket: Path | None = None
+    tls_name: str | None = None
     response_bytes: int = 8_388_608
     headers: dict[str, str] = {}
+    secrets: Mapping[str, SecretPlace] = {}
     bearer_token_file: Path | None = None
     ca_file: Path | None = None
     client_cert_file: Path | None = None
@@ -140,26 +143,6 @@ def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str
     return head + (body or b"")
 
 
-class Authorization:
-    """Reads the bearer token of one backend, in a thread of its own: its file may be on a server that is gone."""
-
-    def __init__(self, options: HttpOptions) -> None:
-        self._file = file = options.bearer_token_file
-        self._reading = None if file is None else OwnThread(lambda: _read_token(file), name=f"read {file}")
-
-    async def headers(self) -> dict[str, str]:
-        """Read the token and return its header; no header without `bearer_token_file`.
-
-        Raises `NoCredentials` if the file cannot be read or does not contain a token. Cancelling returns at once.
-        """
-        if self._reading is None:
-            return {}
-        try:
-            return {"Authorization": f"Bearer {await self._reading.run()}"}
-        except OSError as exc:
-            raise NoCredentials(f"expected a bearer token in {self._file}, got {exc.strerror}") from exc
-
-
 def tls_context(options: TlsSettings) -> ssl.SSLContext:
     """Make the TLS context. Reads files. Raises `ConfigError`, which names the setting at fault."""
     context = _trusting(options.ca_file)
@@ -194,16 +177,6 @@ def _credentials(url: URL) -> dict[str, str]:
         raise ValueError("expected a user without a colon, got one with a colon")
     pair = f"{url.user}:{url.password or ''}"
     return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-
-
-def _read_token(path: Path) -> str:
-    try:
-        return read_token(path)
-    except NoToken as exc:
-        raise NoCredentials(
-            f"expected a bearer token in {path}: one line of at most {TOKEN_BYTES} printable ASCII characters, "
-            f"got {'an empty file' if exc.is_empty else 'something else'}"
-        ) from exc
 
 
 def _unread(path: Path | None, exc: OSError) -> str:
