@@ -55,7 +55,7 @@ async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared
         async with deadline(clock, plan.timeout_s):
             ask = await get_ready()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises is a fault
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         return _fault(_unprepared(error, plan), plan)
     if not callable(ask):
         return _fault(NoCredentials(f"expected something to call from prepare(), got {type(ask).__name__}"), plan)
@@ -113,9 +113,9 @@ async def reached(backend: Backend, plan: BackendPlan, clock: Clock) -> bool:
         async with deadline(clock, min(plan.timeout_s, KNOCK_S)) as limit:
             await knock()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         return False
-    _go_on_with_cancellation(None)  # the backend may have swallowed it
+    go_on_with_cancellation(None)  # the backend may have swallowed it
     return not limit.expired()  # or that of its deadline
 
 
@@ -126,7 +126,7 @@ async def close(backend: Backend, name: str) -> None:
         async with asyncio.timeout(CLOSE_S):
             await backend.aclose()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         log.warning("a backend could not be closed", backend=name, error=repr(error))
 
 
@@ -136,7 +136,7 @@ async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Cl
         async with deadline(clock, plan.timeout_s) as limit:
             answers: object = await ask(calls)
     except BaseException as error:
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         if limit.expired():
             raise _late(plan) from None
         if isinstance(error, Exception):
@@ -169,7 +169,7 @@ def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
         raise MappingFailed(str(error)) from error
 
 
-def _go_on_with_cancellation(error: BaseException | None) -> None:
+def go_on_with_cancellation(error: BaseException | None) -> None:
     """Raise `CancelledError` if this task was cancelled, whatever error the backend made of it. Also raise Ctrl-C."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():

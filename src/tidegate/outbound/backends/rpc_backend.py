@@ -14,7 +14,7 @@ from tidegate.errors import BackendError, Disconnected, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.prepared_call import PreparedCall
 from tidegate.outbound.backends.rpc_dialer import Dialer, filled
-from tidegate.outbound.backends.rpc_hints import Hints
+from tidegate.outbound.backends.rpc_hints import KeptHints
 from tidegate.outbound.backends.rpc_link import Answers, Link, Unheard
 from tidegate.outbound.backends.rpc_messages import asks_for_login
 from tidegate.outbound.backends.rpc_options import RpcOptions
@@ -48,7 +48,7 @@ class RpcBackend:
     ) -> None:
         self._session = options.session
         self._credentials = credentials
-        self._hints = Hints()
+        self._hints = KeptHints()
         self._dialer = Dialer(options, connect=connect, wall_clock=wall_clock, notice=self._hints.add)
         self._link: Link | None = None
         self._retired: list[Link] = []
