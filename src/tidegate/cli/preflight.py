@@ -152,7 +152,7 @@ def _forgotten_values(config: Config) -> Iterator[Caution]:
 def _literal_braces(config: Config) -> Iterator[Caution]:
     """Yield a warning for each text with a name in braces that is no secret of its backend, though that has some."""
     for name, backend in config.backends.items():
-        texts: dict[str, object] = {f"backends.{name}.url": backend.url}
+        texts: dict[str, object] = {f"backends.{name}.url": backend.address}
         for event_type, source in config.sources.items():
             if source.backend == name:
                 of_source = {key: getattr(source, key) for key in ("method", "path", "params", "body")}
@@ -189,8 +189,8 @@ def _holds_secrets(config: Config) -> bool:
 
 def _carries_credentials(backend: BackendConfig) -> bool:
     known = backend.secret_names
-    user, colon, password = userinfo(backend.url).partition(":")
-    url = backend.url.replace(f"{user}{colon}{password}@", "")
+    user, colon, password = userinfo(backend.address).partition(":")
+    url = backend.address.replace(f"{user}{colon}{password}@", "")
     url = filled(url, lambda name: "" if name in known else None)
     texts = [value for name, value in backend.headers.items() if is_secret_name(name)]
     texts += [password if colon else user]

@@ -1,10 +1,10 @@
-"""Checks the options and the secrets of backends that plug-ins make, and words what is wrong with them.
+"""Checks backends that plug-ins make: which keys they have, and their options. Words what is wrong with them.
 
 A plug-in is imported for this, so its own code runs. Nothing is opened, and no secret is read.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from tidegate.backends import installed
 from tidegate.backends.installed import Plugin
 from tidegate.backends.options import NoPlace, as_table, converted
 from tidegate.config.backends import BackendConfig
-from tidegate.config.formats import FILE, resolved
 from tidegate.config.model import Config
-from tidegate.config.reader import KeyPath, Mistake, expectation, is_readable_file, shown, unknown_key
+from tidegate.config.reader import KeyPath, Mistake, expectation, shown, unknown_key
 from tidegate.core.masking import mask_text
 from tidegate.errors import ConfigError
 
@@ -35,16 +34,35 @@ _WORDS = {
 }
 
 
+_USED = frozenset(
+    {
+        *("protocol", "options", "secrets", "breaker", "ca_file", "client_cert_file", "client_key_file"),
+        *("timeout_s", "response_bytes", "batch", "connections", "retry_s", "retry_after_max_s"),
+    }
+)
+"""The keys of a backend that have an effect for one that a plug-in makes."""
+
+_UNTOUCHED = BackendConfig()
+
+
+def _useless(backend: BackendConfig) -> Iterator[Mistake]:
+    """Yield the keys of a plug-in's backend that would have no effect: whoever wrote one expects it to."""
+    for key in BackendConfig.__struct_fields__:
+        if key not in _USED and getattr(backend, key) != getattr(_UNTOUCHED, key):
+            expected = f'no such key, because protocol is "{backend.protocol}", a plug-in: it has [options]'
+            yield Mistake((key,), expected, "one")
+
+
 def with_options(
     config: Config, *, directory: Path, is_clean: Callable[..., bool], refuse: Callable[[Mistake], None]
 ) -> Config:
-    """Return `config` with the options of all plug-ins complete, and all paths absolute. Pass on what is wrong.
+    """Return `config` with the options of all plug-ins complete, and their paths absolute. Pass on what is wrong.
 
     `is_clean` returns whether nothing was refused below a path. Relative paths are relative to `directory`.
     """
     backends = dict(config.backends)
     for name, backend in config.backends.items():
-        if not backend.is_plugin or not is_clean("backends", name):
+        if not is_clean("backends", name):
             continue
         found = _completed(backend, directory)
         if isinstance(found, BackendConfig):
@@ -56,34 +74,25 @@ def with_options(
 
 
 def _completed(backend: BackendConfig, directory: Path) -> BackendConfig | list[Mistake]:
-    """Return `backend` with complete options and absolute paths, or what is wrong with it."""
-    secrets, mistakes = _secrets(backend, directory)
+    """Return `backend` with complete options, or what is wrong with its protocol or with them."""
     try:
+        if not backend.is_plugin:
+            installed.refuse_clash(backend.protocol)
+            return backend
         plugin = installed.plugin(backend.protocol)
     except ConfigError as error:
-        return [*mistakes, *(Mistake((each.path,), each.expected, each.got) for each in error.problems)]
+        return [Mistake((each.path,), each.expected, each.got) for each in error.problems]
+    options = OptionsOf(plugin, known=backend.secret_names, directory=directory)
+    mistakes = [*_useless(backend), *options.mistakes(backend.options)]
     if backend.batch and not plugin.batches:
         mistakes.append(Mistake(("batch",), f"false, because {plugin.label} takes one call at a time", "true"))
-    options = OptionsOf(plugin, known={key.rpartition("_")[0] for key in secrets}, directory=directory)
-    mistakes += options.mistakes(backend.options)
-    table = {} if mistakes else options.complete(backend.options)
-    return mistakes or msgspec.structs.replace(backend, secrets=secrets, options=table)
-
-
-def _secrets(backend: BackendConfig, directory: Path) -> tuple[dict[str, str], list[Mistake]]:
-    found, mistakes = {}, []
-    for key, text in backend.secrets.items():
-        found[key] = resolved(text, directory) if key.endswith("_file") else text
-        if key.endswith("_file") and not is_readable_file(found[key]):
-            got = f"{shown(text)} (looked at {found[key]})"
-            mistakes.append(Mistake(("secrets", key), FILE.expected, got))
-    return found, mistakes
+    return mistakes or msgspec.structs.replace(backend, options=options.complete(backend.options))
 
 
 class OptionsOf:
     """The options of one backend as its `plugin` declares them. `known` are the names of its secrets."""
 
-    def __init__(self, plugin: Plugin, *, known: set[str], directory: Path) -> None:
+    def __init__(self, plugin: Plugin, *, known: Collection[str], directory: Path) -> None:
         self._plugin = plugin
         self._known = known
         self._convert = partial(converted, secrets=dict.fromkeys(known), directory=directory)

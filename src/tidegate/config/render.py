@@ -35,7 +35,9 @@ def schema() -> dict[str, Any]:
         component["description"], documented = _documentation(section)
         for key, text in documented.items():
             component["properties"][key]["description"] = text
-    for name in installed.names():
+    names = installed.names()
+    components[BackendConfig.__name__]["properties"]["protocol"]["examples"] = [*installed.BUILT_IN, *names]
+    for name in names:
         with suppress(ConfigError):
             _add_options(components, installed.plugin(name))
     return {

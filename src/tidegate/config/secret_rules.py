@@ -17,7 +17,7 @@ def of_secrets(backend: BackendConfig) -> Iterator[Mistake]:
         if {f"{name}_file", f"{name}_env"} <= backend.secrets.keys():
             yield Mistake(("secrets", f"{name}_env"), f"no such key beside {name}_file", "both")
     if backend.secrets:
-        yield from _unknown(("url",), userinfo(backend.url), backend.secret_names)
+        yield from _unknown(("url",), userinfo(backend.address), backend.secret_names)
         for name, value in backend.headers.items():
             yield from _unknown(("headers", name), value, backend.secret_names)
 
