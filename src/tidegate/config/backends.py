@@ -82,6 +82,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         wss, TLS is spoken over the socket.
     `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
         of `url`.
+    `proxy`: HTTP proxy that connects to the backend, as http://HOST:PORT, with USER:PASSWORD@ if it asks. None is taken
+        from the environment.
     `protocol`: "jsonrpc", "http" (a request for each source; the body is the result), or the name of a plug-in that is
         installed.
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
@@ -110,6 +112,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     url: formats.BackendUrl | None = None
     socket: formats.SocketPath | None = None
     tls_name: formats.HostName | None = None
+    proxy: formats.ProxyUrl | None = None
     protocol: formats.Protocol = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
@@ -148,6 +151,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         return super().public() | {
             "url": None if self.url is None else mask_url(self.url),
             "headers": mask_headers(self.headers),
+            "proxy": self.proxy and mask_url(self.proxy),
             "options": mask_options(self.options),
         }
 

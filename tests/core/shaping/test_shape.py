@@ -140,6 +140,7 @@ def test_items_are_the_same_whether_made_at_once_or_one_by_one(
         ),
         ('{"x":{"a":{"b":1}},"y":{"a":{"b":2}}}', Shape(items=("",), fields={"a": "/a", "b": "/a/b"})),
         ('{"x":{"a":null},"y":{"a":{"b":2}}}', Shape(items=("",), fields={"b": "/a/b"}, missing="null")),
+        ('{"x":{"a":null,"c":1}}', Shape(items=("",), fields={"b": "/a/b", "c": "/c"}, missing="leave_out")),
         ('[{"v":[1,"a"]},{"v":[2,"b"]}]', Shape(items=("",), key=(("/v/0",),), fields={"v": "/v/1"})),
         ('{"p":{"q":{"l":[{"id":1}]},"r":{"l":[]}}}', Shape(items=("/p", "/l"), key=((), ("id",)))),
     ],
@@ -228,6 +229,14 @@ def test_says_what_is_wrong_and_what_is_there(text: str, shape: Shape, message: 
         shaped(Raw(text.encode()), shape, event_bytes=1000)
 
 
+@pytest.mark.parametrize("fields", [None, {"v": "/v", "w": "/v"}])
+def test_an_item_may_not_be_longer_than_an_event(fields: dict[str, str] | None) -> None:
+    shape = Shape(items=("",), key=(("id",),), fields=fields)
+    answer = Raw(b'[{"id":1,"v":1},{"id":2,"v":"xxxxx"}]')
+    with pytest.raises(InvalidResponse, match="expected at most 15 bytes"):
+        shaped(answer, shape, event_bytes=15)
+
+
 def test_nothing_keeps_the_answer_alive() -> None:
     answer = bytearray(b'{"l":[{"id":1,"v":2}]}')
     made = [
@@ -253,10 +262,31 @@ def test_nothing_keeps_the_answer_alive() -> None:
         ("[1]", "[]", ("/0",), True),
         ('{"0":1}', "[1]", ("/0",), False),
         ("1", "2", ("/t",), False),
+        ("1", "1", ("/t",), True),
+        ("1", "2", ("",), True),
+        ("1", "2", (), False),
+        ('{"a":{"t":1,"u":1,"x":1}}', '{"a":{"t":2,"u":2,"x":1}}', ("/a/t", "/a/u"), True),
+        ('{"a":{"t":1,"u":1,"x":1}}', '{"a":{"t":2,"u":2,"x":1}}', ("/a/t",), False),
+        ('{"a":1,"b":1}', '{"b":1,"a":1}', ("/t",), False),
+        ('{"a":1}', '{"b":1}', ("/t",), False),
+        ('{"a":1}', "null", ("/a",), False),
     ],
 )
 def test_what_differs_only_at_ignored_places_stays_as_it_is_held(
     new: str, held: str, ignore: tuple[str, ...], same: bool
 ) -> None:
-    items = settled({None: Raw(new.encode())}, {None: Raw(held.encode())}, ignore)
+    was = Raw(held.encode())
+    items = settled({None: Raw(new.encode())}, {None: was}, ignore)
+    assert (items[None] is was) == same
     assert bytes(items[None]).decode() == (held if same else new)
+
+
+def test_only_an_item_with_the_same_key_stays_as_it_is_held() -> None:
+    items = settled({"a": Raw(b'{"t":1}'), "b": Raw(b'{"t":2}')}, {"b": Raw(b'{"t":3}'), "c": Raw(b"1")}, ("/t",))
+    assert items == {"a": Raw(b'{"t":1}'), "b": Raw(b'{"t":3}')}
+
+
+def test_what_is_nested_too_deep_to_be_compared_is_new() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    new = Raw(b'{"t":1,"d":%b}' % deep)
+    assert settled({None: new}, {None: Raw(b'{"t":2,"d":%b}' % deep)}, ("/t",)) == {None: new}

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from tidegate.core.shaping.fields import Missing
-from tidegate.core.shaping.forms import Form, NoForm, apart, is_field
+from tidegate.core.shaping.forms import Form, apart
 from tidegate.core.shaping.items import Nesting, have_own_names
 from tidegate.core.shaping.lookup import lookup
 from tidegate.core.shaping.pointer import members_of
@@ -29,7 +29,7 @@ _Column = Sequence[Any]
 class ItemsAtOnce:
     """How items are made of an answer. `levels` are as for `items.Splitting`, `fields` those of each item, if any.
 
-    Raises `NoForm` if there is no such way for these.
+    Raises `ValueError` if there is no such way for these.
     """
 
     __slots__ = ("_levels", "_record")
@@ -155,8 +155,6 @@ def _texts(column: _Column) -> Sequence[str]:
 
 
 def _record(names: Sequence[str]) -> type[msgspec.Struct]:
-    """Return a struct that is encoded as an object with these names."""
-    if not all(map(is_field, names)):
-        raise NoForm
+    """Return a struct that is encoded as an object with these names. Raises `ValueError` if one cannot be a field's."""
     fields = [(f"f{at}", msgspec.Raw) for at in range(len(names))]
     return msgspec.defstruct("Record", fields, rename={f"f{at}": name for at, name in enumerate(names)}, gc=False)

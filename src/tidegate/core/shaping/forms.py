@@ -85,11 +85,6 @@ def apart(pointers: Iterable[str]) -> list[list[str]]:
     return groups
 
 
-def is_field(name: str) -> bool:
-    """Whether msgspec takes `name` as that of a field."""
-    return _NO_FIELD.search(name) is None
-
-
 def _leads_through(pointer: str, other: str) -> bool:
     return pointer.startswith(other + "/")
 
@@ -117,7 +112,7 @@ def _type(tree: _Tree, leaf: Any, absent: Any) -> Any:
         names = [str(index) for index in range(last + 1)]
     else:
         names = list(tree)
-    if not all(map(is_field, names)):
+    if any(map(_NO_FIELD.search, names)):
         raise NoForm
     fields = [(f"f{at}", *_field(tree.get(name), leaf, absent)) for at, name in enumerate(names)]
     rename = {f"f{at}": name for at, name in enumerate(names)}

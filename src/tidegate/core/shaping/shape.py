@@ -76,7 +76,7 @@ class Keyed:
             self._at_once: ItemsAtOnce | None = ItemsAtOnce(
                 [Nesting(select + items[0], keys[0]), *levels[1:]], missing, fields
             )
-        except ValueError:  # there is no such way, or two pointers together are too long for one
+        except ValueError:  # there is no such way, if only because two pointers together are too long for one
             self._at_once = None
 
     def items_of(self, raw: msgspec.Raw, *, event_bytes: int) -> dict[str, msgspec.Raw]:
