@@ -96,7 +96,17 @@ REFUSED = [
     ('backends.b.url = "http://h\\n/"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     ('backends.b.url = "http://h/a b"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     ('backends.b.url = "http://h/#x"', "backends.b.url", "expected a URL: http://, https://, ws://"),
-    (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
+    (
+        BACKEND + 'protocol = "grpc"',
+        "backends.b.protocol",
+        'expected one of "jsonrpc", "http", or the name of a plug-in',
+    ),
+    (
+        BACKEND + 'protocol = "G"',
+        "backends.b.protocol",
+        'expected "jsonrpc", "http" or the name of a plug-in: [a-z0-9_-]+',
+    ),
+    ("backends.b = {}", "backends.b.url", "with a host and no fragment, tcp://HOST:PORT"),
     (
         BACKEND + 'protocol = "http"\njsonrpc = "1.0"',
         "backends.b.jsonrpc",
