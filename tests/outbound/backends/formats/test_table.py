@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -89,6 +90,16 @@ async def test_what_is_none_is_refused(body: bytes, content_type: str | None, me
     with pytest.raises(InvalidResponse) as caught:
         await read_rows(body, content_type=content_type)
     assert message in str(caught.value)
+
+
+async def test_many_names_are_compared_in_no_time() -> None:
+    names = [f"{number:x}" for number in range(13_000)]
+    began = time.process_time()
+    with pytest.raises(InvalidResponse, match="got '0' twice"):
+        await read_rows(",".join([*names, "0"]).encode())
+    with pytest.raises(InvalidResponse, match=f"got '{names[-1]}' twice"):
+        await read_rows(",".join([*names, names[-1]]).encode())
+    assert time.process_time() - began < 1.0  # 5 s, if each is looked for among all
 
 
 async def test_a_row_may_be_as_long_as_that_in_one_line_or_in_many() -> None:

@@ -80,9 +80,11 @@ def _checked(names: list[str]) -> list[str]:
     given = [name for name in names if name]
     if not given:
         raise InvalidResponse("expected CSV with names in the first line, got empty ones")
-    twice = next((name for name in given if given.count(name) > 1), None) if len(set(given)) < len(given) else None
-    if twice is not None:
-        raise InvalidResponse(f"expected CSV with a different name for each column, got {excerpt(twice)} twice")
+    seen: set[str] = set()
+    for name in given:
+        if name in seen:
+            raise InvalidResponse(f"expected CSV with a different name for each column, got {excerpt(name)} twice")
+        seen.add(name)
     return names
 
 
