@@ -100,6 +100,12 @@ def _is_backend_url(text: str) -> bool:
             return False
 
 
+def _is_login_url(text: str) -> bool:
+    if "://" in text:
+        return _is_url(text)
+    return bool(text) and text.isprintable() and " " not in text and "#" not in text
+
+
 def _is_origin(text: str) -> bool:
     return parse_origin(text) is not None
 
@@ -246,6 +252,9 @@ BackendUrl = Annotated[
 ErrorMark = Annotated[
     int | str,
     _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
+LoginUrl = Annotated[
+    str, _format("an http:// or https:// URL without a fragment, or a path below that of the backend", _is_login_url)
 ]
 OriginText = Annotated[
     str,

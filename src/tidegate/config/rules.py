@@ -13,6 +13,7 @@ from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, S
 from tidegate.config.reader import Mistake, quoted
 from tidegate.config.secret_rules import of_places, of_secrets
 from tidegate.config.section import Section
+from tidegate.config.session_rules import of_session
 from tidegate.core.shaping.pointer import pointer_to, steps
 from tidegate.loopback import is_loopback
 
@@ -57,6 +58,7 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
     if section.tls_name is not None and scheme not in {"https", "wss"}:
         yield Mistake(("tls_name",), f"no such key, because url begins with {scheme}://, which is without TLS", "one")
     yield from of_connection(section)
+    yield from of_session(section)
 
 
 @within.register

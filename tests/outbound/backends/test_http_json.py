@@ -6,7 +6,8 @@ from scripted_http import Peer, answering, http_response, scripted
 from yarl import URL
 
 from tidegate.errors import HttpStatus, InvalidResponse
-from tidegate.outbound.backends.http_json import HttpJsonBackend, below
+from tidegate.outbound.backends.addresses import below
+from tidegate.outbound.backends.http_json import HttpJsonBackend
 from tidegate.outbound.http_client.options import HttpOptions
 from tidegate.ports import Backend, Call, HttpRequest
 

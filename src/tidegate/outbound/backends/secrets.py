@@ -40,20 +40,19 @@ class CredentialsReader:
         self._headers = _secret_headers(options)
         self._given = [Secret(url.password)] if url.password else []
         self._secrets = SecretReader(places(options), environ=environ)
-        self._fixed = None if places(options) else self._made({})
 
     async def read(self) -> Credentials:
         """Read the secrets, and return what they make. Raises `NoCredentials` if one is missing or unusable.
 
         Cancelling returns at once.
         """
-        return self._made(await self._secrets.read()) if self._fixed is None else self._fixed
+        return self._made(await self._secrets.read())
 
     def _made(self, named: Mapping[str, Secret]) -> Credentials:
         filling = Credentials(named)
         headers: CIMultiDict[str] = CIMultiDict()
         if self._user is not None:
-            headers["Authorization"] = _basic(*map(filling.text, self._user))
+            headers["Authorization"] = basic(*map(filling.text, self._user))
         headers.update({name: filling.text(value) for name, value in self._headers.items()})
         if (token := named.get(_BEARER)) is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
@@ -123,7 +122,8 @@ def _secret_headers(options: HttpOptions) -> Mapping[str, str]:
     }
 
 
-def _basic(user: str, password: str) -> str:
+def basic(user: str, password: str) -> str:
+    """Return the value of ``Authorization`` for a user. Raises `NoCredentials` if HTTP cannot express the name."""
     if ":" in user:  # RFC 7617 section 2
         raise NoCredentials("expected a user name without a colon, got one with a colon")
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
