@@ -161,6 +161,7 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.socket": at("new", "Backend.options.socket"),
     "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
+    "backends.*.proxy": at("http://p:1", "Backend.options.proxy"),
     "backends.*.protocol": Wired(
         "http",
         {

@@ -4,13 +4,12 @@
 bring its own. `tidegate.testing.contracts` tests an implementation.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from tidegate.bus_port import Bus, BusSession, Receiver
 from tidegate.core.access.grant import Coverage, Grant, Role
 from tidegate.core.delivery.published_value import PublishedValue
 from tidegate.core.events import EncodedDraft, Event, Position
@@ -38,6 +37,7 @@ __all__ = [
     "EncodedDraft",
     "Event",
     "Grant",
+    "Hints",
     "HttpRequest",
     "Instant",
     "KeepsPublished",
@@ -135,7 +135,9 @@ class Prepares(Protocol):
         it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
         `secret`, bytes: the credentials that it sends; None or absent if it sends none. The gateway only compares
         them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed. `made_by`,
-        text: who wrote the backend. It begins the message about an answer that no backend may give.
+        text: who wrote the backend. It begins the message about an answer that no backend may give. `scrubbed`, a
+        function that takes a text and returns it without the secrets in it: it is called with the message of each
+        error before anybody sees it.
         """
         ...
 
@@ -154,6 +156,28 @@ class Knocks(Protocol):
         Sends nothing: no TLS, no login. Keeps the connection for the next call, if possible, and closes it if there is
         no call within a few seconds. Raises `BackendError` if there is no connection. The caller sets the timeout.
         Cancelling must leave nothing behind.
+        """
+        ...
+
+
+@runtime_checkable
+class Hints(Protocol):
+    """An optional extension of `Backend`: it is told when something changes, and says so.
+
+    A hint is never a value. It only lets the gateway poll some sources before their next tick.
+    """
+
+    def hints(self) -> AsyncIterator[str | None]:
+        """Yield the name of what has changed, each time that something does, or None if anything may have changed.
+
+        The sources that have the name in `refresh_on` are polled now, and all sources of the backend after None. Give
+        None when a connection is lost on which the backend would have told of changes. The gateway polls each source
+        at most once a second because of hints, and reads at most 1,000 hints within a second: keep what you have yet to
+        yield in a set, not in a list.
+
+        The iterator must not end or raise: the gateway logs that, waits, and calls this again, and then polls every
+        source that has a `refresh_on`. It is read by one task, which is cancelled at the end. Cancelling must leave
+        nothing behind.
         """
         ...
 
@@ -205,71 +229,6 @@ class KeepsPublished(Protocol):
         Returns immediately. The changes must be durable within 0.9 seconds, those of one call all or none. (Publishers
         are promised 1 second, and the gateway collects changes for 0.1 s.)
         """
-        ...
-
-
-class Bus(Protocol):
-    """Gives published events one order, which is the same for every receiver."""
-
-    def open(self, receiver: "Receiver") -> "AbstractAsyncContextManager[BusSession]":
-        """Connect `receiver`. While the context is open, it receives every event that anyone publishes.
-
-        Entering the context raises `BusError` if the bus cannot be used. Leaving it stops delivery, and cancels the
-        futures of publishes that have not finished.
-        """
-        ...
-
-
-class BusSession(Protocol):
-    """One receiver's connection to the bus."""
-
-    @property
-    def position(self) -> Position:
-        """The position of the newest event delivered to the receiver, or the position at which the session started."""
-        ...
-
-    def publish(self, drafts: Sequence[EncodedDraft], *, id: str, fence: int | None = None) -> asyncio.Future[Position]:  # noqa: A002 - what every bus calls it
-        """Publish `drafts`, at least one: all or none, with ascending positions and no other event between them.
-
-        Publishes that are in flight at the same time may get their positions in any order. To keep an order, wait for
-        an outcome before the next publish, as `tidegate.runtime.lanes.Lane` does.
-
-        A plain call that never raises; the future tells the outcome. Its result is the position of the last draft,
-        once all are stored and were delivered to this session's receiver. It fails with `BusRefused` (certainly not
-        published) or `BusUnknown` (perhaps published, now or later). After `BusUnknown` the same drafts may be given
-        again with the same `id`: they are published once. That holds for any `id` that was taken before.
-
-        With a `fence`, a bus that several gateways share refuses drafts whose publisher's term is over. Cancelling the
-        future does not stop the publish.
-
-        The gateway does not trust a bus: if this raises or returns no future, or if the future is cancelled or fails
-        with any other error, the outcome counts as unknown. It is logged, and the publish is repeated. See
-        `runtime/pending_publish.py`.
-        """
-        ...
-
-
-class Receiver(Protocol):
-    """The gateway's end of a bus. The bus calls it from the event loop. No method blocks or raises."""
-
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Take the next events, in the order of their positions.
-
-        Positions ascend. They need not be consecutive: a skipped number means that nothing was published there. After
-        a reconnect the bus may deliver events again; the receiver ignores those that it has.
-        """
-        ...
-
-    def epoch_changed(self, position: Position) -> None:
-        """A new sequence of events has begun at `position`. Discard everything that was delivered before."""
-        ...
-
-    def lost(self, why: str) -> None:
-        """The bus cannot be reached. Until `regained`, nothing is delivered and every publish fails."""
-        ...
-
-    def regained(self) -> None:
-        """The bus is reachable again, and has delivered every event that was missed."""
         ...
 
 

@@ -78,6 +78,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
     BackendConfig: {
         "socket": None,
         "tls_name": None,
+        "proxy": None,
         "protocol": "jsonrpc",
         "jsonrpc": "2.0",
         "timeout_s": 2.0,

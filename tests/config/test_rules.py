@@ -116,6 +116,15 @@ REFUSED = [
         "expected no such key, because url begins with http://, which is without TLS, got one",
     ),
     ('backends.b = { url = "https://h", tls_name = "h:1" }', "backends.b.tls_name", "expected a host name or address"),
+    (BACKEND + 'proxy = "https://p:1"', "backends.b.proxy", "expected http://HOST:PORT, with USER:PASSWORD@ before"),
+    (BACKEND + 'proxy = "http://p"', "backends.b.proxy", 'got "http://p"'),
+    (BACKEND + 'proxy = "http://p:1/x"', "backends.b.proxy", "expected http://HOST:PORT"),
+    (BACKEND + 'proxy = "http://u:secret@p:1?"', "backends.b.proxy", 'got "http://***@p:1?"'),
+    (
+        BACKEND + 'socket = "s"\nproxy = "http://p:1"',
+        "backends.b.proxy",
+        "expected no such key beside socket, got both",
+    ),
     (BACKEND + 'ca_file = "none"', "backends.b.ca_file", "expected a file that exists"),
     (BACKEND + 'bearer_token_file = "none"', "backends.b.bearer_token_file", 'got "none" (looked at /'),
     (BACKEND + 'client_cert_file = "FILE"', "backends.b.client_key_file", "because client_cert_file is given"),
@@ -187,6 +196,11 @@ REFUSED = [
         BACKEND + 'headers = { X-Key = "{kee}" }\nsecrets = { key_env = "K", b_env = "B" }',
         "backends.b.headers.X-Key",
         "expected only names that [secrets] has (b, key) in braces, got {kee}",
+    ),
+    (
+        BACKEND + 'secrets.key_env = "K"\nproxy = "http://u:{kee}@p:1"',
+        "backends.b.proxy",
+        "expected only names that [secrets] has (key) in braces, got {kee}",
     ),
     (
         'backends.b.secrets.key_env = "K"\nbackends.b.url = "http://u:{kee}@h/{other}"',

@@ -14,6 +14,7 @@ from tidegate.core.measurements import (
     ClientLeft,
     EventPublished,
     EventsSkipped,
+    HintTaken,
     KnockEnded,
     Measurement,
     OutageEnded,
@@ -127,11 +128,12 @@ def test_writes_of_the_store_are_counted_and_what_waits_for_the_disk_is_shown() 
     assert samples(metrics, "tidegate_store_writes_total") == {("ok",): 2, ("failed",): 2}
 
 
-def test_what_a_knock_and_a_repetition_can_come_to_is_counted_from_the_start() -> None:
+def test_what_a_knock_a_repetition_and_a_hint_can_come_to_is_counted_from_the_start() -> None:
     metrics = made("engine")
-    for kind, name in ((KnockEnded, "tidegate_knocks_total"), (RepetitionEnded, "tidegate_repetitions_total")):
+    kinds = {KnockEnded: "knocks", RepetitionEnded: "repetitions", HintTaken: "hints"}
+    for kind, name in kinds.items():
         results = get_args(get_type_hints(kind)["result"])
-        assert samples(metrics, name) == {("engine", result): 0 for result in results}
+        assert samples(metrics, f"tidegate_{name}_total") == {("engine", result): 0 for result in results}
     assert samples(metrics, "tidegate_outage_seconds_count") == {("engine",): 0}
 
 
@@ -214,8 +216,9 @@ def test_a_narrow_token_sees_what_it_covers() -> None:
     for backend in ("engine", "other"):
         metrics.observe(KnockEnded(backend, "reachable"))
         metrics.observe(RepetitionEnded(backend, "failed"))
+        metrics.observe(HintTaken(backend, "for_some"))
         metrics.observe(OutageEnded(backend, 1.0))
-    for name in ("knocks_total", "repetitions_total", "outage_seconds_bucket", "outage_seconds_sum"):
+    for name in ("knocks_total", "repetitions_total", "hints_total", "outage_seconds_bucket", "outage_seconds_sum"):
         assert {backend for backend, *_ in samples(metrics, f"tidegate_{name}", NARROW)} == {"engine"}
     for name in ("events_published_total", "deliveries_total", "events_skipped_total", "ticks_missed_total"):
         assert set(samples(metrics, f"tidegate_{name}", NARROW)) == {("system.status",)}

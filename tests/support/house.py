@@ -207,7 +207,7 @@ def source(
     event_type: str = "a.status", *, breaker: str = "engine", shape: Shape | None = None, **fields: Any
 ) -> SourcePlan:
     shape = shape or Shape()
-    plan = {name: fields.pop(name) for name in ("idle_interval_s",) if name in fields}
+    plan = {name: fields.pop(name) for name in ("idle_interval_s", "refresh_on") if name in fields}
     spec = {"type": event_type, "backend": "engine", "interval_s": INTERVAL_S, "timeout_s": TIMEOUT_S, **fields}
     spec["keyed"] = shape.items is not None
     return SourcePlan(spec=SourceSpec(**spec), call=Call(event_type), breaker=breaker, shape=shape, **plan)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from tidegate import __version__
-from tidegate.cli.commands import configuration, engine, events, gateway, proof, token
+from tidegate.cli.commands import backends, configuration, engine, events, gateway, proof, token
 from tidegate.errors import AccessRefused, ConfigError, TidegateError
 from tidegate.printable import printable
 
@@ -35,6 +35,7 @@ for command in (
     proof.faultproxy,
     proof.verify,
     gateway.doctor,
+    backends.call,
 ):
     app.command(command)
 

@@ -6,7 +6,7 @@ and the error with its cause.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -28,7 +28,7 @@ class Reply(msgspec.Struct, frozen=True):
     """What came of one call within `elapsed_s` seconds: a `value` to be published, or a `fault`.
 
     `answer` is the whole answer, if there was one. `error` is what the fault was made of, with its cause, if that is
-    known.
+    known. Show nothing of an answer that `scrubbed` has not seen: a backend may repeat the secrets that it was sent.
     """
 
     elapsed_s: float
@@ -36,6 +36,7 @@ class Reply(msgspec.Struct, frozen=True):
     fault: Fault | None = None
     answer: msgspec.Raw | None = None
     error: BaseException | None = None
+    scrubbed: Callable[[str], str] = str
 
 
 async def asked(backend: Backend, plan: BackendPlan, source: SourcePlan) -> Reply:
@@ -62,9 +63,10 @@ async def _asked(backend: Backend, plan: BackendPlan, source: SourcePlan) -> Rep
     witness = _Witness(prepared.ask)
     [(outcome, value)] = await exchange(msgspec.structs.replace(prepared, ask=witness), plan, [source], CLOCK)
     elapsed_s = time.monotonic() - began
+    scrubbed: Callable[[str], str] = getattr(prepared.ask, "scrubbed", str)
     if isinstance(outcome, Fault):
-        return Reply(elapsed_s, fault=outcome, answer=witness.answer, error=witness.error)
-    return Reply(elapsed_s, value=value, answer=outcome.data)
+        return Reply(elapsed_s, fault=outcome, answer=witness.answer, error=witness.error, scrubbed=scrubbed)
+    return Reply(elapsed_s, value=value, answer=outcome.data, scrubbed=scrubbed)
 
 
 class _Witness:

@@ -12,7 +12,7 @@ from tidegate.cli.asking import CLOCK, Reply, asked
 from tidegate.cli.certificates import certified_names, speaks_tls
 from tidegate.cli.findings import Finding, Level
 from tidegate.cli.outline import preview, size
-from tidegate.cli.remedies import Subject, certificate_error, remedy
+from tidegate.cli.remedies import Subject, certificate_error, remedy, subject_of
 from tidegate.cli.whereabouts import whereabouts
 from tidegate.config import Config
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
@@ -106,23 +106,12 @@ def _grouped(sources: Sequence[SourcePlan], replies: Sequence[Reply]) -> list[tu
 async def _found(config: Config, wanted: PlannedBackend, sources: Sequence[SourcePlan], reply: Reply) -> Finding:
     what, names = f"backend {wanted.name}", ", ".join(source.spec.type for source in sources)
     if reply.fault is None:
-        return Finding(Level.OK, what, f"{names}: {came(reply)}", details=tuple(published(reply.value)))
-    subject = subject_of(config, wanted.name, sources[0])
+        lines = tuple(map(reply.scrubbed, published(reply.value)))
+        return Finding(Level.OK, what, f"{names}: {came(reply)}", details=lines)
+    subject = subject_of(config.backends[wanted.name], wanted.name, sources[0])
     found = f"{names}: {reply.fault.code}, {reply.fault.message}"
     details, advice = await explained(subject, reply)
-    return Finding(Level.FAIL, what, found, advice, tuple(details))
-
-
-def subject_of(config: Config, backend: str, source: SourcePlan) -> Subject:
-    """Return what `source` asks of `backend`, for a remedy."""
-    event_type = source.spec.type
-    return Subject(
-        name=backend,
-        backend=config.backends[backend],
-        method=source.call.method,
-        shape=source.shape,
-        setting=f'[sources."{event_type}"]',
-    )
+    return Finding(Level.FAIL, what, found, reply.scrubbed(advice), tuple(map(reply.scrubbed, details)))
 
 
 def came(reply: Reply) -> str:

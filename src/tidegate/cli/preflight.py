@@ -5,7 +5,7 @@ They write, bind and connect nothing: problems that show only at run time, such 
 ``doctor``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -191,9 +191,15 @@ def _holds_secrets(config: Config) -> bool:
 
 def _carries_credentials(backend: BackendConfig) -> bool:
     known = backend.secret_names
-    user, colon, password = userinfo(backend.url).partition(":")
-    url = backend.url.replace(f"{user}{colon}{password}@", "")
-    url = filled(url, lambda name: "" if name in known else None)
     texts = [value for name, value in backend.headers.items() if is_secret_name(name)]
-    texts += [password if colon else user]
-    return mask_text(url) != url or any(MASK in masked(text, known) for text in filter(None, texts))
+    return any(_has_password(url, known) for url in (backend.url, backend.proxy or "")) or any(
+        MASK in masked(text, known) for text in filter(None, texts)
+    )
+
+
+def _has_password(url: str, known: Collection[str]) -> bool:
+    """Return whether a credential stands in `url`, rather than the name of a secret, one of `known`."""
+    user, colon, password = userinfo(url).partition(":")
+    rest = filled(url.replace(f"{user}{colon}{password}@", ""), lambda name: "" if name in known else None)
+    text = password if colon else user
+    return mask_text(rest) != rest or (bool(text) and MASK in masked(text, known))

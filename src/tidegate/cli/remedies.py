@@ -14,6 +14,7 @@ import msgspec
 from tidegate.cli.asking import Reply
 from tidegate.config import BackendConfig
 from tidegate.core.masking import mask_url
+from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.shaping import Shape
 from tidegate.errors import ApplicationError, ErrorCode, HttpStatus
@@ -40,7 +41,13 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return mask_url(self.backend.url)
+        return mask_url(self.backend.url or "")
+
+
+def subject_of(backend: BackendConfig, name: str, source: SourcePlan) -> Subject:
+    """Return what `source` asks of the backend `name`."""
+    setting = f'[sources."{source.spec.type}"]'
+    return Subject(name, backend, source.call.method, source.shape, setting)
 
 
 def remedy(subject: Subject, reply: Reply) -> str:
@@ -219,6 +226,10 @@ def _of_answer(subject: Subject, message: str) -> str:
         return f'those are metrics of Prometheus: {subject.key("format")} = "prometheus"'
     if re.search(r"expected json, got b['\"][a-z#]", lowered) and subject.backend.protocol == "http":
         return f'that is text and no JSON: {subject.key("format")} = "text" with a `pattern`, or "csv"; or another path'
+    if "that the pattern matches" in lowered:
+        return f"correct {subject.key('pattern')}: the message shows how the text begins"
+    if "expected metrics" in lowered or "expected csv" in lowered:
+        return f"correct {subject.key('format')}, or the path: the answer is written in another way"
     if "expected an http response" in lowered:
         return f"it speaks no HTTP on this port: correct the port in {keys}.url, or https instead of http"
     if "uncompressed" in lowered:

@@ -119,6 +119,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         wss, TLS is spoken over the socket.
     `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
         of `url`.
+    `proxy`: HTTP proxy that connects to the backend, as http://HOST:PORT, with USER:PASSWORD@ if it asks. None is taken
+        from the environment.
     `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
@@ -145,6 +147,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     url: formats.BackendUrl
     socket: formats.SocketPath | None = None
     tls_name: formats.HostName | None = None
+    proxy: formats.ProxyUrl | None = None
     protocol: Literal["jsonrpc", "http"] = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
@@ -174,7 +177,8 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         return self.secret_names | ({TOKEN} if self.session.token is not None else set())
 
     def public(self) -> dict[str, object]:
-        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
+        masked = {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
+        return super().public() | masked | {"proxy": self.proxy and mask_url(self.proxy)}
 
 
 class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,11 @@ _WEB_SOCKETS = ("ws", "wss")
 _STREAMS = ("tcp", "unix")
 _OF_HTTP = ("headers", "bearer_token_file", "ca_file", "client_cert_file", "client_key_file")
 
-_REASONS = {"connection_max_s": "is kept until it is lost", "socket": "leads where url says"}
+_REASONS = {
+    "connection_max_s": "is kept until it is lost",
+    "proxy": "leads through none",
+    "socket": "leads where url says",
+}
 
 
 def of_connection(backend: BackendConfig) -> Iterator[Mistake]:
@@ -27,7 +31,7 @@ def of_connection(backend: BackendConfig) -> Iterator[Mistake]:
         return
     if backend.protocol == "http":
         yield Mistake(("protocol",), f'"jsonrpc", because url begins with {scheme}://', '"http"')
-    useless = ["connection_max_s", *(("socket", *_OF_HTTP) if scheme in _STREAMS else ())]
+    useless = ["connection_max_s", "proxy", *(("socket", *_OF_HTTP) if scheme in _STREAMS else ())]
     for key in useless:
         if getattr(backend, key) != _default(key):
             why = _REASONS.get(key, "has neither headers nor TLS")

@@ -92,8 +92,8 @@ interval_s = 5.0
 # A backend with all its settings.
 #[backends.other]
 #url = "https://status.example/rpc"
-#socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
 #tls_name = "status.example"       # the name its certificate must be for; default: the host in `url`
+#proxy = "http://proxy.example:3128"  # HTTP proxy; none is taken from the environment
 #protocol = "jsonrpc"
 #jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0
@@ -109,6 +109,11 @@ interval_s = 5.0
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"
 #client_key_file = "client.key"
+
+# A backend that listens on a Unix socket; `url` goes on saying Host and path:
+#[backends.local]
+#url = "http://localhost/v1"
+#socket = "/run/service.sock"      # relative paths are relative to this file
 
 #[backends.other.session]          # a login; with ws://, wss://, tcp:// and unix://, once per connection
 #url = "https://id.example/token"  # where to log in; default: the backend's url

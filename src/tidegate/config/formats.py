@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.config.addresses import MAX_SOCKET_PATH_BYTES, is_backend_url, is_login_url, is_proxy, is_url
 from tidegate.config.by_ending import ByEnding
 from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.shaping import check_pointer
@@ -30,10 +30,6 @@ SECRET_ENDINGS = ("_file", "_env")
 
 MAX_NESTING = 64
 """Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
-
-
-MAX_SOCKET_PATH_BYTES = 107
-"""Limit of the kernel on the path of a Unix socket."""
 
 
 class Format(NamedTuple):
@@ -82,28 +78,6 @@ def _is_address(text: str) -> bool:
 def _is_host_name(text: str) -> bool:
     host = parse_host(text)
     return host is not None and host.port is None and not text.endswith(":")
-
-
-def _is_url(text: str) -> bool:
-    return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
-
-
-def _is_backend_url(text: str) -> bool:
-    match text.partition("://"):
-        case ("http" | "https" | "ws" | "wss", _, _):
-            return _has_authority(text) and "#" not in text
-        case ("tcp", _, address):
-            return _has_authority(text) and bool(re.fullmatch(r"[^/?#@]+:[0-9]+", address))
-        case ("unix", _, path):
-            return path.startswith("/") and path.isprintable() and len(path.encode()) <= MAX_SOCKET_PATH_BYTES
-        case _:
-            return False
-
-
-def _is_login_url(text: str) -> bool:
-    if "://" in text:
-        return _is_url(text)
-    return bool(text) and text.isprintable() and " " not in text and "#" not in text
 
 
 def _is_origin(text: str) -> bool:
@@ -175,16 +149,6 @@ def _is_json_to(value: Any, depth: int) -> bool:
             return isinstance(value, str | int)
 
 
-def _has_authority(url: str) -> bool:
-    if not url.isprintable() or " " in url:
-        return False
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-
-
 def _passes(check: Callable[[str], object], text: str) -> bool:
     try:
         check(text)
@@ -240,13 +204,13 @@ Key = Annotated[
     str | tuple[str | tuple[str, ...], ...],
     _format('the name of a field, or a JSON Pointer such as "/labels/id", or a list of these', _is_key),
 ]
-Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
+Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", is_url)]
 BackendUrl = Annotated[
     str,
     _format(
         "a URL: http://, https://, ws:// or wss:// with a host and no fragment, tcp://HOST:PORT, or unix:///PATH of at"
         f" most {MAX_SOCKET_PATH_BYTES} bytes",
-        _is_backend_url,
+        is_backend_url,
     ),
 ]
 ErrorMark = Annotated[
@@ -254,7 +218,10 @@ ErrorMark = Annotated[
     _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
 ]
 LoginUrl = Annotated[
-    str, _format("an http:// or https:// URL without a fragment, or a path below that of the backend", _is_login_url)
+    str, _format("an http:// or https:// URL without a fragment, or a path below that of the backend", is_login_url)
+]
+ProxyUrl = Annotated[
+    str, _format("http://HOST:PORT, with USER:PASSWORD@ before the host if the proxy asks for it", is_proxy)
 ]
 OriginText = Annotated[
     str,

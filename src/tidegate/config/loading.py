@@ -11,16 +11,26 @@ from tidegate.config.reader import Reader
 from tidegate.errors import ConfigError, Problem
 
 
-def load(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
+def load(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object] | None = None,
+    sources: Mapping[str, Mapping[str, object]] | None = None,
+) -> Config:
     """Load the configuration from the file at `path` (None: no file), `environ` and `overrides`.
 
     `environ` takes precedence over the file, and `overrides` over both. `overrides` maps dotted paths (``server.port``)
-    to values; None means not given. Relative paths in the file are relative to its directory, all others to the
+    to values; None means not given. `sources` are tables of more sources, by their event types; one replaces that of
+    the file with the same name. Relative paths in the file are relative to its directory, all others to the
     working directory. Does disk I/O, so it may block. Raises `ConfigError` with all problems.
     """
-    if path is None:
-        return from_document({}, environ=environ, overrides=overrides)
-    return from_document(_parsed(path), environ=environ, overrides=overrides, directory=path.parent)
+    document: Mapping[str, object] = {} if path is None else _parsed(path)
+    if sources:
+        document = _with_sources(document, sources)
+    return from_document(
+        document, environ=environ, overrides=overrides, directory=None if path is None else path.parent
+    )
 
 
 def from_document(
@@ -65,6 +75,11 @@ def _parsed(path: Path) -> dict[str, object]:
     except ValueError as error:
         problem = Problem(str(path), "TOML", str(error))
     raise ConfigError([problem])
+
+
+def _with_sources(document: Mapping[str, object], more: Mapping[str, object]) -> Mapping[str, object]:
+    there = document.get("sources", {})
+    return {**document, "sources": {**there, **more}} if isinstance(there, Mapping) else document
 
 
 def _text_before(text: str, message: str) -> str:

@@ -57,6 +57,8 @@ def _backend(section: BackendConfig) -> Iterator[Mistake]:
     scheme = section.url.partition("://")[0]
     if section.tls_name is not None and scheme not in {"https", "wss"}:
         yield Mistake(("tls_name",), f"no such key, because url begins with {scheme}://, which is without TLS", "one")
+    if section.socket is not None and section.proxy is not None:
+        yield Mistake(("proxy",), "no such key beside socket", "both")
     yield from of_connection(section)
     yield from of_session(section)
 

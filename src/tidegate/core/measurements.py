@@ -18,6 +18,7 @@ __all__ = [
     "ClientLeft",
     "EventPublished",
     "EventsSkipped",
+    "HintTaken",
     "KnockEnded",
     "Measurement",
     "OutageEnded",
@@ -85,6 +86,17 @@ class RepetitionEnded(Measurement, frozen=True):
 
     backend: str
     result: Literal["answered", "failed", "no_room"]
+
+
+class HintTaken(Measurement, frozen=True):
+    """A backend hinted that something changed.
+
+    `result` is ``for_all`` or ``for_some`` of its sources, or ``for_none`` if no source has the name in `refresh_on`.
+    It is ``too_many`` if hints come faster than they are read, and ``failed`` if they ended or could not be read.
+    """
+
+    backend: str
+    result: Literal["for_all", "for_some", "for_none", "too_many", "failed"]
 
 
 class OutageEnded(Measurement, frozen=True):

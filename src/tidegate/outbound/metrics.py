@@ -24,6 +24,7 @@ from tidegate.core.measurements import (
     ClientLeft,
     EventPublished,
     EventsSkipped,
+    HintTaken,
     KnockEnded,
     Measurement,
     OutageEnded,
@@ -51,6 +52,8 @@ BREAKER_STATES = ("closed", "half_open", "open")
 KNOCKS = ("reachable", "unreachable", "dropped")
 
 REPETITIONS = ("answered", "failed", "no_room")
+
+HINTS = ("for_all", "for_some", "for_none", "too_many", "failed")
 
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -131,6 +134,9 @@ class PrometheusMetrics:
         self._repetitions = counter(
             "tidegate_repetitions", "Failed polls repeated before their next tick", "backend", "result", seen=of_backend
         )
+        self._hints = counter(
+            "tidegate_hints", "What backends said of changes, by whom it is for", "backend", "result", seen=of_backend
+        )
         self._outages = self._histogram(
             "tidegate_outage_seconds",
             "From the first failure of a backend until all its sources were fresh again",
@@ -143,6 +149,8 @@ class PrometheusMetrics:
                 self._knocks(backend, result)
             for result in REPETITIONS:
                 self._repetitions(backend, result)
+            for result in HINTS:
+                self._hints(backend, result)
             self._outages(backend)
         self._takers: dict[type[Measurement], Callable[[Any], None]] = {
             EventPublished: self._event_published,
@@ -152,6 +160,7 @@ class PrometheusMetrics:
             BreakerMoved: self._breaker_moved,
             KnockEnded: self._knock_ended,
             RepetitionEnded: self._repetition_ended,
+            HintTaken: self._hint_taken,
             OutageEnded: self._outage_ended,
             ClientConnected: self._client_connected,
             ClientLeft: self._client_left,
@@ -202,6 +211,9 @@ class PrometheusMetrics:
 
     def _repetition_ended(self, measured: RepetitionEnded) -> None:
         self._repetitions(measured.backend, measured.result).inc()
+
+    def _hint_taken(self, measured: HintTaken) -> None:
+        self._hints(measured.backend, measured.result).inc()
 
     def _outage_ended(self, measured: OutageEnded) -> None:
         self._outages(measured.backend).observe(measured.elapsed_s)

@@ -55,7 +55,7 @@ async def prepare(backend: Backend, plan: BackendPlan, clock: Clock) -> Prepared
         async with deadline(clock, plan.timeout_s):
             ask = await get_ready()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises is a fault
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         return _fault(_unprepared(error, plan), plan)
     if not callable(ask):
         return _fault(NoCredentials(f"expected something to call from prepare(), got {type(ask).__name__}"), plan)
@@ -77,7 +77,10 @@ async def exchange(
         if isinstance(result, WrongShape) and prepared.made_by:
             result = InvalidResponse(f"{prepared.made_by}: {result}")
         unreachable = not _has_connected(prepared.ask)
-        return classify(result, elapsed_s=clock.now().mono - began, policy=plan.policy, unreachable=unreachable)
+        elapsed_s = clock.now().mono - began
+        return _scrubbed(
+            classify(result, elapsed_s=elapsed_s, policy=plan.policy, unreachable=unreachable), prepared.ask
+        )
 
     def judged(source: SourcePlan, answer: object) -> tuple[Outcome, Value | None]:
         if isinstance(answer, Exception):
@@ -113,9 +116,9 @@ async def reached(backend: Backend, plan: BackendPlan, clock: Clock) -> bool:
         async with deadline(clock, min(plan.timeout_s, KNOCK_S)) as limit:
             await knock()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         return False
-    _go_on_with_cancellation(None)  # the backend may have swallowed it
+    go_on_with_cancellation(None)  # the backend may have swallowed it
     return not limit.expired()  # or that of its deadline
 
 
@@ -126,7 +129,7 @@ async def close(backend: Backend, name: str) -> None:
         async with asyncio.timeout(CLOSE_S):
             await backend.aclose()
     except BaseException as error:  # noqa: BLE001 - whatever a backend raises
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         log.warning("a backend could not be closed", backend=name, error=repr(error))
 
 
@@ -136,7 +139,7 @@ async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Cl
         async with deadline(clock, plan.timeout_s) as limit:
             answers: object = await ask(calls)
     except BaseException as error:
-        _go_on_with_cancellation(error)
+        go_on_with_cancellation(error)
         if limit.expired():
             raise _late(plan) from None
         if isinstance(error, Exception):
@@ -169,7 +172,7 @@ def _value(plan: SourcePlan, result: msgspec.Raw, *, event_bytes: int) -> Value:
         raise MappingFailed(str(error)) from error
 
 
-def _go_on_with_cancellation(error: BaseException | None) -> None:
+def go_on_with_cancellation(error: BaseException | None) -> None:
     """Raise `CancelledError` if this task was cancelled, whatever error the backend made of it. Also raise Ctrl-C."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -212,6 +215,18 @@ def _made_by(ask: Ask) -> str:
 def _secret(ask: Ask) -> bytes | None:
     secret = _attribute(ask, "secret")
     return secret if isinstance(secret, bytes) else None
+
+
+def _scrubbed(outcome: Outcome, ask: Ask) -> Outcome:
+    """Return `outcome` without secrets in its message: errors of shape quote names that a backend may have echoed."""
+    scrub = _attribute(ask, "scrubbed")
+    if not isinstance(outcome, Fault) or not callable(scrub):
+        return outcome
+    try:
+        message = str(scrub(outcome.message))
+    except Exception:  # noqa: BLE001 - it may be code that is not ours
+        message = "a message that may have a secret in it"
+    return msgspec.structs.replace(outcome, message=message)
 
 
 def _attribute(ask: Ask, name: str) -> object:

@@ -25,6 +25,7 @@ from tidegate.ports import Backend, Clock, Metrics, Store
 from tidegate.runtime.deadline import Deadline
 from tidegate.runtime.exchange import can_knock, exchange, prepare, reached
 from tidegate.runtime.gateway import Gateway
+from tidegate.runtime.hinting import Hinting, can_hint
 
 log = structlog.get_logger("tidegate.poller")
 
@@ -56,6 +57,9 @@ class BackendPoller:
         self._state = BackendState(
             plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
         )
+        self._hinting: Hinting | None = None
+        if can_hint(backend):
+            self._hinting = Hinting(plan, backend=backend, clock=clock, metrics=metrics, rng=rng, changed=self._changed)
         self._lane = gateway.lane(f"poller {plan.name}")
         self._woken = asyncio.Event()
         self._knocks: dict[Knock, asyncio.Task[None]] = {}  # until they have found out what they are made for
@@ -136,6 +140,8 @@ class BackendPoller:
     async def run(self) -> None:
         """Poll until cancelled. That cancels the calls under way, too; they do not count against the backend."""
         async with asyncio.TaskGroup() as turns:
+            if self._hinting is not None:
+                turns.create_task(self._hinting.run(), name=f"hints of {self.name}")
             while True:
                 await self._wait()
                 now = self._clock.now()
@@ -199,6 +205,10 @@ class BackendPoller:
         self._carry_out(decision)
         if turn is not None:
             await self._take(turn)
+
+    def _changed(self, event_types: Collection[str]) -> None:
+        self._state.changed(event_types, self._clock.now())
+        self._woken.set()
 
     async def _read_secret(self) -> None:
         """Read what the backend is asked with: a source whose account was refused may try again with another one."""

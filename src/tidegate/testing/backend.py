@@ -1,7 +1,7 @@
 """A fake backend that a test controls."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -52,6 +52,7 @@ class ScriptedBackend:
         self.closed = False
         self._error: Exception | None = None
         self._unreachable = False
+        self._hints: asyncio.Queue[str | None] = asyncio.Queue()
         self._moving = asyncio.Event()
         self._moving.set()
 
@@ -73,6 +74,15 @@ class ScriptedBackend:
         self._error = None
         self._unreachable = False
         self._moving.set()
+
+    def hint(self, name: str | None = None) -> None:
+        """Say that what `name` stands for has changed; None for everything."""
+        self._hints.put_nowait(name)
+
+    async def hints(self) -> AsyncIterator[str | None]:
+        """See `tidegate.ports.Hints`."""
+        while True:
+            yield await self._hints.get()
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`."""

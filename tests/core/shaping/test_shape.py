@@ -4,12 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from tidegate.core.payload import compact
 from tidegate.core.shaping import Shape, select, settled, shaped
+from tidegate.core.shaping.shape import Keyed
 from tidegate.errors import InvalidResponse
 
 NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
@@ -76,6 +77,81 @@ def test_anything_gives_compact_json_or_invalid_response(text: str, shape: Shape
         return
     for each in [value] if isinstance(value, Raw) else value.values():
         assert bytes(compact(each)) == bytes(each)
+
+
+KEYS = st.sampled_from(['"x"', '"y"', "1", "2"]) | st.sampled_from(
+    ['"1"', "1.0", '"x/1"', '""', "null", '"\\u00e9"', '"\\u0007"', '"\\u00a0"']
+)
+PLACES = st.sampled_from(["/a", "/b", "/c", "/a/b", "/a/0", "/b/1", "", "/id", "/m~1n"])
+MEMBERS = st.sampled_from(["a", "b", "c", "0", "m/n", "é"])
+PLAIN = st.sampled_from(
+    ["1.50", "null", '{"b":-0.0,"0":2}', '{"b":[7]}', "[1e400,2]", "[]", '{"id":"y"}', '[{"id":8}]']
+)
+ITEMS = st.dictionaries(MEMBERS, PLAIN, max_size=4).map(lambda item: list(item.items()))
+LISTS = st.lists(st.tuples(KEYS, ITEMS), max_size=3, unique_by=lambda item: item[0]).map(
+    lambda items: f"[{','.join(_object([('id', key), *pairs]) for key, pairs in items)}]"
+)
+OBJECTS = st.lists(st.tuples(MEMBERS, ITEMS.map(_object) | PLAIN), max_size=3).map(_object)
+WAYS = st.sampled_from(
+    [
+        ("%s", "", ("",), (("id",),)),
+        ("%s", "", ("",), ()),
+        ('{"l":%s}', "", ("/l",), (("id",),)),
+        ('{"l":%s}', "/l", ("",), (("id", "/a"),)),
+        ('[0,{"l":%s}]', "/1", ("/l",), (("id",),)),
+        ('{"l":[{"id":5,"l":%s}]}', "", ("/l", "/l"), (("id",), ("id",))),
+        ('{"l":{"q":{"l":%s},"r":{"l":[]}}}', "", ("/l", "/l"), ((), ("id",))),
+        ('{"q":%s,"r":{}}', "", ("", ""), ((), ())),
+        ("%s", "", ("", "/a"), (("id",), ())),
+    ]
+)
+
+
+@given(
+    WAYS,
+    LISTS | OBJECTS | TEXTS,
+    st.none() | st.dictionaries(NAMES, PLACES, min_size=1, max_size=3),
+    MISSING,
+    st.sampled_from([99, 20]),
+)
+def test_items_are_the_same_whether_made_at_once_or_one_by_one(
+    way: Any, inner: str, fields: dict[str, str] | None, missing: Any, event_bytes: int
+) -> None:
+    around, select, items, key = way
+    raw = Raw((around % inner).encode())
+    keyed = Keyed(select, items, key, missing, None if fields is None else tuple(fields.items()))
+    at_once = keyed.at_once(raw, event_bytes=event_bytes)
+    try:
+        one_by_one = keyed.one_by_one(raw, event_bytes=event_bytes)
+    except InvalidResponse:
+        assert at_once is None
+    else:
+        event("odd" if at_once is None else "as one expects" if at_once else "no items")
+        assert at_once is None or list(at_once.items()) == list(one_by_one.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ('{"l":[{"id":1,"a":{"b":1}},{"id":"x","a":null,"c":2}]}', Shape(items=("/l",), key=(("id",),))),
+        (
+            '{"l":[{"id":1,"a":1},{"id":2,"a":2}]}',
+            Shape(select="/l", items=("",), key=(("id", "a"),), fields={"id": "/id"}),
+        ),
+        ('{"x":{"a":{"b":1}},"y":{"a":{"b":2}}}', Shape(items=("",), fields={"a": "/a", "b": "/a/b"})),
+        ('{"x":{"a":null},"y":{"a":{"b":2}}}', Shape(items=("",), fields={"b": "/a/b"}, missing="null")),
+        ('{"x":{"a":null,"c":1}}', Shape(items=("",), fields={"b": "/a/b", "c": "/c"}, missing="leave_out")),
+        ('[{"v":[1,"a"]},{"v":[2,"b"]}]', Shape(items=("",), key=(("/v/0",),), fields={"v": "/v/1"})),
+        ('{"p":{"q":{"l":[{"id":1}]},"r":{"l":[]}}}', Shape(items=("/p", "/l"), key=((), ("id",)))),
+    ],
+)
+def test_items_of_an_answer_as_one_expects_are_made_at_once(text: str, shape: Shape) -> None:
+    assert shape.items is not None
+    fields = None if shape.fields is None else tuple(shape.fields.items())
+    keyed = Keyed(shape.select, shape.items, shape.key, shape.missing, fields)
+    made = keyed.at_once(Raw(text.encode()), event_bytes=1000)
+    assert made is not None
+    assert list(made.items()) == list(keyed.one_by_one(Raw(text.encode()), event_bytes=1000).items())
 
 
 @given(TEXTS, POINTERS, st.dictionaries(NAMES, POINTERS, min_size=1, max_size=4), MISSING)
@@ -153,6 +229,14 @@ def test_says_what_is_wrong_and_what_is_there(text: str, shape: Shape, message: 
         shaped(Raw(text.encode()), shape, event_bytes=1000)
 
 
+@pytest.mark.parametrize("fields", [None, {"v": "/v", "w": "/v"}])
+def test_an_item_may_not_be_longer_than_an_event(fields: dict[str, str] | None) -> None:
+    shape = Shape(items=("",), key=(("id",),), fields=fields)
+    answer = Raw(b'[{"id":1,"v":1},{"id":2,"v":"xxxxx"}]')
+    with pytest.raises(InvalidResponse, match="expected at most 15 bytes"):
+        shaped(answer, shape, event_bytes=15)
+
+
 def test_nothing_keeps_the_answer_alive() -> None:
     answer = bytearray(b'{"l":[{"id":1,"v":2}]}')
     made = [
@@ -178,10 +262,31 @@ def test_nothing_keeps_the_answer_alive() -> None:
         ("[1]", "[]", ("/0",), True),
         ('{"0":1}', "[1]", ("/0",), False),
         ("1", "2", ("/t",), False),
+        ("1", "1", ("/t",), True),
+        ("1", "2", ("",), True),
+        ("1", "2", (), False),
+        ('{"a":{"t":1,"u":1,"x":1}}', '{"a":{"t":2,"u":2,"x":1}}', ("/a/t", "/a/u"), True),
+        ('{"a":{"t":1,"u":1,"x":1}}', '{"a":{"t":2,"u":2,"x":1}}', ("/a/t",), False),
+        ('{"a":1,"b":1}', '{"b":1,"a":1}', ("/t",), False),
+        ('{"a":1}', '{"b":1}', ("/t",), False),
+        ('{"a":1}', "null", ("/a",), False),
     ],
 )
 def test_what_differs_only_at_ignored_places_stays_as_it_is_held(
     new: str, held: str, ignore: tuple[str, ...], same: bool
 ) -> None:
-    items = settled({None: Raw(new.encode())}, {None: Raw(held.encode())}, ignore)
+    was = Raw(held.encode())
+    items = settled({None: Raw(new.encode())}, {None: was}, ignore)
+    assert (items[None] is was) == same
     assert bytes(items[None]).decode() == (held if same else new)
+
+
+def test_only_an_item_with_the_same_key_stays_as_it_is_held() -> None:
+    items = settled({"a": Raw(b'{"t":1}'), "b": Raw(b'{"t":2}')}, {"b": Raw(b'{"t":3}'), "c": Raw(b"1")}, ("/t",))
+    assert items == {"a": Raw(b'{"t":1}'), "b": Raw(b'{"t":3}')}
+
+
+def test_what_is_nested_too_deep_to_be_compared_is_new() -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    new = Raw(b'{"t":1,"d":%b}' % deep)
+    assert settled({None: new}, {None: Raw(b'{"t":2,"d":%b}' % deep)}, ("/t",)) == {None: new}

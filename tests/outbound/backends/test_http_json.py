@@ -5,11 +5,12 @@ from msgspec import Raw
 from scripted_http import Peer, answering, http_response, scripted
 from yarl import URL
 
+from tidegate.core.polling.call import Reading
 from tidegate.errors import HttpStatus, InvalidResponse
 from tidegate.outbound.backends.addresses import below
 from tidegate.outbound.backends.http_json import HttpJsonBackend
 from tidegate.outbound.http_client.options import HttpOptions
-from tidegate.ports import Backend, Call, HttpRequest
+from tidegate.ports import AsCsv, AsJson, AsPrometheus, AsText, Backend, Call, HttpRequest
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,30 @@ async def test_the_source_says_which_statuses_are_an_answer(successes: list[int]
             with pytest.raises(HttpStatus) as caught:
                 await backend.call([call])
             assert caught.value.status == status
+        await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    ("reading", "headers", "body", "result"),
+    [
+        (AsJson(), "Content-Type: text/csv\r\n", b"[1.50]", b"[1.50]"),
+        (AsPrometheus(("a",)), "", b"a 1.50\nb 2", b'[{"name":"a","labels":{},"value":1.50}]'),
+        (AsCsv(";"), "Content-Type: text/csv; charset=latin-1\r\n", b"a;b\n\xe4;2", '[{"a":"ä","b":"2"}]'.encode()),
+        (AsText(r"(?P<v>\d+)"), "Content-Type: text/html\r\n", b"<b>12</b>", b'{"v":12}'),
+    ],
+)
+async def test_the_source_says_how_the_body_is_read(reading: Reading, headers: str, body: bytes, result: bytes) -> None:
+    async with scripted(answering(http_response(body, headers=headers))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url))
+        assert await backend.call([Call("p", http=HttpRequest(reading=reading))]) == [Raw(result)]
+        await backend.aclose()
+
+
+async def test_what_is_made_of_an_answer_is_as_long_as_an_answer_may_be() -> None:
+    async with scripted(answering(http_response(b"name\n" + b"1\n" * 20))) as server:
+        backend = HttpJsonBackend(HttpOptions(url=server.url, response_bytes=100))
+        with pytest.raises(InvalidResponse, match="at most 100 bytes as JSON"):
+            await backend.call([Call("p", http=HttpRequest(reading=AsCsv()))])
         await backend.aclose()
 
 

@@ -1,10 +1,10 @@
 import asyncio
 
-from tidegate.outbound.backends.rpc_hints import HINTS, Hints
+from tidegate.outbound.backends.rpc_hints import HINTS, KeptHints
 
 
 async def test_each_name_is_told_once_in_the_order_of_its_first_mention() -> None:
-    hints = Hints()
+    hints = KeptHints()
     for name in "abca":
         hints.add(name)
     taken = hints.taken()
@@ -14,7 +14,7 @@ async def test_each_name_is_told_once_in_the_order_of_its_first_mention() -> Non
 
 
 async def test_who_is_told_of_everything_is_not_told_of_each() -> None:
-    hints = Hints()
+    hints = KeptHints()
     for name in ("a", None, "b", None):
         hints.add(name)
     taken = hints.taken()
@@ -24,7 +24,7 @@ async def test_who_is_told_of_everything_is_not_told_of_each() -> None:
 
 
 async def test_too_many_names_stand_for_everything() -> None:
-    hints = Hints()
+    hints = KeptHints()
     for number in range(HINTS):
         hints.add(str(number))
     hints.add("0")  # no new one
@@ -36,7 +36,7 @@ async def test_too_many_names_stand_for_everything() -> None:
 
 
 async def test_taking_ends_with_the_hints_and_may_be_cancelled_and_begun_again() -> None:
-    hints = Hints()
+    hints = KeptHints()
 
     async def first() -> str | None:
         return await anext(hints.taken())

@@ -142,7 +142,7 @@ class Freshness:
         held, items = self._held.items, by_key(value)
         self._held.answered(request, sent, items)
         status = self._held.status(now, breaker)
-        if ignore and not self._verdict_changed(status):
+        if not self._verdict_changed(status):
             self._held.items = settled(items, held, ignore)
         return self._say(status, self._keys_of_news(status), now)
 

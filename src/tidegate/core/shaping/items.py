@@ -5,7 +5,7 @@ items with the same key are refused, and so is an item without a key.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -46,13 +46,18 @@ class Nesting(msgspec.Struct, frozen=True):
     items: str
     key: tuple[str, ...]
 
+    @property
+    def key_pointers(self) -> list[str]:
+        """The pointers to the parts of a key in an item."""
+        return [part if part.startswith("/") else pointer_to(part) for part in self.key]
+
 
 class Splitting:
     """How an answer is split into the items of the last of `levels`. `wanted` are pointers into these."""
 
     __slots__ = ("_levels", "_missing")
 
-    def __init__(self, levels: tuple[Nesting, ...], missing: Missing, wanted: tuple[str, ...] = ()) -> None:
+    def __init__(self, levels: Sequence[Nesting], missing: Missing, wanted: tuple[str, ...] = ()) -> None:
         self._missing = missing
         inner = len(levels) - 1
         self._levels = [_Level(level, wanted if at == inner else ()) for at, level in enumerate(levels)]
@@ -135,7 +140,7 @@ class _Level:
     def __init__(self, level: Nesting, wanted: tuple[str, ...]) -> None:
         self.items = level.items
         self.key = level.key
-        self.key_pointers = [(part, part if part.startswith("/") else pointer_to(part)) for part in level.key]
+        self.key_pointers = list(zip(level.key, level.key_pointers, strict=True))
         self.lookup = Lookup((*(pointer for _, pointer in self.key_pointers), *wanted))
         self.expected = "a list or an object" if level.key else "an object whose names are the keys"
 
@@ -150,12 +155,16 @@ def _key_of(parts: tuple[str, ...], item: Item) -> str:
         raise InvalidResponse(f"{item.place}: {exc}") from exc
 
 
+def have_own_names(raw: msgspec.Raw, members: dict[str, msgspec.Raw]) -> bool:
+    """Whether the object `raw` has each name once, so that `members` are all there is. No also for escapes in one."""
+    # Of compact JSON the size tells: quotes, a colon and a comma for each, braces for all.
+    texts = len("".join(members).encode()) + sum(map(len, members.values()))
+    return len(raw) == texts + 4 * len(members) + 1
+
+
 def _check_names(raw: msgspec.Raw, members: dict[str, msgspec.Raw], place: str) -> None:
     """Refuse the object `raw` with these `members` if it has a name twice: only one of the two is among them."""
-    # Of compact JSON the size tells: quotes, a colon and a comma for each, braces for all. Only names with escapes, and
-    # repeated ones, are looked at closely.
-    texts = len("".join(members).encode()) + sum(map(len, members.values()))
-    if len(raw) == texts + 4 * len(members) + 1:
+    if have_own_names(raw, members):
         return
     seen: set[str] = set()
     for name in _names(raw):

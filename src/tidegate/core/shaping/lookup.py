@@ -1,48 +1,50 @@
-"""Finds the values at several JSON Pointers, reading the text once as far as possible.
+"""Finds the values at several JSON Pointers, reading the text once if it is as the pointers let one expect.
 
-For the names in the pointers a struct is made, with a struct in it for each object on the way. msgspec fills it in one
-pass, and skips everything else without making objects of it. That takes about a third of the time of decoding the
-whole. Where a step may be the index of a list, or where a value is not the object that was expected, the search goes on
-level by level.
+Otherwise the search goes on level by level.
 """
 
 import functools
-import re
-from typing import Any
 
 import msgspec
 
 from tidegate.core.payload import decoding_error
-from tidegate.core.shaping.pointer import is_index, member_at, members_of, nothing_at, steps
+from tidegate.core.shaping.forms import Form, NoForm
+from tidegate.core.shaping.pointer import member_at, members_of, nothing_at, steps
 
 Found = dict[str, msgspec.Raw]
 """The values that there are, by their pointers. They are views of the text in which they were found."""
-
-_NO_FIELD = re.compile('["\\\\\x00-\x1f\ud800-\udfff]')
-"""Characters that msgspec does not take in the name of a field."""
 
 
 class Lookup:
     """Finds the values at `pointers`. Raises `ValueError` if one of them is no JSON Pointer."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_decoder", "_form", "_pointers", "_root")
 
     def __init__(self, pointers: tuple[str, ...]) -> None:
+        self._pointers = pointers
         self._root = _Place()
         for pointer in pointers:
             place = self._root
             for step in steps(pointer):
                 place = place.below.setdefault(step, _Place())
             place.pointer = pointer
-        self._root.prepare()
+        self._form = _form(pointers)
+        self._decoder = None if self._form is None else msgspec.json.Decoder(self._form.type)
 
     def found_in(self, raw: msgspec.Raw) -> Found:
         """Return what there is in the JSON `raw`. Raises `InvalidResponse` if it cannot be read."""
+        if self._form is not None and self._decoder is not None:
+            try:
+                values = self._form.values(self._decoder.decode(raw))
+            except msgspec.ValidationError:
+                pass  # something on the way is of another kind
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                raise decoding_error(raw, exc) from exc
+            else:
+                there = zip(self._pointers, values, strict=True)
+                return {pointer: value for pointer, value in there if value is not None}
         found: Found = {}
-        try:
-            self._root.take(raw, found)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-            raise decoding_error(raw, exc) from exc
+        self._root.take(raw, found)
         return found
 
 
@@ -65,30 +67,21 @@ def select(raw: msgspec.Raw, pointer: str) -> msgspec.Raw:
     return part.copy()
 
 
-class _Place:
-    """A place to which pointers lead, or through which they lead on."""
+def _form(pointers: tuple[str, ...]) -> Form | None:
+    try:
+        return Form(pointers, absent=None) if any(pointers) else None
+    except NoForm:
+        return None
 
-    __slots__ = ("_decoder", "_form", "_order", "below", "pointer")
+
+class _Place:
+    """A place to which a pointer leads, or through which some lead on."""
+
+    __slots__ = ("below", "pointer")
 
     def __init__(self) -> None:
         self.pointer: str | None = None
         self.below: dict[str, _Place] = {}
-        self._form: type[msgspec.Struct] | None = None
-        """What an object here is decoded to; None if there is no such struct."""
-        self._decoder: msgspec.json.Decoder[msgspec.Struct] | None = None
-        self._order: list[tuple[str | None, _Place]] = []
-        """The places below, as in the struct; first its pointer, if nothing is below that place."""
-
-    def prepare(self) -> None:
-        """Make the structs. Call this once all pointers are in place."""
-        for place in self.below.values():
-            place.prepare()
-            self._order.append((None if place.below else place.pointer, place))
-        if self.below and not any(is_index(step) or _NO_FIELD.search(step) for step in self.below):
-            fields = [(f"f{number}", place.type, None) for number, place in enumerate(self.below.values())]
-            names = {f"f{number}": step for number, step in enumerate(self.below)}
-            self._form = msgspec.defstruct("Form", fields, rename=names, gc=False)
-            self._decoder = msgspec.json.Decoder(self._form)
 
     def take(self, raw: msgspec.Raw, found: Found) -> None:
         """Add to `found` what there is at and below this place, where `raw` is."""
@@ -96,38 +89,8 @@ class _Place:
             found[self.pointer] = raw
         if not self.below:
             return
-        if self._decoder is not None:
-            try:
-                form = self._decoder.decode(raw)
-            except msgspec.ValidationError:
-                pass  # this is no object, or something below is none: look at each level by itself
-            else:
-                self.take_fields(form, found)
-                return
         members = members_of(raw)
         for step, place in self.below.items():
             part = member_at(members, step)
             if part is not None:
                 place.take(part, found)
-
-    def take_fields(self, form: msgspec.Struct, found: Found) -> None:
-        """Add to `found` what there is below this place, where the object `form` is."""
-        for (leaf, place), part in zip(self._order, msgspec.structs.astuple(form), strict=True):
-            if part is None:
-                continue
-            if leaf is not None:
-                found[leaf] = part
-            elif place.is_raw:
-                place.take(part, found)
-            else:
-                place.take_fields(part, found)
-
-    @property
-    def type(self) -> Any:
-        """What it is decoded to in the struct of the place above."""
-        return msgspec.Raw if self.is_raw else self._form | None  # type: ignore[operator]
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether the struct of the place above has the text of what is here."""
-        return self._form is None or self.pointer is not None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tidegate.core.payload import check_size
+from tidegate.core.shaping.at_once import ItemsAtOnce
 from tidegate.core.shaping.fields import NULL, Fields, Missing
 from tidegate.core.shaping.items import Item, Nesting, Splitting
 from tidegate.core.shaping.lookup import lookup
@@ -43,40 +44,83 @@ def shaped(raw: msgspec.Raw, shape: Shape, *, event_bytes: int) -> msgspec.Raw |
     `InvalidResponse` if a value is missing, a key is missing, repeated or no key, or if data is longer than
     `event_bytes`.
     """
-    part = lookup((shape.select,)).found_in(raw).get(shape.select)
-    if part is None:
-        if shape.missing == "error":
-            raise nothing_at(raw, shape.select)
-        part = NULL
-    fields = None if shape.fields is None else _fields(tuple(shape.fields.items()), shape.missing)
+    named = None if shape.fields is None else tuple(shape.fields.items())
     if shape.items is None:
-        return check_size(_data(part, fields), event_bytes)
-    splitting = _splitting(shape.items, shape.key, shape.missing, () if fields is None else fields.pointers)
-    items = splitting.items_of(part)
-    return {key: check_size(_item_data(item, fields), event_bytes) for key, item in items.items()}
+        return check_size(_data(_selected(raw, shape.select, shape.missing), named, shape.missing), event_bytes)
+    return _keyed(shape.select, shape.items, shape.key, shape.missing, named).items_of(raw, event_bytes=event_bytes)
 
 
-def _data(part: msgspec.Raw, fields: Fields | None) -> msgspec.Raw:
+class Keyed:
+    """How items are made of an answer, at once if it is as one expects, one by one if not: then it may well be wrong.
+
+    The arguments are the parts of a `Shape`; `fields` are pairs.
+    """
+
+    __slots__ = ("_at_once", "_fields", "_missing", "_select", "_splitting")
+
+    def __init__(
+        self,
+        select: str,
+        items: tuple[str, ...],
+        key: tuple[tuple[str, ...], ...],
+        missing: Missing,
+        fields: tuple[tuple[str, str], ...] | None,
+    ) -> None:
+        keys = key or ((),) * len(items)
+        levels = [Nesting(*each) for each in zip(items, keys, strict=True)]
+        self._select = select
+        self._missing: Missing = missing
+        self._fields = None if fields is None else _fields(fields, missing)
+        self._splitting = Splitting(levels, missing, () if self._fields is None else self._fields.pointers)
+        try:
+            self._at_once: ItemsAtOnce | None = ItemsAtOnce(
+                [Nesting(select + items[0], keys[0]), *levels[1:]], missing, fields
+            )
+        except ValueError:  # there is no such way, if only because two pointers together are too long for one
+            self._at_once = None
+
+    def items_of(self, raw: msgspec.Raw, *, event_bytes: int) -> dict[str, msgspec.Raw]:
+        """See `shaped`."""
+        made = self.at_once(raw, event_bytes=event_bytes)
+        return self.one_by_one(raw, event_bytes=event_bytes) if made is None else made
+
+    def at_once(self, raw: msgspec.Raw, *, event_bytes: int) -> dict[str, msgspec.Raw] | None:
+        """Return what `one_by_one` returns, or None."""
+        return None if self._at_once is None else self._at_once.items_of(raw, event_bytes=event_bytes)
+
+    def one_by_one(self, raw: msgspec.Raw, *, event_bytes: int) -> dict[str, msgspec.Raw]:
+        """See `shaped`."""
+        items = self._splitting.items_of(_selected(raw, self._select, self._missing))
+        return {key: check_size(self._data_of(item), event_bytes) for key, item in items.items()}
+
+    def _data_of(self, item: Item) -> msgspec.Raw:
+        if self._fields is None:
+            return item.raw.copy()
+        return self._fields.filled(
+            item.found, lambda pointer: InvalidResponse(f"{item.place}: {nothing_at(item.raw, pointer)}")
+        )
+
+
+_keyed = functools.lru_cache(maxsize=1024)(Keyed)
+
+
+def _selected(raw: msgspec.Raw, select: str, missing: Missing) -> msgspec.Raw:
+    part = lookup((select,)).found_in(raw).get(select)
+    if part is not None:
+        return part
+    if missing == "error":
+        raise nothing_at(raw, select)
+    return NULL
+
+
+def _data(part: msgspec.Raw, fields: tuple[tuple[str, str], ...] | None, missing: Missing) -> msgspec.Raw:
     # What was found is a view of the whole answer, which it would keep alive.
     if fields is None:
         return part.copy()
-    return fields.filled(lookup(fields.pointers).found_in(part), lambda pointer: nothing_at(part, pointer))
-
-
-def _item_data(item: Item, fields: Fields | None) -> msgspec.Raw:
-    if fields is None:
-        return item.raw.copy()
-    return fields.filled(item.found, lambda pointer: InvalidResponse(f"{item.place}: {nothing_at(item.raw, pointer)}"))
+    made = _fields(fields, missing)
+    return made.filled(lookup(made.pointers).found_in(part), lambda pointer: nothing_at(part, pointer))
 
 
 @functools.lru_cache(maxsize=1024)
 def _fields(fields: tuple[tuple[str, str], ...], missing: Missing) -> Fields:
     return Fields(dict(fields), missing)
-
-
-@functools.lru_cache(maxsize=1024)
-def _splitting(
-    items: tuple[str, ...], key: tuple[tuple[str, ...], ...], missing: Missing, wanted: tuple[str, ...]
-) -> Splitting:
-    keys = key or ((),) * len(items)
-    return Splitting(tuple(Nesting(*each) for each in zip(items, keys, strict=True)), missing, wanted)

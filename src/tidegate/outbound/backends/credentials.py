@@ -29,6 +29,9 @@ TELLING_CHARACTERS = 8
 _SHORT = 4
 """A secret of fewer characters is masked only where it stands alone."""
 
+_IN_PATHS = "!$&'()*+,;=:@"
+"""What stands for itself in a segment of a path (RFC 3986 section 3.3)."""
+
 _PROCESS_KEY = secrets.token_bytes(32)
 _T = TypeVar("_T")
 
@@ -124,7 +127,7 @@ class Credentials:
 def _shapes(text: str) -> Iterator[str]:
     """Yield `text` as it looks in the places where a backend, a library or Python repeats it."""
     ascii_only = text.encode("unicode_escape").decode()
-    yield from (text, html.escape(text), quote(text), _in_url(text), quote_plus(text))
+    yield from (text, html.escape(text), quote(text), _in_url(text), quote_plus(text), quote(text, safe=_IN_PATHS))
     yield from (_in_json(text).decode(), json.dumps(text)[1:-1], json.dumps(text).replace("/", r"\/")[1:-1])
     yield from (repr(text)[1:-1], repr(text.encode())[2:-1], ascii_only)
 

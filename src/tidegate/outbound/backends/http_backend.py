@@ -19,7 +19,7 @@ from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
 from tidegate.outbound.backends.session import Session
 from tidegate.outbound.backends.session_options import HttpSession
-from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected
+from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected, proxy_address
 from tidegate.ports import Ask, Call
 
 
@@ -40,7 +40,9 @@ class HttpBackend(ABC):
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        address(options)  # here the user name is still in it
+        address(options)  # here the user names are still in both
+        proxy_address(options.proxy)
+        self._is_proxied = options.proxy is not None
         late, options = _apart(options, session)
         self._credentials = CredentialsReader(options)
         self._client = HttpClient(without_credentials(options), wall_clock=wall_clock, connect=connect)
@@ -60,7 +62,7 @@ class HttpBackend(ABC):
 
     async def knock(self) -> None:
         """See `tidegate.ports.Knocks`."""
-        await self._client.knock()
+        await self._client.knock((await self._credentials.read()).headers if self._is_proxied else {})
 
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""

@@ -16,7 +16,7 @@ from tidegate.outbound.backends.cookies import Cookies
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.grant import Grant, ends_at, header_in, texts, token_in
 from tidegate.outbound.backends.rpc_messages import SINGLE, Version, outcome, refuses, request
-from tidegate.outbound.backends.secrets import basic
+from tidegate.outbound.backends.secrets import authorization
 from tidegate.outbound.backends.session_options import HttpSession, Login
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpClient, HttpOptions
 from tidegate.ports import HttpRequest
@@ -95,7 +95,7 @@ class Logins:
         call, login = self._login.call, self._login
         headers = CIMultiDict(credentials.headers if self._is_ours else {})
         if self._user is not None:
-            headers["Authorization"] = basic(*map(credentials.text, self._user))
+            headers["Authorization"] = authorization(*map(credentials.text, self._user))
         if login.is_rpc:
             body = credentials.in_json(msgspec.json.encode(request(call, next(self._ids), self._version)))
             return await self._client.ask("POST", url, body, credentials=headers, attempt=attempt)

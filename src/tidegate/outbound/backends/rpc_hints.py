@@ -7,7 +7,7 @@ HINTS = 1000
 """So many different names are kept. After that, the hint is that everything may have changed."""
 
 
-class Hints:
+class KeptHints:
     """Names of what has changed, each once, in the order of their first mention; None stands for everything."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from tidegate.core.measurements import (
     ClientLeft,
     EventPublished,
     EventsSkipped,
+    HintTaken,
     KnockEnded,
     Measurement,
     OutageEnded,
@@ -83,6 +84,7 @@ class MetricsContract(ABC):
             metrics.observe(BreakerMoved("very-secret", "open"))
             metrics.observe(KnockEnded("very-secret", "reachable"))
             metrics.observe(RepetitionEnded("very-secret", "answered"))
+            metrics.observe(HintTaken("very-secret", "for_all"))
             metrics.observe(OutageEnded("very-secret", 60.0))
             assert b"very-secret" not in _shown(metrics).render(NOTHING)
 
@@ -102,6 +104,7 @@ def _tell_all(metrics: Metrics) -> None:
         metrics.observe(BreakerMoved(text, "open"))
         metrics.observe(KnockEnded(text, "unreachable"))
         metrics.observe(RepetitionEnded(text, "no_room"))
+        metrics.observe(HintTaken(text, "failed"))
         metrics.observe(OutageEnded(text, 60.0))
         metrics.observe(ClientConnected(text))
         metrics.observe(ClientLeft(text, text))

@@ -80,7 +80,7 @@ def _parsed(line: bytes) -> Sample:
 
 
 def _work(line: bytes) -> int:
-    return 20 + len(line) // 32
+    return 20 + len(line) // 24
 
 
 def _json(sample: Sample, line: bytes) -> bytes:
