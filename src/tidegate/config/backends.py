@@ -177,8 +177,11 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         return self.secret_names | ({TOKEN} if self.session.token is not None else set())
 
     def public(self) -> dict[str, object]:
-        masked = {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
-        return super().public() | masked | {"proxy": self.proxy and mask_url(self.proxy)}
+        return super().public() | {
+            "url": mask_url(self.url),
+            "headers": mask_headers(self.headers, shown_names=self.filled_names),
+            "proxy": self.proxy and mask_url(self.proxy),
+        }
 
 
 class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
