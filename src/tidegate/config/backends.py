@@ -193,7 +193,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     def public(self) -> dict[str, object]:
         return super().public() | {
             "url": None if self.url is None else mask_url(self.url),
-            "headers": mask_headers(self.headers),
+            "headers": mask_headers(self.headers, shown_names=self.filled_names),
             "proxy": self.proxy and mask_url(self.proxy),
             "options": mask_options(self.options),
         }
