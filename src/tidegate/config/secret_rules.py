@@ -18,7 +18,11 @@ def of_secrets(backend: BackendConfig) -> Iterator[Mistake]:
             yield Mistake(("secrets", f"{name}_env"), f"no such key beside {name}_file", "both")
     if backend.secrets:
         session = backend.session
-        for path, url in {("url",): backend.url, ("proxy",): backend.proxy, ("session", "url"): session.url}.items():
+        for path, url in {
+            ("url",): backend.address,
+            ("proxy",): backend.proxy,
+            ("session", "url"): session.url,
+        }.items():
             yield from _unknown(path, userinfo(url or ""), backend.secret_names)
         for name, value in session.headers.items():
             yield from _unknown(("session", "headers", name), value, backend.secret_names)
