@@ -42,10 +42,10 @@ $(STAMP)/program $(STAMP)/python: pyproject.toml constraints.txt $(wildcard src/
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(EXTRAS)'
 	touch $@
 
-$(STAMP)/tools: tools/install-check-tools tools/autobahn-constraints.txt package-lock.json
+$(STAMP)/tools: tools/install-check-tools tools/autobahn-constraints.txt tools/glances-constraints.txt package-lock.json
 	mkdir -p $(STAMP)
 	tools/install-check-tools
 	touch $@
 
 clean:
-	rm -rf .venv .autobahn node_modules $(STAMP) build dist
+	rm -rf .venv .autobahn .glances node_modules $(STAMP) build dist

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import pytest
+from plugins import EchoPlugin, install
 
 from tidegate import app, parts
 from tidegate.config import Config, from_document
@@ -50,7 +51,12 @@ PARTS: Final = {
 
 KINDS: Final = {
     "Authenticator": [(auth, "OpenAuthenticator"), (auth, "TokenAuthenticator"), (auth, "JwtAuthenticator")],
-    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend"), (backends, "RpcBackend")],
+    "Backend": [
+        (backends, "JsonRpcBackend"),
+        (backends, "HttpJsonBackend"),
+        (backends, "RpcBackend"),
+        (backends, "PluginBackend"),
+    ],
     "keys": [(auth, "JwksKeys"), (auth, "secret_file"), (auth, "public_key_file")],
 }
 """Parts of which there are several kinds; the place `kind` says which was chosen."""
@@ -87,7 +93,10 @@ USUAL_REQUEST: Final[dict[str, Any]] = {
 """How a source of an http backend is asked for if it says nothing about that."""
 WEBSOCKET: Final = {"backends.b.url": "ws://b:1"}
 LOGIN: Final = WEBSOCKET | {"backends.b.session.method": "login"}
+HTTP_LOGIN: Final = {"backends.b.session.path": "login", "backends.b.session.keep": "cookies"}
 ON_CONNECT: Final = WEBSOCKET | {"backends.b.session.on_connect": [{"method": "m"}]}
+
+PLUGIN: Final = {"backends.b": {"protocol": "echo", "options": {"host": "old"}}}
 
 GONE: Final = "(nothing is given there)"
 
@@ -160,6 +169,7 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.url": at("http://elsewhere:1", "Backend.options.url"),
     "backends.*.socket": at("new", "Backend.options.socket"),
     "backends.*.tls_name": at("elsewhere", "Backend.options.tls_name", given={"backends.b.url": "https://here:1"}),
+    "backends.*.proxy": at("http://p:1", "Backend.options.proxy"),
     "backends.*.protocol": Wired(
         "http",
         {
@@ -172,6 +182,42 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.jsonrpc": at("1.0", "Backend.version"),
     "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
     "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
+    "backends.*.session.url": at("elsewhere", "Backend.session.login.url", given=HTTP_LOGIN),
+    "backends.*.session.path": at("other", "Backend.session.login.call.method", given=HTTP_LOGIN),
+    "backends.*.session.form": Wired(
+        {"user": "u"},
+        {
+            "Backend.session.login.form": GONE,
+            "Backend.session.login.form.user": "u",
+            "Backend.session.login.call.http.verb": "POST",
+        },
+        HTTP_LOGIN,
+    ),
+    "backends.*.session.body": Wired(
+        {"of": 1},
+        {"Backend.session.login.call.http.body": '{"of":1}', "Backend.session.login.call.http.verb": "POST"},
+        HTTP_LOGIN,
+    ),
+    "backends.*.session.verb": at("PUT", "Backend.session.login.call.http.verb", given=HTTP_LOGIN),
+    "backends.*.session.headers": Wired(
+        {"Origin": "o"},
+        {
+            "Backend.session.login.call.http.headers": GONE,
+            "Backend.session.login.call.http.headers.Origin": "o",
+        },
+        HTTP_LOGIN,
+    ),
+    "backends.*.session.keep": at(
+        "cookies",
+        "Backend.session.keeps_cookies",
+        as_=True,
+        given={"backends.b.session.path": "login", "backends.b.session.header": "X-A"},
+    ),
+    "backends.*.session.token": Wired(
+        "/t", {"Backend.session.token": "/t", "Backend.session.sends_bearer": True}, HTTP_LOGIN
+    ),
+    "backends.*.session.header": at("X-A", "Backend.session.header", given=HTTP_LOGIN),
+    "backends.*.session.on_status": at([409], "Backend.session.on_status", given=HTTP_LOGIN),
     "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
     "backends.*.session.on_connect.*.method": at(
         "listen", "Backend.options.session.on_connect.0.method", given=ON_CONNECT
@@ -206,6 +252,7 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.ca_file": at("new", "Backend.options.ca_file"),
     "backends.*.client_cert_file": at("new", "Backend.options.client_cert_file"),
     "backends.*.client_key_file": at("new", "Backend.options.client_key_file"),
+    "backends.*.options": Wired({"host": "new"}, {"Backend.options.options.host": "new"}, PLUGIN),
     "backends.*.breaker.failure_threshold": breaker("failure_threshold", 7),
     "backends.*.breaker.open_s": breaker("open_s", 7.5),
     "backends.*.breaker.open_max_s": breaker("open_max_s", 77.5),
@@ -368,6 +415,7 @@ PLANNED: Final = {
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
+    "Backend.session.": "backends.b.endpoint.session.",
     "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
@@ -404,8 +452,14 @@ REPLACED: Final = {
         "backends.b.polling.sources.s.call.http.reading",
         "backends.b.polling.sources.s.call.http.reading.",
     },
+    "backends.*.session.headers": {"backends.b.endpoint.session.login.call.http.headers"},
+    "backends.*.session.form": {
+        "backends.b.endpoint.session.login.form",
+        "backends.b.endpoint.session.login.call.http.verb",
+    },
     "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},
+    "backends.*.options": {"backends.b.endpoint.options.options"},
     "auth.mode": {"api.auth", "authentication."},
 }
 """What changes in a plan where a part is replaced by one of another kind, or a source moves: what ends in a dot, with
@@ -519,9 +573,9 @@ class Notes:
                 return str(value.relative_to(self._directory))
             case StandIn():
                 return value.name
-            case random.Random() | SystemClock() | MemoryBus() | functools.partial():
+            case random.Random() | SystemClock() | MemoryBus() | functools.partial() | EchoPlugin():
                 return type(value).__name__
-            case types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
+            case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
         raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
 
@@ -539,6 +593,11 @@ async def told(document: Mapping[str, Any], directory: Path) -> Notes:
         async with app.running(config):
             pass
     return notes
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, {"echo": EchoPlugin})
 
 
 @pytest.fixture(scope="module")

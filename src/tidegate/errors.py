@@ -210,7 +210,7 @@ class HttpStatus(BackendError):
         self.status = status
         self.retry_after_s = retry_after_s
         self.location = location
-        self.code = ErrorCode.RPC_AUTH if status in {401, 403} else ErrorCode.RPC_HTTP_STATUS
+        self.code = ErrorCode.RPC_AUTH if status in {401, 403, 407} else ErrorCode.RPC_HTTP_STATUS
         super().__init__(message)
 
 

@@ -94,9 +94,8 @@ class Clock(Protocol):
 class Backend(Protocol):
     """A service that answers calls.
 
-    The gateway does not trust a backend. If a method returns or raises anything that is not described here, such as an
-    answer that is not JSON, the backend has failed: its sources get the error `RPC_INVALID_RESPONSE`, an `rpc_error` is
-    published, and the breaker records one failure. See `runtime/exchange.py`.
+    The gateway does not trust a backend. What is returned or raised and not described here, such as text that is no
+    JSON, is a failure that its breaker counts: the sources get the error `RPC_INVALID_RESPONSE`.
     """
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
@@ -135,7 +134,9 @@ class Prepares(Protocol):
         it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
         `secret`, bytes: the credentials that it sends; None or absent if it sends none. The gateway only compares
         them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed. `made_by`,
-        text: who wrote the backend. It begins the message about an answer that no backend may give.
+        text: who wrote the backend. It begins the message about an answer that no backend may give. `scrubbed`, a
+        function that takes a text and returns it without the secrets in it: it is called with the message of each
+        error before anybody sees it.
         """
         ...
 

@@ -170,6 +170,8 @@ def test_files_that_others_may_read_are_warned_of(mode: int) -> None:
         ('[backends.b]\nurl = "http://h"\nheaders = { X-Api-Key = "k" }', True),
         ('[backends.b]\nurl = "http://h"\nheaders = { Accept = "a" }', False),
         ('[backends.b]\nurl = "http://token@h"', True),
+        ('[backends.b]\nurl = "http://h"\nproxy = "http://u:p@x:1"', True),
+        (KEYED + 'url = "http://h"\nproxy = "http://u:{k}@x:1"', False),
         (KEYED + 'url = "http://u:{k}@h/?api_key={k}"\nheaders = { X-Api-Key = "Token {k}" }', False),
         (KEYED + 'url = "http://u:x{k}@h"', True),
         (KEYED + 'url = "http://h"\nheaders = { X-Api-Key = "abc{k}" }', True),

@@ -61,6 +61,10 @@ def test_other_addresses_are_refused(url: str) -> None:
     ("keys", "expected"),
     [
         ({"protocol": "http"}, 'b.protocol: expected "jsonrpc", because url begins with SCHEME://, got "http"'),
+        (
+            {"proxy": "http://p:1"},
+            "b.proxy: expected no such key, because a connection to SCHEME:// leads through none",
+        ),
         ({"connection_max_s": 60.0}, "b.connection_max_s: expected no such key, because a connection to SCHEME://"),
     ],
 )

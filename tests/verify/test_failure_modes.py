@@ -1,6 +1,7 @@
 """``docs/failure-modes.md`` against the truth: each fault is made to happen, and classified."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -8,16 +9,18 @@ import msgspec
 import pytest
 from aiohttp import web
 from scripted_http import answering, http_response, scripted
+from unprivileged import unprivileged
 
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.call import Reading
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome, Verdict, classify
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.shaping import Shape
 from tidegate.errors import DeadlineExceeded, ErrorCode
-from tidegate.outbound.backends import HttpOptions, JsonRpcBackend
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.outbound.clock import SystemClock
-from tidegate.ports import Call
+from tidegate.ports import AsCsv, AsPrometheus, AsText, Backend, Call, HttpRequest
 from tidegate.runtime.exchange import Prepared, close, exchange, prepare
 from tidegate.verify.faultproxy import FAULTS, FaultProxy, fault_from
 
@@ -51,7 +54,7 @@ def table_rows(heading: str) -> list[Row]:
 
 ROWS = [
     row
-    for heading in ("Faults of the transport", "Answers of HTTP", "Answers of JSON-RPC")
+    for heading in ("Faults of the transport", "Answers of HTTP", "Answers of JSON-RPC", "Answers that are no JSON")
     for row in table_rows(heading)
 ]
 
@@ -125,7 +128,7 @@ async def through_the_proxy(row: Row, upstream: str) -> msgspec.Raw | BaseExcept
 
 
 async def ended(
-    backend: JsonRpcBackend, calls: Sequence[Call] = (Call("system.status"),), *, timeout_s: float = 30.0
+    backend: Backend, calls: Sequence[Call] = (Call("system.status"),), *, timeout_s: float = 30.0
 ) -> msgspec.Raw | BaseException:
     """What the first of `calls` ends with."""
     try:
@@ -147,6 +150,52 @@ async def no_tls(upstream: str, _: Path) -> msgspec.Raw | BaseException:
 
 async def no_credentials(upstream: str, directory: Path) -> msgspec.Raw | BaseException:
     return await once(HttpOptions(f"{upstream}/rpc", bearer_token_file=directory / "none"))
+
+
+async def no_socket(_: str, directory: Path) -> msgspec.Raw | BaseException:
+    return await once(HttpOptions("http://h", socket=directory / "none"))
+
+
+async def nobody_listens(_: str, directory: Path) -> msgspec.Raw | BaseException:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(directory / "s"))
+    return await once(HttpOptions("http://h", socket=directory / "s"))
+
+
+async def no_right_to_connect(_: str, directory: Path) -> msgspec.Raw | BaseException:
+    async with scripted(answering(http_response(b"{}")), path=directory / "s"):
+        directory.chmod(0)
+        try:
+            with unprivileged():
+                return await once(HttpOptions("http://h", socket=directory / "s"))
+        finally:
+            directory.chmod(0o700)
+
+
+async def another_kind_of_file(_: str, directory: Path) -> msgspec.Raw | BaseException:
+    return await once(HttpOptions("http://h", socket=directory))
+
+
+async def a_full_queue(_: str, directory: Path) -> msgspec.Raw | BaseException:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(directory / "s"))
+        listener.listen(0)
+        first.connect(str(directory / "s"))
+        return await once(HttpOptions("http://h", socket=directory / "s"), timeout_s=TIMEOUT_S)
+
+
+async def no_proxy(_: str, __: Path) -> msgspec.Raw | BaseException:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return await once(HttpOptions("http://h", proxy=f"http://127.0.0.1:{bound.getsockname()[1]}"))
+
+
+def no_tunnel(status: str) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]:
+    async def made(_: str, __: Path) -> msgspec.Raw | BaseException:
+        async with scripted(answering(http_response(b"", status=status))) as proxy:
+            return await once(HttpOptions("https://h", proxy=f"http://127.0.0.1:{proxy.port}"))
+
+    return made
 
 
 async def too_long(upstream: str, _: Path) -> Outcome:
@@ -190,18 +239,40 @@ def saying(answer: bytes) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseE
     return made
 
 
-async def once(options: HttpOptions) -> msgspec.Raw | BaseException:
+def reading(reading: Reading, body: bytes) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]:
+    """What a call ends with whose answer is `body`, and is read so."""
+
+    async def made(_: str, __: Path) -> msgspec.Raw | BaseException:
+        headers = "Content-Type: text/html\r\n" if body.startswith(b"<") else ""
+        async with scripted(answering(http_response(body, headers=headers))) as server:
+            backend = HttpJsonBackend(HttpOptions(server.url))
+            result = await ended(backend, [Call("p", http=HttpRequest(reading=reading))])
+            await backend.aclose()
+            return result
+
+    return made
+
+
+async def once(options: HttpOptions, *, timeout_s: float = 30.0) -> msgspec.Raw | BaseException:
     backend = JsonRpcBackend(options)
     try:
-        return await ended(backend)
+        return await ended(backend, timeout_s=timeout_s)
     finally:
         await backend.aclose()
 
 
 MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Outcome]]] = {
     "its name cannot be resolved": no_such_name,
+    "its `socket` is not there": no_socket,
+    "nobody listens on its `socket` any more": nobody_listens,
+    "the gateway's user may not connect to its `socket`; the log says whose it is": no_right_to_connect,
+    "its `socket` is something else": another_kind_of_file,
+    "the queue of its `socket` is full: tried again and again": a_full_queue,
+    "its `proxy` is down": no_proxy,
+    "its `proxy` cannot, or may not, connect to it (`https://`)": no_tunnel("503 E"),
+    "its `proxy` refuses our credentials (`https://`)": no_tunnel("407 E"),
     "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
-    "`bearer_token_file` cannot be read": no_credentials,
+    "a secret, or `bearer_token_file`, cannot be read": no_credentials,
     "an answer that breaks HTTP: a header line without a colon, `Content-Length` twice, a bad chunk size": (
         saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}")
     ),
@@ -211,6 +282,11 @@ MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Ou
     "an error that comes with a status other than 2xx, as aria2's do": (
         saying(http_response(b'{"id":1,"error":{"code":1,"message":"Unauthorized"}}', status="400 Bad Request"))
     ),
+    "a page instead of metrics, also if none of the wanted ones were in it": reading(AsPrometheus(("a",)), b"<p>\nb 1"),
+    "a page instead of CSV": reading(AsCsv(), b"<p>"),
+    "a line of CSV with more or fewer values than there are names": reading(AsCsv(), b"a,b\n1"),
+    "bytes that are not in the charset of the answer": reading(AsText("(?P<a>b)"), b"\xff"),
+    "a text in which the pattern finds nothing, or searches for more than 25 ms": reading(AsText("(?P<a>b)"), b"a"),
     "data longer than `event_bytes`": too_long,
     "nothing at the source's `select` or `items`, or a key twice": nothing_there,
 }

@@ -111,7 +111,7 @@ async def _found(config: Config, wanted: PlannedBackend, sources: Sequence[Sourc
     subject = subject_of(config.backends[wanted.name], wanted.name, sources[0])
     found = f"{names}: {reply.fault.code}, {reply.fault.message}"
     details, advice = await explained(subject, reply)
-    return Finding(Level.FAIL, what, found, advice, tuple(map(reply.scrubbed, details)))
+    return Finding(Level.FAIL, what, found, reply.scrubbed(advice), tuple(map(reply.scrubbed, details)))
 
 
 def came(reply: Reply) -> str:
@@ -133,7 +133,7 @@ def published(value: Value | None) -> list[str]:
 
 async def explained(subject: Subject, reply: Reply) -> tuple[list[str], str]:
     """Return what else can be found out about a fault, such as what is in the answer, and what to do about it."""
-    advice, url = remedy(subject, reply), subject.backend.url
+    advice, url = remedy(subject, reply), subject.backend.address
     if reply.answer is not None:
         return [f"the answer: {came(reply)}", *whereabouts(reply.answer, subject.shape)], advice
     refused = certificate_error(reply)

@@ -5,7 +5,7 @@ They write, bind and connect nothing: problems that show only at run time, such 
 ``doctor``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -166,14 +166,16 @@ def _forgotten_values(config: Config) -> Iterator[Caution]:
 def _literal_braces(config: Config) -> Iterator[Caution]:
     """Yield a warning for each text with a name in braces that is no secret of its backend, though that has some."""
     for name, backend in config.backends.items():
-        texts: dict[str, object] = {f"backends.{name}.url": backend.url}
+        texts: dict[str, object] = {f"backends.{name}.url": backend.address}
+        for key in ("url", "method", "path", "params", "form", "body"):
+            texts[f"backends.{name}.session.{key}"] = getattr(backend.session, key)
         for event_type, source in config.sources.items():
             if source.backend == name:
                 of_source = {key: getattr(source, key) for key in ("method", "path", "params", "body")}
                 texts |= {dotted(("sources", event_type, key)): value for key, value in of_source.items()}
         for setting, text in texts.items():
-            unknown = next((each for each in names(text) if each not in backend.secret_names), None)
-            if backend.secrets and unknown is not None:
+            unknown = next((each for each in names(text) if each not in backend.filled_names), None)
+            if backend.filled_names and unknown is not None:
                 remedy = f"name it in [backends.{name}.secrets], if it stands for a secret"
                 yield Caution(setting, f"{{{unknown}}} is sent as it is", remedy)
 
@@ -203,9 +205,15 @@ def _holds_secrets(config: Config) -> bool:
 
 def _carries_credentials(backend: BackendConfig) -> bool:
     known = backend.secret_names
-    user, colon, password = userinfo(backend.url).partition(":")
-    url = backend.url.replace(f"{user}{colon}{password}@", "")
-    url = filled(url, lambda name: "" if name in known else None)
     texts = [value for name, value in backend.headers.items() if is_secret_name(name)]
-    texts += [password if colon else user]
-    return mask_text(url) != url or any(MASK in masked(text, known) for text in filter(None, texts))
+    return any(_has_password(url, known) for url in (backend.address, backend.proxy or "")) or any(
+        MASK in masked(text, known) for text in filter(None, texts)
+    )
+
+
+def _has_password(url: str, known: Collection[str]) -> bool:
+    """Return whether a credential stands in `url`, rather than the name of a secret, one of `known`."""
+    user, colon, password = userinfo(url).partition(":")
+    rest = filled(url.replace(f"{user}{colon}{password}@", ""), lambda name: "" if name in known else None)
+    text = password if colon else user
+    return mask_text(rest) != rest or (bool(text) and MASK in masked(text, known))

@@ -3,13 +3,17 @@
 As in `model`, the docstrings document the keys.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from tidegate.backends.installed import BUILT_IN
 from tidegate.config import formats
 from tidegate.config.section import Section
-from tidegate.core.masking import mask_headers, mask_strings, mask_url
+from tidegate.core.masking import mask_headers, mask_options, mask_strings, mask_url
+
+TOKEN = "token"  # noqa: S105 - a name
+"""The name of what a login gives, in braces."""
 
 
 class BreakerConfig(Section, frozen=True, kw_only=True):
@@ -55,33 +59,71 @@ class CallConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
-    """How the gateway logs in.
+    """How the gateway logs in, or what else an answer must be asked with.
 
-    `method`: JSON-RPC method of the login. On a persistent connection it is called once, before everything else.
-    `params`: Parameters of the login.
+    `url`: Where to log in: an address, or a path below that of the backend; default: the backend's `url`.
+    `method`: JSON-RPC method of the login; for an http backend the same as `path`. On a persistent connection it is
+        called once, before everything else.
+    `path`: Path and query of a login that is a plain HTTP request.
+    `params`: Parameters of the JSON-RPC login.
+    `form`: Fields of the login, sent as a form.
+    `body`: Body of the login: a table or list is sent as JSON, text as it is.
+    `verb`: HTTP method of the login; default: POST with a form or a body, else GET.
+    `headers`: Headers of the login; they take precedence over those of the backend.
+    `keep`: "cookies" to send the backend's cookies back.
+    `token`: JSON Pointer to a token in the answer to the login. `{token}` stands for it in texts of the backend and its
+        sources; if none has it, the token is sent as Authorization: Bearer.
+    `header`: Name of a header that a refusal says, and that requests must have.
+    `on_status`: HTTP statuses that ask for a new login.
     `on_code`: JSON-RPC error codes, or texts in the message of an error, that ask for a new login.
     `on_connect`: Calls that follow the login on each persistent connection, such as subscriptions.
     """
 
+    url: formats.LoginUrl | None = None
     method: formats.NonEmpty | None = None
+    path: formats.NonEmpty | None = None
     params: formats.JsonParams = []
+    form: dict[formats.NonEmpty, str] | None = None
+    body: formats.Body | None = None
+    verb: formats.Verb | None = None
+    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    keep: Literal["cookies"] | None = None
+    token: formats.Pointer | None = None
+    header: formats.HeaderName | None = None
+    on_status: tuple[formats.Status, ...] = (401,)
     on_code: tuple[formats.ErrorMark, ...] = ()
     on_connect: tuple[CallConfig, ...] = ()
 
+    @property
+    def has_login(self) -> bool:
+        """Whether a request is made to log in."""
+        return any(each is not None for each in (self.url, self.method, self.path, self.form, self.body))
+
     def public(self) -> dict[str, object]:
-        return super().public() | {"params": mask_strings(self.params)}
+        return super().public() | {
+            "url": None if self.url is None else mask_url(self.url),
+            "method": None if self.method is None else mask_url(self.method),
+            "path": None if self.path is None else mask_url(self.path),
+            "params": mask_strings(self.params),
+            "form": mask_strings(self.form),
+            "body": mask_strings(self.body),
+            "headers": mask_headers(self.headers),
+        }
 
 
 class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """A service that is polled.
 
     `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative. With
-        ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
+        ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection. A plug-in has none.
     `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
         wss, TLS is spoken over the socket.
     `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
         of `url`.
-    `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
+    `proxy`: HTTP proxy that connects to the backend, as http://HOST:PORT, with USER:PASSWORD@ if it asks. None is taken
+        from the environment.
+    `protocol`: "jsonrpc", "http" (a request for each source; the body is the result), or the name of a plug-in that is
+        installed.
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered. A source may have its own.
     `response_bytes`: Longest answer.
@@ -100,14 +142,16 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
     `client_key_file`: Private key of the client certificate in PEM; requires `client_cert_file`.
+    `options`: The options of a plug-in, which says what they are. `{NAME}` stands for a secret where it allows one.
     `session`: How the gateway logs in.
     `breaker`: Settings of the backend's circuit breaker, and of the separate breakers of its sources.
     """
 
-    url: formats.BackendUrl
+    url: formats.BackendUrl | None = None
     socket: formats.SocketPath | None = None
     tls_name: formats.HostName | None = None
-    protocol: Literal["jsonrpc", "http"] = "jsonrpc"
+    proxy: formats.ProxyUrl | None = None
+    protocol: formats.Protocol = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608
@@ -122,16 +166,37 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
+    options: dict[str, Any] = {}
     session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
 
     @property
+    def address(self) -> str:
+        """The `url`; "" for a plug-in, which has none."""
+        return self.url or ""
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether a plug-in makes this backend."""
+        return self.protocol not in BUILT_IN
+
+    @property
     def secret_names(self) -> frozenset[str]:
-        """The names that may stand in braces."""
+        """The names of the secrets."""
         return frozenset(key.rpartition("_")[0] for key in self.secrets)
 
+    @property
+    def filled_names(self) -> frozenset[str]:
+        """The names that may stand in braces where a call is made: secrets, and the token of the login."""
+        return self.secret_names | ({TOKEN} if self.session.token is not None else set())
+
     def public(self) -> dict[str, object]:
-        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
+        return super().public() | {
+            "url": None if self.url is None else mask_url(self.url),
+            "headers": mask_headers(self.headers, shown_names=self.filled_names),
+            "proxy": self.proxy and mask_url(self.proxy),
+            "options": mask_options(self.options),
+        }
 
 
 class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):

@@ -93,8 +93,8 @@ interval_s = 5.0
 # A backend with all its settings.
 #[backends.other]
 #url = "https://status.example/rpc"
-#socket = "/run/status.sock"       # a Unix socket instead of the host in `url`, which goes on saying Host and path
 #tls_name = "status.example"       # the name its certificate must be for; default: the host in `url`
+#proxy = "http://proxy.example:3128"  # HTTP proxy; none is taken from the environment
 #protocol = "jsonrpc"
 #jsonrpc = "2.0"                   # version of requests; "1.0" for servers that want it
 #timeout_s = 2.0
@@ -110,10 +110,24 @@ interval_s = 5.0
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"
 #client_key_file = "client.key"
+#options = {}                      # for a plug-in, whose name is the protocol: it says what they are
+
+# A backend that listens on a Unix socket; `url` goes on saying Host and path:
+#[backends.local]
+#url = "http://localhost/v1"
+#socket = "/run/service.sock"      # relative paths are relative to this file
 
 #[backends.other.session]          # a login; with ws://, wss://, tcp:// and unix://, once per connection
-#method = "auth.login"
+#url = "https://id.example/token"  # where to log in; default: the backend's url
+#method = "auth.login"             # of a JSON-RPC login; for a plain HTTP request, path = "login"
 #params = []
+#form = { user = "u", password = "{pw}" }  # or body
+#verb = "POST"
+#headers = {}
+#keep = "cookies"
+#token = "/access_token"           # JSON Pointer into the answer; sent as Authorization: Bearer, or where {token} is
+#header = "X-CSRF-Token"           # a header that a refusal says
+#on_status = [401]                 # statuses that ask for a new login
 #on_code = []                      # error codes, or texts in an error's message, that ask for a new login
 #on_connect = []                   # calls after the login, such as { method = "subscribe", params = ["jobs"] }
 

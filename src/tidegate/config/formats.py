@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
+from tidegate.config.addresses import MAX_SOCKET_PATH_BYTES, is_backend_url, is_login_url, is_proxy, is_url
 from tidegate.config.by_ending import ByEnding
 from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.shaping import check_pointer
@@ -30,10 +30,6 @@ SECRET_ENDINGS = ("_file", "_env")
 
 MAX_NESTING = 64
 """Limit on the nesting of `params`, far below the depth at which JSON encoders fail."""
-
-
-MAX_SOCKET_PATH_BYTES = 107
-"""Limit of the kernel on the path of a Unix socket."""
 
 
 class Format(NamedTuple):
@@ -82,22 +78,6 @@ def _is_address(text: str) -> bool:
 def _is_host_name(text: str) -> bool:
     host = parse_host(text)
     return host is not None and host.port is None and not text.endswith(":")
-
-
-def _is_url(text: str) -> bool:
-    return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
-
-
-def _is_backend_url(text: str) -> bool:
-    match text.partition("://"):
-        case ("http" | "https" | "ws" | "wss", _, _):
-            return _has_authority(text) and "#" not in text
-        case ("tcp", _, address):
-            return _has_authority(text) and bool(re.fullmatch(r"[^/?#@]+:[0-9]+", address))
-        case ("unix", _, path):
-            return path.startswith("/") and path.isprintable() and len(path.encode()) <= MAX_SOCKET_PATH_BYTES
-        case _:
-            return False
 
 
 def _is_origin(text: str) -> bool:
@@ -169,16 +149,6 @@ def _is_json_to(value: Any, depth: int) -> bool:
             return isinstance(value, str | int)
 
 
-def _has_authority(url: str) -> bool:
-    if not url.isprintable() or " " in url:
-        return False
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return False
-
-
 def _passes(check: Callable[[str], object], text: str) -> bool:
     try:
         check(text)
@@ -192,6 +162,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SECRET_FILE = Format("a file that exists, with the secret (`umask 077; cat >FILE`, paste, Enter, Ctrl-D)", FILE.accepts)
 SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
@@ -215,6 +186,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SecretFile = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SECRET_FILE})]
 SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
@@ -234,18 +206,24 @@ Key = Annotated[
     str | tuple[str | tuple[str, ...], ...],
     _format('the name of a field, or a JSON Pointer such as "/labels/id", or a list of these', _is_key),
 ]
-Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", _is_url)]
+Url = Annotated[str, _format("an http:// or https:// URL with a host and no fragment", is_url)]
 BackendUrl = Annotated[
     str,
     _format(
         "a URL: http://, https://, ws:// or wss:// with a host and no fragment, tcp://HOST:PORT, or unix:///PATH of at"
         f" most {MAX_SOCKET_PATH_BYTES} bytes",
-        _is_backend_url,
+        is_backend_url,
     ),
 ]
 ErrorMark = Annotated[
     int | str,
     _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
+LoginUrl = Annotated[
+    str, _format("an http:// or https:// URL without a fragment, or a path below that of the backend", is_login_url)
+]
+ProxyUrl = Annotated[
+    str, _format("http://HOST:PORT, with USER:PASSWORD@ before the host if the proxy asks for it", is_proxy)
 ]
 OriginText = Annotated[
     str,
@@ -266,6 +244,7 @@ HostName = Annotated[
     str, _format("a host name or address, with neither scheme nor port, in ASCII (xn--…)", _is_host_name)
 ]
 AddressOrNetwork = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
+Protocol = Annotated[str, _format('"jsonrpc", "http" or the name of a plug-in: [a-z0-9_-]+', _is_backend_name)]
 RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
@@ -274,7 +253,7 @@ SecretKey = Annotated[
     str, _format("NAME_file or NAME_env, with a name of letters, digits, '_' and '-' for the secret", _is_secret_key)
 ]
 Variable = Annotated[str, _format("the name of a variable of the environment", _is_variable)]
-SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": FilePath, "_env": Variable})})]
+SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": SecretFile, "_env": Variable})})]
 JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),

@@ -49,6 +49,7 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
+from tidegate.outbound.backends.plugged import PluginOptions
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
@@ -59,6 +60,7 @@ from tidegate.plan.model import (
     ServerOptions,
     TlsFiles,
 )
+from tidegate.plan.sessions import http_session
 from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.secret_place import SecretPlace
@@ -186,6 +188,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
             backend.protocol,
             _transport(backend, sources.values()),
             version="2.0" if is_persistent(backend) else backend.jsonrpc,
+            session=None if is_persistent(backend) else http_session(backend, sources.values()),
         ),
         polling=_filled(
             BackendPlan,
@@ -212,7 +215,9 @@ def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
     return found
 
 
-def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
+def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions | PluginOptions:
+    if backend.is_plugin:
+        return _filled(PluginOptions, backend, secrets=_secrets(backend))
     http = _filled(HttpOptions, backend, idle_s=_idle_s(sources), secrets=_secrets(backend))
     if not is_persistent(backend):
         return http

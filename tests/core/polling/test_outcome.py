@@ -68,9 +68,9 @@ FAULTS = [
     ),
     *(
         (HttpStatus(status, ""), Verdict.ALIVE, ErrorCode.RPC_HTTP_STATUS)
-        for status in (300, 302, 399, 400, 404, 407, 409, 424, 426, 428, 430, 499)
+        for status in (300, 302, 399, 400, 404, 409, 424, 426, 428, 430, 499)
     ),
-    *((HttpStatus(status, ""), Verdict.ALIVE, ErrorCode.RPC_AUTH) for status in (401, 403)),
+    *((HttpStatus(status, ""), Verdict.ALIVE, ErrorCode.RPC_AUTH) for status in (401, 403, 407)),
     (MappingFailed("nothing at /a"), Verdict.ALIVE, ErrorCode.RPC_INVALID_RESPONSE),
     (NoCredentials("no such file"), Verdict.IGNORED, ErrorCode.RPC_AUTH),
     (LoginRefused("wrong password"), Verdict.ALIVE, ErrorCode.RPC_AUTH),

@@ -10,8 +10,9 @@ from msgspec import Raw
 from rpc_server import KINDS, RpcPeer, RpcServer, rpc_backend
 
 from tidegate.errors import ApplicationError, Disconnected, InvalidResponse, LoginRefused
+from tidegate.outbound.backends import rpc_keepalive
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.rpc_backend import RpcBackend
+from tidegate.outbound.backends.rpc_backend import LOSSES, LOSSES_WITHIN_S, RpcBackend
 from tidegate.outbound.backends.rpc_hints import HINTS
 from tidegate.outbound.backends.rpc_options import RpcSession
 from tidegate.ports import Call
@@ -248,6 +249,58 @@ async def test_a_lost_connection_is_a_hint_and_the_next_call_makes_another(kind:
         assert len(server.peers) == 1
         await one(backend)
         assert len(server.peers) == 2
+
+
+async def test_a_server_that_closes_after_each_answer_is_not_called_for_that_again_and_again(kind: str) -> None:
+    async with serving(kind, RpcPeer.answer) as (_, backend):
+        for loss in range(LOSSES + 2):
+            await one(backend)
+            await until(lambda: backend._link is None)
+            assert list(backend._hints._names) == ([None] if loss < LOSSES else [])
+            backend._hints._names.clear()
+        backend._losses[0] -= LOSSES_WITHIN_S
+        await one(backend)
+        await until(lambda: list(backend._hints._names) == [None])
+
+
+async def test_a_server_that_is_back_after_it_was_away_is_a_hint(kind: str) -> None:
+    away = True
+
+    async def script(peer: RpcPeer) -> None:
+        if not away:
+            await echoing(peer)
+
+    async with serving(kind, script, session=LOGIN, credentials=with_key) as (_, backend):
+        with pytest.raises(Disconnected):
+            await one(backend)
+        assert not backend._hints._names
+        away = False
+        await one(backend)
+        assert await anext(backend.hints()) is None
+        await one(backend)
+        assert not backend._hints._names
+
+
+async def test_a_ping_that_is_not_answered_is_a_lost_connection(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was stopped: its machine goes on to confirm whatever is sent."""
+    monkeypatch.setattr(rpc_keepalive, "ALIVE_S", 0.05)
+    quiet = asyncio.Event()
+
+    async def script(peer: RpcPeer) -> None:
+        await peer.answer()
+        if kind == "websocket":
+            peer.connection.transport.pause_reading()  # type: ignore[attr-defined]
+        await quiet.wait()
+
+    async with serving(kind, script) as (_, backend):
+        await one(backend)
+        if kind == "websocket":
+            assert await anext(backend.hints()) is None
+            assert backend._link is None
+        else:  # nothing can be asked there that every server answers
+            assert backend._link is not None
+            assert not backend._link._ping()
+        quiet.set()
 
 
 async def test_a_call_without_a_word_from_the_server_leads_to_a_new_connection(kind: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidegate.errors import ErrorCode, NoCredentials
-from tidegate.outbound.backends.secrets import CredentialsReader, SecretReader
+from tidegate.outbound.backends.secrets import CredentialsReader, SecretReader, without_credentials
 from tidegate.outbound.http_client import HttpOptions
 from tidegate.secret import Secret
 from tidegate.secret_place import SecretPlace
@@ -87,6 +87,16 @@ async def test_headers_are_made_of_secrets_anew_each_time(tmp_path: Path) -> Non
             "User-Agent": f"{text}/1",
         }
     assert keys[0] != keys[1]
+
+
+async def test_the_user_of_the_proxy_is_made_of_secrets_too(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(CANARY.decode())
+    options = HttpOptions("https://h/", proxy="http://u:{key}@p:1", secrets=keyed(tmp_path / "key"))
+    credentials = await CredentialsReader(options).read()
+    basic = base64.b64encode(f"u:{CANARY.decode()}".encode()).decode()
+    assert dict(credentials.headers) == {"Proxy-Authorization": f"Basic {basic}"}
+    assert without_credentials(options).proxy == "http://p:1"
+    assert CANARY.decode() not in credentials.scrubbed(f"no {CANARY.decode()}")
 
 
 async def test_without_secrets_texts_are_literal(tmp_path: Path) -> None:

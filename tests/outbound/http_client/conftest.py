@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-ABOUT_CONNECTING = {"test_connecting", "test_unix"}
+ABOUT_CONNECTING = {"test_connecting", "test_proxy", "test_unix"}
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from certificates import Certificates, written_to
 from scripted_http import answering, hanging, http_response, scripted
+from unprivileged import unprivileged
 
 from tidegate.errors import ConfigError, Disconnected
 from tidegate.outbound.http_client import Attempt, HttpClient, HttpOptions
 from tidegate.outbound.http_client.options import SOCKET_BYTES
 
 GOOD = http_response(b"{}")
-NOBODY = 65534
 
 NewClient = Callable[..., HttpClient]
 
@@ -76,24 +76,6 @@ def full(path: Path) -> Iterator[socket.socket]:
         listener.listen(0)
         first.connect(str(path))
         yield listener
-
-
-@contextlib.contextmanager
-def without_rights() -> Iterator[None]:
-    """Be a user who may do nothing special."""
-    if os.geteuid() != 0:
-        yield
-        return
-    group, groups = os.getegid(), os.getgroups()
-    os.setgroups([])
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-        os.setgroups(groups)
 
 
 class TestARequest:
@@ -176,7 +158,7 @@ class TestNoConnection:
     ) -> None:
         async with scripted(answering(GOOD), path=folder / "s"):
             (folder / "s").chmod(mode if os.geteuid() == 0 else mode & 0o077)
-            with without_rights():
+            with unprivileged():
                 message, connected = await failure(new_client(folder / "s"))
         assert message.startswith(f"{folder}/s: Permission denied (it belongs to ")
         assert remedy in message or os.geteuid() != 0
@@ -188,7 +170,7 @@ class TestNoConnection:
         closed.mkdir()
         async with scripted(answering(GOOD), path=closed / "s"):
             closed.chmod(0)
-            with without_rights():
+            with unprivileged():
                 message, _ = await failure(new_client(closed / "s"))
             closed.chmod(0o700)
         assert message.startswith(f"{closed}/s: Permission denied (let the user ")

@@ -5,6 +5,7 @@ Decides when a connection is made, when it is used no longer, and what a lost on
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,10 @@ from tidegate.outbound.http_client import Attempt, Connect, connected, mapped
 from tidegate.ports import Ask, Call
 
 _T = TypeVar("_T")
+
+LOSSES, LOSSES_WITHIN_S = 3, 60.0
+"""So many lost connections are hints within so many seconds. There are servers that close one after each answer, and
+each hint leads to calls. A loss that is not told is found out by the next poll."""
 
 
 class RpcBackend:
@@ -56,6 +61,7 @@ class RpcBackend:
         self._dialed = 0  # how many times dialing has ended, but not by a cancellation
         self._failure: Exception | None = None  # of the last time
         self._in_flight: set[asyncio.Timeout] = set()
+        self._losses: deque[float] = deque(maxlen=LOSSES)  # when hints told of one
         self._closed = False
 
     async def prepare(self) -> Ask:
@@ -161,6 +167,8 @@ class RpcBackend:
             self._failure = error
             self._dialed += 1
             raise
+        if self._failure is not None:  # its sources may have been asked in vain meanwhile, and changes were not told
+            self._hints.add(None)
         self._failure = None
         self._dialed += 1
         if self._link is not None:
@@ -175,11 +183,17 @@ class RpcBackend:
         if link is self._link:
             self._link = None
             if self._session.on_connect or self._hints.were_any:
-                self._hints.add(None)
+                self._tell_of_loss()
 
     def _lost(self, link: Link) -> None:
         if link is self._link:
             self._link = None
+            self._tell_of_loss()
+
+    def _tell_of_loss(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if len(self._losses) < LOSSES or now - self._losses[0] >= LOSSES_WITHIN_S:
+            self._losses.append(now)
             self._hints.add(None)
 
     async def _until_closed(self, work: Coroutine[Any, Any, _T]) -> _T:

@@ -53,6 +53,10 @@ class RpcFraming(Protocol):
         """Return what the framing itself has to send because of what was fed. Call it after each `feed`."""
         ...
 
+    def ping(self) -> bytes:
+        """Return a question that every peer answers in some way; nothing if there is none."""
+        ...
+
     def goodbye(self) -> bytes:
         """Return what is to be sent before the connection is closed."""
         ...
@@ -82,6 +86,9 @@ class JsonStream:
         return message
 
     def replies(self) -> bytes:
+        return b""
+
+    def ping(self) -> bytes:
         return b""
 
     def goodbye(self) -> bytes:

@@ -4,7 +4,6 @@ Knows neither how a connection is made nor who logs in over it.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -14,18 +13,13 @@ from tidegate.core.payload import HalfSurrogatePair, mend_surrogates
 from tidegate.errors import BackendError, Disconnected
 from tidegate.outbound.backends.rpc_dialogue import Dialogue
 from tidegate.outbound.backends.rpc_framing import Goodbye, RpcFraming
+from tidegate.outbound.backends.rpc_keepalive import ALIVE_S, Pings, keep_alive
 from tidegate.outbound.backends.rpc_messages import RpcResponse, outcome
 from tidegate.outbound.http_client import Lost
 from tidegate.ports import Call
 
 PIECE_BYTES = 65_536
 """How many received bytes are looked at in one turn of the event loop: a few milliseconds of work."""
-
-ALIVE_S = 20
-"""After how many seconds without a packet the kernel asks whether the peer's machine is still there.
-
-So a connection on which nothing is called for an hour is not taken for one that tells of every change meanwhile.
-"""
 
 Answers = list[msgspec.Raw | BackendError]
 
@@ -68,6 +62,7 @@ class Link(asyncio.Protocol):
         self._asked = 0
         self._is_paused = False
         self._is_full = False  # the peer does not read what we write
+        self._pings = Pings(ping=self._ping, is_idle=lambda: dialogue.is_idle, gone=self._give_up)
 
     @property
     def is_usable(self) -> bool:
@@ -86,6 +81,7 @@ class Link(asyncio.Protocol):
         error = await asyncio.shield(self._ready)
         if error is not None:
             raise error
+        self._pings.start()
 
     async def ask(self, calls: Sequence[Call]) -> Answers:
         """Send all `calls` at once, and return their answers in the same order, each or its error.
@@ -142,10 +138,11 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from it
         if (sock := transport.get_extra_info("socket")) is not None:
-            _keep_alive(sock)
+            keep_alive(sock)
 
     def data_received(self, data: bytes) -> None:
         self._heard += 1
+        self._pings.heard()
         self._received.append(data)
         if self._reading is None:
             self._reading = self._read()
@@ -233,6 +230,14 @@ class Link(asyncio.Protocol):
             raise Disconnected(f"{self._peer}: it asks, but does not read our answers")
         self._write(data)
 
+    def _ping(self) -> bool:
+        ping = b"" if self._is_full else self._framing.ping()
+        self._write(ping)
+        return bool(ping)
+
+    def _give_up(self) -> None:
+        self._finish(Disconnected(f"{self._peer}: it did not answer a ping within {ALIVE_S} s"))
+
     def _say_goodbye(self) -> None:
         if self._end is None and not self._is_full:
             self._write(self._framing.goodbye())
@@ -252,6 +257,7 @@ class Link(asyncio.Protocol):
         if self._end is not None:
             return
         self._end = why
+        self._pings.stop()
         self._settle_ready(why)
         self._dialogue.fail(why)
         if self._transport is not None:
@@ -271,12 +277,3 @@ def _response(ended: RpcResponse | Exception) -> RpcResponse:
     if isinstance(ended, Exception):
         raise ended.with_traceback(None)  # many calls may end with the same error
     return ended
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    if sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):  # Linux has both, others not all
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), ALIVE_S)

@@ -82,6 +82,10 @@ class RpcWebSocket:
     def replies(self) -> bytes:
         return b"".join(self._protocol.data_to_send())
 
+    def ping(self) -> bytes:
+        self._protocol.send_ping(b"")
+        return self.replies()
+
     def goodbye(self) -> bytes:
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(1000)

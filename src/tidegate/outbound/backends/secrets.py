@@ -3,7 +3,6 @@
 Needs only the options. Knows nothing of clients, connections and protocols.
 """
 
-import base64
 import os
 from collections.abc import Mapping
 
@@ -16,7 +15,7 @@ from tidegate.core.masking import is_harmless_header
 from tidegate.core.templates import names
 from tidegate.errors import NoCredentials, Problem
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.http_client import HttpOptions, OwnThread
+from tidegate.outbound.http_client import PROXY_AUTHORIZATION, HttpOptions, OwnThread, basic
 from tidegate.secret import Secret
 from tidegate.secret_place import SecretPlace
 
@@ -30,30 +29,30 @@ _NEVER_OURS = frozenset({"accept-encoding", "content-length", "transfer-encoding
 class CredentialsReader:
     """Makes the `Credentials` of each exchange that `options` describe, for use in one event loop.
 
-    Their headers are those of the options that hold a secret, or may: user name and password of the URL, all headers
-    that are not known to be harmless, and the bearer token. A later one in this list takes precedence.
+    Their headers are those of the options that hold a secret, or may: user name and password of the URL and of the
+    proxy, all headers that are not known to be harmless, and the bearer token. A later one in this list takes
+    precedence.
     """
 
     def __init__(self, options: HttpOptions, *, environ: Mapping[str, str] = os.environ) -> None:
-        url = URL(options.url)
-        self._user = None if url.user is None else (url.user, url.password or "")
+        urls = {"Authorization": URL(options.url), PROXY_AUTHORIZATION: URL(options.proxy or "")}
+        self._users = {name: (url.user, url.password or "") for name, url in urls.items() if url.user is not None}
         self._headers = _secret_headers(options)
-        self._given = [Secret(url.password)] if url.password else []
+        self._given = [Secret(password) for _, password in self._users.values() if password]
         self._secrets = SecretReader(places(options), environ=environ)
-        self._fixed = None if places(options) else self._made({})
 
     async def read(self) -> Credentials:
         """Read the secrets, and return what they make. Raises `NoCredentials` if one is missing or unusable.
 
         Cancelling returns at once.
         """
-        return self._made(await self._secrets.read()) if self._fixed is None else self._fixed
+        return self._made(await self._secrets.read())
 
     def _made(self, named: Mapping[str, Secret]) -> Credentials:
         filling = Credentials(named)
         headers: CIMultiDict[str] = CIMultiDict()
-        if self._user is not None:
-            headers["Authorization"] = _basic(*map(filling.text, self._user))
+        for name, user in self._users.items():
+            headers[name] = authorization(*map(filling.text, user))
         headers.update({name: filling.text(value) for name, value in self._headers.items()})
         if (token := named.get(_BEARER)) is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
@@ -106,6 +105,7 @@ def without_credentials(options: HttpOptions) -> HttpOptions:
     return msgspec.structs.replace(
         options,
         url=str(URL(options.url).with_user(None)),
+        proxy=options.proxy and str(URL(options.proxy).with_user(None)),
         headers={name: value for name, value in options.headers.items() if name not in secret},
     )
 
@@ -123,7 +123,9 @@ def _secret_headers(options: HttpOptions) -> Mapping[str, str]:
     }
 
 
-def _basic(user: str, password: str) -> str:
-    if ":" in user:  # RFC 7617 section 2
-        raise NoCredentials("expected a user name without a colon, got one with a colon")
-    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+def authorization(user: str, password: str) -> str:
+    """Return the value of ``Authorization`` for a user. Raises `NoCredentials` if HTTP cannot express the name."""
+    try:
+        return basic(user, password)
+    except ValueError as exc:
+        raise NoCredentials(str(exc)) from exc

@@ -13,9 +13,12 @@ from tidegate.outbound.http_client.failures import Lost, had_stood, is_our_lack,
 from tidegate.outbound.http_client.options import HttpOptions, address, fixed_headers, tls_context
 from tidegate.outbound.http_client.own_thread import OwnThread
 from tidegate.outbound.http_client.pool import KNOCKED_S, Attempt
+from tidegate.outbound.http_client.proxying import AUTHORIZATION as PROXY_AUTHORIZATION
+from tidegate.outbound.http_client.proxying import basic, proxy_address
 
 __all__ = [
     "KNOCKED_S",
+    "PROXY_AUTHORIZATION",
     "Attempt",
     "Connect",
     "Destination",
@@ -26,12 +29,14 @@ __all__ = [
     "NewConnection",
     "OwnThread",
     "address",
+    "basic",
     "connected",
     "destination",
     "fixed_headers",
     "had_stood",
     "is_our_lack",
     "mapped",
+    "proxy_address",
     "status_error",
     "tls_context",
 ]

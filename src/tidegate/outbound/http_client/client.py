@@ -13,15 +13,19 @@ from yarl import URL
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.http_client.answer import AnswerReader
 from tidegate.outbound.http_client.connecting import Connect, connected
-from tidegate.outbound.http_client.destinations import destination
+from tidegate.outbound.http_client.destinations import Destination, destination
 from tidegate.outbound.http_client.failures import Lost, mapped, status_error
 from tidegate.outbound.http_client.options import (
     HttpOptions,
     encoded,
     fixed_headers,
     keeps_connections,
+    merged,
+    request_target,
 )
 from tidegate.outbound.http_client.pool import Attempt, Pool
+from tidegate.outbound.http_client.proxying import AUTHORIZATION
+from tidegate.secret import Secret
 
 _T = TypeVar("_T")
 
@@ -55,20 +59,20 @@ class HttpClient:
     It is part of the same call: one permit, one timeout, one verdict. On a new connection the same is a failure, and
     nothing else is ever repeated.
 
-    Raises `ConfigError` for a URL, socket, CA file or certificate that cannot be used.
+    Raises `ConfigError` for a URL, socket, proxy, CA file or certificate that cannot be used.
     """
 
     def __init__(
         self, options: HttpOptions, *, wall_clock: Callable[[], float] = time.time, connect: Connect = connected
     ) -> None:
-        to = destination(options)
-        self.url = to.url
+        self._to = destination(options)
+        self.url = self._to.url
         self._options = options
-        self._peer = to.peer
+        self._peer = self._to.peer
         self._wall_clock = wall_clock
         self._headers = fixed_headers(options)
         self._pool = Pool(
-            lambda: connect(to),
+            connect,
             idle_s=options.idle_s if keeps_connections(self._headers) else 0.0,
             age_s=options.connection_max_s,
         )
@@ -117,13 +121,14 @@ class HttpClient:
         headers = CIMultiDict(credentials)
         return await self._until_closed(self._answer(method, url, body, headers, attempt or Attempt(), reader))
 
-    async def knock(self) -> None:
+    async def knock(self, credentials: Mapping[str, str] | None = None) -> None:
         """Make a connection, and keep it for the next request, but not longer than `pool.KNOCKED_S` seconds.
 
-        Nothing is sent: the next request does TLS, if the URL says so. Raises `Disconnected` if there is none. Has no
-        timeout. Cancelling leaves nothing behind.
+        Nothing is sent, but to a proxy that has to make a tunnel, which may need `credentials`: the next request does
+        TLS, if the URL says so. Raises `Disconnected` if there is none, and `HttpStatus` (407) if the proxy refuses.
+        Has no timeout. Cancelling leaves nothing behind.
         """
-        await self._until_closed(self._knock())
+        await self._until_closed(self._knock(credentials or {}))
 
     async def aclose(self) -> None:
         """Close all connections. Calls in flight, and all later ones, raise `Disconnected`."""
@@ -153,9 +158,10 @@ class HttpClient:
         if self._closed:
             raise Disconnected(f"{self._peer}: the gateway closed the connection")
 
-    async def _knock(self) -> None:
+    async def _knock(self, credentials: Mapping[str, str]) -> None:
         self._check_open()
-        await self._pool.knock()
+        to, _ = self._sent(credentials)
+        await self._pool.knock(to)
         if self._closed:  # just now
             self._pool.clear()
             self._check_open()
@@ -171,27 +177,41 @@ class HttpClient:
     ) -> HttpAnswer:
         if body is not None and "Content-Type" not in self._headers:
             headers.setdefault("Content-Type", "application/json")
-        request = encoded(method, url, self._headers, headers, body)
-        return self._read(url, await self._respond(request, attempt, answer_reader))
+        to, fields = self._sent(headers)
+        absolute = to.proxy is not None and not to.is_tunnelled
+        request = encoded(method, request_target(url, absolute=absolute), fields, body)
+        return self._read(url, await self._respond(to, request, attempt, answer_reader))
+
+    def _sent(self, headers: Mapping[str, str]) -> tuple[Destination, CIMultiDict[str]]:
+        """Return where to connect, and which headers to send there, if a request adds `headers` to the fixed ones."""
+        fields = merged(self._headers, headers)
+        if not self._to.is_tunnelled:
+            return self._to, fields
+        authorization = fields.pop(AUTHORIZATION, None)  # not for the backend, which would see it in the tunnel
+        secret = None if authorization is None else Secret(authorization)
+        return msgspec.structs.replace(self._to, authorization=secret), fields
 
     async def _respond(
-        self, request: bytes, attempt: Attempt, answer_reader: Callable[[], AnswerReader]
+        self, to: Destination, request: bytes, attempt: Attempt, answer_reader: Callable[[], AnswerReader]
     ) -> AnswerReader:
         new = False
         while True:
             reader = answer_reader()
-            was_reused = await self._attempt(request, reader, attempt, new=new)
+            was_reused = await self._attempt(to, request, reader, attempt, new=new)
+            attempt.fields = reader.fields
             if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
                 return reader
             new = reader.whole
 
-    async def _attempt(self, request: bytes, reader: AnswerReader, attempt: Attempt, *, new: bool) -> bool:
+    async def _attempt(
+        self, to: Destination, request: bytes, reader: AnswerReader, attempt: Attempt, *, new: bool
+    ) -> bool:
         """Make one attempt. Returns whether the connection was a reused one.
 
         If it was, and `reader` is not whole, the caller must try again.
         """
         self._check_open()
-        connection = await self._pool.take(attempt, new=new)
+        connection = await self._pool.take(to, attempt, new=new)
         is_reused = connection.is_reused
         try:
             await connection.ask(request, reader)

@@ -5,6 +5,7 @@ nothing of requests, or of how long a connection is kept.
 """
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +15,9 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
 from tidegate.outbound.http_client.destinations import Destination
+from tidegate.outbound.http_client.failures import Unconnected, is_our_lack, words
 from tidegate.outbound.http_client.names import looked_up
+from tidegate.outbound.http_client.tunnels import tunnel
 from tidegate.outbound.http_client.unix import connected_to_socket
 
 _Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
@@ -51,13 +54,32 @@ Connect = Callable[[Destination], Awaitable[NewConnection]]
 
 
 async def connected(to: Destination) -> NewConnection:
-    """Open a connection: to the Unix socket of the destination, or else over TCP to the host of its URL.
+    """Open a connection: to the Unix socket of the destination, through its proxy, or over TCP to the host of its URL.
 
-    Tries all addresses of the name, with overlap ("happy eyeballs", RFC 8305). Raises `OSError`, such as
-    `socket.gaierror`. Cancelling leaves nothing open.
+    Tries all addresses of a name, with overlap ("happy eyeballs", RFC 8305). Raises `OSError`, such as
+    `socket.gaierror`, and `HttpStatus` (407) if a proxy refuses our credentials. Cancelling leaves nothing open.
     """
-    sock = await (_connected_to_host(to.url) if to.socket is None else connected_to_socket(to.socket))
-    return _BareConnection(sock, to)
+    if to.socket is not None:
+        return _BareConnection(await connected_to_socket(to.socket), to)
+    if to.proxy is not None:
+        return _BareConnection(await _connected_through(to.proxy, to), to)
+    return _BareConnection(await _connected_to_host(to.url), to)
+
+
+async def _connected_through(proxy: URL, to: Destination) -> socket.socket:
+    try:
+        sock = await _connected_to_host(proxy)
+    except OSError as exc:
+        if is_our_lack(exc):
+            raise
+        raise Unconnected(errno.EHOSTUNREACH, f"the proxy cannot be reached: {words(exc)}") from exc
+    if to.is_tunnelled:
+        try:
+            await tunnel(sock, to)
+        except BaseException:
+            sock.close()
+            raise
+    return sock
 
 
 async def _connected_to_host(url: URL) -> socket.socket:

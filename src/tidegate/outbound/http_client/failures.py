@@ -42,8 +42,8 @@ class Lost(Exception):
         super().__init__()
 
 
-class NoSocket(OSError):
-    """No connection to a Unix socket. `strerror` says in words what is wrong with the socket, and what helps."""
+class Unconnected(OSError):
+    """No connection to a Unix socket, or by way of a proxy. `strerror` says in words why, and what helps."""
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def mapped(peer: str) -> Iterator[None]:
     except Unreadable as exc:
         raise InvalidResponse(f"{peer}: {exc}") from exc
     except (Lost, OSError) as exc:
-        raise Disconnected(f"{peer}: {_words(exc)}") from exc
+        raise Disconnected(f"{peer}: {words(exc)}") from exc
 
 
 def is_our_lack(exc: OSError) -> bool:
@@ -130,21 +130,22 @@ def _unvalued(part: str) -> str:
     return f"{name}=***" if equals else "***"
 
 
-def _words(exc: BaseException) -> str:
+def words(exc: BaseException) -> str:
+    """Say in words what happened to a connection."""
     match exc:
         case Lost(in_body=True):
             return "the connection ended in the middle of the answer"
         case Lost(__cause__=None):
             return "it closed the connection before it answered"
         case Lost(__cause__=BaseException() as cause):
-            return _words(cause)
+            return words(cause)
         case socket.gaierror():
             return f"its name cannot be resolved ({exc.strerror})"
         case ssl.SSLCertVerificationError():
             return f"its certificate is not trusted ({exc.verify_message})"
         case ssl.SSLError():
             return f"TLS failed ({getattr(exc, 'reason', None) or 'no reason given'})"
-        case NoSocket():
+        case Unconnected():
             return str(exc.strerror)
         case OSError(errno=int() as number) if number > 0:
             return os.strerror(number)

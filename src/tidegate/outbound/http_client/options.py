@@ -3,7 +3,6 @@
 Turns them into what a request needs.
 """
 
-import base64
 import os
 import re
 import ssl
@@ -18,6 +17,7 @@ from yarl import URL
 from tidegate import __version__, files
 from tidegate.core.masking import Masked, mask_headers, mask_url
 from tidegate.errors import ConfigError, Problem
+from tidegate.outbound.http_client.proxying import AUTHORIZATION, basic, proxy_authorization
 from tidegate.secret_place import SecretPlace
 
 _ZONE = re.compile(r"%.*(?=\])")
@@ -52,6 +52,9 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     saying what is asked: scheme, ``Host`` and path. With TLS, the certificate must be for `tls_name`, which the server
     is told too (SNI); by default it is the host of `url`.
 
+    With a URL in `proxy`, connections lead to that HTTP proxy, which connects to the host of `url`. No other proxy is
+    ever used. It cannot be combined with `socket`.
+
     `response_bytes` limits the body of one answer. `headers` are sent with every request, and take precedence over user
     name and password in `url`. The token in `bearer_token_file` takes precedence over both. `secrets` says where the
     secrets are whose names stand in braces in the other texts. `HttpClient` takes texts as they are, and reads neither
@@ -63,6 +66,7 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     url: str
     socket: Path | None = None
     tls_name: str | None = None
+    proxy: str | None = None
     response_bytes: int = 8_388_608
     headers: dict[str, str] = {}
     secrets: Mapping[str, SecretPlace] = {}
@@ -74,7 +78,8 @@ class HttpOptions(Masked, msgspec.Struct, frozen=True, tag=True):
     idle_s: float = 20.0
 
     def public(self) -> dict[str, object]:
-        return super().public() | {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
+        masked = {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
+        return super().public() | masked | {"proxy": self.proxy and mask_url(self.proxy)}
 
 
 def address(options: HttpOptions) -> URL:
@@ -113,9 +118,11 @@ def fixed_headers(options: HttpOptions) -> CIMultiDict[str]:
     """
     headers = CIMultiDict({"User-Agent": f"tidegate/{__version__}", "Accept": "application/json"})
     headers.update(_credentials(URL(options.url)))
+    if options.proxy is not None and (authorization := proxy_authorization(options.proxy)) is not None:
+        headers[AUTHORIZATION] = authorization
     headers.update(options.headers)
     headers["Accept-Encoding"] = "identity"
-    headers.setdefault("Host", _ZONE.sub("", address(options).host_port_subcomponent or ""))
+    headers.setdefault("Host", authority(address(options)))
     for ours in ("Content-Length", "Transfer-Encoding"):
         headers.pop(ours, None)
     return headers
@@ -127,16 +134,32 @@ def keeps_connections(headers: CIMultiDict[str]) -> bool:
     return "close" not in {option.strip().lower() for option in options}
 
 
-def encoded(method: str, url: URL, fixed: CIMultiDict[str], headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """Encode a whole HTTP/1.1 request. `headers` replace those in `fixed`, except what the client sets itself.
+def merged(fixed: CIMultiDict[str], headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Return `fixed`, of which `headers` replace those of the same name, except what the client sets itself."""
+    fields = CIMultiDict(fixed)
+    fields.update([(name, value) for name, value in headers.items() if name.lower() not in _OURS])
+    return fields
+
+
+def request_target(url: URL, *, absolute: bool) -> str:
+    """Return how a request names `url`: its path and query, or all of it if it is `absolute`, as proxies want it."""
+    return f"{url.scheme}://{authority(url)}{url.raw_path_qs}" if absolute else url.raw_path_qs
+
+
+def authority(url: URL) -> str:
+    """Return the host of `url`, with the port unless it is the usual one."""
+    return _ZONE.sub("", url.host_port_subcomponent or "")
+
+
+def encoded(method: str, target: str, fields: CIMultiDict[str], body: bytes | None) -> bytes:
+    """Encode a whole HTTP/1.1 request.
 
     Raises `ValueError` for a line break in a header, which could smuggle another header or request.
     """
-    fields = CIMultiDict(fixed)
-    fields.update([(name, value) for name, value in headers.items() if name.lower() not in _OURS])
+    fields = CIMultiDict(fields)
     if body is not None or method in _WITH_BODY:
         fields["Content-Length"] = str(len(body or b""))
-    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
     head = "\r\n".join(lines).encode()
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
         raise ValueError("expected headers of one line each, got a line break in one")
@@ -173,10 +196,7 @@ def _credentials(url: URL) -> dict[str, str]:
     """Return the header for user and password in `url`. Raises `ValueError` for a colon in the user (RFC 7617, 2)."""
     if url.user is None:
         return {}
-    if ":" in url.user:
-        raise ValueError("expected a user without a colon, got one with a colon")
-    pair = f"{url.user}:{url.password or ''}"
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {"Authorization": basic(url.user, url.password or "")}
 
 
 def _unread(path: Path | None, exc: OSError) -> str:

@@ -1,10 +1,11 @@
 """The pool of idle connections to one backend, and what is known of an attempt to connect."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
 
-from tidegate.outbound.http_client.connecting import NewConnection
+from tidegate.outbound.http_client.connecting import Connect, NewConnection
 from tidegate.outbound.http_client.connection import PooledConnection
+from tidegate.outbound.http_client.destinations import Destination
 from tidegate.outbound.http_client.failures import had_stood, is_our_lack
 
 KNOCKED_S = 5.0
@@ -15,11 +16,13 @@ class Attempt:
     """What is known of the last attempt of one call. It is right also when the call was cancelled.
 
     `connected` says whether the TCP or Unix connection stood. It is also true if this machine lacked what it needs to
-    make one, such as a descriptor: then nothing is known of the backend.
+    make one, such as a descriptor: then nothing is known of the backend. `fields` are the header fields of the last
+    answer, by their names in lower case.
     """
 
     def __init__(self) -> None:
         self.connected = True
+        self.fields: Mapping[bytes, Sequence[bytes]] = {}
 
 
 class Pool:
@@ -29,10 +32,10 @@ class Pool:
     the end of its call, never during one. The next connection looks up the name again, so that the client follows a
     changed DNS entry even if the old address still answers. With an `idle_s` of 0, no connection is kept.
 
-    `connect` makes connections, and raises `OSError`.
+    `connect` makes connections, and raises `OSError` or a `BackendError`. All lead to the same place.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[NewConnection]], *, idle_s: float, age_s: float) -> None:
+    def __init__(self, connect: Connect, *, idle_s: float, age_s: float) -> None:
         self._connect = connect
         self._idle_s = idle_s
         self._age_s = age_s
@@ -40,7 +43,7 @@ class Pool:
         self._in_use: set[PooledConnection] = set()
         self._knocked: tuple[NewConnection, asyncio.TimerHandle] | None = None
 
-    async def take(self, attempt: Attempt, *, new: bool = False) -> PooledConnection:
+    async def take(self, to: Destination, attempt: Attempt, *, new: bool = False) -> PooledConnection:
         """Return a connection for one call, which the caller must give back. If `new`, do not reuse an idle one.
 
         A connection from `knock` comes before all others, and counts as new. Notes in `attempt` whether the
@@ -53,11 +56,11 @@ class Pool:
             if connection.is_open:
                 self._in_use.add(connection)
                 return connection
-        connection = await (made or await self._reach(attempt)).start(PooledConnection)
+        connection = await (made or await self._reach(to, attempt)).start(PooledConnection)
         self._in_use.add(connection)
         return connection
 
-    async def knock(self) -> None:
+    async def knock(self, to: Destination) -> None:
         """Make a connection, and keep it for the next `take`, but not longer than `KNOCKED_S` seconds.
 
         Idle connections are closed first: they may lead to a host that is gone, or take the only place that a device
@@ -66,7 +69,7 @@ class Pool:
         """
         self.clear()
         try:
-            made = await self._connect()
+            made = await self._connect(to)
         except OSError as exc:
             if had_stood(exc):
                 return
@@ -105,10 +108,10 @@ class Pool:
         for connection in closing:
             await connection.gone()
 
-    async def _reach(self, attempt: Attempt) -> NewConnection:
+    async def _reach(self, to: Destination, attempt: Attempt) -> NewConnection:
         attempt.connected = False
         try:
-            made = await self._connect()
+            made = await self._connect(to)
         except OSError as exc:
             attempt.connected = is_our_lack(exc) or had_stood(exc)
             raise

@@ -12,14 +12,14 @@ import socket
 import stat
 from pathlib import Path
 
-from tidegate.outbound.http_client.failures import NoSocket
+from tidegate.outbound.http_client.failures import Unconnected
 
 _AGAIN_S = 0.02
 """After how many seconds to try again if the queue of the server is full. The kernel does not wait for us."""
 
 
 async def connected_to_socket(path: Path) -> socket.socket:
-    """Connect to the Unix socket at `path`. Raises `OSError`, usually `NoSocket`.
+    """Connect to the Unix socket at `path`. Raises `OSError`, usually `Unconnected`.
 
     While the queue of the server is full, it tries again and again, until it is cancelled. Cancelling leaves nothing
     open. The path is looked up in the event loop: sockets are on file systems of this machine.
@@ -41,7 +41,7 @@ async def _connect(sock: socket.socket, path: Path) -> None:
         except BlockingIOError:
             await asyncio.sleep(_AGAIN_S)
         except OSError as exc:
-            raise NoSocket(exc.errno or errno.EIO, _words(exc, path)) from exc
+            raise Unconnected(exc.errno or errno.EIO, _words(exc, path)) from exc
         else:
             return
 

@@ -58,16 +58,15 @@ class JsonList:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._items: list[bytes] = []
-        self._size = 1
+        self._json = bytearray()  # not a list: many short items would take several times their size
 
     def add(self, item: bytes) -> None:
         """Raises `InvalidResponse` if the list becomes too long."""
-        self._items.append(item)
-        self._size += len(item) + 1
-        if self._size > self._limit_bytes:
+        self._json += b"," if self._json else b"["
+        self._json += item
+        if len(self._json) >= self._limit_bytes:  # the list has yet to be closed
             limit = f"{self._limit_bytes} bytes as JSON (response_bytes)"
             raise InvalidResponse(f"expected an answer of at most {limit}, got more")
 
     def json(self) -> msgspec.Raw:
-        return msgspec.Raw(b"[" + b",".join(self._items) + b"]")
+        return msgspec.Raw(bytes((self._json or b"[") + b"]"))
