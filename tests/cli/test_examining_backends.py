@@ -342,7 +342,7 @@ def test_a_host_that_does_not_answer_at_all_is_not_slow() -> None:
     assert "firewall" in remedies.remedy(SUBJECT, Reply(1.0, fault=fault))
 
 
-SUBJECT = remedies.Subject("b", BackendConfig(url="https://nas.local/x"), "y", Shape(), '[sources."s"]')
+SUBJECT = remedies.Subject("b", BackendConfig(url="https://nas.local/x"), "y", Shape(), '[sources."s"]', 2.0)
 
 
 def remedy_of(cause: OSError) -> str:
