@@ -41,7 +41,7 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return mask_url(self.backend.url or "")
+        return mask_url(self.backend.address)
 
 
 def subject_of(backend: BackendConfig, name: str, source: SourcePlan) -> Subject:
@@ -61,6 +61,8 @@ def remedy(subject: Subject, reply: Reply) -> str:
     if fault.verdict is Verdict.IGNORED:
         return f"write the file that {subject.backend_key} names, readable by the gateway's user"
     match fault.code:
+        case ErrorCode.RPC_DISCONNECT if ": the proxy " in fault.message:
+            return f"start the proxy, or correct {subject.backend_key}.proxy; or ask it to let the gateway through"
         case ErrorCode.RPC_DISCONNECT:
             return _of_connection(subject, None if error is None else _root(error))
         case ErrorCode.RPC_TIMEOUT:
@@ -182,7 +184,9 @@ def _credentials(subject: Subject) -> str:
     backend, keys = subject.backend, subject.backend_key
     set_keys = {name for name, value in msgspec.structs.asdict(backend).items() if value != _DEFAULTS.get(name)}
     present = [f"{keys}.{key}" for key in ("bearer_token_file", "headers", "secrets", "session") if key in set_keys]
-    present += [f"user and password in {keys}.url"] if "@" in backend.url.partition("://")[2].partition("/")[0] else []
+    present += (
+        [f"user and password in {keys}.url"] if "@" in backend.address.partition("://")[2].partition("/")[0] else []
+    )
     if present:
         return f"it wants another login than it gets: correct {' or '.join(present)}"
     return (

@@ -162,6 +162,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SECRET_FILE = Format("a file that exists, with the secret (`umask 077; cat >FILE`, paste, Enter, Ctrl-D)", FILE.accepts)
 SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
@@ -185,6 +186,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SecretFile = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SECRET_FILE})]
 SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
@@ -239,6 +241,7 @@ HostName = Annotated[
     str, _format("a host name or address, with neither scheme nor port, in ASCII (xn--…)", _is_host_name)
 ]
 AddressOrNetwork = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
+Protocol = Annotated[str, _format('"jsonrpc", "http" or the name of a plug-in: [a-z0-9_-]+', _is_backend_name)]
 RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
@@ -247,7 +250,7 @@ SecretKey = Annotated[
     str, _format("NAME_file or NAME_env, with a name of letters, digits, '_' and '-' for the secret", _is_secret_key)
 ]
 Variable = Annotated[str, _format("the name of a variable of the environment", _is_variable)]
-SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": FilePath, "_env": Variable})})]
+SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": SecretFile, "_env": Variable})})]
 JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),
