@@ -143,6 +143,8 @@ def _of_timeout(subject: Subject, fault: Fault) -> str:
 def _of_status(subject: Subject, error: HttpStatus) -> str:
     keys = subject.backend_key
     match error.status:
+        case 401 | 407 if error.status == 407 or ": the proxy " in str(error):
+            return f"the proxy wants a login: http://USER:PASSWORD@HOST:PORT in {keys}.proxy"
         case 401 | 403:
             return _credentials(subject)
         case 404 | 410:
@@ -158,8 +160,6 @@ def _of_status(subject: Subject, error: HttpStatus) -> str:
             return f"it does not take this verb at {_place_asked(subject)}: correct {subject.key('path')}, or its verb"
         case 406 | 415:
             return f"it wants other headers: see `Accept` and `Content-Type` in {keys}.headers"
-        case 407:
-            return f"the proxy wants a login: http://USER:PASSWORD@HOST:PORT in {keys}.proxy"
         case 408 | 425 | 429 | 503:
             return "it is too busy, or asked too often: try again, and raise interval_s of its sources"
         case status if 300 <= status < 400:
