@@ -9,6 +9,7 @@ from scripted_http import answering, hanging, http_response, scripted
 
 from tidegate.cli import main
 from tidegate.cli.calling import Wanted, call
+from tidegate.cli.examining import examined
 from tidegate.errors import ConfigError
 
 TEXT = b'{"list":[{"id":"a","n":1.10},{"id":"b","n":12345678901234567890123}],"n":1}'
@@ -181,3 +182,21 @@ def test_the_options_reach_the_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["call", "b", "x", *text, "--format", "csv", "--delimiter", ";"]) == 1
     assert "Connection refused" in capsys.readouterr().err
     assert main(["call", "--source", "s.t", "--config", "tidegate.toml"]) == 1
+
+
+async def test_secrets_that_a_backend_repeats_are_shown_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("key").write_text("open-sesame-now")
+    Path("token").write_text("bearer-sesame-now")
+    answer = http_response(b'{"got":"open-sesame-now","also":"Bearer bearer-sesame-now"}')
+    backend_keys = 'bearer_token_file = "token"\nheaders = { X-Key = "{key}" }\n[backends.b.secrets]\nkey_file = "key"'
+    async with scripted(answering(answer)) as backend:
+        path = written(backend.url, source("") + source('select = "/nope"', "s.u"), backend=backend_keys)
+        assert await called(path, backend="b", method="x") == 0
+        assert await called(path, source="s.t") == 0
+        assert await called(path, source="s.u") == 1
+        async for finding in examined(path, None):
+            print(finding)
+    assert backend.requests[0].headers["x-key"] == "open-sesame-now"
+    out, err = capsys.readouterr()
+    assert "sesame" not in out + err
+    assert '{"got":"***","also":"Bearer ***"}' in out

@@ -332,3 +332,11 @@ class TestRecipes:
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines] == list(recipes())
         assert lines[0].split(None, 1)[1] == recipes()["aria2"]
+
+    def test_a_missing_secret_is_told_with_how_to_make_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["config", "init", "--for", "aria2"]) == 0
+        assert main(["config", "check"]) == 2
+        error = capsys.readouterr().err
+        assert "backends.aria2.secrets." in error
+        assert "expected a file that exists, with the secret (`umask 077; cat >FILE`" in error
+        assert f"(looked at {Path.cwd()}/" in error or "(looked at aria2." in error

@@ -122,7 +122,12 @@ async def test_every_problem_of_a_configuration_is_a_failure_and_ends_it() -> No
     findings = await found(written("nonsense = 1\nhost = 5", port=1))
     assert list(findings) == ["configuration"]
     assert [finding.level for finding in findings["configuration"]] == [Level.FAIL] * 2
-    assert [bool(finding.remedy) for finding in findings["configuration"]] == [False, True]
+    assert [finding.remedy for finding in findings["configuration"]] == ["", ""]
+
+
+async def test_without_the_file_it_is_told_how_to_get_one() -> None:
+    [finding] = (await found(Path("nosuch.toml")))["configuration"]
+    assert "`tidegate config init --for NAME`" in finding.remedy
 
 
 async def test_files_that_serve_would_refuse(free_port: int) -> None:

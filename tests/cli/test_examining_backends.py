@@ -309,6 +309,34 @@ def test_the_remedy_is_right_for_an_error_of_the_connection(error: OSError, reme
     assert remedy in remedy_of(error)
 
 
+async def test_a_proxy_that_is_not_there_is_the_one_to_start() -> None:
+    [bad] = await found("http://nas.local/x", {}, proxy="http://127.0.0.1:1")
+    assert "backends.b.proxy" in bad.remedy
+
+
+async def test_a_proxy_that_wants_a_login_gets_it() -> None:
+    answer = http_response(b"", status="407 No")
+    async with scripted(answering(answer)) as proxy:
+        [bad] = await found("http://nas.local/x", {}, proxy=f"http://127.0.0.1:{proxy.port}")
+    assert "backends.b.proxy" in bad.remedy
+
+
+@pytest.mark.parametrize(
+    ("answer", "source", "key"),
+    [
+        (b"n: x", {"format": "text", "pattern": "m: (?P<m>.*)"}, "pattern"),
+        (b"{}", {"format": "prometheus"}, "format"),
+        (b"", {"format": "csv"}, "format"),
+    ],
+)
+async def test_what_is_written_in_another_way_is_told_with_the_key(
+    answer: bytes, source: dict[str, object], key: str
+) -> None:
+    async with scripted(answering(http_response(answer))) as backend:
+        [bad] = await found(backend.url, source)
+    assert bad.remedy.startswith(f'correct {key} of [sources."s0"]')
+
+
 def test_a_host_that_does_not_answer_at_all_is_not_slow() -> None:
     fault = Fault(ErrorCode.RPC_TIMEOUT, "late", Verdict.FAILURE, unreachable=True)
     assert "firewall" in remedies.remedy(SUBJECT, Reply(1.0, fault=fault))

@@ -246,7 +246,7 @@ REFUSED = [
     (
         SOURCE.replace("method", "path"),
         "sources.s.path",
-        'no such key, because backend "b" has protocol = "jsonrpc" (it takes method and params), got one',
+        'no such key, because backend "b" has protocol = "jsonrpc" (for plain HTTP set protocol = "http"; JSON-RPC',
     ),
     (SOURCE + "body = {}", "sources.s.body", "no such key, because backend"),
     (SOURCE + 'verb = "POST"', "sources.s.verb", "no such key, because backend"),

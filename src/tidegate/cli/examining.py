@@ -20,7 +20,7 @@ from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
 from tidegate.config import Config
 from tidegate.core.access.authority import is_unspecified
-from tidegate.errors import AccessRefused, ConfigError, Unreachable
+from tidegate.errors import AccessRefused, ConfigError, Problem, Unreachable
 from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
 from tidegate.outbound.store_sqlite import LOCK, obstacle
@@ -56,10 +56,8 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     try:
         config, engine_port = configured(config_file, {}, None)
     except ConfigError as error:
-        *others, last = error.problems
-        for problem in others:
-            yield Finding(Level.FAIL, what, str(problem))
-        yield Finding(Level.FAIL, what, str(last), "`tidegate config init` writes one with every key explained")
+        for problem in error.problems:
+            yield Finding(Level.FAIL, what, str(problem), _writing(problem, config_file))
         return
     shown = config_file or "none given, this machine is shown by the reference engine"
     yield Finding(Level.OK, what, f"{shown}, {len(config.backends)} backend(s), {len(config.sources)} source(s)")
@@ -80,6 +78,16 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
         return
     async for finding in examined_backends(config, wanted.backends):
         yield finding
+
+
+def _writing(problem: Problem, config_file: Path | None) -> str:
+    """Say how to get a configuration file, if there is none. What is wrong in one, the problem itself says."""
+    if config_file is None or problem.path != str(config_file) or config_file.exists():
+        return ""
+    return (
+        "`tidegate config init` writes one with every key explained,"
+        " `tidegate config init --for NAME` a short one for a service (`tidegate config recipes` lists them)"
+    )
 
 
 def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[Finding]:

@@ -61,6 +61,8 @@ def remedy(subject: Subject, reply: Reply) -> str:
     if fault.verdict is Verdict.IGNORED:
         return f"write the file that {subject.backend_key} names, readable by the gateway's user"
     match fault.code:
+        case ErrorCode.RPC_DISCONNECT if ": the proxy " in fault.message:
+            return f"start the proxy, or correct {subject.backend_key}.proxy; or ask it to let the gateway through"
         case ErrorCode.RPC_DISCONNECT:
             return _of_connection(subject, None if error is None else _root(error))
         case ErrorCode.RPC_TIMEOUT:

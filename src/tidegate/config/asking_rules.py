@@ -15,6 +15,8 @@ HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses", "format")
 _OF_FORMATS = {"match": "prometheus", "delimiter": "csv", "pattern": "text"}
 """Keys that belong to one format."""
 
+_INSTEAD = ' (for plain HTTP set protocol = "http"; JSON-RPC takes method and params)'
+
 _UNTOUCHED = SourceConfig(backend="any")
 """A source in which every key but one has its default."""
 
@@ -43,5 +45,5 @@ def of_asking(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]
     if backend.protocol != "http":
         for key in HTTP_KEYS:
             if getattr(source, key) != getattr(_UNTOUCHED, key):
-                instead = " (it takes method and params)" if key in {"path", "body"} else ""
+                instead = _INSTEAD if key in {"path", "body"} else ""
                 yield Mistake((key,), f"no such key, {because}{instead}", "one")

@@ -162,6 +162,7 @@ def _format(expected: str, accepts: Callable[[Any], bool], **keywords: Any) -> m
 
 
 FILE = Format("a file that exists and can be read", lambda text: bool(text) and "\0" not in text)
+SECRET_FILE = Format("a file that exists, with the secret (`umask 077; cat >FILE`, paste, Enter, Ctrl-D)", FILE.accepts)
 SOCKET = Format("the path of a Unix socket", lambda text: bool(text) and text.isprintable())
 DIRECTORY = Format('a directory, or "" for none', lambda text: "\0" not in text)
 
@@ -185,6 +186,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": FILE})]
+SecretFile = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SECRET_FILE})]
 SocketPath = Annotated[str, msgspec.Meta(min_length=1, extra={"format": SOCKET})]
 DirectoryPath = Annotated[str, msgspec.Meta(extra={"format": DIRECTORY})]
 BackendName = Annotated[str, _format("a backend name of [a-z0-9_-]+", _is_backend_name)]
@@ -248,7 +250,7 @@ SecretKey = Annotated[
     str, _format("NAME_file or NAME_env, with a name of letters, digits, '_' and '-' for the secret", _is_secret_key)
 ]
 Variable = Annotated[str, _format("the name of a variable of the environment", _is_variable)]
-SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": FilePath, "_env": Variable})})]
+SecretPlace = Annotated[str, msgspec.Meta(extra={"by_ending": ByEnding({"_file": SecretFile, "_env": Variable})})]
 JsonParams = Annotated[
     dict[str, Any] | list[Any],
     _format(f"a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_json),

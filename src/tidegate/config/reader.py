@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, 
 import msgspec
 
 from tidegate.config.by_ending import hint_for
-from tidegate.config.formats import DIRECTORY, FILE, SOCKET, Format, resolved
+from tidegate.config.formats import DIRECTORY, FILE, SECRET_FILE, SOCKET, Format, resolved
 from tidegate.config.section import Section
 from tidegate.core.masking import is_harmless_header, is_secret_name, mask_refused
 from tidegate.errors import Problem
@@ -142,9 +142,9 @@ class Reader:
             return result
         if not format_.accepts(result):
             return self._unexpected(format_.expected, value, path)
-        if format_ in {FILE, SOCKET, DIRECTORY} and result:
+        if format_ in {FILE, SECRET_FILE, SOCKET, DIRECTORY} and result:
             result = resolved(result, Path() if outside else self._directory)
-        if format_ is FILE and not _is_readable_file(result):
+        if format_ in {FILE, SECRET_FILE} and not _is_readable_file(result):
             self.refuse(Mistake(path, format_.expected, f"{shown(value, path)} (looked at {result})"))
             return UNUSABLE
         return result

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tidegate.outbound.clock import SystemClock
 from tidegate.ports import Backend
 from tidegate.runtime import exchange
 from tidegate.runtime.exchange import Prepared, can_knock, prepare
+from tidegate.runtime.hinting import can_hint
 from tidegate.secret_place import SecretPlace
 from tidegate.testing import ScriptedBackend
 
@@ -233,6 +234,41 @@ async def test_it_knocks_and_prepares_where_the_plug_in_does(monkeypatch: pytest
     ask = await backend.prepare()
     assert await ask(call()) == [msgspec.Raw(b"1")]
     assert ask.connected is True
+
+
+async def test_it_hints_where_the_plug_in_does_and_tells_what_is_wrong_with_that_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pw").write_text("c4n4ry-in-the-mine")
+    ended = []
+
+    class Hinting(Echo):
+        async def hints(self) -> AsyncIterator[str | None]:
+            try:
+                yield "jobs"
+                yield None
+                raise OSError(f"no {self.options.password.reveal()}")
+            finally:
+                ended.append(True)
+
+    class Plugin(EchoPlugin):
+        def open(self, options: Any, context: BackendContext) -> Backend:
+            return Hinting(options, context)
+
+    assert not can_hint(made(EchoPlugin, monkeypatch))
+    secrets = {"pw": SecretPlace(setting="s", file=tmp_path / "pw")}
+    backend = made(Plugin, monkeypatch, options={"host": "h", "password": "{pw}"}, secrets=secrets)
+    assert can_hint(backend)
+    hints = backend.hints()
+    assert [await anext(hints), await anext(hints)] == ["jobs", None]
+    with capture_logs() as lines, pytest.raises(InvalidResponse, match=r"failed to give hints: .*no \*\*\*"):
+        await anext(hints)
+    assert ended == [True]
+    assert "c4n4ry" not in str(lines)
+    given_up = backend.hints()
+    await anext(given_up)
+    await given_up.aclose()
+    assert len(ended) == 2
 
 
 async def test_a_close_that_never_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import ssl
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,7 +55,7 @@ class PluginOptions(Masked, msgspec.Struct, frozen=True, kw_only=True, tag=True)
 
 
 class PluginBackend:
-    """Implements `tidegate.ports.Backend`, `Prepares` and `Knocks` with what `plugin` opens.
+    """Implements `tidegate.ports.Backend`, `Prepares`, `Knocks` and `Hints` with what `plugin` opens.
 
     Raises `ConfigError` if `BackendPlugin.open` does. After any other error of it, `open` is called again for each
     exchange, which fails with `InvalidResponse` until it succeeds.
@@ -90,9 +90,7 @@ class PluginBackend:
 
     async def prepare(self) -> Ask:
         """See `tidegate.ports.Prepares`. Raises `NoCredentials` if a secret cannot be read, or as the plug-in does."""
-        if self._options.secrets:
-            self._known = await self._reader.read()
-            self._credentials = Credentials(self._known)
+        await self._read_secrets()
         get_ready = getattr(self._backend, "prepare", None)
         inner = None if get_ready is None else await self._driven(get_ready)
         return PluginExchange(inner, self._asked, credentials=self._credentials, made_by=self._plugin.label)
@@ -102,11 +100,38 @@ class PluginBackend:
         """See `tidegate.ports.Knocks`; None if the plug-in's backend does not knock."""
         return self._knock if callable(getattr(self._backend, "knock", None)) else None
 
+    @property
+    def hints(self) -> Callable[[], AsyncIterator[str | None]] | None:
+        """See `tidegate.ports.Hints`; None if the plug-in's backend has none."""
+        return self._hints if callable(getattr(self._backend, "hints", None)) else None
+
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
         self._is_closed = True
         if self._backend is not None:
             await self._driven(self._backend.aclose)
+
+    async def _hints(self) -> AsyncIterator[str | None]:
+        """Pass on what the plug-in yields, whatever it is. Raises `InvalidResponse` for what it raises."""
+        await self._read_secrets()
+        backend: Any = self._backend
+        hints: Any = None
+        try:
+            hints = backend.hints()
+            async for hint in hints:
+                yield hint
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises
+            self._fail("the hints of a plug-in failed", "failed to give hints", error)
+        finally:
+            if (close := getattr(hints, "aclose", None)) is not None:
+                await close()
+
+    async def _read_secrets(self) -> None:
+        if self._options.secrets:
+            self._known = await self._reader.read()
+            self._credentials = Credentials(self._known)
 
     async def _knock(self) -> None:
         backend: Any = self._backend

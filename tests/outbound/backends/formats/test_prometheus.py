@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.errors import InvalidResponse
 from tidegate.outbound.backends.formats import Written, prometheus, read
@@ -107,6 +109,25 @@ async def test_what_is_none_is_refused(body: bytes, message: str) -> None:
 async def test_something_else_is_not_taken_for_metrics_without_those_that_are_wanted(body: bytes) -> None:
     with pytest.raises(InvalidResponse):
         await read_samples(body, "node_load1")
+
+
+async def test_a_name_in_quotes_is_wanted_or_not_as_any_other() -> None:
+    body = b'{"a.b",c="d"} 1\na 2'
+    assert await read_samples(body, "a.b") == b'[{"name":"a.b","labels":{"c":"d"},"value":1}]'
+    assert await read_samples(body, "a") == b'[{"name":"a","labels":{},"value":2}]'
+
+
+async def test_what_is_not_wanted_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser takes most of the time."""
+    parsed = []
+
+    def noted(line: str) -> Iterator[Metric]:
+        parsed.append(line)
+        yield from text_string_to_metric_families(line)
+
+    monkeypatch.setattr(prometheus, "text_string_to_metric_families", noted)
+    await read_samples(NODE, "node_load1")
+    assert parsed == ["node_load1 0.42"]
 
 
 async def test_the_list_is_bounded_as_json_is() -> None:
