@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 import pytest
+from plugins import EchoPlugin, install
 
 from tidegate import app, parts
 from tidegate.config import Config, from_document
@@ -50,7 +51,12 @@ PARTS: Final = {
 
 KINDS: Final = {
     "Authenticator": [(auth, "OpenAuthenticator"), (auth, "TokenAuthenticator"), (auth, "JwtAuthenticator")],
-    "Backend": [(backends, "JsonRpcBackend"), (backends, "HttpJsonBackend"), (backends, "RpcBackend")],
+    "Backend": [
+        (backends, "JsonRpcBackend"),
+        (backends, "HttpJsonBackend"),
+        (backends, "RpcBackend"),
+        (backends, "PluginBackend"),
+    ],
     "keys": [(auth, "JwksKeys"), (auth, "secret_file"), (auth, "public_key_file")],
 }
 """Parts of which there are several kinds; the place `kind` says which was chosen."""
@@ -88,6 +94,8 @@ USUAL_REQUEST: Final[dict[str, Any]] = {
 WEBSOCKET: Final = {"backends.b.url": "ws://b:1"}
 LOGIN: Final = WEBSOCKET | {"backends.b.session.method": "login"}
 ON_CONNECT: Final = WEBSOCKET | {"backends.b.session.on_connect": [{"method": "m"}]}
+
+PLUGIN: Final = {"backends.b": {"protocol": "echo", "options": {"host": "old"}}}
 
 GONE: Final = "(nothing is given there)"
 
@@ -208,6 +216,7 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.ca_file": at("new", "Backend.options.ca_file"),
     "backends.*.client_cert_file": at("new", "Backend.options.client_cert_file"),
     "backends.*.client_key_file": at("new", "Backend.options.client_key_file"),
+    "backends.*.options": Wired({"host": "new"}, {"Backend.options.options.host": "new"}, PLUGIN),
     "backends.*.breaker.failure_threshold": breaker("failure_threshold", 7),
     "backends.*.breaker.open_s": breaker("open_s", 7.5),
     "backends.*.breaker.open_max_s": breaker("open_max_s", 77.5),
@@ -407,6 +416,7 @@ REPLACED: Final = {
     },
     "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},
+    "backends.*.options": {"backends.b.endpoint.options.options"},
     "auth.mode": {"api.auth", "authentication."},
 }
 """What changes in a plan where a part is replaced by one of another kind, or a source moves: what ends in a dot, with
@@ -520,9 +530,9 @@ class Notes:
                 return str(value.relative_to(self._directory))
             case StandIn():
                 return value.name
-            case random.Random() | SystemClock() | MemoryBus() | functools.partial():
+            case random.Random() | SystemClock() | MemoryBus() | functools.partial() | EchoPlugin():
                 return type(value).__name__
-            case types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
+            case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
         raise TypeError(f"say in this test what a {type(value).__name__} holds: {value!r}")
 
@@ -540,6 +550,11 @@ async def told(document: Mapping[str, Any], directory: Path) -> Notes:
         async with app.running(config):
             pass
     return notes
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, {"echo": EchoPlugin})
 
 
 @pytest.fixture(scope="module")

@@ -94,9 +94,8 @@ class Clock(Protocol):
 class Backend(Protocol):
     """A service that answers calls.
 
-    The gateway does not trust a backend. If a method returns or raises anything that is not described here, such as an
-    answer that is not JSON, the backend has failed: its sources get the error `RPC_INVALID_RESPONSE`, an `rpc_error` is
-    published, and the breaker records one failure. See `runtime/exchange.py`.
+    The gateway does not trust a backend. What is returned or raised and not described here, such as text that is no
+    JSON, is a failure that its breaker counts: the sources get the error `RPC_INVALID_RESPONSE`.
     """
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:

@@ -90,6 +90,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "retry_after_max_s": 300.0,
         "headers": {},
         "secrets": {},
+        "options": {},
         "bearer_token_file": None,
         "ca_file": None,
         "client_cert_file": None,

@@ -101,7 +101,7 @@ class TestSchema:
         assert list(self.validator.iter_errors(tomllib.loads(show(FULL)))) == []
 
     @pytest.mark.parametrize(
-        "text", ["nope = 1", "server.port = 65536", "backends.b = {}", 'auth.mode = "x"', "server.drain_s = -1"]
+        "text", ["nope = 1", "server.port = 65536", "backends.b.url = 1", 'auth.mode = "x"', "server.drain_s = -1"]
     )
     def test_refuses_what_does_not_load(self, text: str) -> None:
         assert not self.validator.is_valid(tomllib.loads(text))

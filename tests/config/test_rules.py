@@ -96,7 +96,17 @@ REFUSED = [
     ('backends.b.url = "http://h\\n/"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     ('backends.b.url = "http://h/a b"', "backends.b.url", "expected a URL: http://, https://, ws://"),
     ('backends.b.url = "http://h/#x"', "backends.b.url", "expected a URL: http://, https://, ws://"),
-    (BACKEND + 'protocol = "grpc"', "backends.b.protocol", 'expected one of "jsonrpc", "http", got "grpc"'),
+    (
+        BACKEND + 'protocol = "grpc"',
+        "backends.b.protocol",
+        'expected one of "jsonrpc", "http", or the name of a plug-in',
+    ),
+    (
+        BACKEND + 'protocol = "G"',
+        "backends.b.protocol",
+        'expected "jsonrpc", "http" or the name of a plug-in: [a-z0-9_-]+',
+    ),
+    ("backends.b = {}", "backends.b.url", "with a host and no fragment, tcp://HOST:PORT"),
     (
         BACKEND + 'protocol = "http"\njsonrpc = "1.0"',
         "backends.b.jsonrpc",
@@ -236,7 +246,7 @@ REFUSED = [
     (
         SOURCE.replace("method", "path"),
         "sources.s.path",
-        'no such key, because backend "b" has protocol = "jsonrpc" (it takes method and params), got one',
+        'no such key, because backend "b" has protocol = "jsonrpc" (for plain HTTP set protocol = "http"; JSON-RPC',
     ),
     (SOURCE + "body = {}", "sources.s.body", "no such key, because backend"),
     (SOURCE + 'verb = "POST"', "sources.s.verb", "no such key, because backend"),

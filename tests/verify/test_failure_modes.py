@@ -190,9 +190,12 @@ async def no_proxy(_: str, __: Path) -> msgspec.Raw | BaseException:
         return await once(HttpOptions("http://h", proxy=f"http://127.0.0.1:{bound.getsockname()[1]}"))
 
 
-async def no_tunnel(_: str, __: Path) -> msgspec.Raw | BaseException:
-    async with scripted(answering(http_response(b"", status="503 E"))) as proxy:
-        return await once(HttpOptions("https://h", proxy=f"http://127.0.0.1:{proxy.port}"))
+def no_tunnel(status: str) -> Callable[[str, Path], Awaitable[msgspec.Raw | BaseException]]:
+    async def made(_: str, __: Path) -> msgspec.Raw | BaseException:
+        async with scripted(answering(http_response(b"", status=status))) as proxy:
+            return await once(HttpOptions("https://h", proxy=f"http://127.0.0.1:{proxy.port}"))
+
+    return made
 
 
 async def too_long(upstream: str, _: Path) -> Outcome:
@@ -266,7 +269,8 @@ MADE: dict[str, Callable[[str, Path], Awaitable[msgspec.Raw | BaseException | Ou
     "its `socket` is something else": another_kind_of_file,
     "the queue of its `socket` is full: tried again and again": a_full_queue,
     "its `proxy` is down": no_proxy,
-    "its `proxy` cannot, or may not, connect to it (`https://`)": no_tunnel,
+    "its `proxy` cannot, or may not, connect to it (`https://`)": no_tunnel("503 E"),
+    "its `proxy` refuses our credentials (`https://`)": no_tunnel("407 E"),
     "TLS fails: no TLS there, or a certificate that is not trusted": no_tls,
     "a secret, or `bearer_token_file`, cannot be read": no_credentials,
     "an answer that breaks HTTP: a header line without a colon, `Content-Length` twice, a bad chunk size": (

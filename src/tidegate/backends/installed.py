@@ -58,9 +58,7 @@ def plugin(name: str) -> Plugin:
         raise _refused(f'one plug-in of the name "{name}"', f"several, of {several}: uninstall all but one")
     label = f'"{name}" of {_distribution(found[0])}'
     maker = contained(found[0].load, lambda why: _refused("a plug-in that can be imported", f"{label}: {why}"))
-    if isinstance(maker, type):
-        maker = contained(maker, lambda why: _refused("a plug-in that can be made", f"{label}: {why}"))
-    return _usable(name, label, maker)
+    return _made(name, label, maker)
 
 
 def refuse_clash(protocol: str) -> None:
@@ -71,9 +69,9 @@ def refuse_clash(protocol: str) -> None:
             raise _refused(f'no plug-in of the name "{protocol}", which is built in', got)
 
 
-def of(maker: BackendPlugin, *, name: str) -> Plugin:
+def of(maker: BackendPlugin | type[BackendPlugin], *, name: str) -> Plugin:
     """Return `maker`, which a test has at hand, as if it were installed under `name`. Raises as `plugin` does."""
-    return _usable(name, f'"{name}"', maker)
+    return _made(name, f'"{name}"', maker)
 
 
 def contained(act: Callable[[], _T], failed: Callable[[str], Exception]) -> _T:
@@ -101,8 +99,10 @@ def told(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _usable(name: str, label: str, maker: Any) -> Plugin:
-    """Return `maker` as a plug-in, if it has what `BackendPlugin` describes. Raises `ConfigError`."""
+def _made(name: str, label: str, maker: Any) -> Plugin:
+    """Return `maker`, or what that class makes, as a plug-in. Raises `ConfigError` if it is none."""
+    if isinstance(maker, type):
+        maker = contained(maker, lambda why: _refused("a plug-in that can be made", f"{label}: {why}"))
 
     def examined() -> Plugin:
         for expected, got in _lacks(maker):

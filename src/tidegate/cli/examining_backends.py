@@ -133,7 +133,7 @@ def published(value: Value | None) -> list[str]:
 
 async def explained(subject: Subject, reply: Reply) -> tuple[list[str], str]:
     """Return what else can be found out about a fault, such as what is in the answer, and what to do about it."""
-    advice, url = remedy(subject, reply), subject.backend.url
+    advice, url = remedy(subject, reply), subject.backend.address
     if reply.answer is not None:
         return [f"the answer: {came(reply)}", *whereabouts(reply.answer, subject.shape)], advice
     refused = certificate_error(reply)

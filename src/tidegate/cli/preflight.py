@@ -152,7 +152,7 @@ def _forgotten_values(config: Config) -> Iterator[Caution]:
 def _literal_braces(config: Config) -> Iterator[Caution]:
     """Yield a warning for each text with a name in braces that is no secret of its backend, though that has some."""
     for name, backend in config.backends.items():
-        texts: dict[str, object] = {f"backends.{name}.url": backend.url}
+        texts: dict[str, object] = {f"backends.{name}.url": backend.address}
         for event_type, source in config.sources.items():
             if source.backend == name:
                 of_source = {key: getattr(source, key) for key in ("method", "path", "params", "body")}
@@ -190,7 +190,7 @@ def _holds_secrets(config: Config) -> bool:
 def _carries_credentials(backend: BackendConfig) -> bool:
     known = backend.secret_names
     texts = [value for name, value in backend.headers.items() if is_secret_name(name)]
-    return any(_has_password(url, known) for url in (backend.url, backend.proxy or "")) or any(
+    return any(_has_password(url, known) for url in (backend.address, backend.proxy or "")) or any(
         MASK in masked(text, known) for text in filter(None, texts)
     )
 

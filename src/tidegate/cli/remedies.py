@@ -41,7 +41,7 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return mask_url(self.backend.url or "")
+        return mask_url(self.backend.address)
 
 
 def subject_of(backend: BackendConfig, name: str, source: SourcePlan) -> Subject:
@@ -184,7 +184,9 @@ def _credentials(subject: Subject) -> str:
     backend, keys = subject.backend, subject.backend_key
     set_keys = {name for name, value in msgspec.structs.asdict(backend).items() if value != _DEFAULTS.get(name)}
     present = [f"{keys}.{key}" for key in ("bearer_token_file", "headers", "secrets", "session") if key in set_keys]
-    present += [f"user and password in {keys}.url"] if "@" in backend.url.partition("://")[2].partition("/")[0] else []
+    present += (
+        [f"user and password in {keys}.url"] if "@" in backend.address.partition("://")[2].partition("/")[0] else []
+    )
     if present:
         return f"it wants another login than it gets: correct {' or '.join(present)}"
     return (

@@ -10,10 +10,12 @@ from tidegate.config.reader import Mistake, quoted
 from tidegate.text_pattern import compiled
 
 HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses", "format")
-"""Keys that say how HTTP is spoken. JSON-RPC says that itself."""
+"""Keys that say how HTTP is spoken. JSON-RPC and plug-ins say that themselves."""
 
 _OF_FORMATS = {"match": "prometheus", "delimiter": "csv", "pattern": "text"}
 """Keys that belong to one format."""
+
+_INSTEAD = ' (for plain HTTP set protocol = "http"; JSON-RPC takes method and params)'
 
 _UNTOUCHED = SourceConfig(backend="any")
 """A source in which every key but one has its default."""
@@ -40,8 +42,8 @@ def of_asking(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]
     because = f'because backend {quoted(source.backend)} has protocol = "{backend.protocol}"'
     if backend.protocol == "http" and source.params:
         yield Mistake(("params",), f"none, {because} (put a query into path)", "some")
-    if backend.protocol == "jsonrpc":
+    if backend.protocol != "http":
         for key in HTTP_KEYS:
             if getattr(source, key) != getattr(_UNTOUCHED, key):
-                instead = " (it takes method and params)" if key in {"path", "body"} else ""
+                instead = _INSTEAD if key in {"path", "body"} else ""
                 yield Mistake((key,), f"no such key, {because}{instead}", "one")

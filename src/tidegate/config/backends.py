@@ -3,13 +3,14 @@
 As in `model`, the docstrings document the keys.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from tidegate.backends.installed import BUILT_IN
 from tidegate.config import formats
 from tidegate.config.section import Section
-from tidegate.core.masking import mask_headers, mask_strings, mask_url
+from tidegate.core.masking import mask_headers, mask_options, mask_strings, mask_url
 
 
 class BreakerConfig(Section, frozen=True, kw_only=True):
@@ -76,14 +77,15 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     """A service that is polled.
 
     `url`: URL to which JSON-RPC requests are posted, or to which the methods of an http backend are relative. With
-        ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection.
+        ws://, wss://, tcp:// or unix:// JSON-RPC has one persistent connection. A plug-in has none.
     `socket`: Path of the Unix socket on which the backend listens. `url` goes on saying Host and path; with https and
         wss, TLS is spoken over the socket.
     `tls_name`: The name that the backend's certificate must be for, and that it is told (SNI), if that is not the host
         of `url`.
     `proxy`: HTTP proxy that connects to the backend, as http://HOST:PORT, with USER:PASSWORD@ if it asks. None is taken
         from the environment.
-    `protocol`: "jsonrpc" or "http" (a request for each source; the body is the result).
+    `protocol`: "jsonrpc", "http" (a request for each source; the body is the result), or the name of a plug-in that is
+        installed.
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
     `timeout_s`: Seconds within which a call must be answered.
     `response_bytes`: Longest answer.
@@ -102,15 +104,16 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `ca_file`: Certificates in PEM with which to verify the backend's certificate, instead of the system's.
     `client_cert_file`: Client certificate in PEM; requires `client_key_file`.
     `client_key_file`: Private key of the client certificate in PEM; requires `client_cert_file`.
+    `options`: The options of a plug-in, which says what they are. `{NAME}` stands for a secret where it allows one.
     `session`: How the gateway logs in.
     `breaker`: Settings of the backend's circuit breaker, and of the separate breakers of its sources.
     """
 
-    url: formats.BackendUrl
+    url: formats.BackendUrl | None = None
     socket: formats.SocketPath | None = None
     tls_name: formats.HostName | None = None
     proxy: formats.ProxyUrl | None = None
-    protocol: Literal["jsonrpc", "http"] = "jsonrpc"
+    protocol: formats.Protocol = "jsonrpc"
     jsonrpc: Literal["2.0", "1.0"] = "2.0"
     timeout_s: formats.Seconds = 2.0
     response_bytes: formats.Size = 8388608
@@ -125,8 +128,19 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     ca_file: formats.FilePath | None = None
     client_cert_file: formats.FilePath | None = None
     client_key_file: formats.FilePath | None = None
+    options: dict[str, Any] = {}
     session: SessionConfig = SessionConfig()
     breaker: BreakerConfig = BreakerConfig()
+
+    @property
+    def address(self) -> str:
+        """The `url`; "" for a plug-in, which has none."""
+        return self.url or ""
+
+    @property
+    def is_plugin(self) -> bool:
+        """Whether a plug-in makes this backend."""
+        return self.protocol not in BUILT_IN
 
     @property
     def secret_names(self) -> frozenset[str]:
@@ -134,8 +148,12 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(key.rpartition("_")[0] for key in self.secrets)
 
     def public(self) -> dict[str, object]:
-        masked = {"url": mask_url(self.url), "headers": mask_headers(self.headers)}
-        return super().public() | masked | {"proxy": self.proxy and mask_url(self.proxy)}
+        return super().public() | {
+            "url": None if self.url is None else mask_url(self.url),
+            "headers": mask_headers(self.headers),
+            "proxy": self.proxy and mask_url(self.proxy),
+            "options": mask_options(self.options),
+        }
 
 
 class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ _REASONS = {
 
 def of_connection(backend: BackendConfig) -> Iterator[Mistake]:
     """Yield what does not go with the scheme of the backend's `url`."""
-    scheme = backend.url.partition("://")[0]
+    scheme = backend.address.partition("://")[0]
     if not is_persistent(backend):
         if backend.session.on_connect:
             expected = "none, because HTTP has no connection that lasts (use ws://, wss://, tcp:// or unix://)"
@@ -40,14 +40,14 @@ def of_connection(backend: BackendConfig) -> Iterator[Mistake]:
 
 def of_refresh(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]:
     """Yield what is wrong with `refresh_on` of a source of `backend`."""
-    if source.refresh_on and not is_persistent(backend):
+    if source.refresh_on and not (is_persistent(backend) or backend.is_plugin):
         expected = f"none, because backend {quoted(source.backend)} sends no notifications over HTTP"
         yield Mistake(("refresh_on",), expected, "some")
 
 
 def is_persistent(backend: BackendConfig) -> bool:
     """Return whether all calls of `backend` are made over one connection that lasts."""
-    return backend.url.partition("://")[0] in {*_WEB_SOCKETS, *_STREAMS}
+    return backend.address.partition("://")[0] in {*_WEB_SOCKETS, *_STREAMS}
 
 
 def _default(key: str) -> object:

@@ -109,6 +109,7 @@ interval_s = 5.0
 #ca_file = "ca.pem"
 #client_cert_file = "client.pem"
 #client_key_file = "client.key"
+#options = {}                      # for a plug-in, whose name is the protocol: it says what they are
 
 # A backend that listens on a Unix socket; `url` goes on saying Host and path:
 #[backends.local]

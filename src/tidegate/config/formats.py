@@ -241,6 +241,7 @@ HostName = Annotated[
     str, _format("a host name or address, with neither scheme nor port, in ASCII (xn--…)", _is_host_name)
 ]
 AddressOrNetwork = Annotated[str, _format("an address or a network, such as 10.0.0.1 or 10.0.0.0/8", _is_address)]
+Protocol = Annotated[str, _format('"jsonrpc", "http" or the name of a plug-in: [a-z0-9_-]+', _is_backend_name)]
 RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]

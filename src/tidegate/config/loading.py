@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from tidegate.config import layers, rules
+from tidegate.config import layers, plugged, rules
 from tidegate.config.model import Config
 from tidegate.config.reader import Reader
 from tidegate.errors import ConfigError, Problem
@@ -47,6 +47,10 @@ def from_document(
     for mistake in mistakes:
         reader.refuse(mistake)
     config = reader.read(Config, _with_state_dir(document, environ))
+    if isinstance(config, Config):
+        config = plugged.with_options(
+            config, directory=directory or Path(), is_clean=reader.is_clean, refuse=reader.refuse
+        )
     backends = document.get("backends")
     names = backends.keys() if isinstance(backends, Mapping) else ()
     for mistake in list(rules.across(config, backends=names, is_clean=reader.is_clean)):

@@ -87,7 +87,7 @@ class Reader:
         fields = {field.name: field for field in msgspec.structs.fields(struct)}
         for key in value:
             if key not in fields:
-                self._unknown(key, value[key], fields, path)
+                self.refuse(unknown_key((*path, key), value[key], fields))
         kept = {}
         for key, field in fields.items():
             if key in value:
@@ -153,11 +153,13 @@ class Reader:
         self.refuse(Mistake(path, expected, shown(value, path)))
         return UNUSABLE
 
-    def _unknown(self, key: str, value: object, known: Iterable[str], path: KeyPath) -> None:
-        similar = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {similar[0]!r}?" if similar else ", ".join(known)
-        origin = f" from {value.origin}" if isinstance(value, Outside) else ""
-        self.refuse(Mistake((*path, key), f"a known key ({hint})", f"an unknown one{origin}"))
+
+def unknown_key(path: KeyPath, value: object, known: Iterable[str]) -> Mistake:
+    """Return the mistake of a table that has `value` at `path`, whose last key is none of `known`."""
+    similar = difflib.get_close_matches(str(path[-1]), known, n=1)
+    hint = f"did you mean {similar[0]!r}?" if similar else ", ".join(known) or "there is none"
+    origin = f" from {value.origin}" if isinstance(value, Outside) else ""
+    return Mistake(path, f"a known key ({hint})", f"an unknown one{origin}")
 
 
 def _plain(value: object) -> object:

@@ -2,13 +2,20 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tidegate.backends import installed
+from tidegate.backends.installed import Plugin
+from tidegate.config.backends import BackendConfig
 from tidegate.config.model import Config
 from tidegate.config.reader import bare_or_quoted, dotted, quoted
 from tidegate.config.section import Section
+from tidegate.errors import ConfigError
+from tidegate.secret import Secret
 
 
 def show(config: Config) -> str:
@@ -17,7 +24,10 @@ def show(config: Config) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of the configuration file, with a description of each key."""
+    """Return the JSON Schema (draft 2020-12) of the configuration file, with a description of each key.
+
+    Imports all plug-ins that are installed, and describes the options of those that can be used.
+    """
     _, components = msgspec.json.schema_components([Config], ref_template="#/$defs/{name}")
     sections: list[type[Section]] = Section.__subclasses__()
     for section in sections:
@@ -25,12 +35,38 @@ def schema() -> dict[str, Any]:
         component["description"], documented = _documentation(section)
         for key, text in documented.items():
             component["properties"][key]["description"] = text
+    names = installed.names()
+    components[BackendConfig.__name__]["properties"]["protocol"]["examples"] = [*installed.BUILT_IN, *names]
+    for name in names:
+        with suppress(ConfigError):
+            _add_options(components, installed.plugin(name))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **components.pop(Config.__name__),
         "title": "tidegate.toml",
         "$defs": components,
     }
+
+
+def _add_options(components: dict[str, Any], plugin: Plugin) -> None:
+    """Describe the options of `plugin`: they are those of a backend whose protocol is its name."""
+
+    def described(kind: type) -> dict[str, Any]:
+        if kind in {Secret, Path}:
+            return {"type": "string"}
+        raise NotImplementedError(f"no schema for {kind.__name__}")
+
+    template = f"#/$defs/{plugin.name}.{{name}}"
+    try:
+        [options], inner = msgspec.json.schema_components(
+            [plugin.options], schema_hook=described, ref_template=template
+        )
+    except Exception:  # noqa: BLE001 - its types may be such that there is no schema for them
+        return
+    components |= {f"{plugin.name}.{name}": schema for name, schema in inner.items()}
+    condition = {"properties": {"protocol": {"const": plugin.name}}, "required": ["protocol"]}
+    when = {"if": condition, "then": {"properties": {"options": options}}}
+    components[BackendConfig.__name__].setdefault("allOf", []).append(when)
 
 
 def _table(section: Section, path: tuple[str, ...]) -> Iterator[str]:

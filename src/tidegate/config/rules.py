@@ -6,11 +6,12 @@ A rule sees only values that are valid by themselves. It yields what was expecte
 from collections.abc import Callable, Collection, Iterator
 from functools import singledispatch
 
+from tidegate.config import formats
 from tidegate.config.asking_rules import of_asking, of_format
 from tidegate.config.backends import BackendConfig, BreakerConfig, SourceConfig
 from tidegate.config.connection_rules import of_connection, of_refresh
 from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
-from tidegate.config.reader import Mistake, quoted
+from tidegate.config.reader import Mistake, expectation, quoted
 from tidegate.config.secret_rules import of_places, of_secrets
 from tidegate.config.section import Section
 from tidegate.core.shaping.pointer import pointer_to, steps
@@ -46,13 +47,26 @@ def _breaker(section: BreakerConfig) -> Iterator[Mistake]:
 @within.register
 def _backend(section: BackendConfig) -> Iterator[Mistake]:
     yield from _together(section, "client_cert_file", "client_key_file")
+    yield from of_secrets(section)
+    if not section.is_plugin:  # what holds for a plug-in is only known when it was found: see `plugged`
+        yield from _built_in(section)
+
+
+def _built_in(section: BackendConfig) -> Iterator[Mistake]:
+    if section.url is None:
+        yield Mistake(
+            ("url",), f'{expectation(formats.BackendUrl)}, because protocol is "{section.protocol}"', "nothing"
+        )
+        return
+    if section.options:
+        expected = f'no such table, because protocol is "{section.protocol}": it is for plug-ins'
+        yield Mistake(("options",), expected, "one")
     if section.protocol == "http" and section.batch:
         yield Mistake(("batch",), 'false, because protocol is "http"', "true")
     if section.protocol == "http" and section.jsonrpc != "2.0":
         yield Mistake(("jsonrpc",), 'no such key, because protocol is "http"', quoted(section.jsonrpc))
     if section.bearer_token_file and "authorization" in map(str.lower, section.headers):
         yield Mistake(("bearer_token_file",), "no such key beside an Authorization header", "both")
-    yield from of_secrets(section)
     scheme = section.url.partition("://")[0]
     if section.tls_name is not None and scheme not in {"https", "wss"}:
         yield Mistake(("tls_name",), f"no such key, because url begins with {scheme}://, which is without TLS", "one")

@@ -17,7 +17,7 @@ def of_secrets(backend: BackendConfig) -> Iterator[Mistake]:
         if {f"{name}_file", f"{name}_env"} <= backend.secrets.keys():
             yield Mistake(("secrets", f"{name}_env"), f"no such key beside {name}_file", "both")
     if backend.secrets:
-        for key, url in (("url", backend.url), ("proxy", backend.proxy or "")):
+        for key, url in (("url", backend.address), ("proxy", backend.proxy or "")):
             yield from _unknown((key,), userinfo(url), backend.secret_names)
         for name, value in backend.headers.items():
             yield from _unknown(("headers", name), value, backend.secret_names)

@@ -17,7 +17,7 @@ def call(source: SourceConfig, backend: BackendConfig) -> Call:
     """Return the call that `source` of `backend` makes at every poll."""
     method = source.method if source.path is None else source.path
     assert method is not None, "the configuration's rules see to it"
-    http = None if backend.protocol == "jsonrpc" else _http_request(source, backend)
+    http = _http_request(source, backend) if backend.protocol == "http" else None
     return Call(method, raw(source.params), http)
 
 

@@ -49,6 +49,7 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
+from tidegate.outbound.backends.plugged import PluginOptions
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
@@ -213,7 +214,9 @@ def _secrets(backend: BackendConfig) -> dict[str, SecretPlace]:
     return found
 
 
-def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions:
+def _transport(backend: BackendConfig, sources: Iterable[SourceConfig]) -> HttpOptions | RpcOptions | PluginOptions:
+    if backend.is_plugin:
+        return _filled(PluginOptions, backend, secrets=_secrets(backend))
     http = _filled(HttpOptions, backend, idle_s=_idle_s(sources), secrets=_secrets(backend))
     if not is_persistent(backend):
         return http

@@ -19,6 +19,7 @@ from tidegate.testing.clock import ManualClock
 from tidegate.testing.following import Follower
 from tidegate.testing.gateway import RunningGateway, gateway
 from tidegate.testing.metrics import RecordingMetrics
+from tidegate.testing.plugin import opened_plugin
 from tidegate.testing.store import MemoryStore
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "Script",
     "ScriptedBackend",
     "gateway",
+    "opened_plugin",
 ]

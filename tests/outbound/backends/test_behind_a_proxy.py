@@ -64,7 +64,7 @@ async def test_a_tunnel_is_asked_for_with_the_secret_by_calls_and_by_knocks(port
         assert refused.value.status == 407
     (tmp_path / "s").write_text(PASSWORD)
     for ask in (lambda: backend.call([Call("x")]), backend.knock):
-        with pytest.raises(Disconnected, match="does not connect to it, and answered 504") as caught:
+        with pytest.raises(Disconnected, match="does not connect to it, it answered 504") as caught:
             await ask()
         assert PASSWORD not in str(caught.value)
     (tmp_path / "s").unlink()

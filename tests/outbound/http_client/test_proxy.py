@@ -146,15 +146,16 @@ class TestOverTls:
         assert "not valid for 'localhost'" in str(error)
         assert not fault.unreachable
 
+    @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "401 Unauthorized"])
     async def test_credentials_that_the_proxy_refuses_are_an_error_of_authentication(
-        self, new_client: NewClient
+        self, new_client: NewClient, status: str
     ) -> None:
-        async with scripted(answering_then_open(REFUSED)) as proxy:
+        async with scripted(answering_then_open(http_response(b"no", status=status))) as proxy:
             error, fault = await failure(new_client("https://name.invalid/", f"http://127.0.0.1:{proxy.port}"))
         assert (fault.code, fault.unreachable) == (ErrorCode.RPC_AUTH, False)
         assert str(error) == (
-            f"name.invalid:443 through proxy 127.0.0.1:{proxy.port}: expected an HTTP success, "
-            "got 407 Proxy Authentication Required"
+            f"name.invalid:443 through proxy 127.0.0.1:{proxy.port}: the proxy refuses our credentials, "
+            f"it answered {status}"
         )
 
     @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ class TestOverTls:
             error, fault = await failure(new_client("https://name.invalid/", f"http://127.0.0.1:{proxy.port}"))
         assert str(error) == (
             f"name.invalid:443 through proxy 127.0.0.1:{proxy.port}: the proxy does not connect to it, "
-            f"and answered {words}"
+            f"it answered {words}"
         )
         assert (fault.code, fault.unreachable) == (ErrorCode.RPC_DISCONNECT, True)
 

@@ -49,7 +49,16 @@ async def said(place: Place) -> Said:
         raise ValueError("not connected to its daemon")
     return {
         ("deluge.connected", None): True,
-        **{("deluge.torrent", name): torrent for name, torrent in seen["torrents"].items()},
+        **{
+            ("deluge.torrent", key): {
+                "name": torrent["name"],
+                "state": torrent["state"],
+                "progress": torrent["progress"],
+                "download": torrent["download_payload_rate"],
+                "upload": torrent["upload_payload_rate"],
+            }
+            for key, torrent in seen["torrents"].items()
+        },
     }
 
 

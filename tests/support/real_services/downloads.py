@@ -21,12 +21,20 @@ async def aria2(place: Place, method: str, *params: object) -> object:
 
 
 async def aria2_said(place: Place) -> Said:
-    keys = ["gid", "status", "totalLength", "completedLength"]
+    keys = ["gid", "status", "totalLength", "completedLength", "files"]
     waiting = await aria2(place, "tellWaiting", 0, 1000, keys)
     assert isinstance(waiting, list)
     return {
         ("aria2.speed", None): await aria2(place, "getGlobalStat"),
-        **{("aria2.waiting", download["gid"]): download for download in waiting},
+        **{
+            ("aria2.waiting", download["gid"]): {
+                "file": download["files"][0]["path"],
+                "status": download["status"],
+                "completed": download["completedLength"],
+                "total": download["totalLength"],
+            }
+            for download in waiting
+        },
     }
 
 
@@ -83,7 +91,17 @@ async def transmission_said(place: Place) -> Said:
             "active": stats["activeTorrentCount"],
             "paused": stats["pausedTorrentCount"],
         },
-        **{("transmission.torrent", torrent["hashString"]): torrent for torrent in torrents},
+        **{
+            ("transmission.torrent", torrent["hashString"]): {
+                "name": torrent["name"],
+                "status": torrent["status"],
+                "progress": torrent["percentDone"],
+                "download": torrent["rateDownload"],
+                "upload": torrent["rateUpload"],
+                "error": torrent["errorString"],
+            }
+            for torrent in torrents
+        },
     }
 
 

@@ -122,7 +122,10 @@ def caddy_command(place: Place) -> Sequence[str]:
 
 async def caddy_said(place: Place) -> Said:
     upstreams = await place.get("/reverse_proxy/upstreams")
-    return {("caddy.upstream", upstream["address"]): upstream for upstream in upstreams}
+    return {
+        ("caddy.upstream", upstream["address"]): {"requests": upstream["num_requests"], "fails": upstream["fails"]}
+        for upstream in upstreams
+    }
 
 
 async def caddy_gets_an_upstream(place: Place) -> None:

@@ -10,7 +10,7 @@ from msgspec import Raw
 from rpc_server import RpcPeer, RpcServer, rpc_backend, stream, websocket
 from scripted_http import Peer, http_response, scripted
 
-from tidegate.errors import ApplicationError, BackendError, Disconnected
+from tidegate.errors import ApplicationError, BackendError, Disconnected, InvalidResponse
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend
 from tidegate.ports import Backend, Call
 from tidegate.testing import ScriptedBackend
@@ -37,6 +37,7 @@ class OurContract(BackendContract):
     error: ClassVar[str | None] = "error"
     breaks = "break"
     hangs = "hang"
+    garbles = "garble"
 
 
 class OfBatches(OurContract):
@@ -126,6 +127,8 @@ class OfMethods(ScriptedBackend):
             self.fail(Disconnected("it ended in mid-air"))
         if any(call.method == "hang" for call in calls):
             self.hang()
+        if any(call.method == "garble" for call in calls):
+            self.fail(InvalidResponse("expected JSON"))
         return await super().call(calls)
 
 
@@ -187,6 +190,9 @@ async def rpc_answers(peer: RpcPeer) -> None:
             continue
         if asked["method"] == "break":
             return
+        if asked["method"] == "garble":
+            await peer.send({"jsonrpc": "2.0", "id": asked["id"]})
+            continue
         await peer.send(_rpc(asked))
 
 
@@ -201,6 +207,9 @@ async def http_answer(peer: Peer) -> None:
             await peer.until_closed()
         if "break" in (*methods, path):
             return
+        if "garble" in (*methods, path):
+            await peer.send(http_response(b"{no json"))
+            continue
         if isinstance(asked, dict):
             body = _rpc(asked)
         elif asked:

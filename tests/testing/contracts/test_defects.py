@@ -14,7 +14,14 @@ from msgspec import Raw
 from tidegate.core.access.grant import UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import EventPublished, KnockEnded, Measurement
-from tidegate.errors import ApplicationError, BackendError, Disconnected, MessageError, MessageErrorCode
+from tidegate.errors import (
+    ApplicationError,
+    BackendError,
+    Disconnected,
+    InvalidResponse,
+    MessageError,
+    MessageErrorCode,
+)
 from tidegate.ports import Ask, Authenticator, Backend, Call, Clock, Metrics, PublishedValue, SavedValue, Store
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend
 from tidegate.testing.clock import ManualTimer
@@ -197,7 +204,14 @@ class Told(ScriptedBackend):
             self.fail(Disconnected("gone"))
         if calls[0].method == "hangs":
             self.hang()
+        if calls[0].method == "garbles":
+            self.fail(InvalidResponse("expected JSON"))
         return await super().call(calls)
+
+
+class TakesAnything(Told):
+    async def call(self, calls: Sequence[Call]) -> list[Raw | BackendError]:
+        return [Raw(b"null")] if calls[0].method == "garbles" else await super().call(calls)
 
 
 class Rounding(Told):
@@ -376,6 +390,7 @@ AN_ANSWER = "an_answer_is_the_json_that_the_service_gave"
 ORDER = "answers_come_in_the_order_of_the_calls"
 IN_PLACE = "an_error_stands_in_the_place_of_its_call"
 SINGLE_ERROR = "a_single_call_with_an_error_is_no_failed_exchange"
+GARBLED = "an_answer_that_breaks_the_protocol_is_an_invalid_response_and_the_next_one_is_well"
 WHOLE = "an_exchange_that_fails_as_a_whole_raises_and_the_next_one_is_well"
 AT_ONCE = "calls_at_once_are_answered_each_with_its_own"
 ANY_TURN = "a_call_that_is_cancelled_at_any_turn_leaves_no_task_behind"
@@ -395,11 +410,12 @@ KNOCK_CLOSED = "closing_it_ends_knocking"
     ("make", "found"),
     [
         (Told, set()),
-        (Rounding, {AN_ANSWER, ORDER, IN_PLACE, WHOLE, AT_ONCE, ANY_TURN, PREPARED, KNOCK, KNOCK_ANY_TURN}),
+        (Rounding, {AN_ANSWER, ORDER, IN_PLACE, WHOLE, GARBLED, AT_ONCE, ANY_TURN, PREPARED, KNOCK, KNOCK_ANY_TURN}),
         (Disordered, {IN_PLACE, ORDER}),
         (AllOrNothing, {IN_PLACE, SINGLE_ERROR}),
         (Untyped, {WHOLE, CLOSING, NONE_STOOD}),
         (NeverAgain, {WHOLE}),
+        (TakesAnything, {GARBLED}),
         (Littering, {HANGS}),
         (LeavesHanging, {CLOSING, KNOCK_CLOSED}),
         (Boasting, {AN_ANSWER, ORDER, AT_ONCE, COMPACT}),
@@ -419,6 +435,7 @@ async def test_backends(make: type[Told], found: set[str]) -> None:
         error = "refused"
         breaks = "breaks"
         hangs = "hangs"
+        garbles = "garbles"
 
         @asynccontextmanager
         async def opened(self) -> AsyncIterator[Backend]:

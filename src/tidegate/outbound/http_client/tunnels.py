@@ -7,19 +7,21 @@ import socket
 
 from multidict import CIMultiDict
 
+from tidegate.errors import HttpStatus
 from tidegate.outbound.http_client.answer import FRAME_BYTES, AnswerReader
 from tidegate.outbound.http_client.destinations import Destination
-from tidegate.outbound.http_client.failures import Lost, Unconnected, status_error, words
+from tidegate.outbound.http_client.failures import Lost, Unconnected, words
 from tidegate.outbound.http_client.options import encoded
 from tidegate.outbound.http_client.proxying import AUTHORIZATION
 
-_UNAUTHENTICATED = 407
+_UNAUTHENTICATED = frozenset({401, 407})
+"""Statuses that refuse our credentials. tinyproxy answers wrong ones with 401, though that is for servers to say."""
 
 
 async def tunnel(sock: socket.socket, to: Destination) -> None:
     """Let the proxy at the other end of `sock` connect to the host of the destination.
 
-    Raises `HttpStatus` if our credentials are refused (407), and `Unconnected` if it does not connect for another
+    Raises `HttpStatus` if our credentials are refused (407, 401), and `Unconnected` if it does not connect for another
     reason. `sock` stays open in any case.
     """
     reader = AnswerReader(body_bytes=FRAME_BYTES)
@@ -29,10 +31,11 @@ async def tunnel(sock: socket.socket, to: Destination) -> None:
         raise Unconnected(errno.EPROTO, f"the proxy ended the connection ({words(exc)})") from exc
     finally:
         reader.close()
-    if reader.status == _UNAUTHENTICATED:
-        raise status_error(to.peer, reader.status, None, wall=0.0)
+    if reader.status in _UNAUTHENTICATED:
+        refused = f"{to.peer}: the proxy refuses our credentials, it answered {_shown(reader.status)}"
+        raise HttpStatus(reader.status, refused)
     if not reader.is_success:
-        raise Unconnected(errno.EPROTO, f"the proxy does not connect to it, and answered {_shown(reader.status)}")
+        raise Unconnected(errno.EPROTO, f"the proxy does not connect to it, it answered {_shown(reader.status)}")
 
 
 def _request(to: Destination) -> bytes:

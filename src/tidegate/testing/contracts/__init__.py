@@ -18,6 +18,7 @@ from tidegate.testing.contracts.backend import BackendContract
 from tidegate.testing.contracts.bus import BusContract
 from tidegate.testing.contracts.clock import ClockContract
 from tidegate.testing.contracts.metrics import MetricsContract
+from tidegate.testing.contracts.plugin import PluginContract
 from tidegate.testing.contracts.store import StoreContract
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "BusContract",
     "ClockContract",
     "MetricsContract",
+    "PluginContract",
     "StoreContract",
 ]

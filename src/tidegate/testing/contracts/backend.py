@@ -10,7 +10,7 @@ from typing import ClassVar
 from msgspec import Raw
 
 from tidegate.core.payload import compact
-from tidegate.errors import ApplicationError, BackendError, Disconnected
+from tidegate.errors import ApplicationError, BackendError, Disconnected, InvalidResponse
 from tidegate.ports import Ask, Backend, Call, Checked, Knocks, Prepares
 from tidegate.testing.contracts.expectations import raises, until
 
@@ -23,8 +23,8 @@ class BackendContract(ABC):
 
     `answers` maps methods to the exact JSON that answers them. The next three name a method each, if the service has
     one that behaves so; the tests for an attribute that is None are skipped. `error` is answered with an application
-    error, `breaks` breaks off the exchange, `hangs` is never answered. `batches` says whether the backend accepts
-    several calls in one exchange.
+    error, `breaks` breaks off the exchange, `hangs` is never answered, `garbles` is answered with what breaks the
+    protocol. `batches` says whether the backend accepts several calls in one exchange.
     """
 
     answers: ClassVar[Mapping[str, bytes]]
@@ -32,6 +32,7 @@ class BackendContract(ABC):
     error: ClassVar[str | None] = None
     breaks: ClassVar[str | None] = None
     hangs: ClassVar[str | None] = None
+    garbles: ClassVar[str | None] = None
 
     @abstractmethod
     def opened(self) -> AbstractAsyncContextManager[Backend]:
@@ -84,6 +85,15 @@ class BackendContract(ABC):
         async with self.opened() as backend:
             with raises(BackendError):
                 await backend.call([Call(breaking)])
+            assert list(map(_json, await backend.call([Call(answered)]))) == [self.answers[answered]]
+
+    async def test_an_answer_that_breaks_the_protocol_is_an_invalid_response_and_the_next_one_is_well(self) -> None:
+        garbled, answered = _named(self.garbles, "is answered with what breaks the protocol"), next(iter(self.answers))
+        async with self.opened() as backend:
+            with raises(InvalidResponse):
+                for answer in await backend.call([Call(garbled)]):
+                    if isinstance(answer, BackendError):
+                        raise answer
             assert list(map(_json, await backend.call([Call(answered)]))) == [self.answers[answered]]
 
     async def test_calls_at_once_are_answered_each_with_its_own(self) -> None:
