@@ -153,13 +153,15 @@ def _literal_braces(config: Config) -> Iterator[Caution]:
     """Yield a warning for each text with a name in braces that is no secret of its backend, though that has some."""
     for name, backend in config.backends.items():
         texts: dict[str, object] = {f"backends.{name}.url": backend.address}
+        for key in ("url", "method", "path", "params", "form", "body"):
+            texts[f"backends.{name}.session.{key}"] = getattr(backend.session, key)
         for event_type, source in config.sources.items():
             if source.backend == name:
                 of_source = {key: getattr(source, key) for key in ("method", "path", "params", "body")}
                 texts |= {dotted(("sources", event_type, key)): value for key, value in of_source.items()}
         for setting, text in texts.items():
-            unknown = next((each for each in names(text) if each not in backend.secret_names), None)
-            if backend.secrets and unknown is not None:
+            unknown = next((each for each in names(text) if each not in backend.filled_names), None)
+            if backend.filled_names and unknown is not None:
                 remedy = f"name it in [backends.{name}.secrets], if it stands for a secret"
                 yield Caution(setting, f"{{{unknown}}} is sent as it is", remedy)
 

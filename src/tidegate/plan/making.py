@@ -60,6 +60,7 @@ from tidegate.plan.model import (
     ServerOptions,
     TlsFiles,
 )
+from tidegate.plan.sessions import http_session
 from tidegate.ports import Call
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.secret_place import SecretPlace
@@ -187,6 +188,7 @@ def _backend(config: Config, name: str) -> PlannedBackend:
             backend.protocol,
             _transport(backend, sources.values()),
             version="2.0" if is_persistent(backend) else backend.jsonrpc,
+            session=None if is_persistent(backend) else http_session(backend, sources.values()),
         ),
         polling=_filled(
             BackendPlan,

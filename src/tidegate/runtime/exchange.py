@@ -77,7 +77,10 @@ async def exchange(
         if isinstance(result, WrongShape) and prepared.made_by:
             result = InvalidResponse(f"{prepared.made_by}: {result}")
         unreachable = not _has_connected(prepared.ask)
-        return classify(result, elapsed_s=clock.now().mono - began, policy=plan.policy, unreachable=unreachable)
+        elapsed_s = clock.now().mono - began
+        return _scrubbed(
+            classify(result, elapsed_s=elapsed_s, policy=plan.policy, unreachable=unreachable), prepared.ask
+        )
 
     def judged(source: SourcePlan, answer: object) -> tuple[Outcome, Value | None]:
         if isinstance(answer, Exception):
@@ -212,6 +215,18 @@ def _made_by(ask: Ask) -> str:
 def _secret(ask: Ask) -> bytes | None:
     secret = _attribute(ask, "secret")
     return secret if isinstance(secret, bytes) else None
+
+
+def _scrubbed(outcome: Outcome, ask: Ask) -> Outcome:
+    """Return `outcome` without secrets in its message: errors of shape quote names that a backend may have echoed."""
+    scrub = _attribute(ask, "scrubbed")
+    if not isinstance(outcome, Fault) or not callable(scrub):
+        return outcome
+    try:
+        message = str(scrub(outcome.message))
+    except Exception:  # noqa: BLE001 - it may be code that is not ours
+        message = "a message that may have a secret in it"
+    return msgspec.structs.replace(outcome, message=message)
 
 
 def _attribute(ask: Ask, name: str) -> object:
