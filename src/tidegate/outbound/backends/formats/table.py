@@ -6,6 +6,7 @@ taken as it is, and a column without a name is left out.
 """
 
 import csv
+import re
 from collections.abc import Generator, Iterator, Sequence
 
 import msgspec
@@ -20,13 +21,16 @@ ROW_CHARACTERS = 65_536
 _STEP_CHARACTERS = 16_384
 """About how much is read between two yields."""
 
-_HTML = "text/html"
+_NO_TABLE = re.compile(r"text/html|application/xhtml\+xml|[a-z]+/(?:[^;]*\+)?json", re.IGNORECASE)
+"""Content types of pages, and of JSON."""
+
+_NO_NAMES = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype|<html|\{\s*[\"}]|\[\s*[\[{\]])", re.IGNORECASE)
+"""How pages and JSON begin. On one line they would be names without rows, and there would be no items any more."""
 
 
 def rows(written: Written, delimiter: str) -> Generator[None, None, msgspec.Raw]:
     """Return the rows below the first one, as objects. See `formats.reading`."""
-    if (written.content_type or "").strip().lower().startswith(_HTML):
-        raise InvalidResponse(f"expected CSV, got a page (Content-Type: {_HTML})")
+    _check_kind(written)
     lines = _Lines(lines_of(written.body, written.content_type, most_characters=ROW_CHARACTERS + 1))
     reader = csv.reader(lines, delimiter=delimiter)
     names: list[str] | None = None
@@ -44,6 +48,15 @@ def rows(written: Written, delimiter: str) -> Generator[None, None, msgspec.Raw]
     if names is None:
         raise InvalidResponse("expected CSV with a line of names, got nothing at all")
     return found.json()
+
+
+def _check_kind(written: Written) -> None:
+    """Refuse what says that it is no CSV: a page, or JSON that tells of an error with a status of success."""
+    said = _NO_TABLE.match((written.content_type or "").strip())
+    if said is not None:
+        raise InvalidResponse(f"expected CSV, got something else (Content-Type: {said[0].lower()})")
+    if _NO_NAMES.match(written.body):
+        raise InvalidResponse(f"expected CSV, got a page or JSON: {excerpt(bytes(written.body[:128]))}")
 
 
 class _Lines:
