@@ -5,8 +5,9 @@ A key that would have no effect is refused: whoever wrote it expects one.
 
 from collections.abc import Iterator
 
+from tidegate.config import formats
 from tidegate.config.backends import BackendConfig, SourceConfig
-from tidegate.config.reader import Mistake, quoted
+from tidegate.config.reader import Mistake, expectation, quoted
 from tidegate.text_pattern import compiled
 
 HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses", "format")
@@ -42,6 +43,8 @@ def of_asking(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]
     because = f'because backend {quoted(source.backend)} has protocol = "{backend.protocol}"'
     if backend.protocol == "http" and source.params:
         yield Mistake(("params",), f"none, {because} (put a query into path)", "some")
+    if backend.protocol == "http" and source.method is not None and not formats.is_path(source.method):
+        yield Mistake(("method",), f"{expectation(formats.RequestPath)}, {because}", quoted(source.method))
     if backend.protocol != "http":
         for key in HTTP_KEYS:
             if getattr(source, key) != getattr(_UNTOUCHED, key):

@@ -86,7 +86,7 @@ class SessionConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     form: dict[formats.NonEmpty, str] | None = None
     body: formats.Body | None = None
     verb: formats.Verb | None = None
-    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    headers: dict[formats.OwnHeaderName, formats.HeaderValue] = {}
     keep: Literal["cookies"] | None = None
     token: formats.Pointer | None = None
     header: formats.HeaderName | None = None
@@ -237,11 +237,11 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
     backend: formats.NonEmpty
     method: formats.NonEmpty | None = None
-    path: str | None = None
+    path: formats.RequestPath | None = None
     params: formats.JsonParams = {}
     body: formats.Body | None = None
     verb: formats.Verb | None = None
-    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    headers: dict[formats.OwnHeaderName, formats.HeaderValue] = {}
     success_statuses: tuple[formats.Status, ...] = ()
     format: Literal["json", "prometheus", "csv", "text"] = "json"
     match: tuple[formats.MetricName, ...] = ()

@@ -96,6 +96,14 @@ def _is_header_name(text: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text))
 
 
+def _is_own_header_name(text: str) -> bool:
+    return _is_header_name(text) and text.lower() not in {"accept-encoding", "content-length", "transfer-encoding"}
+
+
+def is_path(text: str) -> bool:
+    return text.isprintable() and "#" not in text
+
+
 def _is_header_value(text: str) -> bool:
     return text.isprintable() and text == text.strip()
 
@@ -126,7 +134,7 @@ def _is_body(value: Any) -> bool:
 
 
 def _is_metric(text: str) -> bool:
-    return bool(text) and text.isprintable()
+    return bool(text) and text.isprintable() and not re.search(r'[{}"]', text)
 
 
 def _is_delimiter(text: str) -> bool:
@@ -247,6 +255,14 @@ AddressOrNetwork = Annotated[str, _format("an address or a network, such as 10.0
 Protocol = Annotated[str, _format('"jsonrpc", "http" or the name of a plug-in: [a-z0-9_-]+', _is_backend_name)]
 RootPath = Annotated[str, _format('"" or a path such as "/live": a slash in front, none at the end', _is_root_path)]
 HeaderName = Annotated[str, _format("a header name (RFC 9110 section 5.1)", _is_header_name)]
+OwnHeaderName = Annotated[
+    str,
+    _format(
+        "a header name (RFC 9110 section 5.1), none of Content-Length, Transfer-Encoding, Accept-Encoding, which the"
+        " gateway says",
+        _is_own_header_name,
+    ),
+]
 HeaderValue = Annotated[str, _format("text in one line, with no space around it", _is_header_value)]
 TokenText = Annotated[str, _format("printable text without spaces", _is_token)]
 SecretKey = Annotated[
@@ -263,8 +279,11 @@ Body = Annotated[
     str | dict[str, Any] | list[Any],
     _format(f"text, or a table or list of JSON values (no dates, no inf or nan), at most {MAX_NESTING} deep", _is_body),
 ]
+RequestPath = Annotated[
+    str, _format('a path with query in one line, without "#" (written %23 if it is part of a name)', is_path)
+]
 Verb = Annotated[str, _format("an HTTP method in capitals, such as GET or POST, whose answer has a body", _is_verb)]
-MetricName = Annotated[str, _format("the name of a Prometheus metric", _is_metric)]
+MetricName = Annotated[str, _format("the name of a Prometheus metric, without labels", _is_metric)]
 Delimiter = Annotated[str, _format('one character, such as "," or ";" or "\\t", no quote and no space', _is_delimiter)]
 Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
