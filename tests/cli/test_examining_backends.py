@@ -309,6 +309,15 @@ def test_the_remedy_is_right_for_an_error_of_the_connection(error: OSError, reme
     assert remedy in remedy_of(error)
 
 
+async def test_a_socket_that_nothing_listens_on_is_named_by_its_own_key(tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    expected = "start b, or correct {}: nothing listens there"
+    [bad] = await found("http://nas.local/x", {}, socket=str(tmp_path / "none"))
+    assert bad.remedy == expected.format("backends.b.socket")
+    [bad] = await found(f"unix://{tmp_path}/none", {}, protocol="jsonrpc")
+    assert bad.remedy == expected.format("the path in backends.b.url")
+
+
 async def test_a_proxy_that_is_not_there_is_the_one_to_start() -> None:
     [bad] = await found("http://nas.local/x", {}, proxy="http://127.0.0.1:1")
     assert "backends.b.proxy" in bad.remedy

@@ -88,7 +88,8 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _of_connection(subject: Subject, root: BaseException | None) -> str:
-    url = f"{subject.backend_key}.{'url' if getattr(subject.backend, 'socket', None) is None else 'socket'}"
+    url = f"{subject.backend_key}.url"
+    place = _place(subject, url)
     match root:
         case ssl.SSLCertVerificationError():
             return _of_certificate(subject, root.verify_code)
@@ -102,16 +103,23 @@ def _of_connection(subject: Subject, root: BaseException | None) -> str:
             host = subject.url.partition("://")[2].rpartition("@")[2].partition("/")[0]
             return f"correct the host in {url}: this machine's DNS and /etc/hosts know no such name as in {host!r}"
         case FileNotFoundError():
-            return f"start {subject.name}: it makes the socket; or correct the path of the socket"
+            return f"start {subject.name}: it makes the socket; or correct {place}"
         case PermissionError():
             return "give the gateway's user the right to use it (often: put the user into the group of the file)"
         case ConnectionRefusedError():
-            return f"start {subject.name}, or correct host and port in {url}: nothing listens there"
+            return f"start {subject.name}, or correct {place}: nothing listens there"
         case OSError(errno=errno.EHOSTUNREACH | errno.ENETUNREACH):
             return f"see whether the machine is on and in reach of this one, or correct the host in {url}"
     if "Connection refused" in str(root):  # all addresses of a name
-        return f"start {subject.name}, or correct host and port in {url}: nothing listens there"
-    return f"look into the log of {subject.name}, or correct {url}: what listens there may be something else"
+        return f"start {subject.name}, or correct {place}: nothing listens there"
+    return f"look into the log of {subject.name}, or correct {place}: what listens there may be something else"
+
+
+def _place(subject: Subject, url: str) -> str:
+    """Return what says where the backend listens."""
+    if subject.backend.socket is not None:
+        return f"{subject.backend_key}.socket"
+    return f"the path in {url}" if subject.url.startswith("unix://") else f"host and port in {url}"
 
 
 def _of_certificate(subject: Subject, code: int) -> str:
