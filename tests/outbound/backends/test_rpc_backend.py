@@ -10,6 +10,7 @@ from msgspec import Raw
 from rpc_server import KINDS, RpcPeer, RpcServer, rpc_backend
 
 from tidegate.errors import ApplicationError, Disconnected, InvalidResponse, LoginRefused
+from tidegate.outbound.backends import rpc_backend as rpc_backend_module
 from tidegate.outbound.backends import rpc_keepalive
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.rpc_backend import LOSSES, LOSSES_WITHIN_S, RpcBackend
@@ -263,6 +264,25 @@ async def test_a_server_that_closes_after_each_answer_is_not_called_for_that_aga
         await until(lambda: list(backend._hints._names) == [None])
 
 
+async def test_a_loss_too_many_is_told_later_of_a_server_that_tells_of_changes(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_backend_module, "LOSSES_WITHIN_S", 1.0)
+
+    async def script(peer: RpcPeer) -> None:
+        await peer.send({"method": "changed"})
+        await peer.answer(1)
+
+    async with serving(kind, script) as (server, backend):
+        for _ in range(LOSSES + 1):
+            backend._hints._names.clear()
+            await one(backend)
+            await until(lambda: backend._link is None)
+        await until(lambda: list(backend._hints._names) == [None])
+        assert len(server.peers) == LOSSES + 1  # without any further call
+        assert backend._late is None
+
+
 async def test_a_server_that_is_back_after_it_was_away_is_a_hint(kind: str) -> None:
     away = True
 
@@ -378,7 +398,7 @@ async def test_a_connection_that_ends_during_the_login_is_a_disconnect(kind: str
     async with serving(kind, script, session=LOGIN, credentials=with_key) as (_, backend):
         with pytest.raises(Disconnected):
             await one(backend)
-        assert backend._hints.were_any is False  # nothing was known through it
+        assert backend._hints.were_named is False  # nothing was known through it
 
 
 async def test_a_call_that_is_cancelled_during_the_login_lets_another_one_go_on(kind: str) -> None:

@@ -26,7 +26,8 @@ _T = TypeVar("_T")
 
 LOSSES, LOSSES_WITHIN_S = 3, 60.0
 """So many lost connections are hints within so many seconds. There are servers that close one after each answer, and
-each hint leads to calls. A loss that is not told is found out by the next poll."""
+each hint leads to calls. Of a server that tells of changes, a further loss is told when the time is over: without a
+connection it tells nothing. Of others it is found out by the next poll."""
 
 
 class RpcBackend:
@@ -62,6 +63,7 @@ class RpcBackend:
         self._failure: Exception | None = None  # of the last time
         self._in_flight: set[asyncio.Timeout] = set()
         self._losses: deque[float] = deque(maxlen=LOSSES)  # when hints told of one
+        self._late: asyncio.TimerHandle | None = None  # tells of a loss that came too soon after others
         self._closed = False
 
     async def prepare(self) -> Ask:
@@ -90,6 +92,8 @@ class RpcBackend:
         """See `tidegate.ports.Backend.aclose`."""
         self._closed = True
         self._hints.end()
+        if self._late is not None:
+            self._late.cancel()
         self._dialer.forget_knocked()
         for timeout in self._in_flight:
             timeout.reschedule(0.0)  # ends those that are still connecting
@@ -182,7 +186,7 @@ class RpcBackend:
         self._retired = [each for each in {*self._retired, link} if not each.is_closed]
         if link is self._link:
             self._link = None
-            if self._session.on_connect or self._hints.were_any:
+            if self._tells:
                 self._tell_of_loss()
 
     def _lost(self, link: Link) -> None:
@@ -191,10 +195,24 @@ class RpcBackend:
             self._tell_of_loss()
 
     def _tell_of_loss(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if len(self._losses) < LOSSES or now - self._losses[0] >= LOSSES_WITHIN_S:
-            self._losses.append(now)
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        due = self._losses[0] + LOSSES_WITHIN_S if len(self._losses) == LOSSES else 0.0
+        if due <= loop.time():
+            self._losses.append(loop.time())
             self._hints.add(None)
+        elif self._tells and self._late is None:
+            self._late = loop.call_at(due, self._tell_late)
+
+    def _tell_late(self) -> None:
+        self._late = None
+        self._tell_of_loss()
+
+    @property
+    def _tells(self) -> bool:
+        """Whether the server tells of changes, as far as is known."""
+        return bool(self._session.on_connect) or self._hints.were_named
 
     async def _until_closed(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do `work` and map its errors. When the backend is closed, end it with `Disconnected`."""

@@ -14,11 +14,11 @@ class KeptHints:
         self._names: dict[str | None, None] = {}
         self._any = asyncio.Event()
         self._ended = False
-        self.were_any = False
+        self.were_named = False  # whether the server has told of anything
 
     def add(self, name: str | None) -> None:
         """Note that what `name` stands for has changed. Whoever is told of everything need not hear of each."""
-        self.were_any = True
+        self.were_named = self.were_named or name is not None
         if None in self._names:
             return
         if name is None or (len(self._names) >= HINTS and name not in self._names):
