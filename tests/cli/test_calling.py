@@ -176,7 +176,7 @@ async def test_files_that_serve_would_refuse_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ([], "BACKEND and METHOD_OR_PATH"),
+        ([], "METHOD_OR_PATH: expected one beside BACKEND, or --source NAME"),
         (["b"], "got no METHOD_OR_PATH"),
         (["b", "x", "{"], "PARAMS: expected JSON"),
         (["b", "x", "1"], "PARAMS: expected a JSON list or object"),
@@ -188,7 +188,9 @@ async def test_files_that_serve_would_refuse_are_refused() -> None:
 def test_arguments_that_make_no_call(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
     written("http://127.0.0.1:1", source(""))
     assert main(["call", *arguments]) == 2
-    assert problem in capsys.readouterr().err
+    first, *problems = capsys.readouterr().err.splitlines()
+    assert first == "tidegate: these arguments are not usable:"
+    assert problem in "\n".join(problems)
 
 
 def test_the_options_reach_the_call(capsys: pytest.CaptureFixture[str]) -> None:

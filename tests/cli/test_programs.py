@@ -178,7 +178,7 @@ def test_an_invalid_configuration_is_refused_with_all_that_is_wrong(tmp_path: Pa
         assert program.wait() == 2
         assert program.err[0] == "tidegate: the configuration is not usable:"
         paths = [line.split(":")[0].strip() for line in program.err[1:]]
-        assert paths == ["server.nonsense", "server.port", "sources.a.method"]
+        assert paths == ["server.nonsense", "server.port", "sources.a", "sources.a.backend"]
 
 
 def test_a_reader_that_goes_away_ends_watch_quietly(gateway: Program) -> None:

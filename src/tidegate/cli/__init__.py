@@ -54,13 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _fail(f"{_one_line(error)} (see tidegate --help)", code=2)
     except ConfigError as error:
-        return _fail("the configuration is not usable:", *(f"  {problem}" for problem in error.problems), code=2)
+        return _fail(_unusable(error), *(f"  {problem}" for problem in error.problems), code=2)
     except AccessRefused as error:
         return _fail(_refusal(error), code=1)
     except BrokenPipeError:
         return _stdout_closed()
     except (TidegateError, OSError) as error:
         return _fail(str(error), code=1)
+
+
+def _unusable(error: ConfigError) -> str:
+    """Say what is wrong: arguments, which begin with dashes or have names in capitals, or the configuration."""
+    are_arguments = all(problem.path.startswith("--") or problem.path.isupper() for problem in error.problems)
+    return f"{'these arguments are' if are_arguments else 'the configuration is'} not usable:"
 
 
 def _refusal(error: AccessRefused) -> str:

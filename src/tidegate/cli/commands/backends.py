@@ -93,7 +93,7 @@ def _check(backend: str | None, method: str | None, source: str | None) -> None:
         raise ConfigError([Problem("--source", "no BACKEND beside it: the source names it", repr(backend))])
     if source is None and (backend is None or method is None):
         got = "nothing" if backend is None else "no METHOD_OR_PATH"
-        raise ConfigError([Problem("call", "BACKEND and METHOD_OR_PATH, or --source NAME", got)])
+        raise ConfigError([Problem("METHOD_OR_PATH", "one beside BACKEND, or --source NAME", got)])
 
 
 def _json(text: str) -> object:
