@@ -87,7 +87,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _of_connection(subject: Subject, root: BaseException | None) -> str:
-    url = f"{subject.backend_key}.{'url' if getattr(subject.backend, 'socket', None) is None else 'socket'}"
+    url = f"{subject.backend_key}.{_place_key(subject.backend)}"
     match root:
         case ssl.SSLCertVerificationError():
             return _of_certificate(subject, root.verify_code)
@@ -111,6 +111,13 @@ def _of_connection(subject: Subject, root: BaseException | None) -> str:
     if "Connection refused" in str(root):  # all addresses of a name
         return f"start {subject.name}, or correct host and port in {url}: nothing listens there"
     return f"look into the log of {subject.name}, or correct {url}: what listens there may be something else"
+
+
+def _place_key(backend: BackendConfig) -> str:
+    """Return the key that says where the backend is. Those of others have their own, among their options."""
+    if backend.socket is not None:
+        return "socket"
+    return "url" if backend.url else "options"
 
 
 def _of_certificate(subject: Subject, code: int) -> str:
