@@ -105,7 +105,7 @@ class OptionsOf:
             if key in given:
                 found += self._of_value(field.type, given[key], ("options", key))
             elif field.required:
-                found.append(Mistake(("options", key), _expected(field.type, key), "nothing"))
+                found.append(Mistake(("options", key), expected_of(field.type, key), "nothing"))
         return found or list(self._of_value(self._plugin.options, dict(given), ("options",)))
 
     def complete(self, given: Mapping[str, object]) -> dict[str, object]:
@@ -143,12 +143,12 @@ class OptionsOf:
         if error.__cause__ is not None and not told:  # from a check of the plug-in's own
             return Mistake(path, f"what {self._plugin.label} takes", mask_text(message))
         is_of_another_type = not told or ", got" in message
-        if is_of_another_type and not steps and (simple := _expected(kind, str(path[-1]))) != "a value":
+        if is_of_another_type and not steps and (simple := expected_of(kind, str(path[-1]))) != "a value":
             return Mistake(path, simple, shown(value, path))
         return Mistake(path, _worded(told["what"]) if told else mask_text(message), shown(value, path))
 
 
-def _expected(kind: Any, key: str) -> str:
+def expected_of(kind: Any, key: str) -> str:
     """Return what an option of type `kind` must be, if there are simple words for it."""
     try:
         words = expectation(kind, key)
