@@ -93,6 +93,7 @@ USUAL_REQUEST: Final[dict[str, Any]] = {
 """How a source of an http backend is asked for if it says nothing about that."""
 WEBSOCKET: Final = {"backends.b.url": "ws://b:1"}
 LOGIN: Final = WEBSOCKET | {"backends.b.session.method": "login"}
+HTTP_LOGIN: Final = {"backends.b.session.path": "login", "backends.b.session.keep": "cookies"}
 ON_CONNECT: Final = WEBSOCKET | {"backends.b.session.on_connect": [{"method": "m"}]}
 
 PLUGIN: Final = {"backends.b": {"protocol": "echo", "options": {"host": "old"}}}
@@ -181,6 +182,42 @@ KEYS: Final[dict[str, Wired]] = {
     "backends.*.jsonrpc": at("1.0", "Backend.version"),
     "backends.*.session.method": at("log_in", "Backend.options.session.login.method", given=LOGIN),
     "backends.*.session.params": at(["k"], "Backend.options.session.login.params", as_='["k"]', given=LOGIN),
+    "backends.*.session.url": at("elsewhere", "Backend.session.login.url", given=HTTP_LOGIN),
+    "backends.*.session.path": at("other", "Backend.session.login.call.method", given=HTTP_LOGIN),
+    "backends.*.session.form": Wired(
+        {"user": "u"},
+        {
+            "Backend.session.login.form": GONE,
+            "Backend.session.login.form.user": "u",
+            "Backend.session.login.call.http.verb": "POST",
+        },
+        HTTP_LOGIN,
+    ),
+    "backends.*.session.body": Wired(
+        {"of": 1},
+        {"Backend.session.login.call.http.body": '{"of":1}', "Backend.session.login.call.http.verb": "POST"},
+        HTTP_LOGIN,
+    ),
+    "backends.*.session.verb": at("PUT", "Backend.session.login.call.http.verb", given=HTTP_LOGIN),
+    "backends.*.session.headers": Wired(
+        {"Origin": "o"},
+        {
+            "Backend.session.login.call.http.headers": GONE,
+            "Backend.session.login.call.http.headers.Origin": "o",
+        },
+        HTTP_LOGIN,
+    ),
+    "backends.*.session.keep": at(
+        "cookies",
+        "Backend.session.keeps_cookies",
+        as_=True,
+        given={"backends.b.session.path": "login", "backends.b.session.header": "X-A"},
+    ),
+    "backends.*.session.token": Wired(
+        "/t", {"Backend.session.token": "/t", "Backend.session.sends_bearer": True}, HTTP_LOGIN
+    ),
+    "backends.*.session.header": at("X-A", "Backend.session.header", given=HTTP_LOGIN),
+    "backends.*.session.on_status": at([409], "Backend.session.on_status", given=HTTP_LOGIN),
     "backends.*.session.on_code": at([7, "log in"], "Backend.options.session.on_code", given=WEBSOCKET),
     "backends.*.session.on_connect.*.method": at(
         "listen", "Backend.options.session.on_connect.0.method", given=ON_CONNECT
@@ -192,7 +229,6 @@ KEYS: Final[dict[str, Wired]] = {
         7.5,
         {
             "Poller.plan.timeout_s": 7.5,
-            "Poller.plan.breaker.probe_deadline_s": 8.5,
             "Poller.plan.sources.0.spec.timeout_s": 7.5,
             "Poller.plan.sources.1.spec.timeout_s": 7.5,
         },
@@ -267,6 +303,7 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.interval_s": Wired(
         7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),
+    "sources.*.timeout_s": at(7.5, "Poller.plan.sources.0.spec.timeout_s"),
     "sources.*.idle_interval_s": Wired(
         7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),
@@ -378,6 +415,7 @@ PLANNED: Final = {
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
+    "Backend.session.": "backends.b.endpoint.session.",
     "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
@@ -413,6 +451,11 @@ REPLACED: Final = {
         "backends.b.polling.sources.s.call.http.headers",
         "backends.b.polling.sources.s.call.http.reading",
         "backends.b.polling.sources.s.call.http.reading.",
+    },
+    "backends.*.session.headers": {"backends.b.endpoint.session.login.call.http.headers"},
+    "backends.*.session.form": {
+        "backends.b.endpoint.session.login.form",
+        "backends.b.endpoint.session.login.call.http.verb",
     },
     "sources.*.headers": {"backends.b.polling.sources.s.call.http.headers"},
     "sources.*.fields": {"backends.b.polling.sources.s.shape.fields"},

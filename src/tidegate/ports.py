@@ -134,7 +134,9 @@ class Prepares(Protocol):
         it was cancelled at its deadline. Without it the gateway takes the connection for one that stood.
         `secret`, bytes: the credentials that it sends; None or absent if it sends none. The gateway only compares
         them. After `RPC_AUTH` it calls `prepare` again from time to time, to see whether they have changed. `made_by`,
-        text: who wrote the backend. It begins the message about an answer that no backend may give.
+        text: who wrote the backend. It begins the message about an answer that no backend may give. `scrubbed`, a
+        function that takes a text and returns it without the secrets in it: it is called with the message of each
+        error before anybody sees it.
         """
         ...
 

@@ -111,6 +111,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "delimiter": ",",
         "pattern": None,
         "interval_s": 5.0,
+        "timeout_s": None,
         "idle_interval_s": None,
         "on_change": False,
         "select": "",
@@ -124,7 +125,22 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "max_stale_s": None,
         "breaker": "backend",
     },
-    SessionConfig: {"method": None, "params": [], "on_code": (), "on_connect": ()},
+    SessionConfig: {
+        "url": None,
+        "method": None,
+        "path": None,
+        "params": [],
+        "form": None,
+        "body": None,
+        "verb": None,
+        "headers": {},
+        "keep": None,
+        "token": None,
+        "header": None,
+        "on_status": (401,),
+        "on_code": (),
+        "on_connect": (),
+    },
     CallConfig: {"params": []},
     TokenConfig: {"token": None, "token_file": None, "roles": ("subscriber",), "types": None},
     JwtConfig: {
@@ -168,7 +184,14 @@ def test_secrets_are_in_no_repr() -> None:
             "b": BackendConfig(
                 url="https://user:HIDDEN@h/rpc?api_key=HIDDEN",
                 headers={"Authorization": "HIDDEN", "X-Kind": "HIDDEN", "Accept": "plain"},
-                session=SessionConfig(params=["HIDDEN"], on_connect=(CallConfig(method="m", params=["HIDDEN"]),)),
+                session=SessionConfig(
+                    url="https://u:HIDDEN@h/?key=HIDDEN",
+                    form={"user": "HIDDEN"},
+                    body="HIDDEN",
+                    headers={"Authorization": "HIDDEN"},
+                    params=["HIDDEN"],
+                    on_connect=(CallConfig(method="m", params=["HIDDEN"]),),
+                ),
             )
         },
         sources={

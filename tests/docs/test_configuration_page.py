@@ -145,7 +145,7 @@ def test_the_variables_of_the_command_line_are_named() -> None:
 
 def test_its_examples_load(tmp_path: Path) -> None:
     example, *others = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    for name in ("token", "syncthing.key", "truenas.key"):
+    for name in ("token", "syncthing.key", "truenas.key", "qbittorrent.password"):
         (tmp_path / name).write_text("t")
     (tmp_path / "tidegate.toml").write_text(example)
     config = load(tmp_path / "tidegate.toml", environ={})

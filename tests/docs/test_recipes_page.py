@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from real_services import SERVICES
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {file.stem: file.read_text() for file in (ROOT / "src/tidegate/config/recipes").glob("*.toml")}
@@ -19,6 +20,11 @@ def test_the_page_has_each_recipe_as_it_is() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_table_names_each_recipe(name: str) -> None:
     assert f"| `{name}` |" in PAGE
+
+
+def test_those_are_tested_of_which_the_page_says_so() -> None:
+    tested = {name for name in RECIPES if re.search(rf"^\| `{name}` \|.*\| tested with", PAGE, re.MULTILINE)}
+    assert tested == {service.recipe for service in SERVICES}
 
 
 @pytest.mark.parametrize("text", RECIPES.values(), ids=RECIPES)

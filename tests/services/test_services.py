@@ -230,9 +230,17 @@ class SideBySide:
         return asyncio.run_coroutine_threadsafe(life, self._loop)
 
     def close(self) -> None:
+        """End what still goes on, and wait until each has ended its service."""
+        asyncio.run_coroutine_threadsafe(self._end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end_all(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 @pytest.fixture(scope="module")
@@ -249,8 +257,6 @@ def lives(request: pytest.FixtureRequest) -> Iterator[dict[str, "Future[None]"]]
     try:
         yield futures
     finally:
-        for future in futures.values():
-            future.cancel()
         loop.close()
 
 

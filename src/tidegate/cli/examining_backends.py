@@ -111,7 +111,7 @@ async def _found(config: Config, wanted: PlannedBackend, sources: Sequence[Sourc
     subject = subject_of(config.backends[wanted.name], wanted.name, sources[0])
     found = f"{names}: {reply.fault.code}, {reply.fault.message}"
     details, advice = await explained(subject, reply)
-    return Finding(Level.FAIL, what, found, advice, tuple(map(reply.scrubbed, details)))
+    return Finding(Level.FAIL, what, found, reply.scrubbed(advice), tuple(map(reply.scrubbed, details)))
 
 
 def came(reply: Reply) -> str:

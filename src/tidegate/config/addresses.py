@@ -12,6 +12,13 @@ def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://")) and _has_authority(text) and "#" not in text
 
 
+def is_login_url(text: str) -> bool:
+    """Whether it is an HTTP URL, or a path below one."""
+    if "://" in text:
+        return is_url(text)
+    return bool(text) and text.isprintable() and " " not in text and "#" not in text
+
+
 def is_backend_url(text: str) -> bool:
     """Whether a backend can be reached at `text`."""
     match text.partition("://"):

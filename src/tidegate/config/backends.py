@@ -12,6 +12,9 @@ from tidegate.config import formats
 from tidegate.config.section import Section
 from tidegate.core.masking import mask_headers, mask_options, mask_strings, mask_url
 
+TOKEN = "token"  # noqa: S105 - a name
+"""The name of what a login gives, in braces."""
+
 
 class BreakerConfig(Section, frozen=True, kw_only=True):
     """When a circuit breaker opens, and how it closes again.
@@ -56,21 +59,56 @@ class CallConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
-    """How the gateway logs in.
+    """How the gateway logs in, or what else an answer must be asked with.
 
-    `method`: JSON-RPC method of the login. On a persistent connection it is called once, before everything else.
-    `params`: Parameters of the login.
+    `url`: Where to log in: an address, or a path below that of the backend; default: the backend's `url`.
+    `method`: JSON-RPC method of the login; for an http backend the same as `path`. On a persistent connection it is
+        called once, before everything else.
+    `path`: Path and query of a login that is a plain HTTP request.
+    `params`: Parameters of the JSON-RPC login.
+    `form`: Fields of the login, sent as a form.
+    `body`: Body of the login: a table or list is sent as JSON, text as it is.
+    `verb`: HTTP method of the login; default: POST with a form or a body, else GET.
+    `headers`: Headers of the login; they take precedence over those of the backend.
+    `keep`: "cookies" to send the backend's cookies back.
+    `token`: JSON Pointer to a token in the answer to the login. `{token}` stands for it in texts of the backend and its
+        sources; if none has it, the token is sent as Authorization: Bearer.
+    `header`: Name of a header that a refusal says, and that requests must have.
+    `on_status`: HTTP statuses that ask for a new login.
     `on_code`: JSON-RPC error codes, or texts in the message of an error, that ask for a new login.
     `on_connect`: Calls that follow the login on each persistent connection, such as subscriptions.
     """
 
+    url: formats.LoginUrl | None = None
     method: formats.NonEmpty | None = None
+    path: formats.NonEmpty | None = None
     params: formats.JsonParams = []
+    form: dict[formats.NonEmpty, str] | None = None
+    body: formats.Body | None = None
+    verb: formats.Verb | None = None
+    headers: dict[formats.HeaderName, formats.HeaderValue] = {}
+    keep: Literal["cookies"] | None = None
+    token: formats.Pointer | None = None
+    header: formats.HeaderName | None = None
+    on_status: tuple[formats.Status, ...] = (401,)
     on_code: tuple[formats.ErrorMark, ...] = ()
     on_connect: tuple[CallConfig, ...] = ()
 
+    @property
+    def has_login(self) -> bool:
+        """Whether a request is made to log in."""
+        return any(each is not None for each in (self.url, self.method, self.path, self.form, self.body))
+
     def public(self) -> dict[str, object]:
-        return super().public() | {"params": mask_strings(self.params)}
+        return super().public() | {
+            "url": None if self.url is None else mask_url(self.url),
+            "method": None if self.method is None else mask_url(self.method),
+            "path": None if self.path is None else mask_url(self.path),
+            "params": mask_strings(self.params),
+            "form": mask_strings(self.form),
+            "body": mask_strings(self.body),
+            "headers": mask_headers(self.headers),
+        }
 
 
 class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +125,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `protocol`: "jsonrpc", "http" (a request for each source; the body is the result), or the name of a plug-in that is
         installed.
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
-    `timeout_s`: Seconds within which a call must be answered.
+    `timeout_s`: Seconds within which a call must be answered. A source may have its own.
     `response_bytes`: Longest answer.
     `batch`: Whether to poll all due sources in one JSON-RPC batch, which many servers don't support.
     `connections`: Limit on concurrent calls; 1 for a device that serves one at a time. More calls wait for their turn.
@@ -144,13 +182,18 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """The names that may stand in braces."""
+        """The names of the secrets."""
         return frozenset(key.rpartition("_")[0] for key in self.secrets)
+
+    @property
+    def filled_names(self) -> frozenset[str]:
+        """The names that may stand in braces where a call is made: secrets, and the token of the login."""
+        return self.secret_names | ({TOKEN} if self.session.token is not None else set())
 
     def public(self) -> dict[str, object]:
         return super().public() | {
             "url": None if self.url is None else mask_url(self.url),
-            "headers": mask_headers(self.headers),
+            "headers": mask_headers(self.headers, shown_names=self.filled_names),
             "proxy": self.proxy and mask_url(self.proxy),
             "options": mask_options(self.options),
         }
@@ -172,6 +215,8 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `delimiter`: The character between the values of CSV.
     `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
+    `timeout_s`: Seconds within which its calls must be answered; default: the backend's. In a batch, the longest of its
+        sources' counts.
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
     `select`: JSON Pointer to the part of the result to publish; "" is the whole result.
@@ -203,6 +248,7 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     delimiter: formats.Delimiter = ","
     pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
+    timeout_s: formats.Seconds | None = None
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False
     select: formats.Pointer = ""

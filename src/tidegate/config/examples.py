@@ -39,6 +39,7 @@ interval_s = 5.0
 
 # More about that source:
 #params = {}
+#timeout_s = 10.0                  # for a slow call; default: the backend's
 #idle_interval_s = 60.0            # slower polling while nobody is subscribed; default: as interval_s
 #on_change = false                 # publish only when the data or its freshness changed
 #select = ""                       # JSON Pointer to the part of the result to publish; "" is the whole result
@@ -117,8 +118,16 @@ interval_s = 5.0
 #socket = "/run/service.sock"      # relative paths are relative to this file
 
 #[backends.other.session]          # a login; with ws://, wss://, tcp:// and unix://, once per connection
-#method = "auth.login"
+#url = "https://id.example/token"  # where to log in; default: the backend's url
+#method = "auth.login"             # of a JSON-RPC login; for a plain HTTP request, path = "login"
 #params = []
+#form = { user = "u", password = "{pw}" }  # or body
+#verb = "POST"
+#headers = {}
+#keep = "cookies"
+#token = "/access_token"           # JSON Pointer into the answer; sent as Authorization: Bearer, or where {token} is
+#header = "X-CSRF-Token"           # a header that a refusal says
+#on_status = [401]                 # statuses that ask for a new login
 #on_code = []                      # error codes, or texts in an error's message, that ask for a new login
 #on_connect = []                   # calls after the login, such as { method = "subscribe", params = ["jobs"] }
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from tidegate.config.addresses import MAX_SOCKET_PATH_BYTES, is_backend_url, is_proxy, is_url
+from tidegate.config.addresses import MAX_SOCKET_PATH_BYTES, is_backend_url, is_login_url, is_proxy, is_url
 from tidegate.config.by_ending import ByEnding
 from tidegate.core.access.authority import parse_host, parse_origin
 from tidegate.core.shaping import check_pointer
@@ -218,6 +218,9 @@ BackendUrl = Annotated[
 ErrorMark = Annotated[
     int | str,
     _format("an error code (a whole number), or a text that the error's message contains", lambda mark: mark != ""),
+]
+LoginUrl = Annotated[
+    str, _format("an http:// or https:// URL without a fragment, or a path below that of the backend", is_login_url)
 ]
 ProxyUrl = Annotated[
     str, _format("http://HOST:PORT, with USER:PASSWORD@ before the host if the proxy asks for it", is_proxy)

@@ -14,6 +14,7 @@ from tidegate.config.model import AuthConfig, Config, JwtConfig, LimitsConfig, S
 from tidegate.config.reader import Mistake, expectation, quoted
 from tidegate.config.secret_rules import of_places, of_secrets
 from tidegate.config.section import Section
+from tidegate.config.session_rules import of_session
 from tidegate.core.shaping.pointer import pointer_to, steps
 from tidegate.loopback import is_loopback
 
@@ -73,6 +74,7 @@ def _built_in(section: BackendConfig) -> Iterator[Mistake]:
     if section.socket is not None and section.proxy is not None:
         yield Mistake(("proxy",), "no such key beside socket", "both")
     yield from of_connection(section)
+    yield from of_session(section)
 
 
 @within.register

@@ -17,17 +17,25 @@ def of_secrets(backend: BackendConfig) -> Iterator[Mistake]:
         if {f"{name}_file", f"{name}_env"} <= backend.secrets.keys():
             yield Mistake(("secrets", f"{name}_env"), f"no such key beside {name}_file", "both")
     if backend.secrets:
-        for key, url in (("url", backend.address), ("proxy", backend.proxy or "")):
-            yield from _unknown((key,), userinfo(url), backend.secret_names)
+        session = backend.session
+        for path, url in {
+            ("url",): backend.address,
+            ("proxy",): backend.proxy,
+            ("session", "url"): session.url,
+        }.items():
+            yield from _unknown(path, userinfo(url or ""), backend.secret_names)
+        for name, value in session.headers.items():
+            yield from _unknown(("session", "headers", name), value, backend.secret_names)
+    if backend.filled_names:
         for name, value in backend.headers.items():
-            yield from _unknown(("headers", name), value, backend.secret_names)
+            yield from _unknown(("headers", name), value, backend.filled_names)
 
 
 def of_places(source: SourceConfig, backend: BackendConfig) -> Iterator[Mistake]:
     """Yield what is wrong with the places for secrets in the headers of a source of `backend`."""
-    if backend.secrets:
+    if backend.filled_names:
         for name, value in source.headers.items():
-            yield from _unknown(("headers", name), value, backend.secret_names)
+            yield from _unknown(("headers", name), value, backend.filled_names)
 
 
 def _unknown(path: KeyPath, text: str, known: Collection[str]) -> Iterator[Mistake]:

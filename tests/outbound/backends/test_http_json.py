@@ -7,7 +7,8 @@ from yarl import URL
 
 from tidegate.core.polling.call import Reading
 from tidegate.errors import HttpStatus, InvalidResponse
-from tidegate.outbound.backends.http_json import HttpJsonBackend, below
+from tidegate.outbound.backends.addresses import below
+from tidegate.outbound.backends.http_json import HttpJsonBackend
 from tidegate.outbound.http_client.options import HttpOptions
 from tidegate.ports import AsCsv, AsJson, AsPrometheus, AsText, Backend, Call, HttpRequest
 

@@ -20,7 +20,7 @@ import aiohttp
 PATIENCE_S = 60.0
 """How long a service may take to start: generous, since many start side by side on a busy machine."""
 
-TRY_S = 1.0
+TRY_S = 3.0
 """How long to wait for one answer of a service while it starts."""
 
 HASHES = ("1" * 40, "2" * 40)

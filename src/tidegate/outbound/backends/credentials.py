@@ -29,6 +29,9 @@ TELLING_CHARACTERS = 8
 _SHORT = 4
 """A secret of fewer characters is masked only where it stands alone."""
 
+_IN_PATHS = "!$&'()*+,;=:@"
+"""What stands for itself in a segment of a path (RFC 3986 section 3.3)."""
+
 _PROCESS_KEY = secrets.token_bytes(32)
 _T = TypeVar("_T")
 
@@ -51,16 +54,21 @@ class Credentials:
         self._given = tuple(given)
         self.headers: Mapping[str, str] = CIMultiDict(headers or {})
         self.key = _digest(self._named)
+        self._heir: Credentials | None = None
 
     def __repr__(self) -> str:
         return f"Credentials({', '.join(sorted(self._named))})"
 
     def granted(self, named: Mapping[str, Secret], *, headers: Mapping[str, str], given: Iterable[Secret] = ()) -> Self:
-        """Return these with what a login granted besides. The `key` stays: it is about our own secrets."""
+        """Return these with what a login granted besides, which `scrubbed` of these takes out from now on too.
+
+        The `key` stays: it is about our own secrets.
+        """
         merged = CIMultiDict(self.headers)
         merged.update(headers)
         both = type(self)(self._named | dict(named), headers=merged, given=(*self._given, *given))
         both.key = self.key
+        self._heir = both
         return both
 
     def text(self, template: str) -> str:
@@ -98,7 +106,7 @@ class Credentials:
         It finds them as they are, and as they look in JSON, URLs, forms, Basic authentication and Python's `repr`. It
         also finds the first `TELLING_CHARACTERS` or more of one.
         """
-        forms = self._forms()
+        forms = self.telling()
         for beginning in {form[:TELLING_CHARACTERS] for form in forms}:
             text = _without(text, [form for form in forms if form.startswith(beginning)], beginning)
         return text
@@ -107,18 +115,19 @@ class Credentials:
         secret = self._named.get(name)
         return None if secret is None else secret.reveal()
 
-    def _forms(self) -> set[str]:
-        """What a message must not contain. Made anew each time, so that no attribute holds the texts."""
+    def telling(self) -> set[str]:
+        """What a message must not contain, granted secrets among it. Made anew, so that no attribute holds them."""
         texts = [secret.reveal() for secret in (*self._named.values(), *self._given)]
         headers = (without_scheme(value) for name, value in self.headers.items() if not is_harmless_header(name))
         texts += [value for value in headers if len(value) >= TELLING_CHARACTERS]
-        return {form for text in texts for form in _shapes(text) if form}
+        granted = set() if self._heir is None else self._heir.telling()
+        return {form for text in texts for form in _shapes(text) if form} | granted
 
 
 def _shapes(text: str) -> Iterator[str]:
     """Yield `text` as it looks in the places where a backend, a library or Python repeats it."""
     ascii_only = text.encode("unicode_escape").decode()
-    yield from (text, html.escape(text), quote(text), _in_url(text), quote_plus(text))
+    yield from (text, html.escape(text), quote(text), _in_url(text), quote_plus(text), quote(text, safe=_IN_PATHS))
     yield from (_in_json(text).decode(), json.dumps(text)[1:-1], json.dumps(text).replace("/", r"\/")[1:-1])
     yield from (repr(text)[1:-1], repr(text.encode())[2:-1], ascii_only)
 

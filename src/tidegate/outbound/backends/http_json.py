@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from multidict import CIMultiDict
-from yarl import URL
 
 from tidegate.core.payload import compact
 from tidegate.core.polling.call import Reading
 from tidegate.outbound.backends import formats
+from tidegate.outbound.backends.addresses import below
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.formats import Written
 from tidegate.outbound.backends.http_backend import HttpBackend
 from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
+from tidegate.outbound.backends.session_options import HttpSession
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import AsJson, Call, HttpRequest
 
@@ -33,10 +34,11 @@ class HttpJsonBackend(HttpBackend):
         self,
         options: HttpOptions,
         *,
+        session: HttpSession | None = None,
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        super().__init__(options, wall_clock=wall_clock, connect=connect)
+        super().__init__(options, session=session, wall_clock=wall_clock, connect=connect)
         self._response_bytes = options.response_bytes
         self._content_type = CIMultiDict(options.headers).get("Content-Type", "application/json")
 
@@ -59,11 +61,3 @@ class HttpJsonBackend(HttpBackend):
         if isinstance(reading, AsJson):
             return await read_leniently(answer.body, compact)
         return await formats.read(Written(answer.body, answer.content_type, self._response_bytes), reading)
-
-
-def below(url: URL, method: str) -> URL:
-    """Return the URL of `method`, a path with an optional query, below `url`."""
-    path, _, query = method.partition("?")
-    whole = "/".join(filter(None, (str(url.with_query(None)).rstrip("/"), path.lstrip("/"))))
-    queries = "&".join(filter(None, (url.raw_query_string, query)))
-    return URL(f"{whole}?{queries}" if queries else whole)

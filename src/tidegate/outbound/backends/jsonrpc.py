@@ -27,6 +27,7 @@ from tidegate.outbound.backends.rpc_messages import (
     outcome,
     request,
 )
+from tidegate.outbound.backends.session_options import HttpSession
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import Call
 
@@ -56,10 +57,11 @@ class JsonRpcBackend(HttpBackend):
         options: HttpOptions,
         *,
         version: Version = "2.0",
+        session: HttpSession | None = None,
         wall_clock: Callable[[], float] = time.time,
         connect: Connect = connected,
     ) -> None:
-        super().__init__(options, wall_clock=wall_clock, connect=connect)
+        super().__init__(options, session=session, version=version, wall_clock=wall_clock, connect=connect)
         self._ids = itertools.count(1)
         self._version = version
 

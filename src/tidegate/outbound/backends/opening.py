@@ -12,6 +12,7 @@ from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBack
 from tidegate.outbound.backends.plugged import PluginBackend, PluginOptions
 from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, places
+from tidegate.outbound.backends.session_options import HttpSession
 from tidegate.outbound.http_client import tls_context
 from tidegate.ports import Backend, Clock
 from tidegate.runtime.exchange import close
@@ -21,13 +22,14 @@ from tidegate.secret_place import SecretPlace
 class BackendEndpoint(msgspec.Struct, frozen=True):
     """How to connect to the backend `name`: its protocol, and the options of the connections or of the plug-in.
 
-    `version` is that of JSON-RPC requests over HTTP. `RpcOptions` have their own.
+    `version` is that of JSON-RPC requests over HTTP, and `session` one over HTTP. `RpcOptions` have their own.
     """
 
     name: str
     protocol: str
     options: HttpOptions | RpcOptions | PluginOptions
     version: Version = "2.0"
+    session: HttpSession | None = None
 
     @property
     def http(self) -> HttpOptions | None:
@@ -65,23 +67,25 @@ def made(endpoint: BackendEndpoint, clock: Clock) -> Backend:
         if isinstance(endpoint.options, PluginOptions):
             plugin, tls = installed.plugin(endpoint.protocol), partial(tls_context, endpoint.options)
             return PluginBackend(endpoint.name, plugin, endpoint.options, clock=clock, tls=tls)
-        return _built_in(endpoint.protocol, endpoint.options, endpoint.version)
+        return _built_in(endpoint, endpoint.options)
 
 
 def examine(endpoint: BackendEndpoint) -> None:
     """Raise `ConfigError` for what `made` would refuse. Reads files, but lets no plug-in open a backend."""
     with _named(endpoint):
         if not isinstance(endpoint.options, PluginOptions):
-            _built_in(endpoint.protocol, endpoint.options, endpoint.version)
+            _built_in(endpoint, endpoint.options)
             return
         installed.plugin(endpoint.protocol)
         tls_context(endpoint.options)
 
 
-def _built_in(protocol: str, options: HttpOptions | RpcOptions, version: Version) -> Backend:
+def _built_in(endpoint: BackendEndpoint, options: HttpOptions | RpcOptions) -> Backend:
     if isinstance(options, RpcOptions):
         return RpcBackend(options, CredentialsReader(options.http).read)
-    return JsonRpcBackend(options, version=version) if protocol == "jsonrpc" else HttpJsonBackend(options)
+    if endpoint.protocol == "jsonrpc":
+        return JsonRpcBackend(options, version=endpoint.version, session=endpoint.session)
+    return HttpJsonBackend(options, session=endpoint.session)
 
 
 @contextmanager

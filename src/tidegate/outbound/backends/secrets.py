@@ -40,20 +40,19 @@ class CredentialsReader:
         self._headers = _secret_headers(options)
         self._given = [Secret(password) for _, password in self._users.values() if password]
         self._secrets = SecretReader(places(options), environ=environ)
-        self._fixed = None if places(options) else self._made({})
 
     async def read(self) -> Credentials:
         """Read the secrets, and return what they make. Raises `NoCredentials` if one is missing or unusable.
 
         Cancelling returns at once.
         """
-        return self._made(await self._secrets.read()) if self._fixed is None else self._fixed
+        return self._made(await self._secrets.read())
 
     def _made(self, named: Mapping[str, Secret]) -> Credentials:
         filling = Credentials(named)
         headers: CIMultiDict[str] = CIMultiDict()
         for name, user in self._users.items():
-            headers[name] = _basic(*map(filling.text, user))
+            headers[name] = authorization(*map(filling.text, user))
         headers.update({name: filling.text(value) for name, value in self._headers.items()})
         if (token := named.get(_BEARER)) is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
@@ -124,7 +123,8 @@ def _secret_headers(options: HttpOptions) -> Mapping[str, str]:
     }
 
 
-def _basic(user: str, password: str) -> str:
+def authorization(user: str, password: str) -> str:
+    """Return the value of ``Authorization`` for a user. Raises `NoCredentials` if HTTP cannot express the name."""
     try:
         return basic(user, password)
     except ValueError as exc:

@@ -49,7 +49,8 @@ class AnswerReader:
     `status` is 0 until the head is complete; interim answers (below 200, except 101) are skipped. `body` has at most
     `body_bytes` bytes. If the status is not a success, `body` is what came within `REFUSAL_BYTES`, or empty. A status
     is a success if it is one of `successes`, or, if these are empty, 2xx.
-    `reusable` means that the answer is complete, no bytes follow it, and the server keeps the connection open.
+    `fields` are those of the last head, by their names in lower case. `reusable` means that the answer is complete, no
+    bytes follow it, and the server keeps the connection open.
     """
 
     def __init__(self, *, body_bytes: int, successes: frozenset[int] = frozenset()) -> None:
@@ -60,7 +61,7 @@ class AnswerReader:
         self.reusable = False
         self._body_bytes = body_bytes
         self._successes = successes
-        self._fields: dict[bytes, list[bytes]] = {}
+        self.fields: dict[bytes, list[bytes]] = {}
         self._interims = 0
         self._spare = FRAME_BYTES
         self._taken = 0
@@ -85,8 +86,8 @@ class AnswerReader:
         return coded + [text for text in self._tokens(b"transfer-encoding") if text not in _IDENTITY | {"chunked"}]
 
     def field(self, name: str) -> str | None:
-        """Return the value of a field in `_KEPT`, the first if there are several."""
-        values = self._fields.get(name.lower().encode())
+        """Return the value of a field, the first if there are several."""
+        values = self.fields.get(name.lower().encode())
         return values[0].decode(errors="replace") if values else None
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -122,8 +123,8 @@ class AnswerReader:
             raise _Enough
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status and (kept := name.lower()) in _KEPT:
-            self._fields.setdefault(kept, []).append(value)
+        if not self.status:
+            self.fields.setdefault(name.lower(), []).append(value)
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
@@ -134,8 +135,8 @@ class AnswerReader:
             return
         self.status = status
         codings = self._tokens(b"transfer-encoding")
-        length = int(self._fields.get(b"content-length", [b"0"])[0])
-        delimited = b"content-length" in self._fields or codings[-1:] == ["chunked"]
+        length = int(self.fields.get(b"content-length", [b"0"])[0])
+        delimited = b"content-length" in self.fields or codings[-1:] == ["chunked"]
         self._until_end = not delimited and status not in _WITHOUT_BODY
         # The server closes the connection after a 408 (RFC 9110 section 15.5.9). A 204 must not announce a body (8.6);
         # if it does, it may also send one, which must not be taken for the next answer.
@@ -152,7 +153,7 @@ class AnswerReader:
         if self.status:
             self.whole, self.reusable = True, self._parser.should_keep_alive() and not self._is_last
             return
-        self._fields.clear()
+        self.fields.clear()
         self._interims += 1
         if self._interims > INTERIM_ANSWERS:
             raise self._broken(f"expected an answer after at most {INTERIM_ANSWERS} interim ones (1xx), got more")
@@ -198,7 +199,7 @@ class AnswerReader:
         )
 
     def _tokens(self, name: bytes) -> list[str]:
-        return list(_split(self._fields.get(name, [])))
+        return list(_split(self.fields.get(name, [])))
 
 
 class _Enough(Exception):

@@ -198,6 +198,7 @@ class HttpClient:
         while True:
             reader = answer_reader()
             was_reused = await self._attempt(to, request, reader, attempt, new=new)
+            attempt.fields = reader.fields
             if reader.whole and not (reader.status == _REQUEST_TIMEOUT and was_reused):
                 return reader
             new = reader.whole

@@ -1,6 +1,7 @@
 """The pool of idle connections to one backend, and what is known of an attempt to connect."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from tidegate.outbound.http_client.connecting import Connect, NewConnection
 from tidegate.outbound.http_client.connection import PooledConnection
@@ -15,11 +16,13 @@ class Attempt:
     """What is known of the last attempt of one call. It is right also when the call was cancelled.
 
     `connected` says whether the TCP or Unix connection stood. It is also true if this machine lacked what it needs to
-    make one, such as a descriptor: then nothing is known of the backend.
+    make one, such as a descriptor: then nothing is known of the backend. `fields` are the header fields of the last
+    answer, by their names in lower case.
     """
 
     def __init__(self) -> None:
         self.connected = True
+        self.fields: Mapping[bytes, Sequence[bytes]] = {}
 
 
 class Pool:
