@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ from tidegate.config.model import Config
 from tidegate.config.reader import KeyPath, Mistake, expectation, shown, unknown_key
 from tidegate.core.masking import mask_text
 from tidegate.errors import ConfigError
+from tidegate.secret import Secret
 
 _PLACE = re.compile(r" - at `(?:key in )?\$(?P<place>.*)`$")
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]")
@@ -150,6 +151,8 @@ class OptionsOf:
 
 def expected_of(kind: Any, key: str) -> str:
     """Return what an option of type `kind` must be, if there are simple words for it."""
+    if Secret in {kind, *get_args(kind)}:
+        return "text with the name of a secret in braces"
     try:
         words = expectation(kind, key)
     except Exception:  # noqa: BLE001 - a plug-in may use any type and constraint, and these words are for ours
