@@ -55,6 +55,8 @@ def remedy(subject: Subject, reply: Reply) -> str:
     """Return what to do about the fault of `reply`."""
     fault, error = reply.fault, reply.error
     assert fault is not None, "only a fault has a remedy"
+    if subject.backend.is_plugin and fault.verdict is not Verdict.IGNORED and reply.answer is None:
+        return _of_plugin(subject, fault)
     if isinstance(error, HttpStatus):
         return _of_status(subject, error)
     if isinstance(error, ApplicationError):
@@ -73,6 +75,22 @@ def remedy(subject: Subject, reply: Reply) -> str:
         case ErrorCode.RPC_INVALID_RESPONSE if reply.answer is not None:
             return _of_shape(subject, fault.message)
     return _of_answer(subject, fault.message)
+
+
+def _of_plugin(subject: Subject, fault: Fault) -> str:
+    keys = subject.backend_key
+    match fault.code:
+        case ErrorCode.RPC_DISCONNECT:
+            return f"start it, or correct {keys}.options, which say where it is"
+        case ErrorCode.RPC_TIMEOUT:
+            return f"see why it takes so long, or raise {keys}.timeout_s"
+        case ErrorCode.RPC_AUTH:
+            return f"correct {keys}.options, or the secret that they name"
+        case ErrorCode.RPC_APPLICATION_ERROR:
+            return f"correct {subject.key('method')} or params"
+    return (
+        f'see whether {keys}.options lead to the right service; if so, tell the author of "{subject.backend.protocol}"'
+    )
 
 
 def certificate_error(reply: Reply) -> ssl.SSLCertVerificationError | None:
