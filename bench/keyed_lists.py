@@ -17,7 +17,7 @@ from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.source_values import SourceSpec
 from tidegate.core.shaping import Shape, shaped
 
-BREAKER = BreakerRules(failure_threshold=5, open_s=5.0, open_max_s=300.0, probe_deadline_s=3.0)
+BREAKER = BreakerRules(failure_threshold=5, open_s=5.0, open_max_s=300.0)
 SPEC = SourceSpec(
     type="compression.update", backend="engine", interval_s=1.0, timeout_s=2.0, on_change=True, keyed=True
 )

@@ -229,7 +229,6 @@ KEYS: Final[dict[str, Wired]] = {
         7.5,
         {
             "Poller.plan.timeout_s": 7.5,
-            "Poller.plan.breaker.probe_deadline_s": 8.5,
             "Poller.plan.sources.0.spec.timeout_s": 7.5,
             "Poller.plan.sources.1.spec.timeout_s": 7.5,
         },
@@ -304,6 +303,7 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.interval_s": Wired(
         7.5, {"Poller.plan.sources.0.spec.interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),
+    "sources.*.timeout_s": at(7.5, "Poller.plan.sources.0.spec.timeout_s"),
     "sources.*.idle_interval_s": Wired(
         7.5, {"Poller.plan.sources.0.idle_interval_s": 7.5, "Backend.options.idle_s": 7.5 + making.IDLE_MARGIN_S}
     ),

@@ -171,6 +171,7 @@ def test_a_canary_in_every_secret_is_found_nowhere(folder: Path) -> None:
         assert len(text) > 20, where
         lines = [line for line in text.splitlines() if CANARY in line or SHOWN_IN_BASIC in line]
         assert not lines, (where, lines[:2])
+    assert 'X-Key = "{header}"' in shown["config show"]
     assert shown["events"].count("***") > len(SOURCES), "messages were repeated, but for the secrets in them"
 
 

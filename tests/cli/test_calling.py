@@ -122,6 +122,21 @@ async def test_it_waits_no_longer_than_it_was_told(capsys: pytest.CaptureFixture
     assert "expected an answer within 0.1 s" in capsys.readouterr().err
 
 
+async def test_a_source_that_is_given_more_time_waits_no_longer_either(capsys: pytest.CaptureFixture[str]) -> None:
+    async with scripted(hanging) as backend:
+        path = written(backend.url, source("timeout_s = 60"))
+        assert await called(path, source="s.t", timeout_s=0.1) == 1
+    assert "expected an answer within 0.1 s" in capsys.readouterr().err
+
+
+async def test_a_source_has_its_own_time_whose_key_the_remedy_names(capsys: pytest.CaptureFixture[str]) -> None:
+    async with scripted(hanging) as backend:
+        assert await called(written(backend.url, source("timeout_s = 0.1")), source="s.t") == 1
+    err = capsys.readouterr().err
+    assert "expected an answer within 0.1 s" in err
+    assert err.endswith('or raise timeout_s of [sources."s.t"]\n')
+
+
 async def test_ctrl_c_ends_it() -> None:
     stopped = asyncio.Event()
     stopped.set()

@@ -314,10 +314,11 @@ async def test_a_proxy_that_is_not_there_is_the_one_to_start() -> None:
     assert "backends.b.proxy" in bad.remedy
 
 
-async def test_a_proxy_that_wants_a_login_gets_it() -> None:
-    answer = http_response(b"", status="407 No")
+@pytest.mark.parametrize(("scheme", "status"), [("http", 407), ("https", 407), ("https", 401)])
+async def test_a_proxy_that_wants_a_login_gets_it(scheme: str, status: int) -> None:
+    answer = http_response(b"", status=f"{status} No")
     async with scripted(answering(answer)) as proxy:
-        [bad] = await found("http://nas.local/x", {}, proxy=f"http://127.0.0.1:{proxy.port}")
+        [bad] = await found(f"{scheme}://nas.local/x", {}, proxy=f"http://127.0.0.1:{proxy.port}")
     assert "backends.b.proxy" in bad.remedy
 
 
@@ -342,7 +343,7 @@ def test_a_host_that_does_not_answer_at_all_is_not_slow() -> None:
     assert "firewall" in remedies.remedy(SUBJECT, Reply(1.0, fault=fault))
 
 
-SUBJECT = remedies.Subject("b", BackendConfig(url="https://nas.local/x"), "y", Shape(), '[sources."s"]')
+SUBJECT = remedies.Subject("b", BackendConfig(url="https://nas.local/x"), "y", Shape(), '[sources."s"]', 2.0)
 
 
 def remedy_of(cause: OSError) -> str:

@@ -212,6 +212,20 @@ def test_a_source_that_is_polled_rarely_may_wait_longer() -> None:
     assert "402 s" in longer.found
 
 
+def test_the_longest_call_of_the_sources_counts() -> None:
+    [longer] = cautions(f"{BACKEND}breaker.open_max_s = 100\n{SOURCE}timeout_s = 11\ninterval_s = 60")
+    assert "111 s" in longer.found
+
+
+def test_a_batch_that_waits_for_a_slow_source_is_warned_of() -> None:
+    slow = '[sources."slow.x"]\nbackend = "b"\nmethod = "m"\ntimeout_s = 20\n'
+    [caution] = cautions(f"{BACKEND}batch = true\n{SOURCE}{slow}")
+    assert caution.setting == 'sources."slow.x".timeout_s'
+    assert "may take 20 s too" in caution.found
+    assert cautions(f"{BACKEND}batch = true\n{SOURCE}timeout_s = 20\n{slow}") == []
+    assert cautions(f"{BACKEND}{SOURCE}{slow}") == []
+
+
 def test_publishers_without_a_state_directory_are_warned_of() -> None:
     listed = f'state_dir = ""\n{TOKENS}token = "{LONG}"\n[[auth.tokens]]\ntoken = "{LONG}2"\nroles = ["ROLE"]'
     [caution] = cautions(listed.replace("ROLE", "publisher"))

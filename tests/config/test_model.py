@@ -111,6 +111,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "delimiter": ",",
         "pattern": None,
         "interval_s": 5.0,
+        "timeout_s": None,
         "idle_interval_s": None,
         "on_change": False,
         "select": "",

@@ -15,7 +15,7 @@ from tidegate.ports import Ask, Call
 from tidegate.testing import ScriptedBackend
 from tidegate.testing.backend import Exchange
 
-DEFAULT = BreakerRules(probe_deadline_s=3.0)
+DEFAULT = BreakerRules()
 L = 0.1
 """How long a call takes."""
 
@@ -151,9 +151,7 @@ async def test_while_it_is_out_there_is_one_probe_or_knock_at_a_time_and_their_p
 
 @virtual
 async def test_a_knock_that_gets_no_answer_is_dropped_when_the_probe_is_due() -> None:
-    house, backend = house_of(
-        source(interval_s=1.0), connections=1, breaker=BreakerRules(probe_deadline_s=3.0, open_s=3.0)
-    )
+    house, backend = house_of(source(interval_s=1.0), connections=1, breaker=BreakerRules(open_s=3.0))
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
         backend.up, backend.connect_s = False, 1e6
@@ -328,9 +326,7 @@ async def test_one_lost_packet_costs_a_second_and_not_an_interval() -> None:
 
 @virtual
 async def test_repetitions_come_less_and_less_often_and_never_as_seldom_as_ticks() -> None:
-    house, backend = house_of(
-        source("a.x", interval_s=20.0), source("b.x", interval_s=0.9), breaker=BreakerRules(probe_deadline_s=3.0)
-    )
+    house, backend = house_of(source("a.x", interval_s=20.0), source("b.x", interval_s=0.9), breaker=BreakerRules())
     backend.script = lambda call: InvalidResponse("rubbish") if call.method == "a.x" else {}
     async with house.supervisor.running():
         await asyncio.sleep(40.0)

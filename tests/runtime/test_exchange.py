@@ -21,7 +21,7 @@ from tidegate.ports import Ask, Backend, Call, Checked, Prepares
 from tidegate.runtime import exchange as module
 from tidegate.runtime.exchange import Prepared, can_knock, close, prepare, reached
 
-TWICE = BreakerRules(failure_threshold=2, open_s=1000.0, open_max_s=1000.0, probe_deadline_s=TIMEOUT_S + 1)
+TWICE = BreakerRules(failure_threshold=2, open_s=1000.0, open_max_s=1000.0)
 
 
 class Foreign:

@@ -23,9 +23,7 @@ from tidegate.runtime.lanes import RETRY_S
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 
-RULES = BreakerRules(
-    failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, probe_deadline_s=TIMEOUT_S + 1
-)
+RULES = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2)
 BREAKERS = {"a.x": "engine", "b.x": "engine", "c.x": "engine/c.x", "d.x": "engine"}
 ITEM = {"id": "1", "v": 0}
 
@@ -306,7 +304,7 @@ class Silence:
 @virtual
 async def test_a_probe_that_waited_for_a_stuck_bus_goes_out_when_the_bus_is_back() -> None:
     silence = Silence()
-    rules = BreakerRules(failure_threshold=1, open_s=10.0, open_max_s=10.0, probe_deadline_s=TIMEOUT_S + 1)
+    rules = BreakerRules(failure_threshold=1, open_s=10.0, open_max_s=10.0)
     house = House(source("a.x", interval_s=300.0), breaker=rules, bus=silence.bus)
     loop = asyncio.get_running_loop()
     async with house.supervisor.running():

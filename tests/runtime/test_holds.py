@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from house import TIMEOUT_S, House, source, times, virtual
+from house import House, source, times, virtual
 
 from tidegate.core.instant import from_rfc3339
 from tidegate.core.polling.breaker_values import BreakerRules
@@ -16,7 +16,7 @@ from tidegate.ports import Call, SavedValue
 from tidegate.testing import MemoryStore
 
 WALL = 1_795_000_000.0
-TWICE = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=TIMEOUT_S + 1)
+TWICE = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0)
 
 
 def busy(seconds: float, *, status: int = 429) -> HttpStatus:
@@ -126,7 +126,7 @@ async def test_a_breaker_that_opens_meanwhile_announces_no_earlier_retry() -> No
 
 @virtual
 async def test_the_probe_of_another_breaker_of_the_backend_waits_for_the_end_too() -> None:
-    rules = BreakerRules(failure_threshold=2, open_s=8.0, open_max_s=8.0, probe_deadline_s=TIMEOUT_S + 1)
+    rules = BreakerRules(failure_threshold=2, open_s=8.0, open_max_s=8.0)
     house = House(source("a.x", interval_s=1.0), source("b.x", breaker="engine/b.x", interval_s=1.0), breaker=rules)
     async with house.supervisor.running():
         await asyncio.sleep(1.5)
@@ -148,9 +148,7 @@ async def test_the_probe_of_another_breaker_of_the_backend_waits_for_the_end_too
 
 @virtual
 async def test_the_next_probe_of_a_half_open_breaker_waits_for_the_end() -> None:
-    rules = BreakerRules(
-        failure_threshold=1, open_s=2.0, open_max_s=2.0, half_open_successes=2, probe_deadline_s=TIMEOUT_S + 1
-    )
+    rules = BreakerRules(failure_threshold=1, open_s=2.0, open_max_s=2.0, half_open_successes=2)
     house = House(source("a.x", interval_s=50.0), source("b.x", breaker="engine/b.x", interval_s=50.0), breaker=rules)
     async with house.supervisor.running():
         await asyncio.sleep(1.5)

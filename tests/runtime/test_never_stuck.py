@@ -178,7 +178,6 @@ RULES = st.builds(
     open_max_s=st.just(OPEN_MAX_S),
     half_open_successes=st.integers(1, 3),
     heal_s=st.just(20.0),
-    probe_deadline_s=st.just(TIMEOUT_S + 1.0),
 )
 
 

@@ -22,7 +22,7 @@ from tidegate.errors import (
 from tidegate.ports import Ask, Call
 from tidegate.testing import ScriptedBackend
 
-TWICE = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=TIMEOUT_S + 1)
+TWICE = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0)
 
 
 def of(**answers: object) -> Callable[[Call], object]:
@@ -126,9 +126,7 @@ async def test_a_run_of_failures_is_neither_ended_nor_continued_by_our_mistake()
 
 @virtual
 async def test_each_further_probe_follows_at_once_with_who_was_asked_longest_ago() -> None:
-    thrice = BreakerRules(
-        failure_threshold=3, open_s=1.0, open_max_s=4.0, half_open_successes=3, probe_deadline_s=TIMEOUT_S + 1
-    )
+    thrice = BreakerRules(failure_threshold=3, open_s=1.0, open_max_s=4.0, half_open_successes=3)
     house = House(*(source(f"{name}.x", interval_s=100.0) for name in "abc"), breaker=thrice)
     async with house.supervisor.running():
         await asyncio.sleep(1.5)

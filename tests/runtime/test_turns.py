@@ -11,7 +11,7 @@ from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.errors import Disconnected, HttpStatus
 
 WALL = 1_795_000_000.0
-TWICE = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=TIMEOUT_S + 1)
+TWICE = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0)
 
 
 def served(house: House) -> Counter[str]:
@@ -118,7 +118,7 @@ async def test_a_hold_that_begins_while_calls_wait_stops_them_too() -> None:
 
 @pytest.mark.parametrize("opens", [False, True])
 def test_who_waited_when_a_hold_began_is_asked_as_soon_as_it_ends(opens: bool) -> None:
-    rules = BreakerRules(failure_threshold=1 if opens else 9, open_s=1.0, open_max_s=1.0, probe_deadline_s=3.0)
+    rules = BreakerRules(failure_threshold=1 if opens else 9, open_s=1.0, open_max_s=1.0)
 
     @virtual
     async def run() -> None:

@@ -29,7 +29,7 @@ from tidegate.testing import MemoryStore, RecordingMetrics, ScriptedBackend
 
 INTERVAL_S = 10.0
 TIMEOUT_S = 2.0
-BREAKER = BreakerRules(failure_threshold=3, open_s=20.0, open_max_s=80.0, probe_deadline_s=TIMEOUT_S + 1)
+BREAKER = BreakerRules(failure_threshold=3, open_s=20.0, open_max_s=80.0)
 POLICY = ClassifyPolicy()
 
 P = ParamSpec("P")

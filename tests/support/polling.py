@@ -58,11 +58,12 @@ def source_plan(
     key: str | None = None,
     idle_interval_s: float | None = None,
     ignore: tuple[str, ...] = (),
+    timeout_s: float = 2.0,
     **fields: Any,
 ) -> SourcePlan:
     """A source; `fields` are those of its `SourceSpec`. It is keyed if it has a `key`."""
     spec = SourceSpec(
-        type=name, backend="engine", interval_s=interval_s, timeout_s=2.0, keyed=key is not None, **fields
+        type=name, backend="engine", interval_s=interval_s, timeout_s=timeout_s, keyed=key is not None, **fields
     )
     shape = Shape(ignore=ignore) if key is None else Shape(items=("",), key=((key,),), ignore=ignore)
     return SourcePlan(spec=spec, call=Call(name), breaker=breaker, shape=shape, idle_interval_s=idle_interval_s)
@@ -106,7 +107,7 @@ def call_ended(
     jitter: float = 0.0,
 ) -> None:
     """A call of `source` began and ended `now`, with `outcome`; an answer has the value 0."""
-    source.calls.sent(now, at_tick=True)
+    source.calls.sent(now, at_tick=True, timeout_s=2.0)
     source.calls.end_turn()
     source.ended(
         outcome,

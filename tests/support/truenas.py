@@ -22,6 +22,21 @@ EBUSY = (16, "EBUSY", "Rate Limit Exceeded")
 LOGINS_PER_MINUTE = 20
 CONCURRENT_CALLS = 20
 
+APP = {"state": "RUNNING", "version": "1.2.3", "upgrade_available": False}
+POOL = {"id": 1, "name": "tank", "status": "ONLINE", "healthy": True, "warning": False, "size": 4000, "free": 1000}
+ALERT = {
+    "uuid": "5d4c",
+    "klass": "ZpoolCapacityWarning",
+    "level": "WARNING",
+    "formatted": "75% used",
+    "dismissed": False,
+}
+RESULTS = {
+    "system.info": {"version": "26.04", "hostname": "truenas"},
+    "pool.query": [POOL],
+    "alert.list": [ALERT],
+}
+
 
 class Refused(Exception):
     """Answers a call with an error."""
@@ -70,7 +85,7 @@ class TrueNas:
     async def change(self, name: str, **fields: object) -> None:
         """Change an app, or add one, and tell it to those who subscribed."""
         message = "changed" if name in self.apps else "added"
-        self.apps[name] = self.apps.get(name, {"id": name, "name": name, "state": "RUNNING"}) | fields
+        self.apps[name] = self.apps.get(name, {"id": name, "name": name} | APP) | fields
         params = {"msg": message, "collection": "app.query", "id": name, "fields": self.apps[name]}
         for session in list(self.sessions):
             if session.subscriptions & {"app.query", "*"}:
@@ -97,10 +112,13 @@ class TrueNas:
         session = Session(connection)
         self.sessions.add(session)
         try:
+            under_way: set[asyncio.Task[None]] = set()
             async with asyncio.TaskGroup() as calls:
                 with contextlib.suppress(ConnectionClosed):
                     async for text in connection:
-                        calls.create_task(self._receive(session, text))
+                        under_way.add(calls.create_task(self._receive(session, text)))
+                for call in under_way:
+                    call.cancel()
         finally:
             self.sessions.discard(session)
 
@@ -131,7 +149,7 @@ class TrueNas:
         await asyncio.sleep(self.delay_s)
         if method == "auth.login_with_api_key":
             return self._log_in(session, params)
-        if method not in {"app.query", "core.subscribe", "core.ping", "system.info"}:
+        if method not in {"core.subscribe", "core.ping", "app.query", *RESULTS}:
             raise Refused(-32601, "Method does not exist")
         if method == "core.ping":
             return "pong"
@@ -140,7 +158,7 @@ class TrueNas:
         if method == "core.subscribe":
             session.subscriptions.add(params[0])
             return str(uuid.uuid4())
-        return list(self.apps.values()) if method == "app.query" else {"version": "26.04", "hostname": "truenas"}
+        return list(self.apps.values()) if method == "app.query" else RESULTS[method]
 
     def _log_in(self, session: Session, params: list[Any]) -> bool:
         now = time.monotonic()

@@ -43,7 +43,7 @@ async def asked(backend: Backend, plan: BackendPlan, source: SourcePlan) -> Repl
     """Ask `source` once. Returns within its timeout, whatever the backend does. If this is cancelled, the call is."""
     began = time.monotonic()
     task = asyncio.ensure_future(_asked(backend, plan, source))
-    limit_s = 2 * plan.timeout_s + GRACE_S
+    limit_s = plan.timeout_s + source.spec.timeout_s + GRACE_S
     try:
         await asyncio.wait({task}, timeout=limit_s)
     finally:
@@ -51,7 +51,7 @@ async def asked(backend: Backend, plan: BackendPlan, source: SourcePlan) -> Repl
             task.cancel()
     if task.done():
         return task.result()
-    message = f"expected the call to end when it was cancelled after {plan.timeout_s:g} s, it goes on"
+    message = f"expected the call to end when it was cancelled after {source.spec.timeout_s:g} s, it goes on"
     return Reply(time.monotonic() - began, fault=Fault(ErrorCode.RPC_TIMEOUT, message, Verdict.FAILURE))
 
 

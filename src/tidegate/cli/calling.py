@@ -87,12 +87,15 @@ def _config(wanted: Wanted, config_file: Path) -> Config:
         backend = _known(config.sources, wanted.source, "--source", "a source").backend
     assert backend is not None, "the command has checked that"
     protocol = _known(config.backends, backend, "BACKEND", "a backend").protocol
+    limit_s = {f"backends.{backend}.timeout_s": wanted.timeout_s}
+    if wanted.source is not None:
+        limit_s[f'sources."{wanted.source}".timeout_s'] = wanted.timeout_s
     given = {"backend": backend, _method_key(protocol): wanted.method, **wanted.options}
     try:
         return load(
             config_file,
             environ=environ,
-            overrides={f"backends.{backend}.timeout_s": wanted.timeout_s},
+            overrides=limit_s,
             sources={CALL: given} if wanted.source is None else {},
         )
     except ConfigError as error:

@@ -44,7 +44,7 @@ def preview(raw: msgspec.Raw) -> str:
 
 def outline(raw: msgspec.Raw) -> str:
     """Return what kind of value `raw` is; of an object also the names and kinds of its members, of a list the first."""
-    members = members_of(raw)
+    members = _members(raw)
     match members:
         case dict() if members:
             names = [f"{shown(name)} ({_kind(part)})" for name, part in list(members.items())[:NAMES]]
@@ -62,7 +62,7 @@ def step_by_step(raw: msgspec.Raw, pointer: str) -> tuple[str, msgspec.Raw, str 
     """
     so_far = ""
     for step in steps(pointer):
-        part = member_at(members_of(raw), step)
+        part = member_at(_members(raw), step)
         if part is None:
             return so_far, raw, step
         so_far, raw = so_far + pointer_to(step), part
@@ -79,7 +79,7 @@ def similar_pointers(raw: msgspec.Raw, pointer: str) -> list[str]:
         return []
     rest = steps(pointer)[len(steps(so_far)) + 1 :]
     found: dict[str, None] = {}
-    members = members_of(within)
+    members = _members(within)
     if isinstance(members, dict):
         for name in difflib.get_close_matches(step, list(members)[:256], n=_SUGGESTIONS, cutoff=0.7):
             candidate = so_far + "".join(map(pointer_to, (name, *rest)))

@@ -93,7 +93,12 @@ def exposures(config: Config, file: Path | None) -> list[Caution]:
 
 def prices(config: Config, plan: Plan) -> list[Caution]:
     """Return the warnings about settings because of which data may be stale for long, or lost."""
-    return [*_long_open_periods(config, plan), *_forgotten_values(config), *_literal_braces(config)]
+    return [
+        *_long_open_periods(config, plan),
+        *_slow_batches(plan),
+        *_forgotten_values(config),
+        *_literal_braces(config),
+    ]
 
 
 def _refused(make: Callable[[], object]) -> Iterator[Problem]:
@@ -131,11 +136,20 @@ def _long_open_periods(config: Config, plan: Plan) -> Iterator[Caution]:
         shortest_s = min((source.spec.interval_s for source in polling.sources), default=0.0)
         if longest_s > max(LONG_OPEN_S, shortest_s * LONG_OPEN_SHARE):
             key = "open_s" if rules.open_max_s is None else "open_max_s"
-            found = (
-                f"after an outage, data may stay stale for up to {longest_s + polling.timeout_s:g} s after the backend"
-            )
+            timeout_s = max((source.spec.timeout_s for source in polling.sources), default=polling.timeout_s)
+            found = f"after an outage, data may stay stale for up to {longest_s + timeout_s:g} s after the backend"
             remedy = f"set at most {LONG_OPEN_S:g} s; a backend that is down gets one call in each open period"
             yield Caution(f"backends.{backend.name}.breaker.{key}", f"{found} is back", remedy)
+
+
+def _slow_batches(plan: Plan) -> Iterator[Caution]:
+    for backend in plan.backends:
+        limits = {source.spec.type: source.spec.timeout_s for source in backend.polling.sources}
+        if backend.polling.batch and len(set(limits.values())) > 1:
+            slowest = max(limits, key=limits.__getitem__)
+            found = f"whatever is asked in one batch with it may take {limits[slowest]:g} s too, whatever its own limit"
+            remedy = f"turn off backends.{backend.name}.batch, or give {slowest} a backend of its own"
+            yield Caution(f'sources."{slowest}".timeout_s', found, remedy)
 
 
 def _forgotten_values(config: Config) -> Iterator[Caution]:

@@ -23,13 +23,14 @@ _DEFAULTS = msgspec.structs.asdict(BackendConfig(url=""))
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What was asked: the backend's name and keys, the method or path, the shape, and where these are set."""
+    """What was asked: the backend's name and keys, the method or path, the shape, where these are set, the timeout."""
 
     name: str
     backend: BackendConfig
     method: str
     shape: Shape
     setting: str
+    timeout_s: float
 
     def key(self, name: str) -> str:
         """Return the place of a key of the source, for people."""
@@ -47,7 +48,7 @@ class Subject(msgspec.Struct, frozen=True):
 def subject_of(backend: BackendConfig, name: str, source: SourcePlan) -> Subject:
     """Return what `source` asks of the backend `name`."""
     setting = f'[sources."{source.spec.type}"]'
-    return Subject(name, backend, source.call.method, source.shape, setting)
+    return Subject(name, backend, source.call.method, source.shape, setting, source.spec.timeout_s)
 
 
 def remedy(subject: Subject, reply: Reply) -> str:
@@ -134,12 +135,16 @@ def _of_certificate(subject: Subject, code: int) -> str:
 def _of_timeout(subject: Subject, fault: Fault) -> str:
     if fault.unreachable:
         return f"see whether the machine is on and whether a firewall drops it, or correct {subject.backend_key}.url"
-    return f"find out why it takes so long, or raise {subject.backend_key}.timeout_s"
+    own = subject.backend.timeout_s != subject.timeout_s
+    key = subject.key("timeout_s") if own else f"{subject.backend_key}.timeout_s"
+    return f"find out why it takes so long, or raise {key}"
 
 
 def _of_status(subject: Subject, error: HttpStatus) -> str:
     keys = subject.backend_key
     match error.status:
+        case 401 | 407 if error.status == 407 or ": the proxy " in str(error):
+            return f"the proxy wants a login: http://USER:PASSWORD@HOST:PORT in {keys}.proxy"
         case 401 | 403:
             return _credentials(subject)
         case 404 | 410:
@@ -155,8 +160,6 @@ def _of_status(subject: Subject, error: HttpStatus) -> str:
             return f"it does not take this verb at {_place_asked(subject)}: correct {subject.key('path')}, or its verb"
         case 406 | 415:
             return f"it wants other headers: see `Accept` and `Content-Type` in {keys}.headers"
-        case 407:
-            return f"the proxy wants a login: http://USER:PASSWORD@HOST:PORT in {keys}.proxy"
         case 408 | 425 | 429 | 503:
             return "it is too busy, or asked too often: try again, and raise interval_s of its sources"
         case status if 300 <= status < 400:

@@ -11,6 +11,7 @@ import msgspec
 from tidegate.cli.outline import collections, outline, similar_pointers, step_by_step
 from tidegate.core.shaping import Shape
 from tidegate.core.shaping.pointer import members_of, pointer_to, steps
+from tidegate.errors import InvalidResponse
 
 ITEMS = 1000
 """How many items of a level are looked at: the one that lacks something is usually among the first."""
@@ -18,7 +19,10 @@ ITEMS = 1000
 
 def whereabouts(answer: msgspec.Raw, shape: Shape) -> list[str]:
     """Return sentences about what is in `answer` where `shape` finds nothing. None if it finds everything."""
-    return next(_lacking(answer, shape), [])
+    try:
+        return next(_lacking(answer, shape), [])
+    except InvalidResponse:  # nested too deep, as the error says that is explained here
+        return []
 
 
 def _lacking(answer: msgspec.Raw, shape: Shape) -> Iterator[list[str]]:

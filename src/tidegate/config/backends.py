@@ -125,7 +125,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `protocol`: "jsonrpc", "http" (a request for each source; the body is the result), or the name of a plug-in that is
         installed.
     `jsonrpc`: Version of JSON-RPC requests, "2.0" or "1.0". Answers may be of either.
-    `timeout_s`: Seconds within which a call must be answered.
+    `timeout_s`: Seconds within which a call must be answered. A source may have its own.
     `response_bytes`: Longest answer.
     `batch`: Whether to poll all due sources in one JSON-RPC batch, which many servers don't support.
     `connections`: Limit on concurrent calls; 1 for a device that serves one at a time. More calls wait for their turn.
@@ -193,7 +193,7 @@ class BackendConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     def public(self) -> dict[str, object]:
         return super().public() | {
             "url": None if self.url is None else mask_url(self.url),
-            "headers": mask_headers(self.headers),
+            "headers": mask_headers(self.headers, shown_names=self.filled_names),
             "proxy": self.proxy and mask_url(self.proxy),
             "options": mask_options(self.options),
         }
@@ -215,6 +215,8 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     `delimiter`: The character between the values of CSV.
     `pattern`: A regular expression for format = "text". The data is an object with what its named groups matched.
     `interval_s`: Seconds from one poll to the next; the first comes within min(interval_s, 1 s).
+    `timeout_s`: Seconds within which its calls must be answered; default: the backend's. In a batch, the longest of its
+        sources' counts.
     `idle_interval_s`: Seconds between polls while nobody is subscribed; default: `interval_s`.
     `on_change`: Publish only when the data or its freshness changed.
     `select`: JSON Pointer to the part of the result to publish; "" is the whole result.
@@ -246,6 +248,7 @@ class SourceConfig(Section, msgspec.Struct, frozen=True, kw_only=True):
     delimiter: formats.Delimiter = ","
     pattern: formats.NonEmpty | None = None
     interval_s: formats.Seconds = 5.0
+    timeout_s: formats.Seconds | None = None
     idle_interval_s: formats.Seconds | None = None
     on_change: bool = False
     select: formats.Pointer = ""

@@ -39,6 +39,7 @@ interval_s = 5.0
 
 # More about that source:
 #params = {}
+#timeout_s = 10.0                  # for a slow call; default: the backend's
 #idle_interval_s = 60.0            # slower polling while nobody is subscribed; default: as interval_s
 #on_change = false                 # publish only when the data or its freshness changed
 #select = ""                       # JSON Pointer to the part of the result to publish; "" is the whole result

@@ -5,11 +5,12 @@ still see that there was one.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
+from tidegate.core.templates import masked
 from tidegate.secret import MASK
 
 HARMLESS_HEADERS = frozenset(
@@ -99,9 +100,14 @@ def is_harmless_header(name: str) -> bool:
     return name.lower() in HARMLESS_HEADERS
 
 
-def mask_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `headers`, with the values of all but `HARMLESS_HEADERS` masked."""
-    return {name: value if is_harmless_header(name) else MASK for name, value in headers.items()}
+def mask_headers(headers: Mapping[str, Any], *, shown_names: Collection[str] = ()) -> dict[str, Any]:
+    """Return `headers`, with the values of all but `HARMLESS_HEADERS` masked.
+
+    Places for secrets that have one of `shown_names`, such as ``{key}``, are shown.
+    """
+    return {
+        name: value if is_harmless_header(name) else masked(str(value), shown_names) for name, value in headers.items()
+    }
 
 
 def mask_strings(values: Any) -> Any:

@@ -199,7 +199,6 @@ def _backend(config: Config, name: str) -> PlannedBackend:
                 BreakerRules,
                 rules,
                 open_max_s=_usual_open_max_s(rules, sources.values()) if rules.open_max_s is None else rules.open_max_s,
-                probe_deadline_s=backend.timeout_s + 1.0,
             ),
             policy=_filled(ClassifyPolicy, rules, backend, ignored_codes=frozenset(rules.ignored_codes)),
             sources=tuple(_source(each, event_type, backend) for event_type, each in sources.items()),
@@ -254,7 +253,7 @@ def _source(source: SourceConfig, event_type: str, backend: BackendConfig) -> So
         SourceSpec,
         source,
         type=event_type,
-        timeout_s=backend.timeout_s,
+        timeout_s=backend.timeout_s if source.timeout_s is None else source.timeout_s,
         keyed=source.items is not None,
     )
     return _filled(

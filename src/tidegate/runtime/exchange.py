@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from tidegate.core.payload import compact
-from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
+from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan, call_timeout_s
 from tidegate.core.polling.outcome import Fault, Outcome, classify
 from tidegate.core.polling.source_values import Value
 from tidegate.core.shaping import shaped
@@ -93,7 +93,8 @@ async def exchange(
         return classified(result), value
 
     try:
-        answers = await _answers(prepared.ask, plan, [source.call for source in sources], clock)
+        calls = [source.call for source in sources]
+        answers = await _answers(prepared.ask, calls, clock, timeout_s=call_timeout_s(sources))
     except Exception as error:  # noqa: BLE001 - whatever a call ended with is an outcome
         return [(classified(error), None)] * len(sources)
     return [judged(source, answer) for source, answer in zip(sources, answers, strict=True)]
@@ -133,20 +134,20 @@ async def close(backend: Backend, name: str) -> None:
         log.warning("a backend could not be closed", backend=name, error=repr(error))
 
 
-async def _answers(ask: Ask, plan: BackendPlan, calls: Sequence[Call], clock: Clock) -> Sequence[object]:
+async def _answers(ask: Ask, calls: Sequence[Call], clock: Clock, *, timeout_s: float) -> Sequence[object]:
     """Return what came back for each of `calls`; only the number is checked. Any other end raises an `Exception`."""
     try:
-        async with deadline(clock, plan.timeout_s) as limit:
+        async with deadline(clock, timeout_s) as limit:
             answers: object = await ask(calls)
     except BaseException as error:
         go_on_with_cancellation(error)
         if limit.expired():
-            raise _late(plan) from None
+            raise _late(timeout_s) from None
         if isinstance(error, Exception):
             raise
         raise WrongShape(f"expected an answer or an error, got {type(error).__name__} raised") from error
     if limit.expired():  # the backend swallowed the cancellation, and its answer comes too late
-        raise _late(plan)
+        raise _late(timeout_s)
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
         raise WrongShape(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
     if len(answers) != len(calls):
@@ -195,8 +196,8 @@ def _fault(error: NoCredentials, plan: BackendPlan) -> Fault:
     return outcome
 
 
-def _late(plan: BackendPlan) -> DeadlineExceeded:
-    return DeadlineExceeded(f"expected an answer within {plan.timeout_s:g} s")
+def _late(timeout_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"expected an answer within {timeout_s:g} s")
 
 
 def _is_to_be_checked(backend: Backend) -> bool:

@@ -32,9 +32,7 @@ STEP_S = 1 / 64
 DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
 REFUSED_ACCOUNT = Fault(ErrorCode.RPC_AUTH, "who are you", Verdict.ALIVE)
 BUSY = Fault(ErrorCode.RPC_HTTP_STATUS, "busy", Verdict.FAILURE, retry_after_s=3.0)
-RULES = BreakerRules(
-    failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, heal_s=8.0, probe_deadline_s=3.0
-)
+RULES = BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, half_open_successes=2, heal_s=8.0)
 
 
 SOURCES = (

@@ -39,7 +39,7 @@ def new(**config: object) -> Breaker:
 
 
 def admitted(breaker: Breaker, seconds: float) -> Permit:
-    permit = breaker.permit(at(seconds))
+    permit = breaker.permit(at(seconds), timeout_s=2.0)
     assert isinstance(permit, Permit)
     return permit
 
@@ -193,8 +193,8 @@ class TestFailureRate:
 class TestOpen:
     def test_nothing_is_admitted_before_the_announced_time(self) -> None:
         breaker = tripped(10.0)
-        assert breaker.permit(at(10.0)) == NoPermit(WALL + 12.5)
-        assert breaker.permit(at(math.nextafter(12.5, 0))) == NoPermit(WALL + 12.5)
+        assert breaker.permit(at(10.0), timeout_s=2.0) == NoPermit(WALL + 12.5)
+        assert breaker.permit(at(math.nextafter(12.5, 0)), timeout_s=2.0) == NoPermit(WALL + 12.5)
         assert breaker.retry_at_mono == 12.5
 
     def test_the_first_caller_then_is_the_probe(self) -> None:
@@ -229,8 +229,10 @@ class TestHold:
         breaker = new()
         breaker.hold(at(20.0))
         assert breaker.is_closed
-        assert breaker.permit(at(0.0)) == breaker.permit(at(19.9)) == NoPermit(WALL + 20.0)
-        assert isinstance(breaker.permit(at(20.0)), Permit)
+        assert (
+            breaker.permit(at(0.0), timeout_s=2.0) == breaker.permit(at(19.9), timeout_s=2.0) == NoPermit(WALL + 20.0)
+        )
+        assert isinstance(breaker.permit(at(20.0), timeout_s=2.0), Permit)
 
     def test_the_failure_that_brought_it_counts_as_any_other(self) -> None:
         breaker = new(failure_threshold=2)
@@ -248,8 +250,8 @@ class TestHold:
         assert transition is not None
         assert transition.retry_at == breaker.view().retry_at == WALL + 100.0, "open_max_s has no say in it"
         assert breaker.retry_at_mono == breaker.probe_at_mono == 100.0
-        assert isinstance(breaker.permit(at(99.9)), NoPermit)
-        assert isinstance(breaker.permit(at(100.0)), Permit)
+        assert isinstance(breaker.permit(at(99.9), timeout_s=2.0), NoPermit)
+        assert isinstance(breaker.permit(at(100.0), timeout_s=2.0), Permit)
 
     def test_a_shorter_one_shortens_nothing(self) -> None:
         breaker = tripped()
@@ -259,7 +261,7 @@ class TestHold:
         breaker.hold(at(9.0))
         breaker.hold(at(7.0))
         assert breaker.retry_at_mono == breaker.probe_at_mono == 9.0
-        assert breaker.permit(at(2.5)) == NoPermit(WALL + 9.0)
+        assert breaker.permit(at(2.5), timeout_s=2.0) == NoPermit(WALL + 9.0)
 
     def test_it_keeps_the_next_probe_of_a_half_open_breaker_waiting(self) -> None:
         breaker = tripped(half_open_successes=2)
@@ -267,7 +269,7 @@ class TestHold:
         breaker.hold(at(9.0))
         assert breaker.probe_at_mono == 9.0
         assert breaker.view().next_try_at(at(5.0)) == WALL + 9.0
-        assert isinstance(breaker.permit(at(8.9)), NoPermit)
+        assert isinstance(breaker.permit(at(8.9), timeout_s=2.0), NoPermit)
         assert end(breaker, Verdict.SUCCESS, 9.0) is not None
 
     def test_a_probe_that_is_out_is_judged_all_the_same(self) -> None:
@@ -275,23 +277,25 @@ class TestHold:
         probe = admitted(breaker, 5.0)
         breaker.hold(at(9.0))
         assert breaker.record(probe, Verdict.SUCCESS, now=at(5.1), jitter=0.0) is not None
-        assert isinstance(breaker.permit(at(8.9)), NoPermit), "closed, and still held"
+        assert isinstance(breaker.permit(at(8.9), timeout_s=2.0), NoPermit), "closed, and still held"
 
     @pytest.mark.parametrize("command", ["reset", "force_closed"])
     def test_an_operator_ends_it(self, command: str) -> None:
         breaker = new()
         breaker.hold(at(20.0))
         getattr(breaker, command)(at(1.0))
-        assert isinstance(breaker.permit(at(1.0)), Permit)
+        assert isinstance(breaker.permit(at(1.0), timeout_s=2.0), Permit)
         assert breaker.view().held_until is None
 
     def test_force_closed_ends_one_that_came_while_it_was_forced_closed(self) -> None:
         breaker = new()
         breaker.force_closed(at(0.0))
         breaker.hold(at(20.0))
-        assert isinstance(breaker.permit(at(1.0)), NoPermit), "a wish of the backend, whatever the breaker"
+        assert isinstance(breaker.permit(at(1.0), timeout_s=2.0), NoPermit), (
+            "a wish of the backend, whatever the breaker"
+        )
         assert breaker.force_closed(at(1.0)) is None
-        assert isinstance(breaker.permit(at(1.0)), Permit)
+        assert isinstance(breaker.permit(at(1.0), timeout_s=2.0), Permit)
 
     def test_a_command_to_another_breaker_of_the_backend_ends_it(self) -> None:
         breaker = tripped()
@@ -303,7 +307,7 @@ class TestHold:
         breaker = new()
         breaker.hold(at(20.0))
         breaker.force_open(at(1.0))
-        assert breaker.permit(at(30.0)) == NoPermit(None)
+        assert breaker.permit(at(30.0), timeout_s=2.0) == NoPermit(None)
         assert breaker.view().next_try_at(at(2.0)) is None, "held open, nothing is asked at its end either"
         assert breaker.view().held_until == at(20.0)
 
@@ -323,7 +327,7 @@ class TestNextProbe:
         assert tripped().probe_at_mono == 2.5
 
     def test_in_half_open_it_is_due_at_once_when_the_one_before_it_has_ended(self) -> None:
-        breaker = tripped(half_open_successes=3, probe_deadline_s=3.0)
+        breaker = tripped(half_open_successes=3)
         for seconds, verdict in ((5.0, Verdict.SUCCESS), (6.0, Verdict.ALIVE), (7.0, Verdict.IGNORED)):
             probe = admitted(breaker, seconds)
             assert breaker.probe_at_mono == seconds + 3.0, "when this one loses its place"
@@ -352,7 +356,7 @@ class TestHalfOpen:
     def test_one_probe_at_a_time(self) -> None:
         breaker = tripped()
         admitted(breaker, 5.0)
-        assert [breaker.permit(at(5.0)) for _ in range(3)] == [NoPermit(None)] * 3
+        assert [breaker.permit(at(5.0), timeout_s=2.0) for _ in range(3)] == [NoPermit(None)] * 3
 
     def test_a_success_closes_it(self) -> None:
         breaker = tripped()
@@ -415,18 +419,26 @@ class TestHalfOpen:
         assert end(breaker, Verdict.SUCCESS, 5.0) is not None, "what went before still counts"
 
     def test_a_leaked_probe_loses_its_place(self) -> None:
-        breaker = tripped(probe_deadline_s=3.0)
+        breaker = tripped()
         leaked = admitted(breaker, 5.0)
-        assert breaker.permit(at(7.999)) == NoPermit(None)
+        assert breaker.permit(at(7.999), timeout_s=2.0) == NoPermit(None)
         second = admitted(breaker, 8.0)
         assert second.transition is None
-        assert breaker.permit(at(8.0)) == NoPermit(None)
+        assert breaker.permit(at(8.0), timeout_s=2.0) == NoPermit(None)
         assert breaker.record(leaked, Verdict.SUCCESS, now=at(8.1), jitter=0.0) is None
         assert breaker.late_results == 1
         assert breaker.record(second, Verdict.SUCCESS, now=at(8.2), jitter=0.0) is not None
 
+    @pytest.mark.parametrize("timeout_s", [0.5, 9.0])
+    def test_the_place_of_a_probe_lasts_a_second_longer_than_its_own_call(self, timeout_s: float) -> None:
+        breaker = tripped()
+        breaker.permit(at(5.0), timeout_s=timeout_s)
+        assert breaker.probe_at_mono == 6.0 + timeout_s
+        assert breaker.permit(at(5.99 + timeout_s), timeout_s=2.0) == NoPermit(None)
+        assert isinstance(breaker.permit(at(6.0 + timeout_s), timeout_s=2.0), Permit)
+
     def test_an_expired_probe_judges_nothing_even_if_nobody_took_its_place(self) -> None:
-        breaker = tripped(probe_deadline_s=3.0)
+        breaker = tripped()
         hung = admitted(breaker, 5.0)
         assert breaker.record(hung, Verdict.FAILURE, now=at(8.0), jitter=0.0) is None
         assert breaker.view().state is State.HALF_OPEN
@@ -502,7 +514,7 @@ class TestOperator:
             retry_at=None,
             cause=None,
         )
-        assert breaker.permit(at(1e9)) == NoPermit(None)
+        assert breaker.permit(at(1e9), timeout_s=2.0) == NoPermit(None)
         assert breaker.retry_at_mono is None
         assert not breaker.is_closed
         breaker.reset(at(1e9))
@@ -522,7 +534,7 @@ class TestOperator:
         breaker = new()
         assert getattr(breaker, command)(at(1.0)) is not None
         before = breaker.view()
-        permit = breaker.permit(at(2.0))
+        permit = breaker.permit(at(2.0), timeout_s=2.0)
         assert getattr(breaker, command)(at(2.0)) is None
         assert breaker.view() == before
         if isinstance(permit, Permit):
@@ -541,7 +553,7 @@ class TestOperator:
         probe = admitted(breaker, 5.0)
         breaker.force_open(at(5.1))
         assert breaker.record(probe, Verdict.SUCCESS, now=at(5.2), jitter=0.0) is None
-        assert breaker.permit(at(100.0)) == NoPermit(None)
+        assert breaker.permit(at(100.0), timeout_s=2.0) == NoPermit(None)
 
     def test_reset_closes_and_zeroes_the_counts(self) -> None:
         breaker = tripped(5.0)
@@ -655,10 +667,10 @@ class TestView:
         assert [move.at.wall for move in view.history] == pytest.approx([WALL + step_s, WALL + 3.0 + step_s])
         breaker.follow_clock(Instant(5.0, WALL + 5.9 + step_s))
         assert breaker.view() == view, "moved once"
-        assert isinstance(breaker.permit(at(5.4)), NoPermit)
+        assert isinstance(breaker.permit(at(5.4), timeout_s=2.0), NoPermit)
         breaker.follow_clock(at(5.4))
         assert breaker.view() == before, "there and back again"
-        assert isinstance(breaker.permit(at(5.5)), Permit), "what is shown decides nothing"
+        assert isinstance(breaker.permit(at(5.5), timeout_s=2.0), Permit), "what is shown decides nothing"
 
     def test_how_it_came_to_its_state(self) -> None:
         breaker = tripped(1.0)
@@ -746,11 +758,11 @@ class TestReached:
         fail(breaker, 0.0, fault=UNREACHABLE)
         assert breaker.refusal(at(0.1)) is not None
         assert breaker.refusal(at(0.1), reached=True) is None
-        permit = breaker.permit(at(0.1), reached=True)
+        permit = breaker.permit(at(0.1), reached=True, timeout_s=2.0)
         assert isinstance(permit, Permit)
         assert permit.transition is not None
         assert (permit.transition.state, permit.transition.reason) == (State.HALF_OPEN, Reason.REACHABLE)
-        assert isinstance(breaker.permit(at(0.1), reached=True), NoPermit), "one probe"
+        assert isinstance(breaker.permit(at(0.1), reached=True, timeout_s=2.0), NoPermit), "one probe"
 
     def test_of_a_sick_backend_it_changes_nothing(self) -> None:
         breaker = tripped()
@@ -769,7 +781,7 @@ class TestReached:
     def test_when_its_time_has_come_the_probe_goes_because_of_that(self) -> None:
         breaker = new(failure_threshold=1)
         fail(breaker, 0.0, fault=UNREACHABLE)
-        permit = breaker.permit(at(2.5), reached=True)
+        permit = breaker.permit(at(2.5), reached=True, timeout_s=2.0)
         assert isinstance(permit, Permit)
         assert permit.transition is not None
         assert permit.transition.reason is Reason.RETRY_DUE
@@ -779,7 +791,7 @@ class TestReached:
     ) -> None:
         breaker = new(failure_threshold=1)
         fail(breaker, 0.0, fault=UNREACHABLE)
-        permit = breaker.permit(at(1.0), reached=True)
+        permit = breaker.permit(at(1.0), reached=True, timeout_s=2.0)
         assert isinstance(permit, Permit)
         an_hour_later = Instant(1.5, WALL + 1.5 + 3600.0)  # by a clock that was set meanwhile
         move = breaker.record(permit, Verdict.FAILURE, now=an_hour_later, jitter=0.9, fault=UNREACHABLE)
@@ -790,7 +802,7 @@ class TestReached:
     def test_if_the_probe_finds_it_sick_it_opens_as_ever(self) -> None:
         breaker = new(failure_threshold=1)
         fail(breaker, 0.0, fault=UNREACHABLE)
-        permit = breaker.permit(at(1.0), reached=True)
+        permit = breaker.permit(at(1.0), reached=True, timeout_s=2.0)
         assert isinstance(permit, Permit)
         move = breaker.record(permit, Verdict.FAILURE, now=at(1.5), jitter=0.0, fault=DOWN)
         assert move is not None
@@ -800,7 +812,7 @@ class TestReached:
         breaker = new(failure_threshold=1)
         for seconds in (0.0, 1.0, 2.0):
             fail(breaker, seconds, fault=UNREACHABLE)
-            permit = breaker.permit(at(seconds + 0.9), reached=True)
+            permit = breaker.permit(at(seconds + 0.9), reached=True, timeout_s=2.0)
             if isinstance(permit, Permit):
                 breaker.record(permit, Verdict.SUCCESS, now=at(seconds + 0.9), jitter=0.0)
         episode = breaker.episode
@@ -820,7 +832,7 @@ class TestPoke:
         assert breaker.poke(at(1.0))
         assert breaker.probe_at_mono is not None
         assert breaker.probe_at_mono <= 1.0
-        permit = breaker.permit(at(1.0))
+        permit = breaker.permit(at(1.0), timeout_s=2.0)
         assert isinstance(permit, Permit)
         assert permit.transition is not None
         assert permit.transition.reason is Reason.POKE

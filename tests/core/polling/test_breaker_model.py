@@ -113,7 +113,6 @@ class BreakerMachine(RuleBasedStateMachine):
             open_s=OPEN_S,
             open_max_s=OPEN_MAX_S,
             heal_s=HEAL_S,
-            probe_deadline_s=PROBE_DEADLINE_S,
             failure_rate=rate,
             rate_window_s=WINDOW_S,
             rate_minimum_calls=3,
@@ -229,7 +228,7 @@ class BreakerMachine(RuleBasedStateMachine):
             retry_at = self.retry_at
             self.move(State.HALF_OPEN, reason, cause=self.cause)
             self.before_knock = retry_at if reason is Reason.REACHABLE else None
-        admission = self.breaker.permit(self.now, reached=reached)
+        admission = self.breaker.permit(self.now, reached=reached, timeout_s=2.0)
         if not may:
             assert admission == NoPermit(self.next_try_at)
             return None
@@ -523,7 +522,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.mono += OPEN_MAX_S + PROBE_DEADLINE_S
         if self.held_until is not None:
             self.mono = max(self.mono, self.held_until.mono)
-        assert isinstance(self.breaker.permit(self.now), Permit), "6: never wedged, whatever was leaked"
+        assert isinstance(self.breaker.permit(self.now, timeout_s=2.0), Permit), "6: never wedged, whatever was leaked"
 
 
 BreakerMachine.TestCase.settings = settings(

@@ -30,7 +30,7 @@ PLAN = backend_plan(
     source_plan("each", 4.0, stale_repeat=False, max_stale_s=9.0),
     source_plan("change", 4.0, on_change=True),
     source_plan("items", 4.0, key="id"),
-    rules=BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0, probe_deadline_s=3.0),
+    rules=BreakerRules(failure_threshold=2, open_s=1.0, open_max_s=4.0),
 )
 
 

@@ -30,7 +30,7 @@ def call(
     repeats: bool = False,
 ) -> None:
     """A call for the sources `names` ends; `repeats`: it was the repetition of one that failed."""
-    permit = breaker.permit(at(seconds))
+    permit = breaker.permit(at(seconds), timeout_s=2.0)
     assert isinstance(permit, Permit)
     failed = verdict is Verdict.FAILURE
     breaker.record(
@@ -164,7 +164,7 @@ def test_the_run_goes_on_in_another_process() -> None:
     resumed = Breaker.from_carried("engine", BreakerRules(failure_threshold=5), carried, now=there)
     assert (resumed.run.began, resumed.run.uncounted, resumed.run.came_from) == (4.0, 2, frozenset({"a.x"}))
     assert resumed.wants_witness
-    permit = resumed.permit(there)
+    permit = resumed.permit(there, timeout_s=2.0)
     assert isinstance(permit, Permit)
     resumed.record(permit, Verdict.FAILURE, now=there, jitter=0.0, fault=DOWN, came_from=frozenset({"b.x"}))
     assert resumed.view().failure_count == 4

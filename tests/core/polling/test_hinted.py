@@ -9,7 +9,7 @@ from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.turn import Why
 from tidegate.errors import ErrorCode
 
-RULES = BreakerRules(failure_threshold=2, open_s=50.0, open_max_s=50.0, probe_deadline_s=3.0)
+RULES = BreakerRules(failure_threshold=2, open_s=50.0, open_max_s=50.0)
 NAMES = [f"{letter}.x" for letter in "abcdefgh"]
 SICK = Fault(ErrorCode.RPC_TIMEOUT, "late", Verdict.FAILURE)
 REFUSED = Fault(ErrorCode.RPC_AUTH, "who are you", Verdict.ALIVE)

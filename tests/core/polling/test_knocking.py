@@ -38,7 +38,7 @@ class House:
     def call(self, name: str, seconds: float, fault: Fault | None, *, reached: bool = False) -> None:
         """A call behind this breaker begins and ends; as a probe if it is open."""
         breaker = self.breakers[name]
-        permit = breaker.permit(at(seconds), reached=reached)
+        permit = breaker.permit(at(seconds), reached=reached, timeout_s=2.0)
         assert isinstance(permit, Permit)
         verdict = Verdict.SUCCESS if fault is None else fault.verdict
         breaker.record(permit, verdict, now=at(seconds), jitter=0.0, fault=fault)

@@ -19,7 +19,7 @@ def at(seconds: float, *, wall: float | None = None) -> Instant:
 
 
 def admitted(breaker: Breaker, seconds: float) -> Permit:
-    permit = breaker.permit(at(seconds))
+    permit = breaker.permit(at(seconds), timeout_s=2.0)
     assert isinstance(permit, Permit)
     return permit
 
@@ -35,7 +35,7 @@ def tripped() -> Breaker:
 def test_fifty_callers_at_once_are_not_fifty_probes() -> None:
     """purgatory, aiobreaker, circuitbreaker, hyx: half-open admits every concurrent caller."""
     breaker = tripped()
-    admissions = [breaker.permit(at(2.5)) for _ in range(50)]
+    admissions = [breaker.permit(at(2.5), timeout_s=2.0) for _ in range(50)]
     assert [type(admission) for admission in admissions] == [Permit] + [NoPermit] * 49
 
 
@@ -47,7 +47,7 @@ def test_a_late_success_from_before_the_trip_does_not_close_it() -> None:
     probe = admitted(breaker, 2.5)
     assert breaker.record(slow, Verdict.SUCCESS, now=at(2.6), jitter=0.0) is None
     assert breaker.view().state is State.HALF_OPEN
-    assert isinstance(breaker.permit(at(2.6)), NoPermit), "the probe keeps its place"
+    assert isinstance(breaker.permit(at(2.6), timeout_s=2.0), NoPermit), "the probe keeps its place"
     assert breaker.record(probe, Verdict.FAILURE, now=at(2.7), jitter=0.0) is not None
 
 
@@ -75,7 +75,7 @@ def test_a_cancelled_probe_that_says_so_leaves_its_place_at_once() -> None:
     """resilience4j #544, Polly #1979: a cancelled probe is never accounted for, and half-open lasts for ever."""
     breaker = tripped()
     breaker.record(admitted(breaker, 2.5), Verdict.IGNORED, now=at(2.6), jitter=0.0)
-    assert isinstance(breaker.permit(at(2.6)), Permit)
+    assert isinstance(breaker.permit(at(2.6), timeout_s=2.0), Permit)
 
 
 def test_a_probe_that_asked_for_something_unknown_does_not_keep_it_half_open() -> None:
@@ -91,7 +91,7 @@ def test_a_probe_that_is_never_heard_of_again_leaves_its_place_in_the_end() -> N
     """The same, where not even the cancellation is reported."""
     breaker = tripped()
     admitted(breaker, 2.5)
-    assert isinstance(breaker.permit(at(2.5 + BreakerRules().probe_deadline_s)), Permit)
+    assert isinstance(breaker.permit(at(2.5 + 3.0), timeout_s=2.0), Permit)
 
 
 def test_a_classifier_that_raises_does_not_wedge_it() -> None:
@@ -116,7 +116,7 @@ def test_jitter_is_drawn_once_when_it_opens() -> None:
     breaker = Breaker("engine", BreakerRules(failure_threshold=1, open_s=5.0), now=at(0.0))
     breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.9)
     announced = breaker.retry_at_mono
-    refusals = {breaker.permit(at(second / 1000)) for second in range(4750)}
+    refusals = {breaker.permit(at(second / 1000), timeout_s=2.0) for second in range(4750)}
     assert refusals == {NoPermit(WALL + 4.75)}
     assert breaker.retry_at_mono == announced == 4.75
 
@@ -125,14 +125,14 @@ def test_jitter_is_drawn_once_when_it_opens() -> None:
 def test_the_wall_clock_decides_nothing(jump: float) -> None:
     """purgatory: a clock that is set back keeps the breaker open for as long, one that is set forward closes it."""
     breaker = tripped()
-    assert isinstance(breaker.permit(at(2.4, wall=WALL + jump)), NoPermit)
-    assert isinstance(breaker.permit(at(2.5, wall=WALL + jump)), Permit)
+    assert isinstance(breaker.permit(at(2.4, wall=WALL + jump), timeout_s=2.0), NoPermit)
+    assert isinstance(breaker.permit(at(2.5, wall=WALL + jump), timeout_s=2.0), Permit)
 
 
 def test_a_refusal_is_a_value_of_constant_size() -> None:
     """purgatory: one exception object is raised for every refusal, and its traceback grows with each."""
     breaker = tripped()
-    first, *_, last = [breaker.permit(at(1.0)) for _ in range(1000)]
+    first, *_, last = [breaker.permit(at(1.0), timeout_s=2.0) for _ in range(1000)]
     assert first == last == NoPermit(WALL + 2.5)
     assert not isinstance(last, BaseException)
 
@@ -143,7 +143,7 @@ def test_the_caller_publishes_and_may_come_back_from_there() -> None:
     transition = breaker.record(admitted(breaker, 0.0), Verdict.FAILURE, now=at(0.0), jitter=0.0)
     assert transition is not None
     assert transition.state is breaker.view().state, "it is over before anyone hears of it"
-    assert breaker.permit(at(0.0)) == NoPermit(transition.retry_at)
+    assert breaker.permit(at(0.0), timeout_s=2.0) == NoPermit(transition.retry_at)
     assert breaker.force_closed(at(0.0)) is not None
 
 

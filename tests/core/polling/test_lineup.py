@@ -23,7 +23,7 @@ from tidegate.errors import ErrorCode
 
 WALL = 1_795_000_000.0
 DOWN = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE)
-RULES = BreakerRules(failure_threshold=2, open_s=8.0, open_max_s=8.0, probe_deadline_s=4.0)
+RULES = BreakerRules(failure_threshold=2, open_s=8.0, open_max_s=8.0)
 
 
 def at(seconds: float) -> Instant:
@@ -84,12 +84,12 @@ class House:
         """Send every call for which there is a connection."""
         turns = list(iter(lambda: self.lineup.line.next(at(seconds)), None))
         for turn in turns:
-            permit = turn.breaker.permit(at(seconds), reached=turn.reached)
+            permit = turn.breaker.permit(at(seconds), reached=turn.reached, timeout_s=2.0)
             self.lineup.line.forget_probe(turn)
             assert isinstance(permit, Permit)
             turn.permit = permit
             for source in turn.group:
-                source.calls.sent(at(seconds), at_tick=source in turn.ticks)
+                source.calls.sent(at(seconds), at_tick=source in turn.ticks, timeout_s=2.0)
         return turns
 
     def end(self, turns: Sequence[Turn], *, answered: bool | None = True) -> None:
@@ -118,7 +118,7 @@ class House:
 
     def sent(self, name: str, seconds: float) -> None:
         """It was asked then, at its tick."""
-        self.source(name).calls.sent(at(seconds), at_tick=True)
+        self.source(name).calls.sent(at(seconds), at_tick=True, timeout_s=2.0)
 
     def wake_at(self) -> float:
         woken = self.lineup.wake_at()
@@ -133,7 +133,7 @@ def names(sources: Iterable[Source]) -> list[str]:
 def opened(breaker: Breaker, seconds: float) -> float:
     """Two failures open the breaker. Returns when it lets a probe through."""
     for _ in range(2):
-        permit = breaker.permit(at(seconds))
+        permit = breaker.permit(at(seconds), timeout_s=2.0)
         assert isinstance(permit, Permit)
         breaker.record(permit, Verdict.FAILURE, now=at(seconds), jitter=0.0, fault=DOWN)
     assert breaker.retry_at_mono is not None
@@ -273,7 +273,7 @@ def test_the_next_probe_wakes_the_poller_when_a_source_can_be_it() -> None:
     assert house.lineup.wake_at() == 4096.0, "it waits for its connection"
     (probe,) = house.begin_turns(probe_at + 4.0)
     house.lineup.line.end(probe)
-    assert house.lineup.wake_at() == probe_at + 4.0 + 4.0, "when the probe loses its place"
+    assert house.lineup.wake_at() == probe_at + 4.0 + 2.0 + 1.0, "when the probe loses its place"
 
 
 def test_the_turn_of_a_probe_that_is_withdrawn_leaves_room_for_the_next() -> None:

@@ -27,9 +27,16 @@ class House:
     """The repetitions of one backend with the sources `names`. Draws are 0.5: no wait is shorter or longer."""
 
     def __init__(
-        self, *names: str, interval_s: float = 60.0, retry_s: float = 1.0, rate_per_s: float = 0.1, draw: float = 0.5
+        self,
+        *names: str,
+        interval_s: float = 60.0,
+        timeout_s: float = 2.0,
+        retry_s: float = 1.0,
+        rate_per_s: float = 0.1,
+        draw: float = 0.5,
     ) -> None:
-        plan = backend_plan(*(source_plan(name, interval_s) for name in names), rules=BreakerRules(), retry_s=retry_s)
+        sources = [source_plan(name, interval_s, timeout_s=timeout_s) for name in names]
+        plan = backend_plan(*sources, rules=BreakerRules(), retry_s=retry_s)
         self.sources = polled(plan)
         self.repetitions = Repetitions(plan, rate_per_s=rate_per_s)
         self.draw = draw
@@ -86,8 +93,9 @@ def test_after_an_unreachable_outcome_the_wait_does_not_grow() -> None:
 
 
 def test_after_a_timeout_the_wait_is_at_least_the_timeout() -> None:
-    """The timeout is 2 s. A call that found no connection within that has cost the backend nothing."""
+    """A call that found no connection within that has cost the backend nothing."""
     assert waits(House("a.x"), 4, fault=LATE) == [2.0, 2.0, 4.0, 8.0]
+    assert waits(House("a.x", timeout_s=7.0), 4, fault=LATE) == [7.0, 7.0, 7.0, 8.0], "its own"
     assert waits(House("a.x", interval_s=2.0), 1, fault=LATE) == [None]
     assert waits(House("a.x"), 2, fault=LATE, unreachable=True) == [1.0, 1.0]
 

@@ -273,7 +273,7 @@ def at_deadline() -> Source:
     """A source whose data is too old at the very time at which its call ends."""
     source = new()
     answers(source, raw(1), DEADLINE_S - 10.0)
-    source.calls.sent(at(DEADLINE_S - 2.0), at_tick=True)
+    source.calls.sent(at(DEADLINE_S - 2.0), at_tick=True, timeout_s=2.0)
     source.calls.in_flight = True
     return source
 
@@ -299,7 +299,7 @@ def test_the_end_of_a_turn_ends_the_wait(at_deadline: Source) -> None:
     assert not source.calls.end.is_past_deadline(at(HOUR_S))
     source.check_age(at(DEADLINE_S), CLOSED, out)
     assert said(out) == [("a.x", None, True), ("source.freshness", "a.x", None)]
-    source.calls.sent(at(HOUR_S), at_tick=True)
+    source.calls.sent(at(HOUR_S), at_tick=True, timeout_s=2.0)
     late = [
         source.calls.end.wait_at_deadline(at(HOUR_S + 2.0 - AT_DEADLINE_S + step_s)) for step_s in (-0.01, 0.0, 0.01)
     ]
@@ -340,7 +340,7 @@ def test_a_source_goes_on_in_another_process_where_it_was() -> None:
     fails(source, 530.0)
     source.set_idle(True)
     source.missed_counted = 3
-    source.calls.sent(at(544.0), at_tick=True)
+    source.calls.sent(at(544.0), at_tick=True, timeout_s=2.0)
     source.calls.in_flight = True
     resumed, there = moved(source, at(545.0), idle_interval_s=MINUTE_S)
     carried = source.carried(at(545.0))
@@ -364,7 +364,7 @@ def test_a_repetition_that_ends_at_a_tick_says_what_the_tick_had_to_say() -> Non
     fails(source, 5.0)
     for has_tick in (False, True):
         source.calls.in_flight = True
-        source.calls.sent(at(8.0), at_tick=False)
+        source.calls.sent(at(8.0), at_tick=False, timeout_s=2.0)
         if has_tick:
             source.not_asked(at(10.0), CLOSED, out := Decision())
             assert out.drafts == [], "the call is about to end, and speaks then"

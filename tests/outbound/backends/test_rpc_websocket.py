@@ -145,6 +145,17 @@ async def test_tls_checks_the_certificate_and_shows_its_own(tmp_path: Path) -> N
                 await backend.call([Call("m")])
 
 
+async def test_tls_checks_the_configured_name(tmp_path: Path) -> None:
+    certificates = written_to(tmp_path)
+    async with websocket(answers, tls=certificates.server_side(named=True)) as server:
+        async with rpc_backend(server, ca_file=certificates.ca) as backend:
+            with pytest.raises(Disconnected, match=r"not valid for '127.0.0.1'"):
+                await backend.call([Call("m")])
+        async with rpc_backend(server, ca_file=certificates.ca, tls_name="nas.test") as backend:
+            assert await backend.call([Call("m")]) == [Raw(b'"well"')]
+    assert server.requests[0].headers["Host"].startswith("127.0.0.1:")
+
+
 async def test_no_message_is_logged_whatever_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("websockets").setLevel(logging.DEBUG)

@@ -186,8 +186,13 @@ class TestOverTls:
         assert "the proxy ended the connection (" in str(error)
         assert (fault.code, fault.unreachable) == (ErrorCode.RPC_DISCONNECT, True)
 
-    async def test_a_proxy_that_speaks_no_http_is_an_invalid_response(self, new_client: NewClient) -> None:
-        async with scripted(answering_then_open(b"SSH-2.0-x\r\n")) as proxy:
+    @pytest.mark.parametrize(
+        "answer",
+        [b"SSH-2.0-x\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 200, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000],
+        ids=["no HTTP", "interim answers without end", "a head without end"],
+    )
+    async def test_a_proxy_that_breaks_http_is_an_invalid_response(self, new_client: NewClient, answer: bytes) -> None:
+        async with scripted(answering_then_open(answer)) as proxy:
             error, _ = await failure(new_client("https://name.invalid/", f"http://127.0.0.1:{proxy.port}"))
         assert isinstance(error, InvalidResponse)
 

@@ -3,7 +3,7 @@
 Values that are made from the configuration and never change. Nothing here knows what came of a call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -29,9 +29,15 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     refresh_on: tuple[str, ...] = ()
 
 
+def call_timeout_s(sources: Iterable[SourcePlan]) -> float:
+    """Return within how many seconds a call for all `sources` must be answered: as long as any of them may take."""
+    return max(source.spec.timeout_s for source in sources)
+
+
 class BackendPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How one backend is polled. At most `connections` calls are under way at once.
 
+    Getting ready for a call, by reading credentials, say, may take `timeout_s`; a call may take `call_timeout_s`.
     With `batch`, sources that are due together are asked in one exchange. A failed poll is repeated after `retry_s`
     seconds, doubled with each failure in a row; 0 waits for the next tick.
     """

@@ -244,7 +244,7 @@ class BackendState:
         Otherwise the turn is over.
         """
         out = Decision()
-        permit = turn.breaker.permit(now, reached=turn.reached)
+        permit = turn.breaker.permit(now, timeout_s=turn.timeout_s, reached=turn.reached)
         self._lineup.line.forget_probe(turn)
         if isinstance(permit, Permit):
             turn.permit, turn.sent, turn.secret = permit, now, secret

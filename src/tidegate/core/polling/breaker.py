@@ -48,7 +48,7 @@ class Breaker:
         """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
         self._config = config
         self._go_on(BreakerData(name, config, now=now))
-        self._probe = ProbeOut(config.probe_deadline_s)
+        self._probe = ProbeOut()
         self._before_knock: Instant | None = None  # `retry_at`, while half-open because of a knock
         self._is_poked = False
         self._poked_at = LONG_AGO
@@ -145,10 +145,10 @@ class Breaker:
                 admits = mode is not Mode.FORCED_OPEN
         return None if admits and not self._data.is_held(now) else NoPermit(self.view().next_try_at(now))
 
-    def permit(self, now: Instant, *, reached: bool = False) -> Permit | NoPermit:
-        """Ask to make one call now. Record every `Permit`: a probe that is not recorded blocks the next for a while.
+    def permit(self, now: Instant, *, timeout_s: float, reached: bool = False) -> Permit | NoPermit:
+        """Ask to make one call now, which ends within `timeout_s`. Record every `Permit`.
 
-        `reached`: a knock has just found that a connection can be made.
+        A probe that is not recorded blocks the next for a while. `reached`: a knock has just found a connection.
         """
         refused = self.refusal(now, reached=reached)
         if refused is not None:
@@ -160,9 +160,9 @@ class Breaker:
                 half_open = self._enter(Mode.HALF_OPEN, reason, now, cause=self._data.cause)
                 self._before_knock = retry_at if reason is Reason.REACHABLE else None
                 self.was_held = self._data.held_until is not None and self._data.held_until.mono > opened.mono
-                return self._probe.begin(Permit(self._data.generation, half_open), now)
+                return self._probe.begin(Permit(self._data.generation, half_open), now, timeout_s=timeout_s)
             case Mode.HALF_OPEN:
-                return self._probe.begin(Permit(self._data.generation), now)
+                return self._probe.begin(Permit(self._data.generation), now, timeout_s=timeout_s)
             case _:
                 self._counting.heal(now)
                 return Permit(self._data.generation)

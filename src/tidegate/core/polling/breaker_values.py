@@ -54,8 +54,7 @@ class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """When a breaker opens and closes. Durations are in seconds.
 
     A breaker opens after `failure_threshold` failures in a row. With `failure_rate` (above 0, at most 1) it also opens
-    when at least that share of the calls of the last `rate_window_s` failed, once there were `rate_minimum_calls`. A
-    probe that has not ended after `probe_deadline_s` (the call's timeout plus 1 s) loses its place to the next probe.
+    when at least that share of the calls of the last `rate_window_s` failed, once there were `rate_minimum_calls`.
     """
 
     failure_threshold: int = 5
@@ -63,7 +62,6 @@ class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     open_max_s: float = 15.0
     half_open_successes: int = 1
     heal_s: float = 30.0
-    probe_deadline_s: float = 3.0
     failure_rate: float | None = None
     rate_window_s: float = 60.0
     rate_minimum_calls: int = 10

@@ -245,7 +245,7 @@ class Lineup:
         """The call of `turn` is sent now. It takes the place of repetitions."""
         for source in turn.group:
             self._repetitions.drop(source)
-            source.calls.sent(now, at_tick=source in turn.ticks)
+            source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=turn.timeout_s)
 
     def _over(self, turn: Turn) -> None:
         if turn.why is Why.REPETITION:

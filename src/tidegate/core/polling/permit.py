@@ -8,6 +8,9 @@ import msgspec
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.breaker_values import Transition
 
+GRACE_S = 1.0
+"""How long after its deadline the call of a probe may still end, in seconds, before the probe loses its place."""
+
 
 class Permit:
     """The right to make one call. Give it to `Breaker.record` once, however the call ends.
@@ -24,16 +27,15 @@ class Permit:
 
 
 class ProbeOut:
-    """The probe of one breaker that is out, if there is one. After `deadline_s` it loses its place to the next."""
+    """The probe of one breaker that is out, if there is one. Its place is lost to the next if its call does not end."""
 
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
+    def __init__(self) -> None:
         self._permit: Permit | None = None
         self._expires = LONG_AGO
 
-    def begin(self, permit: Permit, now: Instant) -> Permit:
-        """`permit` is that of the probe from now on. Return it."""
-        self._permit, self._expires = permit, now.mono + self._deadline_s
+    def begin(self, permit: Permit, now: Instant, *, timeout_s: float) -> Permit:
+        """`permit` is that of the probe from now on. Its call is cancelled after `timeout_s`. Return it."""
+        self._permit, self._expires = permit, now.mono + timeout_s + GRACE_S
         return permit
 
     def end(self) -> None:

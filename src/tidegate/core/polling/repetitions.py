@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from tidegate.backoff import Backoff
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.polling.backend_plan import BackendPlan
+from tidegate.core.polling.backend_plan import BackendPlan, call_timeout_s
 from tidegate.core.polling.source import Source
 from tidegate.errors import ErrorCode
 
@@ -31,7 +31,6 @@ class Repetitions:
 
     def __init__(self, plan: BackendPlan, *, rate_per_s: float) -> None:
         self._wait = Backoff(first_s=plan.retry_s, max_s=float("inf"), least=1 - SPREAD, most=1 + SPREAD)
-        self._timeout_s = plan.timeout_s
         self._gap_s = 1 / max(LEAST_PER_S, SHARE * rate_per_s)
         self._due: list[tuple[float, int, list[Source]]] = []  # a heap
         self._groups: dict[Source, tuple[float, list[Source]]] = {}  # in `_due`, and when
@@ -67,7 +66,7 @@ class Repetitions:
         run = 1 if unreachable else min(source.failures for source in failed)
         wait_s = self._wait.delay_s(run, jitter=draw())
         if any(source.failure is ErrorCode.RPC_TIMEOUT for source in failed) and not unreachable:
-            wait_s = max(wait_s, self._timeout_s)
+            wait_s = max(wait_s, call_timeout_s(source.plan for source in failed))
         group = [source for source in failed if wait_s < source.interval_s]
         at = now.mono + wait_s
         if at < self._free_at <= at + SPREAD * self._gap_s:

@@ -54,7 +54,7 @@ class Source:
         self.plan = plan
         self.type = plan.spec.type
         self.about = frozenset({plan.spec.type})
-        self.calls = SourceCalls(backend.timeout_s)
+        self.calls = SourceCalls()
         self.attempted = False
         """Whether its first attempt has ended, successful or not, or it was due and could not be asked."""
         self.idle = False
@@ -78,7 +78,7 @@ class Source:
         resumed._requests = carried.requests + REQUESTS_SKIPPED
         resumed.attempted = carried.attempted
         resumed.idle = carried.idle
-        resumed.calls = SourceCalls.from_carried(backend.timeout_s, carried.calls, now=now)
+        resumed.calls = SourceCalls.from_carried(carried.calls, now=now)
         resumed.missed_counted = carried.missed_counted
         return resumed
 

@@ -16,11 +16,10 @@ REFUSED_WAIT = Backoff(first_s=5.0, max_s=300.0, least=0.5, most=1.0)
 
 
 class SourceCalls:
-    """The calls of one source, each of which may take `timeout_s`."""
+    """The calls of one source."""
 
     __slots__ = (
         "_has_changed",
-        "_timeout_s",
         "end",
         "failed_alone",
         "in_flight",
@@ -34,7 +33,7 @@ class SourceCalls:
         "waits_until",
     )
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self) -> None:
         self.in_flight = False
         """Whether it waits for a connection, or is being asked."""
         self.end = CallEnd()
@@ -57,12 +56,11 @@ class SourceCalls:
         self.waits_until = LONG_AGO
         """Until when it waits because of that."""
         self._has_changed = False  # what it tells, since its call under way was sent
-        self._timeout_s = timeout_s
 
     @classmethod
-    def from_carried(cls, timeout_s: float, carried: CarriedCalls, *, now: Instant) -> Self:
+    def from_carried(cls, carried: CarriedCalls, *, now: Instant) -> Self:
         """Make one that goes on where `carried` left off, without the call that was under way then."""
-        resumed = cls(timeout_s)
+        resumed = cls()
         resumed.last_sent = resumed_time(carried.last_sent, now)
         resumed.last_off_grid = resumed_time(carried.last_off_grid, now)
         resumed.tick_refused = carried.tick_refused
@@ -91,15 +89,15 @@ class SourceCalls:
         """Whether it waits after a refused account."""
         return now.mono < self.waits_until
 
-    def sent(self, now: Instant, *, at_tick: bool) -> None:
-        """A call is sent now, because a tick was due or between two ticks."""
+    def sent(self, now: Instant, *, at_tick: bool, timeout_s: float) -> None:
+        """A call is sent now, because a tick was due or between two ticks. It is cancelled after `timeout_s`."""
         self.last_sent = now.mono
         self._has_changed = False
         self.tick_refused = False
         if not at_tick:
             self.last_off_grid = now.mono
         self.speaks_for_tick = False
-        self.end.begin(now.mono + self._timeout_s)
+        self.end.begin(now.mono + timeout_s)
 
     def note_change(self) -> None:
         """What it tells has changed just now: the answer to a call that was sent may be older than that."""

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 
 from tidegate.core.instant import Instant
+from tidegate.core.polling.backend_plan import call_timeout_s
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.source import Source
@@ -67,6 +68,11 @@ class Turn:
         self.permit: Permit | None = None
         self.secret: bytes | None = None
         self.answered: bool | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """After how many seconds its call is cancelled."""
+        return call_timeout_s(source.plan for source in self.group)
 
 
 class Knock:

@@ -26,7 +26,7 @@ Fields = Mapping[bytes, Sequence[bytes]]
 """The header fields of an answer, by their names in lower case."""
 
 
-class Grant:
+class LoginGrant:
     """What is sent with the calls of a session. `ends_at` is the monotonic time from which it must not be used.
 
     `late` are headers that are made of the token. `key` is that of the credentials of the login.
@@ -70,9 +70,9 @@ class Grant:
         if self._cookies is not None and b"set-cookie" in fields:
             self._cookies.take(url, texts(fields, "set-cookie"))
 
-    def with_header(self, header: tuple[str, Secret]) -> "Grant":
+    def with_header(self, header: tuple[str, Secret]) -> "LoginGrant":
         """Return a grant with `header` instead of the one that was sent before."""
-        return Grant(
+        return LoginGrant(
             key=self.key,
             token=self._token,
             header=header,

@@ -17,7 +17,7 @@ from tidegate.outbound.backends.logging_in import Logins
 from tidegate.outbound.backends.prepared_call import Answers, PreparedCall
 from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
-from tidegate.outbound.backends.session import Session
+from tidegate.outbound.backends.session import LoginSession
 from tidegate.outbound.backends.session_options import HttpSession
 from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected, proxy_address
 from tidegate.ports import Ask, Call
@@ -87,7 +87,7 @@ def _apart(options: HttpOptions, session: HttpSession | None) -> tuple[Mapping[s
 
 def _opened(
     session: HttpSession, client: HttpClient, late: Mapping[str, str], version: Version, connect: Connect
-) -> Session:
+) -> LoginSession:
     login = session.login
     logins = None if login is None else Logins(session, login, client, late=late, version=version, connect=connect)
-    return Session(session, client.url, logins)
+    return LoginSession(session, client.url, logins)

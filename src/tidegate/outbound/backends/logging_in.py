@@ -14,7 +14,7 @@ from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidR
 from tidegate.outbound.backends.addresses import below, joined
 from tidegate.outbound.backends.cookies import Cookies
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.grant import Grant, ends_at, header_in, texts, token_in
+from tidegate.outbound.backends.grant import LoginGrant, ends_at, header_in, texts, token_in
 from tidegate.outbound.backends.rpc_messages import SINGLE, Version, outcome, refuses, request
 from tidegate.outbound.backends.secrets import authorization
 from tidegate.outbound.backends.session_options import HttpSession, Login
@@ -60,7 +60,7 @@ class Logins:
         self._client = client
         self._ids = itertools.count(1)
 
-    async def log_in(self, credentials: Credentials, attempt: Attempt) -> Grant:
+    async def log_in(self, credentials: Credentials, attempt: Attempt) -> LoginGrant:
         """Log in, and return what that gave.
 
         Raises `LoginRefused`, or another `BackendError` that says nothing of the account. `attempt` is told about the
@@ -77,7 +77,7 @@ class Logins:
         token, expires_in = (None, None) if self._session.token is None else token_in(body, self._session.token)
         if self._session.keeps_cookies and not cookies:
             raise LoginRefused(f"expected a cookie with the answer to the login, got none, but {_shown(body)}")
-        return Grant(
+        return LoginGrant(
             key=credentials.key,
             token=token,
             header=None if self._session.header is None else header_in(used.fields, self._session.header),

@@ -11,7 +11,7 @@ from yarl import URL
 
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, LoginRefused, NoCredentials
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.grant import Grant, header_in
+from tidegate.outbound.backends.grant import LoginGrant, header_in
 from tidegate.outbound.backends.logging_in import Logins
 from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.rpc_messages import asks_for_login
@@ -39,7 +39,7 @@ class Rest(msgspec.Struct):
         self.until, self.next_s = now + self.next_s, min(self.next_s * 2, REST_MAX_S)
 
 
-class Session:
+class LoginSession:
     """Adds to each exchange with the backend at `url` what the session needs. `logins` is None without a login.
 
     All calls share one grant. Whoever needs a login while somebody else logs in gets that grant, or that error: a wrong
@@ -53,7 +53,7 @@ class Session:
         self._options = options
         self._url = url
         self._logins = logins
-        self._grant: Grant | None = None
+        self._grant: LoginGrant | None = None
         self._logging_in = asyncio.Lock()
         self._ended = 0  # how many logins have ended, but not by a cancellation
         self._failure: BackendError | None = None  # of the last one
@@ -84,7 +84,7 @@ class Session:
             await self._logins.aclose()
 
     async def _asked(
-        self, ask: Asked, calls: Sequence[Call], credentials: Credentials, attempt: Attempt, grant: Grant | None
+        self, ask: Asked, calls: Sequence[Call], credentials: Credentials, attempt: Attempt, grant: LoginGrant | None
     ) -> Answers | BackendError:
         attempt.fields = {}
         sent = credentials if grant is None else grant.added_to(credentials, self._url)
@@ -110,7 +110,7 @@ class Session:
             return True
         return asks_for_login(answer, self._options.on_code)
 
-    async def _granted(self, credentials: Credentials, attempt: Attempt) -> tuple[Grant | None, bool]:
+    async def _granted(self, credentials: Credentials, attempt: Attempt) -> tuple[LoginGrant | None, bool]:
         """Return the grant to begin with, None if there is none without a refusal; and whether it is a new one."""
         grant = self._usable(credentials)
         if grant is not None or self._logins is None:
@@ -118,12 +118,12 @@ class Session:
         return await self._logged_in(self._logins, None, credentials, attempt)
 
     async def _renewed(
-        self, old: Grant | None, refused: Sequence[Call], credentials: Credentials, attempt: Attempt
-    ) -> Grant | None:
+        self, old: LoginGrant | None, refused: Sequence[Call], credentials: Credentials, attempt: Attempt
+    ) -> LoginGrant | None:
         """Return another grant than the `old` one, for `refused` calls; None if none is to be had."""
         header = None if self._options.header is None else header_in(attempt.fields, self._options.header)
         if header is not None:
-            self._grant = Grant(key=credentials.key, header=header) if old is None else old.with_header(header)
+            self._grant = LoginGrant(key=credentials.key, header=header) if old is None else old.with_header(header)
             return self._grant
         rests = (self._unhelped.get(_name(call)) for call in refused)
         if self._logins is None or all(rest is not None and _now() < rest.until for rest in rests):
@@ -144,13 +144,13 @@ class Session:
             for each in answers
         ]
 
-    def _usable(self, credentials: Credentials) -> Grant | None:
+    def _usable(self, credentials: Credentials) -> LoginGrant | None:
         grant = self._grant
         return grant if grant is not None and grant.key == credentials.key and _now() < grant.ends_at else None
 
     async def _logged_in(
-        self, logins: Logins, refused: Grant | None, credentials: Credentials, attempt: Attempt
-    ) -> tuple[Grant, bool]:
+        self, logins: Logins, refused: LoginGrant | None, credentials: Credentials, attempt: Attempt
+    ) -> tuple[LoginGrant, bool]:
         """Return a grant other than the `refused` one, and whether this exchange has logged in for it."""
         ended = self._ended
         async with self._logging_in:

@@ -8,7 +8,7 @@ import socket
 from multidict import CIMultiDict
 
 from tidegate.errors import HttpStatus
-from tidegate.outbound.http_client.answer import FRAME_BYTES, AnswerReader
+from tidegate.outbound.http_client.answer import PIECE_BYTES, REFUSAL_BYTES, AnswerReader
 from tidegate.outbound.http_client.destinations import Destination
 from tidegate.outbound.http_client.failures import Lost, Unconnected, words
 from tidegate.outbound.http_client.options import encoded
@@ -24,7 +24,7 @@ async def tunnel(sock: socket.socket, to: Destination) -> None:
     Raises `HttpStatus` if our credentials are refused (407, 401), and `Unconnected` if it does not connect for another
     reason. `sock` stays open in any case.
     """
-    reader = AnswerReader(body_bytes=FRAME_BYTES)
+    reader = AnswerReader(body_bytes=REFUSAL_BYTES)
     try:
         await _ask(sock, _request(to), reader)
     except (OSError, Lost) as exc:
@@ -51,7 +51,7 @@ async def _ask(sock: socket.socket, request: bytes, reader: AnswerReader) -> Non
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(sock, request)
     while not reader.status:
-        data = await loop.sock_recv(sock, FRAME_BYTES)
+        data = await loop.sock_recv(sock, PIECE_BYTES)
         if not data:
             raise Lost(answer_begun=reader.begun)
         reader.feed(data)
