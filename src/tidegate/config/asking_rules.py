@@ -16,6 +16,9 @@ HTTP_KEYS = ("path", "body", "verb", "headers", "success_statuses", "format")
 _OF_FORMATS = {"match": "prometheus", "delimiter": "csv", "pattern": "text"}
 """Keys that belong to one format."""
 
+_LISTS = ("prometheus", "csv")
+"""Formats whose answers are lists."""
+
 _INSTEAD = ' (for plain HTTP set protocol = "http"; JSON-RPC takes method and params)'
 
 _UNTOUCHED = SourceConfig(backend="any")
@@ -27,6 +30,9 @@ def of_format(source: SourceConfig) -> Iterator[Mistake]:
     for key, format_ in _OF_FORMATS.items():
         if source.format != format_ and getattr(source, key) != getattr(_UNTOUCHED, key):
             yield Mistake((key,), f'no such key, unless format = "{format_}"', "one")
+    if source.format in _LISTS and source.key is None and source.select == "" and source.items in ("", ("",)):
+        expected = f'a value, because items of format = "{source.format}" are a list, which has no names'
+        yield Mistake(("key",), expected, "nothing")
     if source.format == "text":
         expected = r"a regular expression with named groups, such as (?P<name>\d+)"
         try:
