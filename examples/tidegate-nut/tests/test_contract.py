@@ -51,12 +51,14 @@ async def scripted(answers: Mapping[str, str]) -> AsyncIterator[int]:
             writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    async with server:
+    try:
         yield server.sockets[0].getsockname()[1]
-    for writer in connections.values():
-        writer.transport.abort()
-    await asyncio.gather(*filter(None, connections), return_exceptions=True)
-    await asyncio.sleep(0)
+    finally:
+        server.close()  # since Python 3.12, waiting for its end waits for what a client never closes
+        for writer in connections.values():
+            writer.transport.abort()
+        await asyncio.gather(*filter(None, connections), return_exceptions=True)
+        await asyncio.sleep(0)
 
 
 class Contract(PluginContract):

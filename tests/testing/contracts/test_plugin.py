@@ -92,13 +92,15 @@ async def served() -> AsyncIterator[int]:
             writer.write(ANSWERS.get(method, method.encode()) + b"\n")
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
+    try:
         yield server.sockets[0].getsockname()[1]
-    await asyncio.sleep(0.01)  # until a connection that was given up at once has its handler too
-    for writer in handlers.values():
-        writer.transport.abort()
-    await asyncio.gather(*filter(None, handlers), return_exceptions=True)
-    await asyncio.sleep(0)  # connections are closed in the next turn
+    finally:
+        server.close()  # since Python 3.12, waiting for its end waits for what a client never closes
+        await asyncio.sleep(0.01)  # until a connection that was given up at once has its handler too
+        for writer in handlers.values():
+            writer.transport.abort()
+        await asyncio.gather(*filter(None, handlers), return_exceptions=True)
+        await asyncio.sleep(0)  # connections are closed in the next turn
 
 
 class OfLines(PluginContract):
