@@ -15,6 +15,7 @@ from tidegate.cli import examining_backends, remedies
 from tidegate.cli.asking import Reply
 from tidegate.cli.findings import Finding, Level
 from tidegate.config import BackendConfig, from_document
+from tidegate.core.polling.backend_plan import SourcePlan
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.shaping import Shape
 from tidegate.errors import Disconnected, ErrorCode
@@ -211,6 +212,22 @@ async def test_what_several_sources_have_in_common_is_said_once() -> None:
     [bad] = await found("http://127.0.0.1:1", {}, {})
     assert bad.found == "s0, s1: RPC_DISCONNECT, 127.0.0.1:1: Connection refused"
     assert bad.remedy == "start b, or correct host and port in backends.b.url: nothing listens there"
+
+
+async def test_it_is_said_once_too_if_one_waited_for_the_attempt_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(backend: object, plan: object, source: SourcePlan) -> Reply:
+        is_first = source.spec.type == "s0"
+        fault = Fault(ErrorCode.RPC_DISCONNECT, "refused", Verdict.FAILURE, unreachable=is_first)
+        return Reply(0.1, fault=fault)
+
+    monkeypatch.setattr(examining_backends, "asked", refused)
+    [bad] = await found("http://127.0.0.1:1", {}, {})
+    assert bad.found == "s0, s1: RPC_DISCONNECT, refused"
+
+
+async def test_with_a_socket_the_socket_is_what_to_correct(tmp_path: Path) -> None:
+    [bad] = await found("http://nas.local/x", {}, socket=str(tmp_path / "nosuch"))
+    assert bad.remedy == "start b: it makes the socket; or correct the path of the socket"
 
 
 async def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:

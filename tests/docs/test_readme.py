@@ -76,6 +76,9 @@ COMMANDS: Mapping[str, Shows] = {
     ),
     "tidegate config check": Shows((r"\Atidegate\.toml: 1 backend\(s\), 1 source\(s\), no problem\n\Z",)),
     "tidegate config init": Shows((r"\Atidegate\.toml written",)),
+    "tidegate config recipes": Shows((r"^aria2 +aria2: ", r"^truenas +TrueNAS: ")),
+    "tidegate config init --for transmission transmission.toml": Shows((r"\Atransmission\.toml written",)),
+    "tidegate call nas system.status": Shows((r"^{.*}$",)),
 }
 NOT_RUN_HERE = {"make check"}
 

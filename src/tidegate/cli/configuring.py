@@ -12,6 +12,7 @@ import msgspec
 
 from tidegate.cli.environment import gateway_environment
 from tidegate.config import EXAMPLE, Config, load, schema, show
+from tidegate.config.plugin_examples import plugin_examples
 from tidegate.config.recipes import recipe, recipes
 from tidegate.errors import ConfigError, Problem, TidegateError
 from tidegate.printable import printable
@@ -23,7 +24,7 @@ class FileExists(TidegateError):
 
 def write_example(path: Path) -> int:
     """Write the example configuration to `path`. Raises `FileExists`, `OSError`."""
-    _write(path, EXAMPLE)
+    _write(path, EXAMPLE + plugin_examples())
     sys.stdout.write(f"{path} written; `tidegate serve --config {path}` uses it\n")
     return 0
 

@@ -91,15 +91,16 @@ def _grouped(sources: Sequence[SourcePlan], replies: Sequence[Reply]) -> list[tu
     Where nothing listens, it is enough to say so once.
     """
     groups: list[tuple[list[SourcePlan], Reply]] = []
-    first: dict[Fault, list[SourcePlan]] = {}
+    first: dict[tuple[str, str], list[SourcePlan]] = {}
     for source, reply in zip(sources, replies, strict=True):
         fault = reply.fault
-        if fault is not None and fault.code in _OF_ALL and fault in first:
-            first[fault].append(source)
+        same = None if fault is None or fault.code not in _OF_ALL else (fault.code, fault.message)
+        if same in first:
+            first[same].append(source)
             continue
         groups.append(([source], reply))
-        if fault is not None:
-            first[fault] = groups[-1][0]
+        if same is not None:
+            first[same] = groups[-1][0]
     return groups
 
 
@@ -136,6 +137,8 @@ async def explained(subject: Subject, reply: Reply) -> tuple[list[str], str]:
     advice, url = remedy(subject, reply), subject.backend.address
     if reply.answer is not None:
         return [f"the answer: {came(reply)}", *whereabouts(reply.answer, subject.shape)], advice
+    if subject.backend.socket is not None or subject.backend.proxy is not None:
+        return [], advice  # a look takes the direct way
     refused = certificate_error(reply)
     if refused is not None and refused.verify_code in _OTHER_NAME:
         names = await certified_names(url, subject.backend.ca_file)

@@ -55,6 +55,8 @@ def remedy(subject: Subject, reply: Reply) -> str:
     """Return what to do about the fault of `reply`."""
     fault, error = reply.fault, reply.error
     assert fault is not None, "only a fault has a remedy"
+    if subject.backend.is_plugin and fault.verdict is not Verdict.IGNORED and reply.answer is None:
+        return _of_plugin(subject, fault)
     if isinstance(error, HttpStatus):
         return _of_status(subject, error)
     if isinstance(error, ApplicationError):
@@ -75,6 +77,22 @@ def remedy(subject: Subject, reply: Reply) -> str:
     return _of_answer(subject, fault.message)
 
 
+def _of_plugin(subject: Subject, fault: Fault) -> str:
+    keys = subject.backend_key
+    match fault.code:
+        case ErrorCode.RPC_DISCONNECT:
+            return f"start it, or correct {keys}.options, which say where it is"
+        case ErrorCode.RPC_TIMEOUT:
+            return f"see why it takes so long, or raise {keys}.timeout_s"
+        case ErrorCode.RPC_AUTH:
+            return f"correct {keys}.options, or the secret that they name"
+        case ErrorCode.RPC_APPLICATION_ERROR:
+            return f"correct {subject.key('method')} or params"
+    return (
+        f'see whether {keys}.options lead to the right service; if so, tell the author of "{subject.backend.protocol}"'
+    )
+
+
 def certificate_error(reply: Reply) -> ssl.SSLCertVerificationError | None:
     """Return the error of the certificate that ended the call, if it was one."""
     root = None if reply.error is None else _root(reply.error)
@@ -88,7 +106,7 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _of_connection(subject: Subject, root: BaseException | None) -> str:
-    url = f"{subject.backend_key}.{'url' if getattr(subject.backend, 'socket', None) is None else 'socket'}"
+    url = f"{subject.backend_key}.{_place_key(subject.backend)}"
     match root:
         case ssl.SSLCertVerificationError():
             return _of_certificate(subject, root.verify_code)
@@ -112,6 +130,13 @@ def _of_connection(subject: Subject, root: BaseException | None) -> str:
     if "Connection refused" in str(root):  # all addresses of a name
         return f"start {subject.name}, or correct host and port in {url}: nothing listens there"
     return f"look into the log of {subject.name}, or correct {url}: what listens there may be something else"
+
+
+def _place_key(backend: BackendConfig) -> str:
+    """Return the key that says where the backend is. Those of others have their own, among their options."""
+    if backend.socket is not None:
+        return "socket"
+    return "url" if backend.url else "options"
 
 
 def _of_certificate(subject: Subject, code: int) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,6 +19,7 @@ from tidegate.config.model import Config
 from tidegate.config.reader import KeyPath, Mistake, expectation, shown, unknown_key
 from tidegate.core.masking import mask_text
 from tidegate.errors import ConfigError
+from tidegate.secret import Secret
 
 _PLACE = re.compile(r" - at `(?:key in )?\$(?P<place>.*)`$")
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+)\]")
@@ -105,7 +106,7 @@ class OptionsOf:
             if key in given:
                 found += self._of_value(field.type, given[key], ("options", key))
             elif field.required:
-                found.append(Mistake(("options", key), _expected(field.type, key), "nothing"))
+                found.append(Mistake(("options", key), expected_of(field.type, key), "nothing"))
         return found or list(self._of_value(self._plugin.options, dict(given), ("options",)))
 
     def complete(self, given: Mapping[str, object]) -> dict[str, object]:
@@ -143,13 +144,15 @@ class OptionsOf:
         if error.__cause__ is not None and not told:  # from a check of the plug-in's own
             return Mistake(path, f"what {self._plugin.label} takes", mask_text(message))
         is_of_another_type = not told or ", got" in message
-        if is_of_another_type and not steps and (simple := _expected(kind, str(path[-1]))) != "a value":
+        if is_of_another_type and not steps and (simple := expected_of(kind, str(path[-1]))) != "a value":
             return Mistake(path, simple, shown(value, path))
         return Mistake(path, _worded(told["what"]) if told else mask_text(message), shown(value, path))
 
 
-def _expected(kind: Any, key: str) -> str:
+def expected_of(kind: Any, key: str) -> str:
     """Return what an option of type `kind` must be, if there are simple words for it."""
+    if Secret in {kind, *get_args(kind)}:
+        return "text with the name of a secret in braces"
     try:
         words = expectation(kind, key)
     except Exception:  # noqa: BLE001 - a plug-in may use any type and constraint, and these words are for ours

@@ -75,7 +75,7 @@ def _table(section: Section, path: tuple[str, ...]) -> Iterator[str]:
     tables = {key: value for key, value in values.items() if _holds_sections(value)}
     for key, value in values.items():
         if key not in tables:
-            yield f"{bare_or_quoted(key)} = {_inline(value)}"
+            yield f"{bare_or_quoted(key)} = {inline(value)}"
     for key, value in tables.items():
         yield from _tables(value, (*path, key))
 
@@ -102,7 +102,8 @@ def _holds_sections(value: object) -> bool:
             return isinstance(value, Section)
 
 
-def _inline(value: object) -> str:
+def inline(value: object) -> str:
+    """Return `value` as TOML. Raises `TypeError` if there is no such value."""
     match value:
         case bool():
             return str(value).lower()
@@ -111,9 +112,9 @@ def _inline(value: object) -> str:
         case str():
             return quoted(value)
         case list() | tuple():
-            return f"[{', '.join(map(_inline, value))}]"
+            return f"[{', '.join(map(inline, value))}]"
         case Mapping():
-            pairs = ", ".join(f"{bare_or_quoted(key)} = {_inline(item)}" for key, item in value.items())
+            pairs = ", ".join(f"{bare_or_quoted(key)} = {inline(item)}" for key, item in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
     raise TypeError(f"TOML has no value for {value!r}")
 

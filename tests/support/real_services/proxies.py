@@ -32,14 +32,13 @@ async def nginx_said(place: Place) -> Said:
     """What the gateway must see. To ask nginx itself would be a connection more, which the gateway might see too."""
     if not nginx_pid(place).exists():
         raise FileNotFoundError("not started yet")
-    begun = len(place.held)
-    connections = {"active": 1 + begun, "reading": begun, "writing": 1, "waiting": 0}
+    waiting = len(place.held)
+    connections = {"active": 1 + waiting, "reading": 0, "writing": 1, "waiting": waiting}
     return {("nginx.connections", None): connections}
 
 
 async def nginx_gets_a_connection(place: Place) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", place.port)
-    writer.write(b"GET /nginx_status HTTP/1.1\r\n")
     place.held.append(writer)
 
 
