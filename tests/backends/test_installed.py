@@ -31,6 +31,9 @@ class Spiteful:
 
 IMPORTED = "expected a plug-in that can be imported, got {}: "
 CONTRACT = "expected a plug-in for version 1 of the contract (api = 1), got {}, which says "
+Nameless = msgspec.defstruct("Nameless", [("at", "Nowhere", None)])
+
+
 NEEDS = type("Needs", (), {"__init__": lambda self, x: None})
 
 
@@ -45,6 +48,7 @@ NEEDS = type("Needs", (), {"__init__": lambda self, x: None})
         (object(), f"{CONTRACT}no version"),
         (type("P", (), {"api": 1}), "expected a plug-in with a method open, got {}, which has none"),
         (type("P", (EchoPlugin,), {"Options": dict}), "whose Options are a msgspec.Struct, got {}, whose are <class"),
+        (type("P", (EchoPlugin,), {"Options": Nameless}), "describes it, got {}: NameError: name 'Nowhere' is not"),
         (Spiteful, "expected a plug-in as `BackendPlugin` describes it, got {}: KeyError: 'no'"),
     ],
     ids=str,

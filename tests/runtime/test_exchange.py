@@ -51,6 +51,11 @@ class Miscounting(list[Raw]):
         raise RuntimeError("no length today")
 
 
+class Ending(list[Raw]):
+    def __len__(self) -> int:
+        raise SystemExit(3)
+
+
 class Coded(BackendError):
     code = "MY_OWN_CODE"  # type: ignore[assignment]
 
@@ -78,6 +83,7 @@ RETURNED: dict[str, Any] = {
     "a generator": (Raw(b"1") for _ in range(1)),
     "an asynchronous generator": generated(),
     "a list whose length cannot be told": Miscounting([Raw(b"1")]),
+    "a list whose length ends the program": Ending([Raw(b"1")]),
     "an exception that is no BackendError": [ValueError("in the list")],
     "a cancellation in the list": [asyncio.CancelledError()],
     "an error with a code of its own": [Coded("odd")],
@@ -335,7 +341,7 @@ class Saying:
 class Unspeakable:
     @property
     def connected(self) -> bool:
-        raise RuntimeError("not today")
+        raise SystemExit(3)
 
     secret = connected
 

@@ -132,6 +132,8 @@ def _lacks(maker: Any) -> Iterator[tuple[str, str]]:
     options = getattr(maker, "Options", NoOptions)
     if not (isinstance(options, type) and issubclass(options, msgspec.Struct)):
         yield "a plug-in whose Options are a msgspec.Struct", f"whose are {options!r}"
+    else:
+        msgspec.structs.fields(options)  # raises for a type that cannot be found by its name
 
 
 @functools.cache  # what is installed does not change while a gateway runs, and it takes many files to find out

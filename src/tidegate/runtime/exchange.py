@@ -138,7 +138,7 @@ async def _answers(ask: Ask, calls: Sequence[Call], clock: Clock, *, timeout_s: 
     """Return what came back for each of `calls`; only the number is checked. Any other end raises an `Exception`."""
     try:
         async with deadline(clock, timeout_s) as limit:
-            answers: object = await ask(calls)
+            answers = _as_list(await ask(calls), len(calls))
     except BaseException as error:
         go_on_with_cancellation(error)
         if limit.expired():
@@ -148,11 +148,17 @@ async def _answers(ask: Ask, calls: Sequence[Call], clock: Clock, *, timeout_s: 
         raise WrongShape(f"expected an answer or an error, got {type(error).__name__} raised") from error
     if limit.expired():  # the backend swallowed the cancellation, and its answer comes too late
         raise _late(timeout_s)
+    return answers
+
+
+def _as_list(answers: object, count: int) -> list[object]:
+    """Return `answers` as a list of our own: counting those of others runs their code."""
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes | bytearray | memoryview):
-        raise WrongShape(f"expected a list of {len(calls)} answers, got {type(answers).__name__}")
-    if len(answers) != len(calls):
-        raise WrongShape(f"expected {len(calls)} answers, got {len(answers)}")
-    return list(answers)
+        raise WrongShape(f"expected a list of {count} answers, got {type(answers).__name__}")
+    listed = list(answers)
+    if len(listed) != count:
+        raise WrongShape(f"expected {count} answers, got {len(listed)}")
+    return listed
 
 
 def _json(answer: object, *, checks: bool) -> msgspec.Raw:
@@ -233,5 +239,6 @@ def _scrubbed(outcome: Outcome, ask: Ask) -> Outcome:
 def _attribute(ask: Ask, name: str) -> object:
     try:
         return getattr(ask, name, None)
-    except Exception:  # noqa: BLE001 - an attribute may be computed, by code that is not ours
+    except BaseException as error:  # noqa: BLE001 - an attribute may be computed, by code that is not ours
+        go_on_with_cancellation(error)
         return None

@@ -3,7 +3,7 @@
 import pytest
 from yarl import URL
 
-from tidegate.outbound.backends.cookies import Cookies
+from tidegate.outbound.backends.cookies import COOKIES, COOKIES_BYTES, Cookies
 
 HERE = URL("http://127.0.0.1:8080/api/v2/auth/login")
 
@@ -52,3 +52,18 @@ def test_a_newer_value_replaces_an_older_one_and_can_be_scrubbed() -> None:
     assert cookies.header(HERE) in {"SID=new; lang=en", "lang=en; SID=new"}
     assert {secret.reveal() for secret in cookies.values()} == {"new", "en"}
     assert "new" not in repr(cookies.values())
+
+
+def test_a_server_that_always_sets_new_cookies_does_not_fill_the_memory_and_the_field() -> None:
+    cookies = taken("SID=1; path=/")
+    for at in range(3):
+        cookies.take(HERE, [f"c{at}-{number}={'x' * 100}; Path=/" for number in range(COOKIES)])
+    sent = cookies.header(HERE) or ""
+    assert sent.split("=")[0] == "c2-0"
+    assert sent.count(";") == COOKIES - 1
+
+
+def test_cookies_are_kept_as_far_as_a_server_would_take_them_in_one_field() -> None:
+    cookies = taken(*(f"c{number}={'x' * 4000}; Path=/" for number in range(10)))
+    assert len(cookies.header(HERE) or "") < COOKIES_BYTES + 100
+    assert taken(f"SID={'x' * COOKIES_BYTES}; Path=/").header(HERE) is None

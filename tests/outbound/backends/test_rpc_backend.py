@@ -9,9 +9,9 @@ import pytest
 from msgspec import Raw
 from rpc_server import KINDS, RpcPeer, RpcServer, rpc_backend
 
-from tidegate.errors import ApplicationError, Disconnected, InvalidResponse, LoginRefused
+from tidegate.errors import ApplicationError, Disconnected, InvalidResponse, LoginRefused, NoCredentials
+from tidegate.outbound.backends import refused_login, rpc_keepalive
 from tidegate.outbound.backends import rpc_backend as rpc_backend_module
-from tidegate.outbound.backends import rpc_keepalive
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.rpc_backend import LOSSES, LOSSES_WITHIN_S, RpcBackend
 from tidegate.outbound.backends.rpc_hints import HINTS
@@ -386,9 +386,30 @@ async def test_a_refused_login_is_tried_once_for_all_who_wait_for_it(kind: str, 
     async with serving(kind, echoing, session=RpcSession(login=Call(login))) as (server, backend):
         ends = await asyncio.gather(*(one(backend) for _ in range(3)), return_exceptions=True)
         assert [type(end) for end in ends] == [LoginRefused] * 3
-        with pytest.raises(LoginRefused, match=said):
+        with pytest.raises(NoCredentials, match=said):
             await one(backend)
-        assert len(server.received) == 2
+        assert len(server.received) == 1
+
+
+async def test_a_refused_login_rests_until_there_is_another_secret(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(peer: RpcPeer) -> None:
+        while True:
+            call = await peer.message()
+            await peer.send({"id": call["id"], "result": call["params"] != ["wrong"]})
+
+    now, key = 1000.0, "wrong"
+    monkeypatch.setattr(refused_login, "_now", lambda: now)
+    async with serving(kind, script, session=LOGIN, credentials=lambda: with_key(key)) as (server, backend):
+        for logins in range(1, 4):
+            with pytest.raises(LoginRefused):
+                await one(backend)
+            now += refused_login.REST_S * 2 ** (logins - 1) - 0.1
+            with pytest.raises(NoCredentials, match=r"another secret is tried at once"):
+                await backend.prepare()
+            assert len(server.received) == logins
+            now += 0.2
+        key = "other"
+        assert await one(backend) == b"true"
 
 
 async def test_a_connection_that_ends_during_the_login_is_a_disconnect(kind: str) -> None:

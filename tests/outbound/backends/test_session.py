@@ -12,7 +12,7 @@ import pytest
 from scripted_http import Peer, Request, ScriptedServer, http_response, scripted
 
 from tidegate.errors import BackendError, Disconnected, HttpStatus, LoginRefused, NoCredentials
-from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, logging_in, session
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, logging_in, refused_login, session
 from tidegate.outbound.backends.session_options import HttpSession, Login
 from tidegate.ports import Call, HttpRequest
 from tidegate.secret_place import SecretPlace
@@ -108,6 +108,7 @@ async def test_a_wrong_password_is_tried_once_and_rests_longer_each_time(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(session, "_now", lambda: now)
+    monkeypatch.setattr(refused_login, "_now", lambda: now)
     service = Qbit("other")
     async with server(service) as at, backend(at, COOKIES, secrets=secrets) as qbit:
         ended = await asyncio.gather(*(qbit.call([Call(f"t{n}")]) for n in range(5)), return_exceptions=True)
@@ -154,6 +155,7 @@ async def test_a_call_that_stays_refused_does_not_log_in_at_each_poll(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(session, "_now", lambda: now)
+    monkeypatch.setattr(refused_login, "_now", lambda: now)
     service = Qbit()
 
     def respond(request: Request) -> bytes:
@@ -249,6 +251,7 @@ async def test_a_token_from_another_address_is_sent_as_bearer_and_renewed_before
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(session, "_now", lambda: now)
+    monkeypatch.setattr(refused_login, "_now", lambda: now)
     async with server(token_service) as idp, server(token_service) as at:
         monkeypatch.setattr(logging_in, "_now", lambda: now)
         options = oauth(idp, sends_bearer=True)

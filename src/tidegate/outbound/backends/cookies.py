@@ -13,9 +13,13 @@ from yarl import URL
 
 from tidegate.secret import Secret
 
+COOKIES, COOKIES_BYTES = 50, 16_384
+"""How many cookies are kept, and how many bytes their names and values have together: what browsers keep for a host,
+and servers take in one field."""
+
 
 class Cookies:
-    """An empty jar at first."""
+    """An empty jar at first. It keeps `COOKIES` and `COOKIES_BYTES` at most: the oldest go."""
 
     def __init__(self) -> None:
         # Without a Domain, a cookie goes back to its own host only (RFC 6265 section 5.3), as in browsers.
@@ -27,6 +31,11 @@ class Cookies:
     def take(self, url: URL, set_cookie: Iterable[str]) -> None:
         """Take the values of the ``Set-Cookie`` fields of an answer from `url`. One that is no cookie is ignored."""
         self._jar.extract_cookies(_Answer(set_cookie), _request(url))  # type: ignore[arg-type] # only `info` is used
+        kept = 0
+        for at, cookie in enumerate(reversed(list(self._jar))):
+            kept += len(cookie.name) + len(cookie.value or "")
+            if at >= COOKIES or kept > COOKIES_BYTES:
+                self._jar.clear(cookie.domain, cookie.path, cookie.name)
 
     def header(self, url: URL) -> str | None:
         """Return the ``Cookie`` field for a request to `url`; None if no cookie is for it, or all have expired."""

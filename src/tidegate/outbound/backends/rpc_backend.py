@@ -14,6 +14,7 @@ import msgspec
 from tidegate.errors import BackendError, Disconnected, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.prepared_call import PreparedCall
+from tidegate.outbound.backends.refused_login import RefusedLogin
 from tidegate.outbound.backends.rpc_dialer import Dialer, filled
 from tidegate.outbound.backends.rpc_hints import KeptHints
 from tidegate.outbound.backends.rpc_link import Answers, Link, Unheard
@@ -61,14 +62,17 @@ class RpcBackend:
         self._dialing = asyncio.Lock()
         self._dialed = 0  # how many times dialing has ended, but not by a cancellation
         self._failure: Exception | None = None  # of the last time
+        self._refused = RefusedLogin()
         self._in_flight: set[asyncio.Timeout] = set()
         self._losses: deque[float] = deque(maxlen=LOSSES)  # when hints told of one
         self._late: asyncio.TimerHandle | None = None  # tells of a loss that came too soon after others
         self._closed = False
 
     async def prepare(self) -> Ask:
-        """See `tidegate.ports.Prepares`: reads the secrets."""
-        return PreparedCall(self._ask, await self._credentials())
+        """See `tidegate.ports.Prepares`: reads the secrets. Raises `NoCredentials` while a refused login rests."""
+        credentials = await self._credentials()
+        self._refused.check(credentials.key)
+        return PreparedCall(self._ask, credentials)
 
     async def call(self, calls: Sequence[Call]) -> Sequence[msgspec.Raw | BackendError]:
         """See `tidegate.ports.Backend.call`."""
@@ -170,7 +174,10 @@ class RpcBackend:
         except Exception as error:
             self._failure = error
             self._dialed += 1
+            if isinstance(error, LoginRefused):
+                self._refused.begin(error, credentials.key)
             raise
+        self._refused.end()
         if self._failure is not None:  # its sources may have been asked in vain meanwhile, and changes were not told
             self._hints.add(None)
         self._failure = None

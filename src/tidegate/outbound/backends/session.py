@@ -1,4 +1,4 @@
-"""The session with one backend over HTTP: when a login is needed, who makes it, and how long a refused one rests.
+"""The session with one backend over HTTP: when a login is needed, and who makes it.
 
 Knows nothing of requests: `Logins` makes a login, and the backend's protocol makes the calls.
 """
@@ -9,34 +9,18 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from yarl import URL
 
-from tidegate.errors import ApplicationError, BackendError, HttpStatus, LoginRefused, NoCredentials
+from tidegate.errors import ApplicationError, BackendError, HttpStatus, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.grant import LoginGrant, header_in
 from tidegate.outbound.backends.logging_in import Logins
 from tidegate.outbound.backends.prepared_call import Answers
+from tidegate.outbound.backends.refused_login import RefusedLogin, Rest
 from tidegate.outbound.backends.rpc_messages import asks_for_login
 from tidegate.outbound.backends.session_options import HttpSession
 from tidegate.outbound.http_client import Attempt
 from tidegate.ports import Call
 
-REST_S = 60.0
-REST_MAX_S = 900.0
-"""How long a refused login is not repeated, in seconds; doubled with each refusal in a row, up to the maximum.
-
-Services lock an account, or an address, after about five failures within ten minutes.
-"""
-
 Asked = Callable[[Sequence[Call], Credentials, Attempt], Awaitable[Answers]]
-
-
-class Rest(msgspec.Struct):
-    """For how long something is not tried again."""
-
-    until: float = 0.0
-    next_s: float = REST_S
-
-    def begin(self, now: float) -> None:
-        self.until, self.next_s = now + self.next_s, min(self.next_s * 2, REST_MAX_S)
 
 
 class LoginSession:
@@ -57,14 +41,12 @@ class LoginSession:
         self._logging_in = asyncio.Lock()
         self._ended = 0  # how many logins have ended, but not by a cancellation
         self._failure: BackendError | None = None  # of the last one
-        self._refused_key: bytes | None = None
-        self._refused = Rest()
+        self._refused = RefusedLogin()
         self._unhelped: dict[object, Rest] = {}  # calls that were refused right after a login
 
     def check(self, credentials: Credentials) -> None:
         """Raise `NoCredentials` while a login with these `credentials` must not be repeated."""
-        if credentials.key == self._refused_key and _now() < self._refused.until:
-            raise NoCredentials(f"{self._failure}; another secret is tried at once, this one again later")
+        self._refused.check(credentials.key)
 
     async def exchange(self, ask: Asked, calls: Sequence[Call], credentials: Credentials, attempt: Attempt) -> Answers:
         """Make `calls` with `ask`, after a login if one is needed. Raises what `ask` and the login raise."""
@@ -126,7 +108,7 @@ class LoginSession:
             self._grant = LoginGrant(key=credentials.key, header=header) if old is None else old.with_header(header)
             return self._grant
         rests = (self._unhelped.get(_name(call)) for call in refused)
-        if self._logins is None or all(rest is not None and _now() < rest.until for rest in rests):
+        if self._logins is None or all(rest is not None and not rest.is_over for rest in rests):
             return None
         grant, _ = await self._logged_in(self._logins, old, credentials, attempt)
         return grant
@@ -135,8 +117,8 @@ class LoginSession:
         """Return `answers`, of which some are still refused, as what that means."""
         for call in refused:
             rest = self._unhelped.setdefault(_name(call), Rest())
-            if _now() >= rest.until:
-                rest.begin(_now())
+            if rest.is_over:
+                rest.begin()
         if isinstance(answers, BackendError):
             raise _after_login(answers)
         return [
@@ -166,7 +148,8 @@ class LoginSession:
                 self._failed(error, credentials)
                 raise
             self._ended += 1
-            self._failure, self._refused_key, self._refused = None, None, Rest()
+            self._failure = None
+            self._refused.end()
             return grant, True
 
     def _failed(self, error: BackendError, credentials: Credentials) -> None:
@@ -174,9 +157,7 @@ class LoginSession:
         self._ended += 1
         self._failure = error
         if isinstance(error, LoginRefused):
-            if self._refused_key != credentials.key:
-                self._refused_key, self._refused = credentials.key, Rest()
-            self._refused.begin(_now())
+            self._refused.begin(error, credentials.key)
 
 
 def _raised(answers: Answers | BackendError) -> Answers:
