@@ -80,6 +80,11 @@ def test_headers_and_given_texts_are_masked_too() -> None:
     assert credentials.scrubbed(f"got {basic} and from-a-cookie") == "got *** and ***"
 
 
+def test_a_secret_that_was_read_in_another_charset_is_scrubbed() -> None:
+    mistaken = "pässwörd-ünd-mehr".encode().decode("latin-1")
+    assert filling(key="pässwörd-ünd-mehr").scrubbed(f"no {mistaken}!") == "no ***!"
+
+
 def test_a_very_short_secret_is_masked_where_it_stands_alone() -> None:
     assert filling(pin="12").scrubbed("pin 12 is not 1234") == "pin *** is not 1234"
 

@@ -1,6 +1,7 @@
 """What a plug-in does wrong is contained, told with its name, and harms no other backend."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -269,6 +270,35 @@ async def test_it_hints_where_the_plug_in_does_and_tells_what_is_wrong_with_that
     await anext(given_up)
     await given_up.aclose()
     assert len(ended) == 2
+
+
+async def test_hints_that_swallow_every_cancellation_are_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(Echo):
+        async def hints(self) -> AsyncIterator[str | None]:
+            yield None
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600.0)
+
+    class Plugin(EchoPlugin):
+        def open(self, options: Any, context: BackendContext) -> Backend:
+            return Hanging(options, context)
+
+    async def follow() -> None:
+        async for _ in made(Plugin, monkeypatch).hints():
+            begun.set()
+
+    monkeypatch.setattr(driven, "GRACE_S", 0.01)
+    begun = asyncio.Event()
+    with capture_logs() as lines:
+        following = asyncio.create_task(follow())
+        await begun.wait()
+        await asyncio.sleep(0)
+        following.cancel()
+        done, _ = await asyncio.wait([following], timeout=10.0)
+    assert following in done
+    assert following.cancelled()
+    assert "a plug-in went on after it was cancelled, and was left behind" in [line["event"] for line in lines]
 
 
 async def test_a_close_that_never_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,7 @@ def _shapes(text: str) -> Iterator[str]:
     yield from (text, html.escape(text), quote(text), _in_url(text), quote_plus(text), quote(text, safe=_IN_PATHS))
     yield from (_in_json(text).decode(), json.dumps(text)[1:-1], json.dumps(text).replace("/", r"\/")[1:-1])
     yield from (repr(text)[1:-1], repr(text.encode())[2:-1], ascii_only)
+    yield text.encode(errors="surrogatepass").decode("latin-1")  # as who takes one charset for the other shows it
 
 
 def _without(text: str, forms: Sequence[str], beginning: str) -> str:

@@ -118,15 +118,20 @@ class PluginBackend:
         hints: Any = None
         try:
             hints = backend.hints()
-            async for hint in hints:
+            while True:
+                try:
+                    hint = await self._driven(_next, hints)
+                except _Ended:
+                    return
                 yield hint
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises
             self._fail("the hints of a plug-in failed", "failed to give hints", error)
         finally:
-            if (close := getattr(hints, "aclose", None)) is not None:
-                await close()
+            was_left_behind = getattr(hints, "ag_running", False)  # then it cannot be closed
+            if (close := getattr(hints, "aclose", None)) is not None and not was_left_behind:
+                await self._driven(_closed, close)
 
     async def _read_secrets(self) -> None:
         if self._options.secrets:
@@ -159,7 +164,7 @@ class PluginBackend:
         except BackendError as error:
             error.args = (self._credentials.scrubbed(str(error)),)
             raise
-        except (asyncio.CancelledError, KeyboardInterrupt):
+        except (asyncio.CancelledError, KeyboardInterrupt, _Ended):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises
             self._fail("a plug-in failed", "failed", error)
@@ -245,6 +250,22 @@ class Mistakes:
 
     def blocked(self, took_s: float) -> None:
         self.tell("a plug-in blocked the whole gateway", seconds=round(took_s, 3))
+
+
+class _Ended(Exception):
+    """The hints of a plug-in have ended."""
+
+
+async def _next(hints: Any) -> Any:
+    """Return the next hint, in a coroutine of our own, which can be left behind. Raises `_Ended` after the last."""
+    try:
+        return await anext(hints)
+    except StopAsyncIteration:
+        raise _Ended from None
+
+
+async def _closed(close: Callable[[], Awaitable[object]]) -> None:
+    await close()
 
 
 def _name(act: object) -> str:
