@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.rpc_backend import RpcBackend
+from tidegate.outbound.backends.persistent.backend import RpcBackend
+from tidegate.outbound.backends.persistent.options import RpcOptions, RpcSession
 from tidegate.outbound.backends.rpc_messages import Version
-from tidegate.outbound.backends.rpc_options import RpcOptions, RpcSession
 from tidegate.outbound.http_client import HttpOptions
 
 

@@ -49,7 +49,7 @@ from tidegate.outbound.auth.opening import (
 )
 from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
-from tidegate.outbound.backends.plugged import PluginOptions
+from tidegate.outbound.backends.plugins.backend import PluginOptions
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,

@@ -8,7 +8,7 @@ from tidegate.config import BackendConfig, SourceConfig
 from tidegate.config.backends import TOKEN, SessionConfig
 from tidegate.core.envelope import raw
 from tidegate.core.templates import names
-from tidegate.outbound.backends.session_options import HttpSession, Login
+from tidegate.outbound.backends.sessions.options import HttpSession, Login
 from tidegate.ports import Call, HttpRequest
 
 

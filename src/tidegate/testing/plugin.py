@@ -9,7 +9,7 @@ import structlog
 
 from tidegate.backends import BackendContext, BackendPlugin, Secret, installed
 from tidegate.backends.options import converted
-from tidegate.outbound.backends.plugged import PluginOptions
+from tidegate.outbound.backends.plugins.backend import PluginOptions
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.http_client import tls_context
 from tidegate.ports import Backend, Clock

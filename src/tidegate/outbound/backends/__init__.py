@@ -2,8 +2,8 @@
 
 from tidegate.outbound.backends.http_json import HttpJsonBackend
 from tidegate.outbound.backends.jsonrpc import JsonRpcBackend
-from tidegate.outbound.backends.rpc_backend import RpcBackend
-from tidegate.outbound.backends.rpc_options import RpcOptions, RpcSession
+from tidegate.outbound.backends.persistent.backend import RpcBackend
+from tidegate.outbound.backends.persistent.options import RpcOptions, RpcSession
 from tidegate.outbound.http_client import HttpOptions
 
 __all__ = ["HttpJsonBackend", "HttpOptions", "JsonRpcBackend", "RpcBackend", "RpcOptions", "RpcSession"]

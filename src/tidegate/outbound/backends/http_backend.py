@@ -12,13 +12,13 @@ import msgspec
 
 from tidegate.core.templates import names
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.grant import TOKEN
-from tidegate.outbound.backends.logging_in import Logins
 from tidegate.outbound.backends.prepared_call import Answers, PreparedCall
 from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
-from tidegate.outbound.backends.session import LoginSession
-from tidegate.outbound.backends.session_options import HttpSession
+from tidegate.outbound.backends.sessions.grant import TOKEN
+from tidegate.outbound.backends.sessions.logging_in import Logins
+from tidegate.outbound.backends.sessions.options import HttpSession
+from tidegate.outbound.backends.sessions.session import LoginSession
 from tidegate.outbound.http_client import Attempt, Connect, HttpClient, HttpOptions, address, connected, proxy_address
 from tidegate.ports import Ask, Call
 

@@ -15,7 +15,7 @@ from tidegate.outbound.backends.formats import Written
 from tidegate.outbound.backends.http_backend import HttpBackend
 from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.reading import read_leniently
-from tidegate.outbound.backends.session_options import HttpSession
+from tidegate.outbound.backends.sessions.options import HttpSession
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import AsJson, Call, HttpRequest
 

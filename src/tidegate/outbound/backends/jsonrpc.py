@@ -27,7 +27,7 @@ from tidegate.outbound.backends.rpc_messages import (
     outcome,
     request,
 )
-from tidegate.outbound.backends.session_options import HttpSession
+from tidegate.outbound.backends.sessions.options import HttpSession
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpOptions, connected
 from tidegate.ports import Call
 

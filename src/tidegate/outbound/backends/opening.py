@@ -9,10 +9,10 @@ import msgspec
 from tidegate.backends import installed
 from tidegate.errors import ConfigError
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, RpcBackend, RpcOptions
-from tidegate.outbound.backends.plugged import PluginBackend, PluginOptions
+from tidegate.outbound.backends.plugins.backend import PluginBackend, PluginOptions
 from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, places
-from tidegate.outbound.backends.session_options import HttpSession
+from tidegate.outbound.backends.sessions.options import HttpSession
 from tidegate.outbound.http_client import tls_context
 from tidegate.ports import Backend, Clock
 from tidegate.runtime.exchange import close

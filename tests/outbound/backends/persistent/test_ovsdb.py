@@ -13,8 +13,8 @@ from ovsdb import Ovsdb, needs_ovsdb
 from rpc_server import RpcServer, rpc_backend
 
 from tidegate.errors import Disconnected
-from tidegate.outbound.backends.rpc_backend import RpcBackend
-from tidegate.outbound.backends.rpc_options import RpcSession
+from tidegate.outbound.backends.persistent.backend import RpcBackend
+from tidegate.outbound.backends.persistent.options import RpcSession
 from tidegate.ports import Call
 
 pytestmark = [pytest.mark.real, needs_ovsdb]

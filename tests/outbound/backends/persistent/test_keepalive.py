@@ -6,7 +6,7 @@ import socket
 import pytest
 from house import virtual
 
-from tidegate.outbound.backends.rpc_keepalive import ALIVE_S, Pings, keep_alive
+from tidegate.outbound.backends.persistent.keepalive import ALIVE_S, Pings, keep_alive
 
 
 class Line:

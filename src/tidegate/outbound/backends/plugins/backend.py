@@ -22,7 +22,7 @@ from tidegate.backends.options import SecretOption, converted
 from tidegate.core.masking import Masked, mask_options
 from tidegate.errors import BackendError, ConfigError, InvalidResponse
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.driven import Driven
+from tidegate.outbound.backends.plugins.driven import Driven
 from tidegate.outbound.backends.secrets import SecretReader
 from tidegate.ports import Ask, Backend, Call, Clock
 from tidegate.secret import Secret

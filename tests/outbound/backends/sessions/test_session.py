@@ -12,8 +12,9 @@ import pytest
 from scripted_http import Peer, Request, ScriptedServer, http_response, scripted
 
 from tidegate.errors import BackendError, Disconnected, HttpStatus, LoginRefused, NoCredentials
-from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, logging_in, refused_login, session
-from tidegate.outbound.backends.session_options import HttpSession, Login
+from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, refused_login
+from tidegate.outbound.backends.sessions import logging_in, session
+from tidegate.outbound.backends.sessions.options import HttpSession, Login
 from tidegate.ports import Call, HttpRequest
 from tidegate.secret_place import SecretPlace
 

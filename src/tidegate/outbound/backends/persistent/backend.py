@@ -13,13 +13,13 @@ import msgspec
 
 from tidegate.errors import BackendError, Disconnected, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.persistent.dialer import Dialer, filled
+from tidegate.outbound.backends.persistent.hints import KeptHints
+from tidegate.outbound.backends.persistent.link import Answers, Link, Unheard
+from tidegate.outbound.backends.persistent.options import RpcOptions
 from tidegate.outbound.backends.prepared_call import PreparedCall
 from tidegate.outbound.backends.refused_login import RefusedLogin
-from tidegate.outbound.backends.rpc_dialer import Dialer, filled
-from tidegate.outbound.backends.rpc_hints import KeptHints
-from tidegate.outbound.backends.rpc_link import Answers, Link, Unheard
 from tidegate.outbound.backends.rpc_messages import asks_for_login
-from tidegate.outbound.backends.rpc_options import RpcOptions
 from tidegate.outbound.http_client import Attempt, Connect, connected, mapped
 from tidegate.ports import Ask, Call
 

@@ -9,8 +9,8 @@ from yarl import URL
 from tidegate.core.payload import decode
 from tidegate.core.shaping import select
 from tidegate.errors import BackendError, LoginRefused
-from tidegate.outbound.backends.cookies import Cookies
 from tidegate.outbound.backends.credentials import Credentials
+from tidegate.outbound.backends.sessions.cookies import Cookies
 from tidegate.printable import steers
 from tidegate.secret import Secret
 from tidegate.token_file import TOKEN_BYTES

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.errors import InvalidResponse
-from tidegate.outbound.backends.rpc_framing import JsonStream
+from tidegate.outbound.backends.persistent.framing import JsonStream
 
 MESSAGES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet=st.sampled_from('"\\{}[]ab\u00e4\u2028')),

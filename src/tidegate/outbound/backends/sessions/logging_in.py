@@ -12,12 +12,12 @@ from yarl import URL
 from tidegate.core.payload import decode
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, InvalidResponse, LoginRefused
 from tidegate.outbound.backends.addresses import below, joined
-from tidegate.outbound.backends.cookies import Cookies
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.grant import LoginGrant, ends_at, header_in, texts, token_in
 from tidegate.outbound.backends.rpc_messages import SINGLE, Version, outcome, refuses, request
 from tidegate.outbound.backends.secrets import authorization
-from tidegate.outbound.backends.session_options import HttpSession, Login
+from tidegate.outbound.backends.sessions.cookies import Cookies
+from tidegate.outbound.backends.sessions.grant import LoginGrant, ends_at, header_in, texts, token_in
+from tidegate.outbound.backends.sessions.options import HttpSession, Login
 from tidegate.outbound.http_client import Attempt, Connect, HttpAnswer, HttpClient, HttpOptions
 from tidegate.ports import HttpRequest
 

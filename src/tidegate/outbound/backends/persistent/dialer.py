@@ -11,12 +11,12 @@ import msgspec
 
 from tidegate.errors import BackendError, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.rpc_dialogue import Dialogue
-from tidegate.outbound.backends.rpc_framing import JsonStream, RpcFraming
-from tidegate.outbound.backends.rpc_link import Link, Unheard
+from tidegate.outbound.backends.persistent.dialogue import Dialogue
+from tidegate.outbound.backends.persistent.framing import JsonStream, RpcFraming
+from tidegate.outbound.backends.persistent.link import Link, Unheard
+from tidegate.outbound.backends.persistent.options import RpcOptions, as_http
+from tidegate.outbound.backends.persistent.websocket import RpcWebSocket
 from tidegate.outbound.backends.rpc_messages import refuses
-from tidegate.outbound.backends.rpc_options import RpcOptions, as_http
-from tidegate.outbound.backends.rpc_websocket import RpcWebSocket
 from tidegate.outbound.backends.secrets import without_credentials
 from tidegate.outbound.http_client import (
     KNOCKED_S,

@@ -11,9 +11,9 @@ import msgspec
 
 from tidegate.core.payload import HalfSurrogatePair, mend_surrogates
 from tidegate.errors import BackendError, Disconnected
-from tidegate.outbound.backends.rpc_dialogue import Dialogue
-from tidegate.outbound.backends.rpc_framing import Goodbye, RpcFraming
-from tidegate.outbound.backends.rpc_keepalive import ALIVE_S, Pings, keep_alive
+from tidegate.outbound.backends.persistent.dialogue import Dialogue
+from tidegate.outbound.backends.persistent.framing import Goodbye, RpcFraming
+from tidegate.outbound.backends.persistent.keepalive import ALIVE_S, Pings, keep_alive
 from tidegate.outbound.backends.rpc_messages import RpcResponse, outcome
 from tidegate.outbound.http_client import Lost
 from tidegate.ports import Call

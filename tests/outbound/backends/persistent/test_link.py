@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 
-from tidegate.outbound.backends.rpc_dialogue import Dialogue
-from tidegate.outbound.backends.rpc_framing import JsonStream
-from tidegate.outbound.backends.rpc_link import Link
+from tidegate.outbound.backends.persistent.dialogue import Dialogue
+from tidegate.outbound.backends.persistent.framing import JsonStream
+from tidegate.outbound.backends.persistent.link import Link
 
 NOTIFICATION = b'{"method":"n"}'
 

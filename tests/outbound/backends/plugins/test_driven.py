@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tidegate.outbound.backends import driven
-from tidegate.outbound.backends.driven import Driven
+from tidegate.outbound.backends.plugins import driven
+from tidegate.outbound.backends.plugins.driven import Driven
 
 
 class Told:

@@ -13,7 +13,7 @@ from websockets.http11 import Response
 
 from tidegate.errors import Disconnected, HttpStatus, InvalidResponse
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.rpc_options import RpcSession
+from tidegate.outbound.backends.persistent.options import RpcSession
 from tidegate.ports import Call
 from tidegate.secret import Secret
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from tidegate.outbound.backends.rpc_hints import HINTS, KeptHints
+from tidegate.outbound.backends.persistent.hints import HINTS, KeptHints
 
 
 async def test_each_name_is_told_once_in_the_order_of_its_first_mention() -> None:

@@ -10,12 +10,13 @@ from msgspec import Raw
 from rpc_server import KINDS, RpcPeer, RpcServer, rpc_backend
 
 from tidegate.errors import ApplicationError, Disconnected, InvalidResponse, LoginRefused, NoCredentials
-from tidegate.outbound.backends import refused_login, rpc_keepalive
-from tidegate.outbound.backends import rpc_backend as rpc_backend_module
+from tidegate.outbound.backends import refused_login
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.rpc_backend import LOSSES, LOSSES_WITHIN_S, RpcBackend
-from tidegate.outbound.backends.rpc_hints import HINTS
-from tidegate.outbound.backends.rpc_options import RpcSession
+from tidegate.outbound.backends.persistent import backend as backend_module
+from tidegate.outbound.backends.persistent import keepalive
+from tidegate.outbound.backends.persistent.backend import LOSSES, LOSSES_WITHIN_S, RpcBackend
+from tidegate.outbound.backends.persistent.hints import HINTS
+from tidegate.outbound.backends.persistent.options import RpcSession
 from tidegate.ports import Call
 from tidegate.secret import Secret
 from tidegate.testing.contracts.expectations import until
@@ -267,7 +268,7 @@ async def test_a_server_that_closes_after_each_answer_is_not_called_for_that_aga
 async def test_a_loss_too_many_is_told_later_of_a_server_that_tells_of_changes(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc_backend_module, "LOSSES_WITHIN_S", 1.0)
+    monkeypatch.setattr(backend_module, "LOSSES_WITHIN_S", 1.0)
 
     async def script(peer: RpcPeer) -> None:
         await peer.send({"method": "changed"})
@@ -303,7 +304,7 @@ async def test_a_server_that_is_back_after_it_was_away_is_a_hint(kind: str) -> N
 
 async def test_a_ping_that_is_not_answered_is_a_lost_connection(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that was stopped: its machine goes on to confirm whatever is sent."""
-    monkeypatch.setattr(rpc_keepalive, "ALIVE_S", 0.05)
+    monkeypatch.setattr(keepalive, "ALIVE_S", 0.05)
     quiet = asyncio.Event()
 
     async def script(peer: RpcPeer) -> None:

@@ -11,12 +11,12 @@ from yarl import URL
 
 from tidegate.errors import ApplicationError, BackendError, HttpStatus, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.grant import LoginGrant, header_in
-from tidegate.outbound.backends.logging_in import Logins
 from tidegate.outbound.backends.prepared_call import Answers
 from tidegate.outbound.backends.refused_login import RefusedLogin, Rest
 from tidegate.outbound.backends.rpc_messages import asks_for_login
-from tidegate.outbound.backends.session_options import HttpSession
+from tidegate.outbound.backends.sessions.grant import LoginGrant, header_in
+from tidegate.outbound.backends.sessions.logging_in import Logins
+from tidegate.outbound.backends.sessions.options import HttpSession
 from tidegate.outbound.http_client import Attempt
 from tidegate.ports import Call
 

@@ -12,8 +12,8 @@ from truenas import LOGINS_PER_MINUTE, TrueNas
 
 from tidegate.errors import ApplicationError, Disconnected, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
-from tidegate.outbound.backends.rpc_backend import RpcBackend
-from tidegate.outbound.backends.rpc_options import RpcSession
+from tidegate.outbound.backends.persistent.backend import RpcBackend
+from tidegate.outbound.backends.persistent.options import RpcSession
 from tidegate.ports import Call
 from tidegate.secret import Secret
 

@@ -3,7 +3,7 @@
 import pytest
 from yarl import URL
 
-from tidegate.outbound.backends.cookies import COOKIES, COOKIES_BYTES, Cookies
+from tidegate.outbound.backends.sessions.cookies import COOKIES, COOKIES_BYTES, Cookies
 
 HERE = URL("http://127.0.0.1:8080/api/v2/auth/login")
 

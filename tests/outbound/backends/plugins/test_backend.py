@@ -17,9 +17,10 @@ from tidegate.backends import BackendContext
 from tidegate.core.polling.breaker_values import BreakerRules
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.errors import ConfigError, Disconnected, InvalidResponse, NoCredentials, Problem
-from tidegate.outbound.backends import driven, opening
+from tidegate.outbound.backends import opening
 from tidegate.outbound.backends.opening import BackendEndpoint
-from tidegate.outbound.backends.plugged import PluginOptions
+from tidegate.outbound.backends.plugins import driven
+from tidegate.outbound.backends.plugins.backend import PluginOptions
 from tidegate.outbound.clock import SystemClock
 from tidegate.ports import Backend
 from tidegate.runtime import exchange

@@ -12,7 +12,7 @@ from websockets.uri import parse_uri
 from yarl import URL
 
 from tidegate.errors import BackendError, HttpStatus, InvalidResponse
-from tidegate.outbound.backends.rpc_framing import Goodbye
+from tidegate.outbound.backends.persistent.framing import Goodbye
 from tidegate.outbound.http_client import status_error
 from tidegate.printable import printable
 
