@@ -13,7 +13,7 @@ from tidegate.testing.contracts import BackendContract
 
 PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
 
-CANNOT_SHOW = 13
+CANNOT_SHOW = 14
 """So many promises the page's thermometer has no method to show: it neither fails, hangs, prepares nor knocks."""
 
 ASYNCIO = "pytestmark = pytest.mark.asyncio"
