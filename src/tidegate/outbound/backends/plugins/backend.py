@@ -120,8 +120,8 @@ class PluginBackend:
             hints = backend.hints()
             while True:
                 try:
-                    hint = await self._driven(_next, hints)
-                except _Ended:
+                    hint = await self._run(_next, hints)
+                except StopAsyncIteration:
                     return
                 yield hint
         except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
@@ -155,19 +155,23 @@ class PluginBackend:
     async def _driven(self, act: Callable[..., Any], *arguments: object) -> Any:
         """Await what `act` of the plug-in returns. What it raises by mistake is logged, and raised as our own error."""
         try:
-            work = act(*arguments)
-            if not inspect.isawaitable(work):
-                raise TypeError(f"expected {_name(act)} to be async, got {type(work).__name__} at once")
-            if not isinstance(work, Coroutine):
-                return await work
-            return await Driven(work, dropped=self._mistakes.dropped, blocked=self._mistakes.blocked)
+            return await self._run(act, *arguments)
         except BackendError as error:
             error.args = (self._credentials.scrubbed(str(error)),)
             raise
-        except (asyncio.CancelledError, KeyboardInterrupt, _Ended):
+        except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a plug-in raises
             self._fail("a plug-in failed", "failed", error)
+
+    async def _run(self, act: Callable[..., Any], *arguments: object) -> Any:
+        """Await what `act` of the plug-in returns, step by step. Raises whatever it raises."""
+        work = act(*arguments)
+        if not inspect.isawaitable(work):
+            raise TypeError(f"expected {_name(act)} to be async, got {type(work).__name__} at once")
+        if not isinstance(work, Coroutine):
+            return await work
+        return await Driven(work, dropped=self._mistakes.dropped, blocked=self._mistakes.blocked)
 
     def _opened(self) -> Backend:
         """Open the backend. Raises `ConfigError` as the plug-in does, and `InvalidResponse` for all else."""
@@ -252,16 +256,9 @@ class Mistakes:
         self.tell("a plug-in blocked the whole gateway", seconds=round(took_s, 3))
 
 
-class _Ended(Exception):
-    """The hints of a plug-in have ended."""
-
-
 async def _next(hints: Any) -> Any:
-    """Return the next hint, in a coroutine of our own, which can be left behind. Raises `_Ended` after the last."""
-    try:
-        return await anext(hints)
-    except StopAsyncIteration:
-        raise _Ended from None
+    """Return the next hint, in a coroutine of our own, which can be left behind. Raises `StopAsyncIteration`."""
+    return await anext(hints)
 
 
 async def _closed(close: Callable[[], Awaitable[object]]) -> None:
