@@ -11,9 +11,7 @@ from tidegate.backends.installed import BUILT_IN
 from tidegate.config import formats
 from tidegate.config.section import Section
 from tidegate.core.masking import mask_headers, mask_options, mask_strings, mask_url
-
-TOKEN = "token"  # noqa: S105 - a name
-"""The name of what a login gives, in braces."""
+from tidegate.core.templates import TOKEN
 
 
 class BreakerConfig(Section, frozen=True, kw_only=True):

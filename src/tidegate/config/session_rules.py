@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from tidegate.config.backends import TOKEN, BackendConfig, SessionConfig
+from tidegate.config.backends import BackendConfig, SessionConfig
 from tidegate.config.connection_rules import is_persistent
 from tidegate.config.reader import Mistake
-from tidegate.core.templates import names
+from tidegate.core.templates import TOKEN, names
 
 _EMPTY = SessionConfig()
 

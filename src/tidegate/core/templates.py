@@ -10,6 +10,9 @@ from typing import Any
 
 from tidegate.secret import MASK
 
+TOKEN = "token"  # noqa: S105 - a name
+"""The name of what a login gives, in braces."""
+
 SECRET_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 """The name of a secret."""
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import msgspec
 
 from tidegate.config import BackendConfig, SourceConfig
-from tidegate.config.backends import TOKEN, SessionConfig
+from tidegate.config.backends import SessionConfig
 from tidegate.core.envelope import raw
-from tidegate.core.templates import names
+from tidegate.core.templates import TOKEN, names
 from tidegate.outbound.backends.sessions.options import HttpSession, Login
 from tidegate.ports import Call, HttpRequest
 

@@ -10,12 +10,11 @@ from functools import partial
 
 import msgspec
 
-from tidegate.core.templates import names
+from tidegate.core.templates import TOKEN, names
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.prepared_call import Answers, PreparedCall
 from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, without_credentials
-from tidegate.outbound.backends.sessions.grant import TOKEN
 from tidegate.outbound.backends.sessions.logging_in import Logins
 from tidegate.outbound.backends.sessions.options import HttpSession
 from tidegate.outbound.backends.sessions.session import LoginSession

@@ -8,15 +8,13 @@ from yarl import URL
 
 from tidegate.core.payload import decode
 from tidegate.core.shaping import select
+from tidegate.core.templates import TOKEN
 from tidegate.errors import BackendError, LoginRefused
 from tidegate.outbound.backends.credentials import Credentials
 from tidegate.outbound.backends.sessions.cookies import Cookies
 from tidegate.printable import steers
 from tidegate.secret import Secret
 from tidegate.token_file import TOKEN_BYTES
-
-TOKEN = "token"  # noqa: S105 - a name
-"""The name under which the token of a login is filled into texts."""
 
 EARLY_S = 30.0
 EARLY_SHARE = 0.1
