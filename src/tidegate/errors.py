@@ -33,7 +33,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.codes import CloseCode, ErrorCode, MessageErrorCode, RefusalReason
+from tidegate.codes import CloseCode, ErrorCode, LeaveReason, MessageErrorCode, RefusalReason
 
 __all__ = [
     "AccessRefused",
@@ -49,6 +49,7 @@ __all__ = [
     "ErrorCode",
     "HttpStatus",
     "InvalidResponse",
+    "LeaveReason",
     "LoginRefused",
     "MappingFailed",
     "MessageError",

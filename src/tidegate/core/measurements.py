@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.errors import ErrorCode, LeaveReason, RefusalReason
 
 __all__ = [
     "BreakerMoved",
@@ -120,10 +120,10 @@ class ClientConnected(Measurement, frozen=True):
 
 
 class ClientLeft(Measurement, frozen=True):
-    """A client's stream ended. `reason` is a text that the client may have chosen."""
+    """A client's stream ended."""
 
     transport: str
-    reason: str
+    reason: LeaveReason
 
 
 class RequestRefused(Measurement, frozen=True):

@@ -31,6 +31,9 @@ RETRY_S = 2
 LOCAL_ADDRESS = "tidegate.local_address"
 """The key in an ASGI scope's state under which the `local_address` of a `Request` is passed."""
 
+LEFT = "tidegate.left"
+"""The key in the ASGI message ``http.disconnect`` for the `LeaveReason`: why the connection ended."""
+
 
 def _unknown_address() -> str:
     return ""

@@ -16,7 +16,7 @@ from tidegate.core.delivery.framing import Framing
 from tidegate.core.measurements import ClientConnected, ClientLeft
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.errors import AccessRefused, CloseCode, LeaveReason, RefusalReason
 from tidegate.ports import Clock, Metrics
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import ConnectionContext
@@ -153,14 +153,14 @@ class ClientRegistry:
         self._debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
         return connection
 
-    def disconnect(self, connection: Connection, reason: str) -> None:
-        """Remove a client whose stream has ended. May be called again."""
+    def disconnect(self, connection: Connection, reason: LeaveReason, detail: str = "") -> None:
+        """Remove a client whose stream has ended. `detail` is for the log alone. May be called again."""
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
             self._metrics.observe(ClientLeft(connection.transport, reason))
             if not self._connections:
                 self.empty.set()
-            self._debug("client left", client_id=connection.id, reason=reason)
+            self._debug("client left", client_id=connection.id, reason=reason.value, detail=detail)
 
     def end_the_slow(self) -> None:
         """Close the clients that were found too slow (4408). Not while the hub sends: no member may leave it then."""

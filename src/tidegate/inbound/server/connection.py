@@ -11,7 +11,7 @@ from typing import cast
 import structlog
 
 from tidegate.core.intake import Intake
-from tidegate.errors import RefusalReason
+from tidegate.errors import LeaveReason, RefusalReason
 from tidegate.inbound.server import endings
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
@@ -101,7 +101,8 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._turns.disconnect()
+        reason = LeaveReason.CONNECTION_LOST if exc else LeaveReason.CLIENT_CLOSED
+        self._turns.disconnect(LeaveReason.DRAINED if self._shared.is_ending else reason)
         self._leave()
 
     def pause_writing(self) -> None:
@@ -163,7 +164,8 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.is_answering or self.is_full:
             # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
             # protocol would not learn of it. Only a client that does not wait for its answers gets here.
-            self._cut_off()
+            self._shared.refused(RefusalReason.MALFORMED, self._peer.address)
+            self._cut_off(LeaveReason.PROTOCOL_ERROR)
             return
         self._input = Input.HANDED_ON
         self._leave()
@@ -265,25 +267,24 @@ class HttpConnection(asyncio.Protocol):
             self._intake.bytes_received(count)
             if self._intake.is_over:
                 self._shared.refused(RefusalReason.TOO_LARGE, self._peer.address)
-                self._cut_off()
+                self._cut_off(LeaveReason.TOO_LARGE)
 
     def _refuse(self, bad: BadRequest) -> None:
         if self._input is not Input.PARSED:
             return
-        reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
-        self._shared.refused(reason, self._peer.address)
+        self._shared.refused(bad.refused, self._peer.address)
         self._input = Input.DISCARDED
         self._shared.heads.stop(self)
         common = self._shared.common.block()
         endings.refuse(bad, self._transport, turns=self._turns, stage=self._reader.stage, common=common)
 
-    def _cut_off(self) -> None:
+    def _cut_off(self, reason: LeaveReason) -> None:
         self._input = Input.DISCARDED
-        endings.cut_off(self._transport, self._turns)
+        endings.cut_off(self._transport, self._turns, reason)
 
     def _answer_is_stuck(self) -> None:
         log.debug("client does not read an answer", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)
-        self._cut_off()
+        self._cut_off(LeaveReason.TOO_SLOW)
 
     def _leave(self) -> None:
         """Release everything: nothing comes here any more. Without reference cycles, the memory is freed at once."""

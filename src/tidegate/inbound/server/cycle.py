@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import structlog
 
 from tidegate.core.problem import UNFORESEEN
+from tidegate.errors import LeaveReason
 from tidegate.inbound.server.answering import CONTINUE, AnswerWriter, CommonFields
 from tidegate.inbound.server.reading import Fields, RequestHead
+from tidegate.runtime.access import LEFT
 
 Scope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -26,8 +28,6 @@ HELD_BODY_BYTES = 65536
 
 Most bodies fit, and need no pause.
 """
-
-DISCONNECT: AsgiMessage = {"type": "http.disconnect"}
 
 log = structlog.get_logger("tidegate.http")
 
@@ -68,6 +68,7 @@ class RequestCycle:
         "_end_is_told",
         "_expects_continue",
         "_head_bytes",
+        "_left",
         "_wake",
         "answer",
         "complete",
@@ -81,6 +82,7 @@ class RequestCycle:
         self.head = head
         self.answer = AnswerWriter(head)
         self.is_whole = self.started = self.complete = self.disconnected = False
+        self._left = LeaveReason.CLIENT_CLOSED
         self._carrier = carrier
         self._common = common
         self._body = bytearray()
@@ -107,9 +109,10 @@ class RequestCycle:
         self.is_whole = True
         self._notify()
 
-    def disconnect(self) -> None:
-        """The connection ends: the handler is notified, and nothing more is written."""
-        self.disconnected = True
+    def disconnect(self, reason: LeaveReason) -> None:
+        """The connection ends for `reason`: the handler is notified, and nothing more is written."""
+        if not self.disconnected:  # the first reason counts: aborting a connection makes it end once more
+            self.disconnected, self._left = True, reason
         self._notify()
 
     async def run(self, answering: Awaitable[None]) -> None:
@@ -163,7 +166,7 @@ class RequestCycle:
                 self._wake = asyncio.Event()
             self._wake.clear()
             await self._wake.wait()
-        return DISCONNECT
+        return {"type": "http.disconnect", LEFT: self._left}
 
     async def send(self, message: AsgiMessage) -> None:
         """ASGI's `send`. The head is sent with the first piece of the body, as the ASGI specification requires.

@@ -7,6 +7,7 @@ comes. Knows nothing of parsing.
 import asyncio
 
 from tidegate.core.problem import ProblemAnswer
+from tidegate.errors import LeaveReason
 from tidegate.inbound.server.reading import BadRequest, Stage
 from tidegate.inbound.server.turns import Turns
 
@@ -24,10 +25,10 @@ def refuse(bad: BadRequest, transport: asyncio.Transport, *, turns: Turns, stage
         # If it is of a body, its request was answered before the body was complete, and must not be answered twice.
         linger(transport, None if is_of_a_body else _answer(bad, common))
     elif is_of_a_body and last is not None and last is turns.running and not last.started:
-        turns.disconnect()  # its handler must not answer too
+        turns.disconnect(bad.left)  # its handler must not answer too
         linger(transport, _answer(bad, common))
     else:
-        cut_off(transport, turns)
+        cut_off(transport, turns, bad.left)
 
 
 def linger(transport: asyncio.Transport, last_words: bytes | None) -> None:
@@ -41,9 +42,9 @@ def linger(transport: asyncio.Transport, last_words: bytes | None) -> None:
     asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
 
 
-def cut_off(transport: asyncio.Transport, turns: Turns) -> None:
-    """Close the connection now, and drop what has not been sent."""
-    turns.disconnect()  # first: `connection_lost` comes later, and until then handlers would write
+def cut_off(transport: asyncio.Transport, turns: Turns, reason: LeaveReason) -> None:
+    """Close the connection now, for `reason`, and drop what has not been sent."""
+    turns.disconnect(reason)  # first: `connection_lost` comes later, and until then handlers would write
     transport.abort()
 
 

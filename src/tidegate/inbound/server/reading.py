@@ -12,6 +12,7 @@ import httptools
 import msgspec
 
 from tidegate.core.intake import HELD_BYTES, Intake
+from tidegate.errors import LeaveReason, RefusalReason
 
 HEAD_BYTES = 32768
 """Limit on a request head: request line and header fields. Room for large cookies and tokens.
@@ -35,6 +36,16 @@ class BadRequest(Exception):
         self.status = status
         self.detail = detail
         super().__init__(detail)
+
+    @property
+    def refused(self) -> RefusalReason:
+        """How metrics and logs name the refusal."""
+        return RefusalReason.TOO_LARGE if self.status in {413, 431} else RefusalReason.MALFORMED
+
+    @property
+    def left(self) -> LeaveReason:
+        """How they name the end of a stream on whose connection it came."""
+        return LeaveReason.TOO_LARGE if self.status in {413, 431} else LeaveReason.PROTOCOL_ERROR
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):

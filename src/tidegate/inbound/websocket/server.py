@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from tidegate.core.access.grant import Role
 from tidegate.core.delivery.framing import WEBSOCKET
-from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.errors import AccessRefused, CloseCode, LeaveReason, RefusalReason
 from tidegate.inbound.websocket import handshake
 from tidegate.inbound.websocket.protocol import ProtocolOptions, WebSocketProtocol
 from tidegate.runtime.access import Request
@@ -89,10 +89,10 @@ class WebSocketServer:
             for protocol in [protocol for slot in self._slots for protocol in slot]:
                 protocol.abort(CloseCode.GOING_AWAY, "the gateway ends")
 
-    def _ended(self, protocol: WebSocketProtocol, reason: str) -> None:
+    def _ended(self, protocol: WebSocketProtocol, reason: LeaveReason, detail: str) -> None:
         self._slots[protocol.slot].pop(protocol, None)
         if protocol.connection is not None:
-            self._gateway.clients.disconnect(protocol.connection, reason)
+            self._gateway.clients.disconnect(protocol.connection, reason, detail)
 
     def _admit(self, target: str, request: Request) -> Admission:
         path, _, query = target.partition("?")
