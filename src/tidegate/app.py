@@ -74,6 +74,8 @@ async def running(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        serving = partial(server.serve, routes, websocket, at_once=routes.at_once, refused=refused)
+        serving = partial(
+            server.serve, routes, websocket, at_once=routes.at_once, refused=refused, request_id=admissions.request_id
+        )
         await enter(serving(sock=listener, ssl=tls, **asdict(wanted.server)))  # last: every part is running by then
         yield App(url, gateway, supervisor, **asdict(wanted.drain))

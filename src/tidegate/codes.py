@@ -41,13 +41,17 @@ class RefusalReason(enum.StrEnum):
     ROLE = "role"
     PATTERN = "pattern"
     MALFORMED = "malformed"
+    """It breaks a rule that does not depend on who sends it."""
     MAX_CLIENTS = "max_clients"
     CONNECTS_RATE = "connects_rate"
     DRAINING = "draining"
     KEYS_UNAVAILABLE = "keys_unavailable"
     HEAD_TIMEOUT = "head_timeout"
+    """Its head, or its body, did not come in time."""
     NO_FILE_DESCRIPTOR = "no_file_descriptor"
     TOO_LARGE = "too_large"
+    """It is over a limit of size, or what would be retained with it is."""
+    PUBLISHES_RATE = "publishes_rate"
 
 
 class LeaveReason(enum.StrEnum):

@@ -156,7 +156,7 @@ class TestSnapshots:
 class TestMessages:
     def test_welcome(self) -> None:
         data = wire.WelcomeData(
-            client_id="c1",
+            request_id="r1", client_id="c1",
             protocol=wire.PROTOCOL_VERSION,
             server="tidegate/0.1.0",
             epoch=EPOCH,

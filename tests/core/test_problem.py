@@ -30,7 +30,7 @@ def test_what_refuses_a_request_says_so_with_the_fields_of_its_status(
 
 def test_a_whole_answer_ends_its_connection() -> None:
     answer = refusal(AccessRefused(405, "expected GET"), {"Allow": "GET"})
-    head, _, body = answer.closing(b"server: tidegate\r\n").partition(b"\r\n\r\n")
+    head, _, body = answer.closing(b"server: tidegate\r\n", request_id="r1").partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
         b"HTTP/1.1 405 Method Not Allowed",
         b"server: tidegate",

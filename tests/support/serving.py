@@ -289,7 +289,7 @@ async def serving(
     try:
         refused = partial(house.gateway.refusals.note, "http")
         limits = {"handshake_s": 20.0, **(server or {})}
-        async with serve(app, websocket_server, app.at_once, sock=listener, refused=refused, **limits):
+        async with serve(app, websocket_server, app.at_once, sock=listener, refused=refused, request_id=admissions.request_id, **limits):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()

@@ -142,6 +142,7 @@ class EventStream:
             self,
             transport="sse",
             address=self._admission.address,
+            request_id=self._admission.request_id,
             framing=EVENT_STREAM,
             grant=self._admission.grant,
             patterns=self._admission.patterns,

@@ -25,7 +25,7 @@ NO_PATTERNS = PatternSet()
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """An admitted request: what its client may do, and the client's address (as trusted proxies report it).
+    """An admitted request: what its client may do, the client's address (as trusted proxies report it), its id.
 
     The other fields are for streams: the patterns, whether they are the default ones, and the position to resume from.
     """
@@ -35,6 +35,7 @@ class Admission(msgspec.Struct, frozen=True):
     patterns: PatternSet = NO_PATTERNS
     by_default: bool = False
     since: Position | None = None
+    request_id: str = ""
 
 
 class Admissions:
@@ -86,9 +87,14 @@ class Admissions:
                 grant = self._gate.authenticate(request, None, role)
                 if is_unrestricted and not grant.allowed.is_everything:
                     raise _needs_full_coverage()
-                return Admission(grant, self._gate.address(request))
+                return Admission(grant, self._gate.address(request), request_id=request.id)
         patterns = self._gateway.clients.patterns_for(wanted.types, grant)
-        return Admission(grant, self._gate.address(request), patterns, wanted.types is None, wanted.since)
+        address = self._gate.address(request)
+        return Admission(grant, address, patterns, wanted.types is None, wanted.since, request.id)
+
+    def request_id(self, peer: str, sent: bytes | None) -> str:
+        """See `Gate.request_id`."""
+        return self._gate.request_id(peer, sent)
 
     def identify(self, request: Request) -> Grant:
         """Return what the bearer of the request's token may do; no role is needed. Raises `AccessRefused`: 401, 503."""
@@ -97,7 +103,7 @@ class Admissions:
     def note_refused(self, request: Request, transport: Transport, reason: RefusalReason | None) -> None:
         """Count and log the refusal of `request`, unless `reason` is None."""
         if reason is not None:
-            self._gateway.refusals.note(transport, reason, self._gate.address(request))
+            self._gateway.refusals.note(transport, reason, self._gate.address(request), request.id)
 
 
 def _offered_token(request: Request, query_token: str | None) -> str | None:

@@ -123,6 +123,7 @@ class Client:
             client_id="c",
             transport="websocket",
             address="192.0.2.1",
+            request_id="r1",
             framing=framing,
             grant=Grant(allowed=interest.allowed),
             patterns=interest.wanted,

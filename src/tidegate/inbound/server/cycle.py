@@ -58,7 +58,7 @@ class Carrier(Protocol):
 class RequestCycle:
     """One request and its answer.
 
-    `is_whole` says whether the whole request has been received. `started` and `complete` are about the answer.
+    `id` is for the log and the answer. `is_whole` says whether the whole request has been received. `started` and `complete` are about the answer.
     """
 
     __slots__ = (
@@ -74,13 +74,15 @@ class RequestCycle:
         "complete",
         "disconnected",
         "head",
+        "id",
         "is_whole",
         "started",
     )
 
-    def __init__(self, carrier: Carrier, head: RequestHead, *, common: CommonFields) -> None:
+    def __init__(self, carrier: Carrier, head: RequestHead, *, request_id: str, common: CommonFields) -> None:
         self.head = head
-        self.answer = AnswerWriter(head)
+        self.id = request_id
+        self.answer = AnswerWriter(head, request_id)
         self.is_whole = self.started = self.complete = self.disconnected = False
         self._left = LeaveReason.CLIENT_CLOSED
         self._carrier = carrier
@@ -123,14 +125,14 @@ class RequestCycle:
             self.fail(error)
         else:
             if not self.complete and not self.disconnected:
-                log.error("handler ended without a complete answer", method=self.head.method, path=self.head.path)
+                log.error("handler ended without a complete answer", **self._about)
         finally:
             if not self.complete and not self.disconnected:
                 self._give_up()
 
     def fail(self, error: Exception) -> None:
         """Log `error`, which was raised by the handler, and answer with 500 if that is still possible."""
-        log.error("a request failed", method=self.head.method, path=self.head.path, exc_info=error)
+        log.error("a request failed", **self._about, exc_info=error)
         if not self.complete and not self.disconnected:
             self._give_up()
 
@@ -194,6 +196,11 @@ class RequestCycle:
             if not more:
                 self._complete()
 
+    @property
+    def _about(self) -> dict[str, object]:
+        """What a line of the log says about the request."""
+        return {"method": self.head.method, "path": self.head.path, "request_id": self.id}
+
     def _complete(self) -> None:
         self.complete = True
         self._body.clear()
@@ -206,7 +213,7 @@ class RequestCycle:
         # As long as the head is held back, nothing has been sent, and another answer can take its place. Later, closing
         # is the only way to tell the client that the answer is incomplete.
         if not self.started or self._head_bytes:
-            self._carrier.write(UNFORESEEN.closing(self._common.block()))
+            self._carrier.write(UNFORESEEN.closing(self._common.block(), request_id=self.id))
             self.answer.keep_alive = False
             self._complete()
         else:

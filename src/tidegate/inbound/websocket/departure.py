@@ -5,7 +5,7 @@ from tidegate.inbound.websocket.frames import INVALID_DATA, PROTOCOL_ERROR, TOO_
 from tidegate.inbound.websocket.wire import CloseFrame, Wire
 
 _REASONS: dict[int, LeaveReason] = {
-    **LEAVE_REASONS,
+    **{code.value: reason for code, reason in LEAVE_REASONS.items()},
     PROTOCOL_ERROR: LeaveReason.PROTOCOL_ERROR,
     INVALID_DATA: LeaveReason.PROTOCOL_ERROR,
     TOO_BIG: LeaveReason.TOO_LARGE,

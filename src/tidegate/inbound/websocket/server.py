@@ -53,16 +53,17 @@ class WebSocketServer:
         self._slots[self._slot][protocol] = None
         try:
             admission = self._admit(target, request)
-            acceptance = handshake.acceptance(method, request.headers)
+            acceptance = handshake.acceptance(method, request.headers, request_id=request.id)
         except AccessRefused as refused:
             answer = handshake.refusal(refused)
-            protocol.refuse(answer.closing())
+            protocol.refuse(answer.closing(request_id=request.id))
             self._admissions.note_refused(request, "websocket", answer.reason)
             return protocol
         connection = self._gateway.clients.connect(
             protocol,
             transport="websocket",
             address=admission.address,
+            request_id=admission.request_id,
             framing=WEBSOCKET,
             grant=admission.grant,
             patterns=admission.patterns,

@@ -28,7 +28,12 @@ TRAFFIC: tuple[Family, ...] = (
     gauge("tidegate_clients", "How many clients are connected?", STREAM, shown=True),
     gauge("tidegate_clients_limit", "How many clients may be connected?", shown=True),
     counter("tidegate_clients_connected_total", "How many clients came?", STREAM),
-    counter("tidegate_clients_left_total", "Why do clients leave?", STREAM, Label("reason", tuple(reason.value for reason in LeaveReason))),
+    counter(
+        "tidegate_clients_left_total",
+        "Why do clients leave?",
+        STREAM,
+        Label("reason", tuple(reason.value for reason in LeaveReason)),
+    ),
     counter(
         "tidegate_refusals_total",
         "Who is turned away, and whose fault is it?",
