@@ -12,12 +12,13 @@ from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownN
         (AccessRefused(401, "x", reason=RefusalReason.BAD_TOKEN), 401, {"WWW-Authenticate": "Bearer"}, "bad_token"),
         (AccessRefused(426, "x"), 426, {"Upgrade": "websocket"}, None),
         (AccessRefused(503, "x", retry_after_s=3), 503, {"Retry-After": "3"}, None),
-        (PublishError("x", status=415), 415, {"Accept-Encoding": "identity"}, None),
-        (PublishError("x", status=429, retry_after_s=2), 429, {"Retry-After": "2"}, None),
+        (PublishError("x", status=415), 415, {"Accept-Encoding": "identity"}, "malformed"),
+        (PublishError("x", status=429, retry_after_s=2), 429, {"Retry-After": "2"}, "publishes_rate"),
         (PublishError("x", status=400), 400, {}, "malformed"),
         (PublishError("x", status=403), 403, {}, "pattern"),
         (PublishError("x", status=413), 413, {}, "too_large"),
-        (PublishError("x", status=507), 507, {}, None),
+        (PublishError("x", status=507), 507, {}, "too_large"),
+        (PublishError("x", status=503, retry_after_s=1), 503, {"Retry-After": "1"}, None),
         (UnknownName("x"), 404, {}, None),
     ],
 )
@@ -38,6 +39,7 @@ def test_a_whole_answer_ends_its_connection() -> None:
         b"Content-Length: %d" % len(body),
         b"Connection: close",
         b"Cache-Control: no-store",
+        b"X-Request-ID: r1",
         b"Allow: GET",
     ]
     assert json.loads(body) == {
@@ -45,4 +47,5 @@ def test_a_whole_answer_ends_its_connection() -> None:
         "title": "Method Not Allowed",
         "detail": "expected GET",
         "type": "about:blank",
+        "request_id": "r1",
     }

@@ -280,7 +280,7 @@ async def serving(
         options=ApiOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         transport_of=transport_of,
-        render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
+        render_metrics=lambda coverage, **_: iter([f"# covered: {coverage.types.sorted()}\n".encode()]),
         url="http://127.0.0.1",
     )
     listener = socket.create_server(("127.0.0.1", 0))
@@ -289,7 +289,15 @@ async def serving(
     try:
         refused = partial(house.gateway.refusals.note, "http")
         limits = {"handshake_s": 20.0, **(server or {})}
-        async with serve(app, websocket_server, app.at_once, sock=listener, refused=refused, request_id=admissions.request_id, **limits):
+        async with serve(
+            app,
+            websocket_server,
+            app.at_once,
+            sock=listener,
+            refused=refused,
+            request_id=admissions.request_id,
+            **limits,
+        ):
             yield Serving(port, house, supervisor)
     finally:
         running.cancel()

@@ -52,4 +52,5 @@ def test_another_version_is_told_ours(headers: dict[str, str]) -> None:
 def test_a_refusal_says_when_to_come_back() -> None:
     answer = refusal(AccessRefused(503, "full", retry_after_s=7)).closing(request_id="r1")
     assert b"Retry-After: 7\r\n" in answer
-    assert answer.endswith(b'"detail":"full","type":"about:blank"}')
+    assert answer.endswith(b'"detail":"full","type":"about:blank","request_id":"r1"}')
+    assert b"X-Request-ID: r1\r\n" in answer

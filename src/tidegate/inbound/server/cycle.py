@@ -58,7 +58,8 @@ class Carrier(Protocol):
 class RequestCycle:
     """One request and its answer.
 
-    `id` is for the log and the answer. `is_whole` says whether the whole request has been received. `started` and `complete` are about the answer.
+    `id` is for the log and the answer. `is_whole` says whether the whole request has been received. `started` and
+    `complete` are about the answer.
     """
 
     __slots__ = (
