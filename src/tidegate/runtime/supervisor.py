@@ -5,7 +5,7 @@ everything that runs is cancelled. A drain comes before that, and closing the pa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
 
@@ -19,7 +19,7 @@ from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
-from tidegate.ports import SavedValue, Store
+from tidegate.ports import Reading, SavedValue, Store
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
 from tidegate.runtime.poller import BackendPoller
@@ -112,6 +112,11 @@ class Supervisor:
             if view.name == name:
                 return view
         raise UnknownName(f"expected the name of a breaker{_listed(view.name for view in views)}, got {name[:255]!r}")
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what is read of all backends when the metrics are scraped."""
+        for poller in list(self._pollers.values()):
+            yield from poller.readings()
 
     async def command(self, name: str, action: str, *, by: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
         """Carry out an operator's command, one of `COMMANDS`, on a breaker. `by` is who asked, for the audit log.

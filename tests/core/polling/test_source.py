@@ -41,7 +41,7 @@ def plans(**fields: Any) -> tuple[SourcePlan, BackendPlan]:
 
 
 def new(*, keeps: bool = True, **fields: Any) -> Source:
-    return Source(*plans(**fields), keeps=keeps)
+    return Source(*plans(**fields), keeps=keeps, now=at(0.0))
 
 
 def moved(source: Source, now: Instant, seconds: float = 0.0, **fields: Any) -> tuple[Source, Instant]:

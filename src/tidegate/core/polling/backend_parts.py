@@ -34,6 +34,8 @@ class BackendParts:
             name: frozenset(source.type for source in behind) for name, behind in self.behind.items()
         }
         self.ages = Ages(self.sources.values())
+        for source in self.sources.values():
+            source.note_verdict(now, self.seen_by(source, now))
 
     def views(self, now: Instant) -> list[BreakerView]:
         """Every breaker as it is shown at `now`."""
@@ -95,7 +97,7 @@ def _shown(breaker: Breaker, now: Instant) -> BreakerView:
 
 def _sources(plan: BackendPlan, keeps: bool, carried: CarriedBackend | None, now: Instant) -> dict[str, Source]:
     if carried is None:
-        return {each.spec.type: Source(each, plan, keeps=keeps) for each in plan.sources}
+        return {each.spec.type: Source(each, plan, keeps=keeps, now=now) for each in plan.sources}
     parts = carried.sources
     return {
         each.spec.type: Source.from_carried(each, plan, parts[each.spec.type], keeps=keeps, now=now)
