@@ -17,6 +17,7 @@ __all__ = [
     "BusConnected",
     "ClientConnected",
     "ClientLeft",
+    "ConfigReloaded",
     "EventPublished",
     "EventsSkipped",
     "HintTaken",
@@ -141,6 +142,13 @@ class ClientLeft(Measurement, frozen=True):
 
     transport: str
     reason: str
+
+
+class ConfigReloaded(Measurement, frozen=True):
+    """A reload of the configuration ended at a time in Unix seconds. `outcome` is a `tidegate.core.reloads` one."""
+
+    outcome: Literal["changed", "unchanged", "refused", "error"]
+    at: float
 
 
 class RequestRefused(Measurement, frozen=True):
