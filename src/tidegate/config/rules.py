@@ -148,6 +148,14 @@ def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str
         yield from _source_of_backend(name, source, config, backends)
 
 
+def lacks_sources(config: Config, *, is_empty: bool) -> Mistake | None:
+    """Return the mistake of a configuration that needs sources and has none. `is_empty`: the file has no key at all."""
+    if config.sources or config.server.allow_no_sources:
+        return None
+    expected = 'at least one table [sources."TYPE"], unless server.allow_no_sources = true (for publishers only)'
+    return Mistake(("sources",), expected, "an empty file" if is_empty else "none")
+
+
 def _exposed(config: Config) -> Iterator[Mistake]:
     if config.auth.mode == "none" and not is_loopback(config.server.host):
         expected = 'a loopback address such as 127.0.0.1, unless [auth] mode = "token" or "jwt" is set'
