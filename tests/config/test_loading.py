@@ -111,7 +111,9 @@ def test_no_file_is_the_environment_alone() -> None:
 
 
 class TestAFileWithoutASource:
-    EXPECTED = 'expected at least one table [sources."TYPE"], unless server.allow_no_sources = true (for publishers only)'
+    EXPECTED = (
+        'expected at least one table [sources."TYPE"], unless server.allow_no_sources = true (for publishers only)'
+    )
 
     @staticmethod
     def problems(path: Path, **environ: str) -> list[str]:
