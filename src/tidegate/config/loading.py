@@ -64,8 +64,9 @@ def from_document(
     names = backends.keys() if isinstance(backends, Mapping) else ()
     for mistake in list(rules.across(config, backends=names, is_clean=reader.is_clean)):
         reader.refuse(mistake)
-    if needs_sources and reader.is_clean("sources") and (mistake := rules.lacks_sources(config, is_empty=is_empty)):
-        reader.refuse(mistake)
+    if needs_sources and reader.is_clean("sources"):
+        for mistake in rules.without_sources(config, is_empty=is_empty):
+            reader.refuse(mistake)
     if reader.problems:
         raise ConfigError(reader.problems)
     assert isinstance(config, Config)
