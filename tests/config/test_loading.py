@@ -142,7 +142,8 @@ class TestAFileWithoutASource:
     def test_a_gateway_for_publishers_says_so(self, tmp_path: Path) -> None:
         path = written(tmp_path / "t.toml", "[server]\nallow_no_sources = true")
         assert load(path, environ={}, needs_sources=True).sources == {}
-        assert load(written(path, ""), environ={"TIDEGATE_SERVER__ALLOW_NO_SOURCES": "true"}, needs_sources=True)
+        environ = {"TIDEGATE_SERVER__ALLOW_NO_SOURCES": "true"}
+        assert load(written(path, ""), environ=environ, needs_sources=True).sources == {}
 
     def test_only_who_needs_sources_asks_for_them(self, tmp_path: Path) -> None:
         assert load(written(tmp_path / "t.toml", ""), environ={}) == Config(server=load(None, environ={}).server)

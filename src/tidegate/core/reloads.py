@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from tidegate.core.instant import Instant
 from tidegate.errors import Problem
 
 ReloadOutcome = Literal["changed", "unchanged", "refused", "error"]
@@ -15,9 +16,10 @@ ReloadOutcome = Literal["changed", "unchanged", "refused", "error"]
 
 
 class ChangedNames(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs between two configurations: the names of backends, sources and tokens, and keys of other tables.
+    """What differs between two configurations, sorted.
 
-    They are dotted, as in ``backends.engine``, ``sources."disk.usage"`` and ``limits.event_bytes``, and sorted.
+    `added` and `removed` are backends, sources and tokens, as in ``backends.engine``, ``sources."disk.usage"`` and
+    ``auth.tokens[0]``. `changed` are keys that are in both with another value, as in ``limits.event_bytes``.
     """
 
     added: tuple[str, ...] = ()
@@ -43,12 +45,13 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt to reload, which ended `at` a time in Unix seconds.
+    """One attempt to reload. `began` is a time before the file was read.
 
     `reloaded` is the answer, None if nothing was changed because of `problems`.
     """
 
-    at: float
+    began: Instant
+    ended: Instant
     outcome: ReloadOutcome
     reloaded: Reloaded | None = None
     problems: tuple[Problem, ...] = ()
