@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from tidegate.app import App, running
+from tidegate.checks import startup_problems
 from tidegate.cli import preflight
 from tidegate.cli.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
@@ -85,7 +86,7 @@ def configured(
 def _check_files(config: Config, config_file: Path | None) -> None:
     """Raise one `ConfigError` for all files that cannot be used. Log warnings about settings with a price."""
     wanted = plan(config)
-    if problems := preflight.startup_problems(wanted):
+    if problems := startup_problems(wanted):
         raise ConfigError(problems)
     for caution in preflight.cautions(config, wanted, config_file):
         log.warning(caution.found, setting=caution.setting, remedy=caution.remedy)

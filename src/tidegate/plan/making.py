@@ -53,7 +53,6 @@ from tidegate.outbound.backends.plugins.backend import PluginOptions
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
-    DrainOptions,
     MetricsOptions,
     Plan,
     PlannedBackend,
@@ -117,7 +116,6 @@ def plan(config: Config) -> Plan:
         metrics=MetricsOptions(
             version=__version__, known_types=tuple(config.sources), known_backends=tuple(config.backends)
         ),
-        drain=_filled(DrainOptions, *tables),
     )
 
 
