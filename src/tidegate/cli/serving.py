@@ -76,7 +76,7 @@ def configured(
         if engine_port is not None:
             expected = f"no configuration beside it, or --demo: {config_file} names the backends"
             raise ConfigError([Problem("--engine-port", expected, str(engine_port))])
-        return load(config_file, environ=environ, overrides=overrides), None
+        return load(config_file, environ=environ, overrides=overrides, needs_sources=True), None
     port = free_port(preferred=engine_port or DEFAULT_PORT)
     if engine_port and port != engine_port:
         raise CannotListen(f"port {engine_port} is taken: choose another for the engine with --engine-port")
