@@ -5,16 +5,18 @@ What has to be closed again is yielded by a context manager. `tidegate.app` deci
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
 
+from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound import server
 from tidegate.inbound.http_api import Door, http_api
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
+from tidegate.open_parts import OpenParts
 from tidegate.outbound.backends import opening
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.store_sqlite import SqliteStore
@@ -64,6 +66,12 @@ def tls_context(files: TlsFiles | None) -> ssl.SSLContext | None:
     return None if files is None else server.tls_context(files.tls_cert_file, files.tls_key_file)
 
 
+def certificate(files: TlsFiles | None) -> server.Certificate | None:
+    """Make the server's certificate, which can be replaced, as `tls_context` does."""
+    context = tls_context(files)
+    return None if context is None else server.Certificate(context)
+
+
 @asynccontextmanager
 async def opened_store(directory: Path | None, supplied: Store | None, metrics: Metrics) -> AsyncIterator[Store | None]:
     """Yield the store of values: `supplied`, or else the one in `directory`, or else None.
@@ -95,38 +103,40 @@ async def new_gateway(
         yield gateway
 
 
-@asynccontextmanager
-async def new_pollers(
-    plans: Iterable[PlannedBackend],
-    supplied: Mapping[str, Backend],
-    *,
-    gateway: Gateway,
-    clock: Clock,
-    metrics: Metrics,
-    store: Store | None,
-) -> AsyncIterator[list[BackendPoller]]:
-    """Yield a new poller for each backend; a supervisor runs them. A backend that is not in `supplied` is made.
+class PollerParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What all pollers of a gateway have in common. `supplied` are backends that are not made, by name."""
 
-    Closes only the backends that it has made. Raises `ConfigError` if a file that a backend needs cannot be used.
-    """
-    async with AsyncExitStack() as stack:
-        pollers = []
-        for plan in plans:
-            backend = supplied.get(plan.name)
-            if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.endpoint, clock))
-            pollers.append(
-                BackendPoller(
-                    plan.polling,
-                    backend=backend,
-                    gateway=gateway,
-                    clock=clock,
-                    metrics=metrics,
-                    store=store,
-                    rng=random.Random(),
-                )
-            )
-        yield pollers
+    supplied: Mapping[str, Backend]
+    gateway: Gateway
+    clock: Clock
+    metrics: Metrics
+    store: Store | None
+
+    async def backend(self, plan: PlannedBackend, opened: OpenParts) -> Backend:
+        """Return the supplied backend of that name, or else make one, which is among `opened` then.
+
+        Raises `ConfigError` if a file that it needs cannot be used.
+        """
+        if plan.name in self.supplied:
+            return self.supplied[plan.name]
+        return await opened.open(backend_part(plan.name), opening.opened(plan.endpoint, self.clock))
+
+    def poller(self, plan: BackendPlan, backend: Backend) -> BackendPoller:
+        """Make a poller, which has not begun."""
+        return BackendPoller(
+            plan,
+            backend=backend,
+            gateway=self.gateway,
+            clock=self.clock,
+            metrics=self.metrics,
+            store=self.store,
+            rng=random.Random(),
+        )
+
+
+def backend_part(name: str) -> str:
+    """Return the name of the backend `name` among `OpenParts`."""
+    return f"backend {name}"
 
 
 def api(

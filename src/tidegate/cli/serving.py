@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from tidegate.app import App, running
+from tidegate.checks import startup_problems
 from tidegate.cli import preflight
 from tidegate.cli.engine_process import DEFAULT_PORT, HeldPort, free_port, supervised_engine
 from tidegate.cli.environment import ENGINE_URL, gateway_environment
@@ -75,7 +76,7 @@ def configured(
         if engine_port is not None:
             expected = f"no configuration beside it, or --demo: {config_file} names the backends"
             raise ConfigError([Problem("--engine-port", expected, str(engine_port))])
-        return load(config_file, environ=environ, overrides=overrides), None
+        return load(config_file, environ=environ, overrides=overrides, needs_sources=True), None
     port = free_port(preferred=engine_port or DEFAULT_PORT)
     if engine_port and port != engine_port:
         raise CannotListen(f"port {engine_port} is taken: choose another for the engine with --engine-port")
@@ -85,7 +86,7 @@ def configured(
 def _check_files(config: Config, config_file: Path | None) -> None:
     """Raise one `ConfigError` for all files that cannot be used. Log warnings about settings with a price."""
     wanted = plan(config)
-    if problems := preflight.startup_problems(wanted):
+    if problems := startup_problems(wanted):
         raise ConfigError(problems)
     for caution in preflight.cautions(config, wanted, config_file):
         log.warning(caution.found, setting=caution.setting, remedy=caution.remedy)

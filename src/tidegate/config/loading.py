@@ -17,19 +17,26 @@ def load(
     environ: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
     sources: Mapping[str, Mapping[str, object]] | None = None,
+    needs_sources: bool = False,
 ) -> Config:
     """Load the configuration from the file at `path` (None: no file), `environ` and `overrides`.
 
     `environ` takes precedence over the file, and `overrides` over both. `overrides` maps dotted paths (``server.port``)
     to values; None means not given. `sources` are tables of more sources, by their event types; one replaces that of
     the file with the same name. Relative paths in the file are relative to its directory, all others to the
-    working directory. Does disk I/O, so it may block. Raises `ConfigError` with all problems.
+    working directory. With `needs_sources`, a configuration without a source is refused unless
+    `server.allow_no_sources` is set: the file may be empty, or only its beginning. Does disk I/O, so it may block.
+    Raises `ConfigError` with all problems.
     """
     document: Mapping[str, object] = {} if path is None else _parsed(path)
     if sources:
         document = _with_sources(document, sources)
     return from_document(
-        document, environ=environ, overrides=overrides, directory=None if path is None else path.parent
+        document,
+        environ=environ,
+        overrides=overrides,
+        directory=None if path is None else path.parent,
+        needs_sources=needs_sources,
     )
 
 
@@ -39,8 +46,10 @@ def from_document(
     environ: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
     directory: Path | None = None,
+    needs_sources: bool = False,
 ) -> Config:
     """Load the configuration from a parsed file, like `load`. Its relative paths are relative to `directory`."""
+    is_empty = not document
     document, mistakes = layers.with_environment(document, environ)
     document = layers.with_overrides(document, overrides or {})
     reader = Reader(directory=directory or Path(), rules=rules.within)
@@ -55,6 +64,9 @@ def from_document(
     names = backends.keys() if isinstance(backends, Mapping) else ()
     for mistake in list(rules.across(config, backends=names, is_clean=reader.is_clean)):
         reader.refuse(mistake)
+    if needs_sources and reader.is_clean("sources"):
+        for mistake in rules.without_sources(config, is_empty=is_empty):
+            reader.refuse(mistake)
     if reader.problems:
         raise ConfigError(reader.problems)
     assert isinstance(config, Config)

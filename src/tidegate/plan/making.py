@@ -55,7 +55,6 @@ from tidegate.outbound.metrics import ConfiguredNames
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
-    DrainOptions,
     MetricsOptions,
     Plan,
     PlannedBackend,
@@ -118,7 +117,6 @@ def plan(config: Config) -> Plan:
         backends=backends,
         store=Path(server.state_dir) if server.state_dir else None,
         metrics=MetricsOptions(version=__version__, names=_names(backends), compiled=IS_COMPILED),
-        drain=_filled(DrainOptions, *tables),
     )
 
 

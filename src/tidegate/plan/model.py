@@ -50,13 +50,6 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...]
 
 
-class DrainOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Over how many seconds a drain disconnects the clients: at most, and at least."""
-
-    drain_s: float
-    drain_min_s: float
-
-
 class PlannedBackend(msgspec.Struct, frozen=True, kw_only=True):
     """One backend: how to connect to it, and how to poll it and its sources."""
 
@@ -80,4 +73,3 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[PlannedBackend, ...]
     store: Path | None
     metrics: MetricsOptions
-    drain: DrainOptions

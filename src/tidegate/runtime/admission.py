@@ -42,7 +42,8 @@ class Admissions:
 
     def __init__(self, gateway: Gateway, gate: Gate) -> None:
         self._gateway = gateway
-        self._gate = gate
+        self.gate = gate
+        """The rules. Others may be put in their place, for requests that come from then on."""
 
     def arrive(self, request: Request, *, at_any_host: bool = False, from_any_origin: bool = False) -> None:
         """Make the checks that every request needs, whatever its path.
@@ -51,9 +52,9 @@ class Admissions:
         unless `from_any_origin`.
         """
         if not at_any_host:
-            self._gate.check_host(request)
+            self.gate.check_host(request)
         if not from_any_origin:
-            self._gate.check_origin(request)
+            self.gate.check_origin(request)
 
     def admit(
         self,
@@ -76,28 +77,28 @@ class Admissions:
                 # Check capacity first: after a restart all clients connect at once, and refusing one must be cheap.
                 self._gateway.clients.check_room()
                 wanted = parse_stream_query(query)
-                grant = self._gate.authenticate(request, _offered_token(request, wanted.token), role)
+                grant = self.gate.authenticate(request, _offered_token(request, wanted.token), role)
             case "sse":
                 # An event stream is an HTTP route: like all of them, it checks the token first.
-                grant = self._gate.authenticate(request, parse_query_token(query), role)
+                grant = self.gate.authenticate(request, parse_query_token(query), role)
                 wanted = parse_event_stream_query(query, request.headers.get("last-event-id", ""))
                 self._gateway.clients.check_room()
             case "http":
-                grant = self._gate.authenticate(request, None, role)
+                grant = self.gate.authenticate(request, None, role)
                 if is_unrestricted and not grant.allowed.is_everything:
                     raise _needs_full_coverage()
-                return Admission(grant, self._gate.address(request))
+                return Admission(grant, self.gate.address(request))
         patterns = self._gateway.clients.patterns_for(wanted.types, grant)
-        return Admission(grant, self._gate.address(request), patterns, wanted.types is None, wanted.since)
+        return Admission(grant, self.gate.address(request), patterns, wanted.types is None, wanted.since)
 
     def identify(self, request: Request) -> Grant:
         """Return what the bearer of the request's token may do; no role is needed. Raises `AccessRefused`: 401, 503."""
-        return self._gate.identify(request, None)
+        return self.gate.identify(request, None)
 
     def note_refused(self, request: Request, transport: Transport, reason: RefusalReason | None) -> None:
         """Count and log the refusal of `request`, unless `reason` is None."""
         if reason is not None:
-            self._gateway.refusals.note(transport, reason, self._gate.address(request))
+            self._gateway.refusals.note(transport, reason, self.gate.address(request))
 
 
 def _offered_token(request: Request, query_token: str | None) -> str | None:

@@ -1,10 +1,31 @@
-"""The TLS context of the server."""
+"""The TLS context of the server, and its certificate, which can be replaced while the server listens."""
 
 import ssl
 from pathlib import Path
 
 from tidegate import files
 from tidegate.errors import ConfigError, Problem
+
+
+class Certificate:
+    """What the server shows its clients. `context` is for the listener, and stays the same.
+
+    Another context is used by the handshakes that begin from then on. Connections that are open are not affected.
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+        self._used = context
+        context.sni_callback = self._choose  # called in every handshake, also of a client that names no host
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Show the certificate of another `context`, as `tls_context` makes it."""
+        self._used = context
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        del name
+        if self._used is not context:
+            connection.context = self._used
 
 
 def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:

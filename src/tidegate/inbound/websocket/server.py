@@ -71,6 +71,10 @@ class WebSocketServer:
         connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)
         return protocol
 
+    def follow(self, options: WebSocketOptions) -> None:
+        """Take on other options, for connections that come from now on."""
+        self._options = options
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Ping the connections while the context is open. Leaving closes them all."""

@@ -64,6 +64,9 @@ class KeyFile:
         """Reread the file periodically, until cancelled."""
         await files.keep_reading(self._read, self._keep)
 
+    async def fetched(self) -> None:
+        """See `tidegate.outbound.auth.jwt.Keys`. The key has been there from the beginning."""
+
     def _keep(self, content: bytes) -> None:
         self._key = self._parse(content)
 
@@ -107,6 +110,9 @@ class JwksKeys:
         self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
     ) -> None:
         self._client = _client_for(url, setting)
+        self._setting = setting
+        self._tried = asyncio.Event()
+        self._failure = ""  # of the last fetch
         self._refresh_s = refresh_s
         self._pause_s = pause_s
         self._keys: list[Key] | None = None
@@ -123,6 +129,12 @@ class JwksKeys:
         if kid is not None and all(key.kid != kid for key in self._keys):
             self._wanted.set()
         return _chosen(self._keys, algorithm, kid)
+
+    async def fetched(self) -> None:
+        """See `tidegate.outbound.auth.jwt.Keys`. Waits for the first fetch."""
+        await self._tried.wait()
+        if self._keys is None:
+            raise ConfigError([Problem(self._setting, "a URL from which keys can be fetched", self._failure)])
 
     async def run(self) -> None:
         """Fetch the keys now, and again periodically or when needed, until cancelled."""
@@ -144,10 +156,12 @@ class JwksKeys:
                 body = await self._client.fetch("GET", self._client.url, credentials={})
             keys = _key_set(body)
         except (BackendError, TimeoutError, _Unusable) as error:
-            log.warning("keys not fetched", host=host, reason=_reason(error), kept=len(self._keys or ()))
-            return
-        log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
-        self._keys = keys
+            self._failure = _reason(error)
+            log.warning("keys not fetched", host=host, reason=self._failure, kept=len(self._keys or ()))
+        else:
+            log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
+            self._keys = keys
+        self._tried.set()
 
 
 class _Unusable(Exception):

@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from tidegate.backends import installed
 from tidegate.errors import ConfigError
 from tidegate.outbound.backends import HttpJsonBackend, HttpOptions, JsonRpcBackend, RpcBackend, RpcOptions
+from tidegate.outbound.backends.http_backend import HttpBackend
 from tidegate.outbound.backends.plugins.backend import PluginBackend, PluginOptions
 from tidegate.outbound.backends.rpc_messages import Version
 from tidegate.outbound.backends.secrets import CredentialsReader, places
@@ -51,6 +53,34 @@ class BackendEndpoint(msgspec.Struct, frozen=True):
                 return places(http)
 
 
+    @property
+    def service(self) -> "BackendEndpoint":
+        """What says who answers, and how. Two with the same one differ only in how connections are used."""
+        session = self.session and msgspec.structs.replace(self.session, sends_bearer=False)
+        return self._with(session=session, idle_s=0.0, connection_max_s=0.0, response_bytes=0, timeout_s=0.0)
+
+    def is_served_by_session_of(self, other: "BackendEndpoint") -> bool:
+        """Whether what was made of `other` needs not be made anew: only the time that connections are idle differs."""
+        return self._with(idle_s=0.0) == other._with(idle_s=0.0)
+
+    def _with(self, session: HttpSession | None = None, **given: float) -> "BackendEndpoint":
+        options = self.options
+        if isinstance(options, RpcOptions):
+            options = msgspec.structs.replace(options, http=_with(options.http, given))
+        else:
+            options = _with(options, given)
+        return msgspec.structs.replace(self, options=options, session=session or self.session)
+
+
+_Options = TypeVar("_Options", bound=msgspec.Struct)
+
+
+def _with(options: _Options, given: Mapping[str, float]) -> _Options:
+    """Return `options` with those of the `given` values that they have."""
+    fields = options.__struct_fields__
+    return msgspec.structs.replace(options, **{name: value for name, value in given.items() if name in fields})
+
+
 @asynccontextmanager
 async def opened(endpoint: BackendEndpoint, clock: Clock) -> AsyncIterator[Backend]:
     """Yield the backend, and close its connections when the context ends. Raises as `made` does."""
@@ -68,6 +98,12 @@ def made(endpoint: BackendEndpoint, clock: Clock) -> Backend:
             plugin, tls = installed.plugin(endpoint.protocol), partial(tls_context, endpoint.options)
             return PluginBackend(endpoint.name, plugin, endpoint.options, clock=clock, tls=tls)
         return _built_in(endpoint, endpoint.options)
+
+
+def keep_idle(backend: Backend, endpoint: BackendEndpoint) -> None:
+    """Tell `backend` for how long `endpoint` says that idle connections are kept."""
+    if isinstance(backend, HttpBackend) and isinstance(endpoint.options, HttpOptions):
+        backend.keep_idle(endpoint.options.idle_s)
 
 
 def examine(endpoint: BackendEndpoint) -> None:

@@ -10,6 +10,7 @@ from tidegate.core.measurements import (
     BusConnected,
     ClientConnected,
     ClientLeft,
+    ConfigReloaded,
     EventPublished,
     EventsSkipped,
     HintTaken,
@@ -83,6 +84,14 @@ def _client_left(counts: Counts, measured: ClientLeft) -> None:
     counts.add("tidegate_clients", -1, measured.transport)
 
 
+def _config_reloaded(counts: Counts, measured: ConfigReloaded) -> None:
+    counts.add("tidegate_config_reloads_total", 1, measured.outcome)
+    is_good = measured.outcome in {"changed", "unchanged"}
+    counts.set("tidegate_config_last_reload_successful", int(is_good))
+    if is_good:
+        counts.set("tidegate_config_last_reload_success_timestamp_seconds", measured.at)
+
+
 def _request_refused(counts: Counts, measured: RequestRefused) -> None:
     counts.add("tidegate_refusals_total", 1, measured.transport, measured.reason.value)
 
@@ -100,6 +109,7 @@ TAKERS: Mapping[type[Measurement], Taker] = {
     BusConnected: _bus_connected,
     ClientConnected: _client_connected,
     ClientLeft: _client_left,
+    ConfigReloaded: _config_reloaded,
     EventPublished: _event_published,
     EventsSkipped: _events_skipped,
     HintTaken: _hint_taken,
