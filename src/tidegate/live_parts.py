@@ -132,4 +132,3 @@ class LiveParts(msgspec.Struct, kw_only=True):
     async def _door(self, wanted: Plan) -> Door | None:
         told, known = (wanted.api, wanted.stream_soft_bytes), (self.plan.api, self.plan.stream_soft_bytes)
         return None if told == known else await asyncio.to_thread(self.api, wanted)
-

@@ -7,7 +7,7 @@ preparation to the end of its call. Decisions are published through a lane, whic
 
 import asyncio
 import random
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -22,7 +22,7 @@ from tidegate.core.polling.outcome import Fault
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.polling.turn import Knock, Turn
 from tidegate.errors import BusError
-from tidegate.ports import Backend, Clock, Metrics, Reading, Store
+from tidegate.ports import Backend, Clock, Metrics, Store
 from tidegate.runtime.deadline import Deadline
 from tidegate.runtime.exchange import can_knock, exchange, prepare, reached
 from tidegate.runtime.gateway import Gateway
@@ -58,6 +58,7 @@ class BackendPoller:
         self._state = BackendState(
             plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
         )
+        self.readings = partial(self._state.readings, clock.now)
         self._hinting: Hinting | None = None
         if can_hint(backend):
             self._hinting = Hinting(plan, backend=backend, clock=clock, metrics=metrics, rng=rng, changed=self._changed)
@@ -88,10 +89,6 @@ class BackendPoller:
 
     def sources(self) -> list[SourceView]:
         return self._state.sources(self._clock.now())
-
-    def readings(self) -> Iterator[Reading]:
-        """Yield what is read when the metrics are scraped."""
-        return self._state.readings(self._clock.now)
 
     def corrected_for_age(self, draft: Draft) -> Draft | None:
         """Return what a retained draft of one of this backend's sources has to say now; None for any other draft."""

@@ -30,8 +30,7 @@ class BreakerData:
     """Everything that a breaker remembers, except the calls under way.
 
     `generation` grows with each move. `failures` and `successes` are the current runs, `openings` how many times in a
-    row the breaker has opened. `retry_at` ends the open period, `held_until` the backend's newest hold. `open_s` is for
-    how many seconds it was open before it entered its state.
+    row the breaker has opened. `retry_at` ends the open period, `held_until` the backend's newest hold.
 
     `run` is what is known of the current run of failures beside their count. `unreachable` is whether the newest
     outcome that counted was. `episode` begins when a closed breaker opens, and ends when it was closed for long enough.
@@ -48,7 +47,6 @@ class BreakerData:
         "last_error_at",
         "mode",
         "name",
-        "open_s",
         "openings",
         "retry_at",
         "run",
@@ -65,7 +63,6 @@ class BreakerData:
         self.mode = Mode.CLOSED
         self.generation = 0
         self.since = now
-        self.open_s = 0.0
         self.failures = 0
         self.successes = 0
         self.openings = 0
@@ -86,8 +83,6 @@ class BreakerData:
         resumed.mode = Mode[carried.mode]
         resumed.generation = carried.generation + 1
         resumed.since = now.when(carried.since)
-        if resumed.mode.shown is State.OPEN:
-            resumed.open_s = resumed.since.mono - now.mono  # time before this process is not counted
         resumed.failures = carried.failures
         resumed.successes = carried.successes
         resumed.openings = carried.openings
@@ -136,8 +131,6 @@ class BreakerData:
     ) -> Transition:
         """Move to `mode`, in a new generation and with an empty window."""
         before = self.mode.shown
-        if before is State.OPEN:
-            self.open_s += now.mono - self.since.mono
         self.mode = mode
         self.generation += 1
         self.since = now
@@ -176,8 +169,6 @@ class BreakerData:
             cause=self.cause,
             history=self.history,
             held_until=self.held_until,
-            open_s=self.open_s,
-            opened_at=self.since if self.mode.shown is State.OPEN else None,
         )
 
     def transition(self, from_state: State | None, reason: Reason) -> Transition:

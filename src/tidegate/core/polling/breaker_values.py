@@ -130,8 +130,7 @@ class BreakerView(BreakerFacts, frozen=True, kw_only=True):
     """A snapshot of a breaker. `cause` is as in `Transition`.
 
     `since` is when it entered its state. `history` holds its newest moves, oldest first. `held_until` is the end of the
-    backend's newest hold, which may have passed; None if there was no hold, or an operator has ended it. `open_s` is
-    for how many seconds it was open before `opened_at`, which is when it entered its state if that is open.
+    backend's newest hold, which may have passed; None if there was no hold, or an operator has ended it.
     """
 
     since: float
@@ -140,16 +139,10 @@ class BreakerView(BreakerFacts, frozen=True, kw_only=True):
     cause: ErrorCode | None
     history: tuple[Move, ...] = ()
     held_until: Instant | None = None
-    open_s: float = 0.0
-    opened_at: Instant | None = None
 
     @property
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
-
-    def opened_for_s(self, now: Instant) -> float:
-        """For how many seconds it was open altogether. Half-open does not count."""
-        return self.open_s + (0.0 if self.opened_at is None else now.mono - self.opened_at.mono)
 
     def next_try_at(self, now: Instant) -> float | None:
         """Unix seconds before which the backend is not asked, because of an open breaker or a hold; else None."""

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_parts import BackendParts
-from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.breaker_values import State
+from tidegate.core.polling.breaker_values import BreakerView, State
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import FreshnessStatus
 from tidegate.core.readings import Reading
@@ -19,19 +18,20 @@ def backend_readings(name: str, parts: BackendParts, clock: Callable[[], Instant
     breakers = list(parts.breakers.values())
     yield Reading("tidegate_late_results_total", sum(breaker.late_results for breaker in breakers), (name,))
     for breaker in breakers:
-        yield from _breaker_readings(breaker, clock())
+        if breaker.name in parts.breakers:  # it was not taken away since the last reading
+            yield from _breaker_readings(parts.view(breaker.name, clock()), parts.open_s(breaker.name, clock()))
     for source in list(parts.sources.values()):
-        if source.plan.breaker in parts.breakers:  # it was not taken away since the last reading
+        if source.type in parts.sources:
             now = clock()
             yield from _source_readings(source, source.note_verdict(now, parts.seen_by(source, now)), now)
 
 
-def _breaker_readings(breaker: Breaker, now: Instant) -> Iterator[Reading]:
-    view, name = breaker.view(), breaker.name
+def _breaker_readings(view: BreakerView, open_s: float) -> Iterator[Reading]:
+    name = view.name
     for state in State:
         yield Reading("tidegate_breaker_state", int(view.state is state), (name, state.value))
     yield Reading("tidegate_breaker_forced", int(view.forced), (name,))
-    yield Reading("tidegate_breaker_open_seconds_total", view.opened_for_s(now), (name,))
+    yield Reading("tidegate_breaker_open_seconds_total", open_s, (name,))
 
 
 def _source_readings(source: Source, status: FreshnessStatus, now: Instant) -> Iterator[Reading]:

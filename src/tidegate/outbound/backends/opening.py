@@ -52,7 +52,6 @@ class BackendEndpoint(msgspec.Struct, frozen=True):
             case RpcOptions(http=http) | (HttpOptions() as http):
                 return places(http)
 
-
     @property
     def service(self) -> "BackendEndpoint":
         """What says who answers, and how. Two with the same one differ only in how connections are used."""
