@@ -45,7 +45,7 @@ class Reloads:
     """
 
     def __init__(self, config: Config, *, reread: Reread | None, clock: Clock, metrics: Metrics) -> None:
-        self._config = config  # what is in force
+        self._started = self._config = config  # the latter is in force
         self._reread = reread
         self._clock = clock
         self._metrics = metrics
@@ -58,7 +58,7 @@ class Reloads:
         """The keys that differ from what is in force, until the restart."""
         self.last: ReloadAttempt | None = None
         self.on_attempt: Callable[[ReloadAttempt], None] = lambda _: None
-        """Called after each attempt, with `last`. Should not raise."""
+        """Called after each attempt, with `last`."""
 
     @property
     def config_hash(self) -> str:
@@ -125,7 +125,7 @@ class Reloads:
         if config is None:
             assert self._reread is not None, "reload sees to it"
             config = self._reread()
-        in_force, needs_restart = restrained(config, self._config)
+        in_force, needs_restart = restrained(config, self._started)
         wanted = plan(in_force)
         if problems := startup_problems(wanted):
             raise ConfigError(problems)
@@ -146,7 +146,10 @@ class Reloads:
         _log(attempt)
         self._metrics.observe(ConfigReloaded(outcome, attempt.ended.wall))
         self.last = attempt
-        self.on_attempt(attempt)
+        try:
+            self.on_attempt(attempt)
+        except Exception:
+            log.exception("the reload could not be recorded")
 
 
 def _log(attempt: ReloadAttempt) -> None:

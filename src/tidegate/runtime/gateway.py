@@ -69,6 +69,7 @@ class Gateway:
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
         self.refusals = Refusals(metrics, clock)
         self._bus, self._metrics = bus, metrics
+        self.authentication = authenticator
         ours = [*sorted(options.source_types), *RETAINED]
         self.retained = Retained(ours)
         self._quota = RetainedQuota(
@@ -116,6 +117,12 @@ class Gateway:
     async def drain(self, drain_s: float, *, at_least_s: float = 0.0) -> None:
         """See `tidegate.runtime.draining.drain`."""
         await drain(self.clients, self.clock, drain_s, at_least_s=at_least_s)
+
+    def apply(self, options: GatewayOptions) -> None:
+        self.options = options
+
+    def authenticate_with(self, authenticator: Authenticator) -> None:
+        self.authentication = authenticator
 
     @property
     def position(self) -> Position:

@@ -79,7 +79,7 @@ class JwtAuthenticator:
         await self._keys.run()
 
     async def has_keys(self) -> None:
-        """Wait until tokens can be checked. Raises `ConfigError` if there are no keys. Call it while `run` is running."""
+        """Wait until tokens can be checked, while `run` is running. Raises `ConfigError` if there are no keys."""
         await self._keys.fetched()
 
     def _claims(self, token: str) -> dict[str, Any]:
