@@ -14,8 +14,8 @@ from tidegate.core.instant import Instant, Time, rfc3339
 from tidegate.core.polling.breaker_values import BreakerFacts, BreakerView, Reason, State
 from tidegate.core.polling.source_values import SourceFacts, SourceView
 from tidegate.core.reloads import ReloadAttempt, ReloadOutcome
-from tidegate.inbound.http_api.services import Reloading
 from tidegate.errors import ErrorCode
+from tidegate.inbound.http_api.services import Reloading
 from tidegate.runtime.connection import Connection
 
 Body = TypeVar("Body")
