@@ -136,6 +136,7 @@ KEYS: Final[dict[str, Wired]] = {
     "server.drain_s": at(7.5, "Gateway.options.drain_s"),
     "server.drain_min_s": at(1.5, "Gateway.options.drain_min_s"),
     "server.max_clients": at(77, "Gateway.options.max_clients"),
+    "server.allow_no_sources": at(True),
     "limits.message_bytes": at(777, "WebSocket.options.message_bytes"),
     "limits.publish_bytes": at(777, "api.options.publish_bytes", "serve.body_bytes"),
     "limits.retained_keys": at(77, "Gateway.options.retained_keys"),

@@ -51,7 +51,6 @@ async def running(
 
     The context `beside` is entered after the address is bound and the state directory locked, but before the first
     poll. `reread` reads the configuration again for a reload; it may block, and is called in a thread.
-
     Raises `ConfigError` if a file cannot be used, `OSError` if the address cannot be bound, and `StoreError` if
     the state directory cannot be used. Leaving the context stops everything at once: call `App.drain` before.
     """
@@ -74,6 +73,7 @@ async def running(
             listener=listener,
             url=url,
             certificate=certificate,
+            reloads=reloads,
         )
         live = await enter(started(wanted, ground, beside=beside))
         await enter(reloads.of(live))

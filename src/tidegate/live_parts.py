@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from tidegate.inbound import server
-from tidegate.inbound.http_api import Door
+from tidegate.inbound.http_api import Door, Reloading
 from tidegate.inbound.websocket import WebSocketServer
 from tidegate.open_parts import OpenParts
 from tidegate.outbound.auth import opening as authentication
@@ -43,6 +43,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     listener: socket.socket
     url: str
     certificate: server.Certificate | None
+    reloads: Reloading
 
 
 class LiveParts(msgspec.Struct, kw_only=True):
@@ -198,5 +199,12 @@ async def started(
 
 
 def _api(plan: Plan, ground: Ground, gateway: Gateway, supervisor: Supervisor, admissions: Admissions) -> Door:
-    metrics = ground.metrics
-    return api(plan, url=ground.url, gateway=gateway, supervisor=supervisor, admissions=admissions, metrics=metrics)
+    return api(
+        plan,
+        url=ground.url,
+        gateway=gateway,
+        supervisor=supervisor,
+        admissions=admissions,
+        metrics=ground.metrics,
+        reloads=ground.reloads,
+    )

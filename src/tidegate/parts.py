@@ -12,7 +12,7 @@ import msgspec
 
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound import server
-from tidegate.inbound.http_api import Door, http_api
+from tidegate.inbound.http_api import Door, Reloading, http_api
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.open_parts import OpenParts
@@ -148,7 +148,14 @@ def backend_part(name: str) -> str:
 
 
 def api(
-    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
+    plan: Plan,
+    *,
+    url: str,
+    gateway: Gateway,
+    supervisor: Supervisor,
+    admissions: Admissions,
+    metrics: RenderedMetrics,
+    reloads: Reloading,
 ) -> Door:
     """Make the HTTP API of a gateway whose URL is `url`, event streams included."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
@@ -161,4 +168,5 @@ def api(
         open_stream=streams.open,
         transport_of=server.transport_of,
         render_metrics=metrics.render,
+        reloads=reloads,
     )
