@@ -66,7 +66,7 @@ async def running(
             new_pollers(wanted.backends, parts.backends, gateway=gateway, clock=clock, metrics=metrics, store=store)
         )
         supervisor = Supervisor(gateway, pollers, store=store)
-        admissions = Admissions(gateway, Gate(authenticator=authenticator, **asdict(wanted.access)))
+        admissions = Admissions(gateway, Gate(authenticator=gateway.authentication, **asdict(wanted.access)))
         websocket = WebSocketServer(gateway, admissions, wanted.websocket)
         routes = api(wanted, url=url, gateway=gateway, supervisor=supervisor, admissions=admissions, metrics=metrics)
         refused = partial(gateway.refusals.note, "http")
