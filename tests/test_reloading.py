@@ -226,11 +226,12 @@ async def test_a_backend_that_cannot_be_made_leaves_no_other_open(endpoints: End
 
 async def test_files_that_cannot_be_used_are_all_named(tmp_path: Path) -> None:
     file = File(config())
+    (tmp_path / "nothing").touch()
     async with reloadable(file) as app:
         file.content = config(
             tmp_path,
-            backends={"b": {"url": "https://b", "ca_file": "no-ca"}, "c": {"url": "https://c", "ca_file": "no-ca"}},
-            auth={"mode": "token", "tokens": [{"token_file": "no-token"}]},
+            backends={name: {"url": f"https://{name}", "ca_file": "nothing"} for name in "bc"},
+            auth={"mode": "token", "tokens": [{"token_file": "nothing"}]},
         )
         with pytest.raises(ConfigError) as refused:
             await app.reloads.reload()
