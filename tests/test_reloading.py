@@ -1,13 +1,11 @@
 """Reloads of a running gateway: all of a configuration is put in force in one step, or nothing is."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -16,7 +14,6 @@ from tidegate.app import App, Parts, running
 from tidegate.config import Config, from_document
 from tidegate.core.reloads import ReloadAttempt
 from tidegate.errors import ConfigError, NothingToReload, Problem, ReloadUnderWay
-from tidegate.inbound import server
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
 from tidegate.testing import ScriptedBackend
