@@ -8,9 +8,10 @@ from msgspec.structs import asdict
 from tidegate.config import Config
 from tidegate.core.reloads import Reloaded
 from tidegate.inbound.address import bound, url_of
+from tidegate.live_parts import Ground, started
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.metrics import PrometheusMetrics
-from tidegate.parts import DEFAULTS, Parts, certificate, opened_store, owned_parts
+from tidegate.parts import DEFAULTS, Parts, opened_store, owned_parts, shown_certificate
 from tidegate.plan import plan
 from tidegate.reloading import Reloads
 from tidegate.runtime.gateway import Gateway
@@ -50,7 +51,6 @@ async def running(
 
     The context `beside` is entered after the address is bound and the state directory locked, but before the first
     poll. `reread` reads the configuration again for a reload; it may block, and is called in a thread.
-
     Raises `ConfigError` if a file cannot be used, `OSError` if the address cannot be bound, and `StoreError` if
     the state directory cannot be used. Leaving the context stops everything at once: call `App.drain` before.
     """
@@ -61,9 +61,20 @@ async def running(
         clock = SystemClock() if parts.clock is None else parts.clock
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics
         listener = stack.enter_context(bound(**asdict(wanted.address)))
-        shown = certificate(wanted.tls)
-        url = url_of(listener, tls=shown is not None)
+        certificate = await enter(shown_certificate(wanted.tls, clock, metrics))
+        url = url_of(listener, tls=certificate is not None)
         store = await enter(opened_store(wanted.store, parts.store, metrics))
         reloads = Reloads(config, reread=reread, clock=clock, metrics=metrics)
-        live = await enter(started(...))
+        ground = Ground(
+            supplied=parts.backends,
+            clock=clock,
+            metrics=metrics,
+            store=store,
+            listener=listener,
+            url=url,
+            certificate=certificate,
+            reloads=reloads,
+        )
+        live = await enter(started(wanted, ground, beside=beside))
+        await enter(reloads.of(live))
         yield App(url, live.gateway, live.supervisor, reloads)

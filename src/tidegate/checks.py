@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from tidegate.errors import ConfigError, Problem
+from tidegate.inbound.server import LoadedCertificate
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
-from tidegate.parts import tls_context
 from tidegate.plan import Plan, PlannedBackend
 from tidegate.secret_place import read as read_secret
 
@@ -25,7 +25,9 @@ def startup_problems(plan: Plan) -> list[Problem]:
 
 def access_problems(plan: Plan) -> list[Problem]:
     """Return the problems with the tokens, keys and certificates used for clients."""
-    return [*_refused(lambda: authentication.made(plan.authentication)), *_refused(lambda: tls_context(plan.tls))]
+    found = list(_refused(lambda: authentication.made(plan.authentication)))
+    tls = plan.tls
+    return found if tls is None else [*found, *_refused(lambda: LoadedCertificate.read(tls))]
 
 
 def backend_problems(backend: PlannedBackend) -> list[Problem]:

@@ -5,23 +5,27 @@ loop, and what it replaces is closed in the background.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from tidegate.inbound import server
-from tidegate.inbound.http_api import Door
+from tidegate.inbound.http_api import Door, Reloading
 from tidegate.inbound.websocket import WebSocketServer
 from tidegate.open_parts import OpenParts
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening
-from tidegate.parts import PollerParts, backend_part, tls_context
+from tidegate.outbound.metrics import PrometheusMetrics
+from tidegate.parts import PollerParts, api, backend_part, new_gateway
 from tidegate.plan import Plan
-from tidegate.ports import Authenticator, Backend
+from tidegate.ports import Authenticator, Backend, Clock, RenderedMetrics, Store
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
+from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.rearranging import NewBackend, Rearrangement
 from tidegate.runtime.supervisor import Supervisor
 
@@ -29,19 +33,32 @@ ACCESS = "access"
 """The name of the authenticator among `OpenParts`."""
 
 
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway stands on, and keeps whatever its plan. `supplied` are backends that are not made, by name."""
+
+    supplied: Mapping[str, Backend]
+    clock: Clock
+    metrics: RenderedMetrics
+    store: Store | None
+    listener: socket.socket
+    url: str
+    certificate: server.Certificate | None
+    reloads: Reloading
+
+
 class LiveParts(msgspec.Struct, kw_only=True):
-    """The parts, which follow `plan` at the moment. `api` makes the routes that a plan describes, and may block."""
+    """The parts, which follow `plan` at the moment. `backends` are those that are asked, by name."""
 
     plan: Plan
+    ground: Ground
+    gateway: Gateway
     opened: OpenParts
-    pollers: PollerParts
     backends: dict[str, Backend]
+    pollers: PollerParts
     supervisor: Supervisor
     admissions: Admissions
     websocket: WebSocketServer
     serving: server.Serving
-    certificate: server.Certificate | None
-    api: Callable[[Plan], Door]
 
     @asynccontextmanager
     async def prepared(self, wanted: Plan) -> AsyncIterator[Callable[[], None]]:
@@ -53,11 +70,12 @@ class LiveParts(msgspec.Struct, kw_only=True):
         Raises `ConfigError` for a file that cannot be used, and whatever making a part raises.
         """
         async with self.opened.beside() as new:
-            tls = await asyncio.to_thread(tls_context, wanted.tls)
+            files = wanted.tls
+            tls = None if files is None else await asyncio.to_thread(server.LoadedCertificate.read, files)
             authenticator = await self._authenticator(wanted, new)
             backends = await self._backends(wanted, new)
             to = self._rearrangement(wanted, backends)
-            gate = Gate(authenticator=self.pollers.gateway.authentication, **asdict(wanted.access))
+            gate = Gate(authenticator=self.gateway.authentication, **asdict(wanted.access))
             door = await self._door(wanted)
 
             def put_in_force() -> None:
@@ -66,9 +84,9 @@ class LiveParts(msgspec.Struct, kw_only=True):
                 self._have_used(backends, wanted)
                 self.admissions.gate = gate
                 if authenticator is not None:
-                    self.pollers.gateway.authenticate_with(authenticator)
-                if self.certificate is not None and tls is not None:
-                    self.certificate.use(tls)
+                    self.gateway.authenticate_with(authenticator)
+                if self.ground.certificate is not None and tls is not None:
+                    self.ground.certificate.use(tls)
                 if door is not None:
                     self.serving.answer_with(door, door.at_once)
                 after = {backend_part(name): task for name, task in ending.items()}
@@ -79,19 +97,18 @@ class LiveParts(msgspec.Struct, kw_only=True):
 
     def _tell(self, wanted: Plan) -> None:
         """Tell the parts that are not replaced what is different for them."""
-        gateway = self.pollers.gateway
-        # The types of sources that are removed stay reserved: a client may still believe what it was told of them.
-        types = gateway.options.source_types | wanted.gateway.source_types
-        gateway.apply(replace(wanted.gateway, source_types=types))
+        self.gateway.apply(wanted.gateway)
         self.websocket.follow(wanted.websocket)
         self.serving.limit(**asdict(wanted.server))
+        if isinstance(self.ground.metrics, PrometheusMetrics):
+            self.ground.metrics.follow(wanted.metrics.names)
 
     async def _authenticator(self, wanted: Plan, new: OpenParts) -> Authenticator | None:
         """Make another authenticator, unless it would be the same: one whose files are read again is not."""
         known = wanted.authentication
         if known == self.plan.authentication and not authentication.reads_files(known):
             return None
-        return await new.open(ACCESS, authentication.opened_with_keys(known, self.pollers.clock))
+        return await new.open(ACCESS, authentication.opened_with_keys(known, self.ground.clock))
 
     async def _backends(self, wanted: Plan, new: OpenParts) -> dict[str, Backend]:
         """Make the backends that are added, and those to which connections are made in another way."""
@@ -99,7 +116,7 @@ class LiveParts(msgspec.Struct, kw_only=True):
         made = {}
         for plan in wanted.backends:
             old = known.get(plan.name)
-            is_supplied = plan.name in self.pollers.supplied
+            is_supplied = plan.name in self.ground.supplied
             if old is None or not (is_supplied or plan.endpoint.is_served_by_session_of(old)):
                 made[plan.name] = await self.pollers.backend(plan, new)
         return made
@@ -131,4 +148,63 @@ class LiveParts(msgspec.Struct, kw_only=True):
 
     async def _door(self, wanted: Plan) -> Door | None:
         told, known = (wanted.api, wanted.stream_soft_bytes), (self.plan.api, self.plan.stream_soft_bytes)
-        return None if told == known else await asyncio.to_thread(self.api, wanted)
+        return (
+            None
+            if told == known
+            else await asyncio.to_thread(_api, wanted, self.ground, self.gateway, self.supervisor, self.admissions)
+        )
+
+
+@asynccontextmanager
+async def started(
+    plan: Plan, ground: Ground, *, beside: AbstractAsyncContextManager[None] | None
+) -> AsyncIterator[LiveParts]:
+    """Start all parts in order, and yield them; leaving stops them in reverse order. `tidegate.app` says what raises.
+
+    `beside` is entered before the first poll.
+    """
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        opened = await enter(OpenParts())
+        clock, metrics, store = ground.clock, ground.metrics, ground.store
+        authenticator = await opened.open(ACCESS, authentication.opened(plan.authentication, clock))
+        gateway = await enter(new_gateway(plan.gateway, authenticator, clock=clock, metrics=metrics, store=store))
+        pollers = PollerParts(supplied=ground.supplied, gateway=gateway, clock=clock, metrics=metrics, store=store)
+        backends = {each.name: await pollers.backend(each, opened) for each in plan.backends}
+        polling = [pollers.poller(each.polling, backends[each.name]) for each in plan.backends]
+        supervisor = Supervisor(gateway, polling, store=store)
+        admissions = Admissions(gateway, Gate(authenticator=gateway.authentication, **asdict(plan.access)))
+        websocket = WebSocketServer(gateway, admissions, plan.websocket)
+        door = _api(plan, ground, gateway, supervisor, admissions)
+        if beside is not None:
+            await enter(beside)
+        await enter(supervisor.running())
+        await enter(websocket.running())
+        serve = partial(server.serve, door, websocket, door.at_once, refused=partial(gateway.refusals.note, "http"))
+        shown = None if ground.certificate is None else ground.certificate.context
+        # Last: every part is running by then.
+        serving = await enter(serve(sock=ground.listener, ssl=shown, **asdict(plan.server)))
+        yield LiveParts(
+            plan=plan,
+            ground=ground,
+            gateway=gateway,
+            opened=opened,
+            backends=backends,
+            pollers=pollers,
+            supervisor=supervisor,
+            admissions=admissions,
+            websocket=websocket,
+            serving=serving,
+        )
+
+
+def _api(plan: Plan, ground: Ground, gateway: Gateway, supervisor: Supervisor, admissions: Admissions) -> Door:
+    return api(
+        plan,
+        url=ground.url,
+        gateway=gateway,
+        supervisor=supervisor,
+        admissions=admissions,
+        metrics=ground.metrics,
+        reloads=ground.reloads,
+    )

@@ -25,14 +25,15 @@ class OpenParts:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
+        del exc_info
         for stack in self._stacks.values():
             self._close_soon(stack)
         if self._closing:
-            _, late = await asyncio.wait(self._closing, timeout=END_S)
-            for task in late:
+            _, running = await asyncio.wait(self._closing, timeout=END_S)
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def open(self, name: str, part: AbstractAsyncContextManager[T]) -> T:
         """Enter `part`, and return what it yields."""
@@ -41,13 +42,12 @@ class OpenParts:
 
     @asynccontextmanager
     async def beside(self) -> AsyncIterator["OpenParts"]:
-        """Yield others, for new parts beside those of the same names. They are left again unless `take_over` has them."""
+        """Yield others, for new parts beside those of the same names. They are left unless `take_over` got them."""
         new = OpenParts()
         try:
             yield new
         finally:
-            if new._stacks:
-                await new.__aexit__()
+            await new.__aexit__()
 
     def take_over(
         self, new: "OpenParts", *, dropped: Iterable[str] = (), after: Mapping[str, Awaitable[object]] = {}
@@ -56,12 +56,16 @@ class OpenParts:
 
         What is replaced or dropped is left in the background: at once, or when what `after` has for its name is done.
         """
-        for name in [*new._stacks, *dropped]:
+        fresh = new._handed_over()  # noqa: SLF001 - of the same class
+        for name in [*fresh, *dropped]:
             old = self._stacks.pop(name, None)
             if old is not None:
                 self._close_soon(old, after=after.get(name))
-        self._stacks |= new._stacks
-        new._stacks = {}
+        self._stacks |= fresh
+
+    def _handed_over(self) -> dict[str, AsyncExitStack]:
+        stacks, self._stacks = self._stacks, {}
+        return stacks
 
     def _close_soon(self, stack: AsyncExitStack, after: Awaitable[object] | None = None) -> None:
         task = asyncio.get_running_loop().create_task(_close(stack, after))

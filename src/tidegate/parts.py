@@ -4,7 +4,6 @@ What has to be closed again is yielded by a context manager. `tidegate.app` deci
 """
 
 import random
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from pathlib import Path
@@ -13,19 +12,20 @@ import msgspec
 
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound import server
-from tidegate.inbound.http_api import Door, http_api
+from tidegate.inbound.http_api import Door, Reloading, http_api
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
 from tidegate.open_parts import OpenParts
 from tidegate.outbound.backends import opening
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.plan import Plan, PlannedBackend, TlsFiles
-from tidegate.ports import Authenticator, Backend, Clock, Metrics, RenderedMetrics, Store
+from tidegate.plan import Plan, PlannedBackend
+from tidegate.ports import Authenticator, Backend, Clock, Metrics, Reading, RenderedMetrics, Store
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.exchange import close
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.runtime.keeping import kept_running
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 
@@ -58,18 +58,26 @@ async def owned_parts(parts: Parts) -> AsyncIterator[None]:
         yield
 
 
-def tls_context(files: TlsFiles | None) -> ssl.SSLContext | None:
-    """Make the server's TLS context from `files`, or return None without files.
+@asynccontextmanager
+async def shown_certificate(
+    files: server.TlsFiles | None, clock: Clock, metrics: Metrics
+) -> AsyncIterator[server.Certificate | None]:
+    """Yield what the server shows its clients, and renew it while the context is open; None without files.
 
-    Reads the files. Raises `ConfigError` if they cannot be used.
+    Raises `ConfigError` if they cannot be used.
     """
-    return None if files is None else server.tls_context(files.tls_cert_file, files.tls_key_file)
+    if files is None:
+        yield None
+        return
+    certificate = server.Certificate(server.LoadedCertificate.read(files))
+    metrics.read_from(lambda: _expiry(certificate))
+    async with kept_running({"certificate": lambda: certificate.renew(clock)}, clock):
+        yield certificate
 
 
-def certificate(files: TlsFiles | None) -> server.Certificate | None:
-    """Make the server's certificate, which can be replaced, as `tls_context` does."""
-    context = tls_context(files)
-    return None if context is None else server.Certificate(context)
+def _expiry(certificate: server.Certificate) -> list[Reading]:
+    at = certificate.expires_at
+    return [] if at is None else [Reading("tidegate_certificate_expiry_timestamp_seconds", at)]
 
 
 @asynccontextmanager
@@ -141,7 +149,14 @@ def backend_part(name: str) -> str:
 
 
 def api(
-    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
+    plan: Plan,
+    *,
+    url: str,
+    gateway: Gateway,
+    supervisor: Supervisor,
+    admissions: Admissions,
+    metrics: RenderedMetrics,
+    reloads: Reloading,
 ) -> Door:
     """Make the HTTP API of a gateway whose URL is `url`, event streams included."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
@@ -154,4 +169,5 @@ def api(
         open_stream=streams.open,
         transport_of=server.transport_of,
         render_metrics=metrics.render,
+        reloads=reloads,
     )

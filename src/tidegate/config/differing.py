@@ -19,17 +19,17 @@ TLS = ("tls_cert_file", "tls_key_file")
 """A running gateway can show another certificate, but not begin or end to use TLS."""
 
 
-def restrained(wanted: Config, running: Config) -> tuple[Config, tuple[str, ...]]:
-    """Return `wanted` as far as a gateway can take it on that runs with `running`, and the keys that need a restart.
+def restrained(wanted: Config, started: Config) -> tuple[Config, tuple[str, ...]]:
+    """Return what a gateway can take on of `wanted` that was started with `started`, and the keys that need a restart.
 
-    Raises `ConfigError` if what is kept of `running` contradicts the rest of `wanted`.
+    Raises `ConfigError` if what is kept of `started` contradicts the rest of `wanted`.
     """
     keys = list(RESTART)
-    if (wanted.server.tls_cert_file is None) != (running.server.tls_cert_file is None):
+    if (wanted.server.tls_cert_file is None) != (started.server.tls_cert_file is None):
         keys += TLS
-    kept = {key: getattr(running.server, key) for key in keys}
+    kept = {key: getattr(started.server, key) for key in keys}
     needs = [f"server.{key}" for key, value in kept.items() if getattr(wanted.server, key) != value]
-    if running.server.tls_cert_file is not None and wanted.limits.handshake_s != running.limits.handshake_s:
+    if started.server.tls_cert_file is not None and wanted.limits.handshake_s != started.limits.handshake_s:
         needs.append("limits.handshake_s")  # the listener has it for the handshake of TLS
     found = msgspec.structs.replace(wanted, server=msgspec.structs.replace(wanted.server, **kept))
     for mistake in rules.across(found, backends=found.backends, is_clean=lambda _: True):

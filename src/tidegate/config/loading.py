@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidegate.config import layers, plugged, rules
-from tidegate.config.model import Config
+from tidegate.config.model import Config, ServerConfig
 from tidegate.config.reader import Reader
 from tidegate.errors import ConfigError, Problem
 
@@ -71,6 +71,35 @@ def from_document(
         raise ConfigError(reader.problems)
     assert isinstance(config, Config)
     return config
+
+
+def server_table(path: Path, *, environ: Mapping[str, str]) -> ServerConfig:
+    """Return the table ``[server]`` of the file at `path`, as far as it can be read: to find a gateway that runs.
+
+    Values that are not valid get their defaults, like all of a file that cannot be read. If it is no TOML from some
+    line on, what stands before that counts. Does disk I/O, so it may block. Raises nothing.
+    """
+    document, _ = layers.with_environment(_beginning(path), environ)
+    reader = Reader(directory=path.parent, rules=lambda _: ())
+    server = reader.read(ServerConfig, _with_state_dir(document, environ).get("server", {}), ("server",))
+    return server if isinstance(server, ServerConfig) else ServerConfig()
+
+
+def _beginning(path: Path) -> dict[str, object]:
+    """Return what the file at `path` says up to its first error."""
+    try:
+        lines = path.read_bytes().decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    while lines:
+        try:
+            return tomllib.loads("\n".join(lines))
+        except tomllib.TOMLDecodeError as error:
+            place = re.search(r"\(at line (\d+), ", str(error))
+            del lines[int(place[1]) - 1 if place and int(place[1]) <= len(lines) else -1 :]
+        except (ValueError, RecursionError):
+            lines.pop()
+    return {}
 
 
 def _parsed(path: Path) -> dict[str, object]:

@@ -145,10 +145,9 @@ class ClientLeft(Measurement, frozen=True):
 
 
 class ConfigReloaded(Measurement, frozen=True):
-    """A reload of the configuration ended at a time in Unix seconds. `outcome` is a `tidegate.core.reloads` one."""
+    """A reload of the configuration ended. `tidegate.core.reloads` says what the outcomes mean."""
 
     outcome: Literal["changed", "unchanged", "refused", "error"]
-    at: float
 
 
 class RequestRefused(Measurement, frozen=True):

@@ -67,10 +67,10 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
     @property
     def body(self) -> bytes:
         """The `ProblemDetails` as JSON."""
-        details = ProblemDetails(self.status, http.HTTPStatus(self.status).phrase, self.detail)
+        phrase = http.HTTPStatus(self.status).phrase
         if self.errors:
-            details = RefusedConfiguration(*msgspec.structs.astuple(details), errors=self.errors)
-        return msgspec.json.encode(details)
+            return msgspec.json.encode(RefusedConfiguration(self.status, phrase, self.detail, errors=self.errors))
+        return msgspec.json.encode(ProblemDetails(self.status, phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
         """Return the whole answer as HTTP/1.1 bytes, with the field ``Connection: close``.

@@ -11,18 +11,12 @@ import msgspec
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
+from tidegate.inbound.server import TlsFiles
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.outbound.metrics import ConfiguredNames
 from tidegate.runtime.gateway_options import GatewayOptions
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate chain in PEM, and its private key."""
-
-    tls_cert_file: Path
-    tls_key_file: Path
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):

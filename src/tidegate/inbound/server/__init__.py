@@ -10,14 +10,16 @@ from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.handlers import AtOnce, Upgrade, transport_of
 from tidegate.inbound.server.listening import Serving, serve
 from tidegate.inbound.server.shared import OnRefused
-from tidegate.inbound.server.tls import Certificate, tls_context
+from tidegate.inbound.server.tls import Certificate, LoadedCertificate, TlsFiles, tls_context
 
 __all__ = [
     "AsgiApp",
     "AtOnce",
     "Certificate",
+    "LoadedCertificate",
     "OnRefused",
     "Serving",
+    "TlsFiles",
     "Upgrade",
     "serve",
     "tls_context",

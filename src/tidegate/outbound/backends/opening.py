@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -56,19 +56,19 @@ class BackendEndpoint(msgspec.Struct, frozen=True):
     def service(self) -> "BackendEndpoint":
         """What says who answers, and how. Two with the same one differ only in how connections are used."""
         session = self.session and msgspec.structs.replace(self.session, sends_bearer=False)
-        return self._with(session=session, idle_s=0.0, connection_max_s=0.0, response_bytes=0, timeout_s=0.0)
+        alike = _with_options(self, idle_s=0.0, connection_max_s=0.0, response_bytes=0, timeout_s=0.0)
+        return msgspec.structs.replace(alike, session=session)
 
     def is_served_by_session_of(self, other: "BackendEndpoint") -> bool:
         """Whether what was made of `other` needs not be made anew: only the time that connections are idle differs."""
-        return self._with(idle_s=0.0) == other._with(idle_s=0.0)
+        return _with_options(self, idle_s=0.0) == _with_options(other, idle_s=0.0)
 
-    def _with(self, session: HttpSession | None = None, **given: float) -> "BackendEndpoint":
-        options = self.options
-        if isinstance(options, RpcOptions):
-            options = msgspec.structs.replace(options, http=_with(options.http, given))
-        else:
-            options = _with(options, given)
-        return msgspec.structs.replace(self, options=options, session=session or self.session)
+
+def _with_options(endpoint: BackendEndpoint, **given: float) -> BackendEndpoint:
+    options: Any = endpoint.options
+    if isinstance(options, RpcOptions):
+        options = msgspec.structs.replace(options, http=_with(options.http, given))
+    return msgspec.structs.replace(endpoint, options=_with(options, given))
 
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
