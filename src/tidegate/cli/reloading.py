@@ -11,7 +11,7 @@ import msgspec
 
 from tidegate.cli.environment import gateway_environment
 from tidegate.cli.reload_record import last_reload
-from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process
+from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process, state_directory
 from tidegate.client.addresses import api_url
 from tidegate.client.asking import Answer, ask, reaching
 from tidegate.client.refusals import answer_text, problem_detail
@@ -50,8 +50,8 @@ def reload(config: Path, url: str | None, token: str | None, *, json: bool) -> i
     environ = gateway_environment(os.environ)
     server = server_table(config, environ=environ)
     try:
-        if url is None and server.state_dir:
-            directory = Path(server.state_dir)
+        named = Path(server.state_dir) if server.state_dir else None
+        if url is None and (directory := state_directory(config, named)):
             with found_process(directory, config) as process:
                 outcome = signalled(process, directory)
         else:
