@@ -40,6 +40,7 @@ LEAVES = (
     "backoff",
     "loopback",
     "signals",
+    "hangup",
     "printable",
     "extras",
     "standard_streams",
