@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tidegate import __main__ as entry
-from tidegate.hangup import Hangups
+from tidegate.hangup import HANGUPS, Hangups
 
 
 @pytest.fixture(autouse=True)
@@ -72,8 +72,8 @@ def test_the_handler_is_set_before_anything_slow_is_imported() -> None:
 @pytest.mark.parametrize("command", ["watch", "engine", "doctor", "demo"])
 def test_other_commands_end_as_any_program_does(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     caught = []
-    monkeypatch.setattr(entry.HANGUPS, "catch", lambda: caught.append(command))
-    monkeypatch.setattr(entry.standard_streams, "open_missing", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(HANGUPS, "catch", lambda: caught.append(command))
+    monkeypatch.setattr("tidegate.standard_streams.open_missing", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setattr(sys, "argv", ["tidegate", command])
     with pytest.raises(KeyboardInterrupt):
         entry.main()

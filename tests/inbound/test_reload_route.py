@@ -1,49 +1,21 @@
 """`POST /api/v1/reload`, and what `/api/v1/status` says of the configuration."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
+from records import HASH, PROBLEMS, FakeReloads
 from serving import GRANTS, WALL, serving
 
 from tidegate.core.access.grant import Grant
 from tidegate.core.instant import Instant
-from tidegate.core.reloads import ChangedNames, ReloadAttempt, Reloaded
+from tidegate.core.reloads import ReloadAttempt
 from tidegate.core.topics import PatternSet
-from tidegate.errors import ConfigError, NothingToReload, Problem, ReloadUnderWay
+from tidegate.errors import ConfigError, NothingToReload, ReloadUnderWay
 
-HASH = "0123456789abcdef"
-
-LOADED = Instant(0.0, WALL)
-
-DONE = Reloaded(
-    changed=ChangedNames(added=('sources."a.b"',), removed=("backends.old",), changed=("limits.patterns",)),
-    unchanged=7,
-    needs_restart=("server.port",),
-    config_hash=HASH,
-)
-PROBLEMS = (Problem("server.port", "a number", '"x"'), Problem("nope", "a known key", "an unknown one"))
 NARROW_ADMIN = Grant(name="narrow", allowed=PatternSet(["system.*"]))
-
-
-@dataclass
-class FakeReloads:
-    """Answers with `DONE`, or fails with `error`."""
-
-    error: Exception | None = None
-    last: ReloadAttempt | None = None
-    config_hash: str = HASH
-    loaded_at: Instant = LOADED
-    needs_restart: tuple[str, ...] = ()
-    asked: list[None] = field(default_factory=list)
-
-    async def reload(self) -> Reloaded:
-        self.asked.append(None)
-        if self.error is not None:
-            raise self.error
-        return DONE
 
 
 async def test_the_answer_says_what_changed() -> None:
