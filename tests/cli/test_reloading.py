@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from tidegate.cli import main, reloading
 from tidegate.cli.environment import TOKEN, URL
 from tidegate.cli.reload_record import ReloadRecord, write_record
 from tidegate.cli.reloading import NoOutcome, Outcome, asked, printed, signalled
+from tidegate.cli.running_gateway import GatewayProcess
+from tidegate.config import server_table
 from tidegate.core.reloads import ChangedNames, Reloaded
 from tidegate.errors import AccessRefused, ConfigError, NothingToReload, ReloadUnderWay, Unreachable
 
@@ -43,20 +44,20 @@ def record(began: float, *, pid: int = PID, answer: Reloaded | None = DONE) -> R
     )
 
 
-@dataclass
-class FakeProcess:
+class FakeProcess(GatewayProcess):
     """A process that does something when it is signalled, and ends when it has been looked at so many times."""
 
-    then: Callable[[], object] = lambda: None
-    pid: int = PID
-    ends_after: int = 1_000_000
+    def __init__(self, then: Callable[[], object] = lambda: None, *, ends_after: int = 1_000_000) -> None:
+        super().__init__(PID, -1)
+        self._then = then
+        self._ends_after = ends_after
 
     def hang_up(self) -> None:
-        self.then()
+        self._then()
 
     def has_ended(self) -> bool:
-        self.ends_after -= 1
-        return self.ends_after < 0
+        self._ends_after -= 1
+        return self._ends_after < 0
 
 
 class TestBySignal:
@@ -215,4 +216,4 @@ class TestTheCommand:
 def test_where_a_file_says_that_its_gateway_listens(server: str, url: str) -> None:
     Path("c").touch()
     Path("t.toml").write_text(f"[server]\n{server}")
-    assert reloading._url(reloading.server_table(Path("t.toml"), environ={})) == url
+    assert reloading._url(server_table(Path("t.toml"), environ={})) == url
