@@ -29,6 +29,8 @@ from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.plan import asking, changes, making, plan
+from tidegate.reloading import Reloads
+from tidegate.runtime.authentication import CurrentAuthenticator
 
 PARTS: Final = {
     "Admissions": (live_parts, "Admissions"),
@@ -572,7 +574,15 @@ class Notes:
                 return str(value.relative_to(self._directory))
             case StandIn():
                 return value.name
-            case random.Random() | SystemClock() | MemoryBus() | functools.partial() | EchoPlugin():
+            case (
+                random.Random()
+                | SystemClock()
+                | MemoryBus()
+                | functools.partial()
+                | Reloads()
+                | CurrentAuthenticator()
+                | EchoPlugin()
+            ):
                 return type(value).__name__
             case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__

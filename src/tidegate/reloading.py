@@ -21,7 +21,7 @@ from tidegate.core.reloads import ReloadAttempt, Reloaded, ReloadOutcome
 from tidegate.errors import ConfigError, NothingToReload, Problem, ReloadUnderWay
 from tidegate.live_parts import LiveParts
 from tidegate.plan import Plan, plan
-from tidegate.ports import Clock, Metrics
+from tidegate.ports import Clock, Metrics, Reading
 
 Reread = Callable[[], Config]
 """Reads the configuration again, from where it was read at the start. May block. Raises `ConfigError`."""
@@ -59,6 +59,7 @@ class Reloads:
         self.last: ReloadAttempt | None = None
         self.on_attempt: Callable[[ReloadAttempt], None] = lambda _: None
         """Called after each attempt, with `last`."""
+        metrics.read_from(self._readings)
 
     @property
     def config_hash(self) -> str:
@@ -144,12 +145,19 @@ class Reloads:
             began=began, ended=self._clock.now(), outcome=outcome, reloaded=reloaded, problems=problems
         )
         _log(attempt)
-        self._metrics.observe(ConfigReloaded(outcome, attempt.ended.wall))
+        self._metrics.observe(ConfigReloaded(outcome))
         self.last = attempt
         try:
             self.on_attempt(attempt)
         except Exception:
             log.exception("the reload could not be recorded")
+
+    def _readings(self) -> list[Reading]:
+        is_good = self.last is None or self.last.reloaded is not None
+        return [
+            Reading("tidegate_config_last_reload_successful", int(is_good)),
+            Reading("tidegate_config_last_reload_success_timestamp_seconds", self.loaded_at.wall),
+        ]
 
 
 def _log(attempt: ReloadAttempt) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import ErrorCode, RefusalReason
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "EventsSkipped",
     "HintTaken",
     "KnockEnded",
+    "LogLineSuppressed",
     "Measurement",
     "OutageEnded",
     "PollEnded",
@@ -87,6 +89,12 @@ class KnockEnded(Measurement, frozen=True):
     result: Literal["reachable", "unreachable", "dropped"]
 
 
+class LogLineSuppressed(Measurement, frozen=True):
+    """A line was not written to the log, since there were many of its `event`. They are summed up later."""
+
+    event: LimitedEvent
+
+
 class RepetitionEnded(Measurement, frozen=True):
     """A failed poll was due to be repeated before its next tick.
 
@@ -137,10 +145,9 @@ class ClientLeft(Measurement, frozen=True):
 
 
 class ConfigReloaded(Measurement, frozen=True):
-    """A reload of the configuration ended at a time in Unix seconds. `outcome` is a `tidegate.core.reloads` one."""
+    """A reload of the configuration ended. `tidegate.core.reloads` says what the outcomes mean."""
 
     outcome: Literal["changed", "unchanged", "refused", "error"]
-    at: float
 
 
 class RequestRefused(Measurement, frozen=True):

@@ -3,7 +3,7 @@
 import msgspec
 
 from tidegate.core.delivery.session import SessionLimits
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.rate import Rate
 
 

@@ -66,6 +66,8 @@ class WebSocketServer:
             framing=WEBSOCKET,
             grant=admission.grant,
             patterns=admission.patterns,
+            token=admission.token,
+            revision=admission.revision,
         )
         protocol.open(connection)
         connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)

@@ -30,6 +30,11 @@ MAX_NAME = 128
 class Keys(Protocol):
     """Where public keys, or the shared secret, come from."""
 
+    @property
+    def revision(self) -> int:
+        """Another number each time after the keys have changed."""
+        ...
+
     def key_for(self, algorithm: str, kid: str | None) -> Key:
         """Return the key for a token's `algorithm` and `kid`. Raises `MessageError` with `UNAUTHENTICATED`."""
         ...
@@ -73,6 +78,11 @@ class JwtAuthenticator:
         if not token:
             raise _unauthenticated("expected a token, got none")
         return _grant(self._claims(token))
+
+    @property
+    def revision(self) -> int:
+        """See `tidegate.ports.Revised`."""
+        return self._keys.revision
 
     async def run(self) -> None:
         """Keep the keys current, until cancelled."""

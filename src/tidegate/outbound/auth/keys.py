@@ -51,9 +51,12 @@ class KeyFile:
     """
 
     def __init__(self, read: Callable[[], bytes], parse: Callable[[bytes], Key]) -> None:
+        self.revision = 0
+        """See `tidegate.outbound.auth.jwt.Keys`."""
         self._read = read
         self._parse = parse
-        self._keep(read())
+        self._content = read()
+        self._key = parse(self._content)
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
         """See `tidegate.outbound.auth.jwt.Keys`. The only key is used for every `kid`."""
@@ -68,7 +71,11 @@ class KeyFile:
         """See `tidegate.outbound.auth.jwt.Keys`. The key has been there from the beginning."""
 
     def _keep(self, content: bytes) -> None:
-        self._key = self._parse(content)
+        if content != self._content:
+            self._key = self._parse(content)
+            self._content = content
+            self.revision += 1
+            log.info("key has changed")
 
 
 def public_key_file(path: Path, *, setting: str) -> KeyFile:
@@ -115,6 +122,8 @@ class JwksKeys:
         self._failure = ""  # of the last fetch
         self._refresh_s = refresh_s
         self._pause_s = pause_s
+        self.revision = 0
+        """See `tidegate.outbound.auth.jwt.Keys`."""
         self._keys: list[Key] | None = None
         self._wanted = asyncio.Event()
 
@@ -160,8 +169,15 @@ class JwksKeys:
             log.warning("keys not fetched", host=host, reason=self._failure, kept=len(self._keys or ()))
         else:
             log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
-            self._keys = keys
+            if self._keys is None or _content(keys) != _content(self._keys):
+                self._keys = keys
+                self.revision += 1
         self._tried.set()
+
+
+def _content(keys: Sequence[Key]) -> list[Any]:
+    """Return what makes keys equal: their members, in the order in which they came."""
+    return [key.as_dict() for key in keys]
 
 
 class _Unusable(Exception):

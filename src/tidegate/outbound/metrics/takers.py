@@ -86,10 +86,6 @@ def _client_left(counts: Counts, measured: ClientLeft) -> None:
 
 def _config_reloaded(counts: Counts, measured: ConfigReloaded) -> None:
     counts.add("tidegate_config_reloads_total", 1, measured.outcome)
-    is_good = measured.outcome in {"changed", "unchanged"}
-    counts.set("tidegate_config_last_reload_successful", int(is_good))
-    if is_good:
-        counts.set("tidegate_config_last_reload_success_timestamp_seconds", measured.at)
 
 
 def _request_refused(counts: Counts, measured: RequestRefused) -> None:
