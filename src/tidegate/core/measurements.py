@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import ErrorCode, RefusalReason
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "EventsSkipped",
     "HintTaken",
     "KnockEnded",
+    "LogLineSuppressed",
     "Measurement",
     "OutageEnded",
     "PollEnded",
@@ -84,6 +86,12 @@ class KnockEnded(Measurement, frozen=True):
 
     backend: str
     result: Literal["reachable", "unreachable", "dropped"]
+
+
+class LogLineSuppressed(Measurement, frozen=True):
+    """A line was not written to the log, since there were many of its `event`. They are summed up later."""
+
+    event: LimitedEvent
 
 
 class RepetitionEnded(Measurement, frozen=True):
