@@ -54,6 +54,8 @@ class Counting:
             case "synced":
                 self._is_synced = True
                 self.seq = max(self.seq, message["data"]["seq"])
+            case "heartbeat":
+                self.seq = max(self.seq, message["data"]["seq"])
             case "rpc_error" if "Connection refused" in message["data"]["message"]:
                 self.refused += 1 + message["data"]["suppressed"]
         if "seq" not in message:
