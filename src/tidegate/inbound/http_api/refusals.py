@@ -11,7 +11,15 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 
 from tidegate.core.problem import MEDIA_TYPE, UNFORESEEN, ProblemAnswer, refusal
-from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
+from tidegate.errors import (
+    AccessRefused,
+    ConfigError,
+    NothingToReload,
+    PublishError,
+    RefusalReason,
+    ReloadUnderWay,
+    UnknownName,
+)
 from tidegate.inbound.http_api.operation import REQUEST
 
 REASON = "tidegate.refusal_reason"
@@ -26,7 +34,7 @@ def answer_to(error: Exception, *, method: str, path: str, request_id: str) -> P
     A 404 has no reason, and is not counted as a refusal: the request was answered, there is no such thing.
     """
     match error:
-        case AccessRefused() | PublishError() | UnknownName():
+        case AccessRefused() | PublishError() | UnknownName() | ConfigError() | ReloadUnderWay() | NothingToReload():
             return refusal(error)
         case NotFoundException():
             return ProblemAnswer(404, f"expected a path that openapi.json lists, got {path[:255]!r}")
