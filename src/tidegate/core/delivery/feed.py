@@ -118,6 +118,7 @@ class Feed:
             if history.newest > synced_from:
                 synced_from = history.newest
             if found is not None and (found[0].seq or 0) <= position.seq and self._still_wants(found[0]):
+                self._stream.traffic.of(name[0]).snapshots += 1
                 yield framing.snapshot(*found)
         while True:
             if self._overrun:
