@@ -7,7 +7,7 @@ import msgspec
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.backend_state import BackendState
-from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State
+from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State, Transition
 from tidegate.core.polling.call import Call
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome
@@ -90,6 +90,11 @@ def backend_plan(
         retry_s=retry_s,
         sources=sources,
     )
+
+
+def moves_of(decision: Decision) -> list[Transition]:
+    """The moves of breakers in `decision`, without the ends of those that are gone."""
+    return [move for move in decision.moves if isinstance(move, Transition)]
 
 
 def polled(plan: BackendPlan) -> dict[str, Source]:

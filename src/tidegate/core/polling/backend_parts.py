@@ -14,6 +14,7 @@ from tidegate.core.polling.breaker_values import BreakerView, Transition
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.drafts import FRESHNESS_TYPE
+from tidegate.core.polling.origins import resumed
 from tidegate.core.polling.source import Source
 
 
@@ -97,10 +98,7 @@ def _sources(plan: BackendPlan, keeps: bool, carried: CarriedBackend | None, now
     if carried is None:
         return {each.spec.type: Source(each, plan, keeps=keeps) for each in plan.sources}
     parts = carried.sources
-    return {
-        each.spec.type: Source.from_carried(each, plan, parts[each.spec.type], keeps=keeps, now=now)
-        for each in plan.sources
-    }
+    return {each.spec.type: resumed(each, plan, parts[each.spec.type], keeps=keeps, now=now) for each in plan.sources}
 
 
 def _breakers(plan: BackendPlan, carried: CarriedBackend | None, now: Instant) -> dict[str, Breaker]:

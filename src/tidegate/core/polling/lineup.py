@@ -228,7 +228,7 @@ class Lineup:
 
     def withdraw(self, now: Instant) -> list[Turn]:
         """Take the turns out of the line that their breaker refuses now. Return them."""
-        turns = self.line.withdraw(now)
+        turns = self.line.withdraw(lambda turn: turn.breaker.refusal(now, reached=turn.reached) is not None)
         for turn in turns:
             self.refused(turn.group, turn.breaker, now)
         return turns
