@@ -119,6 +119,38 @@ def test_what_fails_ends_the_other_lane_which_cleans_up(folder: Folder, failing:
     assert not is_running(process)
 
 
+def test_a_test_with_real_processes_that_fails_once_is_named_as_unsteady(folder: Folder) -> None:
+    folder.pytest(
+        waiting="""case "$*" in
+*--last-failed*) echo '1 passed, 6800 deselected in 0.10s' ;;
+*) echo 'FAILED tests/test_it.py::test_one - too late'; echo '1 failed, 2 passed in 1.00s'; exit 1 ;;
+esac"""
+    )
+    with folder.start() as checks:
+        out, _ = checks.communicate(timeout=60)
+    assert checks.returncode == 0, out
+    assert out.splitlines()[-2:] == ["unsteady: FAILED tests/test_it.py::test_one - too late", "8 passed"]
+
+
+@pytest.mark.parametrize("lane", ["waiting", "heavy"])
+def test_a_test_with_real_processes_that_fails_twice_fails(folder: Folder, lane: str) -> None:
+    fails = "echo 'FAILED tests/test_it.py::test_one - wrong'; echo '1 failed in 1.00s'; exit 1"
+    folder.pytest(**{lane: fails})
+    with folder.start() as checks:
+        out, _ = checks.communicate(timeout=60)
+    assert checks.returncode == 1, out
+    assert "unsteady" not in out
+    assert out.splitlines()[-2].startswith("FAILED tests/test_it.py::test_one - wrong")
+
+
+def test_a_test_without_real_processes_that_fails_is_not_run_again(folder: Folder) -> None:
+    folder.pytest(computing="echo 'FAILED tests/test_it.py::test_one - wrong'; echo '1 failed in 1.00s'; exit 1")
+    with folder.start() as checks:
+        out, _ = checks.communicate(timeout=60)
+    assert checks.returncode == 1, out
+    assert "--last-failed" not in out
+
+
 def test_what_fails_before_the_tests_ends_them(folder: Folder) -> None:
     folder.pytest(waiting=folder.waits("waiting"))
     folder.write(".venv/bin/mypy", "while [ ! -s pid-of-waiting ]; do sleep 0.01; done; exit 1")
