@@ -163,12 +163,19 @@ class Driven:
         self.state.taken(decision)
         return decision
 
+    def replan(self, plan: BackendPlan, **arguments: Any) -> Decision:
+        """The backend is polled by another plan. In another session, the calls under way are given up."""
+        self.plan = plan
+        decision = self.take(self.state.replan(plan, self.now, **arguments))
+        self._out = [(at, turn) for at, turn in self._out if not turn.is_over]
+        return decision
+
     def passes(self, seconds: float) -> None:
         """Time passes, from one thing that is due to the next."""
         until = self.now.mono + seconds
         for _ in range(100_000):
             times = [self.state.wake_at(), *(at for at, _ in self._out)]
-            next_at = max(self.now.mono, min((at for at in times if at is not None), default=until))
+            next_at = max(self.now.mono, min((at for at in times if at is not None), default=until + 1.0))
             if next_at > until:
                 self.sleeps(until - self.now.mono)
                 return

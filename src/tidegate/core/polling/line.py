@@ -4,10 +4,11 @@ A breaker that is not closed has at most one turn here that has no permit yet. W
 `tidegate.core.polling.lineup`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.places import Places
+from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Knock, Turn
 
 
@@ -73,6 +74,23 @@ class Line:
     def withdraw(self, leaves: Callable[[Turn], bool]) -> list[Turn]:
         """Take the turns for which `leaves` is true out of the line. Return them. Those that have a place stay."""
         turns = self._places.withdraw(leaves)
+        for turn in turns:
+            self.end(turn)
+        return turns
+
+    def outdate(self, changed: Collection[Source]) -> list[Source]:
+        """These were removed, became another value, or changed their breaker. Turns of theirs that wait are over.
+
+        Return the other sources of turns that were to be asked, and are not.
+        """
+        for turn in self._turns:
+            turn.is_outdated = turn.is_outdated or any(source in changed for source in turn.group)
+        over = self.withdraw(lambda turn: turn.is_outdated)
+        return [source for turn in over for source in turn.group if source not in changed]
+
+    def clear(self) -> list[Turn]:
+        """End all turns, also those that have a connection. Return them."""
+        turns = [*self.withdraw(lambda _: True), *self._turns]
         for turn in turns:
             self.end(turn)
         return turns

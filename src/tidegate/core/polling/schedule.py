@@ -77,6 +77,11 @@ class Schedule:
             missed=ticks.missed,
         )
 
+    def interval_s(self, name: str) -> float | None:
+        """The interval of `name`; None if it is not in the schedule."""
+        source = self._sources.get(name)
+        return None if source is None else source.interval_s
+
     @property
     def next_at(self) -> float | None:
         """When the next source is due; None without sources."""

@@ -57,7 +57,7 @@ class Telling:
 
     def leaves(self, leaving: Iterable[Leaving], into: Decision) -> None:
         """Sources are polled no longer: say so."""
-        self._leaving |= {each.type: each for each in leaving}
+        self._leaving |= {each.type: each for each in leaving if each.is_owed}
         self._say_gone(into)
 
     def returns(self, event_type: str) -> Leaving | None:
