@@ -59,6 +59,7 @@ class BackendPoller:
         self._state = BackendState(
             plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
         )
+        self.readings = partial(self._state.readings, clock.now)
         self._rng = rng
         self._hinting = self._new_hinting()
         self._lane = gateway.lane(f"poller {plan.name}")

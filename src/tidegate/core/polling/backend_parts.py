@@ -3,6 +3,7 @@
 It only passes to each source what concerns it, with the view of its breaker. The rules are elsewhere.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -11,10 +12,11 @@ from tidegate.core.instant import Instant
 from tidegate.core.polling.ages import Ages
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.breaker_values import BreakerGone, BreakerView, Reason, Transition
+from tidegate.core.polling.breaker_values import BreakerGone, BreakerView, Reason, State, Transition
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.drafts import FRESHNESS_TYPE
+from tidegate.core.polling.open_time import OpenTime
 from tidegate.core.polling.origins import resumed
 from tidegate.core.polling.source import Source
 
@@ -35,8 +37,9 @@ class BackendParts:
         self.breakers = _breakers(plan, carried, now)
         self.behind: dict[str, Sequence[Source]] = {}
         self.serves: dict[str, frozenset[str]] = {}
-        self._arrange()
-        self._served = dict(self.serves)  # `release` does not change it, as nobody is told
+        self._open_times: defaultdict[str, OpenTime] = defaultdict(OpenTime)
+        self._arrange(now)
+        self._served = dict(self.serves)  # `remove` does not change it, as nobody is told
 
     def follow(
         self, plan: BackendPlan, sources: Mapping[str, Source], now: Instant
@@ -57,17 +60,17 @@ class BackendParts:
         breakers = {**self.breakers, **{breaker.name: breaker for breaker in started}}
         _replace(self.breakers, {name: breakers[name] for name in names})
         _replace(self.sources, sources)
-        self._arrange()
+        self._arrange(now)
         self._served = dict(self.serves)
         return started, gone
 
-    def remove(self, event_types: Iterable[str]) -> None:
+    def remove(self, event_types: Iterable[str], now: Instant) -> None:
         """Have these sources no longer. Their breakers stay, until `follow`."""
         for event_type in event_types:
             del self.sources[event_type]
-        self._arrange()
+        self._arrange(now)
 
-    def _arrange(self) -> None:
+    def _arrange(self, now: Instant) -> None:
         behind: dict[str, list[Source]] = {name: [] for name in self.breakers}
         for source in self.sources.values():
             behind[source.plan.breaker].append(source)
@@ -77,10 +80,26 @@ class BackendParts:
         _replace(self.serves, serves | same)  # equal sets stay the same object: the hub routes events by them
         self.ages = Ages(self.sources.values())
         self.ages.all_changed()
+        for name in [name for name in self._open_times if name not in self.breakers]:
+            del self._open_times[name]
+        for name in self.breakers:
+            self.note_move(name, now)
 
     def has(self, source: Source) -> bool:
         """Whether `source` is one of them. Another one of its type may have taken its place."""
         return self.sources.get(source.type) is source
+
+    def note_move(self, breaker_name: str, now: Instant) -> None:
+        """A breaker has moved, or is new: from now on, times are counted by its state of now."""
+        self.open_s(breaker_name, now)
+        view = self.view(breaker_name, now)
+        for source in self.behind[breaker_name]:
+            source.note_verdict(now, view)
+
+    def open_s(self, breaker_name: str, now: Instant) -> float:
+        """Return for how many seconds a breaker was open, half-open not counted."""
+        is_open = self.breakers[breaker_name].view().state is State.OPEN
+        return self._open_times[breaker_name].noted(now, is_open=is_open)
 
     def views(self, now: Instant) -> list[BreakerView]:
         """Every breaker as it is shown at `now`."""
@@ -148,7 +167,7 @@ def _shown(breaker: Breaker, now: Instant) -> BreakerView:
 
 def _sources(plan: BackendPlan, keeps: bool, carried: CarriedBackend | None, now: Instant) -> dict[str, Source]:
     if carried is None:
-        return {each.spec.type: Source(each, plan, keeps=keeps) for each in plan.sources}
+        return {each.spec.type: Source(each, plan, keeps=keeps, now=now) for each in plan.sources}
     parts = carried.sources
     return {each.spec.type: resumed(each, plan, parts[each.spec.type], keeps=keeps, now=now) for each in plan.sources}
 

@@ -21,6 +21,7 @@ def resumed(plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, k
         plan,
         backend,
         keeps=keeps,
+        now=now,
         freshness=Freshness.from_carried(plan.spec, carried.freshness, now=now),
         reports=ErrorReports.from_carried(backend.rpc_error_interval_s, carried.reports, now=now),
         requests=carried.requests + REQUESTS_SKIPPED,
@@ -32,12 +33,12 @@ def resumed(plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, k
     return source
 
 
-def adopted(plan: SourcePlan, backend: BackendPlan, held: HeldSource, *, keeps: bool) -> Source:
+def adopted(plan: SourcePlan, backend: BackendPlan, held: HeldSource, *, keeps: bool, now: Instant) -> Source:
     """Make a source that hands on what another backend has answered. It publishes that with `publish_owed`."""
-    return Source(plan, backend, keeps=keeps, freshness=Freshness.adopting(plan.spec, held))
+    return Source(plan, backend, keeps=keeps, now=now, freshness=Freshness.adopting(plan.spec, held))
 
 
-def returned(plan: SourcePlan, backend: BackendPlan, leaving: Leaving, *, keeps: bool) -> Source:
+def returned(plan: SourcePlan, backend: BackendPlan, leaving: Leaving, *, keeps: bool, now: Instant) -> Source:
     """Make a source that is back before the bus has taken that it is gone."""
     freshness = Freshness(plan.spec, said=leaving.said, told=leaving.told)
-    return Source(plan, backend, keeps=keeps, freshness=freshness)
+    return Source(plan, backend, keeps=keeps, now=now, freshness=freshness)

@@ -99,7 +99,7 @@ class Replanning:
         """Take sources out without a word."""
         released = {name: self._parts.sources[name] for name in event_types}
         gone = dict.fromkeys(released.values())
-        self._parts.remove(released)
+        self._parts.remove(released, now)
         self._lineup.ask(self._lineup.line.outdate(gone))
         self._lineup.forget(gone)
         self._accounts.follow(gone, now)
@@ -118,15 +118,17 @@ class Replanning:
         """The source that is polled as `each` says: the one that was, or another."""
         name, keeps = each.spec.type, self._parts.keeps
         if name in held:
-            return adopted(each, plan, held[name], keeps=keeps)
+            return adopted(each, plan, held[name], keeps=keeps, now=now)
         before = self._parts.sources.get(name)
         if before is not None:
             if is_other_service or each.is_other_value_than(before.plan):
-                return before.followed_by(each, plan, into)
+                return before.followed_by(each, plan, now, into)
             before.follow(each, plan)
             return before
         leaving = self._telling.returns(name)
-        return Source(each, plan, keeps=keeps) if leaving is None else returned(each, plan, leaving, keeps=keeps)
+        if leaving is None:
+            return Source(each, plan, keeps=keeps, now=now)
+        return returned(each, plan, leaving, keeps=keeps, now=now)
 
     def _say(self, sources: Iterable[Source], held: Mapping[str, HeldSource], now: Instant, into: Decision) -> None:
         """Publish what has changed for the data of `sources`."""

@@ -40,9 +40,8 @@ class Results:
         moves: Moves,
         accounts: Accounts,
         draw: Callable[[], float],
-        busy: int,
     ) -> None:
-        self.busy = busy
+        self.busy = 0
         self._parts = parts
         self._lineup = lineup
         self._moves = moves
@@ -93,17 +92,19 @@ class Results:
         for source, (outcome, value) in zip(turn.group, ends, strict=True):
             if turn.is_outdated and not self._parts.has(source):
                 continue  # the answer is to another question than is asked now
+            breaker = self._parts.seen_by(source, now)
             source.ended(
                 outcome,
                 value,
                 sent=sent,
                 now=now,
-                breaker=self._parts.seen_by(source, now),
+                breaker=breaker,
                 draw=self._draw,
                 into=into,
                 at_tick=source in turn.ticks,
                 secret=turn.secret,
             )
+            source.note_verdict(now, breaker)
             if following := self._accounts.ended(source, answered=_is_let_in(outcome), now=now):
                 self._lineup.follow(following, now)
 

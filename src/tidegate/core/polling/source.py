@@ -25,7 +25,8 @@ from tidegate.core.polling.notes import source_failing, source_recovered
 from tidegate.core.polling.outcome import Fault, Outcome
 from tidegate.core.polling.saving import changes, forgotten, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_calls import SourceCalls
-from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
+from tidegate.core.polling.source_values import FreshnessStatus, Keys, SourceView, Told, Update, Value
+from tidegate.core.polling.staleness import Staleness
 from tidegate.errors import ErrorCode
 
 
@@ -44,6 +45,7 @@ class Source:
         "idle",
         "missed_counted",
         "plan",
+        "staleness",
         "type",
     )
 
@@ -53,6 +55,7 @@ class Source:
         backend: BackendPlan,
         *,
         keeps: bool,
+        now: Instant,
         freshness: Freshness | None = None,
         reports: ErrorReports | None = None,
         requests: int = 0,
@@ -72,6 +75,7 @@ class Source:
         self._freshness = freshness or Freshness(plan.spec)
         self._reports = reports or ErrorReports(backend.rpc_error_interval_s)
         self._requests = requests
+        self.staleness = Staleness(now)
 
     def carried(self, now: Instant) -> CarriedSource:
         """The whole state at `now`, except a call under way."""
@@ -95,13 +99,14 @@ class Source:
         if (before.spec, before.idle_interval_s) != (plan.spec, plan.idle_interval_s):
             self._freshness.follow(plan.spec, self.interval_s)
 
-    def followed_by(self, plan: SourcePlan, backend: BackendPlan, into: Decision) -> "Source":
+    def followed_by(self, plan: SourcePlan, backend: BackendPlan, now: Instant, into: Decision) -> "Source":
         """Return the source that takes its place, for another value of the same type. See `Freshness.followed_by`."""
         if self.plan.spec.keyed != plan.spec.keyed:
             self.forget_saved(into)
         self._reports.follow(backend.rpc_error_interval_s)
         freshness = self._freshness.followed_by(plan.spec)
-        successor = Source(plan, backend, keeps=self._keeps, freshness=freshness, reports=self._reports)
+        successor = Source(plan, backend, keeps=self._keeps, now=now, freshness=freshness, reports=self._reports)
+        successor.staleness = self.staleness
         successor.attempted, successor.missed_counted = self.attempted, self.missed_counted
         successor.calls = self.calls.handed_on()
         return successor
@@ -176,6 +181,12 @@ class Source:
         )
 
     # what happens to it
+
+    def note_verdict(self, now: Instant, breaker: BreakerView) -> FreshnessStatus:
+        """The verdict on its data may have changed, other than by age. Note it in `staleness`, and return it."""
+        status = self._freshness.status(now, breaker)
+        self.staleness.note(now, None if status.stale else self._freshness.fresh_until)
+        return status
 
     def load_saved(self, rows: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Publish the values of `rows`, by key, read from disk. They are stale until the backend answers."""
