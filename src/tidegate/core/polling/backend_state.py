@@ -11,6 +11,7 @@ hold all breakers of the backend. Time and chance are arguments. Nothing in here
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 from tidegate.core.events import Draft
@@ -18,14 +19,17 @@ from tidegate.core.instant import Instant
 from tidegate.core.polling.accounts import Accounts
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.breaker_values import BreakerView, Reason
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.figures import backend_readings
+from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.hinted import Hinted
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import Permit
+from tidegate.core.polling.replanning import Replanning
 from tidegate.core.polling.results import Ends, Results
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceView
@@ -56,10 +60,10 @@ class BackendState:
     ) -> None:
         self._draw = draw
         self._parts = parts = BackendParts(plan, keeps=keeps, carried=carried, now=now)
-        self._sources = parts.sources
-        self._breakers = parts.breakers
+        self._sources, self._breakers = parts.sources, parts.breakers
         self.serves: Mapping[str, frozenset[str]] = parts.serves
         """The sources that stand behind each breaker, by its name."""
+        self.readings = partial(backend_readings, plan.name, parts)
         self._lineup = lineup = Lineup(
             plan,
             sources=parts.sources,
@@ -70,16 +74,25 @@ class BackendState:
         )
         self._accounts = accounts = Accounts(parts.sources.values(), is_barred=parts.is_barred)
         self._hinted = Hinted(parts, lineup, accounts)
-        busy = 0 if carried is None else carried.busy
         self._moves = moves = Moves(plan, parts, lineup)
-        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw, busy=busy)
+        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw)
         self._begun: Knock | None = None  # a knock that `next_knock` has yet to return
         self._telling = Telling(parts)
+        self._replanning = Replanning(
+            parts,
+            lineup=lineup,
+            moves=moves,
+            results=self._results,
+            accounts=accounts,
+            telling=self._telling,
+            draw=draw,
+        )
         if carried is None:
             lineup.begin(now)
         else:
             lineup.resume(carried.ticks, held_back=carried.held_back, due=carried.due, now=now)
             self._telling.resume(carried.untold, now)
+            self._results.busy = carried.busy
 
     def carried(self, now: Instant) -> CarriedBackend:
         """The whole state at `now`. A call under way, or an event on its way to the bus, counts as if it never was."""
@@ -128,13 +141,44 @@ class BackendState:
 
     # what happens to it, from outside
 
-    def begin(self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant) -> Decision:
-        """The process has started: breakers are closed, and `saved` was read back from disk, by type and key."""
+    def begin(
+        self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant, *, reason: Reason = Reason.START
+    ) -> Decision:
+        """Polling starts, for that `reason`: breakers are closed. `saved` was read back from disk, by type and key."""
         out = Decision()
-        self._telling.begin(self._parts.first_moves(), now)
+        self._telling.begin(self._parts.first_moves(reason), now)
         for source in self._sources.values():
             source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
         return self._telling.completed(out, now)
+
+    def replan(
+        self,
+        plan: BackendPlan,
+        now: Instant,
+        *,
+        can_knock: bool | None = None,
+        is_other_service: bool = False,
+        held: Mapping[str, HeldSource] = {},
+    ) -> Decision:
+        """Follow another `plan` of the same backend from now on. See `tidegate.core.polling.replanning`.
+
+        `can_knock` is given if the backend is called in another session from now on: all turns end with this, and
+        what becomes of their calls must not be given to `ended`. `held` are sources from another backend, by type.
+        """
+        out = Decision()
+        self._replanning.follow(plan, now, out, held=held, is_other_service=is_other_service)
+        if can_knock is not None:
+            self._replanning.begin_session(now, out, can_knock=can_knock)
+        return self._telling.completed(out, now)
+
+    def release(self, event_types: Iterable[str], now: Instant) -> dict[str, HeldSource]:
+        """Take sources out, for another backend to adopt. Nobody is told; call `replan` next."""
+        return self._replanning.release(event_types, now)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether subscribers have been told all that there was to tell of what is gone."""
+        return self._telling.is_over
 
     def epoch_changed(self, now: Instant) -> None:
         """Another sequence of events begins, in which nothing was told: the next `tick` tells everything."""
@@ -205,7 +249,7 @@ class BackendState:
         for name, ticked in self._lineup.take_due(now).items():
             for source in ticked:
                 self._follow_interest(source, is_wanted, now)
-                self._lineup.count_missed(source, out)
+                self._lineup.punctuality.count_missed(source, self._lineup.missed(source), out)
             asked = set(self._lineup.line_up(name, ticked, now, out))
             self._parts.not_asked((source for source in ticked if source not in asked), now, out, only_news=only_news)
         self._lineup.line_up_others(now, out)
@@ -242,13 +286,17 @@ class BackendState:
         Otherwise the turn is over.
         """
         out = Decision()
+        if turn.is_outdated:
+            self._lineup.line.end(turn)
+            self._lineup.ask(filter(self._parts.has, turn.group))
+            return self._telling.completed(out, now)
         permit = turn.breaker.permit(now, timeout_s=turn.timeout_s, reached=turn.reached)
         self._lineup.line.forget_probe(turn)
         if isinstance(permit, Permit):
             turn.permit, turn.sent, turn.secret = permit, now, secret
             if permit.transition is not None:
                 self._moves.take_in(permit.transition, now, out)
-            self._lineup.sent(turn, now)
+            self._lineup.sent(turn, now, out)
         else:
             self._lineup.line.end(turn)
             self._lineup.refused(turn.group, turn.breaker, now)
@@ -290,6 +338,7 @@ class BackendState:
     def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
         if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):
             self._lineup.follow_interval(source, now)
+            source.note_verdict(now, self._parts.seen_by(source, now))
 
     def _source_view(self, source: Source, now: Instant) -> SourceView:
         breaker = self._parts.seen_by(source, now)
