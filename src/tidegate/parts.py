@@ -90,6 +90,7 @@ async def opened_store(directory: Path | None, supplied: Store | None, metrics: 
         yield supplied
         return
     async with aclosing(await SqliteStore.open(directory, observe=metrics.observe)) as store:
+        metrics.read_from(store.readings)
         yield store
 
 

@@ -3,7 +3,7 @@
 from tidegate.core.readings import DELAYS_S
 from tidegate.outbound.metrics.family import Family, Label, counter, gauge, histogram
 
-PARTS = ("gateway", "poller", "websocket", "access")
+PARTS = ("gateway", "poller", "websocket", "access", "certificate")
 """The parts that are started again if they fail."""
 
 RATE_LIMITED = ("refused",)
