@@ -16,8 +16,8 @@ from tidegate.core.instant import Instant
 from tidegate.core.polling.outcome import Fault
 from tidegate.errors import ErrorCode
 
-GATHER_S = 2.0
-"""How long sources that fail together are gathered into one line, in seconds: a failed call is repeated within that."""
+GATHER_S = 3.0
+"""Sources that fail together are gathered into one line for so long, in seconds: most calls are repeated by then."""
 
 STEADY_S = 300.0
 """A backend that fails again sooner than this after it was back is flapping; one that does not is steady."""
@@ -48,7 +48,7 @@ class Incident:
     """
 
     def __init__(self, now: Instant) -> None:
-        self.since = now.mono
+        self.since = now
         self.failing: set[str] = set()
         self.touched: set[str] = set()
         self.failures = self.openings = self.stretches = 0
@@ -67,7 +67,7 @@ class Incident:
         self._said_wide = False  # of more than one source, or of a breaker
         self._is_lasting = False  # it flapped, and has failed for long since
         self._otherwise: set[str] = set()
-        self._lines = 0
+        self._lines = self._failures_said = 0
         self._line_at = now.mono + GATHER_S
 
     @property
@@ -85,7 +85,10 @@ class Incident:
         """When `tick` has something to say, or the incident is over."""
         if self._began is not None:
             return self._line_at
-        return min(self._line_at, self._well_since + STEADY_S) if self.is_flapping else None
+        if not self.is_flapping:
+            return None
+        steady_at = self._well_since + STEADY_S
+        return steady_at if self.failures == self._failures_said else min(self._line_at, steady_at)
 
     def is_over(self, now: Instant) -> bool:
         """Whether a failure now begins another one."""
@@ -147,12 +150,16 @@ class Incident:
     def tick(self, now: Instant) -> Say | None:
         """Time has passed."""
         if self._began is None:
+            if not self.is_flapping:
+                return None
             if now.mono >= self._well_since + STEADY_S:
-                return Say.STEADY if self.is_flapping else None
+                return Say.STEADY
+            if self.failures == self._failures_said:
+                return None
         elif self.is_flapping and not self._is_lasting and now.mono >= self._began + STEADY_S:
             self._is_lasting = True
             return self._say(Say.FAILING, now)
-        if self._line_at > now.mono:
+        if now.mono < self._line_at:
             return None
         return self._say(Say.FLAPPING if self.is_flapping and not self._is_lasting else Say.FAILING, now)
 
@@ -168,6 +175,7 @@ class Incident:
     def _say(self, say: Say, now: Instant) -> Say:
         self.was_said, self._said_wide = True, self.is_wide
         self.code = None if self.fault is None else self.fault.code
+        self._failures_said = self.failures
         self._lines += 1
         self._line_at = now.mono + AGAIN_S.delay_s(self._lines, jitter=0.0)
         return say

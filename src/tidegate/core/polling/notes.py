@@ -44,10 +44,11 @@ def failing_otherwise(backend: str, event_type: str, fault: Fault) -> Note:
 def recovered(about: About) -> Note:
     """All sources that failed were answered again, and the breakers are closed.
 
-    If nothing was said of it before, this line tells all: the failures were repaired by repeating the calls.
+    If this is the only line, the failures were soon repaired by repeating the calls. It says the error_code of the line
+    before, and the newest error.
     """
     incident = about.incident
-    told = {} if incident.was_said else _error(about)
+    told = _error(about) | ({"error_code": incident.code.value} if incident.code is not None else {})
     fields = {**_sources(about, incident.touched), **told, "since": _at(about), "after_s": _seconds(about)}
     counts = {"failures": incident.failures, "breaker_openings": incident.openings}
     return Note("info", f"{_subject(incident)} recovered", fields | counts)
@@ -63,7 +64,7 @@ def flapping(about: About) -> Note:
 def steady(about: About) -> Note:
     """One that was flapping has been well for long."""
     incident = about.incident
-    fields = {**_sources(about, incident.touched), **_since(about), **_times(about)}
+    fields = {**_sources(about, incident.touched), **_error(about), **_since(about), **_times(about)}
     return Note("info", f"{_subject(incident)} steady again", fields)
 
 
@@ -127,8 +128,8 @@ def _times(about: About) -> dict[str, Any]:
 
 
 def _at(about: About) -> str:
-    return rfc3339(about.now.wall_at(about.incident.since))
+    return rfc3339(about.incident.since.seen_at(about.now).wall)
 
 
 def _seconds(about: About) -> float:
-    return round(about.now.mono - about.incident.since, 3)
+    return round(about.now.mono - about.incident.since.mono, 3)
