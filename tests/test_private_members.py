@@ -30,7 +30,6 @@ OFFERED = {
     "logging.Handler": {"emit"},
     "pjrpc.server.validators.base.BaseValidator": {"validate_params"},
     "pjrpc.server.validators.base.BaseValidatorFactory": {"build"},
-    "prometheus_client.registry.Collector": {"collect"},
     # Told of in its docstring alone, so the version has an upper bound in pyproject.toml.
     "websockets.asyncio.client.connect": {"process_redirect"},
 }

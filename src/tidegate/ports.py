@@ -4,7 +4,7 @@
 bring its own. `tidegate.testing.contracts` tests an implementation.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -17,6 +17,7 @@ from tidegate.core.instant import Instant
 from tidegate.core.measurements import Measurement
 from tidegate.core.polling.call import AsCsv, AsJson, AsPrometheus, AsText, Call, HttpRequest
 from tidegate.core.polling.decision import SavedValue
+from tidegate.core.readings import Distribution, Read, Reading
 from tidegate.core.topics import PatternSet
 from tidegate.errors import BackendError
 
@@ -34,6 +35,7 @@ __all__ = [
     "Checked",
     "Clock",
     "Coverage",
+    "Distribution",
     "EncodedDraft",
     "Event",
     "Grant",
@@ -48,6 +50,8 @@ __all__ = [
     "Position",
     "Prepares",
     "PublishedValue",
+    "Read",
+    "Reading",
     "Receiver",
     "RenderedMetrics",
     "Role",
@@ -249,11 +253,23 @@ class Metrics(Protocol):
         """Record `measured`, one of `tidegate.core.measurements`. Ignore unknown types. Never raises or blocks."""
         ...
 
+    def read_from(self, read: Read) -> None:
+        """Call `read` whenever the metrics are exported, on the event loop, for values that are not recorded.
+
+        What it returns may be iterated over in pieces, while other things happen. Ignore readings of unknown names.
+        Metrics that are not exported need not call it.
+        """
+        ...
+
 
 @runtime_checkable
 class RenderedMetrics(Metrics, Protocol):
     """Metrics that can be exported."""
 
-    def render(self, coverage: Coverage) -> bytes:
-        """Return the metrics that `coverage` covers, in Prometheus' text format. May be called in another thread."""
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        """Yield the metrics that `coverage` covers in pieces, in Prometheus' text format or as `openmetrics`.
+
+        It is iterated over on the event loop, and other things are done between two pieces. So a piece should take
+        less than about a millisecond. It may be empty.
+        """
         ...

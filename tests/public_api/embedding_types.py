@@ -1,7 +1,7 @@
 """How programs have a gateway inside, with parts of their own; see `client_types`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_type
@@ -13,7 +13,20 @@ from tidegate.config import Config, from_document, load, show
 from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.errors import BackendError, ConfigError, Disconnected, ErrorCode, Problem
 from tidegate.payload import compact
-from tidegate.ports import Ask, Backend, Call, Clock, Coverage, Instant, Measurement, Prepares, SavedValue, Store
+from tidegate.ports import (
+    Ask,
+    Backend,
+    Call,
+    Clock,
+    Coverage,
+    Distribution,
+    Instant,
+    Measurement,
+    Prepares,
+    Read,
+    SavedValue,
+    Store,
+)
 from tidegate.testing import ManualClock, MemoryStore, RecordingMetrics, ScriptedBackend, gateway
 from tidegate.testing.contracts import StoreContract
 
@@ -58,8 +71,12 @@ class Figures:
             case _:
                 pass
 
-    def render(self, coverage: Coverage) -> bytes:
-        return b""
+    def read_from(self, read: Read) -> None:
+        for reading in read():
+            assert_type(reading.value, float | Distribution)
+
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        yield b""
 
 
 class Slow:

@@ -25,6 +25,7 @@ __all__ = [
     "Measurement",
     "OutageEnded",
     "PollEnded",
+    "PollStarted",
     "RepetitionEnded",
     "RequestRefused",
     "StoreWritten",
@@ -41,10 +42,11 @@ class Measurement(msgspec.Struct, frozen=True, tag_field="measured", tag=_snake_
 
 
 class EventPublished(Measurement, frozen=True):
-    """An event was published. `deliveries` is the number of clients that get it."""
+    """An event of `size_bytes`, envelope included, was published. `deliveries` is the number of clients that get it."""
 
     type: str
     deliveries: int
+    size_bytes: int = 0
 
 
 class EventsSkipped(Measurement, frozen=True):
@@ -54,18 +56,25 @@ class EventsSkipped(Measurement, frozen=True):
     count: int
 
 
-class PollEnded(Measurement, frozen=True):
-    """A poll of a source ended after `elapsed_s` seconds. `code` says why it failed; None if it did not."""
+class PollStarted(Measurement, frozen=True):
+    """A poll was sent, `late_s` seconds after the tick that it was made for."""
 
-    source: str
+    late_s: float
+
+
+class PollEnded(Measurement, frozen=True):
+    """A poll of the source `type` ended after `elapsed_s` seconds. `code` says why it failed; None if it did not."""
+
+    type: str
+    backend: str
     code: ErrorCode | None
     elapsed_s: float
 
 
 class TicksMissed(Measurement, frozen=True):
-    """`count` polls of a source were not made in time."""
+    """`count` polls of the source `type` were not made in time."""
 
-    source: str
+    type: str
     count: int
 
 
@@ -115,7 +124,7 @@ class OutageEnded(Measurement, frozen=True):
 
 
 class BreakerMoved(Measurement, frozen=True):
-    """A circuit breaker changed its state to `state`, or began in it."""
+    """A circuit breaker changed its state to `state`."""
 
     breaker: str
     state: str

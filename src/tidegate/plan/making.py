@@ -4,7 +4,7 @@ Most configuration keys reach a part by name: a field of the part's options take
 name (`_filled`). Only fields that are named differently, or computed, are written out here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ from tidegate.core.shaping import Shape
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
+from tidegate.inbound.multicast import IS_COMPILED
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
 from tidegate.outbound.auth.opening import (
@@ -50,6 +51,7 @@ from tidegate.outbound.auth.opening import (
 from tidegate.outbound.backends import HttpOptions, RpcOptions, RpcSession
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.outbound.backends.plugins.backend import PluginOptions
+from tidegate.outbound.metrics import ConfiguredNames
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
@@ -100,6 +102,7 @@ def plan(config: Config) -> Plan:
     """Make the plan of the gateway that `config` describes. Pure: equal configurations lead to equal plans."""
     server, limits, auth = config.server, config.limits, config.auth
     tables = (server, limits)
+    backends = tuple(_backend(config, name) for name in config.backends)
     return Plan(
         address=_filled(Address, *tables),
         tls=None if server.tls_cert_file is None else _filled(TlsFiles, *tables),
@@ -112,12 +115,19 @@ def plan(config: Config) -> Plan:
         api=_filled(ApiOptions, *tables, version=__version__, body_s=limits.handshake_s, auth=auth.mode),
         websocket=_filled(WebSocketOptions, *tables, frames=_frames(limits)),
         stream_soft_bytes=limits.send_buffer_soft_bytes,
-        backends=tuple(_backend(config, name) for name in config.backends),
+        backends=backends,
         store=Path(server.state_dir) if server.state_dir else None,
-        metrics=MetricsOptions(
-            version=__version__, known_types=tuple(config.sources), known_backends=tuple(config.backends)
-        ),
+        metrics=MetricsOptions(version=__version__, names=_names(backends), compiled=IS_COMPILED),
         drain=_filled(DrainOptions, *tables),
+    )
+
+
+def _names(backends: Collection[PlannedBackend]) -> ConfiguredNames:
+    sources = [(backend.name, source) for backend in backends for source in backend.polling.sources]
+    return ConfiguredNames(
+        sources=tuple((source.spec.type, name) for name, source in sources),
+        backends=tuple(backend.name for backend in backends),
+        breakers=tuple(dict.fromkeys(source.breaker for _, source in sources)),
     )
 
 

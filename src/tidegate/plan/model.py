@@ -14,6 +14,7 @@ from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
 from tidegate.outbound.backends.opening import BackendEndpoint
+from tidegate.outbound.metrics import ConfiguredNames
 from tidegate.runtime.gateway_options import GatewayOptions
 
 
@@ -36,8 +37,8 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of `outbound.metrics.PrometheusMetrics`, which explains them."""
 
     version: str
-    known_types: tuple[str, ...]
-    known_backends: tuple[str, ...]
+    names: ConfiguredNames
+    compiled: bool
 
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -253,7 +253,7 @@ class Gateway:
         """Queue `event` for the clients that are subscribed to it. They are sent it at the end of this turn."""
         reached = self._hub.publish(event)
         draft = event.draft
-        self._metrics.observe(EventPublished(draft.type, reached))
+        self._metrics.observe(EventPublished(draft.type, reached, len(event.json)))
         self._debug("published", type=draft.type, key=draft.key, seq=event.seq, clients=reached)
         # Not at once: all events of one turn of the loop then cost each client one write.
         if self._hub.dirty and not self._flush_due:

@@ -17,6 +17,7 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.backend_state import BackendState, Command
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.outcome import Fault
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.polling.turn import Knock, Turn
@@ -134,6 +135,46 @@ class BackendPoller:
         """Publish everything again, soon, for those who connect from now on. Call it when another epoch has begun."""
         self._state.epoch_changed(self._clock.now())
         self._woken.set()
+
+    # another configuration
+
+    def begin(self, *, adopted: Mapping[str, HeldSource] = {}) -> None:
+        """Begin in the middle of the run, instead of `restore`: publish the state of each breaker, soon.
+
+        `adopted` are sources that another poller has released, by event type: see `replan`.
+        """
+        raise NotImplementedError
+
+    def replan(
+        self,
+        plan: BackendPlan,
+        *,
+        backend: Backend | None = None,
+        is_other_service: bool = False,
+        adopted: Mapping[str, HeldSource] = {},
+    ) -> None:
+        """Follow another `plan` of the same name from now on. What it leaves as it is goes on undisturbed.
+
+        With `backend`, calls go to that one from now on, and those that are under way with the one before are given
+        up; the caller closes that one. `is_other_service`: what is held says nothing of what it will answer.
+        `adopted` are sources that another poller has released, by event type. Call `release`, and `retire` or `replan`,
+        of that one first: what this one says of them is published after everything that the other one has said.
+        """
+        raise NotImplementedError
+
+    def release(self, event_types: Collection[str]) -> dict[str, HeldSource]:
+        """Take sources out without a word, for another poller to adopt. Then call `replan` or `retire`.
+
+        Raises `KeyError` for a source that this one does not poll.
+        """
+        raise NotImplementedError
+
+    def retire(self) -> None:
+        """The backend is polled no longer: everything that it was told of is gone. `run` ends once that is published.
+
+        The caller closes the backend when `run` has ended.
+        """
+        raise NotImplementedError
 
     # the loop
 

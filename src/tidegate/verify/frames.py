@@ -142,6 +142,7 @@ def is_move(frame: Frame, breaker: str, state: str) -> bool:
         frame.type == "circuit_breaker.state"
         and frame.key == breaker
         and not frame.snapshot
+        and not frame.gone
         and read_move(frame).state == state
     )
 

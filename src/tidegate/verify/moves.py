@@ -73,7 +73,7 @@ class _Auditor:
 
     def moved(self, move: Move, at: float) -> Iterable[str]:
         before, self._before = self._before, move
-        if before is not None and move.reason != "start":
+        if before is not None and move.from_state is not None:
             yield from self._misplaced(before, move)
             match move.state:
                 case "half_open" if self._opening is not None:
@@ -100,6 +100,9 @@ class _Auditor:
             yield f"{told}, but it was {before.state}"
         elif move.reason in OVERRIDES:
             if move.state != OVERRIDES[move.reason] or move.forced == (move.reason == "reset"):
+                yield f"{told}, forced: {move.forced}"
+        elif move.reason == "reload":
+            if (move.state, move.forced) != ((before.state, True) if before.forced else ("closed", False)):
                 yield f"{told}, forced: {move.forced}"
         elif before.forced or move.forced:
             yield f"{told}, although an admin had forced it {before.state}"

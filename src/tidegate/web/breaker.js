@@ -20,6 +20,7 @@ const REASONS = {
   force_open: "forced open by an operator",
   force_closed: "forced closed by an operator",
   reset: "reset by an operator",
+  reload: "asked in another way from now on, as the configuration says",
 };
 
 /** Worst first. @type {Record<string, number>} */

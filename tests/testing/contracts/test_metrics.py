@@ -22,7 +22,7 @@ class TestPrometheusMetrics(MetricsContract):
             for text in ("a.b", "", 'q"\n', "ä" * 300):
                 metrics.observe(EventPublished(text, 3))
             coverage = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
-            assert list(text_string_to_metric_families(metrics.render(coverage).decode()))
+            assert list(text_string_to_metric_families(b"".join(metrics.render(coverage)).decode()))
 
 
 class TestRecordingMetrics(MetricsContract):

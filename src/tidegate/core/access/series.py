@@ -1,40 +1,28 @@
 """Which series of a metric a token may see that is limited to some types.
 
-A series is a metric with one value for each of its labels. Each metric has one of these rules; it is chosen where the
-metric is declared. Knows nothing of how metrics are counted or shown.
+A series is a metric with one value for each of its labels. One label of it decides; a metric without such a label is
+hidden, unless it was declared to be for everybody. Knows nothing of how metrics are counted or shown.
 """
-
-from collections.abc import Callable, Mapping
 
 from tidegate.core.access.grant import Coverage
 
 OTHER = "other"
 """The label value of everything beyond a limit."""
 
-Seen = Callable[[Coverage, Mapping[str, str]], bool]
-"""Whether a token may see the series with these labels. Only called for tokens that are limited to some types."""
+DECIDING = ("type", "breaker", "backend")
+"""The labels that decide who may see a series. If it has several of them, the first in this order decides."""
 
 
-def by_nobody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """The default: no limited token may see the metric."""
-    return False
+def may_see_series(coverage: Coverage, label: str, value: str) -> bool:
+    """Whether a token with `coverage` may see a series whose `label`, one of `DECIDING`, is `value`.
 
-
-def by_everybody(_: Coverage, __: Mapping[str, str]) -> bool:
-    """For metrics that reveal nothing about what is polled or published."""
-    return True
-
-
-def by_type(label: str) -> Seen:
-    """Visible if the event type in `label` is covered. `OTHER` is not: it counts types of which some may not be."""
-    return lambda coverage, labels: labels[label] != OTHER and coverage.types.matches(labels[label])
-
-
-def by_breaker(label: str) -> Seen:
-    """Visible if the breaker in `label` is covered."""
-    return lambda coverage, labels: labels[label] in coverage.breakers
-
-
-def by_backend(label: str) -> Seen:
-    """Visible if the backend in `label` is covered, which means all its sources are."""
-    return lambda coverage, labels: labels[label] in coverage.backends
+    An event type has to be covered. `OTHER` never is: it stands for types of which some may not be covered. A breaker
+    needs one covered source, a backend all.
+    """
+    match label:
+        case "type":
+            return value != OTHER and coverage.types.matches(value)
+        case "breaker":
+            return value in coverage.breakers
+        case _:
+            return value in coverage.backends

@@ -15,11 +15,10 @@ from typing import Literal
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
-from tidegate.core.measurements import BreakerMoved
 from tidegate.core.polling.accounts import Accounts
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.breaker_values import BreakerView, State
+from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.hinted import Hinted
@@ -133,7 +132,6 @@ class BackendState:
         """The process has started: breakers are closed, and `saved` was read back from disk, by type and key."""
         out = Decision()
         self._telling.begin(self._parts.first_moves(), now)
-        out.measurements += [BreakerMoved(breaker.name, State.CLOSED.value) for breaker in self._breakers.values()]
         for source in self._sources.values():
             source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
         return self._telling.completed(out, now)

@@ -34,6 +34,7 @@ class Reason(enum.StrEnum):
     FORCE_OPEN = "force_open"
     FORCE_CLOSED = "force_closed"
     RESET = "reset"
+    RELOAD = "reload"
 
 
 class Mode(enum.Enum):

@@ -189,7 +189,7 @@ class Source:
         self._requests += 1
         self.attempted = True
         code = outcome.code if isinstance(outcome, Fault) else None
-        into.measurements.append(PollEnded(self.type, code, now.mono - sent.mono))
+        into.measurements.append(PollEnded(self.type, self._backend.name, code, now.mono - sent.mono))
         self.calls.failed_alone = isinstance(outcome, Fault) and breaker.is_closed
         if isinstance(outcome, Fault):
             if outcome.code is ErrorCode.RPC_AUTH:

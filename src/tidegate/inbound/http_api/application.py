@@ -8,7 +8,6 @@ from litestar import HttpMethod, Litestar, Response, route
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
-from tidegate.core.access.grant import Coverage
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
@@ -18,7 +17,7 @@ from tidegate.inbound.http_api.pages import document_route, file_routes
 from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
-from tidegate.inbound.http_api.services import SERVICES, ApiOptions, OpenStream, Services, Steering
+from tidegate.inbound.http_api.services import SERVICES, ApiOptions, OpenStream, RenderMetrics, Services, Steering
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
@@ -32,12 +31,12 @@ def http_api(
     url: str,
     open_stream: OpenStream,
     transport_of: Callable[[Any], asyncio.Transport],
-    render_metrics: Callable[[Coverage], bytes],
+    render_metrics: RenderMetrics,
 ) -> Door:
     """Make the ASGI application. It handles HTTP requests only, and has no lifespan.
 
     `url` is where the gateway listens. `open_stream` makes the response for an event stream. `transport_of` returns the
-    transport of an ASGI scope. `render_metrics` is called in another thread, with what the client's token covers.
+    transport of an ASGI scope. `render_metrics` is called with what the client's token covers.
     """
     publish = PublishEndpoint(gateway, admissions, options)
     services = Services(

@@ -1,7 +1,7 @@
 """What the routes depend on, and how they find it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import msgspec
@@ -46,6 +46,12 @@ class Steering(Protocol):
     async def poll(self, backend: str, allowed: PatternSet, *, only: Collection[str]) -> None: ...
 
 
+class RenderMetrics(Protocol):
+    """`tidegate.ports.RenderedMetrics.render`."""
+
+    def __call__(self, coverage: Coverage, *, openmetrics: bool) -> Iterator[bytes]: ...
+
+
 class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of the HTTP API.
 
@@ -76,7 +82,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     open_stream: OpenStream
     transport_of: Callable[[Any], asyncio.Transport]
     publish: ASGIApp
-    render_metrics: Callable[[Coverage], bytes]
+    render_metrics: RenderMetrics
     options: ApiOptions
 
 

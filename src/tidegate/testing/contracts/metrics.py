@@ -1,6 +1,5 @@
 """The contract of `tidegate.ports.Metrics`, and of `RenderedMetrics`."""
 
-import asyncio
 import re
 import unittest
 from abc import ABC, abstractmethod
@@ -18,10 +17,13 @@ from tidegate.core.measurements import (
     Measurement,
     OutageEnded,
     PollEnded,
+    PollStarted,
     RepetitionEnded,
     RequestRefused,
+    StoreWritten,
     TicksMissed,
 )
+from tidegate.core.readings import Reading
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, RefusalReason
 from tidegate.ports import Metrics, RenderedMetrics
@@ -60,24 +62,33 @@ class MetricsContract(ABC):
     async def test_it_is_shown_in_the_text_format_of_prometheus(self) -> None:
         async with self.opened() as metrics:
             _tell_all(metrics)
-            for line in _shown(metrics).render(ALL).decode().split("\n"):
+            for line in _text(metrics).split("\n"):
                 assert not line or line.startswith("# ") or _LINE.fullmatch(line), line
 
-    async def test_it_is_shown_in_another_thread_while_more_is_measured(self) -> None:
+    async def test_openmetrics_ends_with_its_last_line(self) -> None:
         async with self.opened() as metrics:
-            rendering = asyncio.create_task(asyncio.to_thread(_shown(metrics).render, ALL))
-            while not rendering.done():
+            text = b"".join(_shown(metrics).render(ALL, openmetrics=True)).decode()
+            assert not text or text.endswith("\n# EOF\n")
+
+    async def test_more_is_measured_between_two_pieces(self) -> None:
+        async with self.opened() as metrics:
+            for piece in _shown(metrics).render(ALL):
                 _tell_all(metrics)
-                await asyncio.sleep(0)
-            (await rendering).decode()
+                metrics.read_from(list)
+                piece.decode()
+
+    async def test_what_is_read_of_unknown_names_is_ignored(self) -> None:
+        async with self.opened() as metrics:
+            metrics.read_from(lambda: [Reading("not_declared_anywhere", 1.0, ("a",))])
+            assert "not_declared_anywhere" not in _text(metrics)
 
     async def test_an_event_type_that_is_not_covered_is_not_shown(self) -> None:
         async with self.opened() as metrics:
             metrics.observe(EventPublished("very.secret", 1))
             metrics.observe(EventsSkipped("very.secret", 1))
-            metrics.observe(PollEnded("very.secret", ErrorCode.RPC_TIMEOUT, 0.1))
+            metrics.observe(PollEnded("very.secret", "very.secret", ErrorCode.RPC_TIMEOUT, 0.1))
             metrics.observe(TicksMissed("very.secret", 1))
-            assert b"very.secret" not in _shown(metrics).render(NOTHING)
+            assert "very.secret" not in _text(metrics, NOTHING)
 
     async def test_a_backend_that_is_not_covered_is_not_shown(self) -> None:
         async with self.opened() as metrics:
@@ -86,7 +97,7 @@ class MetricsContract(ABC):
             metrics.observe(RepetitionEnded("very-secret", "answered"))
             metrics.observe(HintTaken("very-secret", "for_all"))
             metrics.observe(OutageEnded("very-secret", 60.0))
-            assert b"very-secret" not in _shown(metrics).render(NOTHING)
+            assert "very-secret" not in _text(metrics, NOTHING)
 
 
 def _shown(metrics: Metrics) -> RenderedMetrics:
@@ -95,11 +106,15 @@ def _shown(metrics: Metrics) -> RenderedMetrics:
     return metrics
 
 
+def _text(metrics: Metrics, coverage: Coverage = ALL) -> str:
+    return b"".join(_shown(metrics).render(coverage)).decode()
+
+
 def _tell_all(metrics: Metrics) -> None:
     for text in ODD_NAMES:
         metrics.observe(EventPublished(text, 3))
-        metrics.observe(PollEnded(text, None, 0.1))
-        metrics.observe(PollEnded(text, ErrorCode.RPC_TIMEOUT, 2.0))
+        metrics.observe(PollEnded(text, text, None, 0.1))
+        metrics.observe(PollEnded(text, text, ErrorCode.RPC_TIMEOUT, 2.0))
         metrics.observe(TicksMissed(text, 2))
         metrics.observe(BreakerMoved(text, "open"))
         metrics.observe(KnockEnded(text, "unreachable"))
@@ -109,4 +124,6 @@ def _tell_all(metrics: Metrics) -> None:
         metrics.observe(ClientConnected(text))
         metrics.observe(ClientLeft(text, text))
         metrics.observe(EventsSkipped(text, 7))
+        metrics.observe(PollStarted(0.01))
         metrics.observe(RequestRefused("http", RefusalReason.BAD_TOKEN))
+        metrics.observe(StoreWritten(0))

@@ -1,7 +1,5 @@
 """Routes for operators: status, circuit breakers and commands for them, clients, and metrics."""
 
-import asyncio
-
 from litestar import Response, get, post
 from litestar.params import FromPath
 
@@ -10,10 +8,9 @@ from tidegate.core.instant import rfc3339
 from tidegate.inbound.http_api import shown
 from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented
 from tidegate.inbound.http_api.routes.parameters import BREAKER
+from tidegate.inbound.http_api.scraping import OPENMETRICS, TEXT, accepts_gzip, gathered, wants_openmetrics
 from tidegate.inbound.http_api.services import ApiRequest, services
 from tidegate.runtime.supervisor import COMMANDS
-
-METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @get(
@@ -135,7 +132,7 @@ async def clients(request: ApiRequest) -> shown.Clients:
     opt=documented(
         Operation(
             name="metrics",
-            summary="Metrics that the token covers, in Prometheus' text format",
+            summary="Metrics that the token covers, in Prometheus' text format or as OpenMetrics",
             role=Role.SUBSCRIBER,
             answers={200: Content("The metrics", media_type="text/plain")},
         )
@@ -144,5 +141,8 @@ async def clients(request: ApiRequest) -> shown.Clients:
 async def metrics(request: ApiRequest) -> Response[bytes]:
     context = services(request)
     coverage = context.supervisor.coverage(request.auth.grant.allowed)
-    text = await asyncio.to_thread(context.render_metrics, coverage)
-    return Response(text, headers={"Content-Type": METRICS_MEDIA_TYPE})
+    openmetrics = wants_openmetrics(request.headers.get("accept", ""))
+    gzip = accepts_gzip(request.headers.get("accept-encoding", ""))
+    headers = {"Content-Type": OPENMETRICS if openmetrics else TEXT, "Vary": "Accept, Accept-Encoding"}
+    body = await gathered(context.render_metrics(coverage, openmetrics=openmetrics), gzip=gzip)
+    return Response(body, headers=headers | ({"Content-Encoding": "gzip"} if gzip else {}))

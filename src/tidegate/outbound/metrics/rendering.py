@@ -1,0 +1,59 @@
+"""Writes metrics as text: in Prometheus' format 0.0.4, or as OpenMetrics 1.0.
+
+Both have one line for each series. They differ in the names of counters at the head of a metric, in the unit, and in
+the last line. https://prometheus.io/docs/instrumenting/exposition_formats/ and
+https://prometheus.io/docs/specs/om/open_metrics_spec/ describe them.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import accumulate
+
+from tidegate.core.readings import Distribution
+from tidegate.outbound.metrics.counts import Series
+from tidegate.outbound.metrics.family import Family
+
+END = "# EOF\n"
+"""The last line of OpenMetrics."""
+
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+def head(family: Family, *, openmetrics: bool) -> str:
+    """Return the lines that come before the series of `family`."""
+    name = family.base if openmetrics else family.name
+    unit = f"# UNIT {name} {family.unit}\n" if openmetrics and family.unit else ""
+    return f"# HELP {name} {family.question}\n# TYPE {name} {family.kind}\n{unit}"
+
+
+def lines(family: Family, series: Series) -> Iterator[str]:
+    """Yield the text of each series of `family`: one line, or for a histogram several together."""
+    names = [label.name for label in family.labels]
+    for values, value in series.items():
+        labels = ",".join([f'{name}="{_escaped(text)}"' for name, text in zip(names, values, strict=True)])
+        if isinstance(value, Distribution):
+            yield _histogram(family.name, labels, value)
+        else:
+            yield f"{family.name}{{{labels}}} {number(value)}\n" if labels else f"{family.name} {number(value)}\n"
+
+
+def number(value: float) -> str:
+    """Return `value` as both formats write it."""
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+
+
+def _histogram(name: str, labels: str, value: Distribution) -> str:
+    before = f"{labels}," if labels else ""
+    braces = f"{{{labels}}}" if labels else ""
+    bounds = [*map(repr, value.bounds), "+Inf"]
+    counts = list(accumulate(value.counts))
+    buckets = [f'{name}_bucket{{{before}le="{le}"}} {n}\n' for le, n in zip(bounds, counts, strict=True)]
+    return "".join([*buckets, f"{name}_sum{braces} {number(value.sum)}\n", f"{name}_count{braces} {counts[-1]}\n"])
+
+
+def _escaped(text: str) -> str:
+    if '"' in text or "\\" in text or "\n" in text:
+        return text.translate(_ESCAPED)
+    return text

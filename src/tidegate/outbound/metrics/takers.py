@@ -1,0 +1,114 @@
+"""What each measurement is counted as."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tidegate.core.access.series import OTHER
+from tidegate.core.delivery.outbox import OTHER_TYPES
+from tidegate.core.measurements import (
+    BreakerMoved,
+    BusConnected,
+    ClientConnected,
+    ClientLeft,
+    EventPublished,
+    EventsSkipped,
+    HintTaken,
+    KnockEnded,
+    Measurement,
+    OutageEnded,
+    PollEnded,
+    PollStarted,
+    RepetitionEnded,
+    RequestRefused,
+    StoreWritten,
+    TicksMissed,
+)
+from tidegate.outbound.metrics.counts import Counts
+
+Taker = Callable[[Counts, Any], None]
+
+
+def _event_published(counts: Counts, measured: EventPublished) -> None:
+    counts.add("tidegate_events_published_total", 1, measured.type)
+    counts.add("tidegate_published_bytes_total", measured.size_bytes, measured.type)
+    counts.add("tidegate_deliveries_total", measured.deliveries, measured.type, "live")
+
+
+def _events_skipped(counts: Counts, measured: EventsSkipped) -> None:
+    event_type = OTHER if measured.type == OTHER_TYPES else measured.type
+    counts.add("tidegate_events_skipped_total", measured.count, event_type)
+
+
+def _poll_started(counts: Counts, measured: PollStarted) -> None:
+    counts.note("tidegate_poll_start_lag_seconds", measured.late_s)
+
+
+def _poll_ended(counts: Counts, measured: PollEnded) -> None:
+    outcome = "ok" if measured.code is None else measured.code.value
+    counts.add("tidegate_polls_total", 1, measured.type, measured.backend, outcome)
+    counts.note("tidegate_poll_duration_seconds", measured.elapsed_s, measured.backend)
+
+
+def _ticks_missed(counts: Counts, measured: TicksMissed) -> None:
+    counts.add("tidegate_ticks_missed_total", measured.count, measured.type)
+
+
+def _breaker_moved(counts: Counts, measured: BreakerMoved) -> None:
+    counts.add("tidegate_breaker_transitions_total", 1, measured.breaker, measured.state)
+
+
+def _knock_ended(counts: Counts, measured: KnockEnded) -> None:
+    counts.add("tidegate_knocks_total", 1, measured.backend, measured.result)
+
+
+def _repetition_ended(counts: Counts, measured: RepetitionEnded) -> None:
+    counts.add("tidegate_repetitions_total", 1, measured.backend, measured.result)
+
+
+def _hint_taken(counts: Counts, measured: HintTaken) -> None:
+    counts.add("tidegate_hints_total", 1, measured.backend, measured.result)
+
+
+def _outage_ended(counts: Counts, measured: OutageEnded) -> None:
+    counts.note("tidegate_outage_seconds", measured.elapsed_s, measured.backend)
+
+
+def _client_connected(counts: Counts, measured: ClientConnected) -> None:
+    counts.add("tidegate_clients_connected_total", 1, measured.transport)
+    counts.add("tidegate_clients", 1, measured.transport)
+
+
+def _client_left(counts: Counts, measured: ClientLeft) -> None:
+    counts.add("tidegate_clients_left_total", 1, measured.transport, measured.reason)
+    counts.add("tidegate_clients", -1, measured.transport)
+
+
+def _request_refused(counts: Counts, measured: RequestRefused) -> None:
+    counts.add("tidegate_refusals_total", 1, measured.transport, measured.reason.value)
+
+
+def _bus_connected(counts: Counts, measured: BusConnected) -> None:
+    counts.set("tidegate_bus_connected", int(measured.connected))
+
+
+def _store_written(counts: Counts, measured: StoreWritten) -> None:
+    counts.add("tidegate_store_writes_total", 1, "error" if measured.unwritten else "ok")
+
+
+TAKERS: Mapping[type[Measurement], Taker] = {
+    BreakerMoved: _breaker_moved,
+    BusConnected: _bus_connected,
+    ClientConnected: _client_connected,
+    ClientLeft: _client_left,
+    EventPublished: _event_published,
+    EventsSkipped: _events_skipped,
+    HintTaken: _hint_taken,
+    KnockEnded: _knock_ended,
+    OutageEnded: _outage_ended,
+    PollEnded: _poll_ended,
+    PollStarted: _poll_started,
+    RepetitionEnded: _repetition_ended,
+    RequestRefused: _request_refused,
+    StoreWritten: _store_written,
+    TicksMissed: _ticks_missed,
+}
