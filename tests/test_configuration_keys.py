@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from plugins import EchoPlugin, install
 
-from tidegate import app, parts
+from tidegate import app, live_parts, parts
 from tidegate.config import Config, from_document
 from tidegate.config.section import Section
 from tidegate.core.topics import PatternSet
@@ -29,22 +29,23 @@ from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.plan import asking, changes, making, plan
+from tidegate.reloading import Reloads
+from tidegate.runtime.authentication import CurrentAuthenticator
 
 PARTS: Final = {
-    "Admissions": (app, "Admissions"),
-    "App": (app, "App"),
-    "Gate": (app, "Gate"),
+    "Admissions": (live_parts, "Admissions"),
+    "Gate": (live_parts, "Gate"),
     "Gateway": (parts, "Gateway"),
     "Metrics": (app, "PrometheusMetrics"),
     "Poller": (parts, "BackendPoller"),
     "Streams": (parts, "EventStreams"),
-    "Supervisor": (app, "Supervisor"),
-    "WebSocket": (app, "WebSocketServer"),
+    "Supervisor": (live_parts, "Supervisor"),
+    "WebSocket": (live_parts, "WebSocketServer"),
     "api": (parts, "http_api"),
     "bound": (app, "bound"),
     "serve": (server, "serve"),
     "store": (SqliteStore, "open"),
-    "tls": (server, "tls_context"),
+    "tls": (server.LoadedCertificate, "read"),
     "url": (app, "url_of"),
 }
 """What `running` makes or calls, by the names that places begin with."""
@@ -130,13 +131,14 @@ KEYS: Final[dict[str, Wired]] = {
     "server.frame_ancestors": at(["https://o.example"], "api.options.frame_ancestors", as_=("https://o.example",)),
     "server.trusted_proxies": at(["10.0.0.0/8"], "Gate.trusted_proxies"),
     "server.root_path": at("/live", "api.options.root_path", "WebSocket.options.root_path"),
-    "server.tls_cert_file": at("new", "tls.cert_file"),
-    "server.tls_key_file": at("new", "tls.key_file"),
+    "server.tls_cert_file": at("new", "tls.named.tls_cert_file"),
+    "server.tls_key_file": at("new", "tls.named.tls_key_file"),
     "server.default_types": at(["s", "job.*"], "Gateway.options.default_types"),
     "server.heartbeat_interval_s": at(1.5, "Gateway.options.heartbeat_interval_s"),
-    "server.drain_s": at(7.5, "App.drain_s", "Gateway.options.drain_s"),
-    "server.drain_min_s": at(1.5, "App.drain_min_s"),
+    "server.drain_s": at(7.5, "Gateway.options.drain_s"),
+    "server.drain_min_s": at(1.5, "Gateway.options.drain_min_s"),
     "server.max_clients": at(77, "Gateway.options.max_clients"),
+    "server.allow_no_sources": at(True),
     "limits.message_bytes": at(777, "WebSocket.options.message_bytes"),
     "limits.publish_bytes": at(777, "api.options.publish_bytes", "serve.body_bytes"),
     "limits.retained_keys": at(77, "Gateway.options.retained_keys"),
@@ -411,7 +413,6 @@ def _section(kind: Any) -> tuple[type[Section] | None, bool]:
 
 
 PLANNED: Final = {
-    "App.": "drain.",
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
@@ -431,7 +432,7 @@ PLANNED: Final = {
     "keys.": "authentication.keys.",
     "serve.": "server.",
     "store.directory": "store",
-    "tls.": "tls.tls_",
+    "tls.named.": "tls.",
 }
 """Where in a plan is what a part is told: what the places of `KEYS` begin with."""
 
@@ -573,7 +574,15 @@ class Notes:
                 return str(value.relative_to(self._directory))
             case StandIn():
                 return value.name
-            case random.Random() | SystemClock() | MemoryBus() | functools.partial() | EchoPlugin():
+            case (
+                random.Random()
+                | SystemClock()
+                | MemoryBus()
+                | functools.partial()
+                | Reloads()
+                | CurrentAuthenticator()
+                | EchoPlugin()
+            ):
                 return type(value).__name__
             case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__

@@ -54,6 +54,7 @@ __all__ = [
     "Reading",
     "Receiver",
     "RenderedMetrics",
+    "Revised",
     "Role",
     "SavedValue",
     "Store",
@@ -242,6 +243,20 @@ class Authenticator(Protocol):
         """Return what the bearer of `token` may do; "" means that no token came.
 
         Raises `MessageError` with the code `UNAUTHENTICATED`; it is `retryable` if tokens cannot be checked right now.
+        """
+        ...
+
+
+@runtime_checkable
+class Revised(Protocol):
+    """An optional extension of `Authenticator`: says when it has come to accept other tokens."""
+
+    @property
+    def revision(self) -> int:
+        """Another number each time after something has changed in what `verify` returns or raises, but for expiry.
+
+        Read about once a second, and for each request. After a change, the gateway verifies the tokens of open
+        connections again.
         """
         ...
 

@@ -27,6 +27,7 @@ CONFIG = f"""
 [server]
 port = 0
 state_dir = ""
+allow_no_sources = true
 heartbeat_interval_s = 0.5
 [limits]
 publishes_per_s = 1000000.0

@@ -14,7 +14,7 @@ from serving import serving
 from websockets.frames import Frame, Opcode
 
 from tidegate.core.delivery.framing import text_frame
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.events import Position
 from tidegate.core.rate import Rate
 from tidegate.runtime import clients

@@ -12,7 +12,7 @@ from fanout import draft
 from programs import private_bytes
 from serving import GRANTS, FakeSupervisor, RawClient, Serving, serving, source
 
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 
 GET = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n"
 GRACE_S = 0.2

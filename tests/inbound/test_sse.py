@@ -16,7 +16,7 @@ from fanout import House, draft
 from serving import GRANTS, RawClient, Serving, read_answer, request, serving
 
 from tidegate.core.access.grant import UNRESTRICTED, Grant
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.topics import PatternSet
 from tidegate.inbound.sse import COMMENT, EventStream, EventStreams
 from tidegate.runtime.admission import Admission

@@ -18,7 +18,7 @@ from websockets.uri import parse_uri
 
 from tidegate.core.access.grant import Grant, Role
 from tidegate.core.delivery.session import SessionLimits, StreamSession
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.envelope import Pong
 from tidegate.core.rate import Rate
 from tidegate.core.topics import PatternSet

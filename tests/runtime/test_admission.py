@@ -11,6 +11,7 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.runtime.access import Gate, Request
 from tidegate.runtime.admission import Admission, Admissions, Transport
+from tidegate.secret import Secret
 
 GRANTS = {
     "all": UNRESTRICTED,
@@ -111,7 +112,8 @@ def test_the_first_question_that_fails_answers(
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 def test_what_a_stream_begins_with(transport: Transport) -> None:
     found = let_in(request(**GOOD), transport, "types=a.b&since=e1:7")
-    assert found == Admission(GRANTS["narrow"], "192.0.2.1", PatternSet(["a.b"]), since=Position("e1", 7))
+    patterns, token = PatternSet(["a.b"]), Secret("narrow")
+    assert found == Admission(GRANTS["narrow"], "192.0.2.1", patterns, since=Position("e1", 7), token=token)
     assert let_in(request(**GOOD), transport, "").by_default
 
 

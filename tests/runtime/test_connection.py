@@ -3,7 +3,6 @@ import gc
 import weakref
 from typing import Any
 
-import msgspec
 import pytest
 import structlog
 from fanout import (
@@ -14,13 +13,15 @@ from fanout import (
     ask,
     draft,
     knowing,
+    options,
     types,
 )
 
 from tidegate.core.access.grant import Grant, Role
 from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.delivery.session import SessionLimits, StreamSession
-from tidegate.core.delivery.subscriber import SendLimits, Subscriber
+from tidegate.core.delivery.slowness import SendLimits
+from tidegate.core.delivery.subscriber import Subscriber
 from tidegate.core.envelope import Pong
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
@@ -111,8 +112,7 @@ class TestStart:
         """The client would never get the values of what has become a default since."""
         house = House()
         await house.gateway.publish([draft("a", 1, **RETAINED), draft("a", 2, **RETAINED)])
-        changed = msgspec.structs.replace(house.gateway.clients._context, defaults_since=2)
-        house.gateway.clients._context = changed
+        house.gateway.apply(options(default_types=("a",)))
         told = {}
         for seq in (1, 2):
             for by_default in (True, False):
@@ -122,7 +122,10 @@ class TestStart:
         assert types(told[1, True]) == ["welcome", "gap", "a", "synced"]
         assert told[1, True][1]["data"]["reason"] == "history_truncated"
         assert types(told[1, False]) == ["welcome", "a", "synced"]
-        assert types(told[2, True]) == types(told[2, False]) == ["welcome", "synced"]
+        # Who was there with the patterns from before gets what these lack, and nothing is missed.
+        assert types(told[2, True]) == ["welcome", "a", "synced"]
+        assert (told[2, True][0]["data"]["resumed"], told[2, True][1]["snapshot"]) == (True, True)
+        assert types(told[2, False]) == ["welcome", "synced"]
 
 
 class TestPlacesOnAnEventStream:

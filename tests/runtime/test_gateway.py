@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Grant
 from tidegate.core.delivery.framing import EVENT_STREAM
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.events import Draft
 from tidegate.core.rate import Rate
 from tidegate.core.topics import PatternSet

@@ -229,7 +229,7 @@ async def test_what_was_restored_counts_for_the_limits() -> None:
     store = MemoryStore(published=[saved("a", b"12345")])
     house = House(store=store)
     async with house.supervisor.running():
-        assert (house.gateway._quota.keys, house.gateway._quota.bytes) == (1, 5)
+        assert (house.gateway._kept.quota.keys, house.gateway._kept.quota.bytes) == (1, 5)
 
 
 @virtual

@@ -14,8 +14,9 @@ from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import WRITE_BYTES, Hub
 from tidegate.core.delivery.retained import Retained
 from tidegate.core.delivery.session import SessionLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.delivery.stream import Stream
-from tidegate.core.delivery.subscriber import SendLimits, Subscriber
+from tidegate.core.delivery.subscriber import Subscriber
 from tidegate.core.envelope import encode_draft, event_at, event_without_position
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.topics import PatternSet

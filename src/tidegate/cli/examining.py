@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+from tidegate.checks import access_problems
 from tidegate.cli import preflight
 from tidegate.cli.examining_backends import examined_backends
 from tidegate.cli.findings import Finding, Level
@@ -93,7 +94,7 @@ def _writing(problem: Problem, config_file: Path | None) -> str:
 def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[Finding]:
     """Check the content and the permissions of the files. Loading the configuration has checked that they exist."""
     what = "tokens and certificates"
-    problems = preflight.access_problems(wanted)
+    problems = access_problems(wanted)
     for problem in problems:
         yield Finding(Level.FAIL, what, str(problem), "give it such a file")
     for caution in [] if problems else preflight.exposures(config, config_file):

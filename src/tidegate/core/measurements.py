@@ -17,6 +17,7 @@ __all__ = [
     "BusConnected",
     "ClientConnected",
     "ClientLeft",
+    "ConfigReloaded",
     "EventPublished",
     "EventsSkipped",
     "HintTaken",
@@ -141,6 +142,12 @@ class ClientLeft(Measurement, frozen=True):
 
     transport: str
     reason: str
+
+
+class ConfigReloaded(Measurement, frozen=True):
+    """A reload of the configuration ended. `tidegate.core.reloads` says what the outcomes mean."""
+
+    outcome: Literal["changed", "unchanged", "refused", "error"]
 
 
 class RequestRefused(Measurement, frozen=True):

@@ -9,11 +9,20 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
+from tidegate.errors import (
+    AccessRefused,
+    ConfigError,
+    NothingToReload,
+    Problem,
+    PublishError,
+    RefusalReason,
+    ReloadUnderWay,
+    UnknownName,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
-RefusingError = AccessRefused | PublishError | UnknownName
+RefusingError = AccessRefused | PublishError | UnknownName | ConfigError | ReloadUnderWay | NothingToReload
 """The errors that refuse a request."""
 
 _FIELDS = {
@@ -36,21 +45,32 @@ class ProblemDetails(msgspec.Struct, frozen=True):
     type: str = "about:blank"
 
 
+class RefusedConfiguration(ProblemDetails, frozen=True):
+    """The body of the answer to a reload whose configuration is refused. `errors` is all that is wrong with it."""
+
+    errors: tuple[Problem, ...] = ()
+
+
 class ProblemAnswer(msgspec.Struct, frozen=True):
     """The HTTP answer to a refused request. `fields` are its header fields, except those that describe the body.
 
-    `reason` is the label under which metrics count the refusal. None if they do not count it.
+    `reason` is the label under which metrics count the refusal. None if they do not count it. `errors` is what is wrong
+    with a configuration that was refused.
     """
 
     status: int
     detail: str
     fields: Mapping[str, str] = {}
     reason: RefusalReason | None = None
+    errors: tuple[Problem, ...] = ()
 
     @property
     def body(self) -> bytes:
         """The `ProblemDetails` as JSON."""
-        return msgspec.json.encode(ProblemDetails(self.status, http.HTTPStatus(self.status).phrase, self.detail))
+        phrase = http.HTTPStatus(self.status).phrase
+        if self.errors:
+            return msgspec.json.encode(RefusedConfiguration(self.status, phrase, self.detail, errors=self.errors))
+        return msgspec.json.encode(ProblemDetails(self.status, phrase, self.detail))
 
     def closing(self, common: bytes = b"") -> bytes:
         """Return the whole answer as HTTP/1.1 bytes, with the field ``Connection: close``.
@@ -83,5 +103,13 @@ def refusal(error: RefusingError, more: Mapping[str, str] = {}) -> ProblemAnswer
             status, reason = error.status, _PUBLISHING_REASONS.get(error.status)
         case UnknownName():
             return ProblemAnswer(404, str(error))
+        case ConfigError():
+            count = f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}"
+            detail = f"the configuration has {count}, see `errors`: the one that is in force stays"
+            return ProblemAnswer(422, detail, errors=error.problems)
+        case ReloadUnderWay():
+            return ProblemAnswer(409, str(error), {"Retry-After": "1"})
+        case NothingToReload():
+            return ProblemAnswer(409, str(error))
     retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return ProblemAnswer(status, str(error), {**retry, **_FIELDS.get(http.HTTPStatus(status), {}), **more}, reason)

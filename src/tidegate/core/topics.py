@@ -119,6 +119,10 @@ class PatternSet:
     def __or__(self, other: "PatternSet") -> "PatternSet":
         return PatternSet(self.patterns | other.patterns)
 
+    def __and__(self, other: "PatternSet") -> "PatternSet":
+        """A set that matches what both sets match. Two patterns overlap only where one of them covers the other."""
+        return PatternSet([*filter(other.covers, self.patterns), *filter(self.covers, other.patterns)])
+
     def __sub__(self, other: "PatternSet") -> "PatternSet":
         return PatternSet(self.patterns - other.patterns)
 

@@ -136,6 +136,8 @@ class EventStream:
             framing=EVENT_STREAM,
             grant=self._admission.grant,
             patterns=self._admission.patterns,
+            token=self._admission.token,
+            revision=self._admission.revision,
         )
 
     def _end(self, code: CloseCode, reason: str) -> None:

@@ -124,15 +124,20 @@ class Gate:
 
         Raises `AccessRefused`: 401 without a valid token, 403 if it lacks `role`, 503 while tokens cannot be checked.
         """
-        grant = self.identify(request, token)
+        return self.grant_of(presented_token(request, token), role)
+
+    def grant_of(self, token: str, role: Role) -> Grant:
+        """Return what the bearer of `token` may do, "" if none came. Raises the same errors as `authenticate`."""
+        grant = self._identified(token)
         if role not in grant.roles:
             raise AccessRefused(403, f"expected a token with the role {role.value!r}", reason=RefusalReason.ROLE)
         return grant
 
     def identify(self, request: Request, token: str | None) -> Grant:
         """Authenticate a request that needs no role. Raises `AccessRefused` (401, or 503) as `authenticate` does."""
-        bearer = bearer_token(request)
-        token = token or "" if bearer is None else bearer
+        return self._identified(presented_token(request, token))
+
+    def _identified(self, token: str) -> Grant:
         reason = RefusalReason.BAD_TOKEN if token else RefusalReason.NO_TOKEN
         if not token.isascii():
             raise AccessRefused(401, "expected a token of ASCII characters (RFC 6750, section 2.1)", reason=reason)
@@ -177,6 +182,12 @@ class Gate:
             return False
         parsed = parse_address(address)
         return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def presented_token(request: Request, token: str | None) -> str:
+    """Return the token that counts for a request: that of the Authorization field, or else `token`. "" without any."""
+    bearer = bearer_token(request)
+    return token or "" if bearer is None else bearer
 
 
 def bearer_token(request: Request) -> str | None:

@@ -15,8 +15,11 @@ from tidegate.core.access.query import parse_event_stream_query, parse_query_tok
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, RefusalReason
-from tidegate.runtime.access import Gate, Request, bearer_token
+from tidegate.runtime.access import Gate, Request, bearer_token, presented_token
+from tidegate.runtime.authentication import Revision
+from tidegate.runtime.clients import NO_TOKEN
 from tidegate.runtime.gateway import Gateway
+from tidegate.secret import Secret
 
 Transport = Literal["websocket", "sse", "http"]
 """What a request is for, as metrics and logs name it: a stream over WebSocket or SSE, or a plain HTTP answer."""
@@ -27,7 +30,8 @@ NO_PATTERNS = PatternSet()
 class Admission(msgspec.Struct, frozen=True):
     """An admitted request: what its client may do, and the client's address (as trusted proxies report it).
 
-    The other fields are for streams: the patterns, whether they are the default ones, and the position to resume from.
+    `revision` says which tokens were accepted then. The other fields are for streams: the patterns, whether they are
+    the default ones, the position to resume from, and the token itself.
     """
 
     grant: Grant
@@ -35,6 +39,8 @@ class Admission(msgspec.Struct, frozen=True):
     patterns: PatternSet = NO_PATTERNS
     by_default: bool = False
     since: Position | None = None
+    token: Secret = NO_TOKEN
+    revision: Revision = (0, 0)
 
 
 class Admissions:
@@ -42,7 +48,8 @@ class Admissions:
 
     def __init__(self, gateway: Gateway, gate: Gate) -> None:
         self._gateway = gateway
-        self._gate = gate
+        self.gate = gate
+        """The rules, which may be replaced at any time: what was admitted by those before stays."""
 
     def arrive(self, request: Request, *, at_any_host: bool = False, from_any_origin: bool = False) -> None:
         """Make the checks that every request needs, whatever its path.
@@ -51,9 +58,9 @@ class Admissions:
         unless `from_any_origin`.
         """
         if not at_any_host:
-            self._gate.check_host(request)
+            self.gate.check_host(request)
         if not from_any_origin:
-            self._gate.check_origin(request)
+            self.gate.check_origin(request)
 
     def admit(
         self,
@@ -76,28 +83,44 @@ class Admissions:
                 # Check capacity first: after a restart all clients connect at once, and refusing one must be cheap.
                 self._gateway.clients.check_room()
                 wanted = parse_stream_query(query)
-                grant = self._gate.authenticate(request, _offered_token(request, wanted.token), role)
+                token = presented_token(request, _offered_token(request, wanted.token))
+                grant = self.gate.grant_of(token, role)
             case "sse":
                 # An event stream is an HTTP route: like all of them, it checks the token first.
-                grant = self._gate.authenticate(request, parse_query_token(query), role)
+                token = presented_token(request, parse_query_token(query))
+                grant = self.gate.grant_of(token, role)
                 wanted = parse_event_stream_query(query, request.headers.get("last-event-id", ""))
                 self._gateway.clients.check_room()
             case "http":
-                grant = self._gate.authenticate(request, None, role)
+                grant = self.gate.authenticate(request, None, role)
                 if is_unrestricted and not grant.allowed.is_everything:
                     raise _needs_full_coverage()
-                return Admission(grant, self._gate.address(request))
-        patterns = self._gateway.clients.patterns_for(wanted.types, grant)
-        return Admission(grant, self._gate.address(request), patterns, wanted.types is None, wanted.since)
+                return Admission(grant, self.gate.address(request), revision=self._gateway.authentication.revision)
+        return Admission(
+            grant,
+            self.gate.address(request),
+            self._gateway.clients.patterns_for(wanted.types, grant),
+            by_default=wanted.types is None,
+            since=wanted.since,
+            token=Secret(token) if token else NO_TOKEN,
+            revision=self._gateway.authentication.revision,
+        )
+
+    def is_current(self, admission: Admission) -> bool:
+        """Whether the same tokens are accepted still. If not, its request must be admitted again before it has effect.
+
+        The registry of clients does that itself for a stream: see `ClientRegistry.connect`.
+        """
+        return admission.revision == self._gateway.authentication.revision
 
     def identify(self, request: Request) -> Grant:
         """Return what the bearer of the request's token may do; no role is needed. Raises `AccessRefused`: 401, 503."""
-        return self._gate.identify(request, None)
+        return self.gate.identify(request, None)
 
     def note_refused(self, request: Request, transport: Transport, reason: RefusalReason | None) -> None:
         """Count and log the refusal of `request`, unless `reason` is None."""
         if reason is not None:
-            self._gateway.refusals.note(transport, reason, self._gate.address(request))
+            self._gateway.refusals.note(transport, reason, self.gate.address(request))
 
 
 def _offered_token(request: Request, query_token: str | None) -> str | None:

@@ -5,12 +5,12 @@ Knows nothing of how one client's stream works (`tidegate.runtime.connection`), 
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable
 
+import msgspec
 import structlog
 
-from tidegate.core.access.grant import Grant, may_subscribe
+from tidegate.core.access.grant import Grant
 from tidegate.core.delivery.channel import ClosableChannel
 from tidegate.core.delivery.framing import Framing
 from tidegate.core.measurements import ClientConnected, ClientLeft
@@ -18,14 +18,17 @@ from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, RefusalReason
 from tidegate.ports import Clock, Metrics
+from tidegate.runtime.authentication import CurrentAuthenticator, Revision
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import ConnectionContext
+from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.runtime.rechecking import Rechecks
+from tidegate.secret import Secret
 
 RETRY_SPREAD_S = 5
 """Refused clients get a `Retry-After` of 1 to this many seconds, in turn, so that they do not all retry at once."""
 
-DEFAULTS = 256
-"""Size of the cache of default subscriptions, by what a token covers. Few sites have more different tokens."""
+NO_TOKEN = Secret("")
 
 log = structlog.get_logger("tidegate.gateway")
 
@@ -42,8 +45,8 @@ class ClientRegistry:
         *,
         max_clients: int,
         connects: Rate,
-        default_types: Sequence[str],
         context: ConnectionContext,
+        authentication: CurrentAuthenticator,
         clock: Clock,
         metrics: Metrics,
         interested: Callable[[], None],
@@ -66,7 +69,8 @@ class ClientRegistry:
         self._turned_away = 0
         self._too_slow: dict[Connection, str] = {}
         self._interest_noted = False
-        self._defaults = lru_cache(maxsize=DEFAULTS)(partial(_covered, default_types))
+        self._authentication = authentication
+        self._rechecks = Rechecks(authentication, clock)
 
     @property
     def connections(self) -> list[Connection]:
@@ -107,7 +111,7 @@ class ClientRegistry:
         Raises `AccessRefused`: 403 for a pattern that the token does not cover, 400 for too many.
         """
         if wanted is None:
-            return self._defaults(grant.allowed)
+            return self._context.defaults.covered_by(grant.allowed)
         if refused := [pattern for pattern in wanted.patterns if not grant.covers(pattern)]:
             message = f"types: the token does not cover {', '.join(sorted(refused))}"
             raise AccessRefused(403, message, reason=RefusalReason.PATTERN)
@@ -126,8 +130,14 @@ class ClientRegistry:
         framing: Framing,
         grant: Grant,
         patterns: PatternSet,
+        token: Secret = NO_TOKEN,
+        revision: Revision | None = None,
     ) -> Connection:
-        """Add a client. Call `Connection.start` next, and `disconnect` once its stream has ended for any reason."""
+        """Add a client. Call `Connection.start` next, and `disconnect` once its stream has ended for any reason.
+
+        `token` is what it was admitted with. If other tokens have come to be accepted since it was admitted, in
+        `revision`, the token is verified again: then the connection may be closed already when this returns.
+        """
         now = self._clock.now()
         self._connects_owed_until = self._connects_charged(now.mono)
         self._numbered += 1
@@ -139,6 +149,7 @@ class ClientRegistry:
             address=address,
             framing=framing,
             grant=grant,
+            token=token,
             patterns=patterns,
             now=now,
             context=self._context,
@@ -151,6 +162,8 @@ class ClientRegistry:
         if connection.subscriber.interest not in self._context.stream.hub:
             self._notice_interest()
         self._debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
+        if revision is not None and revision != self._authentication.revision:
+            self._rechecks.check(connection)
         return connection
 
     def disconnect(self, connection: Connection, reason: str) -> None:
@@ -158,9 +171,40 @@ class ClientRegistry:
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
             self._metrics.observe(ClientLeft(connection.transport, reason))
+            self._context.defaults.ended(connection, newest=self._context.position().seq)
             if not self._connections:
                 self.empty.set()
             self._debug("client left", client_id=connection.id, reason=reason)
+
+    def apply(self, options: GatewayOptions) -> None:
+        """Take over `options` for those who connect from now on. Nobody who is connected is thrown out."""
+        self._max_clients = options.max_clients
+        self._connects = options.connects
+        self._context = msgspec.structs.replace(
+            self._context,
+            server=options.server,
+            heartbeat_interval_s=options.heartbeat_interval_s,
+            session_limits=options.session_limits,
+            send_limits=options.send_limits,
+        )
+        streams = [each for each in self._connections.values() if each.by_default]
+        self._context.defaults.change(options.default_types, newest=self._context.position().seq, streams=streams)
+
+    def recheck(self) -> None:
+        """Verify the tokens of all open connections again, in pieces. See `tidegate.runtime.rechecking`."""
+        self._rechecks.begin(self._connections.values())
+
+    def review_tokens(self) -> None:
+        """Do that if other tokens have come to be accepted since, as when a file was changed. Call once a second."""
+        if self._rechecks.is_due:
+            self.recheck()
+        self._rechecks.review()
+
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """The shortest interval of heartbeats that a connected client was told, or that the next one is told."""
+        told = [connection.heartbeat_interval_s for connection in self._connections.values()]
+        return min([*told, self._context.heartbeat_interval_s])
 
     def end_the_slow(self) -> None:
         """Close the clients that were found too slow (4408). Not while the hub sends: no member may leave it then."""
@@ -194,7 +238,3 @@ class ClientRegistry:
         self._turned_away += 1
         retry_after_s = 1 + self._turned_away % RETRY_SPREAD_S
         return AccessRefused(503, message, reason=reason, retry_after_s=retry_after_s)
-
-
-def _covered(patterns: Sequence[str], allowed: PatternSet) -> PatternSet:
-    return PatternSet(pattern for pattern in patterns if may_subscribe(allowed, pattern))

@@ -11,9 +11,7 @@ What is sent in answer is in `runtime/conversation.py`.
 """
 
 import asyncio
-import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec
 
 import structlog
 
@@ -23,35 +21,23 @@ from tidegate.core.delivery.cohort import CLOSED
 from tidegate.core.delivery.framing import Framing
 from tidegate.core.delivery.requests import WaitingRequests
 from tidegate.core.delivery.session import AddPatterns, Authenticate, Close, Effect, Refuse, RemovePatterns, SendPong
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.envelope import Message
 from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
+from tidegate.runtime.containment import contained
 from tidegate.runtime.conversation import ConnectionContext, Conversation
+from tidegate.secret import Secret
 
 __all__ = ["Connection", "ConnectionContext"]
 
 log = structlog.get_logger("tidegate.connection")
 
-P = ParamSpec("P")
+NO_SUBSCRIBER = f"expected a token with the role {Role.SUBSCRIBER.value!r}"
 
 UNFORESEEN = "the gateway failed at something unforeseen on this connection"
-
-
-def contained(
-    step: Callable[Concatenate["Connection", P], None],
-) -> Callable[Concatenate["Connection", P], None]:
-    """Decorate a method of `Connection` so that it never raises. An exception closes the connection with 1011."""
-
-    @functools.wraps(step)
-    def attempt(self: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            step(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - `fail` logs it
-            self.fail(error)
-
-    return attempt
 
 
 class Connection:
@@ -70,10 +56,12 @@ class Connection:
         "_requests",
         "_too_slow",
         "address",
+        "by_default",
         "connected",
         "grant",
         "id",
         "subscriber",
+        "token",
         "transport",
     )
 
@@ -86,6 +74,7 @@ class Connection:
         address: str,
         framing: Framing,
         grant: Grant,
+        token: Secret,
         patterns: PatternSet,
         now: Instant,
         context: ConnectionContext,
@@ -97,6 +86,8 @@ class Connection:
         self.address = address
         self.connected = now
         self.grant = grant
+        self.token = token
+        self.by_default = False
         self._context = context
         self._channel = channel
         # Only while requests wait: a gateway has thousands of connections, and on nearly all of them nothing waits.
@@ -128,7 +119,9 @@ class Connection:
         `by_default`: the client named no patterns and gets the default ones. It cannot resume from a position before
         the defaults changed. `preamble` is what the channel has to send first; it goes out in the same write.
         """
-        self._conversation.start(since, by_default=by_default, preamble=preamble)
+        self.by_default = by_default
+        if not self.is_closed:
+            self._conversation.start(since, by_default=by_default, preamble=preamble)
 
     @contained
     def receive(self, text: bytes) -> None:
@@ -162,13 +155,24 @@ class Connection:
         if self.grant.expires_at is not None and self.grant.expires_at <= now.wall:
             self._end(self._channel.close, CloseCode.UNAUTHENTICATED, "the token has expired")
 
+    def regrant(self, grant: Grant) -> bool:
+        """The client's token grants this from now on. Return whether that is anything else. Never raises.
+
+        Without the role subscriber the connection is closed (4403). Patterns that are not covered end, in any phase,
+        and nothing that is not covered is sent any more.
+        """
+        if self.is_closed or grant == self.grant:
+            return False
+        self._take_grant(grant)
+        return True
+
     @contained
     def send(self, name: str, message: Message, *, retry_ms: int | None = None) -> None:
         """Send a message to this client alone. `retry_ms` tells it in how many milliseconds to reconnect, once closed.
 
         Does nothing if the stream has ended.
         """
-        if not self._is_closed:
+        if not self.is_closed:
             self._conversation.tell(name, message, retry_ms=retry_ms)
 
     @contained
@@ -183,7 +187,7 @@ class Connection:
 
     def fail(self, error: Exception) -> None:
         """Log `error`, a failure of our own code, and close the connection for it (1011). Never raises."""
-        if self._is_closed:
+        if self.is_closed:
             return
         log.error("a connection failed", client_id=self.id, transport=self.transport, exc_info=error)
         try:
@@ -203,11 +207,32 @@ class Connection:
         self.subscriber.detach()
 
     @property
-    def _is_closed(self) -> bool:
+    def is_closed(self) -> bool:
+        """Whether the stream has ended."""
         return self.subscriber.phase is CLOSED
 
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """The interval of heartbeats that the client was told."""
+        return self._context.heartbeat_interval_s
+
+    @property
+    def send_limits(self) -> SendLimits:
+        """How much may wait for this connection, and for how long: the limits at the time when it was opened."""
+        return self._context.send_limits
+
+    @contained
+    def _take_grant(self, grant: Grant) -> None:
+        if Role.SUBSCRIBER not in grant.roles:
+            self._end(self._channel.close, CloseCode.FORBIDDEN, NO_SUBSCRIBER)
+            return
+        is_as_wide = grant.allowed == self.grant.allowed
+        self.grant = grant
+        if not is_as_wide:
+            self._conversation.regrant(grant.allowed, self._context.clock.now())
+
     def _take(self, text: bytes | None) -> None:
-        if self._is_closed:
+        if self.is_closed:
             return
         arrived = self._context.clock.now().mono
         # If others wait already, this one must queue behind them: requests are answered in their order.
@@ -253,11 +278,10 @@ class Connection:
             self._conversation.refuse(effect.id, error, now)
             return
         if Role.SUBSCRIBER in grant.roles:
-            self.grant = grant
+            self.grant, self.token = grant, Secret(effect.token)
             self._conversation.renew(effect.id, allowed=grant.allowed, now=now)
         else:
-            message = f"expected a token with the role {Role.SUBSCRIBER.value!r}"
-            self._end(self._channel.close, CloseCode.FORBIDDEN, message)
+            self._end(self._channel.close, CloseCode.FORBIDDEN, NO_SUBSCRIBER)
 
     def _note_too_slow(self, reason: str) -> None:
         self._too_slow(self, reason)
@@ -267,7 +291,7 @@ class Connection:
         asyncio.get_running_loop().call_soon(self.fail, error)
 
     def _end(self, end: Callable[[CloseCode, str], None], code: CloseCode, reason: str) -> None:
-        if not self._is_closed:
+        if not self.is_closed:
             # The other codes mean "reconnect" or an orderly end: the close frame says enough.
             if code >= CloseCode.UNAUTHENTICATED or code is CloseCode.INTERNAL_ERROR:
                 self._conversation.explain_end(code, reason)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from tidegate.core.access.grant import Grant
 from tidegate.core.delivery import replies
@@ -18,14 +18,16 @@ from tidegate.core.delivery.cohort import Interest
 from tidegate.core.delivery.framing import Framing
 from tidegate.core.delivery.retained import Name
 from tidegate.core.delivery.session import AddPatterns, Effect, RemovePatterns, SessionLimits, StreamSession
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.delivery.stream import Stream
-from tidegate.core.delivery.subscriber import SendLimits, Subscriber
+from tidegate.core.delivery.subscriber import Subscriber
 from tidegate.core.envelope import Message
 from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
 from tidegate.ports import Clock
+from tidegate.runtime.default_patterns import DefaultPatterns
 
 log = structlog.get_logger("tidegate.connection")
 
@@ -34,7 +36,7 @@ class ConnectionContext(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of a gateway share.
 
     `position` returns the position of the newest event. `authenticate` returns the grant of a token, or raises
-    `MessageError`. `defaults_since` is the `seq` since which the default subscriptions have been the same.
+    `MessageError`. `defaults` are the default subscriptions.
     """
 
     stream: Stream
@@ -45,7 +47,7 @@ class ConnectionContext(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval_s: float
     session_limits: SessionLimits
     send_limits: SendLimits
-    defaults_since: int = 0
+    defaults: DefaultPatterns
 
 
 class Conversation:
@@ -96,7 +98,7 @@ class Conversation:
         now, newest = self._context.clock.now(), self._context.position()
         refused = None
         if since is not None:
-            not_before = self._context.defaults_since if by_default else 0
+            not_before = self._context.defaults.since if by_default else 0
             refused = self._context.stream.history.gap_reason(since, newest, not_before=not_before)
         resumed = since is not None and refused is None
         # A resumed client has seen everything up to `since`, and nothing after it until the replay has been sent.
@@ -114,8 +116,12 @@ class Conversation:
         if refused is not None:
             head += replies.cannot_resume(self._framing, refused, wall=now.wall, requested=since)
         interest = self.subscriber.interest
-        # A resumed client has the values of before: every change since then is in the replay.
-        names = () if resumed else self._names(interest, without=None)
+        names: Iterable[Name] = ()
+        if not resumed:
+            names = self._names(interest, without=None)
+        elif by_default and (known := self._context.defaults.known_at(begin.seq)) is not None:
+            names = self._names(interest, without=Interest(known, allowed=interest.allowed, framing=self._framing))
+        # Otherwise a resumed client has the values of before: every change since then is in the replay.
         self._feed(head, interest, names=names, position=begin, synced_from=newest.seq, now=now, has_position=resumed)
 
     def judge(self, text: bytes | None, arrived: float) -> Effect:
@@ -144,7 +150,9 @@ class Conversation:
         """Acknowledge. After that, events that only the removed patterns matched are not sent any more."""
         head = replies.unsubscribed(self._framing, effect, wall=now.wall)
         position = self._context.position()
-        self._feed(head, self._interest(), names=(), position=position, synced_from=None, now=now)
+        # What a wider token makes visible waits for snapshots, and these come after a subscribe (see `regrant`).
+        interest = self._interest(self.subscriber.interest.allowed)
+        self._feed(head, interest, names=(), position=position, synced_from=None, now=now)
         log.debug("unsubscribed", client_id=self._client_id, removed=effect.removed.sorted())
 
     def renew(self, request_id: Raw | UnsetType, *, allowed: PatternSet, now: Instant) -> None:
@@ -155,6 +163,26 @@ class Conversation:
         interest = self._interest()
         names = self._names(interest, without=before)
         self._feed(head, interest, names=names, position=position, synced_from=position.seq, now=now)
+
+    def regrant(self, allowed: PatternSet, now: Instant) -> None:
+        """The client's token covers `allowed` from now on. End the patterns that it does not cover, and say which.
+
+        May be called in any phase. If the token covers more than before, the client may subscribe to more. The stream
+        shows what becomes visible by it only after the next subscribe or new token, which brings the current values: a
+        first change without the value before it would be of no use.
+        """
+        patterns, interest = self._session.patterns, self.subscriber.interest
+        left = self._session.renew(allowed)
+        seen = interest.allowed if allowed.is_everything else interest.allowed & allowed
+        if left == patterns and seen == interest.allowed:
+            self._session.patterns = patterns  # which the cohort shares
+            return
+        if left != patterns and self.subscriber.was_fed:  # otherwise the welcome will say what is left
+            effect = RemovePatterns(UNSET, patterns - left, left)
+            self.subscriber.send(replies.unsubscribed(self._framing, effect, wall=now.wall))
+        self.subscriber.narrow(self._interest(seen))
+        self._session.patterns = self.subscriber.interest.wanted
+        log.info("token covers less", client_id=self._client_id, removed=(patterns - left).sorted())
 
     def pong(self, request_id: Raw | UnsetType, now: Instant) -> None:
         """Answer a ping message."""
@@ -204,5 +232,7 @@ class Conversation:
             return names(interest.matches)
         return names(lambda *event: interest.matches(*event) and not without.matches(*event))
 
-    def _interest(self) -> Interest:
-        return Interest(self._session.patterns, allowed=self._session.allowed, framing=self._framing)
+    def _interest(self, allowed: PatternSet | None = None) -> Interest:
+        """Return the interest in the session's patterns, as far as `allowed` covers them; None: its whole token."""
+        allowed = self._session.allowed if allowed is None else allowed
+        return Interest(self._session.patterns, allowed=allowed, framing=self._framing)

@@ -14,25 +14,23 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from tidegate.core.built_in import RETAINED, Heartbeat
 from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import WRITE_BYTES, Hub, Multicast
-from tidegate.core.delivery.retained import Retained
-from tidegate.core.delivery.retained_quota import RetainedQuota
 from tidegate.core.delivery.stream import Stream
-from tidegate.core.envelope import event_without_position, raw
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.instant import Instant
 from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipped
 from tidegate.core.topics import PatternSet
 from tidegate.ports import Authenticator, Bus, Clock, Metrics, Store
+from tidegate.runtime.authentication import CurrentAuthenticator
+from tidegate.runtime.beats import Beats
 from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.conversation import ConnectionContext
+from tidegate.runtime.default_patterns import DefaultPatterns
 from tidegate.runtime.draining import drain, send_away
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
+from tidegate.runtime.kept_values import KeptValues
 from tidegate.runtime.lanes import EventPublisher, Lane
-from tidegate.runtime.published_values import PublishedValues
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.refusals import Refusals
 from tidegate.runtime.snapshots import snapshot_pieces
@@ -68,12 +66,12 @@ class Gateway:
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
         self.refusals = Refusals(metrics, clock)
+        self.authentication = CurrentAuthenticator(authenticator)
+        """Checks tokens everywhere. Replaced by `authenticate_with`."""
         self._bus, self._metrics = bus, metrics
-        ours = [*sorted(options.source_types), *RETAINED]
-        self.retained = Retained(ours)
-        self._quota = RetainedQuota(
-            self.retained, ours=ours, max_keys=options.retained_keys, max_bytes=options.retained_bytes
-        )
+        self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
+        self._kept = KeptValues(options, publisher=self._publisher, clock=clock, store=store)
+        self.retained, self.published = self._kept.retained, self._kept.published
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
         self._hub = Hub(self._history.epoch, multicast, write_bytes=options.send_limits.at_once(WRITE_BYTES))
         self._stream = Stream(
@@ -82,11 +80,13 @@ class Gateway:
         self._flush_due = False
         self._debug = log.debug  # looked up once: structlog takes longer to find it than the hub to note an event
         self._sending_away: asyncio.Task[None] | None = None
-        self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
-        self.published = PublishedValues(self.retained, self._publisher, clock, options, ours=ours, store=store)
-        self.publishers = self._make_publishers()
-        self.clients = self._make_clients(authenticator)
+        self._defaults = DefaultPatterns(options.default_types)
+        self.publishers = Publishers(options, self._kept, publisher=self._publisher, clock=clock)
+        self.clients = self._make_clients()
         self._housekeeping = self._make_housekeeping()
+        self._beats = Beats(
+            self._hand_to_hub, clients=self.clients, position=lambda: self._history.position, clock=clock
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -109,13 +109,34 @@ class Gateway:
     async def run(self) -> None:
         """Send heartbeats, and make the regular checks of `Housekeeping`, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
+            tasks.create_task(self._beats.run())
             tasks.create_task(self._housekeeping.review())
             tasks.create_task(self._housekeeping.expire_values())
 
     async def drain(self, drain_s: float, *, at_least_s: float = 0.0) -> None:
         """See `tidegate.runtime.draining.drain`."""
         await drain(self.clients, self.clock, drain_s, at_least_s=at_least_s)
+
+    def apply(self, options: GatewayOptions) -> None:
+        """Take over other options at once, all in this step. Never raises.
+
+        Who is connected stays connected, with the limits, buffers and interval of heartbeats from before. For the types
+        of new and of removed sources see `KeptValues`. Do this before the sources themselves change.
+        """
+        self.options = options
+        self._stream.resize_history(max_events=options.history_events, max_bytes=options.history_bytes)
+        self._publisher.set_stuck_after(options.publish_timeout_s)
+        self.publishers.apply(options)
+        self.clients.apply(options)
+        at_once = [each.send_limits.at_once(WRITE_BYTES) for each in self.clients.connections]
+        self._hub.write_bytes = min([options.send_limits.at_once(WRITE_BYTES), *at_once])
+        self._kept.apply(options)
+        self._beats.interval_changed()
+
+    def authenticate_with(self, authenticator: Authenticator) -> None:
+        """Check tokens with `authenticator` from now on, and those of open connections again (see `Rechecks`)."""
+        self.authentication.replace(authenticator)
+        self.clients.recheck()
 
     @property
     def position(self) -> Position:
@@ -159,7 +180,7 @@ class Gateway:
             if event.seq is not None and event.seq > self._history.newest:
                 # The history first: a client that is still catching up reads from it, and would miss the event.
                 self._stream.append(event)
-                self._keep(event, now)
+                self._kept.note(event, now)
                 self._hand_to_hub(event)
             # Otherwise it was delivered before: after a reconnect, a bus may deliver a few events again.
 
@@ -167,9 +188,7 @@ class Gateway:
         log.warning("another sequence of events has begun", before=str(self.position), now=str(position))
         # What is noted but not sent yet belongs to the old epoch, and the hub frames events with the current one.
         self._flush()
-        self.published.clear()
-        self.retained.clear()
-        self._quota.clear()
+        self._kept.clear()
         leaving = self.clients.connections
         for connection in leaving:
             connection.detach()  # at once, so that none of them is sent events of both epochs
@@ -191,36 +210,23 @@ class Gateway:
         self.publishers.refused_for = None
         self._metrics.observe(BusConnected(connected=True))
 
-    def _make_publishers(self) -> Publishers:
-        options = self.options
-        return Publishers(
-            source_types=options.source_types,
-            event_bytes=options.event_bytes,
-            publishes=options.publishes,
-            timeout_s=options.publish_timeout_s,
-            quota=self._quota,
-            retained=self.retained,
-            published=self.published,
-            publisher=self._publisher,
-            clock=self.clock,
-        )
-
-    def _make_clients(self, authenticator: Authenticator) -> ClientRegistry:
+    def _make_clients(self) -> ClientRegistry:
         options = self.options
         return ClientRegistry(
             max_clients=options.max_clients,
             connects=options.connects,
-            default_types=options.default_types,
             context=ConnectionContext(
                 stream=self._stream,
                 clock=self.clock,
                 position=lambda: self._history.position,
-                authenticate=authenticator.verify,
+                authenticate=self.authentication.verify,
                 server=options.server,
                 heartbeat_interval_s=options.heartbeat_interval_s,
                 session_limits=options.session_limits,
                 send_limits=options.send_limits,
+                defaults=self._defaults,
             ),
+            authentication=self.authentication,
             clock=self.clock,
             metrics=self._metrics,
             interested=self._tell_of_interest,
@@ -240,14 +246,7 @@ class Gateway:
         """Take the next event as the one that follows `position`."""
         self._history.begin(position)
         self._hub.epoch = position.epoch
-
-    def _keep(self, event: Event, now: Instant) -> None:
-        draft = event.draft
-        if draft.retain or draft.gone:
-            self._quota.note(draft)
-            self.retained.apply(event, now)
-            self._quota.forget_empty_types(draft)
-            self.published.note(event, now)
+        self._defaults.epoch_began()
 
     def _hand_to_hub(self, event: Event) -> None:
         """Queue `event` for the clients that are subscribed to it. They are sent it at the end of this turn."""
@@ -276,15 +275,3 @@ class Gateway:
     def _tell_of_clock_set(self) -> None:
         self.published.clock_set()
         self.on_clock_set()
-
-    async def _beat(self) -> None:
-        while True:
-            await self.clock.sleep_until(self.clock.now().mono + self.options.heartbeat_interval_s)
-            now, position = self.clock.now(), self.position
-            data = Heartbeat(
-                epoch=position.epoch,
-                seq=position.seq,
-                uptime_s=round(now.mono - self.started.mono, 3),
-                clients=len(self.clients),
-            )
-            self._hand_to_hub(event_without_position(Draft(type="heartbeat", data=raw(data)), timestamp=now.wall))

@@ -17,13 +17,11 @@ from tidegate.core.instant import Instant, rfc3339
 from tidegate.errors import BusError
 from tidegate.ports import Clock
 from tidegate.runtime.clients import ClientRegistry
+from tidegate.runtime.published_values import EXPIRED_AT_ONCE
 from tidegate.runtime.publishers import Publishers
 
 REVIEW_S = 1.0
 """Seconds between two rounds. Limits in seconds, such as `slow_grace_s`, are exact to one round."""
-
-EXPIRED_AT_ONCE = 500
-"""Most values that are expired in one publish. Other tasks run between two publishes, so clients do not wait long."""
 
 log = structlog.get_logger("tidegate.gateway")
 
@@ -63,6 +61,7 @@ class Housekeeping:
                 # There are thousands of them, and nearly all have nothing to review: skip those without a call.
                 if connection.subscriber.paused or connection.grant.expires_at is not None:
                     connection.review(now)
+            self._clients.review_tokens()
             self._publishers.forget_idle(now.mono)
 
     async def expire_values(self) -> None:

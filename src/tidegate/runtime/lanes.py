@@ -52,6 +52,12 @@ class EventPublisher:
         for lane in self._lanes.values():
             lane.close()
 
+    def set_stuck_after(self, stuck_after_s: float) -> None:
+        """Change after how many seconds a lane is stuck, for all of them."""
+        self._stuck_after_s = stuck_after_s
+        for lane in self._lanes.values():
+            lane.stuck_after_s = stuck_after_s
+
     def lane(self, name: str) -> "Lane":
         """Return the lane of poller `name`. Always the same one."""
         lane = self._lanes.get(name)
@@ -123,7 +129,7 @@ class Lane:
         self._name = name
         self._start = start
         self._clock = clock
-        self._stuck_after_s = stuck_after_s
+        self.stuck_after_s = stuck_after_s
         self._waiting: list[_Submitted] = []
         self._in_flight: list[_Submitted] = []
         self._retrying: asyncio.Task[None] | None = None
@@ -150,7 +156,7 @@ class Lane:
 
     def is_stuck(self, now: Instant) -> bool:
         """Whether a batch has waited for its outcome too long. The poller then starts no polls."""
-        return bool(self._in_flight) and now.mono - self._in_flight[0].since > self._stuck_after_s
+        return bool(self._in_flight) and now.mono - self._in_flight[0].since > self.stuck_after_s
 
     async def settled(self) -> bool:
         """Wait until everything submitted so far was taken or refused, but not longer than `stuck_after_s` seconds.
@@ -160,7 +166,7 @@ class Lane:
         done = asyncio.Event()
         self.submit([], taken=done.set, refused=lambda _: done.set())
         with suppress(TimeoutError):
-            async with deadline(self._clock, self._stuck_after_s):
+            async with deadline(self._clock, self.stuck_after_s):
                 await done.wait()
         return done.is_set()
 

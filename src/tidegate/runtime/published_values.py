@@ -30,6 +30,9 @@ from tidegate.runtime.lanes import EventPublisher
 HAND_OVER_S = 0.1
 """What was delivered waits so long for the store, and is handed over together: that makes each publish cheap."""
 
+EXPIRED_AT_ONCE = 500
+"""Most values that are expired in one publish. Other tasks run between two publishes, so clients do not wait long."""
+
 MOVED_AT_ONCE = 500
 """Most values that are saved again in one turn of the event loop after the wall clock was set."""
 
@@ -44,7 +47,8 @@ log = structlog.get_logger("tidegate.gateway")
 class PublishedValues:
     """The published values in `retained`. `ours` are the retained types that only the gateway itself publishes.
 
-    With a `store` that is a `KeepsPublished`, they are kept over a restart, within the limits of `options`.
+    With a `store` that is a `KeepsPublished`, they are kept over a restart, within the limits of `options`. Call `end`
+    before a type is added to `ours`.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class PublishedValues:
         store: Store | None,
     ) -> None:
         self._retained = retained
-        self._ours = frozenset(ours)
+        self._ours = ours
         self._limits = RestoreLimits(
             source_types=options.source_types,
             retained_keys=options.retained_keys,
@@ -81,14 +85,18 @@ class PublishedValues:
         """What was not restored, and is on disk still."""
         self._moved: list[Name] = []
         """What is to be saved again because the wall clock was set."""
+        self._ended_types: set[str] = set()
+        """Types that publishers had before they became ours."""
 
     def note(self, event: Event, now: Instant) -> None:
         """`event`, which retains or removes a value, was delivered `now`."""
         draft = event.draft
-        if draft.type in self._ours:
-            return
         name = (draft.type, draft.key or "")
         self.expires.pop(name, None)
+        if draft.type in self._ours:
+            if draft.type in self._ended_types and draft.source is None and not draft.gone:
+                self.expires[name] = now.mono  # it was on its way when its type ended
+            return
         if draft.ttl_s is not None and not draft.gone:
             self.expires[name] = now.mono - event.age_s + draft.ttl_s
         if self._store is not None and not self._is_on_disk(name, event):
@@ -116,9 +124,25 @@ class PublishedValues:
     def clock_set(self) -> None:
         """The wall clock was set. Save when each value ends by the new time, within a few turns of the event loop."""
         if self._store is not None and self.expires:
-            is_busy, self._moved = bool(self._moved), list(self.expires)
+            moved = [name for name in self.expires if name[0] not in self._ours]
+            is_busy, self._moved = bool(self._moved), moved
             if not is_busy:
                 self._save_moved()
+
+    def end(self, event_types: Collection[str], now: Instant) -> list[Name]:
+        """Publishers lose `event_types`: their values end `now`, and leave the disk. Return the names of the values.
+
+        Each is in `expires` until an event with `gone`, or a value of ours, has taken its place.
+        """
+        names = list(self._retained.walk(event_types))
+        self._ended_types.update(event_types)
+        self.expires.update(dict.fromkeys(names, now.mono))
+        waiting = [name for name in (*self._changed, *self._only_on_disk) if name[0] in event_types]
+        for name in waiting:
+            self._changed.pop(name, None)
+            self._only_on_disk.discard(name)
+        self._hand_over([], list(dict.fromkeys([*names, *waiting])))
+        return names
 
     def forget(self, name: Name) -> None:
         """A publisher wants `name` to be gone, which is not retained. It may be on disk, left out at the start."""

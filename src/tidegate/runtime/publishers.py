@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from tidegate.core.access.grant import Grant
-from tidegate.core.delivery.retained import Name, Retained
-from tidegate.core.delivery.retained_quota import RetainedQuota
+from tidegate.core.delivery.retained import Name
 from tidegate.core.events import Draft, Position, gone_draft
-from tidegate.core.rate import Allowances, Rate
+from tidegate.core.rate import Allowances
 from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
 from tidegate.runtime.deadline import deadline
+from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.runtime.kept_values import KeptValues
 from tidegate.runtime.lanes import EventPublisher
 from tidegate.runtime.pending_publish import PendingPublish
-from tidegate.runtime.published_values import PublishedValues
 
 EVENT_TYPES = 1024
 """Size of the cache of well-formed event types: a publisher repeats the same few, and parsing them costs most."""
@@ -33,42 +33,30 @@ RETRY_AFTER_S = 1
 class Publishers:
     """All publishers of one gateway. Each is known by the name of its grant.
 
-    `source_types` are polled, so publishers may not publish them. `event_bytes` limits the data of one event,
-    `publishes` the events of each publisher, `quota` the retained values of all of them together. `timeout_s` is
-    how long to wait for the bus.
+    They may not publish the gateway's own types. Of the `options`, `event_bytes` limits the data of one event, and
+    `publishes` the events of each publisher; the quota of the values that are `kept` limits all of them together.
+    `publish_timeout_s` is how long to wait for the bus.
     """
 
-    def __init__(
-        self,
-        *,
-        source_types: Collection[str],
-        event_bytes: int,
-        publishes: Rate,
-        timeout_s: float,
-        quota: RetainedQuota,
-        retained: Retained,
-        published: PublishedValues,
-        publisher: EventPublisher,
-        clock: Clock,
-    ) -> None:
-        self._source_types = source_types
-        self._event_bytes = event_bytes
-        self._publishes = publishes
-        self._timeout_s = timeout_s
-        self._quota = quota
-        self._retained = retained
-        self._published = published
+    def __init__(self, options: GatewayOptions, kept: KeptValues, *, publisher: EventPublisher, clock: Clock) -> None:
+        self._options = options
+        self._kept = kept
         self._publisher = publisher
         self._clock = clock
         self.refused_for: str | None = None
         """Why the bus is lost, while it is; every publish is then refused at once. None while the bus is there."""
-        self._allowances = Allowances(publishes)
+        self._allowances = Allowances(options.publishes)
         self._numbers = itertools.count()
         self._under_way: dict[int, Sequence[Draft]] = {}
         """The drafts of each publish that the bus has not answered, and that was not given up; by number."""
         self._awaited: set[int] = set()
         """The numbers of those whose coroutine runs, which removes them itself."""
         self._removal: _Removal | None = None
+
+    def apply(self, options: GatewayOptions) -> None:
+        """Go by `options` from now on. What a publisher has sent already still counts against its rate."""
+        self._options = options
+        self._allowances.rate = options.publishes
 
     async def publish(self, drafts: Sequence[Draft], grant: Grant) -> Position:
         """Publish `drafts` as `start_publish` does, wait for the outcome, and return the last position."""
@@ -98,9 +86,9 @@ class Publishers:
         for event_type in event_types:
             self._check_publishable(event_type)
         for draft in drafts:
-            if len(draft.data) > self._event_bytes:
+            if len(draft.data) > self._options.event_bytes:
                 raise PublishError(
-                    f"expected data of at most {self._event_bytes} bytes, got {len(draft.data)}", status=413
+                    f"expected data of at most {self._options.event_bytes} bytes, got {len(draft.data)}", status=413
                 )
         self._check_retained(drafts)
         self._charge(grant, len(drafts))
@@ -108,7 +96,7 @@ class Publishers:
 
     def check_count(self, count: int) -> None:
         """Raise `PublishError` (413) for more events in one request than a publisher may ever send at once."""
-        most = self._publishes.burst
+        most = self._options.publishes.burst
         if count > most:
             raise PublishError(f"expected at most {most} events (limits.publishes_burst), got {count}", status=413)
 
@@ -121,8 +109,8 @@ class Publishers:
         _check_event_type(event_type)
         _check_covered([event_type], grant)
         self._check_publishable(event_type)
-        if self._retained.get(event_type, key) is None:
-            self._published.forget((event_type, key))
+        if self._kept.retained.get(event_type, key) is None:
+            self._kept.published.forget((event_type, key))
             raise UnknownName(f"expected the type and key of a retained value, got {event_type!r} with key {key!r}")
         self._charge(grant, 1)
         started = self._hand_to_bus([gone_draft(event_type, key)], grant)
@@ -168,13 +156,19 @@ class Publishers:
         number = next(self._numbers)
         self._under_way[number] = drafts  # so that the next round of expiry leaves these names alone
         try:
-            async with deadline(self._clock, self._timeout_s):
+            async with deadline(self._clock, self._options.publish_timeout_s):
                 await removal.over.wait()
         except TimeoutError as error:
             why = "the bus has not said yet whether it took the removal of an expired value of the same name"
             raise self._not_taken(drafts, grant, why) from error
         finally:
             del self._under_way[number]
+        try:
+            for draft in drafts:
+                self._check_publishable(draft.type)  # meanwhile it may have become the type of a source
+        except PublishError:
+            self._allowances.refund(grant.name, len(drafts))
+            raise
         started = self._hand_to_bus(drafts, grant)
         return started if isinstance(started, Position) else await started
 
@@ -183,7 +177,7 @@ class Publishers:
     ) -> Position:
         self._awaited.add(number)
         try:
-            return await self._publisher.outcome_within(pending, self._timeout_s)
+            return await self._publisher.outcome_within(pending, self._options.publish_timeout_s)
         except BusUnknown as error:
             message = f"the bus has not said whether it took this ({error}): it may be published, or be yet"
             raise PublishError(message, status=504, retry_after_s=RETRY_AFTER_S) from error
@@ -202,12 +196,12 @@ class Publishers:
 
     def _check_retained(self, drafts: Sequence[Draft]) -> None:
         # What the bus has not delivered yet will be retained too, so it counts.
-        self._quota.check(itertools.chain(*self._under_way.values(), drafts) if self._under_way else drafts)
+        self._kept.quota.check(itertools.chain(*self._under_way.values(), drafts) if self._under_way else drafts)
 
     def _charge(self, grant: Grant, count: int) -> None:
         if wait_s := self._allowances.charge(grant.name, self._clock.now().mono, count):
             raise PublishError(
-                f"expected at most {self._publishes.per_s:g} events per second (limits.publishes_per_s)"
+                f"expected at most {self._options.publishes.per_s:g} events per second (limits.publishes_per_s)"
                 f" and publisher, got {count} too early",
                 status=429,
                 retry_after_s=math.ceil(wait_s),
@@ -222,7 +216,7 @@ class Publishers:
     def _check_publishable(self, event_type: str) -> None:
         if event_type in RESERVED_TYPES:
             raise PublishError(f"{event_type!r} is a name that only the gateway itself uses", status=403)
-        if event_type in self._source_types:
+        if event_type in self._kept.ours:
             raise PublishError(f"{event_type!r} is polled from a backend: nobody else may publish it", status=403)
 
 

@@ -5,7 +5,7 @@ everything that runs is cancelled. A drain comes before that, and closing the pa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
 
@@ -21,8 +21,9 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
 from tidegate.ports import SavedValue, Store
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.keeping import kept_running
+from tidegate.runtime.keeping import KeptJob, KeptJobs, kept_running
 from tidegate.runtime.poller import BackendPoller
+from tidegate.runtime.rearranging import Rearrangement, rearrange
 
 COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
 """The commands, by the name that an operator uses."""
@@ -47,6 +48,9 @@ class Supervisor:
         self._gateway = gateway
         self._pollers = {poller.name: poller for poller in pollers}
         self._store = store
+        self._jobs: KeptJobs | None = None  # while running
+        self._polling: dict[str, KeptJob] = {}
+        self._has_begun = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -65,17 +69,38 @@ class Supervisor:
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._corrected_for_age
-        works = {"gateway": self._gateway.run}
-        works |= {f"poller {name}": poller.run for name, poller in self._pollers.items()}
-        async with kept_running(works, self._gateway.clock):
+        async with kept_running({"gateway": self._gateway.run}, self._gateway.clock) as self._jobs:
+            self._start(self._pollers)
             yield
 
+    def rearrange(self, to: Rearrangement) -> dict[str, asyncio.Task[None]]:
+        """Poll other backends and sources from now on, without awaiting anything; only while `running`.
+
+        Returns the tasks of the pollers that end, by the names of their backends. Each is done when everything that its
+        poller had to say was published. The caller closes the backend then.
+        """
+        before, self._pollers = self._pollers, rearrange(self._pollers, to)
+        ending = {name: self._polling.pop(name) for name in before if name not in self._pollers}
+        for job in ending.values():
+            job.let_end()
+        self._start(to.added)
+        return {name: job.task for name, job in ending.items()}
+
+    def _start(self, pollers: Mapping[str, BackendPoller]) -> None:
+        assert self._jobs is not None, "it is running"
+        for name, poller in pollers.items():
+            self._polling[name] = self._jobs.start(f"poller {name}", poller.run)
+
     def readiness(self) -> Readiness:
-        """Return whether the gateway is ready. A dead backend makes it degraded, not unready."""
+        """Return whether the gateway is ready. A dead backend makes it degraded, not unready.
+
+        Once every source was attempted, a source that is added later does not make it unready again.
+        """
         stale = sum(source.stale for source in self.sources())
         if self._gateway.clients.draining:
             return Readiness("draining", stale)
-        if not all(poller.attempted for poller in self._pollers.values()):
+        self._has_begun = self._has_begun or all(poller.attempted for poller in self._pollers.values())
+        if not self._has_begun:
             return Readiness("starting", stale)
         return Readiness("degraded" if stale else "ready", stale)
 
@@ -127,7 +152,10 @@ class Supervisor:
         if action not in COMMANDS:
             raise UnknownName(f"expected one of {', '.join(COMMANDS)}, got {action[:255]!r}")
         log.warning("operator command", breaker=name, action=action, by=by)
-        view = await poller.command(name, COMMANDS[action])
+        try:
+            view = await poller.command(name, COMMANDS[action])
+        except KeyError:
+            raise UnknownName(f"the breaker {name!r} was removed by a reload of the configuration") from None
         log.info("operator command done", breaker=name, action=action, by=by, state=view.state.value)
         return view
 

@@ -22,11 +22,13 @@ from tidegate.core.access.grant import EVERYTHING, Grant
 from tidegate.core.delivery import outbox, subscriber
 from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET, Framing
 from tidegate.core.delivery.session import SessionLimits
-from tidegate.core.delivery.subscriber import SendLimits
+from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
+from tidegate.runtime.clients import NO_TOKEN
 from tidegate.runtime.connection import Connection, ConnectionContext
+from tidegate.runtime.default_patterns import DefaultPatterns
 from tidegate.testing import ManualClock
 
 FRAMINGS: list[Framing] = [WEBSOCKET, WEBSOCKET, WEBSOCKET, EVENT_STREAM, EVENT_STREAM]
@@ -125,6 +127,7 @@ class Client:
             address="192.0.2.1",
             framing=framing,
             grant=Grant(allowed=interest.allowed),
+            token=NO_TOKEN,
             patterns=interest.wanted,
             now=machine.context.clock.now(),
             context=machine.context,
@@ -183,6 +186,7 @@ class Delivery(RuleBasedStateMachine):
             heartbeat_interval_s=10.0,
             session_limits=SessionLimits(patterns=len(ALL_PATTERNS), messages_per_s=1.0, messages_burst=1_000_000),
             send_limits=SendLimits(hard_bytes=hard_bytes, grace_s=GRACE_S),
+            defaults=DefaultPatterns([]),
         )
         for number, (each, framing) in enumerate(zip(patterns, FRAMINGS, strict=True)):
             on = self.fabric.sockets if number in WITH_SOCKET else None

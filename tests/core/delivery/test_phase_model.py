@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tidegate.core.delivery import subscriber as subscriber_module
 from tidegate.core.delivery.cohort import Phase, PhaseError
-from tidegate.core.delivery.subscriber import SendLimits, Subscriber
+from tidegate.core.delivery.slowness import SendLimits
+from tidegate.core.delivery.subscriber import Subscriber
 from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 from tidegate.errors import CloseCode

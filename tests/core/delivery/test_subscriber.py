@@ -4,7 +4,8 @@ import pytest
 from fanout import EPOCH, NOW, WALL, Fabric, FakeChannel, event, interest, types
 
 from tidegate.core.delivery.outbox import COUNTED_TYPES, OTHER_TYPES, QUEUE
-from tidegate.core.delivery.subscriber import PIECE_BYTES, SendLimits, Subscriber
+from tidegate.core.delivery.slowness import SendLimits
+from tidegate.core.delivery.subscriber import PIECE_BYTES, Subscriber
 from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 

@@ -31,6 +31,7 @@ class Feed:
         "_cursor",
         "_frames",
         "_has_position",
+        "_is_narrowed",
         "_newest_sent",
         "_now",
         "_outbox_frames",
@@ -58,6 +59,7 @@ class Feed:
         self.count = 0
         """How many events were taken from the history so far, to be sent or to go to the outbox."""
         self._has_position = has_position
+        self._is_narrowed = False
         self._stream = stream
         self._outbox_frames = outbox_frames
         self._cursor = position.seq
@@ -71,6 +73,11 @@ class Feed:
         """Return the next frames, about `size` bytes, and whether that is everything up to the newest event."""
         self._now = now
         return take_piece(self._frames, size)
+
+    def narrow(self, interest: Interest) -> None:
+        """Send only what `interest`, which matches less than the one before, matches of what is still to come."""
+        self.interest = interest
+        self._is_narrowed = True
 
     def pass_over(self, event: Event) -> bool:
         """Go past `event`, which the history drops. Return whether the caller must offer it to the outbox."""
@@ -110,7 +117,7 @@ class Feed:
             assert synced_from is not None, "snapshots are always followed by `synced`"
             if history.newest > synced_from:
                 synced_from = history.newest
-            if found is not None and (found[0].seq or 0) <= position.seq:
+            if found is not None and (found[0].seq or 0) <= position.seq and self._still_wants(found[0]):
                 yield framing.snapshot(*found)
         while True:
             if self._overrun:
@@ -132,6 +139,10 @@ class Feed:
             if self.interest.matches(event.type, event.draft.about):
                 self.count += 1
                 yield self.frame(event)
+
+    def _still_wants(self, event: Event) -> bool:
+        """Whether a value is of interest that was when the feed began."""
+        return not self._is_narrowed or self.interest.matches(event.type, event.draft.about)
 
     def _synced(self, seq: int) -> bytes:
         """Return the `synced` message: everything up to `seq` was sent, or a gap has reported it."""

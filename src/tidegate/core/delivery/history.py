@@ -13,8 +13,8 @@ from tidegate.core.events import Event, GapReason, Position
 class History:
     """Events of one epoch, in the order of their positions.
 
-    At most `max_events` events and `max_bytes` bytes (of encoded envelopes) are kept. Even the newest event is dropped
-    if it alone is larger than `max_bytes`.
+    At most `max_events` events and `max_bytes` bytes (of encoded envelopes) are kept; `resize` changes these limits.
+    Even the newest event is dropped if it alone is larger than `max_bytes`.
     """
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
@@ -49,10 +49,13 @@ class History:
         self._order.append(seq)
         self.newest = seq
         self._bytes += len(event.json)
-        evicted = []
-        while len(self._events) > self._max_events or self._bytes > self._max_bytes:
-            evicted.append(self._evict())
-        return evicted
+        return self._evicted()
+
+    def resize(self, *, max_events: int, max_bytes: int) -> list[Event]:
+        """Keep to other limits from now on. Return the events dropped for smaller ones, oldest first."""
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        return self._evicted()
 
     def gap_reason(self, since: Position, newest: Position, *, not_before: int = 0) -> GapReason | None:
         """Return why a replay from `since` up to `newest` would be incomplete. None if it would be complete.
@@ -84,6 +87,12 @@ class History:
     def bytes(self) -> int:
         """Bytes of the envelopes that are kept."""
         return self._bytes
+
+    def _evicted(self) -> list[Event]:
+        evicted = []
+        while len(self._events) > self._max_events or self._bytes > self._max_bytes:
+            evicted.append(self._evict())
+        return evicted
 
     def _evict(self) -> Event:
         seq = self._whole_after = self._order.popleft()

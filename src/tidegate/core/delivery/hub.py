@@ -45,7 +45,7 @@ class Hub:
     def __init__(self, epoch: str, multicast: Multicast, *, write_bytes: int = WRITE_BYTES) -> None:
         self.epoch = epoch
         self._multicast = multicast
-        self._write_bytes = write_bytes
+        self.write_bytes = write_bytes
         self._cohorts: dict[Interest, Cohort] = {}
         self._routes: dict[tuple[str, About], dict[Cohort, None]] = {}
         self._dirty: list[Cohort] = []
@@ -129,7 +129,7 @@ class Hub:
         """Send or offer `events` to every member of `cohorts`, which all use `framing`."""
         # Each event was encoded when it was published. Here it only gets its frame, once for all members.
         data = b"".join([framing.event(event, self.epoch) for event in events])
-        if len(data) > self._write_bytes and len(events) > 1:
+        if len(data) > self.write_bytes and len(events) > 1:
             # If the first half fills a channel, the second half goes to the member's outbox, which conflates it. Sent
             # in one piece, a burst could take even a client that reads well over its hard limit.
             half = len(events) // 2

@@ -6,9 +6,9 @@ limits what it keeps; its caller decides when a client is too slow (as in centri
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from tidegate.core.events import Event
+from tidegate.core.events import About, Event
 
 QUEUE = 256
 """How many events of types that are not retained are kept for one connection.
@@ -62,6 +62,18 @@ class Outbox:
             self._queued.popleft()
         self.bytes -= len(event.json)
         return event
+
+    def keep_only(self, wanted: Callable[[str, About], bool]) -> int:
+        """Remove every event for which `wanted(type, about)` is false, and return how many.
+
+        They do not count as dropped: nobody wants them any more. What was dropped before stays counted.
+        """
+        left = {name: event for name, event in self._kept.items() if wanted(event.type, event.draft.about)}
+        removed = len(self._kept) - len(left)
+        self._kept = OrderedDict(left)
+        self._queued = deque(name for name in left if isinstance(name, int))
+        self.bytes = sum(len(event.json) for event in left.values())
+        return removed
 
     @property
     def skipped(self) -> Mapping[str, int]:

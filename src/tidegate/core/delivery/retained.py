@@ -33,6 +33,12 @@ class Retained:
         self.restated: Callable[[Draft], Draft] = lambda draft: draft
         """Called with a draft whose `fresh_s` has passed. Returns what is true now: the draft itself if it still is."""
 
+    def know(self, event_type: str) -> None:
+        """Know `event_type` as if it had been among the `known_types` from the start."""
+        if event_type not in self._known_types:
+            self._known_types = (*self._known_types, event_type)
+            self._slots.setdefault(event_type, {})
+
     def apply(self, event: Event, now: Instant) -> None:
         """Keep `event`, which was published `now`. If it says that a value is gone, remove that value."""
         if now is not self._now:

@@ -13,17 +13,30 @@ EMPTY_TYPES = 1000
 class RetainedQuota:
     """The count of the values in `retained` whose types are not in `ours`, the gateway's own.
 
-    `max_keys` limits their number, and `max_bytes` the total size of their data.
+    `max_keys` limits their number, and `max_bytes` the total size of their data. Call `exclude` before a type is added
+    to `ours`.
     """
 
     def __init__(self, retained: Retained, *, ours: Collection[str], max_keys: int, max_bytes: int) -> None:
         self._retained = retained
-        self._ours = frozenset(ours)
+        self._ours = ours
         self._max_keys = max_keys
         self._max_bytes = max_bytes
         self._empty: dict[str, None] = {}
         self.keys = 0
         self.bytes = 0
+
+    def limit(self, *, max_keys: int, max_bytes: int) -> None:
+        """Set other limits. What is above them already stays."""
+        self._max_keys = max_keys
+        self._max_bytes = max_bytes
+
+    def exclude(self, event_type: str) -> None:
+        """Do not count the values of `event_type` any more."""
+        for name in self._retained.walk([event_type]):
+            self.keys -= 1
+            self.bytes -= self._size(name) or 0
+        self._empty.pop(event_type, None)
 
     def check(self, drafts: Iterable[Draft]) -> None:
         """Raise `PublishError` (507) if the limits do not allow all of `drafts` to be retained."""

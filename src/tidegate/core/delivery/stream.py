@@ -45,6 +45,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     def append(self, event: Event) -> None:
         """Add the next event to the history. Offer what it drops to the subscribers that still read from it."""
-        for dropped in self.history.append(event):
+        self._offer_dropped(self.history.append(event))
+
+    def resize_history(self, *, max_events: int, max_bytes: int) -> None:
+        """Give the history other limits. What it drops at once for them is offered as in `append`."""
+        self._offer_dropped(self.history.resize(max_events=max_events, max_bytes=max_bytes))
+
+    def _offer_dropped(self, events: list[Event]) -> None:
+        for dropped in events:
             for reader in self.catching_up:
                 reader.keep_if_unread(dropped)

@@ -4,20 +4,19 @@ What a subscriber does depends on its `Phase`. *Catching up*: it sends the piece
 drains, and goes live when the feed has reached the newest event. *Live*: the hub sends to it at once. *Backlogged*: its
 channel is over the soft limit. New events go to the outbox, which is sent in pieces once the channel has drained.
 
-This module detects a client that is too slow: more bytes wait for it than the hard limit allows (`_check_hard_limit`),
-or the kernel took no byte for the grace period (`review`). `too_slow` reports that, and `runtime/clients.py` closes the
-connection (4408). Knows nothing of requests, tokens or how a channel sends.
+A client is too slow if more bytes wait for it than the hard limit allows (`_check_hard_limit`), or if the kernel took
+no byte for the grace period (`review`). `too_slow` reports that, and `runtime/clients.py` closes the connection (4408).
+Knows nothing of requests, tokens or how a channel sends.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-
-import msgspec
 
 from tidegate.core.delivery.channel import Channel
 from tidegate.core.delivery.cohort import BACKLOGGED, CATCHING_UP, CLOSED, LIVE, Interest, Member, PhaseError
 from tidegate.core.delivery.feed import Feed, take_piece
 from tidegate.core.delivery.outbox import Outbox, count_skipped
 from tidegate.core.delivery.retained import Name
+from tidegate.core.delivery.slowness import SendLimits, Stall
 from tidegate.core.delivery.stream import Stream
 from tidegate.core.envelope import encode_gap
 from tidegate.core.events import Event, Position
@@ -28,17 +27,6 @@ PIECE_BYTES = 65536
 
 Large enough that a piece costs few calls, and small enough that many clients that catch up at once need little memory.
 """
-
-
-class SendLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How many bytes may wait for one connection, and for how many seconds the kernel may take none of them."""
-
-    hard_bytes: int
-    grace_s: float
-
-    def at_once(self, most: int) -> int:
-        """Return how many bytes to write at once: `most`, or less where that much could pass the hard limit alone."""
-        return min(most, self.hard_bytes // 4)
 
 
 class Subscriber(Member):
@@ -57,7 +45,7 @@ class Subscriber(Member):
         "_limits",
         "_outbox",
         "_reported_skipped",
-        "_stalled",
+        "_stall",
         "_stream",
         "_too_slow",
         "interest",
@@ -88,12 +76,10 @@ class Subscriber(Member):
         self._outbox: Outbox | None = None
         self._reported_skipped: dict[str, int] | None = None
         """Dropped events that gaps have reported, by type. None if there are none, as for most clients."""
-        self._stalled: tuple[int, float] | None = None
-        """The fewest unsent bytes that `review` has seen since the pause, and the monotonic time when it saw them."""
+        self._stall: Stall | None = None  # what `review` has seen since the pause
         self._delivered_before = 0
         """Events of earlier feeds and cohorts, less those that gaps have reported as dropped."""
-        self._flushed_at_join = 0
-        """`flushed` of the cohort when this member joined it."""
+        self._flushed_at_join = 0  # `flushed` of the cohort when this member joined it
 
     def feed(
         self,
@@ -111,11 +97,10 @@ class Subscriber(Member):
         `interest` replaces the current one. `Feed` explains the other arguments. Raises `PhaseError` unless the
         subscriber is new or live.
         """
-        is_new = self.phase is CATCHING_UP and self._feed is None
-        # The feed begins at a position in the history. So a live subscriber must first be sent what its cohort holds.
-        if not is_new and not self.flush():
-            raise PhaseError(f"one feed at a time: only a new or live subscriber is fed, not one {self.phase.value}")
-        if not is_new:
+        if self.was_fed:
+            # The feed begins at a position in the history: a live subscriber must first be sent what its cohort holds.
+            if not self.flush():
+                raise PhaseError(f"one feed at a time: only a new or live one is fed, not one {self.phase.value}")
             self._leave()
             self._transition(CATCHING_UP)
         self.interest = interest
@@ -140,6 +125,20 @@ class Subscriber(Member):
             self._stream.hub.flush_cohort(self.cohort)
         self.write(data)
 
+    def narrow(self, interest: Interest) -> None:
+        """Want less, in any phase but CLOSED: `interest` also holds for what waits here. Not while the hub sends."""
+        is_in_cohort = self.cohort is not None
+        self._leave()
+        self.interest = interest
+        if self._feed is not None:
+            self._feed.narrow(interest)
+        if self._outbox is not None:
+            self._delivered_before -= self._outbox.keep_only(interest.matches)
+            # An empty one with something to report stays: its gap is still to be sent.
+            self._outbox = self._outbox if self._outbox or self._outbox.skipped else None
+        if is_in_cohort:
+            self._enter_cohort()
+
     def flush(self) -> bool:
         """Send what was published so far. Return whether the channel has all of it and takes more.
 
@@ -150,7 +149,7 @@ class Subscriber(Member):
         return self.is_live
 
     def pause(self) -> None:
-        """Stop sending, because the channel is over its soft limit. Safe to call again."""
+        """Stop sending: the channel is over its soft limit. Safe to call again."""
         if self.paused or self.phase is CLOSED:
             return
         self.paused = True
@@ -164,7 +163,7 @@ class Subscriber(Member):
         if not self.paused or self.phase is CLOSED:
             return
         self.paused = False
-        self._stalled = None
+        self._stall = None
         self._pump(now)
 
     def review(self, now: Instant) -> None:
@@ -172,10 +171,9 @@ class Subscriber(Member):
         if not self.paused or self.phase is CLOSED:
             return
         unsent = self._channel.unsent()
-        if self._stalled is None or unsent < self._stalled[0]:
-            # The kernel took some bytes since the last review, so the client reads, if slowly. The period starts again.
-            self._stalled = (unsent, now.mono)
-        elif now.mono - self._stalled[1] >= self._limits.grace_s:
+        if self._stall is None:
+            self._stall = Stall(unsent, now.mono)
+        elif self._stall.lasts_s(unsent, now.mono) >= self._limits.grace_s:
             self._give_up(f"the connection took no byte for {self._limits.grace_s:g} s")
 
     def keep_if_unread(self, event: Event) -> None:
@@ -210,6 +208,11 @@ class Subscriber(Member):
         self._outbox = None
 
     @property
+    def was_fed(self) -> bool:
+        """Whether anything was sent, or will be: `feed` was called."""
+        return self.phase is not CATCHING_UP or self._feed is not None
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes that wait for this connection, in its channel and in its outbox."""
         return self._channel.unsent() + (self._outbox.bytes if self._outbox else 0)
@@ -241,7 +244,8 @@ class Subscriber(Member):
             # If this piece filled the channel, keep the feed: the history may get more events before it has drained.
             if is_all and not self.paused:
                 self._end_feed()
-                self._join()
+                self._transition(LIVE)
+                self._enter_cohort()
         while self._outbox is not None and not self.paused:
             # A generator that is left half-way loses nothing: it takes out an event only when it yields its frame.
             self.write(take_piece(self._outbox_frames(now), piece_bytes)[0])
@@ -253,26 +257,26 @@ class Subscriber(Member):
         framing, epoch = self.interest.framing, self._stream.history.epoch
         while self._outbox is not None:
             if skipped := self._outbox.take_skipped():
-                if self._reported_skipped is None:
-                    self._reported_skipped = {}
+                self._reported_skipped = self._reported_skipped or {}
                 count_skipped(self._reported_skipped, skipped.items())
                 self._delivered_before -= sum(skipped.values())
                 self._stream.count_skipped(skipped)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
-            # There is an event: the outbox drops one only for a newer one, and is removed when it is empty.
-            event = self._outbox.pop()
+            # There is an event, unless `narrow` has removed all: one is only dropped for a newer one.
+            event = self._outbox.pop() if self._outbox else None
             if not self._outbox:
                 self._outbox = None
-            yield framing.event(event, epoch) if self._feed is None else self._feed.frame(event)
+            if event is not None:
+                yield framing.event(event, epoch) if self._feed is None else self._feed.frame(event)
 
     def _check_hard_limit(self) -> None:
         if self.waiting_bytes > self._limits.hard_bytes:
             self._give_up(f"more than {self._limits.hard_bytes} bytes were waiting for the connection")
 
     def _give_up(self, reason: str) -> None:
-        if self._too_slow is not None:
-            # Report it only once: until the connection is closed, every further event passes the limit again.
-            too_slow, self._too_slow = self._too_slow, None
+        # Report it only once: until the connection is closed, every further event passes the limit again.
+        too_slow, self._too_slow = self._too_slow, None
+        if too_slow is not None:
             too_slow(reason)
 
     def _end_feed(self) -> None:
@@ -282,8 +286,7 @@ class Subscriber(Member):
             self._feed = None
             del self._stream.catching_up[self]
 
-    def _join(self) -> None:
-        self._transition(LIVE)
+    def _enter_cohort(self) -> None:
         cohort = self._stream.hub.join(self, self.interest)
         # Share the cohort's object, so that ten thousand clients with equal interests do not hold ten thousand copies.
         self.interest = cohort.interest

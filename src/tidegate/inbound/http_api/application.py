@@ -17,7 +17,15 @@ from tidegate.inbound.http_api.pages import document_route, file_routes
 from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
-from tidegate.inbound.http_api.services import SERVICES, ApiOptions, OpenStream, RenderMetrics, Services, Steering
+from tidegate.inbound.http_api.services import (
+    SERVICES,
+    ApiOptions,
+    OpenStream,
+    Reloading,
+    RenderMetrics,
+    Services,
+    Steering,
+)
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
@@ -32,11 +40,13 @@ def http_api(
     open_stream: OpenStream,
     transport_of: Callable[[Any], asyncio.Transport],
     render_metrics: RenderMetrics,
+    reloads: Reloading | None = None,
 ) -> Door:
     """Make the ASGI application. It handles HTTP requests only, and has no lifespan.
 
     `url` is where the gateway listens. `open_stream` makes the response for an event stream. `transport_of` returns the
-    transport of an ASGI scope. `render_metrics` is called with what the client's token covers.
+    transport of an ASGI scope. `render_metrics` is called with what the client's token covers. Without `reloads`, the
+    configuration cannot be reloaded.
     """
     publish = PublishEndpoint(gateway, admissions, options)
     services = Services(
@@ -48,6 +58,7 @@ def http_api(
         transport_of=transport_of,
         publish=publish,
         render_metrics=render_metrics,
+        reloads=reloads,
     )
     handlers = _documented([*ROUTES, *file_routes(options.frame_ancestors)], options, url)
     litestar = Litestar(

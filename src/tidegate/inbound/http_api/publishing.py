@@ -60,6 +60,8 @@ class PublishEndpoint:
                 if drafts:
                     await asyncio.sleep(0)
                 drafts += some
+            if not self._admissions.is_current(admission):  # the body may take long
+                admission = self._admissions.admit(request, Role.PUBLISHER)
             begun = self._publishers.start_publish(drafts, admission.grant)
             position = begun if isinstance(begun, Position) else await begun
         except Exception as error:  # noqa: BLE001 - every error becomes an answer

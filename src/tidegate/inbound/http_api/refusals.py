@@ -11,7 +11,15 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 
 from tidegate.core.problem import MEDIA_TYPE, UNFORESEEN, ProblemAnswer, refusal
-from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
+from tidegate.errors import (
+    AccessRefused,
+    ConfigError,
+    NothingToReload,
+    PublishError,
+    RefusalReason,
+    ReloadUnderWay,
+    UnknownName,
+)
 
 REASON = "tidegate.refusal_reason"
 """The key in the scope's state for the reason of a refusal. It is set before the answer is sent."""
@@ -22,7 +30,7 @@ log = structlog.get_logger("tidegate.http")
 def answer_to(error: Exception, *, method: str, path: str) -> ProblemAnswer:
     """Return the answer to a request that `error` ended. Logs an unexpected error."""
     match error:
-        case AccessRefused() | PublishError() | UnknownName():
+        case AccessRefused() | PublishError() | UnknownName() | ConfigError() | ReloadUnderWay() | NothingToReload():
             return refusal(error)
         case NotFoundException():
             return ProblemAnswer(404, f"expected a path that openapi.json lists, got {path[:255]!r}")

@@ -66,6 +66,10 @@ class Handlers:
         self._upgrade = upgrade
         self._at_once = at_once
 
+    def replace(self, app: AsgiApp, at_once: AtOnce | None) -> None:
+        """Have requests answered by these from now on. Those that are being answered are not affected."""
+        self._app, self._at_once = app, at_once
+
     def answers_at_once(self, head: RequestHead) -> bool:
         """Whether the request can be answered at once, if the whole request is received in this read."""
         return self._at_once is not None and self._at_once.wants(head.method, head.path)

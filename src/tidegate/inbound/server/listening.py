@@ -50,6 +50,23 @@ As long as two pings of a WebSocket: by then, a WebSocket's client that does not
 log = structlog.get_logger("tidegate.http")
 
 
+class Serving:
+    """A server that is running, as `serve` yields it. What is changed here is for new connections and requests."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def answer_with(self, app: AsgiApp, at_once: AtOnce | None) -> None:
+        """Have requests answered by these from now on; those that are being answered already are not affected."""
+        self._shared.handlers.replace(app, at_once)
+
+    def limit(self, *, handshake_s: float, body_bytes: int, slow_grace_s: float) -> None:
+        """Change the limits, as `serve` explains them. A TLS handshake keeps the `handshake_s` of the start."""
+        self._shared.heads.change(handshake_s)
+        self._shared.body_bytes = body_bytes
+        self._shared.slow_grace_s = slow_grace_s
+
+
 @asynccontextmanager
 async def serve(
     app: AsgiApp,
@@ -64,7 +81,7 @@ async def serve(
     keep_alive_s: float = KEEP_ALIVE_S,
     finish_s: float = FINISH_S,
     refused: OnRefused = lambda _, __: None,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Serving]:
     """Serve HTTP on `sock` while the context is open. The socket must be bound, and not listen yet.
 
     `upgrade` takes over the connections that become WebSockets. `at_once` answers the requests that it wants, if they
@@ -95,7 +112,7 @@ async def serve(
     )
     listener = await _listen(shared, sock, ssl, handshake_s)
     try:
-        yield
+        yield Serving(shared)
     finally:
         listener.close()
         await _finish(shared, idle, finish_s)

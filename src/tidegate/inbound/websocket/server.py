@@ -66,10 +66,16 @@ class WebSocketServer:
             framing=WEBSOCKET,
             grant=admission.grant,
             patterns=admission.patterns,
+            token=admission.token,
+            revision=admission.revision,
         )
         protocol.open(connection)
         connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)
         return protocol
+
+    def follow(self, options: WebSocketOptions) -> None:
+        """Take on other options, for connections that come from now on."""
+        self._options = options
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -30,12 +30,21 @@ MAX_NAME = 128
 class Keys(Protocol):
     """Where public keys, or the shared secret, come from."""
 
+    @property
+    def revision(self) -> int:
+        """Another number each time after the keys have changed."""
+        ...
+
     def key_for(self, algorithm: str, kid: str | None) -> Key:
         """Return the key for a token's `algorithm` and `kid`. Raises `MessageError` with `UNAUTHENTICATED`."""
         ...
 
     async def run(self) -> None:
         """Keep the keys current, until cancelled."""
+        ...
+
+    async def fetched(self) -> None:
+        """Wait until there are keys, or it is known why there are none. Raises `ConfigError` then. `run` is running."""
         ...
 
 
@@ -70,9 +79,18 @@ class JwtAuthenticator:
             raise _unauthenticated("expected a token, got none")
         return _grant(self._claims(token))
 
+    @property
+    def revision(self) -> int:
+        """See `tidegate.ports.Revised`."""
+        return self._keys.revision
+
     async def run(self) -> None:
         """Keep the keys current, until cancelled."""
         await self._keys.run()
+
+    async def has_keys(self) -> None:
+        """Wait until tokens can be checked, while `run` is running. Raises `ConfigError` if there are no keys."""
+        await self._keys.fetched()
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

@@ -51,9 +51,12 @@ class KeyFile:
     """
 
     def __init__(self, read: Callable[[], bytes], parse: Callable[[bytes], Key]) -> None:
+        self.revision = 0
+        """See `tidegate.outbound.auth.jwt.Keys`."""
         self._read = read
         self._parse = parse
-        self._keep(read())
+        self._content = read()
+        self._key = parse(self._content)
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
         """See `tidegate.outbound.auth.jwt.Keys`. The only key is used for every `kid`."""
@@ -64,8 +67,15 @@ class KeyFile:
         """Reread the file periodically, until cancelled."""
         await files.keep_reading(self._read, self._keep)
 
+    async def fetched(self) -> None:
+        """See `tidegate.outbound.auth.jwt.Keys`. The key has been there from the beginning."""
+
     def _keep(self, content: bytes) -> None:
-        self._key = self._parse(content)
+        if content != self._content:
+            self._key = self._parse(content)
+            self._content = content
+            self.revision += 1
+            log.info("key has changed")
 
 
 def public_key_file(path: Path, *, setting: str) -> KeyFile:
@@ -107,8 +117,13 @@ class JwksKeys:
         self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
     ) -> None:
         self._client = _client_for(url, setting)
+        self._setting = setting
+        self._tried = asyncio.Event()
+        self._failure = ""  # of the last fetch
         self._refresh_s = refresh_s
         self._pause_s = pause_s
+        self.revision = 0
+        """See `tidegate.outbound.auth.jwt.Keys`."""
         self._keys: list[Key] | None = None
         self._wanted = asyncio.Event()
 
@@ -123,6 +138,12 @@ class JwksKeys:
         if kid is not None and all(key.kid != kid for key in self._keys):
             self._wanted.set()
         return _chosen(self._keys, algorithm, kid)
+
+    async def fetched(self) -> None:
+        """See `tidegate.outbound.auth.jwt.Keys`. Waits for the first fetch."""
+        await self._tried.wait()
+        if self._keys is None:
+            raise ConfigError([Problem(self._setting, "a URL from which keys can be fetched", self._failure)])
 
     async def run(self) -> None:
         """Fetch the keys now, and again periodically or when needed, until cancelled."""
@@ -144,10 +165,19 @@ class JwksKeys:
                 body = await self._client.fetch("GET", self._client.url, credentials={})
             keys = _key_set(body)
         except (BackendError, TimeoutError, _Unusable) as error:
-            log.warning("keys not fetched", host=host, reason=_reason(error), kept=len(self._keys or ()))
-            return
-        log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
-        self._keys = keys
+            self._failure = _reason(error)
+            log.warning("keys not fetched", host=host, reason=self._failure, kept=len(self._keys or ()))
+        else:
+            log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
+            if self._keys is None or _content(keys) != _content(self._keys):
+                self._keys = keys
+                self.revision += 1
+        self._tried.set()
+
+
+def _content(keys: Sequence[Key]) -> list[Any]:
+    """Return what makes keys equal: their members, in the order in which they came."""
+    return [key.as_dict() for key in keys]
 
 
 class _Unusable(Exception):

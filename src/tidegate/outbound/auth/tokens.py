@@ -53,6 +53,8 @@ class TokenAuthenticator:
     """
 
     def __init__(self, tokens: Sequence[KnownToken]) -> None:
+        self.revision = 0
+        """See `tidegate.ports.Revised`."""
         self._tokens = tokens
         self._grants = self._load()
 
@@ -88,7 +90,8 @@ class TokenAuthenticator:
     def _keep(self, grants: list[tuple[bytes, Grant]]) -> None:
         if grants != self._grants:
             files.log.info("tokens have changed", count=len(grants))
-        self._grants = grants
+            self._grants = grants
+            self.revision += 1
 
 
 def token_text(token: str | TokenFile) -> str:

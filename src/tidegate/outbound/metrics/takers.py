@@ -10,6 +10,7 @@ from tidegate.core.measurements import (
     BusConnected,
     ClientConnected,
     ClientLeft,
+    ConfigReloaded,
     EventPublished,
     EventsSkipped,
     HintTaken,
@@ -83,6 +84,10 @@ def _client_left(counts: Counts, measured: ClientLeft) -> None:
     counts.add("tidegate_clients", -1, measured.transport)
 
 
+def _config_reloaded(counts: Counts, measured: ConfigReloaded) -> None:
+    counts.add("tidegate_config_reloads_total", 1, measured.outcome)
+
+
 def _request_refused(counts: Counts, measured: RequestRefused) -> None:
     counts.add("tidegate_refusals_total", 1, measured.transport, measured.reason.value)
 
@@ -100,6 +105,7 @@ TAKERS: Mapping[type[Measurement], Taker] = {
     BusConnected: _bus_connected,
     ClientConnected: _client_connected,
     ClientLeft: _client_left,
+    ConfigReloaded: _config_reloaded,
     EventPublished: _event_published,
     EventsSkipped: _events_skipped,
     HintTaken: _hint_taken,

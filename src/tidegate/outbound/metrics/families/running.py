@@ -53,7 +53,11 @@ RUNNING: tuple[Family, ...] = (
         "When was the configuration read last that could be used?",
         shown=True,
     ),
-    counter("tidegate_config_reloads_total", "How did reloads end?", Label("outcome", ("ok", "unchanged", "refused"))),
+    counter(
+        "tidegate_config_reloads_total",
+        "How did reloads end?",
+        Label("outcome", ("changed", "unchanged", "refused", "error")),
+    ),
     gauge("tidegate_certificate_expiry_timestamp_seconds", "When does our certificate expire?"),
     gauge("tidegate_bus_connected", "Is the bus connected? Then 1, else 0"),
     counter("process_cpu_seconds_total", "How much processor time did the process use?"),

@@ -1,0 +1,303 @@
+"""Reloads of a running gateway: all of a configuration is put in force in one step, or nothing is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from tidegate import live_parts, parts
+from tidegate.app import App, Parts, running
+from tidegate.config import Config, from_document
+from tidegate.core.reloads import ReloadAttempt
+from tidegate.errors import ConfigError, NothingToReload, Problem, ReloadUnderWay
+from tidegate.outbound.auth import opening as authentication
+from tidegate.outbound.backends import opening as backends
+from tidegate.testing import ScriptedBackend
+
+LIMITS = {"max_clients": 7}
+
+
+def config(directory: Path | None = None, **tables: Any) -> Config:
+    document = {"server": {"port": 0, "state_dir": ""}, **tables}
+    document["server"] = {"port": 0, "state_dir": "", **document["server"]}
+    return from_document(document, environ={}, directory=directory)
+
+
+class File:
+    """What stands in the file: a configuration, or a problem."""
+
+    def __init__(self, content: Config) -> None:
+        self.content: Config | Exception = content
+        self.reads = 0
+
+    def read(self) -> Config:
+        self.reads += 1
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+
+class Counting(ScriptedBackend):
+    closings = 0
+
+    async def aclose(self) -> None:
+        self.closings += 1
+        await super().aclose()
+
+
+class Endpoints:
+    """Makes the backends of a gateway, and remembers all that it made, in order."""
+
+    def __init__(self) -> None:
+        self.made: list[Counting] = []
+        self.fails_at: str | None = None
+
+    def __call__(self, endpoint: backends.BackendEndpoint, _: object) -> Counting:
+        if endpoint.name == self.fails_at:
+            raise OSError(24, "Too many open files")
+        self.made.append(Counting({"m": 1, "n": 2}))
+        return self.made[-1]
+
+    @property
+    def closed(self) -> list[bool]:
+        return [backend.closed for backend in self.made]
+
+
+@pytest.fixture
+def endpoints(monkeypatch: pytest.MonkeyPatch) -> Endpoints:
+    made = Endpoints()
+    monkeypatch.setattr(backends, "made", made)
+    return made
+
+
+@asynccontextmanager
+async def reloadable(file: File, **parts_: Any) -> AsyncIterator[App]:
+    assert isinstance(file.content, Config)
+    async with running(file.content, Parts(**parts_), reread=file.read) as app:
+        yield app
+
+
+BACKENDS: dict[str, Any] = {"b": {"url": "http://b"}, "c": {"url": "http://c"}}
+SOURCES: dict[str, Any] = {"s": {"backend": "b", "method": "m"}, "t": {"backend": "c", "method": "n"}}
+
+
+async def test_a_changed_limit_is_put_in_force_and_named() -> None:
+    file = File(config())
+    async with reloadable(file) as app:
+        file.content = config(server=LIMITS)
+        answer = await app.reloads.reload()
+        assert answer.changed.changed == ("server.max_clients",)
+        assert app.gateway.options.max_clients == LIMITS["max_clients"]
+        assert answer.needs_restart == ()
+        assert answer.config_hash == app.reloads.config_hash
+
+
+async def test_the_same_file_changes_nothing_and_counts_as_a_success() -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file, backends=scripted()) as app:
+        before = app.reloads.config_hash
+        answer = await app.reloads.reload()
+        assert not answer.changed
+        assert answer.unchanged == len(BACKENDS) + len(SOURCES)
+        assert answer.config_hash == before
+        assert app.reloads.last is not None
+        assert app.reloads.last.outcome == "unchanged"
+
+
+def scripted() -> dict[str, ScriptedBackend]:
+    return {name: ScriptedBackend({"m": 1, "n": 2}) for name in BACKENDS}
+
+
+async def test_without_a_file_there_is_nothing_to_reload() -> None:
+    async with running(config()) as app:
+        with pytest.raises(NothingToReload):
+            await app.reloads.reload()
+        answer = await app.reload(config(server=LIMITS))
+    assert answer.changed.changed == ("server.max_clients",)
+
+
+async def test_a_broken_file_is_refused_with_all_its_problems_and_may_be_mended() -> None:
+    good = config()
+    file = File(good)
+    problems = [Problem("server.port", "a port", "7.5"), Problem("limits.patterns", "a number", '"x"')]
+    async with reloadable(file) as app:
+        attempts: list[ReloadAttempt] = []
+        app.reloads.on_attempt = attempts.append
+        file.content = ConfigError(problems)
+        with capture_logs() as lines, pytest.raises(ConfigError) as refused:
+            await app.reloads.reload()
+        assert refused.value.problems == tuple(problems)
+        assert [line["path"] for line in lines if "path" in line] == ["server.port", "limits.patterns"]
+        file.content = good
+        await app.reloads.reload()
+    assert [attempt.outcome for attempt in attempts] == ["refused", "unchanged"]
+    assert attempts[0].problems == tuple(problems)
+    assert attempts[0].reloaded is None
+
+
+async def test_metrics_say_that_the_last_attempt_failed_until_one_succeeds() -> None:
+    file = File(config())
+    async with reloadable(file) as app:
+        assert await scraped(app, "tidegate_config_last_reload_successful") == 1
+        file.content = ConfigError([Problem("x", "y", "z")])
+        with pytest.raises(ConfigError):
+            await app.reloads.reload()
+        assert await scraped(app, "tidegate_config_last_reload_successful") == 0
+        assert await scraped(app, 'tidegate_config_reloads_total{outcome="refused"}') == 1
+        file.content = config()
+        await app.reloads.reload()
+        assert await scraped(app, "tidegate_config_last_reload_successful") == 1
+        assert await scraped(app, 'tidegate_config_reloads_total{outcome="unchanged"}') == 1
+
+
+async def scraped(app: App, series: str) -> float:
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(app.url.rpartition(":")[2]))
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    text = (await reader.read()).decode()
+    writer.close()
+    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{series} "))
+
+
+EVERYTHING = config(
+    server={"max_clients": 7, "frame_ancestors": ["https://o.example"]},
+    backends={"b": {"url": "http://elsewhere"}, "d": {"url": "http://d"}, "e": {"url": "http://e"}},
+    sources={"s": {"backend": "b", "method": "m"}},
+    auth={"mode": "token", "tokens": [{"token": "a-token-of-some-length"}]},
+)
+
+MAKERS = [
+    (authentication, "made"),
+    (backends, "made"),
+    (parts, "BackendPoller"),
+    (live_parts, "Gate"),
+    (live_parts, "NewBackend"),
+    (live_parts, "Rearrangement"),
+    (parts, "http_api"),
+]
+"""What making the parts of `EVERYTHING` beside running ones calls."""
+
+
+@pytest.mark.parametrize(("owner", "name"), MAKERS)
+async def test_nothing_has_changed_after_a_part_could_not_be_made(
+    owner: Any, name: str, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        before = in_force(app)
+        file.content = EVERYTHING
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, failing)
+            with pytest.raises(RuntimeError):
+                await app.reloads.reload()
+        assert in_force(app) == before
+        assert endpoints.closed[:2] == [False, False]
+        assert all(endpoints.closed[2:])
+        assert app.reloads.last is not None
+        assert app.reloads.last.outcome == "error"
+
+
+def failing(*_: object, **__: object) -> Any:
+    raise RuntimeError
+
+
+def in_force(app: App) -> object:
+    return (app.gateway.options, app.reloads.config_hash, [source.type for source in app.supervisor.sources()])
+
+
+async def test_a_backend_that_cannot_be_made_leaves_no_other_open(endpoints: Endpoints) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        endpoints.fails_at = "e"
+        file.content = EVERYTHING
+        with pytest.raises(OSError, match="open files"):
+            await app.reloads.reload()
+        assert endpoints.closed == [False, False, True, True]
+    assert all(endpoints.closed)
+    assert [backend.closings for backend in endpoints.made] == [1, 1, 1, 1]
+
+
+async def test_files_that_cannot_be_used_are_all_named(tmp_path: Path) -> None:
+    file = File(config())
+    (tmp_path / "nothing").touch()
+    async with reloadable(file) as app:
+        file.content = config(
+            tmp_path,
+            backends={name: {"url": f"https://{name}", "ca_file": "nothing"} for name in "bc"},
+            auth={"mode": "token", "tokens": [{"token_file": "nothing"}]},
+        )
+        with pytest.raises(ConfigError) as refused:
+            await app.reloads.reload()
+    assert [problem.path for problem in refused.value.problems] == [
+        "auth.tokens[0].token_file",
+        "backends.b.ca_file",
+        "backends.c.ca_file",
+    ]
+
+
+async def test_only_one_reload_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, held = File(config()), asyncio.Event()
+    async with reloadable(file) as app:
+        hold(monkeypatch, held)
+        first = asyncio.create_task(app.reloads.reload())
+        await asyncio.sleep(0)
+        with pytest.raises(ReloadUnderWay):
+            await app.reloads.reload()
+        held.set()
+        await first
+        await app.reloads.reload()
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, until: asyncio.Event) -> None:
+    """Have every reload wait before it makes something."""
+    prepared = live_parts.LiveParts.prepared
+
+    @asynccontextmanager
+    async def waiting(self: live_parts.LiveParts, wanted: Any) -> AsyncIterator[Callable[[], None]]:
+        await until.wait()
+        async with prepared(self, wanted) as put_in_force:
+            yield put_in_force
+
+    monkeypatch.setattr(live_parts.LiveParts, "prepared", waiting)
+
+
+async def test_a_caller_that_is_cancelled_does_not_stop_the_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, held = File(config()), asyncio.Event()
+    async with reloadable(file) as app:
+        hold(monkeypatch, held)
+        done: asyncio.Queue[ReloadAttempt] = asyncio.Queue()
+        app.reloads.on_attempt = done.put_nowait
+        file.content = config(server=LIMITS)
+        caller = asyncio.create_task(app.reloads.reload())
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        held.set()
+        assert (await done.get()).outcome == "changed"
+        assert app.gateway.options.max_clients == LIMITS["max_clients"]
+
+
+async def test_the_end_of_the_gateway_ends_a_reload_and_leaves_nothing_open(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+
+    async def never(*_: object) -> Any:
+        await asyncio.Event().wait()
+
+    async with reloadable(file) as app:
+        monkeypatch.setattr(live_parts.LiveParts, "_door", never)  # the last step that waits
+        file.content = EVERYTHING
+        caller = asyncio.create_task(app.reloads.reload())
+        while len(endpoints.made) < len(EVERYTHING.backends) + len(BACKENDS):
+            await asyncio.sleep(0.001)
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert all(endpoints.closed)
+    with pytest.raises(ReloadUnderWay, match="ends"):
+        await app.reloads.reload()
