@@ -32,7 +32,9 @@ def failing(about: About) -> Note:
     """Calls fail, since `since`. Said when that begins, and again while it lasts."""
     incident = about.incident
     fields = {**_sources(about, incident.touched if incident.is_open else incident.failing), **_error(about)}
-    return Note("warning", f"{_subject(incident)} failing", fields | _breaker(about) | _since(about))
+    return Note(
+        "warning", "backend failing" if incident.is_wide else "source failing", fields | _breaker(about) | _since(about)
+    )
 
 
 def failing_otherwise(backend: str, event_type: str, fault: Fault) -> Note:
@@ -51,27 +53,32 @@ def recovered(about: About) -> Note:
     told = _error(about) | ({"error_code": incident.code.value} if incident.code is not None else {})
     fields = {**_sources(about, incident.touched), **told, "since": _at(about), "after_s": _seconds(about)}
     counts = {"failures": incident.failures, "breaker_openings": incident.openings}
-    return Note("info", f"{_subject(incident)} recovered", fields | counts)
+    return Note("info", "backend recovered" if incident.is_wide else "source recovered", fields | counts)
 
 
 def flapping(about: About) -> Note:
     """It was well and fails again, too often for a line each time. `is_failing` is whether it fails now."""
     incident = about.incident
     fields = {**_sources(about, incident.touched), "is_failing": incident.is_failing, **_error(about)}
-    return Note("warning", f"{_subject(incident)} flapping", fields | _breaker(about) | _since(about) | _times(about))
+    return Note(
+        "warning",
+        "backend flapping" if incident.is_wide else "source flapping",
+        fields | _breaker(about) | _since(about) | _times(about),
+    )
 
 
 def steady(about: About) -> Note:
     """One that was flapping has been well for long."""
     incident = about.incident
     fields = {**_sources(about, incident.touched), **_error(about), **_since(about), **_times(about)}
-    return Note("info", f"{_subject(incident)} steady again", fields)
+    return Note("info", "backend steady again" if incident.is_wide else "source steady again", fields)
 
 
 def removed(about: About) -> Note:
     """What failed is not polled any more."""
-    fields = {**_sources(about, about.incident.touched), **_since(about), "reason": "removed by reload"}
-    return Note("info", f"{_subject(about.incident)} failing no more", fields)
+    incident = about.incident
+    fields = {**_sources(about, incident.touched), **_error(about), **_since(about), "reason": "removed by reload"}
+    return Note("info", "backend failing no more" if incident.is_wide else "source failing no more", fields)
 
 
 def breaker_moved(backend: str, move: Transition, level: Literal["debug", "info"]) -> Note:
@@ -92,10 +99,6 @@ def backend_held(backend: str, until: Instant, suppressed: int) -> Note:
     """The backend asks for no call before `until`. It has done so `suppressed` times since the line before."""
     fields = {"backend": backend, "until": rfc3339(until.wall)} | ({"suppressed": suppressed} if suppressed else {})
     return Note("info", "backend asked for a pause", fields)
-
-
-def _subject(incident: Incident) -> str:
-    return "backend" if incident.is_wide else "source"
 
 
 def _sources(about: About, types: Collection[str]) -> dict[str, Any]:
