@@ -160,3 +160,11 @@ def _kind(mode: int) -> str:
         stat.S_IFSOCK: "a socket",
     }
     return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of a file; 0 if there is none, or if it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -94,7 +94,7 @@ def backend_plan(
 
 def polled(plan: BackendPlan) -> dict[str, Source]:
     """The sources of `plan`, by name, of which nothing was asked yet."""
-    return {each.spec.type: Source(each, plan, keeps=False) for each in plan.sources}
+    return {each.spec.type: Source(each, plan, keeps=False, now=Instant(0.0, 0.0)) for each in plan.sources}
 
 
 def call_ended(

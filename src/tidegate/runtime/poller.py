@@ -58,6 +58,7 @@ class BackendPoller:
         self._state = BackendState(
             plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
         )
+        self.readings = partial(self._state.readings, clock.now)
         self._hinting: Hinting | None = None
         if can_hint(backend):
             self._hinting = Hinting(plan, backend=backend, clock=clock, metrics=metrics, rng=rng, changed=self._changed)

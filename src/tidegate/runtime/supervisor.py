@@ -5,7 +5,7 @@ everything that runs is cancelled. A drain comes before that, and closing the pa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal, get_args
 
@@ -19,9 +19,10 @@ from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
-from tidegate.ports import SavedValue, Store
+from tidegate.ports import Reading, SavedValue, Store
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import KeptJob, KeptJobs, kept_running
+from tidegate.runtime.loop_lag import LoopLag
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.rearranging import Rearrangement, rearrange
 
@@ -48,6 +49,7 @@ class Supervisor:
         self._gateway = gateway
         self._pollers = {poller.name: poller for poller in pollers}
         self._store = store
+        self.loop_lag = LoopLag(gateway.clock)
         self._jobs: KeptJobs | None = None  # while running
         self._polling: dict[str, KeptJob] = {}
         self._has_begun = False
@@ -55,8 +57,9 @@ class Supervisor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run everything while the context is open. Leaving it cancels everything, and waits for the end."""
-        async with self._gateway.open(), self._started():
-            yield
+        with self.loop_lag.watched():
+            async with self._gateway.open(), self._started():
+                yield
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[None]:
@@ -69,7 +72,9 @@ class Supervisor:
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._corrected_for_age
-        async with kept_running({"gateway": self._gateway.run}, self._gateway.clock) as self._jobs:
+        async with kept_running(
+            {"gateway": self._gateway.run}, self._gateway.clock, observe=self._gateway.observe
+        ) as self._jobs:
             self._start(self._pollers)
             yield
 
@@ -137,6 +142,14 @@ class Supervisor:
             if view.name == name:
                 return view
         raise UnknownName(f"expected the name of a breaker{_listed(view.name for view in views)}, got {name[:255]!r}")
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what is read of the process and of all backends when the metrics are scraped."""
+        started = self._gateway.started.seen_at(self._gateway.clock.now())
+        yield Reading("tidegate_start_timestamp_seconds", started.wall)
+        yield from self.loop_lag.readings()
+        for poller in list(self._pollers.values()):
+            yield from poller.readings()
 
     async def command(self, name: str, action: str, *, by: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
         """Carry out an operator's command, one of `COMMANDS`, on a breaker. `by` is who asked, for the audit log.

@@ -69,6 +69,9 @@ class House:
     def source(self, name: str) -> Source:
         return self.parts.sources[name]
 
+    def count_missed(self, name: str, into: Decision) -> None:
+        self.lineup.punctuality.count_missed(self.source(name), self.lineup.missed(self.source(name)), into)
+
     def tick(self, seconds: float) -> list[str]:
         """Line up who is due, in whatever way; return whose tick it is, or who is the probe."""
         asked: list[str] = []
@@ -158,8 +161,8 @@ def test_a_tick_during_a_call_is_missed_and_each_is_measured_once() -> None:
     measured = Decision()
     for seconds in (8.0, 16.0, 40.0):
         assert house.tick(seconds) == []
-        house.lineup.count_missed(house.source("a.x"), measured)
-        house.lineup.count_missed(house.source("a.x"), measured)
+        house.count_missed("a.x", measured)
+        house.count_missed("a.x", measured)
     assert measured.measurements == [TicksMissed("a.x", 1), TicksMissed("a.x", 1), TicksMissed("a.x", 3)]
     assert (house.lineup.missed(house.source("a.x")), house.source("a.x").missed_counted) == (5, 5)
 

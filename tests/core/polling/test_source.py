@@ -41,7 +41,7 @@ def plans(**fields: Any) -> tuple[SourcePlan, BackendPlan]:
 
 
 def new(*, keeps: bool = True, **fields: Any) -> Source:
-    return Source(*plans(**fields), keeps=keeps)
+    return Source(*plans(**fields), keeps=keeps, now=at(0.0))
 
 
 def moved(source: Source, now: Instant, seconds: float = 0.0, **fields: Any) -> tuple[Source, Instant]:
@@ -155,8 +155,8 @@ def test_saved_items_are_as_old_as_the_row_that_says_when_all_were_seen_or_else_
 def test_a_failed_call_is_measured_and_reported() -> None:
     source = new()
     first, second, good = fails(source, 10.0), fails(source, 15.0), answers(source, raw(1), 20.0)
-    assert first.measurements == [PollEnded("a.x", ErrorCode.RPC_DISCONNECT, 0.5)]
-    assert good.measurements == [PollEnded("a.x", None, 0.5)]
+    assert first.measurements == [PollEnded("a.x", "engine", ErrorCode.RPC_DISCONNECT, 0.5)]
+    assert good.measurements == [PollEnded("a.x", "engine", None, 0.5)]
     (error,) = (draft for draft in first.drafts if draft.type == "rpc_error")
     assert (error.about, msgspec.json.decode(error.data)) == (
         frozenset({"a.x"}),

@@ -3,6 +3,7 @@
 It only passes to each source what concerns it, with the view of its breaker. The rules are elsewhere.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from tidegate.core.events import Draft
@@ -10,10 +11,11 @@ from tidegate.core.instant import Instant
 from tidegate.core.polling.ages import Ages
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
-from tidegate.core.polling.breaker_values import BreakerView, Transition
+from tidegate.core.polling.breaker_values import BreakerView, State, Transition
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.drafts import FRESHNESS_TYPE
+from tidegate.core.polling.open_time import OpenTime
 from tidegate.core.polling.source import Source
 
 
@@ -34,6 +36,21 @@ class BackendParts:
             name: frozenset(source.type for source in behind) for name, behind in self.behind.items()
         }
         self.ages = Ages(self.sources.values())
+        self._open_times: defaultdict[str, OpenTime] = defaultdict(OpenTime)
+        for name in self.breakers:
+            self.note_move(name, now)
+
+    def note_move(self, breaker_name: str, now: Instant) -> None:
+        """A breaker has moved, or is new: from now on, times are counted by its state of now."""
+        self.open_s(breaker_name, now)
+        view = self.view(breaker_name, now)
+        for source in self.behind[breaker_name]:
+            source.note_verdict(now, view)
+
+    def open_s(self, breaker_name: str, now: Instant) -> float:
+        """Return for how many seconds a breaker was open, half-open not counted."""
+        is_open = self.breakers[breaker_name].view().state is State.OPEN
+        return self._open_times[breaker_name].noted(now, is_open=is_open)
 
     def views(self, now: Instant) -> list[BreakerView]:
         """Every breaker as it is shown at `now`."""
@@ -95,7 +112,7 @@ def _shown(breaker: Breaker, now: Instant) -> BreakerView:
 
 def _sources(plan: BackendPlan, keeps: bool, carried: CarriedBackend | None, now: Instant) -> dict[str, Source]:
     if carried is None:
-        return {each.spec.type: Source(each, plan, keeps=keeps) for each in plan.sources}
+        return {each.spec.type: Source(each, plan, keeps=keeps, now=now) for each in plan.sources}
     parts = carried.sources
     return {
         each.spec.type: Source.from_carried(each, plan, parts[each.spec.type], keeps=keeps, now=now)

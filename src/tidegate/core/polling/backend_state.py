@@ -11,6 +11,7 @@ hold all breakers of the backend. Time and chance are arguments. Nothing in here
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 from tidegate.core.events import Draft
@@ -21,6 +22,7 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.figures import backend_readings
 from tidegate.core.polling.hinted import Hinted
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
@@ -56,10 +58,10 @@ class BackendState:
     ) -> None:
         self._draw = draw
         self._parts = parts = BackendParts(plan, keeps=keeps, carried=carried, now=now)
-        self._sources = parts.sources
-        self._breakers = parts.breakers
+        self._sources, self._breakers = parts.sources, parts.breakers
         self.serves: Mapping[str, frozenset[str]] = parts.serves
         """The sources that stand behind each breaker, by its name."""
+        self.readings = partial(backend_readings, plan.name, parts)
         self._lineup = lineup = Lineup(
             plan,
             sources=parts.sources,
@@ -70,9 +72,8 @@ class BackendState:
         )
         self._accounts = accounts = Accounts(parts.sources.values(), is_barred=parts.is_barred)
         self._hinted = Hinted(parts, lineup, accounts)
-        busy = 0 if carried is None else carried.busy
         self._moves = moves = Moves(plan, parts, lineup)
-        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw, busy=busy)
+        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw)
         self._begun: Knock | None = None  # a knock that `next_knock` has yet to return
         self._telling = Telling(parts)
         if carried is None:
@@ -80,6 +81,7 @@ class BackendState:
         else:
             lineup.resume(carried.ticks, held_back=carried.held_back, due=carried.due, now=now)
             self._telling.resume(carried.untold, now)
+            self._results.busy = carried.busy
 
     def carried(self, now: Instant) -> CarriedBackend:
         """The whole state at `now`. A call under way, or an event on its way to the bus, counts as if it never was."""
@@ -205,7 +207,7 @@ class BackendState:
         for name, ticked in self._lineup.take_due(now).items():
             for source in ticked:
                 self._follow_interest(source, is_wanted, now)
-                self._lineup.count_missed(source, out)
+                self._lineup.punctuality.count_missed(source, self._lineup.missed(source), out)
             asked = set(self._lineup.line_up(name, ticked, now, out))
             self._parts.not_asked((source for source in ticked if source not in asked), now, out, only_news=only_news)
         self._lineup.line_up_others(now, out)
@@ -249,7 +251,7 @@ class BackendState:
             turn.permit, turn.sent, turn.secret = permit, now, secret
             if permit.transition is not None:
                 self._moves.take_in(permit.transition, now, out)
-            self._lineup.sent(turn, now)
+            self._lineup.sent(turn, now, out)
         else:
             self._lineup.line.end(turn)
             self._lineup.refused(turn.group, turn.breaker, now)
@@ -291,6 +293,7 @@ class BackendState:
     def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
         if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):
             self._lineup.follow_interval(source, now)
+            source.note_verdict(now, self._parts.seen_by(source, now))
 
     def _source_view(self, source: Source, now: Instant) -> SourceView:
         breaker = self._parts.seen_by(source, now)

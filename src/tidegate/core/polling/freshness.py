@@ -95,6 +95,11 @@ class Freshness:
         return LONG_AGO if self._held.sent is None else self._held.sent.mono
 
     @property
+    def fresh_until(self) -> Instant | None:
+        """When age alone makes the value stale; None without a value."""
+        return self._held.fresh_until
+
+    @property
     def max_age_s(self) -> float:
         """The age at which a value is stale without a failed call, at the current interval."""
         return self._held.max_age_s

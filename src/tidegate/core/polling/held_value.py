@@ -70,6 +70,13 @@ class HeldValue:
             expired=stale and self._is_too_old(now),
         )
 
+    @property
+    def fresh_until(self) -> Instant | None:
+        """When age alone makes the value stale; None without a value."""
+        if self.sent is None:
+            return None
+        return Instant(self.sent.mono + self.limit_s, self.sent.wall + self.limit_s)
+
     def true_until(self, status: FreshnessStatus) -> float | None:
         """Monotonic time at which age alone makes `status` untrue; None if that never happens."""
         if self.sent is None or status.expired:

@@ -10,7 +10,7 @@ What is said of a source that is not asked is decided in `tidegate.core.polling.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.measurements import RepetitionEnded, TicksMissed
+from tidegate.core.measurements import RepetitionEnded
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView
@@ -19,14 +19,11 @@ from tidegate.core.polling.catching_up import CatchingUp, in_turn
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.line import Line
 from tidegate.core.polling.probing import Probing
+from tidegate.core.polling.punctuality import LATE_S, Punctuality
 from tidegate.core.polling.repetitions import Repetitions
 from tidegate.core.polling.schedule import Schedule
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Turn, Why
-
-LATE_S = 1.0
-"""A tick that comes so much late, in seconds, was missed: the machine slept, or this process was stopped. Its source is
-asked as after a recovery, since all others are late too."""
 
 
 class Lineup:
@@ -49,6 +46,7 @@ class Lineup:
         self._sources, self._breakers, self._behind = sources, breakers, behind
         self._draw = draw
         self._schedule = Schedule()
+        self.punctuality = Punctuality()
         rate_per_s, at_once = plan.normal_rate_per_s, 1 if plan.batch else plan.connections
         self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
         self._catching_up = CatchingUp(rate_per_s=rate_per_s, connections=at_once)
@@ -121,13 +119,6 @@ class Lineup:
         """Return how many ticks of `source` led to no poll because the backend, or this process, was too slow."""
         return self._schedule.missed(source.type)
 
-    def count_missed(self, source: Source, into: Decision) -> None:
-        """Measure the ticks of `source` that were missed since the last time."""
-        missed = self.missed(source)
-        if missed > source.missed_counted:
-            into.measurements.append(TicksMissed(source.type, missed - source.missed_counted))
-            source.missed_counted = missed
-
     def follow_interval(self, source: Source, now: Instant) -> None:
         """`source` is asked at another interval from now on."""
         self._schedule.set_interval(source.type, source.interval_s, now.mono)
@@ -158,6 +149,7 @@ class Lineup:
     def stop(self, sources: Collection[Source]) -> None:
         """The breaker of `sources` has opened, or the backend is held: they are not asked between two ticks."""
         self._catching_up.stop(sources)
+        self.punctuality.given_up(sources)
         for source in sources:
             self._repetitions.drop(source)
 
@@ -187,7 +179,9 @@ class Lineup:
             due[source.plan.breaker].append(source)
             if source.calls.in_flight:
                 self._schedule.miss(tick.name)
-            elif is_late and self._breakers[source.plan.breaker].is_closed:
+                continue
+            self.punctuality.ticked(source, tick.at)
+            if is_late and self._breakers[source.plan.breaker].is_closed:
                 late.append(source)
         self._catch_up(late, now)
         return due
@@ -200,11 +194,13 @@ class Lineup:
             self.refused((source for source in ticked if source not in asked), breaker, now)
             return asked
         ready = [source for source in ticked if source.calls.may_begin(now) and not self._is_asked_soon(source, now)]
+        asked, waiting = set(ready), self._catching_up.waiting
+        self.punctuality.given_up(each for each in ticked if each not in asked and each not in waiting)
         if breaker.refusal(now) is not None:
             self.refused(ready, breaker, now)
             return []
         self._add(ready, breaker, Why.TICK, ticks=ready)
-        return set(ready)
+        return asked
 
     def line_up_others(self, now: Instant, into: Decision) -> None:
         """Line up the sources that are asked now for another reason than their tick."""
@@ -235,14 +231,16 @@ class Lineup:
 
     def refused(self, sources: Iterable[Source], breaker: Breaker, now: Instant) -> None:
         """`breaker` does not let these be asked: ask them as soon as it does, or when the hold is over."""
+        self.punctuality.given_up(sources := list(sources))
         if not breaker.is_closed:
             for source in sources:
                 source.calls.tick_refused = True
         elif breaker.refusal(now) is not None:
             self._held_back |= dict.fromkeys(sources)
 
-    def sent(self, turn: Turn, now: Instant) -> None:
+    def sent(self, turn: Turn, now: Instant, into: Decision) -> None:
         """The call of `turn` is sent now. It takes the place of repetitions."""
+        self.punctuality.sent(turn, now, into)
         for source in turn.group:
             self._repetitions.drop(source)
             source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=turn.timeout_s)
@@ -252,6 +250,7 @@ class Lineup:
             self._repetitions.ended()
         self._catching_up.ended(turn)
         self.probing.ended(turn)
+        self.punctuality.given_up(turn.group)
         self.ask([source for source in turn.group if source.calls.take_change()])
 
     def _add(self, ready: Sequence[Source], breaker: Breaker, why: Why, *, ticks: Collection[Source] = ()) -> None:

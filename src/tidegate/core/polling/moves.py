@@ -42,6 +42,7 @@ class Moves:
         self.incidents.moved(transition, now, out)
         out.measurements.append(BreakerMoved(transition.breaker, transition.state.value))
         breaker, behind = self._parts.breakers[transition.breaker], self._parts.behind[transition.breaker]
+        self._parts.note_move(breaker.name, now)
         if transition.state is State.CLOSED:
             self._lineup.catch_up(breaker, self._parts.view(breaker.name, now), now)
         elif transition.state is State.OPEN:

@@ -39,9 +39,8 @@ class Results:
         moves: Moves,
         accounts: Accounts,
         draw: Callable[[], float],
-        busy: int,
     ) -> None:
-        self.busy = busy
+        self.busy = 0
         self._plan = plan
         self._parts = parts
         self._lineup = lineup
@@ -87,17 +86,19 @@ class Results:
     def tell_sources(self, turn: Turn, ends: Ends, sent: Instant, now: Instant, into: Decision) -> None:
         """Tell each source of `turn` how its call, begun at `sent`, ended."""
         for source, (outcome, value) in zip(turn.group, ends, strict=True):
+            breaker = self._parts.seen_by(source, now)
             source.ended(
                 outcome,
                 value,
                 sent=sent,
                 now=now,
-                breaker=self._parts.seen_by(source, now),
+                breaker=breaker,
                 draw=self._draw,
                 into=into,
                 at_tick=source in turn.ticks,
                 secret=turn.secret,
             )
+            source.note_verdict(now, breaker)
             self._incidents.ended(source.type, outcome, now, into)
             if following := self._accounts.ended(source, answered=_is_let_in(outcome), now=now):
                 self._lineup.follow(following, now)

@@ -23,7 +23,8 @@ from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.outcome import Fault, Outcome
 from tidegate.core.polling.saving import changes, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_calls import SourceCalls
-from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
+from tidegate.core.polling.source_values import FreshnessStatus, Keys, SourceView, Told, Update, Value
+from tidegate.core.polling.staleness import Staleness
 from tidegate.errors import ErrorCode
 
 REQUESTS_SKIPPED = 1000
@@ -46,10 +47,11 @@ class Source:
         "idle",
         "missed_counted",
         "plan",
+        "staleness",
         "type",
     )
 
-    def __init__(self, plan: SourcePlan, backend: BackendPlan, *, keeps: bool) -> None:
+    def __init__(self, plan: SourcePlan, backend: BackendPlan, *, keeps: bool, now: Instant) -> None:
         self.plan = plan
         self.type = plan.spec.type
         self.about = frozenset({plan.spec.type})
@@ -65,13 +67,14 @@ class Source:
         self._freshness = Freshness(plan.spec)
         self._reports = ErrorReports(backend.rpc_error_interval_s)
         self._requests = 0
+        self.staleness = Staleness(now)
 
     @classmethod
     def from_carried(
         cls, plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, keeps: bool, now: Instant
     ) -> Self:
         """Make one that goes on where `carried` left off, without the call that was under way then."""
-        resumed = cls(plan, backend, keeps=keeps)
+        resumed = cls(plan, backend, keeps=keeps, now=now)
         resumed._freshness = Freshness.from_carried(plan.spec, carried.freshness, now=now)
         resumed._reports = ErrorReports.from_carried(backend.rpc_error_interval_s, carried.reports, now=now)
         resumed._requests = carried.requests + REQUESTS_SKIPPED
@@ -149,6 +152,12 @@ class Source:
         )
 
     # what happens to it
+
+    def note_verdict(self, now: Instant, breaker: BreakerView) -> FreshnessStatus:
+        """The verdict on its data may have changed, other than by age. Note it in `staleness`, and return it."""
+        status = self._freshness.status(now, breaker)
+        self.staleness.note(now, None if status.stale else self._freshness.fresh_until)
+        return status
 
     def load_saved(self, rows: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Publish the values of `rows`, by key, read from disk. They are stale until the backend answers."""

@@ -38,7 +38,7 @@ from tidegate.outbound.store_sqlite.tables import (
     saved_value,
     synchronous,
 )
-from tidegate.ports import PublishedValue, SavedValue
+from tidegate.ports import PublishedValue, Reading, SavedValue
 
 WRITE_EVERY_S = 0.25
 """The pause between two transactions. The port allows 1 second until a value is on disk."""
@@ -65,6 +65,8 @@ class SqliteStore:
         self._changed = threading.Condition()
         self._closing = False
         self._report = WriteReport(on_write)
+        self._written_at = time.time()
+        self._bytes = database.size_bytes()
         self._writer = threading.Thread(target=self._write_on, name="tidegate-store", daemon=True)
         self._writer.start()
 
@@ -109,6 +111,14 @@ class SqliteStore:
     async def aclose(self) -> None:
         """Write everything that is queued, then release the directory."""
         await asyncio.to_thread(self._close)
+
+    def readings(self) -> Iterable[Reading]:
+        """Return what the metrics show: what waits for the disk, the last success, and the size of the files."""
+        with self._changed:
+            waiting = len(self._being_written.keys() | self._waiting.keys())
+        yield Reading("tidegate_store_waiting_values", waiting)
+        yield Reading("tidegate_store_last_success_timestamp_seconds", self._written_at)
+        yield Reading("tidegate_store_bytes", self._bytes)
 
     @classmethod
     def _open(cls, directory: Path, on_write: Callable[[StoreWritten], None]) -> Self:
@@ -184,7 +194,9 @@ class SqliteStore:
     def _conclude(self, is_written: bool) -> None:
         """The write has ended. What is not on disk waits for the next, under what has changed meanwhile."""
         batch, self._being_written = self._being_written, {}
+        self._bytes = self._database.size_bytes()
         if is_written:
+            self._written_at = time.time() if batch else self._written_at
             self._note(batch)
             return
         merged = batch | self._waiting

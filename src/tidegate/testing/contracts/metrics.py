@@ -67,6 +67,7 @@ class MetricsContract(ABC):
 
     async def test_openmetrics_ends_with_its_last_line(self) -> None:
         async with self.opened() as metrics:
+            metrics.observe(EventPublished("a.b", 1))
             text = b"".join(_shown(metrics).render(ALL, openmetrics=True)).decode()
             assert not text or text.endswith("\n# EOF\n")
 
