@@ -242,6 +242,7 @@ class Gateway:
             publish=self.publish,
             clock_set=self._tell_of_clock_set,
             clock=self.clock,
+            observe=self.observe,
         )
 
     def _begin_at(self, position: Position) -> None:
