@@ -177,6 +177,7 @@ async def started(
         backends = {each.name: await pollers.backend(each, opened) for each in plan.backends}
         polling = [pollers.poller(each.polling, backends[each.name]) for each in plan.backends]
         supervisor = Supervisor(gateway, polling, store=store)
+        ground.metrics.read_from(supervisor.readings)
         admissions = Admissions(gateway, Gate(authenticator=gateway.authentication, **asdict(plan.access)))
         websocket = WebSocketServer(gateway, admissions, plan.websocket)
         door = _api(plan, ground, gateway, supervisor, admissions)

@@ -476,6 +476,7 @@ NEEDS = [
     ("POST", "/api/v1/backends/engine/poll", "pub"),
     ("GET", "/api/v1/clients", "all"),
     ("POST", "/api/v1/circuit-breaker/engine/reset", "all"),
+    ("POST", "/api/v1/reload", "all"),
 ]
 
 
@@ -731,6 +732,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/api/v1/status/circuit-breaker"),
         ("GET", "/api/v1/status/circuit-breaker/{name}"),
         ("POST", "/api/v1/circuit-breaker/{name}/{action}"),
+        ("POST", "/api/v1/reload"),
         ("GET", "/api/v1/snapshot"),
         ("GET", "/api/v1/snapshot/{event_type}"),
         ("DELETE", "/api/v1/snapshot/{event_type}"),

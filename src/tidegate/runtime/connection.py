@@ -85,8 +85,7 @@ class Connection:
         self.transport = transport
         self.address = address
         self.connected = now
-        self.grant = grant
-        self.token = token
+        self.grant, self.token = grant, token
         self.by_default = False
         self._context = context
         self._channel = channel

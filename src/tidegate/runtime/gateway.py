@@ -86,9 +86,7 @@ class Gateway:
         self.publishers = Publishers(options, self._kept, publisher=self._publisher, clock=clock)
         self.clients = self._make_clients()
         self._housekeeping = self._make_housekeeping()
-        self._beats = Beats(
-            self._hand_to_hub, clients=self.clients, position=lambda: self._history.position, clock=clock
-        )
+        self._beats = Beats(self._hand_to_hub, clients=self.clients, history=self._history, clock=clock)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
