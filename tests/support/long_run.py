@@ -162,7 +162,7 @@ async def connected(port: int, path: str, hear: Callable[[bytes], None]) -> Wire
 
 
 class Deployment:
-    """A gateway with its configuration file, a backend that is always well, and one behind a proxy that makes faults."""
+    """A gateway and its configuration file; a backend that is always well, and one behind a proxy that makes faults."""
 
     def __init__(self, folder: Path, gateway: Program, proxy: FaultProxy, engine: str) -> None:
         self.account = Account()
