@@ -1,7 +1,7 @@
 """What the doctor says of a gateway that may have another configuration than its file."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ def now() -> str:
     return config_hash(load(FILE, environ={}))
 
 
-def began(config_hash: str, file: Path = FILE, **overrides: object) -> None:
+def began(config_hash: str, *, file: Path = FILE, overrides: Mapping[str, object] = {}) -> None:
     with pytest.raises(LookupError), recorded_run(STATE, config=file, config_hash=config_hash, overrides=overrides):
         raise LookupError  # so that nothing says that it has ended
 
@@ -92,7 +92,7 @@ async def test_a_record_of_another_run_says_nothing() -> None:
 
 async def test_options_of_its_command_line_are_no_difference() -> None:
     overrides = {"server.host": "localhost"}
-    began(config_hash(load(FILE, environ={}, overrides=overrides)), **overrides)
+    began(config_hash(load(FILE, environ={}, overrides=overrides)), overrides=overrides)
     [finding] = await found()
     assert finding.level is Level.OK
 
@@ -116,7 +116,7 @@ async def test_what_needs_a_restart_is_told() -> None:
 
 async def test_nothing_is_said_of_one_with_another_file_or_none() -> None:
     assert await found() == []
-    began("other", Path("other.toml"))
+    began("other", file=Path("other.toml"))
     assert await found() == []
     with recorded_run(STATE, config=FILE, config_hash="other", overrides={}):
         pass
