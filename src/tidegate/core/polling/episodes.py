@@ -71,6 +71,10 @@ class ErrorReports:
             log_says_failing=self._log_says_failing,
         )
 
+    def follow(self, interval_s: float) -> None:
+        """Report at most once in `interval_s` from now on."""
+        self._interval_s = interval_s
+
     @property
     def consecutive_failures(self) -> int:
         """The failures since the last good answer."""
