@@ -54,6 +54,10 @@ class ErrorReports:
             well_since=carried_time(self._well_since, now),
         )
 
+    def follow(self, interval_s: float) -> None:
+        """Report at most once in `interval_s` from now on."""
+        self._interval_s = interval_s
+
     @property
     def consecutive_failures(self) -> int:
         """The failures since the last good answer."""
