@@ -39,6 +39,7 @@ LEAVES = (
     "backoff",
     "loopback",
     "signals",
+    "hangup",
     "printable",
     "extras",
     "standard_streams",

@@ -532,6 +532,7 @@ NEEDS = [
     ("POST", "/api/v1/backends/engine/poll", "pub"),
     ("GET", "/api/v1/clients", "all"),
     ("POST", "/api/v1/circuit-breaker/engine/reset", "all"),
+    ("POST", "/api/v1/reload", "all"),
 ]
 
 
@@ -723,7 +724,7 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
             gate.supervisor.fails = RuntimeError("the secret inside")
             answer = await gate.ask("GET", "/api/v1/status?token=hush", **bearer("hush"))
     check_problem(answer, 500)
-    assert answer.body == UNFORESEEN.body
+    assert answer.body == UNFORESEEN.body(answer.headers["x-request-id"])
     assert b"secret" not in answer.body
     failed = [entry for entry in logs if entry["log_level"] == "error"]
     assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/status", "the secret inside")]
@@ -743,7 +744,7 @@ async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(
             sent = request("POST", "/api/v1/events", b'{"type":"app.a","data":1}', host="localhost")
             answer = await (gate.send_in_two(sent) if in_two else gate.send(sent))
     check_problem(answer, 500)
-    assert answer.body == UNFORESEEN.body
+    assert answer.body == UNFORESEEN.body(answer.headers["x-request-id"])
     assert b"secret" not in answer.body
     failed = [entry for entry in logs if entry["log_level"] == "error"]
     assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/events", "the secret inside")]
@@ -787,6 +788,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/api/v1/status/circuit-breaker"),
         ("GET", "/api/v1/status/circuit-breaker/{name}"),
         ("POST", "/api/v1/circuit-breaker/{name}/{action}"),
+        ("POST", "/api/v1/reload"),
         ("GET", "/api/v1/snapshot"),
         ("GET", "/api/v1/snapshot/{event_type}"),
         ("DELETE", "/api/v1/snapshot/{event_type}"),

@@ -5,7 +5,6 @@ once.
 """
 
 import asyncio
-import fcntl
 import os
 import resource
 import sys
@@ -15,7 +14,9 @@ from pathlib import Path
 from tidegate.checks import access_problems
 from tidegate.cli import preflight
 from tidegate.cli.examining_backends import examined_backends
+from tidegate.cli.examining_reloads import examined_reload
 from tidegate.cli.findings import Finding, Level
+from tidegate.cli.run_record import is_locked
 from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
@@ -24,7 +25,7 @@ from tidegate.core.access.authority import is_unspecified
 from tidegate.errors import AccessRefused, ConfigError, Problem, Unreachable
 from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
-from tidegate.outbound.store_sqlite import LOCK, obstacle
+from tidegate.outbound.store_sqlite import obstacle
 from tidegate.plan import Plan, plan
 
 SPARE_FILES = 100
@@ -74,6 +75,9 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     gateway = await _gateway(wanted, url)
     yield gateway
     yield _state(wanted.store, a_gateway_runs=gateway.what == "gateway" and gateway.level is not Level.FAIL)
+    if config_file is not None and wanted.store is not None and is_locked(wanted.store):
+        for finding in examined_reload(wanted.store, config_file):
+            yield finding
     if engine_port is not None:
         yield Finding(Level.OK, "backend engine", "started beside the gateway")
         return
@@ -176,7 +180,7 @@ def _state(directory: Path | None, *, a_gateway_runs: bool) -> Finding:
         remedy = "give it to the gateway's user, or choose another server.state_dir"
         return Finding(Level.FAIL, what, found, remedy)
     nearest = next(path for path in (directory, *directory.parents) if path.exists())
-    if _is_locked(directory / LOCK):
+    if is_locked(directory):
         if a_gateway_runs:
             return Finding(Level.OK, what, f"{directory}, in use by a gateway")
         remedy = "end the gateway that uses it, or choose another server.state_dir"
@@ -185,14 +189,3 @@ def _state(directory: Path | None, *, a_gateway_runs: bool) -> Finding:
     if (free := disk.f_bavail * disk.f_frsize) < LOW_DISK_BYTES:
         return Finding(Level.WARN, what, f"{directory}, {free // 1_000_000} MB free", "make room on that volume")
     return Finding(Level.OK, what, f"{directory} can be written")
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -29,6 +30,7 @@ class ReloadRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt. `began` is before the file was read, on the kernel's boot-time clock, in seconds.
 
     `answer` is what the route would have answered; None if `problems` kept the configuration from being put in force.
+    `config_hash` and `needs_restart` belong to the configuration that is in force since then.
     """
 
     pid: int
@@ -37,10 +39,22 @@ class ReloadRecord(msgspec.Struct, frozen=True, kw_only=True):
     outcome: ReloadOutcome
     answer: Reloaded | None
     problems: tuple[Problem, ...]
+    config_hash: str
+    needs_restart: tuple[str, ...]
 
 
-def record_of(attempt: ReloadAttempt) -> ReloadRecord:
-    """Make the record of an attempt of this process."""
+class Standing(Protocol):
+    """The part of `tidegate.reloading.Reloads` that is recorded with an attempt."""
+
+    @property
+    def config_hash(self) -> str: ...
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]: ...
+
+
+def record_of(attempt: ReloadAttempt, standing: Standing) -> ReloadRecord:
+    """Make the record of an attempt of this process, after which things are as `standing` says."""
     return ReloadRecord(
         pid=os.getpid(),
         began=attempt.began.mono,
@@ -48,6 +62,8 @@ def record_of(attempt: ReloadAttempt) -> ReloadRecord:
         outcome=attempt.outcome,
         answer=attempt.reloaded,
         problems=attempt.problems,
+        config_hash=standing.config_hash,
+        needs_restart=standing.needs_restart,
     )
 
 
@@ -75,7 +91,9 @@ def write_record(directory: Path, record: ReloadRecord) -> None:
 
 
 @asynccontextmanager
-async def recording_reloads(directory: Path | None) -> AsyncIterator[Callable[[ReloadAttempt], None]]:
+async def recording_reloads(
+    directory: Path | None, standing: Standing
+) -> AsyncIterator[Callable[[ReloadAttempt], None]]:
     """Yield what writes a record of each attempt into `directory`, in another thread. Leaving waits until it has.
 
     A record that cannot be written is logged. Without a directory, nothing is recorded.
@@ -87,7 +105,7 @@ async def recording_reloads(directory: Path | None) -> AsyncIterator[Callable[[R
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tidegate-reload") as thread:
 
         def record(attempt: ReloadAttempt) -> None:
-            loop.run_in_executor(thread, partial(_write_or_log, directory, record_of(attempt)))
+            loop.run_in_executor(thread, partial(_write_or_log, directory, record_of(attempt, standing)))
 
         yield record
 

@@ -11,11 +11,12 @@ import msgspec
 
 from tidegate.cli.environment import gateway_environment
 from tidegate.cli.reload_record import last_reload
-from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process
+from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process, state_directory
 from tidegate.client.addresses import api_url
 from tidegate.client.asking import Answer, ask, reaching
 from tidegate.client.refusals import answer_text, problem_detail
-from tidegate.config import ServerConfig, server_table
+from tidegate.config import ServerConfig, load
+from tidegate.config.loading import server_table
 from tidegate.core.access.authority import is_unspecified
 from tidegate.core.reloads import Reloaded
 from tidegate.errors import AccessRefused, Problem, TidegateError, Unreachable
@@ -44,18 +45,22 @@ def reload(config: Path, url: str | None, token: str | None, *, json: bool) -> i
     """Have the gateway at `url`, or else the one that was started with the file `config`, read its file again.
 
     Prints what came of it, and returns the exit code: 1 if the file was refused, 2 if no gateway said anything. A
-    gateway without a state directory is asked at the address in the file. Raises `AccessRefused`.
+    gateway without a state directory is asked at the address in the file. Raises `AccessRefused`, and `ConfigError` if
+    no gateway is found and the file is not valid.
     """
-    server = server_table(config, environ=gateway_environment(os.environ))
+    environ = gateway_environment(os.environ)
+    server = server_table(config, environ=environ)
     try:
-        if url is None and server.state_dir:
-            directory = Path(server.state_dir)
+        named = Path(server.state_dir) if server.state_dir else None
+        if url is None and (directory := state_directory(config, named)):
             with found_process(directory, config) as process:
                 outcome = signalled(process, directory)
         else:
             outcome = asyncio.run(asked(url or _url(server), token))
     except (NotFound, NoOutcome, Unreachable) as error:
         sys.stderr.write(f"tidegate: {printable(str(error))}\n")
+        if isinstance(error, NotFound):  # perhaps only because the file does not say where the gateway keeps its state
+            load(config, environ=environ, needs_sources=True)
         return 2
     return printed(outcome, json=json)
 

@@ -31,7 +31,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a gateway.
 
     `began_ticks` is when its process was started, in the kernel's clock ticks since the boot: another process that got
-    the same `pid` later has another. `overrides` are the settings of its command line. `config` is its file.
+    the same `pid` later has another. `config` is its file, `overrides` are the settings of its command line, and
+    `config_hash` belongs to the configuration that it began with.
     """
 
     state: Literal["running", "ended"]
@@ -39,6 +40,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     began_ticks: int | None
     version: str
     config: str | None
+    config_hash: str
     overrides: Mapping[str, object]
     started_at: Time
     ended_at: Time | None = None
@@ -76,7 +78,9 @@ def run_record(directory: Path) -> RunRecord | None:
 
 
 @contextmanager
-def recorded_run(directory: Path | None, *, config: Path | None, overrides: Mapping[str, object]) -> Iterator[None]:
+def recorded_run(
+    directory: Path | None, *, config: Path | None, config_hash: str, overrides: Mapping[str, object]
+) -> Iterator[None]:
     """Record in `directory`, which this process has locked, that it runs; and, if the context ends well, that it ended.
 
     Does nothing without a directory. A record that cannot be written is logged.
@@ -90,6 +94,7 @@ def recorded_run(directory: Path | None, *, config: Path | None, overrides: Mapp
         began_ticks=began_ticks(os.getpid()),
         version=__version__,
         config=None if config is None else str(config.absolute()),
+        config_hash=config_hash,
         overrides={name: value for name, value in overrides.items() if value is not None},
         started_at=rfc3339(time.time()),
     )

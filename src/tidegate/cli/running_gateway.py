@@ -5,6 +5,7 @@ container. So the process is held on to first (a pidfd), and must have begun whe
 must be locked.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -12,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidegate.cli.run_record import began_ticks, is_locked, run_record
+from tidegate.cli.run_record import RunRecord, began_ticks, is_locked, run_record
 from tidegate.errors import TidegateError
+from tidegate.outbound.store_sqlite import LOCK
 
 
 class NotFound(TidegateError):
@@ -41,6 +43,16 @@ class GatewayProcess:
         return bool(select.select([self._descriptor], [], [], 0)[0])
 
 
+def state_directory(config: Path, named: Path | None) -> Path | None:
+    """Return the state directory of the gateway that was started with the file `config`.
+
+    That is `named`, which the file says now, unless a process of this user runs with another: the file may have been
+    emptied or changed since. None if there is neither.
+    """
+    others = (each for each in _directories_in_use() if named is None or each != named)
+    return next((each for each in others if _is_started_with(config, run_record(each))), named)
+
+
 @contextmanager
 def found_process(directory: Path, config: Path) -> Iterator[GatewayProcess]:
     """Yield the process of `tidegate serve` that uses `directory` and was started with the file `config`.
@@ -57,12 +69,25 @@ def found_process(directory: Path, config: Path) -> Iterator[GatewayProcess]:
     try:
         if record.began_ticks is None or began_ticks(record.pid) != record.began_ticks or not is_locked(directory):
             raise NotFound(_nobody(directory))
-        if record.config is None or Path(record.config).resolve() != config.resolve():
+        if not _is_started_with(config, record):
             running = "without a configuration file" if record.config is None else f"with {record.config}"
             raise NotFound(f"the gateway that uses {directory} was started {running}, and not with {config.absolute()}")
         yield GatewayProcess(record.pid, descriptor)
     finally:
         os.close(descriptor)
+
+
+def _directories_in_use() -> Iterator[Path]:
+    """Yield the directories of the lock files that processes of `tidegate serve` have open, as far as we may look."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is another user's
+            if b"serve" in (process / "cmdline").read_bytes().split(b"\0"):
+                files = [each.readlink() for each in (process / "fd").iterdir()]
+                yield from (file.parent for file in files if file.name == LOCK)
+
+
+def _is_started_with(config: Path, record: RunRecord | None) -> bool:
+    return record is not None and record.config is not None and Path(record.config).resolve() == config.resolve()
 
 
 def _nobody(directory: Path) -> str:

@@ -31,6 +31,7 @@ from tidegate.cli.run_record import last_run, recorded_run
 from tidegate.cli.signals import Stop
 from tidegate.cli.start_line import start_fields
 from tidegate.config import Config, demo_config, load
+from tidegate.config.fingerprint import config_hash
 from tidegate.errors import ConfigError, Problem, TidegateError
 from tidegate.plan import plan
 
@@ -80,16 +81,16 @@ async def _served(stopped: Stop, origin: ConfigOrigin, engine_port: int | None) 
     _check_files(config, origin.file)
     directory = Path(config.server.state_dir) if config.server.state_dir else None
     last = None if directory is None else last_run(directory)
-    run = recorded_run(directory, config=origin.file, overrides=origin.overrides)
-    reread = None if origin.file is None else origin.read
+    hashed = config_hash(config)
+    run = recorded_run(directory, config=origin.file, config_hash=hashed, overrides=origin.overrides)
+    reread = None if origin.file is None else msgspec.structs.replace(origin, file=origin.file.absolute()).read
     async with (
         gateway(config, engine_port=engine_port, run=run, reread=reread) as app,
-        recording_reloads(directory) as app.reloads.on_attempt,
+        recording_reloads(directory, app.reloads) as app.reloads.on_attempt,
     ):
         tune_garbage_collection()
-        config_hash = await asyncio.to_thread(lambda: app.reloads.config_hash)
         epoch = app.gateway.position.epoch
-        said = start_fields(config, origin.file, last, config_hash=config_hash, epoch=epoch)
+        said = start_fields(config, origin.file, last, config_hash=hashed, epoch=epoch)
         log.info("listening", url=app.url, **said)
         if engine_port is not None and engine_port != DEFAULT_PORT:
             found = {ENGINE_URL: _engine_url(engine_port)}

@@ -15,14 +15,7 @@ T = TypeVar("T")
 class Stop(asyncio.Event):
     """Is set when the program should stop. `why` is the name of the signal that asked for it, None until then."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.why: str | None = None
-
-    def signalled(self, number: signal.Signals) -> None:
-        """Set the event, because of a signal."""
-        self.why = number.name
-        self.set()
+    why: str | None = None
 
 
 def run(work: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
@@ -60,5 +53,10 @@ async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 async def _guarded(work: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     stopped = Stop()
-    with stopping(stopped.signalled):
+
+    def stop(received: signal.Signals) -> None:
+        stopped.why = received.name
+        stopped.set()
+
+    with stopping(stop):
         return await work(stopped)

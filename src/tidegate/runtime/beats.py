@@ -4,22 +4,23 @@ import asyncio
 from collections.abc import Callable
 
 from tidegate.core.built_in import Heartbeat
+from tidegate.core.delivery.history import History
 from tidegate.core.envelope import event_without_position, raw
-from tidegate.core.events import Draft, Event, Position
+from tidegate.core.events import Draft, Event
 from tidegate.core.instant import Instant
 from tidegate.ports import Clock
 from tidegate.runtime.clients import ClientRegistry
 
 
 class Beats:
-    """Sends a heartbeat with the newest `position` every `ClientRegistry.heartbeat_interval_s` seconds."""
+    """Sends a heartbeat with the newest position of `history` every `ClientRegistry.heartbeat_interval_s` seconds."""
 
     def __init__(
-        self, send: Callable[[Event], None], *, clients: ClientRegistry, position: Callable[[], Position], clock: Clock
+        self, send: Callable[[Event], None], *, clients: ClientRegistry, history: History, clock: Clock
     ) -> None:
         self._send = send
         self._clients = clients
-        self._position = position
+        self._history = history
         self._clock = clock
         self._started = clock.now()
         self._woken = asyncio.Event()
@@ -45,7 +46,7 @@ class Beats:
         self._woken.set()
 
     def _beat(self, now: Instant) -> None:
-        position = self._position()
+        position = self._history.position
         data = Heartbeat(
             epoch=position.epoch,
             seq=position.seq,
