@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polling import Driven, backend_plan, source_plan
@@ -94,7 +95,7 @@ def test_figures_equal_those_of_an_observer(actions: Sequence[int | Fault | str 
             case "read":
                 observer.check()
             case "long calls" | "short calls":
-                backend.latency_s = 40 * STEP_S if action == "long calls" else STEP_S
+                backend.latency_s = 96 * STEP_S if action == "long calls" else STEP_S
             case "idle":
                 backend.wanted = not backend.wanted
             case "force-open" | "force-closed" | "reset":
@@ -141,3 +142,14 @@ def test_times_follow_the_wall_clock_when_that_is_set() -> None:
     for name in ("source_as_of_timestamp_seconds", "source_fresh_until_timestamp_seconds"):
         assert after[name, "a.x"] == before[name, "a.x"] - 3600.0
     assert after["source_stale_seconds_total", "a.x"] == before["source_stale_seconds_total", "a.x"]
+
+
+def test_a_source_that_is_asked_less_often_is_fresh_for_longer_at_once() -> None:
+    backend = Driven(PLAN, latency_s=1.0)
+    backend.passes(3.0)
+    backend.latency_s, backend.wanted = 9.0, False
+    backend.passes(5.0)  # a tick of b.x, whose call takes long: its value gets older than 8 s before that ends
+    backend.sleeps(6.0)
+    found = read(backend)
+    assert found["source_stale", "b.x"] == 0
+    assert found["source_stale_seconds_total", "b.x"] == pytest.approx(1.5)
