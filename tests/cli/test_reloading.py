@@ -14,7 +14,7 @@ from tidegate.cli.environment import TOKEN, URL
 from tidegate.cli.reload_record import ReloadRecord, write_record
 from tidegate.cli.reloading import NoOutcome, Outcome, asked, printed, signalled
 from tidegate.cli.running_gateway import GatewayProcess
-from tidegate.config import server_table
+from tidegate.config.loading import server_table
 from tidegate.core.reloads import ChangedNames, Reloaded
 from tidegate.errors import AccessRefused, ConfigError, NothingToReload, ReloadUnderWay, Unreachable
 

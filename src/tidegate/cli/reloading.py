@@ -15,7 +15,8 @@ from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process
 from tidegate.client.addresses import api_url
 from tidegate.client.asking import Answer, ask, reaching
 from tidegate.client.refusals import answer_text, problem_detail
-from tidegate.config import ServerConfig, load, server_table
+from tidegate.config import ServerConfig, load
+from tidegate.config.loading import server_table
 from tidegate.core.access.authority import is_unspecified
 from tidegate.core.reloads import Reloaded
 from tidegate.errors import AccessRefused, Problem, TidegateError, Unreachable
