@@ -331,7 +331,7 @@ async def deployed(folder: Path) -> AsyncIterator[Deployment]:
     engine = f"http://127.0.0.1:{(engine_port := free_port(preferred=0))}"
     async with AsyncExitStack() as stack:
         enter = stack.enter_context
-        enter(tidegate("engine", "--port", str(engine_port), "--agents", "0", folder=folder))
+        enter(tidegate("engine", "--port", str(engine_port), "--agents", "1", "--state-dir", "", folder=folder))
         await listening(engine_port)
         proxy = await stack.enter_async_context(FaultProxy(upstream=engine, seed=1))
         write(folder, configuration(proxy.url, engine, turn=0))
