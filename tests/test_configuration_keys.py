@@ -322,11 +322,15 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.refresh_on": at(["changed"], "Poller.plan.sources.0.refresh_on", given=WEBSOCKET),
     "sources.*.stale_repeat": at(False, "Poller.plan.sources.0.spec.stale_repeat"),
     "sources.*.max_stale_s": at(7.5, "Poller.plan.sources.0.spec.max_stale_s"),
-    "sources.*.breaker": at("own", "Poller.plan.sources.0.breaker", as_="b/s"),
+    "sources.*.breaker": Wired(
+        "own", {"Poller.plan.sources.0.breaker": "b/s", "Metrics.names.breakers": ["b/s", "b", "c"]}
+    ),
     "sources.*.backend": Wired(
         "c",
         {
             "Backend.options.idle_s": making.IDLE_MARGIN_S,
+            "Metrics.names.breakers": ["c"],
+            "Metrics.names.sources": [["s", "c"], ["u", "c"]],
             "Poller.plan.sources": [],
             "Poller 2.plan.sources.0.spec.type": "s",
             "Poller 2.plan.sources.0.spec.keyed": True,
@@ -420,6 +424,7 @@ PLANNED: Final = {
     "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
+    "Metrics.": "metrics.",
     "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
     "Poller.plan.sources.1.": "backends.b.polling.sources.t.",
     "Poller.plan.": "backends.b.polling.",
@@ -443,6 +448,8 @@ REPLACED: Final = {
         "backends.b.polling.sources.s.",
         "backends.c.polling.sources",
         "backends.c.polling.sources.s.",
+        "metrics.names.breakers",
+        "metrics.names.sources",
     },
     "backends.*.protocol": {
         "backends.b.endpoint.protocol",
@@ -664,7 +671,7 @@ async def test_another_source_is_known_to_whoever_tells_sources_from_other_types
     assert {place: there for place, there in reached.items() if not place.startswith("Poller 2.plan.sources.1.")} == {
         "Gateway.options.source_types": ["s", "t", "u", "v"],
         "Gateway.options.default_types": ["s", "t", "u", "v", *making.BUILT_IN_DEFAULTS],
-        "Metrics.known_types": ["s", "t", "u", "v"],
+        "Metrics.names.sources": [["s", "b"], ["t", "b"], ["u", "c"], ["v", "c"]],
     }
 
 

@@ -91,13 +91,13 @@ class WebSocketCounting(Counting):
         self._join(f"&since={self.position}")
 
     def _join(self, since: str) -> None:
-        self._socket = connect(self._url + since, max_size=None)
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self.epoch = ""
+        self._thread = threading.Thread(target=self._read, args=[since], daemon=True)
         self._thread.start()
         until(lambda: self.epoch)
 
-    def _read(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
+    def _read(self, since: str) -> None:
+        with connect(self._url + since, max_size=None) as self._socket, contextlib.suppress(ConnectionClosed):
             for frame in self._socket:
                 self.take(json.loads(frame))
 

@@ -17,6 +17,7 @@ __all__ = [
     "BusConnected",
     "ClientConnected",
     "ClientLeft",
+    "ClockStepped",
     "ConfigReloaded",
     "EventPublished",
     "EventsSkipped",
@@ -25,6 +26,7 @@ __all__ = [
     "LogLineSuppressed",
     "Measurement",
     "OutageEnded",
+    "PartRestarted",
     "PollEnded",
     "PollStarted",
     "RepetitionEnded",
@@ -61,6 +63,12 @@ class PollStarted(Measurement, frozen=True):
     """A poll was sent, `late_s` seconds after the tick that it was made for."""
 
     late_s: float
+
+
+class PartRestarted(Measurement, frozen=True):
+    """A part of the gateway failed and is started again. `part` is one of `tidegate.runtime.keeping.PARTS`."""
+
+    part: str
 
 
 class PollEnded(Measurement, frozen=True):
@@ -148,6 +156,12 @@ class ConfigReloaded(Measurement, frozen=True):
     """A reload of the configuration ended. `tidegate.core.reloads` says what the outcomes mean."""
 
     outcome: Literal["changed", "unchanged", "refused", "error"]
+
+
+class ClockStepped(Measurement, frozen=True):
+    """The wall clock was set by more than a second."""
+
+    direction: Literal["forward", "backward"]
 
 
 class RequestRefused(Measurement, frozen=True):

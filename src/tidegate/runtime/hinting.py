@@ -58,15 +58,19 @@ class Hinting:
         self._metrics = metrics
         self._rng = rng
         self._changed = changed
-        self._all = [source.spec.type for source in plan.sources]
+        self.follow(plan)
+        self._told: dict[str, float] = {}  # when `changed` last had a source, in monotonic seconds
+        self._due: dict[str, float] = {}  # sources that changed too soon after that, and when they are told
+        self._timer: Timer | None = None
+
+    def follow(self, plan: BackendPlan) -> None:
+        """Tell of the sources of `plan` from now on, each because of the hints that it names there."""
+        self._all = {source.spec.type: None for source in plan.sources}
         self._by_name: dict[str, list[str]] = {}
         for source in plan.sources:
             for name in source.refresh_on:
                 self._by_name.setdefault(name, []).append(source.spec.type)
         self._listening = [source.spec.type for source in plan.sources if source.refresh_on]
-        self._told: dict[str, float] = {}  # when `changed` last had a source, in monotonic seconds
-        self._due: dict[str, float] = {}  # sources that changed too soon after that, and when they are told
-        self._timer: Timer | None = None
 
     async def run(self) -> None:
         """Take hints until cancelled. Raises nothing else."""
@@ -145,10 +149,11 @@ class Hinting:
 
     def _tell(self) -> None:
         now = self._clock.now().mono
-        ready = [event_type for event_type, due_at in self._due.items() if due_at <= now]
-        for event_type in ready:
+        due = [event_type for event_type, due_at in self._due.items() if due_at <= now]
+        for event_type in due:
             del self._due[event_type]
             self._told[event_type] = now
+        ready = [event_type for event_type in due if event_type in self._all]  # others are polled no longer
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

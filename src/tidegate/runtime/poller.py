@@ -10,12 +10,13 @@ import random
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
+import msgspec
 import structlog
 
 from tidegate.core.events import Draft
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.backend_state import BackendState, Command
-from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.breaker_values import BreakerView, Reason
 from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.outcome import Fault
@@ -59,12 +60,15 @@ class BackendPoller:
             plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
         )
         self.readings = partial(self._state.readings, clock.now)
-        self._hinting: Hinting | None = None
-        if can_hint(backend):
-            self._hinting = Hinting(plan, backend=backend, clock=clock, metrics=metrics, rng=rng, changed=self._changed)
+        self._rng = rng
+        self._hinting = self._new_hinting()
         self._lane = gateway.lane(f"poller {plan.name}")
         self._woken = asyncio.Event()
         self._knocks: dict[Knock, asyncio.Task[None]] = {}  # until they have found out what they are made for
+        self._takes: dict[Turn, asyncio.Task[None]] = {}  # until the turn is over
+        self._turns: asyncio.TaskGroup | None = None  # while `run` runs
+        self._hints: asyncio.Task[None] | None = None
+        self._is_retired = False
         self._found_stuck = False  # the lane, by `run`: turns that are due wait until the bus has answered
 
     # questions, which change nothing
@@ -140,11 +144,15 @@ class BackendPoller:
     # another configuration
 
     def begin(self, *, adopted: Mapping[str, HeldSource] = {}) -> None:
-        """Begin in the middle of the run, instead of `restore`: publish the state of each breaker, soon.
+        """Begin in the middle of the run, instead of `restore`: publish the state of each breaker.
 
         `adopted` are sources that another poller has released, by event type: see `replan`.
         """
-        raise NotImplementedError
+        self._lane.follow_others()
+        now = self._clock.now()
+        self._carry_out(self._state.begin({}, now, reason=Reason.RELOAD))
+        self._carry_out(self._state.replan(self._plan, now, held=adopted))
+        self._woken.set()
 
     def replan(
         self,
@@ -161,30 +169,47 @@ class BackendPoller:
         `adopted` are sources that another poller has released, by event type. Call `release`, and `retire` or `replan`,
         of that one first: what this one says of them is published after everything that the other one has said.
         """
-        raise NotImplementedError
+        if adopted:
+            self._lane.follow_others()
+        knocks = None
+        if backend is not None:
+            self._backend, knocks = backend, can_knock(backend)
+        self._plan = plan
+        decision = self._state.replan(
+            plan, self._clock.now(), can_knock=knocks, is_other_service=is_other_service, held=adopted
+        )
+        self._carry_out(decision)
+        self._follow_hints(is_new=backend is not None)
+        self._cancel_ended()
+        self._woken.set()
 
     def release(self, event_types: Collection[str]) -> dict[str, HeldSource]:
         """Take sources out without a word, for another poller to adopt. Then call `replan` or `retire`.
 
         Raises `KeyError` for a source that this one does not poll.
         """
-        raise NotImplementedError
+        return self._state.release(event_types, self._clock.now())
 
     def retire(self) -> None:
         """The backend is polled no longer: everything that it was told of is gone. `run` ends once that is published.
 
         The caller closes the backend when `run` has ended.
         """
-        raise NotImplementedError
+        self._is_retired = True
+        nothing = msgspec.structs.replace(self._plan, sources=())
+        self.replan(nothing, backend=self._backend)
 
     # the loop
 
     async def run(self) -> None:
-        """Poll until cancelled. That cancels the calls under way, too; they do not count against the backend."""
+        """Poll until cancelled, or until everything is told after `retire`.
+
+        Cancelling it cancels the calls under way, too; they do not count against the backend.
+        """
         async with asyncio.TaskGroup() as turns:
-            if self._hinting is not None:
-                turns.create_task(self._hinting.run(), name=f"hints of {self.name}")
-            while True:
+            self._turns = turns
+            self._begin_hints()
+            while not (self._is_retired and self._state.is_told):
                 await self._wait()
                 now = self._clock.now()
                 self._found_stuck = is_stuck = self._lane.is_stuck(now)
@@ -192,7 +217,7 @@ class BackendPoller:
                 # No call while the lane is stuck: its outcome could not be published, and decisions would pile up.
                 # Turns that are due stay in the line until `_taken` or `_refused` wakes this task.
                 while not is_stuck and (turn := self._state.next_turn(now)) is not None:
-                    task = turns.create_task(self._take(turn), name=f"poll {self.name}")
+                    self._takes[turn] = task = turns.create_task(self._take(turn), name=f"poll {self.name}")
                     # A task that is cancelled before its first step never runs `_take`, nor its `finally`.
                     task.add_done_callback(partial(self._ensure_ended, turn))
                 if (knock := self._state.next_knock()) is not None:
@@ -203,6 +228,7 @@ class BackendPoller:
                 for knock, task in self._knocks.items():
                     if knock.is_over:  # it was dropped
                         task.cancel()
+            self._end_hints()
 
     async def _wait(self) -> None:
         """Wait until something is due, or `_woken` is set."""
@@ -245,7 +271,8 @@ class BackendPoller:
         log.debug("knocked", backend=self.name, reached=found)
         turn, decision = self._state.knocked(knock, self._clock.now(), reached=found)
         self._carry_out(decision)
-        if turn is not None:
+        if turn is not None and (task := asyncio.current_task()) is not None:
+            self._takes[turn] = task
             await self._take(turn)
 
     def _changed(self, event_types: Collection[str]) -> None:
@@ -267,9 +294,49 @@ class BackendPoller:
 
     def _ensure_ended(self, turn: Turn, _: object = None) -> None:
         """Called after every turn, perhaps twice. A turn that is not over by now was cancelled: give it up."""
+        self._takes.pop(turn, None)
         if not turn.is_over:
             self._state.abandoned(turn, self._clock.now())
             self._woken.set()
+
+    # following another configuration
+
+    def _cancel_ended(self) -> None:
+        """Cancel the calls of turns that are over, since they were given up."""
+        for turn, task in self._takes.items():
+            if turn.is_over:
+                task.cancel()
+
+    def _new_hinting(self) -> Hinting | None:
+        if not can_hint(self._backend):
+            return None
+        return Hinting(
+            self._plan,
+            backend=self._backend,
+            clock=self._clock,
+            metrics=self._metrics,
+            rng=self._rng,
+            changed=self._changed,
+        )
+
+    def _follow_hints(self, *, is_new: bool) -> None:
+        """Take hints by another plan, or of another backend if it `is_new`."""
+        if not is_new:
+            if self._hinting is not None:
+                self._hinting.follow(self._plan)
+            return
+        self._end_hints()
+        self._hinting = None if self._is_retired else self._new_hinting()
+        self._begin_hints()
+
+    def _begin_hints(self) -> None:
+        if self._hinting is not None and self._turns is not None:
+            self._hints = self._turns.create_task(self._hinting.run(), name=f"hints of {self.name}")
+
+    def _end_hints(self) -> None:
+        if self._hints is not None:
+            self._hints.cancel()
+            self._hints = None
 
     # carrying out what is decided
 
@@ -279,7 +346,7 @@ class BackendPoller:
             taken, refused = partial(self._taken, decision), partial(self._refused, decision)
             self._lane.submit(decision.drafts, taken=taken, refused=refused)
         for note in decision.notes:
-            (log.info if note.level == "info" else log.warning)(note.event, **note.fields)
+            getattr(log, note.level)(note.event, **note.fields)
         for measurement in decision.measurements:
             self._metrics.observe(measurement)
         if self._store is not None:
@@ -290,7 +357,7 @@ class BackendPoller:
 
     def _taken(self, decision: Decision) -> None:
         self._state.taken(decision)
-        if self._found_stuck:  # only then: waking for each publish would cost
+        if self._found_stuck or self._is_retired:  # only then: waking for each publish would cost
             self._found_stuck = False
             self._woken.set()
         for event_type, as_of in decision.refreshed.items():

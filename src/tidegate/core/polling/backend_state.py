@@ -19,15 +19,17 @@ from tidegate.core.instant import Instant
 from tidegate.core.polling.accounts import Accounts
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.breaker_values import BreakerView, Reason
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.figures import backend_readings
+from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.hinted import Hinted
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import Permit
+from tidegate.core.polling.replanning import Replanning
 from tidegate.core.polling.results import Ends, Results
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceView
@@ -76,6 +78,15 @@ class BackendState:
         self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw)
         self._begun: Knock | None = None  # a knock that `next_knock` has yet to return
         self._telling = Telling(parts)
+        self._replanning = Replanning(
+            parts,
+            lineup=lineup,
+            moves=moves,
+            results=self._results,
+            accounts=accounts,
+            telling=self._telling,
+            draw=draw,
+        )
         if carried is None:
             lineup.begin(now)
         else:
@@ -123,20 +134,51 @@ class BackendState:
 
     def wake_at(self) -> float | None:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
-        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at]
+        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at, self._moves.wake_at]
         if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
             times.append(self._parts.ages.next_at)
         return min((at for at in times if at is not None), default=None)
 
     # what happens to it, from outside
 
-    def begin(self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant) -> Decision:
-        """The process has started: breakers are closed, and `saved` was read back from disk, by type and key."""
+    def begin(
+        self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant, *, reason: Reason = Reason.START
+    ) -> Decision:
+        """Polling starts, for that `reason`: breakers are closed. `saved` was read back from disk, by type and key."""
         out = Decision()
-        self._telling.begin(self._parts.first_moves(), now)
+        self._telling.begin(self._parts.first_moves(reason), now)
         for source in self._sources.values():
             source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
         return self._telling.completed(out, now)
+
+    def replan(
+        self,
+        plan: BackendPlan,
+        now: Instant,
+        *,
+        can_knock: bool | None = None,
+        is_other_service: bool = False,
+        held: Mapping[str, HeldSource] = {},
+    ) -> Decision:
+        """Follow another `plan` of the same backend from now on. See `tidegate.core.polling.replanning`.
+
+        `can_knock` is given if the backend is called in another session from now on: all turns end with this, and
+        what becomes of their calls must not be given to `ended`. `held` are sources from another backend, by type.
+        """
+        out = Decision()
+        self._replanning.follow(plan, now, out, held=held, is_other_service=is_other_service)
+        if can_knock is not None:
+            self._replanning.begin_session(now, out, can_knock=can_knock)
+        return self._telling.completed(out, now)
+
+    def release(self, event_types: Iterable[str], now: Instant) -> dict[str, HeldSource]:
+        """Take sources out, for another backend to adopt. Nobody is told; call `replan` next."""
+        return self._replanning.release(event_types, now)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether subscribers have been told all that there was to tell of what is gone."""
+        return self._telling.is_over
 
     def epoch_changed(self, now: Instant) -> None:
         """Another sequence of events begins, in which nothing was told: the next `tick` tells everything."""
@@ -214,6 +256,7 @@ class BackendState:
         self._begun = self._lineup.probing.knock(now, out, may_begin=not only_news)
         if self._telling.owed_due_at is None:
             self._parts.check_ages(now, out)
+        self._moves.incidents.tick(now, out)
         return self._telling.completed(out, now)
 
     def next_turn(self, now: Instant) -> Turn | None:
@@ -244,6 +287,10 @@ class BackendState:
         Otherwise the turn is over.
         """
         out = Decision()
+        if turn.is_outdated:
+            self._lineup.line.end(turn)
+            self._lineup.ask(filter(self._parts.has, turn.group))
+            return self._telling.completed(out, now)
         permit = turn.breaker.permit(now, timeout_s=turn.timeout_s, reached=turn.reached)
         self._lineup.line.forget_probe(turn)
         if isinstance(permit, Permit):

@@ -17,6 +17,7 @@ from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedTicks
 from tidegate.core.polling.catching_up import CatchingUp, in_turn
 from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.held_back import HeldBack
 from tidegate.core.polling.line import Line
 from tidegate.core.polling.probing import Probing
 from tidegate.core.polling.punctuality import LATE_S, Punctuality
@@ -61,7 +62,7 @@ class Lineup:
             can_knock=can_knock,
         )
         self._asked_for: dict[Source, None] = {}
-        self._held_back: dict[Source, None] = {}  # they missed a call only because of a hold
+        self._held_back = HeldBack(breakers)
 
     def begin(self, now: Instant) -> None:
         """Schedule the first poll of every source, soon; sources with the same interval are due together."""
@@ -77,7 +78,7 @@ class Lineup:
         """Go on with ticks from another process, instead of `begin`. Ask those that are `due` one after the other."""
         for event_type, carried in ticks.items():
             self._schedule.resume(event_type, carried, now=now)
-        self._held_back = dict.fromkeys(self._sources[name] for name in held_back)
+        self._held_back.add(self._sources[name] for name in held_back)
         self._catch_up([self._sources[name] for name in due], now)
 
     def carried_ticks(self, now: Instant) -> dict[str, CarriedTicks]:
@@ -87,7 +88,7 @@ class Lineup:
     @property
     def held_back(self) -> list[str]:
         """The sources that are asked as soon as the backend's hold ends."""
-        return [source.type for source in self._held_back]
+        return self._held_back.names
 
     @property
     def due(self) -> list[str]:
@@ -99,11 +100,10 @@ class Lineup:
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a source to ask or a knock to make; None for never."""
-        times = [self._schedule.next_at, self._repetitions.next_at, self._catching_up.next_at, self.probing.wake_at()]
+        times = [self._schedule.next_at, self._repetitions.next_at, self._catching_up.next_at]
+        times += [self.probing.wake_at(), self._held_back.wake_at]
         if self._asked_for:
             times.append(LONG_AGO)
-        if self._held_back:
-            times.append(self._hold_ends_at)
         return min((at for at in times if at is not None), default=None)
 
     def next_poll_at(self, source: Source, breaker: BreakerView, now: Instant) -> float:
@@ -122,6 +122,43 @@ class Lineup:
     def follow_interval(self, source: Source, now: Instant) -> None:
         """`source` is asked at another interval from now on."""
         self._schedule.set_interval(source.type, source.interval_s, now.mono)
+
+    # another configuration
+
+    def follow_plan(self, plan: BackendPlan, gone: Collection[Source]) -> None:
+        """Ask by another `plan` from now on, and none of the sources that are `gone`."""
+        self.forget(gone)
+        self._plan = plan
+        rate_per_s, at_once = plan.normal_rate_per_s, 1 if plan.batch else plan.connections
+        self._repetitions.follow(plan, rate_per_s=rate_per_s)
+        self._catching_up.follow(rate_per_s=rate_per_s, connections=at_once)
+        self.line.resize(plan.connections)
+        self.probing.follow(plan)
+
+    def forget(self, gone: Collection[Source]) -> None:
+        """Ask none of these any more. Others of their types keep their ticks."""
+        self.stop(gone)
+        self._held_back.forget(gone)
+        for source in gone:
+            self._asked_for.pop(source, None)
+            if source.type not in self._sources:
+                self._schedule.remove(source.type)
+
+    def follow_session(self, *, can_knock: bool, into: Decision) -> list[Turn]:
+        """The backend is called in another session: end all turns. Return them, since their permits have no outcome."""
+        self._held_back.forget(self._sources.values())
+        self.probing.follow_session(can_knock=can_knock, into=into)
+        return self.line.clear()
+
+    def place(self, source: Source, phases: dict[float, float], now: Instant) -> bool:
+        """Have `source` ticks at its interval. Return whether it has to be asked before them, to be asked soon.
+
+        `phases` are those of sources that have none to join, by interval.
+        """
+        if self._schedule.interval_s(source.type) == source.interval_s:
+            return False
+        phase = phases.setdefault(source.interval_s, self._draw())
+        return self._schedule.join(source.type, interval_s=source.interval_s, phase=phase, now=now.mono)
 
     # reasons to ask
 
@@ -155,7 +192,7 @@ class Lineup:
 
     def hold(self) -> None:
         """The backend asks to be left alone: those that are yet to be asked are asked when that is over."""
-        self._held_back |= dict.fromkeys([*self._catching_up.waiting, *self._repetitions.waiting])
+        self._held_back.add([*self._catching_up.waiting, *self._repetitions.waiting])
         self.stop(self._sources.values())
 
     @property
@@ -204,7 +241,7 @@ class Lineup:
 
     def line_up_others(self, now: Instant, into: Decision) -> None:
         """Line up the sources that are asked now for another reason than their tick."""
-        self._make_up_for_hold(now)
+        self._catch_up(self._held_back.take(now), now, after_hold=True)
         for name in self._breakers if self._asked_for else ():
             asked_for = [source for source in self._asked_for if source.plan.breaker == name]
             self._add(self._askable(asked_for, now), self._breakers[name], Why.ASKED_FOR)
@@ -224,7 +261,7 @@ class Lineup:
 
     def withdraw(self, now: Instant) -> list[Turn]:
         """Take the turns out of the line that their breaker refuses now. Return them."""
-        turns = self.line.withdraw(now)
+        turns = self.line.withdraw(lambda turn: turn.breaker.refusal(now, reached=turn.reached) is not None)
         for turn in turns:
             self.refused(turn.group, turn.breaker, now)
         return turns
@@ -236,7 +273,7 @@ class Lineup:
             for source in sources:
                 source.calls.tick_refused = True
         elif breaker.refusal(now) is not None:
-            self._held_back |= dict.fromkeys(sources)
+            self._held_back.add(sources)
 
     def sent(self, turn: Turn, now: Instant, into: Decision) -> None:
         """The call of `turn` is sent now. It takes the place of repetitions."""
@@ -274,14 +311,6 @@ class Lineup:
         """Whether its tick makes no call: it was asked since the tick before, or is about to be."""
         return source in self._catching_up.waiting or now.mono < source.calls.last_off_grid + source.interval_s / 2
 
-    def _make_up_for_hold(self, now: Instant) -> None:
-        """If a hold has ended, ask the sources that missed a call because of it."""
-        if self._held_back and now.mono >= self._hold_ends_at:
-            # A breaker that is not closed gets its probe, and catches up when it closes.
-            closed = [source for source in self._held_back if self._breakers[source.plan.breaker].is_closed]
-            self._held_back.clear()
-            self._catch_up(closed, now, after_hold=True)
-
     def _catch_up(self, sources: Sequence[Source], now: Instant, *, after_hold: bool = False) -> None:
         """Ask `sources` once: longest ago first, those never answered last, and after them those that fail alone."""
         groups: dict[object, list[Source]] = {}
@@ -291,9 +320,3 @@ class Lineup:
             self._repetitions.drop(source)
         if groups:
             self._catching_up.begin(groups.values(), now, after_hold=after_hold)
-
-    @property
-    def _hold_ends_at(self) -> float:
-        """Monotonic time at which the backend's newest hold ends or ended; it is the same for all its breakers."""
-        held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
-        return LONG_AGO if held_until is None else held_until.mono

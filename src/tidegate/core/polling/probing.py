@@ -47,6 +47,19 @@ class Probing:
         self._knocking = Knocking(open_max_s=plan.breaker.open_max_s)
         self._reached: dict[str, int] = {}  # breakers whose probe a knock has brought forward, and their generation
 
+    def follow(self, plan: BackendPlan) -> None:
+        """Probe and knock by another `plan` from now on. Breakers that it has no longer are forgotten."""
+        self._plan = plan
+        self._knocking.open_max_s = plan.breaker.open_max_s
+        self._knocking.keep(self._breakers)
+        self._reached = {name: each for name, each in self._reached.items() if name in self._breakers}
+
+    def follow_session(self, *, can_knock: bool, into: Decision) -> None:
+        """The backend is called in another session from now on: what the last knock found says nothing of it."""
+        self._can_knock = can_knock
+        self._drop_knock(into)
+        self._reached.clear()
+
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a probe or a knock to begin; None if time alone does not decide that."""
         times = [self._held_until, *(self._probe_at(name) for name in self._breakers)]

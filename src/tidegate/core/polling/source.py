@@ -8,7 +8,6 @@ Every method adds what it brings about to the `Decision` that it is given.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Self
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
@@ -20,17 +19,14 @@ from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.drafts import error_draft
 from tidegate.core.polling.episodes import ErrorReports, Report
 from tidegate.core.polling.freshness import Freshness
-from tidegate.core.polling.notes import source_failing, source_recovered
+from tidegate.core.polling.held_source import HeldSource
+from tidegate.core.polling.leaving import Leaving
 from tidegate.core.polling.outcome import Fault, Outcome
-from tidegate.core.polling.saving import changes, saved_as_of, saved_value, to_save
+from tidegate.core.polling.saving import changes, forgotten, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_calls import SourceCalls
 from tidegate.core.polling.source_values import FreshnessStatus, Keys, SourceView, Told, Update, Value
 from tidegate.core.polling.staleness import Staleness
 from tidegate.errors import ErrorCode
-
-REQUESTS_SKIPPED = 1000
-"""Request numbers that a resumed source leaves out: the process that had it before may have used some since it told.
-At one call a second, these last that process for a quarter of an hour."""
 
 
 class Source:
@@ -52,7 +48,17 @@ class Source:
         "type",
     )
 
-    def __init__(self, plan: SourcePlan, backend: BackendPlan, *, keeps: bool, now: Instant) -> None:
+    def __init__(
+        self,
+        plan: SourcePlan,
+        backend: BackendPlan,
+        *,
+        keeps: bool,
+        now: Instant,
+        freshness: Freshness | None = None,
+        reports: ErrorReports | None = None,
+        requests: int = 0,
+    ) -> None:
         self.plan = plan
         self.type = plan.spec.type
         self.about = frozenset({plan.spec.type})
@@ -65,25 +71,10 @@ class Source:
         """How many of its missed ticks were measured."""
         self._backend = backend
         self._keeps = keeps
-        self._freshness = Freshness(plan.spec)
-        self._reports = ErrorReports(backend.rpc_error_interval_s)
-        self._requests = 0
+        self._freshness = freshness or Freshness(plan.spec)
+        self._reports = reports or ErrorReports(backend.rpc_error_interval_s)
+        self._requests = requests
         self.staleness = Staleness(now)
-
-    @classmethod
-    def from_carried(
-        cls, plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, keeps: bool, now: Instant
-    ) -> Self:
-        """Make one that goes on where `carried` left off, without the call that was under way then."""
-        resumed = cls(plan, backend, keeps=keeps, now=now)
-        resumed._freshness = Freshness.from_carried(plan.spec, carried.freshness, now=now)
-        resumed._reports = ErrorReports.from_carried(backend.rpc_error_interval_s, carried.reports, now=now)
-        resumed._requests = carried.requests + REQUESTS_SKIPPED
-        resumed.attempted = carried.attempted
-        resumed.idle = carried.idle
-        resumed.calls = SourceCalls.from_carried(carried.calls, now=now)
-        resumed.missed_counted = carried.missed_counted
-        return resumed
 
     def carried(self, now: Instant) -> CarriedSource:
         """The whole state at `now`, except a call under way."""
@@ -96,6 +87,42 @@ class Source:
             calls=self.calls.carried(now),
             missed_counted=self.missed_counted,
         )
+
+    # another configuration
+
+    def follow(self, plan: SourcePlan, backend: BackendPlan) -> None:
+        """Be polled by another `plan` for the same value from now on. Call `publish_changes` next."""
+        before, self.plan, self._backend = self.plan, plan, backend
+        self._reports.follow(backend.rpc_error_interval_s)
+        self.idle = self.idle and plan.idle_interval_s is not None
+        if (before.spec, before.idle_interval_s) != (plan.spec, plan.idle_interval_s):
+            self._freshness.follow(plan.spec, self.interval_s)
+
+    def followed_by(self, plan: SourcePlan, backend: BackendPlan, now: Instant, into: Decision) -> "Source":
+        """Return the source that takes its place, for another value of the same type. See `Freshness.followed_by`."""
+        if self.plan.spec.keyed != plan.spec.keyed:
+            self.forget_saved(into)
+        self._reports.follow(backend.rpc_error_interval_s)
+        freshness = self._freshness.followed_by(plan.spec)
+        successor = Source(plan, backend, keeps=self._keeps, now=now, freshness=freshness, reports=self._reports)
+        successor.staleness = self.staleness
+        successor.attempted, successor.missed_counted = self.attempted, self.missed_counted
+        successor.calls = self.calls.handed_on()
+        return successor
+
+    def released(self) -> HeldSource:
+        """What another backend needs to adopt it."""
+        return self._freshness.released()
+
+    def leaving(self, now: Instant, breaker: BreakerView, into: Decision) -> Leaving:
+        """It is polled no longer: forget what is saved of it, and return what has to be said."""
+        self.forget_saved(into)
+        return self._freshness.leaving(now, breaker)
+
+    def forget_saved(self, into: Decision) -> None:
+        """Delete what is saved of it."""
+        if self._keeps:
+            into.saves.append(forgotten(self.plan.spec, self._freshness.items))
 
     # what may be asked
 
@@ -211,7 +238,7 @@ class Source:
             return
         assert value is not None, "an answer has a value"
         self.calls.refusals = 0
-        self._recover(now, into)
+        self._reports.recovered(now.mono)
         saved = None if self._freshness.has_said_items else self._freshness.items
         update = self._freshness.answered(
             self._requests, sent=sent, value=value, now=now, breaker=breaker, ignore=self.plan.shape.ignore
@@ -284,15 +311,8 @@ class Source:
         report = self._reports.failed(now.mono, fault)
         if report is None:
             return
-        if report.is_news:
-            into.notes.append(source_failing(self._backend.name, self.type, fault, breaker))
         into.drafts.append(error_draft(self._backend.name, self.type, self.about, report, now, breaker))
         into.reports.append((self.type, report))
-
-    def _recover(self, now: Instant, into: Decision) -> None:
-        recovery = self._reports.recovered(now.mono)
-        if recovery is not None:
-            into.notes.append(source_recovered(self._backend.name, self.type, recovery))
 
     def _save(self, keys: Keys, gone: Keys, now: Instant, breaker: BreakerView, into: Decision) -> None:
         as_of = self._freshness.status(now, breaker).as_of

@@ -81,7 +81,7 @@ class WebSocketServer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Ping the connections while the context is open. Leaving closes them all."""
-        async with kept_running({"websocket": self.run}, self._gateway.clock):
+        async with kept_running({"websocket": self.run}, self._gateway.clock, observe=self._gateway.observe):
             yield
 
     async def run(self) -> None:
