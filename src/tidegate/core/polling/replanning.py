@@ -70,6 +70,9 @@ class Replanning:
         self._follow(plan, sources, now, out)
         moved = [source for source, name in breakers.items() if source.plan.breaker != name]
         replaced = {source: sources.get(name) for name, source in before.items() if sources.get(name) is not source}
+        incidents = self._moves.incidents
+        incidents.removed([source.type for source, successor in replaced.items() if successor is None], now, out)
+        incidents.removed([source.type for source in replaced], now, out, reason="changed by reload")
         self._ask_anew(moved, replaced, plan, now)
         for source in sources.values():
             breaker = self._parts.seen_by(source, now)
@@ -82,6 +85,7 @@ class Replanning:
         """Take sources out, for another backend to adopt. Nobody is told. Call `replan` next."""
         released = {name: self._parts.sources[name] for name in event_types}
         gone = dict.fromkeys(released.values())
+        self._moves.incidents.released(released, now)
         self._parts.remove(released, now)
         self._lineup.ask(self._lineup.line.outdate(gone))
         self._lineup.forget(gone)
