@@ -15,7 +15,8 @@ from tidegate.cli.running_gateway import GatewayProcess, NotFound, found_process
 from tidegate.client.addresses import api_url
 from tidegate.client.asking import Answer, ask, reaching
 from tidegate.client.refusals import answer_text, problem_detail
-from tidegate.config import ServerConfig, load, server_table
+from tidegate.config import ServerConfig, load
+from tidegate.config.loading import server_table
 from tidegate.core.access.authority import is_unspecified
 from tidegate.core.reloads import Reloaded
 from tidegate.errors import AccessRefused, Problem, TidegateError, Unreachable
@@ -141,12 +142,10 @@ def _lines(answer: Reloaded) -> Iterator[str]:
     """Yield what has changed, as a person reads it."""
     changed = answer.changed
     kinds = {"added": changed.added, "removed": changed.removed, "changed": changed.changed}
-    if not any(kinds.values()):
-        yield f"reloaded, nothing has changed ({answer.unchanged} backends and sources)"
-    else:
-        yield f"reloaded, {answer.unchanged} backends and sources are unchanged"
+    yield "reloaded" if any(kinds.values()) else "reloaded, nothing has changed"
     for kind, names in kinds.items():
         yield from _listed(kind, names)
+    yield f"  unchanged backends and sources: {answer.unchanged}"
     yield from _listed("needs a restart", answer.needs_restart)
 
 

@@ -6,7 +6,7 @@ raises one `ConfigError` with all problems. This package must not know how the v
 
 from tidegate.config.backends import BackendConfig, BreakerConfig, CallConfig, SessionConfig, SourceConfig
 from tidegate.config.examples import EXAMPLE, demo_config
-from tidegate.config.loading import from_document, load, server_table
+from tidegate.config.loading import from_document, load
 from tidegate.config.model import AuthConfig, Config, HistoryConfig, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.render import schema, show
 
@@ -28,6 +28,5 @@ __all__ = [
     "from_document",
     "load",
     "schema",
-    "server_table",
     "show",
 ]
