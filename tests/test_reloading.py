@@ -1,11 +1,13 @@
 """Reloads of a running gateway: all of a configuration is put in force in one step, or nothing is."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import certificates
 import pytest
 from structlog.testing import capture_logs
 
@@ -258,10 +260,10 @@ def hold(monkeypatch: pytest.MonkeyPatch, until: asyncio.Event) -> None:
     prepared = live_parts.LiveParts.prepared
 
     @asynccontextmanager
-    async def waiting(self: live_parts.LiveParts, wanted: Any) -> AsyncIterator[Callable[[], None]]:
+    async def waiting(self: live_parts.LiveParts, wanted: Any) -> AsyncIterator[live_parts.Prepared]:
         await until.wait()
-        async with prepared(self, wanted) as put_in_force:
-            yield put_in_force
+        async with prepared(self, wanted) as made:
+            yield made
 
     monkeypatch.setattr(live_parts.LiveParts, "prepared", waiting)
 
@@ -481,3 +483,27 @@ async def test_a_record_that_cannot_be_kept_does_not_fail_the_reload() -> None:
     async with reloadable(file) as app:
         app.reloads.on_attempt = full
         assert (await app.reloads.reload()).unchanged == 0
+
+
+async def test_a_renewed_certificate_for_a_backend_gets_a_new_session(endpoints: Endpoints, tmp_path: Path) -> None:
+    authority = certificates.written_to(tmp_path).ca
+    tables = {"b": {"url": "https://b", "ca_file": str(authority)}, "c": BACKENDS["c"]}
+    file = File(config(backends=tables, sources=SOURCES))
+    async with reloadable(file) as app:
+        assert not (await app.reloads.reload()).changed
+        authority.write_bytes((tmp_path / "other.pem").read_bytes())
+        assert (await app.reloads.reload()).changed.changed == ("backends.b.ca_file",)
+        await eventually(lambda: endpoints.closed == [True, False, False])
+        assert not (await app.reloads.reload()).changed
+        assert [view.name for view in app.supervisor.breakers() if view.state != "closed"] == []
+
+
+async def test_a_renewed_certificate_of_our_own_is_shown_and_named(tmp_path: Path) -> None:
+    pem = certificates.written_to(tmp_path).server
+    file = File(config(server={"tls_cert_file": str(pem), "tls_key_file": str(pem)}))
+    async with reloadable(file) as app:
+        assert not (await app.reloads.reload()).changed
+        pem.write_bytes((tmp_path / "named.pem").read_bytes())
+        assert (await app.reloads.reload()).changed.changed == ("server.tls_cert_file",)
+        shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", int(app.url.rpartition(":")[2])))
+    assert shown.strip() in pem.read_text()
