@@ -108,7 +108,9 @@ class LiveParts(msgspec.Struct, kw_only=True):
         known = wanted.authentication
         if known == self.plan.authentication and not authentication.reads_files(known):
             return None
-        return await new.open(ACCESS, authentication.opened_with_keys(known, self.ground.clock))
+        return await new.open(
+            ACCESS, authentication.opened_with_keys(known, self.ground.clock, observe=self.ground.metrics.observe)
+        )
 
     async def _backends(self, wanted: Plan, new: OpenParts) -> dict[str, Backend]:
         """Make the backends that are added, and those to which connections are made in another way."""
@@ -167,7 +169,9 @@ async def started(
         enter = stack.enter_async_context
         opened = await enter(OpenParts())
         clock, metrics, store = ground.clock, ground.metrics, ground.store
-        authenticator = await opened.open(ACCESS, authentication.opened(plan.authentication, clock))
+        authenticator = await opened.open(
+            ACCESS, authentication.opened(plan.authentication, clock, observe=metrics.observe)
+        )
         gateway = await enter(new_gateway(plan.gateway, authenticator, clock=clock, metrics=metrics, store=store))
         pollers = PollerParts(supplied=ground.supplied, gateway=gateway, clock=clock, metrics=metrics, store=store)
         backends = {each.name: await pollers.backend(each, opened) for each in plan.backends}
@@ -181,7 +185,14 @@ async def started(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        serve = partial(server.serve, door, websocket, door.at_once, refused=partial(gateway.refusals.note, "http"))
+        serve = partial(
+            server.serve,
+            door,
+            websocket,
+            door.at_once,
+            refused=partial(gateway.refusals.note, "http"),
+            request_id=admissions.request_id,
+        )
         shown = None if ground.certificate is None else ground.certificate.context
         # Last: every part is running by then.
         serving = await enter(serve(sock=ground.listener, ssl=shown, **asdict(plan.server)))

@@ -71,7 +71,7 @@ async def shown_certificate(
         return
     certificate = server.Certificate(server.LoadedCertificate.read(files))
     metrics.read_from(lambda: _expiry(certificate))
-    async with kept_running({"certificate": lambda: certificate.renew(clock)}, clock):
+    async with kept_running({"certificate": lambda: certificate.renew(clock)}, clock, observe=metrics.observe):
         yield certificate
 
 

@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from house import House, source, virtual
+from structlog.testing import capture_logs
 
 from tidegate.runtime.keeping import kept_running
+from tidegate.testing import RecordingMetrics
 
 
 @virtual
@@ -40,3 +42,27 @@ async def test_all_are_told_to_end_before_any_is_waited_for() -> None:
         await asyncio.sleep(3.0)
     assert ends == [("a", 4.0), ("b", 4.0)]
     assert len(asyncio.all_tasks()) == 1
+
+
+@virtual
+async def test_a_part_that_fails_again_and_again_is_counted_and_logged_once_a_minute_and_so_is_its_end() -> None:
+    metrics, broken_until = RecordingMetrics(), 130.0
+
+    async def service() -> None:
+        if asyncio.get_running_loop().time() < broken_until:
+            raise RuntimeError("broken")
+        await asyncio.Event().wait()
+
+    with capture_logs() as lines:
+        clock = House(source()).gateway.clock
+        async with kept_running({"poller engine": service}, clock, observe=metrics.observe):
+            await asyncio.sleep(300)
+    assert metrics.named("part_restarted") == [("poller",)] * 130
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        *[("a part failed and is started again", "error")] * 3,
+        ("the part runs again", "info"),
+    ]
+    assert [(line["part"], line["error"]) for line in lines[:3]] == [("poller engine", "RuntimeError('broken')")] * 3
+    assert isinstance(lines[2]["exc_info"], RuntimeError)
+    assert [line.get("suppressed", 0) for line in lines[:3]] == [0, 59, 60]
+    assert lines[3]["times"] == 130

@@ -7,6 +7,7 @@ minutes, divided by `FASTER`, like those in the rules; with ``OUTAGE_FASTER=1`` 
 import contextlib
 import json
 import os
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -65,12 +66,14 @@ scrape_configs: [{{job_name: tidegate, static_configs: [{{targets: ["{target}"]}
 
 @dataclass
 class Outage:
-    """What was seen. `fired` are the alerts at the end of the hang, `left` those when all was well again.
+    """What was seen of `gateway`, whose configuration is in `file`.
 
-    `began` and `ended` are Unix times; Prometheus has samples from in between. `calls` are those of the fault proxy.
+    `fired` are the alerts at the end of the hang, `left` those when all was well again. `began` and `ended` are Unix
+    times; Prometheus has samples from in between.
     """
 
     gateway: Program
+    file: Path
     prometheus: Prometheus
     proxy: str
     clients: list[Counting]
@@ -111,7 +114,7 @@ def outage(folder: Path) -> Iterator[Outage]:
         watcher = stack.enter_context(
             prometheus(PROMETHEUS.format(target=target, scrape=round(1000 * SCRAPE_S)), folder)
         )
-        over = Outage(gateway, watcher, addresses["control"], [], time.time())
+        over = Outage(gateway, folder / "tidegate.toml", watcher, addresses["control"], [], time.time())
         _run(over)
         yield over
 
@@ -138,6 +141,7 @@ def _run(over: Outage) -> None:
 
     ask(f"{over.proxy}/faults", method="DELETE")
     _eventually(lambda: not watcher.firing() & {"TidegateSourceStale", "TidegateBreakerNotClosed"}, what="alerts go on")
+    _refused_configuration(over)
     ask(f"{over.proxy}/faults/down", method="PUT")
     _eventually(lambda: watcher.query('tidegate_polls_total{outcome="RPC_DISCONNECT"} > 1'), what="not refused")
     ask(f"{over.proxy}/faults", method="DELETE")
@@ -156,6 +160,17 @@ def _refused(url: str) -> None:
     request = urllib.request.Request(f"{url}/api/v1/status", headers={"Host": "gateway.invalid"})
     with contextlib.suppress(urllib.error.HTTPError):
         urllib.request.urlopen(request, timeout=20).close()
+
+
+def _refused_configuration(over: Outage) -> None:
+    """Reload an empty file, which is refused, and then the same file as before."""
+    text = over.file.read_text()
+    over.file.write_text("")
+    over.gateway.signal(signal.SIGHUP)
+    _eventually(lambda: "TidegateReloadFailed" in over.prometheus.firing(), what="no alert")
+    over.file.write_text(text)
+    over.gateway.signal(signal.SIGHUP)
+    _eventually(lambda: "TidegateReloadFailed" not in over.prometheus.firing(), what="the alert goes on")
 
 
 def _quiet(over: Outage) -> None:

@@ -69,6 +69,8 @@ class Gateway:
         self.authentication = CurrentAuthenticator(authenticator)
         """Checks tokens everywhere. Replaced by `authenticate_with`."""
         self._bus, self._metrics = bus, metrics
+        self.observe = metrics.observe
+        """Records what is counted and measured around it."""
         self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
         self._kept = KeptValues(options, publisher=self._publisher, clock=clock, store=store)
         self.retained, self.published = self._kept.retained, self._kept.published
@@ -238,6 +240,7 @@ class Gateway:
             publish=self.publish,
             clock_set=self._tell_of_clock_set,
             clock=self.clock,
+            observe=self.observe,
         )
 
     def _begin_at(self, position: Position) -> None:

@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-import structlog
-
+from tidegate.core.log_events import LimitedEvent
+from tidegate.core.measurements import PartRestarted
 from tidegate.ports import Clock
+from tidegate.runtime.limited_log import LoggedFault, Observe
 
 RESTART_S = 1.0
 """Seconds before a failed task is restarted: a task that always fails at once must not use up the processor."""
 
-log = structlog.get_logger("tidegate.supervisor")
+RUNS_S = 60.0
+"""A part that was started again is said to run once it has not failed for so long."""
+
+PARTS = ("access", "certificate", "gateway", "poller", "websocket")
+"""What is kept running. A job's name begins with one of these, and may go on with a name of its own."""
 
 Work = Callable[[], Awaitable[None]]
 
@@ -19,10 +24,19 @@ Work = Callable[[], Awaitable[None]]
 class KeptJob:
     """A job that is kept running, until it may end."""
 
-    def __init__(self, name: str, run: Work, clock: Clock) -> None:
+    def __init__(self, name: str, run: Work, clock: Clock, observe: Observe) -> None:
         self.name = name
         self._run = run
         self._clock = clock
+        self._observe = observe
+        self._failing = LoggedFault.by(
+            clock,
+            "tidegate.supervisor",
+            LimitedEvent.PART_FAILED,
+            over="the part runs again",
+            observe=observe,
+            level="error",
+        )
         self._may_end = False
         self.task = asyncio.create_task(self._keep_running(), name=name)
         """Done when the job has ended for good."""
@@ -34,25 +48,37 @@ class KeptJob:
     async def _keep_running(self) -> None:
         while True:
             try:
-                await self._run()
-            except Exception:
-                log.exception("a part failed and is started again", part=self.name, after_s=RESTART_S)
+                await self._run_once()
+            except Exception as error:  # noqa: BLE001 - whatever a part raises, the others go on
+                self._observe(PartRestarted(self.name.partition(" ")[0]))
+                self._failing.occurred(part=self.name, error=repr(error), after_s=RESTART_S, exc_info=error)
             else:
                 if self._may_end:
                     return
             await self._clock.sleep_until(self._clock.now().mono + RESTART_S)
 
+    async def _run_once(self) -> None:
+        if not self._failing.is_there:
+            await self._run()
+            return
+        timer = self._clock.call_at(self._clock.now().mono + RUNS_S, lambda: self._failing.fine(part=self.name))
+        try:
+            await self._run()
+        finally:
+            timer.cancel()
+
 
 class KeptJobs:
     """Jobs that are kept running: one that raises or returns is started again after `RESTART_S`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, observe: Observe) -> None:
         self._clock = clock
+        self._observe = observe
         self._jobs: set[KeptJob] = set()
 
     def start(self, name: str, run: Work) -> KeptJob:
         """Run another job from now on."""
-        job = KeptJob(name, run, self._clock)
+        job = KeptJob(name, run, self._clock, self._observe)
         self._jobs.add(job)
         job.task.add_done_callback(lambda _: self._jobs.discard(job))
         return job
@@ -66,12 +92,15 @@ class KeptJobs:
 
 
 @asynccontextmanager
-async def kept_running(works: Mapping[str, Work], clock: Clock) -> AsyncIterator[KeptJobs]:
+async def kept_running(
+    works: Mapping[str, Work], clock: Clock, *, observe: Observe = lambda _: None
+) -> AsyncIterator[KeptJobs]:
     """Run each of `works`, by name, as a task while the context is open. Leaving it cancels and awaits all of them.
 
-    One that raises or returns is started again after `RESTART_S`. An exception is logged.
+    One that raises or returns is started again after `RESTART_S`. An exception is logged, at a limited rate, and
+    counted.
     """
-    jobs = KeptJobs(clock)
+    jobs = KeptJobs(clock, observe)
     for name, run in works.items():
         jobs.start(name, run)
     try:

@@ -346,7 +346,7 @@ class BackendPoller:
             taken, refused = partial(self._taken, decision), partial(self._refused, decision)
             self._lane.submit(decision.drafts, taken=taken, refused=refused)
         for note in decision.notes:
-            (log.info if note.level == "info" else log.warning)(note.event, **note.fields)
+            getattr(log, note.level)(note.event, **note.fields)
         for measurement in decision.measurements:
             self._metrics.observe(measurement)
         if self._store is not None:

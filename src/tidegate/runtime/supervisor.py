@@ -6,7 +6,7 @@ everything that runs is cancelled. A drain comes before that, and closing the pa
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Literal, get_args
 
 import msgspec
@@ -25,6 +25,7 @@ from tidegate.runtime.keeping import KeptJob, KeptJobs, kept_running
 from tidegate.runtime.loop_lag import LoopLag
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.rearranging import Rearrangement, rearrange
+from tidegate.runtime.stalls import Stalls
 
 COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
 """The commands, by the name that an operator uses."""
@@ -32,7 +33,7 @@ COMMANDS: dict[str, Command] = {command: command for command in get_args(Command
 log = structlog.get_logger("tidegate.supervisor")
 
 
-ReadinessStatus = Literal["ready", "degraded", "starting", "draining"]
+ReadinessStatus = Literal["ready", "degraded", "starting", "stalled", "draining"]
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class Supervisor:
         self._pollers = {poller.name: poller for poller in pollers}
         self._store = store
         self.loop_lag = LoopLag(gateway.clock)
+        self._stalls: Stalls | None = None  # while running
         self._jobs: KeptJobs | None = None  # while running
         self._polling: dict[str, KeptJob] = {}
         self._has_begun = False
@@ -57,7 +59,8 @@ class Supervisor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run everything while the context is open. Leaving it cancels everything, and waits for the end."""
-        with self.loop_lag.watched():
+        with closing(Stalls(self._gateway.clock, self._gateway.observe)) as self._stalls, self.loop_lag.watched():
+            self.loop_lag.on_late = self._stalls.late
             async with self._gateway.open(), self._started():
                 yield
 
@@ -72,7 +75,9 @@ class Supervisor:
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._corrected_for_age
-        async with kept_running({"gateway": self._gateway.run}, self._gateway.clock) as self._jobs:
+        async with kept_running(
+            {"gateway": self._gateway.run}, self._gateway.clock, observe=self._gateway.observe
+        ) as self._jobs:
             self._start(self._pollers)
             yield
 
@@ -97,11 +102,14 @@ class Supervisor:
     def readiness(self) -> Readiness:
         """Return whether the gateway is ready. A dead backend makes it degraded, not unready.
 
-        Once every source was attempted, a source that is added later does not make it unready again.
+        Once every source was attempted, a source that is added later does not make it unready again. It is `stalled`
+        after the event loop stood still, for as long as `Stalls.is_stalled`.
         """
         stale = sum(source.stale for source in self.sources())
         if self._gateway.clients.draining:
             return Readiness("draining", stale)
+        if self._stalls is not None and self._stalls.is_stalled:
+            return Readiness("stalled", stale)
         self._has_begun = self._has_begun or all(poller.attempted for poller in self._pollers.values())
         if not self._has_begun:
             return Readiness("starting", stale)

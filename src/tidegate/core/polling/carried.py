@@ -90,10 +90,8 @@ class CarriedReports(msgspec.Struct, frozen=True, kw_only=True):
 
     failures: int
     suppressed: int
-    began_at: float | None
     reported_at: float | None
     well_since: float | None
-    log_says_failing: bool
 
 
 class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ class Save(msgspec.Struct, frozen=True):
 class Note(msgspec.Struct, frozen=True):
     """A line for the log."""
 
-    level: Literal["info", "warning"]
+    level: Literal["debug", "info", "warning"]
     event: str
     fields: Mapping[str, Any]
 

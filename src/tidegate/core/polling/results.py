@@ -15,7 +15,6 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
-from tidegate.core.polling.notes import backend_held
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict, batch_verdict, hold_s, is_too_many
 from tidegate.core.polling.source_values import Value
 from tidegate.core.polling.turn import Turn, Why
@@ -45,6 +44,7 @@ class Results:
         self._parts = parts
         self._lineup = lineup
         self._moves = moves
+        self._incidents = moves.incidents
         self._accounts = accounts
         self._draw = draw
         self.follow(plan)
@@ -85,7 +85,7 @@ class Results:
             self._ask_next(turn, ends, now)
         if transition is not None:
             self._moves.take_in(transition, now, into, spoken=turn.group)
-        self._moves.end_outage(turn, now, into)
+        self._moves.call_ended(turn, now, into)
 
     def tell_sources(self, turn: Turn, ends: Ends, sent: Instant, now: Instant, into: Decision) -> None:
         """Tell each source of `turn` how its call, begun at `sent`, ended."""
@@ -105,6 +105,7 @@ class Results:
                 secret=turn.secret,
             )
             source.note_verdict(now, breaker)
+            self._incidents.ended(source.type, outcome, now, into)
             if following := self._accounts.ended(source, answered=_is_let_in(outcome), now=now):
                 self._lineup.follow(following, now)
 
@@ -134,7 +135,7 @@ class Results:
             until = Instant(now.mono + wish_s, now.wall + wish_s)
             self._parts.hold(until)
             self._lineup.hold()
-            into.notes.append(backend_held(self._plan.name, until))
+            self._incidents.held(until, now, into)
 
     def _ask_next(self, turn: Turn, ends: Ends, now: Instant) -> None:
         """A failed call is repeated, after a hold if there is one. If one source fails alone, ask another one, too."""

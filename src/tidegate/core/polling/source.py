@@ -21,7 +21,6 @@ from tidegate.core.polling.episodes import ErrorReports, Report
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.leaving import Leaving
-from tidegate.core.polling.notes import source_failing, source_recovered
 from tidegate.core.polling.outcome import Fault, Outcome
 from tidegate.core.polling.saving import changes, forgotten, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_calls import SourceCalls
@@ -239,7 +238,7 @@ class Source:
             return
         assert value is not None, "an answer has a value"
         self.calls.refusals = 0
-        self._recover(now, into)
+        self._reports.recovered(now.mono)
         saved = None if self._freshness.has_said_items else self._freshness.items
         update = self._freshness.answered(
             self._requests, sent=sent, value=value, now=now, breaker=breaker, ignore=self.plan.shape.ignore
@@ -312,15 +311,8 @@ class Source:
         report = self._reports.failed(now.mono, fault)
         if report is None:
             return
-        if report.is_news:
-            into.notes.append(source_failing(self._backend.name, self.type, fault, breaker))
         into.drafts.append(error_draft(self._backend.name, self.type, self.about, report, now, breaker))
         into.reports.append((self.type, report))
-
-    def _recover(self, now: Instant, into: Decision) -> None:
-        recovery = self._reports.recovered(now.mono)
-        if recovery is not None:
-            into.notes.append(source_recovered(self._backend.name, self.type, recovery))
 
     def _save(self, keys: Keys, gone: Keys, now: Instant, breaker: BreakerView, into: Decision) -> None:
         as_of = self._freshness.status(now, breaker).as_of

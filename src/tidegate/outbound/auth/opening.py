@@ -13,6 +13,7 @@ from tidegate.outbound.auth.keys import JwksKeys, KeyFile, public_key_file, secr
 from tidegate.outbound.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile
 from tidegate.ports import Authenticator, Clock
 from tidegate.runtime.keeping import kept_running
+from tidegate.runtime.limited_log import Observe
 
 
 class OpenAccess(msgspec.Struct, frozen=True):
@@ -70,21 +71,25 @@ def reads_files(authentication: Authentication) -> bool:
 
 
 @asynccontextmanager
-async def opened(authentication: Authentication, clock: Clock) -> AsyncIterator[Authenticator]:
+async def opened(
+    authentication: Authentication, clock: Clock, *, observe: Observe = lambda _: None
+) -> AsyncIterator[Authenticator]:
     """Yield the authenticator, and reload its tokens or keys while the context is open. Raises as `made` does."""
     authenticator = made(authentication)
-    async with kept_running({"access": authenticator.run}, clock):
+    async with kept_running({"access": authenticator.run}, clock, observe=observe):
         yield authenticator
 
 
 @asynccontextmanager
-async def opened_with_keys(authentication: Authentication, clock: Clock) -> AsyncIterator[Authenticator]:
+async def opened_with_keys(
+    authentication: Authentication, clock: Clock, *, observe: Observe = lambda _: None
+) -> AsyncIterator[Authenticator]:
     """Yield the authenticator as `opened` does, but only when it can check tokens: its keys have been fetched.
 
     Reads files in a thread. Raises `ConfigError` also if the keys cannot be fetched now.
     """
     authenticator = await asyncio.to_thread(made, authentication)
-    async with kept_running({"access": authenticator.run}, clock):
+    async with kept_running({"access": authenticator.run}, clock, observe=observe):
         if isinstance(authenticator, JwtAuthenticator):
             await authenticator.has_keys()
         yield authenticator

@@ -1,12 +1,11 @@
 """The metrics of the process itself: the loop, the store, the configuration."""
 
+from tidegate.core.log_events import LimitedEvent
 from tidegate.core.readings import DELAYS_S
 from tidegate.outbound.metrics.family import Family, Label, counter, gauge, histogram
+from tidegate.runtime.keeping import PARTS
 
-PARTS = ("gateway", "poller", "websocket", "access", "certificate")
-"""The parts that are started again if they fail."""
-
-RATE_LIMITED = ("refused",)
+RATE_LIMITED = tuple(event.value for event in LimitedEvent)
 """The log lines whose number is limited."""
 
 RUNNING: tuple[Family, ...] = (
