@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
+from enum import Enum
 from typing import get_args, get_type_hints
 
 import pytest
@@ -390,8 +391,8 @@ def _filled(kind: type[Measurement], hostile: str) -> Measurement:
     for name, hint in get_type_hints(kind).items():
         if hint is str or (get_args(hint) and isinstance(get_args(hint)[0], str)):
             fields[name] = hostile
-        elif hint is RefusalReason:
-            fields[name] = RefusalReason.HOST
+        elif isinstance(hint, type) and issubclass(hint, Enum):
+            fields[name] = next(iter(hint))
         elif hint in (int, float, bool):
             fields[name] = 1
         else:
