@@ -19,9 +19,8 @@ IS_LONG = MINUTES >= 10
 """What grows can only be told from what fills up after some minutes."""
 
 FOLLOWERS = 150 if IS_LONG else 40
-SLOW = 5
+VISIT_S = (5.0, 60.0) if IS_LONG else (1.0, 8.0)
 RELOAD_EVERY_S = 60.0 if IS_LONG else 2.0
-ROW_EVERY_S = 5.0
 
 GROWTH = 0.05
 """How much larger the memory may be at the end than after the history was full, as a share."""
@@ -32,9 +31,7 @@ ROWS = Path(__file__).parents[2] / "build" / "long-run.csv"
 async def test_nothing_is_lost_and_nothing_grows(tmp_path: Path) -> None:
     async with deployed(tmp_path) as deployment:
         before = await deployment.sample()
-        await deployment.run(
-            60 * MINUTES, followers=FOLLOWERS, slow=SLOW, reload_every_s=RELOAD_EVERY_S, row_every_s=ROW_EVERY_S
-        )
+        await deployment.run(60 * MINUTES, followers=FOLLOWERS, visit_s=VISIT_S, reload_every_s=RELOAD_EVERY_S)
         after = await everybody_left(deployment)
         counted = await deployment.counted()
     save(deployment.rows, ROWS)

@@ -12,7 +12,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ HISTORY_EVENTS = 2000
 """Small, so that it is full after two minutes; long enough for every client that comes back."""
 
 AWAY_S = (0.1, 3.0)
-VISIT_S = (5.0, 60.0)
 FAULT_S = (1.0, 4.0)
 PUBLISHES_PER_S = 10
+ROW_EVERY_S = 5.0
+SLOW = 5
 
 TRUNCATED, UNKNOWN_KEY, RESTORED = 4, 9, (0, 5)
 """Of ten reloads, these have a broken file, and those have the last good one again."""
@@ -114,23 +115,22 @@ class Follower:
         self._reached = 0
         self._has_position = False
 
-    async def come_and_go(self) -> None:
-        """Connect, stay for a while and leave, half of the times without a goodbye, until cancelled."""
+    async def come_and_go(self, *, visit_s: tuple[float, float]) -> None:
+        """Connect, stay for so long and leave, half of the times without a goodbye, until cancelled."""
         while True:
-            wire = await self._connected()
-            await asyncio.wait([wire.lost], timeout=self._rng.uniform(*VISIT_S))
-            if wire.lost.done():
-                self._account.wrong.append(f"{self._name} was closed at {self._reached}")
-            if self._rng.random() < 0.5:
-                wire.close()
-                await asyncio.wait([wire.lost], timeout=5.0)
-            wire.abort()
+            async with self._connection() as wire:
+                await asyncio.wait([wire.lost], timeout=self._rng.uniform(*visit_s))
+                if wire.lost.done():
+                    self._account.wrong.append(f"{self._name} was closed at {self._reached}")
+                if self._rng.random() < 0.5:
+                    wire.close()
+                    await asyncio.wait([wire.lost], timeout=5.0)
             await asyncio.sleep(self._rng.uniform(*AWAY_S))
 
-    async def _connected(self) -> Wire:
+    def _connection(self) -> AbstractAsyncContextManager[Wire]:
         since = f"&since={quote(f'{self._epoch}:{self._reached}')}" if self._has_position else ""
         self._account.connects += 1
-        return await connected(self._port, f"/ws?types=*{since}", self._hear)
+        return connection(self._port, f"/ws?types=*{since}", self._hear)
 
     def _hear(self, text: bytes) -> None:
         message = HEAD.decode(text)
@@ -155,10 +155,15 @@ class Follower:
         self._epoch, self._reached, self._has_position = data["epoch"], data["seq"], False
 
 
-async def connected(port: int, path: str, hear: Callable[[bytes], None]) -> Wire:
+@asynccontextmanager
+async def connection(port: int, path: str, hear: Callable[[bytes], None]) -> AsyncIterator[Wire]:
+    """A connection to the gateway. It ends by RST if it is still open when the context ends."""
     _, wire = await asyncio.get_running_loop().create_connection(lambda: Wire(path, hear), "127.0.0.1", port)
-    assert (await wire.opened).status_code == 101
-    return wire
+    try:
+        assert (await wire.opened).status_code == 101
+        yield wire
+    finally:
+        wire.abort()
 
 
 class Deployment:
@@ -185,19 +190,17 @@ class Deployment:
     async def aclose(self) -> None:
         await self._session.close()
 
-    async def run(
-        self, seconds: float, *, followers: int, slow: int, reload_every_s: float, row_every_s: float
-    ) -> None:
+    async def run(self, seconds: float, *, followers: int, visit_s: tuple[float, float], reload_every_s: float) -> None:
         """Run everything for so long, then let all be well and everybody leave."""
         rng = random.Random(1)
         crowd = [Follower(f"client {n}", self.port, self.account, random.Random(n)) for n in range(followers)]
         works = [
-            *(follower.come_and_go() for follower in crowd),
-            *(self._read_slowly() for _ in range(slow)),
+            *(follower.come_and_go(visit_s=visit_s) for follower in crowd),
+            *(self._read_slowly() for _ in range(SLOW)),
             self._publish(),
             self._make_faults(rng),
             self._keep_reloading(reload_every_s),
-            self._keep_sampling(row_every_s),
+            self._keep_sampling(),
         ]
         tasks = [asyncio.create_task(work) for work in works]
         done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -239,9 +242,9 @@ class Deployment:
         line: dict[str, Any] = msgspec.json.decode((await asyncio.to_thread(until, told))[-1])
         return int(line["count"])
 
-    async def _keep_sampling(self, every_s: float) -> None:
+    async def _keep_sampling(self) -> None:
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(ROW_EVERY_S)
             self.rows.append(await self.sample())
 
     async def _keep_reloading(self, every_s: float) -> None:
@@ -289,12 +292,12 @@ class Deployment:
         """A client that hardly reads. The gateway may drop what it wants for it, and may close it."""
         while True:
             self.account.connects += 1
-            wire = await connected(self.port, "/ws?types=*", lambda _: None)
-            while not wire.lost.done():
-                wire.stop_reading()
-                await asyncio.sleep(5.0)
-                wire.go_on_reading()
-                await asyncio.sleep(0.01)
+            async with connection(self.port, "/ws?types=*", lambda _: None) as wire:
+                while not wire.lost.done():
+                    wire.stop_reading()
+                    await asyncio.sleep(5.0)
+                    wire.go_on_reading()
+                    await asyncio.sleep(0.01)
 
 
 def configuration(flaky: str, steady: str, *, turn: int) -> str:
@@ -331,7 +334,7 @@ async def deployed(folder: Path) -> AsyncIterator[Deployment]:
     engine = f"http://127.0.0.1:{(engine_port := free_port(preferred=0))}"
     async with AsyncExitStack() as stack:
         enter = stack.enter_context
-        enter(tidegate("engine", "--port", str(engine_port), "--agents", "0", folder=folder))
+        enter(tidegate("engine", "--port", str(engine_port), "--agents", "1", "--state-dir", "", folder=folder))
         await listening(engine_port)
         proxy = await stack.enter_async_context(FaultProxy(upstream=engine, seed=1))
         write(folder, configuration(proxy.url, engine, turn=0))

@@ -3,10 +3,12 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from polling import Driven, backend_plan, source_plan
 
 from tidegate.core.polling.breaker_values import BreakerRules
+from tidegate.core.polling.call import Call
 from tidegate.core.polling.decision import Note
 from tidegate.core.polling.incident import STEADY_S
 from tidegate.core.polling.outcome import Fault, Verdict
@@ -189,17 +191,32 @@ def test_the_first_opening_is_said_if_the_failures_were_said_before() -> None:
     assert house.events().count("breaker moved") == 1
 
 
-def test_what_is_removed_ends_its_incident() -> None:
+@pytest.mark.parametrize("is_handed_over", [False, True])
+def test_what_is_removed_ends_its_incident(is_handed_over: bool) -> None:
     house = Logged(3)
     house.all_answer(DOWN, 20.0)
-    out = house.state.tick(house.now, is_wanted=lambda _: True)
-    incidents = house.state._moves.incidents
-    incidents.removed(["s.0"], house.now, out)
-    assert out.notes == []
-    incidents.removed(["s.1", "s.2"], house.now, out)
-    (note,) = out.notes
-    assert (note.event, note.fields["reason"]) == ("backend failing no more", "removed by reload")
-    assert incidents.due_at is None
+    house.log.clear()
+    plan = house.plan
+    house.take(house.state.replan(msgspec.structs.replace(plan, sources=plan.sources[1:]), house.now))
+    assert house.log == [], "others fail with the same cause"
+    if is_handed_over:
+        house.state.release(["s.1", "s.2"], house.now)
+    house.take(house.state.replan(msgspec.structs.replace(plan, sources=()), house.now))
+    said = house.the("backend failing no more")
+    assert (said["reason"], said["error_code"]) == ("removed by reload", "RPC_DISCONNECT")
+    assert house.state._moves.incidents.due_at is None
+
+
+def test_a_source_that_is_asked_in_another_way_begins_anew() -> None:
+    house = Logged(2)
+    house.answers = {"s.0": MISSING}
+    house.passes(20.0)
+    changed = source_plan("s.0", 5.0)
+    changed = msgspec.structs.replace(changed, call=Call("another.method"))
+    house.take(
+        house.state.replan(msgspec.structs.replace(house.plan, sources=(changed, house.plan.sources[1])), house.now)
+    )
+    assert house.the("source failing no more")["reason"] == "changed by reload"
 
 
 def test_a_backend_that_asks_for_a_pause_again_and_again_is_said_once_a_minute() -> None:

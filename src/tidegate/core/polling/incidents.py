@@ -6,12 +6,13 @@ such as a refused account: that is one cause, too, however many sources it conce
 """
 
 from collections.abc import Collection
+from typing import Literal
 
 from tidegate.core.instant import Instant
 from tidegate.core.log_events import RepeatingFault
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.breaker_values import Reason, State, Transition
-from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.decision import Decision, Note
 from tidegate.core.polling.incident import Incident, Say
 from tidegate.core.polling.notes import (
     About,
@@ -30,7 +31,7 @@ from tidegate.errors import ErrorCode
 Cause = ErrorCode | None
 """What the failures of one incident have in common: that they blame the backend (None), or a code."""
 
-OF_OPERATORS = frozenset({Reason.FORCE_OPEN, Reason.FORCE_CLOSED, Reason.RESET})
+OF_OPERATORS = frozenset({Reason.FORCE_OPEN, Reason.FORCE_CLOSED, Reason.RESET, Reason.RELOAD})
 """Moves of a breaker that belong to no incident: each of them is said."""
 
 
@@ -43,6 +44,7 @@ class Incidents:
         self._incidents: dict[Cause, Incident] = {}
         self._causes: dict[str, Cause] = {}  # of the sources that fail
         self._pauses = RepeatingFault()
+        self._owed: list[Note] = []
 
     @property
     def is_on(self) -> bool:
@@ -93,8 +95,17 @@ class Incidents:
         if line is not None:
             into.notes.append(backend_held(self._name, until, line.suppressed))
 
-    def removed(self, event_types: Collection[str], now: Instant, into: Decision) -> None:
-        """These sources are not polled any more, or are other ones: what only they failed with is over."""
+    def removed(
+        self,
+        event_types: Collection[str],
+        now: Instant,
+        into: Decision,
+        *,
+        reason: Literal["removed by reload", "changed by reload"] = "removed by reload",
+    ) -> None:
+        """These sources are not polled any more, or are other ones, for this `reason`: their incidents are over."""
+        into.notes += self._owed
+        self._owed.clear()
         for event_type in event_types:
             if event_type not in self._causes:
                 continue
@@ -104,7 +115,13 @@ class Incidents:
             if not incident.failing:
                 del self._incidents[cause]
                 if incident.was_said:
-                    into.notes.append(removed(self._about(incident, now)))
+                    into.notes.append(removed(self._about(incident, now), reason))
+
+    def released(self, event_types: Collection[str], now: Instant) -> None:
+        """These sources are polled by another backend from now on. The next `removed` says what that ends."""
+        out = Decision()
+        self.removed(event_types, now, out)
+        self._owed += out.notes
 
     def tick(self, now: Instant, into: Decision) -> None:
         """Time has passed."""

@@ -74,10 +74,10 @@ def steady(about: About) -> Note:
     return Note("info", "backend steady again" if incident.is_wide else "source steady again", fields)
 
 
-def removed(about: About) -> Note:
-    """What failed is not polled any more."""
+def removed(about: About, reason: str) -> Note:
+    """What failed is not polled any more, or in another way."""
     incident = about.incident
-    fields = {**_sources(about, incident.touched), **_error(about), **_since(about), "reason": "removed by reload"}
+    fields = {**_sources(about, incident.touched), **_error(about), **_since(about), "reason": reason}
     return Note("info", "backend failing no more" if incident.is_wide else "source failing no more", fields)
 
 

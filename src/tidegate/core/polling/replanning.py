@@ -70,6 +70,9 @@ class Replanning:
         started, ended = parts.follow(plan, sources, now)
         changed = {source for source, breaker in breakers.items() if source.plan.breaker != breaker}
         replaced = {source: sources.get(name) for name, source in before.items() if sources.get(name) is not source}
+        incidents = self._moves.incidents
+        incidents.removed([source.type for source in gone], now, into)
+        incidents.removed([source.type for source in replaced], now, into, reason="changed by reload")
         passed_over = self._lineup.line.outdate({*replaced, *changed})
         self._lineup.follow_plan(plan, replaced.keys())
         self._results.follow(plan)
@@ -99,6 +102,7 @@ class Replanning:
         """Take sources out without a word."""
         released = {name: self._parts.sources[name] for name in event_types}
         gone = dict.fromkeys(released.values())
+        self._moves.incidents.released(released, now)
         self._parts.remove(released, now)
         self._lineup.ask(self._lineup.line.outdate(gone))
         self._lineup.forget(gone)

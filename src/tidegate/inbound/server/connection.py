@@ -16,6 +16,7 @@ from tidegate.inbound.server import endings
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
+from tidegate.inbound.server.last_places import LastPlace
 from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
 from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
@@ -67,6 +68,8 @@ class HttpConnection(asyncio.Protocol):
         self._peer = Peer(self._transport, (name[0], name[1]) if name else None, self._shared.scheme)
         self._shared.connections.add(self)
         self._shared.heads.begin(self)
+        if self._shared.is_last(transport):
+            self._transport.set_protocol(LastPlace(self, self._transport, self._shared, address=self._peer.address))
         if self._shared.is_ending:  # accepted after the server had told all connections to end
             self.shutdown()
 

@@ -17,6 +17,7 @@ from tidegate.inbound.server.connection import HttpConnection
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
+from tidegate.inbound.server.last_places import LastPlaces
 from tidegate.inbound.server.shared import OnRefused, Shared
 from tidegate.runtime.request_ids import RequestId, new_id
 
@@ -112,6 +113,7 @@ async def serve(
         idle=Deadlines(keep_alive_s, HttpConnection.close_within_timeout),
         common=CommonFields(),
         gone=lambda: None if shared.connections else idle.set(),
+        is_last=LastPlaces().has,
     )
     listener = await _listen(shared, sock, ssl, handshake_s)
     try:

@@ -1,5 +1,6 @@
 """What the connections of one server share: the handlers, the limits and the timeouts."""
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Literal, Protocol
@@ -44,6 +45,7 @@ class Shared(msgspec.Struct, kw_only=True):
     `request_id` makes the id of each request. `heads` closes connections that send no whole request head in time, or
     not the rest of a request that is answered.
     `idle` closes those between two requests. `gone` is called when a connection has ended or become a WebSocket.
+    `is_last` tells whether a new connection is one of the last for which there are file descriptors.
     `is_ending` is set when the server shuts down.
     """
 
@@ -57,5 +59,6 @@ class Shared(msgspec.Struct, kw_only=True):
     idle: Deadlines[Any]
     common: CommonFields
     gone: Callable[[], None]
+    is_last: Callable[[asyncio.BaseTransport], bool] = lambda _: False
     connections: set["Served"] = msgspec.field(default_factory=set)
     is_ending: bool = False
