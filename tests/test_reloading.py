@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tidegate import live_parts, parts
+from tidegate import client, live_parts, parts
 from tidegate.app import App, Parts, running
 from tidegate.config import Config, from_document
 from tidegate.core.reloads import ReloadAttempt
-from tidegate.errors import ConfigError, NothingToReload, Problem, ReloadUnderWay
+from tidegate.errors import AccessRefused, ConfigError, NothingToReload, Problem, ReloadUnderWay
 from tidegate.outbound.auth import opening as authentication
 from tidegate.outbound.backends import opening as backends
-from tidegate.testing import ScriptedBackend
+from tidegate.runtime import exchange
+from tidegate.testing import Follower, ScriptedBackend
 
 LIMITS = {"max_clients": 7}
 
@@ -301,3 +302,185 @@ async def test_the_end_of_the_gateway_ends_a_reload_and_leaves_nothing_open(
     assert all(endpoints.closed)
     with pytest.raises(ReloadUnderWay, match="ends"):
         await app.reloads.reload()
+
+
+async def test_sources_and_backends_come_go_and_change_without_a_close() -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    backends_ = {name: ScriptedBackend({"m": 1, "n": 2}) for name in "bcd"}
+    async with reloadable(file, backends=backends_) as app, client.connect(app.url, types=["*"]) as stream:
+        events = Follower(stream)
+        await events.next("s", where=lambda event: not event.stale)
+        file.content = config(
+            backends={"b": {"url": "http://b"}, "d": {"url": "http://d"}},
+            sources={"s": {"backend": "b", "method": "m"}, "u": {"backend": "d", "method": "n"}},
+        )
+        answer = await app.reloads.reload()
+        assert answer.changed.added == ("backends.d", "sources.u")
+        assert answer.changed.removed == ("backends.c", "sources.t")
+        assert answer.unchanged == len(["backends.b", "sources.s"])
+        told = [await events.next(where=lambda event: event.gone) for _ in range(3)]
+        assert {(event.type, event.key) for event in told} == {
+            ("t", None),
+            ("source.freshness", "t"),
+            ("circuit_breaker.state", "c"),
+        }
+        assert (await events.next("u")).data == 2
+        assert {view.type for view in app.supervisor.sources()} == {"s", "u"}
+        assert {view.name for view in app.supervisor.breakers()} == {"b", "d"}
+        assert not backends_["c"].closed  # it is the embedding program's, which may name it again
+    assert all(backend.closed for backend in backends_.values())
+
+
+async def test_a_removed_backend_is_closed_once_all_was_said(endpoints: Endpoints) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        file.content = config(backends={"b": BACKENDS["b"]}, sources={"s": SOURCES["s"]})
+        await app.reloads.reload()
+        await eventually(lambda: endpoints.closed == [False, True])
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5.0):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+async def test_another_address_gets_another_session_and_the_old_one_is_closed(endpoints: Endpoints) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        file.content = config(backends={**BACKENDS, "b": {"url": "http://elsewhere"}}, sources=SOURCES)
+        await app.reloads.reload()
+        await eventually(lambda: endpoints.closed == [True, False, False])
+        await app.supervisor.poll("b")
+        await eventually(lambda: bool(endpoints.made[2].exchanges))
+
+
+async def test_a_changed_interval_keeps_the_session(endpoints: Endpoints) -> None:
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        file.content = config(backends=BACKENDS, sources={**SOURCES, "s": {**SOURCES["s"], "interval_s": 60.0}})
+        answer = await app.reloads.reload()
+        assert answer.changed.changed == ("sources.s.interval_s",)
+        assert len(endpoints.made) == len(BACKENDS)
+        assert [view.interval_s for view in app.supervisor.sources()] == [60.0, 5.0]
+
+
+async def test_a_backend_whose_close_hangs_holds_up_nothing_but_the_end(
+    endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "CLOSE_S", 0.05)
+
+    async def hang(self: Counting) -> None:
+        self.closings += 1
+        await asyncio.Event().wait()
+
+    file = File(config(backends=BACKENDS, sources=SOURCES))
+    async with reloadable(file) as app:
+        monkeypatch.setattr(Counting, "aclose", hang)
+        file.content = config(backends={"b": BACKENDS["b"]}, sources={"s": SOURCES["s"]})
+        await app.reloads.reload()
+        file.content = config(backends=BACKENDS, sources=SOURCES)
+        await app.reloads.reload()
+        assert len(app.supervisor.sources()) == len(SOURCES)
+    assert [backend.closings for backend in endpoints.made] == [1, 1, 1]
+
+
+async def test_a_storm_of_reloads_leaves_one_of_each_part(endpoints: Endpoints) -> None:
+    small, large = config(backends={"b": BACKENDS["b"]}), config(backends=BACKENDS, sources=SOURCES)
+    file = File(small)
+    async with reloadable(file) as app:
+        for number in range(30):
+            file.content = small if number % 2 else large
+            await app.reloads.reload()
+        assert [view.name for view in app.supervisor.breakers()] == []
+        await eventually(lambda: sum(not closed for closed in endpoints.closed) == len(small.backends))
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        assert sum(name.startswith("poller ") for name in names) == len(small.backends)
+    assert [backend.closings for backend in endpoints.made] == [1] * len(endpoints.made)
+
+
+async def test_many_sources_are_swapped_in_one_turn() -> None:
+    def many(backend: str, interval_s: float) -> Config:
+        sources = {f"s{n}": {"backend": backend, "method": "m", "interval_s": interval_s} for n in range(200)}
+        return config(backends=BACKENDS, sources=sources)
+
+    file = File(many("b", 60.0))
+    async with reloadable(file, backends=scripted()) as app:
+        seen = []
+
+        async def look() -> None:
+            while True:
+                seen.append(frozenset((view.backend, view.interval_s) for view in app.supervisor.sources()))
+                await asyncio.sleep(0)
+
+        looking = asyncio.create_task(look())
+        file.content = many("c", 30.0)
+        await app.reloads.reload()
+        await asyncio.sleep(0.05)
+        looking.cancel()
+    assert set(seen) == {frozenset({("b", 60.0)}), frozenset({("c", 30.0)})}
+
+
+async def test_an_added_source_does_not_make_the_gateway_unready() -> None:
+    file, backend = File(config(backends=BACKENDS, sources={"s": SOURCES["s"]})), scripted()
+    async with reloadable(file, backends=backend) as app:
+        await eventually(lambda: app.supervisor.readiness().status == "ready")
+        backend["c"].hang()
+        file.content = config(backends=BACKENDS, sources=SOURCES)
+        await app.reloads.reload()
+        assert app.supervisor.readiness().status == "degraded"
+        backend["c"].recover()
+
+
+async def test_a_reload_while_draining_is_put_in_force() -> None:
+    file = File(config(server={"drain_s": 0.2, "drain_min_s": 0.2}))
+    async with reloadable(file) as app:
+        draining = asyncio.create_task(app.drain())
+        await eventually(lambda: app.gateway.clients.draining)
+        file.content = config(server=LIMITS)
+        await app.reloads.reload()
+        assert app.gateway.options.max_clients == LIMITS["max_clients"]
+        assert app.gateway.clients.draining
+        await draining
+
+
+async def test_what_needs_a_restart_is_shown_until_the_file_goes_back() -> None:
+    file = File(config())
+    async with reloadable(file) as app:
+        file.content = config(server={"port": 1, "root_path": "/p", **LIMITS})
+        with capture_logs() as lines:
+            answer = await app.reloads.reload()
+        assert answer.needs_restart == app.reloads.needs_restart == ("server.port", "server.root_path")
+        assert [line["keys"] for line in lines if line["log_level"] == "warning"] == [answer.needs_restart]
+        assert app.gateway.options.max_clients == LIMITS["max_clients"]
+        assert (await app.reloads.reload()).needs_restart == answer.needs_restart
+        file.content = ConfigError([Problem("x", "y", "z")])
+        with pytest.raises(ConfigError):
+            await app.reloads.reload()
+        assert app.reloads.needs_restart == answer.needs_restart
+        file.content = config(server=LIMITS)
+        assert (await app.reloads.reload()).needs_restart == ()
+        assert app.reloads.needs_restart == ()
+
+
+async def test_an_address_that_stays_open_to_others_is_not_left_without_tokens() -> None:
+    tokens = {"mode": "token", "tokens": [{"token": "a-token-of-some-length"}]}
+    file = File(config(server={"host": "0.0.0.0"}, auth=tokens))
+    async with reloadable(file) as app:
+        file.content = config()  # on loopback, no token is needed; but we still listen for everybody
+        with pytest.raises(ConfigError, match="in force until the restart"):
+            await app.reloads.reload()
+        with pytest.raises(AccessRefused) as turned_away:
+            async with client.connect(app.url) as stream:
+                await anext(stream)
+    assert turned_away.value.status == 401
+
+
+async def test_a_record_that_cannot_be_kept_does_not_fail_the_reload() -> None:
+    def full(_: ReloadAttempt) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = File(config())
+    async with reloadable(file) as app:
+        app.reloads.on_attempt = full
+        assert (await app.reloads.reload()).unchanged == 0

@@ -35,7 +35,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.codes import CloseCode, ErrorCode, MessageErrorCode, RefusalReason
+from tidegate.codes import CloseCode, ErrorCode, LeaveReason, MessageErrorCode, RefusalReason
 
 __all__ = [
     "AccessRefused",
@@ -51,6 +51,7 @@ __all__ = [
     "ErrorCode",
     "HttpStatus",
     "InvalidResponse",
+    "LeaveReason",
     "LoginRefused",
     "MappingFailed",
     "MessageError",

@@ -185,7 +185,14 @@ async def started(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        serve = partial(server.serve, door, websocket, door.at_once, refused=partial(gateway.refusals.note, "http"))
+        serve = partial(
+            server.serve,
+            door,
+            websocket,
+            door.at_once,
+            refused=partial(gateway.refusals.note, "http"),
+            request_id=admissions.request_id,
+        )
         shown = None if ground.certificate is None else ground.certificate.context
         # Last: every part is running by then.
         serving = await enter(serve(sock=ground.listener, ssl=shown, **asdict(plan.server)))

@@ -128,17 +128,18 @@ class TestWhatIsPrinted:
     def test_for_people(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert printed(Outcome(answer=DONE), json=False) == 0
         assert capsys.readouterr().out.splitlines() == [
-            "reloaded, 7 backends and sources are unchanged",
+            "reloaded",
             '  added: sources."a.b"',
             "  removed: backends.old",
             "  changed: limits.patterns",
+            "  unchanged backends and sources: 7",
             "  needs a restart: server.port",
         ]
 
     def test_nothing_has_changed(self, capsys: pytest.CaptureFixture[str]) -> None:
         same = Reloaded(changed=ChangedNames(), unchanged=7, needs_restart=(), config_hash=HASH)
         assert printed(Outcome(answer=same), json=False) == 0
-        assert capsys.readouterr().out == "reloaded, nothing has changed (7 backends and sources)\n"
+        assert capsys.readouterr().out == "reloaded, nothing has changed\n  unchanged backends and sources: 7\n"
 
     def test_a_refusal(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert printed(Outcome(answer=None, problems=PROBLEMS), json=False) == 1
@@ -191,7 +192,7 @@ class TestTheCommand:
                 return await asyncio.to_thread(main, ["reload", "--config", path])
 
         assert asyncio.run(ask("tidegate.toml")) == 0
-        assert "7 backends and sources are unchanged" in capsys.readouterr().out
+        assert "unchanged backends and sources: 7" in capsys.readouterr().out
 
     def test_the_address_may_be_in_the_environment(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

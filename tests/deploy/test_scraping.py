@@ -7,7 +7,7 @@ from pathlib import Path
 import certificates
 import pytest
 import yaml
-from deployed import PROMETHEUS, RULES, needs_prometheus
+from deployed import PROMETHEUS, RULES, alerts, needs_prometheus
 from programs import tidegate, until
 from prometheus import Prometheus, prometheus
 
@@ -98,7 +98,7 @@ def test_promtool_takes_the_example(folder: Path) -> None:
         ["promtool", "check", "config", "example.yml"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "13 rules found" in done.stdout
+    assert "14 rules found" in done.stdout
 
 
 def test_rules_look_for_the_job_of_the_example() -> None:
@@ -121,5 +121,7 @@ def test_a_token_with_types_sees_too_little_for_the_alerts(scraped: Prometheus) 
     assert {"tidegate_source_stale", "tidegate_breaker_state", "tidegate_build_info"} <= names["narrow"]
     hidden = names["tidegate"] - names["narrow"]
     assert {"tidegate_refusals_total", "tidegate_loop_lag_seconds_bucket", "tidegate_resumes_total"} <= hidden
+    incomplete = scraped.query(alerts()["TidegateScrapeIncomplete"]["expr"])
+    assert [sample.labels["job"] for sample in incomplete] == ["narrow"]
     types = {sample.labels["type"] for sample in scraped.query('tidegate_source_stale{job="narrow"}')}
     assert types == {"nas.status"}

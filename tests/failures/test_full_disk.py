@@ -38,7 +38,7 @@ def values(url: str) -> dict[str, Any]:
 
 
 def unwritten(url: str) -> float:
-    found = re.search(r"^tidegate_store_unwritten (.*)$", ask(f"{url}/metrics").decode(), re.MULTILINE)
+    found = re.search(r"^tidegate_store_waiting_values (.*)$", ask(f"{url}/metrics").decode(), re.MULTILINE)
     assert found is not None
     return float(found[1])
 

@@ -149,6 +149,7 @@ class Driven:
         self.latency_s = latency_s
         self.secret = b"old"
         self.reached = False
+        self.wanted = True
         self.asked: list[tuple[float, str]] = []
         self.whys: list[Why] = []
         self.knocks: list[float] = []
@@ -194,7 +195,7 @@ class Driven:
                 self._out.remove((at, call))
                 ends = [self._end_of(source.type) for source in call.group]
                 self.take(self.state.ended(call, ends, self.now))
-        self.take(self.state.tick(self.now, is_wanted=lambda _: True))
+        self.take(self.state.tick(self.now, is_wanted=lambda _: self.wanted))
         while (turn := self.state.next_turn(self.now)) is not None:
             self._send(turn)
         if (knock := self.state.next_knock()) is not None:

@@ -246,6 +246,12 @@ def _chunks(body: bytes) -> Iterator[bytes]:
         body = rest[int(size, 16) + 2 :]
 
 
+def _told_metrics(coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+    """What it was told, instead of metrics."""
+    yield f"# covered: {coverage.types.sorted()}\n".encode()
+    yield f"# openmetrics: {openmetrics}\n".encode()
+
+
 @asynccontextmanager
 async def serving(
     *,
@@ -281,7 +287,7 @@ async def serving(
         options=ApiOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         transport_of=transport_of,
-        render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
+        render_metrics=_told_metrics,
         url="http://127.0.0.1",
         reloads=reloads,
     )

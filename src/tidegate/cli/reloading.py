@@ -142,12 +142,10 @@ def _lines(answer: Reloaded) -> Iterator[str]:
     """Yield what has changed, as a person reads it."""
     changed = answer.changed
     kinds = {"added": changed.added, "removed": changed.removed, "changed": changed.changed}
-    if not any(kinds.values()):
-        yield f"reloaded, nothing has changed ({answer.unchanged} backends and sources)"
-    else:
-        yield f"reloaded, {answer.unchanged} backends and sources are unchanged"
+    yield "reloaded" if any(kinds.values()) else "reloaded, nothing has changed"
     for kind, names in kinds.items():
         yield from _listed(kind, names)
+    yield f"  unchanged backends and sources: {answer.unchanged}"
     yield from _listed("needs a restart", answer.needs_restart)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from tidegate.core.log_events import LimitedEvent
-from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.errors import ErrorCode, LeaveReason, RefusalReason
 
 __all__ = [
     "BreakerMoved",
@@ -146,10 +146,10 @@ class ClientConnected(Measurement, frozen=True):
 
 
 class ClientLeft(Measurement, frozen=True):
-    """A client's stream ended. `reason` is a text that the client may have chosen."""
+    """A client's stream ended."""
 
     transport: str
-    reason: str
+    reason: LeaveReason
 
 
 class ConfigReloaded(Measurement, frozen=True):

@@ -32,17 +32,31 @@ _FIELDS = {
 }
 """The header fields that HTTP requires with a status (RFC 9110)."""
 
-_PUBLISHING_REASONS = {400: RefusalReason.MALFORMED, 403: RefusalReason.PATTERN, 413: RefusalReason.TOO_LARGE}
-"""The reason under which metrics count a refused publish, by its status. Other statuses are not counted."""
+_PUBLISHING_REASONS = {
+    400: RefusalReason.MALFORMED,
+    403: RefusalReason.PATTERN,
+    413: RefusalReason.TOO_LARGE,
+    415: RefusalReason.MALFORMED,
+    429: RefusalReason.PUBLISHES_RATE,
+    507: RefusalReason.TOO_LARGE,
+}
+"""The reason under which metrics count a refused publish, by its status.
+
+Not counted are 503 and 504: the bus does not take the events, which is a failure of ours.
+"""
 
 
 class ProblemDetails(msgspec.Struct, frozen=True):
-    """The body of every HTTP error. `detail` says what was expected and what was received."""
+    """The body of every HTTP error. `detail` says what was expected and what was received.
+
+    `request_id` is that of the request, by which it is found in the log.
+    """
 
     status: int
     title: str
     detail: str
     type: str = "about:blank"
+    request_id: str = ""
 
 
 class RefusedConfiguration(ProblemDetails, frozen=True):
@@ -64,25 +78,25 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
     reason: RefusalReason | None = None
     errors: tuple[Problem, ...] = ()
 
-    @property
-    def body(self) -> bytes:
-        """The `ProblemDetails` as JSON."""
-        phrase = http.HTTPStatus(self.status).phrase
+    def body(self, request_id: str) -> bytes:
+        """Return the `ProblemDetails` as JSON."""
+        details = (self.status, http.HTTPStatus(self.status).phrase, self.detail)
         if self.errors:
-            return msgspec.json.encode(RefusedConfiguration(self.status, phrase, self.detail, errors=self.errors))
-        return msgspec.json.encode(ProblemDetails(self.status, phrase, self.detail))
+            return msgspec.json.encode(RefusedConfiguration(*details, request_id=request_id, errors=self.errors))
+        return msgspec.json.encode(ProblemDetails(*details, request_id=request_id))
 
-    def closing(self, common: bytes = b"") -> bytes:
-        """Return the whole answer as HTTP/1.1 bytes, with the field ``Connection: close``.
+    def closing(self, common: bytes = b"", *, request_id: str) -> bytes:
+        """Return the whole answer as HTTP/1.1 bytes, with the fields ``Connection: close`` and ``X-Request-ID``.
 
         `common` are further header lines, each with its line end.
         """
-        body = self.body
+        body = self.body(request_id)
         fields = {
             "Content-Type": MEDIA_TYPE,
             "Content-Length": str(len(body)),
             "Connection": "close",
             "Cache-Control": "no-store",
+            "X-Request-ID": request_id,
             **self.fields,
         }
         phrase = http.HTTPStatus(self.status).phrase

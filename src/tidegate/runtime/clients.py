@@ -16,7 +16,7 @@ from tidegate.core.delivery.framing import Framing
 from tidegate.core.measurements import ClientConnected, ClientLeft
 from tidegate.core.rate import NOTHING_OWED, Rate
 from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.errors import AccessRefused, CloseCode, LeaveReason, RefusalReason
 from tidegate.ports import Clock, Metrics
 from tidegate.runtime.authentication import CurrentAuthenticator, Revision
 from tidegate.runtime.connection import Connection
@@ -127,6 +127,7 @@ class ClientRegistry:
         *,
         transport: str,
         address: str,
+        request_id: str = "",
         framing: Framing,
         grant: Grant,
         patterns: PatternSet,
@@ -147,6 +148,7 @@ class ClientRegistry:
             client_id=client_id,
             transport=transport,
             address=address,
+            request_id=request_id,
             framing=framing,
             grant=grant,
             token=token,
@@ -166,15 +168,15 @@ class ClientRegistry:
             self._rechecks.check(connection)
         return connection
 
-    def disconnect(self, connection: Connection, reason: str) -> None:
-        """Remove a client whose stream has ended. May be called again."""
+    def disconnect(self, connection: Connection, reason: LeaveReason, detail: str = "") -> None:
+        """Remove a client whose stream has ended. `detail` is for the log alone. May be called again."""
         connection.detach()
         if self._connections.pop(connection.id, None) is not None:
             self._metrics.observe(ClientLeft(connection.transport, reason))
             self._context.defaults.ended(connection, newest=self._context.position().seq)
             if not self._connections:
                 self.empty.set()
-            self._debug("client left", client_id=connection.id, reason=reason)
+            self._debug("client left", client_id=connection.id, reason=reason.value, detail=detail)
 
     def apply(self, options: GatewayOptions) -> None:
         """Take over `options` for those who connect from now on. Nobody who is connected is thrown out."""

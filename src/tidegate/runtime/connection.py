@@ -43,6 +43,8 @@ UNFORESEEN = "the gateway failed at something unforeseen on this connection"
 class Connection:
     """One client's connection over any channel. `transport` is the kind of channel: "websocket" or "sse".
 
+    `request_id` is the id of the request that opened it.
+
     Call `start` first. `too_slow` is called with this connection and the reason when the client must be closed for
     being slow. `interested` is called whenever the client subscribes to more.
     """
@@ -60,6 +62,7 @@ class Connection:
         "connected",
         "grant",
         "id",
+        "request_id",
         "subscriber",
         "token",
         "transport",
@@ -72,6 +75,7 @@ class Connection:
         client_id: str,
         transport: str,
         address: str,
+        request_id: str,
         framing: Framing,
         grant: Grant,
         token: Secret,
@@ -84,6 +88,7 @@ class Connection:
         self.id = client_id
         self.transport = transport
         self.address = address
+        self.request_id = request_id
         self.connected = now
         self.grant, self.token = grant, token
         self.by_default = False
@@ -96,6 +101,7 @@ class Connection:
         self._conversation = Conversation(
             channel,
             client_id=client_id,
+            request_id=request_id,
             framing=framing,
             allowed=grant.allowed,
             patterns=patterns,

@@ -57,13 +57,14 @@ class Conversation:
     is not closed. Otherwise they raise `PhaseError`. For `too_slow` and `broken` see `Subscriber`.
     """
 
-    __slots__ = ("_client_id", "_context", "_framing", "_session", "subscriber")
+    __slots__ = ("_client_id", "_context", "_framing", "_request_id", "_session", "subscriber")
 
     def __init__(
         self,
         channel: Channel,
         *,
         client_id: str,
+        request_id: str,
         framing: Framing,
         allowed: PatternSet,
         patterns: PatternSet,
@@ -74,6 +75,7 @@ class Conversation:
     ) -> None:
         self._context = context
         self._client_id = client_id
+        self._request_id = request_id
         self._framing = framing
         self._session = StreamSession(patterns, allowed=allowed, limits=context.session_limits, now=now.mono)
         self.subscriber = Subscriber(
@@ -107,6 +109,7 @@ class Conversation:
             self._framing,
             wall=now.wall,
             client_id=self._client_id,
+            request_id=self._request_id,
             server=self._context.server,
             begin=begin,
             resumed=resumed,

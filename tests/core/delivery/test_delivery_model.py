@@ -125,6 +125,7 @@ class Client:
             client_id="c",
             transport="websocket",
             address="192.0.2.1",
+            request_id="r1",
             framing=framing,
             grant=Grant(allowed=interest.allowed),
             token=NO_TOKEN,

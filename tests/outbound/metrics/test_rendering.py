@@ -4,7 +4,7 @@ import pytest
 
 from tidegate.core.readings import Distribution
 from tidegate.outbound.metrics.family import BACKEND, counter, gauge, histogram
-from tidegate.outbound.metrics.rendering import head, lines, number
+from tidegate.outbound.metrics.rendering import Lines, head, number
 
 
 def test_a_counter_has_another_name_at_the_head_of_openmetrics() -> None:
@@ -20,12 +20,12 @@ def test_a_counter_has_another_name_at_the_head_of_openmetrics() -> None:
 
 
 def test_a_gauge_without_labels() -> None:
-    assert list(lines(gauge("tidegate_x", "?"), {(): 3})) == ["tidegate_x 3\n"]
+    assert Lines(gauge("tidegate_x", "?")).text((), 3) == "tidegate_x 3\n"
 
 
 def test_what_is_special_in_a_label_is_escaped() -> None:
-    series = {('a"b\\c\nd',): 1.5}
-    assert list(lines(gauge("tidegate_x", "?", BACKEND), series)) == ['tidegate_x{backend="a\\"b\\\\c\\nd"} 1.5\n']
+    text = Lines(gauge("tidegate_x", "?", BACKEND)).text(('a"b\\c\nd%s',), 1.5)
+    assert text == 'tidegate_x{backend="a\\"b\\\\c\\nd%s"} 1.5\n'
 
 
 def test_the_buckets_of_a_histogram_count_all_that_is_below() -> None:
@@ -33,14 +33,14 @@ def test_the_buckets_of_a_histogram_count_all_that_is_below() -> None:
     for value in (0.25, 0.75, 3.0):
         distribution.note(value)
     family = histogram("tidegate_x_seconds", "?", BACKEND, buckets=(0.5, 1.0))
-    assert "".join(lines(family, {("engine",): distribution})) == (
+    assert Lines(family).text(("engine",), distribution) == (
         'tidegate_x_seconds_bucket{backend="engine",le="0.5"} 1\n'
         'tidegate_x_seconds_bucket{backend="engine",le="1.0"} 2\n'
         'tidegate_x_seconds_bucket{backend="engine",le="+Inf"} 3\n'
         'tidegate_x_seconds_sum{backend="engine"} 4.0\n'
         'tidegate_x_seconds_count{backend="engine"} 3\n'
     )
-    [text] = lines(histogram("tidegate_x_seconds", "?", buckets=(0.5, 1.0)), {(): distribution})
+    text = Lines(histogram("tidegate_x_seconds", "?", buckets=(0.5, 1.0))).text((), distribution)
     assert text.startswith('tidegate_x_seconds_bucket{le="0.5"} 1\n')
     assert text.endswith("tidegate_x_seconds_sum 4.0\ntidegate_x_seconds_count 3\n")
 

@@ -15,12 +15,12 @@ from tidegate.inbound.http_api.pages import SHARED
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.inbound.http_api.refusals import REASON, refuse
 from tidegate.inbound.http_api.services import ASGIApp
-from tidegate.runtime.access import LOCAL_ADDRESS, Request
+from tidegate.runtime.access import LOCAL_ADDRESS, REQUEST_ID, Request
 from tidegate.runtime.admission import Admissions, Transport
 
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, X-Request-ID",
     "Access-Control-Max-Age": "600",
 }
 
@@ -65,8 +65,14 @@ class Door:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         began = asyncio.get_running_loop().time()
         peer = (scope.get("client") or ("",))[0]
-        local_address = scope["state"][LOCAL_ADDRESS]
-        request = Request.read(peer, scope["scheme"], scope["headers"], local_address=local_address)
+        state = scope["state"]
+        request = Request.read(
+            peer,
+            scope["scheme"],
+            scope["headers"],
+            local_address=state[LOCAL_ADDRESS],
+            request_id=state[REQUEST_ID],
+        )
         inner = self._inner_scope(scope, request)
         reply = _Reply(
             send,
@@ -89,6 +95,7 @@ class Door:
             method=scope["method"],
             path=scope["path"],
             status=reply.status,
+            request_id=request.id,
             elapsed_s=round(asyncio.get_running_loop().time() - began, 4),
         )
 

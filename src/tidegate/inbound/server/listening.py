@@ -19,6 +19,7 @@ from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
 from tidegate.inbound.server.last_places import LastPlaces
 from tidegate.inbound.server.shared import OnRefused, Shared
+from tidegate.runtime.request_ids import RequestId, new_id
 
 # Defaults of `serve`; its docstring says what they limit.
 BODY_BYTES = 1048576
@@ -81,13 +82,14 @@ async def serve(
     slow_grace_s: float = SLOW_GRACE_S,
     keep_alive_s: float = KEEP_ALIVE_S,
     finish_s: float = FINISH_S,
-    refused: OnRefused = lambda _, __: None,
+    refused: OnRefused = lambda _, __, ___: None,
+    request_id: RequestId = lambda _, __: new_id(),
 ) -> AsyncIterator[Serving]:
     """Serve HTTP on `sock` while the context is open. The socket must be bound, and not listen yet.
 
     `upgrade` takes over the connections that become WebSockets. `at_once` answers the requests that it wants, if they
     are received whole in one read. `app` (ASGI 3) answers all others. `refused` is called for each request head that is
-    malformed, too large or late.
+    malformed, too large or late. `request_id` makes the id of each request, which is in its answer.
 
     A connection is closed if a whole request head has not come `handshake_s` seconds after it was opened, or after the
     first byte of a later head, and if a request that was answered early is not whole `handshake_s` after its answer. It
@@ -103,6 +105,7 @@ async def serve(
     shared = Shared(
         handlers=Handlers(app, upgrade, at_once),
         refused=refused,
+        request_id=request_id,
         scheme="https" if ssl else "http",
         body_bytes=body_bytes,
         slow_grace_s=slow_grace_s,

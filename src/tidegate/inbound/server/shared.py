@@ -11,9 +11,13 @@ from tidegate.errors import RefusalReason
 from tidegate.inbound.server.answering import CommonFields
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import Handlers
+from tidegate.runtime.request_ids import RequestId
 
-OnRefused = Callable[[RefusalReason, str], None]
-"""Called when a connection is refused before a whole request came: with the reason, and the client's IP address."""
+OnRefused = Callable[[RefusalReason, str, str], None]
+"""Called when a connection is refused before a whole request came.
+
+It gets the reason, the client's IP address, and the id of the request.
+"""
 
 
 class Input(Enum):
@@ -38,7 +42,8 @@ class Served(Protocol):
 class Shared(msgspec.Struct, kw_only=True):
     """What the connections of one server share.
 
-    `heads` closes connections that send no whole request head in time, or not the rest of a request that is answered.
+    `request_id` makes the id of each request. `heads` closes connections that send no whole request head in time, or
+    not the rest of a request that is answered.
     `idle` closes those between two requests. `gone` is called when a connection has ended or become a WebSocket.
     `is_last` tells whether a new connection is one of the last for which there are file descriptors.
     `is_ending` is set when the server shuts down.
@@ -46,6 +51,7 @@ class Shared(msgspec.Struct, kw_only=True):
 
     handlers: Handlers
     refused: OnRefused
+    request_id: RequestId
     scheme: Literal["http", "https"]
     body_bytes: int
     slow_grace_s: float

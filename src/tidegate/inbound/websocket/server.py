@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from tidegate.core.access.grant import Role
 from tidegate.core.delivery.framing import WEBSOCKET
-from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.errors import AccessRefused, CloseCode, LeaveReason, RefusalReason
 from tidegate.inbound.websocket import handshake
 from tidegate.inbound.websocket.protocol import ProtocolOptions, WebSocketProtocol
 from tidegate.runtime.access import Request
@@ -53,16 +53,17 @@ class WebSocketServer:
         self._slots[self._slot][protocol] = None
         try:
             admission = self._admit(target, request)
-            acceptance = handshake.acceptance(method, request.headers)
+            acceptance = handshake.acceptance(method, request.headers, request_id=request.id)
         except AccessRefused as refused:
             answer = handshake.refusal(refused)
-            protocol.refuse(answer.closing())
+            protocol.refuse(answer.closing(request_id=request.id))
             self._admissions.note_refused(request, "websocket", answer.reason)
             return protocol
         connection = self._gateway.clients.connect(
             protocol,
             transport="websocket",
             address=admission.address,
+            request_id=admission.request_id,
             framing=WEBSOCKET,
             grant=admission.grant,
             patterns=admission.patterns,
@@ -95,10 +96,10 @@ class WebSocketServer:
             for protocol in [protocol for slot in self._slots for protocol in slot]:
                 protocol.abort(CloseCode.GOING_AWAY, "the gateway ends")
 
-    def _ended(self, protocol: WebSocketProtocol, reason: str) -> None:
+    def _ended(self, protocol: WebSocketProtocol, reason: LeaveReason, detail: str) -> None:
         self._slots[protocol.slot].pop(protocol, None)
         if protocol.connection is not None:
-            self._gateway.clients.disconnect(protocol.connection, reason)
+            self._gateway.clients.disconnect(protocol.connection, reason, detail)
 
     def _admit(self, target: str, request: Request) -> Admission:
         path, _, query = target.partition("?")
