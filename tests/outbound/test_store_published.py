@@ -15,7 +15,6 @@ from msgspec import Raw
 from small_disk import small_disk
 from structlog.testing import capture_logs
 
-from tidegate.core.measurements import StoreWritten
 from tidegate.errors import StoreError
 from tidegate.outbound.store_sqlite import FILE, SqliteStore, report
 from tidegate.outbound.store_sqlite import store as writing
@@ -28,7 +27,7 @@ PATIENCE_S = 30.0
 
 
 @asynccontextmanager
-async def opened(directory: Path, observe: Callable[[StoreWritten], None] | None = None) -> AsyncIterator[SqliteStore]:
+async def opened(directory: Path, observe: Callable[[Any], None] | None = None) -> AsyncIterator[SqliteStore]:
     store = await SqliteStore.open(directory, observe=observe)
     try:
         yield store
@@ -191,7 +190,7 @@ async def test_what_could_not_be_written_is_told_and_is_there_once_it_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Any
 ) -> None:
     monkeypatch.setattr(writing, "RETRY_S", 0.01)
-    measured: list[StoreWritten] = []
+    measured: list[Any] = []
     big = b'"' + b"x" * 100_000 + b'"'
     with capture_logs() as lines:
         async with opened(tmp_path, measured.append) as store:
@@ -283,12 +282,12 @@ async def test_deletions_that_wait_for_the_disk_are_never_more_than_its_rows(
     assert await published_in(tmp_path) == []
 
 
-async def test_a_failure_that_goes_on_is_told_now_and_then_and_another_one_at_once(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_failure_that_goes_on_is_told_now_and_then_with_where_and_how_much_room_there_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("tidegate.outbound.store_sqlite.report.time.monotonic", lambda: now)
-    told = report.WriteReport(lambda _: None)
+    told = report.WriteReport(tmp_path, lambda _: None)
     with capture_logs() as lines:
         for seconds, error in [(0, "full"), (1, "full"), (59, "full"), (60, "full"), (61, "I/O"), (62, "I/O")]:
             now = 1000.0 + seconds
@@ -298,15 +297,17 @@ async def test_a_failure_that_goes_on_is_told_now_and_then_and_another_one_at_on
     assert [(line["event"], line.get("error", line.get("after_s"))) for line in lines] == [
         ("values could not be written", "full"),
         ("values could not be written", "full"),
-        ("values could not be written", "I/O"),
         ("values are written again", 62.0),
     ]
+    assert (lines[0]["path"], lines[0]["waiting"]) == (str(tmp_path), 3)
+    assert lines[0]["free_bytes"] > 0
+    assert lines[-1]["path"] == str(tmp_path)
 
 
 @pytest.mark.real
 async def test_a_real_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "RETRY_S", 0.05)
-    measured: list[StoreWritten] = []
+    measured: list[Any] = []
     disk = tmp_path / "disk"
     big = b'"' + b"x" * 50_000 + b'"'
     with small_disk(disk, size="512k"):
