@@ -190,9 +190,7 @@ async def missed_ticks(url: str) -> tuple[dict[str, int], dict[str, float]]:
         async with session.get(f"{url}/api/v1/status") as response:
             shown = {source["type"]: source["missed_ticks"] for source in (await response.json())["sources"]}
         async with session.get(f"{url}/metrics") as response:
-            lines = re.findall(
-                r'^tidegate_ticks_missed_total{type="(.*)"} (.*)$', await response.text(), re.MULTILINE
-            )
+            lines = re.findall(r'^tidegate_ticks_missed_total{type="(.*)"} (.*)$', await response.text(), re.MULTILINE)
     return shown, {name: float(count) for name, count in lines}
 
 
