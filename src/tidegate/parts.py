@@ -108,6 +108,7 @@ async def new_gateway(
         multicast=send_to_all,
         store=store,
     )
+    metrics.read_from(gateway.readings)
     with closing(gateway.refusals):
         yield gateway
 

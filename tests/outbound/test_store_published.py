@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -208,6 +209,40 @@ async def test_what_could_not_be_written_is_told_and_is_there_once_it_can_be(
         ("values could not be written", "warning"),
         ("values are written again", "info"),
     ]
+
+
+def shown(store: SqliteStore) -> dict[str, float]:
+    """What the metrics show of `store`, by the name without what all have in common."""
+    found = {}
+    for reading in store.readings():
+        assert isinstance(reading.value, (int, float))
+        found[reading.name.removeprefix("tidegate_store_")] = reading.value
+    return found
+
+
+async def test_what_waits_for_the_disk_is_shown_with_the_last_success_and_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
+    async with opened(tmp_path) as store:
+        begun = shown(store)
+        assert begun["waiting_values"] == 0
+        assert 0 <= time.time() - begun["last_success_timestamp_seconds"] < PATIENCE_S
+        store.save_published([job("kept")])
+        await until(lambda: rows(tmp_path) == {"kept"})
+        await until(lambda: shown(store)["last_success_timestamp_seconds"] > begun["last_success_timestamp_seconds"])
+        with full(store):
+            before = shown(store)
+            store.save_published([job("big", b'"' + b"x" * 100_000 + b'"'), job("other")])
+            await until(lambda: shown(store)["waiting_values"] == 2)
+            store.save_published([job("other", b"2"), job("third")])
+            assert shown(store)["waiting_values"] == 3
+            assert shown(store)["last_success_timestamp_seconds"] == before["last_success_timestamp_seconds"]
+        await until(lambda: not shown(store)["waiting_values"])
+        assert shown(store)["last_success_timestamp_seconds"] > before["last_success_timestamp_seconds"]
+        assert shown(store)["bytes"] > begun["bytes"] + 100_000
+        files = sum(each.stat().st_size for each in tmp_path.glob(f"{FILE}*"))
+        assert shown(store)["bytes"] == files
 
 
 async def test_what_cannot_be_written_before_the_end_is_lost_and_told(tmp_path: Path) -> None:

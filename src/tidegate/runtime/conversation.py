@@ -102,6 +102,7 @@ class Conversation:
         if since is not None:
             not_before = self._context.defaults.since if by_default else 0
             refused = self._context.stream.history.gap_reason(since, newest, not_before=not_before)
+            self._context.stream.traffic.resumes[refused or "whole"] += 1
         resumed = since is not None and refused is None
         # A resumed client has seen everything up to `since`, and nothing after it until the replay has been sent.
         begin = since if since is not None and resumed else newest

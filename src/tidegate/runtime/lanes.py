@@ -165,10 +165,8 @@ class Lane:
         Without this, lanes know no order among each other. What this one has in flight is not awaited.
         """
         busy = [lane for lane in self._others.values() if lane is not self and lane.is_busy]
-        if not busy:
-            return
         barrier = _Barrier(len(busy), self._clock.now().mono)
-        self._waiting.append(barrier)
+        self._waiting += [barrier] if busy else []
 
         def answered(_: BusError | None = None) -> None:
             barrier.awaited -= 1

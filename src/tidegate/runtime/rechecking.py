@@ -70,17 +70,8 @@ class Rechecks:
 
     def review(self) -> None:
         """Check those again whose tokens could not be checked, and close them if that lasts. Call once a second."""
-        undecided, self._undecided = self._undecided, {}
-        now = self._clock.now().mono
-        for connection, until in undecided.items():
-            if now >= until:
-                # Not for a fault of the client: it may come back, and is let in once tokens can be checked.
-                connection.close(CloseCode.DRAINING, "tokens cannot be checked now: connect again")
-            elif not connection.is_closed:
-                self._undecided[connection] = until
-                self._waiting.append(connection)
-        if undecided:
-            self._verified.clear()
+        if self._undecided and not self._waiting:
+            self._waiting.extend(self._undecided)
             self._check_some()
 
     def _check_some(self) -> None:
@@ -95,6 +86,7 @@ class Rechecks:
 
     def _check(self, connection: Connection) -> None:
         if connection.is_closed:
+            self._undecided.pop(connection, None)
             return
         found = self._verified.get(connection.token)
         if found is None:
@@ -104,7 +96,11 @@ class Rechecks:
             self._undecided.pop(connection, None)
             self._changed += connection.regrant(found)
         elif found.retryable:
-            self._undecided.setdefault(connection, self._clock.now().mono + UNDECIDED_S)
+            now = self._clock.now().mono
+            if now >= self._undecided.setdefault(connection, now + UNDECIDED_S):
+                del self._undecided[connection]
+                # Not for a fault of the client: it may come back, and is let in once tokens can be checked.
+                connection.close(CloseCode.DRAINING, "tokens cannot be checked now: connect again")
         else:
             self._undecided.pop(connection, None)
             self._changed += 1
