@@ -65,8 +65,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        name = transport.get_extra_info("peername")
-        self._peer = Peer(self._transport, (name[0], name[1]) if name else None, self._shared.scheme)
+        self._peer = Peer.of(self._transport, self._shared.scheme)
         self._shared.connections.add(self)
         self._shared.heads.begin(self)
         if self._shared.is_last(transport):
@@ -94,9 +93,8 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends nothing more. Return whether the connection stays open, to answer its last request.
 
-        It does if the request is complete and no answer is being sent in pieces. Such an answer is cut short, whatever
-        waits behind it: it may be an endless stream, which has no other way to notice at once that the client has left.
-        TLS cannot be half-closed.
+        It does if the request is complete and no answer is being sent in pieces. Such an answer is cut short: it may be
+        an endless stream, which learns only so that the client has left. TLS cannot be half-closed.
         """
         last, is_https = self._turns.last, self._shared.scheme == "https"
         if last is None or last.complete or not last.is_whole or self._turns.answers_in_pieces() or is_https:
@@ -278,14 +276,9 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, bad: BadRequest) -> None:
         if self._input is not Input.PARSED:
             return
-        # A body belongs to the last request, whose id is known.
-        last = self._turns.last if self._reader.stage is Stage.BODY else None
-        request_id = self._shared.turn_away(bad.refused, self._peer.address, None if last is None else last.id)
         self._input = Input.DISCARDED
         self._shared.heads.stop(self)
-        common = self._shared.common.block()
-        turns, stage = self._turns, self._reader.stage
-        endings.refuse(bad, self._transport, turns=turns, stage=stage, common=common, request_id=request_id)
+        endings.refuse(bad, self._peer, turns=self._turns, stage=self._reader.stage, shared=self._shared)
 
     def _cut_off(self, reason: LeaveReason) -> None:
         self._input = Input.DISCARDED

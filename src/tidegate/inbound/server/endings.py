@@ -9,22 +9,25 @@ import asyncio
 from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import LeaveReason
 from tidegate.inbound.server.bad_request import BadRequest
+from tidegate.inbound.server.handlers import Peer
 from tidegate.inbound.server.reading import Stage
+from tidegate.inbound.server.shared import Shared
 from tidegate.inbound.server.turns import Turns
 
 LINGER_S = 2.0
 """Seconds to read on after a refusal. Closing with unread bytes sends a reset, which may destroy the answer."""
 
 
-def refuse(
-    bad: BadRequest, transport: asyncio.Transport, *, turns: Turns, stage: Stage, common: bytes, request_id: str
-) -> None:
+def refuse(bad: BadRequest, peer: Peer, *, turns: Turns, stage: Stage, shared: Shared) -> None:
     """Answer a request that broke a rule at `stage`, and close. Close without an answer if it would end up in another.
 
-    `common` are the header lines of every answer.
+    The refusal is reported to `shared`.
     """
-    is_of_a_body, last = stage is Stage.BODY, turns.last
-    answer = ProblemAnswer(bad.status, bad.detail).closing(common, request_id=request_id)
+    is_of_a_body, last, transport = stage is Stage.BODY, turns.last, peer.transport
+    # A body belongs to the last request, whose id is known.
+    request_id = last.id if is_of_a_body and last is not None else None
+    request_id = shared.turn_away(bad.refused, peer.address, request_id)
+    answer = ProblemAnswer(bad.status, bad.detail).closing(shared.common.block(), request_id=request_id)
     if not turns.is_answering:
         # If it is of a body, its request was answered before the body was complete, and must not be answered twice.
         linger(transport, None if is_of_a_body else answer)

@@ -6,7 +6,7 @@ Connections that become WebSockets go to the `Upgrade` callback. Knows nothing o
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 import msgspec
 
@@ -41,6 +41,12 @@ class Peer(msgspec.Struct, frozen=True):
     transport: asyncio.Transport
     client: tuple[str, int] | None
     scheme: Literal["http", "https"]
+
+    @classmethod
+    def of(cls, transport: asyncio.Transport, scheme: Literal["http", "https"]) -> Self:
+        """Make the peer at the other end of `transport`."""
+        name = transport.get_extra_info("peername")
+        return cls(transport, (name[0], name[1]) if name else None, scheme)
 
     @property
     def address(self) -> str:
