@@ -22,6 +22,7 @@ soak: $(STAMP)/python
 	DISCONNECTS=100000 $(BIN)/pytest --timeout 0 -s tests/test_disconnects.py -k however_many
 	PUBLISHER_KILLS=10 $(BIN)/pytest --timeout 0 -s tests/failures/test_publisher_kills.py
 	FUZZ_INPUTS=20000 $(BIN)/pytest --timeout 0 tests/test_foreign_input.py
+	OUTAGE_FASTER=1 $(BIN)/pytest --timeout 0 tests/deploy/test_outage.py
 	BUDGET_S=1800 $(BIN)/pytest --timeout 0 -s tests/web/test_budget.py
 
 # All states of the page into build/pictures; those that the documentation shows into docs/pictures as well.

@@ -127,7 +127,9 @@ class Tidegate(Server):
         if shutil.which(self.program) is None:
             raise Unavailable(f"{self.program} is no program")
         config = place.folder / "tidegate.toml"
-        config.write_text(TIDEGATE_CONFIG.format(port=place.port) + place.setup.settings)
+        schema = subprocess.run([self.program, "config", "schema"], capture_output=True, text=True, check=True).stdout
+        more = "allow_no_sources = true\n" if "allow_no_sources" in schema else ""  # another tree may not know it
+        config.write_text(TIDEGATE_CONFIG.format(port=place.port, more=more) + place.setup.settings)
         return [self.program, "serve", "--config", str(config)]
 
     def publication(self, events: int, payload_bytes: int, *, types: int = 1) -> Publication:
@@ -249,7 +251,7 @@ port = {port}
 state_dir = ""
 max_clients = 100000
 drain_s = 0.0
-
+{more}
 [limits]
 connects_per_s = 100000.0
 connects_burst = 100000

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tidegate import app, parts
+from tidegate import app, live_parts, parts
 from tidegate.app import Parts, running
 from tidegate.config import Config, from_document
 from tidegate.inbound import server
@@ -22,19 +22,20 @@ from tidegate.testing import MemoryStore, ScriptedBackend
 MAKERS = [
     (app, "plan"),
     (app, "PrometheusMetrics"),
+    (app, "shown_certificate"),
     (app, "url_of"),
-    (app, "tls_context"),
-    (authentication, "made"),
     (app, "opened_store"),
     (SqliteStore, "open"),
-    (app, "new_gateway"),
+    (app, "Reloads"),
+    (authentication, "made"),
+    (live_parts, "new_gateway"),
     (parts, "Gateway"),
     (backends, "made"),
     (parts, "BackendPoller"),
-    (app, "Supervisor"),
-    (app, "Gate"),
-    (app, "Admissions"),
-    (app, "WebSocketServer"),
+    (live_parts, "Supervisor"),
+    (live_parts, "Gate"),
+    (live_parts, "Admissions"),
+    (live_parts, "WebSocketServer"),
     (parts, "EventStreams"),
     (parts, "http_api"),
 ]

@@ -26,7 +26,6 @@ FUNCTION_LINES = 40
 
 LONG_FUNCTIONS = {
     "inbound/http_api/documents/asyncapi.py: asyncapi_document",
-    "outbound/metrics.py: __init__",
 }
 
 LEAVES = (
@@ -40,6 +39,7 @@ LEAVES = (
     "backoff",
     "loopback",
     "signals",
+    "hangup",
     "printable",
     "extras",
     "standard_streams",

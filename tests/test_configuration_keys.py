@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from plugins import EchoPlugin, install
 
-from tidegate import app, parts
+from tidegate import app, live_parts, parts
 from tidegate.config import Config, from_document
 from tidegate.config.section import Section
 from tidegate.core.topics import PatternSet
@@ -29,22 +29,23 @@ from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.store_sqlite import SqliteStore
 from tidegate.plan import asking, changes, making, plan
+from tidegate.reloading import Reloads
+from tidegate.runtime.authentication import CurrentAuthenticator
 
 PARTS: Final = {
-    "Admissions": (app, "Admissions"),
-    "App": (app, "App"),
-    "Gate": (app, "Gate"),
+    "Admissions": (live_parts, "Admissions"),
+    "Gate": (live_parts, "Gate"),
     "Gateway": (parts, "Gateway"),
     "Metrics": (app, "PrometheusMetrics"),
     "Poller": (parts, "BackendPoller"),
     "Streams": (parts, "EventStreams"),
-    "Supervisor": (app, "Supervisor"),
-    "WebSocket": (app, "WebSocketServer"),
+    "Supervisor": (live_parts, "Supervisor"),
+    "WebSocket": (live_parts, "WebSocketServer"),
     "api": (parts, "http_api"),
     "bound": (app, "bound"),
     "serve": (server, "serve"),
     "store": (SqliteStore, "open"),
-    "tls": (server, "tls_context"),
+    "tls": (server.LoadedCertificate, "read"),
     "url": (app, "url_of"),
 }
 """What `running` makes or calls, by the names that places begin with."""
@@ -130,13 +131,14 @@ KEYS: Final[dict[str, Wired]] = {
     "server.frame_ancestors": at(["https://o.example"], "api.options.frame_ancestors", as_=("https://o.example",)),
     "server.trusted_proxies": at(["10.0.0.0/8"], "Gate.trusted_proxies"),
     "server.root_path": at("/live", "api.options.root_path", "WebSocket.options.root_path"),
-    "server.tls_cert_file": at("new", "tls.cert_file"),
-    "server.tls_key_file": at("new", "tls.key_file"),
+    "server.tls_cert_file": at("new", "tls.named.tls_cert_file"),
+    "server.tls_key_file": at("new", "tls.named.tls_key_file"),
     "server.default_types": at(["s", "job.*"], "Gateway.options.default_types"),
     "server.heartbeat_interval_s": at(1.5, "Gateway.options.heartbeat_interval_s"),
-    "server.drain_s": at(7.5, "App.drain_s", "Gateway.options.drain_s"),
-    "server.drain_min_s": at(1.5, "App.drain_min_s"),
+    "server.drain_s": at(7.5, "Gateway.options.drain_s"),
+    "server.drain_min_s": at(1.5, "Gateway.options.drain_min_s"),
     "server.max_clients": at(77, "Gateway.options.max_clients"),
+    "server.allow_no_sources": at(True),
     "limits.message_bytes": at(777, "WebSocket.options.message_bytes"),
     "limits.publish_bytes": at(777, "api.options.publish_bytes", "serve.body_bytes"),
     "limits.retained_keys": at(77, "Gateway.options.retained_keys"),
@@ -320,11 +322,15 @@ KEYS: Final[dict[str, Wired]] = {
     "sources.*.refresh_on": at(["changed"], "Poller.plan.sources.0.refresh_on", given=WEBSOCKET),
     "sources.*.stale_repeat": at(False, "Poller.plan.sources.0.spec.stale_repeat"),
     "sources.*.max_stale_s": at(7.5, "Poller.plan.sources.0.spec.max_stale_s"),
-    "sources.*.breaker": at("own", "Poller.plan.sources.0.breaker", as_="b/s"),
+    "sources.*.breaker": Wired(
+        "own", {"Poller.plan.sources.0.breaker": "b/s", "Metrics.names.breakers": ["b/s", "b", "c"]}
+    ),
     "sources.*.backend": Wired(
         "c",
         {
             "Backend.options.idle_s": making.IDLE_MARGIN_S,
+            "Metrics.names.breakers": ["c"],
+            "Metrics.names.sources": [["s", "c"], ["u", "c"]],
             "Poller.plan.sources": [],
             "Poller 2.plan.sources.0.spec.type": "s",
             "Poller 2.plan.sources.0.spec.keyed": True,
@@ -411,7 +417,6 @@ def _section(kind: Any) -> tuple[type[Section] | None, bool]:
 
 
 PLANNED: Final = {
-    "App.": "drain.",
     "Authenticator.": "authentication.",
     "Backend.kind": "backends.b.endpoint.protocol",
     "Backend.options.": "backends.b.endpoint.options.",
@@ -419,6 +424,7 @@ PLANNED: Final = {
     "Backend.version": "backends.b.endpoint.version",
     "Gate.": "access.",
     "Gateway.options.": "gateway.",
+    "Metrics.": "metrics.",
     "Poller.plan.sources.0.": "backends.b.polling.sources.s.",
     "Poller.plan.sources.1.": "backends.b.polling.sources.t.",
     "Poller.plan.": "backends.b.polling.",
@@ -431,7 +437,7 @@ PLANNED: Final = {
     "keys.": "authentication.keys.",
     "serve.": "server.",
     "store.directory": "store",
-    "tls.": "tls.tls_",
+    "tls.named.": "tls.",
 }
 """Where in a plan is what a part is told: what the places of `KEYS` begin with."""
 
@@ -442,6 +448,8 @@ REPLACED: Final = {
         "backends.b.polling.sources.s.",
         "backends.c.polling.sources",
         "backends.c.polling.sources.s.",
+        "metrics.names.breakers",
+        "metrics.names.sources",
     },
     "backends.*.protocol": {
         "backends.b.endpoint.protocol",
@@ -573,7 +581,15 @@ class Notes:
                 return str(value.relative_to(self._directory))
             case StandIn():
                 return value.name
-            case random.Random() | SystemClock() | MemoryBus() | functools.partial() | EchoPlugin():
+            case (
+                random.Random()
+                | SystemClock()
+                | MemoryBus()
+                | functools.partial()
+                | Reloads()
+                | CurrentAuthenticator()
+                | EchoPlugin()
+            ):
                 return type(value).__name__
             case type() | types.FunctionType() | types.BuiltinFunctionType() | types.MethodType():
                 return value.__name__
@@ -655,7 +671,7 @@ async def test_another_source_is_known_to_whoever_tells_sources_from_other_types
     assert {place: there for place, there in reached.items() if not place.startswith("Poller 2.plan.sources.1.")} == {
         "Gateway.options.source_types": ["s", "t", "u", "v"],
         "Gateway.options.default_types": ["s", "t", "u", "v", *making.BUILT_IN_DEFAULTS],
-        "Metrics.known_types": ["s", "t", "u", "v"],
+        "Metrics.names.sources": [["s", "b"], ["t", "b"], ["u", "c"], ["v", "c"]],
     }
 
 

@@ -21,17 +21,17 @@ def _handlers_of_the_tests() -> Iterator[None]:
 async def test_a_second_signal_ends_the_process_at_once(
     first: signal.Signals, second: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped, exited = asyncio.Event(), asyncio.Queue[int]()
+    stopped, exited = asyncio.Queue[signal.Signals](), asyncio.Queue[int]()
     monkeypatch.setattr(os, "_exit", exited.put_nowait)
-    with stopping(stopped.set):
+    with stopping(stopped.put_nowait):
         os.kill(os.getpid(), first)
-        await stopped.wait()
+        assert await stopped.get() is first
         assert exited.empty()
         os.kill(os.getpid(), second)
         assert await exited.get() == 128 + second
 
 
 async def test_afterwards_a_signal_does_what_it_does_to_any_program() -> None:
-    with pytest.raises(LookupError), stopping(lambda: None):
+    with pytest.raises(LookupError), stopping(lambda _: None):
         raise LookupError
     assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_DFL] * 2

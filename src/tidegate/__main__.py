@@ -4,10 +4,13 @@ import signal
 import sys
 
 from tidegate import standard_streams
+from tidegate.hangup import HANGUPS
 
 
 def main() -> int:
     """Run the command line. Return the exit code."""
+    if sys.argv[1:2] == ["serve"]:
+        HANGUPS.catch()
     standard_streams.open_missing()
     # Until a command handles signals itself, Ctrl-C ends the process without a traceback, even during an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,22 +1,19 @@
 """The composition root: `running` starts the parts of a gateway in order, and stops them in reverse order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
 
 from msgspec.structs import asdict
 
 from tidegate.config import Config
-from tidegate.inbound import server
+from tidegate.core.reloads import Reloaded
 from tidegate.inbound.address import bound, url_of
-from tidegate.inbound.websocket import WebSocketServer
-from tidegate.outbound.auth import opening as authentication
+from tidegate.live_parts import Ground, started
 from tidegate.outbound.clock import SystemClock
 from tidegate.outbound.metrics import PrometheusMetrics
-from tidegate.parts import DEFAULTS, Parts, api, new_gateway, new_pollers, opened_store, owned_parts, tls_context
+from tidegate.parts import DEFAULTS, Parts, opened_store, owned_parts, shown_certificate
 from tidegate.plan import plan
-from tidegate.runtime.access import Gate
-from tidegate.runtime.admission import Admissions
+from tidegate.reloading import Reloads
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.supervisor import Supervisor
 
@@ -26,28 +23,35 @@ __all__ = ["App", "Parts", "running"]
 class App:
     """A running gateway, as `running` yields it. `url` is the address that it listens on."""
 
-    def __init__(
-        self, url: str, gateway: Gateway, supervisor: Supervisor, *, drain_s: float, drain_min_s: float
-    ) -> None:
+    def __init__(self, url: str, gateway: Gateway, supervisor: Supervisor, reloads: Reloads) -> None:
         self.url = url
         self.gateway = gateway
         self.supervisor = supervisor
-        self._drain_s = drain_s
-        self._drain_min_s = drain_min_s
+        self.reloads = reloads
+
+    async def reload(self, config: Config) -> Reloaded:
+        """Put another configuration in force, without disconnecting a client. See `Reloads.reload` for errors."""
+        return await self.reloads.reload(config)
 
     async def drain(self) -> None:
         """Disconnect all clients, spread over the configured time. New requests are answered 503 from now on."""
-        await self.gateway.drain(self._drain_s, at_least_s=self._drain_min_s)
+        options = self.gateway.options
+        await self.gateway.drain(options.drain_s, at_least_s=options.drain_min_s)
 
 
 @asynccontextmanager
 async def running(
-    config: Config, parts: Parts = DEFAULTS, *, beside: AbstractAsyncContextManager[None] | None = None
+    config: Config,
+    parts: Parts = DEFAULTS,
+    *,
+    beside: AbstractAsyncContextManager[None] | None = None,
+    reread: Callable[[], Config] | None = None,
 ) -> AsyncIterator[App]:
     """Run the gateway that `config` describes while the context is open. `parts` replace the default implementations.
 
     The context `beside` is entered after the address is bound and the state directory locked, but before the first
-    poll. Raises `ConfigError` if a file cannot be used, `OSError` if the address cannot be bound, and `StoreError` if
+    poll. `reread` reads the configuration again for a reload; it may block, and is called in a thread.
+    Raises `ConfigError` if a file cannot be used, `OSError` if the address cannot be bound, and `StoreError` if
     the state directory cannot be used. Leaving the context stops everything at once: call `App.drain` before.
     """
     async with AsyncExitStack() as stack:
@@ -57,23 +61,20 @@ async def running(
         clock = SystemClock() if parts.clock is None else parts.clock
         metrics = PrometheusMetrics(**asdict(wanted.metrics)) if parts.metrics is None else parts.metrics
         listener = stack.enter_context(bound(**asdict(wanted.address)))
-        tls = tls_context(wanted.tls)
-        url = url_of(listener, tls=tls is not None)
-        authenticator = await enter(authentication.opened(wanted.authentication, clock))
+        certificate = await enter(shown_certificate(wanted.tls, clock, metrics))
+        url = url_of(listener, tls=certificate is not None)
         store = await enter(opened_store(wanted.store, parts.store, metrics))
-        gateway = await enter(new_gateway(wanted.gateway, authenticator, clock=clock, metrics=metrics, store=store))
-        pollers = await enter(
-            new_pollers(wanted.backends, parts.backends, gateway=gateway, clock=clock, metrics=metrics, store=store)
+        reloads = Reloads(config, reread=reread, clock=clock, metrics=metrics)
+        ground = Ground(
+            supplied=parts.backends,
+            clock=clock,
+            metrics=metrics,
+            store=store,
+            listener=listener,
+            url=url,
+            certificate=certificate,
+            reloads=reloads,
         )
-        supervisor = Supervisor(gateway, pollers, store=store)
-        admissions = Admissions(gateway, Gate(authenticator=gateway.authentication, **asdict(wanted.access)))
-        websocket = WebSocketServer(gateway, admissions, wanted.websocket)
-        routes = api(wanted, url=url, gateway=gateway, supervisor=supervisor, admissions=admissions, metrics=metrics)
-        refused = partial(gateway.refusals.note, "http")
-        if beside is not None:
-            await enter(beside)
-        await enter(supervisor.running())
-        await enter(websocket.running())
-        serving = partial(server.serve, routes, websocket, at_once=routes.at_once, refused=refused)
-        await enter(serving(sock=listener, ssl=tls, **asdict(wanted.server)))  # last: every part is running by then
-        yield App(url, gateway, supervisor, **asdict(wanted.drain))
+        live = await enter(started(wanted, ground, beside=beside))
+        await enter(reloads.of(live))
+        yield App(url, live.gateway, live.supervisor, reloads)

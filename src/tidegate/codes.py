@@ -42,13 +42,38 @@ class RefusalReason(enum.StrEnum):
     ROLE = "role"
     PATTERN = "pattern"
     MALFORMED = "malformed"
+    """It breaks a rule that does not depend on who sends it."""
     MAX_CLIENTS = "max_clients"
     CONNECTS_RATE = "connects_rate"
     DRAINING = "draining"
     KEYS_UNAVAILABLE = "keys_unavailable"
     HEAD_TIMEOUT = "head_timeout"
+    """Its head, or its body, did not come in time."""
     NO_FILE_DESCRIPTOR = "no_file_descriptor"
     TOO_LARGE = "too_large"
+    """It is over a limit of size, or what would be retained with it is."""
+    PUBLISHES_RATE = "publishes_rate"
+
+
+class LeaveReason(enum.StrEnum):
+    """Why a client left: the label `reason` of ``tidegate_clients_left_total``."""
+
+    CLIENT_CLOSED = "client_closed"
+    """It ended its stream in order: by a close frame, or by ending the request of an event stream."""
+    CONNECTION_LOST = "connection_lost"
+    NO_PONG = "no_pong"
+    DRAINED = "drained"
+    """The gateway ends, or another sequence of events has begun."""
+    TOO_SLOW = "too_slow"
+    RATE_LIMITED = "rate_limited"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    """Its token is not valid any more: it has expired, or was taken out of the configuration."""
+    FORBIDDEN = "forbidden"
+    PROTOCOL_ERROR = "protocol_error"
+    TOO_LARGE = "too_large"
+    """It sent a message over the limit."""
+    ERROR = "error"
+    """Our own code failed."""
 
 
 class CloseCode(enum.IntEnum):
@@ -62,3 +87,15 @@ class CloseCode(enum.IntEnum):
     FORBIDDEN = 4403
     TOO_SLOW = 4408
     TOO_MANY_MESSAGES = 4429
+
+
+LEAVE_REASONS = {
+    CloseCode.GOING_AWAY: LeaveReason.DRAINED,
+    CloseCode.DRAINING: LeaveReason.DRAINED,
+    CloseCode.UNAUTHENTICATED: LeaveReason.TOKEN_EXPIRED,
+    CloseCode.FORBIDDEN: LeaveReason.FORBIDDEN,
+    CloseCode.TOO_SLOW: LeaveReason.TOO_SLOW,
+    CloseCode.TOO_MANY_MESSAGES: LeaveReason.RATE_LIMITED,
+    CloseCode.INTERNAL_ERROR: LeaveReason.ERROR,
+}
+"""Why a client leaves that the gateway closes with one of these codes."""

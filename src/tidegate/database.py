@@ -60,10 +60,16 @@ class SetAside(msgspec.Struct, frozen=True):
 class Database:
     """An open database; made by `opened`. Calls may come from any thread and are executed one at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: int | None, path: Path | None = None) -> None:
         self.connection = connection
         self._lock = lock
+        self._path = path
         self._using = threading.Lock()
+
+    @property
+    def directory(self) -> Path | None:
+        """Where its file is; None if it is in memory."""
+        return None if self._path is None else self._path.parent
 
     def read(self, statement: str) -> list[Any]:
         """Execute `statement` and return all rows. Raises `StoreError`."""
@@ -92,6 +98,13 @@ class Database:
                 raise Unstorable(str(error)) from error
             except (sqlite3.Error, MemoryError) as error:
                 raise StoreError(str(error)) from error
+
+    def size_bytes(self) -> int:
+        """Return the size of the database with its companion files; 0 in memory, and of what cannot be looked at."""
+        if self._path is None:
+            return 0
+        names = (self._path.name + suffix for suffix in files.DATABASE_COMPANIONS)
+        return sum(files.size_bytes(self._path.with_name(name)) for name in names)
 
     def close(self) -> None:
         """Close the database and release the directory."""
@@ -122,7 +135,7 @@ def opened(directory: Path, layout: Layout, *, set_aside: Callable[[SetAside], N
         undo.callback(os.close, lock)
         with _refused(directory, layout):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            database = Database(_connected(directory / layout.file, layout, set_aside), lock)
+            database = Database(_connected(directory / layout.file, layout, set_aside), lock, directory / layout.file)
         undo.pop_all()
         return database
 

@@ -10,6 +10,8 @@
     ├── UnknownName            no source, breaker, backend or type has that name
     ├── StoreError             the state directory cannot be used
     │   └── Unstorable         a value that cannot be stored, also not by a retry
+    ├── ReloadUnderWay         the configuration is being reloaded already
+    ├── NothingToReload        there is no file from which to reload it
     ├── MissingExtra           a part whose packages are not installed
     ├── Unreachable            no gateway answers at the address
     ├── StreamClosed           the gateway closed a client's stream for good
@@ -33,7 +35,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tidegate.codes import CloseCode, ErrorCode, MessageErrorCode, RefusalReason
+from tidegate.codes import CloseCode, ErrorCode, LeaveReason, MessageErrorCode, RefusalReason
 
 __all__ = [
     "AccessRefused",
@@ -49,16 +51,19 @@ __all__ = [
     "ErrorCode",
     "HttpStatus",
     "InvalidResponse",
+    "LeaveReason",
     "LoginRefused",
     "MappingFailed",
     "MessageError",
     "MessageErrorCode",
     "MissingExtra",
     "NoCredentials",
+    "NothingToReload",
     "PositionError",
     "Problem",
     "PublishError",
     "RefusalReason",
+    "ReloadUnderWay",
     "StoreError",
     "StreamClosed",
     "TidegateError",
@@ -146,6 +151,14 @@ class StoreError(TidegateError):
 
 class Unstorable(StoreError):
     """One of the values cannot be stored, and a retry would not help. Nothing was written."""
+
+
+class ReloadUnderWay(TidegateError):
+    """The configuration is being reloaded already. Try again when that has ended."""
+
+
+class NothingToReload(TidegateError):
+    """The gateway was started without a file, so there is nothing to read again."""
 
 
 class MissingExtra(TidegateError, ImportError):

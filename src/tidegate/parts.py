@@ -4,26 +4,28 @@ What has to be closed again is yielded by a context manager. `tidegate.app` deci
 """
 
 import random
-import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
 
+from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound import server
-from tidegate.inbound.http_api import Door, http_api
+from tidegate.inbound.http_api import Door, Reloading, http_api
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.sse import EventStreams
+from tidegate.open_parts import OpenParts
 from tidegate.outbound.backends import opening
 from tidegate.outbound.bus_memory import MemoryBus
 from tidegate.outbound.store_sqlite import SqliteStore
-from tidegate.plan import Plan, PlannedBackend, TlsFiles
-from tidegate.ports import Authenticator, Backend, Clock, Metrics, RenderedMetrics, Store
+from tidegate.plan import Plan, PlannedBackend
+from tidegate.ports import Authenticator, Backend, Clock, Metrics, Reading, RenderedMetrics, Store
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.exchange import close
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.gateway_options import GatewayOptions
+from tidegate.runtime.keeping import kept_running
 from tidegate.runtime.poller import BackendPoller
 from tidegate.runtime.supervisor import Supervisor
 
@@ -56,12 +58,26 @@ async def owned_parts(parts: Parts) -> AsyncIterator[None]:
         yield
 
 
-def tls_context(files: TlsFiles | None) -> ssl.SSLContext | None:
-    """Make the server's TLS context from `files`, or return None without files.
+@asynccontextmanager
+async def shown_certificate(
+    files: server.TlsFiles | None, clock: Clock, metrics: Metrics
+) -> AsyncIterator[server.Certificate | None]:
+    """Yield what the server shows its clients, and renew it while the context is open; None without files.
 
-    Reads the files. Raises `ConfigError` if they cannot be used.
+    Raises `ConfigError` if they cannot be used.
     """
-    return None if files is None else server.tls_context(files.tls_cert_file, files.tls_key_file)
+    if files is None:
+        yield None
+        return
+    certificate = server.Certificate(server.LoadedCertificate.read(files))
+    metrics.read_from(lambda: _expiry(certificate))
+    async with kept_running({"certificate": lambda: certificate.renew(clock)}, clock, observe=metrics.observe):
+        yield certificate
+
+
+def _expiry(certificate: server.Certificate) -> list[Reading]:
+    at = certificate.expires_at
+    return [] if at is None else [Reading("tidegate_certificate_expiry_timestamp_seconds", at)]
 
 
 @asynccontextmanager
@@ -74,6 +90,7 @@ async def opened_store(directory: Path | None, supplied: Store | None, metrics: 
         yield supplied
         return
     async with aclosing(await SqliteStore.open(directory, observe=metrics.observe)) as store:
+        metrics.read_from(store.readings)
         yield store
 
 
@@ -91,46 +108,56 @@ async def new_gateway(
         multicast=send_to_all,
         store=store,
     )
-    with closing(gateway.refusals):
+    metrics.read_from(gateway.readings)
+    with closing(gateway.refusals), closing(gateway.clients.log):
         yield gateway
 
 
-@asynccontextmanager
-async def new_pollers(
-    plans: Iterable[PlannedBackend],
-    supplied: Mapping[str, Backend],
-    *,
-    gateway: Gateway,
-    clock: Clock,
-    metrics: Metrics,
-    store: Store | None,
-) -> AsyncIterator[list[BackendPoller]]:
-    """Yield a new poller for each backend; a supervisor runs them. A backend that is not in `supplied` is made.
+class PollerParts(msgspec.Struct, frozen=True, kw_only=True):
+    """What all pollers of a gateway have in common. `supplied` are backends that are not made, by name."""
 
-    Closes only the backends that it has made. Raises `ConfigError` if a file that a backend needs cannot be used.
-    """
-    async with AsyncExitStack() as stack:
-        pollers = []
-        for plan in plans:
-            backend = supplied.get(plan.name)
-            if backend is None:
-                backend = await stack.enter_async_context(opening.opened(plan.endpoint, clock))
-            pollers.append(
-                BackendPoller(
-                    plan.polling,
-                    backend=backend,
-                    gateway=gateway,
-                    clock=clock,
-                    metrics=metrics,
-                    store=store,
-                    rng=random.Random(),
-                )
-            )
-        yield pollers
+    supplied: Mapping[str, Backend]
+    gateway: Gateway
+    clock: Clock
+    metrics: Metrics
+    store: Store | None
+
+    async def backend(self, plan: PlannedBackend, opened: OpenParts) -> Backend:
+        """Return the supplied backend of that name, or else make one, which is among `opened` then.
+
+        Raises `ConfigError` if a file that it needs cannot be used.
+        """
+        if plan.name in self.supplied:
+            return self.supplied[plan.name]
+        return await opened.open(backend_part(plan.name), opening.opened(plan.endpoint, self.clock))
+
+    def poller(self, plan: BackendPlan, backend: Backend) -> BackendPoller:
+        """Make a poller, which has not begun."""
+        return BackendPoller(
+            plan,
+            backend=backend,
+            gateway=self.gateway,
+            clock=self.clock,
+            metrics=self.metrics,
+            store=self.store,
+            rng=random.Random(),
+        )
+
+
+def backend_part(name: str) -> str:
+    """Return the name of the backend `name` among `OpenParts`."""
+    return f"backend {name}"
 
 
 def api(
-    plan: Plan, *, url: str, gateway: Gateway, supervisor: Supervisor, admissions: Admissions, metrics: RenderedMetrics
+    plan: Plan,
+    *,
+    url: str,
+    gateway: Gateway,
+    supervisor: Supervisor,
+    admissions: Admissions,
+    metrics: RenderedMetrics,
+    reloads: Reloading,
 ) -> Door:
     """Make the HTTP API of a gateway whose URL is `url`, event streams included."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
@@ -143,4 +170,5 @@ def api(
         open_stream=streams.open,
         transport_of=server.transport_of,
         render_metrics=metrics.render,
+        reloads=reloads,
     )

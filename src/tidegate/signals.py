@@ -13,21 +13,21 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stopping(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on the running event loop at the first SIGINT or SIGTERM while the context is open.
+def stopping(stop: Callable[[signal.Signals], object]) -> Iterator[None]:
+    """Call `stop` with the signal, on the running event loop, at the first SIGINT or SIGTERM while the context is open.
 
     The second signal ends the process immediately, with exit code 128 + its number. When the context ends, both signals
     get their default action back.
     """
     loop = asyncio.get_running_loop()
 
-    def first() -> None:
-        stop()
+    def first(received: signal.Signals) -> None:
+        stop(received)
         for number in SIGNALS:
             loop.add_signal_handler(number, os._exit, 128 + number)
 
     for number in SIGNALS:
-        loop.add_signal_handler(number, first)
+        loop.add_signal_handler(number, first, number)
     try:
         yield
     finally:

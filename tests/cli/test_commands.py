@@ -76,7 +76,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    commands = "serve demo engine watch publish faultproxy verify config token doctor version"
+    commands = "serve reload demo engine watch publish faultproxy verify config token doctor version"
     for name in commands.split():
         assert f" {name} " in text
 
@@ -110,7 +110,8 @@ def test_a_usage_error_is_a_readable_line_and_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
-    assert main(arguments) == 2
+    with structlog.testing.capture_logs():  # what `serve` says there is another test's
+        assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert "Traceback" not in captured.err
@@ -174,7 +175,20 @@ def test_every_problem_of_a_configuration_is_listed(capsys: pytest.CaptureFixtur
     assert main(["config", "check"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "tidegate: the configuration is not usable:"
-    assert [line.split(":")[0].strip() for line in lines[1:]] == ["server.nonsense", "server.port"]
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["server.nonsense", "server.port", "sources"]
+
+
+@pytest.mark.parametrize("command", ["serve", "config check", "doctor"])
+@pytest.mark.parametrize("text", ["", '[server]\nport = 0\n[backends.b]\nurl = "http://127.0.0.1:9"\n'])
+def test_a_file_without_a_source_is_refused_naming_the_setting(
+    command: str, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
+    Path("c.toml").write_text(text)
+    assert main([*command.split(), "--config", "c.toml"]) == (1 if command == "doctor" else 2)
+    said = "".join(capsys.readouterr())
+    assert "sources: expected at least one table" in said
+    assert "server.allow_no_sources = true" in said
 
 
 def test_config_show_masks_secrets_and_fills_in_defaults(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +205,7 @@ def test_config_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_lines_own_variables_are_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("c.toml").write_text("")
+    Path("c.toml").write_text(EXAMPLE)
     for name in (URL, TOKEN, LOG_LEVEL):
         monkeypatch.setenv(name, "info")
     assert configuring.check(Path("c.toml")) == 0
@@ -251,7 +265,8 @@ def test_without_a_file_the_demo_configuration_is_served_with_an_engine() -> Non
 )
 def test_an_engine_of_ours_is_told_where_its_hints_go_if_they_can_be_heard(file: str, url: str | None) -> None:
     Path("c.toml").write_text(file)
-    assert serving.hint_url(serving.configured(Path("c.toml"), {}, None)[0]) == url
+    overrides = {"server.allow_no_sources": True}
+    assert serving.hint_url(serving.configured(Path("c.toml"), overrides, None)[0]) == url
 
 
 def test_a_file_brings_its_own_backends() -> None:
@@ -281,7 +296,7 @@ def test_a_demo_that_loses_the_port_of_its_engine_names_no_option_that_it_lacks(
 
 def test_a_port_that_is_taken_is_named() -> None:
     with Recorder() as server:
-        Path("c.toml").write_text("")
+        Path("c.toml").write_text(EXAMPLE)
         config, _ = serving.configured(Path("c.toml"), {"server.port": server.server_port}, None)
 
         async def enter() -> None:

@@ -43,7 +43,7 @@ def free_port() -> int:
 
 def written(text: str, *, port: int) -> Path:
     path = Path("tidegate.toml")
-    path.write_text(f"[server]\nport = {port}\n{text}")
+    path.write_text(f"[server]\nport = {port}\nallow_no_sources = true\n{text}")
     return path
 
 

@@ -36,7 +36,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def written(text: str) -> Path:
     path = Path("tidegate.toml")
-    path.write_text(f"[server]\nport = 0\n{text}")
+    path.write_text(f"[server]\nport = 0\nallow_no_sources = true\n{text}")
     return path
 
 
@@ -278,7 +278,7 @@ def test_check_start_and_doctor_warn_of_what_has_a_price(capsys: pytest.CaptureF
 def test_a_file_is_named_with_and_without_the_option(
     command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("c.toml").write_text('[server]\nstate_dir = ""\nport = 4711')
+    Path("c.toml").write_text('[server]\nstate_dir = ""\nport = 4711\nallow_no_sources = true')
     assert main(["config", command, *arguments]) == 0
     assert ("c.toml: 0 backend(s)" if command == "check" else "port = 4711") in capsys.readouterr().out
     assert main(["config", command, "a.toml", "--config", "b.toml"]) == 2

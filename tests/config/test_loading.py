@@ -110,6 +110,45 @@ def test_no_file_is_the_environment_alone() -> None:
     assert load(None, environ={"TIDEGATE_SERVER__PORT": "8080"}).server.port == 8080
 
 
+class TestAFileWithoutASource:
+    EXPECTED = (
+        'expected at least one table [sources."TYPE"], unless server.allow_no_sources = true (for publishers only)'
+    )
+
+    @staticmethod
+    def problems(path: Path, **environ: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load(path, environ=environ, needs_sources=True)
+        return [str(problem) for problem in caught.value.problems]
+
+    @pytest.mark.parametrize("text", ["", "# nothing yet\n", "\n\n"])
+    def test_an_empty_one_is_refused(self, tmp_path: Path, text: str) -> None:
+        path = written(tmp_path / "t.toml", text)
+        assert self.problems(path, TIDEGATE_SERVER__PORT="1") == [f"sources: {self.EXPECTED}, got an empty file"]
+
+    def test_the_beginning_of_one_is_refused(self, tmp_path: Path) -> None:
+        beginning, _, _ = CONTRACT.partition('[sources."')
+        path = written(tmp_path / "t.toml", beginning)
+        assert self.problems(path) == [f"sources: {self.EXPECTED}, got none"]
+
+    def test_it_is_refused_together_with_all_else(self, tmp_path: Path) -> None:
+        problems = self.problems(written(tmp_path / "t.toml", "[server]\nport = -1"))
+        assert [problem.split(":")[0] for problem in problems] == ["server.port", "sources"]
+
+    def test_what_is_wrong_with_sources_is_enough(self, tmp_path: Path) -> None:
+        [problem] = self.problems(written(tmp_path / "t.toml", "sources = 5"))
+        assert "expected a table" in problem
+
+    def test_a_gateway_for_publishers_says_so(self, tmp_path: Path) -> None:
+        path = written(tmp_path / "t.toml", "[server]\nallow_no_sources = true")
+        assert load(path, environ={}, needs_sources=True).sources == {}
+        environ = {"TIDEGATE_SERVER__ALLOW_NO_SOURCES": "true"}
+        assert load(written(path, ""), environ=environ, needs_sources=True).sources == {}
+
+    def test_only_who_needs_sources_asks_for_them(self, tmp_path: Path) -> None:
+        assert load(written(tmp_path / "t.toml", ""), environ={}) == Config(server=load(None, environ={}).server)
+
+
 def test_command_line_over_environment_over_file(tmp_path: Path) -> None:
     path = written(tmp_path / "t.toml", "[server]\nport = 1\ndrain_s = 1\nmax_clients = 1")
     environ = {"TIDEGATE_SERVER__PORT": "2", "TIDEGATE_SERVER__DRAIN_S": "2"}

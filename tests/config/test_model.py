@@ -42,6 +42,7 @@ DEFAULTS: dict[type[Section], dict[str, object]] = {
         "drain_s": 5.0,
         "drain_min_s": 0.0,
         "max_clients": 10000,
+        "allow_no_sources": False,
     },
     LimitsConfig: {
         "message_bytes": 65536,

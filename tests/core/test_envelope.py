@@ -156,6 +156,7 @@ class TestSnapshots:
 class TestMessages:
     def test_welcome(self) -> None:
         data = wire.WelcomeData(
+            request_id="r1",
             client_id="c1",
             protocol=wire.PROTOCOL_VERSION,
             server="tidegate/0.1.0",
@@ -170,6 +171,7 @@ class TestMessages:
             "timestamp": STAMP,
             "data": {
                 "client_id": "c1",
+                "request_id": "r1",
                 "protocol": 1,
                 "server": "tidegate/0.1.0",
                 "epoch": EPOCH,

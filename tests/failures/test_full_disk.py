@@ -38,14 +38,14 @@ def values(url: str) -> dict[str, Any]:
 
 
 def unwritten(url: str) -> float:
-    found = re.search(r"^tidegate_store_unwritten (.*)$", ask(f"{url}/metrics").decode(), re.MULTILINE)
+    found = re.search(r"^tidegate_store_waiting_values (.*)$", ask(f"{url}/metrics").decode(), re.MULTILINE)
     assert found is not None
     return float(found[1])
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path) -> None:
     disk, config = tmp_path / "disk", tmp_path / "tidegate.toml"
-    config.write_text('[server]\nport = 0\nstate_dir = "disk/state"\n')
+    config.write_text('[server]\nport = 0\nstate_dir = "disk/state"\nallow_no_sources = true\n')
     with small_disk(disk, size="1m"):
         with tidegate("serve", "--config", str(config)) as gateway:
             url = gateway.url

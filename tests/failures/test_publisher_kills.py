@@ -37,6 +37,7 @@ CONFIG = """\
 [server]
 port = 0
 state_dir = "state"
+allow_no_sources = true
 """
 
 

@@ -52,7 +52,7 @@ def ended(sent: Sent, *, answer_s: float = 0.0) -> tuple[float, list[RefusalReas
             sock=Listener(loop, "127.0.0.1", 80),
             handshake_s=HANDSHAKE_S,
             keep_alive_s=KEEP_ALIVE_S,
-            refused=lambda reason, _: refused.append(reason),
+            refused=lambda reason, *_: refused.append(reason),
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", 80)
             writing = asyncio.create_task(write(writer))

@@ -1,7 +1,9 @@
 """Every route and every refusal of the HTTP API, over a real socket."""
 
 import asyncio
+import gzip
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -18,6 +20,7 @@ from tidegate.core.problem import UNFORESEEN
 from tidegate.errors import MessageError, MessageErrorCode
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.pages import web_files
+from tidegate.inbound.http_api.scraping import accepts_gzip, gathered, wants_openmetrics
 from tidegate.inbound.http_api.shown import BreakerRecord, BreakerStatus, SourceStatus
 from tidegate.runtime.supervisor import ReadinessStatus
 
@@ -458,7 +461,60 @@ async def test_metrics_are_those_that_the_token_covers() -> None:
     async with serving(grants=GRANTS) as gate:
         answer = await gate.ask("GET", "/metrics", **bearer("system"))
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert answer.body == b"# covered: ['system.*']\n"
+    assert answer.body == b"# covered: ['system.*']\n# openmetrics: False\n"
+
+
+async def test_metrics_come_as_openmetrics_and_compressed_to_whom_that_suits() -> None:
+    accepts = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2", "Accept-Encoding": "gzip"}
+    async with serving(grants=GRANTS) as gate:
+        answer = await gate.ask("GET", "/metrics", **bearer("all"), **accepts)
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in answer.headers["vary"]
+    assert gzip.decompress(answer.body) == b"# covered: ['*']\n# openmetrics: True\n"
+
+
+async def test_the_event_loop_turns_while_metrics_are_written() -> None:
+    turns = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal turns
+        for _ in range(10):
+            asyncio.get_running_loop().call_soon(count)
+            yield f"{turns} ".encode()
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+
+    assert await gathered(pieces(), gzip=False) == b"0 1 2 3 4 5 6 7 8 9 "
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/plain", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text; version=1.0.0, */*", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3", True),
+        ("application/openmetrics-text;q=0.1,text/plain;q=0.3", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=nonsense", False),
+        ("TEXT/PLAIN;Q=0.1, Application/OpenMetrics-Text;Q=0.9", True),
+    ],
+)
+def test_which_format_of_metrics_a_client_prefers(accept: str, *, openmetrics: bool) -> None:
+    assert wants_openmetrics(accept) == openmetrics
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "accepted"),
+    [("", False), ("gzip", True), ("deflate, gzip;q=0.5", True), ("gzip;q=0", False), ("*", True), ("br", False)],
+)
+def test_which_clients_take_gzip(accept_encoding: str, *, accepted: bool) -> None:
+    assert accepts_gzip(accept_encoding) == accepted
 
 
 # who may come in
@@ -476,6 +532,7 @@ NEEDS = [
     ("POST", "/api/v1/backends/engine/poll", "pub"),
     ("GET", "/api/v1/clients", "all"),
     ("POST", "/api/v1/circuit-breaker/engine/reset", "all"),
+    ("POST", "/api/v1/reload", "all"),
 ]
 
 
@@ -667,7 +724,7 @@ async def test_a_failure_of_ours_tells_nothing_and_is_logged() -> None:
             gate.supervisor.fails = RuntimeError("the secret inside")
             answer = await gate.ask("GET", "/api/v1/status?token=hush", **bearer("hush"))
     check_problem(answer, 500)
-    assert answer.body == UNFORESEEN.body
+    assert answer.body == UNFORESEEN.body(answer.headers["x-request-id"])
     assert b"secret" not in answer.body
     failed = [entry for entry in logs if entry["log_level"] == "error"]
     assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/status", "the secret inside")]
@@ -687,7 +744,7 @@ async def test_a_failure_of_ours_while_publishing_is_answered_and_logged(
             sent = request("POST", "/api/v1/events", b'{"type":"app.a","data":1}', host="localhost")
             answer = await (gate.send_in_two(sent) if in_two else gate.send(sent))
     check_problem(answer, 500)
-    assert answer.body == UNFORESEEN.body
+    assert answer.body == UNFORESEEN.body(answer.headers["x-request-id"])
     assert b"secret" not in answer.body
     failed = [entry for entry in logs if entry["log_level"] == "error"]
     assert [(entry["path"], str(entry["exc_info"])) for entry in failed] == [("/api/v1/events", "the secret inside")]
@@ -731,6 +788,7 @@ async def test_the_document_has_every_route_of_the_contract() -> None:
         ("GET", "/api/v1/status/circuit-breaker"),
         ("GET", "/api/v1/status/circuit-breaker/{name}"),
         ("POST", "/api/v1/circuit-breaker/{name}/{action}"),
+        ("POST", "/api/v1/reload"),
         ("GET", "/api/v1/snapshot"),
         ("GET", "/api/v1/snapshot/{event_type}"),
         ("DELETE", "/api/v1/snapshot/{event_type}"),

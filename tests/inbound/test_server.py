@@ -303,7 +303,7 @@ async def test_an_application_that_fails_behind_its_head_is_answered_with_500_al
         client.writer.write(GET_ON)
         answer = read_answer(await client.rest())
         await client.close()
-    assert (answer.status, answer.body) == (500, UNFORESEEN.body)
+    assert (answer.status, answer.body) == (500, UNFORESEEN.body(answer.headers["x-request-id"]))
     assert "unforeseen" not in answer.json["detail"]
 
 

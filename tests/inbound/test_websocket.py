@@ -22,7 +22,7 @@ from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.envelope import Pong
 from tidegate.core.rate import Rate
 from tidegate.core.topics import PatternSet
-from tidegate.errors import CloseCode
+from tidegate.errors import CloseCode, LeaveReason
 from tidegate.inbound.server import serve
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketProtocol, WebSocketServer
 from tidegate.inbound.websocket import protocol as protocol_module
@@ -65,7 +65,7 @@ class Serving:
                 pass
         return caught.value
 
-    async def until_left(self, count: int = 1) -> list[str]:
+    async def until_left(self, count: int = 1) -> list[LeaveReason]:
         """Why clients left, once `count` of them have."""
         async with asyncio.timeout(PATIENCE_S):
             while len(left := self.house.metrics.named("client_left")) < count:
@@ -367,7 +367,8 @@ class TestProtocolErrors:
             assert (close.opcode, int.from_bytes(close.data[:2])) == (Opcode.CLOSE, code)
             assert await client.next() is None
             await client.end()
-            assert (await served.until_left())[0].startswith(f"closed by the server with {code}")
+            expected = LeaveReason.TOO_LARGE if code == 1009 else LeaveReason.PROTOCOL_ERROR
+            assert await served.until_left() == [expected]
 
     async def test_the_code_arrives_although_the_client_goes_on_sending(self) -> None:
         async with serving() as served, served.connect("?types=") as client, served.connect("?types=a") as other:
@@ -394,21 +395,21 @@ class TestClosing:
                 await opened(client)
                 await client.close(4000, "enough")
             assert (client.close_code, client.close_reason) == (4000, "enough")
-            assert await served.until_left() == ["closed by the client with 4000"]
+            assert await served.until_left() == [LeaveReason.CLIENT_CLOSED]
             assert served.house.gateway.clients.connections == []
             assert not any(served.server._slots)
 
     async def test_a_client_that_vanishes_is_forgotten(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
             client.writer.transport.abort()
-            assert (await served.until_left())[0].startswith("connection lost")
+            assert await served.until_left() == [LeaveReason.CONNECTION_LOST]
 
     async def test_the_end_of_the_stream_without_a_close_is_the_end(self) -> None:
         async with serving() as served, RawClient.open(served.port) as client:
             client.writer.write_eof()
             await client.opened()
             assert await client.next() is None
-            assert await served.until_left() == ["connection lost"]
+            assert await served.until_left() == [LeaveReason.CONNECTION_LOST]
 
     async def test_who_ends_its_direction_is_handed_what_waits_and_nothing_more(self) -> None:
         async with (
@@ -449,14 +450,14 @@ class TestClosing:
             assert int.from_bytes(close.data[:2]) == 4401
             client.send(Frame(Opcode.TEXT, b'{"type":"ping"}'), Frame(Opcode.CLOSE, close.data[:2]))
             assert await client.next() is None
-            assert (await served.until_left())[0].startswith("closed by the server with 4401")
+            assert await served.until_left() == [LeaveReason.TOKEN_EXPIRED]
 
     async def test_a_client_that_does_not_answer_the_close_is_cut_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(protocol_module, "LINGER_S", 0.01)
         async with serving() as served, RawClient.open(served.port, "?types=a") as client:
             await client.opened()
             served.house.gateway.clients.connections[0].close(CloseCode.DRAINING, "draining")
-            assert await served.until_left() == ["closed by the server with 1012: draining"]
+            assert await served.until_left() == [LeaveReason.DRAINED]
 
     async def test_a_drain_says_so_and_closes_with_1012(self) -> None:
         async with serving() as served, served.connect("?types=") as client, served.connect("?types=a") as other:
@@ -501,7 +502,7 @@ class TestFailuresOfOurs:
                 assert (await received(client))[0]["data"]["code"] == 1011
                 assert (await ended(client))[0] == 1011
             assert [str(entry["exc_info"]) for entry in logs if entry["log_level"] == "error"] == ["unforeseen"]
-            assert (await served.until_left())[0].startswith("closed by the server with 1011")
+            assert await served.until_left() == [LeaveReason.ERROR]
 
 
 def _fails(*_: object, **__: object) -> None:
@@ -530,7 +531,7 @@ class TestLiveness:
             [protocol] = served.server.made
             protocol.check_alive()
             protocol.check_alive()
-            assert await served.until_left() == ["connection lost"]
+            assert await served.until_left() == [LeaveReason.NO_PONG]
 
     async def test_each_connection_is_checked_once_in_a_round(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with serving() as served, served.connect("?types=") as client:
@@ -560,7 +561,7 @@ class TestLiveness:
             await other.opened()
             await asyncio.sleep(0)
             running.cancel()
-            assert await served.until_left(2) == ["closed by the server with 1001: the gateway ends"] * 2
+            assert await served.until_left(2) == [LeaveReason.DRAINED] * 2
 
 
 class TestSlowReaders:
@@ -577,8 +578,7 @@ class TestSlowReaders:
                 sent += 1
                 assert types(await received(other)) == ["a"]
                 assert sent < 500
-            [reason] = await served.until_left()
-            assert reason.startswith("closed by the server with 4408: more than 524288 bytes")
+            assert await served.until_left() == [LeaveReason.TOO_SLOW]
 
     async def test_a_reader_that_comes_back_gets_the_gap_and_the_newest(self) -> None:
         async with (
@@ -713,7 +713,7 @@ class TestFloods:
             assert served.server.made[0]._transport.is_reading()
             client.send(Frame(Opcode.CLOSE, b"\x03\xf4"))
             await client.end()
-            assert "1012" in (await served.until_left())[0]
+            assert await served.until_left() == [LeaveReason.DRAINED]
 
 
 class TestRefusals:

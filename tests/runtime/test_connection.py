@@ -25,7 +25,7 @@ from tidegate.core.delivery.subscriber import Subscriber
 from tidegate.core.envelope import Pong
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
-from tidegate.errors import CloseCode
+from tidegate.errors import CloseCode, LeaveReason
 
 RETAINED: dict[str, Any] = {"retain": True}
 
@@ -48,6 +48,7 @@ class TestStart:
             "timestamp": "2026-11-22T21:40:03.123Z",
             "data": {
                 "client_id": connection.id,
+                "request_id": "",
                 "protocol": 1,
                 "server": "tidegate/test",
                 "epoch": EPOCH,
@@ -539,7 +540,7 @@ class TestEnd:
             connection, channel, _ = house.started("*")
             house_stream = connection.subscriber._stream
             ask(connection, {"type": "subscribe", "types": ["a"]})
-            house.gateway.clients.disconnect(connection, "gone")
+            house.gateway.clients.disconnect(connection, LeaveReason.CLIENT_CLOSED)
             seen = weakref.ref(connection)
             channel.on_pause = channel.on_resume = lambda: None
             del connection

@@ -13,7 +13,7 @@ from tidegate.core.access.grant import UNRESTRICTED
 from tidegate.core.delivery.framing import WEBSOCKET
 from tidegate.core.shaping import Shape
 from tidegate.core.topics import PatternSet
-from tidegate.errors import Disconnected
+from tidegate.errors import Disconnected, LeaveReason
 
 EPOCH = "e2"
 
@@ -36,7 +36,7 @@ def connected(house: House) -> list[dict[str, Any]]:
     )
     connection.start(None)
     received = channel.received()
-    house.gateway.clients.disconnect(connection, "closed")
+    house.gateway.clients.disconnect(connection, LeaveReason.CLIENT_CLOSED)
     return received
 
 

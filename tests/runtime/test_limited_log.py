@@ -26,7 +26,7 @@ def run(script: Script) -> tuple[RecordingMetrics, list[dict[str, Any]]]:
 
 
 def fault_of(clock: LoopClock, metrics: RecordingMetrics) -> LoggedFault:
-    return LoggedFault("tidegate.test", REFUSED, over="let in again", clock=clock, observe=metrics.observe)
+    return LoggedFault.by(clock, "tidegate.test", REFUSED, over="let in again", observe=metrics.observe)
 
 
 def test_a_fault_is_three_lines_and_the_others_are_counted() -> None:

@@ -418,7 +418,7 @@ async def test_no_error_outlives_its_exchange_with_the_answer_that_its_traceback
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    ended = {code for _, code, _ in house.metrics.named("poll_ended")}
+    ended = {code for _, _, code, _ in house.metrics.named("poll_ended")}
     assert ended == {None, "RPC_INVALID_RESPONSE", "RPC_DISCONNECT", "RPC_TIMEOUT"}
     assert kept == []
 
@@ -650,5 +650,5 @@ async def test_one_line_says_that_a_source_fails_and_one_that_it_is_back() -> No
             await asyncio.sleep(2 * INTERVAL_S)
     failing = [line for line in lines if line["event"] == "source failing"]
     recovered = [line for line in lines if line["event"] == "source recovered"]
-    assert [(line["source"], line["error_code"]) for line in failing] == [("a.status", "RPC_DISCONNECT")]
-    assert [(line["source"], line["failures"]) for line in recovered] == [("a.status", 2)]
+    assert [(line["type"], line["error_code"]) for line in failing] == [("a.status", "RPC_DISCONNECT")]
+    assert [(line["type"], line["failures"]) for line in recovered] == [("a.status", 2)]

@@ -15,7 +15,7 @@ from tidegate.core.delivery.framing import EVENT_STREAM
 from tidegate.core.envelope import encode_draft, event_at
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.rate import Rate
-from tidegate.errors import BusRefused, CloseCode, PublishError
+from tidegate.errors import BusRefused, CloseCode, LeaveReason, PublishError
 from tidegate.runtime.lanes import RETRY_S
 
 NEWS = draft("app.news", 1)
@@ -164,12 +164,12 @@ class TestAnotherSequence:
         await turn()
         ask(left, {"type": "ping"})
         assert gone.received() == []
-        house.gateway.clients.disconnect(left, "left")
+        house.gateway.clients.disconnect(left, LeaveReason.CLIENT_CLOSED)
         house.clock.advance(3.0)
         await turn()
         assert gone.ended is None
         assert channel.ended is not None
-        house.gateway.clients.disconnect(asking, "closed")
+        house.gateway.clients.disconnect(asking, LeaveReason.CLIENT_CLOSED)
 
     async def test_nothing_of_before_is_kept(self) -> None:
         house = UnsteadyHouse()

@@ -113,7 +113,8 @@ async def test_a_clock_that_is_set_is_logged_and_what_is_on_disk_is_put_right() 
             await asyncio.sleep(2.5)
         kept = {(value.type, value.key): value for value in await store.load()}
     (line,) = [line for line in logs if line["event"] == "wall clock set"]
-    assert (line["log_level"], line["by_s"]) == ("warning", -3600.0)
+    assert (line["log_level"], line["by_s"], line["direction"]) == ("warning", -3600.0, "backward")
+    assert house.metrics.named("clock_stepped") == [("backward",)]
     assert kept.keys() == saved.keys() == {("a.status", ""), ("b.agents", ""), ("b.agents", "x")}
     for name, value in kept.items():
         assert value.data == saved[name].data

@@ -73,7 +73,7 @@ async def mortal(document: Mapping[str, object]) -> AsyncIterator[MortalGateway]
     """A running gateway with the configuration `document`, without its port and state directory."""
     port = free_port(preferred=0)
     with tempfile.TemporaryDirectory() as folder:
-        server = {"state_dir": f"{folder}/state", **dict(document.get("server", {}))}  # type: ignore[call-overload]
+        server = {"state_dir": f"{folder}/state", "allow_no_sources": True, **dict(document.get("server", {}))}  # type: ignore[call-overload]
         text = render.show(from_document({**document, "server": server}, environ={}))
         (Path(folder) / "tidegate.toml").write_text(text)
         async with aclosing(MortalGateway(Path(folder), port)) as gateway:

@@ -7,7 +7,7 @@ import msgspec
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.backend_state import BackendState
-from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State
+from tidegate.core.polling.breaker_values import BreakerRules, BreakerView, State, Transition
 from tidegate.core.polling.call import Call
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.outcome import Answer, ClassifyPolicy, Fault, Outcome
@@ -92,9 +92,14 @@ def backend_plan(
     )
 
 
+def moves_of(decision: Decision) -> list[Transition]:
+    """The moves of breakers in `decision`, without the ends of those that are gone."""
+    return [move for move in decision.moves if isinstance(move, Transition)]
+
+
 def polled(plan: BackendPlan) -> dict[str, Source]:
     """The sources of `plan`, by name, of which nothing was asked yet."""
-    return {each.spec.type: Source(each, plan, keeps=False) for each in plan.sources}
+    return {each.spec.type: Source(each, plan, keeps=False, now=Instant(0.0, 0.0)) for each in plan.sources}
 
 
 def call_ended(
@@ -144,6 +149,7 @@ class Driven:
         self.latency_s = latency_s
         self.secret = b"old"
         self.reached = False
+        self.wanted = True
         self.asked: list[tuple[float, str]] = []
         self.whys: list[Why] = []
         self.knocks: list[float] = []
@@ -158,12 +164,19 @@ class Driven:
         self.state.taken(decision)
         return decision
 
+    def replan(self, plan: BackendPlan, **arguments: Any) -> Decision:
+        """The backend is polled by another plan. In another session, the calls under way are given up."""
+        self.plan = plan
+        decision = self.take(self.state.replanning.replan(plan, self.now, **arguments))
+        self._out = [(at, turn) for at, turn in self._out if not turn.is_over]
+        return decision
+
     def passes(self, seconds: float) -> None:
         """Time passes, from one thing that is due to the next."""
         until = self.now.mono + seconds
         for _ in range(100_000):
             times = [self.state.wake_at(), *(at for at, _ in self._out)]
-            next_at = max(self.now.mono, min((at for at in times if at is not None), default=until))
+            next_at = max(self.now.mono, min((at for at in times if at is not None), default=until + 1.0))
             if next_at > until:
                 self.sleeps(until - self.now.mono)
                 return
@@ -182,7 +195,7 @@ class Driven:
                 self._out.remove((at, call))
                 ends = [self._end_of(source.type) for source in call.group]
                 self.take(self.state.ended(call, ends, self.now))
-        self.take(self.state.tick(self.now, is_wanted=lambda _: True))
+        self.take(self.state.tick(self.now, is_wanted=lambda _: self.wanted))
         while (turn := self.state.next_turn(self.now)) is not None:
             self._send(turn)
         if (knock := self.state.next_knock()) is not None:

@@ -17,7 +17,7 @@ from tidegate.core.polling.breaker_values import BreakerView, LastFailure, Move,
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import ErrorCode, UnknownName
-from tidegate.inbound.http_api import ApiOptions, http_api
+from tidegate.inbound.http_api import ApiOptions, Reloading, http_api
 from tidegate.inbound.server import serve, transport_of
 from tidegate.inbound.sse import EventStreams
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
@@ -245,6 +245,12 @@ def _chunks(body: bytes) -> Iterator[bytes]:
         body = rest[int(size, 16) + 2 :]
 
 
+def _told_metrics(coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+    """What it was told, instead of metrics."""
+    yield f"# covered: {coverage.types.sorted()}\n".encode()
+    yield f"# openmetrics: {openmetrics}\n".encode()
+
+
 @asynccontextmanager
 async def serving(
     *,
@@ -255,6 +261,7 @@ async def serving(
     server: Mapping[str, Any] | None = None,
     websocket: Mapping[str, Any] | None = None,
     soft_bytes: int = 1 << 18,
+    reloads: Reloading | None = None,
     **options: Any,
 ) -> AsyncIterator[Serving]:
     """Everything but pollers, listening on a free port. Tokens are asked for with `grants`, or an `authenticator`."""
@@ -279,8 +286,9 @@ async def serving(
         options=ApiOptions(auth="token" if authenticator else "none", **limits),
         open_stream=streams.open,
         transport_of=transport_of,
-        render_metrics=lambda coverage: f"# covered: {coverage.types.sorted()}\n".encode(),
+        render_metrics=_told_metrics,
         url="http://127.0.0.1",
+        reloads=reloads,
     )
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

@@ -30,6 +30,7 @@ for command in (
     token.app,
     gateway.serve,
     gateway.demo,
+    gateway.reload,
     events.watch,
     events.publish,
     proof.faultproxy,

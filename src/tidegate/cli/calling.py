@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tidegate.cli import preflight
+from tidegate.checks import backend_problems
 from tidegate.cli.asking import CLOCK, Reply, asked
 from tidegate.cli.environment import gateway_environment
 from tidegate.cli.examining_backends import explained
@@ -59,7 +59,7 @@ async def call(stopped: asyncio.Event, wanted: Wanted, config_file: Path) -> int
     """
     config = _config(wanted, config_file)
     backend, source = _planned(config, wanted)
-    if problems := preflight.backend_problems(backend):
+    if problems := backend_problems(backend):
         raise ConfigError(problems)
     reply = await until(stopped, _asked(backend, source))
     if reply is None:

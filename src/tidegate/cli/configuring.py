@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.cli.environment import gateway_environment
-from tidegate.config import EXAMPLE, Config, load, schema, show
+from tidegate.config import EXAMPLE, load, schema, show
 from tidegate.config.plugin_examples import plugin_examples
 from tidegate.config.recipes import recipe, recipes
 from tidegate.errors import ConfigError, Problem, TidegateError
@@ -56,7 +56,7 @@ def check(path: Path) -> int:
     from tidegate.cli import preflight  # imported late: it imports the gateway, which the other commands do not need
     from tidegate.plan import plan
 
-    config = _loaded(path)
+    config = load(path, environ=gateway_environment(os.environ), needs_sources=True)
     wanted = plan(config)
     if found := preflight.problems(wanted):
         raise ConfigError(found)
@@ -68,7 +68,7 @@ def check(path: Path) -> int:
 
 def print_whole(path: Path) -> int:
     """Print the configuration at `path` with every default and without secrets. Raises `ConfigError`."""
-    sys.stdout.write(show(_loaded(path)))
+    sys.stdout.write(show(load(path, environ=gateway_environment(os.environ))))
     return 0
 
 
@@ -104,7 +104,3 @@ def _next_steps(path: Path, text: str) -> str:
     ]
     steps += [f"`tidegate doctor --config {path}` shows what comes", f"`tidegate serve --config {path}` uses it"]
     return "".join(f"{number}. {step}\n" for number, step in enumerate(steps, start=1))
-
-
-def _loaded(path: Path) -> Config:
-    return load(path, environ=gateway_environment(os.environ))

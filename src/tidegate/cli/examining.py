@@ -5,16 +5,18 @@ once.
 """
 
 import asyncio
-import fcntl
 import os
 import resource
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-from tidegate.cli import preflight
+from tidegate.checks import access_problems
+from tidegate.cli import examining_reloads, preflight
+from tidegate.cli.environment import TOKEN
 from tidegate.cli.examining_backends import examined_backends
 from tidegate.cli.findings import Finding, Level
+from tidegate.cli.run_record import is_locked
 from tidegate.cli.serving import configured
 from tidegate.cli.signals import until
 from tidegate.client import Readiness, readiness
@@ -23,7 +25,7 @@ from tidegate.core.access.authority import is_unspecified
 from tidegate.errors import AccessRefused, ConfigError, Problem, Unreachable
 from tidegate.inbound.address import Address, bound
 from tidegate.inbound.multicast import IS_COMPILED
-from tidegate.outbound.store_sqlite import LOCK, obstacle
+from tidegate.outbound.store_sqlite import obstacle
 from tidegate.plan import Plan, plan
 
 SPARE_FILES = 100
@@ -73,6 +75,9 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     gateway = await _gateway(wanted, url)
     yield gateway
     yield _state(wanted.store, a_gateway_runs=gateway.what == "gateway" and gateway.level is not Level.FAIL)
+    if config_file is not None:
+        for finding in await _in_force(wanted, config_file, ask=url is None and gateway.what == "gateway"):
+            yield finding
     if engine_port is not None:
         yield Finding(Level.OK, "backend engine", "started beside the gateway")
         return
@@ -93,7 +98,7 @@ def _writing(problem: Problem, config_file: Path | None) -> str:
 def _files(wanted: Plan, config: Config, config_file: Path | None) -> Iterator[Finding]:
     """Check the content and the permissions of the files. Loading the configuration has checked that they exist."""
     what = "tokens and certificates"
-    problems = preflight.access_problems(wanted)
+    problems = access_problems(wanted)
     for problem in problems:
         yield Finding(Level.FAIL, what, str(problem), "give it such a file")
     for caution in [] if problems else preflight.exposures(config, config_file):
@@ -128,12 +133,26 @@ def _descriptors(max_clients: int, *, limit: int) -> Finding:
     return Finding(Level.WARN, "open files", found, remedy)
 
 
-async def _gateway(wanted: Plan, url: str | None) -> Finding:
-    """Check a gateway. It must run at `url` if that is given; at the configured address it may or may not run."""
+def _configured_url(wanted: Plan) -> str:
     host, port = wanted.address.host, wanted.address.port
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    address = url or f"{'http' if wanted.tls is None else 'https'}://{host}:{port}{wanted.api.root_path}"
+    return f"{'http' if wanted.tls is None else 'https'}://{host}:{port}{wanted.api.root_path}"
+
+
+async def _in_force(wanted: Plan, config_file: Path, *, ask: bool) -> list[Finding]:
+    """Compare the gateway that runs with the file, if it says what it has: in its state directory, or when we `ask`."""
+    found = None
+    if wanted.store is not None and is_locked(wanted.store):
+        found = examining_reloads.recorded(wanted.store, config_file)
+    if found is None and ask:
+        found = await examining_reloads.asked(_configured_url(wanted), os.environ.get(TOKEN))
+    return [] if found is None else list(examining_reloads.compared(found, config_file))
+
+
+async def _gateway(wanted: Plan, url: str | None) -> Finding:
+    """Check a gateway. It must run at `url` if that is given; at the configured address it may or may not run."""
+    address = url or _configured_url(wanted)
     try:
         # The certificate names the hosts that clients use, not the address on which the gateway listens.
         found = await readiness(address, check_certificate=url is not None)
@@ -175,7 +194,7 @@ def _state(directory: Path | None, *, a_gateway_runs: bool) -> Finding:
         remedy = "give it to the gateway's user, or choose another server.state_dir"
         return Finding(Level.FAIL, what, found, remedy)
     nearest = next(path for path in (directory, *directory.parents) if path.exists())
-    if _is_locked(directory / LOCK):
+    if is_locked(directory):
         if a_gateway_runs:
             return Finding(Level.OK, what, f"{directory}, in use by a gateway")
         remedy = "end the gateway that uses it, or choose another server.state_dir"
@@ -184,14 +203,3 @@ def _state(directory: Path | None, *, a_gateway_runs: bool) -> Finding:
     if (free := disk.f_bavail * disk.f_frsize) < LOW_DISK_BYTES:
         return Finding(Level.WARN, what, f"{directory}, {free // 1_000_000} MB free", "make room on that volume")
     return Finding(Level.OK, what, f"{directory} can be written")
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -7,7 +7,7 @@ come in the order of the configuration.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from tidegate.cli import preflight
+from tidegate.checks import backend_problems
 from tidegate.cli.asking import CLOCK, Reply, asked
 from tidegate.cli.certificates import certified_names, speaks_tls
 from tidegate.cli.findings import Finding, Level
@@ -53,7 +53,7 @@ async def examined_backends(config: Config, wanted: Sequence[PlannedBackend]) ->
 
 async def _examined(config: Config, wanted: PlannedBackend, limit: asyncio.Semaphore) -> list[Finding]:
     what, plan = f"backend {wanted.name}", wanted.polling
-    if problems := preflight.backend_problems(wanted):
+    if problems := backend_problems(wanted):
         remedy_ = f"correct it in [backends.{wanted.name}]"
         return [Finding(Level.FAIL, what, str(problem), remedy_) for problem in problems]
     if not plan.sources:

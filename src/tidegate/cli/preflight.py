@@ -5,25 +5,22 @@ They write, bind and connect nothing: problems that show only at run time, such 
 ``doctor``.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
 from tidegate import files
+from tidegate.checks import startup_problems
 from tidegate.config import BackendConfig, Config
 from tidegate.config.reader import dotted
 from tidegate.core.masking import is_secret_name, mask_text, userinfo
 from tidegate.core.templates import filled, masked, names
-from tidegate.errors import ConfigError, Problem
+from tidegate.errors import Problem
 from tidegate.outbound.auth import TokenFile, token_text
-from tidegate.outbound.auth import opening as authentication
-from tidegate.outbound.backends import opening as backends
 from tidegate.outbound.store_sqlite import obstacle
-from tidegate.parts import tls_context
-from tidegate.plan import Plan, PlannedBackend
+from tidegate.plan import Plan
 from tidegate.secret import MASK
-from tidegate.secret_place import read as read_secret
 
 TOKEN_CHARACTERS = 16
 """The shortest token without a warning. A shorter one could be guessed."""
@@ -52,29 +49,6 @@ def problems(plan: Plan) -> list[Problem]:
     return startup_problems(plan) + state_problems(plan)
 
 
-def startup_problems(plan: Plan) -> list[Problem]:
-    """Return the problems with all files that are read at the start, whoever starts the gateway."""
-    found = access_problems(plan)
-    for backend in plan.backends:
-        found += backend_problems(backend)
-    return found
-
-
-def access_problems(plan: Plan) -> list[Problem]:
-    """Return the problems with the tokens, keys and certificates used for clients."""
-    return [*_refused(lambda: authentication.made(plan.authentication)), *_refused(lambda: tls_context(plan.tls))]
-
-
-def backend_problems(backend: PlannedBackend) -> list[Problem]:
-    """Return the problems with the address, the certificates and the secrets of `backend`."""
-    found = list(_refused(lambda: backends.examine(backend.endpoint)))
-    for place in backend.endpoint.places.values():
-        secret = read_secret(place)
-        if isinstance(secret, Problem):
-            found.append(msgspec.structs.replace(secret, path=f"backends.{backend.name}.{secret.path}"))
-    return found
-
-
 def state_problems(plan: Plan) -> list[Problem]:
     """Return the problems with the state directory, whoever uses it."""
     got = obstacle(plan.store) if plan.store is not None else None
@@ -99,13 +73,6 @@ def prices(config: Config, plan: Plan) -> list[Caution]:
         *_forgotten_values(config),
         *_literal_braces(config),
     ]
-
-
-def _refused(make: Callable[[], object]) -> Iterator[Problem]:
-    try:
-        make()
-    except ConfigError as error:
-        yield from error.problems
 
 
 def _short_tokens(config: Config) -> Iterator[Caution]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -11,7 +12,13 @@ from tidegate.signals import stopping
 T = TypeVar("T")
 
 
-def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
+class Stop(asyncio.Event):
+    """Is set when the program should stop. `why` is the name of the signal that asked for it, None until then."""
+
+    why: str | None = None
+
+
+def run(work: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
     """Run `work` on a new event loop and return its result.
 
     The first SIGINT or SIGTERM sets the event that is passed to `work`, which should then finish. The second ends the
@@ -44,7 +51,12 @@ async def until(stopped: asyncio.Event, work: Awaitable[T]) -> T | None:
                 await asyncio.wait({future})
 
 
-async def _guarded(work: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> int:
-    stopped = asyncio.Event()
-    with stopping(stopped.set):
+async def _guarded(work: Callable[[Stop], Coroutine[Any, Any, int]]) -> int:
+    stopped = Stop()
+
+    def stop(received: signal.Signals) -> None:
+        stopped.why = received.name
+        stopped.set()
+
+    with stopping(stop):
         return await work(stopped)

@@ -18,7 +18,7 @@ MISDIRECTED = 421
 class Readiness(msgspec.Struct, frozen=True):
     """The state of a gateway. `stale` is the number of sources whose data is not known to be current."""
 
-    status: Literal["ready", "degraded", "starting", "draining"]
+    status: Literal["ready", "degraded", "starting", "stalled", "draining"]
     stale: int = 0
 
 

@@ -159,6 +159,7 @@ interval_s = 5.0
 #drain_s = 5.0                     # longest drain at shutdown
 #drain_min_s = 0.0                 # shortest drain, even without clients: set it to a load balancer's probe period
 #max_clients = 10000
+#allow_no_sources = false          # true: a gateway for publishers only, with no [sources]
 
 #[limits]
 #message_bytes = 65536             # inbound WebSocket message

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tidegate.config import layers, plugged, rules
-from tidegate.config.model import Config
+from tidegate.config.model import Config, ServerConfig
 from tidegate.config.reader import Reader
 from tidegate.errors import ConfigError, Problem
 
@@ -17,19 +17,26 @@ def load(
     environ: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
     sources: Mapping[str, Mapping[str, object]] | None = None,
+    needs_sources: bool = False,
 ) -> Config:
     """Load the configuration from the file at `path` (None: no file), `environ` and `overrides`.
 
     `environ` takes precedence over the file, and `overrides` over both. `overrides` maps dotted paths (``server.port``)
     to values; None means not given. `sources` are tables of more sources, by their event types; one replaces that of
     the file with the same name. Relative paths in the file are relative to its directory, all others to the
-    working directory. Does disk I/O, so it may block. Raises `ConfigError` with all problems.
+    working directory. With `needs_sources`, a configuration without a source is refused unless
+    `server.allow_no_sources` is set: the file may be empty, or only its beginning. Does disk I/O, so it may block.
+    Raises `ConfigError` with all problems.
     """
     document: Mapping[str, object] = {} if path is None else _parsed(path)
     if sources:
         document = _with_sources(document, sources)
     return from_document(
-        document, environ=environ, overrides=overrides, directory=None if path is None else path.parent
+        document,
+        environ=environ,
+        overrides=overrides,
+        directory=None if path is None else path.parent,
+        needs_sources=needs_sources,
     )
 
 
@@ -39,8 +46,10 @@ def from_document(
     environ: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
     directory: Path | None = None,
+    needs_sources: bool = False,
 ) -> Config:
     """Load the configuration from a parsed file, like `load`. Its relative paths are relative to `directory`."""
+    is_empty = not document
     document, mistakes = layers.with_environment(document, environ)
     document = layers.with_overrides(document, overrides or {})
     reader = Reader(directory=directory or Path(), rules=rules.within)
@@ -55,10 +64,42 @@ def from_document(
     names = backends.keys() if isinstance(backends, Mapping) else ()
     for mistake in list(rules.across(config, backends=names, is_clean=reader.is_clean)):
         reader.refuse(mistake)
+    if needs_sources and reader.is_clean("sources"):
+        for mistake in rules.without_sources(config, is_empty=is_empty):
+            reader.refuse(mistake)
     if reader.problems:
         raise ConfigError(reader.problems)
     assert isinstance(config, Config)
     return config
+
+
+def server_table(path: Path, *, environ: Mapping[str, str]) -> ServerConfig:
+    """Return the table ``[server]`` of the file at `path`, as far as it can be read: to find a gateway that runs.
+
+    Values that are not valid get their defaults, like all of a file that cannot be read. If it is no TOML from some
+    line on, what stands before that counts. Does disk I/O, so it may block. Raises nothing.
+    """
+    document, _ = layers.with_environment(_beginning(path), environ)
+    reader = Reader(directory=path.parent, rules=lambda _: ())
+    server = reader.read(ServerConfig, _with_state_dir(document, environ).get("server", {}), ("server",))
+    return server if isinstance(server, ServerConfig) else ServerConfig()
+
+
+def _beginning(path: Path) -> dict[str, object]:
+    """Return what the file at `path` says up to its first error."""
+    try:
+        lines = path.read_bytes().decode(errors="replace").splitlines()
+    except OSError:
+        return {}
+    while lines:
+        try:
+            return tomllib.loads("\n".join(lines))
+        except tomllib.TOMLDecodeError as error:
+            place = re.search(r"\(at line (\d+), ", str(error))
+            del lines[int(place[1]) - 1 if place and int(place[1]) <= len(lines) else -1 :]
+        except (ValueError, RecursionError):
+            lines.pop()
+    return {}
 
 
 def _parsed(path: Path) -> dict[str, object]:

@@ -41,6 +41,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     `drain_min_s`: Shortest drain at shutdown, in seconds, even without clients. Set it to the probe period of a load
         balancer.
     `max_clients`: Limit on connections. More are refused with 503.
+    `allow_no_sources`: Accept a file without a source: a gateway for publishers only.
     """
 
     host: formats.NonEmpty = "127.0.0.1"
@@ -58,6 +59,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     drain_s: formats.SecondsOrZero = 5.0
     drain_min_s: formats.SecondsOrZero = 0.0
     max_clients: formats.Count = 10000
+    allow_no_sources: bool = False
 
 
 class LimitsConfig(Section, frozen=True, kw_only=True):

@@ -148,6 +148,13 @@ def across(config: Config, *, backends: Collection[str], is_clean: Callable[[str
         yield from _source_of_backend(name, source, config, backends)
 
 
+def without_sources(config: Config, *, is_empty: bool) -> Iterator[Mistake]:
+    """Yield a mistake if `config` has no source and does not allow that. `is_empty`: the file has no key at all."""
+    if not config.sources and not config.server.allow_no_sources:
+        expected = 'at least one table [sources."TYPE"], unless server.allow_no_sources = true (for publishers only)'
+        yield Mistake(("sources",), expected, "an empty file" if is_empty else "none")
+
+
 def _exposed(config: Config) -> Iterator[Mistake]:
     if config.auth.mode == "none" and not is_loopback(config.server.host):
         expected = 'a loopback address such as 127.0.0.1, unless [auth] mode = "token" or "jwt" is set'

@@ -45,6 +45,7 @@ class Message(msgspec.Struct, kw_only=True, tag_field="type", tag=str.lower):
 
 class WelcomeData(msgspec.Struct, kw_only=True):
     client_id: str
+    request_id: str
     protocol: int
     server: str
     epoch: str

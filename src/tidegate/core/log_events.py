@@ -15,7 +15,15 @@ class LimitedEvent(StrEnum):
 
     CLIENT_CONNECTED = "client connected"
     CLIENT_LEFT = "client left"
+    CLOCK_STEPPED = "wall clock set"
+    FILE_NOT_RELOADED = "not reloaded, the earlier content stays in use"
+    KEYS_NOT_FETCHED = "keys not fetched"
+    LOOP_STALLED = "the event loop stood still"
+    NO_FILE_DESCRIPTOR = "no file descriptor left"
+    PART_FAILED = "a part failed and is started again"
+    PUBLISH_FAILED = "publish failed"
     REFUSED = "refused"
+    VALUES_NOT_WRITTEN = "values could not be written"
 
 
 class FaultLine(msgspec.Struct, frozen=True):

@@ -10,13 +10,15 @@ from typing import Literal
 import msgspec
 
 from tidegate.core.log_events import LimitedEvent
-from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.errors import ErrorCode, LeaveReason, RefusalReason
 
 __all__ = [
     "BreakerMoved",
     "BusConnected",
     "ClientConnected",
     "ClientLeft",
+    "ClockStepped",
+    "ConfigReloaded",
     "EventPublished",
     "EventsSkipped",
     "HintTaken",
@@ -24,6 +26,7 @@ __all__ = [
     "LogLineSuppressed",
     "Measurement",
     "OutageEnded",
+    "PartRestarted",
     "PollEnded",
     "PollStarted",
     "RepetitionEnded",
@@ -60,6 +63,12 @@ class PollStarted(Measurement, frozen=True):
     """A poll was sent, `late_s` seconds after the tick that it was made for."""
 
     late_s: float
+
+
+class PartRestarted(Measurement, frozen=True):
+    """A part of the gateway failed and is started again. `part` is one of `tidegate.runtime.keeping.PARTS`."""
+
+    part: str
 
 
 class PollEnded(Measurement, frozen=True):
@@ -137,10 +146,22 @@ class ClientConnected(Measurement, frozen=True):
 
 
 class ClientLeft(Measurement, frozen=True):
-    """A client's stream ended. `reason` is a text that the client may have chosen."""
+    """A client's stream ended."""
 
     transport: str
-    reason: str
+    reason: LeaveReason
+
+
+class ConfigReloaded(Measurement, frozen=True):
+    """A reload of the configuration ended. `tidegate.core.reloads` says what the outcomes mean."""
+
+    outcome: Literal["changed", "unchanged", "refused", "error"]
+
+
+class ClockStepped(Measurement, frozen=True):
+    """The wall clock was set by more than a second."""
+
+    direction: Literal["forward", "backward"]
 
 
 class RequestRefused(Measurement, frozen=True):

@@ -153,7 +153,7 @@ async def _run(
     if stop_with_parent:
         end_with_parent(stopped.set)
     async with AsyncExitStack() as stack:
-        stack.enter_context(stopping(stopped.set))
+        stack.enter_context(stopping(lambda _: stopped.set()))
         try:
             bound = await stack.enter_async_context(serve(host, port, options=options, listener=listener))
         except (OSError, OverflowError) as error:

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from tidegate.codes import LEAVE_REASONS
 from tidegate.core.delivery.framing import EVENT_STREAM
-from tidegate.errors import CloseCode
+from tidegate.errors import CloseCode, LeaveReason
+from tidegate.runtime.access import LEFT
 from tidegate.runtime.admission import Admission
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.gateway import Gateway
@@ -86,7 +88,8 @@ class EventStream:
         """The gateway has closed the stream. The queue is still sent."""
         self._gone = False
         """The client has gone. Nothing more is sent."""
-        self._reason = "closed by the client"
+        self._left: tuple[LeaveReason, str] = LeaveReason.CLIENT_CLOSED, ""
+        """Why the stream ended, and details for the log."""
         self._deadline: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,10 +104,16 @@ class EventStream:
                 preamble = EVENT_STREAM.retry(self._streams.retry_ms())
                 self._connection.start(self._admission.since, by_default=self._admission.by_default, preamble=preamble)
                 await self._pump(send)
+        except asyncio.CancelledError:  # the server ends
+            self._left = LeaveReason.DRAINED, "cancelled"
+            raise
+        except Exception:
+            self._left = LeaveReason.ERROR, "our own code failed"
+            raise
         finally:
             if self._deadline is not None:
                 self._deadline.cancel()
-            self._streams.gateway.clients.disconnect(self._connection, self._reason)
+            self._streams.gateway.clients.disconnect(self._connection, *self._left)
             del self._connection  # it refers to this channel: without the cycle, both are freed at once
 
     # ClosableChannel
@@ -133,6 +142,7 @@ class EventStream:
             self,
             transport="sse",
             address=self._admission.address,
+            request_id=self._admission.request_id,
             framing=EVENT_STREAM,
             grant=self._admission.grant,
             patterns=self._admission.patterns,
@@ -142,7 +152,7 @@ class EventStream:
 
     def _end(self, code: CloseCode, reason: str) -> None:
         self._closed = True
-        self._reason = f"closed by the server with {code.value}: {reason}"
+        self._left = LEAVE_REASONS.get(code, LeaveReason.ERROR), f"{code.value}: {reason}"
         self._wake.set()
 
     def _leave(self) -> None:
@@ -151,8 +161,10 @@ class EventStream:
 
     async def _watch(self, receive: Receive) -> None:
         """Wait for the client to leave. The server also sends ``http.disconnect`` when the response is complete."""
-        while (await receive())["type"] != "http.disconnect":
+        while (message := await receive())["type"] != "http.disconnect":
             pass
+        if not self._closed:
+            self._left = message.get(LEFT, LeaveReason.CLIENT_CLOSED), ""
         self._leave()
 
     async def _pump(self, send: Send) -> None:

@@ -7,6 +7,6 @@ plan.
 
 from tidegate.plan.comparing import Change, changes
 from tidegate.plan.making import plan
-from tidegate.plan.model import Plan, PlannedBackend, TlsFiles
+from tidegate.plan.model import Plan, PlannedBackend
 
-__all__ = ["Change", "Plan", "PlannedBackend", "TlsFiles", "changes", "plan"]
+__all__ = ["Change", "Plan", "PlannedBackend", "changes", "plan"]

@@ -37,6 +37,7 @@ from tidegate.core.topics import PatternSet
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
 from tidegate.inbound.multicast import IS_COMPILED
+from tidegate.inbound.server import TlsFiles
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth import JwtOptions, KnownToken, TokenFile
 from tidegate.outbound.auth.opening import (
@@ -55,12 +56,10 @@ from tidegate.outbound.metrics import ConfiguredNames
 from tidegate.plan.asking import call
 from tidegate.plan.model import (
     AccessRules,
-    DrainOptions,
     MetricsOptions,
     Plan,
     PlannedBackend,
     ServerOptions,
-    TlsFiles,
 )
 from tidegate.plan.sessions import http_session
 from tidegate.ports import Call
@@ -118,7 +117,6 @@ def plan(config: Config) -> Plan:
         backends=backends,
         store=Path(server.state_dir) if server.state_dir else None,
         metrics=MetricsOptions(version=__version__, names=_names(backends), compiled=IS_COMPILED),
-        drain=_filled(DrainOptions, *tables),
     )
 
 

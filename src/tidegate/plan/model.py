@@ -11,18 +11,12 @@ import msgspec
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.inbound.address import Address
 from tidegate.inbound.http_api import ApiOptions
+from tidegate.inbound.server import TlsFiles
 from tidegate.inbound.websocket import WebSocketOptions
 from tidegate.outbound.auth.opening import Authentication
 from tidegate.outbound.backends.opening import BackendEndpoint
 from tidegate.outbound.metrics import ConfiguredNames
 from tidegate.runtime.gateway_options import GatewayOptions
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate chain in PEM, and its private key."""
-
-    tls_cert_file: Path
-    tls_key_file: Path
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +44,6 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...]
 
 
-class DrainOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Over how many seconds a drain disconnects the clients: at most, and at least."""
-
-    drain_s: float
-    drain_min_s: float
-
-
 class PlannedBackend(msgspec.Struct, frozen=True, kw_only=True):
     """One backend: how to connect to it, and how to poll it and its sources."""
 
@@ -80,4 +67,3 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[PlannedBackend, ...]
     store: Path | None
     metrics: MetricsOptions
-    drain: DrainOptions

@@ -22,14 +22,21 @@ from tidegate.core.access.authority import (
 )
 from tidegate.core.access.grant import Grant, Role
 from tidegate.errors import AccessRefused, MessageError, RefusalReason
-from tidegate.loopback import LOOPBACK_NAMES
+from tidegate.loopback import LOOPBACK_NAMES, is_loopback
 from tidegate.ports import Authenticator
+from tidegate.runtime import request_ids
 
 RETRY_S = 2
 """Retry-After, in seconds, while the keys for checking tokens are not available yet."""
 
 LOCAL_ADDRESS = "tidegate.local_address"
 """The key in an ASGI scope's state under which the `local_address` of a `Request` is passed."""
+
+REQUEST_ID = "tidegate.request_id"
+"""The key in an ASGI scope's state under which the `id` of a `Request` is passed."""
+
+LEFT = "tidegate.left"
+"""The key in the ASGI message ``http.disconnect`` for the `LeaveReason`: why the connection ended."""
 
 
 def _unknown_address() -> str:
@@ -40,13 +47,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a request that access depends on.
 
     `headers` has lower-case names. `peer` is the remote address of the socket. `local_address` returns the local
-    address, "" if unknown: a function, because it costs a system call and few requests need it.
+    address, "" if unknown: a function, because it costs a system call and few requests need it. `id` is for the log and
+    the answer.
     """
 
     peer: str
     scheme: str
     headers: Mapping[str, str]
     local_address: Callable[[], str] = _unknown_address
+    id: str = ""
 
     @classmethod
     def read(
@@ -56,13 +65,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         fields: Iterable[tuple[bytes, bytes]],
         *,
         local_address: Callable[[], str] = _unknown_address,
+        request_id: str = "",
     ) -> Self:
         """Make a request from raw header `fields` with lower-case names. Joins repeated fields (RFC 9110, 5.2)."""
         headers: dict[str, str] = {}
         for raw_name, raw_value in fields:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return cls(peer=peer, scheme=scheme, headers=headers, local_address=local_address)
+        return cls(peer=peer, scheme=scheme, headers=headers, local_address=local_address, id=request_id)
 
 
 class Gate:
@@ -161,6 +171,16 @@ class Gate:
             address = str(parse_address(hop.strip()) or hop.strip())
         return address
 
+    def request_id(self, peer: str, sent: bytes | None) -> str:
+        """Return the id of a request from `peer`, with the field X-Request-ID as it was `sent`, if it was.
+
+        It is taken over if it is well-formed and comes from this machine or from a trusted proxy.
+        """
+        found = request_ids.taken_over(sent)
+        if found is not None and (_is_loopback(peer) or self._trusts(peer)):
+            return found
+        return request_ids.new_id()
+
     def _lists(self, host: Authority, request: Request) -> bool:
         if host.host in self._hosts:
             return True
@@ -196,6 +216,7 @@ def bearer_token(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+_is_loopback = lru_cache(maxsize=64)(is_loopback)
 _authority = lru_cache(maxsize=64)(parse_authority)
 _origin = lru_cache(maxsize=64)(parse_origin)
 

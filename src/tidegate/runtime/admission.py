@@ -28,7 +28,7 @@ NO_PATTERNS = PatternSet()
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """An admitted request: what its client may do, and the client's address (as trusted proxies report it).
+    """An admitted request: what its client may do, the client's address (as trusted proxies report it), its id.
 
     `revision` says which tokens were accepted then. The other fields are for streams: the patterns, whether they are
     the default ones, the position to resume from, and the token itself.
@@ -41,6 +41,7 @@ class Admission(msgspec.Struct, frozen=True):
     since: Position | None = None
     token: Secret = NO_TOKEN
     revision: Revision = (0, 0)
+    request_id: str = ""
 
 
 class Admissions:
@@ -95,7 +96,8 @@ class Admissions:
                 grant = self.gate.authenticate(request, None, role)
                 if is_unrestricted and not grant.allowed.is_everything:
                     raise _needs_full_coverage()
-                return Admission(grant, self.gate.address(request), revision=self._gateway.authentication.revision)
+                address, revision = self.gate.address(request), self._gateway.authentication.revision
+                return Admission(grant, address, revision=revision, request_id=request.id)
         return Admission(
             grant,
             self.gate.address(request),
@@ -104,6 +106,7 @@ class Admissions:
             since=wanted.since,
             token=Secret(token) if token else NO_TOKEN,
             revision=self._gateway.authentication.revision,
+            request_id=request.id,
         )
 
     def is_current(self, admission: Admission) -> bool:
@@ -113,14 +116,22 @@ class Admissions:
         """
         return admission.revision == self._gateway.authentication.revision
 
+    def request_id(self, peer: str, sent: bytes | None) -> str:
+        """See `Gate.request_id`."""
+        return self.gate.request_id(peer, sent)
+
     def identify(self, request: Request) -> Grant:
         """Return what the bearer of the request's token may do; no role is needed. Raises `AccessRefused`: 401, 503."""
         return self.gate.identify(request, None)
 
+    def note_answered(self, route: str, status: int) -> None:
+        """Count a request to `route`, which is answered with `status`."""
+        self._gateway.requests.note(route, status)
+
     def note_refused(self, request: Request, transport: Transport, reason: RefusalReason | None) -> None:
         """Count and log the refusal of `request`, unless `reason` is None."""
         if reason is not None:
-            self._gateway.refusals.note(transport, reason, self.gate.address(request))
+            self._gateway.refusals.note(transport, reason, self.gate.address(request), request.id)
 
 
 def _offered_token(request: Request, query_token: str | None) -> str | None:

@@ -14,7 +14,8 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     (of data) limit the retained values of all publishers together. `publishes` limits the events of each publisher.
 
     `publish_timeout_s` is how long a publisher waits for the bus. A poller that has waited longer for the bus starts no
-    new polls. `drain_s` is over how many seconds the clients are closed, one by one, when the epoch changes.
+    new polls. `drain_s` is over how many seconds the clients are closed, one by one, when the epoch changes,
+    and at most at the end; `drain_min_s` is how long the drain at the end takes at least.
     """
 
     server: str
@@ -31,5 +32,6 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     connects: Rate = Rate(per_s=1000.0, burst=5000)
     publish_timeout_s: float = 5.0
     drain_s: float = 5.0
+    drain_min_s: float = 0.0
     session_limits: SessionLimits
     send_limits: SendLimits

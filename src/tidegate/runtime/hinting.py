@@ -40,7 +40,10 @@ def can_hint(backend: Backend) -> bool:
 
 
 class Hinting:
-    """The hints of one `backend`. `changed` is called with the event types of sources that are to be polled now."""
+    """The hints of one `backend`, which may have none.
+
+    `changed` is called with the event types of sources that are to be polled now.
+    """
 
     def __init__(
         self,
@@ -54,41 +57,63 @@ class Hinting:
     ) -> None:
         self._name = plan.name
         self._backend = backend
+        self._is_another = asyncio.Event()
         self._clock = clock
         self._metrics = metrics
         self._rng = rng
         self._changed = changed
-        self._all = [source.spec.type for source in plan.sources]
+        self.follow(plan)
+        self._told: dict[str, float] = {}  # when `changed` last had a source, in monotonic seconds
+        self._due: dict[str, float] = {}  # sources that changed too soon after that, and when they are told
+        self._timer: Timer | None = None
+
+    def follow_backend(self, backend: Backend) -> None:
+        """Take the hints of another `backend` from now on."""
+        self._backend = backend
+        self._is_another.set()
+
+    def follow(self, plan: BackendPlan) -> None:
+        """Tell of the sources of `plan` from now on, each because of the hints that it names there."""
+        self._all = {source.spec.type: None for source in plan.sources}
         self._by_name: dict[str, list[str]] = {}
         for source in plan.sources:
             for name in source.refresh_on:
                 self._by_name.setdefault(name, []).append(source.spec.type)
         self._listening = [source.spec.type for source in plan.sources if source.refresh_on]
-        self._told: dict[str, float] = {}  # when `changed` last had a source, in monotonic seconds
-        self._due: dict[str, float] = {}  # sources that changed too soon after that, and when they are told
-        self._timer: Timer | None = None
 
     async def run(self) -> None:
         """Take hints until cancelled. Raises nothing else."""
-        failures = 0
         try:
             while True:
-                began = self._clock.now().mono
-                reason = await self._taken()
-                failures = RESTART.failures(failures, lived_s=self._clock.now().mono - began)
-                after_s = RESTART.delay_s(failures, jitter=self._rng.random())
-                log.warning(
-                    "the hints of a backend ended, and are asked for again",
-                    backend=self._name,
-                    reason=reason,
-                    after_s=round(after_s, 1),
-                )
-                self._metrics.observe(HintTaken(self._name, "failed"))
-                await self._clock.sleep_until(self._clock.now().mono + after_s)
-                self._note(self._listening)  # nobody knows what it would have told meanwhile
+                self._is_another.clear()
+                taking = asyncio.create_task(self._take_on()) if can_hint(self._backend) else None
+                try:
+                    await self._is_another.wait()
+                finally:
+                    if taking is not None:
+                        taking.cancel()
+                        await asyncio.wait([taking])
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    async def _take_on(self) -> None:
+        """Take the hints of one backend until cancelled, and ask for them again when they end."""
+        failures = 0
+        while True:
+            began = self._clock.now().mono
+            reason = await self._taken()
+            failures = RESTART.failures(failures, lived_s=self._clock.now().mono - began)
+            after_s = RESTART.delay_s(failures, jitter=self._rng.random())
+            log.warning(
+                "the hints of a backend ended, and are asked for again",
+                backend=self._name,
+                reason=reason,
+                after_s=round(after_s, 1),
+            )
+            self._metrics.observe(HintTaken(self._name, "failed"))
+            await self._clock.sleep_until(self._clock.now().mono + after_s)
+            self._note(self._listening)  # nobody knows what it would have told meanwhile
 
     async def _taken(self) -> str:
         """Take hints until there are no more. Return why that is so."""
@@ -145,10 +170,11 @@ class Hinting:
 
     def _tell(self) -> None:
         now = self._clock.now().mono
-        ready = [event_type for event_type, due_at in self._due.items() if due_at <= now]
-        for event_type in ready:
+        due = [event_type for event_type, due_at in self._due.items() if due_at <= now]
+        for event_type in due:
             del self._due[event_type]
             self._told[event_type] = now
+        ready = [event_type for event_type in due if event_type in self._all]  # others are polled no longer
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -8,22 +8,27 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-
-import structlog
+from typing import Literal
 
 from tidegate.core.delivery.retained import Name
 from tidegate.core.events import Draft, gone_draft
 from tidegate.core.instant import Instant, rfc3339
+from tidegate.core.log_events import LimitedEvent
+from tidegate.core.measurements import ClockStepped
 from tidegate.errors import BusError
 from tidegate.ports import Clock
 from tidegate.runtime.clients import ClientRegistry
+from tidegate.runtime.limited_log import LimitedLines, Observe
 from tidegate.runtime.published_values import EXPIRED_AT_ONCE
 from tidegate.runtime.publishers import Publishers
 
 REVIEW_S = 1.0
 """Seconds between two rounds. Limits in seconds, such as `slow_grace_s`, are exact to one round."""
 
-log = structlog.get_logger("tidegate.gateway")
+STEPS = 3
+"""How many steps of the wall clock in a minute get a line each."""
+
+Direction = Literal["forward", "backward"]
 
 
 class Housekeeping:
@@ -43,6 +48,7 @@ class Housekeeping:
         publish: Callable[[Sequence[Draft]], Awaitable[object]],
         clock_set: Callable[[], None],
         clock: Clock,
+        observe: Observe,
     ) -> None:
         self._clients = clients
         self._publishers = publishers
@@ -51,6 +57,16 @@ class Housekeeping:
         self._clock_set = clock_set
         self._clock = clock
         self._clock_held = clock.now()
+        self._observe = observe
+        self._steps = LimitedLines(
+            "tidegate.gateway",
+            LimitedEvent.CLOCK_STEPPED,
+            clock=clock,
+            observe=observe,
+            whole=STEPS,
+            level="warning",
+            by="direction",
+        )
 
     async def review(self) -> None:
         """Review connections, the wall clock and idle publishers once a second, until cancelled."""
@@ -90,5 +106,7 @@ class Housekeeping:
         step_s = self._clock_held.step_to(now)
         if step_s:
             self._clock_held = now
-            log.warning("wall clock set", by_s=round(step_s, 3), now=rfc3339(now.wall))
+            direction: Direction = "forward" if step_s > 0 else "backward"
+            self._observe(ClockStepped(direction))
+            self._steps.say(by_s=round(step_s, 3), direction=direction, now=rfc3339(now.wall))
             self._clock_set()

@@ -7,7 +7,7 @@ their order. Knows nothing of what the events mean.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -15,9 +15,11 @@ import structlog
 from tidegate.core.envelope import encode_draft
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.instant import Instant
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import BusError, BusUnknown
 from tidegate.ports import BusSession, Clock
 from tidegate.runtime.deadline import deadline
+from tidegate.runtime.limited_log import LoggedFault
 from tidegate.runtime.pending_publish import PendingPublish
 
 RETRY_S = 0.5
@@ -62,7 +64,7 @@ class EventPublisher:
         """Return the lane of poller `name`. Always the same one."""
         lane = self._lanes.get(name)
         if lane is None:
-            lane = Lane(name, self.start, clock=self._clock, stuck_after_s=self._stuck_after_s)
+            lane = Lane(name, self.start, others=self._lanes, clock=self._clock, stuck_after_s=self._stuck_after_s)
             self._lanes[name] = lane
         return lane
 
@@ -114,8 +116,8 @@ def encoded(drafts: Sequence[Draft], now: Instant) -> list[EncodedDraft]:
 class Lane:
     """Publishes what one poller submits, in the order in which it was submitted.
 
-    `start` hands a batch to the bus. The lane `is_stuck` once a batch has waited for its outcome for longer than
-    `stuck_after_s` seconds.
+    `start` hands a batch to the bus. `others` are all lanes. The lane `is_stuck` once a batch has waited for its
+    outcome, or for other lanes, for longer than `stuck_after_s` seconds.
     """
 
     def __init__(
@@ -123,14 +125,17 @@ class Lane:
         name: str,
         start: Callable[[Sequence[EncodedDraft]], PendingPublish],
         *,
+        others: Mapping[str, "Lane"],
         clock: Clock,
         stuck_after_s: float,
     ) -> None:
         self._name = name
+        self._failing = LoggedFault.by(clock, "tidegate.gateway", LimitedEvent.PUBLISH_FAILED, over="published again")
         self._start = start
+        self._others = others
         self._clock = clock
         self.stuck_after_s = stuck_after_s
-        self._waiting: list[_Submitted] = []
+        self._waiting: list[_Submitted | _Barrier] = []
         self._in_flight: list[_Submitted] = []
         self._retrying: asyncio.Task[None] | None = None
         self._closed = False
@@ -154,9 +159,32 @@ class Lane:
         if not self._in_flight:
             self._publish_waiting()
 
+    def follow_others(self) -> None:
+        """Publish what is submitted from now on after everything that was submitted to the other lanes until now.
+
+        Without this, lanes know no order among each other. What this one has in flight is not awaited.
+        """
+        busy = [lane for lane in self._others.values() if lane is not self and lane.is_busy]
+        barrier = _Barrier(len(busy), self._clock.now().mono)
+        self._waiting += [barrier] if busy else []
+
+        def answered(_: BusError | None = None) -> None:
+            barrier.awaited -= 1
+            if not self._in_flight:
+                self._publish_waiting()
+
+        for lane in busy:
+            lane.submit([], taken=answered, refused=answered)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was submitted has no outcome yet."""
+        return bool(self._in_flight or self._waiting)
+
     def is_stuck(self, now: Instant) -> bool:
         """Whether a batch has waited for its outcome too long. The poller then starts no polls."""
-        return bool(self._in_flight) and now.mono - self._in_flight[0].since > self.stuck_after_s
+        oldest = next(iter(self._in_flight or self._waiting), None)
+        return oldest is not None and now.mono - oldest.since > self.stuck_after_s
 
     async def settled(self) -> bool:
         """Wait until everything submitted so far was taken or refused, but not longer than `stuck_after_s` seconds.
@@ -178,13 +206,25 @@ class Lane:
 
     def _publish_waiting(self) -> None:
         """Publish what waits, batch by batch, for as long as the bus answers at once."""
-        while self._waiting and not self._in_flight and not self._closed:
-            self._in_flight, self._waiting = self._waiting, []
+        while not self._in_flight and not self._closed:
+            self._take_waiting()
+            if not self._in_flight:
+                return
             drafts = [draft for each in self._in_flight for draft in each.drafts]
             if drafts:
                 self._conclude_when_done(self._start(drafts))
             else:
                 self._call_back(None)
+
+    def _take_waiting(self) -> None:
+        """Put what waits in flight, up to the first barrier that is closed."""
+        for number, each in enumerate(self._waiting):
+            if isinstance(each, _Submitted):
+                self._in_flight.append(each)
+            elif each.awaited:
+                self._waiting = self._waiting[number:]
+                return
+        self._waiting = []
 
     def _conclude_when_done(self, pending: PendingPublish) -> None:
         if pending.outcome.done():
@@ -202,15 +242,16 @@ class Lane:
         if self._closed:
             return
         if failure is None:
+            self._failing.fine(lane=self._name)
             self._call_back(None)
         elif isinstance(failure, BusUnknown):
-            log.warning("publish outcome unknown", lane=self._name, error=repr(failure))
+            self._failing.occurred(lane=self._name, error=repr(failure), outcome="unknown")
             self._retrying = asyncio.create_task(self._retry(pending))
         else:
-            log.warning("publish refused", lane=self._name, error=str(failure))
+            self._failing.occurred(lane=self._name, error=str(failure), outcome="refused")
             # What waits was decided in the belief that this batch would be published: refuse it too.
-            self._in_flight += self._waiting
-            self._waiting = []
+            self._in_flight += [each for each in self._waiting if isinstance(each, _Submitted)]
+            self._waiting = [each for each in self._waiting if isinstance(each, _Barrier)]
             self._call_back(failure)
 
     async def _retry(self, pending: PendingPublish) -> None:
@@ -249,4 +290,14 @@ class _Submitted:
         self.drafts = drafts
         self.taken = taken
         self.refused = refused
+        self.since = since
+
+
+class _Barrier:
+    """Nothing behind it is published while any of the `awaited` lanes has yet to answer. It is there since (mono)."""
+
+    __slots__ = ("awaited", "since")
+
+    def __init__(self, awaited: int, since: float) -> None:
+        self.awaited = awaited
         self.since = since

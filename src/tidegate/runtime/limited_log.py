@@ -4,12 +4,13 @@ There are two kinds. A `LoggedFault` lasts: it is said when it begins, once a mi
 over. `LimitedLines` are about things that happen and are done, such as clients that connect: the first ones in a minute
 get a line each, the others a summary. What got no line is counted, by the name of the event.
 
-Both are for the event loop's thread. The rule alone, for any thread, is `tidegate.core.log_events.RepeatingFault`.
+Each is for one thread. A `LoggedFault` of a thread without an event loop has no `call_at`: what was left out is said
+when it occurs again, or is fine.
 """
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import structlog
 
@@ -21,6 +22,9 @@ Level = Literal["info", "warning", "error"]
 
 Observe = Callable[[Measurement], None]
 """`Metrics.observe`, or a function with the same signature."""
+
+CallAt = Callable[[float, Callable[[], None]], Timer]
+"""`Clock.call_at`, or a function with the same signature."""
 
 LOUDEST_OF = 1000
 """How many different values of a field are counted in a minute to find the most frequent one."""
@@ -39,24 +43,46 @@ class LoggedFault:
         event: LimitedEvent,
         *,
         over: str,
-        clock: Clock,
-        observe: Observe,
+        now: Callable[[], float],
+        call_at: CallAt | None = None,
+        observe: Observe = lambda _: None,
         level: Level = "warning",
     ) -> None:
         self._log = structlog.get_logger(logger)
         self._event = event
         self._over = over
-        self._clock = clock
+        self._now = now
+        self._call_at = call_at
         self._observe = observe
         self._level = level
         self._rule = RepeatingFault()
         self._timer: Timer | None = None
         self._fields: dict[str, Any] = {}
 
+    @classmethod
+    def by(
+        cls,
+        clock: Clock,
+        logger: str,
+        event: LimitedEvent,
+        *,
+        over: str,
+        observe: Observe = lambda _: None,
+        level: Level = "warning",
+    ) -> Self:
+        """Make one that goes by `clock`."""
+        now = _mono_of(clock)
+        return cls(logger, event, over=over, now=now, call_at=clock.call_at, observe=observe, level=level)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has occurred, and is not over."""
+        return self._rule.is_there
+
     def occurred(self, **fields: Any) -> None:
         """It occurred. `fields` describe it in the log."""
         self._fields = fields
-        line = self._rule.occurred(self._clock.now().mono)
+        line = self._rule.occurred(self._now())
         if line is not None:
             self._write(line)
         else:
@@ -65,17 +91,17 @@ class LoggedFault:
 
     def fine(self, **fields: Any) -> None:
         """What failed before has gone well. `fields` are for the line about the end. Cheap if called often."""
-        line = self._rule.fine(self._clock.now().mono)
+        line = self._rule.fine(self._now())
         if line is not None:
             self._write(line, **fields)
 
     def _look_later(self) -> None:
-        if self._timer is None and self._rule.look_at is not None:
-            self._timer = self._clock.call_at(self._rule.look_at, self._look)
+        if self._timer is None and self._rule.look_at is not None and self._call_at is not None:
+            self._timer = self._call_at(self._rule.look_at, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        line = self._rule.look(self._clock.now().mono)
+        line = self._rule.look(self._now())
         if line is not None:
             self._write(line)
         self._look_later()
@@ -105,7 +131,7 @@ class LimitedLines:
         event: LimitedEvent,
         *,
         clock: Clock,
-        observe: Observe,
+        observe: Observe = lambda _: None,
         whole: int = 1,
         level: Level = "info",
         by: str | None = None,
@@ -171,3 +197,7 @@ class LimitedLines:
         self._suppressed = 0
         self._counts.clear()
         self._loud.clear()
+
+
+def _mono_of(clock: Clock) -> Callable[[], float]:
+    return lambda: clock.now().mono

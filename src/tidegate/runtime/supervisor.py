@@ -5,8 +5,8 @@ everything that runs is cancelled. A drain comes before that, and closing the pa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
 from typing import Literal, get_args
 
 import msgspec
@@ -14,15 +14,18 @@ import structlog
 
 from tidegate.core.access.grant import EVERYTHING, Coverage
 from tidegate.core.events import Draft
-from tidegate.core.polling.backend_state import Command
 from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.moves import Command
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName
-from tidegate.ports import SavedValue, Store
+from tidegate.ports import Reading, SavedValue, Store
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.keeping import kept_running
+from tidegate.runtime.keeping import KeptJob, KeptJobs, kept_running
+from tidegate.runtime.loop_lag import LoopLag
 from tidegate.runtime.poller import BackendPoller
+from tidegate.runtime.rearranging import Rearrangement, rearrange
+from tidegate.runtime.stalls import Stalls
 
 COMMANDS: dict[str, Command] = {command: command for command in get_args(Command)}
 """The commands, by the name that an operator uses."""
@@ -30,7 +33,7 @@ COMMANDS: dict[str, Command] = {command: command for command in get_args(Command
 log = structlog.get_logger("tidegate.supervisor")
 
 
-ReadinessStatus = Literal["ready", "degraded", "starting", "draining"]
+ReadinessStatus = Literal["ready", "degraded", "starting", "stalled", "draining"]
 
 
 class Readiness(msgspec.Struct, frozen=True):
@@ -47,12 +50,19 @@ class Supervisor:
         self._gateway = gateway
         self._pollers = {poller.name: poller for poller in pollers}
         self._store = store
+        self.loop_lag = LoopLag(gateway.clock)
+        self._stalls: Stalls | None = None  # while running
+        self._jobs: KeptJobs | None = None  # while running
+        self._polling: dict[str, KeptJob] = {}
+        self._has_begun = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run everything while the context is open. Leaving it cancels everything, and waits for the end."""
-        async with self._gateway.open(), self._started():
-            yield
+        with closing(Stalls(self._gateway.clock, self._gateway.observe)) as self._stalls, self.loop_lag.watched():
+            self.loop_lag.on_late = self._stalls.late
+            async with self._gateway.open(), self._started():
+                yield
 
     @asynccontextmanager
     async def _started(self) -> AsyncIterator[None]:
@@ -65,17 +75,43 @@ class Supervisor:
         self._gateway.on_interest = self._interest_changed
         self._gateway.on_clock_set = self._clock_set
         self._gateway.retained.restated = self._corrected_for_age
-        works = {"gateway": self._gateway.run}
-        works |= {f"poller {name}": poller.run for name, poller in self._pollers.items()}
-        async with kept_running(works, self._gateway.clock):
+        async with kept_running(
+            {"gateway": self._gateway.run}, self._gateway.clock, observe=self._gateway.observe
+        ) as self._jobs:
+            self._start(self._pollers)
             yield
 
+    def rearrange(self, to: Rearrangement) -> dict[str, asyncio.Task[None]]:
+        """Poll other backends and sources from now on, without awaiting anything; only while `running`.
+
+        Returns the tasks of the pollers that end, by the names of their backends. Each is done when everything that its
+        poller had to say was published. The caller closes the backend then.
+        """
+        before, self._pollers = self._pollers, rearrange(self._pollers, to)
+        ending = {name: self._polling.pop(name) for name in before if name not in self._pollers}
+        for job in ending.values():
+            job.let_end()
+        self._start(to.added)
+        return {name: job.task for name, job in ending.items()}
+
+    def _start(self, pollers: Mapping[str, BackendPoller]) -> None:
+        assert self._jobs is not None, "it is running"
+        for name, poller in pollers.items():
+            self._polling[name] = self._jobs.start(f"poller {name}", poller.run)
+
     def readiness(self) -> Readiness:
-        """Return whether the gateway is ready. A dead backend makes it degraded, not unready."""
+        """Return whether the gateway is ready. A dead backend makes it degraded, not unready.
+
+        Once every source was attempted, a source that is added later does not make it unready again. It is `stalled`
+        after the event loop stood still, for as long as `Stalls.is_stalled`.
+        """
         stale = sum(source.stale for source in self.sources())
         if self._gateway.clients.draining:
             return Readiness("draining", stale)
-        if not all(poller.attempted for poller in self._pollers.values()):
+        if self._stalls is not None and self._stalls.is_stalled:
+            return Readiness("stalled", stale)
+        self._has_begun = self._has_begun or all(poller.attempted for poller in self._pollers.values())
+        if not self._has_begun:
             return Readiness("starting", stale)
         return Readiness("degraded" if stale else "ready", stale)
 
@@ -113,6 +149,14 @@ class Supervisor:
                 return view
         raise UnknownName(f"expected the name of a breaker{_listed(view.name for view in views)}, got {name[:255]!r}")
 
+    def readings(self) -> Iterator[Reading]:
+        """Yield what is read of the process and of all backends when the metrics are scraped."""
+        started = self._gateway.started.seen_at(self._gateway.clock.now())
+        yield Reading("tidegate_start_timestamp_seconds", started.wall)
+        yield from self.loop_lag.readings()
+        for poller in list(self._pollers.values()):
+            yield from poller.readings()
+
     async def command(self, name: str, action: str, *, by: str, allowed: PatternSet = EVERYTHING) -> BreakerView:
         """Carry out an operator's command, one of `COMMANDS`, on a breaker. `by` is who asked, for the audit log.
 
@@ -127,7 +171,10 @@ class Supervisor:
         if action not in COMMANDS:
             raise UnknownName(f"expected one of {', '.join(COMMANDS)}, got {action[:255]!r}")
         log.warning("operator command", breaker=name, action=action, by=by)
-        view = await poller.command(name, COMMANDS[action])
+        try:
+            view = await poller.command(name, COMMANDS[action])
+        except KeyError:
+            raise UnknownName(f"the breaker {name!r} was removed by a reload of the configuration") from None
         log.info("operator command done", breaker=name, action=action, by=by, state=view.state.value)
         return view
 

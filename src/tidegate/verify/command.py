@@ -63,7 +63,7 @@ async def _until_signalled(work: Coroutine[object, object, Report]) -> Report:
     """Run `work`. The first SIGINT or SIGTERM cancels it, which ends all programs; the second ends the process."""
     task = asyncio.current_task()
     assert task is not None
-    with stopping(task.cancel):
+    with stopping(lambda _: task.cancel()):
         return await work
 
 

@@ -175,7 +175,7 @@ export interface Session {
   /** The patterns that the token covers; null: everything. */
   readonly types: readonly string[] | null;
   readonly expires_at: string | null;
-  readonly status: "ready" | "degraded" | "starting" | "draining";
+  readonly status: "ready" | "degraded" | "starting" | "stalled" | "draining";
   readonly retry_after_s: number | null;
   readonly now: string;
 }

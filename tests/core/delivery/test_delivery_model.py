@@ -8,7 +8,7 @@ subscriber, hub, history and retained values. Readers that know only the contrac
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from tidegate.core.delivery import outbox, subscriber
 from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET, Framing
 from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.slowness import SendLimits
+from tidegate.core.delivery.traffic import Traffic
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -99,6 +100,36 @@ class RecordingChannel(FakeChannel):
         super().take(size)
 
 
+class Heard:
+    """What all clients together were given, counted as clients would: compared with what the gateway counts."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.sent_bytes: Counter[Framing] = Counter()
+        self.resumes: Counter[str] = Counter()
+
+    def note(self, message: dict[str, Any], came_at: int) -> None:
+        if message["type"] == "gap":
+            for event_type, count in message["data"]["skipped"].items():
+                self.counts[event_type, "skipped"] += count
+            if message["data"]["requested"] is not None:
+                self.resumes[message["data"]["reason"]] += 1
+        elif message["type"] == "welcome":
+            self.resumes["whole"] += message["data"]["resumed"]
+        elif "seq" in message or message["type"] == "heartbeat":
+            is_replay = message.get("seq", came_at + 1) <= came_at
+            kind = "snapshots" if message.get("snapshot") else "replayed" if is_replay else "live"
+            self.counts[message["type"], kind] += 1
+
+    def check(self, traffic: Traffic) -> None:
+        kinds = ("live", "snapshots", "replayed", "skipped")
+        counted = {(name, kind): getattr(counts, kind) for name, counts in traffic.by_type.items() for kind in kinds}
+        assert {at: count for at, count in counted.items() if count} == +self.counts
+        assert +Counter(traffic.sent_bytes) == +self.sent_bytes
+        assert +Counter(traffic.resumes) == +self.resumes
+        assert all(counts.conflated <= counts.skipped for counts in traffic.by_type.values())
+
+
 class Client:
     """A connection, the channel under it, and who reads what it writes."""
 
@@ -119,6 +150,8 @@ class Client:
         self.channel = RecordingChannel(on)
         if not reads:
             self.channel.block()
+        self.heard = machine.heard
+        self.came_at = machine.fabric.seq
         self.reader = Reader(machine.world, interest, since, framing)
         self.renewals: list[PatternSet] = []
         self.regrants: list[tuple[int, PatternSet]] = []
@@ -127,6 +160,7 @@ class Client:
             client_id="c",
             transport="websocket",
             address="192.0.2.1",
+            request_id="r1",
             framing=framing,
             grant=Grant(allowed=interest.allowed),
             token=NO_TOKEN,
@@ -143,8 +177,10 @@ class Client:
 
     def read(self) -> None:
         """Judge what was written since the last call."""
+        self.heard.sent_bytes[self.framing] += len(self.channel.written)
         for message, place in decoded(bytes(self.channel.written), self.framing):
             self.reader.read(message, place)
+            self.heard.note(message, self.came_at)
         self.channel.written.clear()
 
     def hear(self) -> None:
@@ -163,6 +199,7 @@ class Delivery(RuleBasedStateMachine):
         self.requests = 0
         self.clients: list[Client] = []
         self.slow: dict[Connection, str] = {}
+        self.heard = Heard()
         self.clock = ManualClock()
 
     @initialize(
@@ -445,6 +482,7 @@ class Delivery(RuleBasedStateMachine):
             client.hear()
             lacking = [(event.seq, event.type, event.key) for event in client.known.lacks()]
             assert not lacking, f"a client that came back by the rule lacks {lacking}"
+        self.heard.check(self.fabric.traffic)
         assert not self.fabric.stream.catching_up
         assert len(self.fabric.hub) == len({(c.reader.interest, id(c.framing)) for c in self.clients})
 

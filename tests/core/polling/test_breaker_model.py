@@ -23,13 +23,14 @@ from hypothesis.stateful import (
 )
 
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.polling.breaker import POKE_EVERY_S, Breaker
+from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_runs import Episode
 from tidegate.core.polling.breaker_values import BreakerRules, LastFailure, Reason, State, Transition
 from tidegate.core.polling.carried import CarriedBreaker
 from tidegate.core.polling.counting import WITNESS_AT
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import NoPermit, Permit
+from tidegate.core.polling.poking import POKE_EVERY_S
 from tidegate.errors import ErrorCode
 
 OPEN_S = 4.0

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import unittest
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from tidegate.core.access.grant import UNRESTRICTED, Coverage, Grant
+from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import EventPublished, KnockEnded, Measurement
 from tidegate.errors import (
@@ -603,15 +603,16 @@ async def test_clocks(make: type[ManualClock], found: set[str]) -> None:
 class Counting(RecordingMetrics):
     """Shows how many events of each type there were."""
 
-    def render(self, coverage: Coverage) -> bytes:
-        counts = [each for each in self.observed if isinstance(each, EventPublished)]
-        lines = [_sample(each) for each in counts if coverage.types.matches(each.type)]
-        return "".join(lines).encode()
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        for each in list(self.observed):
+            if isinstance(each, EventPublished) and coverage.types.matches(each.type):
+                yield _sample(each)
+        yield b"# EOF\n" if openmetrics else b""
 
 
-def _sample(measured: EventPublished) -> str:
+def _sample(measured: EventPublished) -> bytes:
     text = measured.type.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return f'events_total{{type="{text}"}} {measured.deliveries}\n'
+    return f'events_total{{type="{text}"}} {measured.deliveries}\n'.encode()
 
 
 class Choosy(Counting):
@@ -629,36 +630,51 @@ class Strict(Counting):
 
 
 class Unescaped(Counting):
-    def render(self, coverage: Coverage) -> bytes:
-        return super().render(coverage).replace(b"\\", b"")
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        for piece in super().render(coverage, openmetrics=openmetrics):
+            yield piece.replace(b"\\", b"")
+
+
+class Endless(Counting):
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        del openmetrics
+        return super().render(coverage)
 
 
 class Telltale(Counting):
-    def render(self, coverage: Coverage) -> bytes:
-        del coverage
-        return "".join(_sample(each) for each in self.observed if isinstance(each, EventPublished)).encode()
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        everything = Coverage(types=EVERYTHING, breakers=coverage.breakers, backends=coverage.backends)
+        return super().render(everything, openmetrics=openmetrics)
 
 
 class TellsBackends(Counting):
-    def render(self, coverage: Coverage) -> bytes:
-        knocks = [each for each in self.observed if isinstance(each, KnockEnded)]
-        return super().render(coverage) + "".join(_sample(EventPublished(each.backend, 1)) for each in knocks).encode()
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        for each in list(self.observed):
+            if isinstance(each, KnockEnded):
+                yield _sample(EventPublished(each.backend, 1))
+        yield from super().render(coverage, openmetrics=openmetrics)
 
 
-class OfOneThread(Counting):
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.get_running_loop()
+class Frozen(Counting):
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        before = len(self.observed)
+        yield from super().render(coverage, openmetrics=openmetrics)
+        assert len(self.observed) == before, "nothing may happen meanwhile"
 
-    def render(self, coverage: Coverage) -> bytes:
-        assert asyncio.get_running_loop() is self.loop
-        return super().render(coverage)
+
+class Gullible(Counting):
+    def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
+        for reading in self.readings("not_declared_anywhere"):
+            yield f"{reading.name} 1\n".encode()
+        yield from super().render(coverage, openmetrics=openmetrics)
 
 
 EVERY = "it_takes_every_measurement_whatever_its_labels"
 UNKNOWN = "it_ignores_a_measurement_that_it_does_not_know"
 FORMAT = "it_is_shown_in_the_text_format_of_prometheus"
-THREAD = "it_is_shown_in_another_thread_while_more_is_measured"
+END = "openmetrics_ends_with_its_last_line"
+PIECES = "more_is_measured_between_two_pieces"
+NAMES = "what_is_read_of_unknown_names_is_ignored"
 COVERED = "an_event_type_that_is_not_covered_is_not_shown"
 BACKEND = "a_backend_that_is_not_covered_is_not_shown"
 
@@ -667,12 +683,14 @@ BACKEND = "a_backend_that_is_not_covered_is_not_shown"
     ("make", "found"),
     [
         (Counting, set()),
-        (Choosy, {EVERY, FORMAT, THREAD}),
+        (Choosy, {EVERY, FORMAT, PIECES}),
         (Strict, {UNKNOWN}),
         (Unescaped, {FORMAT}),
+        (Endless, {END}),
         (Telltale, {COVERED}),
         (TellsBackends, {BACKEND}),
-        (OfOneThread, {THREAD}),
+        (Frozen, {PIECES}),
+        (Gullible, {NAMES}),
     ],
 )
 async def test_metrics(make: type[Counting], found: set[str]) -> None:

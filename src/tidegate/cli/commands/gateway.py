@@ -1,17 +1,18 @@
-"""The commands ``serve``, ``demo`` and ``doctor``: run and check a gateway."""
+"""The commands ``serve``, ``demo``, ``reload`` and ``doctor``: run and check a gateway."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from tidegate.cli.commands.parameters import CONFIG_FILE, LogLevel, Port, check_url
-from tidegate.cli.environment import URL
+from tidegate.cli.environment import TOKEN, URL
 from tidegate.errors import ConfigError, Problem
 from tidegate.extras import require
 
 if TYPE_CHECKING:
-    import asyncio
+    from tidegate.cli.signals import Stop
 
 
 def serve(
@@ -44,7 +45,7 @@ def serve(
     require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
-    async def work(stopped: "asyncio.Event") -> int:
+    async def work(stopped: "Stop") -> int:
         from tidegate.cli import serving  # slow to import, so only after the signal handlers are set
 
         return await serving.serve(stopped, config_file=file, overrides=overrides, engine_port=engine_port)
@@ -71,13 +72,44 @@ def demo(*, json: bool = False, log_level: LogLevel = "warning") -> int:
     require("gateway", "engine")
     from tidegate.cli import logs, signals
 
-    async def work(stopped: "asyncio.Event") -> int:
+    async def work(stopped: "Stop") -> int:
         from tidegate.cli import following, serving  # slow to import, so only after the signal handlers are set
 
         return await serving.demo(stopped, following.Following(json=json))
 
     logs.configure(log_level)
     return signals.run(work)
+
+
+def reload(*, config: Path | None = None, url: str | None = None, json: bool = False) -> int:
+    """Have a running gateway read its configuration file again, and say what has changed.
+
+    All of the file is put in force or nothing, and no client is disconnected. The exit code is 1 if the gateway refuses
+    the file, with everything that is wrong with it, and 2 if no gateway could be asked.
+
+    Parameters
+    ----------
+    config
+        Configuration file of the gateway, which is found by its state directory; by default tidegate.toml.
+    url
+        URL of the gateway instead, by default $TIDEGATE_URL if there is no --config. Set TIDEGATE_TOKEN if it needs a
+        token: one with the role admin and without `types`.
+    json
+        Print one JSON object: `answer`, which is null if the file was refused, and `problems`.
+    """
+    if config is not None and url is not None:
+        raise ConfigError([Problem("--url", "no --config beside it", url)])
+    if config is None and url is None:
+        url = os.environ.get(URL)
+    if url is not None:
+        check_url(url)
+    file = config or CONFIG_FILE
+    if url is None and config is None and not file.exists():
+        raise ConfigError([Problem("--config", "a configuration file, or --url", f"neither, and there is no {file}")])
+    require("gateway")
+    from tidegate.cli import reloading
+
+    return reloading.reload(file, url, os.environ.get(TOKEN), json=json)
 
 
 def doctor(
@@ -103,7 +135,7 @@ def doctor(
     require("gateway", *(() if file else ("engine",)))
     from tidegate.cli import logs, signals
 
-    async def work(stopped: "asyncio.Event") -> int:
+    async def work(stopped: "Stop") -> int:
         from tidegate.cli import examining
 
         return await examining.examine(stopped, config_file=file, url=url)

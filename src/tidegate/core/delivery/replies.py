@@ -23,6 +23,7 @@ def welcome(
     *,
     wall: float,
     client_id: str,
+    request_id: str,
     server: str,
     begin: Position,
     resumed: bool,
@@ -32,6 +33,7 @@ def welcome(
     """Return the first message. The stream begins after `begin`; if the client `resumed`, with a replay."""
     data = wire.WelcomeData(
         client_id=client_id,
+        request_id=request_id,
         protocol=wire.PROTOCOL_VERSION,
         server=server,
         epoch=begin.epoch,

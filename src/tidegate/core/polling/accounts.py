@@ -6,7 +6,7 @@ Even then one source tries first, and the others follow when it was answered: ma
 Times are monotonic.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.source import Source
@@ -27,6 +27,27 @@ class Accounts:
         self._trial: Source | None = None
         self._read_at = LONG_AGO
         self._poked_at = LONG_AGO
+
+    def follow(self, successors: Mapping[Source, Source | None], now: Instant) -> Source | None:
+        """Sources were removed (None), or their place was taken by others, which wait as long.
+
+        Return the one of these that tries its account: somebody has changed how it is asked.
+        """
+        for source, successor in successors.items():
+            if source in self._refused:
+                del self._refused[source]
+                if successor is not None:
+                    self._refused[successor] = None
+            if self._trial is source:
+                self._trial = None
+        return self._try([each for each in successors.values() if each is not None and each.calls.waits(now)])
+
+    def clear(self) -> None:
+        """Another account may be used from now on: nobody waits."""
+        for source in self._refused:
+            source.calls.forget_refusals()
+        self._refused.clear()
+        self._trial = None
 
     @property
     def read_at(self) -> float | None:

@@ -37,8 +37,9 @@ class Ages:
     def changed(self, event_types: Iterable[str]) -> None:
         """Something else is said of these sources now."""
         for event_type in event_types:
-            number = self._numbers[event_type]
-            self._note(number, self._sources[number].check_age_at)
+            number = self._numbers.get(event_type)
+            if number is not None:  # or else it is polled no longer
+                self._note(number, self._sources[number].check_age_at)
 
     def all_changed(self) -> None:
         """Something else may be said of any source now."""

@@ -28,6 +28,11 @@ class SourcePlan(msgspec.Struct, frozen=True, kw_only=True):
     idle_interval_s: float | None = None
     refresh_on: tuple[str, ...] = ()
 
+    def is_other_value_than(self, before: "SourcePlan") -> bool:
+        """Whether what was answered as `before` asked says nothing of what is asked for here."""
+        shapes = [msgspec.structs.replace(each.shape, ignore=()) for each in (self, before)]
+        return self.call != before.call or shapes[0] != shapes[1]
+
 
 def call_timeout_s(sources: Iterable[SourcePlan]) -> float:
     """Return within how many seconds a call for all `sources` must be answered: as long as any of them may take."""

@@ -11,29 +11,29 @@ hold all breakers of the backend. Time and chance are arguments. Nothing in here
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Literal
+from functools import partial
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
 from tidegate.core.polling.accounts import Accounts
 from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.breaker_values import BreakerView, Reason
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.figures import backend_readings
 from tidegate.core.polling.hinted import Hinted
 from tidegate.core.polling.lineup import Lineup
-from tidegate.core.polling.moves import Moves
+from tidegate.core.polling.moves import Command, Moves
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import Permit
+from tidegate.core.polling.replanning import Replanning
 from tidegate.core.polling.results import Ends, Results
+from tidegate.core.polling.showing import source_view
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.polling.telling import Telling
 from tidegate.core.polling.turn import Knock, Turn
-
-Command = Literal["force-open", "force-closed", "reset"]
-"""What an operator may do to a breaker."""
 
 
 class BackendState:
@@ -56,37 +56,32 @@ class BackendState:
     ) -> None:
         self._draw = draw
         self._parts = parts = BackendParts(plan, keeps=keeps, carried=carried, now=now)
-        self._sources = parts.sources
-        self._breakers = parts.breakers
+        self._sources, self._breakers = parts.sources, parts.breakers
         self.serves: Mapping[str, frozenset[str]] = parts.serves
         """The sources that stand behind each breaker, by its name."""
-        self._lineup = lineup = Lineup(
-            plan,
-            sources=parts.sources,
-            breakers=parts.breakers,
-            behind=parts.behind,
-            draw=draw,
-            can_knock=can_knock,
-        )
+        self.readings = partial(backend_readings, plan.name, parts)
+        self._lineup = lineup = Lineup(plan, parts, draw=draw, can_knock=can_knock)
         self._accounts = accounts = Accounts(parts.sources.values(), is_barred=parts.is_barred)
         self._hinted = Hinted(parts, lineup, accounts)
-        busy = 0 if carried is None else carried.busy
         self._moves = moves = Moves(plan, parts, lineup)
-        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw, busy=busy)
+        self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw)
         self._begun: Knock | None = None  # a knock that `next_knock` has yet to return
-        self._telling = Telling(parts)
+        self._telling = telling = Telling(parts)
+        self.replanning = Replanning(parts, lineup, moves, self._results, accounts, telling, draw)
+        """Have the backend follow another plan with this."""
         if carried is None:
             lineup.begin(now)
         else:
             lineup.resume(carried.ticks, held_back=carried.held_back, due=carried.due, now=now)
-            self._telling.resume(carried.untold, now)
+            telling.resume(carried.untold, now)
+            self._results.busy = carried.busy
 
     def carried(self, now: Instant) -> CarriedBackend:
         """The whole state at `now`. A call under way, or an event on its way to the bus, counts as if it never was."""
         return CarriedBackend(
             breakers={name: breaker.carried(now) for name, breaker in self._breakers.items()},
             sources={name: source.carried(now) for name, source in self._sources.items()},
-            ticks=self._lineup.carried_ticks(now),
+            ticks={name: self._lineup.schedule.carried(name, now) for name in self._sources},
             held_back=self._lineup.held_back,
             due=self._lineup.due,
             busy=self._results.busy,
@@ -121,17 +116,19 @@ class BackendState:
 
     def wake_at(self) -> float | None:
         """Monotonic time of the next `tick` that changes something; None if time alone changes nothing."""
-        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at]
+        times = [self._lineup.wake_at(), self._accounts.read_at, self._telling.owed_due_at, self._moves.wake_at]
         if self._telling.owed_due_at is None:  # else age is checked then: earlier, the bus would be tried in a loop
             times.append(self._parts.ages.next_at)
         return min((at for at in times if at is not None), default=None)
 
     # what happens to it, from outside
 
-    def begin(self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant) -> Decision:
-        """The process has started: breakers are closed, and `saved` was read back from disk, by type and key."""
+    def begin(
+        self, saved: Mapping[str, Mapping[str, SavedValue]], now: Instant, *, reason: Reason = Reason.START
+    ) -> Decision:
+        """Polling starts, for that `reason`: breakers are closed. `saved` was read back from disk, by type and key."""
         out = Decision()
-        self._telling.begin(self._parts.first_moves(), now)
+        self._telling.begin(self._parts.first_moves(reason), now)
         for source in self._sources.values():
             source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
         return self._telling.completed(out, now)
@@ -143,18 +140,7 @@ class BackendState:
     def command(self, breaker_name: str, action: Command, now: Instant) -> Decision:
         """Carry out an operator's command on a breaker. Raises `KeyError` for a name that no breaker has."""
         out = Decision()
-        breaker = self._breakers[breaker_name]
-        match action:
-            case "force-open":
-                transition = breaker.force_open(now)
-            case "force-closed":
-                transition = breaker.force_closed(now)
-            case "reset":
-                transition = breaker.reset(now)
-        if action != "force-open":  # whoever lets calls through again means the whole backend
-            self._parts.release()
-        if transition is not None:
-            self._moves.take_in(transition, now, out)
+        self._moves.command(breaker_name, action, now, out)
         return self._telling.completed(out, now)
 
     def hint(self, event_types: Iterable[str], now: Instant) -> None:
@@ -205,13 +191,14 @@ class BackendState:
         for name, ticked in self._lineup.take_due(now).items():
             for source in ticked:
                 self._follow_interest(source, is_wanted, now)
-                self._lineup.count_missed(source, out)
+                self._lineup.punctuality.count_missed(source, self._lineup.schedule.missed(source.type), out)
             asked = set(self._lineup.line_up(name, ticked, now, out))
             self._parts.not_asked((source for source in ticked if source not in asked), now, out, only_news=only_news)
         self._lineup.line_up_others(now, out)
         self._begun = self._lineup.probing.knock(now, out, may_begin=not only_news)
         if self._telling.owed_due_at is None:
             self._parts.check_ages(now, out)
+        self._moves.incidents.tick(now, out)
         return self._telling.completed(out, now)
 
     def next_turn(self, now: Instant) -> Turn | None:
@@ -242,13 +229,17 @@ class BackendState:
         Otherwise the turn is over.
         """
         out = Decision()
+        if turn.is_outdated:
+            self._lineup.line.end(turn)
+            self._lineup.ask(filter(self._parts.has, turn.group))
+            return self._telling.completed(out, now)
         permit = turn.breaker.permit(now, timeout_s=turn.timeout_s, reached=turn.reached)
         self._lineup.line.forget_probe(turn)
         if isinstance(permit, Permit):
             turn.permit, turn.sent, turn.secret = permit, now, secret
             if permit.transition is not None:
                 self._moves.take_in(permit.transition, now, out)
-            self._lineup.sent(turn, now)
+            self._lineup.sent(turn, now, out)
         else:
             self._lineup.line.end(turn)
             self._lineup.refused(turn.group, turn.breaker, now)
@@ -289,9 +280,10 @@ class BackendState:
 
     def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
         if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):
-            self._lineup.follow_interval(source, now)
+            self._lineup.schedule.set_interval(source.type, source.interval_s, now.mono)
+            source.note_verdict(now, self._parts.seen_by(source, now))
 
     def _source_view(self, source: Source, now: Instant) -> SourceView:
-        breaker = self._parts.seen_by(source, now)
+        breaker, missed = self._parts.seen_by(source, now), self._lineup.schedule.missed(source.type)
         next_poll_at = now.wall_at(self._lineup.next_poll_at(source, breaker, now))
-        return source.view(now, breaker, next_poll_at=next_poll_at, missed_ticks=self._lineup.missed(source))
+        return source_view(source, now, breaker, next_poll_at=next_poll_at, missed_ticks=missed)

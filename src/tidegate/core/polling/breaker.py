@@ -12,7 +12,7 @@ A knock finds out whether the backend can be reached, without a call. While the 
 `knocks_from_mono` says from when a knock may bring the probe forward. See `tidegate.core.polling.knocking`.
 
 Decisions use monotonic time; wall time is only shown. Knows nothing of sources, data or events. What a breaker
-remembers is in `tidegate.core.polling.breaker_data`, what others see of it in `tidegate.core.polling.breaker_values`.
+remembers is in `breaker_data`, what others see of it in `breaker_values`.
 """
 
 from typing import Self
@@ -33,25 +33,22 @@ from tidegate.core.polling.carried import CarriedBreaker
 from tidegate.core.polling.counting import Counting
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import NoPermit, Permit, ProbeOut
+from tidegate.core.polling.poking import Poke
 from tidegate.errors import ErrorCode
-
-POKE_EVERY_S = 10.0
-"""How often a poke lets a probe go early, in seconds: whoever pokes without end must not become the retry loop."""
 
 
 class Breaker:
     """One breaker. Owned by one event loop; nothing in it waits, calls out or raises."""
 
-    def __init__(self, name: str, config: BreakerRules, *, now: Instant) -> None:
+    def __init__(self, name: str, config: BreakerRules, *, now: Instant, data: BreakerData | None = None) -> None:
         self.name = name
         self.late_results = 0
         """Outcomes of calls that an earlier generation admitted, or of probes that had lost their place."""
         self._config = config
-        self._go_on(BreakerData(name, config, now=now))
-        self._probe = ProbeOut()
+        self._data = data or BreakerData(name, config, now=now)
+        self._counting = Counting(self._data, config)
+        self._probe, self._poke = ProbeOut(), Poke()
         self._before_knock: Instant | None = None  # `retry_at`, while half-open because of a knock
-        self._is_poked = False
-        self._poked_at = LONG_AGO
         self.was_held = False  # when it was open last: the backend had asked to be left alone
 
     @classmethod
@@ -60,17 +57,21 @@ class Breaker:
 
         A probe that was out then is not known here: the next one may go at once.
         """
-        resumed = cls(name, config, now=now)
-        resumed._go_on(BreakerData.from_carried(name, config, carried, now=now))
-        return resumed
+        return cls(name, config, now=now, data=BreakerData.from_carried(name, config, carried, now=now))
 
     def carried(self, now: Instant) -> CarriedBreaker:
         """The whole state at `now`, except the calls under way."""
         return self._data.carried(now)
 
-    def initial(self) -> Transition:
-        """The first transition to publish in an epoch: from nothing to the state that the breaker is in."""
-        return self._data.transition(None, Reason.START)
+    def follow(self, config: BreakerRules) -> None:
+        """Follow other rules from now on. State, counts, and times that were set before stay."""
+        self._config = config
+        self._data.window.span_s = config.rate_window_s
+        self._counting = Counting(self._data, config)
+
+    def initial(self, reason: Reason = Reason.START) -> Transition:
+        """The first transition to publish, in an epoch or after a reload: from nothing to its state."""
+        return self._data.transition(None, reason)
 
     @property
     def is_closed(self) -> bool:
@@ -91,7 +92,7 @@ class Breaker:
         """
         match self._data.mode:
             case Mode.OPEN:
-                return self._data.since.mono if self._is_poked else self.retry_at_mono
+                return self._data.since.mono if self._poke.counts else self.retry_at_mono
             case Mode.HALF_OPEN:
                 held_until = LONG_AGO if self._data.held_until is None else self._data.held_until.mono
                 return max(self._data.since.mono, self._probe.expires_mono, held_until)
@@ -113,9 +114,7 @@ class Breaker:
 
         That is so while it is open of its own accord, not held, and the newest outcome was unreachable.
         """
-        data = self._data
-        wants = data.mode is Mode.OPEN and data.unreachable and not data.is_held(now)
-        return data.episode.knock_from if wants and data.episode else None
+        return self._data.knocks_from_mono(now)
 
     @property
     def run(self) -> Run:
@@ -177,16 +176,15 @@ class Breaker:
         If the breaker is open and the hold ends later than its open period, the end of the hold becomes its
         `retry_at`, without a transition.
         """
-        self._is_poked = False
+        self._poke.end()
         if self._data.held_until is None or until.mono > self._data.held_until.mono:
             self._data.held_until = until
 
     def poke(self, now: Instant) -> bool:
-        """Let the probe go now, at most once in `POKE_EVERY_S`. Return whether that changes anything."""
-        is_early = now.mono < self._poked_at + POKE_EVERY_S
-        if self._data.mode is Mode.OPEN and not self._data.is_held(now) and not is_early:
-            self._is_poked, self._poked_at = True, now.mono
-        return self._is_poked
+        """Let the probe go now, at most once in `poking.POKE_EVERY_S`. Return whether that changes anything."""
+        if self._data.mode is Mode.OPEN and not self._data.is_held(now):
+            self._poke.give(now)
+        return self._poke.counts
 
     def release(self) -> None:
         """End the hold: an operator gave a command to this or another breaker of the backend."""
@@ -244,14 +242,16 @@ class Breaker:
 
     def reset(self, now: Instant) -> Transition:
         """Close, forget every count, and end an override and a hold. Calls under way no longer count."""
-        self.release()
-        self._data.failures = self._data.successes = self._data.openings = 0
-        self._data.run, self._data.episode, self._data.unreachable = Run(), None, False
-        return self._enter(Mode.CLOSED, Reason.RESET, now)
+        return self._begin_anew(Mode.CLOSED, Reason.RESET, now)
 
-    def _go_on(self, data: BreakerData) -> None:
-        self._data = data
-        self._counting = Counting(data, self._config)
+    def restart(self, now: Instant) -> Transition:
+        """The backend is called in another session from now on: as `reset`, but an override stays."""
+        return self._begin_anew(self._data.mode if self._data.mode.forced else Mode.CLOSED, Reason.RELOAD, now)
+
+    def _begin_anew(self, mode: Mode, reason: Reason, now: Instant) -> Transition:
+        self.release()
+        self._data.forget_counts()
+        return self._enter(mode, reason, now)
 
     def _counts(self, permit: Permit, now: Instant) -> bool:
         if permit.generation != self._data.generation:
@@ -261,10 +261,10 @@ class Breaker:
 
     def _why_admitted(self, now: Instant, reached: bool) -> Reason | None:
         """Why a probe is admitted now, while open; None if it is not."""
-        knocks_from = self.knocks_from_mono(now) if reached else None
+        knocks_from = self._data.knocks_from_mono(now) if reached else None
         if self._data.retry_at is not None and now.mono >= self._data.retry_at.mono:
             return Reason.RETRY_DUE
-        if self._is_poked:
+        if self._poke.counts:
             return Reason.POKE
         return Reason.REACHABLE if knocks_from is not None and now.mono >= knocks_from else None
 
@@ -296,5 +296,5 @@ class Breaker:
         # The next generation: a probe that is still out belongs to the one before, and no longer counts.
         self._probe.end()
         self._before_knock = None
-        self._is_poked = False
+        self._poke.end()
         return self._data.enter(mode, reason, now, retry_at=retry_at, cause=cause)

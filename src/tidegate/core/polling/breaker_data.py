@@ -140,6 +140,16 @@ class BreakerData:
         self.history = (*self.history, Move(now, before, mode.shown, reason))[-HISTORY:]
         return self.transition(before, reason)
 
+    def forget_counts(self) -> None:
+        """Forget the runs of calls and of openings."""
+        self.failures = self.successes = self.openings = 0
+        self.run, self.episode, self.unreachable = Run(), None, False
+
+    def knocks_from_mono(self, now: Instant) -> float | None:
+        """See `Breaker.knocks_from_mono`."""
+        wants = self.mode is Mode.OPEN and self.unreachable and not self.is_held(now)
+        return self.episode.knock_from if wants and self.episode else None
+
     def is_held(self, now: Instant) -> bool:
         """Whether the backend has asked to be left alone, and that has not ended."""
         return self.held_until is not None and now.mono < self.held_until.mono

@@ -78,10 +78,10 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallWindow:
-    """The calls of the last `span_s` seconds, and how many of them failed."""
+    """The calls of the last `span_s` seconds, and how many of them failed. `span_s` may be set at any time."""
 
     def __init__(self, span_s: float) -> None:
-        self._span_s = span_s
+        self.span_s = span_s
         self._calls: deque[tuple[float, bool]] = deque()
         self._failed = 0
 
@@ -89,7 +89,7 @@ class CallWindow:
         """Count a call that ended `now`, in monotonic seconds, and forget the calls that are too old."""
         self._calls.append((now, failed))
         self._failed += failed
-        while self._calls[0][0] <= now - self._span_s:
+        while self._calls[0][0] <= now - self.span_s:
             self._failed -= self._calls.popleft()[1]
 
     def clear(self) -> None:

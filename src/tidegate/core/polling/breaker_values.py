@@ -89,6 +89,13 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
     cause: ErrorCode | None
 
 
+class BreakerGone(msgspec.Struct, frozen=True):
+    """There is no `breaker` of that name any more. `about` are the event types of the sources that it served."""
+
+    breaker: str
+    about: frozenset[str]
+
+
 class LastFailure(msgspec.Struct, frozen=True):
     """The newest failure that counted. `came_from` are the sources whose call failed."""
 

@@ -69,7 +69,8 @@ class CarriedTold(msgspec.Struct, frozen=True):
 class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a `Freshness`. An item without a key has the key "".
 
-    `told` is what the bus has published.
+    `is_reloaded`: before any request has brought a value, what is held was asked for in another way. `told` is what the
+    bus has published.
     """
 
     interval_s: float
@@ -80,6 +81,7 @@ class CarriedFreshness(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     failure: ErrorCode | None
     is_known: bool
+    is_reloaded: bool
     told: CarriedTold
 
 
@@ -88,10 +90,8 @@ class CarriedReports(msgspec.Struct, frozen=True, kw_only=True):
 
     failures: int
     suppressed: int
-    began_at: float | None
     reported_at: float | None
     well_since: float | None
-    log_says_failing: bool
 
 
 class CarriedTicks(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,16 +28,20 @@ class CatchingUp:
     """The catching up of one backend. `rate_per_s` is its normal rate of calls."""
 
     def __init__(self, *, rate_per_s: float, connections: int) -> None:
-        # The lateness that is made up for must not lift any second above the limit, so the gaps are that much longer.
-        self._short_gap_s = (1 + LATE_S) / max(LEAST_PER_S, SHARE * rate_per_s)
-        self._long_gap_s = (1 + LATE_S) / max(LEAST_AFTER_HOLD_PER_S, rate_per_s)
-        self._connections = connections
+        self.follow(rate_per_s=rate_per_s, connections=connections)
         self._waiting: deque[list[Source]] = deque()
         self._sources: dict[Source, None] = {}
         self._under_way: set[Turn] = set()
         self._allowed = 1
         self._gap_s = self._short_gap_s
         self._next_at = LONG_AGO
+
+    def follow(self, *, rate_per_s: float, connections: int) -> None:
+        """Begin calls at another normal rate from now on. What is under way goes on as it began."""
+        # The lateness that is made up for must not lift any second above the limit, so the gaps are that much longer.
+        self._short_gap_s = (1 + LATE_S) / max(LEAST_PER_S, SHARE * rate_per_s)
+        self._long_gap_s = (1 + LATE_S) / max(LEAST_AFTER_HOLD_PER_S, rate_per_s)
+        self._connections = connections
 
     @property
     def is_over(self) -> bool:

@@ -15,7 +15,7 @@ from tidegate.core.polling.source_values import FreshnessStatus, SourceSpec
 
 FRESHNESS_TYPE = "source.freshness"
 
-_NULL = msgspec.Raw(b"null")
+NULL = msgspec.Raw(b"null")
 
 
 def value_draft(
@@ -33,7 +33,7 @@ def value_draft(
     """
     return Draft(
         type=spec.type,
-        data=_NULL if status.expired or gone else data,
+        data=NULL if status.expired or gone else data,
         key=key,
         retain=True,
         gone=gone,
@@ -59,9 +59,28 @@ def freshness_draft(event_type: str, about: About, status: FreshnessStatus, *, f
     return Draft(type=FRESHNESS_TYPE, data=raw(data), key=event_type, retain=True, about=about, fresh_s=fresh_s)
 
 
-def says_stale(draft: Draft) -> bool:
-    """Whether a `freshness_draft` says that the data is stale."""
-    return msgspec.json.decode(draft.data, type=SourceFreshness).stale
+def restated(draft: Draft, status: FreshnessStatus, spec: SourceSpec, about: About, *, fresh_s: float | None) -> Draft:
+    """Return what a `value_draft` or `freshness_draft` has to say if the verdict is `status`; itself if it is true."""
+    if not status.stale:  # it is newer than `draft` shows, or about to be: nothing is called fresh in advance
+        return draft
+    if draft.type == FRESHNESS_TYPE:
+        says_stale = msgspec.json.decode(draft.data, type=SourceFreshness).stale
+        return draft if says_stale else freshness_draft(spec.type, about, status, fresh_s=fresh_s)
+    if draft.stale and draft.expired == status.expired:
+        return draft
+    # Newer data may be on its way to the bus. Its `as_of` must not date what `draft` shows.
+    status = msgspec.structs.replace(status, as_of=draft.as_of)
+    return value_draft(spec, status, draft.key, draft.data, gone=False, fresh_s=fresh_s)
+
+
+def gone_verdict(event_type: str, about: About) -> Draft:
+    """The source of `event_type` is polled no longer: there is no verdict on its data."""
+    return Draft(type=FRESHNESS_TYPE, data=NULL, key=event_type, retain=True, gone=True, about=about)
+
+
+def gone_breaker(name: str, about: About) -> Draft:
+    """There is no breaker `name` any more; `about` are the sources that it served."""
+    return Draft(type="circuit_breaker.state", data=NULL, key=name, retain=True, gone=True, about=about)
 
 
 def move_draft(move: Transition, about: About) -> Draft:

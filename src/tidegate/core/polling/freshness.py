@@ -21,9 +21,11 @@ import msgspec
 from tidegate.core.events import Draft
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.breaker_values import BreakerView
-from tidegate.core.polling.carried import CarriedFreshness, carried_items, carried_told, told_from
-from tidegate.core.polling.drafts import FRESHNESS_TYPE, freshness_draft, says_stale, value_draft
+from tidegate.core.polling.carried import CarriedFreshness, told_from
+from tidegate.core.polling.drafts import NULL, freshness_draft, restated, value_draft
+from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.held_value import HeldValue
+from tidegate.core.polling.leaving import Leaving
 from tidegate.core.polling.source_values import (
     NOTHING_TOLD,
     FreshnessStatus,
@@ -38,46 +40,61 @@ from tidegate.core.polling.source_values import (
 from tidegate.core.shaping import settled
 from tidegate.errors import ErrorCode
 
-_NULL = msgspec.Raw(b"null")
-
 
 class Freshness:
     """The truth about one source. The caller numbers the requests, from 1, in the order in which they are sent."""
 
-    def __init__(self, spec: SourceSpec) -> None:
+    def __init__(
+        self,
+        spec: SourceSpec,
+        *,
+        held: HeldValue | None = None,
+        is_known: bool = False,
+        said: Told = NOTHING_TOLD,
+        told: Told = NOTHING_TOLD,
+    ) -> None:
         self._spec = spec
         self._about = frozenset({spec.type})
-        self._held = HeldValue(spec)
-        self._is_known = False  # whether there was an outcome, a tick without a call, or a restored value
-        self._said = NOTHING_TOLD  # what subscribers will hold once everything on its way to the bus is published
-        self._told = NOTHING_TOLD  # what they hold now
+        self._held = held or HeldValue(spec)
+        self._is_known = is_known  # whether there was an outcome, a tick without a call, or a value from before
+        self._said = said  # what subscribers will hold once everything on its way to the bus is published
+        self._told = told  # what they hold now
 
     @classmethod
     def from_carried(cls, spec: SourceSpec, carried: CarriedFreshness, *, now: Instant) -> Self:
-        """Make one that goes on where `carried` left off.
-
-        Call `publish_owed` next: what was on its way to the bus then counts as not said.
-        """
-        resumed = cls(spec)
-        resumed._held = HeldValue.from_carried(spec, carried, now=now)
-        resumed._is_known = carried.is_known
-        resumed._said = resumed._told = told_from(carried.told, resumed.items)
-        return resumed
+        """Go on where `carried` left off. Call `publish_owed`: what was on its way to the bus counts as not said."""
+        held = HeldValue.from_carried(spec, carried, now=now)
+        told = told_from(carried.told, held.items)
+        return cls(spec, held=held, is_known=carried.is_known, said=told, told=told)
 
     def carried(self, now: Instant) -> CarriedFreshness:
         """The whole state at `now`. What is on its way to the bus counts as not said."""
-        held = self._held
-        return CarriedFreshness(
-            interval_s=held.interval_s,
-            limit_s=held.limit_s,
-            items=carried_items(held.items),
-            sent_at=None if held.sent is None else held.sent.seen_at(now).wall,
-            held_request=held.request,
-            attempt=held.attempt,
-            failure=held.failure,
-            is_known=self._is_known,
-            told=carried_told(self._told, held.items),
-        )
+        return self._held.carried(now, is_known=self._is_known, told=self._told)
+
+    @classmethod
+    def adopting(cls, spec: SourceSpec, held: HeldSource) -> Self:
+        """Make one for a source that was polled at another backend. Call `publish_owed` next."""
+        value, told = HeldValue.handing_on(spec, held.items, held.sent), Told(None, held.told)
+        return cls(spec, held=value, is_known=held.is_known, said=told, told=told)
+
+    def released(self) -> HeldSource:
+        """What another backend needs to adopt the source."""
+        may_hold = {**self._told.items, **self._said.items}
+        return HeldSource(items=self.items, sent=self._held.sent, told=may_hold, is_known=self._is_known)
+
+    def followed_by(self, spec: SourceSpec) -> Self:
+        """Return one for another value of the same type, which this value is handed on to. Call `publish_changes`."""
+        held = HeldValue.handing_on(spec, self.items, self._held.sent)
+        return type(self)(spec, held=held, is_known=self._is_known, said=self._said, told=self._told)
+
+    def leaving(self, now: Instant, breaker: BreakerView) -> Leaving:
+        """The source is polled no longer. Return what has to be said of that."""
+        return Leaving(self._spec, self.status(now, breaker), about=self._about, said=self._said, told=self._told)
+
+    def follow(self, spec: SourceSpec, interval_s: float) -> None:
+        """Judge and tell by another `spec` from now on, and ask every `interval_s`. Call `publish_changes` next."""
+        self._spec = spec
+        self._held.follow(spec, interval_s)
 
     @property
     def items(self) -> Items:
@@ -93,6 +110,11 @@ class Freshness:
     def sent_at(self) -> float:
         """Monotonic time at which the value was asked for; `LONG_AGO` if there is none."""
         return LONG_AGO if self._held.sent is None else self._held.sent.mono
+
+    @property
+    def fresh_until(self) -> Instant | None:
+        """When age alone makes the value stale; None without a value."""
+        return self._held.fresh_until
 
     @property
     def max_age_s(self) -> float:
@@ -201,7 +223,7 @@ class Freshness:
 
     def publish_owed(self, now: Instant, breaker: BreakerView) -> Update:
         """After `refused`, `from_carried` or `forget_told`: publish where the truth differs from what was told."""
-        if not self._is_known:
+        if not self._is_known and not self._said.items:  # a source that left and is back may have such items
             return Update()
         status = self._held.status(now, breaker)
         is_lost = not self.has_said_items
@@ -222,15 +244,7 @@ class Freshness:
         it, perhaps much later. A snapshot may be asked for before that.
         """
         status = self._held.status(now, breaker)
-        if not status.stale:  # it is newer than `draft` shows, or about to be: nothing is called fresh in advance
-            return draft
-        if draft.type == FRESHNESS_TYPE:
-            return draft if says_stale(draft) else self._freshness_draft(status, now)
-        if draft.stale and draft.expired == status.expired:
-            return draft
-        # Newer data may be on its way to the bus. Its `as_of` must not date what `draft` shows.
-        status = msgspec.structs.replace(status, as_of=draft.as_of)
-        return self._draft(status, draft.key, draft.data, now)
+        return restated(draft, status, self._spec, self._about, fresh_s=self._held.true_for(status, now))
 
     def _verdict_changed(self, status: FreshnessStatus) -> bool:
         """Whether every item has to be published, because `status` is another verdict than what was said last."""
@@ -271,9 +285,10 @@ class Freshness:
                 # No event tells the new reason, so what is said keeps the old one: the events and this agree.
                 status = msgspec.structs.replace(status, error_code=said.error_code, cause=said.cause)
         drafts = [self._draft(status, key, items[key], now) for key in keys]
-        drafts += [self._draft(status, key, _NULL, now, gone=True) for key in gone]
+        drafts += [self._draft(status, key, NULL, now, gone=True) for key in gone]
         if said is None or said.in_freshness_event != status.in_freshness_event:
-            drafts.append(self._freshness_draft(status, now))
+            fresh_s = self._held.true_for(status, now)
+            drafts.append(freshness_draft(self._spec.type, self._about, status, fresh_s=fresh_s))
         self._is_known = True
         self._said = Told(status, items)
         as_of = status.as_of if len(keys) < len(items) else None
@@ -283,6 +298,3 @@ class Freshness:
         self, status: FreshnessStatus, key: str | None, data: msgspec.Raw, now: Instant, *, gone: bool = False
     ) -> Draft:
         return value_draft(self._spec, status, key, data, gone=gone, fresh_s=self._held.true_for(status, now))
-
-    def _freshness_draft(self, status: FreshnessStatus, now: Instant) -> Draft:
-        return freshness_draft(self._spec.type, self._about, status, fresh_s=self._held.true_for(status, now))

@@ -3,17 +3,17 @@
 import msgspec
 
 from tidegate.core.instant import Instant
-from tidegate.core.polling.source_values import Items, Keys
+from tidegate.core.polling.source_values import Items
 
 
 class HeldSource(msgspec.Struct, frozen=True, kw_only=True):
     """A source that was taken out of one backend, to be polled by another. Nobody is told anything until then.
 
     `items` is its last good value, and `sent` when that was asked for; None if it was never answered. `told` are the
-    keys that subscribers may hold. `is_known` is whether `source.freshness` was told of it, or was about to be.
+    items that subscribers may hold. `is_known` is whether `source.freshness` was told of it, or was about to be.
     """
 
     items: Items
     sent: Instant | None
-    told: Keys
+    told: Items
     is_known: bool

@@ -8,15 +8,15 @@ from typing import Self
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker_values import BreakerView
-from tidegate.core.polling.carried import CarriedFreshness, items_from
-from tidegate.core.polling.source_values import FreshnessStatus, Items, SourceSpec, Value, by_key
+from tidegate.core.polling.carried import CarriedFreshness, carried_items, carried_told, items_from
+from tidegate.core.polling.source_values import FreshnessStatus, Items, SourceSpec, Told, Value, by_key
 from tidegate.errors import ErrorCode
 
 
 class HeldValue:
     """What is known of one source's data. Requests have numbers, from 1, in the order in which they are sent."""
 
-    __slots__ = ("_spec", "attempt", "failure", "interval_s", "items", "limit_s", "request", "sent")
+    __slots__ = ("_spec", "attempt", "failure", "interval_s", "items", "limit_s", "request", "sent", "unasked")
 
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
@@ -33,6 +33,8 @@ class HeldValue:
         """The newest request that has ended."""
         self.failure: ErrorCode | None = None
         """The error that it ended with, if any."""
+        self.unasked = ErrorCode.RESTORED
+        """Why the value is stale before any request has brought one."""
 
     @classmethod
     def from_carried(cls, spec: SourceSpec, carried: CarriedFreshness, *, now: Instant) -> Self:
@@ -45,12 +47,41 @@ class HeldValue:
         resumed.request = carried.held_request
         resumed.attempt = carried.attempt
         resumed.failure = carried.failure
+        resumed.unasked = ErrorCode.RELOADED if carried.is_reloaded else ErrorCode.RESTORED
         return resumed
+
+    @classmethod
+    def handing_on(cls, spec: SourceSpec, items: Items, sent: Instant | None) -> Self:
+        """Make one that holds a value that was asked for in another way, at `sent`; None if there is none."""
+        handed_on = cls(spec)
+        handed_on.items, handed_on.sent, handed_on.unasked = items, sent, ErrorCode.RELOADED
+        return handed_on
+
+    def carried(self, now: Instant, *, is_known: bool, told: Told) -> CarriedFreshness:
+        """The whole state at `now`, with the rest of the state of its `Freshness`."""
+        return CarriedFreshness(
+            interval_s=self.interval_s,
+            limit_s=self.limit_s,
+            items=carried_items(self.items),
+            sent_at=None if self.sent is None else self.sent.seen_at(now).wall,
+            held_request=self.request,
+            attempt=self.attempt,
+            failure=self.failure,
+            is_known=is_known,
+            is_reloaded=self.unasked is ErrorCode.RELOADED,
+            told=carried_told(told, self.items),
+        )
 
     @property
     def max_age_s(self) -> float:
         """The age at which a value is stale without a failed call, at the current interval."""
         return max(2 * self.interval_s, self.interval_s + self._spec.timeout_s)
+
+    def follow(self, spec: SourceSpec, interval_s: float) -> None:
+        """Judge the value by another `spec` from now on, and ask every `interval_s`. The age limit is the new one."""
+        self._spec = spec
+        self.interval_s = interval_s
+        self.limit_s = self.max_age_s
 
     def set_interval(self, interval_s: float) -> None:
         """Ask every `interval_s` from now on. A value asked for at a longer interval keeps its longer age limit."""
@@ -69,6 +100,13 @@ class HeldValue:
             cause=breaker.cause,
             expired=stale and self._is_too_old(now),
         )
+
+    @property
+    def fresh_until(self) -> Instant | None:
+        """When age alone makes the value stale; None without a value."""
+        if self.sent is None:
+            return None
+        return Instant(self.sent.mono + self.limit_s, self.sent.wall + self.limit_s)
 
     def true_until(self, status: FreshnessStatus) -> float | None:
         """Monotonic time at which age alone makes `status` untrue; None if that never happens."""
@@ -116,9 +154,11 @@ class HeldValue:
         if self.failure is not None:
             return self.failure
         if self.sent is None:
+            if self.unasked is ErrorCode.RELOADED:
+                return self.unasked
             return ErrorCode.RPC_HTTP_STATUS if held_until is not None and now.mono < held_until.mono else None
         if not self.request:
-            return ErrorCode.RESTORED
+            return self.unasked
         overdue_at = self.sent.mono + self.limit_s
         if now.mono < overdue_at:
             return None

@@ -7,7 +7,7 @@ brings the probe forward. There is one knock at a time for all breakers of a bac
 Times are monotonic. Who may be asked, and the connection that a knock occupies, are the line-up's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from tidegate.backoff import Backoff
 from tidegate.core.instant import Instant
@@ -29,9 +29,13 @@ class Knocking:
     def __init__(self, *, open_max_s: float) -> None:
         self.current: Knock | None = None
         """The knock that is under way."""
-        self._open_max_s = open_max_s
+        self.open_max_s = open_max_s
         self._is_new = True  # a breaker that is open already was taken over from another process: it waits no longer
         self._due: dict[str, _Due] = {}
+
+    def keep(self, names: Container[str]) -> None:
+        """Only the breakers of `names` are left."""
+        self._due = {name: due for name, due in self._due.items() if name in names}
 
     def due(self) -> list[tuple[str, float]]:
         """The breakers that want a knock, and when; none while one is under way."""
@@ -79,7 +83,7 @@ class Knocking:
         episode = breaker.episode
         assert episode is not None, "a breaker that wants a knock is in an episode"
         gap_s = OFTEN_S if now.mono < episode.began + OFTEN_FOR_S else SELDOM_S
-        longest_s = max(gap_s, self._open_max_s)
+        longest_s = max(gap_s, self.open_max_s)
         backoff = Backoff(first_s=gap_s, max_s=longest_s, least=1 - SPREAD, most=1 + SPREAD)
         return backoff.delay_s(episode.fruitless + 1, jitter=jitter)
 

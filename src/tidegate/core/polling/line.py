@@ -4,10 +4,11 @@ A breaker that is not closed has at most one turn here that has no permit yet. W
 `tidegate.core.polling.lineup`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tidegate.core.instant import Instant
 from tidegate.core.polling.places import Places
+from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Knock, Turn
 
 
@@ -15,7 +16,9 @@ class Line:
     """The line for the `connections` of one backend. `over` is called once for each turn that has ended."""
 
     def __init__(self, connections: int, *, over: Callable[[Turn], None]) -> None:
+        self._connections = connections
         self._places: Places[Turn] = Places(connections)
+        self._turns: set[Turn] = set()  # from waiting to the end
         self._probes: dict[str, Turn] = {}  # by breaker, until it has a permit: from then on the breaker knows of it
         self._over = over
 
@@ -23,6 +26,16 @@ class Line:
     def has_room(self) -> bool:
         """Whether a connection is free that nobody waits for."""
         return self._places.has_room
+
+    @property
+    def turns(self) -> list[Turn]:
+        """The turns that have not ended."""
+        return list(self._turns)
+
+    def resize(self, connections: int) -> None:
+        """The backend has so many `connections` from now on. More than that may have one, until they have ended."""
+        self._places.resize(connections - self._connections)
+        self._connections = connections
 
     def has_probe(self, breaker_name: str) -> bool:
         """Whether a turn of this breaker is to be its probe, and has no permit yet."""
@@ -58,9 +71,26 @@ class Line:
             knock.is_over = True
             self._places.leave()
 
-    def withdraw(self, now: Instant) -> list[Turn]:
-        """Take the turns out of the line that their breaker refuses now. Return them."""
-        turns = self._places.withdraw(lambda turn: turn.breaker.refusal(now, reached=turn.reached) is not None)
+    def withdraw(self, leaves: Callable[[Turn], bool]) -> list[Turn]:
+        """Take the turns for which `leaves` is true out of the line. Return them. Those that have a place stay."""
+        turns = self._places.withdraw(leaves)
+        for turn in turns:
+            self.end(turn)
+        return turns
+
+    def outdate(self, changed: Collection[Source]) -> list[Source]:
+        """These were removed, became another value, or changed their breaker. Turns of theirs that wait are over.
+
+        Return the other sources of turns that were to be asked, and are not.
+        """
+        for turn in self._turns:
+            turn.is_outdated = turn.is_outdated or any(source in changed for source in turn.group)
+        over = self.withdraw(lambda turn: turn.is_outdated)
+        return [source for turn in over for source in turn.group if source not in changed]
+
+    def clear(self) -> list[Turn]:
+        """End all turns, also those that have a connection. Return them."""
+        turns = [*self.withdraw(lambda _: True), *self._turns]
         for turn in turns:
             self.end(turn)
         return turns
@@ -75,6 +105,7 @@ class Line:
         if turn.is_over:
             return
         turn.is_over = True
+        self._turns.discard(turn)
         self.forget_probe(turn)
         if turn.has_place:
             self._places.leave()
@@ -84,6 +115,7 @@ class Line:
 
     def _enter(self, turn: Turn) -> bool:
         """Return whether `turn` is a probe."""
+        self._turns.add(turn)
         for source in turn.group:
             source.calls.in_flight = True
         is_probe = not turn.breaker.is_closed

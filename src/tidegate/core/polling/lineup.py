@@ -10,45 +10,36 @@ What is said of a source that is not asked is decided in `tidegate.core.polling.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
-from tidegate.core.measurements import RepetitionEnded, TicksMissed
+from tidegate.core.measurements import RepetitionEnded
+from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedTicks
 from tidegate.core.polling.catching_up import CatchingUp, in_turn
 from tidegate.core.polling.decision import Decision
+from tidegate.core.polling.held_back import HeldBack
 from tidegate.core.polling.line import Line
 from tidegate.core.polling.probing import Probing
+from tidegate.core.polling.punctuality import LATE_S, Punctuality
 from tidegate.core.polling.repetitions import Repetitions
 from tidegate.core.polling.schedule import Schedule
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Turn, Why
 
-LATE_S = 1.0
-"""A tick that comes so much late, in seconds, was missed: the machine slept, or this process was stopped. Its source is
-asked as after a recovery, since all others are late too."""
-
 
 class Lineup:
-    """The turns of one backend. `sources` and `breakers` are by name; `behind` are the sources of each breaker.
+    """The turns of one backend and its `parts`. `schedule` has the ticks of every source.
 
     `draw` returns a random number in [0, 1). `can_knock` says whether there is a way to knock.
     """
 
-    def __init__(
-        self,
-        plan: BackendPlan,
-        *,
-        sources: Mapping[str, Source],
-        breakers: Mapping[str, Breaker],
-        behind: Mapping[str, Sequence[Source]],
-        draw: Callable[[], float],
-        can_knock: bool,
-    ) -> None:
+    def __init__(self, plan: BackendPlan, parts: BackendParts, *, draw: Callable[[], float], can_knock: bool) -> None:
         self._plan = plan
-        self._sources, self._breakers, self._behind = sources, breakers, behind
+        self._sources, self._breakers, self._behind = parts.sources, parts.breakers, parts.behind
         self._draw = draw
-        self._schedule = Schedule()
+        self.schedule = Schedule()
+        self.punctuality = Punctuality()
         rate_per_s, at_once = plan.normal_rate_per_s, 1 if plan.batch else plan.connections
         self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
         self._catching_up = CatchingUp(rate_per_s=rate_per_s, connections=at_once)
@@ -57,13 +48,12 @@ class Lineup:
             plan,
             line=self.line,
             limits=self._catching_up,
-            breakers=breakers,
-            behind=behind,
+            parts=parts,
             draw=draw,
             can_knock=can_knock,
         )
         self._asked_for: dict[Source, None] = {}
-        self._held_back: dict[Source, None] = {}  # they missed a call only because of a hold
+        self._held_back = HeldBack(parts.breakers)
 
     def begin(self, now: Instant) -> None:
         """Schedule the first poll of every source, soon; sources with the same interval are due together."""
@@ -71,25 +61,21 @@ class Lineup:
         for source in self._sources.values():
             interval_s = source.plan.spec.interval_s
             phase = phases.setdefault(interval_s, self._draw())
-            self._schedule.add(source.type, interval_s=interval_s, phase=phase, now=now.mono)
+            self.schedule.add(source.type, interval_s=interval_s, phase=phase, now=now.mono)
 
     def resume(
         self, ticks: Mapping[str, CarriedTicks], *, held_back: Iterable[str], due: Iterable[str], now: Instant
     ) -> None:
         """Go on with ticks from another process, instead of `begin`. Ask those that are `due` one after the other."""
         for event_type, carried in ticks.items():
-            self._schedule.resume(event_type, carried, now=now)
-        self._held_back = dict.fromkeys(self._sources[name] for name in held_back)
+            self.schedule.resume(event_type, carried, now=now)
+        self._held_back.add(self._sources[name] for name in held_back)
         self._catch_up([self._sources[name] for name in due], now)
-
-    def carried_ticks(self, now: Instant) -> dict[str, CarriedTicks]:
-        """The ticks of every source."""
-        return {name: self._schedule.carried(name, now) for name in self._sources}
 
     @property
     def held_back(self) -> list[str]:
         """The sources that are asked as soon as the backend's hold ends."""
-        return [source.type for source in self._held_back]
+        return self._held_back.names
 
     @property
     def due(self) -> list[str]:
@@ -101,36 +87,47 @@ class Lineup:
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a source to ask or a knock to make; None for never."""
-        times = [self._schedule.next_at, self._repetitions.next_at, self._catching_up.next_at, self.probing.wake_at()]
+        times = [self.schedule.next_at, self._repetitions.next_at, self._catching_up.next_at]
+        times += [self.probing.wake_at(), self._held_back.wake_at]
         if self._asked_for:
             times.append(LONG_AGO)
-        if self._held_back:
-            times.append(self._hold_ends_at)
         return min((at for at in times if at is not None), default=None)
 
     def next_poll_at(self, source: Source, breaker: BreakerView, now: Instant) -> float:
         """Return the monotonic time at which `source` is asked next, unless its breaker refuses it."""
-        at = self._schedule.next_due(source.type)
+        at = self.schedule.next_due(source.type)
         repeated_at = self._repetitions.due_at(source)
         at = max(at if repeated_at is None else min(at, repeated_at), source.calls.waits_until)
         if breaker.held_until is None or now.mono >= breaker.held_until.mono:
             return now.mono if source in self._catching_up.waiting else at
         return breaker.held_until.mono if source in self._held_back else max(at, breaker.held_until.mono)
 
-    def missed(self, source: Source) -> int:
-        """Return how many ticks of `source` led to no poll because the backend, or this process, was too slow."""
-        return self._schedule.missed(source.type)
+    # another configuration
 
-    def count_missed(self, source: Source, into: Decision) -> None:
-        """Measure the ticks of `source` that were missed since the last time."""
-        missed = self.missed(source)
-        if missed > source.missed_counted:
-            into.measurements.append(TicksMissed(source.type, missed - source.missed_counted))
-            source.missed_counted = missed
+    def follow_plan(self, plan: BackendPlan, gone: Collection[Source]) -> None:
+        """Ask by another `plan` from now on, and none of the sources that are `gone`."""
+        self.forget(gone)
+        self._plan = plan
+        rate_per_s, at_once = plan.normal_rate_per_s, 1 if plan.batch else plan.connections
+        self._repetitions.follow(plan, rate_per_s=rate_per_s)
+        self._catching_up.follow(rate_per_s=rate_per_s, connections=at_once)
+        self.line.resize(plan.connections)
+        self.probing.follow(plan)
 
-    def follow_interval(self, source: Source, now: Instant) -> None:
-        """`source` is asked at another interval from now on."""
-        self._schedule.set_interval(source.type, source.interval_s, now.mono)
+    def forget(self, gone: Collection[Source]) -> None:
+        """Ask none of these any more. Others of their types keep their ticks."""
+        self.stop(gone)
+        self._held_back.forget(gone)
+        for source in gone:
+            self._asked_for.pop(source, None)
+            if source.type not in self._sources:
+                self.schedule.remove(source.type)
+
+    def follow_session(self, *, can_knock: bool, into: Decision) -> list[Turn]:
+        """The backend is called in another session: end all turns. Return them, since their permits have no outcome."""
+        self._held_back.forget(self._sources.values())
+        self.probing.follow_session(can_knock=can_knock, into=into)
+        return self.line.clear()
 
     # reasons to ask
 
@@ -147,7 +144,7 @@ class Lineup:
         wanted = [
             source
             for source in self._behind[breaker.name]
-            if source.calls.may_begin(now) and (source.calls.tick_refused or source.is_stale(now, view))
+            if source.calls.may_begin(now) and (source.calls.tick_refused or source.freshness.status(now, view).stale)
         ]
         self._catch_up(wanted, now, after_hold=breaker.was_held)
 
@@ -158,12 +155,13 @@ class Lineup:
     def stop(self, sources: Collection[Source]) -> None:
         """The breaker of `sources` has opened, or the backend is held: they are not asked between two ticks."""
         self._catching_up.stop(sources)
+        self.punctuality.given_up(sources)
         for source in sources:
             self._repetitions.drop(source)
 
     def hold(self) -> None:
         """The backend asks to be left alone: those that are yet to be asked are asked when that is over."""
-        self._held_back |= dict.fromkeys([*self._catching_up.waiting, *self._repetitions.waiting])
+        self._held_back.add([*self._catching_up.waiting, *self._repetitions.waiting])
         self.stop(self._sources.values())
 
     @property
@@ -180,14 +178,16 @@ class Lineup:
         as after a recovery.
         """
         due: dict[str, list[Source]] = {name: [] for name in self._breakers}
-        ticks, late = self._schedule.take_due(now.mono), []
+        ticks, late = self.schedule.take_due(now.mono), []
         is_late = any(now.mono - tick.at > LATE_S for tick in ticks)
         for tick in ticks:
             source = self._sources[tick.name]
             due[source.plan.breaker].append(source)
             if source.calls.in_flight:
-                self._schedule.miss(tick.name)
-            elif is_late and self._breakers[source.plan.breaker].is_closed:
+                self.schedule.miss(tick.name)
+                continue
+            self.punctuality.ticked(source, tick.at)
+            if is_late and self._breakers[source.plan.breaker].is_closed:
                 late.append(source)
         self._catch_up(late, now)
         return due
@@ -200,15 +200,17 @@ class Lineup:
             self.refused((source for source in ticked if source not in asked), breaker, now)
             return asked
         ready = [source for source in ticked if source.calls.may_begin(now) and not self._is_asked_soon(source, now)]
+        asked, waiting = set(ready), self._catching_up.waiting
+        self.punctuality.given_up(each for each in ticked if each not in asked and each not in waiting)
         if breaker.refusal(now) is not None:
             self.refused(ready, breaker, now)
             return []
         self._add(ready, breaker, Why.TICK, ticks=ready)
-        return set(ready)
+        return asked
 
     def line_up_others(self, now: Instant, into: Decision) -> None:
         """Line up the sources that are asked now for another reason than their tick."""
-        self._make_up_for_hold(now)
+        self._catch_up(self._held_back.take(now), now, after_hold=True)
         for name in self._breakers if self._asked_for else ():
             asked_for = [source for source in self._asked_for if source.plan.breaker == name]
             self._add(self._askable(asked_for, now), self._breakers[name], Why.ASKED_FOR)
@@ -228,21 +230,23 @@ class Lineup:
 
     def withdraw(self, now: Instant) -> list[Turn]:
         """Take the turns out of the line that their breaker refuses now. Return them."""
-        turns = self.line.withdraw(now)
+        turns = self.line.withdraw(lambda turn: turn.breaker.refusal(now, reached=turn.reached) is not None)
         for turn in turns:
             self.refused(turn.group, turn.breaker, now)
         return turns
 
     def refused(self, sources: Iterable[Source], breaker: Breaker, now: Instant) -> None:
         """`breaker` does not let these be asked: ask them as soon as it does, or when the hold is over."""
+        self.punctuality.given_up(sources := list(sources))
         if not breaker.is_closed:
             for source in sources:
                 source.calls.tick_refused = True
         elif breaker.refusal(now) is not None:
-            self._held_back |= dict.fromkeys(sources)
+            self._held_back.add(sources)
 
-    def sent(self, turn: Turn, now: Instant) -> None:
+    def sent(self, turn: Turn, now: Instant, into: Decision) -> None:
         """The call of `turn` is sent now. It takes the place of repetitions."""
+        self.punctuality.sent(turn, now, into)
         for source in turn.group:
             self._repetitions.drop(source)
             source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=turn.timeout_s)
@@ -252,6 +256,7 @@ class Lineup:
             self._repetitions.ended()
         self._catching_up.ended(turn)
         self.probing.ended(turn)
+        self.punctuality.given_up(turn.group)
         self.ask([source for source in turn.group if source.calls.take_change()])
 
     def _add(self, ready: Sequence[Source], breaker: Breaker, why: Why, *, ticks: Collection[Source] = ()) -> None:
@@ -275,14 +280,6 @@ class Lineup:
         """Whether its tick makes no call: it was asked since the tick before, or is about to be."""
         return source in self._catching_up.waiting or now.mono < source.calls.last_off_grid + source.interval_s / 2
 
-    def _make_up_for_hold(self, now: Instant) -> None:
-        """If a hold has ended, ask the sources that missed a call because of it."""
-        if self._held_back and now.mono >= self._hold_ends_at:
-            # A breaker that is not closed gets its probe, and catches up when it closes.
-            closed = [source for source in self._held_back if self._breakers[source.plan.breaker].is_closed]
-            self._held_back.clear()
-            self._catch_up(closed, now, after_hold=True)
-
     def _catch_up(self, sources: Sequence[Source], now: Instant, *, after_hold: bool = False) -> None:
         """Ask `sources` once: longest ago first, those never answered last, and after them those that fail alone."""
         groups: dict[object, list[Source]] = {}
@@ -292,9 +289,3 @@ class Lineup:
             self._repetitions.drop(source)
         if groups:
             self._catching_up.begin(groups.values(), now, after_hold=after_hold)
-
-    @property
-    def _hold_ends_at(self) -> float:
-        """Monotonic time at which the backend's newest hold ends or ended; it is the same for all its breakers."""
-        held_until = next((breaker.view().held_until for breaker in self._breakers.values()), None)
-        return LONG_AGO if held_until is None else held_until.mono

@@ -20,6 +20,10 @@ class Places(Generic[T]):
         self._waiting: list[_Waiting[T]] = []
         self._came = 0
 
+    def resize(self, by: int) -> None:
+        """There are `by` more places from now on, or fewer if it is negative. Those that are taken stay taken."""
+        self._free += by
+
     def wait(self, who: T, *, asked_at: float, probes: bool) -> None:
         """Add `who` to the queue. `asked_at` is when it was last called, by any clock; `probes` puts it in front."""
         self._came += 1
@@ -27,7 +31,7 @@ class Places(Generic[T]):
 
     def next(self) -> T | None:
         """Take a place for the first in the queue, and return it. None if no place is free or nothing is waiting."""
-        if not self._free or not self._waiting:
+        if self._free <= 0 or not self._waiting:
             return None
         self._free -= 1
         return heapq.heappop(self._waiting).who

@@ -4,10 +4,11 @@ A probe is due when the breaker says so. A knock occupies a connection, and leav
 reached. When knocks are due is decided in `knocking`.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import KnockEnded
+from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.catching_up import CatchingUp
@@ -30,22 +31,34 @@ class Probing:
         *,
         line: Line,
         limits: CatchingUp,
-        breakers: Mapping[str, Breaker],
-        behind: Mapping[str, Sequence[Source]],
+        parts: BackendParts,
         draw: Callable[[], float],
         can_knock: bool,
     ) -> None:
         self._plan = plan
         self._line = line
         self._limits = limits
-        self._breakers = breakers
-        self._behind = behind
+        self._breakers = parts.breakers
+        self._behind = parts.behind
         self._draw = draw
         self._can_knock = can_knock
         self._may_knock = can_knock
         self._held_until: float | None = None  # no knock is wanted before that
         self._knocking = Knocking(open_max_s=plan.breaker.open_max_s)
         self._reached: dict[str, int] = {}  # breakers whose probe a knock has brought forward, and their generation
+
+    def follow(self, plan: BackendPlan) -> None:
+        """Probe and knock by another `plan` from now on. Breakers that it has no longer are forgotten."""
+        self._plan = plan
+        self._knocking.open_max_s = plan.breaker.open_max_s
+        self._knocking.keep(self._breakers)
+        self._reached = {name: each for name, each in self._reached.items() if name in self._breakers}
+
+    def follow_session(self, *, can_knock: bool, into: Decision) -> None:
+        """The backend is called in another session from now on: what the last knock found says nothing of it."""
+        self._can_knock = can_knock
+        self._drop_knock(into)
+        self._reached.clear()
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a probe or a knock to begin; None if time alone does not decide that."""

@@ -30,13 +30,17 @@ class Repetitions:
     """The repetitions of one backend. `rate_per_s` is its normal rate of calls."""
 
     def __init__(self, plan: BackendPlan, *, rate_per_s: float) -> None:
-        self._wait = Backoff(first_s=plan.retry_s, max_s=float("inf"), least=1 - SPREAD, most=1 + SPREAD)
-        self._gap_s = 1 / max(LEAST_PER_S, SHARE * rate_per_s)
+        self.follow(plan, rate_per_s=rate_per_s)
         self._due: list[tuple[float, int, list[Source]]] = []  # a heap
         self._groups: dict[Source, tuple[float, list[Source]]] = {}  # in `_due`, and when
         self._planned = 0
         self._in_flight = False
         self._free_at = LONG_AGO
+
+    def follow(self, plan: BackendPlan, *, rate_per_s: float) -> None:
+        """Plan repetitions by another `plan` from now on."""
+        self._wait = Backoff(first_s=plan.retry_s, max_s=float("inf"), least=1 - SPREAD, most=1 + SPREAD)
+        self._gap_s = 1 / max(LEAST_PER_S, SHARE * rate_per_s)
 
     @property
     def next_at(self) -> float | None:

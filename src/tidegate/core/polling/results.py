@@ -15,7 +15,6 @@ from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.moves import Moves
-from tidegate.core.polling.notes import backend_held
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict, batch_verdict, hold_s, is_too_many
 from tidegate.core.polling.source_values import Value
 from tidegate.core.polling.turn import Turn, Why
@@ -40,22 +39,26 @@ class Results:
         moves: Moves,
         accounts: Accounts,
         draw: Callable[[], float],
-        busy: int,
     ) -> None:
-        self.busy = busy
-        self._plan = plan
+        self.busy = 0
         self._parts = parts
         self._lineup = lineup
         self._moves = moves
+        self._incidents = moves.incidents
         self._accounts = accounts
         self._draw = draw
+        self.follow(plan)
+
+    def follow(self, plan: BackendPlan) -> None:
+        """Judge by another `plan` from now on."""
+        self._plan = plan
         self._hold_s = Backoff(first_s=FIRST_HOLD_S, max_s=plan.policy.retry_after_max_s, least=1.0)
 
     def take_in(self, turn: Turn, ends: Ends, now: Instant, into: Decision) -> None:
         """The call of `turn` has ended."""
         assert turn.permit is not None, "no call without a permit"
-        verdict, fault = batch_verdict(outcome for outcome, _ in ends)
-        judged = [(source.type, outcome) for source, (outcome, _) in zip(turn.group, ends, strict=True)]
+        judged = self._judged(turn, ends)
+        verdict, fault = batch_verdict(outcome for _, outcome in judged)
         has_failed = any(isinstance(outcome, Fault) for outcome, _ in ends)
         if has_failed:
             self._hold([outcome for outcome, _ in ends], now, into)
@@ -70,7 +73,7 @@ class Results:
             fault=fault,
             came_from=frozenset(name for name, outcome in judged if outcome == fault),
             failed=frozenset(name for name, outcome in judged if outcome.verdict is Verdict.FAILURE),
-            repeats=repeats and len(self._parts.behind[turn.breaker.name]) > 1,
+            repeats=repeats and len(self._parts.behind.get(turn.breaker.name, ())) > 1,
         )
         if verdict is not Verdict.IGNORED:
             turn.answered = verdict is not Verdict.FAILURE
@@ -78,28 +81,42 @@ class Results:
             into.measurements.append(RepetitionEnded(self._plan.name, "answered" if turn.answered else "failed"))
         self._lineup.line.end(turn)
         self.tell_sources(turn, ends, turn.sent, now, into)
-        if has_failed:
+        if has_failed and judged:
             self._ask_next(turn, ends, now)
         if transition is not None:
             self._moves.take_in(transition, now, into, spoken=turn.group)
-        self._moves.end_outage(turn, now, into)
+        self._moves.call_ended(turn, now, into)
 
     def tell_sources(self, turn: Turn, ends: Ends, sent: Instant, now: Instant, into: Decision) -> None:
         """Tell each source of `turn` how its call, begun at `sent`, ended."""
         for source, (outcome, value) in zip(turn.group, ends, strict=True):
+            if turn.is_outdated and not self._parts.has(source):
+                continue  # the answer is to another question than is asked now
+            breaker = self._parts.seen_by(source, now)
             source.ended(
                 outcome,
                 value,
                 sent=sent,
                 now=now,
-                breaker=self._parts.seen_by(source, now),
+                breaker=breaker,
                 draw=self._draw,
                 into=into,
                 at_tick=source in turn.ticks,
                 secret=turn.secret,
             )
+            source.note_verdict(now, breaker)
+            self._incidents.ended(source.type, outcome, now, into)
             if following := self._accounts.ended(source, answered=_is_let_in(outcome), now=now):
                 self._lineup.follow(following, now)
+
+    def _judged(self, turn: Turn, ends: Ends) -> Sequence[tuple[str, Outcome]]:
+        """The outcomes that the breaker judges, by source: all but those of sources that it serves no longer."""
+        outcomes = [(source.type, outcome) for source, (outcome, _) in zip(turn.group, ends, strict=True)]
+        if not turn.is_outdated:
+            return outcomes
+        breaker = turn.breaker
+        served = self._parts.serves[breaker.name] if self._parts.breakers.get(breaker.name) is breaker else ()
+        return [(name, outcome) for name, outcome in outcomes if name in served]
 
     def _hold(self, outcomes: Sequence[Outcome], now: Instant, into: Decision) -> None:
         """If the backend asks to be left alone, tell each of its breakers.
@@ -118,7 +135,7 @@ class Results:
             until = Instant(now.mono + wish_s, now.wall + wish_s)
             self._parts.hold(until)
             self._lineup.hold()
-            into.notes.append(backend_held(self._plan.name, until))
+            self._incidents.held(until, now, into)
 
     def _ask_next(self, turn: Turn, ends: Ends, now: Instant) -> None:
         """A failed call is repeated, after a hold if there is one. If one source fails alone, ask another one, too."""
@@ -126,6 +143,8 @@ class Results:
         if not breaker.is_closed:
             return
         failed = [source for source, (outcome, _) in zip(turn.group, ends, strict=True) if _is_repeated(outcome)]
+        if turn.is_outdated:
+            failed = [source for source in failed if source in self._parts.behind[breaker.name]]
         if breaker.refusal(now) is not None:
             self._lineup.refused(failed if self._plan.retry_s else [], breaker, now)
             return

@@ -38,7 +38,13 @@ def to_save(spec: SourceSpec, items: Items, *, keys: Keys, gone: Keys, as_of: fl
     values = [SavedValue(spec.type, key or "", bytes(items[key]), as_of) for key in wanted]
     if spec.keyed:
         values.append(SavedValue(spec.type, "", b"null", as_of))
-    return Save(values, [(spec.type, key or "") for key in gone])
+    # A keyed source that had no keys before has the key None among those that are gone, and a row with the key "".
+    return Save(values, [(spec.type, key or "") for key in gone if key is not None or not spec.keyed])
+
+
+def forgotten(spec: SourceSpec, items: Items) -> Save:
+    """Return what deletes all rows of a source that holds `items`."""
+    return Save([], [(spec.type, key) for key in {"", *(key or "" for key in items)}])
 
 
 def saved_value(values: Mapping[str, SavedValue], *, keyed: bool) -> Value | None:

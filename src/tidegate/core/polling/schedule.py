@@ -40,6 +40,27 @@ class Schedule:
         self._sources[name] = _Ticks(interval_s, anchor)
         self._arm(name, anchor)
 
+    def join(self, name: str, *, interval_s: float, phase: float, now: float) -> bool:
+        """Poll `name`, which may be in the schedule already, every `interval_s` from now on.
+
+        Its ticks are those of the others with this interval. Return whether they begin later than a first poll should
+        be. Without others, its ticks begin as by `add`.
+        """
+        before = self._sources.pop(name, None)
+        others = (source for source in self._sources.values() if source.interval_s == interval_s)
+        if (other := next(others, None)) is None:
+            self.add(name, interval_s=interval_s, phase=phase, now=now)
+        else:
+            self._sources[name] = joined = _Ticks(interval_s, other.anchor)
+            self._arm(name, joined.tick_after(now))
+        if before is not None:
+            self._sources[name].missed = before.missed
+        return self._sources[name].next_at > now + min(interval_s, FIRST_POLL_WITHIN_S)
+
+    def remove(self, name: str) -> None:
+        """Poll `name` no longer."""
+        del self._sources[name]
+
     def resume(self, name: str, carried: CarriedTicks, *, now: Instant) -> None:
         """Go on with the ticks of `name` where `carried` left off, instead of `add`."""
         ticks = self._sources[name] = _Ticks(carried.interval_s, now.when(carried.anchor).mono)
@@ -55,6 +76,11 @@ class Schedule:
             next_at=now.wall_at(ticks.next_at),
             missed=ticks.missed,
         )
+
+    def interval_s(self, name: str) -> float | None:
+        """The interval of `name`; None if it is not in the schedule."""
+        source = self._sources.get(name)
+        return None if source is None else source.interval_s
 
     @property
     def next_at(self) -> float | None:
@@ -106,7 +132,8 @@ class Schedule:
             heapq.heapify(self._heap)
 
     def _left(self, at: float, name: str) -> bool:
-        return self._sources[name].next_at != at
+        source = self._sources.get(name)
+        return source is None or source.next_at != at
 
 
 class _Ticks:

@@ -8,7 +8,6 @@ Every method adds what it brings about to the `Decision` that it is given.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Self
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
@@ -20,16 +19,12 @@ from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.drafts import error_draft
 from tidegate.core.polling.episodes import ErrorReports, Report
 from tidegate.core.polling.freshness import Freshness
-from tidegate.core.polling.notes import source_failing, source_recovered
 from tidegate.core.polling.outcome import Fault, Outcome
-from tidegate.core.polling.saving import changes, saved_as_of, saved_value, to_save
+from tidegate.core.polling.saving import changes, forgotten, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_calls import SourceCalls
-from tidegate.core.polling.source_values import Keys, SourceView, Told, Update, Value
+from tidegate.core.polling.source_values import FreshnessStatus, Keys, Told, Update, Value
+from tidegate.core.polling.staleness import Staleness
 from tidegate.errors import ErrorCode
-
-REQUESTS_SKIPPED = 1000
-"""Request numbers that a resumed source leaves out: the process that had it before may have used some since it told.
-At one call a second, these last that process for a quarter of an hour."""
 
 
 class Source:
@@ -47,10 +42,21 @@ class Source:
         "idle",
         "missed_counted",
         "plan",
+        "staleness",
         "type",
     )
 
-    def __init__(self, plan: SourcePlan, backend: BackendPlan, *, keeps: bool) -> None:
+    def __init__(
+        self,
+        plan: SourcePlan,
+        backend: BackendPlan,
+        *,
+        keeps: bool,
+        now: Instant,
+        freshness: Freshness | None = None,
+        reports: ErrorReports | None = None,
+        requests: int = 0,
+    ) -> None:
         self.plan = plan
         self.type = plan.spec.type
         self.about = frozenset({plan.spec.type})
@@ -63,24 +69,10 @@ class Source:
         """How many of its missed ticks were measured."""
         self._backend = backend
         self._keeps = keeps
-        self._freshness = Freshness(plan.spec)
-        self._reports = ErrorReports(backend.rpc_error_interval_s)
-        self._requests = 0
-
-    @classmethod
-    def from_carried(
-        cls, plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, keeps: bool, now: Instant
-    ) -> Self:
-        """Make one that goes on where `carried` left off, without the call that was under way then."""
-        resumed = cls(plan, backend, keeps=keeps)
-        resumed._freshness = Freshness.from_carried(plan.spec, carried.freshness, now=now)
-        resumed._reports = ErrorReports.from_carried(backend.rpc_error_interval_s, carried.reports, now=now)
-        resumed._requests = carried.requests + REQUESTS_SKIPPED
-        resumed.attempted = carried.attempted
-        resumed.idle = carried.idle
-        resumed.calls = SourceCalls.from_carried(carried.calls, now=now)
-        resumed.missed_counted = carried.missed_counted
-        return resumed
+        self._freshness = freshness or Freshness(plan.spec)
+        self._reports = reports or ErrorReports(backend.rpc_error_interval_s)
+        self._requests = requests
+        self.staleness = Staleness(now)
 
     def carried(self, now: Instant) -> CarriedSource:
         """The whole state at `now`, except a call under way."""
@@ -93,6 +85,32 @@ class Source:
             calls=self.calls.carried(now),
             missed_counted=self.missed_counted,
         )
+
+    # another configuration
+
+    def follow(self, plan: SourcePlan, backend: BackendPlan) -> None:
+        """Be polled by another `plan` for the same value from now on. Call `publish_changes` next."""
+        before, self.plan, self._backend = self.plan, plan, backend
+        self._reports.follow(backend.rpc_error_interval_s)
+        self.idle = self.idle and plan.idle_interval_s is not None
+        if (before.spec, before.idle_interval_s) != (plan.spec, plan.idle_interval_s):
+            self._freshness.follow(plan.spec, self.interval_s)
+
+    def successor(self, plan: SourcePlan, backend: BackendPlan, now: Instant) -> "Source":
+        """Return the source that takes its place, for another value of the same type. See `Freshness.followed_by`."""
+        self._reports.follow(backend.rpc_error_interval_s)
+        freshness = self._freshness.followed_by(plan.spec)
+        return Source(plan, backend, keeps=self._keeps, now=now, freshness=freshness, reports=self._reports)
+
+    def forget_saved(self, into: Decision) -> None:
+        """Delete what is saved of it."""
+        if self._keeps:
+            into.saves.append(forgotten(self.plan.spec, self._freshness.items))
+
+    @property
+    def freshness(self) -> Freshness:
+        """What is known of its data. Ask it what you like; only this source tells it anything."""
+        return self._freshness
 
     # what may be asked
 
@@ -124,32 +142,17 @@ class Source:
         """Monotonic time at which its value was asked for; `LONG_AGO` if there is none."""
         return self._freshness.sent_at
 
-    def is_stale(self, now: Instant, breaker: BreakerView) -> bool:
-        """Whether its data is stale, whether or not that was published."""
-        return self._freshness.status(now, breaker).stale
-
     def corrected_for_age(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
         """Return what a retained `draft` of this source has to say at `now`. See `Freshness.corrected_for_age`."""
         return self._freshness.corrected_for_age(draft, now, breaker)
 
-    def view(self, now: Instant, breaker: BreakerView, *, next_poll_at: float, missed_ticks: int) -> SourceView:
-        """Return the source as it is shown. `next_poll_at` is in Unix seconds."""
-        status = self._freshness.status(now, breaker)
-        return SourceView(
-            type=self.type,
-            backend=self._backend.name,
-            interval_s=self.interval_s,
-            timeout_s=self.plan.spec.timeout_s,
-            max_age_s=self._freshness.max_age_s,
-            on_change=self.plan.spec.on_change,
-            stale=status.stale,
-            error_code=status.error_code,
-            missed_ticks=missed_ticks,
-            as_of=status.as_of,
-            next_poll_at=next_poll_at,
-        )
-
     # what happens to it
+
+    def note_verdict(self, now: Instant, breaker: BreakerView) -> FreshnessStatus:
+        """The verdict on its data may have changed, other than by age. Note it in `staleness`, and return it."""
+        status = self._freshness.status(now, breaker)
+        self.staleness.note(now, None if status.stale else self._freshness.fresh_until)
+        return status
 
     def load_saved(self, rows: Mapping[str, SavedValue], *, now: Instant, breaker: BreakerView, into: Decision) -> None:
         """Publish the values of `rows`, by key, read from disk. They are stale until the backend answers."""
@@ -202,7 +205,7 @@ class Source:
             return
         assert value is not None, "an answer has a value"
         self.calls.refusals = 0
-        self._recover(now, into)
+        self._reports.recovered(now.mono)
         saved = None if self._freshness.has_said_items else self._freshness.items
         update = self._freshness.answered(
             self._requests, sent=sent, value=value, now=now, breaker=breaker, ignore=self.plan.shape.ignore
@@ -275,15 +278,8 @@ class Source:
         report = self._reports.failed(now.mono, fault)
         if report is None:
             return
-        if report.is_news:
-            into.notes.append(source_failing(self._backend.name, self.type, fault, breaker))
         into.drafts.append(error_draft(self._backend.name, self.type, self.about, report, now, breaker))
         into.reports.append((self.type, report))
-
-    def _recover(self, now: Instant, into: Decision) -> None:
-        recovery = self._reports.recovered(now.mono)
-        if recovery is not None:
-            into.notes.append(source_recovered(self._backend.name, self.type, recovery))
 
     def _save(self, keys: Keys, gone: Keys, now: Instant, breaker: BreakerView, into: Decision) -> None:
         as_of = self._freshness.status(now, breaker).as_of

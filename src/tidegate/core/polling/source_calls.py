@@ -70,6 +70,19 @@ class SourceCalls:
         resumed.waits_until = resumed_time(carried.waits_until, now)
         return resumed
 
+    def handed_on(self) -> Self:
+        """Return the calls of the source that takes its place: none is under way, but it waits as long."""
+        handed_on = type(self)()
+        handed_on.last_sent = self.last_sent
+        handed_on.refusals = self.refusals
+        handed_on.refused_secret, handed_on.knows_secret = self.refused_secret, self.knows_secret
+        handed_on.waits_until = self.waits_until
+        return handed_on
+
+    def forget_refusals(self) -> None:
+        """Another account may be used from now on."""
+        self.refusals, self.refused_secret, self.waits_until = 0, None, LONG_AGO
+
     def carried(self, now: Instant) -> CarriedCalls:
         """The whole state at `now`, except a call under way, and secrets."""
         return CarriedCalls(

@@ -38,6 +38,11 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     keyed: bool = False
 
 
+_BEGINNING_IS_TOLD = frozenset({ErrorCode.CIRCUIT_BREAKER_OPEN, ErrorCode.RELOADED})
+_END_IS_TOLD = frozenset({ErrorCode.RESTORED, ErrorCode.RELOADED, None})
+"""Reasons why data is stale: see `FreshnessStatus.verdict_changed_since`."""
+
+
 class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on a source's data. `error_code` says why it is stale; it is None also before the first outcome.
 
@@ -56,13 +61,14 @@ class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True):
     def verdict_changed_since(self, said: "FreshnessStatus") -> bool:
         """Whether all items have to be published after `said`: the verdict changed, or the outage that made them stale.
 
-        While a breaker is not closed, all stale data behind it says so, with the same cause. And data that was polled
-        must no longer say that it was restored, nor a source whose first call had not ended that there is no reason.
-        Any other change of the reason is only told with data that is published anyway.
+        While a breaker is not closed, all stale data behind it says so, with the same cause. Data that is asked for in
+        another way from now on says so. And data that was polled must no longer say that it was restored or reloaded,
+        nor a source whose first call had not ended that there is no reason. Any other change of the reason is only told
+        with data that is published anyway.
         """
         if (said.stale, said.expired) != (self.stale, self.expired):
             return True
-        tells_why = self.error_code is ErrorCode.CIRCUIT_BREAKER_OPEN or said.error_code in (ErrorCode.RESTORED, None)
+        tells_why = self.error_code in _BEGINNING_IS_TOLD or said.error_code in _END_IS_TOLD
         return tells_why and said.reason != self.reason
 
     @property

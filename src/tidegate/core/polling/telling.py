@@ -13,12 +13,15 @@ Then everything that differs from what was told is said again, the moves of brea
 
 from collections.abc import Collection, Iterable
 
+from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_parts import BackendParts
-from tidegate.core.polling.breaker_values import Transition
+from tidegate.core.polling.breaker_values import BreakerGone, Transition
 from tidegate.core.polling.decision import Decision
-from tidegate.core.polling.drafts import move_draft
-from tidegate.core.polling.source_values import Told
+from tidegate.core.polling.drafts import gone_breaker, move_draft
+from tidegate.core.polling.leaving import Leaving
+from tidegate.core.polling.source import Source
+from tidegate.core.polling.source_values import NOTHING_TOLD, Told
 
 PUBLISH_OWED_S = 0.5
 """How long after a refusal it is said again, unless something else is said before: a bus in trouble is not flooded."""
@@ -33,13 +36,43 @@ class Telling:
         self._parts = parts
         self._sources = parts.sources
         self._epoch = 0
-        self._moves_under_way: list[Transition] = []
-        self._moves_owed: list[Transition] = []
+        self._moves_under_way: list[Transition | BreakerGone] = []
+        self._moves_owed: list[Transition | BreakerGone] = []
+        self._leaving: dict[str, Leaving] = {}
 
     @property
     def untold(self) -> list[Transition]:
         """The moves of breakers that the bus has not published yet, oldest first."""
+        return [move for move in self._untold if isinstance(move, Transition) and move.breaker in self._parts.breakers]
+
+    @property
+    def _untold(self) -> list[Transition | BreakerGone]:
+        """These moves, and the ends of breakers."""
         return [*self._moves_owed, *self._moves_under_way]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything is told of those that are gone. Not, if a breaker is not."""
+        return not self._leaving and not self._untold
+
+    def leaves(self, leaving: Iterable[Leaving], into: Decision) -> None:
+        """Sources are polled no longer: say so."""
+        self._leaving |= {each.type: each for each in leaving if each.is_owed}
+        self._say_gone(into)
+
+    def returns(self, event_type: str) -> Leaving | None:
+        """Return the source of that type that is `leaving`; None if none is. It is forgotten here."""
+        return self._leaving.pop(event_type, None)
+
+    def end_breaker(self, gone: BreakerGone, into: Decision) -> None:
+        """There is no such breaker any more."""
+        owed = [move for move in self._moves_owed if move.breaker == gone.breaker]
+        self._moves_owed = [move for move in self._moves_owed if move not in owed]
+        if any(isinstance(move, BreakerGone) or move.from_state is None for move in owed):
+            # Its beginning was never told; at most the end of another one of that name is owed.
+            self._moves_owed += [move for move in owed if isinstance(move, BreakerGone)]
+        else:
+            into.moves.append(gone)
 
     def resume(self, untold: Collection[Transition], now: Instant) -> None:
         """Another process has told of this backend before, except the moves in `untold`."""
@@ -48,10 +81,12 @@ class Telling:
 
     def begin(self, firsts: Iterable[Transition], now: Instant) -> None:
         """Nothing was told yet: everything is owed, the `firsts` of the breakers before all else."""
+        gone = [move for move in self._untold if isinstance(move, BreakerGone)]
         self._moves_under_way.clear()
-        self._moves_owed[:] = firsts
-        for source in self._sources.values():
-            source.forget_told()
+        self._moves_owed = [*gone, *firsts]
+        tellers: list[Source | Leaving] = [*self._sources.values(), *self._leaving.values()]
+        for teller in tellers:
+            teller.forget_told()
         self.owed_due_at = now.mono
 
     def epoch_changed(self, firsts: Iterable[Transition], now: Instant) -> None:
@@ -76,6 +111,7 @@ class Telling:
             for source in self._sources.values():
                 source.publish_owed(now, self._parts.seen_by(source, now), out)
             self._parts.ages.all_changed()
+            self._say_gone(out)
         if out.told:
             self._parts.ages.changed(out.told)
         if out.refreshed:
@@ -83,7 +119,7 @@ class Telling:
         if out.moves:
             self._moves_under_way += out.moves
             # A client that hears of stale data must have heard before that the breaker is open.
-            out.drafts[:0] = [move_draft(move, self._parts.serves[move.breaker]) for move in out.moves]
+            out.drafts[:0] = [self._draft_of(move) for move in out.moves]
         out.epoch = self._epoch
         return out
 
@@ -92,7 +128,11 @@ class Telling:
         if decision.epoch == self._epoch:
             del self._moves_under_way[: len(decision.moves)]
         for name, told in decision.told.items():
-            self._sources[name].taken(told if decision.epoch == self._epoch else Told(None, told.items))
+            if (teller := self._teller(name)) is not None:
+                teller.taken(told if decision.epoch == self._epoch else Told(None, told.items))
+        for leaving in decision.left:
+            if self._leaving.get(leaving.type) is leaving:
+                del self._leaving[leaving.type]
 
     def refused(self, decision: Decision, now: Instant) -> None:
         """The bus has not published the drafts of `decision` and will not, nor any that were decided after it.
@@ -100,11 +140,34 @@ class Telling:
         All those decisions are given to this one after the other, with nothing else in between.
         """
         for name, report in decision.reports:
-            self._sources[name].report_refused(report)
+            if (source := self._sources.get(name)) is not None:
+                source.report_refused(report)
         for name in {**decision.told, **decision.refreshed}:
-            self._sources[name].refused()
-        if decision.epoch != self._epoch:
+            if (teller := self._teller(name)) is not None:
+                teller.refused()
+        if decision.epoch != self._epoch and not decision.left:
             return
         self._moves_owed += self._moves_under_way  # those that were decided after it are refused too
         self._moves_under_way.clear()
+        # Of a breaker that is gone, only that is told.
+        self._moves_owed = [
+            move for move in self._moves_owed if isinstance(move, BreakerGone) or move.breaker in self._parts.breakers
+        ]
         self.owed_due_at = now.mono + PUBLISH_OWED_S
+
+    def _teller(self, event_type: str) -> Source | Leaving | None:
+        """Who tells of `event_type`; None if it is polled at another backend now."""
+        return self._sources.get(event_type) or self._leaving.get(event_type)
+
+    def _say_gone(self, into: Decision) -> None:
+        """Say of the sources that leave that they are gone, unless that is on its way to the bus."""
+        for leaving in self._leaving.values():
+            if leaving.is_owed:
+                into.drafts += leaving.say()
+                into.told[leaving.type] = NOTHING_TOLD
+                into.left.append(leaving)
+
+    def _draft_of(self, move: Transition | BreakerGone) -> Draft:
+        if isinstance(move, BreakerGone):
+            return gone_breaker(move.breaker, move.about)
+        return move_draft(move, self._parts.serves[move.breaker])

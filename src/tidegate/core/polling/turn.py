@@ -29,6 +29,7 @@ class Turn:
     `ticks` are those of its sources whose tick this is. `reached` says that a knock has just found that a connection
     can be made. `began` is when it got its connection. `sent` and `permit` are set once the breaker has admitted it,
     and `secret` is what it authenticates with. `answered` is whether the call was answered in time, once it has ended.
+    `is_outdated`: since it was lined up, one of its sources was removed, became another value, or changed its breaker.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Turn:
         "breaker",
         "group",
         "has_place",
+        "is_outdated",
         "is_over",
         "permit",
         "reached",
@@ -65,6 +67,7 @@ class Turn:
         self.reached = reached
         self.has_place = False
         self.is_over = False
+        self.is_outdated = False
         self.permit: Permit | None = None
         self.secret: bytes | None = None
         self.answered: bool | None = None

@@ -5,6 +5,6 @@
 
 from tidegate.inbound.http_api.application import http_api
 from tidegate.inbound.http_api.door import Door
-from tidegate.inbound.http_api.services import ApiOptions, OpenStream, Steering
+from tidegate.inbound.http_api.services import ApiOptions, OpenStream, Reloading, Steering
 
-__all__ = ["ApiOptions", "Door", "OpenStream", "Steering", "http_api"]
+__all__ = ["ApiOptions", "Door", "OpenStream", "Reloading", "Steering", "http_api"]

@@ -38,9 +38,13 @@ class Ready(msgspec.Struct):
 
 
 class NotReady(msgspec.Struct):
-    """The gateway is not ready: the first poll of a source has not ended yet, or the gateway is draining."""
+    """The gateway is not ready.
 
-    status: Literal["starting", "draining"]
+    The first poll of a source has not ended yet, or the process has just stood still for more than 5 s, or it is
+    draining.
+    """
+
+    status: Literal["starting", "stalled", "draining"]
 
 
 class Session(msgspec.Struct, kw_only=True):

@@ -11,13 +11,21 @@ from litestar.handlers import HTTPRouteHandler
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
-from tidegate.inbound.http_api.door import Door
+from tidegate.inbound.http_api.door import Door, route_named
 from tidegate.inbound.http_api.operation import authorize
 from tidegate.inbound.http_api.pages import document_route, file_routes
 from tidegate.inbound.http_api.publishing import PublishEndpoint
 from tidegate.inbound.http_api.refusals import HANDLERS, allow
 from tidegate.inbound.http_api.routes import ROUTES
-from tidegate.inbound.http_api.services import SERVICES, ApiOptions, OpenStream, RenderMetrics, Services, Steering
+from tidegate.inbound.http_api.services import (
+    SERVICES,
+    ApiOptions,
+    OpenStream,
+    Reloading,
+    RenderMetrics,
+    Services,
+    Steering,
+)
 from tidegate.runtime.admission import Admissions
 from tidegate.runtime.gateway import Gateway
 
@@ -32,11 +40,13 @@ def http_api(
     open_stream: OpenStream,
     transport_of: Callable[[Any], asyncio.Transport],
     render_metrics: RenderMetrics,
+    reloads: Reloading | None = None,
 ) -> Door:
     """Make the ASGI application. It handles HTTP requests only, and has no lifespan.
 
     `url` is where the gateway listens. `open_stream` makes the response for an event stream. `transport_of` returns the
-    transport of an ASGI scope. `render_metrics` is called with what the client's token covers.
+    transport of an ASGI scope. `render_metrics` is called with what the client's token covers. Without `reloads`, the
+    configuration cannot be reloaded.
     """
     publish = PublishEndpoint(gateway, admissions, options)
     services = Services(
@@ -48,6 +58,7 @@ def http_api(
         transport_of=transport_of,
         publish=publish,
         render_metrics=render_metrics,
+        reloads=reloads,
     )
     handlers = _documented([*ROUTES, *file_routes(options.frame_ancestors)], options, url)
     litestar = Litestar(
@@ -59,7 +70,9 @@ def http_api(
         logging_config=None,
     )
     at_once = QuickRoutes(publish, gateway, supervisor, admissions, root_path=options.root_path)
-    return Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
+    door = Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
+    gateway.requests.know([route_named(route.path_format) for route in litestar.routes])
+    return door
 
 
 def _documented(handlers: list[HTTPRouteHandler], options: ApiOptions, url: str) -> list[HTTPRouteHandler]:

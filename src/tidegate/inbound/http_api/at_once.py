@@ -41,9 +41,11 @@ class QuickRoutes:
         probes = {"/healthz": health, "/readyz": lambda: readiness(supervisor, gateway)}
         self._probes: dict[bytes, Callable[[], Answered]] = {}
         self._publishing: set[bytes] = set()
+        self._routes: dict[bytes, str] = {}
         for prefix in {"", root_path}:
             self._publishing.add(f"{prefix}{PATH}".encode())
             self._probes.update({f"{prefix}{path}".encode(): probe for path, probe in probes.items()})
+            self._routes.update({f"{prefix}{path}".encode(): path for path in (PATH, *probes)})
 
     def wants(self, method: str, path: bytes) -> bool:
         """Whether a request is a publish or a probe."""
@@ -70,7 +72,7 @@ class QuickRoutes:
                 answered = published(outcome)
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
             answered = self._refused(error, request, method, path)
-        return self._finished(answered, method, path, origin, began)
+        return self._finished(answered, request, method, path, origin, began)
 
     async def _later(
         self, outcome: asyncio.Future[Position], request: Request, origin: str | None, began: float
@@ -79,17 +81,21 @@ class QuickRoutes:
             answered = published(await asyncio.shield(outcome))  # the publish goes on if the client leaves
         except Exception as error:  # noqa: BLE001 - every error is answered
             answered = self._refused(error, request, "POST", PATH.encode())
-        return self._finished(answered, "POST", PATH.encode(), origin, began)
+        return self._finished(answered, request, "POST", PATH.encode(), origin, began)
 
     def _refused(self, error: Exception, request: Request, method: str, path: bytes) -> Answered:
-        answer = answer_to(error, method=method, path=path.decode("ascii"))
+        answer = answer_to(error, method=method, path=path.decode("ascii"), request_id=request.id)
         self._admissions.note_refused(request, "http", answer.reason)
-        body = answer.body
+        body = answer.body(request.id)
         fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **answer.fields}
         return answer.status, [(name.encode(), value.encode("latin-1")) for name, value in fields.items()], body
 
-    def _finished(self, answered: Answered, method: str, path: bytes, origin: str | None, began: float) -> Answered:
+    def _finished(
+        self, answered: Answered, request: Request, method: str, path: bytes, origin: str | None, began: float
+    ) -> Answered:
         status, fields, body = answered
         elapsed_s = round(asyncio.get_running_loop().time() - began, 4)
-        self._debug("request", method=method, path=path.decode("ascii"), status=status, elapsed_s=elapsed_s)
+        self._admissions.note_answered(self._routes[path], status)
+        about = {"method": method, "path": path.decode("ascii"), "status": status, "request_id": request.id}
+        self._debug("request", **about, elapsed_s=elapsed_s)
         return status, with_common(fields, allowed_origin=origin), body

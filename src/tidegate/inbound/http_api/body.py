@@ -10,7 +10,7 @@ from litestar.types import Receive
 from tidegate.core.events import Draft
 from tidegate.core.payload import check_utf8, compact, decode, without_bom
 from tidegate.core.topics import check_key
-from tidegate.errors import AccessRefused, InvalidResponse, PublishError, TopicError
+from tidegate.errors import AccessRefused, InvalidResponse, PublishError, RefusalReason, TopicError
 from tidegate.inbound.http_api.answers import Publication
 
 AT_ONCE = 250
@@ -47,6 +47,7 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_by
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
+                    # Without a reason, so that it is not counted: nobody is there who could be answered.
                     raise AccessRefused(400, "expected a whole body, got the end of the connection")
                 body += message["body"]
                 if len(body) > limit_bytes:
@@ -54,7 +55,8 @@ async def receive_body(receive: Receive, headers: Mapping[str, str], *, limit_by
                 if not message["more_body"]:
                     return bytes(body)
     except TimeoutError as error:
-        raise AccessRefused(408, f"expected the whole body within {within_s:g} s, got {len(body)} bytes") from error
+        late = f"expected the whole body within {within_s:g} s, got {len(body)} bytes"
+        raise AccessRefused(408, late, reason=RefusalReason.HEAD_TIMEOUT) from error
 
 
 def parse_publications(body: bytes, *, check_count: Callable[[int], None]) -> Iterable[list[Draft]]:

@@ -11,6 +11,6 @@ def with_common(fields: Fields, *, allowed_origin: str | None) -> Fields:
     if allowed_origin is not None:
         fields += [
             (b"access-control-allow-origin", allowed_origin.encode("latin-1")),
-            (b"access-control-expose-headers", b"Retry-After"),
+            (b"access-control-expose-headers", b"Retry-After, X-Request-ID"),
         ]
     return fields

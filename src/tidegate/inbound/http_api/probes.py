@@ -29,7 +29,7 @@ def readiness_content(supervisor: Steering, gateway: Gateway) -> tuple[int, Read
             return 200, Ready("ready"), {}
         case "degraded":
             return 200, Ready("degraded", found.stale), {}
-        case "starting":
-            return 503, NotReady("starting"), {"Retry-After": "1"}
+        case "starting" | "stalled" as status:
+            return 503, NotReady(status), {"Retry-After": "1"}
         case _:
             return 503, NotReady("draining"), {"Retry-After": str(gateway.clients.drain_left_s)}

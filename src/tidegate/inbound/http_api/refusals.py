@@ -11,7 +11,16 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 
 from tidegate.core.problem import MEDIA_TYPE, UNFORESEEN, ProblemAnswer, refusal
-from tidegate.errors import AccessRefused, PublishError, RefusalReason, UnknownName
+from tidegate.errors import (
+    AccessRefused,
+    ConfigError,
+    NothingToReload,
+    PublishError,
+    RefusalReason,
+    ReloadUnderWay,
+    UnknownName,
+)
+from tidegate.inbound.http_api.operation import REQUEST
 
 REASON = "tidegate.refusal_reason"
 """The key in the scope's state for the reason of a refusal. It is set before the answer is sent."""
@@ -19,30 +28,32 @@ REASON = "tidegate.refusal_reason"
 log = structlog.get_logger("tidegate.http")
 
 
-def answer_to(error: Exception, *, method: str, path: str) -> ProblemAnswer:
-    """Return the answer to a request that `error` ended. Logs an unexpected error."""
+def answer_to(error: Exception, *, method: str, path: str, request_id: str) -> ProblemAnswer:
+    """Return the answer to a request that `error` ended. Logs an unexpected error.
+
+    A 404 has no reason, and is not counted as a refusal: the request was answered, there is no such thing.
+    """
     match error:
-        case AccessRefused() | PublishError() | UnknownName():
+        case AccessRefused() | PublishError() | UnknownName() | ConfigError() | ReloadUnderWay() | NothingToReload():
             return refusal(error)
         case NotFoundException():
             return ProblemAnswer(404, f"expected a path that openapi.json lists, got {path[:255]!r}")
         case MethodNotAllowedException():
             listed = allow({*(error.headers or {})["allow"].split(", ")})
-            return ProblemAnswer(405, f"expected the method {listed}, got {method[:32]}", {"Allow": listed})
+            detail = f"expected the method {listed}, got {method[:32]}"
+            return ProblemAnswer(405, detail, {"Allow": listed}, RefusalReason.MALFORMED)
         case HTTPException():
-            reason = RefusalReason.MALFORMED if error.status_code == http.HTTPStatus.BAD_REQUEST else None
+            is_the_clients = http.HTTPStatus.BAD_REQUEST <= error.status_code < http.HTTPStatus.INTERNAL_SERVER_ERROR
+            reason = RefusalReason.MALFORMED if is_the_clients else None
             return ProblemAnswer(error.status_code, error.detail, {**(error.headers or {})}, reason)
-    log.error("a request failed", method=method, path=path, exc_info=error)
+    log.error("a request failed", method=method, path=path, request_id=request_id, exc_info=error)
     return UNFORESEEN
 
 
 async def refuse(error: Exception, scope: Any, receive: Any, send: Any) -> None:
     """Answer a request that `error` ended outside the router."""
-    answer = answer_to(error, method=scope["method"], path=scope["path"])
-    scope["state"][REASON] = answer.reason
-    response = ASGIResponse(
-        body=answer.body, status_code=answer.status, media_type=MEDIA_TYPE, headers=dict(answer.fields)
-    )
+    answer, body = _answer(error, scope)
+    response = ASGIResponse(body=body, status_code=answer.status, media_type=MEDIA_TYPE, headers=dict(answer.fields))
     await response(scope, receive, send)
 
 
@@ -52,9 +63,16 @@ def allow(methods: Collection[str]) -> str:
 
 
 def _handle(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    answer = answer_to(error, method=request.method, path=request.scope["path"])
-    request.scope["state"][REASON] = answer.reason
-    return Response(answer.body, status_code=answer.status, media_type=MEDIA_TYPE, headers=dict(answer.fields))
+    answer, body = _answer(error, request.scope)
+    return Response(body, status_code=answer.status, media_type=MEDIA_TYPE, headers=dict(answer.fields))
+
+
+def _answer(error: Exception, scope: Any) -> tuple[ProblemAnswer, bytes]:
+    """Return the answer and its body. Sets the reason in the state of `scope`."""
+    state = scope["state"]
+    answer = answer_to(error, method=scope["method"], path=scope["path"], request_id=state[REQUEST].id)
+    state[REASON] = answer.reason
+    return answer, answer.body(state[REQUEST].id)
 
 
 HANDLERS: ExceptionHandlersMap = {Exception: _handle}

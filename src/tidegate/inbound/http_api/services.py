@@ -9,8 +9,10 @@ from litestar import Request
 from litestar.datastructures import State
 
 from tidegate.core.access.grant import Coverage
+from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.source_values import SourceView
+from tidegate.core.reloads import ReloadAttempt, Reloaded
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
@@ -52,6 +54,24 @@ class RenderMetrics(Protocol):
     def __call__(self, coverage: Coverage, *, openmetrics: bool) -> Iterator[bytes]: ...
 
 
+class Reloading(Protocol):
+    """The part of `tidegate.reloading.Reloads` that routes use."""
+
+    @property
+    def config_hash(self) -> str: ...
+
+    @property
+    def loaded_at(self) -> Instant: ...
+
+    @property
+    def needs_restart(self) -> tuple[str, ...]: ...
+
+    @property
+    def last(self) -> ReloadAttempt | None: ...
+
+    async def reload(self) -> Reloaded: ...
+
+
 class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of the HTTP API.
 
@@ -83,6 +103,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     transport_of: Callable[[Any], asyncio.Transport]
     publish: ASGIApp
     render_metrics: RenderMetrics
+    reloads: Reloading | None
     options: ApiOptions
 
 

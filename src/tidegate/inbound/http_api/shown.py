@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tidegate.core.instant import Instant, Time, rfc3339
 from tidegate.core.polling.breaker_values import BreakerFacts, BreakerView, Reason, State
 from tidegate.core.polling.source_values import SourceFacts, SourceView
+from tidegate.core.reloads import ReloadAttempt, ReloadOutcome
 from tidegate.errors import ErrorCode
+from tidegate.inbound.http_api.services import Reloading
 from tidegate.runtime.connection import Connection
 
 Body = TypeVar("Body")
@@ -63,8 +66,25 @@ class Breakers(msgspec.Struct):
     breakers: list[BreakerStatus]
 
 
+class LastReload(msgspec.Struct, kw_only=True):
+    """The latest attempt to reload the configuration. `problems` is how many kept it from being put in force."""
+
+    at: Time
+    outcome: ReloadOutcome
+    problems: int
+
+
+class ConfigStatus(msgspec.Struct, kw_only=True):
+    """The configuration in force, and the keys that the file has with another value that only a restart would apply."""
+
+    hash: str
+    loaded_at: Time
+    last_reload: LastReload | None
+    needs_restart: list[str]
+
+
 class Status(msgspec.Struct, kw_only=True):
-    """The status of the gateway, its sources and its breakers."""
+    """The status of the gateway, its sources and its breakers. `config` is absent for a token with `types`."""
 
     version: str
     epoch: str
@@ -74,6 +94,7 @@ class Status(msgspec.Struct, kw_only=True):
     clients: int
     sources: list[SourceStatus]
     breakers: list[BreakerRecord]
+    config: ConfigStatus | UnsetType = UNSET
 
 
 class Client(msgspec.Struct, kw_only=True):
@@ -92,6 +113,16 @@ class Clients(msgspec.Struct):
     """All connected clients."""
 
     clients: list[Client]
+
+
+def config_status(reloads: Reloading, now: Instant) -> ConfigStatus:
+    """Make the body for the configuration in force. `now` is the current time."""
+    return ConfigStatus(
+        hash=reloads.config_hash,
+        loaded_at=rfc3339(reloads.loaded_at.seen_at(now).wall),
+        last_reload=None if reloads.last is None else _last_reload(reloads.last, now),
+        needs_restart=list(reloads.needs_restart),
+    )
 
 
 def source_status(view: SourceView) -> SourceStatus:
@@ -128,6 +159,12 @@ def client(connection: Connection, now: Instant) -> Client:
         queued_bytes=connection.subscriber.waiting_bytes,
         delivered=connection.subscriber.delivered,
         skipped=connection.subscriber.skipped,
+    )
+
+
+def _last_reload(attempt: ReloadAttempt, now: Instant) -> LastReload:
+    return LastReload(
+        at=rfc3339(attempt.ended.seen_at(now).wall), outcome=attempt.outcome, problems=len(attempt.problems)
     )
 
 

@@ -8,8 +8,20 @@ gateway has its own server.
 
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.handlers import AtOnce, Upgrade, transport_of
-from tidegate.inbound.server.listening import serve
+from tidegate.inbound.server.listening import Serving, serve
 from tidegate.inbound.server.shared import OnRefused
-from tidegate.inbound.server.tls import tls_context
+from tidegate.inbound.server.tls import Certificate, LoadedCertificate, TlsFiles, tls_context
 
-__all__ = ["AsgiApp", "AtOnce", "OnRefused", "Upgrade", "serve", "tls_context", "transport_of"]
+__all__ = [
+    "AsgiApp",
+    "AtOnce",
+    "Certificate",
+    "LoadedCertificate",
+    "OnRefused",
+    "Serving",
+    "TlsFiles",
+    "Upgrade",
+    "serve",
+    "tls_context",
+    "transport_of",
+]

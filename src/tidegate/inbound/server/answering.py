@@ -56,11 +56,15 @@ class CommonFields:
 
 
 class AnswerWriter:
-    """Formats the answer to one request. `keep_alive` says whether the connection stays open after it."""
+    """Formats the answer to one request, which has the id `request_id`.
 
-    __slots__ = ("_end", "_is_head", "_is_old", "_left", "keep_alive")
+    `keep_alive` says whether the connection stays open after it.
+    """
 
-    def __init__(self, request: RequestHead) -> None:
+    __slots__ = ("_end", "_id", "_is_head", "_is_old", "_left", "keep_alive")
+
+    def __init__(self, request: RequestHead, request_id: str) -> None:
+        self._id = request_id
         self.keep_alive = request.keep_alive
         self._is_head = request.method == "HEAD"
         self._is_old = request.is_old
@@ -73,7 +77,7 @@ class AnswerWriter:
         Raises `ValueError` for a field name or value that could be read as another field, or as the end of the head.
         """
         end, says_close = None, False
-        lines = [_status_line(status), common.block()]
+        lines = [_status_line(status), common.block(), b"x-request-id: %b\r\n" % self._id.encode()]
         for given, value in fields:
             name = _name(given)
             if name == b"content-length" and end is None:

@@ -11,11 +11,12 @@ from typing import cast
 import structlog
 
 from tidegate.core.intake import Intake
-from tidegate.errors import RefusalReason
+from tidegate.errors import LeaveReason, RefusalReason
 from tidegate.inbound.server import endings
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
+from tidegate.inbound.server.last_places import LastPlace
 from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
 from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
@@ -67,6 +68,8 @@ class HttpConnection(asyncio.Protocol):
         self._peer = Peer(self._transport, (name[0], name[1]) if name else None, self._shared.scheme)
         self._shared.connections.add(self)
         self._shared.heads.begin(self)
+        if self._shared.is_last(transport):
+            self._transport.set_protocol(LastPlace(self, self._transport, self._shared, address=self._peer.address))
         if self._shared.is_ending:  # accepted after the server had told all connections to end
             self.shutdown()
 
@@ -101,7 +104,8 @@ class HttpConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._turns.disconnect()
+        reason = LeaveReason.CONNECTION_LOST if exc else LeaveReason.CLIENT_CLOSED
+        self._turns.disconnect(LeaveReason.DRAINED if self._shared.is_ending else reason)
         self._leave()
 
     def pause_writing(self) -> None:
@@ -128,7 +132,7 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.are_full:
             raise BadRequest(400, f"expected at most {PIPELINED} requests to wait for their turn")
         self._shared.heads.stop(self)
-        cycle = RequestCycle(self, head, common=self._shared.common)
+        cycle = RequestCycle(self, head, request_id=self._id_of(head), common=self._shared.common)
         if self._shared.is_ending:
             cycle.answer.keep_alive = False
         if self._turns.add(cycle):
@@ -163,11 +167,12 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.is_answering or self.is_full:
             # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
             # protocol would not learn of it. Only a client that does not wait for its answers gets here.
-            self._cut_off()
+            self._shared.refused(RefusalReason.MALFORMED, self._peer.address, self._id_of(head))
+            self._cut_off(LeaveReason.PROTOCOL_ERROR)
             return
         self._input = Input.HANDED_ON
         self._leave()
-        self._shared.handlers.upgrade(head, self._peer)
+        self._shared.handlers.upgrade(head, self._peer, self._id_of(head))
 
     # Carrier
 
@@ -229,7 +234,7 @@ class HttpConnection(asyncio.Protocol):
         """The client did not send a whole request head in time, or not the rest of a request that has its answer."""
         log.debug("request timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
         if self._reader.stage is not Stage.BODY:  # a request with an answer is not refused once more
-            self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address)
+            self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address, self._id_of(None))
         self.close_within_timeout()
 
     def close_within_timeout(self) -> None:
@@ -238,6 +243,10 @@ class HttpConnection(asyncio.Protocol):
         endings.close_within(self._transport, self._shared.heads.after_s)
 
     # answering
+
+    def _id_of(self, head: RequestHead | None) -> str:
+        """Return the id of a request; None is one whose head is not known."""
+        return self._shared.request_id(self._peer.address, None if head is None else head.sent_id)
 
     def _start_or_hold(self, cycle: RequestCycle) -> None:
         """Start a task that answers, or hold the request: it is answered without a task if it is complete in this read.
@@ -264,26 +273,29 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.is_answering:
             self._intake.bytes_received(count)
             if self._intake.is_over:
-                self._shared.refused(RefusalReason.TOO_LARGE, self._peer.address)
-                self._cut_off()
+                self._shared.refused(RefusalReason.TOO_LARGE, self._peer.address, self._id_of(None))
+                self._cut_off(LeaveReason.TOO_LARGE)
 
     def _refuse(self, bad: BadRequest) -> None:
         if self._input is not Input.PARSED:
             return
-        reason = RefusalReason.TOO_LARGE if bad.status in {413, 431} else RefusalReason.MALFORMED
-        self._shared.refused(reason, self._peer.address)
+        # A body belongs to the last request, whose id is known.
+        last = self._turns.last if self._reader.stage is Stage.BODY else None
+        request_id = self._id_of(None) if last is None else last.id
+        self._shared.refused(bad.refused, self._peer.address, request_id)
         self._input = Input.DISCARDED
         self._shared.heads.stop(self)
         common = self._shared.common.block()
-        endings.refuse(bad, self._transport, turns=self._turns, stage=self._reader.stage, common=common)
+        turns, stage = self._turns, self._reader.stage
+        endings.refuse(bad, self._transport, turns=turns, stage=stage, common=common, request_id=request_id)
 
-    def _cut_off(self) -> None:
+    def _cut_off(self, reason: LeaveReason) -> None:
         self._input = Input.DISCARDED
-        endings.cut_off(self._transport, self._turns)
+        endings.cut_off(self._transport, self._turns, reason)
 
     def _answer_is_stuck(self) -> None:
         log.debug("client does not read an answer", peer=self._peer.address, slow_grace_s=self._shared.slow_grace_s)
-        self._cut_off()
+        self._cut_off(LeaveReason.TOO_SLOW)
 
     def _leave(self) -> None:
         """Release everything: nothing comes here any more. Without reference cycles, the memory is freed at once."""

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import structlog
 
 from tidegate.core.problem import UNFORESEEN
+from tidegate.errors import LeaveReason
 from tidegate.inbound.server.answering import CONTINUE, AnswerWriter, CommonFields
 from tidegate.inbound.server.reading import Fields, RequestHead
+from tidegate.runtime.access import LEFT
 
 Scope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -26,8 +28,6 @@ HELD_BODY_BYTES = 65536
 
 Most bodies fit, and need no pause.
 """
-
-DISCONNECT: AsgiMessage = {"type": "http.disconnect"}
 
 log = structlog.get_logger("tidegate.http")
 
@@ -58,7 +58,8 @@ class Carrier(Protocol):
 class RequestCycle:
     """One request and its answer.
 
-    `is_whole` says whether the whole request has been received. `started` and `complete` are about the answer.
+    `id` is for the log and the answer. `is_whole` says whether the whole request has been received. `started` and
+    `complete` are about the answer.
     """
 
     __slots__ = (
@@ -68,19 +69,23 @@ class RequestCycle:
         "_end_is_told",
         "_expects_continue",
         "_head_bytes",
+        "_left",
         "_wake",
         "answer",
         "complete",
         "disconnected",
         "head",
+        "id",
         "is_whole",
         "started",
     )
 
-    def __init__(self, carrier: Carrier, head: RequestHead, *, common: CommonFields) -> None:
+    def __init__(self, carrier: Carrier, head: RequestHead, *, request_id: str, common: CommonFields) -> None:
         self.head = head
-        self.answer = AnswerWriter(head)
+        self.id = request_id
+        self.answer = AnswerWriter(head, request_id)
         self.is_whole = self.started = self.complete = self.disconnected = False
+        self._left = LeaveReason.CLIENT_CLOSED
         self._carrier = carrier
         self._common = common
         self._body = bytearray()
@@ -107,9 +112,10 @@ class RequestCycle:
         self.is_whole = True
         self._notify()
 
-    def disconnect(self) -> None:
-        """The connection ends: the handler is notified, and nothing more is written."""
-        self.disconnected = True
+    def disconnect(self, reason: LeaveReason) -> None:
+        """The connection ends for `reason`: the handler is notified, and nothing more is written."""
+        if not self.disconnected:  # the first reason counts: aborting a connection makes it end once more
+            self.disconnected, self._left = True, reason
         self._notify()
 
     async def run(self, answering: Awaitable[None]) -> None:
@@ -120,14 +126,14 @@ class RequestCycle:
             self.fail(error)
         else:
             if not self.complete and not self.disconnected:
-                log.error("handler ended without a complete answer", method=self.head.method, path=self.head.path)
+                log.error("handler ended without a complete answer", **self._about)
         finally:
             if not self.complete and not self.disconnected:
                 self._give_up()
 
     def fail(self, error: Exception) -> None:
         """Log `error`, which was raised by the handler, and answer with 500 if that is still possible."""
-        log.error("a request failed", method=self.head.method, path=self.head.path, exc_info=error)
+        log.error("a request failed", **self._about, exc_info=error)
         if not self.complete and not self.disconnected:
             self._give_up()
 
@@ -163,7 +169,7 @@ class RequestCycle:
                 self._wake = asyncio.Event()
             self._wake.clear()
             await self._wake.wait()
-        return DISCONNECT
+        return {"type": "http.disconnect", LEFT: self._left}
 
     async def send(self, message: AsgiMessage) -> None:
         """ASGI's `send`. The head is sent with the first piece of the body, as the ASGI specification requires.
@@ -191,6 +197,11 @@ class RequestCycle:
             if not more:
                 self._complete()
 
+    @property
+    def _about(self) -> dict[str, object]:
+        """What a line of the log says about the request."""
+        return {"method": self.head.method, "path": self.head.path, "request_id": self.id}
+
     def _complete(self) -> None:
         self.complete = True
         self._body.clear()
@@ -203,7 +214,7 @@ class RequestCycle:
         # As long as the head is held back, nothing has been sent, and another answer can take its place. Later, closing
         # is the only way to tell the client that the answer is incomplete.
         if not self.started or self._head_bytes:
-            self._carrier.write(UNFORESEEN.closing(self._common.block()))
+            self._carrier.write(UNFORESEEN.closing(self._common.block(), request_id=self.id))
             self.answer.keep_alive = False
             self._complete()
         else:

@@ -22,6 +22,15 @@ class Deadlines(Generic[Waiting]):
         self._due: dict[Waiting, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
+    def change(self, after_s: float) -> None:
+        """Wait that long from now on. Those that are waiting already are due that much sooner or later, too."""
+        later_s = after_s - self.after_s
+        self.after_s = after_s
+        self._due = {waiting: due + later_s for waiting, due in self._due.items()}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._end_overdue()
+
     def __contains__(self, waiting: Waiting) -> bool:
         return waiting in self._due
 

@@ -7,6 +7,7 @@ comes. Knows nothing of parsing.
 import asyncio
 
 from tidegate.core.problem import ProblemAnswer
+from tidegate.errors import LeaveReason
 from tidegate.inbound.server.reading import BadRequest, Stage
 from tidegate.inbound.server.turns import Turns
 
@@ -14,20 +15,23 @@ LINGER_S = 2.0
 """Seconds to read on after a refusal. Closing with unread bytes sends a reset, which may destroy the answer."""
 
 
-def refuse(bad: BadRequest, transport: asyncio.Transport, *, turns: Turns, stage: Stage, common: bytes) -> None:
+def refuse(
+    bad: BadRequest, transport: asyncio.Transport, *, turns: Turns, stage: Stage, common: bytes, request_id: str
+) -> None:
     """Answer a request that broke a rule at `stage`, and close. Close without an answer if it would end up in another.
 
     `common` are the header lines of every answer.
     """
     is_of_a_body, last = stage is Stage.BODY, turns.last
+    answer = ProblemAnswer(bad.status, bad.detail).closing(common, request_id=request_id)
     if not turns.is_answering:
         # If it is of a body, its request was answered before the body was complete, and must not be answered twice.
-        linger(transport, None if is_of_a_body else _answer(bad, common))
+        linger(transport, None if is_of_a_body else answer)
     elif is_of_a_body and last is not None and last is turns.running and not last.started:
-        turns.disconnect()  # its handler must not answer too
-        linger(transport, _answer(bad, common))
+        turns.disconnect(bad.left)  # its handler must not answer too
+        linger(transport, answer)
     else:
-        cut_off(transport, turns)
+        cut_off(transport, turns, bad.left)
 
 
 def linger(transport: asyncio.Transport, last_words: bytes | None) -> None:
@@ -41,9 +45,9 @@ def linger(transport: asyncio.Transport, last_words: bytes | None) -> None:
     asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
 
 
-def cut_off(transport: asyncio.Transport, turns: Turns) -> None:
-    """Close the connection now, and drop what has not been sent."""
-    turns.disconnect()  # first: `connection_lost` comes later, and until then handlers would write
+def cut_off(transport: asyncio.Transport, turns: Turns, reason: LeaveReason) -> None:
+    """Close the connection now, for `reason`, and drop what has not been sent."""
+    turns.disconnect(reason)  # first: `connection_lost` comes later, and until then handlers would write
     transport.abort()
 
 
@@ -52,7 +56,3 @@ def close_within(transport: asyncio.Transport, seconds: float) -> None:
     if not transport.is_closing():
         transport.close()
         asyncio.get_running_loop().call_later(seconds, transport.abort)
-
-
-def _answer(bad: BadRequest, common: bytes) -> bytes:
-    return ProblemAnswer(bad.status, bad.detail).closing(common)

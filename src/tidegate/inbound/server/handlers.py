@@ -12,7 +12,7 @@ import msgspec
 
 from tidegate.inbound.server.cycle import AsgiApp, RequestCycle, WholeAnswer, scope_of
 from tidegate.inbound.server.reading import RequestHead
-from tidegate.runtime.access import LOCAL_ADDRESS, Request
+from tidegate.runtime.access import LOCAL_ADDRESS, REQUEST_ID, Request
 
 TRANSPORT = "tidegate.transport"
 
@@ -47,9 +47,11 @@ class Peer(msgspec.Struct, frozen=True):
         """The IP address alone; "" if there is none, as on a Unix socket."""
         return self.client[0] if self.client else ""
 
-    def request(self, head: RequestHead) -> Request:
+    def request(self, head: RequestHead, request_id: str) -> Request:
         """Make the part of a request that admission needs."""
-        return Request.read(self.address, self.scheme, head.fields, local_address=self.local_address)
+        return Request.read(
+            self.address, self.scheme, head.fields, local_address=self.local_address, request_id=request_id
+        )
 
     @property
     def local_address(self) -> Callable[[], str]:
@@ -66,6 +68,10 @@ class Handlers:
         self._upgrade = upgrade
         self._at_once = at_once
 
+    def replace(self, app: AsgiApp, at_once: AtOnce | None) -> None:
+        """Have requests answered by these from now on. Those that are being answered are not affected."""
+        self._app, self._at_once = app, at_once
+
     def answers_at_once(self, head: RequestHead) -> bool:
         """Whether the request can be answered at once, if the whole request is received in this read."""
         return self._at_once is not None and self._at_once.wants(head.method, head.path)
@@ -75,7 +81,7 @@ class Handlers:
         assert self._at_once is not None, "answers_at_once was true"
         head = cycle.head
         try:
-            outcome = self._at_once.answer(peer.request(head), head.method, head.path, cycle.body)
+            outcome = self._at_once.answer(peer.request(head, cycle.id), head.method, head.path, cycle.body)
             if outcome is None:
                 self.start(cycle, peer)
             elif isinstance(outcome, tuple):
@@ -87,13 +93,13 @@ class Handlers:
 
     def start(self, cycle: RequestCycle, peer: Peer) -> None:
         """Start a task in which the application answers."""
-        state = {TRANSPORT: peer.transport, LOCAL_ADDRESS: peer.local_address}
+        state = {TRANSPORT: peer.transport, LOCAL_ADDRESS: peer.local_address, REQUEST_ID: cycle.id}
         scope = scope_of(cycle.head, scheme=peer.scheme, client=peer.client, state=state)
         self._run(cycle.run(self._app(scope, cycle.receive, cycle.send)))
 
-    def upgrade(self, head: RequestHead, peer: Peer) -> None:
+    def upgrade(self, head: RequestHead, peer: Peer, request_id: str) -> None:
         """Hand the connection over to become a WebSocket."""
-        self._upgrade(peer.transport, head.method, head.target.decode("latin-1"), peer.request(head))
+        self._upgrade(peer.transport, head.method, head.target.decode("latin-1"), peer.request(head, request_id))
 
     def _run(self, answering: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answering)

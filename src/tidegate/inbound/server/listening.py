@@ -17,7 +17,9 @@ from tidegate.inbound.server.connection import HttpConnection
 from tidegate.inbound.server.cycle import AsgiApp
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
+from tidegate.inbound.server.last_places import LastPlaces
 from tidegate.inbound.server.shared import OnRefused, Shared
+from tidegate.runtime.request_ids import RequestId, new_id
 
 # Defaults of `serve`; its docstring says what they limit.
 BODY_BYTES = 1048576
@@ -50,6 +52,23 @@ As long as two pings of a WebSocket: by then, a WebSocket's client that does not
 log = structlog.get_logger("tidegate.http")
 
 
+class Serving:
+    """A server that is running, as `serve` yields it. What is changed here is for new connections and requests."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def answer_with(self, app: AsgiApp, at_once: AtOnce | None) -> None:
+        """Have requests answered by these from now on; those that are being answered already are not affected."""
+        self._shared.handlers.replace(app, at_once)
+
+    def limit(self, *, handshake_s: float, body_bytes: int, slow_grace_s: float) -> None:
+        """Change the limits, as `serve` explains them. A TLS handshake keeps the `handshake_s` of the start."""
+        self._shared.heads.change(handshake_s)
+        self._shared.body_bytes = body_bytes
+        self._shared.slow_grace_s = slow_grace_s
+
+
 @asynccontextmanager
 async def serve(
     app: AsgiApp,
@@ -63,13 +82,14 @@ async def serve(
     slow_grace_s: float = SLOW_GRACE_S,
     keep_alive_s: float = KEEP_ALIVE_S,
     finish_s: float = FINISH_S,
-    refused: OnRefused = lambda _, __: None,
-) -> AsyncIterator[None]:
+    refused: OnRefused = lambda _, __, ___: None,
+    request_id: RequestId = lambda _, __: new_id(),
+) -> AsyncIterator[Serving]:
     """Serve HTTP on `sock` while the context is open. The socket must be bound, and not listen yet.
 
     `upgrade` takes over the connections that become WebSockets. `at_once` answers the requests that it wants, if they
     are received whole in one read. `app` (ASGI 3) answers all others. `refused` is called for each request head that is
-    malformed, too large or late.
+    malformed, too large or late. `request_id` makes the id of each request, which is in its answer.
 
     A connection is closed if a whole request head has not come `handshake_s` seconds after it was opened, or after the
     first byte of a later head, and if a request that was answered early is not whole `handshake_s` after its answer. It
@@ -85,6 +105,7 @@ async def serve(
     shared = Shared(
         handlers=Handlers(app, upgrade, at_once),
         refused=refused,
+        request_id=request_id,
         scheme="https" if ssl else "http",
         body_bytes=body_bytes,
         slow_grace_s=slow_grace_s,
@@ -92,10 +113,11 @@ async def serve(
         idle=Deadlines(keep_alive_s, HttpConnection.close_within_timeout),
         common=CommonFields(),
         gone=lambda: None if shared.connections else idle.set(),
+        is_last=LastPlaces().has,
     )
     listener = await _listen(shared, sock, ssl, handshake_s)
     try:
-        yield
+        yield Serving(shared)
     finally:
         listener.close()
         await _finish(shared, idle, finish_s)

@@ -12,6 +12,7 @@ import httptools
 import msgspec
 
 from tidegate.core.intake import HELD_BYTES, Intake
+from tidegate.errors import LeaveReason, RefusalReason
 
 HEAD_BYTES = 32768
 """Limit on a request head: request line and header fields. Room for large cookies and tokens.
@@ -36,12 +37,23 @@ class BadRequest(Exception):
         self.detail = detail
         super().__init__(detail)
 
+    @property
+    def refused(self) -> RefusalReason:
+        """How metrics and logs name the refusal."""
+        return RefusalReason.TOO_LARGE if self.status in {413, 431} else RefusalReason.MALFORMED
+
+    @property
+    def left(self) -> LeaveReason:
+        """How they name the end of a stream on whose connection it came."""
+        return LeaveReason.TOO_LARGE if self.status in {413, 431} else LeaveReason.PROTOCOL_ERROR
+
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """A request without its body.
 
     `target` is as the client sent it. `path` and `query` are its parts, and empty if the request is an upgrade.
-    `fields` have names in lower case, and values without surrounding white space.
+    `fields` have names in lower case, and values without surrounding white space. `sent_id` is the value of
+    X-Request-ID, empty if it came more than once, None if there is none.
     """
 
     method: str
@@ -52,6 +64,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     expects_continue: bool = False
     path: bytes = b""
     query: bytes = b""
+    sent_id: bytes | None = None
 
     @property
     def is_old(self) -> bool:
@@ -101,6 +114,7 @@ class RequestReader:
         "_is_upgrade",
         "_new_head",
         "_parser",
+        "_sent_id",
         "_sink",
         "_target",
         "_websocket",
@@ -115,6 +129,7 @@ class RequestReader:
         self._target = b""
         self._fields: Fields = []
         self._codings: list[bytes] = []
+        self._sent_id: bytes | None = None
         self._expects_continue = False
         self._head_bytes = 0
         self._new_head = False
@@ -155,6 +170,7 @@ class RequestReader:
         self._target = b""
         self._fields = []
         self._codings = []
+        self._sent_id = None
         self._expects_continue = False
         self._intake.request_begun()
         self._sink.request_begins()
@@ -173,6 +189,8 @@ class RequestReader:
             self._codings.append(value.lower())
         elif name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
+        elif name == b"x-request-id":
+            self._sent_id = value if self._sent_id is None else b""
         self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -199,6 +217,7 @@ class RequestReader:
                     expects_continue=self._expects_continue and version != "1.0",
                     path=path,
                     query=query,
+                    sent_id=self._sent_id,
                 )
             )
             self._intake.head_received(self._head_bytes, len(fields))
@@ -241,7 +260,12 @@ class RequestReader:
             self._is_upgrade = bool(protocols)
             if b"websocket" in protocols and version != "1.0":
                 self._websocket = RequestHead(
-                    method=method.decode(), target=self._target, version=version, fields=self._fields, keep_alive=False
+                    method=method.decode(),
+                    target=self._target,
+                    version=version,
+                    fields=self._fields,
+                    keep_alive=False,
+                    sent_id=self._sent_id,
                 )
 
     def _after_upgrade(self, rest: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """What the connections of one server share: the handlers, the limits and the timeouts."""
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Literal, Protocol
@@ -10,9 +11,13 @@ from tidegate.errors import RefusalReason
 from tidegate.inbound.server.answering import CommonFields
 from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import Handlers
+from tidegate.runtime.request_ids import RequestId
 
-OnRefused = Callable[[RefusalReason, str], None]
-"""Called when a connection is refused before a whole request came: with the reason, and the client's IP address."""
+OnRefused = Callable[[RefusalReason, str, str], None]
+"""Called when a connection is refused before a whole request came.
+
+It gets the reason, the client's IP address, and the id of the request.
+"""
 
 
 class Input(Enum):
@@ -37,13 +42,16 @@ class Served(Protocol):
 class Shared(msgspec.Struct, kw_only=True):
     """What the connections of one server share.
 
-    `heads` closes connections that send no whole request head in time, or not the rest of a request that is answered.
+    `request_id` makes the id of each request. `heads` closes connections that send no whole request head in time, or
+    not the rest of a request that is answered.
     `idle` closes those between two requests. `gone` is called when a connection has ended or become a WebSocket.
+    `is_last` tells whether a new connection is one of the last for which there are file descriptors.
     `is_ending` is set when the server shuts down.
     """
 
     handlers: Handlers
     refused: OnRefused
+    request_id: RequestId
     scheme: Literal["http", "https"]
     body_bytes: int
     slow_grace_s: float
@@ -51,5 +59,6 @@ class Shared(msgspec.Struct, kw_only=True):
     idle: Deadlines[Any]
     common: CommonFields
     gone: Callable[[], None]
+    is_last: Callable[[asyncio.BaseTransport], bool] = lambda _: False
     connections: set["Served"] = msgspec.field(default_factory=set)
     is_ending: bool = False

@@ -2,6 +2,7 @@
 
 from collections import deque
 
+from tidegate.errors import LeaveReason
 from tidegate.inbound.server.cycle import RequestCycle
 
 PIPELINED = 100
@@ -55,11 +56,11 @@ class Turns:
         self.running = self._waiting.popleft() if self._waiting else None
         return self.running
 
-    def disconnect(self) -> None:
-        """The connection ends: tell the handlers of all requests, so that they write nothing more."""
+    def disconnect(self, reason: LeaveReason) -> None:
+        """The connection ends for `reason`: tell the handlers of all requests, so that they write nothing more."""
         for cycle in [self.running, *(self._waiting or ())]:
             if cycle is not None:
-                cycle.disconnect()
+                cycle.disconnect(reason)
 
     def clear(self) -> None:
         """Forget all requests."""

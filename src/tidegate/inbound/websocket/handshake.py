@@ -21,7 +21,7 @@ def check_version(headers: Mapping[str, str]) -> None:
         raise _malformed(426, f"expected Sec-WebSocket-Version {VERSION} (RFC 6455), got {version!r}")
 
 
-def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
+def acceptance(method: str, headers: Mapping[str, str], *, request_id: str) -> bytes:
     """Make the answer that opens the connection. It accepts no extension, and no subprotocol except our own.
 
     Raises `AccessRefused`: 405 if the method is not GET; 400 if the key is invalid, or if there is a body, which would
@@ -36,7 +36,8 @@ def acceptance(method: str, headers: Mapping[str, str]) -> bytes:
         raise _malformed(400, f"expected Sec-WebSocket-Key to be {KEY_BYTES} bytes in base64, got {key[:80]!r}")
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (_accept(key), _SELECTED if subprotocol.is_offered(headers) else b"")
+        b"Sec-WebSocket-Accept: %b\r\nX-Request-ID: %b\r\n%b\r\n"
+        % (_accept(key), request_id.encode(), _SELECTED if subprotocol.is_offered(headers) else b"")
     )
 
 

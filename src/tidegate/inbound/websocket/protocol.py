@@ -11,7 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from tidegate.core.rate import NOTHING_OWED, Rate
-from tidegate.errors import CloseCode
+from tidegate.errors import CloseCode, LeaveReason
+from tidegate.inbound.websocket.departure import departure
 from tidegate.inbound.websocket.frames import Opcode
 from tidegate.inbound.websocket.wire import Wire
 from tidegate.runtime.connection import Connection
@@ -53,14 +54,15 @@ class ProtocolOptions(msgspec.Struct, frozen=True, kw_only=True):
 class WebSocketProtocol(asyncio.Protocol):
     """A connection that asked for an upgrade. Call `open` or `refuse` next.
 
-    It is the channel of its `Connection`. `ended` is called when the transport is lost, with this object and the reason
-    for logs. `slot` is for `WebSocketServer`.
+    It is the channel of its `Connection`. `ended` is called when the transport is lost, with this object, the reason,
+    and details for the log. `slot` is for `WebSocketServer`.
     """
 
     __slots__ = (
         "_alive",
         "_ended",
         "_frames_owed_until",
+        "_given_up",
         "_lingering",
         "_options",
         "_transport",
@@ -76,7 +78,7 @@ class WebSocketProtocol(asyncio.Protocol):
         options: ProtocolOptions,
         *,
         slot: int,
-        ended: Callable[["WebSocketProtocol", str], None],
+        ended: Callable[["WebSocketProtocol", LeaveReason, str], None],
     ) -> None:
         self.connection: Connection | None = None
         self.slot = slot
@@ -86,6 +88,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._wire: Wire | None = None
         self._frames_owed_until = NOTHING_OWED
         self._alive = True
+        self._given_up: LeaveReason | None = None  # set before we abort the transport without a close frame
         self._lingering = False
         self.socket = _socket_under(transport)
         transport.set_protocol(self)
@@ -132,7 +135,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._after_reading(self._wire, self.connection)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended(self, _reason(self._wire, exc))
+        self._ended(self, *departure(self._wire, exc, given_up=self._given_up))
 
     def pause_writing(self) -> None:
         """The transport holds unsent bytes, which must be sent first. `write` checks whether they are too many."""
@@ -169,7 +172,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def check_alive(self) -> None:
         """Send a ping, or abort if nothing has been received since the last one. Called every `PING_S` seconds."""
         if not self._alive:
-            self._transport.abort()
+            self._give_up(LeaveReason.NO_PONG)
         elif self.connection is not None and (self._wire is None or self._wire.is_open):
             self._alive = False
             self._transport.write(PING_FRAME)
@@ -231,7 +234,11 @@ class WebSocketProtocol(asyncio.Protocol):
                 # TLS cannot half-close. After the client's close frame nothing more is read, so it can close fully.
                 self._linger(half_close=True, all_is_read=wire.close_rcvd is not None)
         if self._transport.get_write_buffer_size() > self._options.send_buffer_hard_bytes:
-            self._transport.abort()
+            self._give_up(LeaveReason.TOO_SLOW)
+
+    def _give_up(self, reason: LeaveReason) -> None:
+        self._given_up = reason
+        self._transport.abort()
 
     def _linger(self, *, half_close: bool, all_is_read: bool = False) -> None:
         """Read until the client has closed the connection, and abort after `LINGER_S`."""
@@ -251,12 +258,3 @@ def _socket_under(transport: asyncio.Transport) -> int | None:
     sock = transport.get_extra_info("socket")
     descriptor = None if sock is None else sock.fileno()
     return descriptor if isinstance(descriptor, int) else None
-
-
-def _reason(wire: Wire | None, error: Exception | None) -> str:
-    """Say how the connection ended, for logs and metrics: by the first close frame, or by an error."""
-    if wire is not None and wire.close_rcvd is not None and not (wire.close_sent and not wire.close_rcvd_then_sent):
-        return f"closed by the client with {wire.close_rcvd.code}"
-    if wire is not None and wire.close_sent is not None:
-        return f"closed by the server with {wire.close_sent.code}: {wire.close_sent.reason}"
-    return f"connection lost: {error}" if error else "connection lost"

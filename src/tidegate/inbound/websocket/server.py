@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 
 from tidegate.core.access.grant import Role
 from tidegate.core.delivery.framing import WEBSOCKET
-from tidegate.errors import AccessRefused, CloseCode, RefusalReason
+from tidegate.errors import AccessRefused, CloseCode, LeaveReason, RefusalReason
 from tidegate.inbound.websocket import handshake
 from tidegate.inbound.websocket.protocol import ProtocolOptions, WebSocketProtocol
 from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
+from tidegate.runtime.request_counts import OTHER_ROUTE
 
 PING_S = 20.0
 """Seconds between pings. A connection from which nothing was received since the last ping is closed.
@@ -21,6 +22,9 @@ Shorter than the idle timeouts of proxies (nginx 60 s).
 """
 
 PATHS = ("/ws", "/ws/")
+
+SWITCHING_PROTOCOLS = 101
+NOT_FOUND = 404
 
 
 class WebSocketOptions(ProtocolOptions, frozen=True, kw_only=True):
@@ -53,30 +57,37 @@ class WebSocketServer:
         self._slots[self._slot][protocol] = None
         try:
             admission = self._admit(target, request)
-            acceptance = handshake.acceptance(method, request.headers)
+            acceptance = handshake.acceptance(method, request.headers, request_id=request.id)
         except AccessRefused as refused:
             answer = handshake.refusal(refused)
-            protocol.refuse(answer.closing())
+            protocol.refuse(answer.closing(request_id=request.id))
+            self._admissions.note_answered(OTHER_ROUTE if answer.status == NOT_FOUND else PATHS[0], answer.status)
             self._admissions.note_refused(request, "websocket", answer.reason)
             return protocol
         connection = self._gateway.clients.connect(
             protocol,
             transport="websocket",
             address=admission.address,
+            request_id=admission.request_id,
             framing=WEBSOCKET,
             grant=admission.grant,
             patterns=admission.patterns,
             token=admission.token,
             revision=admission.revision,
         )
+        self._admissions.note_answered(PATHS[0], SWITCHING_PROTOCOLS)
         protocol.open(connection)
         connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)
         return protocol
 
+    def follow(self, options: WebSocketOptions) -> None:
+        """Take on other options, for connections that come from now on."""
+        self._options = options
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Ping the connections while the context is open. Leaving closes them all."""
-        async with kept_running({"websocket": self.run}, self._gateway.clock):
+        async with kept_running({"websocket": self.run}, self._gateway.clock, observe=self._gateway.observe):
             yield
 
     async def run(self) -> None:
@@ -91,10 +102,10 @@ class WebSocketServer:
             for protocol in [protocol for slot in self._slots for protocol in slot]:
                 protocol.abort(CloseCode.GOING_AWAY, "the gateway ends")
 
-    def _ended(self, protocol: WebSocketProtocol, reason: str) -> None:
+    def _ended(self, protocol: WebSocketProtocol, reason: LeaveReason, detail: str) -> None:
         self._slots[protocol.slot].pop(protocol, None)
         if protocol.connection is not None:
-            self._gateway.clients.disconnect(protocol.connection, reason)
+            self._gateway.clients.disconnect(protocol.connection, reason, detail)
 
     def _admit(self, target: str, request: Request) -> Admission:
         path, _, query = target.partition("?")

@@ -43,6 +43,10 @@ class Keys(Protocol):
         """Keep the keys current, until cancelled."""
         ...
 
+    async def fetched(self) -> None:
+        """Wait until there are keys, or it is known why there are none. Raises `ConfigError` then. `run` is running."""
+        ...
+
 
 class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Which tokens are accepted: signed with one of `algorithms`, and for `audience` and by `issuer` if given."""
@@ -83,6 +87,10 @@ class JwtAuthenticator:
     async def run(self) -> None:
         """Keep the keys current, until cancelled."""
         await self._keys.run()
+
+    async def has_keys(self) -> None:
+        """Wait until tokens can be checked, while `run` is running. Raises `ConfigError` if there are no keys."""
+        await self._keys.fetched()
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

@@ -4,6 +4,7 @@ A key is only used with the algorithms for its type. So an attacker cannot use a
 """
 
 import asyncio
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,9 +15,11 @@ import msgspec
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, RSAKey
 
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import BackendError, ConfigError, HttpStatus, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
 from tidegate.outbound.http_client import HttpClient, HttpOptions
+from tidegate.runtime.limited_log import LoggedFault
 
 SECRET_BYTES = 32
 """The minimum length of a secret for HS256 (RFC 7518 section 3.2)."""
@@ -67,6 +70,9 @@ class KeyFile:
         """Reread the file periodically, until cancelled."""
         await files.keep_reading(self._read, self._keep)
 
+    async def fetched(self) -> None:
+        """See `tidegate.outbound.auth.jwt.Keys`. The key has been there from the beginning."""
+
     def _keep(self, content: bytes) -> None:
         if content != self._content:
             self._key = self._parse(content)
@@ -114,12 +120,18 @@ class JwksKeys:
         self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
     ) -> None:
         self._client = _client_for(url, setting)
+        self._setting = setting
+        self._tried = asyncio.Event()
+        self._failure = ""  # of the last fetch
         self._refresh_s = refresh_s
         self._pause_s = pause_s
         self.revision = 0
         """See `tidegate.outbound.auth.jwt.Keys`."""
         self._keys: list[Key] | None = None
         self._wanted = asyncio.Event()
+        self._failing = LoggedFault(
+            "tidegate.auth", LimitedEvent.KEYS_NOT_FETCHED, over="keys fetched again", now=time.monotonic
+        )
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
         """See `tidegate.outbound.auth.jwt.Keys`. The error is retryable until the first keys have been fetched."""
@@ -132,6 +144,12 @@ class JwksKeys:
         if kid is not None and all(key.kid != kid for key in self._keys):
             self._wanted.set()
         return _chosen(self._keys, algorithm, kid)
+
+    async def fetched(self) -> None:
+        """See `tidegate.outbound.auth.jwt.Keys`. Waits for the first fetch."""
+        await self._tried.wait()
+        if self._keys is None:
+            raise ConfigError([Problem(self._setting, "a URL from which keys can be fetched", self._failure)])
 
     async def run(self) -> None:
         """Fetch the keys now, and again periodically or when needed, until cancelled."""
@@ -153,12 +171,15 @@ class JwksKeys:
                 body = await self._client.fetch("GET", self._client.url, credentials={})
             keys = _key_set(body)
         except (BackendError, TimeoutError, _Unusable) as error:
-            log.warning("keys not fetched", host=host, reason=_reason(error), kept=len(self._keys or ()))
-            return
-        log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
-        if self._keys is None or _content(keys) != _content(self._keys):
-            self._keys = keys
-            self.revision += 1
+            self._failure = _reason(error)
+            self._failing.occurred(host=host, reason=self._failure, kept=len(self._keys or ()))
+        else:
+            self._failing.fine(host=host)
+            log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
+            if self._keys is None or _content(keys) != _content(self._keys):
+                self._keys = keys
+                self.revision += 1
+        self._tried.set()
 
 
 def _content(keys: Sequence[Key]) -> list[Any]:

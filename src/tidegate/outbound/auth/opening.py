@@ -1,5 +1,6 @@
 """Makes the authenticator that a plan describes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +10,10 @@ import msgspec
 from tidegate.core.masking import Masked, mask_url
 from tidegate.outbound.auth.jwt import JwtAuthenticator, JwtOptions
 from tidegate.outbound.auth.keys import JwksKeys, KeyFile, public_key_file, secret_file
-from tidegate.outbound.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator
+from tidegate.outbound.auth.tokens import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile
 from tidegate.ports import Authenticator, Clock
 from tidegate.runtime.keeping import kept_running
+from tidegate.runtime.limited_log import Observe
 
 
 class OpenAccess(msgspec.Struct, frozen=True):
@@ -58,11 +60,38 @@ class SignedTokens(msgspec.Struct, frozen=True):
 Authentication = OpenAccess | ListedTokens | SignedTokens
 
 
+def reads_files(authentication: Authentication) -> bool:
+    """Whether tokens or keys are in files, whose content may change while `authentication` stays the same."""
+    match authentication:
+        case ListedTokens(tokens):
+            return any(isinstance(known.token, TokenFile) for known in tokens)
+        case SignedTokens(keys):
+            return not isinstance(keys, PublishedKeys)
+    return False
+
+
 @asynccontextmanager
-async def opened(authentication: Authentication, clock: Clock) -> AsyncIterator[Authenticator]:
+async def opened(
+    authentication: Authentication, clock: Clock, *, observe: Observe = lambda _: None
+) -> AsyncIterator[Authenticator]:
     """Yield the authenticator, and reload its tokens or keys while the context is open. Raises as `made` does."""
     authenticator = made(authentication)
-    async with kept_running({"access": authenticator.run}, clock):
+    async with kept_running({"access": authenticator.run}, clock, observe=observe):
+        yield authenticator
+
+
+@asynccontextmanager
+async def opened_with_keys(
+    authentication: Authentication, clock: Clock, *, observe: Observe = lambda _: None
+) -> AsyncIterator[Authenticator]:
+    """Yield the authenticator as `opened` does, but only when it can check tokens: its keys have been fetched.
+
+    Reads files in a thread. Raises `ConfigError` also if the keys cannot be fetched now.
+    """
+    authenticator = await asyncio.to_thread(made, authentication)
+    async with kept_running({"access": authenticator.run}, clock, observe=observe):
+        if isinstance(authenticator, JwtAuthenticator):
+            await authenticator.has_keys()
         yield authenticator
 
 

@@ -63,6 +63,10 @@ class HttpBackend(ABC):
         """See `tidegate.ports.Knocks`."""
         await self._client.knock((await self._credentials.read()).headers if self._is_proxied else {})
 
+    def keep_idle(self, idle_s: float) -> None:
+        """Keep idle connections for that long from now on."""
+        self._client.keep_idle(idle_s)
+
     async def aclose(self) -> None:
         """See `tidegate.ports.Backend.aclose`."""
         await self._client.aclose()

@@ -79,6 +79,10 @@ class HttpClient:
         self._in_flight: set[asyncio.Timeout] = set()
         self._closed = False
 
+    def keep_idle(self, idle_s: float) -> None:
+        """See `Pool.keep_idle`."""
+        self._pool.keep_idle(idle_s)
+
     async def fetch(
         self,
         method: str,

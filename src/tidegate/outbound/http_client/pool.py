@@ -43,6 +43,11 @@ class Pool:
         self._in_use: set[PooledConnection] = set()
         self._knocked: tuple[NewConnection, asyncio.TimerHandle] | None = None
 
+    def keep_idle(self, idle_s: float) -> None:
+        """Keep idle connections for that long from now on, unless none is kept."""
+        if self._idle_s > 0:
+            self._idle_s = idle_s
+
     async def take(self, to: Destination, attempt: Attempt, *, new: bool = False) -> PooledConnection:
         """Return a connection for one call, which the caller must give back. If `new`, do not reuse an idle one.
 

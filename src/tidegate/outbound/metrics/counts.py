@@ -5,7 +5,7 @@ the first count of a series that appears later. A series of what was removed fro
 not come back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from tidegate.core.readings import Distribution, Reading
 from tidegate.outbound.metrics.family import Family
@@ -24,6 +24,7 @@ class Counts:
         self._families: Mapping[str, Family] = {family.name: family for family in families}
         self._known = KnownNames(configured)
         self._series: dict[str, Series] = {name: {} for name in self._families}
+        self._shown: dict[str, set[tuple[str, ...]]] = {name: set() for name in self._families}
         self._complete()
 
     def follow(self, configured: ConfiguredNames) -> None:
@@ -33,6 +34,8 @@ class Counts:
             family = self._families[name]
             kept = {labels: value for labels, value in series.items() if self._is_kept(family, labels)}
             self._series[name] = kept
+        for shown in self._shown.values():
+            shown.clear()
         self._complete()
 
     def add(self, name: str, count: float, *labels: str) -> None:
@@ -55,19 +58,37 @@ class Counts:
         if distribution is not None:  # a histogram has only labels of the configuration: all its series are there
             distribution.note(value)  # type: ignore[union-attr]
 
-    def with_readings(self, name: str, readings: Iterable[Reading]) -> Series:
-        """Return the series of a metric, with its `readings` of now."""
-        family, series = self._families[name], dict(self._series[name])
-        for reading in readings:
+    def take(self, reading: Reading, into: dict[str, Series]) -> None:
+        """Add `reading` to the series in `into`, by metric. One of an unknown name is ignored."""
+        family = self._families.get(reading.name)
+        if family is None:
+            return
+        labels: tuple[str, ...] | None = reading.labels
+        if labels not in self._shown[family.name]:
             labels = self._known.label_values(family, reading.labels)
             if labels is None:
-                continue
-            before = series.get(labels, 0)
-            if family.kind == "counter":
-                series[labels] = before + reading.value  # type: ignore[operator]
-            else:
-                series[labels] = reading.value
-        return series
+                return
+            self._shown[family.name].add(labels)
+        series = into.setdefault(family.name, {})
+        if family.kind == "counter":
+            series[labels] = series.get(labels, 0) + reading.value  # type: ignore[operator]
+        else:
+            series[labels] = reading.value
+
+    def together(self, family: Family, read: Series) -> Iterator[tuple[tuple[str, ...], Value]]:
+        """Yield each series of a metric: what was counted, together with what was `read` of it.
+
+        Others may count between two of them, and the names may change.
+        """
+        counted = self._series[family.name]
+        for labels in list(counted):
+            value = counted.get(labels)
+            if value is not None:
+                more = read.pop(labels, None)
+                if more is not None:
+                    value = value + more if family.kind == "counter" else more  # type: ignore[operator]
+                yield labels, value
+        yield from read.items()
 
     def _complete(self) -> None:
         for name, family in self._families.items():

@@ -1,7 +1,7 @@
 """The registry of all metrics: it counts measurements, and shows the counts with what is read at each scrape."""
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import ProcessCollector
 
@@ -14,7 +14,7 @@ from tidegate.outbound.metrics.families import FAMILIES
 from tidegate.outbound.metrics.families.traffic import STREAM
 from tidegate.outbound.metrics.family import Family
 from tidegate.outbound.metrics.known import NO_NAMES, ConfiguredNames
-from tidegate.outbound.metrics.rendering import END, head, lines
+from tidegate.outbound.metrics.rendering import END, Lines, head
 from tidegate.outbound.metrics.takers import TAKERS
 
 PIECE = 250
@@ -56,19 +56,19 @@ class PrometheusMetrics:
 
     def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
         """See `tidegate.ports.RenderedMetrics`."""
-        readings: dict[str, list[Reading]] = {}
+        read: dict[str, Series] = {}
         for n, reading in enumerate(self._readings(), 1):
-            readings.setdefault(reading.name, []).append(reading)
+            self._counts.take(reading, read)
             if n % PIECE == 0:
                 yield b""
         piece: list[str] = []
         for family in FAMILIES:
-            series = self._counts.with_readings(family.name, readings.pop(family.name, ()))
-            series = _seen(family, series, coverage)
-            if series:
-                piece.append(head(family, openmetrics=openmetrics))
-            for text in lines(family, series):
-                piece.append(text)
+            lines, is_seen = Lines(family), seen_by(coverage, family)
+            shown = (each for each in self._counts.together(family, read.pop(family.name, {})) if is_seen(each[0]))
+            for n, (labels, value) in enumerate(shown):
+                if n == 0:
+                    piece.append(head(family, openmetrics=openmetrics))
+                piece.append(lines.text(labels, value))
                 if len(piece) >= PIECE:
                     yield "".join(piece).encode()
                     piece.clear()
@@ -84,12 +84,11 @@ class PrometheusMetrics:
                 yield Reading(sample.name, sample.value)
 
 
-def _seen(family: Family, series: Series, coverage: Coverage) -> Series:
-    """Return those of `series` that a token with `coverage` may see."""
-    if coverage.types.is_everything:
-        return series
+def seen_by(coverage: Coverage, family: Family) -> Callable[[tuple[str, ...]], bool]:
+    """Return a function that tells whether a token with `coverage` may see the series with these label values."""
     at = family.deciding
-    if at is None:
-        return series if family.shown else {}
+    if coverage.types.is_everything or at is None:
+        is_seen = coverage.types.is_everything or family.shown
+        return lambda _: is_seen
     label = family.labels[at].name
-    return {labels: value for labels, value in series.items() if may_see_series(coverage, label, labels[at])}
+    return lambda labels: may_see_series(coverage, label, labels[at])

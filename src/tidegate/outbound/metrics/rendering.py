@@ -6,17 +6,19 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/ describe them.
 """
 
 import math
-from collections.abc import Iterator
+import re
 from itertools import accumulate
 
 from tidegate.core.readings import Distribution
-from tidegate.outbound.metrics.counts import Series
+from tidegate.outbound.metrics.counts import Value
 from tidegate.outbound.metrics.family import Family
 
 END = "# EOF\n"
 """The last line of OpenMetrics."""
 
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+_SPECIAL = re.compile(r'["\\\n]').search
 
 
 def head(family: Family, *, openmetrics: bool) -> str:
@@ -26,20 +28,26 @@ def head(family: Family, *, openmetrics: bool) -> str:
     return f"# HELP {name} {family.question}\n# TYPE {name} {family.kind}\n{unit}"
 
 
-def lines(family: Family, series: Series) -> Iterator[str]:
-    """Yield the text of each series of `family`: one line, or for a histogram several together."""
-    names = [label.name for label in family.labels]
-    for values, value in series.items():
-        labels = ",".join([f'{name}="{_escaped(text)}"' for name, text in zip(names, values, strict=True)])
+class Lines:
+    """Writes the series of one metric: each is one line, or for a histogram several together."""
+
+    def __init__(self, family: Family) -> None:
+        self._name = family.name
+        self._labels = ",".join(f'{label.name}="%s"' for label in family.labels)
+
+    def text(self, values: tuple[str, ...], value: Value) -> str:
+        """Return the text of the series with these label values."""
+        if _SPECIAL("".join(values)):
+            values = tuple(text.translate(_ESCAPED) for text in values)
+        labels = self._labels % values
         if isinstance(value, Distribution):
-            yield _histogram(family.name, labels, value)
-        else:
-            yield f"{family.name}{{{labels}}} {number(value)}\n" if labels else f"{family.name} {number(value)}\n"
+            return _histogram(self._name, labels, value)
+        return f"{self._name}{{{labels}}} {number(value)}\n" if labels else f"{self._name} {number(value)}\n"
 
 
 def number(value: float) -> str:
     """Return `value` as both formats write it."""
-    if math.isfinite(value):
+    if value.__class__ is int or math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
 
@@ -51,9 +59,3 @@ def _histogram(name: str, labels: str, value: Distribution) -> str:
     counts = list(accumulate(value.counts))
     buckets = [f'{name}_bucket{{{before}le="{le}"}} {n}\n' for le, n in zip(bounds, counts, strict=True)]
     return "".join([*buckets, f"{name}_sum{braces} {number(value.sum)}\n", f"{name}_count{braces} {counts[-1]}\n"])
-
-
-def _escaped(text: str) -> str:
-    if '"' in text or "\\" in text or "\n" in text:
-        return text.translate(_ESCAPED)
-    return text

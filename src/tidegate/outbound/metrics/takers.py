@@ -10,12 +10,16 @@ from tidegate.core.measurements import (
     BusConnected,
     ClientConnected,
     ClientLeft,
+    ClockStepped,
+    ConfigReloaded,
     EventPublished,
     EventsSkipped,
     HintTaken,
     KnockEnded,
+    LogLineSuppressed,
     Measurement,
     OutageEnded,
+    PartRestarted,
     PollEnded,
     PollStarted,
     RepetitionEnded,
@@ -83,12 +87,28 @@ def _client_left(counts: Counts, measured: ClientLeft) -> None:
     counts.add("tidegate_clients", -1, measured.transport)
 
 
+def _config_reloaded(counts: Counts, measured: ConfigReloaded) -> None:
+    counts.add("tidegate_config_reloads_total", 1, measured.outcome)
+
+
 def _request_refused(counts: Counts, measured: RequestRefused) -> None:
     counts.add("tidegate_refusals_total", 1, measured.transport, measured.reason.value)
 
 
 def _bus_connected(counts: Counts, measured: BusConnected) -> None:
     counts.set("tidegate_bus_connected", int(measured.connected))
+
+
+def _log_line_suppressed(counts: Counts, measured: LogLineSuppressed) -> None:
+    counts.add("tidegate_log_lines_suppressed_total", 1, measured.event.value)
+
+
+def _part_restarted(counts: Counts, measured: PartRestarted) -> None:
+    counts.add("tidegate_parts_restarted_total", 1, measured.part)
+
+
+def _clock_stepped(counts: Counts, measured: ClockStepped) -> None:
+    counts.add("tidegate_clock_steps_total", 1, measured.direction)
 
 
 def _store_written(counts: Counts, measured: StoreWritten) -> None:
@@ -100,11 +120,15 @@ TAKERS: Mapping[type[Measurement], Taker] = {
     BusConnected: _bus_connected,
     ClientConnected: _client_connected,
     ClientLeft: _client_left,
+    ClockStepped: _clock_stepped,
+    ConfigReloaded: _config_reloaded,
     EventPublished: _event_published,
     EventsSkipped: _events_skipped,
     HintTaken: _hint_taken,
     KnockEnded: _knock_ended,
+    LogLineSuppressed: _log_line_suppressed,
     OutageEnded: _outage_ended,
+    PartRestarted: _part_restarted,
     PollEnded: _poll_ended,
     PollStarted: _poll_started,
     RepetitionEnded: _repetition_ended,

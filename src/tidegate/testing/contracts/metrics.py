@@ -25,7 +25,7 @@ from tidegate.core.measurements import (
 )
 from tidegate.core.readings import Reading
 from tidegate.core.topics import PatternSet
-from tidegate.errors import ErrorCode, RefusalReason
+from tidegate.errors import ErrorCode, LeaveReason, RefusalReason
 from tidegate.ports import Metrics, RenderedMetrics
 
 ALL = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
@@ -67,6 +67,7 @@ class MetricsContract(ABC):
 
     async def test_openmetrics_ends_with_its_last_line(self) -> None:
         async with self.opened() as metrics:
+            metrics.observe(EventPublished("a.b", 1))
             text = b"".join(_shown(metrics).render(ALL, openmetrics=True)).decode()
             assert not text or text.endswith("\n# EOF\n")
 
@@ -122,7 +123,7 @@ def _tell_all(metrics: Metrics) -> None:
         metrics.observe(HintTaken(text, "failed"))
         metrics.observe(OutageEnded(text, 60.0))
         metrics.observe(ClientConnected(text))
-        metrics.observe(ClientLeft(text, text))
+        metrics.observe(ClientLeft(text, LeaveReason.ERROR))
         metrics.observe(EventsSkipped(text, 7))
         metrics.observe(PollStarted(0.01))
         metrics.observe(RequestRefused("http", RefusalReason.BAD_TOKEN))

@@ -33,7 +33,7 @@ def run(listen: str, upstream: str, control: str, *, seed: int | None = None) ->
 
 async def _serve(proxy: FaultProxy, control: tuple[str, int]) -> None:
     stopped = asyncio.Event()
-    with stopping(stopped.set):
+    with stopping(lambda _: stopped.set()):
         async with proxy, control_server(proxy, listen=control) as control_url:
             sys.stdout.write(msgspec.json.encode({"url": proxy.url, "control": control_url}).decode() + "\n")
             sys.stdout.flush()

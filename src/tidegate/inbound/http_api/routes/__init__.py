@@ -10,6 +10,7 @@ ROUTES = (
     status.breakers,
     status.breaker,
     status.command_breaker,
+    status.reload,
     events.snapshots,
     events.snapshot,
     events.forget,

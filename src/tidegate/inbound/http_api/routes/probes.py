@@ -34,7 +34,7 @@ async def health() -> answers.Health:
             summary="Whether the gateway is ready; a dead backend makes it degraded, not unready",
             answers={
                 200: Content("Ready or degraded", answers.Ready),
-                503: Content("Starting or draining", answers.NotReady),
+                503: Content("Starting, stalled or draining", answers.NotReady),
             },
         )
     ),

@@ -2,9 +2,13 @@
 
 from litestar import Response, get, post
 from litestar.params import FromPath
+from msgspec import UNSET
 
 from tidegate.core.access.grant import Role
 from tidegate.core.instant import rfc3339
+from tidegate.core.problem import MEDIA_TYPE, RefusedConfiguration
+from tidegate.core.reloads import Reloaded
+from tidegate.errors import AccessRefused, NothingToReload, RefusalReason
 from tidegate.inbound.http_api import shown
 from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented
 from tidegate.inbound.http_api.routes.parameters import BREAKER
@@ -37,6 +41,7 @@ async def status(request: ApiRequest) -> shown.Status:
         clients=len(gateway.clients.connections),
         sources=[shown.source_status(view) for view in context.supervisor.sources(allowed)],
         breakers=[shown.breaker_record(view) for view in context.supervisor.breakers(allowed)],
+        config=shown.config_status(context.reloads, now) if context.reloads and allowed.is_everything else UNSET,
     )
 
 
@@ -106,6 +111,40 @@ async def command_breaker(request: ApiRequest, command: FromPath[str]) -> shown.
     by = f"{grant.name} at {request.auth.address}"
     view = await services(request).supervisor.command(name, action, by=by, allowed=grant.allowed)
     return shown.breaker_status(view)
+
+
+@post(
+    "/api/v1/reload",
+    status_code=200,
+    opt=documented(
+        Operation(
+            name="reload",
+            summary="Read the configuration file again and put it in force, all of it or nothing; there is no body",
+            role=Role.ADMIN,
+            answers={
+                200: Content("What has changed, if anything", Reloaded),
+                422: Content("The file has problems: nothing is changed", RefusedConfiguration, MEDIA_TYPE),
+            },
+            refusals={
+                400: "The request has a body",
+                403: "The token is limited to some types",
+                409: "The configuration is being reloaded already (then there is a `Retry-After`), the gateway is"
+                " draining, or it was started without a file",
+            },
+            unrestricted=True,
+        )
+    ),
+)
+async def reload(request: ApiRequest) -> Reloaded:
+    context = services(request)
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        message = "expected no body: the gateway reads its own file again, and takes no configuration from a request"
+        raise AccessRefused(400, message, reason=RefusalReason.MALFORMED)
+    if context.gateway.clients.draining:
+        raise AccessRefused(409, "expected a gateway that goes on, got one that is draining")
+    if context.reloads is None:
+        raise NothingToReload("expected a gateway that was started with --config: there is no file to read again")
+    return await context.reloads.reload()
 
 
 @get(

@@ -1,12 +1,11 @@
 """The metrics of the process itself: the loop, the store, the configuration."""
 
+from tidegate.core.log_events import LimitedEvent
 from tidegate.core.readings import DELAYS_S
 from tidegate.outbound.metrics.family import Family, Label, counter, gauge, histogram
+from tidegate.runtime.keeping import PARTS
 
-PARTS = ("gateway", "poller", "websocket", "access")
-"""The parts that are started again if they fail."""
-
-RATE_LIMITED = ("refused",)
+RATE_LIMITED = tuple(event.value for event in LimitedEvent)
 """The log lines whose number is limited."""
 
 RUNNING: tuple[Family, ...] = (
@@ -53,7 +52,11 @@ RUNNING: tuple[Family, ...] = (
         "When was the configuration read last that could be used?",
         shown=True,
     ),
-    counter("tidegate_config_reloads_total", "How did reloads end?", Label("outcome", ("ok", "unchanged", "refused"))),
+    counter(
+        "tidegate_config_reloads_total",
+        "How did reloads end?",
+        Label("outcome", ("changed", "unchanged", "refused", "error")),
+    ),
     gauge("tidegate_certificate_expiry_timestamp_seconds", "When does our certificate expire?"),
     gauge("tidegate_bus_connected", "Is the bus connected? Then 1, else 0"),
     counter("process_cpu_seconds_total", "How much processor time did the process use?"),

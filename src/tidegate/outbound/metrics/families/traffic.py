@@ -1,26 +1,11 @@
 """The metrics of events, clients and requests."""
 
 from tidegate.core.readings import AGES_S, DELAYS_S
-from tidegate.errors import RefusalReason
+from tidegate.errors import LeaveReason, RefusalReason
 from tidegate.outbound.metrics.family import EVENT, Family, Label, counter, gauge, histogram
 
 STREAM = Label("transport", ("websocket", "sse"))
 TRANSPORT = Label("transport", ("websocket", "sse", "http"))
-
-LEFT = (
-    "client_closed",
-    "connection_lost",
-    "no_pong",
-    "drained",
-    "too_slow",
-    "rate_limited",
-    "token_expired",
-    "forbidden",
-    "protocol_error",
-    "too_large",
-    "error",
-)
-"""Why clients leave."""
 
 TRAFFIC: tuple[Family, ...] = (
     counter("tidegate_events_published_total", "How many events were published? Who is loud?", EVENT),
@@ -43,7 +28,12 @@ TRAFFIC: tuple[Family, ...] = (
     gauge("tidegate_clients", "How many clients are connected?", STREAM, shown=True),
     gauge("tidegate_clients_limit", "How many clients may be connected?", shown=True),
     counter("tidegate_clients_connected_total", "How many clients came?", STREAM),
-    counter("tidegate_clients_left_total", "Why do clients leave?", STREAM, Label("reason", LEFT)),
+    counter(
+        "tidegate_clients_left_total",
+        "Why do clients leave?",
+        STREAM,
+        Label("reason", tuple(reason.value for reason in LeaveReason)),
+    ),
     counter(
         "tidegate_refusals_total",
         "Who is turned away, and whose fault is it?",
@@ -66,7 +56,7 @@ TRAFFIC: tuple[Family, ...] = (
     counter(
         "tidegate_requests_total",
         "How is the API used, and how do requests end?",
-        Label("route", ("other",)),
-        Label("status", ("1xx", "2xx", "3xx", "4xx", "5xx")),
+        Label("route", names="build"),
+        Label("class", ("1xx", "2xx", "3xx", "4xx", "5xx")),
     ),
 )
