@@ -109,7 +109,7 @@ async def new_gateway(
         store=store,
     )
     metrics.read_from(gateway.readings)
-    with closing(gateway.refusals):
+    with closing(gateway.refusals), closing(gateway.clients.log):
         yield gateway
 
 

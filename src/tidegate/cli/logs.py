@@ -25,7 +25,7 @@ WHOLE = 3
 
 _LIMITED = frozenset({"warning", "error", "critical"})
 
-_ABOUT = ("backend", "type", "part", "lane", "breaker", "plugin", "setting", "path", "problem")
+_ABOUT = ("backend", "type", "part", "lane", "breaker", "plugin", "setting", "problem")
 """The fields that tell what a line is about. Lines that differ in one of these are not the same."""
 
 _ALL = frozenset({"operator command"})

@@ -23,7 +23,6 @@ class LimitedEvent(StrEnum):
     PART_FAILED = "a part failed and is started again"
     PUBLISH_FAILED = "publish failed"
     REFUSED = "refused"
-    REQUEST_FAILED = "a request failed"
     VALUES_NOT_WRITTEN = "values could not be written"
 
 

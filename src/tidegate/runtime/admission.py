@@ -124,6 +124,10 @@ class Admissions:
         """Return what the bearer of the request's token may do; no role is needed. Raises `AccessRefused`: 401, 503."""
         return self.gate.identify(request, None)
 
+    def note_answered(self, route: str, status: int) -> None:
+        """Count a request to `route`, which is answered with `status`."""
+        self._gateway.requests.note(route, status)
+
     def note_refused(self, request: Request, transport: Transport, reason: RefusalReason | None) -> None:
         """Count and log the refusal of `request`, unless `reason` is None."""
         if reason is not None:

@@ -11,7 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
-from tidegate.inbound.http_api.door import Door
+from tidegate.inbound.http_api.door import Door, route_named
 from tidegate.inbound.http_api.operation import authorize
 from tidegate.inbound.http_api.pages import document_route, file_routes
 from tidegate.inbound.http_api.publishing import PublishEndpoint
@@ -70,7 +70,9 @@ def http_api(
         logging_config=None,
     )
     at_once = QuickRoutes(publish, gateway, supervisor, admissions, root_path=options.root_path)
-    return Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
+    door = Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
+    gateway.requests.know([route_named(route.path_format) for route in litestar.routes])
+    return door
 
 
 def _documented(handlers: list[HTTPRouteHandler], options: ApiOptions, url: str) -> list[HTTPRouteHandler]:
