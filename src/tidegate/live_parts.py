@@ -256,4 +256,5 @@ def _api(plan: Plan, ground: Ground, gateway: Gateway, supervisor: Supervisor, a
         admissions=admissions,
         metrics=ground.metrics,
         reloads=ground.reloads,
+        store=ground.store,
     )
