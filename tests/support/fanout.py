@@ -305,6 +305,7 @@ class House:
         grant: Grant = UNRESTRICTED,
         framing: Framing = WEBSOCKET,
         transport: str = "websocket",
+        **admitted: Any,
     ) -> tuple[Connection, FakeChannel]:
         """A client that `start` was not called for yet."""
         channel = channel or FakeChannel()
@@ -315,6 +316,7 @@ class House:
             framing=framing,
             grant=grant,
             patterns=PatternSet(patterns),
+            **admitted,
         )
         channel.on_pause = connection.pause
         channel.on_resume = connection.resume

@@ -35,6 +35,7 @@ from tidegate.runtime.kept_values import KeptValues
 from tidegate.runtime.lanes import EventPublisher, Lane
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.refusals import Refusals
+from tidegate.runtime.request_counts import RequestCounts
 from tidegate.runtime.snapshots import snapshot_pieces
 from tidegate.runtime.traffic_readings import client_readings, kept_readings, traffic_readings
 
@@ -69,6 +70,7 @@ class Gateway:
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
         self.refusals = Refusals(metrics, clock)
+        self.requests = RequestCounts()
         self.authentication = CurrentAuthenticator(authenticator)
         """Checks tokens everywhere. Replaced by `authenticate_with`."""
         self._bus, self._metrics = bus, metrics
@@ -143,6 +145,7 @@ class Gateway:
 
     def readings(self) -> Iterator[Reading]:
         """Yield what the metrics show of clients and events now. Other things may happen between two."""
+        yield from self.requests.readings()
         yield from traffic_readings(self.traffic)
         yield from kept_readings(self._history, self.retained, self.options)
         yield from client_readings(self.clients, self.options)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from delivery import Interest, Known, Reader, World, decoded
 from fanout import EPOCH, Fabric, FakeChannel, Sockets, ask, event, follow_socket, knowing
@@ -153,6 +154,7 @@ class Client:
         self.came_at = machine.fabric.seq
         self.reader = Reader(machine.world, interest, since, framing)
         self.renewals: list[PatternSet] = []
+        self.regrants: list[tuple[int, PatternSet]] = []
         self.connection = Connection(
             self.channel,
             client_id="c",
@@ -183,7 +185,7 @@ class Client:
 
     def hear(self) -> None:
         """The connection is over: what the kernel took has arrived, and no more."""
-        self.known.hear(bytes(self.channel.taken), self.renewals)
+        self.known.hear(bytes(self.channel.taken), self.renewals, self.regrants)
 
 
 class Delivery(RuleBasedStateMachine):
@@ -291,6 +293,33 @@ class Delivery(RuleBasedStateMachine):
         client.renewals.append(TOKENS[token])
         self.ask(client, "auth", "authenticated", TOKENS[token], {"token": token})
 
+    @rule(who=WHO, token=st.sampled_from(sorted(TOKENS)), batch=BURST | st.just([]), about=ABOUT_TYPES)
+    def regrant(self, who: int, token: str, batch: list[Published], about: frozenset[str]) -> None:
+        """What the token of a client covers is changed, whatever its stream is doing."""
+        allowed = TOKENS[token]
+        # Unless a pattern ends, nothing marks the place in the stream from which on less is shown.
+        self.publish(batch, about, ends_turn=not self.clients[who].reader.ends_by(allowed))
+        client = self.clients[who]
+        reader = client.reader
+        if client.framing is EVENT_STREAM and not all(map(reader.granted.covers, allowed.patterns)):
+            return  # a browser would come back with its position, and never see the values that it may see then
+        client.regrants.append((len(client.renewals) - sum(k == "authenticated" for _, k, _ in reader.asked), allowed))
+        if reader.ends_by(allowed):
+            reader.regranted.append(allowed)
+        else:
+            reader.regrant(allowed)
+        assert client.connection.regrant(msgspec.structs.replace(client.connection.grant, allowed=allowed)) or (
+            allowed == client.connection.grant.allowed
+        )
+        self.read_everything()
+
+    @rule(history=st.sampled_from([(0, 1 << 20), (3, 1 << 20), (12, 1 << 20), (1000, 800), (1000, 2500)]))
+    def resize_history(self, history: tuple[int, int]) -> None:
+        max_events, max_bytes = history
+        self.world.resize(max_events, max_bytes)
+        self.fabric.stream.resize_history(max_events=max_events, max_bytes=max_bytes)
+        self.read_everything()
+
     @rule(some=SOME)
     def stop_reading(self, some: set[int]) -> None:
         for who in some:
@@ -385,8 +414,9 @@ class Delivery(RuleBasedStateMachine):
         self.read_everything()
 
     def allowed(self, client: Client) -> PatternSet:
-        """What the newest token covers that `client` sent."""
-        return client.renewals[-1] if client.renewals else client.reader.interest.allowed
+        """What the token covers that `client` sent last."""
+        waiting = [about for _, kind, about in client.reader.asked if kind == "authenticated"]
+        return waiting[-1] if waiting else client.reader.granted
 
     def note_too_slow(self, connection: Connection, reason: str) -> None:
         assert connection not in self.slow

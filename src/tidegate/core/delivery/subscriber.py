@@ -264,6 +264,7 @@ class Subscriber(Member):
                 self._delivered_before -= sum(skipped.values())
                 self._stream.traffic.note_skipped(skipped, conflated)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
+                continue  # more may have been dropped before this frame was taken, and the next event comes after that
             # There is an event, unless `narrow` has removed all: one is only dropped for a newer one.
             event = self._outbox.pop() if self._outbox else None
             if not self._outbox:
