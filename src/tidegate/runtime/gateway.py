@@ -69,13 +69,11 @@ class Gateway:
         """Called after the wall clock was set: times that are saved on disk have to be saved again."""
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
-        self.refusals = Refusals(metrics, clock)
-        self.requests = RequestCounts()
+        self.refusals, self.requests = Refusals(metrics, clock), RequestCounts()
         self.authentication = CurrentAuthenticator(authenticator)
         """Checks tokens everywhere. Replaced by `authenticate_with`."""
         self._bus, self._metrics = bus, metrics
-        self.observe = metrics.observe
-        """Records what is counted and measured around it."""
+        self.observe = metrics.observe  # records what is counted and measured around it
         self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
         self._kept = KeptValues(options, publisher=self._publisher, clock=clock, store=store)
         self.retained, self.published = self._kept.retained, self._kept.published
