@@ -12,7 +12,7 @@ from tidegate.runtime.limited_log import LoggedFault, Observe
 RESTART_S = 1.0
 """Seconds before a failed task is restarted: a task that always fails at once must not use up the processor."""
 
-RUNS_S = 60.0
+RUNS_S = 10.0
 """A part that was started again is said to run once it has not failed for so long."""
 
 PARTS = ("access", "certificate", "gateway", "poller", "websocket")
