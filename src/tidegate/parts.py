@@ -158,6 +158,7 @@ def api(
     admissions: Admissions,
     metrics: RenderedMetrics,
     reloads: Reloading,
+    store: Store | None,
 ) -> Door:
     """Make the HTTP API of a gateway whose URL is `url`, event streams included."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
@@ -171,4 +172,5 @@ def api(
         transport_of=server.transport_of,
         render_metrics=metrics.render,
         reloads=reloads,
+        read_store=store.readings if isinstance(store, SqliteStore) else None,
     )

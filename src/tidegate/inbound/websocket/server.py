@@ -47,6 +47,7 @@ class WebSocketServer:
         self._slots: list[dict[WebSocketProtocol, None]] = [{} for _ in range(int(PING_S))]
         self._slot = 0
         self._ended_callback = self._ended  # one bound method for all connections
+        gateway.requests.know([PATHS[0]])
 
     def __call__(self, transport: asyncio.Transport, method: str, target: str, request: Request) -> WebSocketProtocol:
         """Answer an upgrade request. The returned protocol owns `transport` from then on, also if it was refused.
