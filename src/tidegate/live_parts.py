@@ -278,4 +278,5 @@ def _api(plan: Plan, ground: Ground, gateway: Gateway, supervisor: Supervisor, a
         admissions=admissions,
         metrics=ground.metrics,
         reloads=ground.reloads,
+        store=ground.store,
     )

@@ -418,7 +418,7 @@ async def test_no_error_outlives_its_exchange_with_the_answer_that_its_traceback
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    ended = {code for _, code, _ in house.metrics.named("poll_ended")}
+    ended = {code for _, _, code, _ in house.metrics.named("poll_ended")}
     assert ended == {None, "RPC_INVALID_RESPONSE", "RPC_DISCONNECT", "RPC_TIMEOUT"}
     assert kept == []
 

@@ -21,6 +21,7 @@ from tidegate.core.polling.counting import Counting
 from tidegate.core.polling.episodes import ErrorReports
 from tidegate.core.polling.knocking import Knocking
 from tidegate.core.polling.lineup import Lineup
+from tidegate.core.polling.poking import Poke
 from tidegate.core.polling.probing import Probing
 from tidegate.core.polling.repetitions import Repetitions
 from tidegate.core.polling.source import Source
@@ -73,7 +74,7 @@ def a_sick_backend_is_knocked_at(original: Original) -> Any:
 
 def pokes_without_a_limit(original: Original) -> Any:
     def poke(self: Breaker, now: Instant) -> bool:
-        self._poked_at = LONG_AGO
+        self._poke = Poke()
         return bool(original(self, now))
 
     return poke

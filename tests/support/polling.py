@@ -167,7 +167,7 @@ class Driven:
     def replan(self, plan: BackendPlan, **arguments: Any) -> Decision:
         """The backend is polled by another plan. In another session, the calls under way are given up."""
         self.plan = plan
-        decision = self.take(self.state.replan(plan, self.now, **arguments))
+        decision = self.take(self.state.replanning.replan(plan, self.now, **arguments))
         self._out = [(at, turn) for at, turn in self._out if not turn.is_over]
         return decision
 

@@ -5,6 +5,7 @@ time out. The same task must enter and leave the context.
 """
 
 import asyncio
+from contextlib import nullcontext, suppress
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,13 @@ from tidegate.ports import Clock, Timer
 def deadline(clock: Clock, seconds: float) -> "Deadline":
     """Cancel the body of the context after `seconds`, and raise `TimeoutError` when it has ended."""
     return Deadline(clock, clock.now().mono + seconds)
+
+
+async def set_or_due(event: asyncio.Event, clock: Clock, at: float | None) -> None:
+    """Wait until `event` is set, or until the monotonic time `at`; None waits without a limit."""
+    with suppress(TimeoutError):
+        async with nullcontext() if at is None else Deadline(clock, at):
+            await event.wait()
 
 
 class Deadline:

@@ -40,7 +40,10 @@ def can_hint(backend: Backend) -> bool:
 
 
 class Hinting:
-    """The hints of one `backend`. `changed` is called with the event types of sources that are to be polled now."""
+    """The hints of one `backend`, which may have none.
+
+    `changed` is called with the event types of sources that are to be polled now.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Hinting:
     ) -> None:
         self._name = plan.name
         self._backend = backend
+        self._is_another = asyncio.Event()
         self._clock = clock
         self._metrics = metrics
         self._rng = rng
@@ -62,6 +66,11 @@ class Hinting:
         self._told: dict[str, float] = {}  # when `changed` last had a source, in monotonic seconds
         self._due: dict[str, float] = {}  # sources that changed too soon after that, and when they are told
         self._timer: Timer | None = None
+
+    def follow_backend(self, backend: Backend) -> None:
+        """Take the hints of another `backend` from now on."""
+        self._backend = backend
+        self._is_another.set()
 
     def follow(self, plan: BackendPlan) -> None:
         """Tell of the sources of `plan` from now on, each because of the hints that it names there."""
@@ -74,25 +83,37 @@ class Hinting:
 
     async def run(self) -> None:
         """Take hints until cancelled. Raises nothing else."""
-        failures = 0
         try:
             while True:
-                began = self._clock.now().mono
-                reason = await self._taken()
-                failures = RESTART.failures(failures, lived_s=self._clock.now().mono - began)
-                after_s = RESTART.delay_s(failures, jitter=self._rng.random())
-                log.warning(
-                    "the hints of a backend ended, and are asked for again",
-                    backend=self._name,
-                    reason=reason,
-                    after_s=round(after_s, 1),
-                )
-                self._metrics.observe(HintTaken(self._name, "failed"))
-                await self._clock.sleep_until(self._clock.now().mono + after_s)
-                self._note(self._listening)  # nobody knows what it would have told meanwhile
+                self._is_another.clear()
+                taking = asyncio.create_task(self._take_on()) if can_hint(self._backend) else None
+                try:
+                    await self._is_another.wait()
+                finally:
+                    if taking is not None:
+                        taking.cancel()
+                        await asyncio.wait([taking])
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    async def _take_on(self) -> None:
+        """Take the hints of one backend until cancelled, and ask for them again when they end."""
+        failures = 0
+        while True:
+            began = self._clock.now().mono
+            reason = await self._taken()
+            failures = RESTART.failures(failures, lived_s=self._clock.now().mono - began)
+            after_s = RESTART.delay_s(failures, jitter=self._rng.random())
+            log.warning(
+                "the hints of a backend ended, and are asked for again",
+                backend=self._name,
+                reason=reason,
+                after_s=round(after_s, 1),
+            )
+            self._metrics.observe(HintTaken(self._name, "failed"))
+            await self._clock.sleep_until(self._clock.now().mono + after_s)
+            self._note(self._listening)  # nobody knows what it would have told meanwhile
 
     async def _taken(self) -> str:
         """Take hints until there are no more. Return why that is so."""

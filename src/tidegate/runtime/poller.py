@@ -15,19 +15,20 @@ import structlog
 
 from tidegate.core.events import Draft
 from tidegate.core.polling.backend_plan import BackendPlan
-from tidegate.core.polling.backend_state import BackendState, Command
+from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker_values import BreakerView, Reason
-from tidegate.core.polling.decision import Decision, SavedValue
+from tidegate.core.polling.decision import SavedValue
 from tidegate.core.polling.held_source import HeldSource
+from tidegate.core.polling.moves import Command
 from tidegate.core.polling.outcome import Fault
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.polling.turn import Knock, Turn
-from tidegate.errors import BusError
 from tidegate.ports import Backend, Clock, Metrics, Store
-from tidegate.runtime.deadline import Deadline
+from tidegate.runtime.carrying_out import CarryingOut
+from tidegate.runtime.deadline import set_or_due
 from tidegate.runtime.exchange import can_knock, exchange, prepare, reached
 from tidegate.runtime.gateway import Gateway
-from tidegate.runtime.hinting import Hinting, can_hint
+from tidegate.runtime.hinting import Hinting
 
 log = structlog.get_logger("tidegate.poller")
 
@@ -54,22 +55,19 @@ class BackendPoller:
         self._backend = backend
         self._gateway = gateway
         self._clock = clock
-        self._metrics = metrics
-        self._store = store
         self._state = BackendState(
             plan, now=clock.now(), draw=rng.random, keeps=store is not None, can_knock=can_knock(backend)
         )
         self.readings = partial(self._state.readings, clock.now)
-        self._rng = rng
-        self._hinting = self._new_hinting()
-        self._lane = gateway.lane(f"poller {plan.name}")
+        self._hinting = Hinting(plan, backend=backend, clock=clock, metrics=metrics, rng=rng, changed=self._changed)
         self._woken = asyncio.Event()
+        self._decisions = CarryingOut(
+            self._state, gateway.lane(f"poller {plan.name}"), gateway, clock, metrics, store, wake=self._woken.set
+        )
+        self._carry_out = self._decisions.carry_out
         self._knocks: dict[Knock, asyncio.Task[None]] = {}  # until they have found out what they are made for
         self._takes: dict[Turn, asyncio.Task[None]] = {}  # until the turn is over
-        self._turns: asyncio.TaskGroup | None = None  # while `run` runs
-        self._hints: asyncio.Task[None] | None = None
         self._is_retired = False
-        self._found_stuck = False  # the lane, by `run`: turns that are due wait until the bus has answered
 
     # questions, which change nothing
 
@@ -119,6 +117,10 @@ class BackendPoller:
         await self._settled(action)
         return self._state.breaker(breaker_name, self._clock.now())
 
+    async def _settled(self, what: str) -> None:
+        if not await self._decisions.lane.settled():
+            log.warning("bus does not answer: published later", backend=self.name, what=what)
+
     def poll_now(self, event_types: Iterable[str]) -> None:
         """Poll the sources of `event_types` now: somebody says that something changed at the backend.
 
@@ -148,10 +150,10 @@ class BackendPoller:
 
         `adopted` are sources that another poller has released, by event type: see `replan`.
         """
-        self._lane.follow_others()
+        self._decisions.lane.follow_others()
         now = self._clock.now()
         self._carry_out(self._state.begin({}, now, reason=Reason.RELOAD))
-        self._carry_out(self._state.replan(self._plan, now, held=adopted))
+        self._carry_out(self._state.replanning.replan(self._plan, now, held=adopted))
         self._woken.set()
 
     def replan(
@@ -170,25 +172,22 @@ class BackendPoller:
         of that one first: what this one says of them is published after everything that the other one has said.
         """
         if adopted:
-            self._lane.follow_others()
+            self._decisions.lane.follow_others()
         knocks = None
         if backend is not None:
             self._backend, knocks = backend, can_knock(backend)
+            self._hinting.follow_backend(backend)
         self._plan = plan
-        decision = self._state.replan(
+        self._hinting.follow(plan)
+        decision = self._state.replanning.replan(
             plan, self._clock.now(), can_knock=knocks, is_other_service=is_other_service, held=adopted
         )
         self._carry_out(decision)
-        self._follow_hints(is_new=backend is not None)
-        self._cancel_ended()
-        self._woken.set()
+        self._cancel_given_up()
 
     def release(self, event_types: Collection[str]) -> dict[str, HeldSource]:
-        """Take sources out without a word, for another poller to adopt. Then call `replan` or `retire`.
-
-        Raises `KeyError` for a source that this one does not poll.
-        """
-        return self._state.release(event_types, self._clock.now())
+        """Take sources of this poller out without a word, for another one to adopt. Then call `replan` or `retire`."""
+        return self._state.replanning.release(event_types, self._clock.now())
 
     def retire(self) -> None:
         """The backend is polled no longer: everything that it was told of is gone. `run` ends once that is published.
@@ -197,7 +196,15 @@ class BackendPoller:
         """
         self._is_retired = True
         nothing = msgspec.structs.replace(self._plan, sources=())
-        self.replan(nothing, backend=self._backend)
+        self._carry_out(self._state.replanning.replan(nothing, self._clock.now(), can_knock=False))
+        self._cancel_given_up()
+
+    def _cancel_given_up(self) -> None:
+        """Cancel the calls of turns that are over already."""
+        for turn, task in self._takes.items():
+            if turn.is_over:
+                task.cancel()
+        self._woken.set()
 
     # the loop
 
@@ -207,15 +214,14 @@ class BackendPoller:
         Cancelling it cancels the calls under way, too; they do not count against the backend.
         """
         async with asyncio.TaskGroup() as turns:
-            self._turns = turns
-            self._begin_hints()
-            while not (self._is_retired and self._state.is_told):
+            hints = turns.create_task(self._hinting.run(), name=f"hints of {self.name}")
+            while not (self._is_retired and self._state.replanning.is_told):
                 await self._wait()
                 now = self._clock.now()
-                self._found_stuck = is_stuck = self._lane.is_stuck(now)
+                is_stuck = self._decisions.find_stuck()
                 self._carry_out(self._state.tick(now, is_wanted=self._gateway.is_wanted, only_news=is_stuck))
                 # No call while the lane is stuck: its outcome could not be published, and decisions would pile up.
-                # Turns that are due stay in the line until `_taken` or `_refused` wakes this task.
+                # Turns that are due stay in the line until the bus has answered.
                 while not is_stuck and (turn := self._state.next_turn(now)) is not None:
                     self._takes[turn] = task = turns.create_task(self._take(turn), name=f"poll {self.name}")
                     # A task that is cancelled before its first step never runs `_take`, nor its `finally`.
@@ -228,20 +234,12 @@ class BackendPoller:
                 for knock, task in self._knocks.items():
                     if knock.is_over:  # it was dropped
                         task.cancel()
-            self._end_hints()
+            hints.cancel()
 
     async def _wait(self) -> None:
         """Wait until something is due, or `_woken` is set."""
         if not self._woken.is_set():
-            wake_at = self._state.wake_at()
-            try:
-                if wake_at is None:
-                    await self._woken.wait()
-                else:
-                    async with Deadline(self._clock, wake_at):
-                        await self._woken.wait()
-            except TimeoutError:
-                pass
+            await set_or_due(self._woken, self._clock, self._state.wake_at())
         self._woken.clear()
 
     async def _take(self, turn: Turn) -> None:
@@ -265,7 +263,7 @@ class BackendPoller:
     async def _knock(self, knock: Knock) -> None:
         """See whether the backend can be reached. If so, its probe goes at once."""
         found = await reached(self._backend, self._plan, self._clock)
-        if self._lane.is_stuck(self._clock.now()):
+        if self._decisions.lane.is_stuck(self._clock.now()):
             return  # as for every turn, no call is made then: the knock is given up
         del self._knocks[knock]
         log.debug("knocked", backend=self.name, reached=found)
@@ -298,75 +296,3 @@ class BackendPoller:
         if not turn.is_over:
             self._state.abandoned(turn, self._clock.now())
             self._woken.set()
-
-    # following another configuration
-
-    def _cancel_ended(self) -> None:
-        """Cancel the calls of turns that are over, since they were given up."""
-        for turn, task in self._takes.items():
-            if turn.is_over:
-                task.cancel()
-
-    def _new_hinting(self) -> Hinting | None:
-        if not can_hint(self._backend):
-            return None
-        return Hinting(
-            self._plan,
-            backend=self._backend,
-            clock=self._clock,
-            metrics=self._metrics,
-            rng=self._rng,
-            changed=self._changed,
-        )
-
-    def _follow_hints(self, *, is_new: bool) -> None:
-        """Take hints by another plan, or of another backend if it `is_new`."""
-        if not is_new:
-            if self._hinting is not None:
-                self._hinting.follow(self._plan)
-            return
-        self._end_hints()
-        self._hinting = None if self._is_retired else self._new_hinting()
-        self._begin_hints()
-
-    def _begin_hints(self) -> None:
-        if self._hinting is not None and self._turns is not None:
-            self._hints = self._turns.create_task(self._hinting.run(), name=f"hints of {self.name}")
-
-    def _end_hints(self) -> None:
-        if self._hints is not None:
-            self._hints.cancel()
-            self._hints = None
-
-    # carrying out what is decided
-
-    def _carry_out(self, decision: Decision) -> None:
-        # A newer `as_of` goes through the lane too, even alone: it must not overtake the value that it belongs to.
-        if decision.drafts or decision.refreshed:
-            taken, refused = partial(self._taken, decision), partial(self._refused, decision)
-            self._lane.submit(decision.drafts, taken=taken, refused=refused)
-        for note in decision.notes:
-            getattr(log, note.level)(note.event, **note.fields)
-        for measurement in decision.measurements:
-            self._metrics.observe(measurement)
-        if self._store is not None:
-            for save in decision.saves:
-                self._store.save(save.values, gone=save.gone)
-        if decision.moves:  # a breaker that has moved changes when there is something to do next
-            self._woken.set()
-
-    def _taken(self, decision: Decision) -> None:
-        self._state.taken(decision)
-        if self._found_stuck or self._is_retired:  # only then: waking for each publish would cost
-            self._found_stuck = False
-            self._woken.set()
-        for event_type, as_of in decision.refreshed.items():
-            self._gateway.refresh(event_type, as_of)
-
-    def _refused(self, decision: Decision, _: BusError) -> None:
-        self._state.refused(decision, self._clock.now())
-        self._woken.set()
-
-    async def _settled(self, what: str) -> None:
-        if not await self._lane.settled():
-            log.warning("bus does not answer: published later", backend=self.name, what=what)

@@ -14,8 +14,8 @@ import structlog
 
 from tidegate.core.access.grant import EVERYTHING, Coverage
 from tidegate.core.events import Draft
-from tidegate.core.polling.backend_state import Command
 from tidegate.core.polling.breaker_values import BreakerView
+from tidegate.core.polling.moves import Command
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, UnknownName

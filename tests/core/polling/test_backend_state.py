@@ -16,10 +16,11 @@ from tidegate.core.events import Draft
 from tidegate.core.instant import LONG_AGO, Instant, rfc3339
 from tidegate.core.measurements import BreakerMoved, PollEnded
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
-from tidegate.core.polling.backend_state import BackendState, Command
+from tidegate.core.polling.backend_state import BackendState
 from tidegate.core.polling.breaker_values import BreakerRules, State
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, Note, Save, SavedValue
+from tidegate.core.polling.moves import Command
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
 from tidegate.core.polling.poking import Poke
 from tidegate.core.polling.source_values import Value

@@ -99,7 +99,7 @@ def test_figures_equal_those_of_an_observer(actions: Sequence[int | Fault | str 
             case "idle":
                 backend.wanted = not backend.wanted
             case "force-open" | "force-closed" | "reset":
-                backend.take(backend.state.command("engine", action, backend.now))  # type: ignore[arg-type]
+                backend.take(backend.state.command("engine", action, backend.now))
                 observer.look()
             case _:
                 backend.answers.clear()

@@ -197,11 +197,11 @@ def test_what_is_removed_ends_its_incident(is_handed_over: bool) -> None:
     house.all_answer(DOWN, 20.0)
     house.log.clear()
     plan = house.plan
-    house.take(house.state.replan(msgspec.structs.replace(plan, sources=plan.sources[1:]), house.now))
+    house.take(house.state.replanning.replan(msgspec.structs.replace(plan, sources=plan.sources[1:]), house.now))
     assert house.log == [], "others fail with the same cause"
     if is_handed_over:
-        house.state.release(["s.1", "s.2"], house.now)
-    house.take(house.state.replan(msgspec.structs.replace(plan, sources=()), house.now))
+        house.state.replanning.release(["s.1", "s.2"], house.now)
+    house.take(house.state.replanning.replan(msgspec.structs.replace(plan, sources=()), house.now))
     said = house.the("backend failing no more")
     assert (said["reason"], said["error_code"]) == ("removed by reload", "RPC_DISCONNECT")
     assert house.state._moves.incidents.due_at is None
@@ -214,7 +214,9 @@ def test_a_source_that_is_asked_in_another_way_begins_anew() -> None:
     changed = source_plan("s.0", 5.0)
     changed = msgspec.structs.replace(changed, call=Call("another.method"))
     house.take(
-        house.state.replan(msgspec.structs.replace(house.plan, sources=(changed, house.plan.sources[1])), house.now)
+        house.state.replanning.replan(
+            msgspec.structs.replace(house.plan, sources=(changed, house.plan.sources[1])), house.now
+        )
     )
     assert house.the("source failing no more")["reason"] == "changed by reload"
 

@@ -52,15 +52,7 @@ class House:
         self.out = Decision()
 
     def new_lineup(self, *, draw: Callable[[], float] = lambda: 0.0, knocks: bool = False) -> Lineup:
-        parts = self.parts
-        return Lineup(
-            self.plan,
-            sources=parts.sources,
-            breakers=parts.breakers,
-            behind=parts.behind,
-            draw=draw,
-            can_knock=knocks,
-        )
+        return Lineup(self.plan, self.parts, draw=draw, can_knock=knocks)
 
     @property
     def breaker(self) -> Breaker:
@@ -70,7 +62,7 @@ class House:
         return self.parts.sources[name]
 
     def count_missed(self, name: str, into: Decision) -> None:
-        self.lineup.punctuality.count_missed(self.source(name), self.lineup.missed(self.source(name)), into)
+        self.lineup.punctuality.count_missed(self.source(name), self.lineup.schedule.missed(name), into)
 
     def tick(self, seconds: float) -> list[str]:
         """Line up who is due, in whatever way; return whose tick it is, or who is the probe."""
@@ -164,7 +156,7 @@ def test_a_tick_during_a_call_is_missed_and_each_is_measured_once() -> None:
         house.count_missed("a.x", measured)
         house.count_missed("a.x", measured)
     assert measured.measurements == [TicksMissed("a.x", 1), TicksMissed("a.x", 1), TicksMissed("a.x", 3)]
-    assert (house.lineup.missed(house.source("a.x")), house.source("a.x").missed_counted) == (5, 5)
+    assert (house.lineup.schedule.missed("a.x"), house.source("a.x").missed_counted) == (5, 5)
 
 
 def test_what_is_due_is_sorted_by_breaker() -> None:
@@ -179,7 +171,7 @@ def test_a_source_follows_its_interval() -> None:
     source = house.source("a.x")
     source.plan = msgspec.structs.replace(source.plan, idle_interval_s=16.0)
     source.set_idle(True)
-    house.lineup.follow_interval(source, at(20.0))
+    house.lineup.schedule.set_interval(source.type, source.interval_s, 20.0)
     assert house.next_poll_at("a.x", 20.0) == 32.0
 
 
@@ -190,7 +182,7 @@ def test_a_source_that_is_asked_now_is_carried_as_due_now() -> None:
     assert house.lineup.due == ["a.x"], "it waits"
     house.tick(4.0)
     assert house.lineup.due == ["a.x"], "it is being asked"
-    ticks = house.lineup.carried_ticks(at(5.0))
+    ticks = {name: house.lineup.schedule.carried(name, at(5.0)) for name in house.parts.sources}
     assert [ticks[name].next_at for name in ("a.x", "b.x")] == [WALL + 64.0, WALL + 64.0], "its grid stays"
     house.source("a.x").calls.end_turn()  # by the time that it is resumed
     resumed = house.new_lineup()
@@ -449,7 +441,7 @@ def test_a_tick_less_than_half_an_interval_after_a_call_off_the_grid_makes_no_ca
     house.ask(8.0)
     house.lineup.ask([house.source("a.x")])
     assert house.ask(asked_at) == ["a.x"]
-    assert (house.ask(16.0), house.lineup.missed(house.source("a.x"))) == (["a.x"] if is_asked else [], 0)
+    assert (house.ask(16.0), house.lineup.schedule.missed("a.x")) == (["a.x"] if is_asked else [], 0)
     assert house.ask(24.0) == ["a.x"], "it is never skipped twice"
 
 
@@ -469,7 +461,7 @@ def test_those_whose_ticks_come_late_are_caught_up_and_not_asked_in_a_burst() ->
     assert {why for _, _, why in seen} == {Why.CATCHING_UP}
     times = [seconds for seconds, _, _ in seen]
     assert all(later - earlier > 0.04 for earlier, later in pairwise(times))
-    assert [house.lineup.missed(source) for source in house.parts.sources.values()] == [2] * 6
+    assert [house.lineup.schedule.missed(source.type) for source in house.parts.sources.values()] == [2] * 6
     assert [group for _, group, why in asked_between(house, 31.9, 32.1) if why is Why.TICK] == [], "rule 6"
 
 

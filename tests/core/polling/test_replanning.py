@@ -71,7 +71,7 @@ def test_a_removed_source_is_told_gone_once_and_is_asked_no_more() -> None:
     driven.passes(12.0)
     decision = driven.replan(planned(A))
     assert told(decision) == [("b.x", None, None, None), ("source.freshness", "b.x", None, None)]
-    assert driven.state.is_told
+    assert driven.state.replanning.is_told
     before, said = len(driven.asked), len(driven.decisions)
     driven.passes(40.0)
     assert {name for _, name in driven.asked[before:]} == {"a.x"}
@@ -81,21 +81,21 @@ def test_a_removed_source_is_told_gone_once_and_is_asked_no_more() -> None:
 def test_a_removed_source_that_nothing_was_told_of_leaves_without_a_word() -> None:
     driven = Driven(planned(A, B))
     assert driven.replan(planned(A)).drafts == []
-    assert driven.state.is_told
+    assert driven.state.replanning.is_told
 
 
 def test_what_the_bus_refuses_of_a_removal_is_said_again() -> None:
     driven = Driven(planned(A, B))
     driven.passes(12.0)
-    decision = driven.state.replan(planned(A), driven.now)
+    decision = driven.state.replanning.replan(planned(A), driven.now)
     driven.state.refused(decision, driven.now)
-    assert not driven.state.is_told
+    assert not driven.state.replanning.is_told
     assert driven.state.tick(driven.now, is_wanted=lambda _: True).drafts == [], "a bus in trouble is not flooded"
     driven.sleeps(0.5)
     again = driven.state.tick(driven.now, is_wanted=lambda _: True)
     assert told(again) == told(decision)
     driven.state.taken(again)
-    assert driven.state.is_told
+    assert driven.state.replanning.is_told
 
 
 def test_a_source_that_is_asked_otherwise_hands_on_its_value_as_stale_until_the_first_answer() -> None:
@@ -190,7 +190,7 @@ def test_a_source_moves_to_another_backend_with_its_value() -> None:
     driven, other = Driven(planned(A, B)), Driven(planned())
     driven.passes(12.0)
     other.passes(12.0)
-    held = driven.state.release(["a.x"], driven.now)
+    held = driven.state.replanning.release(["a.x"], driven.now)
     assert driven.replan(planned(B)).drafts == []
     decision = other.replan(planned(A), held=held)
     assert [(each.type, each.error_code) for each in decision.drafts if each.type == "a.x"] == [
@@ -211,6 +211,6 @@ def test_everything_is_gone_without_sources() -> None:
         ("source.freshness", "a.x", True),
         ("source.freshness", "b.x", True),
     }
-    assert driven.state.is_told
+    assert driven.state.replanning.is_told
     driven.passes(100.0)
     assert driven.state.wake_at() is None

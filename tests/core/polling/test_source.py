@@ -14,6 +14,7 @@ from tidegate.core.polling.call_end import AT_DEADLINE_S, END_S
 from tidegate.core.polling.decision import Decision, Save, SavedValue
 from tidegate.core.polling.origins import REQUESTS_SKIPPED, resumed
 from tidegate.core.polling.outcome import Answer, Fault, Outcome, Verdict
+from tidegate.core.polling.showing import source_view
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceView, Value
 from tidegate.errors import ErrorCode
@@ -320,10 +321,10 @@ def test_what_is_shown_is_what_was_planned_and_what_is_true() -> None:
         as_of=None,
         next_poll_at=WALL + 15.0,
     )
-    assert source.view(at(11.0), CLOSED, next_poll_at=WALL + 15.0, missed_ticks=3) == shown
+    assert source_view(source, at(11.0), CLOSED, next_poll_at=WALL + 15.0, missed_ticks=3) == shown
     answers(source, raw(1), 15.0)
     assert [source.set_idle(idle) for idle in (False, True, True)] == [False, True, False]
-    seen = source.view(at(16.0), OPEN, next_poll_at=WALL + 20.0, missed_ticks=0)
+    seen = source_view(source, at(16.0), OPEN, next_poll_at=WALL + 20.0, missed_ticks=0)
     assert (seen.interval_s, seen.max_age_s, seen.as_of) == (MINUTE_S, 2 * MINUTE_S, WALL + 15.0)
     assert (seen.stale, seen.error_code) == (True, ErrorCode.CIRCUIT_BREAKER_OPEN)
 

@@ -26,6 +26,7 @@ from simulation.tap import Tap
 from simulation.virtual import Listener, VirtualLoop, WorldClock, run_in_virtual_time
 from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.measurements import Measurement
+from tidegate.core.readings import Read
 from tidegate.inbound import server
 from tidegate.inbound.multicast import send_to_all
 from tidegate.inbound.websocket import WebSocketServer
@@ -69,6 +70,9 @@ class Uncounted:
     """Metrics that nobody asks for."""
 
     def observe(self, measured: Measurement) -> None:
+        pass
+
+    def read_from(self, read: Read) -> None:
         pass
 
 

@@ -12,7 +12,6 @@ hold all breakers of the backend. Time and chance are arguments. Nothing in here
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Literal
 
 from tidegate.core.events import Draft
 from tidegate.core.instant import Instant
@@ -23,21 +22,18 @@ from tidegate.core.polling.breaker_values import BreakerView, Reason
 from tidegate.core.polling.carried import CarriedBackend
 from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.figures import backend_readings
-from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.hinted import Hinted
 from tidegate.core.polling.lineup import Lineup
-from tidegate.core.polling.moves import Moves
+from tidegate.core.polling.moves import Command, Moves
 from tidegate.core.polling.outcome import Fault, Verdict
 from tidegate.core.polling.permit import Permit
 from tidegate.core.polling.replanning import Replanning
 from tidegate.core.polling.results import Ends, Results
+from tidegate.core.polling.showing import source_view
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.source_values import SourceView
 from tidegate.core.polling.telling import Telling
 from tidegate.core.polling.turn import Knock, Turn
-
-Command = Literal["force-open", "force-closed", "reset"]
-"""What an operator may do to a breaker."""
 
 
 class BackendState:
@@ -64,34 +60,20 @@ class BackendState:
         self.serves: Mapping[str, frozenset[str]] = parts.serves
         """The sources that stand behind each breaker, by its name."""
         self.readings = partial(backend_readings, plan.name, parts)
-        self._lineup = lineup = Lineup(
-            plan,
-            sources=parts.sources,
-            breakers=parts.breakers,
-            behind=parts.behind,
-            draw=draw,
-            can_knock=can_knock,
-        )
+        self._lineup = lineup = Lineup(plan, parts, draw=draw, can_knock=can_knock)
         self._accounts = accounts = Accounts(parts.sources.values(), is_barred=parts.is_barred)
         self._hinted = Hinted(parts, lineup, accounts)
         self._moves = moves = Moves(plan, parts, lineup)
         self._results = Results(plan, parts=parts, lineup=lineup, moves=moves, accounts=accounts, draw=draw)
         self._begun: Knock | None = None  # a knock that `next_knock` has yet to return
-        self._telling = Telling(parts)
-        self._replanning = Replanning(
-            parts,
-            lineup=lineup,
-            moves=moves,
-            results=self._results,
-            accounts=accounts,
-            telling=self._telling,
-            draw=draw,
-        )
+        self._telling = telling = Telling(parts)
+        self.replanning = Replanning(parts, lineup, moves, self._results, accounts, telling, draw)
+        """Have the backend follow another plan with this."""
         if carried is None:
             lineup.begin(now)
         else:
             lineup.resume(carried.ticks, held_back=carried.held_back, due=carried.due, now=now)
-            self._telling.resume(carried.untold, now)
+            telling.resume(carried.untold, now)
             self._results.busy = carried.busy
 
     def carried(self, now: Instant) -> CarriedBackend:
@@ -99,7 +81,7 @@ class BackendState:
         return CarriedBackend(
             breakers={name: breaker.carried(now) for name, breaker in self._breakers.items()},
             sources={name: source.carried(now) for name, source in self._sources.items()},
-            ticks=self._lineup.carried_ticks(now),
+            ticks={name: self._lineup.schedule.carried(name, now) for name in self._sources},
             held_back=self._lineup.held_back,
             due=self._lineup.due,
             busy=self._results.busy,
@@ -151,35 +133,6 @@ class BackendState:
             source.load_saved(saved.get(source.type, {}), now=now, breaker=self._parts.seen_by(source, now), into=out)
         return self._telling.completed(out, now)
 
-    def replan(
-        self,
-        plan: BackendPlan,
-        now: Instant,
-        *,
-        can_knock: bool | None = None,
-        is_other_service: bool = False,
-        held: Mapping[str, HeldSource] = {},
-    ) -> Decision:
-        """Follow another `plan` of the same backend from now on. See `tidegate.core.polling.replanning`.
-
-        `can_knock` is given if the backend is called in another session from now on: all turns end with this, and
-        what becomes of their calls must not be given to `ended`. `held` are sources from another backend, by type.
-        """
-        out = Decision()
-        self._replanning.follow(plan, now, out, held=held, is_other_service=is_other_service)
-        if can_knock is not None:
-            self._replanning.begin_session(now, out, can_knock=can_knock)
-        return self._telling.completed(out, now)
-
-    def release(self, event_types: Iterable[str], now: Instant) -> dict[str, HeldSource]:
-        """Take sources out, for another backend to adopt. Nobody is told; call `replan` next."""
-        return self._replanning.release(event_types, now)
-
-    @property
-    def is_told(self) -> bool:
-        """Whether subscribers have been told all that there was to tell of what is gone."""
-        return self._telling.is_over
-
     def epoch_changed(self, now: Instant) -> None:
         """Another sequence of events begins, in which nothing was told: the next `tick` tells everything."""
         self._telling.epoch_changed(self._parts.first_moves(), now)
@@ -187,18 +140,7 @@ class BackendState:
     def command(self, breaker_name: str, action: Command, now: Instant) -> Decision:
         """Carry out an operator's command on a breaker. Raises `KeyError` for a name that no breaker has."""
         out = Decision()
-        breaker = self._breakers[breaker_name]
-        match action:
-            case "force-open":
-                transition = breaker.force_open(now)
-            case "force-closed":
-                transition = breaker.force_closed(now)
-            case "reset":
-                transition = breaker.reset(now)
-        if action != "force-open":  # whoever lets calls through again means the whole backend
-            self._parts.release()
-        if transition is not None:
-            self._moves.take_in(transition, now, out)
+        self._moves.command(breaker_name, action, now, out)
         return self._telling.completed(out, now)
 
     def hint(self, event_types: Iterable[str], now: Instant) -> None:
@@ -249,7 +191,7 @@ class BackendState:
         for name, ticked in self._lineup.take_due(now).items():
             for source in ticked:
                 self._follow_interest(source, is_wanted, now)
-                self._lineup.punctuality.count_missed(source, self._lineup.missed(source), out)
+                self._lineup.punctuality.count_missed(source, self._lineup.schedule.missed(source.type), out)
             asked = set(self._lineup.line_up(name, ticked, now, out))
             self._parts.not_asked((source for source in ticked if source not in asked), now, out, only_news=only_news)
         self._lineup.line_up_others(now, out)
@@ -338,10 +280,10 @@ class BackendState:
 
     def _follow_interest(self, source: Source, is_wanted: Callable[[str], bool], now: Instant) -> None:
         if source.set_idle(source.plan.idle_interval_s is not None and not is_wanted(source.type)):
-            self._lineup.follow_interval(source, now)
+            self._lineup.schedule.set_interval(source.type, source.interval_s, now.mono)
             source.note_verdict(now, self._parts.seen_by(source, now))
 
     def _source_view(self, source: Source, now: Instant) -> SourceView:
-        breaker = self._parts.seen_by(source, now)
+        breaker, missed = self._parts.seen_by(source, now), self._lineup.schedule.missed(source.type)
         next_poll_at = now.wall_at(self._lineup.next_poll_at(source, breaker, now))
-        return source.view(now, breaker, next_poll_at=next_poll_at, missed_ticks=self._lineup.missed(source))
+        return source_view(source, now, breaker, next_poll_at=next_poll_at, missed_ticks=missed)

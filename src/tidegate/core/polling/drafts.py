@@ -15,7 +15,7 @@ from tidegate.core.polling.source_values import FreshnessStatus, SourceSpec
 
 FRESHNESS_TYPE = "source.freshness"
 
-_NULL = msgspec.Raw(b"null")
+NULL = msgspec.Raw(b"null")
 
 
 def value_draft(
@@ -33,7 +33,7 @@ def value_draft(
     """
     return Draft(
         type=spec.type,
-        data=_NULL if status.expired or gone else data,
+        data=NULL if status.expired or gone else data,
         key=key,
         retain=True,
         gone=gone,
@@ -75,12 +75,12 @@ def restated(draft: Draft, status: FreshnessStatus, spec: SourceSpec, about: Abo
 
 def gone_verdict(event_type: str, about: About) -> Draft:
     """The source of `event_type` is polled no longer: there is no verdict on its data."""
-    return Draft(type=FRESHNESS_TYPE, data=_NULL, key=event_type, retain=True, gone=True, about=about)
+    return Draft(type=FRESHNESS_TYPE, data=NULL, key=event_type, retain=True, gone=True, about=about)
 
 
 def gone_breaker(name: str, about: About) -> Draft:
     """There is no breaker `name` any more; `about` are the sources that it served."""
-    return Draft(type="circuit_breaker.state", data=_NULL, key=name, retain=True, gone=True, about=about)
+    return Draft(type="circuit_breaker.state", data=NULL, key=name, retain=True, gone=True, about=about)
 
 
 def move_draft(move: Transition, about: About) -> Draft:

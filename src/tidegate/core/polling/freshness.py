@@ -22,7 +22,7 @@ from tidegate.core.events import Draft
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.carried import CarriedFreshness, told_from
-from tidegate.core.polling.drafts import freshness_draft, restated, value_draft
+from tidegate.core.polling.drafts import NULL, freshness_draft, restated, value_draft
 from tidegate.core.polling.held_source import HeldSource
 from tidegate.core.polling.held_value import HeldValue
 from tidegate.core.polling.leaving import Leaving
@@ -39,8 +39,6 @@ from tidegate.core.polling.source_values import (
 )
 from tidegate.core.shaping import settled
 from tidegate.errors import ErrorCode
-
-_NULL = msgspec.Raw(b"null")
 
 
 class Freshness:
@@ -64,10 +62,7 @@ class Freshness:
 
     @classmethod
     def from_carried(cls, spec: SourceSpec, carried: CarriedFreshness, *, now: Instant) -> Self:
-        """Make one that goes on where `carried` left off.
-
-        Call `publish_owed` next: what was on its way to the bus then counts as not said.
-        """
+        """Go on where `carried` left off. Call `publish_owed`: what was on its way to the bus counts as not said."""
         held = HeldValue.from_carried(spec, carried, now=now)
         told = told_from(carried.told, held.items)
         return cls(spec, held=held, is_known=carried.is_known, said=told, told=told)
@@ -79,14 +74,13 @@ class Freshness:
     @classmethod
     def adopting(cls, spec: SourceSpec, held: HeldSource) -> Self:
         """Make one for a source that was polled at another backend. Call `publish_owed` next."""
-        told = Told(None, held.told)
-        value = HeldValue.handing_on(spec, held.items, held.sent)
+        value, told = HeldValue.handing_on(spec, held.items, held.sent), Told(None, held.told)
         return cls(spec, held=value, is_known=held.is_known, said=told, told=told)
 
     def released(self) -> HeldSource:
         """What another backend needs to adopt the source."""
-        told = {**self._told.items, **self._said.items}
-        return HeldSource(items=self.items, sent=self._held.sent, told=told, is_known=self._is_known)
+        may_hold = {**self._told.items, **self._said.items}
+        return HeldSource(items=self.items, sent=self._held.sent, told=may_hold, is_known=self._is_known)
 
     def followed_by(self, spec: SourceSpec) -> Self:
         """Return one for another value of the same type, which this value is handed on to. Call `publish_changes`."""
@@ -291,9 +285,10 @@ class Freshness:
                 # No event tells the new reason, so what is said keeps the old one: the events and this agree.
                 status = msgspec.structs.replace(status, error_code=said.error_code, cause=said.cause)
         drafts = [self._draft(status, key, items[key], now) for key in keys]
-        drafts += [self._draft(status, key, _NULL, now, gone=True) for key in gone]
+        drafts += [self._draft(status, key, NULL, now, gone=True) for key in gone]
         if said is None or said.in_freshness_event != status.in_freshness_event:
-            drafts.append(self._freshness_draft(status, now))
+            fresh_s = self._held.true_for(status, now)
+            drafts.append(freshness_draft(self._spec.type, self._about, status, fresh_s=fresh_s))
         self._is_known = True
         self._said = Told(status, items)
         as_of = status.as_of if len(keys) < len(items) else None
@@ -303,6 +298,3 @@ class Freshness:
         self, status: FreshnessStatus, key: str | None, data: msgspec.Raw, now: Instant, *, gone: bool = False
     ) -> Draft:
         return value_draft(self._spec, status, key, data, gone=gone, fresh_s=self._held.true_for(status, now))
-
-    def _freshness_draft(self, status: FreshnessStatus, now: Instant) -> Draft:
-        return freshness_draft(self._spec.type, self._about, status, fresh_s=self._held.true_for(status, now))

@@ -4,13 +4,9 @@ Like a source, it keeps apart what was said and what was told (see `tidegate.cor
 refuses what it said, it says it again.
 """
 
-import msgspec
-
 from tidegate.core.events import About, Draft
-from tidegate.core.polling.drafts import gone_verdict, value_draft
+from tidegate.core.polling.drafts import NULL, gone_verdict, value_draft
 from tidegate.core.polling.source_values import NOTHING_TOLD, FreshnessStatus, SourceSpec, Told
-
-_NULL = msgspec.Raw(b"null")
 
 
 class Leaving:
@@ -32,7 +28,7 @@ class Leaving:
 
     def say(self) -> list[Draft]:
         """Say that everything is gone: each item that was said, and the verdict."""
-        gone = [value_draft(self._spec, self._status, key, _NULL, gone=True, fresh_s=None) for key in self.said.items]
+        gone = [value_draft(self._spec, self._status, key, NULL, gone=True, fresh_s=None) for key in self.said.items]
         if self._has_verdict:
             gone.append(gone_verdict(self._spec.type, self._about))
         self.said, self._has_verdict = NOTHING_TOLD, False

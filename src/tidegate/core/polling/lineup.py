@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from tidegate.core.instant import LONG_AGO, Instant
 from tidegate.core.measurements import RepetitionEnded
+from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.breaker_values import BreakerView
@@ -28,25 +29,16 @@ from tidegate.core.polling.turn import Turn, Why
 
 
 class Lineup:
-    """The turns of one backend. `sources` and `breakers` are by name; `behind` are the sources of each breaker.
+    """The turns of one backend and its `parts`. `schedule` has the ticks of every source.
 
     `draw` returns a random number in [0, 1). `can_knock` says whether there is a way to knock.
     """
 
-    def __init__(
-        self,
-        plan: BackendPlan,
-        *,
-        sources: Mapping[str, Source],
-        breakers: Mapping[str, Breaker],
-        behind: Mapping[str, Sequence[Source]],
-        draw: Callable[[], float],
-        can_knock: bool,
-    ) -> None:
+    def __init__(self, plan: BackendPlan, parts: BackendParts, *, draw: Callable[[], float], can_knock: bool) -> None:
         self._plan = plan
-        self._sources, self._breakers, self._behind = sources, breakers, behind
+        self._sources, self._breakers, self._behind = parts.sources, parts.breakers, parts.behind
         self._draw = draw
-        self._schedule = Schedule()
+        self.schedule = Schedule()
         self.punctuality = Punctuality()
         rate_per_s, at_once = plan.normal_rate_per_s, 1 if plan.batch else plan.connections
         self._repetitions = Repetitions(plan, rate_per_s=rate_per_s)
@@ -56,13 +48,12 @@ class Lineup:
             plan,
             line=self.line,
             limits=self._catching_up,
-            breakers=breakers,
-            behind=behind,
+            parts=parts,
             draw=draw,
             can_knock=can_knock,
         )
         self._asked_for: dict[Source, None] = {}
-        self._held_back = HeldBack(breakers)
+        self._held_back = HeldBack(parts.breakers)
 
     def begin(self, now: Instant) -> None:
         """Schedule the first poll of every source, soon; sources with the same interval are due together."""
@@ -70,20 +61,16 @@ class Lineup:
         for source in self._sources.values():
             interval_s = source.plan.spec.interval_s
             phase = phases.setdefault(interval_s, self._draw())
-            self._schedule.add(source.type, interval_s=interval_s, phase=phase, now=now.mono)
+            self.schedule.add(source.type, interval_s=interval_s, phase=phase, now=now.mono)
 
     def resume(
         self, ticks: Mapping[str, CarriedTicks], *, held_back: Iterable[str], due: Iterable[str], now: Instant
     ) -> None:
         """Go on with ticks from another process, instead of `begin`. Ask those that are `due` one after the other."""
         for event_type, carried in ticks.items():
-            self._schedule.resume(event_type, carried, now=now)
+            self.schedule.resume(event_type, carried, now=now)
         self._held_back.add(self._sources[name] for name in held_back)
         self._catch_up([self._sources[name] for name in due], now)
-
-    def carried_ticks(self, now: Instant) -> dict[str, CarriedTicks]:
-        """The ticks of every source."""
-        return {name: self._schedule.carried(name, now) for name in self._sources}
 
     @property
     def held_back(self) -> list[str]:
@@ -100,7 +87,7 @@ class Lineup:
 
     def wake_at(self) -> float | None:
         """Monotonic time at which there is a source to ask or a knock to make; None for never."""
-        times = [self._schedule.next_at, self._repetitions.next_at, self._catching_up.next_at]
+        times = [self.schedule.next_at, self._repetitions.next_at, self._catching_up.next_at]
         times += [self.probing.wake_at(), self._held_back.wake_at]
         if self._asked_for:
             times.append(LONG_AGO)
@@ -108,20 +95,12 @@ class Lineup:
 
     def next_poll_at(self, source: Source, breaker: BreakerView, now: Instant) -> float:
         """Return the monotonic time at which `source` is asked next, unless its breaker refuses it."""
-        at = self._schedule.next_due(source.type)
+        at = self.schedule.next_due(source.type)
         repeated_at = self._repetitions.due_at(source)
         at = max(at if repeated_at is None else min(at, repeated_at), source.calls.waits_until)
         if breaker.held_until is None or now.mono >= breaker.held_until.mono:
             return now.mono if source in self._catching_up.waiting else at
         return breaker.held_until.mono if source in self._held_back else max(at, breaker.held_until.mono)
-
-    def missed(self, source: Source) -> int:
-        """Return how many ticks of `source` led to no poll because the backend, or this process, was too slow."""
-        return self._schedule.missed(source.type)
-
-    def follow_interval(self, source: Source, now: Instant) -> None:
-        """`source` is asked at another interval from now on."""
-        self._schedule.set_interval(source.type, source.interval_s, now.mono)
 
     # another configuration
 
@@ -142,23 +121,13 @@ class Lineup:
         for source in gone:
             self._asked_for.pop(source, None)
             if source.type not in self._sources:
-                self._schedule.remove(source.type)
+                self.schedule.remove(source.type)
 
     def follow_session(self, *, can_knock: bool, into: Decision) -> list[Turn]:
         """The backend is called in another session: end all turns. Return them, since their permits have no outcome."""
         self._held_back.forget(self._sources.values())
         self.probing.follow_session(can_knock=can_knock, into=into)
         return self.line.clear()
-
-    def place(self, source: Source, phases: dict[float, float], now: Instant) -> bool:
-        """Have `source` ticks at its interval. Return whether it has to be asked before them, to be asked soon.
-
-        `phases` are those of sources that have none to join, by interval.
-        """
-        if self._schedule.interval_s(source.type) == source.interval_s:
-            return False
-        phase = phases.setdefault(source.interval_s, self._draw())
-        return self._schedule.join(source.type, interval_s=source.interval_s, phase=phase, now=now.mono)
 
     # reasons to ask
 
@@ -175,7 +144,7 @@ class Lineup:
         wanted = [
             source
             for source in self._behind[breaker.name]
-            if source.calls.may_begin(now) and (source.calls.tick_refused or source.is_stale(now, view))
+            if source.calls.may_begin(now) and (source.calls.tick_refused or source.freshness.status(now, view).stale)
         ]
         self._catch_up(wanted, now, after_hold=breaker.was_held)
 
@@ -209,13 +178,13 @@ class Lineup:
         as after a recovery.
         """
         due: dict[str, list[Source]] = {name: [] for name in self._breakers}
-        ticks, late = self._schedule.take_due(now.mono), []
+        ticks, late = self.schedule.take_due(now.mono), []
         is_late = any(now.mono - tick.at > LATE_S for tick in ticks)
         for tick in ticks:
             source = self._sources[tick.name]
             due[source.plan.breaker].append(source)
             if source.calls.in_flight:
-                self._schedule.miss(tick.name)
+                self.schedule.miss(tick.name)
                 continue
             self.punctuality.ticked(source, tick.at)
             if is_late and self._breakers[source.plan.breaker].is_closed:
@@ -236,7 +205,7 @@ class Lineup:
         if breaker.refusal(now) is not None:
             self.refused(ready, breaker, now)
             return []
-        self._add(ready, breaker, Why.TICK, ticks=ready)
+        self._add(ready, breaker, Why.TICK, ticks=asked)
         return asked
 
     def line_up_others(self, now: Instant, into: Decision) -> None:
@@ -278,9 +247,10 @@ class Lineup:
     def sent(self, turn: Turn, now: Instant, into: Decision) -> None:
         """The call of `turn` is sent now. It takes the place of repetitions."""
         self.punctuality.sent(turn, now, into)
+        timeout_s = turn.timeout_s  # of all of them: a batch may have thousands
         for source in turn.group:
             self._repetitions.drop(source)
-            source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=turn.timeout_s)
+            source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=timeout_s)
 
     def _over(self, turn: Turn) -> None:
         if turn.why is Why.REPETITION:

@@ -4,6 +4,7 @@ A breaker's move concerns all sources behind it. Whether it moves is decided in 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import BreakerMoved, OutageEnded
@@ -16,6 +17,9 @@ from tidegate.core.polling.lineup import Lineup
 from tidegate.core.polling.outage import Outage
 from tidegate.core.polling.source import Source
 from tidegate.core.polling.turn import Turn
+
+Command = Literal["force-open", "force-closed", "reset"]
+"""What an operator may do to a breaker."""
 
 
 class Moves:
@@ -32,6 +36,21 @@ class Moves:
     def wake_at(self) -> float | None:
         """Monotonic time at which the log has to be told how an incident goes on; None if it has not."""
         return self.incidents.due_at
+
+    def command(self, breaker_name: str, action: Command, now: Instant, out: Decision) -> None:
+        """Carry out an operator's command on a breaker. Raises `KeyError` for a name that no breaker has."""
+        breaker = self._parts.breakers[breaker_name]
+        match action:
+            case "force-open":
+                transition = breaker.force_open(now)
+            case "force-closed":
+                transition = breaker.force_closed(now)
+            case "reset":
+                transition = breaker.reset(now)
+        if action != "force-open":  # whoever lets calls through again means the whole backend
+            self._parts.release()
+        if transition is not None:
+            self.take_in(transition, now, out)
 
     def take_in(self, transition: Transition, now: Instant, out: Decision, spoken: Sequence[Source] = ()) -> None:
         """A breaker moved: say so, and what that means for the sources behind it.

@@ -3,6 +3,7 @@
 from tidegate.core.instant import Instant
 from tidegate.core.polling.backend_plan import BackendPlan, SourcePlan
 from tidegate.core.polling.carried import CarriedSource
+from tidegate.core.polling.decision import Decision
 from tidegate.core.polling.episodes import ErrorReports
 from tidegate.core.polling.freshness import Freshness
 from tidegate.core.polling.held_source import HeldSource
@@ -31,6 +32,17 @@ def resumed(plan: SourcePlan, backend: BackendPlan, carried: CarriedSource, *, k
     source.calls = SourceCalls.from_carried(carried.calls, now=now)
     source.missed_counted = carried.missed_counted
     return source
+
+
+def followed(source: Source, plan: SourcePlan, backend: BackendPlan, *, now: Instant, into: Decision) -> Source:
+    """Make a source for another value of the same type, which hands on what `source` has. Call `publish_changes`."""
+    if source.plan.spec.keyed != plan.spec.keyed:
+        source.forget_saved(into)
+    successor = source.successor(plan, backend, now)
+    successor.attempted, successor.missed_counted = source.attempted, source.missed_counted
+    successor.staleness = source.staleness
+    successor.calls = source.calls.handed_on()
+    return successor
 
 
 def adopted(plan: SourcePlan, backend: BackendPlan, held: HeldSource, *, keeps: bool, now: Instant) -> Source:

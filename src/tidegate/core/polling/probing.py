@@ -4,10 +4,11 @@ A probe is due when the breaker says so. A knock occupies a connection, and leav
 reached. When knocks are due is decided in `knocking`.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import KnockEnded
+from tidegate.core.polling.backend_parts import BackendParts
 from tidegate.core.polling.backend_plan import BackendPlan
 from tidegate.core.polling.breaker import Breaker
 from tidegate.core.polling.catching_up import CatchingUp
@@ -30,16 +31,15 @@ class Probing:
         *,
         line: Line,
         limits: CatchingUp,
-        breakers: Mapping[str, Breaker],
-        behind: Mapping[str, Sequence[Source]],
+        parts: BackendParts,
         draw: Callable[[], float],
         can_knock: bool,
     ) -> None:
         self._plan = plan
         self._line = line
         self._limits = limits
-        self._breakers = breakers
-        self._behind = behind
+        self._breakers = parts.breakers
+        self._behind = parts.behind
         self._draw = draw
         self._can_knock = can_knock
         self._may_knock = can_knock

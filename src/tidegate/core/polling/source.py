@@ -19,12 +19,10 @@ from tidegate.core.polling.decision import Decision, SavedValue
 from tidegate.core.polling.drafts import error_draft
 from tidegate.core.polling.episodes import ErrorReports, Report
 from tidegate.core.polling.freshness import Freshness
-from tidegate.core.polling.held_source import HeldSource
-from tidegate.core.polling.leaving import Leaving
 from tidegate.core.polling.outcome import Fault, Outcome
 from tidegate.core.polling.saving import changes, forgotten, saved_as_of, saved_value, to_save
 from tidegate.core.polling.source_calls import SourceCalls
-from tidegate.core.polling.source_values import FreshnessStatus, Keys, SourceView, Told, Update, Value
+from tidegate.core.polling.source_values import FreshnessStatus, Keys, Told, Update, Value
 from tidegate.core.polling.staleness import Staleness
 from tidegate.errors import ErrorCode
 
@@ -98,31 +96,21 @@ class Source:
         if (before.spec, before.idle_interval_s) != (plan.spec, plan.idle_interval_s):
             self._freshness.follow(plan.spec, self.interval_s)
 
-    def followed_by(self, plan: SourcePlan, backend: BackendPlan, now: Instant, into: Decision) -> "Source":
+    def successor(self, plan: SourcePlan, backend: BackendPlan, now: Instant) -> "Source":
         """Return the source that takes its place, for another value of the same type. See `Freshness.followed_by`."""
-        if self.plan.spec.keyed != plan.spec.keyed:
-            self.forget_saved(into)
         self._reports.follow(backend.rpc_error_interval_s)
         freshness = self._freshness.followed_by(plan.spec)
-        successor = Source(plan, backend, keeps=self._keeps, now=now, freshness=freshness, reports=self._reports)
-        successor.staleness = self.staleness
-        successor.attempted, successor.missed_counted = self.attempted, self.missed_counted
-        successor.calls = self.calls.handed_on()
-        return successor
-
-    def released(self) -> HeldSource:
-        """What another backend needs to adopt it."""
-        return self._freshness.released()
-
-    def leaving(self, now: Instant, breaker: BreakerView, into: Decision) -> Leaving:
-        """It is polled no longer: forget what is saved of it, and return what has to be said."""
-        self.forget_saved(into)
-        return self._freshness.leaving(now, breaker)
+        return Source(plan, backend, keeps=self._keeps, now=now, freshness=freshness, reports=self._reports)
 
     def forget_saved(self, into: Decision) -> None:
         """Delete what is saved of it."""
         if self._keeps:
             into.saves.append(forgotten(self.plan.spec, self._freshness.items))
+
+    @property
+    def freshness(self) -> Freshness:
+        """What is known of its data. Ask it what you like; only this source tells it anything."""
+        return self._freshness
 
     # what may be asked
 
@@ -154,30 +142,9 @@ class Source:
         """Monotonic time at which its value was asked for; `LONG_AGO` if there is none."""
         return self._freshness.sent_at
 
-    def is_stale(self, now: Instant, breaker: BreakerView) -> bool:
-        """Whether its data is stale, whether or not that was published."""
-        return self._freshness.status(now, breaker).stale
-
     def corrected_for_age(self, draft: Draft, now: Instant, breaker: BreakerView) -> Draft:
         """Return what a retained `draft` of this source has to say at `now`. See `Freshness.corrected_for_age`."""
         return self._freshness.corrected_for_age(draft, now, breaker)
-
-    def view(self, now: Instant, breaker: BreakerView, *, next_poll_at: float, missed_ticks: int) -> SourceView:
-        """Return the source as it is shown. `next_poll_at` is in Unix seconds."""
-        status = self._freshness.status(now, breaker)
-        return SourceView(
-            type=self.type,
-            backend=self._backend.name,
-            interval_s=self.interval_s,
-            timeout_s=self.plan.spec.timeout_s,
-            max_age_s=self._freshness.max_age_s,
-            on_change=self.plan.spec.on_change,
-            stale=status.stale,
-            error_code=status.error_code,
-            missed_ticks=missed_ticks,
-            as_of=status.as_of,
-            next_poll_at=next_poll_at,
-        )
 
     # what happens to it
 
