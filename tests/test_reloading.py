@@ -314,6 +314,7 @@ async def test_sources_and_backends_come_go_and_change_without_a_close() -> None
         for backend in BACKENDS:
             await app.supervisor.poll(backend)
         await eventually(lambda: all(view.as_of is not None for view in app.supervisor.sources()))
+        await events.next("source.freshness", where=lambda event: event.key == "t")  # it is connected from then on
         file.content = config(
             backends={"b": {"url": "http://b"}, "d": {"url": "http://d"}},
             sources={"s": {"backend": "b", "method": "m"}, "u": {"backend": "d", "method": "n"}},
