@@ -4,8 +4,8 @@ Everything runs on one event loop, and no method here awaits between reading sha
 subscribe cannot race with a publish.
 
 The rest is elsewhere: who may connect and who is too slow in `runtime/clients.py`, what publishers may send in
-`runtime/publishers.py`, how events reach the bus in `runtime/lanes.py`, how a client's requests are answered in
-`runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
+`runtime/publishers.py`, how events reach the bus in `runtime/event_publisher.py`, how a client's requests are answered
+in `runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
 """
 
 import asyncio
@@ -29,10 +29,11 @@ from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.default_patterns import DefaultPatterns
 from tidegate.runtime.draining import drain, send_away
+from tidegate.runtime.event_publisher import EventPublisher
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
 from tidegate.runtime.kept_values import KeptValues
-from tidegate.runtime.lanes import EventPublisher, Lane
+from tidegate.runtime.lanes import Lane
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.refusals import Refusals
 from tidegate.runtime.request_counts import RequestCounts
