@@ -40,7 +40,7 @@ def check_problem(answer: Answer, status: int, *words: str) -> None:
     assert answer.headers["content-type"] == PROBLEM
     assert answer.headers["cache-control"] == "no-store"
     assert answer.json["status"] == status
-    assert set(answer.json) == {"type", "title", "status", "detail"}
+    assert set(answer.json) == {"type", "title", "status", "detail", "request_id"}
     for word in words:
         assert word in answer.json["detail"]
 
@@ -450,6 +450,7 @@ async def test_clients() -> None:
     assert client == {
         "id": connection.id,
         "address": "192.0.2.1",
+        "request_id": "",
         "subscriptions": ["system.*"],
         "connected_at": WALL_TEXT,
         "delivered": 1,

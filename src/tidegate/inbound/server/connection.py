@@ -13,11 +13,12 @@ import structlog
 from tidegate.core.intake import Intake
 from tidegate.errors import LeaveReason, RefusalReason
 from tidegate.inbound.server import endings
+from tidegate.inbound.server.bad_request import BadRequest
 from tidegate.inbound.server.cycle import RequestCycle
 from tidegate.inbound.server.deadlines import FullTransport
 from tidegate.inbound.server.handlers import Peer
 from tidegate.inbound.server.last_places import LastPlace
-from tidegate.inbound.server.reading import BadRequest, RequestHead, RequestReader, Stage
+from tidegate.inbound.server.reading import RequestHead, RequestReader, Stage
 from tidegate.inbound.server.shared import Input, Shared
 from tidegate.inbound.server.turns import PIPELINED, Turns
 
@@ -132,7 +133,9 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.are_full:
             raise BadRequest(400, f"expected at most {PIPELINED} requests to wait for their turn")
         self._shared.heads.stop(self)
-        cycle = RequestCycle(self, head, request_id=self._id_of(head), common=self._shared.common)
+        cycle = RequestCycle(
+            self, head, request_id=self._shared.request_id(self._peer.address, head.sent_id), common=self._shared.common
+        )
         if self._shared.is_ending:
             cycle.answer.keep_alive = False
         if self._turns.add(cycle):
@@ -167,12 +170,12 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.is_answering or self.is_full:
             # Frames must not mix with an answer. And a transport reports only once that it is full: the WebSocket's
             # protocol would not learn of it. Only a client that does not wait for its answers gets here.
-            self._shared.refused(RefusalReason.MALFORMED, self._peer.address, self._id_of(head))
+            self._shared.turn_away(RefusalReason.MALFORMED, self._peer.address)
             self._cut_off(LeaveReason.PROTOCOL_ERROR)
             return
         self._input = Input.HANDED_ON
         self._leave()
-        self._shared.handlers.upgrade(head, self._peer, self._id_of(head))
+        self._shared.handlers.upgrade(head, self._peer, self._shared.request_id(self._peer.address, head.sent_id))
 
     # Carrier
 
@@ -234,7 +237,7 @@ class HttpConnection(asyncio.Protocol):
         """The client did not send a whole request head in time, or not the rest of a request that has its answer."""
         log.debug("request timed out", peer=self._peer.address, handshake_s=self._shared.heads.after_s)
         if self._reader.stage is not Stage.BODY:  # a request with an answer is not refused once more
-            self._shared.refused(RefusalReason.HEAD_TIMEOUT, self._peer.address, self._id_of(None))
+            self._shared.turn_away(RefusalReason.HEAD_TIMEOUT, self._peer.address)
         self.close_within_timeout()
 
     def close_within_timeout(self) -> None:
@@ -243,10 +246,6 @@ class HttpConnection(asyncio.Protocol):
         endings.close_within(self._transport, self._shared.heads.after_s)
 
     # answering
-
-    def _id_of(self, head: RequestHead | None) -> str:
-        """Return the id of a request; None is one whose head is not known."""
-        return self._shared.request_id(self._peer.address, None if head is None else head.sent_id)
 
     def _start_or_hold(self, cycle: RequestCycle) -> None:
         """Start a task that answers, or hold the request: it is answered without a task if it is complete in this read.
@@ -273,7 +272,7 @@ class HttpConnection(asyncio.Protocol):
         if self._turns.is_answering:
             self._intake.bytes_received(count)
             if self._intake.is_over:
-                self._shared.refused(RefusalReason.TOO_LARGE, self._peer.address, self._id_of(None))
+                self._shared.turn_away(RefusalReason.TOO_LARGE, self._peer.address)
                 self._cut_off(LeaveReason.TOO_LARGE)
 
     def _refuse(self, bad: BadRequest) -> None:
@@ -281,8 +280,7 @@ class HttpConnection(asyncio.Protocol):
             return
         # A body belongs to the last request, whose id is known.
         last = self._turns.last if self._reader.stage is Stage.BODY else None
-        request_id = self._id_of(None) if last is None else last.id
-        self._shared.refused(bad.refused, self._peer.address, request_id)
+        request_id = self._shared.turn_away(bad.refused, self._peer.address, None if last is None else last.id)
         self._input = Input.DISCARDED
         self._shared.heads.stop(self)
         common = self._shared.common.block()

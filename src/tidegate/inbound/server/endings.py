@@ -8,7 +8,8 @@ import asyncio
 
 from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import LeaveReason
-from tidegate.inbound.server.reading import BadRequest, Stage
+from tidegate.inbound.server.bad_request import BadRequest
+from tidegate.inbound.server.reading import Stage
 from tidegate.inbound.server.turns import Turns
 
 LINGER_S = 2.0

@@ -12,7 +12,7 @@ import httptools
 import msgspec
 
 from tidegate.core.intake import HELD_BYTES, Intake
-from tidegate.errors import LeaveReason, RefusalReason
+from tidegate.inbound.server.bad_request import BadRequest
 
 HEAD_BYTES = 32768
 """Limit on a request head: request line and header fields. Room for large cookies and tokens.
@@ -27,25 +27,6 @@ PIECE_BYTES = 16384
 """How many bytes are parsed at once. The limits are checked after each piece, since the parser itself has none."""
 
 Fields = list[tuple[bytes, bytes]]
-
-
-class BadRequest(Exception):
-    """The client sent something that is not an acceptable request. `status` and `detail` are for the answer."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        self.status = status
-        self.detail = detail
-        super().__init__(detail)
-
-    @property
-    def refused(self) -> RefusalReason:
-        """How metrics and logs name the refusal."""
-        return RefusalReason.TOO_LARGE if self.status in {413, 431} else RefusalReason.MALFORMED
-
-    @property
-    def left(self) -> LeaveReason:
-        """How they name the end of a stream on whose connection it came."""
-        return LeaveReason.TOO_LARGE if self.status in {413, 431} else LeaveReason.PROTOCOL_ERROR
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):

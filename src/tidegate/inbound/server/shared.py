@@ -62,3 +62,9 @@ class Shared(msgspec.Struct, kw_only=True):
     is_last: Callable[[asyncio.BaseTransport], bool] = lambda _: False
     connections: set["Served"] = msgspec.field(default_factory=set)
     is_ending: bool = False
+
+    def turn_away(self, reason: RefusalReason, address: str, request_id: str | None = None) -> str:
+        """Report that a request is refused. Return its id, which is made here if `request_id` is None."""
+        request_id = request_id or self.request_id(address, None)
+        self.refused(reason, address, request_id)
+        return request_id
