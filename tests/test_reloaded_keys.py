@@ -88,7 +88,7 @@ def held(app: App) -> dict[str, object]:
     assert isinstance(publish, publishing.PublishEndpoint)
     assert isinstance(streams, EventStreams)
     assert live.ground.certificate is not None
-    authenticator = live.gateway.authentication._authenticator  # type: ignore[attr-defined]
+    authenticator: Any = live.gateway.authentication._authenticator
     return {
         "gateway": live.gateway.options,
         "gate": rules(live.admissions.gate),

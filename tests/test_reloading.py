@@ -1,11 +1,13 @@
 """Reloads of a running gateway: all of a configuration is put in force in one step, or nothing is."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import certificates
 import pytest
 from structlog.testing import capture_logs
 
@@ -258,10 +260,10 @@ def hold(monkeypatch: pytest.MonkeyPatch, until: asyncio.Event) -> None:
     prepared = live_parts.LiveParts.prepared
 
     @asynccontextmanager
-    async def waiting(self: live_parts.LiveParts, wanted: Any) -> AsyncIterator[Callable[[], None]]:
+    async def waiting(self: live_parts.LiveParts, wanted: Any) -> AsyncIterator[live_parts.Prepared]:
         await until.wait()
-        async with prepared(self, wanted) as put_in_force:
-            yield put_in_force
+        async with prepared(self, wanted) as made:
+            yield made
 
     monkeypatch.setattr(live_parts.LiveParts, "prepared", waiting)
 
@@ -309,7 +311,10 @@ async def test_sources_and_backends_come_go_and_change_without_a_close() -> None
     backends_ = {name: ScriptedBackend({"m": 1, "n": 2}) for name in "bcd"}
     async with reloadable(file, backends=backends_) as app, client.connect(app.url, types=["*"]) as stream:
         events = Follower(stream)
-        await events.next("s", where=lambda event: not event.stale)
+        for backend in BACKENDS:
+            await app.supervisor.poll(backend)
+        await eventually(lambda: all(view.as_of is not None for view in app.supervisor.sources()))
+        await events.next("source.freshness", where=lambda event: event.key == "t")  # it is connected from then on
         file.content = config(
             backends={"b": {"url": "http://b"}, "d": {"url": "http://d"}},
             sources={"s": {"backend": "b", "method": "m"}, "u": {"backend": "d", "method": "n"}},
@@ -319,11 +324,8 @@ async def test_sources_and_backends_come_go_and_change_without_a_close() -> None
         assert answer.changed.removed == ("backends.c", "sources.t")
         assert answer.unchanged == len(["backends.b", "sources.s"])
         told = [await events.next(where=lambda event: event.gone) for _ in range(3)]
-        assert {(event.type, event.key) for event in told} == {
-            ("t", None),
-            ("source.freshness", "t"),
-            ("circuit_breaker.state", "c"),
-        }
+        gone = {"t": None, "source.freshness": "t", "circuit_breaker.state": "c"}
+        assert {event.type: event.key for event in told} == gone
         assert (await events.next("u")).data == 2
         assert {view.type for view in app.supervisor.sources()} == {"s", "u"}
         assert {view.name for view in app.supervisor.breakers()} == {"b", "d"}
@@ -459,8 +461,8 @@ async def test_what_needs_a_restart_is_shown_until_the_file_goes_back() -> None:
             await app.reloads.reload()
         assert app.reloads.needs_restart == answer.needs_restart
         file.content = config(server=LIMITS)
-        assert (await app.reloads.reload()).needs_restart == ()
-        assert app.reloads.needs_restart == ()
+        assert not (await app.reloads.reload()).needs_restart
+        assert not app.reloads.needs_restart
 
 
 async def test_an_address_that_stays_open_to_others_is_not_left_without_tokens() -> None:
@@ -484,3 +486,27 @@ async def test_a_record_that_cannot_be_kept_does_not_fail_the_reload() -> None:
     async with reloadable(file) as app:
         app.reloads.on_attempt = full
         assert (await app.reloads.reload()).unchanged == 0
+
+
+async def test_a_renewed_certificate_for_a_backend_gets_a_new_session(endpoints: Endpoints, tmp_path: Path) -> None:
+    authority = certificates.written_to(tmp_path).ca
+    tables = {"b": {"url": "https://b", "ca_file": str(authority)}, "c": BACKENDS["c"]}
+    file = File(config(backends=tables, sources=SOURCES))
+    async with reloadable(file) as app:
+        assert not (await app.reloads.reload()).changed
+        authority.write_bytes((tmp_path / "other.pem").read_bytes())
+        assert (await app.reloads.reload()).changed.changed == ("backends.b.ca_file",)
+        await eventually(lambda: endpoints.closed == [True, False, False])
+        assert not (await app.reloads.reload()).changed
+        assert [view.name for view in app.supervisor.breakers() if view.state != "closed"] == []
+
+
+async def test_a_renewed_certificate_of_our_own_is_shown_and_named(tmp_path: Path) -> None:
+    pem = certificates.written_to(tmp_path).server
+    file = File(config(server={"tls_cert_file": str(pem), "tls_key_file": str(pem)}))
+    async with reloadable(file) as app:
+        assert not (await app.reloads.reload()).changed
+        pem.write_bytes((tmp_path / "named.pem").read_bytes())
+        assert (await app.reloads.reload()).changed.changed == ("server.tls_cert_file",)
+        shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", int(app.url.rpartition(":")[2])))
+    assert shown.strip() in pem.read_text()

@@ -66,6 +66,11 @@ class Database:
         self._path = path
         self._using = threading.Lock()
 
+    @property
+    def directory(self) -> Path | None:
+        """Where its file is; None if it is in memory."""
+        return None if self._path is None else self._path.parent
+
     def read(self, statement: str) -> list[Any]:
         """Execute `statement` and return all rows. Raises `StoreError`."""
         with self._using:

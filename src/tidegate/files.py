@@ -46,6 +46,15 @@ def check(path: Path, *, limit: int = PEM_BYTES) -> None:
         os.close(descriptor)
 
 
+def mark(path: Path) -> tuple[int, int, int]:
+    """Return a value that changes with the content of the file at `path`; there is one also for a file that is not."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
 def is_exposed(path: Path) -> bool:
     """Return whether users other than the owner and the group may read or change the file at `path`.
 

@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import asdict
 
+from tidegate import files
 from tidegate.inbound import server
 from tidegate.inbound.http_api import Door, Reloading
 from tidegate.inbound.websocket import WebSocketServer
@@ -33,6 +34,9 @@ ACCESS = "access"
 """The name of the authenticator among `OpenParts`."""
 
 
+Marks = dict[str, tuple[int, int, int]]
+
+
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway stands on, and keeps whatever its plan. `supplied` are backends that are not made, by name."""
 
@@ -46,14 +50,28 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     reloads: Reloading
 
 
+class Prepared(msgspec.Struct, frozen=True):
+    """What another plan needs has been made. `put_in_force` awaits nothing, and does not fail.
+
+    `renewed` are the settings of certificates whose files have another content than when they were read before.
+    """
+
+    put_in_force: Callable[[], None]
+    renewed: frozenset[str]
+
+
 class LiveParts(msgspec.Struct, kw_only=True):
-    """The parts, which follow `plan` at the moment. `backends` are those that are asked, by name."""
+    """The parts, which follow `plan` at the moment.
+
+    `backends` are those that are asked, by name. `marks` are those of the files with certificates for them, by setting.
+    """
 
     plan: Plan
     ground: Ground
     gateway: Gateway
     opened: OpenParts
     backends: dict[str, Backend]
+    marks: Marks
     pollers: PollerParts
     supervisor: Supervisor
     admissions: Admissions
@@ -61,19 +79,21 @@ class LiveParts(msgspec.Struct, kw_only=True):
     serving: server.Serving
 
     @asynccontextmanager
-    async def prepared(self, wanted: Plan) -> AsyncIterator[Callable[[], None]]:
-        """Make what `wanted` needs beside what is running, and yield the function that puts it all in force.
+    async def prepared(self, wanted: Plan) -> AsyncIterator[Prepared]:
+        """Make what `wanted` needs beside what is running.
 
-        It awaits nothing, and does not fail. If it is not called, everything that was made is closed again, and nothing
-        has changed. Address, store and prefix of `wanted` are those of `plan`, and it has TLS if `plan` has.
+        If it is not put in force before the context is left, everything that was made is closed again, and nothing has
+        changed. Address, store and prefix of `wanted` are those of `plan`, and it has TLS if `plan` has.
 
         Raises `ConfigError` for a file that cannot be used, and whatever making a part raises.
         """
         async with self.opened.beside() as new:
-            files = wanted.tls
-            tls = None if files is None else await asyncio.to_thread(server.LoadedCertificate.read, files)
+            named = wanted.tls
+            tls = None if named is None else await asyncio.to_thread(server.LoadedCertificate.read, named)
+            marks = await asyncio.to_thread(_marks, wanted)
+            renewed = {setting for setting, mark in marks.items() if self.marks.get(setting, mark) != mark}
             authenticator = await self._authenticator(wanted, new)
-            backends = await self._backends(wanted, new)
+            backends = await self._backends(wanted, new, renewed)
             to = self._rearrangement(wanted, backends)
             gate = Gate(authenticator=self.gateway.authentication, **asdict(wanted.access))
             door = await self._door(wanted)
@@ -91,9 +111,14 @@ class LiveParts(msgspec.Struct, kw_only=True):
                     self.serving.answer_with(door, door.at_once)
                 after = {backend_part(name): task for name, task in ending.items()}
                 self.opened.take_over(new, dropped=list(after), after=after)
-                self.plan = wanted
+                self.plan, self.marks = wanted, marks
 
-            yield put_in_force
+            yield Prepared(put_in_force, frozenset(renewed) | self._renewed(tls))
+
+    def _renewed(self, tls: server.LoadedCertificate | None) -> set[str]:
+        shown = self.ground.certificate
+        is_new = tls is not None and shown is not None and tls.marks != shown.loaded.marks
+        return {"server.tls_cert_file"} if is_new else set()
 
     def _tell(self, wanted: Plan) -> None:
         """Tell the parts that are not replaced what is different for them."""
@@ -112,14 +137,15 @@ class LiveParts(msgspec.Struct, kw_only=True):
             ACCESS, authentication.opened_with_keys(known, self.ground.clock, observe=self.ground.metrics.observe)
         )
 
-    async def _backends(self, wanted: Plan, new: OpenParts) -> dict[str, Backend]:
+    async def _backends(self, wanted: Plan, new: OpenParts, renewed: set[str]) -> dict[str, Backend]:
         """Make the backends that are added, and those to which connections are made in another way."""
         known = {backend.name: backend.endpoint for backend in self.plan.backends}
         made = {}
         for plan in wanted.backends:
             old = known.get(plan.name)
             is_supplied = plan.name in self.ground.supplied
-            if old is None or not (is_supplied or plan.endpoint.is_served_by_session_of(old)):
+            is_alike = old is not None and plan.endpoint.is_served_by_session_of(old)
+            if old is None or not (is_supplied or (is_alike and renewed.isdisjoint(plan.endpoint.certificates))):
                 made[plan.name] = await self.pollers.backend(plan, new)
         return made
 
@@ -168,15 +194,12 @@ async def started(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         opened = await enter(OpenParts())
-        clock, metrics, store = ground.clock, ground.metrics, ground.store
-        authenticator = await opened.open(
-            ACCESS, authentication.opened(plan.authentication, clock, observe=metrics.observe)
-        )
-        gateway = await enter(new_gateway(plan.gateway, authenticator, clock=clock, metrics=metrics, store=store))
-        pollers = PollerParts(supplied=ground.supplied, gateway=gateway, clock=clock, metrics=metrics, store=store)
+        gateway = await enter(_gateway(plan, ground, opened))
+        pollers = _poller_parts(ground, gateway)
+        marks = _marks(plan)  # first: a change while the files are read must be noticed later
         backends = {each.name: await pollers.backend(each, opened) for each in plan.backends}
         polling = [pollers.poller(each.polling, backends[each.name]) for each in plan.backends]
-        supervisor = Supervisor(gateway, polling, store=store)
+        supervisor = Supervisor(gateway, polling, store=ground.store)
         ground.metrics.read_from(supervisor.readings)
         admissions = Admissions(gateway, Gate(authenticator=gateway.authentication, **asdict(plan.access)))
         websocket = WebSocketServer(gateway, admissions, plan.websocket)
@@ -185,29 +208,65 @@ async def started(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        serve = partial(
-            server.serve,
-            door,
-            websocket,
-            door.at_once,
-            refused=partial(gateway.refusals.note, "http"),
-            request_id=admissions.request_id,
-        )
-        shown = None if ground.certificate is None else ground.certificate.context
         # Last: every part is running by then.
-        serving = await enter(serve(sock=ground.listener, ssl=shown, **asdict(plan.server)))
+        serving = await enter(_serving(plan, ground, door, websocket, admissions, gateway))
         yield LiveParts(
             plan=plan,
             ground=ground,
             gateway=gateway,
             opened=opened,
             backends=backends,
+            marks=marks,
             pollers=pollers,
             supervisor=supervisor,
             admissions=admissions,
             websocket=websocket,
             serving=serving,
         )
+
+
+@asynccontextmanager
+async def _gateway(plan: Plan, ground: Ground, opened: OpenParts) -> AsyncIterator[Gateway]:
+    access = authentication.opened(plan.authentication, ground.clock, observe=ground.metrics.observe)
+    made = new_gateway(
+        plan.gateway,
+        await opened.open(ACCESS, access),
+        clock=ground.clock,
+        metrics=ground.metrics,
+        store=ground.store,
+    )
+    async with made as gateway:
+        yield gateway
+
+
+def _poller_parts(ground: Ground, gateway: Gateway) -> PollerParts:
+    return PollerParts(
+        supplied=ground.supplied, gateway=gateway, clock=ground.clock, metrics=ground.metrics, store=ground.store
+    )
+
+
+def _serving(
+    plan: Plan, ground: Ground, door: Door, websocket: WebSocketServer, admissions: Admissions, gateway: Gateway
+) -> AbstractAsyncContextManager[server.Serving]:
+    return server.serve(
+        door,
+        websocket,
+        door.at_once,
+        sock=ground.listener,
+        ssl=None if ground.certificate is None else ground.certificate.context,
+        refused=partial(gateway.refusals.note, "http"),
+        request_id=admissions.request_id,
+        **asdict(plan.server),
+    )
+
+
+def _marks(plan: Plan) -> Marks:
+    """Look at the files with certificates for backends. Blocks."""
+    return {
+        setting: files.mark(path)
+        for backend in plan.backends
+        for setting, path in backend.endpoint.certificates.items()
+    }
 
 
 def _api(plan: Plan, ground: Ground, gateway: Gateway, supervisor: Supervisor, admissions: Admissions) -> Door:
@@ -219,4 +278,5 @@ def _api(plan: Plan, ground: Ground, gateway: Gateway, supervisor: Supervisor, a
         admissions=admissions,
         metrics=ground.metrics,
         reloads=ground.reloads,
+        store=ground.store,
     )

@@ -108,7 +108,8 @@ async def new_gateway(
         multicast=send_to_all,
         store=store,
     )
-    with closing(gateway.refusals):
+    metrics.read_from(gateway.readings)
+    with closing(gateway.refusals), closing(gateway.clients.log):
         yield gateway
 
 
@@ -157,6 +158,7 @@ def api(
     admissions: Admissions,
     metrics: RenderedMetrics,
     reloads: Reloading,
+    store: Store | None,
 ) -> Door:
     """Make the HTTP API of a gateway whose URL is `url`, event streams included."""
     streams = EventStreams(gateway, transport_of=server.transport_of, soft_bytes=plan.stream_soft_bytes)
@@ -170,4 +172,5 @@ def api(
         transport_of=server.transport_of,
         render_metrics=metrics.render,
         reloads=reloads,
+        read_store=store.readings if isinstance(store, SqliteStore) else None,
     )

@@ -101,8 +101,8 @@ class Reloads:
         try:
             before = self._config
             read = await asyncio.to_thread(self._read, config)
-            async with parts.prepared(read.plan) as put_in_force:
-                put_in_force()
+            async with parts.prepared(read.plan) as prepared:
+                prepared.put_in_force()
         except ConfigError as error:
             self._note("refused", began, problems=error.problems)
             raise
@@ -113,7 +113,7 @@ class Reloads:
         self._config, self._hash, self.needs_restart = read.in_force, read.hash, read.needs_restart
         self.loaded_at = self._clock.now()
         reloaded = Reloaded(
-            changed=differences(before, read.in_force),
+            changed=differences(before, read.in_force, renewed=prepared.renewed),
             unchanged=unchanged(before, read.in_force),
             needs_restart=read.needs_restart,
             config_hash=read.hash,

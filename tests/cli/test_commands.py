@@ -76,7 +76,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    commands = "serve demo engine watch publish faultproxy verify config token doctor version"
+    commands = "serve reload demo engine watch publish faultproxy verify config token doctor version"
     for name in commands.split():
         assert f" {name} " in text
 
@@ -110,7 +110,8 @@ def test_a_usage_error_is_a_readable_line_and_code_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tidegate.cli.logs.configure", lambda level: None)
-    assert main(arguments) == 2
+    with structlog.testing.capture_logs():  # what `serve` says there is another test's
+        assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err
     assert "Traceback" not in captured.err

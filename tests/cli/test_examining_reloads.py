@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from records import HASH, LOADED, FakeReloads
+from serving import GRANTS, serving
 
-from tidegate.cli.environment import LOG_LEVEL, URL
+from tidegate.cli.environment import LOG_LEVEL, TOKEN, URL
 from tidegate.cli.examining import examined
 from tidegate.cli.examining_reloads import WHAT
 from tidegate.cli.findings import Finding, Level
@@ -14,6 +16,8 @@ from tidegate.cli.reload_record import ReloadRecord, write_record
 from tidegate.cli.run_record import recorded_run, run_record
 from tidegate.config import load
 from tidegate.config.fingerprint import config_hash
+from tidegate.core.access.grant import Grant
+from tidegate.core.reloads import ReloadAttempt
 from tidegate.errors import Problem
 
 STATE = Path("state")
@@ -26,7 +30,7 @@ AT = "2026-11-22T21:40:03.123Z"
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A file, and a state directory that a process uses which was started with it."""
     monkeypatch.chdir(tmp_path)
-    for name in (URL, LOG_LEVEL):
+    for name in (URL, TOKEN, LOG_LEVEL):
         monkeypatch.delenv(name, raising=False)
     FILE.write_text(TEXT)
     STATE.mkdir()
@@ -121,3 +125,41 @@ async def test_nothing_is_said_of_one_with_another_file_or_none() -> None:
     with recorded_run(STATE, config=FILE, config_hash="other", overrides={}):
         pass
     assert await found() == []
+
+
+class TestOneThatIsAsked:
+    """It has no state directory here, and says at its address what it has."""
+
+    LAST = ReloadAttempt(
+        began=LOADED, ended=LOADED, outcome="refused", problems=(Problem("server.port", "a number", "text"),)
+    )
+
+    @staticmethod
+    async def found(reloads: FakeReloads | None, **grants: Grant) -> list[Finding]:
+        async with serving(grants=grants or None, reloads=reloads) as gate:
+            FILE.write_text(f'[server]\nport = {gate.port}\nallow_no_sources = true\nstate_dir = ""\n')
+            if reloads is not None and reloads.config_hash == HASH:
+                reloads.config_hash = now()
+            return await found()
+
+    async def test_one_with_the_file(self) -> None:
+        [finding] = await self.found(FakeReloads())
+        assert finding.level is Level.OK
+
+    async def test_one_with_another(self) -> None:
+        [finding] = await self.found(FakeReloads(config_hash="other"))
+        assert (finding.level, "tidegate reload" in finding.remedy) == (Level.WARN, True)
+
+    async def test_one_that_refused_the_file_and_needs_a_restart(self) -> None:
+        refused, restart = await self.found(FakeReloads(last=self.LAST, needs_restart=("server.port",)))
+        assert (refused.level, restart.level) == (Level.WARN, Level.WARN)
+        assert "1 problem(s)" in refused.found
+        assert "server.port" in restart.found
+
+    async def test_one_that_does_not_say(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert await self.found(None) == []
+        assert await self.found(FakeReloads(), **GRANTS) == []
+        monkeypatch.setenv(TOKEN, "system")
+        assert await self.found(FakeReloads(), **GRANTS) == []
+        monkeypatch.setenv(TOKEN, "all")
+        assert len(await self.found(FakeReloads(), **GRANTS)) == 1

@@ -2,7 +2,9 @@ import json
 import logging
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -139,3 +141,49 @@ def test_a_log_that_nobody_reads_breaks_nothing(monkeypatch: pytest.MonkeyPatch)
     logs.configure()
     monkeypatch.setattr(sys, "stderr", Broken())
     structlog.get_logger().info("unheard")
+
+
+class Day:
+    """A simulated day: its lines go through `logs.Repeated`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.repeated = logs.Repeated(now=lambda: self.now)
+        self.lines: list[tuple[float, dict[str, Any]]] = []
+
+    def say(self, level: str, event: str, **fields: Any) -> None:
+        with suppress(structlog.DropEvent):
+            line = self.repeated(None, level, {"level": level, "event": event, **fields})
+            self.lines.append((self.now, dict(line)))
+
+
+def test_a_warning_that_comes_each_second_of_a_day_is_few_lines_with_their_number() -> None:
+    day = Day()
+    for second in range(86_400):
+        day.now = float(second)
+        day.say("warning", "socket.accept() out of system resource", client_id=f"c{second}")
+    assert len(day.lines) <= 3 * 24 * 60
+    assert sum(1 + line.get("suppressed", 0) for _, line in day.lines) == pytest.approx(86_400, abs=60)
+    assert [at for at, _ in day.lines[:4]] == [0.0, 1.0, 2.0, 60.0]
+
+
+def test_lines_about_different_things_and_what_operators_do_are_all_there() -> None:
+    day = Day()
+    for _ in range(5):
+        for backend in ("a", "b", "c", "d"):
+            day.say("error", "a backend could not be closed", backend=backend)
+        day.say("warning", "operator command", breaker="engine")
+        day.say("info", "listening")
+    assert Counter(line["event"] for _, line in day.lines) == {
+        "a backend could not be closed": 4 * 3,
+        "operator command": 5,
+        "listening": 5,
+    }
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    day = Day()
+    for number in range(5000):
+        day.say("error", "broken", part=f"p{number}")
+    assert len(day.lines) == 5000
+    assert len(day.repeated._windows) == 1000

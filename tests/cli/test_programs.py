@@ -176,9 +176,13 @@ def test_an_invalid_configuration_is_refused_with_all_that_is_wrong(tmp_path: Pa
     (tmp_path / "tidegate.toml").write_text('[server]\nport = "x"\nnonsense = 1\n[sources.a]\nbackend = "none"\n')
     with tidegate("serve", "--config", "tidegate.toml", folder=tmp_path) as program:
         assert program.wait() == 2
-        assert program.err[0] == "tidegate: the configuration is not usable:"
-        paths = [line.split(":")[0].strip() for line in program.err[1:]]
+        _, first, *lines = program.err
+        assert first == "tidegate: the configuration is not usable:"
+        paths = [line.split(":")[0].strip() for line in lines]
         assert paths == ["server.nonsense", "server.port", "sources.a", "sources.a.backend"]
+        [logged] = program.log
+        assert logged["event"] == "failed"
+        assert [problem["path"] for problem in logged["problems"]] == paths
 
 
 def test_a_reader_that_goes_away_ends_watch_quietly(gateway: Program) -> None:
@@ -195,7 +199,9 @@ def test_a_port_that_is_taken_is_a_readable_line(gateway: Program) -> None:
     port = gateway.url.rpartition(":")[2]
     with tidegate("serve", "--port", port) as second:
         assert second.wait() == 1
-        assert second.err == [f"tidegate: cannot listen on 127.0.0.1, port {port}: Address already in use"]
+        said = f"cannot listen on 127.0.0.1, port {port}: Address already in use"
+        assert second.err[1:] == [f"tidegate: {said}"]
+        assert [line["error"] for line in second.log] == [said]
 
 
 def test_a_state_directory_that_is_taken_is_a_readable_line(tmp_path: Path) -> None:
@@ -204,7 +210,7 @@ def test_a_state_directory_that_is_taken_is_a_readable_line(tmp_path: Path) -> N
         with tidegate("serve", "--port", "0", XDG_STATE_HOME=str(tmp_path)) as second:
             assert second.wait() == 1
             taken = tmp_path / "tidegate"
-            assert second.err == [f"tidegate: another gateway uses {taken}: give each its own server.state_dir"]
+            assert second.err[1:] == [f"tidegate: another gateway uses {taken}: give each its own server.state_dir"]
 
 
 def test_demo_gets_in_the_way_of_nobody(tmp_path: Path) -> None:

@@ -261,6 +261,24 @@ def test_no_moment_of_the_start_is_too_early(folder: Path) -> None:
             assert program.wait() == 0
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.01, 0.05])
+def test_one_that_was_started_with_the_signal_ignored_survives_even_before_python_runs(
+    after_s: float, folder: Path
+) -> None:
+    command = f"trap '' HUP; exec {sys.executable} -P -m tidegate serve --config tidegate.toml"
+    with subprocess.Popen(["sh", "-c", command], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: "tidegate" in Path(f"/proc/{process.pid}/cmdline").read_text().split("\0"))
+            time.sleep(after_s)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            assert any('"listening"' in line for line in process.stderr)
+            process.send_signal(signal.SIGHUP)
+            assert any('"configuration reloaded"' in line for line in process.stderr)
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("command", [("watch", "http://127.0.0.1:1"), ("engine", "--port", "0")])
 def test_to_other_commands_it_is_the_end(command: tuple[str, ...]) -> None:
     with tidegate(*command) as program:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 from deployed import needs_prometheus
-from outage import SCRAPE_S, Outage
+from outage import AWAY, INTERVAL_S, Outage
 
 BUSY = {"TidegateLoopLag"}
 """What may be true of a machine that runs many tests at once."""
@@ -14,8 +14,9 @@ pytestmark = [pytest.mark.real, needs_prometheus]
 
 
 def test_alerts_fire_and_resolve(watched: Outage) -> None:
-    assert watched.fired - BUSY == {"TidegateSourceStale", "TidegateBreakerNotClosed"}
+    assert watched.hung - BUSY == set(AWAY)
     assert watched.left - BUSY == set()
+    assert watched.resolved == {*AWAY, "TidegateReloadFailed", "TidegateDown"}
 
 
 def test_polls_are_the_calls_of_the_fault_proxy_and_the_refused_connects(watched: Outage) -> None:
@@ -49,4 +50,4 @@ def test_stale_seconds_are_those_that_a_client_saw(watched: Outage) -> None:
             elif since is not None:
                 seen, since = seen + at - since, None
         assert seen > 10
-        assert after - before == pytest.approx(seen, abs=SCRAPE_S)
+        assert after - before == pytest.approx(seen, abs=INTERVAL_S)

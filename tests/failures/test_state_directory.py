@@ -32,5 +32,5 @@ def test_a_foreign_file_is_set_aside_and_a_second_gateway_is_refused(tmp_path: P
         assert Path(line["kept_as"]).read_bytes().startswith(b"somebody's diary")
         with tidegate("serve", "--config", str(config)) as second:
             assert second.wait() == 1
-            assert second.err == [f"tidegate: another gateway uses {state}: give each its own server.state_dir"]
+            assert second.err[1:] == [f"tidegate: another gateway uses {state}: give each its own server.state_dir"]
         assert first.process.poll() is None

@@ -46,7 +46,10 @@ def publish(body: bytes = ONE, **fields: str) -> bytes:
 
 
 def undated(answer: Answer) -> Answer:
-    return replace(answer, headers={name: value for name, value in answer.headers.items() if name != "date"})
+    """The answer without what is different in each: the date and the id of the request."""
+    request_id = answer.headers["x-request-id"]
+    headers = {name: value for name, value in answer.headers.items() if name not in {"date", "x-request-id"}}
+    return replace(answer, headers=headers, body=answer.body.replace(request_id.encode(), b""))
 
 
 @pytest.mark.parametrize("kind", PUBLISHES)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from msgspec import Raw
 from small_disk import small_disk
 from structlog.testing import capture_logs
 
-from tidegate.core.measurements import StoreWritten
 from tidegate.errors import StoreError
 from tidegate.outbound.store_sqlite import FILE, SqliteStore, report
 from tidegate.outbound.store_sqlite import store as writing
@@ -27,7 +27,7 @@ PATIENCE_S = 30.0
 
 
 @asynccontextmanager
-async def opened(directory: Path, observe: Callable[[StoreWritten], None] | None = None) -> AsyncIterator[SqliteStore]:
+async def opened(directory: Path, observe: Callable[[Any], None] | None = None) -> AsyncIterator[SqliteStore]:
     store = await SqliteStore.open(directory, observe=observe)
     try:
         yield store
@@ -190,7 +190,7 @@ async def test_what_could_not_be_written_is_told_and_is_there_once_it_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Any
 ) -> None:
     monkeypatch.setattr(writing, "RETRY_S", 0.01)
-    measured: list[StoreWritten] = []
+    measured: list[Any] = []
     big = b'"' + b"x" * 100_000 + b'"'
     with capture_logs() as lines:
         async with opened(tmp_path, measured.append) as store:
@@ -209,6 +209,40 @@ async def test_what_could_not_be_written_is_told_and_is_there_once_it_can_be(
         ("values could not be written", "warning"),
         ("values are written again", "info"),
     ]
+
+
+def shown(store: SqliteStore) -> dict[str, float]:
+    """What the metrics show of `store`, by the name without what all have in common."""
+    found = {}
+    for reading in store.readings():
+        assert isinstance(reading.value, (int, float))
+        found[reading.name.removeprefix("tidegate_store_")] = reading.value
+    return found
+
+
+async def test_what_waits_for_the_disk_is_shown_with_the_last_success_and_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "RETRY_S", 0.01)
+    async with opened(tmp_path) as store:
+        begun = shown(store)
+        assert begun["waiting_values"] == 0
+        assert 0 <= time.time() - begun["last_success_timestamp_seconds"] < PATIENCE_S
+        store.save_published([job("kept")])
+        await until(lambda: rows(tmp_path) == {"kept"})
+        await until(lambda: shown(store)["last_success_timestamp_seconds"] > begun["last_success_timestamp_seconds"])
+        with full(store):
+            before = shown(store)
+            store.save_published([job("big", b'"' + b"x" * 100_000 + b'"'), job("other")])
+            await until(lambda: shown(store)["waiting_values"] == 2)
+            store.save_published([job("other", b"2"), job("third")])
+            assert shown(store)["waiting_values"] == 3
+            assert shown(store)["last_success_timestamp_seconds"] == before["last_success_timestamp_seconds"]
+        await until(lambda: not shown(store)["waiting_values"])
+        assert shown(store)["last_success_timestamp_seconds"] > before["last_success_timestamp_seconds"]
+        assert shown(store)["bytes"] > begun["bytes"] + 100_000
+        files = sum(each.stat().st_size for each in tmp_path.glob(f"{FILE}*"))
+        assert shown(store)["bytes"] == files
 
 
 async def test_what_cannot_be_written_before_the_end_is_lost_and_told(tmp_path: Path) -> None:
@@ -248,12 +282,12 @@ async def test_deletions_that_wait_for_the_disk_are_never_more_than_its_rows(
     assert await published_in(tmp_path) == []
 
 
-async def test_a_failure_that_goes_on_is_told_now_and_then_and_another_one_at_once(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_a_failure_that_goes_on_is_told_now_and_then_with_where_and_how_much_room_there_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("tidegate.outbound.store_sqlite.report.time.monotonic", lambda: now)
-    told = report.WriteReport(lambda _: None)
+    told = report.WriteReport(tmp_path, lambda _: None)
     with capture_logs() as lines:
         for seconds, error in [(0, "full"), (1, "full"), (59, "full"), (60, "full"), (61, "I/O"), (62, "I/O")]:
             now = 1000.0 + seconds
@@ -263,15 +297,17 @@ async def test_a_failure_that_goes_on_is_told_now_and_then_and_another_one_at_on
     assert [(line["event"], line.get("error", line.get("after_s"))) for line in lines] == [
         ("values could not be written", "full"),
         ("values could not be written", "full"),
-        ("values could not be written", "I/O"),
         ("values are written again", 62.0),
     ]
+    assert (lines[0]["path"], lines[0]["waiting"]) == (str(tmp_path), 3)
+    assert lines[0]["free_bytes"] > 0
+    assert lines[-1]["path"] == str(tmp_path)
 
 
 @pytest.mark.real
 async def test_a_real_disk_that_is_full_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "RETRY_S", 0.05)
-    measured: list[StoreWritten] = []
+    measured: list[Any] = []
     disk = tmp_path / "disk"
     big = b'"' + b"x" * 50_000 + b'"'
     with small_disk(disk, size="512k"):

@@ -48,6 +48,7 @@ class TestStart:
             "timestamp": "2026-11-22T21:40:03.123Z",
             "data": {
                 "client_id": connection.id,
+                "request_id": "",
                 "protocol": 1,
                 "server": "tidegate/test",
                 "epoch": EPOCH,

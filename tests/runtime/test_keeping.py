@@ -66,3 +66,35 @@ async def test_a_part_that_fails_again_and_again_is_counted_and_logged_once_a_mi
     assert isinstance(lines[2]["exc_info"], RuntimeError)
     assert [line.get("suppressed", 0) for line in lines[:3]] == [0, 59, 60]
     assert lines[3]["times"] == 130
+
+
+@virtual
+async def test_a_job_that_may_end_is_not_started_again_once_it_has_returned() -> None:
+    starts: list[float] = []
+    over = asyncio.Event()
+
+    async def work() -> None:
+        starts.append(asyncio.get_running_loop().time())
+        await over.wait()
+        if len(starts) == 1:
+            raise RuntimeError("broken")
+
+    async with kept_running({}, House(source()).gateway.clock) as jobs:
+        job = jobs.start("poller", work)
+        await asyncio.sleep(0.5)
+        job.let_end()
+        over.set()
+        await asyncio.sleep(0.4)
+        assert not job.task.done(), "it failed before it had said everything"
+        await job.task
+        assert starts == pytest.approx([0.0, 1.5])
+        await asyncio.sleep(5.0)
+    assert len(starts) == 2
+
+
+@virtual
+async def test_a_job_that_was_started_later_ends_with_the_others() -> None:
+    async with kept_running({}, House(source()).gateway.clock) as jobs:
+        job = jobs.start("poller", asyncio.Event().wait)  # type: ignore[arg-type]
+        await asyncio.sleep(1.0)
+    assert job.task.cancelled()

@@ -67,7 +67,18 @@ def written_to(folder: Path) -> Certificates:
 _HERE = (x509.IPAddress(ipaddress.ip_address("127.0.0.1")),)
 
 
-def _certificate(name: str, *, issuer: _Signer | None, names: Sequence[x509.GeneralName] = _HERE) -> _Signer:
+def expiring(until: dt.datetime) -> bytes:
+    """Return a certificate in PEM that is valid until then."""
+    return _pem(_certificate("expiring", issuer=None, until=until)[1])
+
+
+def _certificate(
+    name: str,
+    *,
+    issuer: _Signer | None,
+    names: Sequence[x509.GeneralName] = _HERE,
+    until: dt.datetime | None = None,
+) -> _Signer:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
@@ -78,7 +89,7 @@ def _certificate(name: str, *, issuer: _Signer | None, names: Sequence[x509.Gene
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(until or now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )

@@ -97,7 +97,11 @@ class WebSocketCounting(Counting):
         until(lambda: self.epoch)
 
     def _read(self, since: str) -> None:
-        with connect(self._url + since, max_size=None) as self._socket, contextlib.suppress(ConnectionClosed):
+        with (
+            # The gateway is stopped for a while: that is no reason to leave.
+            connect(self._url + since, max_size=None, ping_interval=None) as self._socket,
+            contextlib.suppress(ConnectionClosed),
+        ):
             for frame in self._socket:
                 self.take(json.loads(frame))
 

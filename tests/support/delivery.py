@@ -7,7 +7,7 @@ once, when nothing of what was promised is still to come.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from resuming import Rule
@@ -45,8 +45,11 @@ class World:
     def __init__(self, epoch: str, *, max_events: int, max_bytes: int) -> None:
         self.epoch = epoch
         self.events: list[Event] = []
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+        self._limits = [(0, max_events, max_bytes)]
+        """The limits of the history, each with the newest position when they were set."""
+
+    def resize(self, max_events: int, max_bytes: int) -> None:
+        self._limits.append((len(self.events), max_events, max_bytes))
 
     @property
     def newest(self) -> Position:
@@ -74,12 +77,17 @@ class World:
 
     def _forgotten(self) -> int:
         """The position up to which everything fell out of the history: each event pushes out what must go."""
-        oldest, size = 0, 0
-        for newest, event in enumerate(self.events, 1):
-            size += len(event.json)
-            while newest - oldest > self._max_events or size > self._max_bytes:
-                size -= len(self.events[oldest].json)
-                oldest += 1
+        oldest, size, limits = 0, 0, list(self._limits)
+        _, max_events, max_bytes = limits.pop(0)
+        for newest in range(len(self.events) + 1):
+            size += len(self.events[newest - 1].json) if newest else 0
+            while True:
+                while newest - oldest > max_events or size > max_bytes:
+                    size -= len(self.events[oldest].json)
+                    oldest += 1
+                if not limits or limits[0][0] > newest:
+                    break
+                _, max_events, max_bytes = limits.pop(0)
         return oldest
 
 
@@ -88,6 +96,10 @@ class Reader:
 
     def __init__(self, world: World, interest: Interest, since: Position | None, framing: Framing) -> None:
         self.interest = interest
+        self.granted = interest.allowed
+        """What the token covers; the stream shows less after the token came to cover more, until a request."""
+        self.regranted: list[PatternSet] = []
+        """What the token covers from the next `unsubscribed` on that nobody asked for."""
         self.asked: list[tuple[int, str, PatternSet]] = []
         """Requests that are not answered yet: id, kind of the answer, and what it is about."""
         self.events = 0
@@ -106,6 +118,8 @@ class Reader:
         """The position that the next `synced` must reach at least; None while none is due."""
         self._seen = 0
         self._owed: Counter[str] = Counter()
+        self._pardoned: Counter[str] = Counter()
+        """Of what may be counted by a gap although it does not have to come any more."""
         self._snapshots: dict[Name, Event] = {}
         self._came: set[Name] = set()
         """Of what changed since those were due."""
@@ -131,6 +145,13 @@ class Reader:
                 self._gap(message["data"])
             case "synced":
                 self._synced(message["data"])
+            case "unsubscribed" if "id" not in message:
+                removed = self.regrant(self.regranted.pop(0))
+                assert message["data"] == {"types": self.interest.wanted.sorted(), "removed": removed.sorted()}
+            case "error":
+                _, kind, about = self.asked.pop(0)
+                assert (kind, message["data"]["code"]) == ("subscribed", "FORBIDDEN")
+                assert not all(map(self._may_subscribe, about.patterns))
             case "subscribed" | "unsubscribed" | "authenticated" | "pong":
                 self._reply(message)
             case "heartbeat":
@@ -138,12 +159,30 @@ class Reader:
             case _:
                 self._event(message)
 
+    def regrant(self, allowed: PatternSet) -> PatternSet:
+        """Its token covers `allowed` now. What is still to come goes by that. Returns the patterns that end."""
+        before, newest = self.interest, len(self._world.events)
+        self.interest = Interest(before.narrowed(allowed).wanted, before.allowed & allowed)
+        self.granted = allowed
+        self._snapshots = {
+            name: event for name, event in self._snapshots.items() if self.interest.sees(event.type, event.draft.about)
+        }
+        # A gap may count what was dropped before, whoever may see it now.
+        self._pardoned += self._world.seen(before, after=self._seen, upto=newest)
+        self._pardoned -= self._world.seen(self.interest, after=self._seen, upto=newest)
+        return before.wanted - self.interest.wanted
+
+    def ends_by(self, allowed: PatternSet) -> bool:
+        """Whether a pattern ends if its token covers `allowed`."""
+        return self.interest.narrowed(allowed).wanted != self.interest.wanted
+
     def check_complete(self) -> None:
         """Nothing waits any more: all that was published must be here or counted, and nothing more be counted."""
         assert not self.asked
         assert self._synced_from is None
         self._complete_upto(len(self._world.events))
-        assert not +self._owed
+        assert self._owed <= self._pardoned
+        assert not self.regranted
 
     @property
     def _is_sse(self) -> bool:
@@ -198,11 +237,14 @@ class Reader:
         newest = len(self._world.events)
         assert (message["type"], message["id"]) == (kind, request_id)
         self._complete_upto(newest)
-        assert not +self._owed
+        assert self._owed <= self._pardoned
         before = self.interest
         match kind:
             case "subscribed":
-                self.interest = before._replace(wanted=before.wanted | about)
+                assert all(map(self._may_subscribe, about.patterns))
+                # What a wider token shows comes with the values that a subscribe brings.
+                allowed = self.granted if about - before.wanted else before.allowed
+                self.interest = Interest(before.wanted | about, allowed)
                 assert message["data"] == {
                     "types": self.interest.wanted.sorted(),
                     "added": (about - before.wanted).sorted(),
@@ -214,11 +256,14 @@ class Reader:
                 self.interest = before._replace(wanted=before.wanted - removed)
                 assert message["data"] == {"types": self.interest.wanted.sorted(), "removed": removed.sorted()}
             case "authenticated":
-                self.interest = before.narrowed(about)
+                self.interest, self.granted = before.narrowed(about), about
                 assert message["data"] == {"types": self.interest.wanted.sorted()}
         if kind in {"subscribed", "authenticated"}:
             self._synced_from = newest
             self._expect_snapshots(lambda event: not before.sees(event.type, event.draft.about))
+
+    def _may_subscribe(self, pattern: str) -> bool:
+        return pattern in UNCOVERED_PATTERNS or self.granted.covers(pattern)
 
     def _heartbeat(self, data: Message) -> None:
         assert self.interest.sees("heartbeat")
@@ -282,13 +327,17 @@ class Known:
         assert types is not None
         # To resume with a token that covers more would lose what only that one covers.
         if not all(self._vouched.covers(pattern) for pattern in self.interest.allowed.patterns):
-            return self.interest._replace(wanted=PatternSet(types | self._rule.later)), None, PatternSet()
+            return self._covered(types | self._rule.later), None, PatternSet()
         place = None if since is None else Position.parse(since)
-        return self.interest._replace(wanted=PatternSet(types)), place, PatternSet(self._rule.later)
+        return self._covered(types), place, self._covered(self._rule.later).wanted
 
-    def hear(self, stream: bytes, renewals: Sequence[PatternSet]) -> None:
-        """Take what has arrived of a connection; `renewals` are what the tokens sent on it cover, in order."""
+    def hear(self, stream: bytes, renewals: Sequence[PatternSet], regrants: Sequence[tuple[int, PatternSet]]) -> None:
+        """Take what has arrived of a connection; `renewals` are what the tokens sent on it cover, in order.
+
+        `regrants` are what one came to cover meanwhile, each with how many tokens had been taken by then.
+        """
         tokens = iter(renewals)
+        renewed = 0
         for message, place in decoded(stream, self._framing):
             self._rule.tell(message)
             self.last_id = place or self.last_id
@@ -300,20 +349,36 @@ class Known:
                 case "subscribed" | "unsubscribed":
                     self.interest = self.interest._replace(wanted=PatternSet(message["data"]["types"]))
                 case "authenticated":
+                    renewed += 1
                     self.interest = Interest(PatternSet(message["data"]["types"]), next(tokens))
                 case "synced":
                     self._vouched = self.interest.allowed
                 case _ if "seq" in message:
                     self.received.add(message["seq"])
             if message["type"] in {"welcome", "unsubscribed", "authenticated"}:
-                self.received = {seq for seq in self.received if self._sees(self._world.events[seq - 1])}
+                self._forget_unseen()
+        for taken, allowed in regrants:
+            self._vouched &= allowed
+            if taken == renewed:
+                self.interest = self.interest.narrowed(allowed)
+                self._forget_unseen()
 
     def lacks(self) -> list[Event]:
         """The newest values, and the ends of values that it has, which it should have heard of and did not."""
         newest = {(e.type, e.key): e for e in self._world.events if e.draft.retain or e.draft.gone}
         had = {(e.type, e.key) for e in self._world.events if e.seq in self.received and e.draft.retain}
-        wanted = [e for name, e in newest.items() if self._sees(e) and (name in had or not e.draft.gone)]
+        # What its token came to cover on this connection is shown only after a request.
+        shown = self.interest._replace(allowed=self.interest.allowed & self._vouched)
+        seen = [(name, e) for name, e in newest.items() if shown.sees(e.type, e.draft.about)]
+        wanted = [e for name, e in seen if name in had or not e.draft.gone]
         return [event for event in wanted if event.seq not in self.received]
+
+    def _covered(self, types: Iterable[str]) -> Interest:
+        """What it may still ask for: the gateway refuses the rest, if the client has not heard that it ended."""
+        return self.interest._replace(wanted=PatternSet(types)).narrowed(self.interest.allowed)
+
+    def _forget_unseen(self) -> None:
+        self.received = {seq for seq in self.received if self._sees(self._world.events[seq - 1])}
 
     def _sees(self, event: Event) -> bool:
         return self.interest.sees(event.type, event.draft.about)

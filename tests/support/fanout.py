@@ -17,6 +17,7 @@ from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.slowness import SendLimits
 from tidegate.core.delivery.stream import Stream
 from tidegate.core.delivery.subscriber import Subscriber
+from tidegate.core.delivery.traffic import Traffic
 from tidegate.core.envelope import encode_draft, event_at, event_without_position
 from tidegate.core.events import Draft, Event, Position
 from tidegate.core.topics import PatternSet
@@ -194,16 +195,16 @@ class Fabric:
 
     def __init__(self, *, max_events: int = 1000, max_bytes: int = 1 << 20, write_bytes: int = WRITE_BYTES) -> None:
         self.sockets = Sockets()
-        self.hub = Hub(EPOCH, self.sockets, write_bytes=write_bytes)
+        self.traffic = Traffic()
+        self.hub = Hub(EPOCH, self.sockets, traffic=self.traffic, write_bytes=write_bytes)
         self.retained = Retained()
         self.history = History(max_events=max_events, max_bytes=max_bytes)
         self.history.begin(Position(EPOCH, 0))
-        self.counted: dict[str, int] = {}
         self.stream = Stream(
             hub=self.hub,
             history=self.history,
             retained=self.retained,
-            count_skipped=self._count,
+            traffic=self.traffic,
         )
         self.seq = 0
 
@@ -242,9 +243,10 @@ class Fabric:
         follow_socket(subscriber, channel)
         return subscriber, channel, reasons
 
-    def _count(self, skipped: Mapping[str, int]) -> None:
-        for event_type, count in skipped.items():
-            self.counted[event_type] = self.counted.get(event_type, 0) + count
+    @property
+    def counted(self) -> dict[str, int]:
+        """How many events of which type gaps have named."""
+        return {name: counts.skipped for name, counts in self.traffic.by_type.items() if counts.skipped}
 
 
 def open_at_once(gateway: Gateway) -> AbstractAsyncContextManager[None]:
@@ -303,6 +305,7 @@ class House:
         grant: Grant = UNRESTRICTED,
         framing: Framing = WEBSOCKET,
         transport: str = "websocket",
+        **admitted: Any,
     ) -> tuple[Connection, FakeChannel]:
         """A client that `start` was not called for yet."""
         channel = channel or FakeChannel()
@@ -313,6 +316,7 @@ class House:
             framing=framing,
             grant=grant,
             patterns=PatternSet(patterns),
+            **admitted,
         )
         channel.on_pause = connection.pause
         channel.on_resume = connection.resume

@@ -10,6 +10,7 @@ import itertools
 import random
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -35,6 +36,10 @@ FAULT_S = (1.0, 4.0)
 PUBLISHES_PER_S = 10
 ROW_EVERY_S = 5.0
 SLOW = 5
+
+QUICKENED = "steady.s0"
+SLOW_S, QUICK_S = 2.0, 0.5
+"""The intervals that this source has in turn."""
 
 TRUNCATED, UNKNOWN_KEY, RESTORED = 4, 9, (0, 5)
 """Of ten reloads, these have a broken file, and those have the last good one again."""
@@ -76,6 +81,8 @@ class Account:
     frames: int = 0
     published: int = 0
     reloads: Counter[str] = field(default_factory=Counter)
+    quickened: list[float] = field(default_factory=list)
+    """When `QUICKENED` was given the shorter of its two intervals, in Unix seconds."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -180,8 +187,12 @@ class Deployment:
         self._began = asyncio.get_running_loop().time()
 
     @property
+    def url(self) -> str:
+        return self._gateway.url
+
+    @property
     def port(self) -> int:
-        return int(self._gateway.url.rpartition(":")[2])
+        return int(self.url.rpartition(":")[2])
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -213,7 +224,7 @@ class Deployment:
 
     async def counted(self) -> dict[str, dict[str, float]]:
         """Every figure of /metrics, by name and labels."""
-        async with self._session.get(f"{self._gateway.url}/metrics") as response:
+        async with self._session.get(f"{self.url}/metrics") as response:
             text = await response.text()
         found: dict[str, dict[str, float]] = {}
         for name, labels, value in COUNTED.findall(text):
@@ -264,6 +275,8 @@ class Deployment:
         while not (came := await self._reloads() - before):
             await asyncio.sleep(0.05)
         self.account.reloads += came
+        if came["changed"] and interval_of_quickened(turn) == QUICK_S:
+            self.account.quickened.append(time.time())
         if (came["refused"] > 0) != (place in {TRUNCATED, UNKNOWN_KEY}):
             self.account.wrong.append(f"reload {turn} ended as {dict(came)}")
 
@@ -279,7 +292,7 @@ class Deployment:
             await asyncio.sleep(rng.uniform(*FAULT_S))
 
     async def _publish(self) -> None:
-        url = f"{self._gateway.url}/api/v1/events"
+        url = f"{self.url}/api/v1/events"
         for number in itertools.count():
             event = {"type": "line.count", "data": {"number": number, "text": "x" * 200}, "retain": True}
             async with self._session.post(url, json=event) as response:
@@ -302,10 +315,10 @@ class Deployment:
 
 def configuration(flaky: str, steady: str, *, turn: int) -> str:
     """The file of reload `turn`: a source's interval changes, another comes and goes, as does a whole backend."""
-    lines = ["[server]", 'host = "127.0.0.1"', f"max_clients = {1000 + turn % 7}", "[history]"]
+    lines = ["[server]", 'host = "127.0.0.1"', f"max_clients = {2000 + turn % 7}", "[history]"]
     lines += [f"events = {HISTORY_EVENTS}"]
     sources = [(f"flaky.s{n}", "flaky", 1.0 + (turn % 3) * 0.5 if n == 0 else 1.0) for n in range(5)]
-    sources += [(f"steady.s{n}", "steady", 1.0) for n in range(3)]
+    sources += [(QUICKENED, "steady", interval_of_quickened(turn)), ("steady.s1", "steady", 1.0)]
     backends = {"flaky": flaky, "steady": steady}
     if turn % 2:
         sources.append(("flaky.guest", "flaky", 1.0))
@@ -318,6 +331,10 @@ def configuration(flaky: str, steady: str, *, turn: int) -> str:
         lines += [f'[sources."{name}"]', f'backend = "{backend}"', 'method = "system.status"']
         lines += [f"interval_s = {interval_s}"]
     return "\n".join([*lines, ""])
+
+
+def interval_of_quickened(turn: int) -> float:
+    return QUICK_S if turn % 2 else SLOW_S
 
 
 def write(folder: Path, text: str) -> None:

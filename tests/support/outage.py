@@ -1,7 +1,8 @@
 """A real gateway whose backend is reached through the fault proxy, scraped by a real Prometheus with our rules.
 
-The backend hangs, then it is down, while clients count what they get. Durations are those of an outage of eight
-minutes, divided by `FASTER`, like those in the rules; with ``OUTAGE_FASTER=1`` in the environment they are whole.
+The backend hangs, then it is down, while clients count what they get; at last the gateway itself is stopped. Durations
+are those of an outage of eight minutes, divided by `FASTER`, like those in the rules; with ``OUTAGE_FASTER=1`` in the
+environment they are whole.
 """
 
 import contextlib
@@ -30,6 +31,9 @@ SCRAPE_S = 15 / FASTER
 PATIENCE_S = max(60.0, 1200 / FASTER)
 
 INTERVAL_S = 0.5
+
+AWAY = ("TidegateSourceStale", "TidegateBreakerNotClosed")
+"""What fires while the backend is away for long."""
 
 SOURCES = {"nas.status": "system.status", "nas.methods": "rpc.discover"}
 
@@ -68,8 +72,8 @@ scrape_configs: [{{job_name: tidegate, static_configs: [{{targets: ["{target}"]}
 class Outage:
     """What was seen of `gateway`, whose configuration is in `file`.
 
-    `fired` are the alerts at the end of the hang, `left` those when all was well again. `began` and `ended` are Unix
-    times; Prometheus has samples from in between.
+    `hung` are the alerts that fired at the end of the hang, `left` those when all was well again, and `resolved` those
+    that fired and ended. `began` and `ended` are Unix times; Prometheus has samples from in between.
     """
 
     gateway: Program
@@ -79,8 +83,9 @@ class Outage:
     clients: list[Counting]
     began: float
     ended: float = 0.0
-    fired: set[str] = field(default_factory=set)
+    hung: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
+    resolved: set[str] = field(default_factory=set)
     stale_s: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By type, the seconds that it counted before the outage and after it."""
 
@@ -134,13 +139,13 @@ def _run(over: Outage) -> None:
     ask(f"{over.proxy}/faults/black_hole", method="PUT")
     _eventually(lambda: watcher.query("sum(tidegate_source_stale) == 2"), what="not stale")
     returning.leave()
-    _eventually(lambda: {"TidegateSourceStale", "TidegateBreakerNotClosed"} <= watcher.firing(), what="no alert")
+    _fires(over, *AWAY)
     returning.come_back()
     time.sleep(max(0.0, HUNG_S - (time.monotonic() - hung_at)))
-    over.fired = watcher.firing()
+    over.hung = watcher.firing()
 
     ask(f"{over.proxy}/faults", method="DELETE")
-    _eventually(lambda: not watcher.firing() & {"TidegateSourceStale", "TidegateBreakerNotClosed"}, what="alerts go on")
+    _resolves(over, *AWAY)
     _refused_configuration(over)
     ask(f"{over.proxy}/faults/down", method="PUT")
     _eventually(lambda: watcher.query('tidegate_polls_total{outcome="RPC_DISCONNECT"} > 1'), what="not refused")
@@ -153,6 +158,10 @@ def _run(over: Outage) -> None:
     ask(f"{url}/api/v1/circuit-breaker/nas/force-open", method="POST")
     _quiet(over)
     over.ended = time.time()
+    over.gateway.signal(signal.SIGSTOP)
+    _fires(over, "TidegateDown")
+    over.gateway.signal(signal.SIGCONT)
+    _resolves(over, "TidegateDown")
 
 
 def _refused(url: str) -> None:
@@ -167,10 +176,21 @@ def _refused_configuration(over: Outage) -> None:
     text = over.file.read_text()
     over.file.write_text("")
     over.gateway.signal(signal.SIGHUP)
-    _eventually(lambda: "TidegateReloadFailed" in over.prometheus.firing(), what="no alert")
+    _fires(over, "TidegateReloadFailed")
     over.file.write_text(text)
     over.gateway.signal(signal.SIGHUP)
-    _eventually(lambda: "TidegateReloadFailed" not in over.prometheus.firing(), what="the alert goes on")
+    _resolves(over, "TidegateReloadFailed")
+
+
+def _fires(over: Outage, *names: str) -> None:
+    """Wait until the alerts `names` fire."""
+    _eventually(lambda: over.prometheus.firing().issuperset(names), what=f"{names} do not fire")
+
+
+def _resolves(over: Outage, *names: str) -> None:
+    """Wait until none of the alerts `names` fires."""
+    _eventually(lambda: over.prometheus.firing().isdisjoint(names), what=f"{names} do not resolve")
+    over.resolved.update(names)
 
 
 def _quiet(over: Outage) -> None:

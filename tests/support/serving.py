@@ -21,7 +21,6 @@ from tidegate.inbound.http_api import ApiOptions, Reloading, http_api
 from tidegate.inbound.server import serve, transport_of
 from tidegate.inbound.sse import EventStreams
 from tidegate.inbound.websocket import WebSocketOptions, WebSocketServer
-from tidegate.outbound.auth import OpenAuthenticator
 from tidegate.ports import Authenticator
 from tidegate.runtime.access import Gate
 from tidegate.runtime.admission import Admissions
@@ -269,7 +268,7 @@ async def serving(
     authenticator = knowing(grants) if grants else authenticator
     house = House(authenticator=authenticator, **options)
     supervisor = FakeSupervisor()
-    rules = Gate(authenticator=authenticator or OpenAuthenticator(), bound_host="127.0.0.1", **(gate or {}))
+    rules = Gate(authenticator=house.gateway.authentication, bound_host="127.0.0.1", **(gate or {}))
     admissions = Admissions(house.gateway, rules)
     frames: dict[str, Any] = {
         "message_bytes": 65536,

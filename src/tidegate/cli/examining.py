@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from tidegate.checks import access_problems
-from tidegate.cli import preflight
+from tidegate.cli import examining_reloads, preflight
+from tidegate.cli.environment import TOKEN
 from tidegate.cli.examining_backends import examined_backends
-from tidegate.cli.examining_reloads import examined_reload
 from tidegate.cli.findings import Finding, Level
 from tidegate.cli.run_record import is_locked
 from tidegate.cli.serving import configured
@@ -75,8 +75,8 @@ async def examined(config_file: Path | None, url: str | None) -> AsyncIterator[F
     gateway = await _gateway(wanted, url)
     yield gateway
     yield _state(wanted.store, a_gateway_runs=gateway.what == "gateway" and gateway.level is not Level.FAIL)
-    if config_file is not None and wanted.store is not None and is_locked(wanted.store):
-        for finding in examined_reload(wanted.store, config_file):
+    if config_file is not None:
+        for finding in await _in_force(wanted, config_file, ask=url is None and gateway.what == "gateway"):
             yield finding
     if engine_port is not None:
         yield Finding(Level.OK, "backend engine", "started beside the gateway")
@@ -133,12 +133,26 @@ def _descriptors(max_clients: int, *, limit: int) -> Finding:
     return Finding(Level.WARN, "open files", found, remedy)
 
 
-async def _gateway(wanted: Plan, url: str | None) -> Finding:
-    """Check a gateway. It must run at `url` if that is given; at the configured address it may or may not run."""
+def _configured_url(wanted: Plan) -> str:
     host, port = wanted.address.host, wanted.address.port
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    address = url or f"{'http' if wanted.tls is None else 'https'}://{host}:{port}{wanted.api.root_path}"
+    return f"{'http' if wanted.tls is None else 'https'}://{host}:{port}{wanted.api.root_path}"
+
+
+async def _in_force(wanted: Plan, config_file: Path, *, ask: bool) -> list[Finding]:
+    """Compare the gateway that runs with the file, if it says what it has: in its state directory, or when we `ask`."""
+    found = None
+    if wanted.store is not None and is_locked(wanted.store):
+        found = examining_reloads.recorded(wanted.store, config_file)
+    if found is None and ask:
+        found = await examining_reloads.asked(_configured_url(wanted), os.environ.get(TOKEN))
+    return [] if found is None else list(examining_reloads.compared(found, config_file))
+
+
+async def _gateway(wanted: Plan, url: str | None) -> Finding:
+    """Check a gateway. It must run at `url` if that is given; at the configured address it may or may not run."""
+    address = url or _configured_url(wanted)
     try:
         # The certificate names the hosts that clients use, not the address on which the gateway listens.
         found = await readiness(address, check_certificate=url is not None)

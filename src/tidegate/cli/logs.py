@@ -6,16 +6,33 @@ masked in every line.
 
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, MutableMapping
 from contextlib import suppress
 from typing import Any, Literal
 
 import structlog
 
+from tidegate.core.log_events import EVERY_S
 from tidegate.core.masking import mask_fields
 from tidegate.printable import printable, printable_json
 
 Level = Literal["debug", "info", "warning", "error"]
+
+WHOLE = 3
+"""How many lines about the same thing are written in a minute."""
+
+_LIMITED = frozenset({"warning", "error", "critical"})
+
+_ABOUT = ("backend", "type", "part", "lane", "breaker", "plugin", "setting", "problem")
+"""The fields that tell what a line is about. Lines that differ in one of these are not the same."""
+
+_ALL = frozenset({"operator command"})
+"""The events of which every line is written: who did what."""
+
+_WINDOWS = 1000
+"""How many things are remembered."""
 
 _MULTILINE = frozenset({"exception", "stack"})
 
@@ -30,6 +47,7 @@ def configure(level: Level = "info", *, readable: bool | None = None) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            Repeated(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
@@ -42,6 +60,47 @@ def configure(level: Level = "info", *, readable: bool | None = None) -> None:
     )
     logging.basicConfig(handlers=[_ToStructlog()], level=max(number, logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
+
+
+class Repeated:
+    """A structlog processor that leaves out warnings and errors that come again and again.
+
+    What is known to repeat is limited where it is logged, and says its end (`tidegate.runtime.limited_log`). This is
+    for all else, such as what libraries say. In a minute that begins with a line, `WHOLE` lines of an event about the
+    same thing are written. The next one after that minute says how many were `suppressed`.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
+
+    def __call__(self, _: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if event["level"] not in _LIMITED or event["event"] in _ALL or "suppressed" in event:
+            return event
+        about = (event["event"], *(str(event.get(name)) for name in _ABOUT))
+        now = self._now()
+        window = self._windows.pop(about, None)
+        if window is None or now >= window.ends:
+            suppressed = 0 if window is None else window.suppressed
+            if suppressed:
+                event["suppressed"] = suppressed
+            window = _Window(now + EVERY_S)
+        self._windows[about] = window
+        if len(self._windows) > _WINDOWS:
+            self._windows.popitem(last=False)
+        window.lines += 1
+        if window.lines > WHOLE:
+            window.suppressed += 1
+            raise structlog.DropEvent
+        return event
+
+
+class _Window:
+    """A minute of lines about one thing."""
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self.lines = self.suppressed = 0
 
 
 class StderrLogger:
@@ -66,7 +125,11 @@ def without_credentials(_: object, __: str, event: MutableMapping[str, Any]) -> 
 
 def _renderers(readable: bool) -> list[Callable[..., Any]]:
     if not readable:
-        return [structlog.processors.JSONRenderer(default=str, ensure_ascii=False), _printable_line]
+        return [
+            _what_happened_first,
+            structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+            _printable_line,
+        ]
     return [
         _printable,
         structlog.dev.ConsoleRenderer(pad_event_to=0, exception_formatter=structlog.dev.plain_traceback),
@@ -79,6 +142,11 @@ def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMa
         if isinstance(value, str):
             event[name] = printable(value, keep="\t\n" if name in _MULTILINE else "\t")
     return event
+
+
+def _what_happened_first(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor for people who read lines of JSON: when, how bad and what come before all else."""
+    return {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event} | dict(event)
 
 
 def _printable_line(_: object, __: str, line: str) -> str:

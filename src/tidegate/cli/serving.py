@@ -102,9 +102,11 @@ async def _served(stopped: Stop, origin: ConfigOrigin, engine_port: int | None) 
 
 def _tell_failure(error: Exception) -> None:
     """Log why the gateway did not start, or ended."""
-    problems = error.problems if isinstance(error, ConfigError) else ()
-    found = "the configuration is not usable" if problems else str(error)
-    log.error("failed", error=found, problems=[msgspec.structs.asdict(problem) for problem in problems])
+    if isinstance(error, ConfigError):
+        problems = [msgspec.structs.asdict(problem) for problem in error.problems]
+        log.error("failed", error="the configuration is not usable", problems=problems)
+    else:
+        log.error("failed", error=str(error))
 
 
 async def demo(stopped: asyncio.Event, following: Following) -> int:

@@ -38,8 +38,11 @@ def restrained(wanted: Config, started: Config) -> tuple[Config, tuple[str, ...]
     return found, tuple(needs)
 
 
-def differences(old: Config, new: Config) -> ChangedNames:
-    """Return what differs between `old` and `new`. Tokens have no names: they are the same if their text or file is."""
+def differences(old: Config, new: Config, *, renewed: Iterable[str] = ()) -> ChangedNames:
+    """Return what differs between `old` and `new`. Tokens have no names: they are the same if their text or file is.
+
+    `renewed` are keys with the names of files that have another content.
+    """
     before, after = _named(old), _named(new)
     changed = set(_differing((), old, new))
     for name in before.keys() & after.keys():
@@ -47,7 +50,7 @@ def differences(old: Config, new: Config) -> ChangedNames:
     return ChangedNames(
         added=_shown(after[name].path for name in after.keys() - before.keys()),
         removed=_shown(before[name].path for name in before.keys() - after.keys()),
-        changed=_shown(changed),
+        changed=tuple(sorted({*_shown(changed), *renewed})),
     )
 
 

@@ -21,10 +21,8 @@ class LimitedEvent(StrEnum):
     LOOP_STALLED = "the event loop stood still"
     NO_FILE_DESCRIPTOR = "no file descriptor left"
     PART_FAILED = "a part failed and is started again"
-    PUBLISH_REFUSED = "publish refused"
-    PUBLISH_UNKNOWN = "publish outcome unknown"
+    PUBLISH_FAILED = "publish failed"
     REFUSED = "refused"
-    REQUEST_FAILED = "a request failed"
     VALUES_NOT_WRITTEN = "values could not be written"
 
 

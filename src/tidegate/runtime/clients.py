@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 import msgspec
-import structlog
 
 from tidegate.core.access.grant import Grant
 from tidegate.core.delivery.channel import ClosableChannel
@@ -19,6 +18,7 @@ from tidegate.core.topics import PatternSet
 from tidegate.errors import AccessRefused, CloseCode, LeaveReason, RefusalReason
 from tidegate.ports import Clock, Metrics
 from tidegate.runtime.authentication import CurrentAuthenticator, Revision
+from tidegate.runtime.client_log import ClientLog
 from tidegate.runtime.connection import Connection
 from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.gateway_options import GatewayOptions
@@ -29,8 +29,6 @@ RETRY_SPREAD_S = 5
 """Refused clients get a `Retry-After` of 1 to this many seconds, in turn, so that they do not all retry at once."""
 
 NO_TOKEN = Secret("")
-
-log = structlog.get_logger("tidegate.gateway")
 
 
 class ClientRegistry:
@@ -62,7 +60,7 @@ class ClientRegistry:
         self._clock = clock
         self._metrics = metrics
         self._interested = interested
-        self._debug = log.debug  # looked up once: structlog takes long to find it, and many may connect at once
+        self.log = ClientLog(metrics, clock)
         self._connections: dict[str, Connection] = {}
         self._numbered = 0  # how many clients have connected so far: each gets a number of its own
         self._connects_owed_until = NOTHING_OWED
@@ -139,9 +137,8 @@ class ClientRegistry:
         `token` is what it was admitted with. If other tokens have come to be accepted since it was admitted, in
         `revision`, the token is verified again: then the connection may be closed already when this returns.
         """
-        now = self._clock.now()
+        now, self._numbered = self._clock.now(), self._numbered + 1
         self._connects_owed_until = self._connects_charged(now.mono)
-        self._numbered += 1
         client_id = f"c{self._numbered}-{self._context.stream.history.epoch[:4]}"
         connection = Connection(
             channel,
@@ -163,7 +160,7 @@ class ClientRegistry:
         self._metrics.observe(ClientConnected(transport))
         if connection.subscriber.interest not in self._context.stream.hub:
             self._notice_interest()
-        self._debug("client connected", client_id=client_id, address=address, patterns=patterns.patterns)
+        self.log.came(connection)
         if revision is not None and revision != self._authentication.revision:
             self._rechecks.check(connection)
         return connection
@@ -176,7 +173,7 @@ class ClientRegistry:
             self._context.defaults.ended(connection, newest=self._context.position().seq)
             if not self._connections:
                 self.empty.set()
-            self._debug("client left", client_id=connection.id, reason=reason.value, detail=detail)
+            self.log.left(connection, reason, detail, self._clock.now())
 
     def apply(self, options: GatewayOptions) -> None:
         """Take over `options` for those who connect from now on. Nobody who is connected is thrown out."""
@@ -212,9 +209,6 @@ class ClientRegistry:
         """Close the clients that were found too slow (4408). Not while the hub sends: no member may leave it then."""
         slow, self._too_slow = self._too_slow, {}
         for connection, reason in slow.items():
-            log.warning(
-                "client too slow", client_id=connection.id, reason=reason, skipped=connection.subscriber.skipped
-            )
             connection.abort(CloseCode.TOO_SLOW, reason)
 
     def _note_too_slow(self, connection: Connection, reason: str) -> None:

@@ -5,9 +5,7 @@ answer must not overtake the events before it. The bytes that may wait are limit
 which a message arrived, not by when it is answered.
 
 If our own code fails, the connection on which that happened is closed (1011), and no other. So the methods that
-adapters call do not raise.
-
-What is sent in answer is in `runtime/conversation.py`.
+adapters call do not raise. What is sent in answer is in `runtime/conversation.py`.
 """
 
 import asyncio
@@ -27,7 +25,8 @@ from tidegate.core.events import Position
 from tidegate.core.instant import Instant
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode, MessageError
-from tidegate.runtime.containment import contained
+from tidegate.runtime.client_identity import identity
+from tidegate.runtime.containment import UNFORESEEN, contained
 from tidegate.runtime.conversation import ConnectionContext, Conversation
 from tidegate.secret import Secret
 
@@ -37,13 +36,9 @@ log = structlog.get_logger("tidegate.connection")
 
 NO_SUBSCRIBER = f"expected a token with the role {Role.SUBSCRIBER.value!r}"
 
-UNFORESEEN = "the gateway failed at something unforeseen on this connection"
-
 
 class Connection:
     """One client's connection over any channel. `transport` is the kind of channel: "websocket" or "sse".
-
-    `request_id` is the id of the request that opened it.
 
     Call `start` first. `too_slow` is called with this connection and the reason when the client must be closed for
     being slow. `interested` is called whenever the client subscribes to more.
@@ -86,12 +81,9 @@ class Connection:
         interested: Callable[[], None],
     ) -> None:
         self.id = client_id
-        self.transport = transport
-        self.address = address
-        self.request_id = request_id
+        self.transport, self.address, self.request_id = transport, address, request_id
         self.connected = now
-        self.grant, self.token = grant, token
-        self.by_default = False
+        self.grant, self.token, self.by_default = grant, token, False
         self._context = context
         self._channel = channel
         # Only while requests wait: a gateway has thousands of connections, and on nearly all of them nothing waits.
@@ -194,11 +186,11 @@ class Connection:
         """Log `error`, a failure of our own code, and close the connection for it (1011). Never raises."""
         if self.is_closed:
             return
-        log.error("a connection failed", client_id=self.id, transport=self.transport, exc_info=error)
+        log.error("a connection failed", **identity(self), exc_info=error)
         try:
             self._end(self._channel.close, CloseCode.INTERNAL_ERROR, UNFORESEEN)
         except Exception as again:
-            log.debug("a failed connection could not say so", client_id=self.id, exc_info=again)
+            log.debug("a failed connection could not say so", **identity(self), exc_info=again)
             self._channel.abort(CloseCode.INTERNAL_ERROR, UNFORESEEN)
             self.detach()
 

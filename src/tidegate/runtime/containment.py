@@ -4,6 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+UNFORESEEN = "the gateway failed at something unforeseen on this connection"
+"""What the client is told then."""
+
 
 class Failing(Protocol):
     """Something that can end by a failure, and nothing else with it."""

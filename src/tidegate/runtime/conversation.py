@@ -102,6 +102,7 @@ class Conversation:
         if since is not None:
             not_before = self._context.defaults.since if by_default else 0
             refused = self._context.stream.history.gap_reason(since, newest, not_before=not_before)
+            self._context.stream.traffic.resumes[refused or "whole"] += 1
         resumed = since is not None and refused is None
         # A resumed client has seen everything up to `since`, and nothing after it until the replay has been sent.
         begin = since if since is not None and resumed else newest
@@ -146,7 +147,11 @@ class Conversation:
         names = self._names(interest, without=before)
         self._feed(head, interest, names=names, position=position, synced_from=position.seq, now=now)
         log.debug(
-            "subscribed", client_id=self._client_id, added=effect.added.sorted(), patterns=effect.patterns.sorted()
+            "subscribed",
+            client_id=self._client_id,
+            request_id=self._request_id,
+            added=effect.added.sorted(),
+            patterns=effect.patterns.sorted(),
         )
 
     def unsubscribe(self, effect: RemovePatterns, now: Instant) -> None:
@@ -156,7 +161,9 @@ class Conversation:
         # What a wider token makes visible waits for snapshots, and these come after a subscribe (see `regrant`).
         interest = self._interest(self.subscriber.interest.allowed)
         self._feed(head, interest, names=(), position=position, synced_from=None, now=now)
-        log.debug("unsubscribed", client_id=self._client_id, removed=effect.removed.sorted())
+        log.debug(
+            "unsubscribed", client_id=self._client_id, request_id=self._request_id, removed=effect.removed.sorted()
+        )
 
     def renew(self, request_id: Raw | UnsetType, *, allowed: PatternSet, now: Instant) -> None:
         """Acknowledge a new token, which covers `allowed`. Then send the current values that become visible."""
@@ -185,7 +192,12 @@ class Conversation:
             self.subscriber.send(replies.unsubscribed(self._framing, effect, wall=now.wall))
         self.subscriber.narrow(self._interest(seen))
         self._session.patterns = self.subscriber.interest.wanted
-        log.info("token covers less", client_id=self._client_id, removed=(patterns - left).sorted())
+        log.debug(
+            "token covers less",
+            client_id=self._client_id,
+            request_id=self._request_id,
+            removed=(patterns - left).sorted(),
+        )
 
     def pong(self, request_id: Raw | UnsetType, now: Instant) -> None:
         """Answer a ping message."""

@@ -9,7 +9,7 @@ The rest is elsewhere: who may connect and who is too slow in `runtime/clients.p
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -17,9 +17,11 @@ import structlog
 from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import WRITE_BYTES, Hub, Multicast
 from tidegate.core.delivery.stream import Stream
+from tidegate.core.delivery.traffic import Traffic
 from tidegate.core.events import Draft, Event, Position
-from tidegate.core.measurements import BusConnected, EventPublished, EventsSkipped
-from tidegate.core.topics import PatternSet
+from tidegate.core.measurements import BusConnected
+from tidegate.core.readings import Reading
+from tidegate.core.topics import BUILT_IN_TYPES, PatternSet
 from tidegate.ports import Authenticator, Bus, Clock, Metrics, Store
 from tidegate.runtime.authentication import CurrentAuthenticator
 from tidegate.runtime.beats import Beats
@@ -33,7 +35,9 @@ from tidegate.runtime.kept_values import KeptValues
 from tidegate.runtime.lanes import EventPublisher, Lane
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.refusals import Refusals
+from tidegate.runtime.request_counts import RequestCounts
 from tidegate.runtime.snapshots import snapshot_pieces
+from tidegate.runtime.traffic_readings import client_readings, kept_readings, traffic_readings
 
 log = structlog.get_logger("tidegate.gateway")
 
@@ -65,22 +69,20 @@ class Gateway:
         """Called after the wall clock was set: times that are saved on disk have to be saved again."""
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
-        self.refusals = Refusals(metrics, clock)
+        self.refusals, self.requests = Refusals(metrics, clock), RequestCounts()
         self.authentication = CurrentAuthenticator(authenticator)
         """Checks tokens everywhere. Replaced by `authenticate_with`."""
         self._bus, self._metrics = bus, metrics
-        self.observe = metrics.observe
-        """Records what is counted and measured around it."""
+        self.observe = metrics.observe  # records what is counted and measured around it
         self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
         self._kept = KeptValues(options, publisher=self._publisher, clock=clock, store=store)
         self.retained, self.published = self._kept.retained, self._kept.published
         self._history = History(max_events=options.history_events, max_bytes=options.history_bytes)
-        self._hub = Hub(self._history.epoch, multicast, write_bytes=options.send_limits.at_once(WRITE_BYTES))
-        self._stream = Stream(
-            hub=self._hub, history=self._history, retained=self.retained, count_skipped=self._count_skipped
-        )
+        self.traffic = Traffic([*options.source_types, *BUILT_IN_TYPES])
+        write_bytes = options.send_limits.at_once(WRITE_BYTES)
+        self._hub = Hub(self._history.epoch, multicast, traffic=self.traffic, write_bytes=write_bytes)
+        self._stream = Stream(hub=self._hub, history=self._history, retained=self.retained, traffic=self.traffic)
         self._flush_due = False
-        self._debug = log.debug  # looked up once: structlog takes longer to find it than the hub to note an event
         self._sending_away: asyncio.Task[None] | None = None
         self._defaults = DefaultPatterns(options.default_types)
         self.publishers = Publishers(options, self._kept, publisher=self._publisher, clock=clock)
@@ -124,6 +126,7 @@ class Gateway:
         of new and of removed sources see `KeptValues`. Do this before the sources themselves change.
         """
         self.options = options
+        self.traffic.know(options.source_types)
         self._stream.resize_history(max_events=options.history_events, max_bytes=options.history_bytes)
         self._publisher.set_stuck_after(options.publish_timeout_s)
         self.publishers.apply(options)
@@ -137,6 +140,13 @@ class Gateway:
         """Check tokens with `authenticator` from now on, and those of open connections again (see `Rechecks`)."""
         self.authentication.replace(authenticator)
         self.clients.recheck()
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what the metrics show of clients and events now. Other things may happen between two."""
+        yield from self.requests.readings()
+        yield from traffic_readings(self.traffic)
+        yield from kept_readings(self._history, self.retained, self.options)
+        yield from client_readings(self.clients, self.options)
 
     @property
     def position(self) -> Position:
@@ -251,10 +261,8 @@ class Gateway:
 
     def _hand_to_hub(self, event: Event) -> None:
         """Queue `event` for the clients that are subscribed to it. They are sent it at the end of this turn."""
-        reached = self._hub.publish(event)
-        draft = event.draft
-        self._metrics.observe(EventPublished(draft.type, reached, len(event.json)))
-        self._debug("published", type=draft.type, key=draft.key, seq=event.seq, clients=reached)
+        self._hub.publish(event)
+        self.traffic.note_published(event)
         # Not at once: all events of one turn of the loop then cost each client one write.
         if self._hub.dirty and not self._flush_due:
             self._flush_due = True
@@ -262,13 +270,11 @@ class Gateway:
 
     def _flush(self) -> None:
         self._flush_due = False
+        began = self.clock.now().mono
         self._hub.flush()
+        self.traffic.fan_out.note(self.clock.now().mono - began)
         # Only now: a client must not leave the hub while the hub is sending.
         self.clients.end_the_slow()
-
-    def _count_skipped(self, skipped: Mapping[str, int]) -> None:
-        for event_type, count in skipped.items():
-            self._metrics.observe(EventsSkipped(event_type, count))
 
     def _tell_of_interest(self) -> None:
         self.on_interest()

@@ -15,9 +15,11 @@ import structlog
 from tidegate.core.envelope import encode_draft
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.core.instant import Instant
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import BusError, BusUnknown
 from tidegate.ports import BusSession, Clock
 from tidegate.runtime.deadline import deadline
+from tidegate.runtime.limited_log import LoggedFault
 from tidegate.runtime.pending_publish import PendingPublish
 
 RETRY_S = 0.5
@@ -128,6 +130,7 @@ class Lane:
         stuck_after_s: float,
     ) -> None:
         self._name = name
+        self._failing = LoggedFault.by(clock, "tidegate.gateway", LimitedEvent.PUBLISH_FAILED, over="published again")
         self._start = start
         self._others = others
         self._clock = clock
@@ -239,12 +242,13 @@ class Lane:
         if self._closed:
             return
         if failure is None:
+            self._failing.fine(lane=self._name)
             self._call_back(None)
         elif isinstance(failure, BusUnknown):
-            log.warning("publish outcome unknown", lane=self._name, error=repr(failure))
+            self._failing.occurred(lane=self._name, error=repr(failure), outcome="unknown")
             self._retrying = asyncio.create_task(self._retry(pending))
         else:
-            log.warning("publish refused", lane=self._name, error=str(failure))
+            self._failing.occurred(lane=self._name, error=str(failure), outcome="refused")
             # What waits was decided in the belief that this batch would be published: refuse it too.
             self._in_flight += [each for each in self._waiting if isinstance(each, _Submitted)]
             self._waiting = [each for each in self._waiting if isinstance(each, _Barrier)]

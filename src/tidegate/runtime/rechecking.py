@@ -46,6 +46,7 @@ class Rechecks:
         self._undecided: dict[Connection, float] = {}
         """Connections whose tokens cannot be checked yet, with the monotonic time until when they may stay open."""
         self._changed = 0
+        self._checked = self._closed = 0
 
     @property
     def is_due(self) -> bool:
@@ -57,6 +58,7 @@ class Rechecks:
         is_busy = bool(self._waiting)
         self._revision = self._authentication.revision
         self._waiting = deque(connections)
+        self._checked, self._closed = len(self._waiting), 0
         self._verified.clear()
         if not is_busy:
             self._check_some()
@@ -70,17 +72,8 @@ class Rechecks:
 
     def review(self) -> None:
         """Check those again whose tokens could not be checked, and close them if that lasts. Call once a second."""
-        undecided, self._undecided = self._undecided, {}
-        now = self._clock.now().mono
-        for connection, until in undecided.items():
-            if now >= until:
-                # Not for a fault of the client: it may come back, and is let in once tokens can be checked.
-                connection.close(CloseCode.DRAINING, "tokens cannot be checked now: connect again")
-            elif not connection.is_closed:
-                self._undecided[connection] = until
-                self._waiting.append(connection)
-        if undecided:
-            self._verified.clear()
+        if self._undecided and not self._waiting:
+            self._waiting.extend(self._undecided)
             self._check_some()
 
     def _check_some(self) -> None:
@@ -90,11 +83,16 @@ class Rechecks:
             self.check(self._waiting.popleft())
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._check_some)
-        else:
-            self._verified.clear()
+            return
+        self._verified.clear()
+        if self._checked:
+            # One line for all: there may be thousands.
+            log.info("tokens checked again", connections=self._checked, closed=self._closed)
+            self._checked = 0
 
     def _check(self, connection: Connection) -> None:
         if connection.is_closed:
+            self._undecided.pop(connection, None)
             return
         found = self._verified.get(connection.token)
         if found is None:
@@ -103,12 +101,18 @@ class Rechecks:
         if isinstance(found, Grant):
             self._undecided.pop(connection, None)
             self._changed += connection.regrant(found)
+            self._closed += connection.is_closed
         elif found.retryable:
-            self._undecided.setdefault(connection, self._clock.now().mono + UNDECIDED_S)
+            now = self._clock.now().mono
+            if now >= self._undecided.setdefault(connection, now + UNDECIDED_S):
+                del self._undecided[connection]
+                # Not for a fault of the client: it may come back, and is let in once tokens can be checked.
+                connection.close(CloseCode.DRAINING, "tokens cannot be checked now: connect again")
         else:
             self._undecided.pop(connection, None)
             self._changed += 1
-            log.info("token is not accepted any more", client_id=connection.id, name=connection.grant.name)
+            self._closed += 1
+            log.debug("token is not accepted any more", client_id=connection.id, name=connection.grant.name)
             connection.close(CloseCode.UNAUTHENTICATED, f"the token is not accepted any more: {found}")
 
     def _verify(self, token: Secret) -> Grant | MessageError:

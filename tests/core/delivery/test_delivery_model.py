@@ -8,8 +8,9 @@ subscriber, hub, history and retained values. Readers that know only the contrac
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import pytest
 from delivery import Interest, Known, Reader, World, decoded
 from fanout import EPOCH, Fabric, FakeChannel, Sockets, ask, event, follow_socket, knowing
@@ -23,6 +24,7 @@ from tidegate.core.delivery import outbox, subscriber
 from tidegate.core.delivery.framing import EVENT_STREAM, WEBSOCKET, Framing
 from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.delivery.slowness import SendLimits
+from tidegate.core.delivery.traffic import Traffic
 from tidegate.core.events import Position
 from tidegate.core.topics import PatternSet
 from tidegate.errors import CloseCode
@@ -98,6 +100,36 @@ class RecordingChannel(FakeChannel):
         super().take(size)
 
 
+class Heard:
+    """What all clients together were given, counted as clients would: compared with what the gateway counts."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.sent_bytes: Counter[Framing] = Counter()
+        self.resumes: Counter[str] = Counter()
+
+    def note(self, message: dict[str, Any], came_at: int) -> None:
+        if message["type"] == "gap":
+            for event_type, count in message["data"]["skipped"].items():
+                self.counts[event_type, "skipped"] += count
+            if message["data"]["requested"] is not None:
+                self.resumes[message["data"]["reason"]] += 1
+        elif message["type"] == "welcome":
+            self.resumes["whole"] += message["data"]["resumed"]
+        elif "seq" in message or message["type"] == "heartbeat":
+            is_replay = message.get("seq", came_at + 1) <= came_at
+            kind = "snapshots" if message.get("snapshot") else "replayed" if is_replay else "live"
+            self.counts[message["type"], kind] += 1
+
+    def check(self, traffic: Traffic) -> None:
+        kinds = ("live", "snapshots", "replayed", "skipped")
+        counted = {(name, kind): getattr(counts, kind) for name, counts in traffic.by_type.items() for kind in kinds}
+        assert {at: count for at, count in counted.items() if count} == +self.counts
+        assert +Counter(traffic.sent_bytes) == +self.sent_bytes
+        assert +Counter(traffic.resumes) == +self.resumes
+        assert all(counts.conflated <= counts.skipped for counts in traffic.by_type.values())
+
+
 class Client:
     """A connection, the channel under it, and who reads what it writes."""
 
@@ -118,8 +150,11 @@ class Client:
         self.channel = RecordingChannel(on)
         if not reads:
             self.channel.block()
+        self.heard = machine.heard
+        self.came_at = machine.fabric.seq
         self.reader = Reader(machine.world, interest, since, framing)
         self.renewals: list[PatternSet] = []
+        self.regrants: list[tuple[int, PatternSet]] = []
         self.connection = Connection(
             self.channel,
             client_id="c",
@@ -142,13 +177,15 @@ class Client:
 
     def read(self) -> None:
         """Judge what was written since the last call."""
+        self.heard.sent_bytes[self.framing] += len(self.channel.written)
         for message, place in decoded(bytes(self.channel.written), self.framing):
             self.reader.read(message, place)
+            self.heard.note(message, self.came_at)
         self.channel.written.clear()
 
     def hear(self) -> None:
         """The connection is over: what the kernel took has arrived, and no more."""
-        self.known.hear(bytes(self.channel.taken), self.renewals)
+        self.known.hear(bytes(self.channel.taken), self.renewals, self.regrants)
 
 
 class Delivery(RuleBasedStateMachine):
@@ -162,6 +199,7 @@ class Delivery(RuleBasedStateMachine):
         self.requests = 0
         self.clients: list[Client] = []
         self.slow: dict[Connection, str] = {}
+        self.heard = Heard()
         self.clock = ManualClock()
 
     @initialize(
@@ -254,6 +292,33 @@ class Delivery(RuleBasedStateMachine):
         client = self.clients[who]
         client.renewals.append(TOKENS[token])
         self.ask(client, "auth", "authenticated", TOKENS[token], {"token": token})
+
+    @rule(who=WHO, token=st.sampled_from(sorted(TOKENS)), batch=BURST | st.just([]), about=ABOUT_TYPES)
+    def regrant(self, who: int, token: str, batch: list[Published], about: frozenset[str]) -> None:
+        """What the token of a client covers is changed, whatever its stream is doing."""
+        allowed = TOKENS[token]
+        # Unless a pattern ends, nothing marks the place in the stream from which on less is shown.
+        self.publish(batch, about, ends_turn=not self.clients[who].reader.ends_by(allowed))
+        client = self.clients[who]
+        reader = client.reader
+        if client.framing is EVENT_STREAM and not all(map(reader.granted.covers, allowed.patterns)):
+            return  # a browser would come back with its position, and never see the values that it may see then
+        client.regrants.append((len(client.renewals) - sum(k == "authenticated" for _, k, _ in reader.asked), allowed))
+        if reader.ends_by(allowed):
+            reader.regranted.append(allowed)
+        else:
+            reader.regrant(allowed)
+        assert client.connection.regrant(msgspec.structs.replace(client.connection.grant, allowed=allowed)) or (
+            allowed == client.connection.grant.allowed
+        )
+        self.read_everything()
+
+    @rule(history=st.sampled_from([(0, 1 << 20), (3, 1 << 20), (12, 1 << 20), (1000, 800), (1000, 2500)]))
+    def resize_history(self, history: tuple[int, int]) -> None:
+        max_events, max_bytes = history
+        self.world.resize(max_events, max_bytes)
+        self.fabric.stream.resize_history(max_events=max_events, max_bytes=max_bytes)
+        self.read_everything()
 
     @rule(some=SOME)
     def stop_reading(self, some: set[int]) -> None:
@@ -349,8 +414,9 @@ class Delivery(RuleBasedStateMachine):
         self.read_everything()
 
     def allowed(self, client: Client) -> PatternSet:
-        """What the newest token covers that `client` sent."""
-        return client.renewals[-1] if client.renewals else client.reader.interest.allowed
+        """What the token covers that `client` sent last."""
+        waiting = [about for _, kind, about in client.reader.asked if kind == "authenticated"]
+        return waiting[-1] if waiting else client.reader.granted
 
     def note_too_slow(self, connection: Connection, reason: str) -> None:
         assert connection not in self.slow
@@ -416,6 +482,7 @@ class Delivery(RuleBasedStateMachine):
             client.hear()
             lacking = [(event.seq, event.type, event.key) for event in client.known.lacks()]
             assert not lacking, f"a client that came back by the rule lacks {lacking}"
+        self.heard.check(self.fabric.traffic)
         assert not self.fabric.stream.catching_up
         assert len(self.fabric.hub) == len({(c.reader.interest, id(c.framing)) for c in self.clients})
 

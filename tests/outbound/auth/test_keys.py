@@ -17,6 +17,7 @@ from tidegate.errors import ConfigError, MessageError
 from tidegate.outbound.auth import JwksKeys, files, public_key_file, secret_file
 from tidegate.outbound.auth.keys import BODY_BYTES
 from tidegate.outbound.http_client.answer import FRAME_BYTES, INTERIM_ANSWERS
+from tidegate.runtime.limited_log import LoggedFault
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -234,7 +235,7 @@ async def test_an_issuer_that_does_not_answer_well_changes_nothing(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[dict[str, Any]] = []
-    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warned.append(fields))
+    monkeypatch.setattr(LoggedFault, "occurred", lambda _, **fields: warned.append(fields))
     issuer = Issuer(rsa_key("old"))
 
     async def script(peer: Peer) -> None:
@@ -258,7 +259,7 @@ async def test_an_issuer_that_does_not_answer_well_changes_nothing(
 
 async def test_nobody_is_led_to_keys_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[dict[str, Any]] = []
-    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warned.append(fields))
+    monkeypatch.setattr(LoggedFault, "occurred", lambda _, **fields: warned.append(fields))
 
     async def script(peer: Peer) -> None:
         while True:
@@ -322,3 +323,23 @@ async def test_published_keys_that_cannot_be_used_are_left_out() -> None:
             assert not finds(keys, "RS256", kid)
         assert not finds(keys, "HS256", "secret")
         assert not finds(keys, "ES256", "p384")
+
+
+async def test_whoever_waits_for_the_first_keys_is_told_when_they_are_there() -> None:
+    async with fetching(Issuer(rsa_key("a"))) as (keys, _):
+        await keys.fetched()
+        assert finds(keys, "RS256", "a")
+        await keys.fetched()
+
+
+async def test_whoever_waits_for_keys_that_do_not_come_is_told_why() -> None:
+    issuer = Issuer()
+    issuer.answer = http_response(b"no keys")
+    async with fetching(issuer, pause_s=60.0) as (keys, _):
+        with pytest.raises(ConfigError) as refused:
+            await keys.fetched()
+    assert [problem.path for problem in refused.value.problems] == ["jwks_url"]
+
+
+async def test_the_key_in_a_file_is_there_at_once(tmp_path: Path) -> None:
+    await public_key_file(written(tmp_path / "key", rsa_key().as_pem(private=False)), setting="x").fetched()

@@ -36,6 +36,7 @@ class Feed:
         "_now",
         "_outbox_frames",
         "_overrun",
+        "_replay_until",
         "_stream",
         "count",
         "interest",
@@ -65,6 +66,8 @@ class Feed:
         self._cursor = position.seq
         """Every event up to here was sent, is in the outbox, or is of no interest."""
         self._newest_sent = 0
+        self._replay_until = synced_from or 0
+        """Events up to here were published before this feed began: the client gets them because it resumes."""
         self._overrun = False
         """Whether the history dropped events before this feed could read them."""
         self._frames = self._generate(head, names, position, synced_from)
@@ -94,6 +97,10 @@ class Feed:
     def frame(self, event: Event) -> bytes:
         """Return `event` as a frame of this feed. The caller must send it next."""
         framing, self._newest_sent = self.interest.framing, event.seq or 0
+        if self._newest_sent <= self._replay_until:
+            self._stream.traffic.of(event.type).replayed += 1
+        else:
+            self._stream.traffic.note_live(event, 1)
         return (
             framing.event(event, self._stream.history.epoch)
             if self._has_position
@@ -118,6 +125,7 @@ class Feed:
             if history.newest > synced_from:
                 synced_from = history.newest
             if found is not None and (found[0].seq or 0) <= position.seq and self._still_wants(found[0]):
+                self._stream.traffic.of(name[0]).snapshots += 1
                 yield framing.snapshot(*found)
         while True:
             if self._overrun:

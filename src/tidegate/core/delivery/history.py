@@ -80,6 +80,11 @@ class History:
         # There is a hole after `seq`: go on behind it.
         return self._events[self._after_holes[bisect_right(self._after_holes, seq)]]
 
+    @property
+    def oldest(self) -> Event | None:
+        """The oldest event that is kept."""
+        return self._events[self._order[0]] if self._order else None
+
     def __len__(self) -> int:
         return len(self._events)
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tidegate.core.delivery.cohort import Cohort, Interest, Member
 from tidegate.core.delivery.framing import Framing
+from tidegate.core.delivery.traffic import Traffic
 from tidegate.core.events import About, Event
 
 T = TypeVar("T")
@@ -36,30 +37,28 @@ Where the hard limit is small, a hub is made with less (`SendLimits.at_once`).
 
 
 class Hub:
-    """All cohorts. `multicast` sends to members' sockets.
+    """All cohorts. `multicast` sends to members' sockets. `traffic` counts what members are given.
 
     `epoch` is the epoch of the events' positions; event streams write it. When another epoch begins, call `flush`
     first and then set `epoch`. `write_bytes`: see `WRITE_BYTES`.
     """
 
-    def __init__(self, epoch: str, multicast: Multicast, *, write_bytes: int = WRITE_BYTES) -> None:
+    def __init__(self, epoch: str, multicast: Multicast, *, traffic: Traffic, write_bytes: int = WRITE_BYTES) -> None:
         self.epoch = epoch
+        self._traffic = traffic
         self._multicast = multicast
         self.write_bytes = write_bytes
         self._cohorts: dict[Interest, Cohort] = {}
         self._routes: dict[tuple[str, About], dict[Cohort, None]] = {}
         self._dirty: list[Cohort] = []
 
-    def publish(self, event: Event) -> int:
-        """Add `event` to every cohort that wants it. `flush` sends it. Returns how many connections will get it."""
-        reached = 0
+    def publish(self, event: Event) -> None:
+        """Add `event` to every cohort that wants it. `flush` sends it."""
         for cohort in self._route(event.draft.type, event.draft.about):
             # Nothing is sent here, so that five events of one poll become one send of five frames, not five sends.
             if not cohort.pending:
                 self._dirty.append(cohort)
             cohort.pending.append(event)
-            reached += len(cohort)
-        return reached
 
     @property
     def dirty(self) -> bool:
@@ -141,9 +140,11 @@ class Hub:
         # copies also keep the dictionaries from changing while they are iterated.
         writes = [each for cohort in cohorts for each in cohort.writes.items()]
         behind = [member for cohort in cohorts for member in cohort.behind]
+        sockets = [socket for cohort in cohorts for socket in cohort.sockets.values()]
+        self._count(events, framing, len(data), len(sockets) + len(writes))
         # In the common case, everything is this one call into C. It takes only descriptors and touches no member. The
         # channels hold no bytes (else their members would be in `writes`), so nothing is overtaken.
-        if left := self._multicast([socket for cohort in cohorts for socket in cohort.sockets.values()], data):
+        if left := self._multicast(sockets, data):
             # Some sockets were full or broken: only now look up their members. No member has moved since the call, so
             # the indexes still fit. The channel takes the rest, and reports that it holds bytes (`set_holding`).
             members = [member for cohort in cohorts for member in cohort.sockets]
@@ -153,6 +154,13 @@ class Hub:
             _attempt(member, write, data)
         for member in behind:
             _attempt(member, member.offer, events)
+
+    def _count(self, events: list[Event], framing: Framing, size: int, receivers: int) -> None:
+        """Count `events`, framed in `size` bytes, for all members that are written to. The others may not get them."""
+        traffic = self._traffic
+        traffic.sent_bytes[framing] += size * receivers
+        for event in events:
+            traffic.note_live(event, receivers)
 
     def _route(self, event_type: str, about: About) -> Collection[Cohort]:
         # Matching patterns against every cohort costs more than a send, so the result is remembered for each type.

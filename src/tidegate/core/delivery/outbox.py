@@ -24,7 +24,7 @@ OTHER_TYPES = "*"
 class Outbox:
     """Events waiting for one connection, oldest first."""
 
-    __slots__ = ("_kept", "_offered", "_queued", "_skipped", "bytes")
+    __slots__ = ("_conflated", "_kept", "_offered", "_queued", "_skipped", "bytes")
 
     def __init__(self) -> None:
         # By type and key if they are retained; the others by a number of their own, since they replace nothing.
@@ -32,6 +32,7 @@ class Outbox:
         self._offered = 0
         self._queued: deque[int] = deque()
         self._skipped: dict[str, int] = {}
+        self._conflated: dict[str, int] = {}
         self.bytes = 0
         """Bytes of the envelopes that are kept."""
 
@@ -40,7 +41,9 @@ class Outbox:
         # An event that replaces another goes to the end: events must be sent in the order of their positions.
         if event.draft.retain:
             name = (event.type, event.key)
-            self._skip(self._kept.pop(name, None))
+            if (replaced := self._kept.pop(name, None)) is not None:
+                self._skip(replaced)
+                count_skipped(self._conflated, [(event.type, 1)])
             self._kept[name] = event
         else:
             if len(self._queued) == QUEUE:
@@ -50,10 +53,11 @@ class Outbox:
             self._queued.append(self._offered)
         self.bytes += len(event.json)
 
-    def take_skipped(self) -> dict[str, int]:
-        """Return how many events were dropped since the last call, by type."""
-        skipped, self._skipped = self._skipped, {}
-        return skipped
+    def take_skipped(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many events were dropped since the last call, by type, and how many of these for a newer one."""
+        taken = self._skipped, self._conflated
+        self._skipped, self._conflated = {}, {}
+        return taken
 
     def pop(self) -> Event:
         """Remove and return the oldest event. Raises `KeyError` if there is none."""
@@ -83,10 +87,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def _skip(self, event: Event | None) -> None:
-        if event is not None:
-            count_skipped(self._skipped, [(event.type, 1)])
-            self.bytes -= len(event.json)
+    def _skip(self, event: Event) -> None:
+        count_skipped(self._skipped, [(event.type, 1)])
+        self.bytes -= len(event.json)
 
 
 def count_skipped(counts: dict[str, int], more: Iterable[tuple[str, int]]) -> None:

@@ -4,15 +4,16 @@ Makes sure that what the history drops is first offered to every subscriber that
 channels or of how a subscriber is fed.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from tidegate.core.delivery.cohort import Interest
+from tidegate.core.delivery.framing import Framing
 from tidegate.core.delivery.history import History
 from tidegate.core.delivery.hub import Hub
 from tidegate.core.delivery.retained import Retained
+from tidegate.core.delivery.traffic import Traffic
 from tidegate.core.events import Event
 
 
@@ -29,19 +30,24 @@ class HistoryReader(Protocol):
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """What subscribers read. There is one for each gateway.
 
-    `count_skipped` is called for each `gap` message, with the number of dropped events by type that it reports.
+    `traffic` counts what they are given.
     `catching_up` holds the subscribers that still read from the history.
     """
 
     hub: Hub
     history: History
     retained: Retained
-    count_skipped: Callable[[Mapping[str, int]], None]
+    traffic: Traffic
     catching_up: dict[HistoryReader, None] = msgspec.field(default_factory=dict)
 
     def is_wanted(self, event_type: str) -> bool:
         """Whether anyone is subscribed to `event_type`."""
         return self.hub.is_wanted(event_type) or any(each.interest.matches(event_type) for each in self.catching_up)
+
+    def live_frame(self, event: Event, framing: Framing) -> bytes:
+        """Return a live event as a frame, for one client that could not be sent it at once."""
+        self.traffic.note_live(event, 1)
+        return framing.event(event, self.history.epoch)
 
     def append(self, event: Event) -> None:
         """Add the next event to the history. Offer what it drops to the subscribers that still read from it."""

@@ -77,8 +77,7 @@ class Subscriber(Member):
         self._reported_skipped: dict[str, int] | None = None
         """Dropped events that gaps have reported, by type. None if there are none, as for most clients."""
         self._stall: Stall | None = None  # what `review` has seen since the pause
-        self._delivered_before = 0
-        """Events of earlier feeds and cohorts, less those that gaps have reported as dropped."""
+        self._delivered_before = 0  # events of earlier feeds and cohorts, less those that gaps have reported as dropped
         self._flushed_at_join = 0  # `flushed` of the cohort when this member joined it
 
     def feed(
@@ -121,9 +120,8 @@ class Subscriber(Member):
         """Send framed `data` to this connection alone, after all earlier events. Raises `PhaseError` if closed."""
         if self.phase is CLOSED:
             raise PhaseError("nothing can be sent to a subscriber that is closed")
-        if self.cohort is not None and self.cohort.pending:
-            self._stream.hub.flush_cohort(self.cohort)
-        self.write(data)
+        self.flush()
+        self.write(self._stream.traffic.counted(self.interest.framing, data))
 
     def narrow(self, interest: Interest) -> None:
         """Want less, in any phase but CLOSED: `interest` also holds for what waits here. Not while the hub sends."""
@@ -134,7 +132,6 @@ class Subscriber(Member):
             self._feed.narrow(interest)
         if self._outbox is not None:
             self._delivered_before -= self._outbox.keep_only(interest.matches)
-            # An empty one with something to report stays: its gap is still to be sent.
             self._outbox = self._outbox if self._outbox or self._outbox.skipped else None
         if is_in_cohort:
             self._enter_cohort()
@@ -200,12 +197,14 @@ class Subscriber(Member):
         """Close the stream, because the connection has ended. Nothing more is written. Safe to call again."""
         if self.phase is CLOSED:
             return
+        delivered, skipped = self.delivered, self.skipped
         # Change the phase first. Leaving flushes the cohort, and nothing of that may follow a close frame.
         self._transition(CLOSED)
         self._too_slow = self._broken = None
         self._leave()
         self._end_feed()
         self._outbox = None
+        self._delivered_before, self._reported_skipped = delivered, skipped or None
 
     @property
     def was_fed(self) -> bool:
@@ -240,7 +239,7 @@ class Subscriber(Member):
         while self._feed is not None and not self.paused:
             piece, is_all = self._feed.take(piece_bytes, now)
             if piece:
-                self.write(piece)
+                self.write(self._stream.traffic.counted(self.interest.framing, piece))
             # If this piece filled the channel, keep the feed: the history may get more events before it has drained.
             if is_all and not self.paused:
                 self._end_feed()
@@ -248,26 +247,29 @@ class Subscriber(Member):
                 self._enter_cohort()
         while self._outbox is not None and not self.paused:
             # A generator that is left half-way loses nothing: it takes out an event only when it yields its frame.
-            self.write(take_piece(self._outbox_frames(now), piece_bytes)[0])
+            piece, _ = take_piece(self._outbox_frames(now), piece_bytes)
+            self.write(self._stream.traffic.counted(self.interest.framing, piece))
         if self.phase is BACKLOGGED and not self.paused:
             self._transition(LIVE)
 
     def _outbox_frames(self, now: Instant) -> Iterator[bytes]:
         """Empty the outbox as frames: a gap that reports what it dropped, then the events that it kept."""
-        framing, epoch = self.interest.framing, self._stream.history.epoch
+        framing = self.interest.framing
         while self._outbox is not None:
-            if skipped := self._outbox.take_skipped():
+            skipped, conflated = self._outbox.take_skipped()
+            if skipped:
                 self._reported_skipped = self._reported_skipped or {}
                 count_skipped(self._reported_skipped, skipped.items())
                 self._delivered_before -= sum(skipped.values())
-                self._stream.count_skipped(skipped)
+                self._stream.traffic.note_skipped(skipped, conflated)
                 yield framing.message("gap", encode_gap("slow_consumer", timestamp=now.wall, skipped=skipped))
+                continue  # more may have been dropped before this frame was taken, and the next event comes after that
             # There is an event, unless `narrow` has removed all: one is only dropped for a newer one.
             event = self._outbox.pop() if self._outbox else None
             if not self._outbox:
                 self._outbox = None
             if event is not None:
-                yield framing.event(event, epoch) if self._feed is None else self._feed.frame(event)
+                yield self._stream.live_frame(event, framing) if self._feed is None else self._feed.frame(event)
 
     def _check_hard_limit(self) -> None:
         if self.waiting_bytes > self._limits.hard_bytes:

@@ -8,10 +8,11 @@ from litestar import HttpMethod, Litestar, Response, route
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 
+from tidegate.core.readings import Read
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.documents.asyncapi import asyncapi_document
 from tidegate.inbound.http_api.documents.openapi import openapi_document
-from tidegate.inbound.http_api.door import Door
+from tidegate.inbound.http_api.door import Door, route_named
 from tidegate.inbound.http_api.operation import authorize
 from tidegate.inbound.http_api.pages import document_route, file_routes
 from tidegate.inbound.http_api.publishing import PublishEndpoint
@@ -41,12 +42,13 @@ def http_api(
     transport_of: Callable[[Any], asyncio.Transport],
     render_metrics: RenderMetrics,
     reloads: Reloading | None = None,
+    read_store: Read | None = None,
 ) -> Door:
     """Make the ASGI application. It handles HTTP requests only, and has no lifespan.
 
     `url` is where the gateway listens. `open_stream` makes the response for an event stream. `transport_of` returns the
     transport of an ASGI scope. `render_metrics` is called with what the client's token covers. Without `reloads`, the
-    configuration cannot be reloaded.
+    configuration cannot be reloaded. `read_store` reads how the state directory is; None without one.
     """
     publish = PublishEndpoint(gateway, admissions, options)
     services = Services(
@@ -59,6 +61,7 @@ def http_api(
         publish=publish,
         render_metrics=render_metrics,
         reloads=reloads,
+        read_store=read_store,
     )
     handlers = _documented([*ROUTES, *file_routes(options.frame_ancestors)], options, url)
     litestar = Litestar(
@@ -70,7 +73,9 @@ def http_api(
         logging_config=None,
     )
     at_once = QuickRoutes(publish, gateway, supervisor, admissions, root_path=options.root_path)
-    return Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
+    door = Door(litestar, publish, at_once, admissions=admissions, root_path=options.root_path)
+    gateway.requests.know([route_named(route.path_format) for route in litestar.routes])
+    return door
 
 
 def _documented(handlers: list[HTTPRouteHandler], options: ApiOptions, url: str) -> list[HTTPRouteHandler]:

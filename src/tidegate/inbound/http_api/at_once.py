@@ -41,9 +41,11 @@ class QuickRoutes:
         probes = {"/healthz": health, "/readyz": lambda: readiness(supervisor, gateway)}
         self._probes: dict[bytes, Callable[[], Answered]] = {}
         self._publishing: set[bytes] = set()
+        self._routes: dict[bytes, str] = {}
         for prefix in {"", root_path}:
             self._publishing.add(f"{prefix}{PATH}".encode())
             self._probes.update({f"{prefix}{path}".encode(): probe for path, probe in probes.items()})
+            self._routes.update({f"{prefix}{path}".encode(): path for path in (PATH, *probes)})
 
     def wants(self, method: str, path: bytes) -> bool:
         """Whether a request is a publish or a probe."""
@@ -93,6 +95,7 @@ class QuickRoutes:
     ) -> Answered:
         status, fields, body = answered
         elapsed_s = round(asyncio.get_running_loop().time() - began, 4)
+        self._admissions.note_answered(self._routes[path], status)
         about = {"method": method, "path": path.decode("ascii"), "status": status, "request_id": request.id}
         self._debug("request", **about, elapsed_s=elapsed_s)
         return status, with_common(fields, allowed_origin=origin), body

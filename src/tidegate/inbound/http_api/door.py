@@ -11,12 +11,13 @@ from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api.at_once import QuickRoutes
 from tidegate.inbound.http_api.common_fields import with_common
 from tidegate.inbound.http_api.operation import REQUEST
-from tidegate.inbound.http_api.pages import SHARED
+from tidegate.inbound.http_api.pages import DOCUMENTS, SHARED
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.inbound.http_api.refusals import REASON, refuse
 from tidegate.inbound.http_api.services import ASGIApp
 from tidegate.runtime.access import LOCAL_ADDRESS, REQUEST_ID, Request
 from tidegate.runtime.admission import Admissions, Transport
+from tidegate.runtime.request_counts import OTHER_ROUTE
 
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, DELETE",
@@ -30,6 +31,12 @@ PROBES = frozenset({"/healthz", "/readyz"})
 Their answers contain nothing that would be worth an attack by DNS rebinding.
 """
 
+FILES = "/{file}"
+"""How metrics name the routes of all files."""
+
+NAMED = frozenset({*PROBES, "/metrics", "/ws", *DOCUMENTS})
+"""The other routes that metrics name by their paths, in addition to those of the API."""
+
 STREAMS: Mapping[tuple[str, str], Transport] = {
     ("GET", "/api/v1/events"): "sse",
     ("GET", "/ws"): "websocket",
@@ -38,6 +45,13 @@ STREAMS: Mapping[tuple[str, str], Transport] = {
 """Refusals of these are counted as refused streams, all others as plain HTTP."""
 
 log = structlog.get_logger("tidegate.http")
+
+
+def route_named(template: str | None) -> str:
+    """Return how metrics name a route: by its path `template`, all files together; None is no route of ours."""
+    if template is None:
+        return OTHER_ROUTE
+    return template if template.startswith("/api/") or template in NAMED else FILES
 
 
 class Door:
@@ -78,7 +92,7 @@ class Door:
             send,
             is_head=scope["method"] == "HEAD",
             state=inner["state"],
-            refused=lambda reason: self._count(reason, inner, request),
+            began=lambda status, reason: self._count(status, reason, inner, request),
         )
         is_shared = inner["method"] == "GET" and inner["path"] in SHARED
         try:
@@ -101,6 +115,7 @@ class Door:
 
     def _route(self, scope: dict[str, Any], inner: dict[str, Any]) -> ASGIApp:
         if inner["path"] == PUBLISH_PATH and inner["method"] == "POST":
+            inner["path_template"] = PUBLISH_PATH
             return self._publish
         if scope["method"] == "OPTIONS" and "access-control-request-method" in inner["state"][REQUEST].headers:
             return ASGIResponse(status_code=204, headers=PREFLIGHT)
@@ -109,7 +124,8 @@ class Door:
             return ASGIResponse(status_code=308, headers={"Location": f"{self._root_path}/"})
         return self._inside
 
-    def _count(self, reason: RefusalReason, inner: dict[str, Any], request: Request) -> None:
+    def _count(self, status: int, reason: RefusalReason | None, inner: dict[str, Any], request: Request) -> None:
+        self._admissions.note_answered(route_named(inner.get("path_template")), status)
         self._admissions.note_refused(request, STREAMS.get((inner["method"], inner["path"]), "http"), reason)
 
     def _inner_scope(self, scope: dict[str, Any], request: Request) -> dict[str, Any]:
@@ -126,16 +142,22 @@ class Door:
 class _Reply:
     """Wraps the server's `send`: adds the common headers, and removes the body of an answer to HEAD.
 
-    Calls `refused` before an answer starts, if the request's `state` has a reason for a refusal.
+    Calls `began` before an answer starts, with its status, and with the reason if the request is refused, which is in
+    its `state`.
     """
 
     def __init__(
-        self, send: Any, *, is_head: bool, state: Mapping[str, Any], refused: Callable[[RefusalReason], None]
+        self,
+        send: Any,
+        *,
+        is_head: bool,
+        state: Mapping[str, Any],
+        began: Callable[[int, RefusalReason | None], None],
     ) -> None:
         self._send = send
         self._is_head = is_head
         self._state = state
-        self._refused = refused
+        self._began = began
         self._ended = False
         self.status = 0
         self.allowed_origin: str | None = None
@@ -143,8 +165,7 @@ class _Reply:
     async def __call__(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if (reason := self._state.get(REASON)) is not None:
-                self._refused(reason)
+            self._began(self.status, self._state.get(REASON))
             headers = with_common([*message["headers"]], allowed_origin=self.allowed_origin)
             message = {**message, "headers": headers}
         elif self._is_head:

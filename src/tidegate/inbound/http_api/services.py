@@ -12,6 +12,7 @@ from tidegate.core.access.grant import Coverage
 from tidegate.core.instant import Instant
 from tidegate.core.polling.breaker_values import BreakerView
 from tidegate.core.polling.source_values import SourceView
+from tidegate.core.readings import Read
 from tidegate.core.reloads import ReloadAttempt, Reloaded
 from tidegate.core.topics import PatternSet
 from tidegate.runtime.admission import Admission, Admissions
@@ -104,6 +105,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     publish: ASGIApp
     render_metrics: RenderMetrics
     reloads: Reloading | None
+    read_store: Read | None
     options: ApiOptions
 
 

@@ -5,7 +5,7 @@ They have the fields of the runtime's own structs, with times as text. A field t
 """
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from tidegate.core.instant import Instant, Time, rfc3339
 from tidegate.core.polling.breaker_values import BreakerFacts, BreakerView, Reason, State
 from tidegate.core.polling.source_values import SourceFacts, SourceView
+from tidegate.core.readings import Read
 from tidegate.core.reloads import ReloadAttempt, ReloadOutcome
 from tidegate.errors import ErrorCode
 from tidegate.inbound.http_api.services import Reloading
@@ -83,8 +84,21 @@ class ConfigStatus(msgspec.Struct, kw_only=True):
     needs_restart: list[str]
 
 
+class StoreStatus(msgspec.Struct, kw_only=True):
+    """The state directory: how many values wait to be written, when the last were, and the size of its files."""
+
+    waiting_values: int
+    last_success_at: Time
+    bytes: int
+
+
 class Status(msgspec.Struct, kw_only=True):
-    """The status of the gateway, its sources and its breakers. `config` is absent for a token with `types`."""
+    """The status of the gateway, its sources and its breakers.
+
+    The fields from `config` on are absent for a token with `types`. `refusals` counts refused requests by reason,
+    `resumes` the clients that came back by what became of that; both since the start. `store` is null without a state
+    directory.
+    """
 
     version: str
     epoch: str
@@ -95,13 +109,20 @@ class Status(msgspec.Struct, kw_only=True):
     sources: list[SourceStatus]
     breakers: list[BreakerRecord]
     config: ConfigStatus | UnsetType = UNSET
+    refusals: dict[str, int] | UnsetType = UNSET
+    resumes: dict[str, int] | UnsetType = UNSET
+    store: StoreStatus | UnsetType | None = UNSET
 
 
 class Client(msgspec.Struct, kw_only=True):
-    """A connected client. `skipped` counts the events that were dropped because it was too slow, by type."""
+    """A connected client. `request_id` is the id of the request that opened its connection.
+
+    `skipped` counts the events that were dropped because it was too slow, by type.
+    """
 
     id: str
     address: str
+    request_id: str
     subscriptions: list[str]
     connected_at: Time
     queued_bytes: int
@@ -122,6 +143,18 @@ def config_status(reloads: Reloading, now: Instant) -> ConfigStatus:
         loaded_at=rfc3339(reloads.loaded_at.seen_at(now).wall),
         last_reload=None if reloads.last is None else _last_reload(reloads.last, now),
         needs_restart=list(reloads.needs_restart),
+    )
+
+
+def store_status(read: Read | None) -> StoreStatus | None:
+    """Make the body for the state directory, from what the metrics `read` of it. None if there is none."""
+    if read is None:
+        return None
+    values = {reading.name: reading.value for reading in read()}
+    return StoreStatus(
+        waiting_values=cast("int", values["tidegate_store_waiting_values"]),
+        last_success_at=rfc3339(cast("float", values["tidegate_store_last_success_timestamp_seconds"])),
+        bytes=cast("int", values["tidegate_store_bytes"]),
     )
 
 
@@ -154,6 +187,7 @@ def client(connection: Connection, now: Instant) -> Client:
     return Client(
         id=connection.id,
         address=connection.address,
+        request_id=connection.request_id,
         subscriptions=connection.patterns.sorted(),
         connected_at=rfc3339(connection.connected.seen_at(now).wall),
         queued_bytes=connection.subscriber.waiting_bytes,

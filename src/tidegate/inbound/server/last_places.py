@@ -78,10 +78,11 @@ class LastPlace(asyncio.Protocol):
             self._connection.data_received(self._received)
         elif b"\n" in self._received or len(self._received) > LINE_BYTES:
             self._is_refused = True
-            self._shared.refused(RefusalReason.NO_FILE_DESCRIPTOR, self._address)
+            request_id = self._shared.request_id(self._address, None)
+            self._shared.refused(RefusalReason.NO_FILE_DESCRIPTOR, self._address, request_id)
             detail = "the gateway has no file descriptor left for clients: come back later"
             answer = ProblemAnswer(503, detail, {"Retry-After": "5"})
-            self._transport.write(answer.closing(self._shared.common.block()))
+            self._transport.write(answer.closing(self._shared.common.block(), request_id=request_id))
             self._transport.close()  # without lingering: the next client needs the descriptor
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -110,15 +110,7 @@ def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
 
 def _marks(named: TlsFiles) -> Marks:
     """Return what changes with the content of the files. A file that is not there has a mark, too."""
-    return tuple(map(_mark, (named.tls_cert_file, named.tls_key_file)))
-
-
-def _mark(path: Path) -> tuple[int, int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    return files.mark(named.tls_cert_file), files.mark(named.tls_key_file)
 
 
 def _expires_at(cert_file: Path) -> float | None:

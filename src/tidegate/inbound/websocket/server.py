@@ -13,6 +13,7 @@ from tidegate.runtime.access import Request
 from tidegate.runtime.admission import Admission, Admissions
 from tidegate.runtime.gateway import Gateway
 from tidegate.runtime.keeping import kept_running
+from tidegate.runtime.request_counts import OTHER_ROUTE
 
 PING_S = 20.0
 """Seconds between pings. A connection from which nothing was received since the last ping is closed.
@@ -21,6 +22,9 @@ Shorter than the idle timeouts of proxies (nginx 60 s).
 """
 
 PATHS = ("/ws", "/ws/")
+
+SWITCHING_PROTOCOLS = 101
+NOT_FOUND = 404
 
 
 class WebSocketOptions(ProtocolOptions, frozen=True, kw_only=True):
@@ -43,6 +47,7 @@ class WebSocketServer:
         self._slots: list[dict[WebSocketProtocol, None]] = [{} for _ in range(int(PING_S))]
         self._slot = 0
         self._ended_callback = self._ended  # one bound method for all connections
+        gateway.requests.know([PATHS[0]])
 
     def __call__(self, transport: asyncio.Transport, method: str, target: str, request: Request) -> WebSocketProtocol:
         """Answer an upgrade request. The returned protocol owns `transport` from then on, also if it was refused.
@@ -57,6 +62,7 @@ class WebSocketServer:
         except AccessRefused as refused:
             answer = handshake.refusal(refused)
             protocol.refuse(answer.closing(request_id=request.id))
+            self._admissions.note_answered(OTHER_ROUTE if answer.status == NOT_FOUND else PATHS[0], answer.status)
             self._admissions.note_refused(request, "websocket", answer.reason)
             return protocol
         connection = self._gateway.clients.connect(
@@ -70,6 +76,7 @@ class WebSocketServer:
             token=admission.token,
             revision=admission.revision,
         )
+        self._admissions.note_answered(PATHS[0], SWITCHING_PROTOCOLS)
         protocol.open(connection)
         connection.start(admission.since, by_default=admission.by_default, preamble=acceptance)
         return protocol

@@ -1,6 +1,7 @@
 """Reads small files with a token, a secret or a key, and rereads them while the gateway runs."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -8,7 +9,9 @@ from typing import TypeVar
 import structlog
 
 from tidegate import files
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import ConfigError, Problem
+from tidegate.runtime.limited_log import LoggedFault
 
 REREAD_S = 5.0
 """How often files are reread: a changed file is noticed within this time."""
@@ -36,15 +39,15 @@ async def keep_reading(read: Callable[[], T], keep: Callable[[T], None]) -> None
     """Every `REREAD_S` seconds, call `read` in a thread and `keep` with its result, until cancelled.
 
     If either raises `ConfigError`, the earlier content stays in use, so that a mistake, or a file that is just being
-    replaced, does not lock out all clients. The error is logged once.
+    replaced, does not lock out all clients. The error is logged as any `LoggedFault`.
     """
-    known: str | None = None
+    failing = LoggedFault(
+        "tidegate.auth", LimitedEvent.FILE_NOT_RELOADED, over="the content is used again", now=time.monotonic
+    )
     while True:
         await asyncio.sleep(REREAD_S)
         try:
             keep(await asyncio.to_thread(read))
-            known = None
+            failing.fine()
         except ConfigError as error:
-            if str(error) != known:
-                known = str(error)
-                log.warning("not reloaded, the earlier content stays in use", problem=known)
+            failing.occurred(problem=str(error))

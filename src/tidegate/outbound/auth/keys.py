@@ -4,6 +4,7 @@ A key is only used with the algorithms for its type. So an attacker cannot use a
 """
 
 import asyncio
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,9 +15,11 @@ import msgspec
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, Key, OctKey, RSAKey
 
+from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import BackendError, ConfigError, HttpStatus, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
 from tidegate.outbound.http_client import HttpClient, HttpOptions
+from tidegate.runtime.limited_log import LoggedFault
 
 SECRET_BYTES = 32
 """The minimum length of a secret for HS256 (RFC 7518 section 3.2)."""
@@ -126,6 +129,9 @@ class JwksKeys:
         """See `tidegate.outbound.auth.jwt.Keys`."""
         self._keys: list[Key] | None = None
         self._wanted = asyncio.Event()
+        self._failing = LoggedFault(
+            "tidegate.auth", LimitedEvent.KEYS_NOT_FETCHED, over="keys fetched again", now=time.monotonic
+        )
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:
         """See `tidegate.outbound.auth.jwt.Keys`. The error is retryable until the first keys have been fetched."""
@@ -166,8 +172,9 @@ class JwksKeys:
             keys = _key_set(body)
         except (BackendError, TimeoutError, _Unusable) as error:
             self._failure = _reason(error)
-            log.warning("keys not fetched", host=host, reason=self._failure, kept=len(self._keys or ()))
+            self._failing.occurred(host=host, reason=self._failure, kept=len(self._keys or ()))
         else:
+            self._failing.fine(host=host)
             log.debug("keys fetched", host=host, kids=[key.kid for key in keys])
             if self._keys is None or _content(keys) != _content(self._keys):
                 self._keys = keys

@@ -1,8 +1,10 @@
 """Makes a backend from what the plan says about it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,6 +55,13 @@ class BackendEndpoint(msgspec.Struct, frozen=True):
                 return places(http)
 
     @property
+    def certificates(self) -> Mapping[str, Path]:
+        """The files that are read when it is made, by their settings."""
+        options = self.options if self.http is None else self.http
+        named = {key: getattr(options, key) for key in ("ca_file", "client_cert_file", "client_key_file")}
+        return {f"backends.{self.name}.{key}": path for key, path in named.items() if path is not None}
+
+    @property
     def service(self) -> "BackendEndpoint":
         """What says who answers, and how. Two with the same one differ only in how connections are used."""
         session = self.session and msgspec.structs.replace(self.session, sends_bearer=False)
@@ -83,7 +92,10 @@ def _with(options: _Options, given: Mapping[str, float]) -> _Options:
 @asynccontextmanager
 async def opened(endpoint: BackendEndpoint, clock: Clock) -> AsyncIterator[Backend]:
     """Yield the backend, and close its connections when the context ends. Raises as `made` does."""
-    backend = made(endpoint, clock)
+    if isinstance(endpoint.options, PluginOptions):
+        backend = made(endpoint, clock)  # a plug-in may need the event loop
+    else:
+        backend = await asyncio.to_thread(made, endpoint, clock)  # reads files: loading certificates takes long
     try:
         yield backend
     finally:

@@ -17,10 +17,10 @@ from typing import Self, TypeVar
 import structlog
 
 from tidegate import files
-from tidegate.core.measurements import StoreWritten
+from tidegate.core.measurements import LogLineSuppressed, StoreWritten
 from tidegate.database import Database, SetAside, opened
 from tidegate.errors import StoreError, Unstorable
-from tidegate.outbound.store_sqlite.report import WriteReport
+from tidegate.outbound.store_sqlite.report import OnWrite, WriteReport
 from tidegate.outbound.store_sqlite.tables import (
     FILE,
     LAST_GOOD_ROWS,
@@ -57,21 +57,21 @@ class SqliteStore:
     Made by `open`; `aclose` ends its thread and releases the directory.
     """
 
-    def __init__(self, database: Database, on_write: Callable[[StoreWritten], None] = lambda _: None) -> None:
+    def __init__(self, database: Database, on_write: OnWrite = lambda _: None) -> None:
         self._database = database
         self._waiting: Batch = {}
         self._being_written: Batch = {}
         self._on_disk = set(names(database.read(NAMES)))
         self._changed = threading.Condition()
         self._closing = False
-        self._report = WriteReport(on_write)
+        self._report = WriteReport(database.directory, on_write)
         self._written_at = time.time()
         self._bytes = database.size_bytes()
         self._writer = threading.Thread(target=self._write_on, name="tidegate-store", daemon=True)
         self._writer.start()
 
     @classmethod
-    async def open(cls, directory: Path, *, observe: Callable[[StoreWritten], None] | None = None) -> Self:
+    async def open(cls, directory: Path, *, observe: OnWrite | None = None) -> Self:
         """Lock `directory`, which is created if missing, and open the store in it.
 
         `observe` is called on the event loop after each write. Raises `StoreError` if another gateway uses the
@@ -79,7 +79,7 @@ class SqliteStore:
         """
         loop = asyncio.get_running_loop()
 
-        def on_write(measured: StoreWritten) -> None:
+        def on_write(measured: StoreWritten | LogLineSuppressed) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody looks any more
                 if observe is not None:
                     loop.call_soon_threadsafe(observe, measured)
@@ -121,7 +121,7 @@ class SqliteStore:
         yield Reading("tidegate_store_bytes", self._bytes)
 
     @classmethod
-    def _open(cls, directory: Path, on_write: Callable[[StoreWritten], None]) -> Self:
+    def _open(cls, directory: Path, on_write: OnWrite) -> Self:
         database = opened(directory, LAYOUT, set_aside=_tell)
         try:
             return cls(database, on_write)

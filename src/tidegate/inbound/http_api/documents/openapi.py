@@ -127,7 +127,8 @@ def _parameter(parameter: Parameter) -> Json:
 
 
 def _response(content: Content, schemas: Mapping[str, Json]) -> Json:
-    return {"description": content.description, "content": _content(content, schemas)}
+    headers = {"X-Request-ID": {"description": "The id of the request in the log", "schema": {"type": "string"}}}
+    return {"description": content.description, "headers": headers, "content": _content(content, schemas)}
 
 
 def _problem(why: str, schemas: Mapping[str, Json]) -> Json:

@@ -32,6 +32,7 @@ async def status(request: ApiRequest) -> shown.Status:
     context, allowed = services(request), request.auth.grant.allowed
     gateway = context.gateway
     position, now = gateway.position, gateway.clock.now()
+    shows_all = allowed.is_everything
     return shown.Status(
         version=context.options.version,
         epoch=position.epoch,
@@ -41,7 +42,10 @@ async def status(request: ApiRequest) -> shown.Status:
         clients=len(gateway.clients.connections),
         sources=[shown.source_status(view) for view in context.supervisor.sources(allowed)],
         breakers=[shown.breaker_record(view) for view in context.supervisor.breakers(allowed)],
-        config=shown.config_status(context.reloads, now) if context.reloads and allowed.is_everything else UNSET,
+        config=shown.config_status(context.reloads, now) if context.reloads and shows_all else UNSET,
+        refusals={reason.value: count for reason, count in gateway.refusals.counts.items()} if shows_all else UNSET,
+        resumes=dict(gateway.traffic.resumes) if shows_all else UNSET,
+        store=shown.store_status(context.read_store) if shows_all else UNSET,
     )
 
 

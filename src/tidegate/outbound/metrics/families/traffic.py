@@ -56,7 +56,7 @@ TRAFFIC: tuple[Family, ...] = (
     counter(
         "tidegate_requests_total",
         "How is the API used, and how do requests end?",
-        Label("route", ("other",)),
-        Label("status", ("1xx", "2xx", "3xx", "4xx", "5xx")),
+        Label("route", names="build"),
+        Label("class", ("1xx", "2xx", "3xx", "4xx", "5xx")),
     ),
 )
