@@ -9,7 +9,7 @@ from house import virtual
 from tidegate.core.events import Draft, EncodedDraft, Position
 from tidegate.errors import BusRefused
 from tidegate.outbound.clock import SystemClock
-from tidegate.runtime.lanes import EventPublisher
+from tidegate.runtime.event_publisher import EventPublisher
 
 
 class SlowSession:
