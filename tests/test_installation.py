@@ -134,6 +134,7 @@ async def test_the_command_line_alone_serves_whoever_has_a_gateway_elsewhere(tmp
         (("serve", "--config", "tidegate.toml"), "gateway"),
         (("demo",), "gateway,engine"),
         (("doctor",), "gateway,engine"),
+        (("reload", "--url", "http://127.0.0.1:1"), "gateway"),
         (("verify",), "gateway,engine"),
         (("config", "check", "PATH"), "gateway"),
         (("token", "create"), "gateway"),

@@ -311,7 +311,10 @@ async def test_sources_and_backends_come_go_and_change_without_a_close() -> None
     backends_ = {name: ScriptedBackend({"m": 1, "n": 2}) for name in "bcd"}
     async with reloadable(file, backends=backends_) as app, client.connect(app.url, types=["*"]) as stream:
         events = Follower(stream)
-        await events.next("s", where=lambda event: not event.stale)
+        for backend in BACKENDS:
+            await app.supervisor.poll(backend)
+        await eventually(lambda: all(view.as_of is not None for view in app.supervisor.sources()))
+        await events.next("source.freshness", where=lambda event: event.key == "t")  # it is connected from then on
         file.content = config(
             backends={"b": {"url": "http://b"}, "d": {"url": "http://d"}},
             sources={"s": {"backend": "b", "method": "m"}, "u": {"backend": "d", "method": "n"}},

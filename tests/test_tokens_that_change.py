@@ -87,7 +87,7 @@ class TestEventStream:
     async def stream(self, gate: Serving, types: str = "*") -> AsyncIterator[RawClient]:
         client = await RawClient.open(gate.port)
         try:
-            client.writer.write(request("GET", f"/api/v1/events?types={types}", host="127.0.0.1", **BEARER))
+            client.writer.write(request("GET", f"/api/v1/events?types={types}", b"", host="127.0.0.1", **BEARER))
             await client.until(b"event: synced")
             await client.until(b"\n\n")
             yield client

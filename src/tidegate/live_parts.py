@@ -194,16 +194,12 @@ async def started(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         opened = await enter(OpenParts())
-        clock, metrics, store = ground.clock, ground.metrics, ground.store
-        authenticator = await opened.open(
-            ACCESS, authentication.opened(plan.authentication, clock, observe=metrics.observe)
-        )
-        gateway = await enter(new_gateway(plan.gateway, authenticator, clock=clock, metrics=metrics, store=store))
-        pollers = PollerParts(supplied=ground.supplied, gateway=gateway, clock=clock, metrics=metrics, store=store)
+        gateway = await enter(_gateway(plan, ground, opened))
+        pollers = _poller_parts(ground, gateway)
         marks = _marks(plan)  # first: a change while the files are read must be noticed later
         backends = {each.name: await pollers.backend(each, opened) for each in plan.backends}
         polling = [pollers.poller(each.polling, backends[each.name]) for each in plan.backends]
-        supervisor = Supervisor(gateway, polling, store=store)
+        supervisor = Supervisor(gateway, polling, store=ground.store)
         ground.metrics.read_from(supervisor.readings)
         admissions = Admissions(gateway, Gate(authenticator=gateway.authentication, **asdict(plan.access)))
         websocket = WebSocketServer(gateway, admissions, plan.websocket)
@@ -212,17 +208,8 @@ async def started(
             await enter(beside)
         await enter(supervisor.running())
         await enter(websocket.running())
-        serve = partial(
-            server.serve,
-            door,
-            websocket,
-            door.at_once,
-            refused=partial(gateway.refusals.note, "http"),
-            request_id=admissions.request_id,
-        )
-        shown = None if ground.certificate is None else ground.certificate.context
         # Last: every part is running by then.
-        serving = await enter(serve(sock=ground.listener, ssl=shown, **asdict(plan.server)))
+        serving = await enter(_serving(plan, ground, door, websocket, admissions, gateway))
         yield LiveParts(
             plan=plan,
             ground=ground,
@@ -236,6 +223,41 @@ async def started(
             websocket=websocket,
             serving=serving,
         )
+
+
+@asynccontextmanager
+async def _gateway(plan: Plan, ground: Ground, opened: OpenParts) -> AsyncIterator[Gateway]:
+    access = authentication.opened(plan.authentication, ground.clock, observe=ground.metrics.observe)
+    made = new_gateway(
+        plan.gateway,
+        await opened.open(ACCESS, access),
+        clock=ground.clock,
+        metrics=ground.metrics,
+        store=ground.store,
+    )
+    async with made as gateway:
+        yield gateway
+
+
+def _poller_parts(ground: Ground, gateway: Gateway) -> PollerParts:
+    return PollerParts(
+        supplied=ground.supplied, gateway=gateway, clock=ground.clock, metrics=ground.metrics, store=ground.store
+    )
+
+
+def _serving(
+    plan: Plan, ground: Ground, door: Door, websocket: WebSocketServer, admissions: Admissions, gateway: Gateway
+) -> AbstractAsyncContextManager[server.Serving]:
+    return server.serve(
+        door,
+        websocket,
+        door.at_once,
+        sock=ground.listener,
+        ssl=None if ground.certificate is None else ground.certificate.context,
+        refused=partial(gateway.refusals.note, "http"),
+        request_id=admissions.request_id,
+        **asdict(plan.server),
+    )
 
 
 def _marks(plan: Plan) -> Marks:

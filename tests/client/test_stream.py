@@ -597,3 +597,19 @@ async def test_bad_arguments_are_refused_before_anything_is_sent(arguments: dict
     with pytest.raises(ValueError, match="expected"):
         async with connect(**arguments):  # type: ignore[arg-type]
             pass
+
+
+async def test_patterns_that_the_token_does_not_cover_any_more_are_told_and_not_asked_for_again() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome("e1", 7, subscriptions=["a", "b.*"])
+        await peer.synced("e1", 7)
+        await peer.send("unsubscribed", {"types": ["a"], "removed": ["b.*"]})
+        await peer.send("a", 1, seq=9)
+        peer.abort()
+
+    async with scripted(first, idle) as gateway, connect(gateway.url, types=["a", "b.*"], options=AT_ONCE) as stream:
+        _, told, event, _, _ = await take(stream, 5)
+        assert isinstance(told, Event)
+        assert (told.type, told.seq, told.data) == ("unsubscribed", None, {"types": ["a"], "removed": ["b.*"]})
+        assert isinstance(event, Event)
+        assert query(gateway, 1) == {"types": ["a"], "since": ["e1:9"]}

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 from deployed import needs_prometheus
-from outage import AWAY, SCRAPE_S, Outage
+from outage import AWAY, INTERVAL_S, Outage
 
 BUSY = {"TidegateLoopLag"}
 """What may be true of a machine that runs many tests at once."""
@@ -50,4 +50,4 @@ def test_stale_seconds_are_those_that_a_client_saw(watched: Outage) -> None:
             elif since is not None:
                 seen, since = seen + at - since, None
         assert seen > 10
-        assert after - before == pytest.approx(seen, abs=SCRAPE_S)
+        assert after - before == pytest.approx(seen, abs=INTERVAL_S)

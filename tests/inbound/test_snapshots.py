@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 
 import pytest
-from fanout import draft
+from fanout import draft, knowing
 from programs import private_bytes
 from serving import GRANTS, FakeSupervisor, RawClient, Serving, serving, source
 
@@ -73,6 +73,25 @@ async def test_values_that_a_token_does_not_cover_are_left_out_of_all_pieces() -
         every = await gate.ask("GET", "/api/v1/snapshot", Authorization="Bearer all")
     assert [event["type"] for event in answer.json["events"]] == ["system.status"]
     assert len(every.json["events"]) == 701
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_it_is_cut_off_when_its_token_is_withdrawn(is_gone: bool) -> None:
+    """Not ended in order: what came is not all of it."""
+    async with serving(grants=GRANTS) as gate:
+        await filled(gate, 200, 100_000)
+        client = await reader(
+            gate, GET.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer all\r\nConnection: close\r\n\r\n")
+        )
+        try:
+            await client.until(b"\r\n\r\n")
+            gate.house.gateway.authenticate_with(knowing({"other" if is_gone else "all": GRANTS["all"]}))
+            came = b""
+            with suppress(ConnectionError):
+                came = await client.rest()
+            assert came.endswith(b"]}\r\n0\r\n\r\n") is not is_gone
+        finally:
+            await client.close()
 
 
 async def test_an_event_is_the_newest_when_its_piece_is_written_and_what_is_gone_is_left_out() -> None:

@@ -12,7 +12,7 @@ from tidegate.core.delivery.session import SessionLimits
 from tidegate.core.events import Position
 from tidegate.core.rate import Rate
 from tidegate.core.topics import PatternSet
-from tidegate.errors import AccessRefused, PublishError
+from tidegate.errors import AccessRefused, LeaveReason, PublishError
 
 KEPT = {"retain": True}
 
@@ -134,13 +134,13 @@ class TestDefaults:
         old.start(None, by_default=True)
         house.gateway.apply(options(default_types=("a", "b")))
         await house.gateway.publish([draft("b", 1, **KEPT)])
-        house.gateway.clients.disconnect(old, "left")
+        house.gateway.clients.disconnect(old, LeaveReason.CLIENT_CLOSED)
         told = {}
         for seq in (1, 2):
             again, channel = house.connect("a", "b")
             again.start(Position(EPOCH, seq), by_default=True)
             told[seq] = types(channel.received())
-            house.gateway.clients.disconnect(again, "left")
+            house.gateway.clients.disconnect(again, LeaveReason.CLIENT_CLOSED)
             await house.gateway.publish([draft("c", 1)])
         assert told == {1: ["welcome", "b", "synced"], 2: ["welcome", "synced"]}
 
@@ -229,7 +229,7 @@ class TestHeartbeats:
         new, channel, _ = house.started("heartbeat")
         for connection in house.gateway.clients.connections:
             if connection is not new:
-                house.gateway.clients.disconnect(connection, "left")
+                house.gateway.clients.disconnect(connection, LeaveReason.CLIENT_CLOSED)
         assert old not in house.gateway.clients
         await self.beats(house, channel, 4)
         came = await self.beats(house, channel, 12)

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from tidegate.core.events import EncodedDraft, Position
 from tidegate.errors import BusError, BusRefused, BusUnknown
-from tidegate.runtime.lanes import RETRY_S, EventPublisher, Lane
+from tidegate.runtime.event_publisher import EventPublisher
+from tidegate.runtime.lanes import RETRY_S, Lane
 from tidegate.testing import ManualClock
 
 AT_ONCE = Position("e1", 1)

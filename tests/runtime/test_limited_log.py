@@ -41,7 +41,7 @@ def test_a_fault_is_three_lines_and_the_others_are_counted() -> None:
     metrics, lines = run(script)
     assert lines == [
         {"event": "refused", "log_level": "warning", "n": 0},
-        {"event": "refused", "log_level": "warning", "n": 59, "since_s": 60.0, "suppressed": 59},
+        {"event": "refused", "log_level": "warning", "n": 59, "for_s": 60.0, "suppressed": 59},
         {"event": "let in again", "log_level": "info", "path": "/a", "after_s": 90.0, "times": 90},
     ]
     assert metrics.named("log_line_suppressed") == [(REFUSED,)] * 89
@@ -59,7 +59,7 @@ def test_a_fault_that_came_back_too_soon_is_said_when_the_minute_has_passed() ->
 
     _, lines = run(script)
     assert [line["event"] for line in lines] == ["refused", "let in again", "refused"]
-    assert lines[-1] == {"event": "refused", "log_level": "warning", "n": 2, "since_s": 58.0, "suppressed": 1}
+    assert lines[-1] == {"event": "refused", "log_level": "warning", "n": 2, "for_s": 58.0, "suppressed": 1}
 
 
 def test_the_first_occurrences_get_lines_and_the_others_a_summary() -> None:

@@ -184,7 +184,7 @@ async def test_a_token_that_cannot_be_read_is_no_failure_of_the_backend_and_take
         assert house.of("a.x")[-1].error_code == "RPC_AUTH"
         (first, *_) = house.of("rpc_error")
         assert msgspec.json.decode(first.data)["error_code"] == "RPC_AUTH"
-        assert len([c for _, c, _ in house.metrics.named("poll_ended") if c == "RPC_AUTH"]) < 25, "it backs off"
+        assert len([c for _, _, c, _ in house.metrics.named("poll_ended") if c == "RPC_AUTH"]) < 25, "it backs off"
 
         house.backend.missing = None
         await asyncio.sleep(4.0 + 1.0)

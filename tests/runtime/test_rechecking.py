@@ -256,7 +256,7 @@ class TestThousandConnections:
     """The loop must have its turns in between: what is counted are steps, since a clock would measure the machine."""
 
     async def ended_per_turn(self, house: House, channels: list[Any]) -> list[int]:
-        counts = []
+        counts: list[int] = []
         while not counts or counts[-1] < len(channels):
             counts.append(sum(channel.ended is not None for channel in channels))
             await asyncio.sleep(0)

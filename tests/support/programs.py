@@ -54,7 +54,7 @@ class Program:
     @property
     def url(self) -> str:
         """Where the gateway says that it listens; waits for that."""
-        pattern = re.compile(r'"url": ?"(http://[^"]+)".*"listening"|Web page: (http://\S+)/')
+        pattern = re.compile(r'"listening".*"url": ?"(http://[^"]+)"|Web page: (http://\S+)/')
 
         def found() -> str | None:
             match = next(filter(None, map(pattern.search, self.err)), None)

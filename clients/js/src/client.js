@@ -350,7 +350,10 @@ export class Client {
       if (data.reason !== "slow_consumer") this.#values.newRound();
       this.#miss(data);
     } else if (type === "unsubscribed") {
-      this.#synced();
+      // Without an id nobody asked: the token covers less. That may come among values, and before another answer.
+      if (message.id !== undefined) this.#asked = null;
+      if (!this.#connector.position.awaitsSynced) this.#values.synced();
+      this.#plan();
     } else if (type === "error" && this.#asked && message.id === this.#askId) this.#refused(data);
   }
 

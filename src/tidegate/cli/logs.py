@@ -125,7 +125,11 @@ def without_credentials(_: object, __: str, event: MutableMapping[str, Any]) -> 
 
 def _renderers(readable: bool) -> list[Callable[..., Any]]:
     if not readable:
-        return [structlog.processors.JSONRenderer(default=str, ensure_ascii=False), _printable_line]
+        return [
+            _what_happened_first,
+            structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+            _printable_line,
+        ]
     return [
         _printable,
         structlog.dev.ConsoleRenderer(pad_event_to=0, exception_formatter=structlog.dev.plain_traceback),
@@ -138,6 +142,11 @@ def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMa
         if isinstance(value, str):
             event[name] = printable(value, keep="\t\n" if name in _MULTILINE else "\t")
     return event
+
+
+def _what_happened_first(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor for people who read lines of JSON: when, how bad and what come before all else."""
+    return {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event} | dict(event)
 
 
 def _printable_line(_: object, __: str, line: str) -> str:

@@ -120,6 +120,16 @@ class Admissions:
         """See `Gate.request_id`."""
         return self.gate.request_id(peer, sent)
 
+    def still_holds(self, admission: Admission, request: Request) -> bool:
+        """Whether `request`, which is answered for long and not for a stream, would be granted as much as before."""
+        if self.is_current(admission):
+            return True
+        try:
+            grant = self.admit(request, Role.SUBSCRIBER).grant
+        except AccessRefused:
+            return False
+        return all(map(grant.allowed.covers, admission.grant.allowed.patterns))
+
     def identify(self, request: Request) -> Grant:
         """Return what the bearer of the request's token may do; no role is needed. Raises `AccessRefused`: 401, 503."""
         return self.gate.identify(request, None)

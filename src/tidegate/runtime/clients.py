@@ -137,9 +137,8 @@ class ClientRegistry:
         `token` is what it was admitted with. If other tokens have come to be accepted since it was admitted, in
         `revision`, the token is verified again: then the connection may be closed already when this returns.
         """
-        now = self._clock.now()
+        now, self._numbered = self._clock.now(), self._numbered + 1
         self._connects_owed_until = self._connects_charged(now.mono)
-        self._numbered += 1
         client_id = f"c{self._numbered}-{self._context.stream.history.epoch[:4]}"
         connection = Connection(
             channel,

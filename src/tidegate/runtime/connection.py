@@ -81,12 +81,9 @@ class Connection:
         interested: Callable[[], None],
     ) -> None:
         self.id = client_id
-        self.transport = transport
-        self.address = address
-        self.request_id = request_id
+        self.transport, self.address, self.request_id = transport, address, request_id
         self.connected = now
-        self.grant, self.token = grant, token
-        self.by_default = False
+        self.grant, self.token, self.by_default = grant, token, False
         self._context = context
         self._channel = channel
         # Only while requests wait: a gateway has thousands of connections, and on nearly all of them nothing waits.

@@ -192,7 +192,7 @@ class Conversation:
             self.subscriber.send(replies.unsubscribed(self._framing, effect, wall=now.wall))
         self.subscriber.narrow(self._interest(seen))
         self._session.patterns = self.subscriber.interest.wanted
-        log.info(
+        log.debug(
             "token covers less",
             client_id=self._client_id,
             request_id=self._request_id,

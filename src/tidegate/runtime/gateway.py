@@ -4,8 +4,8 @@ Everything runs on one event loop, and no method here awaits between reading sha
 subscribe cannot race with a publish.
 
 The rest is elsewhere: who may connect and who is too slow in `runtime/clients.py`, what publishers may send in
-`runtime/publishers.py`, how events reach the bus in `runtime/lanes.py`, how a client's requests are answered in
-`runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
+`runtime/publishers.py`, how events reach the bus in `runtime/event_publisher.py`, how a client's requests are answered
+in `runtime/connection.py`, and what happens once a second in `runtime/housekeeping.py`.
 """
 
 import asyncio
@@ -29,10 +29,11 @@ from tidegate.runtime.clients import ClientRegistry
 from tidegate.runtime.conversation import ConnectionContext
 from tidegate.runtime.default_patterns import DefaultPatterns
 from tidegate.runtime.draining import drain, send_away
+from tidegate.runtime.event_publisher import EventPublisher
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.housekeeping import Housekeeping
 from tidegate.runtime.kept_values import KeptValues
-from tidegate.runtime.lanes import EventPublisher, Lane
+from tidegate.runtime.lanes import Lane
 from tidegate.runtime.publishers import Publishers
 from tidegate.runtime.refusals import Refusals
 from tidegate.runtime.request_counts import RequestCounts
@@ -69,13 +70,11 @@ class Gateway:
         """Called after the wall clock was set: times that are saved on disk have to be saved again."""
         self.on_epoch_changed: Callable[[], None] = lambda: None
         """Called after the epoch changed: nothing that we published before exists in the new sequence."""
-        self.refusals = Refusals(metrics, clock)
-        self.requests = RequestCounts()
+        self.refusals, self.requests = Refusals(metrics, clock), RequestCounts()
         self.authentication = CurrentAuthenticator(authenticator)
         """Checks tokens everywhere. Replaced by `authenticate_with`."""
         self._bus, self._metrics = bus, metrics
-        self.observe = metrics.observe
-        """Records what is counted and measured around it."""
+        self.observe = metrics.observe  # records what is counted and measured around it
         self._publisher = EventPublisher(clock, stuck_after_s=options.publish_timeout_s)
         self._kept = KeptValues(options, publisher=self._publisher, clock=clock, store=store)
         self.retained, self.published = self._kept.retained, self._kept.published

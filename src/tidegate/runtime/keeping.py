@@ -12,7 +12,7 @@ from tidegate.runtime.limited_log import LoggedFault, Observe
 RESTART_S = 1.0
 """Seconds before a failed task is restarted: a task that always fails at once must not use up the processor."""
 
-RUNS_S = 60.0
+RUNS_S = 10.0
 """A part that was started again is said to run once it has not failed for so long."""
 
 PARTS = ("access", "certificate", "gateway", "poller", "websocket")
@@ -74,13 +74,13 @@ class KeptJobs:
     def __init__(self, clock: Clock, observe: Observe) -> None:
         self._clock = clock
         self._observe = observe
-        self._jobs: set[KeptJob] = set()
+        self._jobs: dict[KeptJob, None] = {}  # in the order in which they were started
 
     def start(self, name: str, run: Work) -> KeptJob:
         """Run another job from now on."""
         job = KeptJob(name, run, self._clock, self._observe)
-        self._jobs.add(job)
-        job.task.add_done_callback(lambda _: self._jobs.discard(job))
+        self._jobs[job] = None
+        job.task.add_done_callback(lambda _: self._jobs.pop(job, None))
         return job
 
     async def aclose(self) -> None:

@@ -10,8 +10,8 @@ from tidegate.core.delivery.retained_quota import RetainedQuota
 from tidegate.core.events import Event, gone_draft
 from tidegate.core.instant import Instant
 from tidegate.ports import Clock, Store
+from tidegate.runtime.event_publisher import EventPublisher
 from tidegate.runtime.gateway_options import GatewayOptions
-from tidegate.runtime.lanes import EventPublisher
 from tidegate.runtime.published_values import EXPIRED_AT_ONCE, PublishedValues
 
 log = structlog.get_logger("tidegate.gateway")

@@ -33,7 +33,7 @@ LOUDEST_OF = 1000
 class LoggedFault:
     """One fault that may go on or come back. Its end is logged as the event `over`, at the level info.
 
-    Lines say `suppressed` (occurrences since the line before that got none) and `since_s`; the last one says `after_s`
+    Lines say `suppressed` (occurrences since the line before that got none) and `for_s`; the last one says `after_s`
     and `times`. Otherwise they have the fields of the newest occurrence.
     """
 
@@ -110,7 +110,7 @@ class LoggedFault:
         if isinstance(line, OverLine):
             self._log.info(self._over, **fields, after_s=line.after_s, times=line.times)
         elif line.since_s:
-            counts = {"since_s": line.since_s, "suppressed": line.suppressed}
+            counts = {"for_s": line.since_s, "suppressed": line.suppressed}
             getattr(self._log, self._level)(self._event.value, **self._fields, **counts)
         else:
             getattr(self._log, self._level)(self._event.value, **self._fields)

@@ -24,8 +24,8 @@ from tidegate.core.events import Event
 from tidegate.core.instant import Instant
 from tidegate.errors import BusError, StoreError
 from tidegate.ports import Clock, KeepsPublished, Store, Timer
+from tidegate.runtime.event_publisher import EventPublisher
 from tidegate.runtime.gateway_options import GatewayOptions
-from tidegate.runtime.lanes import EventPublisher
 
 HAND_OVER_S = 0.1
 """What was delivered waits so long for the store, and is handed over together: that makes each publish cheap."""

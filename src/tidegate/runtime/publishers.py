@@ -15,9 +15,9 @@ from tidegate.core.topics import RESERVED_TYPES, PatternSet, check_event_type
 from tidegate.errors import BusError, BusUnknown, ErrorCode, PublishError, TopicError, UnknownName
 from tidegate.ports import Clock
 from tidegate.runtime.deadline import deadline
+from tidegate.runtime.event_publisher import EventPublisher
 from tidegate.runtime.gateway_options import GatewayOptions
 from tidegate.runtime.kept_values import KeptValues
-from tidegate.runtime.lanes import EventPublisher
 from tidegate.runtime.pending_publish import PendingPublish
 
 EVENT_TYPES = 1024

@@ -46,6 +46,7 @@ class Rechecks:
         self._undecided: dict[Connection, float] = {}
         """Connections whose tokens cannot be checked yet, with the monotonic time until when they may stay open."""
         self._changed = 0
+        self._checked = self._closed = 0
 
     @property
     def is_due(self) -> bool:
@@ -57,6 +58,7 @@ class Rechecks:
         is_busy = bool(self._waiting)
         self._revision = self._authentication.revision
         self._waiting = deque(connections)
+        self._checked, self._closed = len(self._waiting), 0
         self._verified.clear()
         if not is_busy:
             self._check_some()
@@ -81,8 +83,12 @@ class Rechecks:
             self.check(self._waiting.popleft())
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._check_some)
-        else:
-            self._verified.clear()
+            return
+        self._verified.clear()
+        if self._checked:
+            # One line for all: there may be thousands.
+            log.info("tokens checked again", connections=self._checked, closed=self._closed)
+            self._checked = 0
 
     def _check(self, connection: Connection) -> None:
         if connection.is_closed:
@@ -95,6 +101,7 @@ class Rechecks:
         if isinstance(found, Grant):
             self._undecided.pop(connection, None)
             self._changed += connection.regrant(found)
+            self._closed += connection.is_closed
         elif found.retryable:
             now = self._clock.now().mono
             if now >= self._undecided.setdefault(connection, now + UNDECIDED_S):
@@ -104,7 +111,8 @@ class Rechecks:
         else:
             self._undecided.pop(connection, None)
             self._changed += 1
-            log.info("token is not accepted any more", client_id=connection.id, name=connection.grant.name)
+            self._closed += 1
+            log.debug("token is not accepted any more", client_id=connection.id, name=connection.grant.name)
             connection.close(CloseCode.UNAUTHENTICATED, f"the token is not accepted any more: {found}")
 
     def _verify(self, token: Secret) -> Grant | MessageError:

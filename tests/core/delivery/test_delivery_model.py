@@ -296,8 +296,10 @@ class Delivery(RuleBasedStateMachine):
     @rule(who=WHO, token=st.sampled_from(sorted(TOKENS)), batch=BURST | st.just([]), about=ABOUT_TYPES)
     def regrant(self, who: int, token: str, batch: list[Published], about: frozenset[str]) -> None:
         """What the token of a client covers is changed, whatever its stream is doing."""
-        self.publish(batch, about, ends_turn=False)
-        client, allowed = self.clients[who], TOKENS[token]
+        allowed = TOKENS[token]
+        # Unless a pattern ends, nothing marks the place in the stream from which on less is shown.
+        self.publish(batch, about, ends_turn=not self.clients[who].reader.ends_by(allowed))
+        client = self.clients[who]
         reader = client.reader
         if client.framing is EVENT_STREAM and not all(map(reader.granted.covers, allowed.patterns)):
             return  # a browser would come back with its position, and never see the values that it may see then
@@ -305,8 +307,6 @@ class Delivery(RuleBasedStateMachine):
         if reader.ends_by(allowed):
             reader.regranted.append(allowed)
         else:
-            self.fabric.hub.flush()  # nothing will mark the place in the stream
-            self.read_everything()
             reader.regrant(allowed)
         assert client.connection.regrant(msgspec.structs.replace(client.connection.grant, allowed=allowed)) or (
             allowed == client.connection.grant.allowed

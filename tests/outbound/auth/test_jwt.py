@@ -15,6 +15,8 @@ from tidegate.outbound.auth.keys import _chosen
 
 
 class OneKey:
+    revision = 0
+
     def __init__(self, key: Key) -> None:
         self.key = key
 
@@ -22,6 +24,9 @@ class OneKey:
         return _chosen([self.key], algorithm, None)
 
     async def run(self) -> None:
+        raise NotImplementedError
+
+    async def fetched(self) -> None:
         raise NotImplementedError
 
 

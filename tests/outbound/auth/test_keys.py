@@ -17,6 +17,7 @@ from tidegate.errors import ConfigError, MessageError
 from tidegate.outbound.auth import JwksKeys, files, public_key_file, secret_file
 from tidegate.outbound.auth.keys import BODY_BYTES
 from tidegate.outbound.http_client.answer import FRAME_BYTES, INTERIM_ANSWERS
+from tidegate.runtime.limited_log import LoggedFault
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -234,7 +235,7 @@ async def test_an_issuer_that_does_not_answer_well_changes_nothing(
     answer: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warned: list[dict[str, Any]] = []
-    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warned.append(fields))
+    monkeypatch.setattr(LoggedFault, "occurred", lambda _, **fields: warned.append(fields))
     issuer = Issuer(rsa_key("old"))
 
     async def script(peer: Peer) -> None:
@@ -258,7 +259,7 @@ async def test_an_issuer_that_does_not_answer_well_changes_nothing(
 
 async def test_nobody_is_led_to_keys_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[dict[str, Any]] = []
-    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warned.append(fields))
+    monkeypatch.setattr(LoggedFault, "occurred", lambda _, **fields: warned.append(fields))
 
     async def script(peer: Peer) -> None:
         while True:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tidegate.core.access.grant import UNRESTRICTED, Grant, Role
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode
 from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile, files
+from tidegate.runtime.limited_log import LoggedFault
 
 READER = Grant(name="reader", roles=frozenset({Role.SUBSCRIBER}))
 WRITER = Grant(name="writer", roles=frozenset({Role.PUBLISHER}))
@@ -115,8 +117,6 @@ def replace(path: Path, text: str) -> None:
 
 async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "REREAD_S", 0.0)
-    warnings: list[dict[str, Any]] = []
-    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warnings.append(fields))
     path = tmp_path / "token"
     path.write_text("old")
     authenticator = TokenAuthenticator([in_file(path)])
@@ -125,14 +125,16 @@ async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: py
     await eventually(lambda: knows(authenticator, "new"))
     assert not knows(authenticator, "old")
 
-    path.unlink()
-    await eventually(lambda: bool(warnings))
-    assert knows(authenticator, "new"), "what was read before stays"
-    replace(path, "newest")
-    await eventually(lambda: knows(authenticator, "newest"))
-    assert len(warnings) == 1, "one warning for one trouble"
-    path.unlink()
-    await eventually(lambda: len(warnings) == 2)
+    with capture_logs() as lines:
+        path.unlink()
+        await eventually(lambda: bool(lines))
+        assert knows(authenticator, "new"), "what was read before stays"
+        replace(path, "newest")
+        await eventually(lambda: knows(authenticator, "newest"))
+        await eventually(lambda: lines[-1]["event"] == "the content is used again")
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+        "not reloaded, the earlier content stays in use"
+    ], "one warning for one trouble"
     running.cancel()
 
 
@@ -142,7 +144,7 @@ async def test_a_file_that_becomes_a_pipe_keeps_the_old_token_and_holds_nothing_
 ) -> None:
     monkeypatch.setattr(files, "REREAD_S", 0.0)
     warnings: list[dict[str, Any]] = []
-    monkeypatch.setattr(files.log, "warning", lambda text, **fields: warnings.append(fields))
+    monkeypatch.setattr(LoggedFault, "occurred", lambda _, **fields: warnings.append(fields))
     path = tmp_path / "token"
     path.write_text("old")
     authenticator = TokenAuthenticator([in_file(path)])

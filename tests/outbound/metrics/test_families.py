@@ -31,7 +31,8 @@ def test_labels_mean_the_same_everywhere_and_source_is_none() -> None:
     assert "le" not in names
     for family in FAMILIES:
         for label in family.labels:
-            assert (label.name in {"type", "backend", "breaker", "version", "python"}) == (label.names is not None)
+            by_name = label.name in {"type", "backend", "breaker", "version", "python", "route"}
+            assert by_name == (label.names is not None)
             assert bool(label.values) != (label.names is not None)
 
 

@@ -9,6 +9,7 @@ export class FakeGateway {
   heartbeatS = 10;
   retained = new Map();
   published = []; // since the start of the epoch
+  forbidden = []; // patterns that no token covers
   #world;
   #links = new Set();
   #stop = () => {};
@@ -93,6 +94,10 @@ export class FakeGateway {
   }
 
   #subscribe(link, id, patterns) {
+    if (patterns.some((pattern) => this.forbidden.includes(pattern))) {
+      link.says({ type: "error", id, data: { code: "FORBIDDEN", message: "not covered", retryable: false } });
+      return;
+    }
     const before = new Set(link.subscriptions);
     const added = patterns.filter((pattern) => !before.has(pattern));
     for (const pattern of added) link.subscriptions.add(pattern);

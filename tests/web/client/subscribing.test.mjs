@@ -379,3 +379,38 @@ inWorld("an abort signal ends a listener, and one that was aborted before begins
   assert.deepEqual(world.sockets[0].newest("unsubscribe"), ["a"]);
   assert.ok(!world.sockets[0].types.includes("b"));
 });
+
+inWorld("patterns that the token does not cover any more are given up, with their values", async (world) => {
+  world.gateway.starts({ values: [{ type: "a", data: 1 }, { type: "b", data: 2 }] });
+  const client = world.connect();
+  client.on("a", () => {});
+  client.on("b", () => {});
+  await world.settles();
+  const [socket] = world.sockets;
+  const types = [...socket.types].filter((pattern) => pattern !== "b");
+  world.gateway.forbidden = ["b"];
+  socket.subscriptions.delete("b");
+  socket.says({ type: "unsubscribed", data: { types, removed: ["b"] } });
+  await world.settles();
+  assert.deepEqual([client.store.get("a")?.data, client.store.get("b")], [1, undefined]);
+  assert.deepEqual([client.status.state, client.status.reason], ["live", "FORBIDDEN: not covered"]);
+  assert.equal(socket.of("subscribe").length, 1, "it does not ask again and again");
+});
+
+inWorld("an end that nobody asked for takes no value that is still to come, and answers nothing", async (world) => {
+  const client = world.connect();
+  client.on("a", () => {});
+  client.on("b", () => {});
+  const socket = await world.opening();
+  socket.admits();
+  await world.settles();
+  socket.says({ type: "a", timestamp: "2026-11-22T21:40:00.000Z", seq: 403, data: 1 });
+  socket.ends();
+  await world.passes(1_000);
+  const next = await world.opening();
+  next.accepts();
+  next.welcomes({ resumed: false });
+  next.says({ type: "unsubscribed", data: { types: ["a", ...ADDED], removed: ["b"] } });
+  await world.settles();
+  assert.equal(client.store.get("a")?.data, 1, "its snapshot is under way");
+});

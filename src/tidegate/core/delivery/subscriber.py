@@ -132,7 +132,6 @@ class Subscriber(Member):
             self._feed.narrow(interest)
         if self._outbox is not None:
             self._delivered_before -= self._outbox.keep_only(interest.matches)
-            # An empty one with something to report stays: its gap is still to be sent.
             self._outbox = self._outbox if self._outbox or self._outbox.skipped else None
         if is_in_cohort:
             self._enter_cohort()

@@ -205,7 +205,7 @@ class Lineup:
         if breaker.refusal(now) is not None:
             self.refused(ready, breaker, now)
             return []
-        self._add(ready, breaker, Why.TICK, ticks=ready)
+        self._add(ready, breaker, Why.TICK, ticks=asked)
         return asked
 
     def line_up_others(self, now: Instant, into: Decision) -> None:
@@ -247,9 +247,10 @@ class Lineup:
     def sent(self, turn: Turn, now: Instant, into: Decision) -> None:
         """The call of `turn` is sent now. It takes the place of repetitions."""
         self.punctuality.sent(turn, now, into)
+        timeout_s = turn.timeout_s  # of all of them: a batch may have thousands
         for source in turn.group:
             self._repetitions.drop(source)
-            source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=turn.timeout_s)
+            source.calls.sent(now, at_tick=source in turn.ticks, timeout_s=timeout_s)
 
     def _over(self, turn: Turn) -> None:
         if turn.why is Why.REPETITION:

@@ -66,11 +66,8 @@ class Telling:
 
     def end_breaker(self, gone: BreakerGone, into: Decision) -> None:
         """There is no such breaker any more."""
-        owed = [move for move in self._moves_owed if move.breaker == gone.breaker]
-        self._moves_owed = [move for move in self._moves_owed if move not in owed]
-        if any(isinstance(move, BreakerGone) or move.from_state is None for move in owed):
-            # Its beginning was never told; at most the end of another one of that name is owed.
-            self._moves_owed += [move for move in owed if isinstance(move, BreakerGone)]
+        if any(move.breaker == gone.breaker for move in self._moves_owed):
+            self._moves_owed = _to_tell([*self._moves_owed, gone])
         else:
             into.moves.append(gone)
 
@@ -147,12 +144,9 @@ class Telling:
                 teller.refused()
         if decision.epoch != self._epoch and not decision.left:
             return
-        self._moves_owed += self._moves_under_way  # those that were decided after it are refused too
+        # Those that were decided after it are refused too.
+        self._moves_owed = _to_tell([*self._moves_owed, *self._moves_under_way])
         self._moves_under_way.clear()
-        # Of a breaker that is gone, only that is told.
-        self._moves_owed = [
-            move for move in self._moves_owed if isinstance(move, BreakerGone) or move.breaker in self._parts.breakers
-        ]
         self.owed_due_at = now.mono + PUBLISH_OWED_S
 
     def _teller(self, event_type: str) -> Source | Leaving | None:
@@ -171,3 +165,16 @@ class Telling:
         if isinstance(move, BreakerGone):
             return gone_breaker(move.breaker, move.about)
         return move_draft(move, self._parts.serves[move.breaker])
+
+
+def _to_tell(owed: Iterable[Transition | BreakerGone]) -> list[Transition | BreakerGone]:
+    """Return what has to be told of `owed`: of a breaker that is gone only that; nothing if it was never told of."""
+    kept: list[Transition | BreakerGone] = []
+    for move in owed:
+        if isinstance(move, BreakerGone):
+            before = [each for each in kept if each.breaker == move.breaker and isinstance(each, Transition)]
+            kept = [each for each in kept if each not in before]
+            if before and before[0].from_state is None:
+                continue
+        kept.append(move)
+    return kept

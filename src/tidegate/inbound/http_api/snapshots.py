@@ -22,8 +22,8 @@ class SnapshotAnswer:
     """The ASGI response with `position` and the encoded events of `pieces`.
 
     Takes the next piece only when the transport has room for it, and yields to the event loop between two pieces. The
-    connection of a client that reads nothing for `grace_s` seconds is aborted. `transport_of` returns the transport of
-    an ASGI scope.
+    connection of a client that reads nothing for `grace_s` seconds is aborted; so is it if `is_allowed`, which is asked
+    before each further piece, says no. `transport_of` returns the transport of an ASGI scope.
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class SnapshotAnswer:
         *,
         transport_of: Callable[[Any], asyncio.Transport],
         grace_s: float,
+        is_allowed: Callable[[], bool],
     ) -> None:
         self._position = position
         self._pieces = pieces
         self._transport_of = transport_of
         self._grace_s = grace_s
+        self._is_allowed = is_allowed
         self._is_over = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -71,6 +73,9 @@ class SnapshotAnswer:
     async def _write(self, bodies: Iterator[bytes], transport: asyncio.Transport, send: Any) -> None:
         for body in bodies:
             if self._is_over:
+                return
+            if not self._is_allowed():
+                transport.abort()  # the answer must not look whole
                 return
             if body and not await self._is_taken(body, transport, send):
                 log.debug("client does not read a snapshot", slow_grace_s=self._grace_s)

@@ -1,5 +1,6 @@
 """Events: snapshots, publishing, and the streams that carry them."""
 
+from functools import partial
 from typing import Annotated
 
 from litestar import delete, get, post
@@ -9,7 +10,7 @@ from litestar.types import ASGIApp
 from tidegate.core.access.grant import Role
 from tidegate.errors import AccessRefused, RefusalReason
 from tidegate.inbound.http_api import answers
-from tidegate.inbound.http_api.operation import Content, Operation, Parameter, documented
+from tidegate.inbound.http_api.operation import REQUEST, Content, Operation, Parameter, documented
 from tidegate.inbound.http_api.publishing import PATH as PUBLISH_PATH
 from tidegate.inbound.http_api.routes.parameters import (
     EVENT_TYPE,
@@ -209,4 +210,5 @@ def _snapshot(request: ApiRequest, event_type: str | None) -> ASGIApp:
         context.gateway.snapshot_pieces(event_type, allowed=request.auth.grant.allowed),
         transport_of=context.transport_of,
         grace_s=context.gateway.options.send_limits.grace_s,
+        is_allowed=partial(context.admissions.still_holds, request.auth, request.scope["state"][REQUEST]),
     )
