@@ -138,6 +138,28 @@ async def test_each_slow_head_is_ended_at_its_own_time() -> None:
     assert ended_at["later"] >= ended_at["first"] + 0.019
 
 
+async def test_a_timeout_that_is_changed_holds_for_those_that_wait_already() -> None:
+    over = asyncio.Event()
+    ended: list[str] = []
+
+    def overdue(name: str) -> None:
+        ended.append(name)
+        if name == "second":
+            over.set()
+
+    deadlines = Deadlines(60.0, overdue)
+    deadlines.begin("first")
+    deadlines.change(0.02)
+    deadlines.begin("second")
+    async with asyncio.timeout(10):
+        await over.wait()
+    assert ended == ["first", "second"]
+    deadlines.change(60.0)
+    deadlines.begin("third")
+    assert "third" in deadlines
+    deadlines.cancel()
+
+
 async def ended(client: RawClient) -> bytes:
     """All that came until the server ended the connection; a byte on its way at that moment makes it a reset."""
     with suppress(ConnectionError):
