@@ -23,6 +23,7 @@ soak: $(STAMP)/python
 	PUBLISHER_KILLS=10 $(BIN)/pytest --timeout 0 -s tests/failures/test_publisher_kills.py
 	FUZZ_INPUTS=20000 $(BIN)/pytest --timeout 0 tests/test_foreign_input.py
 	OUTAGE_FASTER=1 $(BIN)/pytest --timeout 0 tests/deploy/test_outage.py
+	LONG_RUN_MINUTES=240 $(BIN)/pytest --timeout 0 -s tests/failures/test_long_run.py -k nothing_grows
 	BUDGET_S=1800 $(BIN)/pytest --timeout 0 -s tests/web/test_budget.py
 
 # All states of the page into build/pictures; those that the documentation shows into docs/pictures as well.
