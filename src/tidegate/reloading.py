@@ -167,7 +167,10 @@ class Reloads:
         is_good = self.last is None or self.last.reloaded is not None
         return [
             Reading("tidegate_config_last_reload_successful", int(is_good)),
-            Reading("tidegate_config_last_reload_success_timestamp_seconds", self.loaded_at.wall),
+            Reading(
+                "tidegate_config_last_reload_success_timestamp_seconds",
+                self.loaded_at.seen_at(self._clock.now()).wall,
+            ),
         ]
 
 

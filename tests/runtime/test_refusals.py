@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
 from house import LoopClock
 from simulation.virtual import VirtualLoop
 from structlog.testing import capture_logs
@@ -25,7 +26,7 @@ def told(script: Callable[[Refusals], Coroutine[Any, Any, None]]) -> tuple[Refus
 
     with capture_logs() as captured, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())
-    assert {(line["event"], line["log_level"]) for line in captured} <= {("refused", "info")}
+    assert {line["event"] for line in captured} <= {"refused"}
     return made[0], metrics, captured
 
 
@@ -69,3 +70,21 @@ def test_a_flood_for_one_reason_hides_no_other() -> None:
         }
     ]
     assert len(metrics.named("log_line_suppressed")) == 100 - WHOLE
+
+
+@pytest.mark.parametrize(
+    ("reason", "level"),
+    [
+        (RefusalReason.BAD_TOKEN, "warning"),
+        (RefusalReason.MAX_CLIENTS, "warning"),
+        (RefusalReason.NO_TOKEN, "info"),
+        (RefusalReason.MALFORMED, "info"),
+    ],
+)
+def test_it_is_a_warning_if_somebody_guesses_or_there_is_no_room(reason: RefusalReason, level: str) -> None:
+    async def script(refusals: Refusals) -> None:
+        for _ in range(10):
+            refusals.note("http", reason, "192.0.2.1")
+
+    _, _, lines = told(script)
+    assert {line["log_level"] for line in lines} == {level}

@@ -138,6 +138,10 @@ class BackendPoller:
         """Save all values again, with their `as_of` by the new time. Call it after the wall clock was set."""
         self._carry_out(self._state.clock_set(self._clock.now()))
 
+    def log_open_incidents(self) -> None:
+        """Log what fails at the end of the program, since nobody will see its end."""
+        self._carry_out(self._state.open_incidents(self._clock.now()))
+
     def epoch_changed(self) -> None:
         """Publish everything again, soon, for those who connect from now on. Call it when another epoch has begun."""
         self._state.epoch_changed(self._clock.now())
@@ -190,10 +194,7 @@ class BackendPoller:
         return self._state.replanning.release(event_types, self._clock.now())
 
     def retire(self) -> None:
-        """The backend is polled no longer: everything that it was told of is gone. `run` ends once that is published.
-
-        The caller closes the backend when `run` has ended.
-        """
+        """Tell that everything is gone. `run` ends once that is published: the caller closes the backend then."""
         self._is_retired = True
         nothing = msgspec.structs.replace(self._plan, sources=())
         self._carry_out(self._state.replanning.replan(nothing, self._clock.now(), can_knock=False))

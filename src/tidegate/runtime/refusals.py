@@ -10,6 +10,18 @@ WHOLE = 5
 """How many refusals for one reason get a line of their own in a minute. The others are summed up."""
 
 
+WARNED = frozenset(
+    {
+        RefusalReason.BAD_TOKEN,
+        RefusalReason.MAX_CLIENTS,
+        RefusalReason.CONNECTS_RATE,
+        RefusalReason.KEYS_UNAVAILABLE,
+        RefusalReason.NO_FILE_DESCRIPTOR,
+    }
+)
+"""Refusals that are warnings: somebody may be guessing, or clients are turned away who may come in."""
+
+
 class Refusals:
     """The refusals of one gateway, over any transport. Call `close` at the end.
 
@@ -31,7 +43,7 @@ class Refusals:
         self._metrics.observe(RequestRefused(transport, reason))
         lines = self._lines.get(reason)
         if lines is None:
-            lines = self._lines[reason] = self._lines_of_a_reason()
+            lines = self._lines[reason] = self._lines_of(reason)
         lines.say(reason=reason.value, transport=transport, address=address, request_id=request_id)
 
     def close(self) -> None:
@@ -39,13 +51,14 @@ class Refusals:
         for lines in self._lines.values():
             lines.close()
 
-    def _lines_of_a_reason(self) -> LimitedLines:
+    def _lines_of(self, reason: RefusalReason) -> LimitedLines:
         return LimitedLines(
             "tidegate.access",
             LimitedEvent.REFUSED,
             clock=self._clock,
             observe=self._metrics.observe,
             whole=WHOLE,
+            level="warning" if reason in WARNED else "info",
             by="reason",
             loudest="address",
         )

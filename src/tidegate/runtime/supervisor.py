@@ -80,6 +80,8 @@ class Supervisor:
         ) as self._jobs:
             self._start(self._pollers)
             yield
+            for poller in self._pollers.values():
+                poller.log_open_incidents()
 
     def rearrange(self, to: Rearrangement) -> dict[str, asyncio.Task[None]]:
         """Poll other backends and sources from now on, without awaiting anything; only while `running`.

@@ -29,12 +29,14 @@ class Logged(Driven):
         plans = [source_plan(f"s.{n}", 5.0, breaker=f"engine/s.{n}" if own else "engine") for n in range(sources)]
         self.types = [plan.spec.type for plan in plans]
         self.log: list[Line] = []
+        self.opened = 0
         super().__init__(backend_plan(*plans, rules=BreakerRules(), retry_s=retry_s))
         self.passes(10.0)
         self.log.clear()
 
     def take(self, decision: Any) -> Any:
         self.log += [_line(self.now.mono, note) for note in decision.notes if note.level != "debug"]
+        self.opened += sum(note.event == "breaker moved" and note.fields["state"] == "open" for note in decision.notes)
         return super().take(decision)
 
     def all_answer(self, fault: Fault | None, seconds: float) -> None:
@@ -74,7 +76,8 @@ def test_a_dead_backend_of_a_hundred_sources_is_one_line_and_its_end_another() -
     house.all_answer(None, 60.0)
     assert house.events() == ["backend failing", "backend recovered"]
     over = house.the("backend recovered")
-    assert (over["backend"], over["sources"], over["breaker_openings"]) == ("engine", 100, 1)
+    assert (over["backend"], over["sources"], over["breaker_openings"]) == ("engine", 100, house.opened)
+    assert house.opened > 1, "each probe that fails opens it again"
     assert over["failures"] >= 5
     assert 45.0 < over["after_s"] < 70.0
     assert over["since"] == said["since"]
@@ -248,3 +251,17 @@ def test_whatever_happens_there_are_few_lines_and_the_last_says_how_it_is(seed: 
     assert house.state._moves.incidents.due_at is None
     assert not house.state._moves.incidents._causes
     assert house.events()[-1].partition(" ")[2] in {"recovered", "steady again"}
+
+
+def test_at_the_end_what_fails_is_said_once_more() -> None:
+    house = Logged(3)
+    assert house.state.open_incidents(house.now).notes == []
+    house.all_answer(DOWN, 20.0)
+    (note,) = house.state.open_incidents(house.now).notes
+    assert (note.event, note.fields["since"]) == ("backend failing", house.the("backend failing")["since"])
+    house.all_answer(None, 60.0)
+    assert house.state.open_incidents(house.now).notes == []
+    house.all_answer(DOWN, 20.0)
+    house.all_answer(None, 60.0)
+    (note,) = house.state.open_incidents(house.now).notes
+    assert (note.event, note.fields["is_failing"]) == ("backend flapping", False)

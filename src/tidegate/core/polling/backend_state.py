@@ -172,6 +172,12 @@ class BackendState:
         trial = self._accounts.read(secret, now)
         self._lineup.ask([] if trial is None else [trial])
 
+    def open_incidents(self, now: Instant) -> Decision:
+        """Return the lines for the log about what fails at the moment."""
+        out = Decision()
+        self._moves.incidents.say_open(now, out)
+        return out
+
     def clock_set(self, now: Instant) -> Decision:
         """The wall clock was set: save all values again, with their `as_of` by the new time."""
         out = Decision()

@@ -41,7 +41,8 @@ class Say(enum.Enum):
 
 
 class Incident:
-    """One incident, from its first failure on. `failures` counts failed calls, `openings` those of breakers.
+    """One incident, from its first failure on. `failures` counts failed calls, `openings` those of breakers,
+    also by probes that fail.
 
     `failing` are the sources whose newest call failed, and `touched` all that it has concerned. `stretches` counts how
     many times it has begun to fail.

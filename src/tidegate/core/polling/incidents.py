@@ -77,6 +77,8 @@ class Incidents:
             say = None
             if move.from_state is State.CLOSED:
                 say = incident.opened(self._parts.serves[move.breaker], now)
+            else:
+                incident.openings += 1  # a probe has failed
             if say is Say.OPENED:
                 is_news = True
             else:
@@ -132,6 +134,14 @@ class Incidents:
             self._note(incident, incident.tick(now), now, into)
             if incident.is_over(now):
                 del self._incidents[cause]
+
+    def say_open(self, now: Instant, into: Decision) -> None:
+        """Say once more each incident that is said and not over."""
+        for incident in self._incidents.values():
+            if incident.was_said and incident.is_flapping:
+                into.notes.append(flapping(self._about(incident, now)))
+            elif incident.was_said and incident.is_failing:
+                into.notes.append(failing(self._about(incident, now)))
 
     def _at(self, cause: Cause, now: Instant) -> Incident:
         incident = self._incidents.get(cause)

@@ -34,7 +34,11 @@ POLLING: tuple[Family, ...] = (
         "How long after its tick is a poll sent? Do we poll when it is due?",
         buckets=DELAYS_S,
     ),
-    counter("tidegate_ticks_missed_total", "How many polls were not made in time?", SOURCE),
+    counter(
+        "tidegate_ticks_missed_total",
+        "How many polls were not made in time? Not those that an open breaker refuses",
+        SOURCE,
+    ),
     counter(
         "tidegate_late_results_total",
         "How many calls ended after their breaker had moved on, or after a probe's deadline, and judged nothing?",
