@@ -266,6 +266,7 @@ def _serving(
         ssl=None if ground.certificate is None else ground.certificate.context,
         refused=partial(gateway.refusals.note, "http"),
         request_id=admissions.request_id,
+        observe=ground.metrics.observe,
         **asdict(plan.server),
     )
 
