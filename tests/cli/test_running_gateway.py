@@ -128,6 +128,13 @@ def test_one_with_another_file_is_not_signalled(
     assert told == []
 
 
+def test_a_link_to_itself_is_another_file(tmp_path: Path, config: Path, told: list[str]) -> None:
+    (loop := tmp_path / "loop.toml").symlink_to(loop)
+    with running(tmp_path, config), pytest.raises(NotFound, match=r"was started with .*tidegate\.toml"):
+        hang_up(tmp_path, loop)
+    assert told == []
+
+
 @pytest.mark.parametrize(("error", "said"), [(PermissionError, "another user's"), (ProcessLookupError, "just ended")])
 def test_one_that_cannot_be_signalled(
     error: type[OSError], said: str, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch

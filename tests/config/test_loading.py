@@ -1,6 +1,7 @@
 """From files, environment and command line to a `Config`, or to every problem at once."""
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.config import Config, TokenConfig, from_document, load
+from tidegate.config import Config, ServerConfig, TokenConfig, from_document, load
+from tidegate.config.loading import server_table
 from tidegate.config.section import Section
 from tidegate.errors import ConfigError
 
@@ -203,7 +205,24 @@ class TestFiles:
         assert self.problem(path) == f"{path}: expected a configuration file, got no such file"
 
     def test_directory(self, tmp_path: Path) -> None:
-        assert "that can be read, got Is a directory" in self.problem(tmp_path)
+        assert "that can be read, got a directory, not a regular file" in self.problem(tmp_path)
+
+    def test_a_pipe_that_nobody_writes_to_is_not_waited_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "pipe.toml"
+        os.mkfifo(path)
+        assert "that can be read, got a named pipe, not a regular file" in self.problem(path)
+        assert server_table(path, environ={}).port == ServerConfig().port
+
+    def test_a_device_and_a_file_without_an_end_are_not_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert "got a device, not a regular file" in self.problem(Path("/dev/zero"))
+        monkeypatch.setattr("tidegate.config.loading.FILE_BYTES", 20)
+        path = tmp_path / "long.toml"
+        path.write_text("# 18 characters   \n", encoding="utf-8")
+        load(path, environ={})
+        path.write_text("# 20 characters more\n", encoding="utf-8")
+        assert "that can be read, got more than 20 bytes" in self.problem(path)
 
     @pytest.mark.parametrize(
         ("text", "place"),

@@ -87,7 +87,9 @@ def _directories_in_use() -> Iterator[Path]:
 
 
 def _is_started_with(config: Path, record: RunRecord | None) -> bool:
-    return record is not None and record.config is not None and Path(record.config).resolve() == config.resolve()
+    if record is None or record.config is None:
+        return False
+    return os.path.realpath(record.config) == os.path.realpath(config)  # not `Path.resolve`, which raises for a loop
 
 
 def _nobody(directory: Path) -> str:

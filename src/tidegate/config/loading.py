@@ -5,10 +5,14 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+from tidegate import files
 from tidegate.config import layers, plugged, rules
 from tidegate.config.model import Config, ServerConfig
 from tidegate.config.reader import Reader
 from tidegate.errors import ConfigError, Problem
+
+FILE_BYTES = 16 * 1024 * 1024
+"""Limit on a configuration file, for tens of thousands of sources. A gateway that runs must survive any other file."""
 
 
 def load(
@@ -88,7 +92,7 @@ def server_table(path: Path, *, environ: Mapping[str, str]) -> ServerConfig:
 def _beginning(path: Path) -> dict[str, object]:
     """Return what the file at `path` says up to its first error."""
     try:
-        lines = path.read_bytes().decode(errors="replace").splitlines()
+        lines = files.read(path, limit=FILE_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return {}
     while lines:
@@ -104,7 +108,7 @@ def _beginning(path: Path) -> dict[str, object]:
 
 def _parsed(path: Path) -> dict[str, object]:
     try:
-        text = path.read_bytes().decode()
+        text = files.read(path, limit=FILE_BYTES).decode()
         return tomllib.loads(text)
     except FileNotFoundError:
         problem = Problem(str(path), "a configuration file", "no such file")
