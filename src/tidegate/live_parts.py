@@ -104,7 +104,7 @@ class LiveParts(msgspec.Struct, kw_only=True):
             def put_in_force() -> None:
                 self._tell(wanted)
                 ending = self.supervisor.rearrange(to)
-                self._have_used(backends, wanted)
+                self._use(backends, wanted)
                 self.admissions.gate = gate
                 if authenticator is not None:
                     self.gateway.authenticate_with(authenticator)
@@ -178,7 +178,7 @@ class LiveParts(msgspec.Struct, kw_only=True):
             },
         )
 
-    def _have_used(self, backends: Mapping[str, Backend], wanted: Plan) -> None:
+    def _use(self, backends: Mapping[str, Backend], wanted: Plan) -> None:
         """Note which backends are used, and tell those that stay how long idle connections are kept."""
         self.backends = {plan.name: backends.get(plan.name) or self.backends[plan.name] for plan in wanted.backends}
         for plan in wanted.backends:
@@ -266,6 +266,7 @@ def _serving(
         ssl=None if ground.certificate is None else ground.certificate.context,
         refused=partial(gateway.refusals.note, "http"),
         request_id=admissions.request_id,
+        observe=ground.metrics.observe,
         **asdict(plan.server),
     )
 

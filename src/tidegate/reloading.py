@@ -13,7 +13,7 @@ import structlog
 
 from tidegate.checks import startup_problems
 from tidegate.config import Config
-from tidegate.config.differing import differences, restrained, unchanged
+from tidegate.config.differing import differences, unchanged, without_restart
 from tidegate.config.fingerprint import config_hash
 from tidegate.core.instant import Instant
 from tidegate.core.measurements import ConfigReloaded
@@ -137,7 +137,7 @@ class Reloads:
         if config is None:
             assert self._reread is not None, "reload sees to it"
             config = self._reread()
-        in_force, needs_restart = restrained(config, self._started)
+        in_force, needs_restart = without_restart(config, self._started)
         wanted = plan(in_force)
         if problems := startup_problems(wanted):
             raise ConfigError(problems)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tidegate.config import Config, from_document
-from tidegate.config.differing import differences, restrained, unchanged
+from tidegate.config.differing import differences, unchanged, without_restart
 from tidegate.config.fingerprint import config_hash
 from tidegate.core.reloads import ChangedNames
 from tidegate.errors import ConfigError
@@ -78,7 +78,7 @@ def test_how_many_backends_and_sources_are_unchanged() -> None:
 def test_what_needs_a_restart_stays_as_it_was_started() -> None:
     started = config(server={"port": 1, "root_path": "/a"})
     wanted = config(server={"port": 2, "root_path": "/a", "host": "::1", "max_clients": 7})
-    found, keys = restrained(wanted, started)
+    found, keys = without_restart(wanted, started)
     assert keys == ("server.host", "server.port")
     assert found == config(server={"port": 1, "root_path": "/a", "max_clients": 7})
 
@@ -92,17 +92,17 @@ def test_tls_can_neither_begin_nor_end(tmp_path: Any) -> None:
         return config(server=files, limits=limits)
 
     keys = ("server.tls_cert_file", "server.tls_key_file")
-    assert restrained(with_tls("a"), config()) == (config(), keys)
-    assert restrained(config(), with_tls("a")) == (with_tls("a"), keys)
-    assert restrained(with_tls("b"), with_tls("a")) == (with_tls("b"), ())
+    assert without_restart(with_tls("a"), config()) == (config(), keys)
+    assert without_restart(config(), with_tls("a")) == (with_tls("a"), keys)
+    assert without_restart(with_tls("b"), with_tls("a")) == (with_tls("b"), ())
     slower = with_tls("a", handshake_s=7.5)
-    assert restrained(slower, with_tls("a")) == (slower, ("limits.handshake_s",))
+    assert without_restart(slower, with_tls("a")) == (slower, ("limits.handshake_s",))
 
 
 def test_an_address_for_all_does_not_go_on_without_tokens() -> None:
     started = config(server={"host": "0.0.0.0"}, auth=tokens({"token": TOKEN}))
     with pytest.raises(ConfigError, match=r'server\.host: .* got "0\.0\.0\.0" .* in force until the restart'):
-        restrained(config(), started)
+        without_restart(config(), started)
 
 
 def test_equal_configurations_have_the_same_hash_whatever_their_order() -> None:

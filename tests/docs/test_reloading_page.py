@@ -12,7 +12,7 @@ from tests.test_configuration_keys import document, in_the_first
 
 from tidegate.config import from_document
 from tidegate.config.backends import BackendConfig, BreakerConfig, SessionConfig, SourceConfig
-from tidegate.config.differing import RESTART, restrained
+from tidegate.config.differing import RESTART, without_restart
 from tidegate.config.model import AuthConfig, HistoryConfig, JwtConfig, LimitsConfig, ServerConfig, TokenConfig
 from tidegate.config.section import Section
 from tidegate.plan import plan
@@ -79,7 +79,7 @@ def kind(key: str, directory: Path) -> str:
         from_document(document(changes), environ={}, directory=directory)
         for changes in (given, {**given, in_the_first(key): value})
     )
-    if restrained(new, old)[1]:
+    if without_restart(new, old)[1]:
         return "**restart**"
     if key == "sources.*.backend":
         return "another value"

@@ -39,8 +39,7 @@ async def test_a_loop_that_turns_is_never_late(clock: ManualClock) -> None:
 async def test_every_timer_of_the_time_in_which_it_stood_still_was_late(clock: ManualClock) -> None:
     watch = LoopLag(clock)
     told: list[float] = []
-    watch.on_late = told.append
-    with watch.watched():
+    with watch.watched(told.append):
         await passes(clock, EVERY_S)
         await passes(clock, 3.0 + EVERY_S / 2)  # SIGSTOP for three seconds
         await passes(clock, EVERY_S)

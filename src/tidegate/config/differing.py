@@ -19,7 +19,7 @@ TLS = ("tls_cert_file", "tls_key_file")
 """A running gateway can show another certificate, but not begin or end to use TLS."""
 
 
-def restrained(wanted: Config, started: Config) -> tuple[Config, tuple[str, ...]]:
+def without_restart(wanted: Config, started: Config) -> tuple[Config, tuple[str, ...]]:
     """Return what a gateway can take on of `wanted` that was started with `started`, and the keys that need a restart.
 
     Raises `ConfigError` if what is kept of `started` contradicts the rest of `wanted`.

@@ -19,8 +19,6 @@ __all__ = [
     "ClientLeft",
     "ClockStepped",
     "ConfigReloaded",
-    "EventPublished",
-    "EventsSkipped",
     "HintTaken",
     "KnockEnded",
     "LogLineSuppressed",
@@ -42,21 +40,6 @@ def _snake_case(name: str) -> str:
 
 class Measurement(msgspec.Struct, frozen=True, tag_field="measured", tag=_snake_case):
     """Something that was counted or measured: one of the classes below."""
-
-
-class EventPublished(Measurement, frozen=True):
-    """An event of `size_bytes`, envelope included, was published. `deliveries` is the number of clients that get it."""
-
-    type: str
-    deliveries: int
-    size_bytes: int = 0
-
-
-class EventsSkipped(Measurement, frozen=True):
-    """`count` events of a type were dropped for a slow client."""
-
-    type: str
-    count: int
 
 
 class PollStarted(Measurement, frozen=True):

@@ -22,15 +22,14 @@ class LoopLag:
     """The lag of the loop that `watched` is entered on."""
 
     def __init__(self, clock: Clock) -> None:
-        self.on_late: Callable[[float], None] = lambda _: None
-        """Called each time with how many seconds late the timer was."""
         self._clock = clock
         self._lags = Distribution(DELAYS_S)
         self._due = 0.0
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Watch the loop while the context is open."""
+    def watched(self, tell: Callable[[float], None] = lambda _: None) -> Iterator[None]:
+        """Watch the loop while the context is open. Calls `tell` each time with how many seconds late the timer was."""
+        self._tell = tell
         self._due = self._clock.now().mono
         self._timer = self._clock.call_at(self._next(), self._called)
         try:
@@ -56,4 +55,4 @@ class LoopLag:
             self._lags.note(late_s - n * EVERY_S)
         self._due += missed * EVERY_S
         self._timer = self._clock.call_at(self._next(), self._called)
-        self.on_late(late_s)
+        self._tell(late_s)

@@ -50,7 +50,7 @@ class Supervisor:
         self._gateway = gateway
         self._pollers = {poller.name: poller for poller in pollers}
         self._store = store
-        self.loop_lag = LoopLag(gateway.clock)
+        self._loop_lag = LoopLag(gateway.clock)
         self._stalls: Stalls | None = None  # while running
         self._jobs: KeptJobs | None = None  # while running
         self._polling: dict[str, KeptJob] = {}
@@ -59,8 +59,8 @@ class Supervisor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run everything while the context is open. Leaving it cancels everything, and waits for the end."""
-        with closing(Stalls(self._gateway.clock, self._gateway.observe)) as self._stalls, self.loop_lag.watched():
-            self.loop_lag.on_late = self._stalls.late
+        stalls = Stalls(self._gateway.clock, self._gateway.observe)
+        with closing(stalls) as self._stalls, self._loop_lag.watched(stalls.late):
             async with self._gateway.open(), self._started():
                 yield
 
@@ -155,7 +155,7 @@ class Supervisor:
         """Yield what is read of the process and of all backends when the metrics are scraped."""
         started = self._gateway.started.seen_at(self._gateway.clock.now())
         yield Reading("tidegate_start_timestamp_seconds", started.wall)
-        yield from self.loop_lag.readings()
+        yield from self._loop_lag.readings()
         for poller in list(self._pollers.values()):
             yield from poller.readings()
 

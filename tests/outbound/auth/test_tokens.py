@@ -9,6 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tidegate.core.access.grant import UNRESTRICTED, Grant, Role
+from tidegate.core.log_events import LimitedEvent
+from tidegate.core.measurements import LogLineSuppressed, Measurement
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode
 from tidegate.outbound.auth import KnownToken, OpenAuthenticator, TokenAuthenticator, TokenFile, files
 from tidegate.runtime.limited_log import LoggedFault
@@ -119,7 +121,8 @@ async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(files, "REREAD_S", 0.0)
     path = tmp_path / "token"
     path.write_text("old")
-    authenticator = TokenAuthenticator([in_file(path)])
+    observed: list[Measurement] = []
+    authenticator = TokenAuthenticator([in_file(path)], observe=observed.append)
     running = asyncio.create_task(authenticator.run())
     replace(path, "new")
     await eventually(lambda: knows(authenticator, "new"))
@@ -128,6 +131,7 @@ async def test_a_file_that_changes_is_read_again(tmp_path: Path, monkeypatch: py
     with capture_logs() as lines:
         path.unlink()
         await eventually(lambda: bool(lines))
+        await eventually(lambda: LogLineSuppressed(LimitedEvent.FILE_NOT_RELOADED) in observed)
         assert knows(authenticator, "new"), "what was read before stays"
         replace(path, "newest")
         await eventually(lambda: knows(authenticator, "newest"))

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from tidegate.core.access.grant import EVERYTHING, UNRESTRICTED, Coverage, Grant
 from tidegate.core.instant import Instant
-from tidegate.core.measurements import EventPublished, KnockEnded, Measurement
+from tidegate.core.measurements import KnockEnded, Measurement, TicksMissed
 from tidegate.errors import (
     ApplicationError,
     BackendError,
@@ -601,30 +601,30 @@ async def test_clocks(make: type[ManualClock], found: set[str]) -> None:
 
 
 class Counting(RecordingMetrics):
-    """Shows how many events of each type there were."""
+    """Shows how many ticks of each type were missed."""
 
     def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
         for each in list(self.observed):
-            if isinstance(each, EventPublished) and coverage.types.matches(each.type):
+            if isinstance(each, TicksMissed) and coverage.types.matches(each.type):
                 yield _sample(each)
         yield b"# EOF\n" if openmetrics else b""
 
 
-def _sample(measured: EventPublished) -> bytes:
+def _sample(measured: TicksMissed) -> bytes:
     text = measured.type.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return f'events_total{{type="{text}"}} {measured.deliveries}\n'.encode()
+    return f'ticks_total{{type="{text}"}} {measured.count}\n'.encode()
 
 
 class Choosy(Counting):
     def observe(self, measured: Measurement) -> None:
-        if isinstance(measured, EventPublished) and not measured.type:
+        if isinstance(measured, TicksMissed) and not measured.type:
             raise ValueError("no label may be empty")
         super().observe(measured)
 
 
 class Strict(Counting):
     def observe(self, measured: Measurement) -> None:
-        if type(measured).__module__ != EventPublished.__module__:
+        if type(measured).__module__ != TicksMissed.__module__:
             raise TypeError(f"what is {measured}?")
         super().observe(measured)
 
@@ -651,7 +651,7 @@ class TellsBackends(Counting):
     def render(self, coverage: Coverage, *, openmetrics: bool = False) -> Iterator[bytes]:
         for each in list(self.observed):
             if isinstance(each, KnockEnded):
-                yield _sample(EventPublished(each.backend, 1))
+                yield _sample(TicksMissed(each.backend, 1))
         yield from super().render(coverage, openmetrics=openmetrics)
 
 

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 from prometheus_client.parser import text_string_to_metric_families
 
 from tidegate.core.access.grant import EVERYTHING, Coverage
-from tidegate.core.measurements import EventPublished
+from tidegate.core.measurements import TicksMissed
 from tidegate.outbound.metrics import PrometheusMetrics
 from tidegate.ports import Metrics, RenderedMetrics
 from tidegate.testing import RecordingMetrics
@@ -20,7 +20,7 @@ class TestPrometheusMetrics(MetricsContract):
         async with self.opened() as metrics:
             assert isinstance(metrics, RenderedMetrics)
             for text in ("a.b", "", 'q"\n', "ä" * 300):
-                metrics.observe(EventPublished(text, 3))
+                metrics.observe(TicksMissed(text, 3))
             coverage = Coverage(types=EVERYTHING, breakers=frozenset(), backends=frozenset())
             assert list(text_string_to_metric_families(b"".join(metrics.render(coverage)).decode()))
 

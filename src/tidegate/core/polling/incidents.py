@@ -15,7 +15,7 @@ from tidegate.core.polling.breaker_values import Reason, State, Transition
 from tidegate.core.polling.decision import Decision, Note
 from tidegate.core.polling.incident import Incident, Say
 from tidegate.core.polling.notes import (
-    About,
+    IncidentNow,
     backend_held,
     breaker_moved,
     failing,
@@ -171,9 +171,9 @@ class Incidents:
             case Say.STEADY:
                 into.notes.append(steady(self._about(incident, now)))
 
-    def _about(self, incident: Incident, now: Instant) -> About:
+    def _about(self, incident: Incident, now: Instant) -> IncidentNow:
         """What a line about `incident` may say. Its breaker is one that is not closed, if there is any."""
         names = {self._parts.sources[each].plan.breaker for each in incident.touched if each in self._parts.sources}
         views = [self._parts.view(name, now) for name in sorted(names)]
         breaker = next((view for view in views if not view.is_closed), views[0] if views else None)
-        return About(self._name, incident, breaker, len(self._parts.sources), now)
+        return IncidentNow(self._name, incident, breaker, len(self._parts.sources), now)

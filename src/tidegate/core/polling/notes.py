@@ -15,10 +15,10 @@ NAMES = 5
 """How many sources a line names. It says how many there are, too."""
 
 
-class About(msgspec.Struct, frozen=True):
-    """What a line about an incident is made of. `breaker` is the one that it names, and `of` all sources of `backend`.
+class IncidentNow(msgspec.Struct, frozen=True):
+    """An incident as it is at `now`, when a line about it is written.
 
-    `now` is when the line is written.
+    `breaker` is the one that the line names, and `of` is how many sources `backend` has.
     """
 
     backend: str
@@ -28,7 +28,7 @@ class About(msgspec.Struct, frozen=True):
     now: Instant
 
 
-def failing(about: About) -> Note:
+def failing(about: IncidentNow) -> Note:
     """Calls fail, since `since`. Said when that begins, and again while it lasts."""
     incident = about.incident
     fields = {**_sources(about, incident.touched if incident.is_open else incident.failing), **_error(about)}
@@ -43,7 +43,7 @@ def failing_otherwise(backend: str, event_type: str, fault: Fault) -> Note:
     return Note("warning", "source failing otherwise", fields)
 
 
-def recovered(about: About) -> Note:
+def recovered(about: IncidentNow) -> Note:
     """All sources that failed were answered again, and the breakers are closed.
 
     If this is the only line, the failures were soon repaired by repeating the calls. It says the error_code of the line
@@ -56,7 +56,7 @@ def recovered(about: About) -> Note:
     return Note("info", "backend recovered" if incident.is_wide else "source recovered", fields | counts)
 
 
-def flapping(about: About) -> Note:
+def flapping(about: IncidentNow) -> Note:
     """It was well and fails again, too often for a line each time. `is_failing` is whether it fails now."""
     incident = about.incident
     fields = {**_sources(about, incident.touched), "is_failing": incident.is_failing, **_error(about)}
@@ -67,14 +67,14 @@ def flapping(about: About) -> Note:
     )
 
 
-def steady(about: About) -> Note:
+def steady(about: IncidentNow) -> Note:
     """One that was flapping has been well for long."""
     incident = about.incident
     fields = {**_sources(about, incident.touched), **_error(about), **_since(about), **_times(about)}
     return Note("info", "backend steady again" if incident.is_wide else "source steady again", fields)
 
 
-def removed(about: About, reason: str) -> Note:
+def removed(about: IncidentNow, reason: str) -> Note:
     """What failed is not polled any more, or in another way."""
     incident = about.incident
     fields = {**_sources(about, incident.touched), **_error(about), **_since(about), "reason": reason}
@@ -101,14 +101,14 @@ def backend_held(backend: str, until: Instant, suppressed: int) -> Note:
     return Note("info", "backend asked for a pause", fields)
 
 
-def _sources(about: About, types: Collection[str]) -> dict[str, Any]:
+def _sources(about: IncidentNow, types: Collection[str]) -> dict[str, Any]:
     if not about.incident.is_wide:
         return {"backend": about.backend, "type": next(iter(about.incident.touched))}
     names = sorted(types)
     return {"backend": about.backend, "sources": len(names), "of": about.of, "types": names[:NAMES]}
 
 
-def _error(about: About) -> dict[str, Any]:
+def _error(about: IncidentNow) -> dict[str, Any]:
     fault, breaker = about.incident.fault, about.breaker
     if fault is not None:
         return {"error_code": fault.code.value, "error": fault.message}
@@ -116,23 +116,23 @@ def _error(about: About) -> dict[str, Any]:
     return {} if error is None else {"error_code": error.code.value, "error": error.message}
 
 
-def _breaker(about: About) -> dict[str, Any]:
+def _breaker(about: IncidentNow) -> dict[str, Any]:
     return {} if about.breaker is None else {"breaker": about.breaker.name, "state": about.breaker.state.value}
 
 
-def _since(about: About) -> dict[str, Any]:
+def _since(about: IncidentNow) -> dict[str, Any]:
     return {"since": _at(about), "for_s": _seconds(about), "failures": about.incident.failures}
 
 
-def _times(about: About) -> dict[str, Any]:
+def _times(about: IncidentNow) -> dict[str, Any]:
     incident = about.incident
     failed_s = round(incident.failed_s(about.now), 3)
     return {"times": incident.stretches, "failed_s": failed_s, "breaker_openings": incident.openings}
 
 
-def _at(about: About) -> str:
+def _at(about: IncidentNow) -> str:
     return rfc3339(about.incident.since.seen_at(about.now).wall)
 
 
-def _seconds(about: About) -> float:
+def _seconds(about: IncidentNow) -> float:
     return round(about.now.mono - about.incident.since.mono, 3)

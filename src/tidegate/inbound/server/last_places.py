@@ -14,7 +14,7 @@ from tidegate.core.log_events import LimitedEvent
 from tidegate.core.problem import ProblemAnswer
 from tidegate.errors import RefusalReason
 from tidegate.inbound.server.shared import Shared
-from tidegate.runtime.limited_log import LoggedFault
+from tidegate.runtime.limited_log import LoggedFault, Observe
 
 RESERVED = 8
 """How many descriptors are kept free of clients."""
@@ -33,7 +33,7 @@ REMEDY = "raise the limit of open files (LimitNOFILE of the service, ulimit -n) 
 class LastPlaces:
     """Knows which connections are among the last that there are descriptors for."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Observe) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._limit = limit
         self._first = limit - RESERVED if limit != resource.RLIM_INFINITY else None
@@ -42,6 +42,7 @@ class LastPlaces:
             LimitedEvent.NO_FILE_DESCRIPTOR,
             over="file descriptors are free again",
             now=time.monotonic,
+            observe=observe,
         )
 
     def has(self, transport: asyncio.BaseTransport) -> bool:

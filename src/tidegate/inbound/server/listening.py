@@ -19,6 +19,7 @@ from tidegate.inbound.server.deadlines import Deadlines
 from tidegate.inbound.server.handlers import AtOnce, Handlers, Upgrade
 from tidegate.inbound.server.last_places import LastPlaces
 from tidegate.inbound.server.shared import OnRefused, Shared
+from tidegate.runtime.limited_log import Observe
 from tidegate.runtime.request_ids import RequestId, new_id
 
 # Defaults of `serve`; its docstring says what they limit.
@@ -84,12 +85,14 @@ async def serve(
     finish_s: float = FINISH_S,
     refused: OnRefused = lambda _, __, ___: None,
     request_id: RequestId = lambda _, __: new_id(),
+    observe: Observe = lambda _: None,
 ) -> AsyncIterator[Serving]:
     """Serve HTTP on `sock` while the context is open. The socket must be bound, and not listen yet.
 
     `upgrade` takes over the connections that become WebSockets. `at_once` answers the requests that it wants, if they
     are received whole in one read. `app` (ASGI 3) answers all others. `refused` is called for each request head that is
-    malformed, too large or late. `request_id` makes the id of each request, which is in its answer.
+    malformed, too large or late. `request_id` makes the id of each request, which is in its answer. `observe`
+    counts lines that were not logged.
 
     A connection is closed if a whole request head has not come `handshake_s` seconds after it was opened, or after the
     first byte of a later head, and if a request that was answered early is not whole `handshake_s` after its answer. It
@@ -113,7 +116,7 @@ async def serve(
         idle=Deadlines(keep_alive_s, HttpConnection.close_within_timeout),
         common=CommonFields(),
         gone=lambda: None if shared.connections else idle.set(),
-        is_last=LastPlaces().has,
+        is_last=LastPlaces(observe).has,
     )
     listener = await _listen(shared, sock, ssl, handshake_s)
     try:

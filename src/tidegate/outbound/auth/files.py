@@ -11,7 +11,7 @@ import structlog
 from tidegate import files
 from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import ConfigError, Problem
-from tidegate.runtime.limited_log import LoggedFault
+from tidegate.runtime.limited_log import LoggedFault, Observe
 
 REREAD_S = 5.0
 """How often files are reread: a changed file is noticed within this time."""
@@ -35,14 +35,18 @@ def read(path: Path, *, setting: str, expected: str) -> bytes:
     return content
 
 
-async def keep_reading(read: Callable[[], T], keep: Callable[[T], None]) -> None:
+async def keep_reading(read: Callable[[], T], keep: Callable[[T], None], *, observe: Observe) -> None:
     """Every `REREAD_S` seconds, call `read` in a thread and `keep` with its result, until cancelled.
 
     If either raises `ConfigError`, the earlier content stays in use, so that a mistake, or a file that is just being
     replaced, does not lock out all clients. The error is logged as any `LoggedFault`.
     """
     failing = LoggedFault(
-        "tidegate.auth", LimitedEvent.FILE_NOT_RELOADED, over="the content is used again", now=time.monotonic
+        "tidegate.auth",
+        LimitedEvent.FILE_NOT_RELOADED,
+        over="the content is used again",
+        now=time.monotonic,
+        observe=observe,
     )
     while True:
         await asyncio.sleep(REREAD_S)

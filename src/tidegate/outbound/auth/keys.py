@@ -19,7 +19,7 @@ from tidegate.core.log_events import LimitedEvent
 from tidegate.errors import BackendError, ConfigError, HttpStatus, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
 from tidegate.outbound.http_client import HttpClient, HttpOptions
-from tidegate.runtime.limited_log import LoggedFault
+from tidegate.runtime.limited_log import LoggedFault, Observe
 
 SECRET_BYTES = 32
 """The minimum length of a secret for HS256 (RFC 7518 section 3.2)."""
@@ -53,11 +53,12 @@ class KeyFile:
     `parse` raises `ConfigError` if the content is not a suitable key; so does the constructor.
     """
 
-    def __init__(self, read: Callable[[], bytes], parse: Callable[[bytes], Key]) -> None:
+    def __init__(self, read: Callable[[], bytes], parse: Callable[[bytes], Key], observe: Observe) -> None:
         self.revision = 0
         """See `tidegate.outbound.auth.jwt.Keys`."""
         self._read = read
         self._parse = parse
+        self._observe = observe
         self._content = read()
         self._key = parse(self._content)
 
@@ -68,7 +69,7 @@ class KeyFile:
 
     async def run(self) -> None:
         """Reread the file periodically, until cancelled."""
-        await files.keep_reading(self._read, self._keep)
+        await files.keep_reading(self._read, self._keep, observe=self._observe)
 
     async def fetched(self) -> None:
         """See `tidegate.outbound.auth.jwt.Keys`. The key has been there from the beginning."""
@@ -81,7 +82,7 @@ class KeyFile:
             log.info("key has changed")
 
 
-def public_key_file(path: Path, *, setting: str) -> KeyFile:
+def public_key_file(path: Path, *, setting: str, observe: Observe = lambda _: None) -> KeyFile:
     """Read a public key in PEM format. Raises `ConfigError`, which names `setting`, if it cannot be used."""
     expected = f"a PEM file with a public key: RSA of at least {RSA_BITS} bits, or EC on {CURVE}"
 
@@ -92,10 +93,10 @@ def public_key_file(path: Path, *, setting: str) -> KeyFile:
                 return key
         raise ConfigError([Problem(setting, expected, f"{path} with something else")])
 
-    return KeyFile(lambda: files.read(path, setting=setting, expected=expected), parse)
+    return KeyFile(lambda: files.read(path, setting=setting, expected=expected), parse, observe)
 
 
-def secret_file(path: Path, *, setting: str) -> KeyFile:
+def secret_file(path: Path, *, setting: str, observe: Observe = lambda _: None) -> KeyFile:
     """Read the shared secret for HS256. Raises `ConfigError`, which names `setting`, if it cannot be used."""
     expected = f"a file with a secret of at least {SECRET_BYTES} bytes"
 
@@ -106,7 +107,7 @@ def secret_file(path: Path, *, setting: str) -> KeyFile:
             raise ConfigError([Problem(setting, expected, f"{path} with {got}")])
         return key
 
-    return KeyFile(lambda: files.read(path, setting=setting, expected=expected), parse)
+    return KeyFile(lambda: files.read(path, setting=setting, expected=expected), parse, observe)
 
 
 class JwksKeys:
@@ -117,7 +118,13 @@ class JwksKeys:
     """
 
     def __init__(
-        self, url: str, setting: str = "jwks_url", *, refresh_s: float = REFRESH_S, pause_s: float = PAUSE_S
+        self,
+        url: str,
+        setting: str = "jwks_url",
+        *,
+        refresh_s: float = REFRESH_S,
+        pause_s: float = PAUSE_S,
+        observe: Observe = lambda _: None,
     ) -> None:
         self._client = _client_for(url, setting)
         self._setting = setting
@@ -130,7 +137,11 @@ class JwksKeys:
         self._keys: list[Key] | None = None
         self._wanted = asyncio.Event()
         self._failing = LoggedFault(
-            "tidegate.auth", LimitedEvent.KEYS_NOT_FETCHED, over="keys fetched again", now=time.monotonic
+            "tidegate.auth",
+            LimitedEvent.KEYS_NOT_FETCHED,
+            over="keys fetched again",
+            now=time.monotonic,
+            observe=observe,
         )
 
     def key_for(self, algorithm: str, kid: str | None) -> Key:

@@ -75,7 +75,7 @@ async def opened(
     authentication: Authentication, clock: Clock, *, observe: Observe = lambda _: None
 ) -> AsyncIterator[Authenticator]:
     """Yield the authenticator, and reload its tokens or keys while the context is open. Raises as `made` does."""
-    authenticator = made(authentication)
+    authenticator = made(authentication, observe=observe)
     async with kept_running({"access": authenticator.run}, clock, observe=observe):
         yield authenticator
 
@@ -88,15 +88,17 @@ async def opened_with_keys(
 
     Reads files in a thread. Raises `ConfigError` also if the keys cannot be fetched now.
     """
-    authenticator = await asyncio.to_thread(made, authentication)
+    authenticator = await asyncio.to_thread(made, authentication, observe=observe)
     async with kept_running({"access": authenticator.run}, clock, observe=observe):
         if isinstance(authenticator, JwtAuthenticator):
             await authenticator.has_keys()
         yield authenticator
 
 
-def made(authentication: Authentication) -> OpenAuthenticator | TokenAuthenticator | JwtAuthenticator:
-    """Make the authenticator, whose `run` is not running yet.
+def made(
+    authentication: Authentication, *, observe: Observe = lambda _: None
+) -> OpenAuthenticator | TokenAuthenticator | JwtAuthenticator:
+    """Make the authenticator, whose `run` is not running yet. `observe` counts lines that were not logged.
 
     Reads files. Raises `ConfigError`, which names the setting at fault.
     """
@@ -104,16 +106,16 @@ def made(authentication: Authentication) -> OpenAuthenticator | TokenAuthenticat
         case OpenAccess():
             return OpenAuthenticator()
         case ListedTokens(tokens):
-            return TokenAuthenticator(tokens)
+            return TokenAuthenticator(tokens, observe=observe)
         case SignedTokens(keys, options):
-            return JwtAuthenticator(_keys(keys), options)
+            return JwtAuthenticator(_keys(keys, observe), options)
 
 
-def _keys(source: PublicKey | SharedSecret | PublishedKeys) -> JwksKeys | KeyFile:
+def _keys(source: PublicKey | SharedSecret | PublishedKeys, observe: Observe) -> JwksKeys | KeyFile:
     match source:
         case PublicKey(path, setting):
-            return public_key_file(path, setting=setting)
+            return public_key_file(path, setting=setting, observe=observe)
         case SharedSecret(path, setting):
-            return secret_file(path, setting=setting)
+            return secret_file(path, setting=setting, observe=observe)
         case PublishedKeys(url, setting):
-            return JwksKeys(url, setting=setting)
+            return JwksKeys(url, setting=setting, observe=observe)

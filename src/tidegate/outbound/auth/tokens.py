@@ -12,6 +12,7 @@ from tidegate.core.access.grant import UNRESTRICTED, Grant
 from tidegate.core.masking import Masked
 from tidegate.errors import ConfigError, MessageError, MessageErrorCode, Problem
 from tidegate.outbound.auth import files
+from tidegate.runtime.limited_log import Observe
 from tidegate.secret import MASK
 from tidegate.token_file import NoToken, read_token
 
@@ -52,10 +53,11 @@ class TokenAuthenticator:
     the time that it takes does not reveal which token nearly matched, or how long one is.
     """
 
-    def __init__(self, tokens: Sequence[KnownToken]) -> None:
+    def __init__(self, tokens: Sequence[KnownToken], *, observe: Observe = lambda _: None) -> None:
         self.revision = 0
         """See `tidegate.ports.Revised`."""
         self._tokens = tokens
+        self._observe = observe
         self._grants = self._load()
 
     def verify(self, token: str) -> Grant:
@@ -73,7 +75,7 @@ class TokenAuthenticator:
 
     async def run(self) -> None:
         """Reread the files periodically, until cancelled. A new token in a file replaces the old one."""
-        await files.keep_reading(self._load, self._keep)
+        await files.keep_reading(self._load, self._keep, observe=self._observe)
 
     def _load(self) -> list[tuple[bytes, Grant]]:
         grants: list[tuple[bytes, Grant]] = []

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidegate.core.access.series import OTHER
-from tidegate.core.delivery.outbox import OTHER_TYPES
 from tidegate.core.measurements import (
     BreakerMoved,
     BusConnected,
@@ -12,8 +10,6 @@ from tidegate.core.measurements import (
     ClientLeft,
     ClockStepped,
     ConfigReloaded,
-    EventPublished,
-    EventsSkipped,
     HintTaken,
     KnockEnded,
     LogLineSuppressed,
@@ -30,17 +26,6 @@ from tidegate.core.measurements import (
 from tidegate.outbound.metrics.counts import Counts
 
 Taker = Callable[[Counts, Any], None]
-
-
-def _event_published(counts: Counts, measured: EventPublished) -> None:
-    counts.add("tidegate_events_published_total", 1, measured.type)
-    counts.add("tidegate_published_bytes_total", measured.size_bytes, measured.type)
-    counts.add("tidegate_deliveries_total", measured.deliveries, measured.type, "live")
-
-
-def _events_skipped(counts: Counts, measured: EventsSkipped) -> None:
-    event_type = OTHER if measured.type == OTHER_TYPES else measured.type
-    counts.add("tidegate_events_skipped_total", measured.count, event_type)
 
 
 def _poll_started(counts: Counts, measured: PollStarted) -> None:
@@ -122,8 +107,6 @@ TAKERS: Mapping[type[Measurement], Taker] = {
     ClientLeft: _client_left,
     ClockStepped: _clock_stepped,
     ConfigReloaded: _config_reloaded,
-    EventPublished: _event_published,
-    EventsSkipped: _events_skipped,
     HintTaken: _hint_taken,
     KnockEnded: _knock_ended,
     LogLineSuppressed: _log_line_suppressed,

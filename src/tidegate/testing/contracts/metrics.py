@@ -10,8 +10,6 @@ from tidegate.core.measurements import (
     BreakerMoved,
     ClientConnected,
     ClientLeft,
-    EventPublished,
-    EventsSkipped,
     HintTaken,
     KnockEnded,
     Measurement,
@@ -57,7 +55,7 @@ class MetricsContract(ABC):
     async def test_it_ignores_a_measurement_that_it_does_not_know(self) -> None:
         async with self.opened() as metrics:
             metrics.observe(_Unknown())
-            metrics.observe(EventPublished("a.b", 1))
+            metrics.observe(TicksMissed("a.b", 1))
 
     async def test_it_is_shown_in_the_text_format_of_prometheus(self) -> None:
         async with self.opened() as metrics:
@@ -67,7 +65,7 @@ class MetricsContract(ABC):
 
     async def test_openmetrics_ends_with_its_last_line(self) -> None:
         async with self.opened() as metrics:
-            metrics.observe(EventPublished("a.b", 1))
+            metrics.observe(TicksMissed("a.b", 1))
             text = b"".join(_shown(metrics).render(ALL, openmetrics=True)).decode()
             assert not text or text.endswith("\n# EOF\n")
 
@@ -85,8 +83,6 @@ class MetricsContract(ABC):
 
     async def test_an_event_type_that_is_not_covered_is_not_shown(self) -> None:
         async with self.opened() as metrics:
-            metrics.observe(EventPublished("very.secret", 1))
-            metrics.observe(EventsSkipped("very.secret", 1))
             metrics.observe(PollEnded("very.secret", "very.secret", ErrorCode.RPC_TIMEOUT, 0.1))
             metrics.observe(TicksMissed("very.secret", 1))
             assert "very.secret" not in _text(metrics, NOTHING)
@@ -113,7 +109,6 @@ def _text(metrics: Metrics, coverage: Coverage = ALL) -> str:
 
 def _tell_all(metrics: Metrics) -> None:
     for text in ODD_NAMES:
-        metrics.observe(EventPublished(text, 3))
         metrics.observe(PollEnded(text, text, None, 0.1))
         metrics.observe(PollEnded(text, text, ErrorCode.RPC_TIMEOUT, 2.0))
         metrics.observe(TicksMissed(text, 2))
@@ -124,7 +119,6 @@ def _tell_all(metrics: Metrics) -> None:
         metrics.observe(OutageEnded(text, 60.0))
         metrics.observe(ClientConnected(text))
         metrics.observe(ClientLeft(text, LeaveReason.ERROR))
-        metrics.observe(EventsSkipped(text, 7))
         metrics.observe(PollStarted(0.01))
         metrics.observe(RequestRefused("http", RefusalReason.BAD_TOKEN))
         metrics.observe(StoreWritten(0))
